@@ -1,1 +1,9 @@
-//! x
+//! Tenant Gateway: holds the credentials that open customers' SuperOffice CRM Online tenants, so that nobody
+//! else has to.
+//!
+//! The map: [`domain`] has the types and rules, [`ports`] what use cases need of the outside, [`broker`] the use
+//! cases, [`access`] who may reach them; around these the adapters. `docs/ARCHITECTURE.md` walks one request
+//! through the rooms, and `tests/architecture.rs` holds the arrows between them.
+
+pub mod domain;
+pub mod ports;

@@ -1,0 +1,22 @@
+//! Types and rules of access to SuperOffice CRM Online. Pure: no input or output, no clock, no randomness.
+
+mod api_host;
+mod application;
+mod name;
+mod obstacle;
+mod tenant;
+mod ticket;
+
+pub use self::{
+    api_host::{AllowedApiHosts, UriRefused, WebApiUri},
+    application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
+    name::{
+        ApplicationId, ApplicationScope, ContextIdentifier, NameError, TenantName, TenantSelector,
+    },
+    obstacle::{Obstacle, Reason},
+    tenant::{Tenant, TenantState, TenantStatus, Usability},
+    ticket::{
+        CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,
+        ticket_tenant,
+    },
+};

@@ -1,0 +1,277 @@
+//! Resource names (google.aip.dev/122): ASCII, one spelling each, refused unless they render back to themselves.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// Longest name that is looked at; the longest legal one is `applications/{63}/tenants/Cust{10}`.
+const MAX_NAME_BYTES: usize = 256;
+
+/// Stands for "any application" in reads and vends (google.aip.dev/159).
+const WILDCARD: &str = "-";
+
+/// Why a resource name is refused. The text names the form wanted and never repeats the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not an application id.
+    #[error("an application id is a lower-case letter followed by at most 62 of a-z, 0-9 and -")]
+    Application,
+    /// Not a context identifier.
+    #[error("a tenant id is Cust followed by 1 to 10 digits, such as Cust12345")]
+    Tenant,
+    /// Not the name of an application.
+    #[error("wanted the form applications/{{application}}, such as applications/crm-sync")]
+    ApplicationName,
+    /// Not the name of a tenant.
+    #[error(
+        "wanted the form applications/{{application}}/tenants/{{tenant}}, such as applications/crm-sync/tenants/Cust12345"
+    )]
+    TenantName,
+    /// `applications/-` where one application must be named.
+    #[error("this call needs one application: applications/- is only for reads and vends")]
+    Wildcard,
+}
+
+/// Our name for a SuperOffice application (one client id in one environment): `[a-z][a-z0-9-]{0,62}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApplicationId(Arc<str>);
+
+impl ApplicationId {
+    /// The id as it stands in names and configuration.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ApplicationId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let mut bytes = text.bytes();
+        let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+        let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if first && rest && text.len() <= 63 {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Application)
+        }
+    }
+}
+
+impl fmt::Display for ApplicationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ApplicationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A customer's tenant as SuperOffice names it: `Cust` and 1 to 10 digits (SUPEROFFICE.md 1.2).
+///
+/// Leading zeros count (`Cust00000` is not `Cust0`), so the number of digits is kept. Small and `Copy`, because
+/// the hot path hashes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContextIdentifier {
+    digits: u8,
+    number: u64,
+}
+
+impl FromStr for ContextIdentifier {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let digits = text.strip_prefix("Cust").ok_or(NameError::Tenant)?;
+        let count = u8::try_from(digits.len()).map_err(|_| NameError::Tenant)?;
+        if !(1..=10).contains(&count) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(NameError::Tenant);
+        }
+        let number = digits.parse().map_err(|_| NameError::Tenant)?;
+        Ok(Self {
+            digits: count,
+            number,
+        })
+    }
+}
+
+impl fmt::Display for ContextIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Cust{:0width$}",
+            self.number,
+            width = usize::from(self.digits)
+        )
+    }
+}
+
+impl fmt::Debug for ContextIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `applications/{application}/tenants/{tenant}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantName {
+    /// The application through which the tenant is reached.
+    pub application: ApplicationId,
+    /// The tenant itself.
+    pub tenant: ContextIdentifier,
+}
+
+impl FromStr for TenantName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.parse()? {
+            TenantSelector {
+                application: Some(application),
+                tenant,
+            } => Ok(Self {
+                application,
+                tenant,
+            }),
+            TenantSelector {
+                application: None, ..
+            } => Err(NameError::Wildcard),
+        }
+    }
+}
+
+impl fmt::Display for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "applications/{}/tenants/{}",
+            self.application, self.tenant
+        )
+    }
+}
+
+impl fmt::Debug for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A tenant's name in which the application may be left open (`applications/-/tenants/Cust12345`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSelector {
+    /// `None` for `-`: the application is found among those for which the caller is permitted.
+    pub application: Option<ApplicationId>,
+    /// The tenant asked for.
+    pub tenant: ContextIdentifier,
+}
+
+impl FromStr for TenantSelector {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (application, tenant) = bounded(text)
+            .and_then(|text| text.strip_prefix("applications/"))
+            .and_then(|rest| rest.split_once("/tenants/"))
+            .ok_or(NameError::TenantName)?;
+        let application = if application == WILDCARD {
+            None
+        } else {
+            Some(application.parse()?)
+        };
+        Ok(Self {
+            application,
+            tenant: tenant.parse()?,
+        })
+    }
+}
+
+/// What a list is over: one application, or (`applications/-`) all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplicationScope(pub Option<ApplicationId>);
+
+impl FromStr for ApplicationScope {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let id = bounded(text)
+            .and_then(|text| text.strip_prefix("applications/"))
+            .ok_or(NameError::ApplicationName)?;
+        if id == WILDCARD {
+            Ok(Self(None))
+        } else {
+            Ok(Self(Some(id.parse()?)))
+        }
+    }
+}
+
+fn bounded(text: &str) -> Option<&str> {
+    (text.len() <= MAX_NAME_BYTES).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_tenant_name_renders_back_to_itself() {
+        for name in [
+            "applications/crm-sync/tenants/Cust12345",
+            "applications/a/tenants/Cust00000",
+        ] {
+            assert_eq!(name.parse::<TenantName>().unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_name_is_refused() {
+        for name in [
+            "",
+            "applications",
+            "applications/",
+            "applications//tenants/Cust1",
+            "applications/A/tenants/Cust1",
+            "applications/1a/tenants/Cust1",
+            "applications/a/tenants/",
+            "applications/a/tenants/Cust",
+            "applications/a/tenants/cust1",
+            "applications/a/tenants/Cust1/",
+            "applications/a/tenants/Cust12345678901",
+            "applications/a/tenants/Cust+1",
+            "applications/a/tenants/Cust１",
+            "applications/a/tenants/Cust1\n",
+            " applications/a/tenants/Cust1",
+            "applications/å/tenants/Cust1",
+            "/applications/a/tenants/Cust1",
+        ] {
+            assert!(name.parse::<TenantSelector>().is_err(), "{name:?}");
+        }
+        assert!(
+            "applications/-/tenants/Cust1"
+                .parse::<TenantSelector>()
+                .is_ok()
+        );
+        assert_eq!(
+            "applications/-/tenants/Cust1".parse::<TenantName>(),
+            Err(NameError::Wildcard)
+        );
+        let huge = format!("applications/{}/tenants/Cust1", "a".repeat(1 << 20));
+        assert_eq!(huge.parse::<TenantName>(), Err(NameError::TenantName));
+    }
+
+    proptest! {
+        #[test]
+        fn every_accepted_name_renders_back(text in "\\PC{0,80}") {
+            if let Ok(name) = text.parse::<TenantName>() {
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn every_legal_name_is_accepted(text in "applications/[a-z][a-z0-9-]{0,62}/tenants/Cust[0-9]{1,10}") {
+            prop_assert_eq!(text.parse::<TenantName>().unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! System user tickets (SUPEROFFICE.md 2.7).
+
+use std::{fmt, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use super::ContextIdentifier;
+
+/// A ticket lives six hours from its last use (documented; SUPEROFFICE.md 2.7).
+pub const TICKET_LIFETIME: Duration = Duration::from_hours(6);
+
+/// Every ticket begins so.
+const PREFIX: &str = "7T:";
+
+/// Far more than the about 150 bytes of a real ticket; more than this is not a ticket.
+const MAX_TICKET_BYTES: usize = 4096;
+
+/// Names a credential without telling anything of it: `t-` and random characters for a ticket.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CredentialId(String);
+
+impl CredentialId {
+    /// The id of a ticket, made of 16 random bytes.
+    #[must_use]
+    pub fn of_ticket(random: [u8; 16]) -> Self {
+        Self(format!("t-{:032x}", u128::from_be_bytes(random)))
+    }
+
+    /// An id read back from the store or from a caller. A made-up one matches nothing and does nothing.
+    #[must_use]
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Whether it is shaped as the id of a ticket.
+    #[must_use]
+    pub fn is_ticket(&self) -> bool {
+        self.0.starts_with("t-")
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A ticket and what we know of it.
+#[derive(Debug, Clone)]
+pub struct SystemTicket {
+    /// `7T:…`, sent as it is.
+    pub value: SecretString,
+    /// Its public name.
+    pub credential_id: CredentialId,
+    /// When we asked for it.
+    pub issue_time: Timestamp,
+    /// Until when it surely works. Later uses that we did not see may have made it live longer.
+    pub expire_time: Timestamp,
+    /// `Tenant::token_version` under which it was issued.
+    pub token_version: i64,
+}
+
+impl SystemTicket {
+    /// How long it surely works from `now`.
+    #[must_use]
+    pub fn remaining(&self, now: Timestamp) -> Duration {
+        self.expire_time
+            .duration_since(now)
+            .try_into()
+            .unwrap_or(Duration::ZERO)
+    }
+}
+
+/// The end of a ticket's life after a use at `used`: six hours later, but never past `max_age` after its issue.
+#[must_use]
+pub fn ticket_lifetime_end(issued: Timestamp, used: Timestamp, max_age: Duration) -> Timestamp {
+    let sliding = used
+        .saturating_add(TICKET_LIFETIME)
+        .unwrap_or(Timestamp::MAX);
+    let oldest = issued.saturating_add(max_age).unwrap_or(Timestamp::MAX);
+    sliding.min(oldest)
+}
+
+/// The text is not a ticket. Says nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a system user ticket")]
+pub struct TicketRefused;
+
+/// The tenant that a ticket names, where its inside can be read.
+///
+/// Online tickets are base64 of UTF-16LE `{32 hex};{decimal};{tenant}`. That is inferred, not documented, so a
+/// ticket whose inside reads otherwise is not refused: `Ok(None)`.
+///
+/// # Errors
+/// If it is not `7T:` and more printable ASCII without spaces: such a value cannot be sent in a header.
+pub fn ticket_tenant(ticket: &SecretString) -> Result<Option<ContextIdentifier>, TicketRefused> {
+    let text = ticket.expose_secret();
+    let body = text.strip_prefix(PREFIX).ok_or(TicketRefused)?;
+    if body.is_empty()
+        || text.len() > MAX_TICKET_BYTES
+        || !body.bytes().all(|b| b.is_ascii_graphic())
+    {
+        return Err(TicketRefused);
+    }
+    Ok(inside(body).and_then(|inside| inside.rsplit(';').next().and_then(|t| t.parse().ok())))
+}
+
+fn inside(body: &str) -> Option<Zeroizing<String>> {
+    let bytes = Zeroizing::new(STANDARD.decode(body).ok()?);
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    let units = pairs.iter().map(|pair| u16::from_le_bytes(*pair));
+    char::decode_utf16(units)
+        .collect::<Result<String, _>>()
+        .ok()
+        .map(Zeroizing::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ticket(inside: &str) -> SecretString {
+        let bytes: Vec<u8> = inside.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        format!("7T:{}", STANDARD.encode(bytes)).into()
+    }
+
+    #[test]
+    fn the_tenant_inside_a_ticket_is_read() {
+        let tenant = ticket_tenant(&ticket(
+            "07f1edd1de08b1acd68471699a4fb392;2087315043;Cust26759",
+        ));
+        assert_eq!(tenant.unwrap().unwrap().to_string(), "Cust26759");
+    }
+
+    #[test]
+    fn a_ticket_whose_inside_cannot_be_read_is_still_a_ticket() {
+        for text in ["7T:x", "7T:AAE=", "7T:AAA=", "7T:////"] {
+            assert_eq!(ticket_tenant(&text.into()), Ok(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_ticket_is_refused() {
+        let huge = format!("7T:{}", "A".repeat(MAX_TICKET_BYTES));
+        for text in [
+            "",
+            "7T:",
+            "7t:AAA=",
+            "8A:Cust1.AAA=",
+            "7T:A\r\nX: y",
+            "7T:A B",
+            "7T:å",
+            &huge,
+        ] {
+            assert_eq!(ticket_tenant(&text.into()), Err(TicketRefused), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_use_makes_a_ticket_live_six_hours_more_but_never_past_its_maximal_age() {
+        let hour = Duration::from_hours(1);
+        let issued: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let used = issued + hour;
+        assert_eq!(
+            ticket_lifetime_end(issued, used, 12 * hour),
+            issued + 7 * hour
+        );
+        assert_eq!(
+            ticket_lifetime_end(issued, issued + 9 * hour, 12 * hour),
+            issued + 12 * hour
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn reading_a_ticket_never_panics(text in ".{0,200}", inside_text in ".{0,60}") {
+            let _ = ticket_tenant(&text.into());
+            let _ = ticket_tenant(&ticket(&inside_text));
+        }
+    }
+}

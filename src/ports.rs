@@ -1,0 +1,26 @@
+//! The traits that use cases need of the outside.
+//!
+//! Rules of a port: small; a look-up that finds nothing is `Ok(None)`; errors are few kinds that a use case can
+//! branch on, with a detail that goes to the log only; time, randomness and ids are passed in. To add one, write
+//! the trait with the promises its implementations make, then (for stores) extend the contract tests in
+//! `store::contract` that every implementation must pass.
+
+mod clock;
+mod random;
+mod sealer;
+mod store;
+mod superoffice;
+
+pub use self::{
+    clock::{Clock, ManualClock, SystemClock},
+    random::Random,
+    sealer::{SealError, SealedField, Sealer},
+    store::{
+        ApplicationBinding, ApplicationStore, Deletion, StoreError, StoreWatch, StoredToken,
+        TenantStore, TicketStore,
+    },
+    superoffice::{
+        IssuedTicket, Probe, Refusal, SystemUserLogin, TenantStatusSource, TicketProbe,
+        UpstreamError,
+    },
+};
