@@ -2,6 +2,7 @@
 
 mod api_host;
 mod application;
+mod enrolment;
 mod name;
 mod obstacle;
 mod tenant;
@@ -10,8 +11,10 @@ mod ticket;
 pub use self::{
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
+    enrolment::{Labels, SystemUserToken},
     name::{
-        ApplicationId, ApplicationScope, ContextIdentifier, NameError, TenantName, TenantSelector,
+        ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
+        application_name,
     },
     obstacle::{Obstacle, Reason},
     tenant::{Tenant, TenantState, TenantStatus, Usability},

@@ -8,6 +8,7 @@
 mod clock;
 mod random;
 mod sealer;
+mod signer;
 mod store;
 mod superoffice;
 
@@ -15,6 +16,7 @@ pub use self::{
     clock::{Clock, ManualClock, SystemClock},
     random::Random,
     sealer::{SealError, SealedField, Sealer},
+    signer::{SignError, Signer},
     store::{
         ApplicationBinding, ApplicationStore, Deletion, StoreError, StoreWatch, StoredToken,
         TenantStore, TicketStore,

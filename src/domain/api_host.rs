@@ -46,9 +46,10 @@ impl AllowedApiHosts {
     /// With the first entry that is neither.
     pub fn new(entries: Vec<String>) -> Result<Self, String> {
         for entry in &entries {
-            let plain = Host::parse(entry).is_ok_and(|host| host.to_string() == *entry);
-            let address = entry.parse::<IpAddr>().is_ok();
-            if !plain && !address {
+            let letters =
+                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b);
+            let name = Host::parse(entry).is_ok() && entry.bytes().all(letters);
+            if !name && entry.parse::<IpAddr>().is_err() {
                 return Err(entry.clone());
             }
         }

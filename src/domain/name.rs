@@ -186,22 +186,39 @@ impl FromStr for TenantSelector {
     }
 }
 
-/// What a list is over: one application, or (`applications/-`) all of them.
+/// What a list is over: the whole gateway (the empty name) or one application.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApplicationScope(pub Option<ApplicationId>);
+pub enum ListScope {
+    /// Everything.
+    Gateway,
+    /// What belongs to one application.
+    Application(ApplicationId),
+}
 
-impl FromStr for ApplicationScope {
+impl FromStr for ListScope {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let id = bounded(text)
-            .and_then(|text| text.strip_prefix("applications/"))
-            .ok_or(NameError::ApplicationName)?;
-        if id == WILDCARD {
-            Ok(Self(None))
+        if text.is_empty() {
+            Ok(Self::Gateway)
         } else {
-            Ok(Self(Some(id.parse()?)))
+            application_name(text).map(Self::Application)
         }
+    }
+}
+
+/// Reads `applications/{application}`.
+///
+/// # Errors
+/// If it is not of that form.
+pub fn application_name(text: &str) -> Result<ApplicationId, NameError> {
+    let id = bounded(text)
+        .and_then(|text| text.strip_prefix("applications/"))
+        .ok_or(NameError::ApplicationName)?;
+    if id == WILDCARD {
+        Err(NameError::Wildcard)
+    } else {
+        id.parse()
     }
 }
 

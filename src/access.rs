@@ -1,0 +1,17 @@
+//! Who is calling, and what it may do.
+//!
+//! The only way into a use case is an [`Authorized`] witness, and only this room makes one. Today there are two
+//! sets of rules: everything for the anonymous caller on loopback, and everything for a person at the command
+//! line, who can read the store and the keys anyway. Caller credentials and Cedar policies take their place here.
+
+mod action;
+mod caller;
+mod witness;
+
+pub use self::{
+    action::{
+        Action, Gateway, IssueSystemTicket, ManageTenants, On, ReadTenants, RevealApplicationToken,
+    },
+    caller::{Caller, CallerMethod},
+    witness::{Access, Authorized, Denied},
+};

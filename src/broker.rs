@@ -1,0 +1,26 @@
+//! Use cases: what the gateway does, in the order in which it does it.
+//!
+//! Knows no HTTP, no SQL and no protobuf: it asks [`ports`](crate::ports), and is asked by the inbound adapters
+//! with an [`Authorized`](crate::access::Authorized) witness in hand.
+
+mod applications;
+mod counters;
+mod directory;
+mod error;
+mod flights;
+mod status;
+mod tenants;
+mod tickets;
+
+#[cfg(test)]
+mod fakes;
+
+pub use self::{
+    applications::{Application, Applications},
+    counters::{Counter, Counters},
+    directory::Directory,
+    error::BrokerError,
+    status::Statuses,
+    tenants::{Page, Tenants, choose_enrolled},
+    tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
+};

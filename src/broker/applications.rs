@@ -1,0 +1,142 @@
+//! The configured applications, each with its way to SuperOffice and how that last went.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+
+use super::BrokerError;
+use crate::{
+    access::{Authorized, Gateway, ReadTenants},
+    domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment, Obstacle},
+    ports::{SystemUserLogin, TenantStatusSource, TicketProbe},
+};
+
+/// One application and the adapters that speak for it.
+pub struct Application {
+    /// Our name for it.
+    pub id: ApplicationId,
+    /// Where it lives.
+    pub environment: Environment,
+    /// SuperOffice's name for it.
+    pub client_id: String,
+    /// Thumbprints of its public keys.
+    pub key_ids: Vec<String>,
+    /// Whether its client secret may be handed out at all.
+    pub allow_reveal_application_token: bool,
+    /// Asks for tickets.
+    pub login: Arc<dyn SystemUserLogin>,
+    /// Asks for the status of tenants.
+    pub tenant_status: Arc<dyn TenantStatusSource>,
+    /// Tries tickets.
+    pub probe: Arc<dyn TicketProbe>,
+    /// How it last went.
+    pub history: History,
+}
+
+impl fmt::Debug for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Application")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When asking for a credential last succeeded and last failed.
+#[derive(Debug, Default)]
+pub struct History(Mutex<Last>);
+
+#[derive(Debug, Default, Clone)]
+struct Last {
+    success: Option<Timestamp>,
+    failure: Option<ApplicationFailure>,
+}
+
+impl History {
+    pub(super) fn succeeded(&self, time: Timestamp) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .success = Some(time);
+    }
+
+    pub(super) fn failed(&self, time: Timestamp, error: &BrokerError) {
+        let obstacle = Obstacle {
+            reason: error.reason(),
+            message: error.message(),
+            mend: error.mend().to_owned(),
+        };
+        let failure = Some(ApplicationFailure { time, obstacle });
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .failure = failure;
+    }
+}
+
+/// All configured applications, by id.
+#[derive(Debug, Default)]
+pub struct Applications(BTreeMap<ApplicationId, Arc<Application>>);
+
+impl Applications {
+    /// Of applications with different ids.
+    #[must_use]
+    pub fn new(applications: impl IntoIterator<Item = Application>) -> Self {
+        Self(
+            applications
+                .into_iter()
+                .map(|a| (a.id.clone(), Arc::new(a)))
+                .collect(),
+        )
+    }
+
+    /// The ids, in order.
+    pub fn ids(&self) -> impl Iterator<Item = &ApplicationId> {
+        self.0.keys()
+    }
+
+    /// # Errors
+    /// `ApplicationNotConfigured`.
+    pub(super) fn get(&self, id: &ApplicationId) -> Result<&Arc<Application>, BrokerError> {
+        self.0
+            .get(id)
+            .ok_or_else(|| BrokerError::ApplicationNotConfigured(id.clone()))
+    }
+
+    /// Up to `limit` applications after `after`, in order of id.
+    #[must_use]
+    pub fn list(
+        &self,
+        _authorized: &Authorized<ReadTenants, Gateway>,
+        after: Option<&ApplicationId>,
+        limit: usize,
+    ) -> Vec<ApplicationView> {
+        let later = |id: &&ApplicationId| after.is_none_or(|after| *id > after);
+        self.0
+            .iter()
+            .filter(|(id, _)| later(id))
+            .take(limit)
+            .map(|(_, a)| view(a))
+            .collect()
+    }
+}
+
+fn view(application: &Application) -> ApplicationView {
+    let last = application
+        .history
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    ApplicationView {
+        id: application.id.clone(),
+        environment: application.environment,
+        client_id: application.client_id.clone(),
+        key_ids: application.key_ids.clone(),
+        last_success: last.success,
+        last_failure: last.failure,
+    }
+}

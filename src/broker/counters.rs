@@ -1,0 +1,39 @@
+//! What use cases count. Read by the metrics page.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that use cases count.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Tickets handed out from memory.
+    pub ticket_hits: Counter,
+    /// Calls that had to wait for a ticket.
+    pub ticket_misses: Counter,
+    /// Tickets that SuperOffice issued to us.
+    pub exchanges: Counter,
+    /// Exchanges that failed.
+    pub exchange_failures: Counter,
+    /// Tickets proven dead and dropped.
+    pub tickets_dropped: Counter,
+    /// Tenant statuses read.
+    pub status_reads: Counter,
+    /// Tenant statuses that could not be read.
+    pub status_failures: Counter,
+}

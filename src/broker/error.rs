@@ -1,0 +1,221 @@
+//! Why a use case did not do what was asked: everything that a caller can be told, and a cause for the log.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    domain::{ApplicationId, Reason, TenantName, TenantState},
+    ports::{Refusal, SealError, StoreError, UpstreamError},
+};
+
+/// What a caller should wait before it asks again when our store or SuperOffice does not answer.
+pub(crate) const RETRY_SOON: Duration = Duration::from_secs(2);
+
+/// Why a use case failed. Cheap to clone: everybody who waited for the same answer gets the same error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerError {
+    /// A field is wrong in a way that only the use case can see.
+    Invalid {
+        /// The field of the request.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The client secret was asked for where the configuration does not allow it.
+    RevealNotAllowed(ApplicationId),
+    /// No such application in the configuration.
+    ApplicationNotConfigured(ApplicationId),
+    /// No such tenant.
+    TenantNotFound(String),
+    /// There is such a tenant already.
+    TenantExists(TenantName),
+    /// The tenant changed since the etag was read.
+    VersionConflict(TenantName),
+    /// The emergency stop is on.
+    TenantDisabled(TenantName),
+    /// No system user token is stored.
+    NotEnrolled(TenantName),
+    /// SuperOffice refuses the system user.
+    Refused(TenantName, Refusal),
+    /// The tenant's state does not allow calls.
+    TenantNotRunning(TenantName, TenantState),
+    /// SuperOffice cannot be asked.
+    UpstreamUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+        /// For the log.
+        cause: Arc<str>,
+    },
+    /// SuperOffice's answer cannot be believed. The cause is for the log.
+    UpstreamInvalid(Arc<str>),
+    /// Our store does not answer. The cause is for the log.
+    StoreUnavailable(Arc<str>),
+    /// A key is missing. The cause is for the log.
+    KeyUnavailable(Arc<str>),
+    /// A bug or a corrupt row. The cause is for the log.
+    Internal(Arc<str>),
+}
+
+impl BrokerError {
+    /// The stable part.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid { .. } => Reason::InvalidArgument,
+            Self::RevealNotAllowed(_) => Reason::PolicyDenied,
+            Self::ApplicationNotConfigured(_) => Reason::ApplicationNotConfigured,
+            Self::TenantNotFound(_) => Reason::ResourceNotFound,
+            Self::TenantExists(_) => Reason::AlreadyExists,
+            Self::VersionConflict(_) => Reason::VersionConflict,
+            Self::TenantDisabled(_) => Reason::TenantDisabled,
+            Self::NotEnrolled(_) => Reason::SystemUserNotEnrolled,
+            Self::Refused(_, refusal) => refusal_reason(*refusal),
+            Self::TenantNotRunning(..) => Reason::TenantNotRunning,
+            Self::UpstreamUnavailable { .. } => Reason::UpstreamUnavailable,
+            Self::UpstreamInvalid(_) => Reason::UpstreamInvalidResponse,
+            Self::StoreUnavailable(_) => Reason::StoreUnavailable,
+            Self::KeyUnavailable(_) => Reason::KeyUnavailable,
+            Self::Internal(_) => Reason::Internal,
+        }
+    }
+
+    /// What is in the way, for people.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Invalid { field, problem } => format!("{field}: {problem}"),
+            Self::RevealNotAllowed(application) => {
+                format!("the application token of {application} may not be revealed")
+            }
+            Self::ApplicationNotConfigured(application) => {
+                format!("application {application} is not configured")
+            }
+            Self::TenantNotFound(name) => format!("{name} does not exist"),
+            Self::TenantExists(name) => format!("{name} exists already"),
+            Self::VersionConflict(name) => format!("{name} changed since its etag was read"),
+            Self::TenantDisabled(name) => {
+                format!("{name} is disabled by an administrator of this gateway")
+            }
+            Self::NotEnrolled(name) => format!("no system user token is stored for {name}"),
+            Self::Refused(name, refusal) => format!("{name}: {refusal}"),
+            Self::TenantNotRunning(name, state) => format!("{name} is {}", state.as_str()),
+            Self::UpstreamUnavailable { .. } => "SuperOffice cannot be asked now".to_owned(),
+            Self::UpstreamInvalid(_) => {
+                "SuperOffice gave an answer that cannot be believed".to_owned()
+            }
+            Self::StoreUnavailable(_) => "the gateway's store does not answer".to_owned(),
+            Self::KeyUnavailable(_) => "a key that seals a stored secret is not at hand".to_owned(),
+            Self::Internal(_) => "internal error".to_owned(),
+        }
+    }
+
+    /// What to do about it, for people.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "correct the field and send the request again",
+            Self::RevealNotAllowed(_) => {
+                "call through the gateway instead, or set allow_reveal_application_token for the application"
+            }
+            Self::ApplicationNotConfigured(_) => {
+                "add it under [[applications]] or correct the name"
+            }
+            Self::TenantNotFound(_) => "add it with CreateTenant or `tenant-gateway tenant add`",
+            Self::TenantExists(_) => "use it as it is, or delete it first",
+            Self::VersionConflict(_) => "read it again and decide anew",
+            Self::TenantDisabled(_) => {
+                "EnableTenant or `tenant-gateway tenant enable` lifts the stop"
+            }
+            Self::NotEnrolled(_) => {
+                "store the token with SetSystemUserToken or `tenant-gateway tenant set-token`"
+            }
+            Self::Refused(_, refusal) => refusal_mend(*refusal),
+            Self::TenantNotRunning(_, TenantState::Suspended) => {
+                "the customer's subscription is suspended; SuperOffice resumes it"
+            }
+            Self::TenantNotRunning(..) => "GetTenantStatus tells when it can be used again",
+            Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_) => {
+                "try again after the time in RetryInfo"
+            }
+            Self::StoreUnavailable(_) => "try again; an operator finds the cause in the log",
+            Self::KeyUnavailable(_) => "an operator must bring the key back into the keyring",
+            Self::Internal(_) => {
+                "give the request id to an operator, who finds the cause in the log"
+            }
+        }
+    }
+
+    /// The cause, for the log only.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::UpstreamUnavailable { cause, .. }
+            | Self::UpstreamInvalid(cause)
+            | Self::StoreUnavailable(cause)
+            | Self::KeyUnavailable(cause)
+            | Self::Internal(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// What SuperOffice's answer about a tenant means for whoever asked.
+    pub(crate) fn from_upstream(name: &TenantName, error: &UpstreamError) -> Self {
+        match error {
+            // A wrong clock mends itself or is mended; nobody's authorization is in doubt.
+            UpstreamError::Refused(Refusal::Clock) | UpstreamError::Unavailable(_) => {
+                Self::UpstreamUnavailable {
+                    retry_after: RETRY_SOON,
+                    cause: error.to_string().into(),
+                }
+            }
+            UpstreamError::Misdirected => Self::UpstreamUnavailable {
+                retry_after: RETRY_SOON,
+                cause: error.to_string().into(),
+            },
+            UpstreamError::InvalidResponse(_) => Self::UpstreamInvalid(error.to_string().into()),
+            UpstreamError::Refused(refusal) => Self::Refused(name.clone(), *refusal),
+        }
+    }
+}
+
+impl From<StoreError> for BrokerError {
+    fn from(error: StoreError) -> Self {
+        let cause = error.to_string().into();
+        match error {
+            StoreError::Unavailable(_) => Self::StoreUnavailable(cause),
+            StoreError::Seal(SealError::KeyUnavailable(_)) => Self::KeyUnavailable(cause),
+            StoreError::Seal(_)
+            | StoreError::Corrupt(_)
+            | StoreError::AlreadyExists
+            | StoreError::Conflict => Self::Internal(cause),
+        }
+    }
+}
+
+fn refusal_reason(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Revoked => Reason::ApplicationRevoked,
+        Refusal::Expired => Reason::ApplicationExpired,
+        Refusal::NeedsReapproval => Reason::ApplicationNeedsReapproval,
+        Refusal::Rejected => Reason::SystemUserRejected,
+        Refusal::Credential => Reason::ApplicationCredentialRefused,
+        Refusal::Clock => Reason::UpstreamUnavailable,
+    }
+}
+
+fn refusal_mend(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Revoked | Refusal::NeedsReapproval => {
+            "an administrator of the customer must sign in and approve the application"
+        }
+        Refusal::Expired => {
+            "the authorization's end date has passed; prolong it in the Developer Portal or approve again"
+        }
+        Refusal::Rejected => {
+            "check that the stored token belongs to this tenant and application, then SetSystemUserToken"
+        }
+        Refusal::Credential => {
+            "an operator must correct the application's client secret and private key for this environment"
+        }
+        Refusal::Clock => "an operator must correct the clock of the gateway",
+    }
+}

@@ -1,0 +1,313 @@
+//! Whether tenants can be used, and where their Web API is (DESIGN section 7, "Tenant status").
+//!
+//! Asked before first use and again when it runs out. Tenants in use are asked again in the background, so a
+//! call rarely waits; one that meets an overdue status waits a moment for the new one. While SuperOffice cannot
+//! be asked, the last status holds for an hour, except after a hint that it is wrong.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
+
+use super::{Applications, BrokerError, Counters, flights::Flights};
+use crate::{
+    access::{Authorized, ReadTenants},
+    broker::Directory,
+    domain::{Tenant, TenantName, TenantStatus, Usability},
+    ports::{Clock, Random, TenantStore},
+};
+
+/// How long after `ValidUntil` a status still holds while it cannot be read again.
+const STALE: Duration = Duration::from_hours(1);
+
+/// How long a call waits for an overdue status before it goes on with the old one.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// After a failed read the old status is used without another try for about this long.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How often the background looks for overdue statuses.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A tenant is in use if a call needed its status within this time.
+const IN_USE_SECONDS: i64 = 600;
+
+type Read = Result<Arc<TenantStatus>, BrokerError>;
+
+/// The statuses that we know. Bounded by the number of tenants in the store.
+pub struct Statuses {
+    shared: Arc<Shared>,
+    directory: Arc<Directory>,
+    reads: Flights<TenantName, Read>,
+}
+
+struct Shared {
+    known: RwLock<HashMap<TenantName, Known>>,
+    applications: Arc<Applications>,
+    store: Arc<dyn TenantStore>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Known {
+    status: Arc<TenantStatus>,
+    /// Something said that it is wrong: it is not used again before it was read again.
+    distrusted: bool,
+    /// Unix seconds; set by every call, so it needs no exclusive lock.
+    last_needed: AtomicI64,
+    retry_time: Timestamp,
+}
+
+/// What we have at hand.
+enum AtHand {
+    /// Nothing that may be used.
+    Nothing,
+    /// Good.
+    Fresh(Arc<TenantStatus>),
+    /// Good enough while it cannot be read again.
+    Overdue(Arc<TenantStatus>),
+    /// The same, and a read has just failed.
+    OverdueAndTried(Arc<TenantStatus>),
+}
+
+impl Statuses {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(
+        applications: Arc<Applications>,
+        directory: Arc<Directory>,
+        store: Arc<dyn TenantStore>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        counters: Arc<Counters>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let known = RwLock::default();
+        let shared = Arc::new(Shared {
+            known,
+            applications,
+            store,
+            clock,
+            random,
+            counters,
+        });
+        Self {
+            shared,
+            directory,
+            reads: Flights::new(tasks),
+        }
+    }
+
+    /// The use case behind `GetTenantStatus`: the status, no older than `max_staleness` where that is given.
+    ///
+    /// # Errors
+    /// If there is no such tenant, or if SuperOffice cannot be asked and nothing usable is known.
+    pub async fn get(
+        &self,
+        authorized: &Authorized<ReadTenants, TenantName>,
+        max_staleness: Option<Duration>,
+    ) -> Read {
+        let name = authorized.resource();
+        self.shared.applications.get(&name.application)?;
+        let tenant = self.directory.get(name).await?;
+        let status = self.current(&tenant).await?;
+        let age = self.shared.clock.now().duration_since(status.read_time);
+        match max_staleness {
+            Some(limit) if age > jiff::SignedDuration::try_from(limit).unwrap_or_default() => {
+                self.read(name).await
+            }
+            _ => Ok(status),
+        }
+    }
+
+    /// The last known status of a tenant, without asking anybody.
+    #[must_use]
+    pub fn last_known(&self, tenant: &Tenant) -> Option<Arc<TenantStatus>> {
+        let known = self
+            .shared
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let status = known
+            .get(&tenant.name)
+            .map(|known| Arc::clone(&known.status));
+        status.or_else(|| tenant.last_status.clone().map(Arc::new))
+    }
+
+    /// The status that a call goes by.
+    pub(super) async fn current(&self, tenant: &Tenant) -> Read {
+        match self.shared.at_hand(tenant) {
+            AtHand::Fresh(status) | AtHand::OverdueAndTried(status) => Ok(status),
+            AtHand::Nothing => self.read(&tenant.name).await,
+            AtHand::Overdue(old) => {
+                match tokio::time::timeout(PATIENCE, self.read(&tenant.name)).await {
+                    Ok(Ok(status)) => Ok(status),
+                    Ok(Err(_)) | Err(_) => Ok(old),
+                }
+            }
+        }
+    }
+
+    /// Whether calls can go to the tenant now.
+    pub(super) async fn usable(&self, tenant: &Tenant) -> Read {
+        let status = self.current(tenant).await?;
+        match status.state.usability() {
+            Usability::Usable => Ok(status),
+            Usability::ComesBack(_) | Usability::Stopped => Err(BrokerError::TenantNotRunning(
+                tenant.name.clone(),
+                status.state,
+            )),
+        }
+    }
+
+    /// Something (HTTP 421, a notification) says that what we know is wrong.
+    pub(super) fn distrust(&self, name: &TenantName) {
+        let mut known = self
+            .shared
+            .known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(name) {
+            known.distrusted = true;
+        }
+    }
+
+    async fn read(&self, name: &TenantName) -> Read {
+        let work = || Arc::clone(&self.shared).read(name.clone());
+        let joined = self.reads.join(name.clone(), work).await;
+        joined.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+    }
+
+    /// Keeps the statuses of tenants in use fresh, until it is dropped.
+    pub async fn keep_fresh(&self) {
+        loop {
+            self.shared.clock.sleep(LOOK).await;
+            for name in self.shared.overdue_and_in_use() {
+                // Not waited for: the flight belongs to the task tracker.
+                drop(
+                    self.reads
+                        .begin(name.clone(), || Arc::clone(&self.shared).read(name)),
+                );
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn at_hand(&self, tenant: &Tenant) -> AtHand {
+        let now = self.clock.now();
+        if let Some(known) = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tenant.name)
+        {
+            known.last_needed.store(now.as_second(), Ordering::Relaxed);
+            return known.at_hand(now);
+        }
+        // After a restart the stored status is as good as it was before.
+        let Some(stored) = &tenant.last_status else {
+            return AtHand::Nothing;
+        };
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Known::new(stored.clone().into(), now);
+        known
+            .entry(tenant.name.clone())
+            .or_insert_with(fresh)
+            .at_hand(now)
+    }
+
+    async fn read(self: Arc<Self>, name: TenantName) -> Read {
+        let application = self.applications.get(&name.application)?;
+        let result = application.tenant_status.read(name.tenant).await;
+        let now = self.clock.now();
+        match result {
+            Ok(status) => {
+                self.counters.status_reads.increment();
+                let status = Arc::new(status);
+                self.keep(&name, &status, now);
+                if let Err(error) = self.store.put_status(&name, &status).await {
+                    // Only a restart misses it.
+                    tracing::warn!(%error, tenant = %name, "tenant status not stored");
+                }
+                Ok(status)
+            }
+            Err(error) => {
+                self.counters.status_failures.increment();
+                tracing::warn!(%error, tenant = %name, "tenant status not read");
+                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(known) = known.get_mut(&name) {
+                    known.retry_time = now
+                        .saturating_add(self.random.jitter(RETRY))
+                        .unwrap_or(Timestamp::MAX);
+                }
+                Err(BrokerError::from_upstream(&name, &error))
+            }
+        }
+    }
+
+    fn keep(&self, name: &TenantName, status: &Arc<TenantStatus>, now: Timestamp) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = Known::new(Arc::clone(status), now);
+        // Reading in the background is not a use.
+        if let Some(before) = known.get(name) {
+            fresh.last_needed.store(
+                before.last_needed.load(Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
+        }
+        known.insert(name.clone(), fresh);
+    }
+
+    fn overdue_and_in_use(&self) -> Vec<TenantName> {
+        let now = self.clock.now();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let due = |known: &Known| {
+            known.status.valid_until <= now
+                && known.retry_time <= now
+                && now.as_second() - known.last_needed.load(Ordering::Relaxed) < IN_USE_SECONDS
+        };
+        known
+            .iter()
+            .filter(|(_, known)| due(known))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+impl Known {
+    fn new(status: Arc<TenantStatus>, now: Timestamp) -> Self {
+        Self {
+            status,
+            distrusted: false,
+            last_needed: AtomicI64::new(now.as_second()),
+            retry_time: now,
+        }
+    }
+
+    fn at_hand(&self, now: Timestamp) -> AtHand {
+        let status = Arc::clone(&self.status);
+        let stale_until = status
+            .valid_until
+            .saturating_add(STALE)
+            .unwrap_or(Timestamp::MAX);
+        if self.distrusted || stale_until <= now {
+            AtHand::Nothing
+        } else if now < status.valid_until {
+            AtHand::Fresh(status)
+        } else if now < self.retry_time {
+            AtHand::OverdueAndTried(status)
+        } else {
+            AtHand::Overdue(status)
+        }
+    }
+}

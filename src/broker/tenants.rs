@@ -1,0 +1,254 @@
+//! Tenants: adding, stopping, enrolling, removing and listing them.
+//!
+//! Every change runs to its end on the task tracker, also when its caller goes away: what is in memory never
+//! misses a change that reached the store.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::{Applications, BrokerError, Directory};
+use crate::{
+    access::{Authorized, Gateway, ManageTenants, ReadTenants},
+    domain::{ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName},
+    ports::{Clock, Deletion, StoreError, TenantStore},
+};
+
+/// The use cases of tenants.
+pub struct Tenants {
+    applications: Arc<Applications>,
+    directory: Arc<Directory>,
+    store: Arc<dyn TenantStore>,
+    clock: Arc<dyn Clock>,
+    tasks: TaskTracker,
+}
+
+/// Where a page of tenants begins, and how many it may have.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The last tenant of the page before.
+    pub after: Option<TenantName>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Tenants {
+    /// Over a store and the directory that remembers what is in it.
+    #[must_use]
+    pub fn new(
+        applications: Arc<Applications>,
+        directory: Arc<Directory>,
+        store: Arc<dyn TenantStore>,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            applications,
+            directory,
+            store,
+            clock,
+            tasks,
+        }
+    }
+
+    /// Adds a tenant to an application.
+    ///
+    /// # Errors
+    /// `ApplicationNotConfigured`, `TenantExists`.
+    pub async fn create(
+        &self,
+        authorized: &Authorized<ManageTenants, ApplicationId>,
+        tenant: ContextIdentifier,
+        labels: Labels,
+    ) -> Result<Tenant, BrokerError> {
+        let application = self.applications.get(authorized.resource())?.id.clone();
+        let name = TenantName {
+            application,
+            tenant,
+        };
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        self.change(name.clone(), async move {
+            store
+                .create(&name, labels.as_map(), now)
+                .await
+                .map_err(|error| match error {
+                    StoreError::AlreadyExists => BrokerError::TenantExists(name),
+                    other => other.into(),
+                })
+        })
+        .await
+    }
+
+    /// Reads a tenant.
+    ///
+    /// # Errors
+    /// `ApplicationNotConfigured`, `TenantNotFound`.
+    pub async fn get(
+        &self,
+        authorized: &Authorized<ReadTenants, TenantName>,
+    ) -> Result<Arc<Tenant>, BrokerError> {
+        self.applications.get(&authorized.resource().application)?;
+        self.directory.get(authorized.resource()).await
+    }
+
+    /// A page of the tenants of one application, in order of their ids.
+    ///
+    /// # Errors
+    /// `ApplicationNotConfigured`.
+    pub async fn list_of_application(
+        &self,
+        authorized: &Authorized<ReadTenants, ApplicationId>,
+        page: Page,
+    ) -> Result<Vec<Tenant>, BrokerError> {
+        let application = &self.applications.get(authorized.resource())?.id;
+        Ok(self
+            .store
+            .list(Some(application), page.after.as_ref(), page.limit)
+            .await?)
+    }
+
+    /// A page of the tenants of all applications.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn list_all(
+        &self,
+        _authorized: &Authorized<ReadTenants, Gateway>,
+        page: Page,
+    ) -> Result<Vec<Tenant>, BrokerError> {
+        Ok(self
+            .store
+            .list(None, page.after.as_ref(), page.limit)
+            .await?)
+    }
+
+    /// Sets or lifts the emergency stop. Deletes nothing.
+    ///
+    /// # Errors
+    /// `ApplicationNotConfigured`, `TenantNotFound`.
+    pub async fn set_disabled(
+        &self,
+        authorized: &Authorized<ManageTenants, TenantName>,
+        disabled: bool,
+    ) -> Result<Tenant, BrokerError> {
+        let name = self.known_application(authorized.resource())?;
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        self.change(name.clone(), async move {
+            found(&name, store.set_disabled(&name, disabled, now).await?)
+        })
+        .await
+    }
+
+    /// Stores the system user token, and with it drops the ticket of the former one.
+    ///
+    /// # Errors
+    /// `ApplicationNotConfigured`, `TenantNotFound`.
+    pub async fn set_system_user_token(
+        &self,
+        authorized: &Authorized<ManageTenants, TenantName>,
+        token: SystemUserToken,
+    ) -> Result<Tenant, BrokerError> {
+        let name = self.known_application(authorized.resource())?;
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        self.change(name.clone(), async move {
+            found(
+                &name,
+                store
+                    .set_system_user_token(&name, token.secret(), now)
+                    .await?,
+            )
+        })
+        .await
+    }
+
+    /// Removes a tenant with its secrets.
+    ///
+    /// # Errors
+    /// `ApplicationNotConfigured`, `TenantNotFound`, `VersionConflict` if `etag` is not its etag.
+    pub async fn delete(
+        &self,
+        authorized: &Authorized<ManageTenants, TenantName>,
+        etag: Option<&str>,
+    ) -> Result<(), BrokerError> {
+        let name = self.known_application(authorized.resource())?;
+        let expected = etag.map(|etag| version_of(etag, &name)).transpose()?;
+        let store = Arc::clone(&self.store);
+        self.change(name.clone(), async move {
+            match store.delete(&name, expected).await {
+                Ok(Deletion::Deleted) => Ok(()),
+                Ok(Deletion::NotFound) => Err(BrokerError::TenantNotFound(name.to_string())),
+                Err(StoreError::Conflict) => Err(BrokerError::VersionConflict(name)),
+                Err(other) => Err(other.into()),
+            }
+        })
+        .await
+    }
+
+    /// Applications that have this tenant. Only for choosing among those already authorized.
+    pub(super) async fn applications_of(
+        &self,
+        tenant: ContextIdentifier,
+    ) -> Result<Vec<ApplicationId>, BrokerError> {
+        Ok(self.store.applications_of(tenant).await?)
+    }
+
+    fn known_application(&self, name: &TenantName) -> Result<TenantName, BrokerError> {
+        self.applications.get(&name.application)?;
+        Ok(name.clone())
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        name: TenantName,
+        change: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let directory = Arc::clone(&self.directory);
+        let task = self.tasks.spawn(async move {
+            let result = change.await;
+            // Also after an error: its outcome may be unknown.
+            directory.forget(&name);
+            result
+        });
+        task.await
+            .unwrap_or_else(|error| Err(BrokerError::Internal(error.to_string().into())))
+    }
+}
+
+/// Finds the one application under which an `applications/-` name is meant, among those permitted.
+///
+/// # Errors
+/// `TenantNotFound` if none has the tenant, `Invalid` if several have.
+pub async fn choose_enrolled<A>(
+    tenants: &Tenants,
+    tenant: ContextIdentifier,
+    permitted: Vec<Authorized<A, TenantName>>,
+) -> Result<Authorized<A, TenantName>, BrokerError> {
+    let enrolled = tenants.applications_of(tenant).await?;
+    let mut candidates = permitted
+        .into_iter()
+        .filter(|a| enrolled.contains(&a.resource().application));
+    match (candidates.next(), candidates.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(BrokerError::TenantNotFound(format!(
+            "applications/-/tenants/{tenant}"
+        ))),
+        (Some(_), Some(_)) => Err(BrokerError::Invalid {
+            field: "tenant",
+            problem: format!(
+                "{tenant} is enrolled under several applications: name the one you mean"
+            ),
+        }),
+    }
+}
+
+fn found(name: &TenantName, tenant: Option<Tenant>) -> Result<Tenant, BrokerError> {
+    tenant.ok_or_else(|| BrokerError::TenantNotFound(name.to_string()))
+}
+
+fn version_of(etag: &str, name: &TenantName) -> Result<i64, BrokerError> {
+    // What is not an etag of ours was never the current one.
+    let version = etag.strip_prefix('"').and_then(|e| e.strip_suffix('"'));
+    version
+        .and_then(|version| version.parse().ok())
+        .ok_or_else(|| BrokerError::VersionConflict(name.clone()))
+}

@@ -1,0 +1,218 @@
+//! System user tickets (DESIGN section 7, "Tickets"): one for each tenant and application, for everybody.
+//!
+//! A cached ticket is handed out without waiting for anybody. A miss starts one exchange, which belongs to the
+//! gateway; all who ask meanwhile wait for it. Tickets in use are renewed in the background well before they
+//! expire. A ticket that a caller says was rejected is proven dead before it is replaced.
+
+mod cache;
+mod exchange;
+mod rejected;
+mod renewal;
+
+use std::{sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use tokio_util::task::TaskTracker;
+
+use self::{cache::Cache, exchange::Exchange};
+use super::{
+    Applications, BrokerError, Counters, Directory, Statuses, error::RETRY_SOON, flights::Flights,
+};
+use crate::{
+    access::{Authorized, IssueSystemTicket, RevealApplicationToken},
+    domain::{CredentialId, SystemTicket, Tenant, TenantName, TenantStatus, WebApiUri},
+    ports::{Clock, Random, TenantStore, TicketStore},
+};
+
+/// A call goes round again when what it waited for was overtaken (another token was set, a longer life is
+/// needed). More often than this is not bad luck but a fault.
+const MAX_ROUNDS: usize = 3;
+
+/// The configurable part.
+#[derive(Debug, Clone, Copy)]
+pub struct TicketRules {
+    /// A ticket is never used longer than this after its issue, however often it slid.
+    pub max_age: Duration,
+    /// A ticket is renewed in the background only if it was asked for within this time.
+    pub renew_if_used_within: Duration,
+}
+
+/// A ticket for a caller, with all that it needs to use it.
+#[derive(Debug, Clone)]
+pub struct HandedOutTicket {
+    /// The tenant, by its real name.
+    pub tenant: TenantName,
+    /// The ticket.
+    pub ticket: Arc<SystemTicket>,
+    /// Where the tenant's Web API is now.
+    pub web_api_uri: WebApiUri,
+    /// The client secret, only where it was asked for and permitted.
+    pub application_token: Option<SecretString>,
+}
+
+/// The stores that tickets need.
+#[derive(Clone)]
+pub struct TicketStores {
+    /// Has the system user tokens.
+    pub tenants: Arc<dyn TenantStore>,
+    /// Keeps the tickets.
+    pub tickets: Arc<dyn TicketStore>,
+}
+
+/// The use cases of system user tickets.
+pub struct Tickets {
+    applications: Arc<Applications>,
+    directory: Arc<Directory>,
+    statuses: Arc<Statuses>,
+    exchange: Arc<Exchange>,
+    exchanges: Flights<TenantName, Result<Arc<SystemTicket>, BrokerError>>,
+    probes: Flights<(TenantName, CredentialId), Result<(), BrokerError>>,
+}
+
+impl Tickets {
+    /// Nothing cached yet.
+    #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "wiring: every collaborator is named once, in app"
+    )]
+    pub fn new(
+        applications: Arc<Applications>,
+        directory: Arc<Directory>,
+        statuses: Arc<Statuses>,
+        stores: TicketStores,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        counters: Arc<Counters>,
+        rules: TicketRules,
+        tasks: TaskTracker,
+    ) -> Self {
+        let cache = Cache::default();
+        let exchange = Arc::new(Exchange {
+            cache,
+            stores,
+            clock,
+            random,
+            counters,
+            rules,
+        });
+        Self {
+            applications,
+            directory,
+            statuses,
+            exchange,
+            exchanges: Flights::new(tasks.clone()),
+            probes: Flights::new(tasks),
+        }
+    }
+
+    /// Hands out the tenant's ticket, which lives at least `min_ttl` more; with the client secret if `reveal`
+    /// permits it.
+    ///
+    /// # Errors
+    /// Everything in CONTRACT section 4 that can stand between a tenant and its ticket.
+    pub async fn issue(
+        &self,
+        authorized: &Authorized<IssueSystemTicket, TenantName>,
+        min_ttl: Duration,
+        reveal: Option<&Authorized<RevealApplicationToken, TenantName>>,
+    ) -> Result<HandedOutTicket, BrokerError> {
+        let name = authorized.resource();
+        if min_ttl > self.longest_min_ttl() {
+            let problem = format!("at most {} s", self.longest_min_ttl().as_secs());
+            return Err(BrokerError::Invalid {
+                field: "min_ttl",
+                problem,
+            });
+        }
+        let application = self.applications.get(&name.application)?;
+        let application_token = match reveal {
+            None => None,
+            Some(reveal)
+                if reveal.resource() == name && application.allow_reveal_application_token =>
+            {
+                Some(application.login.application_token())
+            }
+            Some(_) => return Err(BrokerError::RevealNotAllowed(name.application.clone())),
+        };
+        let (ticket, status) = self.ticket(name, min_ttl).await?;
+        let web_api_uri = status.web_api_uri.clone();
+        let web_api_uri = web_api_uri.ok_or_else(|| no_uri(name))?;
+        Ok(HandedOutTicket {
+            tenant: name.clone(),
+            ticket,
+            web_api_uri,
+            application_token,
+        })
+    }
+
+    /// The longest `min_ttl` that can be asked for: more than half of a ticket's life would ask for a new one at
+    /// almost every call.
+    #[must_use]
+    pub fn longest_min_ttl(&self) -> Duration {
+        self.exchange.longest_min_ttl()
+    }
+
+    /// How many tickets are cached.
+    #[must_use]
+    pub fn cached(&self) -> usize {
+        self.exchange.cache.len()
+    }
+
+    async fn ticket(
+        &self,
+        name: &TenantName,
+        min_ttl: Duration,
+    ) -> Result<(Arc<SystemTicket>, Arc<TenantStatus>), BrokerError> {
+        let mut waited = false;
+        for _ in 0..MAX_ROUNDS {
+            // Read anew each round: the emergency stop also holds for those who waited.
+            let tenant = self.directory.get(name).await?;
+            let status = self.ready(&tenant).await?;
+            let now = self.exchange.clock.now();
+            if let Some(ticket) = self.exchange.cache.hand_out(&tenant, min_ttl, now) {
+                if !waited {
+                    self.exchange.counters.ticket_hits.increment();
+                }
+                return Ok((ticket, status));
+            }
+            if !waited {
+                self.exchange.counters.ticket_misses.increment();
+                waited = true;
+            }
+            self.fetch(&tenant, min_ttl).await?;
+        }
+        let cause = "the ticket was overtaken again and again while it was waited for".into();
+        Err(BrokerError::UpstreamUnavailable {
+            retry_after: RETRY_SOON,
+            cause,
+        })
+    }
+
+    /// Everything that must hold before a ticket is of use.
+    async fn ready(&self, tenant: &Tenant) -> Result<Arc<TenantStatus>, BrokerError> {
+        if tenant.disabled {
+            return Err(BrokerError::TenantDisabled(tenant.name.clone()));
+        }
+        if !tenant.has_system_user_token() {
+            return Err(BrokerError::NotEnrolled(tenant.name.clone()));
+        }
+        self.statuses.usable(tenant).await
+    }
+
+    async fn fetch(&self, tenant: &Tenant, min_ttl: Duration) -> Result<(), BrokerError> {
+        let application = Arc::clone(self.applications.get(&tenant.name.application)?);
+        let work = || Arc::clone(&self.exchange).run(application, tenant.name.clone(), min_ttl);
+        let landed = self.exchanges.join(tenant.name.clone(), work).await;
+        landed
+            .unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+            .map(drop)
+    }
+}
+
+fn no_uri(name: &TenantName) -> BrokerError {
+    BrokerError::Internal(format!("{name} is usable but has no Web API address").into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Getting a ticket where there is none at hand: the stored one, else a new one from SuperOffice.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{TicketRules, TicketStores, cache::Cache};
+use crate::{
+    broker::{Application, BrokerError, Counters},
+    domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
+    ports::{Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, UpstreamError},
+};
+
+/// A dead ticket is replaced at most this often for each tenant (DESIGN section 7).
+const REPLACE_AT_MOST_ONCE_IN: Duration = Duration::from_mins(1);
+
+/// A ticket is renewed when about this much of its life is left: long enough to outlast an outage of
+/// SuperOffice's maintenance windows, short enough that few tickets are made.
+const RENEW_BEFORE: Duration = Duration::from_hours(1);
+
+/// What an exchange works with; shared by all of them.
+pub(super) struct Exchange {
+    pub(super) cache: Cache,
+    pub(super) stores: TicketStores,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) rules: TicketRules,
+}
+
+impl Exchange {
+    /// Brings a ticket into the cache that lives at least `min_ttl` more, and returns it.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        application: Arc<Application>,
+        name: TenantName,
+        min_ttl: Duration,
+    ) -> Result<Arc<SystemTicket>, BrokerError> {
+        let token = self.stores.tenants.system_user_token(&name).await?;
+        let token = token.ok_or_else(|| BrokerError::NotEnrolled(name.clone()))?;
+        if let Some(ticket) = self.stored(&name, &token, min_ttl).await? {
+            return Ok(self.take_in(&name, ticket));
+        }
+        let now = self.clock.now();
+        if let Some(error) = self.cache.standing_refusal(&name, token.version, now) {
+            return Err(error);
+        }
+        let retry_after = self
+            .cache
+            .wait_before_replacing(&name, now, REPLACE_AT_MOST_ONCE_IN);
+        if !retry_after.is_zero() {
+            let cause = "a ticket was replaced less than a minute ago and is dead again".into();
+            return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
+        }
+        let ticket = self.exchange(&application, &name, &token).await?;
+        self.store(&name, &ticket).await;
+        Ok(self.take_in(&name, ticket))
+    }
+
+    /// The ticket that was kept, if it is of use. One that cannot be read is replaced, not fatal.
+    async fn stored(
+        &self,
+        name: &TenantName,
+        token: &StoredToken,
+        min_ttl: Duration,
+    ) -> Result<Option<SystemTicket>, BrokerError> {
+        let stored = match self.stores.tickets.get(name).await {
+            Err(error @ (StoreError::Corrupt(_) | StoreError::Seal(_))) => {
+                tracing::error!(%error, tenant = %name, "stored ticket not readable; it will be replaced");
+                None
+            }
+            other => other?,
+        };
+        let now = self.clock.now();
+        Ok(stored.filter(|ticket| {
+            let remaining = ticket.remaining(now);
+            ticket.token_version == token.version
+                && !remaining.is_zero()
+                && remaining >= min_ttl
+                && ticket.expire_time
+                    <= ticket_lifetime_end(ticket.issue_time, now, self.rules.max_age)
+        }))
+    }
+
+    async fn exchange(
+        &self,
+        application: &Application,
+        name: &TenantName,
+        token: &StoredToken,
+    ) -> Result<SystemTicket, BrokerError> {
+        // Before the exchange: its life may begin as soon as it is sent.
+        let issue_time = self.clock.now();
+        match application
+            .login
+            .authenticate(name.tenant, &token.token)
+            .await
+        {
+            Ok(issued) => {
+                self.counters.exchanges.increment();
+                application.history.succeeded(issue_time);
+                self.keep_company_name(name, &issued).await;
+                Ok(SystemTicket {
+                    value: issued.value,
+                    credential_id: CredentialId::of_ticket(self.random.bytes()),
+                    issue_time,
+                    expire_time: ticket_lifetime_end(issue_time, issue_time, self.rules.max_age),
+                    token_version: token.version,
+                })
+            }
+            Err(error) => Err(self.failed(application, name, token, &error)),
+        }
+    }
+
+    fn failed(
+        &self,
+        application: &Application,
+        name: &TenantName,
+        token: &StoredToken,
+        error: &UpstreamError,
+    ) -> BrokerError {
+        let now = self.clock.now();
+        self.counters.exchange_failures.increment();
+        let told = BrokerError::from_upstream(name, error);
+        application.history.failed(now, &told);
+        tracing::warn!(%error, tenant = %name, reason = told.reason().as_str(), "no ticket from SuperOffice");
+        if let UpstreamError::Refused(
+            Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval | Refusal::Credential,
+        ) = error
+        {
+            self.cache.refuse(name, token.version, told.clone(), now);
+        }
+        told
+    }
+
+    /// A ticket that cannot be stored is used all the same: thrown away, the next call would ask for another.
+    async fn store(&self, name: &TenantName, ticket: &SystemTicket) {
+        match self.stores.tickets.put(name, ticket).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::info!(tenant = %name, "ticket not stored: the tenant changed meanwhile");
+            }
+            Err(error) => {
+                tracing::warn!(%error, tenant = %name, "ticket not stored; a restart will ask for a new one");
+            }
+        }
+    }
+
+    async fn keep_company_name(&self, name: &TenantName, issued: &IssuedTicket) {
+        if issued.company_name.is_empty() {
+            return;
+        }
+        if let Err(error) = self
+            .stores
+            .tenants
+            .put_company_name(name, &issued.company_name)
+            .await
+        {
+            tracing::warn!(%error, tenant = %name, "company name not stored");
+        }
+    }
+
+    fn take_in(&self, name: &TenantName, ticket: SystemTicket) -> Arc<SystemTicket> {
+        let ticket = Arc::new(ticket);
+        let renew_time = self.renew_time(ticket.expire_time);
+        self.cache
+            .insert(name, Arc::clone(&ticket), renew_time, self.clock.now());
+        ticket
+    }
+
+    /// Half to one and a half `RENEW_BEFORE` before the end, so that tickets made together are not renewed
+    /// together; never in the first two thirds of a life that configuration has made short.
+    pub(super) fn renew_time(&self, expire_time: Timestamp) -> Timestamp {
+        let life = expire_time.duration_since(self.clock.now()).unsigned_abs();
+        let before = self.random.jitter(RENEW_BEFORE).min(life / 3);
+        expire_time.saturating_sub(before).unwrap_or(expire_time)
+    }
+
+    /// The longest life that a caller may ask for: half of what a new ticket has.
+    pub(super) fn longest_min_ttl(&self) -> Duration {
+        self.rules.max_age.min(TICKET_LIFETIME) / 2
+    }
+}

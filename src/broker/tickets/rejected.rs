@@ -1,0 +1,116 @@
+//! A caller says that SuperOffice rejected a ticket: is it so?
+
+use std::sync::Arc;
+
+use super::{Tickets, no_uri};
+use crate::{
+    access::{Authorized, IssueSystemTicket},
+    broker::{Application, BrokerError, Statuses},
+    domain::{CredentialId, SystemTicket, Tenant, TenantName, TenantStatus, ticket_lifetime_end},
+    ports::{Probe, UpstreamError},
+};
+
+impl Tickets {
+    /// Finds out whether a ticket works: if so its life slides, if not it is dropped and the next call gets a
+    /// new one. Many reports of one ticket cost one probe. The id of a ticket that is not the present one
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// If it cannot be found out: the tenant is not usable, or SuperOffice cannot be asked.
+    pub async fn report_rejected(
+        &self,
+        authorized: &Authorized<IssueSystemTicket, TenantName>,
+        id: CredentialId,
+    ) -> Result<(), BrokerError> {
+        let name = authorized.resource();
+        let application = Arc::clone(self.applications.get(&name.application)?);
+        let tenant = self.directory.get(name).await?;
+        let Some(ticket) = self.exchange.cache.find(name, &id) else {
+            return Ok(());
+        };
+        let status = self.statuses.usable(&tenant).await?;
+        let check = Check {
+            application,
+            tenant,
+            status,
+            ticket,
+            statuses: Arc::clone(&self.statuses),
+        };
+        let exchange = Arc::clone(&self.exchange);
+        let work = || async move {
+            let (name, ticket) = (&check.tenant.name, &check.ticket);
+            match check.run().await? {
+                Probe::Alive => {
+                    let (now, max_age) = (exchange.clock.now(), exchange.rules.max_age);
+                    let until = ticket_lifetime_end(ticket.issue_time, now, max_age);
+                    let renew_time = exchange.renew_time(until);
+                    exchange
+                        .cache
+                        .extend(name, &ticket.credential_id, until, renew_time);
+                    exchange
+                        .stores
+                        .tickets
+                        .extend(name, &ticket.credential_id, until)
+                        .await?;
+                }
+                Probe::Dead => {
+                    if exchange.cache.drop_dead(name, &ticket.credential_id) {
+                        exchange.counters.tickets_dropped.increment();
+                        tracing::info!(tenant = %name, credential_id = %ticket.credential_id, "dead ticket dropped");
+                    }
+                    exchange
+                        .stores
+                        .tickets
+                        .delete(name, &ticket.credential_id)
+                        .await?;
+                }
+            }
+            Ok(())
+        };
+        let landed = self.probes.join((name.clone(), id), work).await;
+        landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+    }
+}
+
+struct Check {
+    application: Arc<Application>,
+    tenant: Arc<Tenant>,
+    status: Arc<TenantStatus>,
+    ticket: Arc<SystemTicket>,
+    statuses: Arc<Statuses>,
+}
+
+impl Check {
+    /// A tenant that has moved is looked for once.
+    async fn run(&self) -> Result<Probe, BrokerError> {
+        match self.probe(&self.status).await? {
+            Ok(probe) => Ok(probe),
+            Err(UpstreamError::Misdirected) => {
+                self.statuses.distrust(&self.tenant.name);
+                let status = self.statuses.usable(&self.tenant).await?;
+                self.probe(&status)
+                    .await?
+                    .map_err(|error| self.failed(&error))
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn probe(
+        &self,
+        status: &TenantStatus,
+    ) -> Result<Result<Probe, UpstreamError>, BrokerError> {
+        let name = &self.tenant.name;
+        let uri = status.web_api_uri.as_ref().ok_or_else(|| no_uri(name))?;
+        Ok(self
+            .application
+            .probe
+            .probe(name.tenant, uri, &self.ticket.value)
+            .await)
+    }
+
+    fn failed(&self, error: &UpstreamError) -> BrokerError {
+        tracing::warn!(%error, tenant = %self.tenant.name, "ticket could not be tried");
+        BrokerError::from_upstream(&self.tenant.name, error)
+    }
+}

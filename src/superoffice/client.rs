@@ -1,0 +1,227 @@
+//! The one HTTP client: time-outs, size limits and repetition as data, in one place.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{RequestBuilder, StatusCode, redirect};
+use zeroize::Zeroizing;
+
+use super::resolver::PublicAddresses;
+use crate::ports::{Random, UpstreamError};
+
+/// Connecting takes longer than this only if something is wrong.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Idle connections are given up early: one that the other side has closed would fail an exchange, which is not
+/// repeated.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The first pause before a repetition; each further one is four times as long, all with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How the client behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientOptions {
+    /// For one request, from its beginning to the end of the answer.
+    pub timeout: Duration,
+    /// Plain http and loopback addresses: for tests.
+    pub allow_loopback: bool,
+}
+
+/// The client could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client cannot be set up: {0}")]
+pub struct ClientError(#[from] reqwest::Error);
+
+/// What a kind of request may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Profile {
+    /// Names the request in errors and logs.
+    pub(super) what: &'static str,
+    /// More than this is not an answer.
+    pub(super) max_body_bytes: usize,
+    /// When it is sent again.
+    pub(super) repeat: Repeat,
+}
+
+/// When a request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Up to twice more after a fault that came quickly: reading changes nothing. Not after a time-out, which has
+    /// used up the caller's patience.
+    Reads,
+    /// Up to twice more if it surely never left: doing it twice costs the customer.
+    OnlyIfNotSent,
+}
+
+/// An answer, whatever its status.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// Sends requests to SuperOffice. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    timeout: Duration,
+}
+
+struct Failure {
+    error: UpstreamError,
+    again: bool,
+}
+
+impl Client {
+    /// Follows no redirects, uses no proxy, and resolves names to public addresses only.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the client is made"
+    )]
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("tenant-gateway/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .https_only(!options.allow_loopback)
+            .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .dns_resolver(Arc::new(PublicAddresses {
+                allow_loopback: options.allow_loopback,
+            }))
+            .build()?;
+        Ok(Self {
+            http,
+            timeout: options.timeout,
+        })
+    }
+
+    pub(super) fn get(&self, uri: &str) -> RequestBuilder {
+        self.http.get(uri).header("accept", "application/json")
+    }
+
+    pub(super) fn post(&self, uri: &str) -> RequestBuilder {
+        self.http.post(uri).header("accept", "application/json")
+    }
+
+    /// Sends a request as its profile allows. A 5xx is an error, every other status an answer.
+    pub(super) async fn send(
+        &self,
+        profile: Profile,
+        random: &dyn Random,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Answer, UpstreamError> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..2 {
+            match self.once(profile, request()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) if failure.again => {
+                    tokio::time::sleep(random.jitter(pause)).await;
+                    pause *= 4;
+                }
+                Err(failure) => return Err(failure.error),
+            }
+        }
+        self.once(profile, request())
+            .await
+            .map_err(|failure| failure.error)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where requests are sent"
+    )]
+    async fn once(&self, profile: Profile, request: RequestBuilder) -> Result<Answer, Failure> {
+        let sent = request.timeout(self.timeout).send().await;
+        let mut response = sent.map_err(|error| self.failure(profile, &error))?;
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            let error = UpstreamError::Unavailable(format!("{}: HTTP {status}", profile.what));
+            return Err(Failure {
+                error,
+                again: profile.repeat == Repeat::Reads,
+            });
+        }
+        let mut body = Zeroizing::new(Vec::new());
+        loop {
+            let chunk = response
+                .chunk()
+                .await
+                .map_err(|error| self.failure(profile, &error))?;
+            let Some(chunk) = chunk else {
+                return Ok(Answer { status, body });
+            };
+            if body.len() + chunk.len() > profile.max_body_bytes {
+                let text = format!(
+                    "{}: more than {} bytes",
+                    profile.what, profile.max_body_bytes
+                );
+                return Err(Failure {
+                    error: UpstreamError::InvalidResponse(text),
+                    again: false,
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    fn failure(&self, profile: Profile, error: &reqwest::Error) -> Failure {
+        let what = profile.what;
+        let (text, again) = if error.is_timeout() {
+            (
+                format!("{what}: no answer within {:?}", self.timeout),
+                false,
+            )
+        } else if error.is_connect() {
+            (
+                format!("{what}: cannot connect ({})", root_cause(error)),
+                true,
+            )
+        } else {
+            let text = format!("{what}: the connection broke ({})", root_cause(error));
+            (text, profile.repeat == Repeat::Reads)
+        };
+        Failure {
+            error: UpstreamError::Unavailable(text),
+            again,
+        }
+    }
+}
+
+/// The innermost cause: names the fault and holds nothing of the request.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    if std::ptr::addr_eq(cause, error) {
+        "unknown".to_owned()
+    } else {
+        cause.to_string()
+    }
+}
+
+/// An answer that came, but not with the status wanted.
+pub(super) fn unexpected(profile: Profile, status: StatusCode) -> UpstreamError {
+    UpstreamError::InvalidResponse(format!("{}: HTTP {status}", profile.what))
+}
+
+/// Reads JSON; the error tells where it stopped being what was wanted, and nothing of what it was.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    profile: Profile,
+    body: &[u8],
+) -> Result<T, UpstreamError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let kind = match error.classify() {
+            serde_json::error::Category::Data => "JSON with other fields or types than documented",
+            _ => "not JSON",
+        };
+        let (line, column) = (error.line(), error.column());
+        UpstreamError::InvalidResponse(format!(
+            "{}: {kind} (line {line}, column {column})",
+            profile.what
+        ))
+    })
+}

@@ -1,0 +1,234 @@
+//! The login service's public keys (RFC 7517), fetched when needed and kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::DecodingKey;
+use serde::Deserialize;
+
+use super::client::{Client, Profile, Repeat, json, unexpected};
+use crate::ports::{Clock, Random, UpstreamError};
+
+const JWKS: Profile = Profile {
+    what: "JWKS",
+    max_body_bytes: 256 * 1024,
+    repeat: Repeat::Reads,
+};
+
+/// Keys are fetched again after this, so that a withdrawn key stops being believed.
+const FRESH: SignedDuration = SignedDuration::from_hours(1);
+
+/// While they cannot be fetched, the old ones are believed until this age.
+const OLDEST: SignedDuration = SignedDuration::from_hours(24);
+
+/// An unknown key id makes us look again at most this often.
+const COOL_DOWN: SignedDuration = SignedDuration::from_secs(10);
+
+/// A login service has one or two keys; more than this is not read.
+const MAX_KEYS: usize = 32;
+
+type Fetch = Shared<BoxFuture<'static, Result<Arc<Keys>, UpstreamError>>>;
+
+/// The keys of one login host.
+pub(super) struct KeySet {
+    source: Arc<Source>,
+    state: Mutex<State>,
+}
+
+struct Source {
+    client: Client,
+    uri: String,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Option<Arc<Keys>>,
+    /// One fetch, however many wait; polled by those who wait.
+    fetch: Option<Fetch>,
+    looked_for_unknown: Option<Timestamp>,
+}
+
+struct Keys {
+    keys: Vec<Key>,
+    read_time: Timestamp,
+}
+
+#[derive(Clone)]
+struct Key {
+    kid: Option<String>,
+    x5t: Option<String>,
+    key: DecodingKey,
+}
+
+#[derive(Deserialize)]
+struct WireKeys {
+    keys: Vec<WireKey>,
+}
+
+#[derive(Deserialize)]
+struct WireKey {
+    kty: String,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    alg: Option<String>,
+    kid: Option<String>,
+    x5t: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+}
+
+impl KeySet {
+    pub(super) fn new(
+        client: Client,
+        login_uri: &str,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let uri = format!("{login_uri}/login/.well-known/jwks");
+        let source = Arc::new(Source {
+            client,
+            uri,
+            clock,
+            random,
+        });
+        Self {
+            source,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The key that a token's header names by `kid` or `x5t`, or the only key if it names none.
+    pub(super) async fn find(
+        &self,
+        kid: Option<&str>,
+        x5t: Option<&str>,
+    ) -> Result<DecodingKey, UpstreamError> {
+        let keys = self.present().await?;
+        if let Some(key) = keys.find(kid, x5t) {
+            return Ok(key);
+        }
+        // Rolled over since we looked.
+        let keys = if self.may_look_again() {
+            self.fetch().await?
+        } else {
+            keys
+        };
+        let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
+        keys.find(kid, x5t).ok_or_else(unknown)
+    }
+
+    async fn present(&self) -> Result<Arc<Keys>, UpstreamError> {
+        let known = self.lock().keys.clone();
+        let Some(known) = known else {
+            return self.fetch().await;
+        };
+        let age = self.source.clock.now().duration_since(known.read_time);
+        if age < FRESH {
+            return Ok(known);
+        }
+        match self.fetch().await {
+            Err(error) if age < OLDEST => {
+                tracing::warn!(%error, "public keys not fetched again; the old ones are still used");
+                Ok(known)
+            }
+            fetched => fetched,
+        }
+    }
+
+    fn may_look_again(&self) -> bool {
+        let now = self.source.clock.now();
+        let mut state = self.lock();
+        let since = state
+            .looked_for_unknown
+            .map(|last| now.duration_since(last));
+        let may = since.is_none_or(|since| since >= COOL_DOWN);
+        if may {
+            state.looked_for_unknown = Some(now);
+        }
+        may
+    }
+
+    async fn fetch(&self) -> Result<Arc<Keys>, UpstreamError> {
+        let fetch = {
+            let mut state = self.lock();
+            let new = || Arc::clone(&self.source).fetch().boxed().shared();
+            state.fetch.get_or_insert_with(new).clone()
+        };
+        let fetched = fetch.clone().await;
+        let mut state = self.lock();
+        // The first of those who waited puts it away.
+        if state
+            .fetch
+            .as_ref()
+            .is_some_and(|current| current.ptr_eq(&fetch))
+        {
+            state.fetch = None;
+            if let Ok(keys) = &fetched {
+                state.keys = Some(Arc::clone(keys));
+            }
+        }
+        fetched
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    async fn fetch(self: Arc<Self>) -> Result<Arc<Keys>, UpstreamError> {
+        let request = || self.client.get(&self.uri);
+        let answer = self.client.send(JWKS, &*self.random, request).await?;
+        if !answer.status.is_success() {
+            return Err(unexpected(JWKS, answer.status));
+        }
+        let wire: WireKeys = json(JWKS, &answer.body)?;
+        let keys: Vec<Key> = wire.keys.iter().take(MAX_KEYS).filter_map(usable).collect();
+        if keys.is_empty() {
+            let text = "JWKS: no RSA signature key".to_owned();
+            return Err(UpstreamError::InvalidResponse(text));
+        }
+        Ok(Arc::new(Keys {
+            keys,
+            read_time: self.clock.now(),
+        }))
+    }
+}
+
+impl Keys {
+    fn find(&self, kid: Option<&str>, x5t: Option<&str>) -> Option<DecodingKey> {
+        let found = if kid.is_none() && x5t.is_none() {
+            match self.keys.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            }
+        } else {
+            // Real key sets have had the thumbprint in either place (SUPEROFFICE.md 1.2).
+            let named = |id: Option<&str>| id.is_some() && (id == kid || id == x5t);
+            self.keys
+                .iter()
+                .find(|key| named(key.kid.as_deref()) || named(key.x5t.as_deref()))
+        };
+        found.map(|key| key.key.clone())
+    }
+}
+
+fn usable(wire: &WireKey) -> Option<Key> {
+    let signs = wire.usage.as_deref().is_none_or(|usage| usage == "sig");
+    let rs256 = wire.alg.as_deref().is_none_or(|alg| alg == "RS256");
+    if wire.kty != "RSA" || !signs || !rs256 {
+        return None;
+    }
+    let key = DecodingKey::from_rsa_components(wire.n.as_deref()?, wire.e.as_deref()?).ok()?;
+    Some(Key {
+        kid: wire.kid.clone(),
+        x5t: wire.x5t.clone(),
+        key,
+    })
+}

@@ -1,0 +1,72 @@
+//! Trying a ticket with the cheapest call there is (SUPEROFFICE.md 2.8, 6.2).
+
+use async_trait::async_trait;
+use reqwest::{StatusCode, header::HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::{
+    SuperOffice,
+    client::{Profile, Repeat, json, unexpected},
+};
+use crate::{
+    domain::{ContextIdentifier, WebApiUri},
+    ports::{Probe, TicketProbe, UpstreamError},
+};
+
+const PRINCIPAL: Profile = Profile {
+    what: "User/currentPrincipal",
+    max_body_bytes: 1024 * 1024,
+    repeat: Repeat::Reads,
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Principal {
+    database_context_identifier: String,
+}
+
+#[async_trait]
+impl TicketProbe for SuperOffice {
+    async fn probe(
+        &self,
+        tenant: ContextIdentifier,
+        web_api_uri: &WebApiUri,
+        ticket: &SecretString,
+    ) -> Result<Probe, UpstreamError> {
+        let uri = format!("{web_api_uri}/v1/User/currentPrincipal");
+        let authorization = secret_header(&format!("SOTicket {}", ticket.expose_secret()))?;
+        let application_token = secret_header(self.client_secret.expose_secret())?;
+        let request = || {
+            let builder = self
+                .client
+                .get(&uri)
+                .header("authorization", authorization.clone());
+            builder.header("so-apptoken", application_token.clone())
+        };
+        let answer = self.client.send(PRINCIPAL, &*self.random, request).await?;
+        match answer.status {
+            StatusCode::OK => {
+                let principal: Principal = json(PRINCIPAL, &answer.body)?;
+                let same = principal.database_context_identifier == tenant.to_string();
+                if !same {
+                    tracing::error!(%tenant, "a ticket opens another tenant; it is dropped");
+                }
+                Ok(if same { Probe::Alive } else { Probe::Dead })
+            }
+            // Both are in the documentation for a credential that has expired (SUPEROFFICE.md 12).
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(Probe::Dead),
+            StatusCode::MISDIRECTED_REQUEST => Err(UpstreamError::Misdirected),
+            other => Err(unexpected(PRINCIPAL, other)),
+        }
+    }
+}
+
+fn secret_header(value: &str) -> Result<HeaderValue, UpstreamError> {
+    // Never happens for what was validated when it came in.
+    let refused =
+        |_| UpstreamError::InvalidResponse("a credential cannot be sent in a header".to_owned());
+    let mut header = HeaderValue::from_str(value).map_err(refused)?;
+    header.set_sensitive(true);
+    Ok(header)
+}

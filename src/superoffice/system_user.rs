@@ -1,0 +1,149 @@
+//! The system user flow over REST (SUPEROFFICE.md 2.3, 2.4).
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::{Timestamp, tz::TimeZone};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{
+    SuperOffice,
+    client::{Profile, Repeat, json, unexpected},
+    refusal::refusal,
+    ticket_jwt,
+};
+use crate::{
+    domain::ContextIdentifier,
+    ports::{IssuedTicket, Refusal, SignError, Signer, SystemUserLogin, UpstreamError},
+};
+
+const AUTHENTICATE: Profile = Profile {
+    what: "PartnerSystemUser/Authenticate",
+    max_body_bytes: 256 * 1024,
+    repeat: Repeat::OnlyIfNotSent,
+};
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Request<'a> {
+    signed_system_token: &'a str,
+    application_token: &'a str,
+    context_identifier: String,
+    return_token_type: &'static str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Response {
+    is_successful: bool,
+    token: Option<SecretString>,
+    error_message: Option<String>,
+}
+
+#[async_trait]
+impl SystemUserLogin for SuperOffice {
+    async fn authenticate(
+        &self,
+        tenant: ContextIdentifier,
+        system_user_token: &SecretString,
+    ) -> Result<IssuedTicket, UpstreamError> {
+        let signed = signed_token(&*self.signer, system_user_token, self.clock.now())
+            // Our own key fails: nothing to try again, and nobody else's fault.
+            .map_err(|_| UpstreamError::Refused(Refusal::Credential))?;
+        let body = request_body(&signed, &self.client_secret, tenant)?;
+        let uri = format!(
+            "{}/Login/api/PartnerSystemUser/Authenticate",
+            self.login_uri
+        );
+        let request = || {
+            let builder = self
+                .client
+                .post(&uri)
+                .header("content-type", "application/json");
+            builder.body(body.to_vec())
+        };
+        let answer = self
+            .client
+            .send(AUTHENTICATE, &*self.random, request)
+            .await?;
+        if !answer.status.is_success() {
+            return Err(unexpected(AUTHENTICATE, answer.status));
+        }
+        let response: Response = json(AUTHENTICATE, &answer.body)?;
+        if !response.is_successful {
+            let message = response.error_message.unwrap_or_default();
+            return Err(UpstreamError::Refused(refusal(&message)));
+        }
+        let missing =
+            || UpstreamError::InvalidResponse("successful, but without a token".to_owned());
+        let jwt = response.token.ok_or_else(missing)?;
+        ticket_jwt::open(&self.keys, &jwt, tenant, self.clock.now()).await
+    }
+
+    fn application_token(&self) -> SecretString {
+        self.client_secret.clone()
+    }
+}
+
+/// `{system user token}.{yyyyMMddHHmm, UTC}.{signature in standard base64}`.
+fn signed_token(
+    signer: &dyn Signer,
+    system_user_token: &SecretString,
+    now: Timestamp,
+) -> Result<Zeroizing<String>, SignError> {
+    let minute = now
+        .to_zoned(TimeZone::UTC)
+        .strftime("%Y%m%d%H%M")
+        .to_string();
+    let mut text = Zeroizing::new(format!("{}.{minute}", system_user_token.expose_secret()));
+    let signature = signer.sign(text.as_bytes())?;
+    text.push('.');
+    STANDARD.encode_string(signature, &mut text);
+    Ok(text)
+}
+
+fn request_body(
+    signed: &str,
+    client_secret: &SecretString,
+    tenant: ContextIdentifier,
+) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+    let request = Request {
+        signed_system_token: signed,
+        application_token: client_secret.expose_secret(),
+        context_identifier: tenant.to_string(),
+        return_token_type: "JWT",
+    };
+    let body = serde_json::to_vec(&request);
+    // Cannot happen: strings always encode.
+    body.map(Zeroizing::new)
+        .map_err(|_| UpstreamError::Unavailable("request not encoded".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+
+    impl Signer for Echo {
+        fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+            Ok(message.to_vec())
+        }
+    }
+
+    #[test]
+    fn a_token_is_signed_with_the_utc_minute_and_standard_base64() {
+        let now = "2026-03-01T09:05:59+02:00".parse().unwrap();
+        let signed = signed_token(&Echo, &"Søndag App.v2-8k8Q7DmBgo".into(), now).unwrap();
+        let payload = "Søndag App.v2-8k8Q7DmBgo.202603010705";
+        assert_eq!(*signed, format!("{payload}.{}", STANDARD.encode(payload)));
+    }
+
+    #[test]
+    fn the_request_has_the_documented_fields() {
+        let body = request_body("a.b.c", &"secret".into(), "Cust12345".parse().unwrap()).unwrap();
+        let wanted = r#"{"SignedSystemToken":"a.b.c","ApplicationToken":"secret","ContextIdentifier":"Cust12345","ReturnTokenType":"JWT"}"#;
+        assert_eq!(std::str::from_utf8(&body).unwrap(), wanted);
+    }
+}

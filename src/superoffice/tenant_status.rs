@@ -1,0 +1,225 @@
+//! Tenant status (SUPEROFFICE.md 5): what SuperOffice says of a tenant, checked before it is believed.
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use super::{
+    SuperOffice,
+    client::{Profile, Repeat, json, unexpected},
+};
+use crate::{
+    domain::{AllowedApiHosts, ContextIdentifier, TenantState, TenantStatus, Usability, WebApiUri},
+    ports::{TenantStatusSource, UpstreamError},
+};
+
+const STATUS: Profile = Profile {
+    what: "tenant status",
+    max_body_bytes: 64 * 1024,
+    repeat: Repeat::Reads,
+};
+
+/// `ValidUntil` is advice; we ask neither more often than this …
+const SHORTEST: SignedDuration = SignedDuration::from_secs(15);
+/// … nor more rarely.
+const LONGEST: SignedDuration = SignedDuration::from_hours(1);
+
+/// SuperOffice's release is shown to people; more than this is not a release.
+const MAX_VERSION_CHARS: usize = 128;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Wire {
+    context_identifier: String,
+    endpoint: Option<String>,
+    state: String,
+    is_running: Option<bool>,
+    valid_until: Timestamp,
+    api: Option<String>,
+    version: Option<String>,
+}
+
+#[async_trait]
+impl TenantStatusSource for SuperOffice {
+    async fn read(&self, tenant: ContextIdentifier) -> Result<TenantStatus, UpstreamError> {
+        let uri = format!("{}/api/state/{tenant}", self.login_uri);
+        let answer = self
+            .client
+            .send(STATUS, &*self.random, || self.client.get(&uri))
+            .await?;
+        let now = self.clock.now();
+        if answer.status == StatusCode::NOT_FOUND {
+            // Not documented for unknown tenants, but likely (SUPEROFFICE.md 5).
+            return Ok(unknown(now));
+        }
+        if answer.status != StatusCode::OK {
+            return Err(unexpected(STATUS, answer.status));
+        }
+        believe(
+            json(STATUS, &answer.body)?,
+            tenant,
+            &self.allowed_api_hosts,
+            now,
+        )
+    }
+}
+
+fn unknown(now: Timestamp) -> TenantStatus {
+    TenantStatus {
+        state: TenantState::Unknown,
+        valid_until: now.saturating_add(SHORTEST).unwrap_or(now),
+        web_api_uri: None,
+        version: String::new(),
+        read_time: now,
+    }
+}
+
+fn believe(
+    wire: Wire,
+    tenant: ContextIdentifier,
+    allowed: &AllowedApiHosts,
+    now: Timestamp,
+) -> Result<TenantStatus, UpstreamError> {
+    if wire.context_identifier != tenant.to_string() {
+        return Err(refused("of another tenant"));
+    }
+    let state = TenantState::from_name(&wire.state)
+        .ok_or_else(|| refused("a state that we do not know"))?;
+    let usable = state.usability() == Usability::Usable;
+    if wire.is_running.is_some_and(|running| running != usable) {
+        return Err(refused("State and IsRunning contradict each other"));
+    }
+    let web_api_uri = if usable {
+        Some(web_api_uri(&wire, tenant, allowed)?)
+    } else {
+        None
+    };
+    let version = wire.version.unwrap_or_default();
+    let (earliest, latest) = (now.saturating_add(SHORTEST), now.saturating_add(LONGEST));
+    Ok(TenantStatus {
+        state,
+        valid_until: wire
+            .valid_until
+            .clamp(earliest.unwrap_or(now), latest.unwrap_or(Timestamp::MAX)),
+        web_api_uri,
+        version: version
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_VERSION_CHARS)
+            .collect(),
+        read_time: now,
+    })
+}
+
+fn web_api_uri(
+    wire: &Wire,
+    tenant: ContextIdentifier,
+    allowed: &AllowedApiHosts,
+) -> Result<WebApiUri, UpstreamError> {
+    if let Some(endpoint) = &wire.endpoint {
+        WebApiUri::check_endpoint(endpoint, tenant, allowed)
+            .map_err(|error| refused(&format!("Endpoint: {error}")))?;
+    }
+    let api = wire.api.as_deref().ok_or_else(|| refused("no Api"))?;
+    WebApiUri::check_api(api, tenant, allowed).map_err(|error| refused(&format!("Api: {error}")))
+}
+
+fn refused(why: &str) -> UpstreamError {
+    UpstreamError::InvalidResponse(format!("tenant status: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-02-23T09:00:00Z";
+
+    fn read(text: &str) -> Result<TenantStatus, UpstreamError> {
+        let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
+        let wire = json(STATUS, text.as_bytes())?;
+        believe(
+            wire,
+            "Cust12345".parse().unwrap(),
+            &allowed,
+            NOW.parse().unwrap(),
+        )
+    }
+
+    fn documented() -> String {
+        r#"{ "ContextIdentifier": "Cust12345", "Endpoint": "https://online2.superoffice.com/Cust12345",
+            "State": "Running", "IsRunning": true, "ValidUntil": "2026-02-23T09:52:01.9342965Z",
+            "Api": "https://online2.superoffice.com/Cust12345/api",
+            "Version": "Release_11.10_2026.02.24-02" }"#
+            .to_owned()
+    }
+
+    #[test]
+    fn the_documented_example_is_believed() {
+        let status = read(&documented()).unwrap();
+        assert_eq!(status.state, TenantState::Running);
+        assert_eq!(
+            status.valid_until.to_string(),
+            "2026-02-23T09:52:01.9342965Z"
+        );
+        let uri = status.web_api_uri.unwrap();
+        assert_eq!(
+            uri.as_str(),
+            "https://online2.superoffice.com/Cust12345/api"
+        );
+    }
+
+    #[test]
+    fn how_long_a_status_holds_is_kept_between_15_seconds_and_an_hour() {
+        let until = |text| {
+            let text = documented().replace("2026-02-23T09:52:01.9342965Z", text);
+            read(&text).unwrap().valid_until.to_string()
+        };
+        assert_eq!(until("2020-01-01T00:00:00Z"), "2026-02-23T09:00:15Z");
+        assert_eq!(until("2099-01-01T00:00:00Z"), "2026-02-23T10:00:00Z");
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_believed_is_refused() {
+        for (from, to) in [
+            (
+                r#""ContextIdentifier": "Cust12345""#,
+                r#""ContextIdentifier": "Cust12346""#,
+            ),
+            (r#""Running""#, r#""Sleeping""#),
+            (r#""IsRunning": true"#, r#""IsRunning": false"#),
+            (
+                "https://online2.superoffice.com/Cust12345/api",
+                "https://evil.example/Cust12345/api",
+            ),
+            (
+                "https://online2.superoffice.com/Cust12345/api",
+                "https://online2.superoffice.com/Cust1/api",
+            ),
+            (
+                r#""https://online2.superoffice.com/Cust12345","#,
+                r#""https://127.0.0.1/Cust12345","#,
+            ),
+            (r#""ValidUntil": "2026"#, r#""ValidUntil": "soon"#),
+            (r#""State": "Running","#, ""),
+            ("{", "<html>{"),
+        ] {
+            let text = documented().replacen(from, to, 1);
+            assert!(
+                matches!(read(&text), Err(UpstreamError::InvalidResponse(_))),
+                "{to}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tenant_that_is_not_usable_needs_no_address() {
+        let text = r#"{"ContextIdentifier":"Cust12345","Endpoint":null,"State":"Suspended",
+            "IsRunning":false,"ValidUntil":"2026-02-23T09:52:01Z","Api":null}"#;
+        let status = read(text).unwrap();
+        assert_eq!(
+            (status.state, status.web_api_uri),
+            (TenantState::Suspended, None)
+        );
+    }
+}
