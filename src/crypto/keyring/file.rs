@@ -56,22 +56,23 @@ pub(super) fn replace<T>(
         },
         _ => io_error(&temporary, "create it", error),
     })?;
-    let result = read_with_owner(path).and_then(|(text, owner)| {
+    let renamed = read_with_owner(path).and_then(|(text, owner)| {
         let (text, value) = change(&text)?;
         // Run by root, the new file must still be readable to the account that serves.
         owner
             .give(&file)
             .and_then(|()| write_durably(file, &text))
             .and_then(|()| fs::rename(&temporary, &target))
-            .and_then(|()| sync_folder(&target))
             .map_err(|error| io_error(path, "replace it", error))?;
         Ok(value)
     });
-    if result.is_err() {
-        // Gone already if the rename was done.
+    if renamed.is_err() {
+        // Only now: once renamed, a file of this name is somebody else's.
         let _ = fs::remove_file(&temporary);
     }
-    result
+    let value = renamed?;
+    sync_folder(&target).map_err(|error| io_error(path, "write its folder to disk", error))?;
+    Ok(value)
 }
 
 struct Owner {
