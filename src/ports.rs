@@ -15,7 +15,7 @@ mod superoffice;
 pub use self::{
     clock::{Clock, ManualClock, SystemClock},
     random::Random,
-    sealer::{SealError, SealedField, Sealer},
+    sealer::{PageTokens, SealError, SealedField, Sealer},
     signer::{SignError, Signer},
     store::{
         ApplicationBinding, ApplicationStore, Deletion, StoreError, StoreWatch, StoredToken,

@@ -53,27 +53,8 @@ impl SuperOffice {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let Credentials {
-            login_uri,
-            client_secret,
-            signer,
-            allowed_api_hosts,
-        } = credentials;
-        let keys = KeySet::new(
-            client.clone(),
-            &login_uri,
-            Arc::clone(&clock),
-            Arc::clone(&random),
-        );
-        Self {
-            client,
-            clock,
-            random,
-            signer,
-            login_uri,
-            client_secret,
-            allowed_api_hosts,
-            keys,
-        }
+        let Credentials { login_uri, client_secret, signer, allowed_api_hosts } = credentials;
+        let keys = KeySet::new(client.clone(), &login_uri, Arc::clone(&clock), Arc::clone(&random));
+        Self { client, clock, random, signer, login_uri, client_secret, allowed_api_hosts, keys }
     }
 }

@@ -22,19 +22,13 @@ impl Caller {
     /// The caller of `callers.insecure_anonymous`.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self {
-            id: "anonymous".into(),
-            method: CallerMethod::Anonymous,
-        }
+        Self { id: "anonymous".into(), method: CallerMethod::Anonymous }
     }
 
     /// A person at the command line, by the name the operating system gives.
     #[must_use]
     pub fn command_line(os_user: &str) -> Self {
-        Self {
-            id: format!("cli:{os_user}").into(),
-            method: CallerMethod::CommandLine,
-        }
+        Self { id: format!("cli:{os_user}").into(), method: CallerMethod::CommandLine }
     }
 
     /// The id that policies and the audit trail name.

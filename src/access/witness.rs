@@ -49,9 +49,7 @@ impl Access {
     /// that no listener is reachable from outside then.
     #[must_use]
     pub fn permit_all() -> Self {
-        Self {
-            rules: Rules::PermitAll,
-        }
+        Self { rules: Rules::PermitAll }
     }
 
     /// Decides whether `caller` may do `A` to `resource`. Runs on the name alone, before any look-up.
@@ -64,11 +62,9 @@ impl Access {
         resource: R,
     ) -> Result<Authorized<A, R>, Denied> {
         match self.rules {
-            Rules::PermitAll => Ok(Authorized {
-                caller: caller.clone(),
-                resource,
-                action: PhantomData,
-            }),
+            Rules::PermitAll => {
+                Ok(Authorized { caller: caller.clone(), resource, action: PhantomData })
+            }
         }
     }
 
@@ -81,14 +77,8 @@ impl Access {
         caller: &Caller,
         resources: impl IntoIterator<Item = R>,
     ) -> Result<Vec<Authorized<A, R>>, Denied> {
-        let permitted: Vec<_> = resources
-            .into_iter()
-            .filter_map(|r| self.authorize(caller, r).ok())
-            .collect();
-        if permitted.is_empty() {
-            Err(Denied)
-        } else {
-            Ok(permitted)
-        }
+        let permitted: Vec<_> =
+            resources.into_iter().filter_map(|r| self.authorize(caller, r).ok()).collect();
+        if permitted.is_empty() { Err(Denied) } else { Ok(permitted) }
     }
 }

@@ -39,9 +39,7 @@ pub struct Application {
 
 impl fmt::Debug for Application {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Application")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Application").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -57,10 +55,7 @@ struct Last {
 
 impl History {
     pub(super) fn succeeded(&self, time: Timestamp) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .success = Some(time);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).success = Some(time);
     }
 
     pub(super) fn failed(&self, time: Timestamp, error: &BrokerError) {
@@ -70,10 +65,7 @@ impl History {
             mend: error.mend().to_owned(),
         };
         let failure = Some(ApplicationFailure { time, obstacle });
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .failure = failure;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
     }
 }
 
@@ -85,12 +77,7 @@ impl Applications {
     /// Of applications with different ids.
     #[must_use]
     pub fn new(applications: impl IntoIterator<Item = Application>) -> Self {
-        Self(
-            applications
-                .into_iter()
-                .map(|a| (a.id.clone(), Arc::new(a)))
-                .collect(),
-        )
+        Self(applications.into_iter().map(|a| (a.id.clone(), Arc::new(a))).collect())
     }
 
     /// The ids, in order.
@@ -101,9 +88,7 @@ impl Applications {
     /// # Errors
     /// `ApplicationNotConfigured`.
     pub(super) fn get(&self, id: &ApplicationId) -> Result<&Arc<Application>, BrokerError> {
-        self.0
-            .get(id)
-            .ok_or_else(|| BrokerError::ApplicationNotConfigured(id.clone()))
+        self.0.get(id).ok_or_else(|| BrokerError::ApplicationNotConfigured(id.clone()))
     }
 
     /// Up to `limit` applications after `after`, in order of id.
@@ -115,22 +100,12 @@ impl Applications {
         limit: usize,
     ) -> Vec<ApplicationView> {
         let later = |id: &&ApplicationId| after.is_none_or(|after| *id > after);
-        self.0
-            .iter()
-            .filter(|(id, _)| later(id))
-            .take(limit)
-            .map(|(_, a)| view(a))
-            .collect()
+        self.0.iter().filter(|(id, _)| later(id)).take(limit).map(|(_, a)| view(a)).collect()
     }
 }
 
 fn view(application: &Application) -> ApplicationView {
-    let last = application
-        .history
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let last = application.history.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     ApplicationView {
         id: application.id.clone(),
         environment: application.environment,

@@ -37,11 +37,7 @@ impl Directory {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(store: Arc<dyn TenantStore>, tasks: TaskTracker) -> Self {
-        Self {
-            known: Arc::default(),
-            store,
-            reads: Flights::new(tasks),
-        }
+        Self { known: Arc::default(), store, reads: Flights::new(tasks) }
     }
 
     /// The tenant, from memory where it is known.
@@ -56,20 +52,15 @@ impl Directory {
         // The count is part of the key: who asks after a change does not join a read from before it.
         let key = (name.clone(), forgotten);
         let joined = self.reads.join(key, || {
-            let (store, known, name) = (
-                Arc::clone(&self.store),
-                Arc::clone(&self.known),
-                name.clone(),
-            );
+            let (store, known, name) =
+                (Arc::clone(&self.store), Arc::clone(&self.known), name.clone());
             async move {
                 let tenant = store.get(&name).await?;
                 let tenant = tenant.ok_or_else(|| BrokerError::TenantNotFound(name.to_string()))?;
                 Ok(keep(&known, forgotten, tenant))
             }
         });
-        joined
-            .await
-            .unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+        joined.await.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
     /// Looks again at this tenant before the next use.
@@ -91,9 +82,7 @@ fn keep(known: &RwLock<Known>, forgotten: u64, tenant: Tenant) -> Arc<Tenant> {
     let tenant = Arc::new(tenant);
     let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
     if known.forgotten == forgotten {
-        known
-            .tenants
-            .insert(tenant.name.clone(), Arc::clone(&tenant));
+        known.tenants.insert(tenant.name.clone(), Arc::clone(&tenant));
     }
     tenant
 }

@@ -33,10 +33,7 @@ where
 {
     /// Nothing under way; work will run on `tasks`.
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        Self {
-            flying: Flying::default(),
-            tasks,
-        }
+        Self { flying: Flying::default(), tasks }
     }
 
     /// Waits for the work of this key, and begins it if nobody has.
@@ -45,10 +42,7 @@ where
         F: Future<Output = T> + Send + 'static,
     {
         let mut landing = self.begin(key, work);
-        let landed = landing
-            .wait_for(Option::is_some)
-            .await
-            .map_err(|_| Crashed)?;
+        let landed = landing.wait_for(Option::is_some).await.map_err(|_| Crashed)?;
         landed.clone().ok_or(Crashed)
     }
 
@@ -64,10 +58,7 @@ where
         let (landed, landing) = watch::channel(None);
         flying.insert(key.clone(), landing.clone());
         drop(flying);
-        let entry = Entry {
-            flying: Arc::clone(&self.flying),
-            key,
-        };
+        let entry = Entry { flying: Arc::clone(&self.flying), key };
         let work = work();
         self.tasks.spawn(async move {
             let result = work.await;
@@ -87,10 +78,7 @@ struct Entry<K: Eq + Hash, T> {
 
 impl<K: Eq + Hash, T> Drop for Entry<K, T> {
     fn drop(&mut self) {
-        self.flying
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+        self.flying.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
@@ -149,10 +137,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_panics_is_told_to_its_waiters_and_can_be_begun_again() {
         let flights = flights();
-        assert_eq!(
-            flights.join("key", || async { panic!("boom") }).await,
-            Err(Crashed)
-        );
+        assert_eq!(flights.join("key", || async { panic!("boom") }).await, Err(Crashed));
         assert_eq!(flights.join("key", || async { 7 }).await, Ok(7));
     }
 }

@@ -92,19 +92,8 @@ impl Statuses {
         tasks: TaskTracker,
     ) -> Self {
         let known = RwLock::default();
-        let shared = Arc::new(Shared {
-            known,
-            applications,
-            store,
-            clock,
-            random,
-            counters,
-        });
-        Self {
-            shared,
-            directory,
-            reads: Flights::new(tasks),
-        }
+        let shared = Arc::new(Shared { known, applications, store, clock, random, counters });
+        Self { shared, directory, reads: Flights::new(tasks) }
     }
 
     /// The use case behind `GetTenantStatus`: the status, no older than `max_staleness` where that is given.
@@ -132,14 +121,8 @@ impl Statuses {
     /// The last known status of a tenant, without asking anybody.
     #[must_use]
     pub fn last_known(&self, tenant: &Tenant) -> Option<Arc<TenantStatus>> {
-        let known = self
-            .shared
-            .known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let status = known
-            .get(&tenant.name)
-            .map(|known| Arc::clone(&known.status));
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let status = known.get(&tenant.name).map(|known| Arc::clone(&known.status));
         status.or_else(|| tenant.last_status.clone().map(Arc::new))
     }
 
@@ -162,20 +145,15 @@ impl Statuses {
         let status = self.current(tenant).await?;
         match status.state.usability() {
             Usability::Usable => Ok(status),
-            Usability::ComesBack(_) | Usability::Stopped => Err(BrokerError::TenantNotRunning(
-                tenant.name.clone(),
-                status.state,
-            )),
+            Usability::ComesBack(_) | Usability::Stopped => {
+                Err(BrokerError::TenantNotRunning(tenant.name.clone(), status.state))
+            }
         }
     }
 
     /// Something (HTTP 421, a notification) says that what we know is wrong.
     pub(super) fn distrust(&self, name: &TenantName) {
-        let mut known = self
-            .shared
-            .known
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get_mut(name) {
             known.distrusted = true;
         }
@@ -193,10 +171,7 @@ impl Statuses {
             self.shared.clock.sleep(LOOK).await;
             for name in self.shared.overdue_and_in_use() {
                 // Not waited for: the flight belongs to the task tracker.
-                drop(
-                    self.reads
-                        .begin(name.clone(), || Arc::clone(&self.shared).read(name)),
-                );
+                drop(self.reads.begin(name.clone(), || Arc::clone(&self.shared).read(name)));
             }
         }
     }
@@ -205,11 +180,8 @@ impl Statuses {
 impl Shared {
     fn at_hand(&self, tenant: &Tenant) -> AtHand {
         let now = self.clock.now();
-        if let Some(known) = self
-            .known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&tenant.name)
+        if let Some(known) =
+            self.known.read().unwrap_or_else(PoisonError::into_inner).get(&tenant.name)
         {
             known.last_needed.store(now.as_second(), Ordering::Relaxed);
             return known.at_hand(now);
@@ -220,10 +192,7 @@ impl Shared {
         };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = || Known::new(stored.clone().into(), now);
-        known
-            .entry(tenant.name.clone())
-            .or_insert_with(fresh)
-            .at_hand(now)
+        known.entry(tenant.name.clone()).or_insert_with(fresh).at_hand(now)
     }
 
     async fn read(self: Arc<Self>, name: TenantName) -> Read {
@@ -246,9 +215,8 @@ impl Shared {
                 tracing::warn!(%error, tenant = %name, "tenant status not read");
                 let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
                 if let Some(known) = known.get_mut(&name) {
-                    known.retry_time = now
-                        .saturating_add(self.random.jitter(RETRY))
-                        .unwrap_or(Timestamp::MAX);
+                    known.retry_time =
+                        now.saturating_add(self.random.jitter(RETRY)).unwrap_or(Timestamp::MAX);
                 }
                 Err(BrokerError::from_upstream(&name, &error))
             }
@@ -260,10 +228,7 @@ impl Shared {
         let fresh = Known::new(Arc::clone(status), now);
         // Reading in the background is not a use.
         if let Some(before) = known.get(name) {
-            fresh.last_needed.store(
-                before.last_needed.load(Ordering::Relaxed),
-                Ordering::Relaxed,
-            );
+            fresh.last_needed.store(before.last_needed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         known.insert(name.clone(), fresh);
     }
@@ -276,11 +241,7 @@ impl Shared {
                 && known.retry_time <= now
                 && now.as_second() - known.last_needed.load(Ordering::Relaxed) < IN_USE_SECONDS
         };
-        known
-            .iter()
-            .filter(|(_, known)| due(known))
-            .map(|(name, _)| name.clone())
-            .collect()
+        known.iter().filter(|(_, known)| due(known)).map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -296,10 +257,7 @@ impl Known {
 
     fn at_hand(&self, now: Timestamp) -> AtHand {
         let status = Arc::clone(&self.status);
-        let stale_until = status
-            .valid_until
-            .saturating_add(STALE)
-            .unwrap_or(Timestamp::MAX);
+        let stale_until = status.valid_until.saturating_add(STALE).unwrap_or(Timestamp::MAX);
         if self.distrusted || stale_until <= now {
             AtHand::Nothing
         } else if now < status.valid_until {

@@ -42,13 +42,7 @@ impl Tenants {
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
     ) -> Self {
-        Self {
-            applications,
-            directory,
-            store,
-            clock,
-            tasks,
-        }
+        Self { applications, directory, store, clock, tasks }
     }
 
     /// Adds a tenant to an application.
@@ -62,19 +56,13 @@ impl Tenants {
         labels: Labels,
     ) -> Result<Tenant, BrokerError> {
         let application = self.applications.get(authorized.resource())?.id.clone();
-        let name = TenantName {
-            application,
-            tenant,
-        };
+        let name = TenantName { application, tenant };
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         self.change(name.clone(), async move {
-            store
-                .create(&name, labels.as_map(), now)
-                .await
-                .map_err(|error| match error {
-                    StoreError::AlreadyExists => BrokerError::TenantExists(name),
-                    other => other.into(),
-                })
+            store.create(&name, labels.as_map(), now).await.map_err(|error| match error {
+                StoreError::AlreadyExists => BrokerError::TenantExists(name),
+                other => other.into(),
+            })
         })
         .await
     }
@@ -101,10 +89,7 @@ impl Tenants {
         page: Page,
     ) -> Result<Vec<Tenant>, BrokerError> {
         let application = &self.applications.get(authorized.resource())?.id;
-        Ok(self
-            .store
-            .list(Some(application), page.after.as_ref(), page.limit)
-            .await?)
+        Ok(self.store.list(Some(application), page.after.as_ref(), page.limit).await?)
     }
 
     /// A page of the tenants of all applications.
@@ -116,10 +101,7 @@ impl Tenants {
         _authorized: &Authorized<ReadTenants, Gateway>,
         page: Page,
     ) -> Result<Vec<Tenant>, BrokerError> {
-        Ok(self
-            .store
-            .list(None, page.after.as_ref(), page.limit)
-            .await?)
+        Ok(self.store.list(None, page.after.as_ref(), page.limit).await?)
     }
 
     /// Sets or lifts the emergency stop. Deletes nothing.
@@ -151,12 +133,7 @@ impl Tenants {
         let name = self.known_application(authorized.resource())?;
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         self.change(name.clone(), async move {
-            found(
-                &name,
-                store
-                    .set_system_user_token(&name, token.secret(), now)
-                    .await?,
-            )
+            found(&name, store.set_system_user_token(&name, token.secret(), now).await?)
         })
         .await
     }
@@ -209,8 +186,7 @@ impl Tenants {
             directory.forget(&name);
             result
         });
-        task.await
-            .unwrap_or_else(|error| Err(BrokerError::Internal(error.to_string().into())))
+        task.await.unwrap_or_else(|error| Err(BrokerError::Internal(error.to_string().into())))
     }
 }
 
@@ -224,14 +200,11 @@ pub async fn choose_enrolled<A>(
     permitted: Vec<Authorized<A, TenantName>>,
 ) -> Result<Authorized<A, TenantName>, BrokerError> {
     let enrolled = tenants.applications_of(tenant).await?;
-    let mut candidates = permitted
-        .into_iter()
-        .filter(|a| enrolled.contains(&a.resource().application));
+    let mut candidates =
+        permitted.into_iter().filter(|a| enrolled.contains(&a.resource().application));
     match (candidates.next(), candidates.next()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(BrokerError::TenantNotFound(format!(
-            "applications/-/tenants/{tenant}"
-        ))),
+        (None, _) => Err(BrokerError::TenantNotFound(format!("applications/-/tenants/{tenant}"))),
         (Some(_), Some(_)) => Err(BrokerError::Invalid {
             field: "tenant",
             problem: format!(

@@ -88,14 +88,7 @@ impl Tickets {
         tasks: TaskTracker,
     ) -> Self {
         let cache = Cache::default();
-        let exchange = Arc::new(Exchange {
-            cache,
-            stores,
-            clock,
-            random,
-            counters,
-            rules,
-        });
+        let exchange = Arc::new(Exchange { cache, stores, clock, random, counters, rules });
         Self {
             applications,
             directory,
@@ -120,10 +113,7 @@ impl Tickets {
         let name = authorized.resource();
         if min_ttl > self.longest_min_ttl() {
             let problem = format!("at most {} s", self.longest_min_ttl().as_secs());
-            return Err(BrokerError::Invalid {
-                field: "min_ttl",
-                problem,
-            });
+            return Err(BrokerError::Invalid { field: "min_ttl", problem });
         }
         let application = self.applications.get(&name.application)?;
         let application_token = match reveal {
@@ -138,12 +128,7 @@ impl Tickets {
         let (ticket, status) = self.ticket(name, min_ttl).await?;
         let web_api_uri = status.web_api_uri.clone();
         let web_api_uri = web_api_uri.ok_or_else(|| no_uri(name))?;
-        Ok(HandedOutTicket {
-            tenant: name.clone(),
-            ticket,
-            web_api_uri,
-            application_token,
-        })
+        Ok(HandedOutTicket { tenant: name.clone(), ticket, web_api_uri, application_token })
     }
 
     /// The longest `min_ttl` that can be asked for: more than half of a ticket's life would ask for a new one at
@@ -183,10 +168,7 @@ impl Tickets {
             self.fetch(&tenant, min_ttl).await?;
         }
         let cause = "the ticket was overtaken again and again while it was waited for".into();
-        Err(BrokerError::UpstreamUnavailable {
-            retry_after: RETRY_SOON,
-            cause,
-        })
+        Err(BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause })
     }
 
     /// Everything that must hold before a ticket is of use.

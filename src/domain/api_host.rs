@@ -74,10 +74,7 @@ impl AllowedApiHosts {
 }
 
 fn is_loopback_text(text: &str) -> bool {
-    text == "localhost"
-        || text
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    text == "localhost" || text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn is_loopback(host: &Host<&str>) -> bool {
@@ -139,10 +136,7 @@ impl fmt::Debug for WebApiUri {
 
 fn check(text: &str, path: &str, allowed: &AllowedApiHosts) -> Result<Url, UriRefused> {
     // The parser repairs what it can (backslashes, tabs, dots); whatever needs repair is refused.
-    if !text
-        .bytes()
-        .all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'%')
-    {
+    if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'%') {
         return Err(UriRefused::Unreadable);
     }
     let url = Url::parse(text).map_err(|_| UriRefused::Unreadable)?;
@@ -201,98 +195,42 @@ mod tests {
         let uri = "https://sod2.superoffice.com:443/Cust12345/api";
         let uri = WebApiUri::check_api(uri, tenant(), &real()).unwrap();
         assert_eq!(uri.as_str(), "https://sod2.superoffice.com/Cust12345/api");
-        WebApiUri::check_endpoint(
-            "https://sod2.superoffice.com:443/Cust12345",
-            tenant(),
-            &real(),
-        )
-        .unwrap();
+        WebApiUri::check_endpoint("https://sod2.superoffice.com:443/Cust12345", tenant(), &real())
+            .unwrap();
     }
 
     #[test]
     fn a_credential_can_be_sent_nowhere_else() {
         for (text, why) in [
             ("", UriRefused::Unreadable),
-            (
-                "http://online2.superoffice.com/Cust12345/api",
-                UriRefused::Scheme,
-            ),
-            (
-                "ftp://online2.superoffice.com/Cust12345/api",
-                UriRefused::Scheme,
-            ),
-            (
-                "https://online2.superoffice.com:8443/Cust12345/api",
-                UriRefused::Port,
-            ),
-            (
-                "https://a:b@online2.superoffice.com/Cust12345/api",
-                UriRefused::UserInfo,
-            ),
-            (
-                "https://online2.superoffice.com@evil.example/Cust12345/api",
-                UriRefused::UserInfo,
-            ),
+            ("http://online2.superoffice.com/Cust12345/api", UriRefused::Scheme),
+            ("ftp://online2.superoffice.com/Cust12345/api", UriRefused::Scheme),
+            ("https://online2.superoffice.com:8443/Cust12345/api", UriRefused::Port),
+            ("https://a:b@online2.superoffice.com/Cust12345/api", UriRefused::UserInfo),
+            ("https://online2.superoffice.com@evil.example/Cust12345/api", UriRefused::UserInfo),
             ("https://evil.example/Cust12345/api", UriRefused::Host),
-            (
-                "https://evilsuperoffice.com/Cust12345/api",
-                UriRefused::Host,
-            ),
-            (
-                "https://superoffice.com.evil.example/Cust12345/api",
-                UriRefused::Host,
-            ),
+            ("https://evilsuperoffice.com/Cust12345/api", UriRefused::Host),
+            ("https://superoffice.com.evil.example/Cust12345/api", UriRefused::Host),
             ("https://superoffice.com./Cust12345/api", UriRefused::Host),
             ("https://127.0.0.1/Cust12345/api", UriRefused::Host),
             ("https://169.254.169.254/Cust12345/api", UriRefused::Host),
             ("https://[::1]/Cust12345/api", UriRefused::Host),
-            (
-                "https://online2.superoffice.com/Cust12346/api",
-                UriRefused::Path,
-            ),
-            (
-                "https://online2.superoffice.com/Cust12345/api/",
-                UriRefused::Path,
-            ),
-            (
-                "https://online2.superoffice.com/Cust12345/API",
-                UriRefused::Path,
-            ),
-            (
-                "https://online2.superoffice.com/x/../Cust12345/api",
-                UriRefused::Path,
-            ),
-            (
-                "https://online2.superoffice.com//Cust12345/api",
-                UriRefused::Path,
-            ),
-            (
-                "https://online2.superoffice.com/Cust12345/api?x=1",
-                UriRefused::Query,
-            ),
-            (
-                "https://online2.superoffice.com/Cust12345/api#x",
-                UriRefused::Query,
-            ),
+            ("https://online2.superoffice.com/Cust12346/api", UriRefused::Path),
+            ("https://online2.superoffice.com/Cust12345/api/", UriRefused::Path),
+            ("https://online2.superoffice.com/Cust12345/API", UriRefused::Path),
+            ("https://online2.superoffice.com/x/../Cust12345/api", UriRefused::Path),
+            ("https://online2.superoffice.com//Cust12345/api", UriRefused::Path),
+            ("https://online2.superoffice.com/Cust12345/api?x=1", UriRefused::Query),
+            ("https://online2.superoffice.com/Cust12345/api#x", UriRefused::Query),
             (
                 "https://online2.superoffice.com\\@evil.example/Cust12345/api",
                 UriRefused::Unreadable,
             ),
-            (
-                "https://online2.superoffice.com/%43ust12345/api",
-                UriRefused::Unreadable,
-            ),
-            (
-                "https://online2.superoffice.com/Cust12345/api\n",
-                UriRefused::Unreadable,
-            ),
+            ("https://online2.superoffice.com/%43ust12345/api", UriRefused::Unreadable),
+            ("https://online2.superoffice.com/Cust12345/api\n", UriRefused::Unreadable),
             ("/Cust12345/api", UriRefused::Unreadable),
         ] {
-            assert_eq!(
-                WebApiUri::check_api(text, tenant(), &real()),
-                Err(why),
-                "{text}"
-            );
+            assert_eq!(WebApiUri::check_api(text, tenant(), &real()), Err(why), "{text}");
         }
     }
 
@@ -308,16 +246,8 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_no_host_is_refused() {
-        for entry in [
-            "https://superoffice.com",
-            "superoffice.com/",
-            "*.superoffice.com",
-            "",
-        ] {
-            assert!(
-                AllowedApiHosts::new(vec![entry.to_owned()]).is_err(),
-                "{entry}"
-            );
+        for entry in ["https://superoffice.com", "superoffice.com/", "*.superoffice.com", ""] {
+            assert!(AllowedApiHosts::new(vec![entry.to_owned()]).is_err(), "{entry}");
         }
     }
 

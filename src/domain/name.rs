@@ -89,21 +89,13 @@ impl FromStr for ContextIdentifier {
             return Err(NameError::Tenant);
         }
         let number = digits.parse().map_err(|_| NameError::Tenant)?;
-        Ok(Self {
-            digits: count,
-            number,
-        })
+        Ok(Self { digits: count, number })
     }
 }
 
 impl fmt::Display for ContextIdentifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Cust{:0width$}",
-            self.number,
-            width = usize::from(self.digits)
-        )
+        write!(f, "Cust{:0width$}", self.number, width = usize::from(self.digits))
     }
 }
 
@@ -127,27 +119,17 @@ impl FromStr for TenantName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         match text.parse()? {
-            TenantSelector {
-                application: Some(application),
-                tenant,
-            } => Ok(Self {
-                application,
-                tenant,
-            }),
-            TenantSelector {
-                application: None, ..
-            } => Err(NameError::Wildcard),
+            TenantSelector { application: Some(application), tenant } => {
+                Ok(Self { application, tenant })
+            }
+            TenantSelector { application: None, .. } => Err(NameError::Wildcard),
         }
     }
 }
 
 impl fmt::Display for TenantName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "applications/{}/tenants/{}",
-            self.application, self.tenant
-        )
+        write!(f, "applications/{}/tenants/{}", self.application, self.tenant)
     }
 }
 
@@ -174,15 +156,8 @@ impl FromStr for TenantSelector {
             .and_then(|text| text.strip_prefix("applications/"))
             .and_then(|rest| rest.split_once("/tenants/"))
             .ok_or(NameError::TenantName)?;
-        let application = if application == WILDCARD {
-            None
-        } else {
-            Some(application.parse()?)
-        };
-        Ok(Self {
-            application,
-            tenant: tenant.parse()?,
-        })
+        let application = if application == WILDCARD { None } else { Some(application.parse()?) };
+        Ok(Self { application, tenant: tenant.parse()? })
     }
 }
 
@@ -215,11 +190,7 @@ pub fn application_name(text: &str) -> Result<ApplicationId, NameError> {
     let id = bounded(text)
         .and_then(|text| text.strip_prefix("applications/"))
         .ok_or(NameError::ApplicationName)?;
-    if id == WILDCARD {
-        Err(NameError::Wildcard)
-    } else {
-        id.parse()
-    }
+    if id == WILDCARD { Err(NameError::Wildcard) } else { id.parse() }
 }
 
 fn bounded(text: &str) -> Option<&str> {
@@ -234,10 +205,8 @@ mod tests {
 
     #[test]
     fn a_tenant_name_renders_back_to_itself() {
-        for name in [
-            "applications/crm-sync/tenants/Cust12345",
-            "applications/a/tenants/Cust00000",
-        ] {
+        for name in ["applications/crm-sync/tenants/Cust12345", "applications/a/tenants/Cust00000"]
+        {
             assert_eq!(name.parse::<TenantName>().unwrap().to_string(), name);
         }
     }
@@ -265,15 +234,8 @@ mod tests {
         ] {
             assert!(name.parse::<TenantSelector>().is_err(), "{name:?}");
         }
-        assert!(
-            "applications/-/tenants/Cust1"
-                .parse::<TenantSelector>()
-                .is_ok()
-        );
-        assert_eq!(
-            "applications/-/tenants/Cust1".parse::<TenantName>(),
-            Err(NameError::Wildcard)
-        );
+        assert!("applications/-/tenants/Cust1".parse::<TenantSelector>().is_ok());
+        assert_eq!("applications/-/tenants/Cust1".parse::<TenantName>(), Err(NameError::Wildcard));
         let huge = format!("applications/{}/tenants/Cust1", "a".repeat(1 << 20));
         assert_eq!(huge.parse::<TenantName>(), Err(NameError::TenantName));
     }

@@ -65,10 +65,7 @@ impl TenantState {
     /// SuperOffice's word, if it is one that we know.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|state| state.as_str() == name)
+        Self::ALL.iter().copied().find(|state| state.as_str() == name)
     }
 
     /// Whether calls can work (CONTRACT section 4, SUPEROFFICE.md 5).

@@ -79,19 +79,14 @@ impl SystemTicket {
     /// How long it surely works from `now`.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Duration {
-        self.expire_time
-            .duration_since(now)
-            .try_into()
-            .unwrap_or(Duration::ZERO)
+        self.expire_time.duration_since(now).try_into().unwrap_or(Duration::ZERO)
     }
 }
 
 /// The end of a ticket's life after a use at `used`: six hours later, but never past `max_age` after its issue.
 #[must_use]
 pub fn ticket_lifetime_end(issued: Timestamp, used: Timestamp, max_age: Duration) -> Timestamp {
-    let sliding = used
-        .saturating_add(TICKET_LIFETIME)
-        .unwrap_or(Timestamp::MAX);
+    let sliding = used.saturating_add(TICKET_LIFETIME).unwrap_or(Timestamp::MAX);
     let oldest = issued.saturating_add(max_age).unwrap_or(Timestamp::MAX);
     sliding.min(oldest)
 }
@@ -127,10 +122,7 @@ fn inside(body: &str) -> Option<Zeroizing<String>> {
         return None;
     }
     let units = pairs.iter().map(|pair| u16::from_le_bytes(*pair));
-    char::decode_utf16(units)
-        .collect::<Result<String, _>>()
-        .ok()
-        .map(Zeroizing::new)
+    char::decode_utf16(units).collect::<Result<String, _>>().ok().map(Zeroizing::new)
 }
 
 #[cfg(test)]
@@ -146,9 +138,8 @@ mod tests {
 
     #[test]
     fn the_tenant_inside_a_ticket_is_read() {
-        let tenant = ticket_tenant(&ticket(
-            "07f1edd1de08b1acd68471699a4fb392;2087315043;Cust26759",
-        ));
+        let tenant =
+            ticket_tenant(&ticket("07f1edd1de08b1acd68471699a4fb392;2087315043;Cust26759"));
         assert_eq!(tenant.unwrap().unwrap().to_string(), "Cust26759");
     }
 
@@ -162,16 +153,8 @@ mod tests {
     #[test]
     fn what_cannot_be_a_ticket_is_refused() {
         let huge = format!("7T:{}", "A".repeat(MAX_TICKET_BYTES));
-        for text in [
-            "",
-            "7T:",
-            "7t:AAA=",
-            "8A:Cust1.AAA=",
-            "7T:A\r\nX: y",
-            "7T:A B",
-            "7T:å",
-            &huge,
-        ] {
+        for text in ["", "7T:", "7t:AAA=", "8A:Cust1.AAA=", "7T:A\r\nX: y", "7T:A B", "7T:å", &huge]
+        {
             assert_eq!(ticket_tenant(&text.into()), Err(TicketRefused), "{text}");
         }
     }
@@ -181,14 +164,8 @@ mod tests {
         let hour = Duration::from_hours(1);
         let issued: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let used = issued + hour;
-        assert_eq!(
-            ticket_lifetime_end(issued, used, 12 * hour),
-            issued + 7 * hour
-        );
-        assert_eq!(
-            ticket_lifetime_end(issued, issued + 9 * hour, 12 * hour),
-            issued + 12 * hour
-        );
+        assert_eq!(ticket_lifetime_end(issued, used, 12 * hour), issued + 7 * hour);
+        assert_eq!(ticket_lifetime_end(issued, issued + 9 * hour, 12 * hour), issued + 12 * hour);
     }
 
     proptest! {

@@ -25,10 +25,7 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where time comes in"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where time comes in")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -49,10 +46,7 @@ impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            now: Mutex::new(now),
-            ticks: watch::Sender::new(()),
-        }
+        Self { now: Mutex::new(now), ticks: watch::Sender::new(()) }
     }
 
     /// Moves time forward and wakes those who waited for it.
@@ -73,10 +67,7 @@ impl Clock for ManualClock {
 
     async fn sleep(&self, duration: Duration) {
         let mut ticks = self.ticks.subscribe();
-        let until = self
-            .now()
-            .saturating_add(duration)
-            .unwrap_or(Timestamp::MAX);
+        let until = self.now().saturating_add(duration).unwrap_or(Timestamp::MAX);
         while self.now() < until {
             if ticks.changed().await.is_err() {
                 return;

@@ -43,3 +43,15 @@ pub trait Sealer: Send + Sync + 'static {
     /// If its key is missing, or if the bytes were altered or belong to another place.
     fn open(&self, place: &SealedField<'_>, sealed: &[u8]) -> Result<SecretString, SealError>;
 }
+
+/// Seals the page tokens of lists, so that callers can neither read nor make them.
+pub trait PageTokens: Send + Sync + 'static {
+    /// Seals what is needed to go on, bound to `context` (the caller and the query).
+    ///
+    /// # Errors
+    /// If it is too long, or if there is no randomness.
+    fn seal(&self, context: &str, payload: &[u8]) -> Result<String, SealError>;
+
+    /// Opens a token that was made for the same context; `None` for any other text.
+    fn open(&self, context: &str, token: &str) -> Option<Vec<u8>>;
+}

@@ -76,10 +76,7 @@ impl Client {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where the client is made"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the client is made")]
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("tenant-gateway/", env!("CARGO_PKG_VERSION")))
@@ -88,14 +85,9 @@ impl Client {
             .https_only(!options.allow_loopback)
             .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .dns_resolver(Arc::new(PublicAddresses {
-                allow_loopback: options.allow_loopback,
-            }))
+            .dns_resolver(Arc::new(PublicAddresses { allow_loopback: options.allow_loopback }))
             .build()?;
-        Ok(Self {
-            http,
-            timeout: options.timeout,
-        })
+        Ok(Self { http, timeout: options.timeout })
     }
 
     pub(super) fn get(&self, uri: &str) -> RequestBuilder {
@@ -124,44 +116,27 @@ impl Client {
                 Err(failure) => return Err(failure.error),
             }
         }
-        self.once(profile, request())
-            .await
-            .map_err(|failure| failure.error)
+        self.once(profile, request()).await.map_err(|failure| failure.error)
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where requests are sent"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
     async fn once(&self, profile: Profile, request: RequestBuilder) -> Result<Answer, Failure> {
         let sent = request.timeout(self.timeout).send().await;
         let mut response = sent.map_err(|error| self.failure(profile, &error))?;
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             let error = UpstreamError::Unavailable(format!("{}: HTTP {status}", profile.what));
-            return Err(Failure {
-                error,
-                again: profile.repeat == Repeat::Reads,
-            });
+            return Err(Failure { error, again: profile.repeat == Repeat::Reads });
         }
         let mut body = Zeroizing::new(Vec::new());
         loop {
-            let chunk = response
-                .chunk()
-                .await
-                .map_err(|error| self.failure(profile, &error))?;
+            let chunk = response.chunk().await.map_err(|error| self.failure(profile, &error))?;
             let Some(chunk) = chunk else {
                 return Ok(Answer { status, body });
             };
             if body.len() + chunk.len() > profile.max_body_bytes {
-                let text = format!(
-                    "{}: more than {} bytes",
-                    profile.what, profile.max_body_bytes
-                );
-                return Err(Failure {
-                    error: UpstreamError::InvalidResponse(text),
-                    again: false,
-                });
+                let text = format!("{}: more than {} bytes", profile.what, profile.max_body_bytes);
+                return Err(Failure { error: UpstreamError::InvalidResponse(text), again: false });
             }
             body.extend_from_slice(&chunk);
         }
@@ -170,23 +145,14 @@ impl Client {
     fn failure(&self, profile: Profile, error: &reqwest::Error) -> Failure {
         let what = profile.what;
         let (text, again) = if error.is_timeout() {
-            (
-                format!("{what}: no answer within {:?}", self.timeout),
-                false,
-            )
+            (format!("{what}: no answer within {:?}", self.timeout), false)
         } else if error.is_connect() {
-            (
-                format!("{what}: cannot connect ({})", root_cause(error)),
-                true,
-            )
+            (format!("{what}: cannot connect ({})", root_cause(error)), true)
         } else {
             let text = format!("{what}: the connection broke ({})", root_cause(error));
             (text, profile.repeat == Repeat::Reads)
         };
-        Failure {
-            error: UpstreamError::Unavailable(text),
-            again,
-        }
+        Failure { error: UpstreamError::Unavailable(text), again }
     }
 }
 
@@ -196,11 +162,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    if std::ptr::addr_eq(cause, error) {
-        "unknown".to_owned()
-    } else {
-        cause.to_string()
-    }
+    if std::ptr::addr_eq(cause, error) { "unknown".to_owned() } else { cause.to_string() }
 }
 
 /// An answer that came, but not with the status wanted.

@@ -13,11 +13,7 @@ use serde::Deserialize;
 use super::client::{Client, Profile, Repeat, json, unexpected};
 use crate::ports::{Clock, Random, UpstreamError};
 
-const JWKS: Profile = Profile {
-    what: "JWKS",
-    max_body_bytes: 256 * 1024,
-    repeat: Repeat::Reads,
-};
+const JWKS: Profile = Profile { what: "JWKS", max_body_bytes: 256 * 1024, repeat: Repeat::Reads };
 
 /// Keys are fetched again after this, so that a withdrawn key stops being believed.
 const FRESH: SignedDuration = SignedDuration::from_hours(1);
@@ -91,16 +87,8 @@ impl KeySet {
         random: Arc<dyn Random>,
     ) -> Self {
         let uri = format!("{login_uri}/login/.well-known/jwks");
-        let source = Arc::new(Source {
-            client,
-            uri,
-            clock,
-            random,
-        });
-        Self {
-            source,
-            state: Mutex::default(),
-        }
+        let source = Arc::new(Source { client, uri, clock, random });
+        Self { source, state: Mutex::default() }
     }
 
     /// The key that a token's header names by `kid` or `x5t`, or the only key if it names none.
@@ -114,11 +102,7 @@ impl KeySet {
             return Ok(key);
         }
         // Rolled over since we looked.
-        let keys = if self.may_look_again() {
-            self.fetch().await?
-        } else {
-            keys
-        };
+        let keys = if self.may_look_again() { self.fetch().await? } else { keys };
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
         keys.find(kid, x5t).ok_or_else(unknown)
     }
@@ -144,9 +128,7 @@ impl KeySet {
     fn may_look_again(&self) -> bool {
         let now = self.source.clock.now();
         let mut state = self.lock();
-        let since = state
-            .looked_for_unknown
-            .map(|last| now.duration_since(last));
+        let since = state.looked_for_unknown.map(|last| now.duration_since(last));
         let may = since.is_none_or(|since| since >= COOL_DOWN);
         if may {
             state.looked_for_unknown = Some(now);
@@ -163,11 +145,7 @@ impl KeySet {
         let fetched = fetch.clone().await;
         let mut state = self.lock();
         // The first of those who waited puts it away.
-        if state
-            .fetch
-            .as_ref()
-            .is_some_and(|current| current.ptr_eq(&fetch))
-        {
+        if state.fetch.as_ref().is_some_and(|current| current.ptr_eq(&fetch)) {
             state.fetch = None;
             if let Ok(keys) = &fetched {
                 state.keys = Some(Arc::clone(keys));
@@ -194,10 +172,7 @@ impl Source {
             let text = "JWKS: no RSA signature key".to_owned();
             return Err(UpstreamError::InvalidResponse(text));
         }
-        Ok(Arc::new(Keys {
-            keys,
-            read_time: self.clock.now(),
-        }))
+        Ok(Arc::new(Keys { keys, read_time: self.clock.now() }))
     }
 }
 
@@ -211,9 +186,7 @@ impl Keys {
         } else {
             // Real key sets have had the thumbprint in either place (SUPEROFFICE.md 1.2).
             let named = |id: Option<&str>| id.is_some() && (id == kid || id == x5t);
-            self.keys
-                .iter()
-                .find(|key| named(key.kid.as_deref()) || named(key.x5t.as_deref()))
+            self.keys.iter().find(|key| named(key.kid.as_deref()) || named(key.x5t.as_deref()))
         };
         found.map(|key| key.key.clone())
     }
@@ -226,9 +199,5 @@ fn usable(wire: &WireKey) -> Option<Key> {
         return None;
     }
     let key = DecodingKey::from_rsa_components(wire.n.as_deref()?, wire.e.as_deref()?).ok()?;
-    Some(Key {
-        kid: wire.kid.clone(),
-        x5t: wire.x5t.clone(),
-        key,
-    })
+    Some(Key { kid: wire.kid.clone(), x5t: wire.x5t.clone(), key })
 }

@@ -14,11 +14,8 @@ use crate::{
     ports::{Probe, TicketProbe, UpstreamError},
 };
 
-const PRINCIPAL: Profile = Profile {
-    what: "User/currentPrincipal",
-    max_body_bytes: 1024 * 1024,
-    repeat: Repeat::Reads,
-};
+const PRINCIPAL: Profile =
+    Profile { what: "User/currentPrincipal", max_body_bytes: 1024 * 1024, repeat: Repeat::Reads };
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -38,10 +35,7 @@ impl TicketProbe for SuperOffice {
         let authorization = secret_header(&format!("SOTicket {}", ticket.expose_secret()))?;
         let application_token = secret_header(self.client_secret.expose_secret())?;
         let request = || {
-            let builder = self
-                .client
-                .get(&uri)
-                .header("authorization", authorization.clone());
+            let builder = self.client.get(&uri).header("authorization", authorization.clone());
             builder.header("so-apptoken", application_token.clone())
         };
         let answer = self.client.send(PRINCIPAL, &*self.random, request).await?;

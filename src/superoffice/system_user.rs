@@ -52,21 +52,12 @@ impl SystemUserLogin for SuperOffice {
             // Our own key fails: nothing to try again, and nobody else's fault.
             .map_err(|_| UpstreamError::Refused(Refusal::Credential))?;
         let body = request_body(&signed, &self.client_secret, tenant)?;
-        let uri = format!(
-            "{}/Login/api/PartnerSystemUser/Authenticate",
-            self.login_uri
-        );
+        let uri = format!("{}/Login/api/PartnerSystemUser/Authenticate", self.login_uri);
         let request = || {
-            let builder = self
-                .client
-                .post(&uri)
-                .header("content-type", "application/json");
+            let builder = self.client.post(&uri).header("content-type", "application/json");
             builder.body(body.to_vec())
         };
-        let answer = self
-            .client
-            .send(AUTHENTICATE, &*self.random, request)
-            .await?;
+        let answer = self.client.send(AUTHENTICATE, &*self.random, request).await?;
         if !answer.status.is_success() {
             return Err(unexpected(AUTHENTICATE, answer.status));
         }
@@ -92,10 +83,7 @@ fn signed_token(
     system_user_token: &SecretString,
     now: Timestamp,
 ) -> Result<Zeroizing<String>, SignError> {
-    let minute = now
-        .to_zoned(TimeZone::UTC)
-        .strftime("%Y%m%d%H%M")
-        .to_string();
+    let minute = now.to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M").to_string();
     let mut text = Zeroizing::new(format!("{}.{minute}", system_user_token.expose_secret()));
     let signature = signer.sign(text.as_bytes())?;
     text.push('.');

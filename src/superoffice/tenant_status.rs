@@ -14,11 +14,8 @@ use crate::{
     ports::{TenantStatusSource, UpstreamError},
 };
 
-const STATUS: Profile = Profile {
-    what: "tenant status",
-    max_body_bytes: 64 * 1024,
-    repeat: Repeat::Reads,
-};
+const STATUS: Profile =
+    Profile { what: "tenant status", max_body_bytes: 64 * 1024, repeat: Repeat::Reads };
 
 /// `ValidUntil` is advice; we ask neither more often than this …
 const SHORTEST: SignedDuration = SignedDuration::from_secs(15);
@@ -44,10 +41,7 @@ struct Wire {
 impl TenantStatusSource for SuperOffice {
     async fn read(&self, tenant: ContextIdentifier) -> Result<TenantStatus, UpstreamError> {
         let uri = format!("{}/api/state/{tenant}", self.login_uri);
-        let answer = self
-            .client
-            .send(STATUS, &*self.random, || self.client.get(&uri))
-            .await?;
+        let answer = self.client.send(STATUS, &*self.random, || self.client.get(&uri)).await?;
         let now = self.clock.now();
         if answer.status == StatusCode::NOT_FOUND {
             // Not documented for unknown tenants, but likely (SUPEROFFICE.md 5).
@@ -56,12 +50,7 @@ impl TenantStatusSource for SuperOffice {
         if answer.status != StatusCode::OK {
             return Err(unexpected(STATUS, answer.status));
         }
-        believe(
-            json(STATUS, &answer.body)?,
-            tenant,
-            &self.allowed_api_hosts,
-            now,
-        )
+        believe(json(STATUS, &answer.body)?, tenant, &self.allowed_api_hosts, now)
     }
 }
 
@@ -90,11 +79,7 @@ fn believe(
     if wire.is_running.is_some_and(|running| running != usable) {
         return Err(refused("State and IsRunning contradict each other"));
     }
-    let web_api_uri = if usable {
-        Some(web_api_uri(&wire, tenant, allowed)?)
-    } else {
-        None
-    };
+    let web_api_uri = if usable { Some(web_api_uri(&wire, tenant, allowed)?) } else { None };
     let version = wire.version.unwrap_or_default();
     let (earliest, latest) = (now.saturating_add(SHORTEST), now.saturating_add(LONGEST));
     Ok(TenantStatus {
@@ -103,11 +88,7 @@ fn believe(
             .valid_until
             .clamp(earliest.unwrap_or(now), latest.unwrap_or(Timestamp::MAX)),
         web_api_uri,
-        version: version
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_VERSION_CHARS)
-            .collect(),
+        version: version.chars().filter(|c| !c.is_control()).take(MAX_VERSION_CHARS).collect(),
         read_time: now,
     })
 }
@@ -138,12 +119,7 @@ mod tests {
     fn read(text: &str) -> Result<TenantStatus, UpstreamError> {
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let wire = json(STATUS, text.as_bytes())?;
-        believe(
-            wire,
-            "Cust12345".parse().unwrap(),
-            &allowed,
-            NOW.parse().unwrap(),
-        )
+        believe(wire, "Cust12345".parse().unwrap(), &allowed, NOW.parse().unwrap())
     }
 
     fn documented() -> String {
@@ -158,15 +134,9 @@ mod tests {
     fn the_documented_example_is_believed() {
         let status = read(&documented()).unwrap();
         assert_eq!(status.state, TenantState::Running);
-        assert_eq!(
-            status.valid_until.to_string(),
-            "2026-02-23T09:52:01.9342965Z"
-        );
+        assert_eq!(status.valid_until.to_string(), "2026-02-23T09:52:01.9342965Z");
         let uri = status.web_api_uri.unwrap();
-        assert_eq!(
-            uri.as_str(),
-            "https://online2.superoffice.com/Cust12345/api"
-        );
+        assert_eq!(uri.as_str(), "https://online2.superoffice.com/Cust12345/api");
     }
 
     #[test]
@@ -182,16 +152,10 @@ mod tests {
     #[test]
     fn a_status_that_cannot_be_believed_is_refused() {
         for (from, to) in [
-            (
-                r#""ContextIdentifier": "Cust12345""#,
-                r#""ContextIdentifier": "Cust12346""#,
-            ),
+            (r#""ContextIdentifier": "Cust12345""#, r#""ContextIdentifier": "Cust12346""#),
             (r#""Running""#, r#""Sleeping""#),
             (r#""IsRunning": true"#, r#""IsRunning": false"#),
-            (
-                "https://online2.superoffice.com/Cust12345/api",
-                "https://evil.example/Cust12345/api",
-            ),
+            ("https://online2.superoffice.com/Cust12345/api", "https://evil.example/Cust12345/api"),
             (
                 "https://online2.superoffice.com/Cust12345/api",
                 "https://online2.superoffice.com/Cust1/api",
@@ -205,10 +169,7 @@ mod tests {
             ("{", "<html>{"),
         ] {
             let text = documented().replacen(from, to, 1);
-            assert!(
-                matches!(read(&text), Err(UpstreamError::InvalidResponse(_))),
-                "{to}"
-            );
+            assert!(matches!(read(&text), Err(UpstreamError::InvalidResponse(_))), "{to}");
         }
     }
 
@@ -217,9 +178,6 @@ mod tests {
         let text = r#"{"ContextIdentifier":"Cust12345","Endpoint":null,"State":"Suspended",
             "IsRunning":false,"ValidUntil":"2026-02-23T09:52:01Z","Api":null}"#;
         let status = read(text).unwrap();
-        assert_eq!(
-            (status.state, status.web_api_uri),
-            (TenantState::Suspended, None)
-        );
+        assert_eq!((status.state, status.web_api_uri), (TenantState::Suspended, None));
     }
 }

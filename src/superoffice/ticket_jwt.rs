@@ -33,10 +33,7 @@ struct Claims {
     serial: String,
     #[serde(rename = "http://schemes.superoffice.net/identity/ticket")]
     ticket: SecretString,
-    #[serde(
-        rename = "http://schemes.superoffice.net/identity/company_name",
-        default
-    )]
+    #[serde(rename = "http://schemes.superoffice.net/identity/company_name", default)]
     company_name: String,
 }
 
@@ -65,9 +62,7 @@ pub(super) async fn open(
     if header.alg != Algorithm::RS256 {
         return Err(refused("not signed with RS256"));
     }
-    let key = keys
-        .find(header.kid.as_deref(), header.x5t.as_deref())
-        .await?;
+    let key = keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
     let signature_only = signature_only();
     let claims =
         decode::<Claims>(text, &key, &signature_only).map_err(|error| match error.kind() {
@@ -75,17 +70,10 @@ pub(super) async fn open(
             _ => refused("claims missing or of other types than documented"),
         })?;
     check(&claims.claims, tenant, now)?;
-    let Claims {
-        ticket,
-        company_name,
-        ..
-    } = claims.claims;
+    let Claims { ticket, company_name, .. } = claims.claims;
     match ticket_tenant(&ticket).map_err(|_| refused("what it holds is not a ticket"))? {
         Some(other) if other != tenant => Err(refused("the ticket inside is another tenant's")),
-        _ => Ok(IssuedTicket {
-            value: ticket,
-            company_name,
-        }),
+        _ => Ok(IssuedTicket { value: ticket, company_name }),
     }
 }
 

@@ -86,11 +86,7 @@ impl Cache {
         renew_time: Timestamp,
         now: Timestamp,
     ) {
-        let held = Held {
-            ticket,
-            renew_time,
-            last_used: AtomicI64::new(now.as_second()),
-        };
+        let held = Held { ticket, renew_time, last_used: AtomicI64::new(now.as_second()) };
         self.change(name, |entry| {
             entry.ticket = Some(held);
             entry.refusal = None;
@@ -109,15 +105,9 @@ impl Cache {
         renew_time: Timestamp,
     ) {
         self.change(name, |entry| {
-            if let Some(held) = entry
-                .ticket
-                .as_mut()
-                .filter(|h| h.ticket.credential_id == *id)
-            {
-                held.ticket = Arc::new(SystemTicket {
-                    expire_time,
-                    ..SystemTicket::clone(&held.ticket)
-                });
+            if let Some(held) = entry.ticket.as_mut().filter(|h| h.ticket.credential_id == *id) {
+                held.ticket =
+                    Arc::new(SystemTicket { expire_time, ..SystemTicket::clone(&held.ticket) });
                 held.renew_time = renew_time;
             }
         });
@@ -126,10 +116,7 @@ impl Cache {
     /// Takes out a ticket that was proven dead. `false` if another one is there.
     pub(super) fn drop_dead(&self, name: &TenantName, id: &CredentialId) -> bool {
         self.change(name, |entry| {
-            let is_it = entry
-                .ticket
-                .as_ref()
-                .is_some_and(|h| h.ticket.credential_id == *id);
+            let is_it = entry.ticket.as_ref().is_some_and(|h| h.ticket.credential_id == *id);
             if is_it {
                 entry.ticket = None;
                 entry.dropped = true;
@@ -146,14 +133,10 @@ impl Cache {
         at_most_once_in: Duration,
     ) -> Duration {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let replaced = entries
-            .get(name)
-            .filter(|entry| entry.dropped)
-            .and_then(|entry| entry.replaced);
+        let replaced =
+            entries.get(name).filter(|entry| entry.dropped).and_then(|entry| entry.replaced);
         let since = replaced.map(|replaced| now.duration_since(replaced).unsigned_abs());
-        since.map_or(Duration::ZERO, |since| {
-            at_most_once_in.saturating_sub(since)
-        })
+        since.map_or(Duration::ZERO, |since| at_most_once_in.saturating_sub(since))
     }
 
     /// The refusal that still stands for this token.
@@ -185,12 +168,7 @@ impl Cache {
                 _ => FIRST_BACK_OFF,
             };
             let until = now.saturating_add(back_off).unwrap_or(Timestamp::MAX);
-            entry.refusal = Some(Refused {
-                error,
-                token_version,
-                until,
-                back_off,
-            });
+            entry.refusal = Some(Refused { error, token_version, until, back_off });
         });
     }
 
@@ -212,9 +190,7 @@ impl Cache {
                 entry.ticket = None;
                 return entry.worth_keeping(now);
             }
-            let idle = now
-                .as_second()
-                .saturating_sub(held.last_used.load(Ordering::Relaxed));
+            let idle = now.as_second().saturating_sub(held.last_used.load(Ordering::Relaxed));
             let used = u64::try_from(idle).is_ok_and(|idle| idle < used_within.as_secs());
             if held.renew_time <= now && used {
                 held.renew_time = retry_time();
@@ -243,9 +219,7 @@ impl Entry {
     fn worth_keeping(&self, now: Timestamp) -> bool {
         let recently =
             |time: Timestamp| now.duration_since(time).unsigned_abs() < LAST_BACK_OFF * 2;
-        self.refusal
-            .as_ref()
-            .is_some_and(|refused| now < refused.until || recently(refused.until))
+        self.refusal.as_ref().is_some_and(|refused| now < refused.until || recently(refused.until))
             || self.replaced.is_some_and(recently)
             || self.dropped
     }

@@ -45,9 +45,7 @@ impl Exchange {
         if let Some(error) = self.cache.standing_refusal(&name, token.version, now) {
             return Err(error);
         }
-        let retry_after = self
-            .cache
-            .wait_before_replacing(&name, now, REPLACE_AT_MOST_ONCE_IN);
+        let retry_after = self.cache.wait_before_replacing(&name, now, REPLACE_AT_MOST_ONCE_IN);
         if !retry_after.is_zero() {
             let cause = "a ticket was replaced less than a minute ago and is dead again".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
@@ -90,11 +88,7 @@ impl Exchange {
     ) -> Result<SystemTicket, BrokerError> {
         // Before the exchange: its life may begin as soon as it is sent.
         let issue_time = self.clock.now();
-        match application
-            .login
-            .authenticate(name.tenant, &token.token)
-            .await
-        {
+        match application.login.authenticate(name.tenant, &token.token).await {
             Ok(issued) => {
                 self.counters.exchanges.increment();
                 application.history.succeeded(issue_time);
@@ -149,12 +143,7 @@ impl Exchange {
         if issued.company_name.is_empty() {
             return;
         }
-        if let Err(error) = self
-            .stores
-            .tenants
-            .put_company_name(name, &issued.company_name)
-            .await
-        {
+        if let Err(error) = self.stores.tenants.put_company_name(name, &issued.company_name).await {
             tracing::warn!(%error, tenant = %name, "company name not stored");
         }
     }
@@ -162,8 +151,7 @@ impl Exchange {
     fn take_in(&self, name: &TenantName, ticket: SystemTicket) -> Arc<SystemTicket> {
         let ticket = Arc::new(ticket);
         let renew_time = self.renew_time(ticket.expire_time);
-        self.cache
-            .insert(name, Arc::clone(&ticket), renew_time, self.clock.now());
+        self.cache.insert(name, Arc::clone(&ticket), renew_time, self.clock.now());
         ticket
     }
 

@@ -29,13 +29,8 @@ impl Tickets {
             return Ok(());
         };
         let status = self.statuses.usable(&tenant).await?;
-        let check = Check {
-            application,
-            tenant,
-            status,
-            ticket,
-            statuses: Arc::clone(&self.statuses),
-        };
+        let check =
+            Check { application, tenant, status, ticket, statuses: Arc::clone(&self.statuses) };
         let exchange = Arc::clone(&self.exchange);
         let work = || async move {
             let (name, ticket) = (&check.tenant.name, &check.ticket);
@@ -44,25 +39,15 @@ impl Tickets {
                     let (now, max_age) = (exchange.clock.now(), exchange.rules.max_age);
                     let until = ticket_lifetime_end(ticket.issue_time, now, max_age);
                     let renew_time = exchange.renew_time(until);
-                    exchange
-                        .cache
-                        .extend(name, &ticket.credential_id, until, renew_time);
-                    exchange
-                        .stores
-                        .tickets
-                        .extend(name, &ticket.credential_id, until)
-                        .await?;
+                    exchange.cache.extend(name, &ticket.credential_id, until, renew_time);
+                    exchange.stores.tickets.extend(name, &ticket.credential_id, until).await?;
                 }
                 Probe::Dead => {
                     if exchange.cache.drop_dead(name, &ticket.credential_id) {
                         exchange.counters.tickets_dropped.increment();
                         tracing::info!(tenant = %name, credential_id = %ticket.credential_id, "dead ticket dropped");
                     }
-                    exchange
-                        .stores
-                        .tickets
-                        .delete(name, &ticket.credential_id)
-                        .await?;
+                    exchange.stores.tickets.delete(name, &ticket.credential_id).await?;
                 }
             }
             Ok(())
@@ -88,9 +73,7 @@ impl Check {
             Err(UpstreamError::Misdirected) => {
                 self.statuses.distrust(&self.tenant.name);
                 let status = self.statuses.usable(&self.tenant).await?;
-                self.probe(&status)
-                    .await?
-                    .map_err(|error| self.failed(&error))
+                self.probe(&status).await?.map_err(|error| self.failed(&error))
             }
             Err(error) => Err(self.failed(&error)),
         }
@@ -102,11 +85,7 @@ impl Check {
     ) -> Result<Result<Probe, UpstreamError>, BrokerError> {
         let name = &self.tenant.name;
         let uri = status.web_api_uri.as_ref().ok_or_else(|| no_uri(name))?;
-        Ok(self
-            .application
-            .probe
-            .probe(name.tenant, uri, &self.ticket.value)
-            .await)
+        Ok(self.application.probe.probe(name.tenant, uri, &self.ticket.value).await)
     }
 
     fn failed(&self, error: &UpstreamError) -> BrokerError {

@@ -29,14 +29,8 @@ impl Tickets {
     fn renew_due(&self) {
         let exchange = &self.exchange;
         let now = exchange.clock.now();
-        let retry = || {
-            now.saturating_add(exchange.random.jitter(RETRY))
-                .unwrap_or(Timestamp::MAX)
-        };
-        for name in exchange
-            .cache
-            .due(now, exchange.rules.renew_if_used_within, retry)
-        {
+        let retry = || now.saturating_add(exchange.random.jitter(RETRY)).unwrap_or(Timestamp::MAX);
+        for name in exchange.cache.due(now, exchange.rules.renew_if_used_within, retry) {
             self.begin_renewal(name);
         }
     }

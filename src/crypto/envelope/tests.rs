@@ -1,0 +1,172 @@
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const SECRET: &str = "My App-pzqc70604i with æøå";
+
+/// A keyring file with `count` keys.
+fn keyring(count: usize) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keyring.toml");
+    Keyring::generate(&path, Timestamp::UNIX_EPOCH).unwrap();
+    for _ in 1..count {
+        Keyring::generate_additional(&path, Timestamp::UNIX_EPOCH).unwrap();
+    }
+    (folder, path)
+}
+
+fn sealer() -> EnvelopeSealer {
+    let (_folder, path) = keyring(1);
+    let keyring = Keyring::load(&path).unwrap();
+    EnvelopeSealer::new(&keyring, keyring.first_id()).unwrap()
+}
+
+fn place() -> SealedField<'static> {
+    SealedField {
+        environment: "sod",
+        table: "tenants",
+        resource: "applications/a/tenants/Cust12345",
+        field: "system_user_token",
+    }
+}
+
+fn sealed(sealer: &EnvelopeSealer) -> Vec<u8> {
+    sealer.seal(&place(), &SecretString::from(SECRET)).unwrap()
+}
+
+#[test]
+fn what_is_sealed_opens_at_its_place() {
+    let sealer = sealer();
+    for secret in ["", "a", SECRET, &"long".repeat(10_000)] {
+        let value = sealer.seal(&place(), &SecretString::from(secret)).unwrap();
+        assert_eq!(sealer.open(&place(), &value).unwrap().expose_secret(), secret);
+        assert_eq!(key_id_of(&value), Some(sealer.active_id()));
+    }
+}
+
+#[test]
+fn the_same_secret_sealed_twice_differs_and_shows_nothing() {
+    let sealer = sealer();
+    let (one, other) = (sealed(&sealer), sealed(&sealer));
+    assert_ne!(one, other);
+    // No eight bytes of the secret, anywhere.
+    for piece in SECRET.as_bytes().windows(8) {
+        assert!(!one.windows(8).any(|window| window == piece));
+    }
+}
+
+#[test]
+fn no_altered_byte_opens() {
+    let sealer = sealer();
+    let original = sealed(&sealer);
+    for position in 0..original.len() {
+        for bit in 0..8 {
+            let mut altered = original.clone();
+            altered[position] ^= 1 << bit;
+            assert!(sealer.open(&place(), &altered).is_err(), "bit {bit} of byte {position}");
+        }
+    }
+}
+
+#[test]
+fn nothing_shorter_or_longer_opens() {
+    let sealer = sealer();
+    let mut original = sealed(&sealer);
+    for length in 0..original.len() {
+        let error = sealer.open(&place(), &original[..length]).unwrap_err();
+        assert!(matches!(error, SealError::Corrupt(_)), "{length}: {error}");
+    }
+    original.push(0);
+    assert!(sealer.open(&place(), &original).is_err());
+}
+
+#[test]
+fn nothing_opens_at_another_place() {
+    let sealer = sealer();
+    let original = sealed(&sealer);
+    let places = [
+        SealedField { environment: "online", ..place() },
+        SealedField { table: "tickets", ..place() },
+        SealedField { resource: "applications/a/tenants/Cust12346", ..place() },
+        SealedField { field: "ticket", ..place() },
+        // The same bytes with the border between two fields moved.
+        SealedField { environment: "sodt", table: "enants", ..place() },
+    ];
+    for other in places {
+        let error = sealer.open(&other, &original).unwrap_err();
+        assert!(matches!(error, SealError::Corrupt(_)), "{other:?}: {error}");
+    }
+}
+
+#[test]
+fn the_record_key_of_one_value_does_not_open_another() {
+    let sealer = sealer();
+    let (one, other) = (sealed(&sealer), sealed(&sealer));
+    let border = 2 + sealer.active_id().len() + WRAPPED_KEY_LENGTH;
+    let spliced = [&one[..border], &other[border..]].concat();
+    assert!(sealer.open(&place(), &spliced).is_err());
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    let (one, other) = (sealer(), sealer());
+    assert_eq!(
+        other.open(&place(), &sealed(&one)).unwrap_err(),
+        SealError::KeyUnavailable(one.active_id().to_owned())
+    );
+}
+
+#[test]
+fn after_activation_the_other_key_seals_and_the_first_still_opens() {
+    let (_folder, path) = keyring(2);
+    let keyring = Keyring::load(&path).unwrap();
+    let sealer = EnvelopeSealer::new(&keyring, keyring.first_id()).unwrap();
+    let before = sealed(&sealer);
+
+    let second = keyring.keys()[1].id();
+    sealer.activate(second).unwrap();
+    let after = sealed(&sealer);
+    assert_eq!(key_id_of(&before), Some(keyring.first_id()));
+    assert_eq!(key_id_of(&after), Some(second));
+    for value in [before, after] {
+        assert_eq!(sealer.open(&place(), &value).unwrap().expose_secret(), SECRET);
+    }
+
+    let message = sealer.activate("k-other").unwrap_err().to_string();
+    assert!(message.contains("k-other") && message.contains(second), "{message}");
+    assert_eq!(sealer.active_id(), second);
+}
+
+#[test]
+fn a_store_with_another_keyring_is_refused() {
+    let (_folder, path) = keyring(1);
+    let keyring = Keyring::load(&path).unwrap();
+    let error = EnvelopeSealer::new(&keyring, "k-other").unwrap_err();
+    assert!(matches!(error, KeyringError::UnknownActiveKey { .. }), "{error}");
+}
+
+#[test]
+fn debug_output_shows_ids_only() {
+    let sealer = sealer();
+    let id = sealer.active_id();
+    assert_eq!(
+        format!("{sealer:?}"),
+        format!("EnvelopeSealer {{ active: {id:?}, keys: [{id:?}] }}")
+    );
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_neither_open_nor_panic(tail in prop::collection::vec(any::<u8>(), 0..300), known in any::<bool>()) {
+        let sealer = sealer();
+        // Half of them behind a good header, so that they get further.
+        let mut bytes = if known { header(VERSION, sealer.active_id()).unwrap() } else { Vec::new() };
+        bytes.extend(tail);
+        prop_assert!(sealer.open(&place(), &bytes).is_err());
+        let _ = key_id_of(&bytes);
+    }
+}

@@ -1,0 +1,149 @@
+//! The keyring file on disk: who may read it, and writing so that nothing is lost.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::KeyringError;
+
+/// Read and write for the owner, nothing for anybody else.
+const OWNER_ONLY: u32 = 0o600;
+/// What group and others must not have.
+const OTHERS: u32 = 0o077;
+/// What others must not have of a file that belongs to root and is read through its group, as Kubernetes mounts
+/// a Secret for an account that is not root (`fsGroup`): there it is the only way to read it at all.
+const OTHERS_OF_MOUNTED: u32 = 0o027;
+const ROOT: u32 = 0;
+/// A keyring of 1 MiB would have about 8,000 keys: whatever is larger is another file.
+const MAX_LENGTH: u64 = 1024 * 1024;
+
+/// Reads a file that only its owner can get at.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, KeyringError> {
+    read_with_owner(path).map(|(text, _)| text)
+}
+
+/// Writes a new file.
+pub(super) fn create(path: &Path, text: &str) -> Result<(), KeyringError> {
+    let file = create_owner_only(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => KeyringError::Exists { file: path.to_owned() },
+        _ => io_error(path, "create it", error),
+    })?;
+    write_durably(file, text).and_then(|()| sync_folder(path)).map_err(|error| {
+        // Half a keyring would be in the way of the next attempt; what is left if this fails too is as harmless.
+        let _ = fs::remove_file(path);
+        io_error(path, "write it", error)
+    })
+}
+
+/// Replaces the text of a file in one step by what `change` makes of it.
+pub(super) fn replace<T>(
+    path: &Path,
+    change: impl FnOnce(&str) -> Result<(Zeroizing<String>, T), KeyringError>,
+) -> Result<T, KeyringError> {
+    // Where a link points to, so that the link stays one.
+    let target = fs::canonicalize(path).map_err(|error| open_error(path, error))?;
+    let temporary = temporary_name(&target);
+    // Its existence is also the lock between two who add a key at once: made before reading.
+    let file = create_owner_only(&temporary).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => KeyringError::Busy { file: temporary.clone() },
+        _ => io_error(&temporary, "create it", error),
+    })?;
+    let renamed = read_with_owner(path).and_then(|(text, owner)| {
+        let (text, value) = change(&text)?;
+        // Run by root, the new file must still be readable to the account that serves.
+        owner
+            .give(&file)
+            .and_then(|()| write_durably(file, &text))
+            .and_then(|()| fs::rename(&temporary, &target))
+            .map_err(|error| io_error(path, "replace it", error))?;
+        Ok(value)
+    });
+    if renamed.is_err() {
+        // Only now: once renamed, a file of this name is somebody else's.
+        let _ = fs::remove_file(&temporary);
+    }
+    let value = renamed?;
+    sync_folder(&target).map_err(|error| io_error(path, "write its folder to disk", error))?;
+    Ok(value)
+}
+
+struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Owner {
+    fn give(&self, file: &File) -> io::Result<()> {
+        let now = file.metadata()?;
+        if (now.uid(), now.gid()) == (self.user, self.group) {
+            return Ok(());
+        }
+        fchown(file, Some(self.user), Some(self.group))
+    }
+}
+
+fn read_with_owner(path: &Path) -> Result<(Zeroizing<String>, Owner), KeyringError> {
+    let file = File::open(path).map_err(|error| open_error(path, error))?;
+    // Of the open file, not of the name: the name may meanwhile stand for another file.
+    let metadata = file.metadata().map_err(|error| io_error(path, "read it", error))?;
+    let mode = metadata.mode() & 0o7777;
+    let mounted = metadata.uid() == ROOT && !rustix::process::geteuid().is_root();
+    let forbidden = if mounted { OTHERS_OF_MOUNTED } else { OTHERS };
+    if mode & forbidden != 0 {
+        return Err(KeyringError::Permissions { file: path.to_owned(), mode });
+    }
+    // Room for all of it at once: growing would leave copies behind that nobody zeroes.
+    let room = usize::try_from(metadata.len().min(MAX_LENGTH)).unwrap_or_default() + 64;
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    let read = file.take(MAX_LENGTH + 1).read_to_string(&mut text);
+    match read {
+        Ok(length) if length as u64 > MAX_LENGTH => {
+            let error = io::Error::other("it is larger than 1 MiB");
+            Err(io_error(path, "read it", error))
+        }
+        Ok(_) => Ok((text, Owner { user: metadata.uid(), group: metadata.gid() })),
+        Err(error) => Err(io_error(path, "read it", error)),
+    }
+}
+
+fn create_owner_only(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path)
+}
+
+fn write_durably(mut file: File, text: &str) -> io::Result<()> {
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// A new or renamed file survives a power cut only once its folder is on disk.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
+}
+
+fn temporary_name(target: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(".new");
+    target.with_file_name(name)
+}
+
+fn open_error(path: &Path, error: io::Error) -> KeyringError {
+    match error.kind() {
+        ErrorKind::NotFound => KeyringError::Missing { file: path.to_owned() },
+        _ => io_error(path, "open it", error),
+    }
+}
+
+fn io_error(path: &Path, action: &'static str, source: io::Error) -> KeyringError {
+    KeyringError::Io { file: path.to_owned(), action, source }
+}
