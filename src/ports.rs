@@ -6,6 +6,7 @@
 //! `store::contract` that every implementation must pass.
 
 mod clock;
+mod meter;
 mod random;
 mod sealer;
 mod signer;
@@ -14,6 +15,7 @@ mod superoffice;
 
 pub use self::{
     clock::{Clock, ManualClock, SystemClock},
+    meter::Meter,
     random::Random,
     sealer::{PageTokens, SealError, SealedField, Sealer},
     signer::{SignError, Signer},

@@ -32,7 +32,7 @@ impl<A, R> Authorized<A, R> {
     }
 }
 
-/// Decides.
+/// Tells who is calling and decides what it may do.
 #[derive(Debug)]
 pub struct Access {
     rules: Rules,
@@ -40,16 +40,29 @@ pub struct Access {
 
 #[derive(Debug)]
 enum Rules {
-    /// For loopback without caller identity, and for the command line.
-    PermitAll,
+    /// Every call is this caller's and everything is permitted: loopback without caller identity, and the
+    /// command line.
+    PermitAll(Caller),
 }
 
 impl Access {
-    /// Permits everything. For `callers.insecure_anonymous` and for the command line; configuration sees to it
-    /// that no listener is reachable from outside then.
+    /// For `callers.insecure_anonymous`; configuration sees to it that no listener is reachable from outside then.
     #[must_use]
-    pub fn permit_all() -> Self {
-        Self { rules: Rules::PermitAll }
+    pub fn insecure_anonymous() -> Self {
+        Self { rules: Rules::PermitAll(Caller::anonymous()) }
+    }
+
+    /// For a person at the command line, who can read the store and the keyring anyway.
+    #[must_use]
+    pub fn command_line(os_user: &str) -> Self {
+        Self { rules: Rules::PermitAll(Caller::command_line(os_user)) }
+    }
+
+    /// Who is calling.
+    #[must_use]
+    pub fn identify(&self) -> Caller {
+        let Rules::PermitAll(caller) = &self.rules;
+        caller.clone()
     }
 
     /// Decides whether `caller` may do `A` to `resource`. Runs on the name alone, before any look-up.
@@ -61,10 +74,11 @@ impl Access {
         caller: &Caller,
         resource: R,
     ) -> Result<Authorized<A, R>, Denied> {
-        match self.rules {
-            Rules::PermitAll => {
+        match &self.rules {
+            Rules::PermitAll(everybody) if everybody == caller => {
                 Ok(Authorized { caller: caller.clone(), resource, action: PhantomData })
             }
+            Rules::PermitAll(_) => Err(Denied),
         }
     }
 

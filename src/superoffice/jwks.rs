@@ -59,7 +59,7 @@ struct Keys {
 struct Key {
     kid: Option<String>,
     x5t: Option<String>,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 #[derive(Deserialize)]
@@ -188,7 +188,7 @@ impl Keys {
             let named = |id: Option<&str>| id.is_some() && (id == kid || id == x5t);
             self.keys.iter().find(|key| named(key.kid.as_deref()) || named(key.x5t.as_deref()))
         };
-        found.map(|key| key.key.clone())
+        found.map(|key| key.decoding.clone())
     }
 }
 
@@ -198,6 +198,6 @@ fn usable(wire: &WireKey) -> Option<Key> {
     if wire.kty != "RSA" || !signs || !rs256 {
         return None;
     }
-    let key = DecodingKey::from_rsa_components(wire.n.as_deref()?, wire.e.as_deref()?).ok()?;
-    Some(Key { kid: wire.kid.clone(), x5t: wire.x5t.clone(), key })
+    let decoding = DecodingKey::from_rsa_components(wire.n.as_deref()?, wire.e.as_deref()?).ok()?;
+    Some(Key { kid: wire.kid.clone(), x5t: wire.x5t.clone(), decoding })
 }

@@ -1,0 +1,40 @@
+//! Compiles `proto/` with protox, so that nobody needs a `protoc`.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+/// Messages that hold a credential: generated without `Debug`, so that no log can show one.
+const WITHOUT_DEBUG: [&str; 13] = [
+    "SystemTicket",
+    "AccessToken",
+    "IssueSystemTicketResponse",
+    "WatchSystemTicketResponse",
+    "IssueAccessTokenResponse",
+    "WatchAccessTokenResponse",
+    "SetSystemUserTokenRequest",
+    "BeginConsentResponse",
+    "CompleteConsentRequest",
+    "ImportGrantRequest",
+    "Header",
+    "CallRequest",
+    "CallResponse",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    println!("cargo::rerun-if-changed=migrations");
+    let folder = "proto/tenantgateway/v1";
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    files.sort();
+    let descriptors = protox::compile(&files, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let without_debug = WITHOUT_DEBUG.map(|name| format!(".tenantgateway.v1.{name}"));
+    tonic_prost_build::configure()
+        .build_client(true)
+        .skip_debug(without_debug)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Inbound gRPC. Each RPC is: read the request, ask [`access`](crate::access), ask the [`broker`](crate::broker),
+//! write the answer. Protobuf types do not leave this room.
+
+mod application;
+mod convert;
+mod failure;
+mod layer;
+mod normalize;
+mod request;
+mod server;
+mod tenant;
+mod token;
+
+use std::sync::Arc;
+
+pub use self::server::{GrpcOptions, GrpcServer, ServeError};
+use crate::{
+    access::{Access, Authorized, Caller, On},
+    broker::{Applications, Statuses, Tenants, Tickets, choose_enrolled},
+    domain::{TenantName, TenantSelector},
+    grpc::failure::Failure,
+    ports::PageTokens,
+};
+
+/// The generated contract.
+#[allow(
+    clippy::allow_attributes,
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated; an expectation per lint would break with every release of the generator"
+)]
+pub mod pb {
+    tonic::include_proto!("tenantgateway.v1");
+
+    /// The descriptor set of the contract, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+/// What the services share.
+pub struct Services {
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// The configured applications.
+    pub applications: Arc<Applications>,
+    /// Use cases of tenants.
+    pub tenants: Arc<Tenants>,
+    /// Use cases of tenant status.
+    pub statuses: Arc<Statuses>,
+    /// Use cases of tickets.
+    pub tickets: Arc<Tickets>,
+    /// Seals page tokens.
+    pub page_tokens: Arc<dyn PageTokens>,
+}
+
+impl Services {
+    /// Decides on a tenant whose application may be left open (`applications/-`).
+    async fn authorize_selected<A: On<TenantName>>(
+        &self,
+        caller: &Caller,
+        selector: TenantSelector,
+    ) -> Result<Authorized<A, TenantName>, Failure> {
+        let tenant = selector.tenant;
+        if let Some(application) = selector.application {
+            return Ok(self.access.authorize(caller, TenantName { application, tenant })?);
+        }
+        let names = self
+            .applications
+            .ids()
+            .map(|application| TenantName { application: application.clone(), tenant });
+        let permitted = self.access.authorize_any(caller, names)?;
+        Ok(choose_enrolled(&self.tenants, tenant, permitted).await?)
+    }
+}

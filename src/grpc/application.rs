@@ -1,0 +1,63 @@
+//! `ApplicationService`: the applications of the configuration.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    Services, convert,
+    failure::Failure,
+    layer::Context,
+    pb::{self, application_service_server::ApplicationService},
+    request::{Checks, answer, open},
+};
+use crate::{access::Gateway, broker::BrokerError, ports::PageTokens};
+
+/// The service.
+pub(super) struct Applications(pub(super) Arc<Services>);
+
+impl Applications {
+    fn list(
+        &self,
+        context: &Context,
+        request: &pb::ListApplicationsRequest,
+    ) -> Result<pb::ListApplicationsResponse, Failure> {
+        let Services { access, applications, page_tokens, .. } = &*self.0;
+        let query = format!("ListApplications {}", context.caller.id());
+        let mut checks = Checks::default();
+        let size = checks.page_size("page_size", request.page_size);
+        let after = checks.page_token("page_token", &request.page_token, &**page_tokens, &query);
+        let (Some(limit), Some(after)) = (size, after) else { return Err(checks.failed()) };
+        let limit = limit as usize;
+        let authorized = access.authorize(&context.caller, Gateway)?;
+        let mut found = applications.list(&authorized, after.as_ref(), limit + 1);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let last = found.last().filter(|_| more).map(|view| view.id.to_string());
+        let next_page_token = next_page_token(&**page_tokens, &query, last)?;
+        let applications = found.iter().map(convert::application).collect();
+        Ok(pb::ListApplicationsResponse { applications, next_page_token })
+    }
+}
+
+/// The token of the page after `last`; empty if there is none.
+pub(super) fn next_page_token(
+    tokens: &dyn PageTokens,
+    query: &str,
+    last: Option<String>,
+) -> Result<String, Failure> {
+    let Some(last) = last else { return Ok(String::new()) };
+    let sealed = tokens.seal(query, last.as_bytes());
+    sealed.map_err(|error| BrokerError::Internal(error.to_string().into()).into())
+}
+
+#[tonic::async_trait]
+impl ApplicationService for Applications {
+    async fn list_applications(
+        &self,
+        request: Request<pb::ListApplicationsRequest>,
+    ) -> Result<Response<pb::ListApplicationsResponse>, Status> {
+        let (context, _, request) = open(request);
+        answer(&context, self.list(&context, &request))
+    }
+}

@@ -1,0 +1,131 @@
+//! From our types to those of the contract.
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
+
+use super::pb;
+use crate::{
+    broker::HandedOutTicket,
+    domain::{ApplicationView, Obstacle, Reason, Tenant, TenantName, TenantState, TenantStatus},
+};
+
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    // Nanoseconds count forward from the second, also before 1970.
+    let nanos = time.as_nanosecond();
+    let (seconds, nanos) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+    prost_types::Timestamp {
+        seconds: seconds.try_into().unwrap_or_default(),
+        nanos: nanos.try_into().unwrap_or_default(),
+    }
+}
+
+/// The one place where a ticket leaves the gateway.
+pub(super) fn ticket(handed_out: &HandedOutTicket) -> pb::SystemTicket {
+    let ticket = &handed_out.ticket;
+    let application_token = handed_out.application_token.as_ref();
+    pb::SystemTicket {
+        value: ticket.value.expose_secret().to_owned(),
+        credential_id: ticket.credential_id.to_string(),
+        issue_time: Some(timestamp(ticket.issue_time)),
+        expire_time: Some(timestamp(ticket.expire_time)),
+        web_api_uri: handed_out.web_api_uri.to_string(),
+        application_token: application_token
+            .map(|token| token.expose_secret().to_owned())
+            .unwrap_or_default(),
+        tenant: handed_out.tenant.to_string(),
+    }
+}
+
+pub(super) fn tenant(tenant: &Tenant, status: Option<&TenantStatus>) -> pb::Tenant {
+    pb::Tenant {
+        name: tenant.name.to_string(),
+        status: status.map_or(pb::TenantState::Unspecified, |s| state(s.state)).into(),
+        status_valid_until: status.map(|status| timestamp(status.valid_until)),
+        web_api_uri: uri(status),
+        has_system_user_token: tenant.has_system_user_token(),
+        create_time: Some(timestamp(tenant.create_time)),
+        update_time: Some(timestamp(tenant.update_time)),
+        company_name: tenant.company_name.clone(),
+        labels: tenant.labels.clone().into_iter().collect(),
+        etag: tenant.etag(),
+        disabled: tenant.disabled,
+    }
+}
+
+pub(super) fn tenant_status(name: &TenantName, status: &TenantStatus) -> pb::TenantStatus {
+    pb::TenantStatus {
+        tenant: name.to_string(),
+        state: state(status.state).into(),
+        valid_until: Some(timestamp(status.valid_until)),
+        web_api_uri: uri(Some(status)),
+        version: status.version.clone(),
+        read_time: Some(timestamp(status.read_time)),
+    }
+}
+
+fn uri(status: Option<&TenantStatus>) -> String {
+    status.and_then(|s| s.web_api_uri.as_ref()).map(ToString::to_string).unwrap_or_default()
+}
+
+pub(super) fn application(view: &ApplicationView) -> pb::Application {
+    let failure = view.last_failure.as_ref();
+    pb::Application {
+        name: format!("applications/{}", view.id),
+        environment: view.environment.to_string(),
+        client_id: view.client_id.clone(),
+        key_ids: view.key_ids.clone(),
+        last_success_time: view.last_success.map(timestamp),
+        last_failure_time: failure.map(|failure| timestamp(failure.time)),
+        last_failure: failure.map(|failure| obstacle(&failure.obstacle)),
+    }
+}
+
+fn obstacle(obstacle: &Obstacle) -> pb::Obstacle {
+    pb::Obstacle {
+        reason: reason(obstacle.reason).into(),
+        message: obstacle.message.clone(),
+        mend: obstacle.mend.clone(),
+    }
+}
+
+fn state(state: TenantState) -> pb::TenantState {
+    match state {
+        TenantState::Unknown => pb::TenantState::Unknown,
+        TenantState::Provisioning => pb::TenantState::Provisioning,
+        TenantState::Running => pb::TenantState::Running,
+        TenantState::Deleted => pb::TenantState::Deleted,
+        TenantState::Suspended => pb::TenantState::Suspended,
+        TenantState::OnlineMaintenance => pb::TenantState::OnlineMaintenance,
+        TenantState::OfflineMaintenance => pb::TenantState::OfflineMaintenance,
+        TenantState::ProvisioningFailed => pb::TenantState::ProvisioningFailed,
+        TenantState::Deleting => pb::TenantState::Deleting,
+        TenantState::DeleteFailed => pb::TenantState::DeleteFailed,
+        TenantState::MigrationPending => pb::TenantState::MigrationPending,
+    }
+}
+
+fn reason(reason: Reason) -> pb::ErrorReason {
+    let name = format!("ERROR_REASON_{}", reason.as_str());
+    pb::ErrorReason::from_str_name(&name).unwrap_or(pb::ErrorReason::Unspecified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_of_ours_is_one_of_the_contract_and_the_other_way_round() {
+        for ours in Reason::ALL {
+            assert_ne!(reason(*ours), pb::ErrorReason::Unspecified, "{}", ours.as_str());
+        }
+        let theirs = (1..).map_while(|number| pb::ErrorReason::try_from(number).ok()).count();
+        assert_eq!(theirs, Reason::ALL.len());
+    }
+
+    #[test]
+    fn times_before_1970_have_nanoseconds_that_count_forward() {
+        let time = Timestamp::new(-1, -500_000_000).unwrap();
+        let wanted = prost_types::Timestamp { seconds: -2, nanos: 500_000_000 };
+        assert_eq!(timestamp(time), wanted);
+    }
+}

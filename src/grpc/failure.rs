@@ -1,0 +1,273 @@
+//! The error model (CONTRACT section 4): every failure becomes a status here and nowhere else.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{
+    access::Denied,
+    broker::BrokerError,
+    domain::{Reason, TenantName, TenantState, Usability},
+};
+
+/// `ErrorInfo.domain` of every error.
+pub(super) const DOMAIN: &str = "tenantgateway";
+
+/// When to ask again after an answer that could not be believed.
+const RETRY_AFTER_DISBELIEF: Duration = Duration::from_secs(5);
+
+/// When to ask again while our own store or key provider is down.
+const RETRY_AFTER_OUR_OUTAGE: Duration = Duration::from_secs(2);
+
+/// Why a call fails.
+#[derive(Debug, Clone)]
+pub(super) enum Failure {
+    /// Fields are wrong: all of them, with their paths.
+    Invalid(Vec<FieldViolation>),
+    /// Policy says no.
+    Denied,
+    /// Not built; says what.
+    Unimplemented(String),
+    /// Message too large.
+    TooLarge(String),
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// A handler panicked.
+    Panicked,
+    /// A use case failed.
+    Broker(BrokerError),
+}
+
+impl From<Denied> for Failure {
+    fn from(_: Denied) -> Self {
+        Self::Denied
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        Self::Broker(error)
+    }
+}
+
+impl Failure {
+    pub(super) fn invalid(field: &str, problem: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldViolation::new(field, problem)])
+    }
+
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid(_) => Reason::InvalidArgument,
+            Self::Denied => Reason::PolicyDenied,
+            Self::Unimplemented(_) => Reason::Unimplemented,
+            Self::TooLarge(_) => Reason::ResponseTooLarge,
+            Self::DeadlineExceeded => Reason::DeadlineExceeded,
+            Self::Panicked => Reason::Internal,
+            Self::Broker(error) => error.reason(),
+        }
+    }
+
+    /// What the log says of the cause, and callers do not.
+    pub(super) fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Broker(error) => error.cause(),
+            Self::Panicked => Some("a handler panicked"),
+            _ => None,
+        }
+    }
+
+    /// The status with all its details.
+    pub(super) fn status(&self, request_id: &str) -> Status {
+        let reason = self.reason();
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason.as_str(), DOMAIN, self.metadata());
+        self.add_details(&mut details);
+        if reason == Reason::Internal {
+            details.set_request_info(request_id, "");
+        }
+        Status::with_error_details(self.code(), self.message(), details)
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Broker(BrokerError::TenantNotRunning(_, state)) => match state.usability() {
+                Usability::Stopped => Code::FailedPrecondition,
+                Usability::ComesBack(_) | Usability::Usable => Code::Unavailable,
+            },
+            _ => code_of(self.reason()),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Invalid(violations) => {
+                let fields: Vec<_> =
+                    violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+                format!("the request has wrong fields: {}", fields.join("; "))
+            }
+            Self::Denied => {
+                "policy does not permit this call; ask who administers the gateway".to_owned()
+            }
+            Self::Unimplemented(what) => format!("{what} is not built"),
+            Self::TooLarge(what) => what.clone(),
+            Self::DeadlineExceeded => {
+                "the deadline passed; what was begun goes on, so ask again or allow more time"
+                    .to_owned()
+            }
+            Self::Panicked => "internal error".to_owned(),
+            Self::Broker(error @ BrokerError::Internal(_)) => error.message(),
+            Self::Broker(error) => format!("{}; {}", error.message(), error.mend()),
+        }
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let Self::Broker(error) = self else { return HashMap::new() };
+        let mut metadata = HashMap::new();
+        if let Some(tenant) = tenant_of(error) {
+            metadata.insert("tenant".to_owned(), tenant.to_string());
+        }
+        if let BrokerError::TenantNotRunning(_, state) = error {
+            metadata.insert("state".to_owned(), state.as_str().to_owned());
+        }
+        metadata
+    }
+
+    fn add_details(&self, details: &mut ErrorDetails) {
+        match self {
+            Self::Invalid(violations) => {
+                details.set_bad_request(violations.clone());
+            }
+            Self::Broker(error) => add_broker_details(error, details),
+            _ => {}
+        }
+    }
+}
+
+fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
+    match error {
+        BrokerError::Invalid { field, problem } => {
+            details.add_bad_request_violation(*field, problem);
+        }
+        BrokerError::ApplicationNotConfigured(id) => {
+            let name = format!("applications/{id}");
+            details.set_resource_info("tenantgateway.v1.Application", name, "", error.message());
+        }
+        BrokerError::TenantNotFound(name) => {
+            details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
+        }
+        BrokerError::TenantExists(name) | BrokerError::VersionConflict(name) => {
+            let name = name.to_string();
+            details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
+        }
+        BrokerError::TenantDisabled(name)
+        | BrokerError::NotEnrolled(name)
+        | BrokerError::Refused(name, _) => add_precondition(error, name, details),
+        BrokerError::TenantNotRunning(name, state) => add_not_running(error, name, *state, details),
+        BrokerError::UpstreamUnavailable { retry_after, .. } => {
+            details.set_retry_info(Some(*retry_after));
+        }
+        BrokerError::UpstreamInvalid(_) => {
+            details.set_retry_info(Some(RETRY_AFTER_DISBELIEF));
+        }
+        BrokerError::StoreUnavailable(_) | BrokerError::KeyUnavailable(_) => {
+            details.set_retry_info(Some(RETRY_AFTER_OUR_OUTAGE));
+        }
+        BrokerError::RevealNotAllowed(_) | BrokerError::Internal(_) => {}
+    }
+}
+
+fn add_precondition(error: &BrokerError, name: &TenantName, details: &mut ErrorDetails) {
+    let description = format!("{}; {}", error.message(), error.mend());
+    let kind = error.reason().as_str();
+    details.add_precondition_failure_violation(kind, name.to_string(), description);
+}
+
+fn add_not_running(
+    error: &BrokerError,
+    name: &TenantName,
+    state: TenantState,
+    details: &mut ErrorDetails,
+) {
+    match state.usability() {
+        Usability::ComesBack(after) => {
+            details.set_retry_info(Some(after));
+        }
+        Usability::Stopped | Usability::Usable => add_precondition(error, name, details),
+    }
+}
+
+fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
+    match error {
+        BrokerError::TenantExists(name)
+        | BrokerError::VersionConflict(name)
+        | BrokerError::TenantDisabled(name)
+        | BrokerError::NotEnrolled(name)
+        | BrokerError::Refused(name, _)
+        | BrokerError::TenantNotRunning(name, _) => Some(name),
+        _ => None,
+    }
+}
+
+/// The table of CONTRACT section 4.
+pub(super) fn code_of(reason: Reason) -> Code {
+    match reason {
+        Reason::InvalidArgument => Code::InvalidArgument,
+        Reason::CallerUnauthenticated => Code::Unauthenticated,
+        Reason::PolicyDenied | Reason::PathNotAllowed => Code::PermissionDenied,
+        Reason::ResourceNotFound | Reason::ApplicationNotConfigured => Code::NotFound,
+        Reason::AlreadyExists => Code::AlreadyExists,
+        Reason::VersionConflict | Reason::WatchTooSlow => Code::Aborted,
+        Reason::TenantDisabled
+        | Reason::SystemUserNotEnrolled
+        | Reason::SystemUserRejected
+        | Reason::ConsentRequired
+        | Reason::ConsentInvalid
+        | Reason::SubjectMismatch
+        | Reason::ApplicationRevoked
+        | Reason::ApplicationExpired
+        | Reason::ApplicationNeedsReapproval
+        | Reason::ApplicationCredentialRefused
+        | Reason::AssociateCannotSignIn
+        | Reason::AssociateAmbiguous
+        | Reason::TenantHasGrants => Code::FailedPrecondition,
+        Reason::CallerQuotaExceeded
+        | Reason::UpstreamBudgetExhausted
+        | Reason::ResponseTooLarge => Code::ResourceExhausted,
+        Reason::TenantNotRunning
+        | Reason::ShuttingDown
+        | Reason::UpstreamUnavailable
+        | Reason::UpstreamInvalidResponse
+        | Reason::StoreUnavailable
+        | Reason::KeyUnavailable => Code::Unavailable,
+        Reason::Unimplemented => Code::Unimplemented,
+        Reason::DeadlineExceeded => Code::DeadlineExceeded,
+        Reason::Internal => Code::Internal,
+    }
+}
+
+/// The name of a code as CONTRACT section 4 writes it.
+pub(super) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! Errors that the framework makes before or beside our handlers, brought into the one error model.
+
+use http::Response;
+use tonic::{Code, Status, body::Body};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::failure::{DOMAIN, Failure, code_of};
+use crate::domain::Reason;
+
+/// The header that carries the details of an error.
+const DETAILS: &str = "grpc-status-details-bin";
+
+/// Replaces an error without details by one of ours. Looks at answers that are an error from their first byte;
+/// later ones come from our own streams.
+pub(super) fn normalize(response: Response<Body>, request_id: &str) -> (Response<Body>, Code) {
+    let Some(status) = Status::from_header_map(response.headers()) else {
+        return (response, Code::Ok);
+    };
+    if status.code() == Code::Ok || response.headers().contains_key(DETAILS) {
+        return (response, status.code());
+    }
+    let ours = ours(&status, request_id);
+    let code = ours.code();
+    (ours.into_http(), code)
+}
+
+fn ours(status: &Status, request_id: &str) -> Status {
+    let failure = match status.code() {
+        Code::Unimplemented => Failure::Unimplemented("this method".to_owned()),
+        // The framework's word for a message above the limit.
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Failure::TooLarge("the message is larger than 4 MiB".to_owned())
+        }
+        // The framework's word for bytes that are not the message.
+        Code::Internal | Code::InvalidArgument => {
+            Failure::invalid("", "the body is not a message of this method")
+        }
+        Code::DeadlineExceeded | Code::Cancelled => Failure::DeadlineExceeded,
+        other => return described(status, other),
+    };
+    failure.status(request_id)
+}
+
+/// Keeps code and message, and adds the reason that goes with the code.
+fn described(status: &Status, code: Code) -> Status {
+    let reason = Reason::ALL.iter().copied().find(|reason| code_of(*reason) == code);
+    let reason = match code {
+        Code::NotFound => Reason::ResourceNotFound,
+        _ => reason.unwrap_or(Reason::Internal),
+    };
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason.as_str(), DOMAIN, std::collections::HashMap::new());
+    Status::with_error_details(code, status.message(), details)
+}

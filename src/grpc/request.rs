@@ -1,0 +1,168 @@
+//! Reading requests: every field is checked, and all that is wrong is told at once.
+
+use std::{sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use tonic::{Request, Response, Status};
+use tonic_types::FieldViolation;
+
+use super::{failure::Failure, layer::Context};
+use crate::{
+    domain::{
+        ApplicationId, ContextIdentifier, CredentialId, Labels, ListScope, NameError,
+        SystemUserToken, TenantName, TenantSelector, application_name,
+    },
+    ports::PageTokens,
+};
+
+/// Items on a page if none are asked for, and at most (CONTRACT section 1).
+const DEFAULT_PAGE_SIZE: u32 = 50;
+const MAX_PAGE_SIZE: u32 = 1000;
+
+/// The longest reason for the audit trail, in characters.
+const MAX_REASON_CHARS: usize = 256;
+
+/// Longer than any credential id that we make.
+const MAX_CREDENTIAL_ID_BYTES: usize = 256;
+
+/// How old an answer may be for this caller, such as `30s`.
+const MAX_STALENESS: &str = "gateway-max-staleness";
+
+/// Takes the message out of a request, with the context that the layer has put there.
+pub(super) fn open<T>(request: Request<T>) -> (Arc<Context>, tonic::metadata::MetadataMap, T) {
+    let (metadata, mut extensions, message) = request.into_parts();
+    let context = extensions.remove::<Arc<Context>>().unwrap_or_default();
+    (context, metadata, message)
+}
+
+/// Ends a call: a failure goes to the log by way of the context, and to the caller as a status.
+pub(super) fn answer<T>(
+    context: &Context,
+    result: Result<T, Failure>,
+) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|failure| {
+        let status = failure.status(&context.request_id);
+        context.failed(&failure);
+        status
+    })
+}
+
+/// Collects what is wrong with a request.
+#[derive(Default)]
+pub(super) struct Checks(Vec<FieldViolation>);
+
+impl Checks {
+    /// Everything that was found wrong.
+    pub(super) fn failed(self) -> Failure {
+        Failure::Invalid(self.0)
+    }
+
+    fn note<T>(&mut self, field: &str, result: Result<T, impl ToString>) -> Option<T> {
+        result.map_err(|problem| self.0.push(FieldViolation::new(field, problem.to_string()))).ok()
+    }
+
+    pub(super) fn tenant_selector(&mut self, field: &str, text: &str) -> Option<TenantSelector> {
+        self.note(field, text.parse::<TenantSelector>())
+    }
+
+    pub(super) fn tenant_name(&mut self, field: &str, text: &str) -> Option<TenantName> {
+        self.note(field, text.parse::<TenantName>())
+    }
+
+    pub(super) fn application_name(&mut self, field: &str, text: &str) -> Option<ApplicationId> {
+        self.note(field, application_name(text))
+    }
+
+    pub(super) fn list_scope(&mut self, field: &str, text: &str) -> Option<ListScope> {
+        self.note(field, text.parse::<ListScope>())
+    }
+
+    pub(super) fn context_identifier(&mut self, field: &str, text: &str) -> Option<ContextIdentifier> {
+        self.note(field, text.parse::<ContextIdentifier>().map_err(|_| NameError::Tenant))
+    }
+
+    pub(super) fn labels(
+        &mut self,
+        field: &str,
+        labels: std::collections::HashMap<String, String>,
+    ) -> Option<Labels> {
+        self.note(field, Labels::new(labels.into_iter().collect()))
+    }
+
+    pub(super) fn system_user_token(&mut self, field: &str, text: String) -> Option<SystemUserToken> {
+        self.note(field, SystemUserToken::new(&SecretString::from(text)))
+    }
+
+    /// A reason for the audit trail; may be empty.
+    pub(super) fn reason(&mut self, field: &str, text: &str) -> Option<()> {
+        let printable = !text.chars().any(char::is_control);
+        let short = text.chars().take(MAX_REASON_CHARS + 1).count() <= MAX_REASON_CHARS;
+        let problem = format!("at most {MAX_REASON_CHARS} printable characters");
+        self.note(field, if printable && short { Ok(()) } else { Err(problem) })
+    }
+
+    /// A duration from zero to `longest`; absent is zero.
+    pub(super) fn duration(
+        &mut self,
+        field: &str,
+        value: Option<prost_types::Duration>,
+        longest: Duration,
+    ) -> Option<Duration> {
+        let Some(value) = value else { return Some(Duration::ZERO) };
+        let read = read_duration(value).filter(|duration| *duration <= longest);
+        let problem = || format!("from 0 to {} s", longest.as_secs());
+        self.note(field, read.ok_or_else(problem))
+    }
+
+    pub(super) fn credential_id(&mut self, field: &str, text: String) -> Option<CredentialId> {
+        let shaped = (text.starts_with("t-") || text.starts_with("a-"))
+            && text.len() <= MAX_CREDENTIAL_ID_BYTES
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let problem = "wanted the credential_id that came with the credential, such as t-…";
+        self.note(field, if shaped { Ok(CredentialId::from_text(text)) } else { Err(problem) })
+    }
+
+    pub(super) fn page_size(&mut self, field: &str, size: i32) -> Option<u32> {
+        let size = u32::try_from(size).map_err(|_| "must not be negative");
+        self.note(field, size).map(|size| match size {
+            0 => DEFAULT_PAGE_SIZE,
+            size => size.min(MAX_PAGE_SIZE),
+        })
+    }
+
+    /// A page token of this query, as text; `None` inside for the first page.
+    #[expect(clippy::option_option, reason = "outside: whether it is right; inside: whether there is one")]
+    pub(super) fn page_token<T: std::str::FromStr>(
+        &mut self,
+        field: &str,
+        token: &str,
+        tokens: &dyn PageTokens,
+        query: &str,
+    ) -> Option<Option<T>> {
+        if token.is_empty() {
+            return Some(None);
+        }
+        let opened = tokens.open(query, token).and_then(|bytes| String::from_utf8(bytes).ok());
+        let after = opened.and_then(|text| text.parse().ok());
+        let problem = "not a token of this list: give the next_page_token of the same request";
+        self.note(field, after.map(Some).ok_or(problem))
+    }
+
+    /// The staleness that the caller accepts, if it says so.
+    #[expect(clippy::option_option, reason = "outside: whether it is right; inside: whether there is one")]
+    pub(super) fn max_staleness(
+        &mut self,
+        metadata: &tonic::metadata::MetadataMap,
+    ) -> Option<Option<Duration>> {
+        let Some(value) = metadata.get(MAX_STALENESS) else { return Some(None) };
+        let read = value.to_str().ok().and_then(|text| text.parse::<jiff::SignedDuration>().ok());
+        let read = read.and_then(|duration| Duration::try_from(duration).ok());
+        self.note(MAX_STALENESS, read.map(Some).ok_or("wanted a duration such as 30s"))
+    }
+}
+
+/// `None` if it is negative or not a duration (`google/protobuf/duration.proto`).
+fn read_duration(value: prost_types::Duration) -> Option<Duration> {
+    let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(u64::try_from(value.seconds).ok()?, nanos))
+}

@@ -1,0 +1,263 @@
+//! `TenantService`: the tenants that the gateway serves.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status, metadata::MetadataMap};
+
+use super::{
+    Services, convert,
+    failure::Failure,
+    layer::Context,
+    pb::{self, tenant_service_server::TenantService},
+    request::{Checks, answer, open},
+};
+use crate::{
+    access::{Authorized, Gateway, ManageTenants, ReadTenants},
+    broker::Page,
+    domain::{ListScope, Tenant, TenantName},
+};
+
+/// The service.
+pub(super) struct Tenants(pub(super) Arc<Services>);
+
+impl Tenants {
+    fn pb(&self, tenant: &Tenant) -> Option<pb::Tenant> {
+        let status = self.0.statuses.last_known(tenant);
+        Some(convert::tenant(tenant, status.as_deref()))
+    }
+
+    /// Reads the name and decides: the beginning of every change to one tenant.
+    fn manage(
+        &self,
+        context: &Context,
+        mut checks: Checks,
+        name: &str,
+    ) -> Result<Authorized<ManageTenants, TenantName>, Failure> {
+        let Some(name) = checks.tenant_name("name", name) else { return Err(checks.failed()) };
+        context.concerns(&name);
+        Ok(self.0.access.authorize(&context.caller, name)?)
+    }
+
+    async fn create(
+        &self,
+        context: &Context,
+        request: pb::CreateTenantRequest,
+    ) -> Result<pb::CreateTenantResponse, Failure> {
+        let mut checks = Checks::default();
+        let parent = checks.application_name("parent", &request.parent);
+        let tenant = checks.context_identifier("tenant_id", &request.tenant_id);
+        let labels = checks.labels("tenant.labels", request.tenant.unwrap_or_default().labels);
+        let (Some(parent), Some(tenant), Some(labels)) = (parent, tenant, labels) else {
+            return Err(checks.failed());
+        };
+        context.concerns(&TenantName { application: parent.clone(), tenant });
+        let authorized = self.0.access.authorize(&context.caller, parent)?;
+        let tenant = self.0.tenants.create(&authorized, tenant, labels).await?;
+        Ok(pb::CreateTenantResponse { tenant: self.pb(&tenant) })
+    }
+
+    async fn get(
+        &self,
+        context: &Context,
+        request: pb::GetTenantRequest,
+    ) -> Result<pb::GetTenantResponse, Failure> {
+        let mut checks = Checks::default();
+        let Some(selector) = checks.tenant_selector("name", &request.name) else {
+            return Err(checks.failed());
+        };
+        let authorized: Authorized<ReadTenants, _> =
+            self.0.authorize_selected(&context.caller, selector).await?;
+        context.concerns(authorized.resource());
+        let tenant = self.0.tenants.get(&authorized).await?;
+        Ok(pb::GetTenantResponse { tenant: self.pb(&tenant) })
+    }
+
+    async fn list(
+        &self,
+        context: &Context,
+        request: pb::ListTenantsRequest,
+    ) -> Result<pb::ListTenantsResponse, Failure> {
+        let Services { access, tenants, page_tokens, .. } = &*self.0;
+        let query = format!("ListTenants {} {}", context.caller.id(), request.parent);
+        let mut checks = Checks::default();
+        let scope = checks.list_scope("parent", &request.parent);
+        let size = checks.page_size("page_size", request.page_size);
+        let after = checks.page_token("page_token", &request.page_token, &**page_tokens, &query);
+        let (Some(scope), Some(limit), Some(after)) = (scope, size, after) else {
+            return Err(checks.failed());
+        };
+        if !request.filter.is_empty() {
+            return Err(Failure::Unimplemented("the filter of ListTenants".to_owned()));
+        }
+        // One more than asked for tells whether there is a next page.
+        let page = Page { after, limit: limit + 1 };
+        let mut found = match scope {
+            ListScope::Gateway => {
+                let authorized = access.authorize(&context.caller, Gateway)?;
+                tenants.list_all(&authorized, page).await?
+            }
+            ListScope::Application(application) => {
+                let authorized = access.authorize(&context.caller, application)?;
+                tenants.list_of_application(&authorized, page).await?
+            }
+        };
+        let limit = limit as usize;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let last = found.last().filter(|_| more).map(|tenant| tenant.name.to_string());
+        let next_page_token = super::application::next_page_token(&**page_tokens, &query, last)?;
+        let tenants = found.iter().filter_map(|tenant| self.pb(tenant)).collect();
+        Ok(pb::ListTenantsResponse { tenants, next_page_token })
+    }
+
+    async fn delete(
+        &self,
+        context: &Context,
+        request: pb::DeleteTenantRequest,
+    ) -> Result<pb::DeleteTenantResponse, Failure> {
+        let authorized = self.manage(context, Checks::default(), &request.name)?;
+        let etag = Some(request.etag.as_str()).filter(|etag| !etag.is_empty());
+        self.0.tenants.delete(&authorized, etag).await?;
+        Ok(pb::DeleteTenantResponse {})
+    }
+
+    async fn set_token(
+        &self,
+        context: &Context,
+        request: pb::SetSystemUserTokenRequest,
+    ) -> Result<pb::SetSystemUserTokenResponse, Failure> {
+        let mut checks = Checks::default();
+        let token = checks.system_user_token("system_user_token", request.system_user_token);
+        let name = checks.tenant_name("name", &request.name);
+        let (Some(name), Some(token)) = (name, token) else { return Err(checks.failed()) };
+        context.concerns(&name);
+        let authorized = self.0.access.authorize(&context.caller, name)?;
+        let tenant = self.0.tenants.set_system_user_token(&authorized, token).await?;
+        Ok(pb::SetSystemUserTokenResponse { tenant: self.pb(&tenant) })
+    }
+
+    async fn disable(
+        &self,
+        context: &Context,
+        request: pb::DisableTenantRequest,
+    ) -> Result<pb::DisableTenantResponse, Failure> {
+        let mut checks = Checks::default();
+        let name = checks.tenant_name("name", &request.name);
+        let reason = checks.reason("reason", &request.reason);
+        let (Some(name), Some(())) = (name, reason) else { return Err(checks.failed()) };
+        context.concerns(&name);
+        let authorized = self.0.access.authorize(&context.caller, name)?;
+        let tenant = self.0.tenants.set_disabled(&authorized, true).await?;
+        Ok(pb::DisableTenantResponse { tenant: self.pb(&tenant) })
+    }
+
+    async fn enable(
+        &self,
+        context: &Context,
+        request: pb::EnableTenantRequest,
+    ) -> Result<pb::EnableTenantResponse, Failure> {
+        let authorized = self.manage(context, Checks::default(), &request.name)?;
+        let tenant = self.0.tenants.set_disabled(&authorized, false).await?;
+        Ok(pb::EnableTenantResponse { tenant: self.pb(&tenant) })
+    }
+
+    async fn status(
+        &self,
+        context: &Context,
+        metadata: &MetadataMap,
+        request: pb::GetTenantStatusRequest,
+    ) -> Result<pb::GetTenantStatusResponse, Failure> {
+        let mut checks = Checks::default();
+        let selector = checks.tenant_selector("name", &request.name);
+        let max_staleness = checks.max_staleness(metadata);
+        let (Some(selector), Some(max_staleness)) = (selector, max_staleness) else {
+            return Err(checks.failed());
+        };
+        let authorized: Authorized<ReadTenants, _> =
+            self.0.authorize_selected(&context.caller, selector).await?;
+        let name = authorized.resource();
+        context.concerns(name);
+        let status = self.0.statuses.get(&authorized, max_staleness).await?;
+        let status = convert::tenant_status(name, &status);
+        Ok(pb::GetTenantStatusResponse { status: Some(status) })
+    }
+}
+
+/// Each RPC opens the request, runs the method above, and answers.
+macro_rules! rpc {
+    ($service:ident . $method:ident, $request:ident) => {{
+        let (context, _, request) = open($request);
+        answer(&context, $service.$method(&context, request).await)
+    }};
+}
+
+#[tonic::async_trait]
+impl TenantService for Tenants {
+    async fn create_tenant(
+        &self,
+        request: Request<pb::CreateTenantRequest>,
+    ) -> Result<Response<pb::CreateTenantResponse>, Status> {
+        rpc!(self.create, request)
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<pb::GetTenantRequest>,
+    ) -> Result<Response<pb::GetTenantResponse>, Status> {
+        rpc!(self.get, request)
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<pb::ListTenantsRequest>,
+    ) -> Result<Response<pb::ListTenantsResponse>, Status> {
+        rpc!(self.list, request)
+    }
+
+    async fn delete_tenant(
+        &self,
+        request: Request<pb::DeleteTenantRequest>,
+    ) -> Result<Response<pb::DeleteTenantResponse>, Status> {
+        rpc!(self.delete, request)
+    }
+
+    async fn set_system_user_token(
+        &self,
+        request: Request<pb::SetSystemUserTokenRequest>,
+    ) -> Result<Response<pb::SetSystemUserTokenResponse>, Status> {
+        rpc!(self.set_token, request)
+    }
+
+    async fn disable_tenant(
+        &self,
+        request: Request<pb::DisableTenantRequest>,
+    ) -> Result<Response<pb::DisableTenantResponse>, Status> {
+        rpc!(self.disable, request)
+    }
+
+    async fn enable_tenant(
+        &self,
+        request: Request<pb::EnableTenantRequest>,
+    ) -> Result<Response<pb::EnableTenantResponse>, Status> {
+        rpc!(self.enable, request)
+    }
+
+    async fn get_tenant_status(
+        &self,
+        request: Request<pb::GetTenantStatusRequest>,
+    ) -> Result<Response<pb::GetTenantStatusResponse>, Status> {
+        let (context, metadata, request) = open(request);
+        answer(&context, self.status(&context, &metadata, request).await)
+    }
+
+    type WatchTenantStatusStream =
+        tokio_stream::Empty<Result<pb::WatchTenantStatusResponse, Status>>;
+
+    async fn watch_tenant_status(
+        &self,
+        request: Request<pb::WatchTenantStatusRequest>,
+    ) -> Result<Response<Self::WatchTenantStatusStream>, Status> {
+        let (context, ..) = open(request);
+        answer(&context, Err(Failure::Unimplemented("WatchTenantStatus".to_owned())))
+    }
+}

@@ -1,0 +1,92 @@
+//! `TokenService`: system user tickets.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    Services, convert,
+    failure::Failure,
+    layer::Context,
+    pb::{self, token_service_server::TokenService},
+    request::{Checks, answer, open},
+};
+use crate::access::{Authorized, IssueSystemTicket, RevealApplicationToken};
+
+/// The service.
+pub(super) struct Tokens(pub(super) Arc<Services>);
+
+impl Tokens {
+    async fn issue(
+        &self,
+        context: &Context,
+        request: pb::IssueSystemTicketRequest,
+    ) -> Result<pb::IssueSystemTicketResponse, Failure> {
+        let Services { access, tickets, .. } = &*self.0;
+        let mut checks = Checks::default();
+        let tenant = checks.tenant_selector("tenant", &request.tenant);
+        let min_ttl = checks.duration("min_ttl", request.min_ttl, tickets.longest_min_ttl());
+        let reason = checks.reason("reason", &request.reason);
+        let (Some(selector), Some(min_ttl), Some(())) = (tenant, min_ttl, reason) else {
+            return Err(checks.failed());
+        };
+        let caller = &context.caller;
+        let authorized: Authorized<IssueSystemTicket, _> =
+            self.0.authorize_selected(caller, selector).await?;
+        context.concerns(authorized.resource());
+        let reveal: Option<Authorized<RevealApplicationToken, _>> = request
+            .include_application_token
+            .then(|| access.authorize(caller, authorized.resource().clone()))
+            .transpose()?;
+        let ticket = tickets.issue(&authorized, min_ttl, reveal.as_ref()).await?;
+        Ok(pb::IssueSystemTicketResponse { ticket: Some(convert::ticket(&ticket)) })
+    }
+
+    async fn report_rejected(
+        &self,
+        context: &Context,
+        request: pb::ReportRejectedCredentialRequest,
+    ) -> Result<pb::ReportRejectedCredentialResponse, Failure> {
+        let mut checks = Checks::default();
+        let tenant = checks.tenant_name("tenant", &request.tenant);
+        let id = checks.credential_id("credential_id", request.credential_id);
+        let (Some(tenant), Some(id)) = (tenant, id) else { return Err(checks.failed()) };
+        context.concerns(&tenant);
+        if !id.is_ticket() {
+            return Err(Failure::Unimplemented("reporting an access token".to_owned()));
+        }
+        let authorized = self.0.access.authorize(&context.caller, tenant)?;
+        self.0.tickets.report_rejected(&authorized, id).await?;
+        Ok(pb::ReportRejectedCredentialResponse {})
+    }
+}
+
+#[tonic::async_trait]
+impl TokenService for Tokens {
+    async fn issue_system_ticket(
+        &self,
+        request: Request<pb::IssueSystemTicketRequest>,
+    ) -> Result<Response<pb::IssueSystemTicketResponse>, Status> {
+        let (context, _, request) = open(request);
+        answer(&context, self.issue(&context, request).await)
+    }
+
+    type WatchSystemTicketStream =
+        tokio_stream::Empty<Result<pb::WatchSystemTicketResponse, Status>>;
+
+    async fn watch_system_ticket(
+        &self,
+        request: Request<pb::WatchSystemTicketRequest>,
+    ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
+        let (context, ..) = open(request);
+        answer(&context, Err(Failure::Unimplemented("WatchSystemTicket".to_owned())))
+    }
+
+    async fn report_rejected_credential(
+        &self,
+        request: Request<pb::ReportRejectedCredentialRequest>,
+    ) -> Result<Response<pb::ReportRejectedCredentialResponse>, Status> {
+        let (context, _, request) = open(request);
+        answer(&context, self.report_rejected(&context, request).await)
+    }
+}
