@@ -1,1 +1,3 @@
-fn main(){}
+//! The simulated service by itself.
+
+fn main() {}
