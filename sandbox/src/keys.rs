@@ -23,6 +23,5 @@ fn write_pem(label: &str, der: &[u8]) -> String {
         }
         pem.push(letter);
     }
-    pem.push_str(&format!("\n-----END {label}-----\n"));
-    pem
+    pem + &format!("\n-----END {label}-----\n")
 }

@@ -25,7 +25,7 @@
 mod answer;
 mod api;
 mod clock;
-mod control;
+pub mod control;
 mod counts;
 pub mod demo;
 mod endpoint;

@@ -38,13 +38,13 @@ impl Sandbox {
             .and_then(Result::ok)
             .ok_or(StartError::SigningKey)?;
         let (login, login_uri) = open(options.login)?;
-        let [address_a, address_b] = options.api;
-        let (api_a, api_a_uri) = open(address_a)?;
-        let (api_b, api_b_uri) = open(address_b)?;
+        let [first, second] = options.api;
+        let (api_a, first_uri) = open(first)?;
+        let (api_b, second_uri) = open(second)?;
         let (control, control_uri) = open(options.control)?;
         let addresses = Addresses {
             login: login_uri,
-            api: [api_a_uri, api_b_uri],
+            api: [first_uri, second_uri],
             control: control_uri,
         };
         let platform = Arc::new(Platform::new(&options, addresses, key));

@@ -1,7 +1,7 @@
 //! Who is calling: a ticket, and the secret of the application it was issued to.
 
 use hyper::HeaderMap;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 
 use crate::lock::read;
 use crate::platform::Platform;
@@ -34,7 +34,7 @@ fn ticket(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn knows_secret(platform: &Platform, client_id: &str, headers: &HeaderMap) -> bool {
-    let sent = headers.get("SO-AppToken").map(|value| value.as_bytes());
+    let sent = headers.get("SO-AppToken").map(HeaderValue::as_bytes);
     let world = read(&platform.world);
     world.application(client_id).is_some_and(|application| {
         application

@@ -1,5 +1,7 @@
 //! A private key in the formats an application's developer receives it in.
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -46,7 +48,8 @@ impl PrivateKey {
         let mut xml = String::from("<RSAKeyValue>");
         for (name, place) in XML_CHILDREN {
             let value = STANDARD.encode(integers.get(place).ok_or(Unspecified)?);
-            xml.push_str(&format!("<{name}>{value}</{name}>"));
+            // Writing to a string cannot fail.
+            let _ = write!(xml, "<{name}>{value}</{name}>");
         }
         xml.push_str("</RSAKeyValue>");
         Ok(xml)
