@@ -144,7 +144,15 @@ impl Control {
     /// # Errors
     ///
     /// When there is no such application, or another one has such a secret.
-    pub fn set_secrets(&self, client_id: &str, secrets: Vec<String>) -> Result<(), ControlError> {
+    pub fn set_secrets(
+        &self,
+        client_id: &str,
+        secrets: &[impl AsRef<str>],
+    ) -> Result<(), ControlError> {
+        let secrets = secrets
+            .iter()
+            .map(|secret| secret.as_ref().to_owned())
+            .collect();
         write(&self.platform.world).set_secrets(client_id, secrets)
     }
 
@@ -153,10 +161,14 @@ impl Control {
     /// # Errors
     ///
     /// When there is no such application, or a key cannot be read.
-    pub fn set_public_keys(&self, client_id: &str, keys: &[String]) -> Result<(), ControlError> {
+    pub fn set_public_keys(
+        &self,
+        client_id: &str,
+        keys: &[impl AsRef<str>],
+    ) -> Result<(), ControlError> {
         let keys = keys
             .iter()
-            .map(|key| PublicKey::read(key))
+            .map(|key| PublicKey::read(key.as_ref()))
             .collect::<Result<_, _>>()?;
         write(&self.platform.world).set_public_keys(client_id, keys)
     }

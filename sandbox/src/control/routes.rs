@@ -130,7 +130,9 @@ async fn set_secrets(
     Path(client_id): Path<String>,
     Json(body): Json<Secrets>,
 ) -> Done {
-    control.set_secrets(&client_id, body.secrets).map(|()| DONE)
+    control
+        .set_secrets(&client_id, &body.secrets)
+        .map(|()| DONE)
 }
 
 #[derive(Deserialize)]
