@@ -81,7 +81,8 @@ impl Answer {
     }
 
     pub(crate) fn redirect(location: HeaderValue) -> Self {
-        Self::empty(StatusCode::FOUND).with(LOCATION, location)
+        // 307 makes a client that follows send its secrets along: the worst case.
+        Self::empty(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, location)
     }
 
     pub(crate) fn with_retry_after(self, seconds: u64) -> Self {

@@ -27,6 +27,7 @@
 //!
 //! (`…` stands for `-H 'Content-Type: application/json'`.)
 
+mod error;
 mod routes;
 
 use std::sync::Arc;
@@ -35,11 +36,12 @@ use std::time::Duration;
 use aws_lc_rs::error::Unspecified;
 use jiff::Timestamp;
 
+pub use self::error::ControlError;
 pub(crate) use self::routes::ControlService;
 use crate::counts::Exchanges;
 use crate::endpoint::{ApiHost, Endpoint};
 use crate::faults::{Fault, FaultScope};
-use crate::keys::{KeyFormatError, PublicKey, SigningKey};
+use crate::keys::{PublicKey, SigningKey};
 use crate::lock::{read, write};
 use crate::login::Refusal;
 use crate::platform::Platform;
@@ -49,51 +51,6 @@ use crate::world::{Application, Authorization, NewApplication, NewTenant, Tenant
 const TOKEN_LETTERS: usize = 10;
 
 const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-
-/// Why the control could not do what it was told.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ControlError {
-    /// No application has this client id.
-    #[error("no application has the client id {0}")]
-    UnknownApplication(String),
-    /// No tenant has this id.
-    #[error("there is no tenant {0}")]
-    UnknownTenant(String),
-    /// The application was never authorized on the tenant.
-    #[error("the application {0} was never authorized on {1}")]
-    NotAuthorized(String, String),
-    /// The id is taken.
-    #[error("{0} exists already")]
-    Exists(String),
-    /// A tenant id is `Cust` and digits.
-    #[error("{0} is no tenant id: it must be Cust and digits")]
-    BadTenantId(String),
-    /// A secret is empty, or another application has it.
-    #[error("the secret is empty or belongs to another application")]
-    BadSecret,
-    /// A public key cannot be read.
-    #[error("{0}")]
-    BadPublicKey(String),
-    /// The fault means nothing at that endpoint, or its fields cannot be sent.
-    #[error("this fault cannot happen at {0:?}")]
-    FaultDoesNotFit(Endpoint),
-    /// The cryptographic library failed.
-    #[error("the cryptographic library failed")]
-    Crypto,
-}
-
-impl From<KeyFormatError> for ControlError {
-    fn from(error: KeyFormatError) -> Self {
-        Self::BadPublicKey(error.to_string())
-    }
-}
-
-impl From<Unspecified> for ControlError {
-    fn from(_: Unspecified) -> Self {
-        Self::Crypto
-    }
-}
 
 /// A handle to a running [`Sandbox`](crate::Sandbox); cheap to clone.
 #[derive(Clone, Debug)]

@@ -7,7 +7,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Json, Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -72,23 +71,6 @@ fn router(control: Control) -> Router {
         .route("/faults", post(inject).delete(clear_faults))
         .route("/counts", delete(reset_counts).get(counts))
         .with_state(control)
-}
-
-impl IntoResponse for ControlError {
-    fn into_response(self) -> Response {
-        let status = match self {
-            Self::UnknownApplication(_) | Self::UnknownTenant(_) | Self::NotAuthorized(..) => {
-                StatusCode::NOT_FOUND
-            }
-            Self::Exists(_) => StatusCode::CONFLICT,
-            Self::Crypto => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::BadTenantId(_)
-            | Self::BadSecret
-            | Self::BadPublicKey(_)
-            | Self::FaultDoesNotFit(_) => StatusCode::BAD_REQUEST,
-        };
-        (status, Json(json!({ "error": self.to_string() }))).into_response()
-    }
 }
 
 type Done = Result<StatusCode, ControlError>;

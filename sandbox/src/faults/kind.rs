@@ -54,12 +54,12 @@ pub enum Fault {
     Truncate,
     /// Answers 200 with an HTML page.
     Html,
-    /// Answers 200 with so much white space that says it is JSON.
+    /// Answers 200 with so much white space that says it is JSON; `u64::MAX` is endless.
     Huge {
         /// How much.
         mebibytes: u64,
     },
-    /// Answers 302 to this address.
+    /// Answers 307 to this address, which asks the client to send the same body there.
     Redirect {
         /// The address.
         location: String,

@@ -141,7 +141,7 @@ async fn a_redirect() {
         },
     );
     let response = fixture.status(ONE).await;
-    assert_eq!(response.status(), 302);
+    assert_eq!(response.status(), 307);
     assert_eq!(response.headers()["Location"], "http://localhost:1/");
 }
 

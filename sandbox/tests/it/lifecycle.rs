@@ -40,6 +40,21 @@ async fn shutdown_ends_idle_and_waiting_connections_promptly() {
 }
 
 #[tokio::test]
+async fn dropping_stops_as_well() {
+    let fixture = Fixture::start().await;
+    let address = fixture.sandbox.login_uri().replace("http://", "");
+    drop(fixture.sandbox);
+    let stopped = async {
+        while TcpStream::connect(&address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), stopped)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_taken_port_is_an_error_that_names_it() {
     let fixture = Fixture::start().await;
     let taken = fixture.sandbox.login_uri().replace("http://", "");
