@@ -1,0 +1,110 @@
+//! An API host: the Web API of the tenants that live there.
+
+mod credential;
+mod people;
+mod principal;
+mod root;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::header::ACCEPT;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use serde_json::json;
+
+pub(crate) use self::principal::SYSTEM_ASSOCIATE_ID;
+use crate::answer::Answer;
+use crate::endpoint::{ApiHost, Endpoint};
+use crate::faults::{Aborted, Call, Ending};
+use crate::lock::read;
+use crate::net::Host;
+use crate::platform::Platform;
+use crate::world::Tenant;
+
+#[derive(Clone)]
+pub(crate) struct ApiService {
+    platform: Arc<Platform>,
+    host: ApiHost,
+}
+
+impl ApiService {
+    pub(crate) fn new(platform: Arc<Platform>, host: ApiHost) -> Self {
+        Self { platform, host }
+    }
+
+    /// The tenant, if it is known, lives here and can be used.
+    fn tenant(&self, id: &str) -> Result<Tenant, Answer> {
+        let world = read(&self.platform.world);
+        let tenant = world
+            .tenant(id)
+            .ok_or_else(|| Answer::html(StatusCode::NOT_FOUND, "Not found"))?;
+        if tenant.host != self.host {
+            let text = "Wrong subdomain used to access tenant";
+            return Err(Answer::text(StatusCode::MISDIRECTED_REQUEST, text));
+        }
+        if !tenant.state.is_running() {
+            let title = "Service unavailable";
+            return Err(Answer::html(StatusCode::SERVICE_UNAVAILABLE, title));
+        }
+        Ok(tenant.clone())
+    }
+}
+
+impl Host for ApiService {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        ending: &Ending,
+    ) -> Result<Response<Body>, Aborted> {
+        let path = request.uri().path().trim_start_matches('/');
+        let (id, rest) = path.split_once('/').unwrap_or((path, ""));
+        let endpoint = match rest {
+            "api" => Endpoint::ApiRoot,
+            "api/v1/User/currentPrincipal" => Endpoint::CurrentPrincipal,
+            _ => {
+                let answer = self
+                    .tenant(id)
+                    .map_or_else(|answer| answer, |_| not_found(rest));
+                return Ok(answer.into_response());
+            }
+        };
+        if request.method() != Method::GET {
+            return Ok(Answer::method_not_allowed("GET").into_response());
+        }
+        let call = Call::begin(&self.platform, endpoint, ending);
+        let headers = request.headers();
+        call.answer(Some(id), |fault| match self.tenant(id) {
+            Err(answer) => answer,
+            Ok(tenant) if endpoint == Endpoint::ApiRoot => {
+                root::root(&self.platform, &tenant, headers)
+            }
+            Ok(tenant) => principal::current(&self.platform, &tenant, headers, fault),
+        })
+        .await
+    }
+}
+
+/// The documented error object.
+fn not_found(path: &str) -> Answer {
+    Answer::json(
+        StatusCode::NOT_FOUND,
+        &json!({
+            "Error": true,
+            "ErrorType": "SoNotFoundException",
+            "ErrorMessage": format!("No resource at {path}"),
+            "ErrorSource": "SuperOffice.WebApi",
+        }),
+    )
+}
+
+/// Without this header the service answers with pages for people.
+fn accepts_json(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,315 @@
+//! The control: what the simulated service is told to be and to do.
+//!
+//! Everything [`Control`] does in Rust can be done on the control port in JSON. Changes answer
+//! `204`, or `200` with what they made; a mistake answers `4xx` with `{"error": "…"}`.
+//!
+//! ```text
+//! curl $CONTROL/                                          # addresses, tenants, applications
+//! curl $CONTROL/applications -d '{"name": "Demo Sync", "client_id": "…", "client_secret": "…", "public_key": "-----BEGIN PUBLIC KEY-----…"}' -H 'Content-Type: application/json'
+//! curl -X PUT $CONTROL/applications/ID/secrets            -d '{"secrets": ["old", "new"]}' …
+//! curl -X PUT $CONTROL/applications/ID/public-keys        -d '{"public_keys": ["-----BEGIN…"]}' …
+//! curl $CONTROL/tenants         -d '{"id": "Cust10009", "company_name": "Demo AS", "state": "Running", "host": "A"}' …
+//! curl -X PUT $CONTROL/tenants/Cust10009/state            -d '{"state": "Suspended"}' …
+//! curl -X PUT $CONTROL/tenants/Cust10009/host             -d '{"host": "B"}' …
+//! curl $CONTROL/authorizations  -d '{"client_id": "ID", "tenant": "Cust10009"}' …
+//! curl -X PUT $CONTROL/authorizations                     -d '{"client_id": "ID", "tenant": "Cust10009", "authorization": "Revoked"}' …
+//! curl -X PUT $CONTROL/status-validity                    -d '{"seconds": 5}' …
+//! curl -X PUT $CONTROL/unknown-tenants                    -d '{"not_found": true}' …
+//! curl -X PUT $CONTROL/clock                              -d '{"shift_seconds": -600}' …
+//! curl $CONTROL/signing-key/roll                          -d '{"keep_old": true}' …
+//! curl $CONTROL/tickets/expire                            -d '{"tenant": "Cust10009"}' …      # {} for all
+//! curl -X PUT $CONTROL/refusals                           -d '{"refusal": "revoked", "message": "No."}' …
+//! curl $CONTROL/faults          -d '{"endpoint": "authenticate", "fault": {"kind": "status", "status": 503}, "times": 2}' …
+//! curl -X DELETE $CONTROL/faults
+//! curl $CONTROL/counts
+//! curl -X DELETE $CONTROL/counts
+//! ```
+//!
+//! (`…` stands for `-H 'Content-Type: application/json'`.)
+
+mod error;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::error::Unspecified;
+use jiff::Timestamp;
+
+pub use self::error::ControlError;
+pub(crate) use self::routes::ControlService;
+use crate::counts::Exchanges;
+use crate::endpoint::{ApiHost, Endpoint};
+use crate::faults::{Fault, FaultScope};
+use crate::keys::{PublicKey, SigningKey};
+use crate::lock::{read, write};
+use crate::login::Refusal;
+use crate::platform::Platform;
+use crate::world::{Application, Authorization, NewApplication, NewTenant, TenantState};
+
+/// Length of the random part of a system user token.
+const TOKEN_LETTERS: usize = 10;
+
+const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// A handle to a running [`Sandbox`](crate::Sandbox); cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control {
+    platform: Arc<Platform>,
+}
+
+impl Control {
+    pub(crate) fn new(platform: Arc<Platform>) -> Self {
+        Self { platform }
+    }
+
+    /// The address of the login host, without a trailing slash.
+    #[must_use]
+    pub fn login_uri(&self) -> String {
+        self.platform.addresses.login.clone()
+    }
+
+    /// The address of an API host, without a trailing slash.
+    #[must_use]
+    pub fn api_uri(&self, host: ApiHost) -> String {
+        self.platform.addresses.api(host).to_owned()
+    }
+
+    /// The address of the control host, without a trailing slash.
+    #[must_use]
+    pub fn control_uri(&self) -> String {
+        self.platform.addresses.control.clone()
+    }
+
+    /// Registers an application.
+    ///
+    /// # Errors
+    ///
+    /// When its client id or secret is taken, or its public key cannot be read.
+    pub fn add_application(&self, new: NewApplication) -> Result<(), ControlError> {
+        let application = Application {
+            public_keys: vec![PublicKey::read(&new.public_key)?],
+            name: new.name,
+            client_id: new.client_id,
+            secrets: vec![new.client_secret],
+        };
+        write(&self.platform.world).add_application(application)
+    }
+
+    /// Replaces the secrets of an application. Two at once let a test rotate with overlap.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such application, or another one has such a secret.
+    pub fn set_secrets(
+        &self,
+        client_id: &str,
+        secrets: &[impl AsRef<str>],
+    ) -> Result<(), ControlError> {
+        let secrets = secrets
+            .iter()
+            .map(|secret| secret.as_ref().to_owned())
+            .collect();
+        write(&self.platform.world).set_secrets(client_id, secrets)
+    }
+
+    /// Replaces the public keys of an application, each PEM or `RSAKeyValue` XML.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such application, or a key cannot be read.
+    pub fn set_public_keys(
+        &self,
+        client_id: &str,
+        keys: &[impl AsRef<str>],
+    ) -> Result<(), ControlError> {
+        let keys = keys
+            .iter()
+            .map(|key| PublicKey::read(key.as_ref()))
+            .collect::<Result<_, _>>()?;
+        write(&self.platform.world).set_public_keys(client_id, keys)
+    }
+
+    /// Creates a tenant.
+    ///
+    /// # Errors
+    ///
+    /// When its id is taken or is not `Cust` and digits.
+    pub fn add_tenant(&self, new: NewTenant) -> Result<(), ControlError> {
+        write(&self.platform.world).add_tenant(new)
+    }
+
+    /// Sets the state of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tenant.
+    pub fn set_state(&self, tenant: &str, state: TenantState) -> Result<(), ControlError> {
+        write(&self.platform.world).tenant_mut(tenant)?.state = state;
+        Ok(())
+    }
+
+    /// Moves a tenant to an API host. The other host answers 421 from now on.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such tenant.
+    pub fn move_tenant(&self, tenant: &str, host: ApiHost) -> Result<(), ControlError> {
+        write(&self.platform.world).tenant_mut(tenant)?.host = host;
+        Ok(())
+    }
+
+    /// Lets an application use a tenant, and returns the system user token. The token is
+    /// permanent: authorizing again returns the same one and makes the record active.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such application or tenant.
+    pub fn authorize(&self, client_id: &str, tenant: &str) -> Result<String, ControlError> {
+        let random = random_letters()?;
+        write(&self.platform.world).authorize(client_id, tenant, &random)
+    }
+
+    /// Sets the state of the record that lets an application use a tenant.
+    ///
+    /// # Errors
+    ///
+    /// When the application was never authorized on the tenant.
+    pub fn set_authorization(
+        &self,
+        client_id: &str,
+        tenant: &str,
+        authorization: Authorization,
+    ) -> Result<(), ControlError> {
+        write(&self.platform.world).set_authorization(client_id, tenant, authorization)
+    }
+
+    /// Sets how long a tenant status says it is valid.
+    pub fn set_status_validity(&self, validity: Duration) {
+        self.platform
+            .change_rules(|rules| rules.status_validity = validity);
+    }
+
+    /// Answers 404 for the status of unknown tenants, or 200 with state `Unknown`.
+    pub fn set_unknown_tenant_is_404(&self, not_found: bool) {
+        self.platform
+            .change_rules(|rules| rules.unknown_tenant_is_404 = not_found);
+    }
+
+    /// Signs with a new key from now on. The old one stays published or is dropped. Making a key
+    /// takes a good part of a second.
+    ///
+    /// # Errors
+    ///
+    /// When no key can be made.
+    pub fn roll_signing_key(&self, keep_old: bool) -> Result<(), ControlError> {
+        let key = SigningKey::generate()?;
+        write(&self.platform.keys).roll(key, keep_old);
+        Ok(())
+    }
+
+    /// Makes the tickets of one tenant, or all tickets, unknown.
+    pub fn expire_tickets(&self, tenant: Option<&str>) {
+        self.platform.tickets.expire(tenant);
+    }
+
+    /// Sets the sandbox's clock so many seconds ahead of real time; negative is behind. It
+    /// replaces an earlier shift.
+    pub fn shift_clock(&self, seconds: i64) {
+        self.platform.clock.shift(seconds);
+    }
+
+    /// What the sandbox's clock says.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.platform.clock.now()
+    }
+
+    /// Sets the `ErrorMessage` of a refusal, or with `None` restores it.
+    pub fn set_refusal_message(&self, refusal: Refusal, message: Option<String>) {
+        self.platform.refusals.set(refusal, message);
+    }
+
+    /// Injects a fault.
+    ///
+    /// # Errors
+    ///
+    /// When the fault means nothing at that endpoint.
+    pub fn inject(
+        &self,
+        endpoint: Endpoint,
+        fault: Fault,
+        scope: FaultScope,
+    ) -> Result<(), ControlError> {
+        if !fault.fits(endpoint) {
+            return Err(ControlError::FaultDoesNotFit(endpoint));
+        }
+        if fault == Fault::ForeignKey {
+            // Made now, so that the call it befalls is not slow as well.
+            self.platform.foreign_key()?;
+        }
+        self.platform.faults.inject(endpoint, fault, scope);
+        Ok(())
+    }
+
+    /// Removes every fault.
+    pub fn clear_faults(&self) {
+        self.platform.faults.clear();
+    }
+
+    /// How many calls an endpoint got.
+    #[must_use]
+    pub fn calls(&self, endpoint: Endpoint) -> u64 {
+        self.platform.counts.of(endpoint).calls
+    }
+
+    /// How many calls about a tenant an endpoint got.
+    #[must_use]
+    pub fn calls_for(&self, endpoint: Endpoint, tenant: &str) -> u64 {
+        self.platform
+            .counts
+            .of(endpoint)
+            .by_tenant
+            .get(tenant)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The greatest number of calls that an endpoint was answering at one time.
+    #[must_use]
+    pub fn max_concurrent(&self, endpoint: Endpoint) -> u64 {
+        self.platform.counts.of(endpoint).max_concurrent
+    }
+
+    /// How many exchanges were answered with a token, and how many were refused.
+    #[must_use]
+    pub fn exchanges(&self) -> Exchanges {
+        self.platform.counts.exchanges()
+    }
+
+    /// Sets all counts to zero.
+    pub fn reset_counts(&self) {
+        self.platform.counts.reset();
+    }
+
+    /// The ids of all tenants.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<String> {
+        let mut ids: Vec<String> = read(&self.platform.world)
+            .tenants()
+            .map(|tenant| tenant.id.clone())
+            .collect();
+        ids.sort();
+        ids
+    }
+}
+
+fn random_letters() -> Result<String, Unspecified> {
+    let mut bytes = [0; TOKEN_LETTERS];
+    aws_lc_rs::rand::fill(&mut bytes)?;
+    Ok(bytes
+        .iter()
+        .filter_map(|byte| ALPHANUMERIC.get(usize::from(*byte) % ALPHANUMERIC.len()))
+        .map(|letter| char::from(*letter))
+        .collect())
+}

@@ -1,0 +1,72 @@
+//! What the control could not do, and how the control port says so.
+
+use aws_lc_rs::error::Unspecified;
+use axum::extract::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::endpoint::Endpoint;
+use crate::keys::KeyFormatError;
+
+/// Why the control could not do what it was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No application has this client id.
+    #[error("no application has the client id {0}")]
+    UnknownApplication(String),
+    /// No tenant has this id.
+    #[error("there is no tenant {0}")]
+    UnknownTenant(String),
+    /// The application was never authorized on the tenant.
+    #[error("the application {0} was never authorized on {1}")]
+    NotAuthorized(String, String),
+    /// The id is taken.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// A tenant id is `Cust` and digits.
+    #[error("{0} is no tenant id: it must be Cust and digits")]
+    BadTenantId(String),
+    /// A secret is empty, or another application has it.
+    #[error("the secret is empty or belongs to another application")]
+    BadSecret,
+    /// A public key cannot be read.
+    #[error("{0}")]
+    BadPublicKey(String),
+    /// The fault means nothing at that endpoint, or its fields cannot be sent.
+    #[error("this fault cannot happen at {0:?}")]
+    FaultDoesNotFit(Endpoint),
+    /// The cryptographic library failed.
+    #[error("the cryptographic library failed")]
+    Crypto,
+}
+
+impl From<KeyFormatError> for ControlError {
+    fn from(error: KeyFormatError) -> Self {
+        Self::BadPublicKey(error.to_string())
+    }
+}
+
+impl From<Unspecified> for ControlError {
+    fn from(_: Unspecified) -> Self {
+        Self::Crypto
+    }
+}
+
+impl IntoResponse for ControlError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::UnknownApplication(_) | Self::UnknownTenant(_) | Self::NotAuthorized(..) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::Exists(_) => StatusCode::CONFLICT,
+            Self::Crypto => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BadTenantId(_)
+            | Self::BadSecret
+            | Self::BadPublicKey(_)
+            | Self::FaultDoesNotFit(_) => StatusCode::BAD_REQUEST,
+        };
+        (status, Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}

@@ -1,0 +1,43 @@
+//! The names of what is served.
+
+use serde::{Deserialize, Serialize};
+
+/// An endpoint of the simulated service: the unit of fault injection and of counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// `GET /login/.well-known/openid-configuration`
+    Discovery,
+    /// `GET /login/.well-known/jwks`
+    Jwks,
+    /// `POST /Login/api/PartnerSystemUser/Authenticate`
+    Authenticate,
+    /// `GET /api/state/{tenant}`
+    TenantStatus,
+    /// `GET /{tenant}/api`
+    ApiRoot,
+    /// `GET /{tenant}/api/v1/User/currentPrincipal`
+    CurrentPrincipal,
+}
+
+impl Endpoint {
+    /// Every endpoint, in the order a client meets them.
+    pub const ALL: [Self; 6] = [
+        Self::Discovery,
+        Self::Jwks,
+        Self::Authenticate,
+        Self::TenantStatus,
+        Self::ApiRoot,
+        Self::CurrentPrincipal,
+    ];
+}
+
+/// One of the two API hosts a tenant can live on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ApiHost {
+    /// The first API host.
+    #[default]
+    A,
+    /// The second API host.
+    B,
+}

@@ -1,0 +1,56 @@
+//! The signed system user token: `{token}.{yyyyMMddHHmm}.{signature}`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// The parts of a signed token, not verified.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SignedToken<'a> {
+    pub(super) system_user_token: &'a str,
+    pub(super) timestamp: &'a str,
+    /// What the signature is over: token, dot, timestamp.
+    pub(super) payload: &'a str,
+    pub(super) signature: Vec<u8>,
+}
+
+impl<'a> SignedToken<'a> {
+    /// Splits from the right, since an application's name may contain dots. Signatures are
+    /// standard base64 with padding; nothing else passes.
+    pub(super) fn split(text: &'a str) -> Option<Self> {
+        let (payload, signature) = text.rsplit_once('.')?;
+        let (system_user_token, timestamp) = payload.rsplit_once('.')?;
+        let signature = STANDARD.decode(signature).ok()?;
+        Some(Self {
+            system_user_token,
+            timestamp,
+            payload,
+            signature,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_from_the_right() {
+        let token = SignedToken::split("Blåbær v1.2-abc.202602230952.AQI=").unwrap();
+        assert_eq!(token.system_user_token, "Blåbær v1.2-abc");
+        assert_eq!(token.timestamp, "202602230952");
+        assert_eq!(token.payload, "Blåbær v1.2-abc.202602230952");
+        assert_eq!(token.signature, [1, 2]);
+    }
+
+    #[test]
+    fn takes_no_other_base64() {
+        for wrong in [
+            "a.202602230952",
+            "a.202602230952.AQI",
+            "a.202602230952.-_8=",
+            "a",
+        ] {
+            assert_eq!(SignedToken::split(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Everything the listeners and the control share.
+
+use std::sync::{OnceLock, RwLock};
+use std::time::Duration;
+
+use aws_lc_rs::error::Unspecified;
+
+use crate::clock::Clock;
+use crate::counts::Counts;
+use crate::endpoint::ApiHost;
+use crate::faults::Faults;
+use crate::keys::{SigningKey, SigningKeys};
+use crate::lock::{read, write};
+use crate::login::RefusalTexts;
+use crate::options::Options;
+use crate::tickets::Tickets;
+use crate::world::World;
+
+/// The base addresses, without trailing slashes.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) login: String,
+    pub(crate) api: [String; 2],
+    pub(crate) control: String,
+}
+
+impl Addresses {
+    pub(crate) fn api(&self, host: ApiHost) -> &str {
+        let [a, b] = &self.api;
+        match host {
+            ApiHost::A => a,
+            ApiHost::B => b,
+        }
+    }
+}
+
+/// What [`Options`] set and the control may change later.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) issuer: String,
+    pub(crate) allowed_skew: Duration,
+    pub(crate) status_validity: Duration,
+    pub(crate) unknown_tenant_is_404: bool,
+    pub(crate) revocation_ends_tickets: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Platform {
+    pub(crate) addresses: Addresses,
+    pub(crate) clock: Clock,
+    pub(crate) counts: Counts,
+    pub(crate) faults: Faults,
+    pub(crate) keys: RwLock<SigningKeys>,
+    pub(crate) refusals: RefusalTexts,
+    pub(crate) tickets: Tickets,
+    pub(crate) world: RwLock<World>,
+    rules: RwLock<Rules>,
+    /// A key that is in no key set. Made when first asked for: making one is slow.
+    foreign_key: OnceLock<SigningKey>,
+}
+
+impl Platform {
+    pub(crate) fn new(options: &Options, addresses: Addresses, key: SigningKey) -> Self {
+        let rules = Rules {
+            issuer: options
+                .issuer
+                .clone()
+                .unwrap_or_else(|| addresses.login.clone()),
+            allowed_skew: options.allowed_skew,
+            status_validity: options.status_validity,
+            unknown_tenant_is_404: options.unknown_tenant_is_404,
+            revocation_ends_tickets: options.revocation_ends_tickets,
+        };
+        Self {
+            addresses,
+            clock: Clock::default(),
+            counts: Counts::default(),
+            faults: Faults::default(),
+            keys: RwLock::new(SigningKeys::new(key)),
+            refusals: RefusalTexts::default(),
+            tickets: Tickets::new(options.ticket_lifetime),
+            world: RwLock::default(),
+            rules: RwLock::new(rules),
+            foreign_key: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        read(&self.rules).clone()
+    }
+
+    pub(crate) fn change_rules(&self, change: impl FnOnce(&mut Rules)) {
+        change(&mut write(&self.rules));
+    }
+
+    pub(crate) fn foreign_key(&self) -> Result<&SigningKey, Unspecified> {
+        if let Some(key) = self.foreign_key.get() {
+            return Ok(key);
+        }
+        let key = SigningKey::generate()?;
+        Ok(self.foreign_key.get_or_init(|| key))
+    }
+}

@@ -1,0 +1,97 @@
+//! Starting and stopping.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::api::ApiService;
+use crate::control::{Control, ControlService};
+use crate::endpoint::ApiHost;
+use crate::keys::SigningKey;
+use crate::login::LoginService;
+use crate::net::{Tasks, listen};
+use crate::options::{Options, StartError};
+use crate::platform::{Addresses, Platform};
+
+/// A running simulated service. Dropping it stops it; [`shutdown`](Self::shutdown) also waits.
+///
+/// It dereferences to its [`Control`].
+#[derive(Debug)]
+pub struct Sandbox {
+    control: Control,
+    tasks: Tasks,
+}
+
+impl Sandbox {
+    /// Opens the listeners and begins to serve. Nothing exists yet: add applications and tenants
+    /// through [`control`](Self::control), or all at once with [`demo`](crate::demo).
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be listened on.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let key = tokio::task::spawn_blocking(SigningKey::generate)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or(StartError::SigningKey)?;
+        let (login, login_uri) = open(options.login)?;
+        let [first, second] = options.api;
+        let (api_a, first_uri) = open(first)?;
+        let (api_b, second_uri) = open(second)?;
+        let (control, control_uri) = open(options.control)?;
+        let addresses = Addresses {
+            login: login_uri,
+            api: [first_uri, second_uri],
+            control: control_uri,
+        };
+        let platform = Arc::new(Platform::new(&options, addresses, key));
+
+        let tasks = Tasks::default();
+        tasks.serve(login, LoginService::new(Arc::clone(&platform)));
+        tasks.serve(api_a, ApiService::new(Arc::clone(&platform), ApiHost::A));
+        tasks.serve(api_b, ApiService::new(Arc::clone(&platform), ApiHost::B));
+        let handle = Control::new(platform);
+        tasks.serve(control, ControlService::new(handle.clone()));
+        Ok(Self {
+            control: handle,
+            tasks,
+        })
+    }
+
+    /// The handle through which the service is told what to do; cheap to clone.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Stops listening, ends every connection, and waits until that is done.
+    pub async fn shutdown(self) {
+        self.tasks.stop();
+        self.tasks.stopped().await;
+    }
+}
+
+impl Deref for Sandbox {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+fn open(address: SocketAddr) -> Result<(TcpListener, String), StartError> {
+    let opened = listen(address).and_then(|listener| {
+        let actual = listener.local_addr()?;
+        Ok((listener, format!("http://{actual}")))
+    });
+    opened.map_err(|source| StartError::Listen { address, source })
+}

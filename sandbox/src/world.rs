@@ -1,0 +1,235 @@
+//! What exists in the simulated service: applications, tenants, and who may use which.
+
+mod state;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+pub use self::state::{Authorization, TenantState};
+use crate::control::ControlError;
+use crate::endpoint::ApiHost;
+use crate::keys::PublicKey;
+
+/// An application to register.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NewApplication {
+    /// Its name; system user tokens begin with it.
+    pub name: String,
+    /// Its client id.
+    pub client_id: String,
+    /// Its client secret, also known as application token.
+    pub client_secret: String,
+    /// Its public key: PEM (`PUBLIC KEY` or `RSA PUBLIC KEY`) or `RSAKeyValue` XML.
+    pub public_key: String,
+}
+
+/// A tenant to create.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NewTenant {
+    /// Its id: `Cust` and digits.
+    pub id: String,
+    /// The company it belongs to.
+    pub company_name: String,
+    /// Its first state.
+    #[serde(default)]
+    pub state: TenantState,
+    /// The API host it lives on.
+    #[serde(default)]
+    pub host: ApiHost,
+}
+
+#[derive(Debug)]
+pub(crate) struct Application {
+    pub(crate) name: String,
+    pub(crate) client_id: String,
+    pub(crate) secrets: Vec<String>,
+    pub(crate) public_keys: Vec<PublicKey>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct AuthorizationRecord {
+    pub(crate) system_user_token: String,
+    pub(crate) state: Authorization,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) company_name: String,
+    pub(crate) state: TenantState,
+    pub(crate) host: ApiHost,
+    /// The serial number of the tenant's database.
+    pub(crate) serial: String,
+    records: HashMap<String, AuthorizationRecord>,
+}
+
+impl Tenant {
+    pub(crate) fn record(&self, client_id: &str) -> Option<&AuthorizationRecord> {
+        self.records.get(client_id)
+    }
+}
+
+/// The first database serial number; the others count up from it.
+const FIRST_SERIAL: u64 = 1_800_000_001;
+
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    applications: HashMap<String, Arc<Application>>,
+    tenants: HashMap<String, Tenant>,
+}
+
+impl World {
+    pub(crate) fn add_application(&mut self, new: Application) -> Result<(), ControlError> {
+        if self.applications.contains_key(&new.client_id) {
+            return Err(ControlError::Exists(new.client_id));
+        }
+        self.check_secrets(&new.client_id, &new.secrets)?;
+        self.applications
+            .insert(new.client_id.clone(), Arc::new(new));
+        Ok(())
+    }
+
+    /// Applications are found by their secret, so no two may share one.
+    fn check_secrets(&self, client_id: &str, secrets: &[String]) -> Result<(), ControlError> {
+        let taken = self
+            .applications
+            .values()
+            .filter(|application| application.client_id != client_id)
+            .any(|application| {
+                application
+                    .secrets
+                    .iter()
+                    .any(|secret| secrets.contains(secret))
+            });
+        if taken || secrets.iter().any(String::is_empty) {
+            return Err(ControlError::BadSecret);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_secrets(
+        &mut self,
+        client_id: &str,
+        secrets: Vec<String>,
+    ) -> Result<(), ControlError> {
+        self.check_secrets(client_id, &secrets)?;
+        self.change(client_id, |old| Application {
+            secrets,
+            name: old.name.clone(),
+            client_id: old.client_id.clone(),
+            public_keys: old.public_keys.clone(),
+        })
+    }
+
+    pub(crate) fn set_public_keys(
+        &mut self,
+        client_id: &str,
+        public_keys: Vec<PublicKey>,
+    ) -> Result<(), ControlError> {
+        self.change(client_id, |old| Application {
+            public_keys,
+            name: old.name.clone(),
+            client_id: old.client_id.clone(),
+            secrets: old.secrets.clone(),
+        })
+    }
+
+    fn change(
+        &mut self,
+        client_id: &str,
+        to: impl FnOnce(&Application) -> Application,
+    ) -> Result<(), ControlError> {
+        let old = self
+            .applications
+            .get_mut(client_id)
+            .ok_or_else(|| ControlError::UnknownApplication(client_id.to_owned()))?;
+        *old = Arc::new(to(old));
+        Ok(())
+    }
+
+    pub(crate) fn application(&self, client_id: &str) -> Option<&Arc<Application>> {
+        self.applications.get(client_id)
+    }
+
+    pub(crate) fn application_by_secret(&self, secret: &str) -> Option<&Arc<Application>> {
+        self.applications
+            .values()
+            .find(|application| application.secrets.iter().any(|known| known == secret))
+    }
+
+    pub(crate) fn add_tenant(&mut self, new: NewTenant) -> Result<(), ControlError> {
+        let digits = new.id.strip_prefix("Cust").unwrap_or_default();
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ControlError::BadTenantId(new.id));
+        }
+        if self.tenants.contains_key(&new.id) {
+            return Err(ControlError::Exists(new.id));
+        }
+        let serial = FIRST_SERIAL + self.tenants.len() as u64;
+        let tenant = Tenant {
+            id: new.id.clone(),
+            company_name: new.company_name,
+            state: new.state,
+            host: new.host,
+            serial: serial.to_string(),
+            records: HashMap::new(),
+        };
+        self.tenants.insert(new.id, tenant);
+        Ok(())
+    }
+
+    pub(crate) fn tenant(&self, id: &str) -> Option<&Tenant> {
+        self.tenants.get(id)
+    }
+
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.values()
+    }
+
+    pub(crate) fn tenant_mut(&mut self, id: &str) -> Result<&mut Tenant, ControlError> {
+        self.tenants
+            .get_mut(id)
+            .ok_or_else(|| ControlError::UnknownTenant(id.to_owned()))
+    }
+
+    /// Makes the record active; the token is permanent, so an existing one is kept.
+    pub(crate) fn authorize(
+        &mut self,
+        client_id: &str,
+        tenant: &str,
+        random: &str,
+    ) -> Result<String, ControlError> {
+        let name = self
+            .application(client_id)
+            .ok_or_else(|| ControlError::UnknownApplication(client_id.to_owned()))?
+            .name
+            .clone();
+        let record = self
+            .tenant_mut(tenant)?
+            .records
+            .entry(client_id.to_owned())
+            .or_insert_with(|| AuthorizationRecord {
+                system_user_token: format!("{name}-{random}"),
+                state: Authorization::Active,
+            });
+        record.state = Authorization::Active;
+        Ok(record.system_user_token.clone())
+    }
+
+    pub(crate) fn set_authorization(
+        &mut self,
+        client_id: &str,
+        tenant: &str,
+        state: Authorization,
+    ) -> Result<(), ControlError> {
+        let record = self
+            .tenant_mut(tenant)?
+            .records
+            .get_mut(client_id)
+            .ok_or_else(|| ControlError::NotAuthorized(client_id.to_owned(), tenant.to_owned()))?;
+        record.state = state;
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! Starting, stopping, demonstration data, and many callers at once.
+
+use std::time::{Duration, Instant};
+
+use superoffice_sandbox::{
+    ApiHost, Endpoint, Fault, FaultScope, Options, Sandbox, TenantState, demo,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::fixture::{Fixture, ONE};
+
+#[tokio::test]
+async fn shutdown_ends_idle_and_waiting_connections_promptly() {
+    let fixture = Fixture::start().await;
+    let delay = Fault::delay(Duration::from_mins(10));
+    fixture.status(ONE).await;
+    fixture
+        .sandbox
+        .inject(Endpoint::TenantStatus, delay, FaultScope::always())
+        .unwrap();
+    let uri = format!("{}/api/state/{ONE}", fixture.sandbox.login_uri());
+    let waiting = tokio::spawn(fixture.http.get(&uri).send());
+    while fixture.sandbox.calls(Endpoint::TenantStatus) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let start = Instant::now();
+    fixture.sandbox.shutdown().await;
+    assert!(start.elapsed() < Duration::from_secs(2));
+    waiting.await.unwrap().unwrap_err();
+    assert!(
+        fixture
+            .http
+            .get(&uri)
+            .send()
+            .await
+            .unwrap_err()
+            .is_connect()
+    );
+}
+
+#[tokio::test]
+async fn dropping_stops_as_well() {
+    let fixture = Fixture::start().await;
+    let address = fixture.sandbox.login_uri().replace("http://", "");
+    drop(fixture.sandbox);
+    let stopped = async {
+        while TcpStream::connect(&address).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), stopped)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_names_it() {
+    let fixture = Fixture::start().await;
+    let taken = fixture.sandbox.login_uri().replace("http://", "");
+    let options = Options {
+        login: taken.parse().unwrap(),
+        ..Options::default()
+    };
+    let error = Sandbox::start(options).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
+}
+
+#[tokio::test]
+async fn the_demonstration_data_is_one_application_on_three_tenants() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let demo = demo::populate(sandbox.control()).unwrap();
+    let tenants: Vec<(&str, TenantState)> = demo
+        .tenants
+        .iter()
+        .map(|tenant| (tenant.id.as_str(), tenant.state))
+        .collect();
+    assert_eq!(
+        tenants,
+        [
+            ("Cust10001", TenantState::Running),
+            ("Cust10002", TenantState::Suspended),
+            ("Cust10003", TenantState::OnlineMaintenance),
+        ]
+    );
+    assert!(
+        demo.tenants
+            .iter()
+            .all(|tenant| tenant.system_user_token.starts_with("Demo Sync-"))
+    );
+    assert!(
+        demo.private_key_pem
+            .starts_with("-----BEGIN PRIVATE KEY-----\n")
+    );
+    assert!(demo.private_key_xml.starts_with("<RSAKeyValue><Modulus>"));
+    assert_eq!(demo.client_id.len(), 32);
+    assert_eq!(sandbox.tenants().len(), 3);
+}
+
+/// As many as the file descriptors of a test process allow without asking for more.
+const CALLERS: usize = 400;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_connections_at_once_are_all_answered() {
+    let fixture = Fixture::start().await;
+    let delay = Fault::delay(Duration::from_millis(700));
+    fixture
+        .sandbox
+        .inject(Endpoint::ApiRoot, delay, FaultScope::always())
+        .unwrap();
+    let address = fixture.sandbox.api_uri(ApiHost::A).replace("http://", "");
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..CALLERS {
+        let address = address.clone();
+        callers.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request =
+                format!("GET /{ONE}/api HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer.starts_with("HTTP/1.1 200")
+        });
+    }
+    assert!(
+        callers
+            .join_all()
+            .await
+            .into_iter()
+            .all(|answered| answered)
+    );
+    let calls = u64::try_from(CALLERS).unwrap();
+    assert_eq!(fixture.sandbox.calls_for(Endpoint::ApiRoot, ONE), calls);
+    assert!(fixture.sandbox.max_concurrent(Endpoint::ApiRoot) > calls / 2);
+}

@@ -1,0 +1,28 @@
+//! What the simulated service promises, one test per promise, over real HTTP.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test calls HTTP as any client may"
+)]
+
+#[cfg(test)]
+mod control_port;
+#[cfg(test)]
+mod counts;
+#[cfg(test)]
+mod exchange;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod status;
+#[cfg(test)]
+mod tickets;
+#[cfg(test)]
+mod token_faults;
+#[cfg(test)]
+mod web_api;
