@@ -38,8 +38,9 @@ pub(super) async fn prepare(
         .await
         .map_err(sqlx_error)?;
     if let Schema::Older = inspect(path, &mut transaction).await? {
+        // Not `run`, whose future cannot be sent to another thread (the compiler sees its borrow as too general).
         MIGRATIONS
-            .run(&mut *transaction)
+            .run_direct(None, &mut *transaction, false)
             .await
             .map_err(|error| sqlx_error(error.into()))?;
     }
