@@ -92,6 +92,7 @@ pub(in crate::store) async fn a_write_whose_caller_went_away_is_done_or_undone_a
 ) {
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
+    let external = store.external_version().await.unwrap();
     let mut version = 1;
     // From "before it begins" to "after it is done".
     for step in 0..60 {
@@ -111,4 +112,5 @@ pub(in crate::store) async fn a_write_whose_caller_went_away_is_done_or_undone_a
         assert_eq!(kept_ticket(&*store, &cust1()).await.is_none(), done);
         version = now.token_version;
     }
+    assert_eq!(store.external_version().await.unwrap(), external);
 }

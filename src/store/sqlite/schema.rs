@@ -32,18 +32,17 @@ pub(super) async fn prepare(
     if let Schema::Current = schema {
         return Ok(());
     }
-    // One transaction for all: two processes that start at once do not migrate twice, and nothing is half done.
+    // One transaction for all, and the migrator looks again inside it: two processes that start at once do not
+    // migrate twice, and nothing is half done.
     let mut transaction = connection
         .begin_with("BEGIN IMMEDIATE")
         .await
         .map_err(sqlx_error)?;
-    if let Schema::Older = inspect(path, &mut transaction).await? {
-        // Not `run`, whose future cannot be sent to another thread (the compiler sees its borrow as too general).
-        MIGRATIONS
-            .run_direct(None, &mut *transaction, false)
-            .await
-            .map_err(|error| sqlx_error(error.into()))?;
-    }
+    // Not `run`, whose future cannot be sent to another thread (the compiler sees its borrow as too general).
+    MIGRATIONS
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|error| sqlx_error(error.into()))?;
     transaction.commit().await.map_err(sqlx_error)
 }
 

@@ -1,6 +1,9 @@
 //! What is special to the SQLite file; what every store must do is in `store::contract`.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
@@ -240,6 +243,45 @@ async fn a_full_disk_is_unavailable_and_passes() {
     assert!(tenant(&store, &cust1()).await.is_some());
     set(&store, "max_page_count = 1000000").await;
     store.create(&big, &labels, at(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_that_lost_its_transaction_is_replaced() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let before = store.external_version().await.unwrap();
+    {
+        let mut writer = store.file().writer().await.unwrap();
+        let mut transaction = writer.begin().await.unwrap();
+        // As SQLite does by itself after some errors.
+        sqlx::query("ROLLBACK")
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap_err();
+    }
+    store.writable().await.unwrap();
+    // Nobody can tell any more what others did meanwhile.
+    let after = store.external_version().await.unwrap();
+    assert_ne!(after, before);
+    assert_eq!(store.external_version().await.unwrap(), after);
+}
+
+#[tokio::test]
+async fn opening_waits_for_others_who_are_writing() {
+    let folder = Folder::new();
+    fs::write(folder.path(), "").unwrap();
+    let mut other = SqliteConnection::connect(folder.path().to_str().unwrap())
+        .await
+        .unwrap();
+    let transaction = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
+    let path = folder.path();
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        transaction.rollback().await.unwrap();
+    };
+    let (opened, ()) = tokio::join!(SqliteFile::open(&path), release);
+    opened.unwrap();
 }
 
 #[tokio::test]
