@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
-use super::{OpenError, ServeLock, SqliteFile, SqliteStore, tenants};
+use super::{OpenError, ServeLock, SqliteFile, SqliteStore, tenants::statements};
 use crate::{
     domain::TenantName,
     ports::{SealError, StoreError, StoreWatch as _, TenantStore, TicketStore},
@@ -404,9 +404,9 @@ async fn reads_by_key_and_lists_use_an_index_and_sort_nothing() {
     let folder = Folder::new();
     let store = folder.store().await;
     for statement in [
-        tenants::LIST,
-        tenants::LIST_OF_APPLICATION,
-        tenants::APPLICATIONS_OF,
+        statements::LIST,
+        statements::LIST_OF_APPLICATION,
+        statements::APPLICATIONS_OF,
     ] {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
             .fetch_all(store.file().readers())
