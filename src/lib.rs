@@ -10,4 +10,5 @@ pub mod broker;
 pub mod crypto;
 pub mod domain;
 pub mod ports;
+pub mod store;
 pub mod superoffice;

@@ -1,0 +1,71 @@
+//! Promises of `StoreWatch`, and that what was acknowledged stays.
+
+use super::{Place, a_ticket, add, at, cust1, enroll, kept_ticket, name, plain, tenant, token};
+use crate::{
+    domain::Environment,
+    ports::{StoreError, TenantStore, TicketStore},
+};
+
+pub(in crate::store) async fn a_new_store_is_writable(place: &dyn Place) {
+    let store = place.open().await;
+    store.writable().await.unwrap();
+    store.writable().await.unwrap();
+}
+
+pub(in crate::store) async fn what_was_acknowledged_is_there_after_reopening(place: &dyn Place) {
+    let store = place.open().await;
+    enroll(&*store, &cust1()).await;
+    let ticket = a_ticket(1, 1);
+    TicketStore::put(&*store, &cust1(), &ticket).await.unwrap();
+    let id = cust1().application;
+    store.bind(&id, Environment::Sod, "client").await.unwrap();
+    let written = tenant(&*store, &cust1()).await;
+    let secret = token(&*store, &cust1()).await;
+
+    for close in [false, true] {
+        if close {
+            store.close().await;
+        }
+        let again = place.open().await;
+        assert_eq!(tenant(&*again, &cust1()).await, written);
+        assert_eq!(token(&*again, &cust1()).await, secret);
+        assert_eq!(kept_ticket(&*again, &cust1()).await, Some(plain(&ticket)));
+        let binding = again.binding(&id).await.unwrap();
+        assert_eq!(binding.unwrap().client_id, "client");
+    }
+}
+
+pub(in crate::store) async fn external_version_changes_with_writes_of_others_and_not_with_our_own(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    let version = async || store.external_version().await.unwrap();
+    let before = version().await;
+    enroll(&*store, &cust1()).await;
+    store.writable().await.unwrap();
+    TenantStore::delete(&*store, &cust1(), None).await.unwrap();
+    add(&*store, &cust1()).await;
+    assert_eq!(version().await, before);
+
+    let other = place.open().await;
+    other.set_disabled(&cust1(), true, at(5)).await.unwrap();
+    let changed = version().await;
+    assert_ne!(changed, before);
+    assert!(tenant(&*store, &cust1()).await.unwrap().disabled);
+    assert_eq!(version().await, changed);
+    add(&*other, &name("portal", "Cust7")).await;
+    assert_ne!(version().await, changed);
+}
+
+pub(in crate::store) async fn a_closed_store_is_unavailable(place: &dyn Place) {
+    let store = place.open().await;
+    add(&*store, &cust1()).await;
+    store.close().await;
+    let read = TenantStore::get(&*store, &cust1()).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))));
+    let write = store.set_disabled(&cust1(), true, at(5)).await;
+    assert!(matches!(write, Err(StoreError::Unavailable(_))));
+    let ready = store.writable().await;
+    assert!(matches!(ready, Err(StoreError::Unavailable(_))));
+    store.close().await;
+}

@@ -1,0 +1,81 @@
+//! What a database error means to a use case.
+
+use sqlx::{error::ErrorKind, sqlite::SqliteError};
+
+use crate::ports::StoreError;
+
+/// Primary result codes of SQLite (<https://www.sqlite.org/rescode.html>) that we tell apart.
+pub(super) mod sqlite_code {
+    pub(in crate::store) const PERM: i32 = 3;
+    pub(in crate::store) const BUSY: i32 = 5;
+    pub(in crate::store) const LOCKED: i32 = 6;
+    pub(in crate::store) const NOMEM: i32 = 7;
+    pub(in crate::store) const READONLY: i32 = 8;
+    pub(in crate::store) const INTERRUPT: i32 = 9;
+    pub(in crate::store) const IOERR: i32 = 10;
+    pub(in crate::store) const CORRUPT: i32 = 11;
+    pub(in crate::store) const FULL: i32 = 13;
+    pub(in crate::store) const CANTOPEN: i32 = 14;
+    pub(in crate::store) const PROTOCOL: i32 = 15;
+    pub(in crate::store) const NOTADB: i32 = 26;
+}
+
+/// SQLite's primary result code: the low byte of the extended one.
+pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let error = error
+        .as_database_error()?
+        .try_downcast_ref::<SqliteError>()?;
+    let code: i32 = sqlx::error::DatabaseError::code(error)?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// A detail never holds more than words of ours and names of columns: messages of drivers may quote values.
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if let Some(code) = primary_code(&error) {
+            return of_sqlite(code, &error);
+        }
+        match error {
+            sqlx::Error::ColumnDecode { index, .. } => Self::Corrupt(format!("column {index}")),
+            sqlx::Error::ColumnNotFound(name) => Self::Corrupt(format!("no column {name}")),
+            sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
+                Self::Corrupt("a column of another type".to_owned())
+            }
+            sqlx::Error::PoolTimedOut => {
+                Self::Unavailable("no connection became free in time".to_owned())
+            }
+            sqlx::Error::PoolClosed => Self::Unavailable("it is closed".to_owned()),
+            sqlx::Error::Io(error) => Self::Unavailable(error.kind().to_string()),
+            _ => Self::Unavailable("the driver failed".to_owned()),
+        }
+    }
+}
+
+fn of_sqlite(code: i32, error: &sqlx::Error) -> StoreError {
+    let unavailable = match code {
+        sqlite_code::BUSY | sqlite_code::LOCKED => "another process is writing",
+        sqlite_code::FULL => "the disk is full",
+        sqlite_code::READONLY | sqlite_code::PERM => "the file is read-only",
+        sqlite_code::IOERR => "reading or writing the file failed",
+        sqlite_code::CANTOPEN => "the file cannot be opened",
+        sqlite_code::NOMEM => "out of memory",
+        sqlite_code::INTERRUPT => "interrupted",
+        sqlite_code::PROTOCOL => "the file's locks cannot be had",
+        sqlite_code::CORRUPT | sqlite_code::NOTADB => {
+            return StoreError::Corrupt("the database file is damaged".to_owned());
+        }
+        _ => return of_statement(code, error),
+    };
+    StoreError::Unavailable(format!("{unavailable} (SQLite code {code})"))
+}
+
+fn of_statement(code: i32, error: &sqlx::Error) -> StoreError {
+    let kind = error
+        .as_database_error()
+        .map_or(ErrorKind::Other, sqlx::error::DatabaseError::kind);
+    match kind {
+        ErrorKind::UniqueViolation => StoreError::AlreadyExists,
+        // Our statements fit our schema, so the schema in the file is another one.
+        _ => StoreError::Corrupt(format!("a statement was refused (SQLite code {code})")),
+    }
+}

@@ -1,0 +1,73 @@
+//! The store of one process: a SQLite file in WAL mode.
+//!
+//! One connection writes, a few read. A write is one `BEGIN IMMEDIATE` transaction with a full sync at its commit; when
+//! its future is dropped it is rolled back and the connection stays usable. Commands may have the file open too.
+
+mod applications;
+mod file;
+mod lock;
+mod open;
+mod schema;
+mod tenants;
+mod tickets;
+mod watch;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+pub use self::{file::SqliteFile, lock::ServeLock, open::OpenError};
+use super::{KnownApplications, sealing::Sealing};
+use crate::{
+    domain::ApplicationId,
+    ports::{ApplicationStore as _, Sealer, StoreError},
+};
+
+/// Tenants, tokens and tickets in a SQLite file.
+pub struct SqliteStore {
+    file: SqliteFile,
+    sealing: Sealing,
+    applications: KnownApplications,
+}
+
+impl SqliteStore {
+    /// A store on an open file. Loads nothing.
+    #[must_use]
+    pub fn new(file: SqliteFile, sealer: Arc<dyn Sealer>, applications: KnownApplications) -> Self {
+        Self {
+            file,
+            sealing: Sealing::new(sealer),
+            applications,
+        }
+    }
+
+    /// The file that it is in.
+    #[must_use]
+    pub fn file(&self) -> &SqliteFile {
+        &self.file
+    }
+
+    /// To which environment secrets of an application are bound: the configured one, else (a command may run with
+    /// less configured) the one it had when it was last configured.
+    async fn environment(&self, id: &ApplicationId) -> Result<Cow<'static, str>, StoreError> {
+        if let Some(application) = self.applications.get(id) {
+            return Ok(application.environment.as_str().into());
+        }
+        match self.binding(id).await? {
+            Some(binding) => Ok(binding.environment.into()),
+            None => Err(StoreError::Corrupt(format!(
+                "the environment of application {id} was never remembered"
+            ))),
+        }
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.file.path())
+            .finish_non_exhaustive()
+    }
+}

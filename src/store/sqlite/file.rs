@@ -1,0 +1,138 @@
+//! The open file: its connections, and the little state that is needed before secrets can be opened.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    open::{self, OpenError},
+    schema,
+    writer::{BUSY_TIMEOUT, Writer, WriterSlot},
+};
+use crate::ports::StoreError;
+
+/// How long a read waits for a connection; above `BUSY_TIMEOUT`, so that the nearer cause is reported.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads take microseconds and hot data is cached above: a few connections are enough, and each is a thread.
+const READERS: u32 = 3;
+
+/// The write-ahead log is written back to the file from this many pages (4 MiB) on; SQLite's own default.
+const CHECKPOINT_PAGES: &str = "1000";
+
+/// A log that a burst made larger than this many bytes is cut when it is next written back.
+const LOG_SIZE_LIMIT: &str = "67108864";
+
+/// A SQLite file of ours, open, with the newest schema.
+pub struct SqliteFile {
+    path: PathBuf,
+    writer: WriterSlot,
+    readers: SqlitePool,
+}
+
+impl SqliteFile {
+    /// Opens the file, makes it (readable by us only) if there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// With what is wrong with the file and how to mend it. Nothing is changed in a file that is not ours or newer.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        let path = open::create_private(path)?;
+        let options = options(&path);
+        let mut connection = options
+            .connect()
+            .await
+            .map_err(|error| OpenError::new(&path, error))?;
+        schema::prepare(&path, &mut connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone().read_only(true));
+        Ok(Self {
+            writer: WriterSlot::new(options, connection),
+            path,
+            readers,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The id of the key that seals, if one was ever activated.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn active_key_id(&self) -> Result<Option<String>, StoreError> {
+        let id = sqlx::query_scalar("SELECT active_key_id FROM keyring_state WHERE only_row = 1")
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(id)
+    }
+
+    /// Makes `id` the key that seals if there is none yet, and tells which one it is now: another process may have
+    /// been first.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub async fn activate_key(&self, id: &str) -> Result<String, StoreError> {
+        let mut writer = self.writer().await?;
+        let mut transaction = writer.begin().await?;
+        sqlx::query("INSERT INTO keyring_state (only_row, active_key_id) VALUES (1, ?1) ON CONFLICT DO NOTHING")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        let active =
+            sqlx::query_scalar("SELECT active_key_id FROM keyring_state WHERE only_row = 1")
+                .fetch_one(&mut *transaction)
+                .await?;
+        transaction.commit().await?;
+        Ok(active)
+    }
+
+    /// Flushes and closes. Later calls fail.
+    pub async fn close(&self) {
+        // Readers first: the last connection to close writes the log back and removes it.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    pub(super) async fn writer(&self) -> Result<Writer<'_>, StoreError> {
+        self.writer.acquire().await
+    }
+
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+}
+
+impl std::fmt::Debug for SqliteFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Not the journal mode: it is a property of the file, and a file that is not ours stays as it is.
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("secure_delete", "ON")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", LOG_SIZE_LIMIT)
+        .disable_statement_logging()
+}

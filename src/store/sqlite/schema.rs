@@ -1,0 +1,118 @@
+//! The schema: whether a file is ours, and bringing it up to date.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{Connection as _, SqliteConnection, migrate::Migrator};
+
+use super::open::OpenError;
+use crate::{
+    ports::StoreError,
+    store::error::{primary_code, sqlite_code},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Changing the journal mode does not wait for locks by itself: tried so often, so far apart.
+const JOURNAL_MODE_ATTEMPTS: u32 = 50;
+const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(100);
+
+enum Schema {
+    Current,
+    Older,
+}
+
+/// Refuses a file that is not ours or newer, then migrates.
+pub(super) async fn prepare(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<(), OpenError> {
+    let sqlx_error = |error| OpenError::new(path, error);
+    let schema = inspect(path, connection).await?;
+    enter_wal_mode(path, connection).await?;
+    if let Schema::Current = schema {
+        return Ok(());
+    }
+    // One transaction for all, and the migrator looks again inside it: two processes that start at once do not
+    // migrate twice, and nothing is half done.
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(sqlx_error)?;
+    // Not `run`, whose future cannot be sent to another thread (the compiler sees its borrow as too general).
+    MIGRATIONS
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|error| sqlx_error(error.into()))?;
+    transaction.commit().await.map_err(sqlx_error)
+}
+
+async fn inspect(path: &Path, connection: &mut SqliteConnection) -> Result<Schema, OpenError> {
+    let sqlx_error = |error| OpenError::new(path, error);
+    let unknown = || OpenError::UnknownSchema {
+        path: path.to_owned(),
+    };
+    let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema")
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(sqlx_error)?;
+    if tables.is_empty() {
+        return Ok(Schema::Older);
+    }
+    if !tables.iter().any(|name| *name == MIGRATIONS.table_name) {
+        return Err(unknown());
+    }
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(sqlx_error)?;
+    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
+    match applied.last() {
+        Some((found, _)) if *found > known => {
+            return Err(OpenError::NewerSchema {
+                path: path.to_owned(),
+                found: *found,
+                known,
+            });
+        }
+        _ => {}
+    }
+    let ours = applied.iter().all(|(version, checksum)| {
+        MIGRATIONS
+            .iter()
+            .any(|m| m.version == *version && *m.checksum == **checksum)
+    });
+    if !ours {
+        return Err(unknown());
+    }
+    if applied.len() == MIGRATIONS.iter().count() {
+        Ok(Schema::Current)
+    } else {
+        Ok(Schema::Older)
+    }
+}
+
+async fn enter_wal_mode(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let mut attempts = JOURNAL_MODE_ATTEMPTS;
+    loop {
+        let mode = sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL")
+            .fetch_one(&mut *connection)
+            .await;
+        attempts -= 1;
+        match mode {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(_) => {
+                return Err(OpenError::Unavailable {
+                    path: path.to_owned(),
+                    cause: StoreError::Unavailable(
+                        "this file system cannot hold a write-ahead log".to_owned(),
+                    ),
+                });
+            }
+            Err(error) if attempts > 0 && primary_code(&error) == Some(sqlite_code::BUSY) => {
+                tokio::time::sleep(JOURNAL_MODE_PAUSE).await;
+            }
+            Err(error) => return Err(OpenError::new(path, error)),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Tenants and their system user tokens.
+
+pub(super) mod statements;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use self::statements::{
+    APPLICATIONS_OF, CREATE, DELETE, DELETE_TICKET, GET, GET_TOKEN, GET_VERSION, LIST,
+    LIST_OF_APPLICATION, PUT_COMPANY_NAME, PUT_STATUS, SET_DISABLED, SET_TOKEN,
+};
+use super::SqliteStore;
+use crate::{
+    domain::{ApplicationId, ContextIdentifier, Tenant, TenantName, TenantStatus},
+    ports::{Deletion, StoreError, StoredToken, TenantStore},
+    store::{
+        record::{TenantRecord, TokenRecord, application_id},
+        sealing::SYSTEM_USER_TOKEN,
+    },
+};
+
+#[async_trait]
+impl TenantStore for SqliteStore {
+    async fn create(
+        &self,
+        name: &TenantName,
+        labels: &BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<Tenant, StoreError> {
+        let labels = serde_json::to_string(labels)
+            .map_err(|_| StoreError::Corrupt("labels cannot be written".to_owned()))?;
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let record: TenantRecord = sqlx::query_as(CREATE)
+            .bind(name.application.as_str())
+            .bind(name.tenant.to_string())
+            .bind(labels)
+            .bind(now.as_microsecond())
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        record.into_tenant(&self.applications)
+    }
+
+    async fn get(&self, name: &TenantName) -> Result<Option<Tenant>, StoreError> {
+        let record: Option<TenantRecord> = sqlx::query_as(GET)
+            .bind(name.application.as_str())
+            .bind(name.tenant.to_string())
+            .fetch_optional(self.file.readers())
+            .await?;
+        self.to_tenant(record)
+    }
+
+    async fn list(
+        &self,
+        application: Option<&ApplicationId>,
+        after: Option<&TenantName>,
+        limit: u32,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        // The empty text is before every id.
+        let after_tenant = after
+            .map(|name| name.tenant.to_string())
+            .unwrap_or_default();
+        let after_application = after.map_or("", |name| name.application.as_str());
+        let statement = match application.map(ApplicationId::as_str) {
+            Some(id) if id < after_application => return Ok(Vec::new()),
+            Some(id) if id > after_application => {
+                sqlx::query_as(LIST_OF_APPLICATION).bind(id).bind("")
+            }
+            Some(id) => sqlx::query_as(LIST_OF_APPLICATION)
+                .bind(id)
+                .bind(after_tenant),
+            None => sqlx::query_as(LIST)
+                .bind(after_application)
+                .bind(after_tenant),
+        };
+        let records: Vec<TenantRecord> =
+            statement.bind(limit).fetch_all(self.file.readers()).await?;
+        records
+            .into_iter()
+            .map(|record| record.into_tenant(&self.applications))
+            .collect()
+    }
+
+    async fn applications_of(
+        &self,
+        tenant: ContextIdentifier,
+    ) -> Result<Vec<ApplicationId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar(APPLICATIONS_OF)
+            .bind(tenant.to_string())
+            .fetch_all(self.file.readers())
+            .await?;
+        ids.iter().map(|id| application_id(id)).collect()
+    }
+
+    async fn set_disabled(
+        &self,
+        name: &TenantName,
+        disabled: bool,
+        now: Timestamp,
+    ) -> Result<Option<Tenant>, StoreError> {
+        let tenant = name.tenant.to_string();
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let mut record: Option<TenantRecord> = sqlx::query_as(SET_DISABLED)
+            .bind(name.application.as_str())
+            .bind(&tenant)
+            .bind(disabled)
+            .bind(now.as_microsecond())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if record.is_none() {
+            record = sqlx::query_as(GET)
+                .bind(name.application.as_str())
+                .bind(&tenant)
+                .fetch_optional(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        self.to_tenant(record)
+    }
+
+    async fn set_system_user_token(
+        &self,
+        name: &TenantName,
+        token: &SecretString,
+        now: Timestamp,
+    ) -> Result<Option<Tenant>, StoreError> {
+        let environment = self.environment(&name.application).await?;
+        let sealed = self
+            .sealing
+            .seal(SYSTEM_USER_TOKEN, &environment, name, token)?;
+        let tenant = name.tenant.to_string();
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let record: Option<TenantRecord> = sqlx::query_as(SET_TOKEN)
+            .bind(name.application.as_str())
+            .bind(&tenant)
+            .bind(sealed)
+            .bind(now.as_microsecond())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        sqlx::query(DELETE_TICKET)
+            .bind(name.application.as_str())
+            .bind(&tenant)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        self.to_tenant(record)
+    }
+
+    async fn system_user_token(
+        &self,
+        name: &TenantName,
+    ) -> Result<Option<StoredToken>, StoreError> {
+        let record: Option<TokenRecord> = sqlx::query_as(GET_TOKEN)
+            .bind(name.application.as_str())
+            .bind(name.tenant.to_string())
+            .fetch_optional(self.file.readers())
+            .await?;
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        let environment = self.environment(&name.application).await?;
+        let sealed = &record.system_user_token;
+        Ok(Some(StoredToken {
+            token: self
+                .sealing
+                .open(SYSTEM_USER_TOKEN, &environment, name, sealed)?,
+            version: record.token_version,
+        }))
+    }
+
+    async fn put_status(&self, name: &TenantName, status: &TenantStatus) -> Result<(), StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        sqlx::query(PUT_STATUS)
+            .bind(name.application.as_str())
+            .bind(name.tenant.to_string())
+            .bind(status.state.as_str())
+            .bind(status.valid_until.as_microsecond())
+            .bind(
+                status
+                    .web_api_uri
+                    .as_ref()
+                    .map(|uri| uri.as_str().to_owned()),
+            )
+            .bind(&status.version)
+            .bind(status.read_time.as_microsecond())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn put_company_name(&self, name: &TenantName, company: &str) -> Result<(), StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        sqlx::query(PUT_COMPANY_NAME)
+            .bind(name.application.as_str())
+            .bind(name.tenant.to_string())
+            .bind(company)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn delete(
+        &self,
+        name: &TenantName,
+        expected_version: Option<i64>,
+    ) -> Result<Deletion, StoreError> {
+        let tenant = name.tenant.to_string();
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let version: Option<i64> = sqlx::query_scalar(GET_VERSION)
+            .bind(name.application.as_str())
+            .bind(&tenant)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(version) = version else {
+            return Ok(Deletion::NotFound);
+        };
+        if expected_version.is_some_and(|expected| expected != version) {
+            return Err(StoreError::Conflict);
+        }
+        sqlx::query(DELETE)
+            .bind(name.application.as_str())
+            .bind(&tenant)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        // It is deleted whether or not the log can be emptied right now.
+        let _ = writer.forget_deleted().await;
+        Ok(Deletion::Deleted)
+    }
+}
+
+impl SqliteStore {
+    fn to_tenant(&self, record: Option<TenantRecord>) -> Result<Option<Tenant>, StoreError> {
+        record
+            .map(|record| record.into_tenant(&self.applications))
+            .transpose()
+    }
+}

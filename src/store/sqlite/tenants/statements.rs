@@ -1,0 +1,53 @@
+//! The SQL of tenants. A row is found, and lists are ordered, by the primary key.
+
+/// The columns of `TenantRecord`. A macro, because statements are literals: nothing is ever pasted into SQL.
+macro_rules! columns {
+    () => {
+        "application, tenant, labels, company_name, disabled, token_version, version, create_time, update_time, \
+         status_state, status_valid_until, status_web_api_uri, status_version, status_read_time"
+    };
+}
+
+pub(in crate::store::sqlite) const CREATE: &str = concat!(
+    "INSERT INTO tenants (application, tenant, labels, create_time, update_time) VALUES (?1, ?2, ?3, ?4, ?4) RETURNING ",
+    columns!()
+);
+pub(in crate::store::sqlite) const GET: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM tenants WHERE application = ?1 AND tenant = ?2"
+);
+pub(in crate::store::sqlite) const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM tenants WHERE (application, tenant) > (?1, ?2) ORDER BY application, tenant LIMIT ?3"
+);
+pub(in crate::store::sqlite) const LIST_OF_APPLICATION: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM tenants WHERE application = ?1 AND tenant > ?2 ORDER BY tenant LIMIT ?3"
+);
+pub(in crate::store::sqlite) const APPLICATIONS_OF: &str =
+    "SELECT application FROM tenants WHERE tenant = ?1 ORDER BY application";
+pub(in crate::store::sqlite) const SET_DISABLED: &str = concat!(
+    "UPDATE tenants SET disabled = ?3, version = version + 1, update_time = ?4 \
+     WHERE application = ?1 AND tenant = ?2 AND disabled <> ?3 RETURNING ",
+    columns!()
+);
+pub(in crate::store::sqlite) const SET_TOKEN: &str = concat!(
+    "UPDATE tenants SET system_user_token = ?3, token_version = token_version + 1, version = version + 1, \
+     update_time = ?4 WHERE application = ?1 AND tenant = ?2 RETURNING ",
+    columns!()
+);
+pub(in crate::store::sqlite) const DELETE_TICKET: &str =
+    "DELETE FROM tickets WHERE application = ?1 AND tenant = ?2";
+pub(in crate::store::sqlite) const GET_TOKEN: &str = "SELECT system_user_token, token_version FROM tenants \
+     WHERE application = ?1 AND tenant = ?2 AND system_user_token IS NOT NULL";
+pub(in crate::store::sqlite) const PUT_STATUS: &str = "UPDATE tenants SET status_state = ?3, status_valid_until = ?4, status_web_api_uri = ?5, \
+     status_version = ?6, status_read_time = ?7 WHERE application = ?1 AND tenant = ?2";
+pub(in crate::store::sqlite) const PUT_COMPANY_NAME: &str =
+    "UPDATE tenants SET company_name = ?3 WHERE application = ?1 AND tenant = ?2";
+pub(in crate::store::sqlite) const GET_VERSION: &str =
+    "SELECT version FROM tenants WHERE application = ?1 AND tenant = ?2";
+pub(in crate::store::sqlite) const DELETE: &str =
+    "DELETE FROM tenants WHERE application = ?1 AND tenant = ?2";

@@ -1,0 +1,145 @@
+//! The one connection that writes.
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction,
+    sqlite::SqliteConnectOptions,
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::ports::StoreError;
+
+/// How long SQLite waits for another process's lock. Commands beside a server hold it for milliseconds.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sets `BUSY_TIMEOUT` again.
+const PATIENT: &str = "PRAGMA busy_timeout = 5000";
+
+/// How long a write waits for those before it; above `BUSY_TIMEOUT`, so that the nearer cause is reported.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Holds the writing connection, one user at a time. It is not in a pool, because a pool may replace it unseen and
+/// `data_version` can be compared only on one connection.
+pub(super) struct WriterSlot {
+    options: SqliteConnectOptions,
+    state: Mutex<State>,
+}
+
+struct State {
+    connection: Slot,
+    /// How often the connection was replaced.
+    replaced: i64,
+    /// Whether it does not wait for locks at the moment.
+    hasty: bool,
+}
+
+enum Slot {
+    Open(SqliteConnection),
+    Broken,
+    Closed,
+}
+
+/// The writing connection, in use.
+pub(super) struct Writer<'a> {
+    state: MutexGuard<'a, State>,
+}
+
+impl WriterSlot {
+    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
+        Self {
+            options,
+            state: Mutex::new(State {
+                connection: Slot::Open(connection),
+                replaced: 0,
+                hasty: false,
+            }),
+        }
+    }
+
+    /// Waits for the connection. It is in no transaction.
+    pub(super) async fn acquire(&self) -> Result<Writer<'_>, StoreError> {
+        let mut state = tokio::time::timeout(QUEUE_TIMEOUT, self.state.lock())
+            .await
+            .map_err(|_| StoreError::Unavailable("too many writes are waiting".to_owned()))?;
+        state.repair(&self.options).await?;
+        Ok(Writer { state })
+    }
+
+    pub(super) async fn close(&self) {
+        let mut state = self.state.lock().await;
+        let former = std::mem::replace(&mut state.connection, Slot::Closed);
+        if let Slot::Open(mut connection) = former {
+            // A command may have the file open too; then closing alone would leave the log as it is. Best effort.
+            let _ = truncate_log(&mut connection).await;
+            let _ = connection.close().await;
+        }
+    }
+}
+
+impl State {
+    /// Replaces a connection that is not as it should be. After some errors (a full disk) SQLite has rolled back by
+    /// itself while the driver still counts a transaction and refuses to begin another.
+    async fn repair(&mut self, options: &SqliteConnectOptions) -> Result<(), StoreError> {
+        match &mut self.connection {
+            Slot::Open(connection) => {
+                // Waits until a rollback that a dropped future left behind is done.
+                let alive = connection.ping().await.is_ok();
+                if alive && !connection.is_in_transaction() && !self.hasty {
+                    return Ok(());
+                }
+            }
+            Slot::Broken => {}
+            Slot::Closed => return Err(StoreError::Unavailable("it is closed".to_owned())),
+        }
+        self.connection = Slot::Broken;
+        self.connection = Slot::Open(options.connect().await?);
+        self.replaced += 1;
+        self.hasty = false;
+        Ok(())
+    }
+}
+
+impl Writer<'_> {
+    /// Takes the write lock at once: a transaction that began as a read could not wait for it.
+    pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, StoreError> {
+        Ok(self.connection()?.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        match &mut self.state.connection {
+            Slot::Open(connection) => Ok(connection),
+            Slot::Broken | Slot::Closed => Err(StoreError::Unavailable("it is closed".to_owned())),
+        }
+    }
+
+    /// Differs from before if another process changed the file. A replaced connection counts as a change, because
+    /// SQLite's numbers of two connections cannot be compared.
+    pub(super) async fn data_version(&mut self) -> Result<i64, StoreError> {
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version")
+            .fetch_one(self.connection()?)
+            .await?;
+        Ok((self.state.replaced << 32) | version)
+    }
+
+    /// Writes the log back and empties it, so that what was deleted is in neither file. Beside a long reader (a
+    /// backup) that has to wait until the log is next emptied: writes must not wait for it.
+    pub(super) async fn forget_deleted(&mut self) -> Result<(), StoreError> {
+        self.state.hasty = true;
+        let connection = self.connection()?;
+        run(connection, "PRAGMA busy_timeout = 0").await?;
+        truncate_log(connection).await?;
+        run(connection, PATIENT).await?;
+        self.state.hasty = false;
+        Ok(())
+    }
+}
+
+async fn truncate_log(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").await
+}
+
+async fn run(connection: &mut SqliteConnection, pragma: &'static str) -> Result<(), StoreError> {
+    sqlx::query(pragma).execute(connection).await?;
+    Ok(())
+}
