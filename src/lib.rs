@@ -5,5 +5,6 @@
 //! cases, [`access`] who may reach them; around these the adapters. `docs/ARCHITECTURE.md` walks one request
 //! through the rooms, and `tests/architecture.rs` holds the arrows between them.
 
+pub mod config;
 pub mod domain;
 pub mod ports;
