@@ -74,6 +74,15 @@ impl<'t> Document<'t> {
         }
     }
 
+    /// Refuses lists elsewhere than at `known`: serde would fill a section's keys from a list in their order.
+    pub(super) fn refuse_lists(&self, known: &[&str], problems: &mut Problems) {
+        let mut lists = Vec::new();
+        collect_lists(self.tree.get_ref(), "", &mut lists);
+        for key in lists.iter().filter(|key| !known.contains(&key.as_str())) {
+            problems.add(key, "must not be a list; a section is written [once]");
+        }
+    }
+
     /// The line of a key, or of the nearest thing around it that the file has.
     pub(super) fn line_of(&self, key: &str) -> Option<usize> {
         let mut key = key;
@@ -150,6 +159,28 @@ fn remove_in(value: &mut DeValue<'_>, path: &[Step]) -> bool {
             .get_mut(*index)
             .is_some_and(|element| remove_in(element.get_mut(), rest)),
         _ => false,
+    }
+}
+
+/// The keys of all lists, without the places in lists around them.
+fn collect_lists(table: &DeTable<'_>, parent: &str, found: &mut Vec<String>) {
+    for (key, value) in table {
+        let key = explain::full(parent, &key.get_ref().escape_debug().to_string());
+        let elements = match value.get_ref() {
+            DeValue::Table(table) => {
+                collect_lists(table, &key, found);
+                continue;
+            }
+            DeValue::Array(elements) => elements,
+            _ => continue,
+        };
+        for table in elements
+            .iter()
+            .filter_map(|element| element.get_ref().as_table())
+        {
+            collect_lists(table, &key, found);
+        }
+        found.push(key);
     }
 }
 

@@ -15,6 +15,15 @@ use super::{
     unbuilt,
 };
 
+/// The keys that hold lists.
+const LISTS: [&str; 5] = [
+    "applications",
+    "applications.redirect_uris",
+    "applications.return_uri_prefixes",
+    "applications.allowed_api_hosts",
+    "callers.jwt",
+];
+
 /// The file as it stands.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,6 +68,9 @@ pub(super) fn load<S>(
         .as_ref()
         .filter(|_| problems.errors.is_empty())
         .and_then(|document| document.read(&mut problems));
+    if let Some(document) = &document {
+        document.refuse_lists(&LISTS, &mut problems);
+    }
     let draft = sections.map(|sections: Sections| sections.check(file, &mut problems));
     if let Some(warning) = document.as_ref().and_then(unbuilt::warning) {
         problems.warn("", warning);

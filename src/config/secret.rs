@@ -14,7 +14,8 @@ use super::error::Problems;
 
 /// Client secrets have tens of characters, RSA keys a few thousand; whatever is larger is another file.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
-/// From this length on, a name without dot and slash is more likely a pasted secret than a file.
+/// From this length on, a name without dot and slash, or with the marks of Base64, is more likely a pasted secret
+/// than a file.
 const SUSPICIOUS_NAME_LENGTH: usize = 20;
 
 /// Where one secret is, and the key that says so.
@@ -200,8 +201,9 @@ fn is_no_path(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let pasted_key =
         text.contains(['\n', '\r']) || text.contains("-----BEGIN") || text.contains('<');
+    let base64 = text.contains(['+', '=']);
     let pasted_secret = text.len() >= SUSPICIOUS_NAME_LENGTH
-        && !text.contains(['.', '/'])
+        && (base64 || !text.contains(['.', '/']))
         && text.contains(|c: char| c.is_ascii_digit());
     text.is_empty() || pasted_key || pasted_secret
 }

@@ -171,6 +171,14 @@ fn a_value_of_the_wrong_kind_is_told_by_form() {
         ),
         ("grpc = 5", "grpc: must be a section"),
         (
+            "grpc.listen.port = 5",
+            "grpc.listen: must be an IP address and a port",
+        ),
+        (
+            "[grpc.listen]\nport = 5",
+            "grpc.listen: must be an IP address and a port",
+        ),
+        (
             "[login]\nmax_concurrent = -1",
             "login.max_concurrent: must be a whole number",
         ),
@@ -232,6 +240,62 @@ fn a_wrong_element_of_a_list_is_named() {
         &problems("applications = [5]"),
         "applications[0]: must be a section",
     );
+}
+
+#[test]
+fn a_list_of_sections_is_not_one_section() {
+    let found = problems(&LEAST.replace("[[applications]]", "[applications]"));
+    assert_one(
+        &found,
+        "applications: must be a list; a list of sections is written [[…]]",
+    );
+    assert_one(
+        &problems(""),
+        "applications: there must be at least one application, such as: [[applications]]",
+    );
+}
+
+#[test]
+fn no_message_repeats_a_value() {
+    let text = defaults::everything();
+    for (number, line) in text.lines().enumerate() {
+        let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        for value in [
+            "\"hunter2\"",
+            "[\"hunter2\"]",
+            "{ x = \"hunter2\" }",
+            "\"hunter2",
+            "hunter2",
+        ] {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines[number] = format!("{key} = {value}");
+            let found = problems(&lines.join("\n"));
+            assert!(
+                !found.iter().any(|line| line.contains("hunter2")),
+                "{found:#?}"
+            );
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_the_file_holds_is_answered(
+        lines in proptest::collection::vec(
+            "\\[\\[?[a-z]{1,3}(grpc|applications|callers\\.jwt)?\\]?\\]|(listen|id|jwt|tls|grpc|\"\")(\\.[a-z]{1,3})? = (1|\"x\"|\\[1, \\{a = 1\\}\\]|\\{id = \\[\\]\\})|\\PC{0,9}",
+            0..9,
+        )
+    ) {
+        let text = lines.join("\n");
+        let mut problems = Problems::default();
+        if let Some(document) = Document::parse(&text, &mut problems) {
+            let sections: Option<Sections> = document.read(&mut problems);
+            // Nothing is dropped in silence.
+            proptest::prop_assert!(sections.is_some() || !problems.errors.is_empty());
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `[[applications]]` as it stands in the file, and the rules of one entry.
+//! `[[applications]]` as it stands in the file.
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,10 @@ const EXPECTED: [(&str, &str); 6] = [
     ("a boolean", "must be true or false, without quotes"),
     ("a string", "must be text in quotes"),
     ("path string", "must be a path in quotes"),
-    ("a sequence", "must be a list"),
+    (
+        "a sequence",
+        "must be a list; a list of sections is written [[…]]",
+    ),
     ("struct", "must be a section or { … }"),
     ("u", "must be a whole number, 0 or more, without quotes"),
 ];
@@ -56,7 +59,8 @@ pub(super) fn explain(message: &str, parent: &str) -> (String, Option<String>) {
     (message.to_owned(), None)
 }
 
-fn full(parent: &str, key: &str) -> String {
+/// The key with the section it stands in.
+pub(super) fn full(parent: &str, key: &str) -> String {
     if parent.is_empty() {
         key.to_owned()
     } else {

@@ -52,6 +52,7 @@ fn a_pasted_secret_is_not_taken_for_a_name_and_not_repeated() {
         (Some("-----BEGIN RSA PRIVATE KEY-----"), None),
         (Some("<RSAKeyValue><Modulus>hunter2"), None),
         (Some("hunter2aaaaaaaaaaaaaaaaaaaaaaaaa"), None),
+        (Some("hunter2/aaaaaaaaaaaaaaaaaaaaaaa=="), None),
         (Some("hunter2\n"), None),
         (Some(""), None),
         (None, Some("hunter2")),

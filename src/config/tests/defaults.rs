@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// The file with its options taken out of their comments.
-fn everything() -> String {
+pub(super) fn everything() -> String {
     let option = |line: &str| {
         let text = line.strip_prefix("# ")?;
         let key = text.split_once(" = ").map(|(key, _)| key);
