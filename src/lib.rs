@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod broker;
+pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod ports;

@@ -1,0 +1,157 @@
+//! What operators configure: one TOML file, checked as a whole before anything starts.
+//!
+//! Each section is a struct of its own. Secrets are not part of it: the file says where they are, and only
+//! commands that need them read them ([`Config::load_with_secrets`]).
+
+mod application;
+mod callers;
+mod document;
+mod error;
+mod limits;
+mod listeners;
+mod loading;
+mod oversight;
+mod secret;
+mod storage;
+mod unbuilt;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use self::error::Problems;
+pub use self::{
+    application::{Application, ApplicationSecrets, SecretSources},
+    callers::{Callers, JwtIssuer, Mtls},
+    error::{ConfigError, Problem},
+    limits::{Lifecycle, Login, Quota, Quotas, Tickets},
+    listeners::{Admin, Egress, Grpc, Http, Tls},
+    oversight::{Audit, AuditDurability, Envoy, Log, LogFormat, LogLevel, Policy, Telemetry},
+    secret::SecretSource,
+    storage::{Crypto, CryptoProvider, Store, StoreLocation},
+};
+
+/// Every option with its default, as a configuration file.
+pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
+
+/// A checked configuration. Paths are resolved against the folder of the file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it was read from.
+    pub file: PathBuf,
+    /// `[grpc]`.
+    pub grpc: Grpc,
+    /// `[http]`.
+    pub http: Http,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[egress]`.
+    pub egress: Egress,
+    /// `[store]`.
+    pub store: Store,
+    /// `[crypto]`.
+    pub crypto: Crypto,
+    /// `[policy]`.
+    pub policy: Policy,
+    /// `[audit]`.
+    pub audit: Audit,
+    /// `[quotas]`.
+    pub quotas: Quotas,
+    /// `[tickets]`.
+    pub tickets: Tickets,
+    /// `[login]`.
+    pub login: Login,
+    /// `[lifecycle]`.
+    pub lifecycle: Lifecycle,
+    /// `[log]`.
+    pub log: Log,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
+    /// `[envoy]`.
+    pub envoy: Envoy,
+    /// `[callers]`.
+    pub callers: Callers,
+    /// `[[applications]]`, at least one.
+    pub applications: Vec<Application>,
+}
+
+/// A configuration whose secrets were not looked at.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What works but is probably not meant, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// A configuration with all its secrets.
+#[derive(Debug, Clone)]
+pub struct LoadedWithSecrets {
+    /// The configuration.
+    pub config: Config,
+    /// What its secret sources hold.
+    pub secrets: Secrets,
+    /// What works but is probably not meant, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Everything secret that the configuration names.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// In the order of [`Config::applications`], and as many.
+    pub applications: Vec<ApplicationSecrets>,
+    /// The database's password.
+    pub store_password: Option<SecretString>,
+}
+
+impl Config {
+    /// Reads and checks the file; looks at no secret.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
+        let (config, (), warnings) = loading::load(file, |_, _| Some(()))?;
+        Ok(Loaded { config, warnings })
+    }
+
+    /// Reads and checks the file and every secret that it names.
+    ///
+    /// # Errors
+    /// With everything that is wrong with either.
+    pub fn load_with_secrets(file: &Path) -> Result<LoadedWithSecrets, ConfigError> {
+        let (config, secrets, warnings) = loading::load(file, loading::read_secrets)?;
+        Ok(LoadedWithSecrets {
+            config,
+            secrets,
+            warnings,
+        })
+    }
+
+    /// Whether this configuration may be served with what is built today.
+    ///
+    /// # Errors
+    /// With each reason not to.
+    pub fn check_servable(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::default();
+        if !self.callers.insecure_anonymous {
+            problems.add(
+                "callers.insecure_anonymous",
+                "the gateway cannot check yet who is calling, so it serves only with insecure_anonymous = true in \
+                 [callers], which lets every process on this machine act for every tenant and therefore needs every \
+                 listener on loopback",
+            );
+        }
+        let open = !self.grpc.listen.ip().is_loopback() && !self.grpc.allow_plaintext;
+        if self.grpc.tls.is_some() && open {
+            problems.add(
+                "grpc.tls",
+                "is not built yet: listen on 127.0.0.1 and end TLS in front of the gateway",
+            );
+        }
+        problems.finish(&self.file, |_| None).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Where the gateway listens: `[grpc]`, `[http]`, `[admin]`, `[egress]`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use super::{error::Problems, value};
+
+/// `[grpc]`: the API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grpc {
+    /// Address and port.
+    #[serde(deserialize_with = "value::listen")]
+    pub listen: SocketAddr,
+    /// Whether clients may ask for the schema.
+    pub reflection: bool,
+    /// Whether to listen beyond loopback without TLS.
+    pub allow_plaintext: bool,
+    /// Given to calls that bring no deadline.
+    #[serde(deserialize_with = "value::duration")]
+    pub default_deadline: Duration,
+    /// How long a connection lives before the client is asked to make a new one.
+    #[serde(deserialize_with = "value::duration")]
+    pub max_connection_age: Duration,
+    /// Certificate and key, if the listener ends TLS.
+    pub tls: Option<Tls>,
+}
+
+/// `[http]`: consent pages and webhooks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port.
+    #[serde(deserialize_with = "value::listen")]
+    pub listen: SocketAddr,
+    /// Where browsers and SuperOffice reach this listener, without a trailing slash.
+    #[serde(deserialize_with = "value::some_origin")]
+    pub public_uri: Option<String>,
+    /// Certificate and key, if the listener ends TLS.
+    pub tls: Option<Tls>,
+}
+
+/// `[admin]`: health and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port.
+    #[serde(deserialize_with = "value::listen")]
+    pub listen: SocketAddr,
+}
+
+/// `[egress]`: the proxy that adds the credential.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Egress {
+    /// Address and port.
+    #[serde(deserialize_with = "value::listen")]
+    pub listen: SocketAddr,
+    /// Where callers reach this listener, without a trailing slash.
+    #[serde(deserialize_with = "value::some_origin")]
+    pub public_uri: Option<String>,
+    /// Certificate and key, if the listener ends TLS.
+    pub tls: Option<Tls>,
+    /// Whether to listen beyond loopback without TLS.
+    pub allow_plaintext: bool,
+    /// Largest request body; 0 for no limit.
+    pub max_body_bytes: u64,
+}
+
+/// `tls` of a listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM certificate chain, the listener's own certificate first.
+    pub certificate_file: PathBuf,
+    /// PEM private key of that certificate.
+    pub private_key_file: PathBuf,
+    /// PEM certificates of the authorities whose client certificates are accepted.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// Loopback, so that nothing is reachable from outside before somebody decides it.
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self {
+            listen: loopback(50051),
+            reflection: false,
+            allow_plaintext: false,
+            default_deadline: Duration::from_secs(30),
+            max_connection_age: Duration::from_mins(30),
+            tls: None,
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8080),
+            public_uri: None,
+            tls: None,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: loopback(9090),
+        }
+    }
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8081),
+            public_uri: None,
+            tls: None,
+            allow_plaintext: false,
+            max_body_bytes: 0,
+        }
+    }
+}
+
+impl Tls {
+    pub(super) fn resolve(&mut self, folder: &Path) {
+        for file in [&mut self.certificate_file, &mut self.private_key_file] {
+            if !file.as_os_str().is_empty() {
+                *file = folder.join(&*file);
+            }
+        }
+        self.client_ca_file = self.client_ca_file.take().map(|file| folder.join(file));
+    }
+
+    fn check(&self, section: &str, problems: &mut Problems) {
+        for (key, file) in [
+            ("certificate_file", &self.certificate_file),
+            ("private_key_file", &self.private_key_file),
+        ] {
+            if file.as_os_str().is_empty() {
+                let key = format!("{section}.tls.{key}");
+                problems.add(
+                    key,
+                    "is missing; TLS needs certificate_file and private_key_file",
+                );
+            }
+        }
+    }
+}
+
+impl Grpc {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if let Some(tls) = &self.tls {
+            tls.check("grpc", problems);
+        }
+        check_plaintext(
+            "grpc",
+            self.listen,
+            self.tls.as_ref(),
+            self.allow_plaintext,
+            problems,
+        );
+        for (key, duration) in [
+            ("grpc.default_deadline", self.default_deadline),
+            ("grpc.max_connection_age", self.max_connection_age),
+        ] {
+            if duration.is_zero() {
+                problems.add(key, "must be longer than nothing");
+            }
+        }
+    }
+}
+
+impl Http {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if let Some(tls) = &self.tls {
+            tls.check("http", problems);
+        }
+    }
+}
+
+impl Egress {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if let Some(tls) = &self.tls {
+            tls.check("egress", problems);
+        }
+        check_plaintext(
+            "egress",
+            self.listen,
+            self.tls.as_ref(),
+            self.allow_plaintext,
+            problems,
+        );
+    }
+}
+
+/// Credentials cross these listeners: readable on the network only where somebody said so.
+fn check_plaintext(
+    section: &str,
+    listen: SocketAddr,
+    tls: Option<&Tls>,
+    allowed: bool,
+    problems: &mut Problems,
+) {
+    if tls.is_none() && !allowed && !listen.ip().is_loopback() {
+        problems.add(
+            format!("{section}.listen"),
+            format!(
+                "credentials would cross the network unencrypted: set {section}.tls, or listen on 127.0.0.1, \
+                 or set {section}.allow_plaintext = true if something in front encrypts"
+            ),
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! From the text of the file to a checked configuration.
+
+use std::{io, net::SocketAddr, path::Path};
+
+use serde::Deserialize;
+
+use super::{
+    Admin, Audit, Callers, Config, ConfigError, Crypto, Egress, Envoy, Grpc, Http, Lifecycle, Log,
+    Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tickets,
+    application::{self, ApplicationEntry},
+    document::Document,
+    error::Problems,
+    secret::Form,
+    storage::StoreEntry,
+    unbuilt,
+};
+
+/// The keys that hold lists.
+const LISTS: [&str; 5] = [
+    "applications",
+    "applications.redirect_uris",
+    "applications.return_uri_prefixes",
+    "applications.allowed_api_hosts",
+    "callers.jwt",
+];
+
+/// The file as it stands.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Sections {
+    grpc: Grpc,
+    http: Http,
+    admin: Admin,
+    egress: Egress,
+    store: StoreEntry,
+    crypto: Crypto,
+    policy: Policy,
+    audit: Audit,
+    quotas: Quotas,
+    tickets: Tickets,
+    login: Login,
+    lifecycle: Lifecycle,
+    log: Log,
+    telemetry: Telemetry,
+    envoy: Envoy,
+    callers: Callers,
+    pub(super) applications: Vec<ApplicationEntry>,
+}
+
+/// A configuration of which not everything need be right yet.
+pub(super) struct Draft {
+    config: Config,
+    secrets: Vec<SecretSources>,
+}
+
+/// The configuration, what else was read, and warnings.
+type Loading<S> = Result<(Config, S, Vec<String>), ConfigError>;
+
+/// Reads and checks the file, and lets `also` read more, so that all that is wrong is told together.
+pub(super) fn load<S>(
+    file: &Path,
+    also: impl FnOnce(&Draft, &mut Problems) -> Option<S>,
+) -> Loading<S> {
+    let mut problems = Problems::default();
+    let text = read_text(file, &mut problems).unwrap_or_default();
+    let document = Document::parse(&text, &mut problems);
+    let sections = document
+        .as_ref()
+        .filter(|_| problems.errors.is_empty())
+        .and_then(|document| document.read(&mut problems));
+    if let Some(document) = &document {
+        document.refuse_lists(&LISTS, &mut problems);
+    }
+    let draft = sections.map(|sections: Sections| sections.check(file, &mut problems));
+    if let Some(warning) = document.as_ref().and_then(unbuilt::warning) {
+        problems.warn("", warning);
+    }
+    let also = draft.as_ref().and_then(|draft| also(draft, &mut problems));
+    let warnings = problems.finish(file, |key| document.as_ref()?.line_of(key))?;
+    match (draft, also) {
+        (Some(draft), Some(also)) => Ok((draft.config, also, warnings)),
+        // Whatever is missing was reported, and `finish` has returned it.
+        _ => Err(ConfigError {
+            file: file.to_owned(),
+            problems: Vec::new(),
+        }),
+    }
+}
+
+fn read_text(file: &Path, problems: &mut Problems) -> Option<String> {
+    let message = match std::fs::read_to_string(file) {
+        Ok(text) => return Some(text),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => {
+                "there is no such file; name another with --config".to_owned()
+            }
+            io::ErrorKind::PermissionDenied => {
+                "may not be read; give the user of this process read permission".to_owned()
+            }
+            io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
+            kind => format!("cannot be read ({kind})"),
+        },
+    };
+    problems.add("", message);
+    None
+}
+
+/// Reads every secret that the draft names, also when something else is wrong.
+pub(super) fn read_secrets(draft: &Draft, problems: &mut Problems) -> Option<Secrets> {
+    let password = draft.config.store.password.as_ref();
+    let password = password.map(|source| source.read(Form::Line, problems));
+    // Read them all before one that is wrong ends it.
+    let read: Vec<_> = draft
+        .secrets
+        .iter()
+        .map(|sources| sources.read(problems))
+        .collect();
+    Some(Secrets {
+        applications: read.into_iter().collect::<Option<_>>()?,
+        store_password: match password {
+            Some(password) => Some(password?),
+            None => None,
+        },
+    })
+}
+
+impl Sections {
+    fn check(mut self, file: &Path, problems: &mut Problems) -> Draft {
+        let folder = file.parent().unwrap_or_else(|| Path::new(""));
+        self.grpc.check(problems);
+        self.http.check(problems);
+        self.egress.check(problems);
+        self.crypto.check(problems);
+        self.audit.check(problems);
+        self.quotas.check(problems);
+        self.tickets.check(problems);
+        self.login.check(problems);
+        self.lifecycle.check(problems);
+        self.callers.check(&self.grpc, &self.listeners(), problems);
+        self.resolve(folder);
+        let checked = application::check(self.applications, folder, problems);
+        let config = Config {
+            file: file.to_owned(),
+            grpc: self.grpc,
+            http: self.http,
+            admin: self.admin,
+            egress: self.egress,
+            store: self.store.check(folder, problems),
+            crypto: self.crypto,
+            policy: self.policy,
+            audit: self.audit,
+            quotas: self.quotas,
+            tickets: self.tickets,
+            login: self.login,
+            lifecycle: self.lifecycle,
+            log: self.log,
+            telemetry: self.telemetry,
+            envoy: self.envoy,
+            callers: self.callers,
+            applications: checked.applications,
+        };
+        Draft {
+            config,
+            secrets: checked.secrets,
+        }
+    }
+
+    fn listeners(&self) -> [(&'static str, SocketAddr); 4] {
+        [
+            ("grpc", self.grpc.listen),
+            ("http", self.http.listen),
+            ("admin", self.admin.listen),
+            ("egress", self.egress.listen),
+        ]
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let tls = [&mut self.grpc.tls, &mut self.http.tls, &mut self.egress.tls];
+        for tls in tls.into_iter().flatten() {
+            tls.resolve(folder);
+        }
+        self.crypto.resolve(folder);
+        self.policy.resolve(folder);
+        self.callers.resolve(folder);
+    }
+}

@@ -1,0 +1,158 @@
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn source(file: Option<&str>, env: Option<&str>, need: Need) -> (Option<SecretSource>, Problems) {
+    let mut problems = Problems::default();
+    let given = (file.map(PathBuf::from), env.map(str::to_owned));
+    let folder = Path::new("/etc/gateway");
+    let source = SecretSource::either("a.client_secret", given, need, folder, &mut problems);
+    (source, problems)
+}
+
+fn read_from(folder: &Path, form: Form) -> (Option<SecretString>, Problems) {
+    let mut problems = Problems::default();
+    let given = (Some(PathBuf::from("secret")), None);
+    let source = SecretSource::either(
+        "a.client_secret",
+        given,
+        Need::Required,
+        folder,
+        &mut problems,
+    );
+    (source.unwrap().read(form, &mut problems), problems)
+}
+
+#[test]
+fn exactly_one_source_is_needed() {
+    let (none, problems) = source(None, None, Need::Required);
+    assert!(none.is_none());
+    assert_eq!(problems.errors[0].key, "a.client_secret_file");
+    assert_eq!(
+        problems.errors[0].message,
+        "is missing; give it or client_secret_env"
+    );
+
+    let (none, problems) = source(Some("f"), Some("E"), Need::Optional);
+    assert!(none.is_none());
+    assert_eq!(
+        problems.errors[0].message,
+        "client_secret_env is given too; keep one of the two"
+    );
+
+    let (none, problems) = source(None, None, Need::Optional);
+    assert!(none.is_none() && problems.errors.is_empty());
+}
+
+#[test]
+fn a_pasted_secret_is_not_taken_for_a_name_and_not_repeated() {
+    for (file, env) in [
+        (Some("-----BEGIN RSA PRIVATE KEY-----"), None),
+        (Some("<RSAKeyValue><Modulus>hunter2"), None),
+        (Some("hunter2aaaaaaaaaaaaaaaaaaaaaaaaa"), None),
+        (Some("hunter2/aaaaaaaaaaaaaaaaaaaaaaa=="), None),
+        (Some("hunter2\n"), None),
+        (Some(""), None),
+        (None, Some("hunter2")),
+        (None, Some("")),
+        (None, Some("2X")),
+        (None, Some("A=B")),
+    ] {
+        let (none, problems) = source(file, env, Need::Required);
+        assert!(none.is_none(), "{file:?} {env:?}");
+        assert_eq!(problems.errors.len(), 1);
+        assert!(!problems.errors[0].message.contains("hunter2"));
+    }
+    for file in [
+        "client-secret",
+        "./hunter2aaaaaaaaaaaaaaaaaaaaaaaaa",
+        "secrets/crm-sync-2.txt",
+    ] {
+        assert!(
+            source(Some(file), None, Need::Required).0.is_some(),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_told_with_the_mend() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("secret");
+    let told = |wanted: &str| {
+        let (none, problems) = read_from(folder.path(), Form::Line);
+        assert!(none.is_none());
+        let problem = &problems.errors[0];
+        assert_eq!(problem.key, "a.client_secret_file");
+        assert!(
+            problem.message.contains(wanted),
+            "{} is not {wanted}",
+            problem.message
+        );
+        assert!(
+            problem.message.contains("/secret: ") || wanted.contains("line"),
+            "{}",
+            problem.message
+        );
+    };
+    told("there is no such file");
+    let large = vec![b'a'; MAX_SECRET_BYTES + 1];
+    for (bytes, wanted) in [
+        (&b""[..], "is empty"),
+        (&b" \n"[..], "is empty"),
+        (&b"\xff\xfe"[..], "is not UTF-8"),
+        (&b"one\ntwo"[..], "has more than one line"),
+        (&large[..], "is larger than"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        told(wanted);
+    }
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    told("cannot be read (is a directory)");
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_told() {
+    let (source, mut problems) = source(None, Some("TENANT_GATEWAY_TEST_NOT_SET"), Need::Required);
+    assert!(source.unwrap().read(Form::Line, &mut problems).is_none());
+    assert_eq!(problems.errors[0].key, "a.client_secret_env");
+    assert!(
+        problems.errors[0]
+            .message
+            .starts_with("environment variable TENANT_GATEWAY_TEST_NOT_SET is not set")
+    );
+}
+
+#[test]
+fn a_variable_is_read() {
+    // Cargo sets it for every test.
+    let (source, mut problems) = source(None, Some("CARGO_PKG_NAME"), Need::Required);
+    let secret = source.unwrap().read(Form::Line, &mut problems).unwrap();
+    assert_eq!(secret.expose_secret(), "tenant-gateway");
+}
+
+#[test]
+fn a_line_is_trimmed_and_a_key_is_kept() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("secret"), " hunter2 \r\n").unwrap();
+    let (line, _) = read_from(folder.path(), Form::Line);
+    assert_eq!(line.unwrap().expose_secret(), "hunter2");
+    let (text, _) = read_from(folder.path(), Form::Text);
+    assert_eq!(text.unwrap().expose_secret(), " hunter2 \r\n");
+}
+
+#[test]
+fn a_file_that_everybody_can_read_is_warned_of() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("secret");
+    fs::write(&file, "hunter2").unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let (read, problems) = read_from(folder.path(), Form::Line);
+        assert!(read.is_some());
+        assert_eq!(problems.warnings.len(), warnings, "{mode:o}");
+    }
+}

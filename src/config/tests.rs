@@ -1,0 +1,561 @@
+use std::{fs, path::PathBuf, time::Duration};
+
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+use super::{application::ApplicationEntry, document::Document, loading::Sections, *};
+
+mod defaults;
+
+/// The least that is a configuration.
+const LEAST: &str = r#"
+[[applications]]
+id = "crm-sync"
+environment = "sod"
+client_id = "abc"
+client_secret_file = "client-secret"
+private_key_file = "key.xml"
+"#;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(text: &str) -> Self {
+        let folder = Self(TempDir::new().unwrap());
+        folder.write("gateway.toml", text);
+        folder.write("client-secret", "hunter2\n");
+        folder.write("key.xml", "<RSAKeyValue/>\n");
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        Config::load(&self.path("gateway.toml"))
+    }
+
+    fn load_with_secrets(&self) -> Result<LoadedWithSecrets, ConfigError> {
+        Config::load_with_secrets(&self.path("gateway.toml"))
+    }
+}
+
+/// `key: message` of each problem of this text.
+fn problems(text: &str) -> Vec<String> {
+    match Folder::new(text).load() {
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            let problems = error.problems.iter();
+            problems
+                .map(|p| format!("{}: {}", p.key, p.message))
+                .collect()
+        }
+    }
+}
+
+/// The text, with what a minimal configuration needs after it.
+fn problems_of_section(section: &str) -> Vec<String> {
+    problems(&format!("{section}\n{LEAST}"))
+}
+
+fn assert_one(found: &[String], wanted: &str) {
+    assert!(
+        found.len() == 1 && found[0].contains(wanted),
+        "{found:#?} is not {wanted}"
+    );
+}
+
+fn loaded(text: &str) -> Loaded {
+    Folder::new(text)
+        .load()
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nowhere/gateway.toml")).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("/nowhere/gateway.toml: there is no such file"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_named_with_its_line_and_not_quoted() {
+    let error = Folder::new("[grpc]\nlisten = \"127\nclient_secret = \"hunter2")
+        .load()
+        .unwrap_err();
+    assert_eq!(error.problems.len(), 1);
+    assert_eq!(error.problems[0].line, Some(2));
+    assert!(!error.to_string().contains("127"), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
+    let folder = Folder::new(&format!(
+        "[grpc]\nlisten = \"127.0.0.1:0\"\nreflecton = true\n{LEAST}"
+    ));
+    let error = folder.load().unwrap_err();
+    let file = folder.path("gateway.toml");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{}:3: grpc.reflecton: unknown key; did you mean `reflection`?",
+            file.display()
+        )
+    );
+}
+
+#[test]
+fn unknown_keys_and_sections_are_told_all_at_once_in_the_order_of_the_file() {
+    let found = problems(
+        "[gprc]\nlisten = \"x\"\n[grpc.tls]\ncertificate = \"x\"\nprivate_key_file = \"k\"\n[login]\nmax = 3\ntimeout = 10\n\
+         [[application]]\nid = \"a\"\n[[callers.jwt]]\nisuer = \"x\"\naudience = \"a\"",
+    );
+    assert_eq!(
+        found,
+        [
+            "gprc: unknown key; did you mean `grpc`?",
+            "grpc.tls.certificate: unknown key; did you mean `certificate_file`?",
+            "login.max: unknown key; did you mean `max_concurrent`?",
+            "login.timeout: must be a duration in quotes: whole numbers with the units d, h, m, s or ms, the largest first, such as \"30s\", \"1h30m\" or \"250ms\"",
+            "application: unknown key; did you mean `applications`?",
+            "callers.jwt[0].isuer: unknown key; did you mean `issuer`?",
+        ]
+    );
+}
+
+#[test]
+fn an_inline_secret_is_refused_and_not_repeated() {
+    for (line, place) in [
+        ("client_secret = \"hunter2\"", "client_secret_file"),
+        ("private_key = \"hunter2\"", "private_key_file"),
+        ("webhook_secret = \"hunter2\"", "webhook_secret_file"),
+    ] {
+        let found = problems(&format!("{LEAST}\n{line}"));
+        assert_one(
+            &found,
+            &format!("did you mean `{place}`? A secret never stands"),
+        );
+        assert!(!found[0].contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_told_by_form() {
+    for (section, wanted) in [
+        (
+            "[grpc]\nreflection = \"yes\"",
+            "grpc.reflection: must be true or false",
+        ),
+        (
+            "[grpc]\nlisten = 50051",
+            "grpc.listen: must be an IP address and a port",
+        ),
+        (
+            "[grpc]\nlisten = \"localhost:1\"",
+            "grpc.listen: must be an IP address and a port",
+        ),
+        (
+            "[grpc]\nlisten = \":1\"",
+            "grpc.listen: must be an IP address and a port",
+        ),
+        ("grpc = 5", "grpc: must be a section"),
+        (
+            "grpc.listen.port = 5",
+            "grpc.listen: must be an IP address and a port",
+        ),
+        (
+            "[grpc.listen]\nport = 5",
+            "grpc.listen: must be an IP address and a port",
+        ),
+        (
+            "[login]\nmax_concurrent = -1",
+            "login.max_concurrent: must be a whole number",
+        ),
+        (
+            "[login]\nmax_concurrent = \"x\"",
+            "login.max_concurrent: must be a whole number",
+        ),
+        (
+            "[login]\ntimeout = \"-5s\"",
+            "login.timeout: must be a duration",
+        ),
+        (
+            "[log]\nformat = \"jsn\"",
+            "log.format: unknown value; did you mean `json`?",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "log.level: unknown value; known here: error, warn",
+        ),
+        (
+            "[audit]\ndurability = \"after\"",
+            "did you mean `after_response`?",
+        ),
+        ("[crypto]\nkeyring_file = 5", "crypto.keyring_file: must be"),
+        ("[callers]\njwt = 5", "callers.jwt: must be a list"),
+        (
+            "[store]\nurl = \"postgres://u:hunter2@db/x\"",
+            "store.url: PostgreSQL is not built yet",
+        ),
+        (
+            "[store]\nurl = \"gateway.db\"",
+            "store.url: must be sqlite:",
+        ),
+        (
+            "[http]\npublic_uri = \"http://gateway.example.com\"",
+            "http.public_uri: must be https://host",
+        ),
+        (
+            "[telemetry]\notlp_endpoint = \"collector:4317\"",
+            "telemetry.otlp_endpoint: must be an http",
+        ),
+    ] {
+        let found = problems_of_section(section);
+        assert_one(&found, wanted);
+        assert!(!found[0].contains("hunter2"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_wrong_element_of_a_list_is_named() {
+    let found = problems(&format!(
+        "{LEAST}\nallowed_api_hosts = [\"superoffice.com\", 5]"
+    ));
+    assert_one(
+        &found,
+        "applications[0].allowed_api_hosts[1]: must be text in quotes",
+    );
+    assert_one(
+        &problems("applications = [5]"),
+        "applications[0]: must be a section",
+    );
+}
+
+#[test]
+fn a_list_of_sections_is_not_one_section() {
+    let found = problems(&LEAST.replace("[[applications]]", "[applications]"));
+    assert_one(
+        &found,
+        "applications: must be a list; a list of sections is written [[…]]",
+    );
+    assert_one(
+        &problems(""),
+        "applications: there must be at least one application, such as: [[applications]]",
+    );
+}
+
+#[test]
+fn no_message_repeats_a_value() {
+    let text = defaults::everything();
+    for (number, line) in text.lines().enumerate() {
+        let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        for value in [
+            "\"hunter2\"",
+            "[\"hunter2\"]",
+            "{ x = \"hunter2\" }",
+            "\"hunter2",
+            "hunter2",
+        ] {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines[number] = format!("{key} = {value}");
+            let found = problems(&lines.join("\n"));
+            assert!(
+                !found.iter().any(|line| line.contains("hunter2")),
+                "{found:#?}"
+            );
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_the_file_holds_is_answered(
+        lines in proptest::collection::vec(
+            "\\[\\[?[a-z]{1,3}(grpc|applications|callers\\.jwt)?\\]?\\]|(listen|id|jwt|tls|grpc|\"\")(\\.[a-z]{1,3})? = (1|\"x\"|\\[1, \\{a = 1\\}\\]|\\{id = \\[\\]\\})|\\PC{0,9}",
+            0..9,
+        )
+    ) {
+        let text = lines.join("\n");
+        let mut problems = Problems::default();
+        if let Some(document) = Document::parse(&text, &mut problems) {
+            let sections: Option<Sections> = document.read(&mut problems);
+            // Nothing is dropped in silence.
+            proptest::prop_assert!(sections.is_some() || !problems.errors.is_empty());
+        }
+    }
+}
+
+#[test]
+fn each_section_holds_its_rules() {
+    for (section, wanted) in [
+        (
+            "[tickets]\nmax_age = \"59m\"",
+            "tickets.max_age: must be from",
+        ),
+        (
+            "[tickets]\nmax_age = \"7d1ms\"",
+            "tickets.max_age: must be from",
+        ),
+        (
+            "[tickets]\nrenew_if_used_within = \"6h1s\"",
+            "tickets.renew_if_used_within: must be at most",
+        ),
+        (
+            "[lifecycle]\ndrain_delay = \"25s\"",
+            "lifecycle.hard_deadline: must be longer",
+        ),
+        (
+            "[login]\nmax_concurrent = 0",
+            "login.max_concurrent: must be at least 1",
+        ),
+        ("[login]\ntimeout = \"0s\"", "login.timeout: must be longer"),
+        (
+            "[grpc]\ndefault_deadline = \"0s\"",
+            "grpc.default_deadline: must be longer",
+        ),
+        (
+            "[grpc]\nmax_connection_age = \"0s\"",
+            "grpc.max_connection_age: must be longer",
+        ),
+        (
+            "[grpc]\nlisten = \"0.0.0.0:1\"",
+            "grpc.listen: credentials would cross",
+        ),
+        (
+            "[egress]\nlisten = \"[::]:1\"",
+            "egress.listen: credentials would cross",
+        ),
+        (
+            "[grpc.tls]\ncertificate_file = \"c\"",
+            "grpc.tls.private_key_file: is missing",
+        ),
+        (
+            "[http.tls]\nprivate_key_file = \"c\"",
+            "http.tls.certificate_file: is missing",
+        ),
+        (
+            "[egress.tls]\nprivate_key_file = \"c\"",
+            "egress.tls.certificate_file: is missing",
+        ),
+        (
+            "[store]\nmax_connections = 0",
+            "store.max_connections: must be at least 1",
+        ),
+        (
+            "[store]\nstatement_timeout = \"0s\"",
+            "store.statement_timeout: must be longer",
+        ),
+        (
+            "[store]\npassword_file = \"x\"\npassword_env = \"X\"",
+            "store.password_file: password_env is given too",
+        ),
+        (
+            "[crypto]\nkeyring_file = \"\"",
+            "crypto.keyring_file: must be a path",
+        ),
+        (
+            "[quotas]\nper_caller = { burst = 1 }",
+            "quotas.per_caller.per_second: must be at least 1",
+        ),
+        (
+            "[quotas]\nper_caller_and_tenant = { per_second = 1, burst = 0 }",
+            "quotas.per_caller_and_tenant.burst",
+        ),
+        (
+            "[audit]\nmax_wait = \"0s\"",
+            "audit.max_wait: must be longer",
+        ),
+        (
+            "[audit]\nretention = \"0s\"",
+            "audit.retention: must be longer",
+        ),
+    ] {
+        assert_one(&problems_of_section(section), wanted);
+    }
+}
+
+#[test]
+fn callers_hold_their_rules() {
+    let jwt = "[[callers.jwt]]\nissuer = \"https://a\"\naudience = \"g\"\n";
+    for (section, wanted) in [
+        (
+            "[[callers.jwt]]\naudience = \"g\"",
+            "callers.jwt[0].issuer: is missing",
+        ),
+        (
+            "[[callers.jwt]]\nissuer = \"https://a\"",
+            "callers.jwt[0].audience: is missing",
+        ),
+        (
+            &format!("{jwt}jwks_uri = \"http://a/jwks\""),
+            "callers.jwt[0].jwks_uri: must be an https",
+        ),
+        (
+            &format!("{jwt}jwks_uri = \"https://a/jwks\"\njwks_file = \"f\""),
+            "callers.jwt[0].jwks_uri: jwks_file is given",
+        ),
+        (
+            &format!("{jwt}max_lifetime = \"0s\""),
+            "callers.jwt[0].max_lifetime: must be longer",
+        ),
+        (
+            &format!("{jwt}{jwt}"),
+            "callers.jwt[1].caller_prefix: is empty, equal",
+        ),
+        (
+            &format!("{jwt}caller_prefix = \"a:\"\n{jwt}caller_prefix = \"a:b:\""),
+            "callers.jwt[1].caller_prefix: is empty, equal",
+        ),
+        (
+            &format!("[callers]\ninsecure_anonymous = true\n{jwt}"),
+            "callers.insecure_anonymous: looks at no credential",
+        ),
+        (
+            "[callers.mtls]\nenabled = true",
+            "callers.mtls.enabled: needs grpc.tls.client_ca_file",
+        ),
+        (
+            "[callers]\ninsecure_anonymous = true\n[admin]\nlisten = \"0.0.0.0:9090\"",
+            "admin.listen: must be a loopback address",
+        ),
+        (
+            "[callers]\ninsecure_anonymous = true\n[http]\nlisten = \"0.0.0.0:8080\"",
+            "http.listen: must be a loopback address",
+        ),
+        (
+            "[callers]\ninsecure_anonymous = true\n[egress]\nallow_plaintext = true\nlisten = \"0.0.0.0:8081\"",
+            "egress.listen: must be a loopback address",
+        ),
+        (
+            "[callers]\ninsecure_anonymous = true\n[grpc]\nallow_plaintext = true\nlisten = \"[::]:1\"",
+            "grpc.listen: must be a loopback address",
+        ),
+    ] {
+        assert_one(&problems_of_section(section), wanted);
+    }
+    let mtls = "[callers]\ninsecure_anonymous = true\n[callers.mtls]\nenabled = true\n[grpc.tls]\ncertificate_file = \"c\"\n\
+                private_key_file = \"k\"\nclient_ca_file = \"a\"";
+    assert_one(
+        &problems_of_section(mtls),
+        "callers.insecure_anonymous: looks at no credential",
+    );
+    let distinct =
+        format!("{jwt}{jwt}caller_prefix = \"a:\"\n{jwt}caller_prefix = \"b:\"\n{LEAST}");
+    assert_eq!(loaded(&distinct).config.callers.jwt.len(), 3);
+}
+
+#[test]
+fn beyond_loopback_needs_tls_or_a_decision() {
+    let tls = "[grpc]\nlisten = \"0.0.0.0:1\"\ntls = { certificate_file = \"c\", private_key_file = \"k\" }";
+    assert_eq!(problems_of_section(tls), [""; 0]);
+    let decided = "[grpc]\nlisten = \"0.0.0.0:1\"\nallow_plaintext = true";
+    assert_eq!(problems_of_section(decided), [""; 0]);
+}
+
+#[test]
+fn only_anonymous_callers_can_be_served_yet() {
+    let config = loaded(LEAST).config;
+    let refusal = config.check_servable().unwrap_err().to_string();
+    assert!(
+        refusal.contains("callers.insecure_anonymous: the gateway cannot check yet"),
+        "{refusal}"
+    );
+
+    let tls = "[grpc]\nlisten = \"0.0.0.0:1\"\ntls = { certificate_file = \"c\", private_key_file = \"k\" }";
+    let config = loaded(&format!("{tls}\n{LEAST}")).config;
+    assert_eq!(config.check_servable().unwrap_err().problems.len(), 2);
+
+    let config = loaded(&format!("callers.insecure_anonymous = true\n{LEAST}")).config;
+    config.check_servable().unwrap();
+}
+
+#[test]
+fn what_is_not_built_is_named_in_one_warning() {
+    assert_eq!(loaded(LEAST).warnings, [""; 0]);
+    let text = format!(
+        "[http]\npublic_uri = \"https://g.example\"\n[login]\nmax_concurrent = 3\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}\n\
+         burst = 3\nnext_client_secret_file = \"client-secret\""
+    );
+    let warnings = loaded(&text).warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].ends_with(
+            "gateway.toml: not built yet and without effect: http, crypto.provider = transit, login.max_concurrent, \
+             applications.next_client_secret_file, applications.burst"
+        ),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn paths_begin_at_the_folder_of_the_file() {
+    let text = format!(
+        "[store]\nurl = \"sqlite:data/g.db\"\nca_file = \"ca\"\n[crypto]\nkeyring_file = \"/etc/keyring.toml\"\n[policy]\nfile = \"p.cedar\"\n\
+         [grpc.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\n[[callers.jwt]]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"j\"\n{LEAST}"
+    );
+    let folder = Folder::new(&text);
+    let config = folder.load().unwrap().config;
+    assert_eq!(
+        config.store.location,
+        StoreLocation::Sqlite(folder.path("data/g.db"))
+    );
+    assert_eq!(config.store.ca_file, Some(folder.path("ca")));
+    assert_eq!(config.crypto.keyring_file, Path::new("/etc/keyring.toml"));
+    assert_eq!(config.policy.file, Some(folder.path("p.cedar")));
+    assert_eq!(config.grpc.tls.unwrap().certificate_file, folder.path("c"));
+    assert_eq!(config.callers.jwt[0].jwks_file, Some(folder.path("j")));
+}
+
+#[test]
+fn problems_of_the_file_and_of_secrets_are_told_together() {
+    let text = format!("[login]\ntimeout = \"0s\"\n{LEAST}\nnext_private_key_file = \"none\"");
+    let folder = Folder::new(&text);
+    fs::remove_file(folder.path("client-secret")).unwrap();
+    let error = folder.load_with_secrets().unwrap_err();
+    let keys: Vec<_> = error
+        .problems
+        .iter()
+        .map(|p| (p.key.as_str(), p.line))
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            ("login.timeout", Some(2)),
+            ("applications[0].client_secret_file", Some(8)),
+            ("applications[0].next_private_key_file", Some(11)),
+        ]
+    );
+    // Commands that need no secret do not look.
+    let folder = Folder::new(LEAST);
+    fs::remove_file(folder.path("client-secret")).unwrap();
+    folder.load().unwrap();
+}
+
+#[test]
+fn a_good_file_is_loaded_with_its_secrets() {
+    let loaded = Folder::new(LEAST).load_with_secrets().unwrap();
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(loaded.config.grpc.default_deadline, Duration::from_secs(30));
+    let secrets = &loaded.secrets.applications[0];
+    assert_eq!(secrets.client_secret.expose_secret(), "hunter2");
+    assert_eq!(secrets.private_key.expose_secret(), "<RSAKeyValue/>\n");
+    assert!(secrets.next_client_secret.is_none());
+    let shown = format!("{loaded:?}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("RSAKeyValue"),
+        "{shown}"
+    );
+}

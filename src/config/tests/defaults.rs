@@ -1,0 +1,103 @@
+//! `config.default.toml` and the code must say the same.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// The file with its options taken out of their comments.
+pub(super) fn everything() -> String {
+    let option = |line: &str| {
+        let text = line.strip_prefix("# ")?;
+        let key = text.split_once(" = ").map(|(key, _)| key);
+        let key = key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        (key || text.starts_with('[')).then(|| text.to_owned())
+    };
+    let lines = DEFAULT_CONFIG.lines();
+    let lines = lines.map(|line| option(line).unwrap_or_else(|| line.to_owned()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn read(text: &str) -> Sections {
+    let mut problems = Problems::default();
+    let document = Document::parse(text, &mut problems);
+    let sections = document.and_then(|document| document.read(&mut problems));
+    assert_eq!(problems.errors, []);
+    sections.unwrap()
+}
+
+/// The keys that a section knows, from the complaint about one that no section knows.
+fn known(section: &str) -> Vec<String> {
+    let text = format!("{section}\nzzz = 1");
+    let message = toml::from_str::<Sections>(&text)
+        .unwrap_err()
+        .message()
+        .to_owned();
+    let Some(rest) = message.strip_prefix("unknown field `zzz`, expected ") else {
+        return Vec::new();
+    };
+    rest.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_values_in_the_file_are_the_built_in_defaults() {
+    assert_eq!(read(DEFAULT_CONFIG), Sections::default());
+    let documented = &read(&everything()).applications[0];
+    let built_in = ApplicationEntry::default();
+    assert_eq!(
+        documented.options_with_defaults(),
+        built_in.options_with_defaults()
+    );
+}
+
+#[test]
+fn every_option_is_documented_and_every_documented_option_is_known() {
+    let text = everything();
+    read(&text);
+    let tree: toml::Table = text.parse().unwrap();
+    let mut missing = BTreeSet::new();
+    compare("", &toml::Value::Table(tree), "", &mut missing);
+    assert_eq!(missing, BTreeSet::new());
+}
+
+/// Notes what a section knows and the file does not have, and goes on with the sections in it.
+fn compare(path: &str, documented: &toml::Value, header: &str, missing: &mut BTreeSet<String>) {
+    let keys = known(header);
+    assert!(!keys.is_empty(), "{header} is no section");
+    for key in keys {
+        let full = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        match documented.get(&key) {
+            None => {
+                missing.insert(full);
+            }
+            Some(toml::Value::Array(list)) if list[0].is_table() => {
+                compare(&full, &list[0], &format!("[[{full}]]"), missing);
+            }
+            Some(table @ toml::Value::Table(_)) => {
+                compare(&full, table, &format!("[{full}]"), missing);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+#[test]
+fn each_option_has_a_comment_above_it() {
+    let mut last = "";
+    let mut uncommented = Vec::new();
+    for line in DEFAULT_CONFIG.lines() {
+        let option = line.starts_with(|c: char| c.is_ascii_lowercase());
+        if option && !last.starts_with("# ") {
+            uncommented.push(line);
+        }
+        last = line;
+    }
+    assert_eq!(uncommented, [""; 0]);
+}
