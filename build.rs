@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.sort();
     let descriptors = protox::compile(&files, ["proto"])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     let without_debug = WITHOUT_DEBUG.map(|name| format!(".tenantgateway.v1.{name}"));
     tonic_prost_build::configure()

@@ -121,11 +121,7 @@ impl Config {
     /// With everything that is wrong with either.
     pub fn load_with_secrets(file: &Path) -> Result<LoadedWithSecrets, ConfigError> {
         let (config, secrets, warnings) = loading::load(file, loading::read_secrets)?;
-        Ok(LoadedWithSecrets {
-            config,
-            secrets,
-            warnings,
-        })
+        Ok(LoadedWithSecrets { config, secrets, warnings })
     }
 
     /// Whether this configuration may be served with what is built today.

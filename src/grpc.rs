@@ -13,7 +13,7 @@ mod token;
 
 use std::sync::Arc;
 
-pub use self::server::{GrpcOptions, GrpcServer, ServeError};
+pub use self::server::{GrpcOptions, GrpcServer, Health, ServeError};
 use crate::{
     access::{Access, Authorized, Caller, On},
     broker::{Applications, Statuses, Tenants, Tickets, choose_enrolled},

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod grpc;
 pub mod ports;
 pub mod store;
 pub mod superoffice;

@@ -33,6 +33,14 @@ CREATE TABLE tenants (
        AND (status_state IS NOT NULL OR status_web_api_uri IS NULL))
 ) STRICT, WITHOUT ROWID;
 
+-- The last token_version given out, to any tenant: a tenant that is removed and added again never gets one twice, so
+-- a ticket of its former life is never taken for one of its present.
+CREATE TABLE token_versions (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    last     INTEGER NOT NULL
+) STRICT;
+INSERT INTO token_versions (only_row, last) VALUES (1, 0);
+
 -- For `applications/-`: which applications have a tenant.
 CREATE INDEX tenants_by_tenant ON tenants (tenant, application);
 

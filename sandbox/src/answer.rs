@@ -33,19 +33,11 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Vec::new(),
-        }
+        Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
     fn typed(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Self {
-        Self {
-            status,
-            headers: vec![(CONTENT_TYPE, content_type)],
-            body,
-        }
+        Self { status, headers: vec![(CONTENT_TYPE, content_type)], body }
     }
 
     pub(crate) fn json(status: StatusCode, value: &Value) -> Self {
@@ -106,16 +98,11 @@ impl Answer {
         let length = self.body.len();
         let mut half = self.body;
         half.truncate(length / 2);
-        let body = CutBody {
-            rest: Some(Bytes::from(half)),
-            cut: None,
-        };
+        let body = CutBody { rest: Some(Bytes::from(half)), cut: None };
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
-        response
-            .headers_mut()
-            .insert(CONTENT_LENGTH, HeaderValue::from(length.max(1)));
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length.max(1)));
         response
     }
 }
@@ -147,9 +134,7 @@ impl http_body::Body for CutBody {
         if let Some(rest) = self.rest.take() {
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
-        let cut = self
-            .cut
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(CUT_AFTER)));
+        let cut = self.cut.get_or_insert_with(|| Box::pin(tokio::time::sleep(CUT_AFTER)));
         cut.as_mut().poll(context).map(|()| Some(Err(Cut)))
     }
 }

@@ -36,9 +36,8 @@ impl ApiService {
     /// The tenant, if it is known, lives here and can be used.
     fn tenant(&self, id: &str) -> Result<Tenant, Answer> {
         let world = read(&self.platform.world);
-        let tenant = world
-            .tenant(id)
-            .ok_or_else(|| Answer::html(StatusCode::NOT_FOUND, "Not found"))?;
+        let tenant =
+            world.tenant(id).ok_or_else(|| Answer::html(StatusCode::NOT_FOUND, "Not found"))?;
         if tenant.host != self.host {
             let text = "Wrong subdomain used to access tenant";
             return Err(Answer::text(StatusCode::MISDIRECTED_REQUEST, text));
@@ -63,9 +62,7 @@ impl Host for ApiService {
             "api" => Endpoint::ApiRoot,
             "api/v1/User/currentPrincipal" => Endpoint::CurrentPrincipal,
             _ => {
-                let answer = self
-                    .tenant(id)
-                    .map_or_else(|answer| answer, |_| not_found(rest));
+                let answer = self.tenant(id).map_or_else(|answer| answer, |_| not_found(rest));
                 return Ok(answer.into_response());
             }
         };

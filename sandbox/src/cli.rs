@@ -74,10 +74,7 @@ pub(crate) fn write_demo(folder: &Path, demo: &Demo) -> io::Result<()> {
     write("private_key.pem", &demo.private_key_pem)?;
     write("private_key.xml", &demo.private_key_xml)?;
     for tenant in &demo.tenants {
-        write(
-            &format!("{}.system_user_token", tenant.id),
-            &tenant.system_user_token,
-        )?;
+        write(&format!("{}.system_user_token", tenant.id), &tenant.system_user_token)?;
     }
     Ok(())
 }
@@ -88,11 +85,7 @@ fn write_secret(path: &Path, content: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content.as_bytes())
 }
 
@@ -112,11 +105,7 @@ pub(crate) fn announce(
     writeln!(out, "client secret  {}", demo.client_secret)?;
     for tenant in &demo.tenants {
         let state = format!("{:?}", tenant.state);
-        writeln!(
-            out,
-            "{}      {state:<18} {}",
-            tenant.id, tenant.system_user_token
-        )?;
+        writeln!(out, "{}      {state:<18} {}", tenant.id, tenant.system_user_token)?;
     }
     match &arguments.write_demo {
         Some(folder) => writeln!(out, "private key    {}/private_key.pem", folder.display())?,

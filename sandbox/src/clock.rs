@@ -15,10 +15,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the only place that reads real time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the only place that reads real time")]
     pub(crate) fn now(&self) -> Timestamp {
         let shift = SignedDuration::from_secs(self.shift_seconds.load(Ordering::Relaxed));
         let real = Timestamp::now();
@@ -68,13 +65,9 @@ mod tests {
     #[test]
     fn a_stamp_is_twelve_digits_of_a_moment_that_exists() {
         assert!(parse_stamp("202602282359").is_some());
-        for wrong in [
-            "202602302359",
-            "202602282460",
-            "20260228235",
-            "2026022823599",
-            "20260228 359",
-        ] {
+        for wrong in
+            ["202602302359", "202602282460", "20260228235", "2026022823599", "20260228 359"]
+        {
             assert!(parse_stamp(wrong).is_none(), "{wrong}");
         }
     }

@@ -106,10 +106,7 @@ impl Control {
         client_id: &str,
         secrets: &[impl AsRef<str>],
     ) -> Result<(), ControlError> {
-        let secrets = secrets
-            .iter()
-            .map(|secret| secret.as_ref().to_owned())
-            .collect();
+        let secrets = secrets.iter().map(|secret| secret.as_ref().to_owned()).collect();
         write(&self.platform.world).set_secrets(client_id, secrets)
     }
 
@@ -123,10 +120,8 @@ impl Control {
         client_id: &str,
         keys: &[impl AsRef<str>],
     ) -> Result<(), ControlError> {
-        let keys = keys
-            .iter()
-            .map(|key| PublicKey::read(key.as_ref()))
-            .collect::<Result<_, _>>()?;
+        let keys =
+            keys.iter().map(|key| PublicKey::read(key.as_ref())).collect::<Result<_, _>>()?;
         write(&self.platform.world).set_public_keys(client_id, keys)
     }
 
@@ -186,14 +181,12 @@ impl Control {
 
     /// Sets how long a tenant status says it is valid.
     pub fn set_status_validity(&self, validity: Duration) {
-        self.platform
-            .change_rules(|rules| rules.status_validity = validity);
+        self.platform.change_rules(|rules| rules.status_validity = validity);
     }
 
     /// Answers 404 for the status of unknown tenants, or 200 with state `Unknown`.
     pub fn set_unknown_tenant_is_404(&self, not_found: bool) {
-        self.platform
-            .change_rules(|rules| rules.unknown_tenant_is_404 = not_found);
+        self.platform.change_rules(|rules| rules.unknown_tenant_is_404 = not_found);
     }
 
     /// Signs with a new key from now on. The old one stays published or is dropped. Making a key
@@ -266,13 +259,7 @@ impl Control {
     /// How many calls about a tenant an endpoint got.
     #[must_use]
     pub fn calls_for(&self, endpoint: Endpoint, tenant: &str) -> u64 {
-        self.platform
-            .counts
-            .of(endpoint)
-            .by_tenant
-            .get(tenant)
-            .copied()
-            .unwrap_or_default()
+        self.platform.counts.of(endpoint).by_tenant.get(tenant).copied().unwrap_or_default()
     }
 
     /// The greatest number of calls that an endpoint was answering at one time.
@@ -295,10 +282,8 @@ impl Control {
     /// The ids of all tenants.
     #[must_use]
     pub fn tenants(&self) -> Vec<String> {
-        let mut ids: Vec<String> = read(&self.platform.world)
-            .tenants()
-            .map(|tenant| tenant.id.clone())
-            .collect();
+        let mut ids: Vec<String> =
+            read(&self.platform.world).tenants().map(|tenant| tenant.id.clone()).collect();
         ids.sort();
         ids
     }

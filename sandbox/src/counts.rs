@@ -45,10 +45,7 @@ impl Counts {
         counts.calls += 1;
         counts.running += 1;
         counts.max_concurrent = counts.max_concurrent.max(counts.running);
-        Running {
-            counts: self,
-            endpoint,
-        }
+        Running { counts: self, endpoint }
     }
 
     pub(crate) fn tenant_called(&self, endpoint: Endpoint, tenant: &str) {
@@ -66,11 +63,7 @@ impl Counts {
     }
 
     pub(crate) fn of(&self, endpoint: Endpoint) -> EndpointCounts {
-        hold(&self.tally)
-            .endpoints
-            .get(&endpoint)
-            .cloned()
-            .unwrap_or_default()
+        hold(&self.tally).endpoints.get(&endpoint).cloned().unwrap_or_default()
     }
 
     pub(crate) fn exchanges(&self) -> Exchanges {
@@ -83,11 +76,7 @@ impl Counts {
         tally.exchanges = Exchanges::default();
         for counts in tally.endpoints.values_mut() {
             let running = counts.running;
-            *counts = EndpointCounts {
-                running,
-                max_concurrent: running,
-                ..Default::default()
-            };
+            *counts = EndpointCounts { running, max_concurrent: running, ..Default::default() };
         }
     }
 }

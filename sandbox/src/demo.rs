@@ -11,18 +11,8 @@ const NAME: &str = "Demo Sync";
 
 const TENANTS: [(&str, &str, TenantState, ApiHost); 3] = [
     ("Cust10001", "Demo One AS", TenantState::Running, ApiHost::A),
-    (
-        "Cust10002",
-        "Demo Two AS",
-        TenantState::Suspended,
-        ApiHost::A,
-    ),
-    (
-        "Cust10003",
-        "Demo Three AS",
-        TenantState::OnlineMaintenance,
-        ApiHost::B,
-    ),
+    ("Cust10002", "Demo Two AS", TenantState::Suspended, ApiHost::A),
+    ("Cust10003", "Demo Three AS", TenantState::OnlineMaintenance, ApiHost::B),
 ];
 
 /// What a client needs to use the demonstration data. All of it is made anew at each start.
@@ -77,11 +67,7 @@ pub fn populate(control: &Control) -> Result<Demo, ControlError> {
             host,
         })?;
         let system_user_token = control.authorize(&client_id, id)?;
-        tenants.push(DemoTenant {
-            id: id.to_owned(),
-            state,
-            system_user_token,
-        });
+        tenants.push(DemoTenant { id: id.to_owned(), state, system_user_token });
     }
     Ok(Demo {
         name: NAME.to_owned(),

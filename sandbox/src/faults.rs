@@ -35,19 +35,13 @@ impl FaultScope {
     /// The next so many calls.
     #[must_use]
     pub fn times(times: u32) -> Self {
-        Self {
-            tenant: None,
-            times: Some(times),
-        }
+        Self { tenant: None, times: Some(times) }
     }
 
     /// Every call about one tenant.
     #[must_use]
     pub fn tenant(tenant: impl Into<String>) -> Self {
-        Self {
-            tenant: Some(tenant.into()),
-            times: None,
-        }
+        Self { tenant: Some(tenant.into()), times: None }
     }
 }
 
@@ -72,10 +66,7 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) fn inject(&self, endpoint: Endpoint, fault: Fault, scope: FaultScope) {
         let mut faults = hold(&self.by_endpoint);
-        faults
-            .entry(endpoint)
-            .or_default()
-            .push(Injected { fault, scope });
+        faults.entry(endpoint).or_default().push(Injected { fault, scope });
     }
 
     pub(crate) fn clear(&self) {
@@ -117,17 +108,9 @@ mod tests {
     #[test]
     fn delays_add_up_and_the_oldest_other_fault_wins() {
         let faults = Faults::default();
-        faults.inject(
-            HERE,
-            Fault::delay(Duration::from_millis(2)),
-            FaultScope::always(),
-        );
+        faults.inject(HERE, Fault::delay(Duration::from_millis(2)), FaultScope::always());
         faults.inject(HERE, Fault::Reset, FaultScope::times(1));
-        faults.inject(
-            HERE,
-            Fault::delay(Duration::from_millis(3)),
-            FaultScope::always(),
-        );
+        faults.inject(HERE, Fault::delay(Duration::from_millis(3)), FaultScope::always());
         faults.inject(HERE, Fault::Close, FaultScope::times(1));
         let delay = Duration::from_millis(5);
         for expected in [Some(Fault::Reset), Some(Fault::Close), None] {

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-fn main() {}
-=======
 //! The simulated service by itself, with demonstration data.
 
 mod cli;
@@ -21,11 +18,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if this fails.
-            let _ = writeln!(
-                std::io::stderr(),
-                "superoffice-sandbox: {}",
-                causes(&*error)
-            );
+            let _ = writeln!(std::io::stderr(), "superoffice-sandbox: {}", causes(&*error));
             ExitCode::FAILURE
         }
     }
@@ -58,4 +51,3 @@ fn causes(error: &dyn Error) -> String {
     }
     text
 }
->>>>>>> sandbox

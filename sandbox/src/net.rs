@@ -63,11 +63,7 @@ impl Tasks {
 }
 
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -83,23 +79,16 @@ async fn accept(tasks: &Tasks, listener: TcpListener, host: impl Host) -> Infall
         let _ = stream.set_nodelay(true);
         let connection = connection(stream, host.clone());
         let stop = tasks.stop.clone();
-        tasks
-            .tracker
-            .spawn(async move { stop.run_until_cancelled(connection).await });
+        tasks.tracker.spawn(async move { stop.run_until_cancelled(connection).await });
     }
 }
 
 async fn connection(stream: TcpStream, host: impl Host) {
     let ending = Ending::default();
-    let wire = Wire {
-        stream,
-        ending: ending.clone(),
-    };
+    let wire = Wire { stream, ending: ending.clone() };
     let service = service_fn(|request| host.answer(request, &ending));
     // Errors here are what faults ask for, or clients that left.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(wire), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(wire), service).await;
 }
 
 /// A stream that can end with a reset.

@@ -62,10 +62,7 @@ pub(crate) struct Platform {
 impl Platform {
     pub(crate) fn new(options: &Options, addresses: Addresses, key: SigningKey) -> Self {
         let rules = Rules {
-            issuer: options
-                .issuer
-                .clone()
-                .unwrap_or_else(|| addresses.login.clone()),
+            issuer: options.issuer.clone().unwrap_or_else(|| addresses.login.clone()),
             allowed_skew: options.allowed_skew,
             status_validity: options.status_validity,
             unknown_tenant_is_404: options.unknown_tenant_is_404,

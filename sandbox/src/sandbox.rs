@@ -42,11 +42,8 @@ impl Sandbox {
         let (api_a, first_uri) = open(first)?;
         let (api_b, second_uri) = open(second)?;
         let (control, control_uri) = open(options.control)?;
-        let addresses = Addresses {
-            login: login_uri,
-            api: [first_uri, second_uri],
-            control: control_uri,
-        };
+        let addresses =
+            Addresses { login: login_uri, api: [first_uri, second_uri], control: control_uri };
         let platform = Arc::new(Platform::new(&options, addresses, key));
 
         let tasks = Tasks::default();
@@ -55,10 +52,7 @@ impl Sandbox {
         tasks.serve(api_b, ApiService::new(Arc::clone(&platform), ApiHost::B));
         let handle = Control::new(platform);
         tasks.serve(control, ControlService::new(handle.clone()));
-        Ok(Self {
-            control: handle,
-            tasks,
-        })
+        Ok(Self { control: handle, tasks })
     }
 
     /// The handle through which the service is told what to do; cheap to clone.

@@ -34,21 +34,12 @@ pub(crate) struct Tickets {
 
 impl Tickets {
     pub(crate) fn new(lifetime: Duration) -> Self {
-        Self {
-            lifetime,
-            by_text: Mutex::default(),
-        }
+        Self { lifetime, by_text: Mutex::default() }
     }
 
     pub(crate) fn issue(&self, holder: Holder, now: Timestamp) -> Result<String, Unspecified> {
         let text = write_ticket(&holder.tenant)?;
-        hold(&self.by_text).insert(
-            text.clone(),
-            Ticket {
-                holder,
-                last_used: now,
-            },
-        );
+        hold(&self.by_text).insert(text.clone(), Ticket { holder, last_used: now });
         Ok(text)
     }
 

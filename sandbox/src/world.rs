@@ -86,8 +86,7 @@ impl World {
             return Err(ControlError::Exists(new.client_id));
         }
         self.check_secrets(&new.client_id, &new.secrets)?;
-        self.applications
-            .insert(new.client_id.clone(), Arc::new(new));
+        self.applications.insert(new.client_id.clone(), Arc::new(new));
         Ok(())
     }
 
@@ -97,12 +96,7 @@ impl World {
             .applications
             .values()
             .filter(|application| application.client_id != client_id)
-            .any(|application| {
-                application
-                    .secrets
-                    .iter()
-                    .any(|secret| secrets.contains(secret))
-            });
+            .any(|application| application.secrets.iter().any(|secret| secrets.contains(secret)));
         if taken || secrets.iter().any(String::is_empty) {
             return Err(ControlError::BadSecret);
         }
@@ -189,9 +183,7 @@ impl World {
     }
 
     pub(crate) fn tenant_mut(&mut self, id: &str) -> Result<&mut Tenant, ControlError> {
-        self.tenants
-            .get_mut(id)
-            .ok_or_else(|| ControlError::UnknownTenant(id.to_owned()))
+        self.tenants.get_mut(id).ok_or_else(|| ControlError::UnknownTenant(id.to_owned()))
     }
 
     /// Makes the record active; the token is permanent, so an existing one is kept.
@@ -206,13 +198,12 @@ impl World {
             .ok_or_else(|| ControlError::UnknownApplication(client_id.to_owned()))?
             .name
             .clone();
-        let record = self
-            .tenant_mut(tenant)?
-            .records
-            .entry(client_id.to_owned())
-            .or_insert_with(|| AuthorizationRecord {
-                system_user_token: format!("{name}-{random}"),
-                state: Authorization::Active,
+        let record =
+            self.tenant_mut(tenant)?.records.entry(client_id.to_owned()).or_insert_with(|| {
+                AuthorizationRecord {
+                    system_user_token: format!("{name}-{random}"),
+                    state: Authorization::Active,
+                }
             });
         record.state = Authorization::Active;
         Ok(record.system_user_token.clone())
@@ -224,11 +215,10 @@ impl World {
         tenant: &str,
         state: Authorization,
     ) -> Result<(), ControlError> {
-        let record = self
-            .tenant_mut(tenant)?
-            .records
-            .get_mut(client_id)
-            .ok_or_else(|| ControlError::NotAuthorized(client_id.to_owned(), tenant.to_owned()))?;
+        let record =
+            self.tenant_mut(tenant)?.records.get_mut(client_id).ok_or_else(|| {
+                ControlError::NotAuthorized(client_id.to_owned(), tenant.to_owned())
+            })?;
         record.state = state;
         Ok(())
     }

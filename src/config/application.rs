@@ -134,9 +134,7 @@ pub(super) fn check(
         }
         let secrets = entry.secret_sources(&key, folder, problems);
         checked.secrets.extend(secrets.clone());
-        checked
-            .applications
-            .extend(entry.check(&key, secrets, problems));
+        checked.applications.extend(entry.check(&key, secrets, problems));
     }
     checked
 }

@@ -59,11 +59,8 @@ pub struct Mtls {
 impl Callers {
     pub(super) fn resolve(&mut self, folder: &Path) {
         for issuer in &mut self.jwt {
-            for file in [
-                &mut issuer.jwks_file,
-                &mut issuer.ca_file,
-                &mut issuer.bearer_token_file,
-            ] {
+            for file in [&mut issuer.jwks_file, &mut issuer.ca_file, &mut issuer.bearer_token_file]
+            {
                 *file = file.take().map(|file| folder.join(file));
             }
         }
@@ -82,10 +79,7 @@ impl Callers {
             issuer.check(&format!("callers.jwt[{index}]"), problems);
             self.check_prefix(index, issuer, problems);
         }
-        let client_ca = grpc
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.client_ca_file.as_ref());
+        let client_ca = grpc.tls.as_ref().and_then(|tls| tls.client_ca_file.as_ref());
         if self.mtls.enabled && client_ca.is_none() {
             problems.add(
                 "callers.mtls.enabled",
@@ -139,10 +133,7 @@ impl JwtIssuer {
             }
         }
         if self.jwks_uri.is_some() && self.jwks_file.is_some() {
-            problems.add(
-                format!("{key}.jwks_uri"),
-                "jwks_file is given too; keep one of the two",
-            );
+            problems.add(format!("{key}.jwks_uri"), "jwks_file is given too; keep one of the two");
         }
         if self.max_lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             problems.add(format!("{key}.max_lifetime"), "must be longer than nothing");

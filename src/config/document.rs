@@ -90,10 +90,7 @@ impl<'t> Document<'t> {
             if let Some(span) = find(self.tree.get_ref(), key) {
                 return Some(line(self.text, span.start));
             }
-            key = key
-                .rfind(['.', '['])
-                .and_then(|end| key.get(..end))
-                .unwrap_or_default();
+            key = key.rfind(['.', '[']).and_then(|end| key.get(..end)).unwrap_or_default();
         }
         None
     }
@@ -145,9 +142,9 @@ fn prepend(first: Step, mut path: Vec<Step>) -> Vec<Step> {
 fn remove(table: &mut DeTable<'_>, path: &[Step]) -> bool {
     match path {
         [Step::Key(key)] => table.remove(key.as_str()).is_some(),
-        [Step::Key(key), rest @ ..] => table
-            .get_mut(key.as_str())
-            .is_some_and(|value| remove_in(value.get_mut(), rest)),
+        [Step::Key(key), rest @ ..] => {
+            table.get_mut(key.as_str()).is_some_and(|value| remove_in(value.get_mut(), rest))
+        }
         _ => false,
     }
 }
@@ -155,9 +152,9 @@ fn remove(table: &mut DeTable<'_>, path: &[Step]) -> bool {
 fn remove_in(value: &mut DeValue<'_>, path: &[Step]) -> bool {
     match (value, path) {
         (DeValue::Table(table), _) => remove(table, path),
-        (DeValue::Array(array), [Step::Index(index), rest @ ..]) => array
-            .get_mut(*index)
-            .is_some_and(|element| remove_in(element.get_mut(), rest)),
+        (DeValue::Array(array), [Step::Index(index), rest @ ..]) => {
+            array.get_mut(*index).is_some_and(|element| remove_in(element.get_mut(), rest))
+        }
         _ => false,
     }
 }
@@ -174,10 +171,7 @@ fn collect_lists(table: &DeTable<'_>, parent: &str, found: &mut Vec<String>) {
             DeValue::Array(elements) => elements,
             _ => continue,
         };
-        for table in elements
-            .iter()
-            .filter_map(|element| element.get_ref().as_table())
-        {
+        for table in elements.iter().filter_map(|element| element.get_ref().as_table()) {
             collect_lists(table, &key, found);
         }
         found.push(key);
@@ -214,18 +208,16 @@ fn is_set(table: &DeTable<'_>, steps: &[&str], wanted: Option<&str>) -> bool {
     let Some((first, rest)) = steps.split_first() else {
         return true;
     };
-    table
-        .get(*first)
-        .is_some_and(|value| is_set_in(value.get_ref(), rest, wanted))
+    table.get(*first).is_some_and(|value| is_set_in(value.get_ref(), rest, wanted))
 }
 
 fn is_set_in(value: &DeValue<'_>, steps: &[&str], wanted: Option<&str>) -> bool {
     match value {
         _ if steps.is_empty() => wanted.is_none_or(|wanted| value.as_str() == Some(wanted)),
         DeValue::Table(table) => is_set(table, steps, wanted),
-        DeValue::Array(array) => array
-            .iter()
-            .any(|element| is_set_in(element.get_ref(), steps, wanted)),
+        DeValue::Array(array) => {
+            array.iter().any(|element| is_set_in(element.get_ref(), steps, wanted))
+        }
         _ => false,
     }
 }

@@ -67,11 +67,7 @@ impl Problems {
         let key = key.into();
         // A value that could not be read was dropped: that it is missing now is no news.
         if !self.settled.contains(&key) {
-            self.errors.push(Problem {
-                key,
-                line: None,
-                message: message.into(),
-            });
+            self.errors.push(Problem { key, line: None, message: message.into() });
         }
     }
 
@@ -90,11 +86,7 @@ impl Problems {
 
     /// Something works but is probably not what was meant.
     pub(super) fn warn(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.warnings.push(Problem {
-            key: key.into(),
-            line: None,
-            message: message.into(),
-        });
+        self.warnings.push(Problem { key: key.into(), line: None, message: message.into() });
     }
 
     /// All warnings as lines, or all errors.
@@ -113,9 +105,6 @@ impl Problems {
         }
         let mut problems: Vec<_> = self.errors.into_iter().map(place).collect();
         problems.sort_by_key(|problem| problem.line.unwrap_or(0));
-        Err(ConfigError {
-            file: file.to_owned(),
-            problems,
-        })
+        Err(ConfigError { file: file.to_owned(), problems })
     }
 }

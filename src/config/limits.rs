@@ -70,28 +70,19 @@ pub struct Lifecycle {
 
 impl Default for Tickets {
     fn default() -> Self {
-        Self {
-            max_age: Duration::from_hours(12),
-            renew_if_used_within: Duration::from_hours(2),
-        }
+        Self { max_age: Duration::from_hours(12), renew_if_used_within: Duration::from_hours(2) }
     }
 }
 
 impl Default for Login {
     fn default() -> Self {
-        Self {
-            max_concurrent: 32,
-            timeout: Duration::from_secs(10),
-        }
+        Self { max_concurrent: 32, timeout: Duration::from_secs(10) }
     }
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self {
-            drain_delay: Duration::from_secs(5),
-            hard_deadline: Duration::from_secs(25),
-        }
+        Self { drain_delay: Duration::from_secs(5), hard_deadline: Duration::from_secs(25) }
     }
 }
 

@@ -104,19 +104,13 @@ impl Default for Grpc {
 
 impl Default for Http {
     fn default() -> Self {
-        Self {
-            listen: loopback(8080),
-            public_uri: None,
-            tls: None,
-        }
+        Self { listen: loopback(8080), public_uri: None, tls: None }
     }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self {
-            listen: loopback(9090),
-        }
+        Self { listen: loopback(9090) }
     }
 }
 
@@ -149,10 +143,7 @@ impl Tls {
         ] {
             if file.as_os_str().is_empty() {
                 let key = format!("{section}.tls.{key}");
-                problems.add(
-                    key,
-                    "is missing; TLS needs certificate_file and private_key_file",
-                );
+                problems.add(key, "is missing; TLS needs certificate_file and private_key_file");
             }
         }
     }
@@ -163,13 +154,7 @@ impl Grpc {
         if let Some(tls) = &self.tls {
             tls.check("grpc", problems);
         }
-        check_plaintext(
-            "grpc",
-            self.listen,
-            self.tls.as_ref(),
-            self.allow_plaintext,
-            problems,
-        );
+        check_plaintext("grpc", self.listen, self.tls.as_ref(), self.allow_plaintext, problems);
         for (key, duration) in [
             ("grpc.default_deadline", self.default_deadline),
             ("grpc.max_connection_age", self.max_connection_age),
@@ -194,13 +179,7 @@ impl Egress {
         if let Some(tls) = &self.tls {
             tls.check("egress", problems);
         }
-        check_plaintext(
-            "egress",
-            self.listen,
-            self.tls.as_ref(),
-            self.allow_plaintext,
-            problems,
-        );
+        check_plaintext("egress", self.listen, self.tls.as_ref(), self.allow_plaintext, problems);
     }
 }
 

@@ -80,10 +80,7 @@ pub(super) fn load<S>(
     match (draft, also) {
         (Some(draft), Some(also)) => Ok((draft.config, also, warnings)),
         // Whatever is missing was reported, and `finish` has returned it.
-        _ => Err(ConfigError {
-            file: file.to_owned(),
-            problems: Vec::new(),
-        }),
+        _ => Err(ConfigError { file: file.to_owned(), problems: Vec::new() }),
     }
 }
 
@@ -110,11 +107,7 @@ pub(super) fn read_secrets(draft: &Draft, problems: &mut Problems) -> Option<Sec
     let password = draft.config.store.password.as_ref();
     let password = password.map(|source| source.read(Form::Line, problems));
     // Read them all before one that is wrong ends it.
-    let read: Vec<_> = draft
-        .secrets
-        .iter()
-        .map(|sources| sources.read(problems))
-        .collect();
+    let read: Vec<_> = draft.secrets.iter().map(|sources| sources.read(problems)).collect();
     Some(Secrets {
         applications: read.into_iter().collect::<Option<_>>()?,
         store_password: match password {
@@ -159,10 +152,7 @@ impl Sections {
             callers: self.callers,
             applications: checked.applications,
         };
-        Draft {
-            config,
-            secrets: checked.secrets,
-        }
+        Draft { config, secrets: checked.secrets }
     }
 
     fn listeners(&self) -> [(&'static str, SocketAddr); 4] {

@@ -109,10 +109,7 @@ impl Default for Audit {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: LogLevel::Info,
-            format: LogFormat::Json,
-        }
+        Self { level: LogLevel::Info, format: LogFormat::Json }
     }
 }
 

@@ -60,10 +60,7 @@ impl SecretSource {
         match given {
             (Some(_), Some(_)) => {
                 let short = env_key.rsplit('.').next().unwrap_or_default();
-                problems.add(
-                    file_key,
-                    format!("{short} is given too; keep one of the two"),
-                );
+                problems.add(file_key, format!("{short} is given too; keep one of the two"));
                 None
             }
             (Some(file), None) if is_no_path(&file) => {
@@ -74,10 +71,9 @@ impl SecretSource {
                 );
                 None
             }
-            (Some(file), None) => Some(Self {
-                key: file_key,
-                place: Place::File(folder.join(file)),
-            }),
+            (Some(file), None) => {
+                Some(Self { key: file_key, place: Place::File(folder.join(file)) })
+            }
             (None, Some(name)) if is_no_variable(&name) => {
                 problems.add(
                     env_key,
@@ -86,10 +82,7 @@ impl SecretSource {
                 );
                 None
             }
-            (None, Some(name)) => Some(Self {
-                key: env_key,
-                place: Place::Environment(name),
-            }),
+            (None, Some(name)) => Some(Self { key: env_key, place: Place::Environment(name) }),
             (None, None) => {
                 if need == Need::Required {
                     let short = env_key.rsplit('.').next().unwrap_or_default();
@@ -117,9 +110,7 @@ impl SecretSource {
                 "has more than one line or control characters in it; it must be the secret alone".to_owned()
             }),
         });
-        checked
-            .map_err(|message| problems.add(&self.key, message))
-            .ok()
+        checked.map_err(|message| problems.add(&self.key, message)).ok()
     }
 
     /// A warning only: Kubernetes mounts secrets with mode 0644.
@@ -167,9 +158,7 @@ fn read_file(path: &Path) -> Result<SecretString, String> {
         _ => format!("cannot be read ({})", error.kind()),
     })?;
     if bytes.len() > MAX_SECRET_BYTES {
-        return Err(format!(
-            "is larger than {MAX_SECRET_BYTES} bytes; this is no secret"
-        ));
+        return Err(format!("is larger than {MAX_SECRET_BYTES} bytes; this is no secret"));
     }
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| "is not UTF-8 text; keys are PEM or XML, not DER".to_owned())?;

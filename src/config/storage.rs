@@ -131,10 +131,7 @@ pub enum CryptoProvider {
 
 impl Default for Crypto {
     fn default() -> Self {
-        Self {
-            provider: CryptoProvider::File,
-            keyring_file: "keyring.toml".into(),
-        }
+        Self { provider: CryptoProvider::File, keyring_file: "keyring.toml".into() }
     }
 }
 

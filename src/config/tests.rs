@@ -53,9 +53,7 @@ fn problems(text: &str) -> Vec<String> {
         Ok(_) => Vec::new(),
         Err(error) => {
             let problems = error.problems.iter();
-            problems
-                .map(|p| format!("{}: {}", p.key, p.message))
-                .collect()
+            problems.map(|p| format!("{}: {}", p.key, p.message)).collect()
         }
     }
 }
@@ -66,33 +64,24 @@ fn problems_of_section(section: &str) -> Vec<String> {
 }
 
 fn assert_one(found: &[String], wanted: &str) {
-    assert!(
-        found.len() == 1 && found[0].contains(wanted),
-        "{found:#?} is not {wanted}"
-    );
+    assert!(found.len() == 1 && found[0].contains(wanted), "{found:#?} is not {wanted}");
 }
 
 fn loaded(text: &str) -> Loaded {
-    Folder::new(text)
-        .load()
-        .unwrap_or_else(|error| panic!("{error}"))
+    Folder::new(text).load().unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Path::new("/nowhere/gateway.toml")).unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.starts_with("/nowhere/gateway.toml: there is no such file"),
-        "{text}"
-    );
+    assert!(text.starts_with("/nowhere/gateway.toml: there is no such file"), "{text}");
 }
 
 #[test]
 fn what_is_not_toml_is_named_with_its_line_and_not_quoted() {
-    let error = Folder::new("[grpc]\nlisten = \"127\nclient_secret = \"hunter2")
-        .load()
-        .unwrap_err();
+    let error =
+        Folder::new("[grpc]\nlisten = \"127\nclient_secret = \"hunter2").load().unwrap_err();
     assert_eq!(error.problems.len(), 1);
     assert_eq!(error.problems[0].line, Some(2));
     assert!(!error.to_string().contains("127"), "{error}");
@@ -101,17 +90,13 @@ fn what_is_not_toml_is_named_with_its_line_and_not_quoted() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
-    let folder = Folder::new(&format!(
-        "[grpc]\nlisten = \"127.0.0.1:0\"\nreflecton = true\n{LEAST}"
-    ));
+    let folder =
+        Folder::new(&format!("[grpc]\nlisten = \"127.0.0.1:0\"\nreflecton = true\n{LEAST}"));
     let error = folder.load().unwrap_err();
     let file = folder.path("gateway.toml");
     assert_eq!(
         error.to_string(),
-        format!(
-            "{}:3: grpc.reflecton: unknown key; did you mean `reflection`?",
-            file.display()
-        )
+        format!("{}:3: grpc.reflecton: unknown key; did you mean `reflection`?", file.display())
     );
 }
 
@@ -142,10 +127,7 @@ fn an_inline_secret_is_refused_and_not_repeated() {
         ("webhook_secret = \"hunter2\"", "webhook_secret_file"),
     ] {
         let found = problems(&format!("{LEAST}\n{line}"));
-        assert_one(
-            &found,
-            &format!("did you mean `{place}`? A secret never stands"),
-        );
+        assert_one(&found, &format!("did you mean `{place}`? A secret never stands"));
         assert!(!found[0].contains("hunter2"));
     }
 }
@@ -153,65 +135,23 @@ fn an_inline_secret_is_refused_and_not_repeated() {
 #[test]
 fn a_value_of_the_wrong_kind_is_told_by_form() {
     for (section, wanted) in [
-        (
-            "[grpc]\nreflection = \"yes\"",
-            "grpc.reflection: must be true or false",
-        ),
-        (
-            "[grpc]\nlisten = 50051",
-            "grpc.listen: must be an IP address and a port",
-        ),
-        (
-            "[grpc]\nlisten = \"localhost:1\"",
-            "grpc.listen: must be an IP address and a port",
-        ),
-        (
-            "[grpc]\nlisten = \":1\"",
-            "grpc.listen: must be an IP address and a port",
-        ),
+        ("[grpc]\nreflection = \"yes\"", "grpc.reflection: must be true or false"),
+        ("[grpc]\nlisten = 50051", "grpc.listen: must be an IP address and a port"),
+        ("[grpc]\nlisten = \"localhost:1\"", "grpc.listen: must be an IP address and a port"),
+        ("[grpc]\nlisten = \":1\"", "grpc.listen: must be an IP address and a port"),
         ("grpc = 5", "grpc: must be a section"),
-        (
-            "grpc.listen.port = 5",
-            "grpc.listen: must be an IP address and a port",
-        ),
-        (
-            "[grpc.listen]\nport = 5",
-            "grpc.listen: must be an IP address and a port",
-        ),
-        (
-            "[login]\nmax_concurrent = -1",
-            "login.max_concurrent: must be a whole number",
-        ),
-        (
-            "[login]\nmax_concurrent = \"x\"",
-            "login.max_concurrent: must be a whole number",
-        ),
-        (
-            "[login]\ntimeout = \"-5s\"",
-            "login.timeout: must be a duration",
-        ),
-        (
-            "[log]\nformat = \"jsn\"",
-            "log.format: unknown value; did you mean `json`?",
-        ),
-        (
-            "[log]\nlevel = \"loud\"",
-            "log.level: unknown value; known here: error, warn",
-        ),
-        (
-            "[audit]\ndurability = \"after\"",
-            "did you mean `after_response`?",
-        ),
+        ("grpc.listen.port = 5", "grpc.listen: must be an IP address and a port"),
+        ("[grpc.listen]\nport = 5", "grpc.listen: must be an IP address and a port"),
+        ("[login]\nmax_concurrent = -1", "login.max_concurrent: must be a whole number"),
+        ("[login]\nmax_concurrent = \"x\"", "login.max_concurrent: must be a whole number"),
+        ("[login]\ntimeout = \"-5s\"", "login.timeout: must be a duration"),
+        ("[log]\nformat = \"jsn\"", "log.format: unknown value; did you mean `json`?"),
+        ("[log]\nlevel = \"loud\"", "log.level: unknown value; known here: error, warn"),
+        ("[audit]\ndurability = \"after\"", "did you mean `after_response`?"),
         ("[crypto]\nkeyring_file = 5", "crypto.keyring_file: must be"),
         ("[callers]\njwt = 5", "callers.jwt: must be a list"),
-        (
-            "[store]\nurl = \"postgres://u:hunter2@db/x\"",
-            "store.url: PostgreSQL is not built yet",
-        ),
-        (
-            "[store]\nurl = \"gateway.db\"",
-            "store.url: must be sqlite:",
-        ),
+        ("[store]\nurl = \"postgres://u:hunter2@db/x\"", "store.url: PostgreSQL is not built yet"),
+        ("[store]\nurl = \"gateway.db\"", "store.url: must be sqlite:"),
         (
             "[http]\npublic_uri = \"http://gateway.example.com\"",
             "http.public_uri: must be https://host",
@@ -229,26 +169,15 @@ fn a_value_of_the_wrong_kind_is_told_by_form() {
 
 #[test]
 fn a_wrong_element_of_a_list_is_named() {
-    let found = problems(&format!(
-        "{LEAST}\nallowed_api_hosts = [\"superoffice.com\", 5]"
-    ));
-    assert_one(
-        &found,
-        "applications[0].allowed_api_hosts[1]: must be text in quotes",
-    );
-    assert_one(
-        &problems("applications = [5]"),
-        "applications[0]: must be a section",
-    );
+    let found = problems(&format!("{LEAST}\nallowed_api_hosts = [\"superoffice.com\", 5]"));
+    assert_one(&found, "applications[0].allowed_api_hosts[1]: must be text in quotes");
+    assert_one(&problems("applications = [5]"), "applications[0]: must be a section");
 }
 
 #[test]
 fn a_list_of_sections_is_not_one_section() {
     let found = problems(&LEAST.replace("[[applications]]", "[applications]"));
-    assert_one(
-        &found,
-        "applications: must be a list; a list of sections is written [[…]]",
-    );
+    assert_one(&found, "applications: must be a list; a list of sections is written [[…]]");
     assert_one(
         &problems(""),
         "applications: there must be at least one application, such as: [[applications]]",
@@ -262,20 +191,12 @@ fn no_message_repeats_a_value() {
         let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
             continue;
         };
-        for value in [
-            "\"hunter2\"",
-            "[\"hunter2\"]",
-            "{ x = \"hunter2\" }",
-            "\"hunter2",
-            "hunter2",
-        ] {
+        for value in ["\"hunter2\"", "[\"hunter2\"]", "{ x = \"hunter2\" }", "\"hunter2", "hunter2"]
+        {
             let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
             lines[number] = format!("{key} = {value}");
             let found = problems(&lines.join("\n"));
-            assert!(
-                !found.iter().any(|line| line.contains("hunter2")),
-                "{found:#?}"
-            );
+            assert!(!found.iter().any(|line| line.contains("hunter2")), "{found:#?}");
         }
     }
 }
@@ -301,71 +222,29 @@ proptest::proptest! {
 #[test]
 fn each_section_holds_its_rules() {
     for (section, wanted) in [
-        (
-            "[tickets]\nmax_age = \"59m\"",
-            "tickets.max_age: must be from",
-        ),
-        (
-            "[tickets]\nmax_age = \"7d1ms\"",
-            "tickets.max_age: must be from",
-        ),
+        ("[tickets]\nmax_age = \"59m\"", "tickets.max_age: must be from"),
+        ("[tickets]\nmax_age = \"7d1ms\"", "tickets.max_age: must be from"),
         (
             "[tickets]\nrenew_if_used_within = \"6h1s\"",
             "tickets.renew_if_used_within: must be at most",
         ),
-        (
-            "[lifecycle]\ndrain_delay = \"25s\"",
-            "lifecycle.hard_deadline: must be longer",
-        ),
-        (
-            "[login]\nmax_concurrent = 0",
-            "login.max_concurrent: must be at least 1",
-        ),
+        ("[lifecycle]\ndrain_delay = \"25s\"", "lifecycle.hard_deadline: must be longer"),
+        ("[login]\nmax_concurrent = 0", "login.max_concurrent: must be at least 1"),
         ("[login]\ntimeout = \"0s\"", "login.timeout: must be longer"),
-        (
-            "[grpc]\ndefault_deadline = \"0s\"",
-            "grpc.default_deadline: must be longer",
-        ),
-        (
-            "[grpc]\nmax_connection_age = \"0s\"",
-            "grpc.max_connection_age: must be longer",
-        ),
-        (
-            "[grpc]\nlisten = \"0.0.0.0:1\"",
-            "grpc.listen: credentials would cross",
-        ),
-        (
-            "[egress]\nlisten = \"[::]:1\"",
-            "egress.listen: credentials would cross",
-        ),
-        (
-            "[grpc.tls]\ncertificate_file = \"c\"",
-            "grpc.tls.private_key_file: is missing",
-        ),
-        (
-            "[http.tls]\nprivate_key_file = \"c\"",
-            "http.tls.certificate_file: is missing",
-        ),
-        (
-            "[egress.tls]\nprivate_key_file = \"c\"",
-            "egress.tls.certificate_file: is missing",
-        ),
-        (
-            "[store]\nmax_connections = 0",
-            "store.max_connections: must be at least 1",
-        ),
-        (
-            "[store]\nstatement_timeout = \"0s\"",
-            "store.statement_timeout: must be longer",
-        ),
+        ("[grpc]\ndefault_deadline = \"0s\"", "grpc.default_deadline: must be longer"),
+        ("[grpc]\nmax_connection_age = \"0s\"", "grpc.max_connection_age: must be longer"),
+        ("[grpc]\nlisten = \"0.0.0.0:1\"", "grpc.listen: credentials would cross"),
+        ("[egress]\nlisten = \"[::]:1\"", "egress.listen: credentials would cross"),
+        ("[grpc.tls]\ncertificate_file = \"c\"", "grpc.tls.private_key_file: is missing"),
+        ("[http.tls]\nprivate_key_file = \"c\"", "http.tls.certificate_file: is missing"),
+        ("[egress.tls]\nprivate_key_file = \"c\"", "egress.tls.certificate_file: is missing"),
+        ("[store]\nmax_connections = 0", "store.max_connections: must be at least 1"),
+        ("[store]\nstatement_timeout = \"0s\"", "store.statement_timeout: must be longer"),
         (
             "[store]\npassword_file = \"x\"\npassword_env = \"X\"",
             "store.password_file: password_env is given too",
         ),
-        (
-            "[crypto]\nkeyring_file = \"\"",
-            "crypto.keyring_file: must be a path",
-        ),
+        ("[crypto]\nkeyring_file = \"\"", "crypto.keyring_file: must be a path"),
         (
             "[quotas]\nper_caller = { burst = 1 }",
             "quotas.per_caller.per_second: must be at least 1",
@@ -374,14 +253,8 @@ fn each_section_holds_its_rules() {
             "[quotas]\nper_caller_and_tenant = { per_second = 1, burst = 0 }",
             "quotas.per_caller_and_tenant.burst",
         ),
-        (
-            "[audit]\nmax_wait = \"0s\"",
-            "audit.max_wait: must be longer",
-        ),
-        (
-            "[audit]\nretention = \"0s\"",
-            "audit.retention: must be longer",
-        ),
+        ("[audit]\nmax_wait = \"0s\"", "audit.max_wait: must be longer"),
+        ("[audit]\nretention = \"0s\"", "audit.retention: must be longer"),
     ] {
         assert_one(&problems_of_section(section), wanted);
     }
@@ -391,14 +264,8 @@ fn each_section_holds_its_rules() {
 fn callers_hold_their_rules() {
     let jwt = "[[callers.jwt]]\nissuer = \"https://a\"\naudience = \"g\"\n";
     for (section, wanted) in [
-        (
-            "[[callers.jwt]]\naudience = \"g\"",
-            "callers.jwt[0].issuer: is missing",
-        ),
-        (
-            "[[callers.jwt]]\nissuer = \"https://a\"",
-            "callers.jwt[0].audience: is missing",
-        ),
+        ("[[callers.jwt]]\naudience = \"g\"", "callers.jwt[0].issuer: is missing"),
+        ("[[callers.jwt]]\nissuer = \"https://a\"", "callers.jwt[0].audience: is missing"),
         (
             &format!("{jwt}jwks_uri = \"http://a/jwks\""),
             "callers.jwt[0].jwks_uri: must be an https",
@@ -407,14 +274,8 @@ fn callers_hold_their_rules() {
             &format!("{jwt}jwks_uri = \"https://a/jwks\"\njwks_file = \"f\""),
             "callers.jwt[0].jwks_uri: jwks_file is given",
         ),
-        (
-            &format!("{jwt}max_lifetime = \"0s\""),
-            "callers.jwt[0].max_lifetime: must be longer",
-        ),
-        (
-            &format!("{jwt}{jwt}"),
-            "callers.jwt[1].caller_prefix: is empty, equal",
-        ),
+        (&format!("{jwt}max_lifetime = \"0s\""), "callers.jwt[0].max_lifetime: must be longer"),
+        (&format!("{jwt}{jwt}"), "callers.jwt[1].caller_prefix: is empty, equal"),
         (
             &format!("{jwt}caller_prefix = \"a:\"\n{jwt}caller_prefix = \"a:b:\""),
             "callers.jwt[1].caller_prefix: is empty, equal",
@@ -423,10 +284,7 @@ fn callers_hold_their_rules() {
             &format!("[callers]\ninsecure_anonymous = true\n{jwt}"),
             "callers.insecure_anonymous: looks at no credential",
         ),
-        (
-            "[callers.mtls]\nenabled = true",
-            "callers.mtls.enabled: needs grpc.tls.client_ca_file",
-        ),
+        ("[callers.mtls]\nenabled = true", "callers.mtls.enabled: needs grpc.tls.client_ca_file"),
         (
             "[callers]\ninsecure_anonymous = true\n[admin]\nlisten = \"0.0.0.0:9090\"",
             "admin.listen: must be a loopback address",
@@ -448,10 +306,7 @@ fn callers_hold_their_rules() {
     }
     let mtls = "[callers]\ninsecure_anonymous = true\n[callers.mtls]\nenabled = true\n[grpc.tls]\ncertificate_file = \"c\"\n\
                 private_key_file = \"k\"\nclient_ca_file = \"a\"";
-    assert_one(
-        &problems_of_section(mtls),
-        "callers.insecure_anonymous: looks at no credential",
-    );
+    assert_one(&problems_of_section(mtls), "callers.insecure_anonymous: looks at no credential");
     let distinct =
         format!("{jwt}{jwt}caller_prefix = \"a:\"\n{jwt}caller_prefix = \"b:\"\n{LEAST}");
     assert_eq!(loaded(&distinct).config.callers.jwt.len(), 3);
@@ -508,10 +363,7 @@ fn paths_begin_at_the_folder_of_the_file() {
     );
     let folder = Folder::new(&text);
     let config = folder.load().unwrap().config;
-    assert_eq!(
-        config.store.location,
-        StoreLocation::Sqlite(folder.path("data/g.db"))
-    );
+    assert_eq!(config.store.location, StoreLocation::Sqlite(folder.path("data/g.db")));
     assert_eq!(config.store.ca_file, Some(folder.path("ca")));
     assert_eq!(config.crypto.keyring_file, Path::new("/etc/keyring.toml"));
     assert_eq!(config.policy.file, Some(folder.path("p.cedar")));
@@ -525,11 +377,7 @@ fn problems_of_the_file_and_of_secrets_are_told_together() {
     let folder = Folder::new(&text);
     fs::remove_file(folder.path("client-secret")).unwrap();
     let error = folder.load_with_secrets().unwrap_err();
-    let keys: Vec<_> = error
-        .problems
-        .iter()
-        .map(|p| (p.key.as_str(), p.line))
-        .collect();
+    let keys: Vec<_> = error.problems.iter().map(|p| (p.key.as_str(), p.line)).collect();
     assert_eq!(
         keys,
         [
@@ -554,8 +402,5 @@ fn a_good_file_is_loaded_with_its_secrets() {
     assert_eq!(secrets.private_key.expose_secret(), "<RSAKeyValue/>\n");
     assert!(secrets.next_client_secret.is_none());
     let shown = format!("{loaded:?}");
-    assert!(
-        !shown.contains("hunter2") && !shown.contains("RSAKeyValue"),
-        "{shown}"
-    );
+    assert!(!shown.contains("hunter2") && !shown.contains("RSAKeyValue"), "{shown}");
 }

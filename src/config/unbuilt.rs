@@ -37,10 +37,6 @@ const NOT_BUILT: [&str; 26] = [
 
 /// One warning that names all of them that the file sets.
 pub(super) fn warning(document: &Document<'_>) -> Option<String> {
-    let set: Vec<_> = NOT_BUILT
-        .iter()
-        .copied()
-        .filter(|path| document.sets(path))
-        .collect();
+    let set: Vec<_> = NOT_BUILT.iter().copied().filter(|path| document.sets(path)).collect();
     (!set.is_empty()).then(|| format!("not built yet and without effect: {}", set.join(", ")))
 }

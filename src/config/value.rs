@@ -12,13 +12,8 @@ const ORIGIN: &str = "must be https://host without user name, password, path, qu
 const ENDPOINT: &str = "must be an http:// or https:// URI without user name and password";
 
 /// Milliseconds in each unit, largest first.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
     text(value, DURATION, parse_duration)
@@ -41,10 +36,7 @@ pub(super) fn some_origin<'de, D: Deserializer<'de>>(value: D) -> Result<Option<
 pub(super) fn some_web_uri<'de, D: Deserializer<'de>>(
     value: D,
 ) -> Result<Option<String>, D::Error> {
-    text(value, WEB_URI, |text| {
-        web_uri(text).ok().map(|_| text.to_owned())
-    })
-    .map(Some)
+    text(value, WEB_URI, |text| web_uri(text).ok().map(|_| text.to_owned())).map(Some)
 }
 
 /// Carries no credential of ours, so a collector in the same pod or network may be plain http.
@@ -141,13 +133,9 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
-        for (text, millis) in [
-            ("30s", 30_000),
-            ("250ms", 250),
-            ("1h30m", 5_400_000),
-            ("7d", 604_800_000),
-            ("0s", 0),
-        ] {
+        for (text, millis) in
+            [("30s", 30_000), ("250ms", 250), ("1h30m", 5_400_000), ("7d", 604_800_000), ("0s", 0)]
+        {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)));
         }
     }
@@ -175,14 +163,8 @@ mod tests {
         }
         for (text, kept) in [
             ("https://sod.superoffice.com", "https://sod.superoffice.com"),
-            (
-                "https://sod.superoffice.com/",
-                "https://sod.superoffice.com",
-            ),
-            (
-                "https://gateway.example:8443",
-                "https://gateway.example:8443",
-            ),
+            ("https://sod.superoffice.com/", "https://sod.superoffice.com"),
+            ("https://gateway.example:8443", "https://gateway.example:8443"),
             ("http://127.0.0.1:4711", "http://127.0.0.1:4711"),
             ("http://[::1]:4711/", "http://[::1]:4711"),
             ("http://localhost:4711", "http://localhost:4711"),

@@ -113,8 +113,8 @@ pub struct Tenant {
     pub company_name: String,
     /// The emergency stop.
     pub disabled: bool,
-    /// How often a system user token was set; 0 means that there is none. A ticket belongs to the token it was
-    /// issued under, so a ticket of another number is not used.
+    /// Numbers the settings of system user tokens in the whole store; 0 means that there is no token. A ticket
+    /// belongs to the token it was issued under, so a ticket of another number is not used.
     pub token_version: i64,
     /// Counts every change by an administrator: the source of the etag.
     pub version: i64,

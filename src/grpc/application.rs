@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{access::Gateway, broker::BrokerError, ports::PageTokens};
 
+/// Its full name.
+pub(super) const NAME: &str = pb::application_service_server::SERVICE_NAME;
+
 /// The service.
 pub(super) struct Applications(pub(super) Arc<Services>);
 

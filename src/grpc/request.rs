@@ -77,7 +77,11 @@ impl Checks {
         self.note(field, text.parse::<ListScope>())
     }
 
-    pub(super) fn context_identifier(&mut self, field: &str, text: &str) -> Option<ContextIdentifier> {
+    pub(super) fn context_identifier(
+        &mut self,
+        field: &str,
+        text: &str,
+    ) -> Option<ContextIdentifier> {
         self.note(field, text.parse::<ContextIdentifier>().map_err(|_| NameError::Tenant))
     }
 
@@ -89,7 +93,11 @@ impl Checks {
         self.note(field, Labels::new(labels.into_iter().collect()))
     }
 
-    pub(super) fn system_user_token(&mut self, field: &str, text: String) -> Option<SystemUserToken> {
+    pub(super) fn system_user_token(
+        &mut self,
+        field: &str,
+        text: String,
+    ) -> Option<SystemUserToken> {
         self.note(field, SystemUserToken::new(&SecretString::from(text)))
     }
 
@@ -131,7 +139,10 @@ impl Checks {
     }
 
     /// A page token of this query, as text; `None` inside for the first page.
-    #[expect(clippy::option_option, reason = "outside: whether it is right; inside: whether there is one")]
+    #[expect(
+        clippy::option_option,
+        reason = "outside: whether it is right; inside: whether there is one"
+    )]
     pub(super) fn page_token<T: std::str::FromStr>(
         &mut self,
         field: &str,
@@ -149,7 +160,10 @@ impl Checks {
     }
 
     /// The staleness that the caller accepts, if it says so.
-    #[expect(clippy::option_option, reason = "outside: whether it is right; inside: whether there is one")]
+    #[expect(
+        clippy::option_option,
+        reason = "outside: whether it is right; inside: whether there is one"
+    )]
     pub(super) fn max_staleness(
         &mut self,
         metadata: &tonic::metadata::MetadataMap,

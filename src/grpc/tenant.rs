@@ -17,13 +17,16 @@ use crate::{
     domain::{ListScope, Tenant, TenantName},
 };
 
+/// Its full name.
+pub(super) const NAME: &str = pb::tenant_service_server::SERVICE_NAME;
+
 /// The service.
 pub(super) struct Tenants(pub(super) Arc<Services>);
 
 impl Tenants {
-    fn pb(&self, tenant: &Tenant) -> Option<pb::Tenant> {
+    fn pb(&self, tenant: &Tenant) -> pb::Tenant {
         let status = self.0.statuses.last_known(tenant);
-        Some(convert::tenant(tenant, status.as_deref()))
+        convert::tenant(tenant, status.as_deref())
     }
 
     /// Reads the name and decides: the beginning of every change to one tenant.
@@ -53,7 +56,7 @@ impl Tenants {
         context.concerns(&TenantName { application: parent.clone(), tenant });
         let authorized = self.0.access.authorize(&context.caller, parent)?;
         let tenant = self.0.tenants.create(&authorized, tenant, labels).await?;
-        Ok(pb::CreateTenantResponse { tenant: self.pb(&tenant) })
+        Ok(pb::CreateTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn get(
@@ -69,7 +72,7 @@ impl Tenants {
             self.0.authorize_selected(&context.caller, selector).await?;
         context.concerns(authorized.resource());
         let tenant = self.0.tenants.get(&authorized).await?;
-        Ok(pb::GetTenantResponse { tenant: self.pb(&tenant) })
+        Ok(pb::GetTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn list(
@@ -106,7 +109,7 @@ impl Tenants {
         found.truncate(limit);
         let last = found.last().filter(|_| more).map(|tenant| tenant.name.to_string());
         let next_page_token = super::application::next_page_token(&**page_tokens, &query, last)?;
-        let tenants = found.iter().filter_map(|tenant| self.pb(tenant)).collect();
+        let tenants = found.iter().map(|tenant| self.pb(tenant)).collect();
         Ok(pb::ListTenantsResponse { tenants, next_page_token })
     }
 
@@ -133,7 +136,7 @@ impl Tenants {
         context.concerns(&name);
         let authorized = self.0.access.authorize(&context.caller, name)?;
         let tenant = self.0.tenants.set_system_user_token(&authorized, token).await?;
-        Ok(pb::SetSystemUserTokenResponse { tenant: self.pb(&tenant) })
+        Ok(pb::SetSystemUserTokenResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn disable(
@@ -148,7 +151,7 @@ impl Tenants {
         context.concerns(&name);
         let authorized = self.0.access.authorize(&context.caller, name)?;
         let tenant = self.0.tenants.set_disabled(&authorized, true).await?;
-        Ok(pb::DisableTenantResponse { tenant: self.pb(&tenant) })
+        Ok(pb::DisableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn enable(
@@ -158,7 +161,7 @@ impl Tenants {
     ) -> Result<pb::EnableTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
         let tenant = self.0.tenants.set_disabled(&authorized, false).await?;
-        Ok(pb::EnableTenantResponse { tenant: self.pb(&tenant) })
+        Ok(pb::EnableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn status(

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::access::{Authorized, IssueSystemTicket, RevealApplicationToken};
 
+/// Its full name.
+pub(super) const NAME: &str = pb::token_service_server::SERVICE_NAME;
+
 /// The service.
 pub(super) struct Tokens(pub(super) Arc<Services>);
 

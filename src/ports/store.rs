@@ -92,7 +92,8 @@ pub trait TenantStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Tenant>, StoreError>;
 
-    /// Seals and keeps a system user token, and counts `token_version` up. `None` if there is no such tenant.
+    /// Seals and keeps a system user token under a `token_version` higher than any before, of whatever tenant, and
+    /// deletes the ticket of the former one. `None` if there is no such tenant.
     async fn set_system_user_token(
         &self,
         name: &TenantName,

@@ -64,6 +64,7 @@ macro_rules! store_contract {
             set_system_user_token_counts_and_ends_the_ticket,
             system_user_token_is_none_until_it_is_set,
             a_token_belongs_to_its_tenant,
+            a_tenant_added_again_never_takes_a_ticket_of_its_former_life,
             secrets_of_an_application_that_is_no_longer_configured_still_open,
         );
         $crate::store::contract::store_contract!(@tests $place;
@@ -105,19 +106,14 @@ pub(super) fn usual_applications() -> KnownApplications {
         environment,
         allowed_api_hosts: AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap(),
     };
-    [
-        ("crm-sync", Environment::Sod),
-        ("portal", Environment::Online),
-    ]
-    .into_iter()
-    .map(|(id, environment)| (id.parse().unwrap(), known(environment)))
-    .collect()
+    [("crm-sync", Environment::Sod), ("portal", Environment::Online)]
+        .into_iter()
+        .map(|(id, environment)| (id.parse().unwrap(), known(environment)))
+        .collect()
 }
 
 pub(super) fn name(application: &str, tenant: &str) -> TenantName {
-    format!("applications/{application}/tenants/{tenant}")
-        .parse()
-        .unwrap()
+    format!("applications/{application}/tenants/{tenant}").parse().unwrap()
 }
 
 /// The tenant of most tests.
@@ -193,12 +189,7 @@ impl TestSealer {
     }
 
     fn frame(place: &SealedField<'_>) -> String {
-        let SealedField {
-            environment,
-            table,
-            resource,
-            field,
-        } = place;
+        let SealedField { environment, table, resource, field } = place;
         format!("{environment}|{table}|{resource}|{field}|")
     }
 }

@@ -22,9 +22,7 @@ pub(super) mod sqlite_code {
 
 /// SQLite's primary result code: the low byte of the extended one.
 pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let error = error
-        .as_database_error()?
-        .try_downcast_ref::<SqliteError>()?;
+    let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
     let code: i32 = sqlx::error::DatabaseError::code(error)?.parse().ok()?;
     Some(code & 0xff)
 }
@@ -70,9 +68,7 @@ fn of_sqlite(code: i32, error: &sqlx::Error) -> StoreError {
 }
 
 fn of_statement(code: i32, error: &sqlx::Error) -> StoreError {
-    let kind = error
-        .as_database_error()
-        .map_or(ErrorKind::Other, sqlx::error::DatabaseError::kind);
+    let kind = error.as_database_error().map_or(ErrorKind::Other, sqlx::error::DatabaseError::kind);
     match kind {
         ErrorKind::UniqueViolation => StoreError::AlreadyExists,
         // Our statements fit our schema, so the schema in the file is another one.

@@ -125,8 +125,7 @@ impl TicketRecord {
 }
 
 pub(super) fn application_id(text: &str) -> Result<ApplicationId, StoreError> {
-    text.parse()
-        .map_err(|_| StoreError::Corrupt("tenants.application".to_owned()))
+    text.parse().map_err(|_| StoreError::Corrupt("tenants.application".to_owned()))
 }
 
 fn time(microseconds: i64, column: &str, name: &TenantName) -> Result<Timestamp, StoreError> {

@@ -16,15 +16,10 @@ pub(super) struct SecretColumn {
     field: &'static str,
 }
 
-pub(super) const SYSTEM_USER_TOKEN: SecretColumn = SecretColumn {
-    table: "tenants",
-    field: "system_user_token",
-};
+pub(super) const SYSTEM_USER_TOKEN: SecretColumn =
+    SecretColumn { table: "tenants", field: "system_user_token" };
 
-pub(super) const TICKET: SecretColumn = SecretColumn {
-    table: "tickets",
-    field: "value",
-};
+pub(super) const TICKET: SecretColumn = SecretColumn { table: "tickets", field: "value" };
 
 /// Seals and opens secrets of tenants.
 pub(super) struct Sealing(Arc<dyn Sealer>);
@@ -59,11 +54,6 @@ impl Sealing {
 
 impl SecretColumn {
     fn of<'a>(self, environment: &'a str, resource: &'a str) -> SealedField<'a> {
-        SealedField {
-            environment,
-            table: self.table,
-            resource,
-            field: self.field,
-        }
+        SealedField { environment, table: self.table, resource, field: self.field }
     }
 }

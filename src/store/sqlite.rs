@@ -36,11 +36,7 @@ impl SqliteStore {
     /// A store on an open file. Loads nothing.
     #[must_use]
     pub fn new(file: SqliteFile, sealer: Arc<dyn Sealer>, applications: KnownApplications) -> Self {
-        Self {
-            file,
-            sealing: Sealing::new(sealer),
-            applications,
-        }
+        Self { file, sealing: Sealing::new(sealer), applications }
     }
 
     /// The file that it is in.
@@ -66,8 +62,6 @@ impl SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore")
-            .field("path", &self.file.path())
-            .finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.file.path()).finish_non_exhaustive()
     }
 }

@@ -37,16 +37,12 @@ fn knows_secret(platform: &Platform, client_id: &str, headers: &HeaderMap) -> bo
     let sent = headers.get("SO-AppToken").map(HeaderValue::as_bytes);
     let world = read(&platform.world);
     world.application(client_id).is_some_and(|application| {
-        application
-            .secrets
-            .iter()
-            .any(|secret| sent == Some(secret.as_bytes()))
+        application.secrets.iter().any(|secret| sent == Some(secret.as_bytes()))
     })
 }
 
 fn is_authorized(platform: &Platform, tenant: &Tenant, client_id: &str) -> bool {
-    let active = tenant
-        .record(client_id)
-        .is_some_and(|record| record.state == Authorization::Active);
+    let active =
+        tenant.record(client_id).is_some_and(|record| record.state == Authorization::Active);
     active || !platform.rules().revocation_ends_tickets
 }

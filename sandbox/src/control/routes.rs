@@ -30,9 +30,7 @@ pub(crate) struct ControlService {
 
 impl ControlService {
     pub(crate) fn new(control: Control) -> Self {
-        Self {
-            router: router(control),
-        }
+        Self { router: router(control) }
     }
 }
 
@@ -54,10 +52,7 @@ fn router(control: Control) -> Router {
         .route("/", get(overview))
         .route("/applications", post(add_application))
         .route("/applications/{client_id}/secrets", put(set_secrets))
-        .route(
-            "/applications/{client_id}/public-keys",
-            put(set_public_keys),
-        )
+        .route("/applications/{client_id}/public-keys", put(set_public_keys))
         .route("/tenants", post(add_tenant))
         .route("/tenants/{tenant}/state", put(set_state))
         .route("/tenants/{tenant}/host", put(set_host))
@@ -112,9 +107,7 @@ async fn set_secrets(
     Path(client_id): Path<String>,
     Json(body): Json<Secrets>,
 ) -> Done {
-    control
-        .set_secrets(&client_id, &body.secrets)
-        .map(|()| DONE)
+    control.set_secrets(&client_id, &body.secrets).map(|()| DONE)
 }
 
 #[derive(Deserialize)]
@@ -127,9 +120,7 @@ async fn set_public_keys(
     Path(client_id): Path<String>,
     Json(body): Json<PublicKeys>,
 ) -> Done {
-    control
-        .set_public_keys(&client_id, &body.public_keys)
-        .map(|()| DONE)
+    control.set_public_keys(&client_id, &body.public_keys).map(|()| DONE)
 }
 
 async fn add_tenant(State(control): State<Control>, Json(new): Json<NewTenant>) -> Done {
@@ -187,9 +178,7 @@ async fn set_authorization(
     State(control): State<Control>,
     Json(body): Json<AuthorizationChange>,
 ) -> Done {
-    control
-        .set_authorization(&body.client_id, &body.tenant, body.authorization)
-        .map(|()| DONE)
+    control.set_authorization(&body.client_id, &body.tenant, body.authorization).map(|()| DONE)
 }
 
 #[derive(Deserialize)]
@@ -272,9 +261,7 @@ struct Injection {
 }
 
 async fn inject(State(control): State<Control>, Json(body): Json<Injection>) -> Done {
-    control
-        .inject(body.endpoint, body.fault, body.scope)
-        .map(|()| DONE)
+    control.inject(body.endpoint, body.fault, body.scope).map(|()| DONE)
 }
 
 async fn clear_faults(State(control): State<Control>) -> StatusCode {

@@ -128,29 +128,19 @@ impl Fault {
     #[must_use]
     pub fn status(status: u16) -> Self {
         let body = FaultBody::Html(format!("<html><body><h1>{status}</h1></body></html>"));
-        Self::Status {
-            status,
-            body,
-            retry_after: None,
-        }
+        Self::Status { status, body, retry_after: None }
     }
 
     /// A status with a JSON body.
     #[must_use]
     pub fn json(status: u16, body: Value) -> Self {
-        Self::Status {
-            status,
-            body: FaultBody::Json(body),
-            retry_after: None,
-        }
+        Self::Status { status, body: FaultBody::Json(body), retry_after: None }
     }
 
     /// A delay; below a millisecond it is none.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
-        Self::Delay {
-            milliseconds: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-        }
+        Self::Delay { milliseconds: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) }
     }
 
     /// Whether the fault means something at this endpoint and its fields can be sent.

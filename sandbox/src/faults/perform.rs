@@ -45,12 +45,7 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(crate) fn begin(platform: &'a Platform, endpoint: Endpoint, ending: &'a Ending) -> Self {
         let running = platform.counts.enter(endpoint);
-        Self {
-            platform,
-            endpoint,
-            ending,
-            _running: running,
-        }
+        Self { platform, endpoint, ending, _running: running }
     }
 
     /// Answers the call: as its fault says, or with the handler's answer. The handler gets the
@@ -81,11 +76,7 @@ impl<'a> Call<'a> {
                 let location = HeaderValue::from_str(location).map_err(|_| Aborted)?;
                 Answer::redirect(location)
             }
-            Some(Fault::Status {
-                status,
-                body,
-                retry_after,
-            }) => {
+            Some(Fault::Status { status, body, retry_after }) => {
                 let status = StatusCode::from_u16(*status).map_err(|_| Aborted)?;
                 status_answer(status, body, *retry_after)
             }

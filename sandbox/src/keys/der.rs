@@ -35,9 +35,7 @@ impl<'a> Reader<'a> {
             // Lengths beyond four bytes do not occur in keys.
             0x81..=0x84 => {
                 let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                let length = digits
-                    .iter()
-                    .fold(0, |sum, digit| sum << 8 | usize::from(*digit));
+                let length = digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit));
                 (length, rest)
             }
             _ => return None,

@@ -82,16 +82,10 @@ mod tests {
         let mut signature = vec![0; 256];
         let random = aws_lc_rs::rand::SystemRandom::new();
         let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
-        key.pair
-            .sign(padding, &random, b"message", &mut signature)
-            .unwrap();
+        key.pair.sign(padding, &random, b"message", &mut signature).unwrap();
         let decorated = format!("\u{feff}<?xml version=\"1.0\"?>\n{}", key.xml().unwrap());
         for text in [key.public_pem().unwrap(), key.xml().unwrap(), decorated] {
-            assert!(
-                PublicKey::read(&text)
-                    .unwrap()
-                    .verifies(b"message", &signature)
-            );
+            assert!(PublicKey::read(&text).unwrap().verifies(b"message", &signature));
         }
         assert!(PublicKey::read(&key.pem()).is_err());
     }

@@ -19,11 +19,7 @@ pub(crate) struct PublicKey(Arc<ParsedPublicKey>);
 impl PublicKey {
     /// Reads PEM (`PUBLIC KEY`, `RSA PUBLIC KEY`) or `RSAKeyValue` XML.
     pub(crate) fn read(text: &str) -> Result<Self, KeyFormatError> {
-        let der = if text.contains("<RSAKeyValue") {
-            read_xml(text)
-        } else {
-            read_pem(text)
-        };
+        let der = if text.contains("<RSAKeyValue") { read_xml(text) } else { read_pem(text) };
         let der = der.ok_or(KeyFormatError)?;
         ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
             .map(|key| Self(Arc::new(key)))
@@ -45,10 +41,8 @@ fn read_pem(text: &str) -> Option<Vec<u8>> {
 }
 
 fn read_xml(text: &str) -> Option<Vec<u8>> {
-    let components = PublicKeyComponents {
-        n: child(text, "Modulus")?,
-        e: child(text, "Exponent")?,
-    };
+    let components =
+        PublicKeyComponents { n: child(text, "Modulus")?, e: child(text, "Exponent")? };
     let der: PublicKeyX509Der<'_> = components.as_der().ok()?;
     Some(der.as_ref().to_vec())
 }
@@ -63,9 +57,6 @@ fn child(text: &str, name: &str) -> Option<Vec<u8>> {
 
 /// Decodes base64 that may be broken into lines.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let letters: String = text
-        .chars()
-        .filter(|letter| !letter.is_whitespace())
-        .collect();
+    let letters: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
     STANDARD.decode(letters).ok()
 }

@@ -35,16 +35,11 @@ impl SigningKey {
         let der: PublicKeyX509Der<'_> = pair.public_key().as_der()?;
         // The service hashes a certificate. There is none here, so the public key stands in.
         let thumbprint = digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, der.as_ref());
-        let kid = thumbprint
-            .as_ref()
-            .iter()
-            .fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02X}");
-                text
-            });
-        let mut integers = Reader::new(pair.public_key().as_ref())
-            .sequence()
-            .ok_or(Unspecified)?;
+        let kid = thumbprint.as_ref().iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02X}");
+            text
+        });
+        let mut integers = Reader::new(pair.public_key().as_ref()).sequence().ok_or(Unspecified)?;
         let modulus = URL_SAFE_NO_PAD.encode(integers.integer().ok_or(Unspecified)?);
         let exponent = URL_SAFE_NO_PAD.encode(integers.integer().ok_or(Unspecified)?);
         Ok(Self {
@@ -59,12 +54,7 @@ impl SigningKey {
 
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair.sign(
-            &RSA_PKCS1_SHA256,
-            &SystemRandom::new(),
-            message,
-            &mut signature,
-        )?;
+        self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
         Ok(signature)
     }
 
@@ -90,10 +80,7 @@ pub(crate) struct SigningKeys {
 
 impl SigningKeys {
     pub(crate) fn new(key: SigningKey) -> Self {
-        Self {
-            current: Arc::new(key),
-            old: Vec::new(),
-        }
+        Self { current: Arc::new(key), old: Vec::new() }
     }
 
     pub(crate) fn current(&self) -> Arc<SigningKey> {
@@ -110,10 +97,8 @@ impl SigningKeys {
     }
 
     pub(crate) fn jwks(&self) -> Value {
-        let keys: Vec<Value> = std::iter::once(&self.current)
-            .chain(&self.old)
-            .map(|key| key.jwk())
-            .collect();
+        let keys: Vec<Value> =
+            std::iter::once(&self.current).chain(&self.old).map(|key| key.jwk()).collect();
         json!({ "keys": keys })
     }
 }

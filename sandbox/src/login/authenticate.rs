@@ -47,8 +47,7 @@ pub(super) async fn answer(
     match read_exchange(request).await {
         Ok(exchange) => {
             let tenant = exchange.context_identifier.clone();
-            call.answer(Some(&tenant), |fault| respond(platform, &exchange, fault))
-                .await
+            call.answer(Some(&tenant), |fault| respond(platform, &exchange, fault)).await
         }
         Err(answer) => call.answer(None, |_| answer).await,
     }
@@ -72,9 +71,7 @@ async fn read_exchange(request: Request<Incoming>) -> Result<Exchange, Answer> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
@@ -136,10 +133,7 @@ fn decide(platform: &Platform, exchange: &Exchange) -> Result<(Tenant, Holder), 
     if !tenant.state.is_running() {
         return Err(Refusal::TenantUnavailable);
     }
-    let holder = Holder {
-        tenant: tenant.id.clone(),
-        client_id: application.client_id.clone(),
-    };
+    let holder = Holder { tenant: tenant.id.clone(), client_id: application.client_id.clone() };
     Ok((tenant, holder))
 }
 
@@ -151,11 +145,9 @@ fn look_up(platform: &Platform, exchange: &Exchange) -> Result<(Arc<Application>
     let application = world
         .application_by_secret(&exchange.application_token)
         .ok_or(Refusal::UnknownApplication)?;
-    let found = world
-        .tenant(&exchange.context_identifier)
-        .and_then(|tenant| {
-            let record = tenant.record(&application.client_id)?;
-            Some((tenant.clone(), record.clone()))
-        });
+    let found = world.tenant(&exchange.context_identifier).and_then(|tenant| {
+        let record = tenant.record(&application.client_id)?;
+        Some((tenant.clone(), record.clone()))
+    });
     Ok((Arc::clone(application), found))
 }

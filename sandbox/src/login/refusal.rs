@@ -102,9 +102,6 @@ impl RefusalTexts {
 
     pub(super) fn text(&self, refusal: Refusal) -> String {
         let overrides = read(&self.overrides);
-        overrides
-            .get(&refusal)
-            .cloned()
-            .unwrap_or_else(|| refusal.message().to_owned())
+        overrides.get(&refusal).cloned().unwrap_or_else(|| refusal.message().to_owned())
     }
 }

@@ -20,12 +20,7 @@ impl<'a> SignedToken<'a> {
         let (payload, signature) = text.rsplit_once('.')?;
         let (system_user_token, timestamp) = payload.rsplit_once('.')?;
         let signature = STANDARD.decode(signature).ok()?;
-        Some(Self {
-            system_user_token,
-            timestamp,
-            payload,
-            signature,
-        })
+        Some(Self { system_user_token, timestamp, payload, signature })
     }
 }
 
@@ -44,12 +39,7 @@ mod tests {
 
     #[test]
     fn takes_no_other_base64() {
-        for wrong in [
-            "a.202602230952",
-            "a.202602230952.AQI",
-            "a.202602230952.-_8=",
-            "a",
-        ] {
+        for wrong in ["a.202602230952", "a.202602230952.AQI", "a.202602230952.-_8=", "a"] {
             assert_eq!(SignedToken::split(wrong), None, "{wrong}");
         }
     }

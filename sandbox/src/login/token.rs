@@ -108,10 +108,7 @@ fn claims(
         ("serial", Some(tenant.serial.clone())),
         ("webapi_url", Some(format!("{base}/api/"))),
         ("netserver_url", Some(format!("{base}/Remote/Services88/"))),
-        (
-            "associateid",
-            Some(crate::api::SYSTEM_ASSOCIATE_ID.to_string()),
-        ),
+        ("associateid", Some(crate::api::SYSTEM_ASSOCIATE_ID.to_string())),
         ("upn", Some(user.clone())),
         ("email", Some(user)),
         ("identityprovider", Some("central-superid".to_owned())),

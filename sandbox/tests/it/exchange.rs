@@ -21,27 +21,17 @@ async fn a_system_user_token_is_the_name_and_ten_alphanumerics_and_permanent() {
     assert_eq!(name, APPLICATION);
     assert_eq!(random.len(), 10);
     assert!(random.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    assert_eq!(
-        fixture.sandbox.authorize(CLIENT, ONE).unwrap(),
-        fixture.token
-    );
+    assert_eq!(fixture.sandbox.authorize(CLIENT, ONE).unwrap(), fixture.token);
 }
 
 #[tokio::test]
 async fn the_path_is_served_in_any_case() {
     let fixture = Fixture::start().await;
-    for path in [
-        "/login/API/partnersystemuser/authenticate",
-        "/LOGIN/api/PartnerSystemUser/Authenticate",
-    ] {
+    for path in
+        ["/login/API/partnersystemuser/authenticate", "/LOGIN/api/PartnerSystemUser/Authenticate"]
+    {
         let uri = fixture.sandbox.login_uri() + path;
-        let response = fixture
-            .http
-            .post(uri)
-            .json(&fixture.body())
-            .send()
-            .await
-            .unwrap();
+        let response = fixture.http.post(uri).json(&fixture.body()).send().await.unwrap();
         let answer: Value = response.json().await.unwrap();
         assert_eq!(answer["IsSuccessful"], true, "{path}");
     }
@@ -66,19 +56,11 @@ async fn timestamps_pass_within_five_minutes_of_the_clock() {
     let now = fixture.sandbox.now();
     for near in [-4, 5] {
         let body = fixture.body_at(&stamp(now + minutes(near)));
-        assert_eq!(
-            fixture.exchange(&body).await["IsSuccessful"],
-            true,
-            "{near}"
-        );
+        assert_eq!(fixture.exchange(&body).await["IsSuccessful"], true, "{near}");
     }
     for far in [-5, 6] {
         let body = fixture.body_at(&stamp(now + minutes(far)));
-        assert_eq!(
-            fixture.refusal(&body).await,
-            Refusal::InvalidTimestamp.message(),
-            "{far}"
-        );
+        assert_eq!(fixture.refusal(&body).await, Refusal::InvalidTimestamp.message(), "{far}");
     }
 }
 
@@ -87,16 +69,10 @@ async fn the_clock_of_the_sandbox_decides_about_timestamps() {
     let fixture = Fixture::start().await;
     let body = fixture.body();
     fixture.sandbox.shift_clock(3600);
-    assert_eq!(
-        fixture.refusal(&body).await,
-        Refusal::InvalidTimestamp.message()
-    );
+    assert_eq!(fixture.refusal(&body).await, Refusal::InvalidTimestamp.message());
     fixture.jwt().await;
     fixture.sandbox.shift_clock(-3600);
-    assert_eq!(
-        fixture.refusal(&body).await,
-        Refusal::InvalidTimestamp.message()
-    );
+    assert_eq!(fixture.refusal(&body).await, Refusal::InvalidTimestamp.message());
     fixture.jwt().await;
 }
 
@@ -123,10 +99,7 @@ async fn a_signature_that_is_absent_malformed_or_of_another_key_is_refused() {
         let mut body = fixture.body();
         body["SignedSystemToken"] = json!(signed);
         let refusal = fixture.refusal(&body).await;
-        assert_eq!(
-            refusal, "Authorization error: InvalidSignature (7)",
-            "{signed}"
-        );
+        assert_eq!(refusal, "Authorization error: InvalidSignature (7)", "{signed}");
     }
 }
 
@@ -135,10 +108,7 @@ async fn a_wrong_secret_is_refused_without_a_code() {
     let fixture = Fixture::start().await;
     let mut body = fixture.body();
     body["ApplicationToken"] = json!("wrong");
-    assert_eq!(
-        fixture.refusal(&body).await,
-        "The application token is not valid."
-    );
+    assert_eq!(fixture.refusal(&body).await, "The application token is not valid.");
 }
 
 #[tokio::test]
@@ -147,19 +117,12 @@ async fn unknown_tenants_and_tokens_of_other_tenants_are_denied() {
     for tenant in ["Cust99999", TWO, "cust20001"] {
         let mut body = fixture.body();
         body["ContextIdentifier"] = json!(tenant);
-        assert_eq!(
-            fixture.refusal(&body).await,
-            "Authorization error: Denied (4)",
-            "{tenant}"
-        );
+        assert_eq!(fixture.refusal(&body).await, "Authorization error: Denied (4)", "{tenant}");
     }
     let mut body = fixture.body();
     let stamp = stamp(fixture.sandbox.now());
     body["SignedSystemToken"] = json!(key().sign("Demo-abcdefghij", &stamp));
-    assert_eq!(
-        fixture.refusal(&body).await,
-        "Authorization error: Denied (4)"
-    );
+    assert_eq!(fixture.refusal(&body).await, "Authorization error: Denied (4)");
 }
 
 #[tokio::test]
@@ -169,21 +132,12 @@ async fn each_authorization_that_is_not_active_is_refused_with_its_code() {
         (Authorization::Revoked, "Authorization error: Revoked (1)"),
         (Authorization::Expired, "Authorization error: Expired (3)"),
         (Authorization::Denied, "Authorization error: Denied (4)"),
-        (
-            Authorization::NeedsReapproval,
-            "Authorization error: NeedsReapproval (5)",
-        ),
+        (Authorization::NeedsReapproval, "Authorization error: NeedsReapproval (5)"),
     ] {
-        fixture
-            .sandbox
-            .set_authorization(CLIENT, ONE, authorization)
-            .unwrap();
+        fixture.sandbox.set_authorization(CLIENT, ONE, authorization).unwrap();
         assert_eq!(fixture.refusal(&fixture.body()).await, message);
     }
-    fixture
-        .sandbox
-        .set_authorization(CLIENT, ONE, Authorization::Active)
-        .unwrap();
+    fixture.sandbox.set_authorization(CLIENT, ONE, Authorization::Active).unwrap();
     fixture.jwt().await;
 }
 
@@ -203,18 +157,11 @@ async fn a_test_can_set_the_text_of_each_refusal() {
     let mut body = fixture.body();
     body["ApplicationToken"] = json!("wrong");
     for refusal in Refusal::ALL {
-        fixture
-            .sandbox
-            .set_refusal_message(refusal, Some(format!("{refusal:?}!")));
+        fixture.sandbox.set_refusal_message(refusal, Some(format!("{refusal:?}!")));
     }
     assert_eq!(fixture.refusal(&body).await, "UnknownApplication!");
-    fixture
-        .sandbox
-        .set_refusal_message(Refusal::UnknownApplication, None);
-    assert_eq!(
-        fixture.refusal(&body).await,
-        Refusal::UnknownApplication.message()
-    );
+    fixture.sandbox.set_refusal_message(Refusal::UnknownApplication, None);
+    assert_eq!(fixture.refusal(&body).await, Refusal::UnknownApplication.message());
 }
 
 #[tokio::test]
@@ -222,11 +169,7 @@ async fn what_is_not_an_exchange_is_a_bad_request() {
     let fixture = Fixture::start().await;
     let uri = fixture.authenticate_uri();
     let send = async |kind: &str, body: String| {
-        let request = fixture
-            .http
-            .post(&uri)
-            .header("Content-Type", kind)
-            .body(body);
+        let request = fixture.http.post(&uri).header("Content-Type", kind).body(body);
         request.send().await.unwrap().status().as_u16()
     };
     let json = "application/json;charset=UTF-8";
@@ -244,9 +187,7 @@ async fn two_secrets_and_two_keys_can_be_accepted_at_once() {
     let new = ApplicationKey::generate();
     let sandbox = &fixture.sandbox;
     sandbox.set_secrets(CLIENT, &["new", SECRET]).unwrap();
-    sandbox
-        .set_public_keys(CLIENT, &[key().public_pem(), new.public_pem()])
-        .unwrap();
+    sandbox.set_public_keys(CLIENT, &[key().public_pem(), new.public_pem()]).unwrap();
     fixture.jwt().await;
     let mut body = fixture.body();
     body["ApplicationToken"] = json!("new");
@@ -254,18 +195,10 @@ async fn two_secrets_and_two_keys_can_be_accepted_at_once() {
     assert_eq!(fixture.exchange(&body).await["IsSuccessful"], true);
 
     sandbox.set_secrets(CLIENT, &["new"]).unwrap();
-    assert_eq!(
-        fixture.refusal(&fixture.body()).await,
-        Refusal::UnknownApplication.message()
-    );
-    sandbox
-        .set_public_keys(CLIENT, &[new.public_pem()])
-        .unwrap();
+    assert_eq!(fixture.refusal(&fixture.body()).await, Refusal::UnknownApplication.message());
+    sandbox.set_public_keys(CLIENT, &[new.public_pem()]).unwrap();
     body["SignedSystemToken"] = fixture.body()["SignedSystemToken"].clone();
-    assert_eq!(
-        fixture.refusal(&body).await,
-        Refusal::InvalidSignature.message()
-    );
+    assert_eq!(fixture.refusal(&body).await, Refusal::InvalidSignature.message());
 }
 
 #[tokio::test]
@@ -274,11 +207,5 @@ async fn issued_and_refused_exchanges_are_counted() {
     fixture.jwt().await;
     fixture.jwt().await;
     fixture.refusal(&fixture.body_at("x")).await;
-    assert_eq!(
-        fixture.sandbox.exchanges(),
-        Exchanges {
-            issued: 2,
-            refused: 1
-        }
-    );
+    assert_eq!(fixture.sandbox.exchanges(), Exchanges { issued: 2, refused: 1 });
 }

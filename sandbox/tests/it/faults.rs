@@ -12,10 +12,7 @@ use crate::fixture::{Fixture, ONE, TWO};
 const STATUS: Endpoint = Endpoint::TenantStatus;
 
 fn inject(fixture: &Fixture, fault: Fault) {
-    fixture
-        .sandbox
-        .inject(STATUS, fault, FaultScope::times(1))
-        .unwrap();
+    fixture.sandbox.inject(STATUS, fault, FaultScope::times(1)).unwrap();
 }
 
 /// Asks for a status on a connection of its own and reads to its end.
@@ -38,24 +35,14 @@ async fn a_status_with_a_body_and_retry_after() {
     inject(&fixture, Fault::status(503));
     inject(&fixture, Fault::json(500, json!({ "Error": true })));
     let body = FaultBody::Empty;
-    inject(
-        &fixture,
-        Fault::Status {
-            status: 429,
-            body,
-            retry_after: Some(7),
-        },
-    );
+    inject(&fixture, Fault::Status { status: 429, body, retry_after: Some(7) });
 
     let html = fixture.status(ONE).await;
     assert_eq!(html.status(), 503);
     assert!(html.text().await.unwrap().starts_with("<html>"));
     let json = fixture.status(ONE).await;
     assert_eq!(json.status(), 500);
-    assert_eq!(
-        json.json::<Value>().await.unwrap(),
-        json!({ "Error": true })
-    );
+    assert_eq!(json.json::<Value>().await.unwrap(), json!({ "Error": true }));
     let busy = fixture.status(ONE).await;
     assert_eq!(
         (busy.status().as_u16(), &busy.headers()["Retry-After"]),
@@ -95,8 +82,7 @@ async fn a_body_that_is_shorter_than_announced() {
     let raw = String::from_utf8(read_raw(&fixture).await.unwrap()).unwrap();
     let (head, body) = raw.split_once("\r\n\r\n").unwrap();
     let length = head.to_lowercase().lines().find_map(|line| {
-        line.strip_prefix("content-length: ")
-            .map(|length| length.parse::<usize>().unwrap())
+        line.strip_prefix("content-length: ").map(|length| length.parse::<usize>().unwrap())
     });
     assert_eq!(length.unwrap() / 2, body.len());
     assert!(body.starts_with('{'));
@@ -113,13 +99,7 @@ async fn html_where_json_is_expected() {
     inject(&fixture, Fault::Html);
     let response = fixture.status(ONE).await;
     assert_eq!(response.status(), 200);
-    assert!(
-        response
-            .text()
-            .await
-            .unwrap()
-            .starts_with("<!DOCTYPE html>")
-    );
+    assert!(response.text().await.unwrap().starts_with("<!DOCTYPE html>"));
 }
 
 #[tokio::test]
@@ -134,12 +114,7 @@ async fn a_body_as_huge_as_wanted() {
 #[tokio::test]
 async fn a_redirect() {
     let fixture = Fixture::start().await;
-    inject(
-        &fixture,
-        Fault::Redirect {
-            location: "http://localhost:1/".into(),
-        },
-    );
+    inject(&fixture, Fault::Redirect { location: "http://localhost:1/".into() });
     let response = fixture.status(ONE).await;
     assert_eq!(response.status(), 307);
     assert_eq!(response.headers()["Location"], "http://localhost:1/");
@@ -148,10 +123,7 @@ async fn a_redirect() {
 #[tokio::test]
 async fn a_fault_can_befall_one_tenant_and_be_cleared() {
     let fixture = Fixture::start().await;
-    fixture
-        .sandbox
-        .inject(STATUS, Fault::status(500), FaultScope::tenant(ONE))
-        .unwrap();
+    fixture.sandbox.inject(STATUS, Fault::status(500), FaultScope::tenant(ONE)).unwrap();
     for _ in 0..3 {
         assert_eq!(fixture.status(ONE).await.status(), 500);
         assert_eq!(fixture.status(TWO).await.status(), 200);
@@ -164,15 +136,9 @@ async fn a_fault_can_befall_one_tenant_and_be_cleared() {
 async fn every_endpoint_can_fail() {
     let fixture = Fixture::start().await;
     for endpoint in Endpoint::ALL {
-        fixture
-            .sandbox
-            .inject(endpoint, Fault::status(502), FaultScope::always())
-            .unwrap();
+        fixture.sandbox.inject(endpoint, Fault::status(502), FaultScope::always()).unwrap();
     }
-    let (login, api) = (
-        fixture.sandbox.login_uri(),
-        fixture.sandbox.api_uri(ApiHost::A),
-    );
+    let (login, api) = (fixture.sandbox.login_uri(), fixture.sandbox.api_uri(ApiHost::A));
     for uri in [
         format!("{login}/login/.well-known/openid-configuration"),
         format!("{login}/login/.well-known/jwks"),
@@ -188,56 +154,26 @@ async fn every_endpoint_can_fail() {
 #[tokio::test]
 async fn a_status_that_is_wrong_in_content() {
     let fixture = Fixture::start().await;
-    inject(
-        &fixture,
-        Fault::OtherTenant {
-            context: TWO.into(),
-        },
-    );
-    inject(
-        &fixture,
-        Fault::Addresses {
-            api: Some("ftp://x".into()),
-            endpoint: None,
-        },
-    );
+    inject(&fixture, Fault::OtherTenant { context: TWO.into() });
+    inject(&fixture, Fault::Addresses { api: Some("ftp://x".into()), endpoint: None });
     let fields = vec!["Api".to_owned(), "State".to_owned()];
     inject(&fixture, Fault::MissingFields { fields });
     let other: Value = fixture.status(ONE).await.json().await.unwrap();
     assert_eq!(other["ContextIdentifier"], TWO);
     let elsewhere: Value = fixture.status(ONE).await.json().await.unwrap();
     assert_eq!(elsewhere["Api"], "ftp://x");
-    assert!(
-        elsewhere["Endpoint"]
-            .as_str()
-            .unwrap()
-            .starts_with("http://127")
-    );
+    assert!(elsewhere["Endpoint"].as_str().unwrap().starts_with("http://127"));
     let partial: Value = fixture.status(ONE).await.json().await.unwrap();
     let names: Vec<&String> = partial.as_object().unwrap().keys().collect();
-    assert_eq!(
-        names,
-        [
-            "ContextIdentifier",
-            "Endpoint",
-            "IsRunning",
-            "ValidUntil",
-            "Version"
-        ]
-    );
+    assert_eq!(names, ["ContextIdentifier", "Endpoint", "IsRunning", "ValidUntil", "Version"]);
 }
 
 #[tokio::test]
 async fn a_principal_of_another_database() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
-    let fault = Fault::WrongDatabase {
-        context: TWO.into(),
-    };
-    fixture
-        .sandbox
-        .inject(Endpoint::CurrentPrincipal, fault, FaultScope::times(1))
-        .unwrap();
+    let fault = Fault::WrongDatabase { context: TWO.into() };
+    fixture.sandbox.inject(Endpoint::CurrentPrincipal, fault, FaultScope::times(1)).unwrap();
     for database in [TWO, ONE] {
         let principal: Value = fixture.principal(&ticket).await.json().await.unwrap();
         assert_eq!(principal["DatabaseContextIdentifier"], database);
@@ -249,13 +185,9 @@ async fn a_fault_that_means_nothing_at_an_endpoint_is_rejected() {
     let fixture = Fixture::start().await;
     for fault in [
         Fault::AlgNone,
-        Fault::WrongDatabase {
-            context: TWO.into(),
-        },
+        Fault::WrongDatabase { context: TWO.into() },
         Fault::status(100),
-        Fault::Redirect {
-            location: "line\nbreak".into(),
-        },
+        Fault::Redirect { location: "line\nbreak".into() },
     ] {
         let result = fixture.sandbox.inject(STATUS, fault, FaultScope::always());
         assert_eq!(result, Err(ControlError::FaultDoesNotFit(STATUS)));

@@ -43,14 +43,7 @@ impl ApplicationKey {
         let payload = format!("{token}.{stamp}");
         let mut signature = vec![0; self.0.public_modulus_len()];
         let random = SystemRandom::new();
-        self.0
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &random,
-                payload.as_bytes(),
-                &mut signature,
-            )
-            .unwrap();
+        self.0.sign(&RSA_PKCS1_SHA256, &random, payload.as_bytes(), &mut signature).unwrap();
         format!("{payload}.{}", STANDARD.encode(signature))
     }
 }
@@ -94,28 +87,13 @@ impl Fixture {
         for (id, host) in [(ONE, ApiHost::A), (TWO, ApiHost::B)] {
             let company_name = format!("Company {id}");
             let state = TenantState::Running;
-            sandbox
-                .add_tenant(NewTenant {
-                    id: id.into(),
-                    company_name,
-                    state,
-                    host,
-                })
-                .unwrap();
+            sandbox.add_tenant(NewTenant { id: id.into(), company_name, state, host }).unwrap();
         }
         let token = sandbox.authorize(CLIENT, ONE).unwrap();
         sandbox.authorize(CLIENT, TWO).unwrap();
         let redirects = reqwest::redirect::Policy::none();
-        let http = Client::builder()
-            .no_proxy()
-            .redirect(redirects)
-            .build()
-            .unwrap();
-        Self {
-            sandbox,
-            http,
-            token,
-        }
+        let http = Client::builder().no_proxy().redirect(redirects).build().unwrap();
+        Self { sandbox, http, token }
     }
 
     /// The body of an exchange for [`ONE`], signed now.
@@ -133,19 +111,11 @@ impl Fixture {
     }
 
     pub(crate) fn authenticate_uri(&self) -> String {
-        format!(
-            "{}/Login/api/PartnerSystemUser/Authenticate",
-            self.sandbox.login_uri()
-        )
+        format!("{}/Login/api/PartnerSystemUser/Authenticate", self.sandbox.login_uri())
     }
 
     pub(crate) async fn post(&self, body: &Value) -> Response {
-        self.http
-            .post(self.authenticate_uri())
-            .json(body)
-            .send()
-            .await
-            .unwrap()
+        self.http.post(self.authenticate_uri()).json(body).send().await.unwrap()
     }
 
     pub(crate) async fn exchange(&self, body: &Value) -> Value {
@@ -181,15 +151,11 @@ impl Fixture {
     }
 
     pub(crate) async fn status(&self, tenant: &str) -> Response {
-        self.get(&format!("{}/api/state/{tenant}", self.sandbox.login_uri()))
-            .await
+        self.get(&format!("{}/api/state/{tenant}", self.sandbox.login_uri())).await
     }
 
     pub(crate) fn principal_uri(&self, host: ApiHost, tenant: &str) -> String {
-        format!(
-            "{}/{tenant}/api/v1/User/currentPrincipal",
-            self.sandbox.api_uri(host)
-        )
+        format!("{}/{tenant}/api/v1/User/currentPrincipal", self.sandbox.api_uri(host))
     }
 
     /// Who a ticket is, asked at the address of [`ONE`].

@@ -33,24 +33,15 @@ async fn discovery_names_the_login_host_and_an_issuer_without_login() {
     let uri = format!("{login}/login/.well-known/openid-configuration");
     let document: Value = fixture.get(&uri).await.json().await.unwrap();
     assert_eq!(document["issuer"], json!(login));
-    assert_eq!(
-        document["jwks_uri"],
-        json!(format!("{login}/login/.well-known/jwks"))
-    );
-    assert_eq!(
-        document["token_endpoint"],
-        json!(format!("{login}/login/common/oauth/tokens"))
-    );
+    assert_eq!(document["jwks_uri"], json!(format!("{login}/login/.well-known/jwks")));
+    assert_eq!(document["token_endpoint"], json!(format!("{login}/login/common/oauth/tokens")));
     assert_eq!(document.as_object().unwrap().len(), 13);
 }
 
 #[tokio::test]
 async fn the_issuer_can_be_chosen() {
     let issuer = "https://sod.superoffice.com";
-    let options = Options {
-        issuer: Some(issuer.into()),
-        ..Options::default()
-    };
+    let options = Options { issuer: Some(issuer.into()), ..Options::default() };
     let fixture = Fixture::with(options).await;
     let login = fixture.sandbox.login_uri();
     let uri = format!("{login}/login/.well-known/openid-configuration");
@@ -64,21 +55,11 @@ async fn a_key_is_named_by_a_sha1_as_hex_and_as_base64url() {
     let keys = jwks(&fixture).await;
     assert_eq!(keys.len(), 1);
     let kid = keys[0]["kid"].as_str().unwrap();
-    let x5t = URL_SAFE_NO_PAD
-        .decode(keys[0]["x5t"].as_str().unwrap())
-        .unwrap();
-    let hex = x5t
-        .iter()
-        .fold(String::new(), |text, byte| format!("{text}{byte:02X}"));
+    let x5t = URL_SAFE_NO_PAD.decode(keys[0]["x5t"].as_str().unwrap()).unwrap();
+    let hex = x5t.iter().fold(String::new(), |text, byte| format!("{text}{byte:02X}"));
     assert_eq!((kid, kid.len()), (hex.as_str(), 40));
     assert_eq!(keys[0]["e"], "AQAB");
-    assert_eq!(
-        URL_SAFE_NO_PAD
-            .decode(keys[0]["n"].as_str().unwrap())
-            .unwrap()
-            .len(),
-        256
-    );
+    assert_eq!(URL_SAFE_NO_PAD.decode(keys[0]["n"].as_str().unwrap()).unwrap().len(), 256);
 }
 
 #[tokio::test]
@@ -95,12 +76,7 @@ async fn the_token_has_the_documented_header_and_claims() {
     let issued_at = claims["iat"].as_i64().unwrap();
     assert_eq!(claims["nbf"], json!(issued_at - 60));
     assert_eq!(claims["exp"], json!(issued_at + 300));
-    let identity = |name: &str| {
-        claims[format!("{IDENTITY}{name}")]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
+    let identity = |name: &str| claims[format!("{IDENTITY}{name}")].as_str().unwrap().to_owned();
     assert_eq!(claims["aud"], json!(format!("spn:{}", identity("serial"))));
     assert_eq!(identity("ctx"), ONE);
     assert_eq!(identity("is_administrator"), "False");

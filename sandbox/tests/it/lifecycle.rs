@@ -15,10 +15,7 @@ async fn shutdown_ends_idle_and_waiting_connections_promptly() {
     let fixture = Fixture::start().await;
     let delay = Fault::delay(Duration::from_mins(10));
     fixture.status(ONE).await;
-    fixture
-        .sandbox
-        .inject(Endpoint::TenantStatus, delay, FaultScope::always())
-        .unwrap();
+    fixture.sandbox.inject(Endpoint::TenantStatus, delay, FaultScope::always()).unwrap();
     let uri = format!("{}/api/state/{ONE}", fixture.sandbox.login_uri());
     let waiting = tokio::spawn(fixture.http.get(&uri).send());
     while fixture.sandbox.calls(Endpoint::TenantStatus) < 2 {
@@ -28,15 +25,7 @@ async fn shutdown_ends_idle_and_waiting_connections_promptly() {
     fixture.sandbox.shutdown().await;
     assert!(start.elapsed() < Duration::from_secs(2));
     waiting.await.unwrap().unwrap_err();
-    assert!(
-        fixture
-            .http
-            .get(&uri)
-            .send()
-            .await
-            .unwrap_err()
-            .is_connect()
-    );
+    assert!(fixture.http.get(&uri).send().await.unwrap_err().is_connect());
 }
 
 #[tokio::test]
@@ -49,19 +38,14 @@ async fn dropping_stops_as_well() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), stopped)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), stopped).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_taken_port_is_an_error_that_names_it() {
     let fixture = Fixture::start().await;
     let taken = fixture.sandbox.login_uri().replace("http://", "");
-    let options = Options {
-        login: taken.parse().unwrap(),
-        ..Options::default()
-    };
+    let options = Options { login: taken.parse().unwrap(), ..Options::default() };
     let error = Sandbox::start(options).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
 }
@@ -70,11 +54,8 @@ async fn a_taken_port_is_an_error_that_names_it() {
 async fn the_demonstration_data_is_one_application_on_three_tenants() {
     let sandbox = Sandbox::start(Options::default()).await.unwrap();
     let demo = demo::populate(sandbox.control()).unwrap();
-    let tenants: Vec<(&str, TenantState)> = demo
-        .tenants
-        .iter()
-        .map(|tenant| (tenant.id.as_str(), tenant.state))
-        .collect();
+    let tenants: Vec<(&str, TenantState)> =
+        demo.tenants.iter().map(|tenant| (tenant.id.as_str(), tenant.state)).collect();
     assert_eq!(
         tenants,
         [
@@ -83,15 +64,8 @@ async fn the_demonstration_data_is_one_application_on_three_tenants() {
             ("Cust10003", TenantState::OnlineMaintenance),
         ]
     );
-    assert!(
-        demo.tenants
-            .iter()
-            .all(|tenant| tenant.system_user_token.starts_with("Demo Sync-"))
-    );
-    assert!(
-        demo.private_key_pem
-            .starts_with("-----BEGIN PRIVATE KEY-----\n")
-    );
+    assert!(demo.tenants.iter().all(|tenant| tenant.system_user_token.starts_with("Demo Sync-")));
+    assert!(demo.private_key_pem.starts_with("-----BEGIN PRIVATE KEY-----\n"));
     assert!(demo.private_key_xml.starts_with("<RSAKeyValue><Modulus>"));
     assert_eq!(demo.client_id.len(), 32);
     assert_eq!(sandbox.tenants().len(), 3);
@@ -104,10 +78,7 @@ const CALLERS: usize = 400;
 async fn many_connections_at_once_are_all_answered() {
     let fixture = Fixture::start().await;
     let delay = Fault::delay(Duration::from_millis(700));
-    fixture
-        .sandbox
-        .inject(Endpoint::ApiRoot, delay, FaultScope::always())
-        .unwrap();
+    fixture.sandbox.inject(Endpoint::ApiRoot, delay, FaultScope::always()).unwrap();
     let address = fixture.sandbox.api_uri(ApiHost::A).replace("http://", "");
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..CALLERS {
@@ -122,13 +93,7 @@ async fn many_connections_at_once_are_all_answered() {
             answer.starts_with("HTTP/1.1 200")
         });
     }
-    assert!(
-        callers
-            .join_all()
-            .await
-            .into_iter()
-            .all(|answered| answered)
-    );
+    assert!(callers.join_all().await.into_iter().all(|answered| answered));
     let calls = u64::try_from(CALLERS).unwrap();
     assert_eq!(fixture.sandbox.calls_for(Endpoint::ApiRoot, ONE), calls);
     assert!(fixture.sandbox.max_concurrent(Endpoint::ApiRoot) > calls / 2);

@@ -1,8 +1,5 @@
 //! What the simulated service promises, one test per promise, over real HTTP.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a test calls HTTP as any client may"
-)]
+#![expect(clippy::disallowed_methods, reason = "a test calls HTTP as any client may")]
 
 #[cfg(test)]
 mod control_port;

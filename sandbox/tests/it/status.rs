@@ -50,9 +50,7 @@ async fn a_status_is_valid_as_long_as_is_set_with_seven_fractional_digits() {
     let fixture = Fixture::start().await;
     for seconds in [60, 5] {
         if seconds != 60 {
-            fixture
-                .sandbox
-                .set_status_validity(Duration::from_secs(seconds));
+            fixture.sandbox.set_status_validity(Duration::from_secs(seconds));
         }
         let earliest = fixture.sandbox.now();
         let status: Value = fixture.status(TWO).await.json().await.unwrap();
@@ -74,25 +72,12 @@ async fn an_unknown_tenant_is_unknown_or_not_found() {
     let status: Value = response.json().await.unwrap();
     assert_eq!(status["State"], "Unknown");
     assert_eq!(status["ContextIdentifier"], "Cust99999");
-    assert_eq!(
-        (&status["Endpoint"], &status["Api"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!((&status["Endpoint"], &status["Api"]), (&Value::Null, &Value::Null));
 
     fixture.sandbox.set_unknown_tenant_is_404(true);
     assert_eq!(fixture.status("Cust99999").await.status(), 404);
     assert_eq!(fixture.status(ONE).await.status(), 200);
 
-    let options = Options {
-        unknown_tenant_is_404: true,
-        ..Options::default()
-    };
-    assert_eq!(
-        Fixture::with(options)
-            .await
-            .status("Cust99999")
-            .await
-            .status(),
-        404
-    );
+    let options = Options { unknown_tenant_is_404: true, ..Options::default() };
+    assert_eq!(Fixture::with(options).await.status("Cust99999").await.status(), 404);
 }

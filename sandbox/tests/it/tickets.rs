@@ -12,13 +12,9 @@ const HOUR: i64 = 3600;
 async fn a_ticket_is_utf16_of_hex_number_and_tenant() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
-    let bytes = STANDARD
-        .decode(ticket.strip_prefix("7T:").unwrap())
-        .unwrap();
-    let units: Vec<u16> = bytes
-        .chunks_exact(2)
-        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-        .collect();
+    let bytes = STANDARD.decode(ticket.strip_prefix("7T:").unwrap()).unwrap();
+    let units: Vec<u16> =
+        bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
     let text = String::from_utf16(&units).unwrap();
     let parts: Vec<&str> = text.split(';').collect();
     assert_eq!(parts.len(), 3);
@@ -45,31 +41,19 @@ async fn a_refused_call_does_not_prolong_a_ticket() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
     fixture.sandbox.shift_clock(5 * HOUR);
-    fixture
-        .sandbox
-        .set_authorization(CLIENT, ONE, Authorization::Revoked)
-        .unwrap();
+    fixture.sandbox.set_authorization(CLIENT, ONE, Authorization::Revoked).unwrap();
     assert_eq!(fixture.principal(&ticket).await.status(), 401);
-    fixture
-        .sandbox
-        .set_authorization(CLIENT, ONE, Authorization::Active)
-        .unwrap();
+    fixture.sandbox.set_authorization(CLIENT, ONE, Authorization::Active).unwrap();
     fixture.sandbox.shift_clock(7 * HOUR);
     assert_eq!(fixture.principal(&ticket).await.status(), 401);
 }
 
 #[tokio::test]
 async fn revoking_can_leave_live_tickets_alone() {
-    let options = Options {
-        revocation_ends_tickets: false,
-        ..Options::default()
-    };
+    let options = Options { revocation_ends_tickets: false, ..Options::default() };
     let fixture = Fixture::with(options).await;
     let ticket = fixture.ticket().await;
-    fixture
-        .sandbox
-        .set_authorization(CLIENT, ONE, Authorization::Revoked)
-        .unwrap();
+    fixture.sandbox.set_authorization(CLIENT, ONE, Authorization::Revoked).unwrap();
     assert_eq!(fixture.principal(&ticket).await.status(), 200);
 }
 

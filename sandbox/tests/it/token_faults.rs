@@ -10,30 +10,19 @@ use crate::keys::{jwks, verify};
 
 /// The token of an exchange with a fault, and the one published key.
 async fn faulty(fixture: &Fixture, fault: Fault) -> (String, Value) {
-    fixture
-        .sandbox
-        .inject(Endpoint::Authenticate, fault, FaultScope::times(1))
-        .unwrap();
+    fixture.sandbox.inject(Endpoint::Authenticate, fault, FaultScope::times(1)).unwrap();
     (fixture.jwt().await, jwks(fixture).await.remove(0))
 }
 
 fn claim(claims: &Value, name: &str) -> Value {
-    claims
-        .get(format!("{IDENTITY}{name}"))
-        .cloned()
-        .unwrap_or_default()
+    claims.get(format!("{IDENTITY}{name}")).cloned().unwrap_or_default()
 }
 
 #[tokio::test]
 async fn a_refusal_with_any_text() {
     let fixture = Fixture::start().await;
-    let fault = Fault::Refuse {
-        message: "Try later".into(),
-    };
-    fixture
-        .sandbox
-        .inject(Endpoint::Authenticate, fault, FaultScope::times(1))
-        .unwrap();
+    let fault = Fault::Refuse { message: "Try later".into() };
+    fixture.sandbox.inject(Endpoint::Authenticate, fault, FaultScope::times(1)).unwrap();
     assert_eq!(fixture.refusal(&fixture.body()).await, "Try later");
     fixture.jwt().await;
 }
@@ -41,13 +30,7 @@ async fn a_refusal_with_any_text() {
 #[tokio::test]
 async fn tokens_that_are_genuine_but_say_something_wrong() {
     let fixture = Fixture::start().await;
-    let (jwt, key) = faulty(
-        &fixture,
-        Fault::WrongContext {
-            context: TWO.into(),
-        },
-    )
-    .await;
+    let (jwt, key) = faulty(&fixture, Fault::WrongContext { context: TWO.into() }).await;
     assert_eq!(claim(&verify(&jwt, &key).unwrap(), "ctx"), json!(TWO));
 
     let (jwt, key) = faulty(&fixture, Fault::WrongAudience).await;
@@ -62,17 +45,12 @@ async fn tokens_that_are_genuine_but_say_something_wrong() {
     let ticket = claim(&verify(&jwt, &key).unwrap(), "ticket");
     assert_eq!(ticket, json!("7T:this is no ticket"));
 
-    let fault = Fault::WrongTicketContext {
-        context: TWO.into(),
-    };
+    let fault = Fault::WrongTicketContext { context: TWO.into() };
     let (jwt, key) = faulty(&fixture, fault).await;
     let claims = verify(&jwt, &key).unwrap();
     assert_eq!(claim(&claims, "ctx"), json!(ONE));
     let ticket = claim(&claims, "ticket");
-    assert_eq!(
-        fixture.principal(ticket.as_str().unwrap()).await.status(),
-        401
-    );
+    assert_eq!(fixture.principal(ticket.as_str().unwrap()).await.status(), 401);
 }
 
 #[tokio::test]
@@ -80,17 +58,11 @@ async fn tokens_whose_signature_does_not_match() {
     let fixture = Fixture::start().await;
     let (jwt, key) = faulty(&fixture, Fault::WrongSignature).await;
     assert_eq!(decode(&jwt).0["kid"], key["kid"]);
-    assert_eq!(
-        verify(&jwt, &key).unwrap_err().to_string(),
-        "InvalidSignature"
-    );
+    assert_eq!(verify(&jwt, &key).unwrap_err().to_string(), "InvalidSignature");
 
     let (jwt, key) = faulty(&fixture, Fault::ForeignKey).await;
     assert_ne!(decode(&jwt).0["kid"], key["kid"]);
-    assert_eq!(
-        verify(&jwt, &key).unwrap_err().to_string(),
-        "InvalidSignature"
-    );
+    assert_eq!(verify(&jwt, &key).unwrap_err().to_string(), "InvalidSignature");
 }
 
 #[tokio::test]
@@ -102,10 +74,7 @@ async fn tokens_of_other_algorithms() {
 
     let (jwt, key) = faulty(&fixture, Fault::Hs256PublicKey).await;
     let (header, _) = decode(&jwt);
-    assert_eq!(
-        (&header["alg"], &header["kid"]),
-        (&json!("HS256"), &key["kid"])
-    );
+    assert_eq!((&header["alg"], &header["kid"]), (&json!("HS256"), &key["kid"]));
     let (_, signature) = jwt.rsplit_once('.').unwrap();
     assert_eq!(URL_SAFE_NO_PAD.decode(signature).unwrap().len(), 32);
 }
@@ -116,8 +85,5 @@ async fn tokens_of_another_issuer_and_of_another_time() {
     let (jwt, key) = faulty(&fixture, Fault::WrongIssuer).await;
     assert_eq!(verify(&jwt, &key).unwrap_err().to_string(), "InvalidIssuer");
     let (jwt, key) = faulty(&fixture, Fault::ExpiredToken).await;
-    assert_eq!(
-        verify(&jwt, &key).unwrap_err().to_string(),
-        "ExpiredSignature"
-    );
+    assert_eq!(verify(&jwt, &key).unwrap_err().to_string(), "ExpiredSignature");
 }

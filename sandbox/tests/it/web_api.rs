@@ -32,12 +32,8 @@ async fn the_current_principal_is_the_system_user_of_the_tenant() {
 async fn the_scheme_is_read_in_any_case_and_no_other_passes() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
-    for (scheme, status) in [
-        ("SOTICKET", 200),
-        ("soticket", 200),
-        ("Bearer", 401),
-        ("Basic", 401),
-    ] {
+    for (scheme, status) in [("SOTICKET", 200), ("soticket", 200), ("Bearer", 401), ("Basic", 401)]
+    {
         let request = fixture
             .http
             .get(fixture.principal_uri(ApiHost::A, ONE))
@@ -64,19 +60,9 @@ async fn a_ticket_is_worth_nothing_without_the_secret_or_at_another_tenant() {
             .header("Accept", "application/json")
             .header("Authorization", format!("SOTicket {ticket}"))
             .header("SO-AppToken", secret);
-        assert_eq!(
-            request.send().await.unwrap().status(),
-            status,
-            "{tenant} {secret}"
-        );
+        assert_eq!(request.send().await.unwrap().status(), status, "{tenant} {secret}");
     }
-    assert_eq!(
-        fixture
-            .get(&fixture.principal_uri(ApiHost::A, ONE))
-            .await
-            .status(),
-        401
-    );
+    assert_eq!(fixture.get(&fixture.principal_uri(ApiHost::A, ONE)).await.status(), 401);
     assert_eq!(fixture.principal("7T:unknown").await.status(), 401);
 }
 
@@ -87,10 +73,7 @@ async fn the_host_a_tenant_left_answers_421() {
     fixture.sandbox.move_tenant(ONE, ApiHost::B).unwrap();
     let response = fixture.principal(&ticket).await;
     assert_eq!(response.status(), 421);
-    assert_eq!(
-        response.text().await.unwrap(),
-        "Wrong subdomain used to access tenant"
-    );
+    assert_eq!(response.text().await.unwrap(), "Wrong subdomain used to access tenant");
     fixture.sandbox.move_tenant(ONE, ApiHost::A).unwrap();
     assert_eq!(fixture.principal(&ticket).await.status(), 200);
 }
@@ -104,10 +87,7 @@ async fn a_tenant_that_cannot_be_used_answers_503_in_html() {
         let response = fixture.principal(&ticket).await;
         let expected = if state.is_running() { 200 } else { 503 };
         assert_eq!(response.status(), expected, "{state:?}");
-        let html = response.headers()["Content-Type"]
-            .to_str()
-            .unwrap()
-            .starts_with("text/html");
+        let html = response.headers()["Content-Type"].to_str().unwrap().starts_with("text/html");
         assert_eq!(html, !state.is_running());
     }
 }
@@ -116,15 +96,10 @@ async fn a_tenant_that_cannot_be_used_answers_503_in_html() {
 async fn anything_else_of_a_known_tenant_is_the_documented_error() {
     let fixture = Fixture::start().await;
     let base = fixture.sandbox.api_uri(ApiHost::A);
-    let response = fixture
-        .get(&format!("{base}/{ONE}/api/v1/Contact/99999"))
-        .await;
+    let response = fixture.get(&format!("{base}/{ONE}/api/v1/Contact/99999")).await;
     assert_eq!(response.status(), 404);
     let error: Value = response.json().await.unwrap();
     assert_eq!(error["Error"], true);
     assert_eq!(error["ErrorType"], "SoNotFoundException");
-    assert_eq!(
-        fixture.get(&format!("{base}/Cust99999/api")).await.status(),
-        404
-    );
+    assert_eq!(fixture.get(&format!("{base}/Cust99999/api")).await.status(), 404);
 }

@@ -74,17 +74,8 @@ impl ApplicationEntry {
     /// What the example in `config.default.toml` must show as it is built in.
     #[cfg(test)]
     pub(in crate::config) fn options_with_defaults(&self) -> (&[String], u32, bool) {
-        let Self {
-            allowed_api_hosts,
-            calls_per_second,
-            allow_reveal_application_token,
-            ..
-        } = self;
-        (
-            allowed_api_hosts,
-            *calls_per_second,
-            *allow_reveal_application_token,
-        )
+        let Self { allowed_api_hosts, calls_per_second, allow_reveal_application_token, .. } = self;
+        (allowed_api_hosts, *calls_per_second, *allow_reveal_application_token)
     }
 
     /// Where its secrets are; `None` if a needed one is not said.
@@ -110,12 +101,8 @@ impl ApplicationEntry {
             &self.next_client_secret_env,
             Need::Optional,
         );
-        let private_key = either(
-            "private_key",
-            &self.private_key_file,
-            &self.private_key_env,
-            Need::Required,
-        );
+        let private_key =
+            either("private_key", &self.private_key_file, &self.private_key_env, Need::Required);
         let next_private_key = either(
             "next_private_key",
             &self.next_private_key_file,

@@ -68,10 +68,7 @@ impl ApplicationEntry {
         let checked = self.id.parse::<ApplicationId>();
         checked
             .map_err(|error| {
-                problems.add(
-                    format!("{key}.id"),
-                    missing_or(&self.id, &error.to_string()),
-                );
+                problems.add(format!("{key}.id"), missing_or(&self.id, &error.to_string()));
             })
             .ok()
     }
@@ -92,10 +89,7 @@ impl ApplicationEntry {
     }
 
     fn check_redirects(&self, key: &str, problems: &mut Problems) {
-        let own = self
-            .redirect_uri
-            .iter()
-            .map(|uri| ("redirect_uri".to_owned(), uri));
+        let own = self.redirect_uri.iter().map(|uri| ("redirect_uri".to_owned(), uri));
         let others = self.redirect_uris.iter().enumerate();
         let others = others.map(|(index, uri)| (format!("redirect_uris[{index}]"), uri));
         for (name, uri) in own.chain(others) {
@@ -111,10 +105,8 @@ impl ApplicationEntry {
                 Ok(url)
                     if !prefix.starts_with(&format!("{}/", url.origin().ascii_serialization())) =>
                 {
-                    problems.add(
-                        name,
-                        "must have a slash after the host, which must be in lower case",
-                    );
+                    problems
+                        .add(name, "must have a slash after the host, which must be in lower case");
                 }
                 Ok(_) => {}
             }
@@ -134,10 +126,7 @@ fn check_hosts(
 ) -> Option<AllowedApiHosts> {
     let key = format!("{key}.allowed_api_hosts");
     if entries.is_empty() {
-        problems.add(
-            key,
-            "must name at least one host; leave it out for superoffice.com",
-        );
+        problems.add(key, "must name at least one host; leave it out for superoffice.com");
         return None;
     }
     AllowedApiHosts::new(entries)

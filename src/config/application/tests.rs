@@ -24,54 +24,25 @@ fn checked(entries: &[String]) -> (Checked, Vec<Problem>) {
 
 /// The good entry with the lines of some keys replaced or added.
 fn with(lines: &str) -> String {
-    let replaced: Vec<_> = lines
+    let replaced: Vec<_> = lines.lines().filter_map(|line| line.split(" = ").next()).collect();
+    let kept = GOOD
         .lines()
-        .filter_map(|line| line.split(" = ").next())
-        .collect();
-    let kept = GOOD.lines().filter(|line| {
-        !replaced
-            .iter()
-            .any(|key| line.split(" = ").next() == Some(key))
-    });
+        .filter(|line| !replaced.iter().any(|key| line.split(" = ").next() == Some(key)));
     kept.chain(lines.lines()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn each_rule_of_an_entry_is_held() {
     for (lines, wanted) in [
-        (
-            "id = \"\"",
-            "applications[0].id: is missing: an application id is",
-        ),
+        ("id = \"\"", "applications[0].id: is missing: an application id is"),
         ("id = \"CRM\"", "applications[0].id: an application id is"),
-        (
-            "environment = \"\"",
-            "applications[0].environment: is missing: an environment is one of",
-        ),
-        (
-            "environment = \"stage\"",
-            "applications[0].environment: did you mean qaonline? ",
-        ),
-        (
-            "environment = \"production\"",
-            "applications[0].environment: did you mean online? ",
-        ),
-        (
-            "environment = \"Sod\"",
-            "applications[0].environment: did you mean sod? ",
-        ),
-        (
-            "environment = \"zz\"",
-            "applications[0].environment: an environment is one of",
-        ),
-        (
-            "client_id = \"\"",
-            "applications[0].client_id: must be the client id",
-        ),
-        (
-            "client_id = \"a b\"",
-            "applications[0].client_id: must be the client id",
-        ),
+        ("environment = \"\"", "applications[0].environment: is missing: an environment is one of"),
+        ("environment = \"stage\"", "applications[0].environment: did you mean qaonline? "),
+        ("environment = \"production\"", "applications[0].environment: did you mean online? "),
+        ("environment = \"Sod\"", "applications[0].environment: did you mean sod? "),
+        ("environment = \"zz\"", "applications[0].environment: an environment is one of"),
+        ("client_id = \"\"", "applications[0].client_id: must be the client id"),
+        ("client_id = \"a b\"", "applications[0].client_id: must be the client id"),
         (
             "login_uri = \"http://sod.superoffice.com\"",
             "applications[0].login_uri: must be https://host",
@@ -80,22 +51,13 @@ fn each_rule_of_an_entry_is_held() {
             "login_uri = \"https://sod.superoffice.com/login\"",
             "applications[0].login_uri: must be https://host",
         ),
-        (
-            "issuer = \"sod\"",
-            "applications[0].issuer: must be https://host",
-        ),
-        (
-            "allowed_api_hosts = []",
-            "applications[0].allowed_api_hosts: must name at least one",
-        ),
+        ("issuer = \"sod\"", "applications[0].issuer: must be https://host"),
+        ("allowed_api_hosts = []", "applications[0].allowed_api_hosts: must name at least one"),
         (
             "allowed_api_hosts = [\"https://superoffice.com\"]",
             "applications[0].allowed_api_hosts: must be host names",
         ),
-        (
-            "calls_per_second = 0",
-            "applications[0].calls_per_second: must be at least 1",
-        ),
+        ("calls_per_second = 0", "applications[0].calls_per_second: must be at least 1"),
         ("burst = 0", "applications[0].burst: must be at least 1"),
         (
             "redirect_uri = \"http://gateway.example.com/x\"",
@@ -123,24 +85,15 @@ fn each_rule_of_an_entry_is_held() {
         ),
     ] {
         let (_, problems) = checked(&[with(lines)]);
-        let found: Vec<_> = problems
-            .iter()
-            .map(|p| format!("{}: {}", p.key, p.message))
-            .collect();
-        assert!(
-            found.len() == 1 && found[0].starts_with(wanted),
-            "{found:#?} is not {wanted}"
-        );
+        let found: Vec<_> = problems.iter().map(|p| format!("{}: {}", p.key, p.message)).collect();
+        assert!(found.len() == 1 && found[0].starts_with(wanted), "{found:#?} is not {wanted}");
     }
 }
 
 #[test]
 fn an_empty_entry_is_told_all_that_it_lacks() {
     let (checked, problems) = checked(&[String::new()]);
-    let keys: Vec<_> = problems
-        .iter()
-        .map(|problem| problem.key.as_str())
-        .collect();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(
         keys,
         [
@@ -159,11 +112,7 @@ fn there_must_be_an_application() {
     let mut problems = Problems::default();
     check(Vec::new(), Path::new(""), &mut problems);
     assert_eq!(problems.errors[0].key, "applications");
-    assert!(
-        problems.errors[0]
-            .message
-            .contains("[[applications]] id = \"crm-sync\"")
-    );
+    assert!(problems.errors[0].message.contains("[[applications]] id = \"crm-sync\""));
 }
 
 #[test]

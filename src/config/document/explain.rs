@@ -8,19 +8,14 @@ const EXPECTED: [(&str, &str); 6] = [
     ("a boolean", "must be true or false, without quotes"),
     ("a string", "must be text in quotes"),
     ("path string", "must be a path in quotes"),
-    (
-        "a sequence",
-        "must be a list; a list of sections is written [[…]]",
-    ),
+    ("a sequence", "must be a list; a list of sections is written [[…]]"),
     ("struct", "must be a section or { … }"),
     ("u", "must be a whole number, 0 or more, without quotes"),
 ];
 
 /// The message for people, and the full name of the key that was probably meant, if that can be guessed.
 pub(super) fn explain(message: &str, parent: &str) -> (String, Option<String>) {
-    let unknown = message
-        .strip_prefix("unknown field `")
-        .map(|rest| ("unknown key", rest));
+    let unknown = message.strip_prefix("unknown field `").map(|rest| ("unknown key", rest));
     let unknown = unknown.or_else(|| {
         let rest = message.strip_prefix("unknown variant `")?;
         Some(("unknown value", rest))
@@ -45,14 +40,9 @@ pub(super) fn explain(message: &str, parent: &str) -> (String, Option<String>) {
         return (text, meant.map(|meant| full(parent, meant)));
     }
     if let Some((_, expected)) = message.rsplit_once("expected ") {
-        let known = EXPECTED
-            .iter()
-            .find(|(start, _)| expected.starts_with(start));
+        let known = EXPECTED.iter().find(|(start, _)| expected.starts_with(start));
         return (
-            known.map_or_else(
-                || format!("must be {expected}"),
-                |(_, text)| (*text).to_owned(),
-            ),
+            known.map_or_else(|| format!("must be {expected}"), |(_, text)| (*text).to_owned()),
             None,
         );
     }
@@ -61,11 +51,7 @@ pub(super) fn explain(message: &str, parent: &str) -> (String, Option<String>) {
 
 /// The key with the section it stands in.
 pub(super) fn full(parent: &str, key: &str) -> String {
-    if parent.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{parent}.{key}")
-    }
+    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
 
 /// The candidate that is most like `given`, if any is like it at all.

@@ -15,13 +15,8 @@ fn source(file: Option<&str>, env: Option<&str>, need: Need) -> (Option<SecretSo
 fn read_from(folder: &Path, form: Form) -> (Option<SecretString>, Problems) {
     let mut problems = Problems::default();
     let given = (Some(PathBuf::from("secret")), None);
-    let source = SecretSource::either(
-        "a.client_secret",
-        given,
-        Need::Required,
-        folder,
-        &mut problems,
-    );
+    let source =
+        SecretSource::either("a.client_secret", given, Need::Required, folder, &mut problems);
     (source.unwrap().read(form, &mut problems), problems)
 }
 
@@ -30,17 +25,11 @@ fn exactly_one_source_is_needed() {
     let (none, problems) = source(None, None, Need::Required);
     assert!(none.is_none());
     assert_eq!(problems.errors[0].key, "a.client_secret_file");
-    assert_eq!(
-        problems.errors[0].message,
-        "is missing; give it or client_secret_env"
-    );
+    assert_eq!(problems.errors[0].message, "is missing; give it or client_secret_env");
 
     let (none, problems) = source(Some("f"), Some("E"), Need::Optional);
     assert!(none.is_none());
-    assert_eq!(
-        problems.errors[0].message,
-        "client_secret_env is given too; keep one of the two"
-    );
+    assert_eq!(problems.errors[0].message, "client_secret_env is given too; keep one of the two");
 
     let (none, problems) = source(None, None, Need::Optional);
     assert!(none.is_none() && problems.errors.is_empty());
@@ -65,15 +54,8 @@ fn a_pasted_secret_is_not_taken_for_a_name_and_not_repeated() {
         assert_eq!(problems.errors.len(), 1);
         assert!(!problems.errors[0].message.contains("hunter2"));
     }
-    for file in [
-        "client-secret",
-        "./hunter2aaaaaaaaaaaaaaaaaaaaaaaaa",
-        "secrets/crm-sync-2.txt",
-    ] {
-        assert!(
-            source(Some(file), None, Need::Required).0.is_some(),
-            "{file}"
-        );
+    for file in ["client-secret", "./hunter2aaaaaaaaaaaaaaaaaaaaaaaaa", "secrets/crm-sync-2.txt"] {
+        assert!(source(Some(file), None, Need::Required).0.is_some(), "{file}");
     }
 }
 
@@ -86,11 +68,7 @@ fn a_secret_that_cannot_be_read_is_told_with_the_mend() {
         assert!(none.is_none());
         let problem = &problems.errors[0];
         assert_eq!(problem.key, "a.client_secret_file");
-        assert!(
-            problem.message.contains(wanted),
-            "{} is not {wanted}",
-            problem.message
-        );
+        assert!(problem.message.contains(wanted), "{} is not {wanted}", problem.message);
         assert!(
             problem.message.contains("/secret: ") || wanted.contains("line"),
             "{}",

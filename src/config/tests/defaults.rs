@@ -28,18 +28,11 @@ fn read(text: &str) -> Sections {
 /// The keys that a section knows, from the complaint about one that no section knows.
 fn known(section: &str) -> Vec<String> {
     let text = format!("{section}\nzzz = 1");
-    let message = toml::from_str::<Sections>(&text)
-        .unwrap_err()
-        .message()
-        .to_owned();
+    let message = toml::from_str::<Sections>(&text).unwrap_err().message().to_owned();
     let Some(rest) = message.strip_prefix("unknown field `zzz`, expected ") else {
         return Vec::new();
     };
-    rest.split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
+    rest.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 #[test]
@@ -47,10 +40,7 @@ fn the_values_in_the_file_are_the_built_in_defaults() {
     assert_eq!(read(DEFAULT_CONFIG), Sections::default());
     let documented = &read(&everything()).applications[0];
     let built_in = ApplicationEntry::default();
-    assert_eq!(
-        documented.options_with_defaults(),
-        built_in.options_with_defaults()
-    );
+    assert_eq!(documented.options_with_defaults(), built_in.options_with_defaults());
 }
 
 #[test]
@@ -68,11 +58,7 @@ fn compare(path: &str, documented: &toml::Value, header: &str, missing: &mut BTr
     let keys = known(header);
     assert!(!keys.is_empty(), "{header} is no section");
     for key in keys {
-        let full = if path.is_empty() {
-            key.clone()
-        } else {
-            format!("{path}.{key}")
-        };
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match documented.get(&key) {
             None => {
                 missing.insert(full);

@@ -10,11 +10,9 @@ pub(in crate::store) async fn bind_remembers_what_an_id_meant(place: &dyn Place)
     let store = place.open().await;
     let id: ApplicationId = "crm-sync".parse().unwrap();
     assert_eq!(store.binding(&id).await.unwrap(), None);
-    for (environment, client_id) in [
-        (Environment::Sod, "1234"),
-        (Environment::Sod, "1234"),
-        (Environment::Online, "5678"),
-    ] {
+    for (environment, client_id) in
+        [(Environment::Sod, "1234"), (Environment::Sod, "1234"), (Environment::Online, "5678")]
+    {
         store.bind(&id, environment, client_id).await.unwrap();
         let wanted = ApplicationBinding {
             environment: environment.as_str().to_owned(),

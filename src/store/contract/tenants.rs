@@ -104,28 +104,12 @@ pub(in crate::store) async fn list_begins_after_a_name_and_keeps_to_the_limit(pl
     six_tenants(&*store).await;
     for (application, after, wanted) in [
         (None, None, ["crm Cust3", "crm-sync Cust010"].as_slice()),
-        (
-            None,
-            Some(("crm-sync", "Cust10")),
-            &["crm-sync Cust9", "portal Cust10"],
-        ),
+        (None, Some(("crm-sync", "Cust10")), &["crm-sync Cust9", "portal Cust10"]),
         // The name itself need not exist (any more).
-        (
-            None,
-            Some(("crm-sync", "Cust2")),
-            &["crm-sync Cust9", "portal Cust10"],
-        ),
+        (None, Some(("crm-sync", "Cust2")), &["crm-sync Cust9", "portal Cust10"]),
         (None, Some(("portal", "Cust2")), &[]),
-        (
-            Some("crm-sync"),
-            Some(("crm-sync", "Cust10")),
-            &["crm-sync Cust9"],
-        ),
-        (
-            Some("crm-sync"),
-            Some(("crm", "Cust9")),
-            &["crm-sync Cust010", "crm-sync Cust10"],
-        ),
+        (Some("crm-sync"), Some(("crm-sync", "Cust10")), &["crm-sync Cust9"]),
+        (Some("crm-sync"), Some(("crm", "Cust9")), &["crm-sync Cust010", "crm-sync Cust10"]),
         (Some("crm-sync"), Some(("portal", "Cust0")), &[]),
     ] {
         let found = listed(&*store, application, after, 2).await;
@@ -150,21 +134,13 @@ pub(in crate::store) async fn set_disabled_counts_only_changes(place: &dyn Place
     let lifted = store.set_disabled(&cust1(), false, at(5)).await.unwrap();
     assert_eq!(lifted.as_ref(), Some(&created));
     let stopped = store.set_disabled(&cust1(), true, at(6)).await.unwrap();
-    let wanted = Tenant {
-        disabled: true,
-        version: 2,
-        update_time: at(6),
-        ..created
-    };
+    let wanted = Tenant { disabled: true, version: 2, update_time: at(6), ..created };
     assert_eq!(stopped.as_ref(), Some(&wanted));
     let again = store.set_disabled(&cust1(), true, at(7)).await.unwrap();
     assert_eq!(again.as_ref(), Some(&wanted));
     assert_eq!(tenant(&*store, &cust1()).await, Some(wanted));
     let unknown = name("portal", "Cust1");
-    assert_eq!(
-        store.set_disabled(&unknown, true, at(8)).await.unwrap(),
-        None
-    );
+    assert_eq!(store.set_disabled(&unknown, true, at(8)).await.unwrap(), None);
 }
 
 fn running(uri: &str, hosts: &AllowedApiHosts) -> TenantStatus {
@@ -178,9 +154,7 @@ fn running(uri: &str, hosts: &AllowedApiHosts) -> TenantStatus {
 }
 
 fn usual_hosts() -> AllowedApiHosts {
-    usual_applications()[&cust1().application]
-        .allowed_api_hosts
-        .clone()
+    usual_applications()[&cust1().application].allowed_api_hosts.clone()
 }
 
 pub(in crate::store) async fn put_status_and_company_name_are_no_changes_by_an_administrator(
@@ -190,10 +164,7 @@ pub(in crate::store) async fn put_status_and_company_name_are_no_changes_by_an_a
     let created = add(&*store, &cust1()).await;
     let mut status = running("https://online2.superoffice.com/Cust1/api", &usual_hosts());
     store.put_status(&cust1(), &status).await.unwrap();
-    store
-        .put_company_name(&cust1(), "Contoso A/S")
-        .await
-        .unwrap();
+    store.put_company_name(&cust1(), "Contoso A/S").await.unwrap();
     let wanted = Tenant {
         company_name: "Contoso A/S".to_owned(),
         last_status: Some(status.clone()),
@@ -204,10 +175,7 @@ pub(in crate::store) async fn put_status_and_company_name_are_no_changes_by_an_a
     status.web_api_uri = None;
     status.version = String::new();
     store.put_status(&cust1(), &status).await.unwrap();
-    let wanted = Tenant {
-        last_status: Some(status),
-        ..wanted
-    };
+    let wanted = Tenant { last_status: Some(status), ..wanted };
     assert_eq!(tenant(&*store, &cust1()).await, Some(wanted));
 }
 
@@ -224,10 +192,7 @@ pub(in crate::store) async fn a_status_is_forgotten_when_its_address_is_no_longe
 ) {
     let local = AllowedApiHosts::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let mut lenient = usual_applications();
-    lenient
-        .get_mut(&cust1().application)
-        .unwrap()
-        .allowed_api_hosts = local.clone();
+    lenient.get_mut(&cust1().application).unwrap().allowed_api_hosts = local.clone();
     let store = place.open_with(lenient).await;
     add(&*store, &cust1()).await;
     let status = running("http://127.0.0.1:4711/Cust1/api", &local);

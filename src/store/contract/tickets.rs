@@ -24,10 +24,7 @@ pub(in crate::store) async fn a_ticket_of_another_token_is_not_kept(place: &dyn 
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
     let token = secret("second");
-    store
-        .set_system_user_token(&cust1(), &token, at(2))
-        .await
-        .unwrap();
+    store.set_system_user_token(&cust1(), &token, at(2)).await.unwrap();
     let current = a_ticket(1, 2);
     assert!(TicketStore::put(&*store, &cust1(), &current).await.unwrap());
     for token_version in [0, 1, 3] {
@@ -59,16 +56,10 @@ pub(in crate::store) async fn extend_touches_only_the_ticket_it_names_and_never_
     extend(&ticket.credential_id, at(99)).await;
     assert_eq!(kept_ticket(&*store, &cust1()).await, Some(plain(&ticket)));
     extend(&ticket.credential_id, at(200)).await;
-    let longer = SystemTicket {
-        expire_time: at(200),
-        ..ticket
-    };
+    let longer = SystemTicket { expire_time: at(200), ..ticket };
     assert_eq!(kept_ticket(&*store, &cust1()).await, Some(plain(&longer)));
     let unknown = name("portal", "Cust1");
-    store
-        .extend(&unknown, &longer.credential_id, at(300))
-        .await
-        .unwrap();
+    store.extend(&unknown, &longer.credential_id, at(300)).await.unwrap();
 }
 
 pub(in crate::store) async fn delete_touches_only_the_ticket_it_names(place: &dyn Place) {

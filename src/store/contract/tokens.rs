@@ -7,53 +7,31 @@ use super::{
 };
 use crate::{
     domain::{Environment, Tenant},
-    ports::TicketStore,
+    ports::{TenantStore, TicketStore},
 };
 
 pub(in crate::store) async fn set_system_user_token_counts_and_ends_the_ticket(place: &dyn Place) {
     let store = place.open().await;
     let created = add(&*store, &cust1()).await;
-    let set = store
-        .set_system_user_token(&cust1(), &secret("first"), at(3))
-        .await;
-    let first = Tenant {
-        token_version: 1,
-        version: 2,
-        update_time: at(3),
-        ..created
-    };
+    let set = store.set_system_user_token(&cust1(), &secret("first"), at(3)).await;
+    let first = Tenant { token_version: 1, version: 2, update_time: at(3), ..created };
     assert_eq!(set.unwrap(), Some(first.clone()));
-    assert_eq!(
-        token(&*store, &cust1()).await,
-        Some(("first".to_owned(), 1))
-    );
+    assert_eq!(token(&*store, &cust1()).await, Some(("first".to_owned(), 1)));
     let ticket = a_ticket(1, 1);
     assert!(TicketStore::put(&*store, &cust1(), &ticket).await.unwrap());
     assert_eq!(kept_ticket(&*store, &cust1()).await, Some(plain(&ticket)));
 
-    let set = store
-        .set_system_user_token(&cust1(), &secret("second"), at(4))
-        .await;
-    let second = Tenant {
-        token_version: 2,
-        version: 3,
-        update_time: at(4),
-        ..first
-    };
+    let set = store.set_system_user_token(&cust1(), &secret("second"), at(4)).await;
+    let second = Tenant { token_version: 2, version: 3, update_time: at(4), ..first };
     assert_eq!(set.unwrap(), Some(second.clone()));
-    assert_eq!(
-        token(&*store, &cust1()).await,
-        Some(("second".to_owned(), 2))
-    );
+    assert_eq!(token(&*store, &cust1()).await, Some(("second".to_owned(), 2)));
     assert_eq!(kept_ticket(&*store, &cust1()).await, None);
     assert_eq!(tenant(&*store, &cust1()).await, Some(second));
 }
 
 pub(in crate::store) async fn system_user_token_is_none_until_it_is_set(place: &dyn Place) {
     let store = place.open().await;
-    let set = store
-        .set_system_user_token(&cust1(), &secret("token"), at(3))
-        .await;
+    let set = store.set_system_user_token(&cust1(), &secret("token"), at(3)).await;
     assert_eq!(set.unwrap(), None);
     assert_eq!(token(&*store, &cust1()).await, None);
     add(&*store, &cust1()).await;
@@ -68,10 +46,7 @@ pub(in crate::store) async fn a_token_belongs_to_its_tenant(place: &dyn Place) {
     }
     add(&*store, &cust1()).await;
     assert_eq!(token(&*store, &cust1()).await, None);
-    store
-        .set_system_user_token(&cust1(), &secret("mine"), at(3))
-        .await
-        .unwrap();
+    store.set_system_user_token(&cust1(), &secret("mine"), at(3)).await.unwrap();
     assert_eq!(token(&*store, &cust1()).await, Some(("mine".to_owned(), 1)));
     for other in &others {
         let (text, version) = token(&*store, other).await.unwrap();
@@ -85,12 +60,21 @@ pub(in crate::store) async fn secrets_of_an_application_that_is_no_longer_config
 ) {
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
-    store
-        .bind(&cust1().application, Environment::Sod, "client")
-        .await
-        .unwrap();
+    store.bind(&cust1().application, Environment::Sod, "client").await.unwrap();
     let before = token(&*store, &cust1()).await;
     let store = place.open_with(BTreeMap::new()).await;
     assert!(before.is_some());
     assert_eq!(token(&*store, &cust1()).await, before);
+}
+
+pub(in crate::store) async fn a_tenant_added_again_never_takes_a_ticket_of_its_former_life(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    enroll(&*store, &cust1()).await;
+    let former = tenant(&*store, &cust1()).await.unwrap().token_version;
+    TenantStore::delete(&*store, &cust1(), None).await.unwrap();
+    enroll(&*store, &cust1()).await;
+    assert_ne!(tenant(&*store, &cust1()).await.unwrap().token_version, former);
+    assert!(!TicketStore::put(&*store, &cust1(), &a_ticket(1, former)).await.unwrap());
 }

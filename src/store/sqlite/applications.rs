@@ -16,10 +16,7 @@ impl ApplicationStore for SqliteStore {
                 .bind(id.as_str())
                 .fetch_optional(self.file.readers())
                 .await?;
-        Ok(row.map(|(environment, client_id)| ApplicationBinding {
-            environment,
-            client_id,
-        }))
+        Ok(row.map(|(environment, client_id)| ApplicationBinding { environment, client_id }))
     }
 
     async fn bind(

@@ -44,10 +44,8 @@ impl SqliteFile {
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         let path = open::create_private(path)?;
         let options = options(&path);
-        let mut connection = options
-            .connect()
-            .await
-            .map_err(|error| OpenError::new(&path, error))?;
+        let mut connection =
+            options.connect().await.map_err(|error| OpenError::new(&path, error))?;
         schema::prepare(&path, &mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -56,11 +54,7 @@ impl SqliteFile {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().read_only(true));
-        Ok(Self {
-            writer: WriterSlot::new(options, connection),
-            path,
-            readers,
-        })
+        Ok(Self { writer: WriterSlot::new(options, connection), path, readers })
     }
 
     /// Where it is.
@@ -118,9 +112,7 @@ impl SqliteFile {
 
 impl std::fmt::Debug for SqliteFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteFile")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("SqliteFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -89,10 +89,7 @@ impl OpenError {
             Some(sqlite_code::CANTOPEN | sqlite_code::PERM | sqlite_code::READONLY) => {
                 Self::Refused { path }
             }
-            _ => Self::Unavailable {
-                path,
-                cause: error.into(),
-            },
+            _ => Self::Unavailable { path, cause: error.into() },
         }
     }
 
@@ -103,10 +100,7 @@ impl OpenError {
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::IsADirectory => Self::Refused { path },
-            kind => Self::Unavailable {
-                path,
-                cause: StoreError::Unavailable(kind.to_string()),
-            },
+            kind => Self::Unavailable { path, cause: StoreError::Unavailable(kind.to_string()) },
         }
     }
 }

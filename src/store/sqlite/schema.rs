@@ -34,10 +34,7 @@ pub(super) async fn prepare(
     }
     // One transaction for all, and the migrator looks again inside it: two processes that start at once do not
     // migrate twice, and nothing is half done.
-    let mut transaction = connection
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(sqlx_error)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sqlx_error)?;
     // Not `run`, whose future cannot be sent to another thread (the compiler sees its borrow as too general).
     MIGRATIONS
         .run_direct(None, &mut *transaction, false)
@@ -48,9 +45,7 @@ pub(super) async fn prepare(
 
 async fn inspect(path: &Path, connection: &mut SqliteConnection) -> Result<Schema, OpenError> {
     let sqlx_error = |error| OpenError::new(path, error);
-    let unknown = || OpenError::UnknownSchema {
-        path: path.to_owned(),
-    };
+    let unknown = || OpenError::UnknownSchema { path: path.to_owned() };
     let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema")
         .fetch_all(&mut *connection)
         .await
@@ -69,27 +64,17 @@ async fn inspect(path: &Path, connection: &mut SqliteConnection) -> Result<Schem
     let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
     match applied.last() {
         Some((found, _)) if *found > known => {
-            return Err(OpenError::NewerSchema {
-                path: path.to_owned(),
-                found: *found,
-                known,
-            });
+            return Err(OpenError::NewerSchema { path: path.to_owned(), found: *found, known });
         }
         _ => {}
     }
     let ours = applied.iter().all(|(version, checksum)| {
-        MIGRATIONS
-            .iter()
-            .any(|m| m.version == *version && *m.checksum == **checksum)
+        MIGRATIONS.iter().any(|m| m.version == *version && *m.checksum == **checksum)
     });
     if !ours {
         return Err(unknown());
     }
-    if applied.len() == MIGRATIONS.iter().count() {
-        Ok(Schema::Current)
-    } else {
-        Ok(Schema::Older)
-    }
+    if applied.len() == MIGRATIONS.iter().count() { Ok(Schema::Current) } else { Ok(Schema::Older) }
 }
 
 async fn enter_wal_mode(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {

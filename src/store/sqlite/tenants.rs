@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use self::statements::{
     APPLICATIONS_OF, CREATE, DELETE, DELETE_TICKET, GET, GET_TOKEN, GET_VERSION, LIST,
-    LIST_OF_APPLICATION, PUT_COMPANY_NAME, PUT_STATUS, SET_DISABLED, SET_TOKEN,
+    LIST_OF_APPLICATION, NEXT_TOKEN_VERSION, PUT_COMPANY_NAME, PUT_STATUS, SET_DISABLED, SET_TOKEN,
 };
 use super::SqliteStore;
 use crate::{
@@ -61,28 +61,19 @@ impl TenantStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
         // The empty text is before every id.
-        let after_tenant = after
-            .map(|name| name.tenant.to_string())
-            .unwrap_or_default();
+        let after_tenant = after.map(|name| name.tenant.to_string()).unwrap_or_default();
         let after_application = after.map_or("", |name| name.application.as_str());
         let statement = match application.map(ApplicationId::as_str) {
             Some(id) if id < after_application => return Ok(Vec::new()),
             Some(id) if id > after_application => {
                 sqlx::query_as(LIST_OF_APPLICATION).bind(id).bind("")
             }
-            Some(id) => sqlx::query_as(LIST_OF_APPLICATION)
-                .bind(id)
-                .bind(after_tenant),
-            None => sqlx::query_as(LIST)
-                .bind(after_application)
-                .bind(after_tenant),
+            Some(id) => sqlx::query_as(LIST_OF_APPLICATION).bind(id).bind(after_tenant),
+            None => sqlx::query_as(LIST).bind(after_application).bind(after_tenant),
         };
         let records: Vec<TenantRecord> =
             statement.bind(limit).fetch_all(self.file.readers()).await?;
-        records
-            .into_iter()
-            .map(|record| record.into_tenant(&self.applications))
-            .collect()
+        records.into_iter().map(|record| record.into_tenant(&self.applications)).collect()
     }
 
     async fn applications_of(
@@ -130,12 +121,11 @@ impl TenantStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<Tenant>, StoreError> {
         let environment = self.environment(&name.application).await?;
-        let sealed = self
-            .sealing
-            .seal(SYSTEM_USER_TOKEN, &environment, name, token)?;
+        let sealed = self.sealing.seal(SYSTEM_USER_TOKEN, &environment, name, token)?;
         let tenant = name.tenant.to_string();
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
+        sqlx::query(NEXT_TOKEN_VERSION).execute(&mut *transaction).await?;
         let record: Option<TenantRecord> = sqlx::query_as(SET_TOKEN)
             .bind(name.application.as_str())
             .bind(&tenant)
@@ -167,9 +157,7 @@ impl TenantStore for SqliteStore {
         let environment = self.environment(&name.application).await?;
         let sealed = &record.system_user_token;
         Ok(Some(StoredToken {
-            token: self
-                .sealing
-                .open(SYSTEM_USER_TOKEN, &environment, name, sealed)?,
+            token: self.sealing.open(SYSTEM_USER_TOKEN, &environment, name, sealed)?,
             version: record.token_version,
         }))
     }
@@ -182,12 +170,7 @@ impl TenantStore for SqliteStore {
             .bind(name.tenant.to_string())
             .bind(status.state.as_str())
             .bind(status.valid_until.as_microsecond())
-            .bind(
-                status
-                    .web_api_uri
-                    .as_ref()
-                    .map(|uri| uri.as_str().to_owned()),
-            )
+            .bind(status.web_api_uri.as_ref().map(|uri| uri.as_str().to_owned()))
             .bind(&status.version)
             .bind(status.read_time.as_microsecond())
             .execute(&mut *transaction)
@@ -240,8 +223,6 @@ impl TenantStore for SqliteStore {
 
 impl SqliteStore {
     fn to_tenant(&self, record: Option<TenantRecord>) -> Result<Option<Tenant>, StoreError> {
-        record
-            .map(|record| record.into_tenant(&self.applications))
-            .transpose()
+        record.map(|record| record.into_tenant(&self.applications)).transpose()
     }
 }

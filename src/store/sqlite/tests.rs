@@ -43,13 +43,9 @@ impl Folder {
 
     /// Does to the file what we never do.
     async fn meddle(&self, sql: &str) {
-        let mut connection = SqliteConnection::connect(self.path().to_str().unwrap())
-            .await
-            .unwrap();
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        let mut connection =
+            SqliteConnection::connect(self.path().to_str().unwrap()).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }
 
@@ -178,9 +174,7 @@ async fn a_database_of_something_else_is_refused_and_left_alone() {
     other.meddle("CREATE TABLE tenants (id INTEGER)").await;
     let changed = Folder::new();
     changed.store().await.close().await;
-    changed
-        .meddle("UPDATE _sqlx_migrations SET checksum = x'00'")
-        .await;
+    changed.meddle("UPDATE _sqlx_migrations SET checksum = x'00'").await;
     for folder in [other, changed] {
         let before = fs::read(folder.path()).unwrap();
         let (error, _) = refused(&folder.path()).await;
@@ -254,10 +248,7 @@ async fn a_writer_that_lost_its_transaction_is_replaced() {
         let mut writer = store.file().writer().await.unwrap();
         let mut transaction = writer.begin().await.unwrap();
         // As SQLite does by itself after some errors.
-        sqlx::query("ROLLBACK")
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
         transaction.commit().await.unwrap_err();
     }
     store.writable().await.unwrap();
@@ -271,9 +262,7 @@ async fn a_writer_that_lost_its_transaction_is_replaced() {
 async fn opening_waits_for_others_who_are_writing() {
     let folder = Folder::new();
     fs::write(folder.path(), "").unwrap();
-    let mut other = SqliteConnection::connect(folder.path().to_str().unwrap())
-        .await
-        .unwrap();
+    let mut other = SqliteConnection::connect(folder.path().to_str().unwrap()).await.unwrap();
     let transaction = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
     let path = folder.path();
     let release = async {
@@ -345,9 +334,7 @@ async fn secrets_are_bound_to_their_row() {
     let other = name("crm-sync", "Cust2");
     for name in [&cust1(), &other] {
         enroll(&store, name).await;
-        TicketStore::put(&store, name, &a_ticket(1, 1))
-            .await
-            .unwrap();
+        TicketStore::put(&store, name, &a_ticket(1, 1)).await.unwrap();
     }
     folder
         .meddle(
@@ -358,15 +345,9 @@ async fn secrets_are_bound_to_their_row() {
         .await;
     assert!(token(&store, &cust1()).await.is_some());
     let moved = store.system_user_token(&other).await;
-    assert!(matches!(
-        moved,
-        Err(StoreError::Seal(SealError::Corrupt(_)))
-    ));
+    assert!(matches!(moved, Err(StoreError::Seal(SealError::Corrupt(_)))));
     let moved = TicketStore::get(&store, &other).await;
-    assert!(matches!(
-        moved,
-        Err(StoreError::Seal(SealError::Corrupt(_)))
-    ));
+    assert!(matches!(moved, Err(StoreError::Seal(SealError::Corrupt(_)))));
 }
 
 fn sealed(name: &TenantName, text: &str) -> Vec<u8> {
@@ -381,10 +362,7 @@ async fn secrets_are_nowhere_in_the_files_and_deleted_ones_not_even_sealed() {
     let store = folder.store().await;
     let text = "a-token-that-nobody-may-see";
     add(&store, &cust1()).await;
-    store
-        .set_system_user_token(&cust1(), &secret(text), at(1))
-        .await
-        .unwrap();
+    store.set_system_user_token(&cust1(), &secret(text), at(1)).await.unwrap();
     let ticket = a_ticket(1, 1);
     TicketStore::put(&store, &cust1(), &ticket).await.unwrap();
     let sealed = sealed(&cust1(), text);
@@ -403,11 +381,9 @@ async fn secrets_are_nowhere_in_the_files_and_deleted_ones_not_even_sealed() {
 async fn reads_by_key_and_lists_use_an_index_and_sort_nothing() {
     let folder = Folder::new();
     let store = folder.store().await;
-    for statement in [
-        statements::LIST,
-        statements::LIST_OF_APPLICATION,
-        statements::APPLICATIONS_OF,
-    ] {
+    for statement in
+        [statements::LIST, statements::LIST_OF_APPLICATION, statements::APPLICATIONS_OF]
+    {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
             .fetch_all(store.file().readers())
             .await

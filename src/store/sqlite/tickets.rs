@@ -37,17 +37,13 @@ impl TicketStore for SqliteStore {
             return Ok(None);
         };
         let environment = self.environment(&name.application).await?;
-        let value = self
-            .sealing
-            .open(TICKET, &environment, name, &record.value)?;
+        let value = self.sealing.open(TICKET, &environment, name, &record.value)?;
         record.into_ticket(value, name).map(Some)
     }
 
     async fn put(&self, name: &TenantName, ticket: &SystemTicket) -> Result<bool, StoreError> {
         let environment = self.environment(&name.application).await?;
-        let sealed = self
-            .sealing
-            .seal(TICKET, &environment, name, &ticket.value)?;
+        let sealed = self.sealing.seal(TICKET, &environment, name, &ticket.value)?;
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         let done = sqlx::query(PUT)

@@ -116,9 +116,8 @@ impl Writer<'_> {
     /// Differs from before if another process changed the file. A replaced connection counts as a change, because
     /// SQLite's numbers of two connections cannot be compared.
     pub(super) async fn data_version(&mut self) -> Result<i64, StoreError> {
-        let version: i64 = sqlx::query_scalar("PRAGMA data_version")
-            .fetch_one(self.connection()?)
-            .await?;
+        let version: i64 =
+            sqlx::query_scalar("PRAGMA data_version").fetch_one(self.connection()?).await?;
         Ok((self.state.replaced << 32) | version)
     }
 

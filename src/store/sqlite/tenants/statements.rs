@@ -12,11 +12,8 @@ pub(in crate::store::sqlite) const CREATE: &str = concat!(
     "INSERT INTO tenants (application, tenant, labels, create_time, update_time) VALUES (?1, ?2, ?3, ?4, ?4) RETURNING ",
     columns!()
 );
-pub(in crate::store::sqlite) const GET: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM tenants WHERE application = ?1 AND tenant = ?2"
-);
+pub(in crate::store::sqlite) const GET: &str =
+    concat!("SELECT ", columns!(), " FROM tenants WHERE application = ?1 AND tenant = ?2");
 pub(in crate::store::sqlite) const LIST: &str = concat!(
     "SELECT ",
     columns!(),
@@ -35,7 +32,7 @@ pub(in crate::store::sqlite) const SET_DISABLED: &str = concat!(
     columns!()
 );
 pub(in crate::store::sqlite) const SET_TOKEN: &str = concat!(
-    "UPDATE tenants SET system_user_token = ?3, token_version = token_version + 1, version = version + 1, \
+    "UPDATE tenants SET system_user_token = ?3, token_version = (SELECT last FROM token_versions), version = version + 1, \
      update_time = ?4 WHERE application = ?1 AND tenant = ?2 RETURNING ",
     columns!()
 );
@@ -51,3 +48,7 @@ pub(in crate::store::sqlite) const GET_VERSION: &str =
     "SELECT version FROM tenants WHERE application = ?1 AND tenant = ?2";
 pub(in crate::store::sqlite) const DELETE: &str =
     "DELETE FROM tenants WHERE application = ?1 AND tenant = ?2";
+
+/// Before a token is set: no two settings, of whatever tenant, share a number.
+pub(in crate::store::sqlite) const NEXT_TOKEN_VERSION: &str =
+    "UPDATE token_versions SET last = last + 1 WHERE only_row = 1";

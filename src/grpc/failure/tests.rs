@@ -1,0 +1,156 @@
+//! Every failure that a caller can meet, against the table of CONTRACT section 4.
+
+use super::*;
+use crate::ports::Refusal;
+
+fn tenant() -> TenantName {
+    "applications/crm-sync/tenants/Cust12345".parse().unwrap()
+}
+
+fn broker_errors() -> Vec<BrokerError> {
+    let cause = || "secret cause".into();
+    vec![
+        BrokerError::Invalid { field: "min_ttl", problem: "too long".to_owned() },
+        BrokerError::RevealNotAllowed(tenant().application),
+        BrokerError::ApplicationNotConfigured(tenant().application),
+        BrokerError::TenantNotFound(tenant().to_string()),
+        BrokerError::TenantExists(tenant()),
+        BrokerError::VersionConflict(tenant()),
+        BrokerError::TenantDisabled(tenant()),
+        BrokerError::NotEnrolled(tenant()),
+        BrokerError::Refused(tenant(), Refusal::Revoked),
+        BrokerError::Refused(tenant(), Refusal::Expired),
+        BrokerError::Refused(tenant(), Refusal::NeedsReapproval),
+        BrokerError::Refused(tenant(), Refusal::Rejected),
+        BrokerError::Refused(tenant(), Refusal::Credential),
+        BrokerError::Refused(tenant(), Refusal::Clock),
+        BrokerError::TenantNotRunning(tenant(), TenantState::Suspended),
+        BrokerError::TenantNotRunning(tenant(), TenantState::OfflineMaintenance),
+        BrokerError::UpstreamUnavailable { retry_after: Duration::from_secs(7), cause: cause() },
+        BrokerError::UpstreamInvalid(cause()),
+        BrokerError::StoreUnavailable(cause()),
+        BrokerError::KeyUnavailable(cause()),
+        BrokerError::Internal(cause()),
+    ]
+}
+
+fn all() -> Vec<Failure> {
+    let mut all: Vec<_> = broker_errors().into_iter().map(Failure::Broker).collect();
+    all.extend([
+        Failure::invalid("tenant", "wrong"),
+        Failure::Denied,
+        Failure::Unimplemented("this".to_owned()),
+        Failure::TooLarge("too large".to_owned()),
+        Failure::DeadlineExceeded,
+        Failure::Panicked,
+    ]);
+    all
+}
+
+/// Fails to compile when a kind is added, so that it is added above as well.
+fn is_listed(failure: &Failure) {
+    match failure {
+        Failure::Invalid(_)
+        | Failure::Denied
+        | Failure::Unimplemented(_)
+        | Failure::TooLarge(_)
+        | Failure::DeadlineExceeded
+        | Failure::Panicked => {}
+        Failure::Broker(error) => match error {
+            BrokerError::Invalid { .. }
+            | BrokerError::RevealNotAllowed(_)
+            | BrokerError::ApplicationNotConfigured(_)
+            | BrokerError::TenantNotFound(_)
+            | BrokerError::TenantExists(_)
+            | BrokerError::VersionConflict(_)
+            | BrokerError::TenantDisabled(_)
+            | BrokerError::NotEnrolled(_)
+            | BrokerError::Refused(..)
+            | BrokerError::TenantNotRunning(..)
+            | BrokerError::UpstreamUnavailable { .. }
+            | BrokerError::UpstreamInvalid(_)
+            | BrokerError::StoreUnavailable(_)
+            | BrokerError::KeyUnavailable(_)
+            | BrokerError::Internal(_) => {}
+        },
+    }
+}
+
+#[test]
+fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
+    let table: Vec<String> = all()
+        .iter()
+        .map(|failure| {
+            is_listed(failure);
+            let status = failure.status("id-1");
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!(info.domain, "tenantgateway");
+            let mut line = format!("{} {}", code_name(status.code()), info.reason);
+            for (there, name) in [
+                (details.bad_request().is_some(), "BadRequest"),
+                (details.resource_info().is_some(), "ResourceInfo"),
+                (details.precondition_failure().is_some(), "PreconditionFailure"),
+                (details.retry_info().is_some(), "RetryInfo"),
+                (details.request_info().is_some(), "RequestInfo"),
+            ] {
+                if there {
+                    line = format!("{line} {name}");
+                }
+            }
+            line
+        })
+        .collect();
+    let wanted = [
+        "INVALID_ARGUMENT INVALID_ARGUMENT BadRequest",
+        "PERMISSION_DENIED POLICY_DENIED",
+        "NOT_FOUND APPLICATION_NOT_CONFIGURED ResourceInfo",
+        "NOT_FOUND RESOURCE_NOT_FOUND ResourceInfo",
+        "ALREADY_EXISTS ALREADY_EXISTS ResourceInfo",
+        "ABORTED VERSION_CONFLICT ResourceInfo",
+        "FAILED_PRECONDITION TENANT_DISABLED PreconditionFailure",
+        "FAILED_PRECONDITION SYSTEM_USER_NOT_ENROLLED PreconditionFailure",
+        "FAILED_PRECONDITION APPLICATION_REVOKED PreconditionFailure",
+        "FAILED_PRECONDITION APPLICATION_EXPIRED PreconditionFailure",
+        "FAILED_PRECONDITION APPLICATION_NEEDS_REAPPROVAL PreconditionFailure",
+        "FAILED_PRECONDITION SYSTEM_USER_REJECTED PreconditionFailure",
+        "FAILED_PRECONDITION APPLICATION_CREDENTIAL_REFUSED PreconditionFailure",
+        "UNAVAILABLE UPSTREAM_UNAVAILABLE PreconditionFailure",
+        "FAILED_PRECONDITION TENANT_NOT_RUNNING PreconditionFailure",
+        "UNAVAILABLE TENANT_NOT_RUNNING RetryInfo",
+        "UNAVAILABLE UPSTREAM_UNAVAILABLE RetryInfo",
+        "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
+        "UNAVAILABLE STORE_UNAVAILABLE RetryInfo",
+        "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
+        "INTERNAL INTERNAL RequestInfo",
+        "INVALID_ARGUMENT INVALID_ARGUMENT BadRequest",
+        "PERMISSION_DENIED POLICY_DENIED",
+        "UNIMPLEMENTED UNIMPLEMENTED",
+        "RESOURCE_EXHAUSTED RESPONSE_TOO_LARGE",
+        "DEADLINE_EXCEEDED DEADLINE_EXCEEDED",
+        "INTERNAL INTERNAL RequestInfo",
+    ];
+    assert_eq!(table, wanted);
+}
+
+#[test]
+fn the_cause_goes_to_the_log_and_never_to_the_caller() {
+    for failure in all() {
+        let status = failure.status("id-1");
+        assert!(!format!("{status:?}").contains("secret cause"), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_state_that_comes_back_by_itself_is_unavailable_and_any_other_a_failed_precondition() {
+    for state in TenantState::ALL {
+        let code = Failure::Broker(BrokerError::TenantNotRunning(tenant(), *state)).code();
+        let comes_back = ["OfflineMaintenance", "Provisioning", "MigrationPending", "Unknown"];
+        let stopped = ["Suspended", "Deleted", "Deleting", "DeleteFailed", "ProvisioningFailed"];
+        if comes_back.contains(&state.as_str()) {
+            assert_eq!(code, Code::Unavailable, "{state:?}");
+        } else if stopped.contains(&state.as_str()) {
+            assert_eq!(code, Code::FailedPrecondition, "{state:?}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Around every call: a request id, the caller, a deadline, a net under panics, one line in the log, one count.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    task::{self, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tonic::{Code, body::Body};
+use tower::{Layer, Service};
+
+use super::{
+    failure::{Failure, code_name},
+    normalize::normalize,
+};
+use crate::{
+    access::{Access, Caller},
+    domain::{Reason, TenantName},
+    ports::{Clock, Meter, Random},
+};
+
+/// Taken from the caller where it is well formed, and sent back.
+const REQUEST_ID: &str = "x-request-id";
+
+/// A caller's request id is longer than this only by mistake.
+const MAX_REQUEST_ID_BYTES: usize = 64;
+
+/// Our answer to a passed deadline must leave before the framework's own, which has no details.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(2);
+
+/// What is known of a call while it runs.
+pub(super) struct Context {
+    /// Names the call in the log and in the answer.
+    pub(super) request_id: String,
+    /// Who calls.
+    pub(super) caller: Caller,
+    tenant: OnceLock<TenantName>,
+    failure: OnceLock<(Reason, Option<String>)>,
+}
+
+impl Default for Context {
+    /// For a call that did not come through the layer; there is none outside tests.
+    fn default() -> Self {
+        Self::new(String::new(), Caller::anonymous())
+    }
+}
+
+impl Context {
+    fn new(request_id: String, caller: Caller) -> Self {
+        Self { request_id, caller, tenant: OnceLock::new(), failure: OnceLock::new() }
+    }
+
+    /// Notes which tenant the call is about, for the log.
+    pub(super) fn concerns(&self, tenant: &TenantName) {
+        let _ = self.tenant.set(tenant.clone());
+    }
+
+    /// Notes why the call fails, for the log.
+    pub(super) fn failed(&self, failure: &Failure) {
+        let _ = self.failure.set((failure.reason(), failure.cause().map(str::to_owned)));
+    }
+}
+
+/// What the layer needs.
+pub(super) struct Surroundings {
+    pub(super) access: Arc<Access>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) meter: Arc<dyn Meter>,
+    pub(super) default_deadline: Duration,
+    /// `service/method` of everything that is served; a call to anything else is counted as `unknown`.
+    pub(super) methods: Vec<String>,
+}
+
+/// Wraps services.
+#[derive(Clone)]
+pub(super) struct Around(Arc<Leaked>);
+
+struct Leaked {
+    surroundings: Surroundings,
+    methods: Vec<&'static str>,
+}
+
+impl Around {
+    pub(super) fn new(surroundings: Surroundings) -> Self {
+        // Labels of metrics live as long as the process, and so do these few names.
+        let methods = surroundings.methods.iter().map(|m| &*m.clone().leak()).collect();
+        Self(Arc::new(Leaked { surroundings, methods }))
+    }
+}
+
+impl<S> Layer<S> for Around {
+    type Service = Wrapped<S>;
+
+    fn layer(&self, inner: S) -> Wrapped<S> {
+        Wrapped { around: Arc::clone(&self.0), inner }
+    }
+}
+
+/// A wrapped service.
+#[derive(Clone)]
+pub(super) struct Wrapped<S> {
+    around: Arc<Leaked>,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Wrapped<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let around = Arc::clone(&self.around);
+        let context = Arc::new(around.context(request.headers()));
+        request.extensions_mut().insert(Arc::clone(&context));
+        let record = around.record(request.uri().path(), Arc::clone(&context));
+        let limit = around.limit(request.headers());
+        // The call itself may panic, not only what it returns.
+        let inner = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        async move {
+            let work = async { AssertUnwindSafe(inner?).catch_unwind().await };
+            let response = match tokio::time::timeout(limit, work).await {
+                Ok(Ok(Ok(response))) => response,
+                Ok(Err(panic)) => {
+                    tracing::error!(
+                        request_id = context.request_id,
+                        panic = text_of(&*panic),
+                        "a handler panicked"
+                    );
+                    fail(&context, &Failure::Panicked)
+                }
+                Err(_) => fail(&context, &Failure::DeadlineExceeded),
+            };
+            let (mut response, code) = normalize(response, &context.request_id);
+            if let Ok(id) = HeaderValue::from_str(&context.request_id) {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
+            record.end(code);
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+impl Leaked {
+    fn context(&self, headers: &HeaderMap) -> Context {
+        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| fine(id));
+        let id = given.map_or_else(|| self.new_request_id(), str::to_owned);
+        Context::new(id, self.surroundings.access.identify())
+    }
+
+    /// UUID version 7: sorts by time.
+    fn new_request_id(&self) -> String {
+        let Surroundings { clock, random, .. } = &self.surroundings;
+        let millis = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
+        let bytes = random.bytes();
+        let mut tail = [0; 10];
+        tail.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid().to_string()
+    }
+
+    fn limit(&self, headers: &HeaderMap) -> Duration {
+        let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
+        match asked.and_then(read_timeout) {
+            Some(asked) => asked.saturating_sub(DEADLINE_MARGIN.min(asked / 10)),
+            None => self.surroundings.default_deadline,
+        }
+    }
+
+    fn record(&self, path: &str, context: Arc<Context>) -> Record {
+        let path = path.trim_start_matches('/');
+        let method = self.methods.iter().copied().find(|m| *m == path).unwrap_or("unknown");
+        let meter = Arc::clone(&self.surroundings.meter);
+        Record { context, meter, method, begin: Instant::now(), code: Code::Cancelled }
+    }
+}
+
+/// Counts and logs a call when it ends, also when its caller gives up.
+struct Record {
+    context: Arc<Context>,
+    meter: Arc<dyn Meter>,
+    method: &'static str,
+    begin: Instant,
+    code: Code,
+}
+
+impl Record {
+    fn end(mut self, code: Code) {
+        self.code = code;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Context { request_id, caller, tenant, failure } = &*self.context;
+        let duration = self.begin.elapsed();
+        let code = code_name(self.code);
+        self.meter.request(self.method, code, duration);
+        let failure = failure.get();
+        tracing::info!(
+            rpc.method = self.method,
+            rpc.code = code,
+            reason = failure.map(|(reason, _)| reason.as_str()),
+            cause = failure.and_then(|(_, cause)| cause.as_deref()),
+            caller = caller.id(),
+            tenant = tenant.get().map(tracing::field::display),
+            request_id,
+            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            "call ended"
+        );
+    }
+}
+
+fn fail(context: &Context, failure: &Failure) -> Response<Body> {
+    context.failed(failure);
+    failure.status(&context.request_id).into_http()
+}
+
+/// What a panic said, if it said it in text. Panics are our own words, never a caller's or SuperOffice's.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without text")
+}
+
+fn fine(id: &str) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
+fn read_timeout(value: &str) -> Option<Duration> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_read_in_each_unit_and_nothing_else() {
+        assert_eq!(read_timeout("1H"), Some(Duration::from_hours(1)));
+        assert_eq!(read_timeout("2M"), Some(Duration::from_mins(2)));
+        assert_eq!(read_timeout("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(read_timeout("4m"), Some(Duration::from_millis(4)));
+        assert_eq!(read_timeout("5u"), Some(Duration::from_micros(5)));
+        assert_eq!(read_timeout("6n"), Some(Duration::from_nanos(6)));
+        for value in ["", "S", "1", "1s", "-1S", "+1S", "123456789S", "1.5S", "å", "1å"] {
+            assert_eq!(read_timeout(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_taken_only_if_it_cannot_disturb_a_log() {
+        assert!(fine("0196f1d2-5c7a-7000-8000-000000000000"));
+        for id in ["", "a b", "a\n", "å", &"a".repeat(65)] {
+            assert!(!fine(id), "{id}");
+        }
+    }
+}

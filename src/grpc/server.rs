@@ -1,0 +1,196 @@
+//! The gRPC listener: which services stand on it, and its limits.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::{
+    Services, application,
+    layer::{Around, Surroundings},
+    pb::{
+        self, application_service_server::ApplicationServiceServer,
+        tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
+    },
+    tenant, token,
+};
+use crate::ports::{Clock, Meter, Random};
+
+/// The largest message either way. Requests are small; a page of a thousand tenants is not.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Calls at one time on one connection; more wait in the client.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+
+/// Metadata of one call, workload tokens included.
+const MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
+
+/// A silent peer is asked after this whether it is still there …
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// … and has this long to answer.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After `max_connection_age`, calls under way have this long to end.
+const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
+
+/// The configurable part.
+#[derive(Debug, Clone, Copy)]
+pub struct GrpcOptions {
+    /// Whether callers can ask for the contract itself.
+    pub reflection: bool,
+    /// For calls that bring no deadline.
+    pub default_deadline: Duration,
+    /// Connections are ended after this, so that callers spread over new replicas.
+    pub max_connection_age: Duration,
+}
+
+/// Why the listener ended, or never began.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The contract compiled into the program cannot be read.
+    #[error("the compiled contract cannot be read: {0}")]
+    Contract(#[from] prost::DecodeError),
+    /// Reflection cannot be set up.
+    #[error("reflection cannot be set up: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The listener failed.
+    #[error("the gRPC listener failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// A service with our limits on its messages.
+macro_rules! limited {
+    ($server:ident, $service:expr) => {
+        $server::new($service)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    };
+}
+
+/// The services on a bound socket, not yet accepting.
+pub struct GrpcServer {
+    listener: TcpListener,
+    server: Server<tower::layer::util::Stack<Around, tower::layer::util::Identity>>,
+    routes: Routes,
+    health: HealthReporter,
+}
+
+impl GrpcServer {
+    /// Puts the services on the socket. They are `NOT_SERVING` until [`Self::health`] says otherwise.
+    ///
+    /// # Errors
+    /// If the compiled contract is damaged.
+    pub async fn new(
+        listener: TcpListener,
+        services: Arc<Services>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        meter: Arc<dyn Meter>,
+        options: GrpcOptions,
+    ) -> Result<Self, ServeError> {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = Health(reporter.clone());
+        health.set(ServingStatus::NotServing).await;
+        let surroundings = Surroundings {
+            access: Arc::clone(&services.access),
+            clock,
+            random,
+            meter,
+            default_deadline: options.default_deadline,
+            methods: methods()?,
+        };
+        let mut routes = Routes::builder();
+        routes
+            .add_service(health_service)
+            .add_service(limited!(TokenServiceServer, token::Tokens(Arc::clone(&services))))
+            .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
+            .add_service(limited!(ApplicationServiceServer, application::Applications(services)));
+        if options.reflection {
+            let builder = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            };
+            routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+        }
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .http2_max_header_list_size(Some(MAX_HEADER_LIST_BYTES))
+            .max_concurrent_streams(Some(MAX_CONCURRENT_STREAMS))
+            .max_connection_age(options.max_connection_age)
+            .max_connection_age_grace(CONNECTION_AGE_GRACE)
+            .layer(Around::new(surroundings));
+        Ok(Self { listener, server, routes: routes.routes(), health: reporter })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Tells callers whether to come.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health(self.health.clone())
+    }
+
+    /// Serves until `shutdown`, then sends GOAWAY and returns when the calls under way have ended.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let router = self.server.add_routes(self.routes);
+        Ok(router.serve_with_incoming_shutdown(incoming, shutdown).await?)
+    }
+}
+
+/// Sets the state that `grpc.health.v1.Health` reports, of the server and of each service.
+#[derive(Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Serving.
+    pub async fn serving(&self) {
+        self.set(ServingStatus::Serving).await;
+    }
+
+    /// Not serving: do not come.
+    pub async fn not_serving(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for service in ["", token::NAME, tenant::NAME, application::NAME] {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// `service/method` of all RPCs of the contract, and of those that every gRPC server has.
+fn methods() -> Result<Vec<String>, prost::DecodeError> {
+    let mut methods = Vec::new();
+    for descriptors in [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+        let set = prost_types::FileDescriptorSet::decode(descriptors)?;
+        for file in &set.file {
+            for service in &file.service {
+                let name = |m: &prost_types::MethodDescriptorProto| {
+                    format!("{}.{}/{}", file.package(), service.name(), m.name())
+                };
+                methods.extend(service.method.iter().map(name));
+            }
+        }
+    }
+    methods.push("grpc.reflection.v1.ServerReflection/ServerReflectionInfo".to_owned());
+    methods.push("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo".to_owned());
+    Ok(methods)
+}
