@@ -16,7 +16,7 @@ mod tickets;
 mod fakes;
 
 pub use self::{
-    applications::{Application, Applications},
+    applications::{Application, Applications, History},
     counters::{Counter, Counters},
     directory::Directory,
     error::BrokerError,

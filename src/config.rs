@@ -105,6 +105,12 @@ pub struct Secrets {
     pub store_password: Option<SecretString>,
 }
 
+/// The log filter of the environment variable `RUST_LOG`, if it is set.
+#[must_use]
+pub fn environment_filter() -> Option<String> {
+    oversight::environment_filter()
+}
+
 impl Config {
     /// Reads and checks the file; looks at no secret.
     ///

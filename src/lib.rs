@@ -6,11 +6,16 @@
 //! through the rooms, and `tests/architecture.rs` holds the arrows between them.
 
 pub mod access;
+pub mod app;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod grpc;
+pub mod http;
+pub mod lifecycle;
 pub mod ports;
 pub mod store;
 pub mod superoffice;
+pub mod telemetry;

@@ -3,11 +3,11 @@
 //! Every change runs to its end on the task tracker, also when its caller goes away: what is in memory never
 //! misses a change that reached the store.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use super::{Applications, BrokerError, Directory};
+use super::{BrokerError, Directory};
 use crate::{
     access::{Authorized, Gateway, ManageTenants, ReadTenants},
     domain::{ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName},
@@ -16,7 +16,7 @@ use crate::{
 
 /// The use cases of tenants.
 pub struct Tenants {
-    applications: Arc<Applications>,
+    applications: BTreeSet<ApplicationId>,
     directory: Arc<Directory>,
     store: Arc<dyn TenantStore>,
     clock: Arc<dyn Clock>,
@@ -33,10 +33,10 @@ pub struct Page {
 }
 
 impl Tenants {
-    /// Over a store and the directory that remembers what is in it.
+    /// Over a store and the directory that remembers what is in it, for these applications.
     #[must_use]
     pub fn new(
-        applications: Arc<Applications>,
+        applications: BTreeSet<ApplicationId>,
         directory: Arc<Directory>,
         store: Arc<dyn TenantStore>,
         clock: Arc<dyn Clock>,
@@ -55,7 +55,7 @@ impl Tenants {
         tenant: ContextIdentifier,
         labels: Labels,
     ) -> Result<Tenant, BrokerError> {
-        let application = self.applications.get(authorized.resource())?.id.clone();
+        let application = self.configured(authorized.resource())?.clone();
         let name = TenantName { application, tenant };
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         self.change(name.clone(), async move {
@@ -75,7 +75,7 @@ impl Tenants {
         &self,
         authorized: &Authorized<ReadTenants, TenantName>,
     ) -> Result<Arc<Tenant>, BrokerError> {
-        self.applications.get(&authorized.resource().application)?;
+        self.configured(&authorized.resource().application)?;
         self.directory.get(authorized.resource()).await
     }
 
@@ -88,7 +88,7 @@ impl Tenants {
         authorized: &Authorized<ReadTenants, ApplicationId>,
         page: Page,
     ) -> Result<Vec<Tenant>, BrokerError> {
-        let application = &self.applications.get(authorized.resource())?.id;
+        let application = self.configured(authorized.resource())?;
         Ok(self.store.list(Some(application), page.after.as_ref(), page.limit).await?)
     }
 
@@ -113,7 +113,8 @@ impl Tenants {
         authorized: &Authorized<ManageTenants, TenantName>,
         disabled: bool,
     ) -> Result<Tenant, BrokerError> {
-        let name = self.known_application(authorized.resource())?;
+        let name = authorized.resource().clone();
+        self.configured(&name.application)?;
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         self.change(name.clone(), async move {
             found(&name, store.set_disabled(&name, disabled, now).await?)
@@ -130,7 +131,8 @@ impl Tenants {
         authorized: &Authorized<ManageTenants, TenantName>,
         token: SystemUserToken,
     ) -> Result<Tenant, BrokerError> {
-        let name = self.known_application(authorized.resource())?;
+        let name = authorized.resource().clone();
+        self.configured(&name.application)?;
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         self.change(name.clone(), async move {
             found(&name, store.set_system_user_token(&name, token.secret(), now).await?)
@@ -147,7 +149,8 @@ impl Tenants {
         authorized: &Authorized<ManageTenants, TenantName>,
         etag: Option<&str>,
     ) -> Result<(), BrokerError> {
-        let name = self.known_application(authorized.resource())?;
+        let name = authorized.resource().clone();
+        self.configured(&name.application)?;
         let expected = etag.map(|etag| version_of(etag, &name)).transpose()?;
         let store = Arc::clone(&self.store);
         self.change(name.clone(), async move {
@@ -169,9 +172,9 @@ impl Tenants {
         Ok(self.store.applications_of(tenant).await?)
     }
 
-    fn known_application(&self, name: &TenantName) -> Result<TenantName, BrokerError> {
-        self.applications.get(&name.application)?;
-        Ok(name.clone())
+    fn configured<'a>(&self, id: &'a ApplicationId) -> Result<&'a ApplicationId, BrokerError> {
+        let unknown = || BrokerError::ApplicationNotConfigured(id.clone());
+        self.applications.contains(id).then_some(id).ok_or_else(unknown)
     }
 
     async fn change<T: Send + 'static>(

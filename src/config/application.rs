@@ -75,6 +75,12 @@ pub struct ApplicationSecrets {
 }
 
 impl SecretSources {
+    /// Where the private key is, for messages about what is in it.
+    #[must_use]
+    pub fn private_key(&self) -> &SecretSource {
+        &self.private_key
+    }
+
     /// Reads them all, so that one run tells of every one that is wrong.
     pub(super) fn read(&self, problems: &mut Problems) -> Option<ApplicationSecrets> {
         let mut optional = |source: &Option<SecretSource>, form| match source {

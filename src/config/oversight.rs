@@ -131,11 +131,13 @@ impl Log {
     /// The log filter: the environment variable `RUST_LOG` if it is set, else the level.
     #[must_use]
     pub fn filter(&self) -> String {
-        secret::environment("RUST_LOG")
-            .ok()
-            .filter(|filter| !filter.trim().is_empty())
-            .unwrap_or_else(|| self.level.as_str().to_owned())
+        environment_filter().unwrap_or_else(|| self.level.as_str().to_owned())
     }
+}
+
+/// `RUST_LOG`, if it is set to something.
+pub(super) fn environment_filter() -> Option<String> {
+    secret::environment("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty())
 }
 
 impl Policy {

@@ -48,6 +48,21 @@ pub(super) enum Form {
 }
 
 impl SecretSource {
+    /// The key of the configuration that says where it is, such as `applications[0].private_key_file`.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.place {
+            Place::File(file) => file.display().to_string(),
+            Place::Environment(name) => format!("environment variable {name}"),
+        }
+    }
+
     /// Exactly one of `{key}_file` and `{key}_env`, or neither if it is optional.
     pub(super) fn either(
         key: &str,

@@ -1,0 +1,129 @@
+//! Starting: everything is opened, read and bound before the first call is let in.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Running, Storage, StorageError, applications::applications, parts::Parts, running::Started,
+};
+use crate::{
+    access::Access,
+    config::{Config, ConfigError, Secrets},
+    grpc::{GrpcOptions, GrpcServer, ServeError},
+    http::{Admin, Readiness},
+    ports::{Clock, Random},
+    superoffice::ClientError,
+    telemetry::Metrics,
+};
+
+/// Accepted connections that wait for a moment of ours: thousands of callers may come at once.
+const LISTEN_BACKLOG: u32 = 4096;
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is the cause.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store is.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// A listener cannot be had.
+    #[error(
+        "{key} = {address}: cannot listen there: {source}; choose another address or stop what is using it"
+    )]
+    Listen {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Outbound TLS cannot be set up.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The gRPC services cannot be set up.
+    #[error(transparent)]
+    Grpc(#[from] ServeError),
+}
+
+impl From<StorageError> for StartError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Config(error) => Self::Config(error),
+            other => Self::Storage(other),
+        }
+    }
+}
+
+/// What comes in from outside the program.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// The gateway.
+pub struct Gateway;
+
+impl Gateway {
+    /// Starts all that the configuration asks for, and returns once it serves.
+    ///
+    /// # Errors
+    /// With what is wrong and how to mend it; then nothing runs.
+    pub async fn start(
+        config: Config,
+        secrets: &Secrets,
+        surroundings: Surroundings,
+    ) -> Result<Running, StartError> {
+        config.check_servable()?;
+        let applications = applications(&config, secrets, &surroundings)?;
+        let grpc_listener = listen("grpc.listen", config.grpc.listen)?;
+        let admin_listener = listen("admin.listen", config.admin.listen)?;
+        let storage = Storage::open_to_serve(&config).await?;
+        let tasks = TaskTracker::new();
+        let access = Access::insecure_anonymous();
+        let parts = Parts::new(&config, &storage, applications, access, &surroundings, &tasks);
+        let metrics = Arc::new(Metrics::new(parts.observed()));
+        let readiness = Arc::new(Readiness::new(storage.store.clone()));
+        let page = Arc::clone(&metrics);
+        let admin = Admin::new(admin_listener, Arc::clone(&readiness), move || page.page());
+        let options = GrpcOptions {
+            reflection: config.grpc.reflection,
+            default_deadline: config.grpc.default_deadline,
+            max_connection_age: config.grpc.max_connection_age,
+        };
+        let Surroundings { clock, random } = surroundings;
+        let services = Arc::clone(&parts.services);
+        let grpc =
+            GrpcServer::new(grpc_listener, services, clock.clone(), random, metrics, options)
+                .await?;
+        let lifecycle = config.lifecycle;
+        let started = Started { grpc, admin, readiness, parts, storage, clock, tasks, lifecycle };
+        started.run().await.map_err(|source| StartError::Listen {
+            key: "grpc.listen",
+            address: config.grpc.listen,
+            source,
+        })
+    }
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()
+        } else {
+            tokio::net::TcpSocket::new_v6()
+        }?;
+        // A restart must not wait for connections of the former process to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(LISTEN_BACKLOG)
+    };
+    bind().map_err(|source| StartError::Listen { key, address, source })
+}

@@ -1,0 +1,167 @@
+//! Running, and stopping in order: not ready, drain, GOAWAY, flights, store (DESIGN section 7, "Shutdown").
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Storage, parts::Parts};
+use crate::{
+    broker::Directory,
+    config::Lifecycle,
+    grpc::{GrpcServer, Health},
+    http::{Admin, Readiness},
+    ports::{Clock, StoreWatch},
+};
+
+/// How often we look whether another process has changed the store. CONTRACT section 7 promises a second.
+const LOOK_AT_STORE: Duration = Duration::from_millis(500);
+
+/// What is ready to run.
+pub(super) struct Started {
+    pub(super) grpc: GrpcServer,
+    pub(super) admin: Admin,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) parts: Parts,
+    pub(super) storage: Storage,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) tasks: TaskTracker,
+    pub(super) lifecycle: Lifecycle,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to, and everything that was begun was finished.
+    Cleanly,
+    /// It was asked to, and the hard deadline cut something off.
+    CutOff,
+    /// Something that should run as long as the process ended by itself.
+    Crashed,
+}
+
+/// A running gateway. It runs until [`Self::stopper`] is cancelled.
+pub struct Running {
+    /// Where gRPC listens.
+    pub grpc_address: SocketAddr,
+    /// Where the admin pages are.
+    pub admin_address: SocketAddr,
+    stop: CancellationToken,
+    supervisor: JoinHandle<Ended>,
+}
+
+impl Running {
+    /// Cancel it to stop the gateway in order.
+    #[must_use]
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits until the gateway has stopped.
+    pub async fn ended(self) -> Ended {
+        self.supervisor.await.unwrap_or(Ended::Crashed)
+    }
+}
+
+impl Started {
+    /// Lets callers in.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the supervisor owns every other task, and Running owns it"
+    )]
+    pub(super) async fn run(self) -> io::Result<Running> {
+        let (grpc_address, admin_address) = (self.grpc.address()?, self.admin.address()?);
+        let stop = CancellationToken::new();
+        self.grpc.health().serving().await;
+        self.readiness.open();
+        tracing::info!(grpc = %grpc_address, admin = %admin_address, "serving");
+        let supervisor = tokio::spawn(self.supervise(stop.clone()));
+        Ok(Running { grpc_address, admin_address, stop, supervisor })
+    }
+
+    async fn supervise(self, stop: CancellationToken) -> Ended {
+        let Self { grpc, admin, readiness, parts, storage, clock, tasks, lifecycle } = self;
+        let health = grpc.health();
+        let (goaway, quit) = (CancellationToken::new(), CancellationToken::new());
+        let store: Arc<dyn StoreWatch> = storage.store.clone();
+        let tickets = Arc::clone(&parts.services.tickets);
+        let statuses = Arc::clone(&parts.services.statuses);
+        let long_running = TaskTracker::new();
+        let mut grpc = long_running.spawn(grpc.serve(goaway.clone().cancelled_owned()));
+        let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
+        let watch = watch_store(Arc::clone(&store), parts.directory, clock);
+        let background = async move {
+            tokio::join!(tickets.keep_fresh(), statuses.keep_fresh(), watch);
+        };
+        let mut background = long_running.spawn(quit.clone().run_until_cancelled_owned(background));
+        let crashed = tokio::select! {
+            () = stop.cancelled() => false,
+            end = &mut grpc => report_crash("gRPC listener", &format!("{end:?}")),
+            end = &mut admin => report_crash("admin listener", &format!("{end:?}")),
+            end = &mut background => report_crash("background work", &format!("{end:?}")),
+        };
+        let begin = tokio::time::Instant::now();
+        let in_time = timeout(lifecycle.hard_deadline, async {
+            if !crashed {
+                drain(&readiness, &health, lifecycle.drain_delay).await;
+            }
+            readiness.close();
+            goaway.cancel();
+            if !grpc.is_finished() {
+                let _ = (&mut grpc).await;
+            }
+            tasks.close();
+            tasks.wait().await;
+            quit.cancel();
+            store.close().await;
+        });
+        let in_time = in_time.await.is_ok();
+        quit.cancel();
+        let duration_ms = begin.elapsed().as_millis();
+        match (crashed, in_time) {
+            (true, _) => Ended::Crashed,
+            (false, true) => {
+                tracing::info!(duration_ms, "stopped");
+                Ended::Cleanly
+            }
+            (false, false) => {
+                tracing::warn!(duration_ms, "stopped by the hard deadline; something was cut off");
+                grpc.abort();
+                Ended::CutOff
+            }
+        }
+    }
+}
+
+/// Says that we are going, and gives callers and balancers time to hear it.
+async fn drain(readiness: &Readiness, health: &Health, delay: Duration) {
+    readiness.close();
+    health.not_serving().await;
+    tokio::time::sleep(delay).await;
+}
+
+fn report_crash(what: &'static str, how: &str) -> bool {
+    tracing::error!(what, how, "ended by itself, which it never should; the gateway stops");
+    true
+}
+
+/// Commands change the store beside us: what is remembered of it is dropped then.
+async fn watch_store(store: Arc<dyn StoreWatch>, directory: Arc<Directory>, clock: Arc<dyn Clock>) {
+    let mut seen = None;
+    loop {
+        match store.external_version().await {
+            Ok(version) => {
+                if seen.is_some_and(|seen| seen != version) {
+                    directory.forget_all();
+                }
+                seen = Some(version);
+            }
+            Err(error) => {
+                // What is remembered may be out of date: the emergency stop must not be missed.
+                directory.forget_all();
+                tracing::warn!(%error, "cannot see whether the store was changed by another process");
+            }
+        }
+        clock.sleep(LOOK_AT_STORE).await;
+    }
+}

@@ -1,0 +1,153 @@
+//! Keyring and store, opened together: the store remembers which key of the keyring is active.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{Config, ConfigError, CryptoProvider, Problem, StoreLocation},
+    crypto::{EnvelopeSealer, Keyring, KeyringError, PageTokenKey},
+    domain::ApplicationId,
+    ports::{ApplicationStore as _, PageTokens, StoreError},
+    store::{KnownApplication, KnownApplications, OpenError, ServeLock, SqliteFile, SqliteStore},
+};
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The configuration is the cause.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It opened, but does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An open store, with the keys that seal what is in it.
+pub struct Storage {
+    /// The store: behind every store port.
+    pub store: Arc<SqliteStore>,
+    /// Seals page tokens.
+    pub page_tokens: Arc<dyn PageTokens>,
+    _lock: Option<ServeLock>,
+}
+
+impl Storage {
+    /// Opens the store for a command, beside a server that may be running.
+    ///
+    /// # Errors
+    /// With what is wrong and how to mend it.
+    pub async fn open(config: &Config) -> Result<Self, StorageError> {
+        Self::open_with(config, None).await
+    }
+
+    /// Opens the store to serve from it, which only one process may do.
+    ///
+    /// # Errors
+    /// With what is wrong and how to mend it.
+    pub async fn open_to_serve(config: &Config) -> Result<Self, StorageError> {
+        let lock = ServeLock::acquire(path(config))?;
+        Self::open_with(config, Some(lock)).await
+    }
+
+    /// The id of the key in use; `None` before the first start.
+    ///
+    /// # Errors
+    /// If the store cannot be opened.
+    pub async fn active_key_id(config: &Config) -> Result<Option<String>, StorageError> {
+        let path = path(config);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let file = SqliteFile::open(path).await?;
+        let active = file.active_key_id().await;
+        file.close().await;
+        Ok(active?)
+    }
+
+    async fn open_with(config: &Config, lock: Option<ServeLock>) -> Result<Self, StorageError> {
+        let keyring = read_keyring(config)?;
+        let file = SqliteFile::open(path(config)).await?;
+        let active = match file.active_key_id().await? {
+            Some(active) => active,
+            // The first start: the first key of the file.
+            None => file.activate_key(keyring.first_id()).await?,
+        };
+        let wrong_keyring = |error: KeyringError| keyring_problem(config, &error);
+        let sealer = EnvelopeSealer::new(&keyring, &active).map_err(wrong_keyring)?;
+        let page_tokens = PageTokenKey::new(&keyring, &active).map_err(wrong_keyring)?;
+        let store = Arc::new(SqliteStore::new(file, Arc::new(sealer), known_applications(config)));
+        bind_applications(config, &store).await?;
+        Ok(Self { store, page_tokens: Arc::new(page_tokens), _lock: lock })
+    }
+}
+
+/// Reads the keyring file of the configuration.
+///
+/// # Errors
+/// With the key of the configuration, the file, and how to mend it.
+pub(crate) fn read_keyring(config: &Config) -> Result<Keyring, ConfigError> {
+    if config.crypto.provider != CryptoProvider::File {
+        let message = "only \"file\" is built: set provider = \"file\" and keyring_file";
+        return Err(problem(config, "crypto.provider", message.to_owned()));
+    }
+    Keyring::load(&config.crypto.keyring_file).map_err(|error| keyring_problem(config, &error))
+}
+
+fn keyring_problem(config: &Config, error: &KeyringError) -> ConfigError {
+    problem(config, "crypto.keyring_file", error.to_string())
+}
+
+/// One mistake in the configuration that shows only when it is used.
+pub(super) fn problem(config: &Config, key: &str, message: String) -> ConfigError {
+    let problem = Problem { key: key.to_owned(), line: None, message };
+    ConfigError { file: config.file.clone(), problems: vec![problem] }
+}
+
+fn path(config: &Config) -> &std::path::Path {
+    let StoreLocation::Sqlite(path) = &config.store.location;
+    path
+}
+
+fn known_applications(config: &Config) -> KnownApplications {
+    let known = |application: &crate::config::Application| {
+        let known = KnownApplication {
+            environment: application.environment,
+            allowed_api_hosts: application.allowed_api_hosts.clone(),
+        };
+        (application.id.clone(), known)
+    };
+    config.applications.iter().map(known).collect()
+}
+
+/// The store remembers what each application id meant: what it holds for one environment must not be used in
+/// another.
+async fn bind_applications(config: &Config, store: &SqliteStore) -> Result<(), StorageError> {
+    for (index, application) in config.applications.iter().enumerate() {
+        let id: &ApplicationId = &application.id;
+        if let Some(before) = store.binding(id).await? {
+            let environment = application.environment.as_str();
+            if before.environment != environment {
+                let message = format!(
+                    "{id} was of environment {} when this store was last used, and is now {environment}: give the \
+                     application of {environment} another id, or use another store",
+                    before.environment
+                );
+                let key = format!("applications[{index}].environment");
+                return Err(problem(config, &key, message).into());
+            }
+            if before.client_id == application.client_id {
+                continue;
+            }
+            tracing::warn!(
+                application = %id,
+                before = before.client_id,
+                now = application.client_id,
+                "the client id of an application changed; its stored tokens may belong to the former one"
+            );
+        }
+        store.bind(id, application.environment, &application.client_id).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! `keys`: the keyring file.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{
+    ConfigOption, Failed,
+    output::{Format, OutputOption, print, print_json, table},
+};
+use crate::{
+    app::{Storage, read_keyring},
+    config::Config,
+    crypto::{Keyring, KeyringError},
+    ports::{Clock as _, SystemClock},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum KeysCommand {
+    /// Write a new keyring file (`crypto.keyring_file`), or add a key to it.
+    ///
+    /// The file seals every stored secret: whoever loses it loses them, and whoever has it and the store has them.
+    /// Back it up apart from the store.
+    #[command(
+        after_help = "Examples:\n  tenant-gateway keys generate --config gateway.toml\n  tenant-gateway keys generate --add"
+    )]
+    Generate {
+        #[command(flatten)]
+        config: ConfigOption,
+        /// Add one more key, not yet in use, to the keyring that is there.
+        #[arg(long)]
+        add: bool,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// List the keys by id, and which one is in use; never the keys themselves.
+    #[command(after_help = "Example:\n  tenant-gateway keys list --output json")]
+    List {
+        #[command(flatten)]
+        config: ConfigOption,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+}
+
+pub(super) async fn run(command: KeysCommand) -> Result<(), Failed> {
+    match command {
+        KeysCommand::Generate { config, add, output } => generate(&config.load()?, add, output),
+        KeysCommand::List { config, output } => list(&config.load()?, output).await,
+    }
+}
+
+fn generate(config: &Config, add: bool, output: OutputOption) -> Result<(), Failed> {
+    let (file, now) = (&config.crypto.keyring_file, SystemClock.now());
+    let made =
+        if add { Keyring::generate_additional(file, now) } else { Keyring::generate(file, now) };
+    let id = made.map_err(|error| match error {
+        KeyringError::Exists { .. }
+        | KeyringError::Permissions { .. }
+        | KeyringError::Format { .. } => Failed::Usage(error.to_string()),
+        other => Failed::other(other),
+    })?;
+    match output.output {
+        Format::Json => print_json(&json!({ "id": id, "file": file })),
+        Format::Text if add => {
+            print(&format!("key {id} added to {}; it is not in use yet", file.display()))
+        }
+        Format::Text => print(&format!(
+            "key {id} written to {}\nback this file up apart from the store: without it no stored secret opens",
+            file.display()
+        )),
+    }
+}
+
+async fn list(config: &Config, output: OutputOption) -> Result<(), Failed> {
+    let keyring = read_keyring(config)?;
+    let active = Storage::active_key_id(config).await?;
+    let is_active = |id: &str| active.as_deref() == Some(id);
+    let keys = || keyring.keys().iter().map(|key| (key.id(), key.create_time()));
+    match output.output {
+        Format::Json => {
+            let key = |(id, created): (&str, Timestamp)| json!({ "id": id, "create_time": created.to_string(), "active": is_active(id) });
+            print_json(&keys().map(key).collect())
+        }
+        Format::Text => {
+            let row = |(id, created): (&str, Timestamp)| {
+                let used = if is_active(id) { "active" } else { "-" };
+                vec![id.to_owned(), created.to_string(), used.to_owned()]
+            };
+            print(&table(&["KEY", "CREATED", "USE"], &keys().map(row).collect::<Vec<_>>()))
+        }
+    }
+}

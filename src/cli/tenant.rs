@@ -1,0 +1,339 @@
+//! `tenant`: the same use cases as `TenantService`, on the store itself. A running server notices within a second.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+use super::{
+    ConfigOption, Failed,
+    output::{Format, OutputOption, print, print_json, table},
+    say,
+};
+use crate::{
+    access::{Access, Authorized, Caller, Gateway, ManageTenants},
+    app::Storage,
+    broker::{Directory, Page, Tenants},
+    config::Config,
+    domain::{ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName},
+    ports::{StoreWatch as _, SystemClock},
+};
+
+/// Tenants read from the store at a time.
+const LIST_STEP: u32 = 500;
+
+/// More than any token; what is longer is another file.
+const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum TenantCommand {
+    /// Add a tenant to an application.
+    #[command(
+        after_help = "Example:\n  tenant-gateway tenant add applications/crm-sync/tenants/Cust12345 --label region=nordic"
+    )]
+    Add {
+        #[command(flatten)]
+        which: Which,
+        /// A label, key=value; may be given several times.
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
+    },
+    /// List tenants.
+    #[command(
+        after_help = "Example:\n  tenant-gateway tenant list --application crm-sync --output json"
+    )]
+    List {
+        #[command(flatten)]
+        config: ConfigOption,
+        /// Only those of this application.
+        #[arg(long)]
+        application: Option<ApplicationId>,
+        #[command(flatten)]
+        output: OutputOption,
+    },
+    /// Store the system user token of a tenant, from a file or standard input.
+    ///
+    /// Never from the command line: other users of the machine can read that.
+    #[command(
+        after_help = "Examples:\n  tenant-gateway tenant set-token applications/crm-sync/tenants/Cust12345 --token-file token.txt\n  pass show cust12345 | tenant-gateway tenant set-token applications/crm-sync/tenants/Cust12345"
+    )]
+    SetToken {
+        #[command(flatten)]
+        which: Which,
+        /// The file that holds the token; without it, standard input is read.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+    },
+    /// Stop handing out credentials of a tenant at once; deletes nothing.
+    #[command(
+        after_help = "Example:\n  tenant-gateway tenant disable applications/crm-sync/tenants/Cust12345"
+    )]
+    Disable(Which),
+    /// Lift the stop.
+    #[command(
+        after_help = "Example:\n  tenant-gateway tenant enable applications/crm-sync/tenants/Cust12345"
+    )]
+    Enable(Which),
+    /// Remove a tenant with its token and ticket; they cannot be had back.
+    #[command(
+        after_help = "Example:\n  tenant-gateway tenant remove applications/crm-sync/tenants/Cust12345"
+    )]
+    Remove(Which),
+}
+
+/// Names one tenant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// The tenant: applications/crm-sync/tenants/Cust12345, or Cust12345 where one application is configured or
+    /// named.
+    tenant: String,
+    /// The application, where the tenant is given by its id alone.
+    #[arg(long)]
+    application: Option<ApplicationId>,
+    #[command(flatten)]
+    config: ConfigOption,
+    #[command(flatten)]
+    output: OutputOption,
+}
+
+impl Which {
+    fn name(&self, config: &Config) -> Result<TenantName, Failed> {
+        let wrong = |error: crate::domain::NameError| {
+            Failed::Usage(format!("{}: {error}", self.tenant.escape_debug()))
+        };
+        if self.tenant.contains('/') {
+            return self.tenant.parse().map_err(wrong);
+        }
+        let tenant: ContextIdentifier = self.tenant.parse().map_err(wrong)?;
+        let application = match (&self.application, config.applications.as_slice()) {
+            (Some(application), _) => application.clone(),
+            (None, [only]) => only.id.clone(),
+            (None, _) => {
+                let message = format!(
+                    "several applications are configured: say --application, or give the full name of {tenant}"
+                );
+                return Err(Failed::Usage(message));
+            }
+        };
+        Ok(TenantName { application, tenant })
+    }
+}
+
+/// The use cases over the store, without the rest of the gateway.
+struct Desk {
+    storage: Storage,
+    tenants: Tenants,
+    access: Access,
+    caller: Caller,
+    tasks: TaskTracker,
+}
+
+impl Desk {
+    async fn open(config: &Config) -> Result<Self, Failed> {
+        let storage = Storage::open(config).await?;
+        let tasks = TaskTracker::new();
+        let directory = Arc::new(Directory::new(storage.store.clone(), tasks.clone()));
+        let ids = config.applications.iter().map(|application| application.id.clone()).collect();
+        let clock = Arc::new(SystemClock);
+        let tenants = Tenants::new(ids, directory, storage.store.clone(), clock, tasks.clone());
+        let access = Access::command_line(&os_user());
+        let caller = access.identify();
+        Ok(Self { storage, tenants, access, caller, tasks })
+    }
+
+    fn manage(&self, name: TenantName) -> Result<Authorized<ManageTenants, TenantName>, Failed> {
+        self.access.authorize(&self.caller, name).map_err(Failed::other)
+    }
+
+    async fn close(self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.storage.store.close().await;
+    }
+}
+
+pub(super) async fn run(command: TenantCommand) -> Result<(), Failed> {
+    match command {
+        TenantCommand::List { config, application, output } => {
+            list(&config.load()?, application, output).await
+        }
+        TenantCommand::Add { which, labels } => add(&which, labels).await,
+        TenantCommand::SetToken { which, token_file } => {
+            set_token(&which, token_file.as_deref()).await
+        }
+        TenantCommand::Disable(which) => set_disabled(&which, true).await,
+        TenantCommand::Enable(which) => set_disabled(&which, false).await,
+        TenantCommand::Remove(which) => remove(&which).await,
+    }
+}
+
+async fn add(which: &Which, labels: Vec<(String, String)>) -> Result<(), Failed> {
+    let config = which.config.load()?;
+    let name = which.name(&config)?;
+    let labels: BTreeMap<_, _> = labels.into_iter().collect();
+    let labels =
+        Labels::new(labels).map_err(|problem| Failed::Usage(format!("--label: {problem}")))?;
+    let desk = Desk::open(&config).await?;
+    let authorized =
+        desk.access.authorize(&desk.caller, name.application.clone()).map_err(Failed::other)?;
+    let added = desk.tenants.create(&authorized, name.tenant, labels).await;
+    desk.close().await;
+    tell(which, "added; give it a token with `tenant-gateway tenant set-token`", &added?)
+}
+
+async fn set_token(which: &Which, token_file: Option<&Path>) -> Result<(), Failed> {
+    let config = which.config.load()?;
+    let name = which.name(&config)?;
+    let token = SystemUserToken::new(&read_token(token_file)?)
+        .map_err(|problem| Failed::Usage(format!("the token {problem}")))?;
+    let desk = Desk::open(&config).await?;
+    let set = desk.tenants.set_system_user_token(&desk.manage(name)?, token).await;
+    desk.close().await;
+    tell(which, "has a new system user token", &set?)
+}
+
+async fn set_disabled(which: &Which, disabled: bool) -> Result<(), Failed> {
+    let config = which.config.load()?;
+    let name = which.name(&config)?;
+    let desk = Desk::open(&config).await?;
+    let set = desk.tenants.set_disabled(&desk.manage(name)?, disabled).await;
+    desk.close().await;
+    tell(which, if disabled { "is disabled" } else { "is enabled" }, &set?)
+}
+
+async fn remove(which: &Which) -> Result<(), Failed> {
+    let config = which.config.load()?;
+    let name = which.name(&config)?;
+    let desk = Desk::open(&config).await?;
+    let removed = desk.tenants.delete(&desk.manage(name.clone())?, None).await;
+    desk.close().await;
+    removed?;
+    match which.output.output {
+        Format::Json => print_json(&json!({ "name": name.to_string(), "removed": true })),
+        Format::Text => print(&format!("{name} is removed, with its token and ticket")),
+    }
+}
+
+async fn list(
+    config: &Config,
+    application: Option<ApplicationId>,
+    output: OutputOption,
+) -> Result<(), Failed> {
+    let desk = Desk::open(config).await?;
+    let listed = read_all(&desk, application).await;
+    desk.close().await;
+    let tenants = listed?;
+    match output.output {
+        Format::Json => print_json(&tenants.iter().map(as_json).collect()),
+        Format::Text => {
+            let rows: Vec<_> = tenants.iter().map(row).collect();
+            print(&table(&["TENANT", "STATUS", "TOKEN", "ENABLED", "COMPANY"], &rows))
+        }
+    }
+}
+
+async fn read_all(desk: &Desk, application: Option<ApplicationId>) -> Result<Vec<Tenant>, Failed> {
+    let mut all: Vec<Tenant> = Vec::new();
+    loop {
+        let page = Page { after: all.last().map(|tenant| tenant.name.clone()), limit: LIST_STEP };
+        let more = match &application {
+            None => {
+                let authorized =
+                    desk.access.authorize(&desk.caller, Gateway).map_err(Failed::other)?;
+                desk.tenants.list_all(&authorized, page).await?
+            }
+            Some(application) => {
+                let authorized = desk
+                    .access
+                    .authorize(&desk.caller, application.clone())
+                    .map_err(Failed::other)?;
+                desk.tenants.list_of_application(&authorized, page).await?
+            }
+        };
+        let last = more.len() < LIST_STEP as usize;
+        all.extend(more);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+fn tell(which: &Which, what: &str, tenant: &Tenant) -> Result<(), Failed> {
+    match which.output.output {
+        Format::Json => print_json(&as_json(tenant)),
+        Format::Text => print(&format!("{} {what}", tenant.name)),
+    }
+}
+
+fn as_json(tenant: &Tenant) -> Value {
+    json!({
+        "name": tenant.name.to_string(),
+        "status": tenant.last_status.as_ref().map(|status| status.state.as_str()),
+        "has_system_user_token": tenant.has_system_user_token(),
+        "disabled": tenant.disabled,
+        "company_name": tenant.company_name,
+        "labels": tenant.labels,
+        "etag": tenant.etag(),
+        "create_time": tenant.create_time.to_string(),
+        "update_time": tenant.update_time.to_string(),
+    })
+}
+
+fn row(tenant: &Tenant) -> Vec<String> {
+    let status = tenant.last_status.as_ref().map_or("not asked", |status| status.state.as_str());
+    vec![
+        tenant.name.to_string(),
+        status.to_owned(),
+        if tenant.has_system_user_token() { "stored" } else { "none" }.to_owned(),
+        if tenant.disabled { "no" } else { "yes" }.to_owned(),
+        tenant.company_name.clone(),
+    ]
+}
+
+fn read_token(file: Option<&Path>) -> Result<SecretString, Failed> {
+    let from = || file.map_or("standard input".to_owned(), |path| path.display().to_string());
+    let text = token_text(file).map_err(|error| {
+        Failed::Usage(format!("the token cannot be read from {}: {error}", from()))
+    })?;
+    Ok(text.as_str().into())
+}
+
+fn token_text(file: Option<&Path>) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    if let Some(path) = file {
+        File::open(path)?.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text)?;
+    } else {
+        let input = io::stdin();
+        if input.is_terminal() {
+            say("paste the system user token, then press Enter and Ctrl-D:");
+        }
+        input.lock().take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("wanted KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Who is at the command line, for the audit trail. Taken from the account that runs the process, which an
+/// environment variable could misstate.
+fn os_user() -> String {
+    let id = rustix::process::getuid().as_raw();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid {id}"))
+}

@@ -1,0 +1,120 @@
+//! `[admin]`: liveness, readiness, metrics. Off the listeners that callers reach.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use crate::ports::StoreWatch;
+
+/// A store that takes longer than this to take a write is not ready.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The media type of the metrics page.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whether callers should come here: the switch that start and shutdown turn, and the store.
+pub struct Readiness {
+    open: AtomicBool,
+    store: Arc<dyn StoreWatch>,
+}
+
+impl Readiness {
+    /// Not ready until [`Self::open`].
+    #[must_use]
+    pub fn new(store: Arc<dyn StoreWatch>) -> Self {
+        Self { open: AtomicBool::new(false), store }
+    }
+
+    /// Start has finished.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// Shutdown has begun.
+    pub fn close(&self) {
+        self.open.store(false, Ordering::Release);
+    }
+
+    async fn obstacle(&self) -> Option<String> {
+        if !self.open.load(Ordering::Acquire) {
+            return Some("starting or stopping".to_owned());
+        }
+        match tokio::time::timeout(STORE_PATIENCE, self.store.writable()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("the store took no write within {STORE_PATIENCE:?}")),
+        }
+    }
+}
+
+type Page = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The admin listener on a bound socket.
+pub struct Admin {
+    listener: TcpListener,
+    router: Router,
+}
+
+impl Admin {
+    /// Serves readiness, and `metrics` as the metrics page.
+    #[must_use]
+    pub fn new(
+        listener: TcpListener,
+        readiness: Arc<Readiness>,
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        let metrics: Page = Arc::new(metrics);
+        let router = Router::new()
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(ready).with_state(readiness))
+            .route("/metrics", get(page).with_state(metrics));
+        Self { listener, router }
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        axum::serve(self.listener, self.router).with_graceful_shutdown(shutdown).await
+    }
+}
+
+async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
+    match readiness.obstacle().await {
+        None => "ok\n".into_response(),
+        Some(obstacle) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {obstacle}\n")).into_response()
+        }
+    }
+}
+
+async fn page(State(page): State<Page>) -> Response {
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], page()).into_response()
+}

@@ -1,0 +1,55 @@
+//! Log lines, on standard error: JSON for machines, or text for people.
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+/// Targets that may say more than `info`: our own. What libraries say below that can hold bytes off the wire, so
+/// it is not logged whatever the filter asks for.
+const OWN_TARGETS: [&str; 2] = ["tenant_gateway", "superoffice_sandbox"];
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Logging cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter cannot be read.
+    #[error("the log filter cannot be read (RUST_LOG, or log.level): {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Logging has begun already.
+    #[error("logging has begun already")]
+    Twice,
+}
+
+/// Begins to log what `filter` (the syntax of `RUST_LOG`) lets through.
+///
+/// # Errors
+/// If the filter cannot be read, or if it is called twice.
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
+    let filter = EnvFilter::builder().parse(filter)?.and(filter_fn(may_be_logged));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Pretty => lines.with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).try_init().map_err(|_| LoggingError::Twice)
+}
+
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let own = || {
+        let root = metadata.target().split("::").next().unwrap_or_default();
+        OWN_TARGETS.contains(&root)
+    };
+    *metadata.level() <= Level::INFO || own()
+}
