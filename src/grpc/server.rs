@@ -38,6 +38,11 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After `max_connection_age`, calls under way have this long to end.
 const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
 
+const HEALTH: &str = "grpc.health.v1.Health";
+
+/// What stands on the listener, besides reflection.
+const SERVED: [&str; 4] = [token::NAME, tenant::NAME, application::NAME, HEALTH];
+
 /// The configurable part.
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcOptions {
@@ -111,10 +116,17 @@ impl GrpcServer {
             .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
             .add_service(limited!(ApplicationServiceServer, application::Applications(services)));
         if options.reflection {
+            // With the messages of error details, so that grpcurl can print them.
             let builder = || {
-                tonic_reflection::server::Builder::configure()
-                    .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                SERVED.iter().fold(
+                    tonic_reflection::server::Builder::configure()
+                        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+                        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                        .register_encoded_file_descriptor_set(
+                            tonic_health::pb::FILE_DESCRIPTOR_SET,
+                        ),
+                    |builder, service| builder.with_service_name(*service),
+                )
             };
             routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
         }
@@ -170,8 +182,9 @@ impl Health {
     }
 
     async fn set(&self, status: ServingStatus) {
-        for service in ["", token::NAME, tenant::NAME, application::NAME] {
-            self.0.set_service_status(service, status).await;
+        self.0.set_service_status("", status).await;
+        for service in SERVED.iter().filter(|service| **service != HEALTH) {
+            self.0.set_service_status(*service, status).await;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Log lines, on standard error: JSON for machines, or text for people.
 
+use std::io::{self, IsTerminal as _};
+
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
@@ -38,10 +40,12 @@ pub enum LoggingError {
 /// If the filter cannot be read, or if it is called twice.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
     let filter = EnvFilter::builder().parse(filter)?.and(filter_fn(may_be_logged));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
-        LogFormat::Pretty => lines.with_filter(filter).boxed(),
+        LogFormat::Pretty => {
+            lines.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed()
+        }
     };
     tracing_subscriber::registry().with(lines).try_init().map_err(|_| LoggingError::Twice)
 }

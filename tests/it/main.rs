@@ -1,0 +1,5 @@
+//! The gateway over real gRPC, against a simulated SuperOffice over real HTTP. One test a promise, named as it.
+
+mod support;
+
+mod tickets;

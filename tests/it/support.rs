@@ -1,0 +1,40 @@
+//! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
+
+mod world;
+
+pub(crate) use world::{APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World, issue_with};
+
+use std::time::Duration;
+
+use tenant_gateway::grpc::pb;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// What a test expects of an error: code and reason.
+#[track_caller]
+pub(crate) fn assert_status(status: &Status, code: Code, reason: &str) -> ErrorDetails {
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    let got = (status.code(), info.reason.as_str(), info.domain.as_str());
+    assert_eq!(got, (code, reason, "tenantgateway"), "{status:?}");
+    details
+}
+
+/// A request for a ticket of a tenant of the usual application.
+pub(crate) fn issue(tenant: &str) -> pb::IssueSystemTicketRequest {
+    pb::IssueSystemTicketRequest { tenant: name(tenant), ..Default::default() }
+}
+
+/// The name of a tenant of the usual application.
+pub(crate) fn name(tenant: &str) -> String {
+    format!("applications/{APPLICATION}/tenants/{tenant}")
+}
+
+/// Waits until something that happens in the background has happened.
+pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !happened() {
+        assert!(tokio::time::Instant::now() < deadline, "did not happen in 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,241 @@
+//! Sandbox, gateway and clients, put together.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use superoffice_sandbox as sandbox;
+use superoffice_sandbox::Sandbox;
+use tenant_gateway::{
+    app::{Ended, Gateway, Running, StartError, Surroundings},
+    config::Config,
+    crypto::{Keyring, SystemRandom},
+    grpc::pb::{
+        self, application_service_client::ApplicationServiceClient,
+        tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
+    },
+    ports::{Clock as _, ManualClock, SystemClock},
+};
+use tonic::transport::Channel;
+
+/// The application of every test.
+pub(crate) const APPLICATION: &str = "crm-sync";
+pub(crate) const CLIENT_ID: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const CLIENT_SECRET: &str = "client-secret-of-the-tests-7f3a";
+pub(crate) const PRIVATE_KEY: &str = include_str!("../../fixtures/keys/rsa-2048.pkcs8.pem");
+pub(crate) const PUBLIC_KEY: &str = include_str!("../../fixtures/keys/public.pem");
+
+/// What a test changes of the usual world.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    /// Goes into the configuration as it is.
+    pub(crate) extra_config: String,
+    /// Goes into `[[applications]]` as it is.
+    pub(crate) extra_application: String,
+    /// Goes into `[lifecycle]`; else there is no drain delay.
+    pub(crate) lifecycle: Option<String>,
+}
+
+/// Everything that a test needs.
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) folder: tempfile::TempDir,
+    gateway: Option<Running>,
+    moved: Duration,
+}
+
+impl World {
+    /// The usual world, with no tenants.
+    pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let sandbox = sandbox().await;
+        let folder = tempfile::tempdir().unwrap();
+        write_files(folder.path(), &sandbox, &options);
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let mut world = Self { sandbox, clock, folder, gateway: None, moved: Duration::ZERO };
+        world.start().await.unwrap();
+        world
+    }
+
+    /// Starts the gateway on the files as they are.
+    pub(crate) async fn start(&mut self) -> Result<(), StartError> {
+        let loaded = Config::load_with_secrets(&self.config_file())?;
+        let surroundings =
+            Surroundings { clock: self.clock.clone(), random: Arc::new(SystemRandom) };
+        self.gateway = Some(Gateway::start(loaded.config, &loaded.secrets, surroundings).await?);
+        Ok(())
+    }
+
+    /// Stops the gateway in order.
+    pub(crate) async fn stop(&mut self) -> Ended {
+        let gateway = self.gateway.take().unwrap();
+        gateway.stopper().cancel();
+        gateway.ended().await
+    }
+
+    pub(crate) async fn restart(&mut self) {
+        assert_eq!(self.stop().await, Ended::Cleanly);
+        self.start().await.unwrap();
+    }
+
+    pub(crate) fn gateway(&self) -> &Running {
+        self.gateway.as_ref().unwrap()
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    /// Moves the gateway's clock and SuperOffice's together.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        self.moved += by;
+        self.sandbox.shift_clock(i64::try_from(self.moved.as_secs()).unwrap());
+        self.clock.advance(by);
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let uri = format!("http://{}", self.gateway().grpc_address);
+        Channel::from_shared(uri).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn tokens(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn tenants(&self) -> TenantServiceClient<Channel> {
+        TenantServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn applications(&self) -> ApplicationServiceClient<Channel> {
+        ApplicationServiceClient::new(self.channel().await)
+    }
+
+    /// Makes a tenant at SuperOffice, and authorizes the application there.
+    pub(crate) fn make_tenant(&self, tenant: &str) -> String {
+        let new = sandbox::NewTenant {
+            id: tenant.to_owned(),
+            company_name: format!("Company of {tenant}"),
+            ..Default::default()
+        };
+        self.sandbox.add_tenant(new).unwrap();
+        self.sandbox.authorize(CLIENT_ID, tenant).unwrap()
+    }
+
+    /// Makes a tenant at SuperOffice and enrolls it here.
+    pub(crate) async fn enroll(&self, tenant: &str) {
+        let token = self.make_tenant(tenant);
+        let mut tenants = self.tenants().await;
+        let create = pb::CreateTenantRequest {
+            parent: format!("applications/{APPLICATION}"),
+            tenant_id: tenant.to_owned(),
+            tenant: None,
+        };
+        tenants.create_tenant(create).await.unwrap();
+        self.set_token(tenant, &token).await;
+    }
+
+    pub(crate) async fn set_token(&self, tenant: &str, token: &str) {
+        let name = super::name(tenant);
+        let set = pb::SetSystemUserTokenRequest { name, system_user_token: token.to_owned() };
+        self.tenants().await.set_system_user_token(set).await.unwrap();
+    }
+
+    /// A ticket of a tenant.
+    pub(crate) async fn ticket(&self, tenant: &str) -> Result<Ticket, tonic::Status> {
+        issue_with(&mut self.tokens().await, super::issue(tenant)).await
+    }
+
+    /// How many tickets SuperOffice has issued.
+    pub(crate) fn exchanges(&self) -> u64 {
+        self.sandbox.exchanges().issued
+    }
+}
+
+/// A ticket that a test can print.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Ticket(pb::SystemTicket);
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.credential_id)
+    }
+}
+
+impl std::ops::Deref for Ticket {
+    type Target = pb::SystemTicket;
+
+    fn deref(&self) -> &pb::SystemTicket {
+        &self.0
+    }
+}
+
+/// Asks for a ticket.
+pub(crate) async fn issue_with(
+    client: &mut TokenServiceClient<Channel>,
+    request: pb::IssueSystemTicketRequest,
+) -> Result<Ticket, tonic::Status> {
+    let issued = client.issue_system_ticket(request).await?;
+    Ok(Ticket(issued.into_inner().ticket.unwrap()))
+}
+
+/// A simulated SuperOffice that knows the application of the tests.
+pub(crate) async fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::start(sandbox::Options::default()).await.unwrap();
+    let application = sandbox::NewApplication {
+        name: "Søndag Sync v1.2".to_owned(),
+        client_id: CLIENT_ID.to_owned(),
+        client_secret: CLIENT_SECRET.to_owned(),
+        public_key: PUBLIC_KEY.to_owned(),
+    };
+    sandbox.add_application(application).unwrap();
+    sandbox
+}
+
+/// Configuration, secrets and keyring of a gateway that uses this sandbox.
+pub(crate) fn write_files(folder: &Path, sandbox: &Sandbox, options: &Options) {
+    let write_secret = |file: &str, text: &str| {
+        fs::write(folder.join(file), text).unwrap();
+        let owner_only = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(folder.join(file), owner_only).unwrap();
+    };
+    write_secret("client_secret", CLIENT_SECRET);
+    write_secret("private_key.pem", PRIVATE_KEY);
+    Keyring::generate(&folder.join("keyring.toml"), SystemClock.now()).unwrap();
+    let lifecycle = options.lifecycle.as_deref();
+    let lifecycle = lifecycle.unwrap_or("drain_delay = \"0s\"\nhard_deadline = \"15s\"");
+    let text = format!(
+        r#"
+[grpc]
+listen = "127.0.0.1:0"
+reflection = true
+[admin]
+listen = "127.0.0.1:0"
+[lifecycle]
+{lifecycle}
+[callers]
+insecure_anonymous = true
+{extra_config}
+[[applications]]
+id = "{APPLICATION}"
+environment = "sod"
+client_id = "{CLIENT_ID}"
+client_secret_file = "client_secret"
+private_key_file = "private_key.pem"
+login_uri = "{login}"
+allowed_api_hosts = ["127.0.0.1"]
+{extra_application}
+"#,
+        login = sandbox.login_uri(),
+        extra_config = options.extra_config,
+        extra_application = options.extra_application,
+    );
+    fs::write(folder.join("gateway.toml"), text).unwrap();
+}
