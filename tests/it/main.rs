@@ -2,4 +2,6 @@
 
 mod support;
 
+mod rejected;
 mod tickets;
+mod upstream;

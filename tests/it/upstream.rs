@@ -1,0 +1,218 @@
+//! What SuperOffice can do wrong: the right status within the deadline, nothing cached from a bad answer, and
+//! nothing lost.
+
+use std::time::{Duration, Instant};
+
+use superoffice_sandbox::{Endpoint, Fault, FaultScope, TenantState};
+use tonic::Code;
+
+use crate::support::{Options, World, assert_status};
+
+/// With a login time-out so short that a test of time-outs is quick.
+async fn impatient() -> World {
+    let extra_config = "[login]\ntimeout = \"1s\"".to_owned();
+    let world = World::with(Options { extra_config, ..Default::default() }).await;
+    world.enroll("Cust1").await;
+    world
+}
+
+fn transport_faults() -> Vec<(Fault, &'static str)> {
+    vec![
+        (Fault::status(500), "UPSTREAM_UNAVAILABLE"),
+        (Fault::status(502), "UPSTREAM_UNAVAILABLE"),
+        (Fault::status(503), "UPSTREAM_UNAVAILABLE"),
+        (Fault::status(429), "UPSTREAM_UNAVAILABLE"),
+        (Fault::status(400), "UPSTREAM_INVALID_RESPONSE"),
+        (Fault::status(401), "UPSTREAM_INVALID_RESPONSE"),
+        (Fault::status(204), "UPSTREAM_INVALID_RESPONSE"),
+        (Fault::delay(Duration::from_secs(30)), "UPSTREAM_UNAVAILABLE"),
+        (Fault::Reset, "UPSTREAM_UNAVAILABLE"),
+        (Fault::Close, "UPSTREAM_UNAVAILABLE"),
+        (Fault::Truncate, "UPSTREAM_UNAVAILABLE"),
+        (Fault::Html, "UPSTREAM_INVALID_RESPONSE"),
+        (Fault::Huge { mebibytes: 2 }, "UPSTREAM_INVALID_RESPONSE"),
+        (
+            Fault::Redirect { location: "http://127.0.0.1:9/elsewhere".to_owned() },
+            "UPSTREAM_INVALID_RESPONSE",
+        ),
+    ]
+}
+
+fn forged_tokens() -> Vec<Fault> {
+    vec![
+        Fault::WrongContext { context: "Cust2".to_owned() },
+        Fault::WrongTicketContext { context: "Cust2".to_owned() },
+        Fault::WrongSignature,
+        Fault::ForeignKey,
+        Fault::AlgNone,
+        Fault::Hs256PublicKey,
+        Fault::WrongIssuer,
+        Fault::WrongAudience,
+        Fault::ExpiredToken,
+        Fault::MissingTicket,
+        Fault::MalformedTicket,
+    ]
+}
+
+fn forged_statuses() -> Vec<Fault> {
+    let addresses = |api: &str, endpoint: &str| Fault::Addresses {
+        api: Some(api.to_owned()),
+        endpoint: Some(endpoint.to_owned()),
+    };
+    let missing = |field: &str| Fault::MissingFields { fields: vec![field.to_owned()] };
+    vec![
+        Fault::OtherTenant { context: "Cust2".to_owned() },
+        addresses("https://evil.example/Cust1/api", "https://evil.example/Cust1"),
+        addresses("http://169.254.169.254/Cust1/api", "http://169.254.169.254/Cust1"),
+        addresses("http://127.0.0.1:1/Cust2/api", "http://127.0.0.1:1/Cust2"),
+        addresses("http://user@127.0.0.1:1/Cust1/api", "http://127.0.0.1:1/Cust1"),
+        addresses("file:///Cust1/api", "http://127.0.0.1:1/Cust1"),
+        missing("State"),
+        missing("ContextIdentifier"),
+        missing("ValidUntil"),
+        missing("Api"),
+    ]
+}
+
+/// A first ticket while `endpoint` has `fault`; then again without it.
+async fn first_ticket(world: &World, endpoint: Endpoint, fault: Fault, reason: &str) {
+    let what = format!("{endpoint:?} {fault:?}");
+    world.sandbox.inject(endpoint, fault, FaultScope::always()).unwrap();
+    let begin = Instant::now();
+    let status = world.ticket("Cust1").await.unwrap_err();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{what} took {:?}", begin.elapsed());
+    let details = assert_status(&status, Code::Unavailable, reason);
+    assert!(details.retry_info().is_some(), "{what}");
+    assert!(!format!("{status:?}").contains("html"), "{what}: SuperOffice's text is repeated");
+    world.sandbox.clear_faults();
+}
+
+#[tokio::test]
+async fn every_fault_of_the_exchange_ends_as_its_status_and_leaves_nothing_behind() {
+    let world = impatient().await;
+    for (fault, reason) in transport_faults() {
+        first_ticket(&world, Endpoint::Authenticate, fault, reason).await;
+    }
+    for fault in forged_tokens() {
+        first_ticket(&world, Endpoint::Authenticate, fault, "UPSTREAM_INVALID_RESPONSE").await;
+    }
+    world.ticket("Cust1").await.unwrap();
+}
+
+#[tokio::test]
+async fn every_fault_of_tenant_status_ends_as_its_status_and_leaves_nothing_behind() {
+    let world = impatient().await;
+    for (fault, reason) in transport_faults() {
+        first_ticket(&world, Endpoint::TenantStatus, fault, reason).await;
+    }
+    for fault in forged_statuses() {
+        first_ticket(&world, Endpoint::TenantStatus, fault, "UPSTREAM_INVALID_RESPONSE").await;
+    }
+    assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 0);
+    world.ticket("Cust1").await.unwrap();
+}
+
+#[tokio::test]
+async fn every_fault_of_the_key_set_ends_as_its_status_and_leaves_nothing_behind() {
+    let world = impatient().await;
+    for (fault, reason) in transport_faults() {
+        first_ticket(&world, Endpoint::Jwks, fault, reason).await;
+    }
+    world.ticket("Cust1").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_exchange_that_may_have_been_done_is_not_repeated() {
+    let world = impatient().await;
+    for fault in [Fault::status(503), Fault::Reset, Fault::Close, Fault::Truncate, Fault::Html] {
+        world.sandbox.reset_counts();
+        let what = format!("{fault:?}");
+        world.sandbox.inject(Endpoint::Authenticate, fault, FaultScope::always()).unwrap();
+        world.ticket("Cust1").await.unwrap_err();
+        assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 1, "{what}");
+        world.sandbox.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn reading_is_repeated_after_a_quick_fault() {
+    let world = impatient().await;
+    world.sandbox.inject(Endpoint::TenantStatus, Fault::Reset, FaultScope::times(2)).unwrap();
+    world.sandbox.inject(Endpoint::Jwks, Fault::status(502), FaultScope::times(2)).unwrap();
+    world.ticket("Cust1").await.unwrap();
+    assert_eq!(world.sandbox.calls(Endpoint::TenantStatus), 3);
+}
+
+#[tokio::test]
+async fn a_redirect_is_never_followed_with_a_credential() {
+    let world = impatient().await;
+    let elsewhere = impatient().await;
+    let location =
+        format!("{}/Login/api/PartnerSystemUser/Authenticate", elsewhere.sandbox.login_uri());
+    let fault = Fault::Redirect { location };
+    world.sandbox.inject(Endpoint::Authenticate, fault, FaultScope::always()).unwrap();
+    let status = world.ticket("Cust1").await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_INVALID_RESPONSE");
+    assert_eq!(elsewhere.sandbox.calls(Endpoint::Authenticate), 0);
+}
+
+#[tokio::test]
+async fn refusals_are_recognized_by_their_names_and_any_other_text_rejects_the_system_user() {
+    let mut world = impatient().await;
+    for (message, reason, code) in [
+        ("Authorization error: Revoked (1)", "APPLICATION_REVOKED", Code::FailedPrecondition),
+        ("Authorization error: Expired (3)", "APPLICATION_EXPIRED", Code::FailedPrecondition),
+        ("Authorization error: Denied (4)", "SYSTEM_USER_REJECTED", Code::FailedPrecondition),
+        (
+            "Authorization error: NeedsReapproval (5)",
+            "APPLICATION_NEEDS_REAPPROVAL",
+            Code::FailedPrecondition,
+        ),
+        ("Authorization error: InvalidTimestamp (6)", "UPSTREAM_UNAVAILABLE", Code::Unavailable),
+        (
+            "Authorization error: InvalidSignature (7)",
+            "APPLICATION_CREDENTIAL_REFUSED",
+            Code::FailedPrecondition,
+        ),
+        ("Noe gikk galt", "SYSTEM_USER_REJECTED", Code::FailedPrecondition),
+        ("", "SYSTEM_USER_REJECTED", Code::FailedPrecondition),
+    ] {
+        let fault = Fault::Refuse { message: message.to_owned() };
+        world.sandbox.inject(Endpoint::Authenticate, fault, FaultScope::always()).unwrap();
+        let status = world.ticket("Cust1").await.unwrap_err();
+        assert_status(&status, code, reason);
+        assert!(!status.message().contains("galt"), "SuperOffice's text is repeated");
+        world.sandbox.clear_faults();
+        world.advance(Duration::from_mins(16));
+    }
+    world.ticket("Cust1").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_overdue_status_serves_for_an_hour_while_it_cannot_be_read_again_and_no_longer() {
+    let mut world = impatient().await;
+    world.ticket("Cust1").await.unwrap();
+    let down = Fault::status(503);
+    world.sandbox.inject(Endpoint::TenantStatus, down, FaultScope::always()).unwrap();
+    world.advance(Duration::from_mins(59));
+    world.ticket("Cust1").await.unwrap();
+    world.advance(Duration::from_mins(3));
+    let status = world.ticket("Cust1").await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    world.sandbox.clear_faults();
+    world.ticket("Cust1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_that_superoffice_does_not_know_is_unknown_however_it_says_so() {
+    let mut world = impatient().await;
+    world.sandbox.set_state("Cust1", TenantState::Unknown).unwrap();
+    for not_found in [false, true] {
+        world.sandbox.set_unknown_tenant_is_404(not_found);
+        let status = world.ticket("Cust1").await.unwrap_err();
+        let details = assert_status(&status, Code::Unavailable, "TENANT_NOT_RUNNING");
+        let info = details.error_info().unwrap();
+        assert_eq!(info.metadata.get("state").map(String::as_str), Some("Unknown"));
+        world.advance(Duration::from_mins(2));
+    }
+}
