@@ -1,75 +1,105 @@
 //! From configured applications to applications that can talk to SuperOffice.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+use secrecy::SecretString;
 
 use super::{StartError, Surroundings};
 use crate::{
     broker::{Application, Applications, History},
-    config::{self, ApplicationSecrets, Config, ConfigError, Problem, Secrets},
-    crypto::SigningKey,
-    superoffice::{Client, ClientOptions, Credentials, SuperOffice},
+    config::{self, ApplicationSecrets, Config, ConfigError, Problem, SecretSource, Secrets},
+    crypto::{SigningKey, SigningKeyError},
+    ports::Signer,
+    superoffice::{Client, ClientOptions, Credentials, LoginHost, SuperOffice},
 };
+
+/// Applications that can talk to SuperOffice, and the login hosts they share.
+pub(super) struct Connected {
+    pub(super) applications: Applications,
+    pub(super) login_hosts: LoginHosts,
+}
+
+/// By address: applications of one login host share its gate.
+pub(super) type LoginHosts = BTreeMap<String, Arc<LoginHost>>;
+
+/// The keys of one application.
+struct Keys {
+    first: SigningKey,
+    next: Option<SigningKey>,
+}
 
 /// Reads every private key and makes every connection; opens none.
 pub(super) fn applications(
     config: &Config,
     secrets: &Secrets,
     surroundings: &Surroundings,
-) -> Result<Applications, StartError> {
+) -> Result<Connected, StartError> {
     let keys = signing_keys(config, secrets)?;
+    let mut login_hosts = LoginHosts::new();
     let mut applications = Vec::new();
-    for ((configured, secrets), key) in
-        config.applications.iter().zip(&secrets.applications).zip(keys)
-    {
-        applications.push(application(config, configured, secrets, key, surroundings)?);
+    let with_secrets = config.applications.iter().zip(&secrets.applications);
+    for ((configured, secrets), keys) in with_secrets.zip(keys) {
+        let options = ClientOptions {
+            timeout: config.login.timeout,
+            allow_loopback: configured.allowed_api_hosts.allow_loopback(),
+        };
+        let client = Client::new(options)?;
+        let Surroundings { clock, random } = surroundings.clone();
+        let (uri, cap) = (configured.login_uri.clone(), config.login.max_concurrent);
+        let new = || Arc::new(LoginHost::new(client.clone(), uri.clone(), cap, clock, random));
+        let login = Arc::clone(login_hosts.entry(uri.clone()).or_insert_with(new));
+        applications.push(application(configured, secrets, keys, (client, login), surroundings));
     }
-    Ok(Applications::new(applications))
+    Ok(Connected { applications: Applications::new(applications), login_hosts })
 }
 
 /// All keys, or everything that is wrong with any of them.
-fn signing_keys(config: &Config, secrets: &Secrets) -> Result<Vec<SigningKey>, ConfigError> {
-    let mut keys = Vec::new();
+fn signing_keys(config: &Config, secrets: &Secrets) -> Result<Vec<Keys>, ConfigError> {
+    let mut all = Vec::new();
     let mut problems = Vec::new();
+    let mut parse = |text: &SecretString, source: Option<&SecretSource>| {
+        let problem = |error: SigningKeyError| {
+            let key = source.map(|source| source.key().to_owned()).unwrap_or_default();
+            let place = source.map(SecretSource::place).unwrap_or_default();
+            problems.push(Problem { key, line: None, message: format!("{place}: {error}") });
+        };
+        SigningKey::parse(text).map_err(problem).ok()
+    };
     for (application, secrets) in config.applications.iter().zip(&secrets.applications) {
-        match SigningKey::parse(&secrets.private_key) {
-            Ok(key) => keys.push(key),
-            Err(error) => {
-                let source = application.secrets.private_key();
-                let message = format!("{}: {error}", source.place());
-                problems.push(Problem { key: source.key().to_owned(), line: None, message });
-            }
-        }
+        let sources = &application.secrets;
+        let first = parse(&secrets.private_key, Some(sources.private_key()));
+        let next = secrets.next_private_key.as_ref();
+        let next = next.and_then(|text| parse(text, sources.next_private_key()));
+        all.extend(first.map(|first| Keys { first, next }));
     }
     if problems.is_empty() {
-        Ok(keys)
+        Ok(all)
     } else {
         Err(ConfigError { file: config.file.clone(), problems })
     }
 }
 
 fn application(
-    config: &Config,
     configured: &config::Application,
     secrets: &ApplicationSecrets,
-    key: SigningKey,
+    keys: Keys,
+    (client, login): (Client, Arc<LoginHost>),
     surroundings: &Surroundings,
-) -> Result<Application, StartError> {
-    let options = ClientOptions {
-        timeout: config.login.timeout,
-        allow_loopback: configured.allowed_api_hosts.allow_loopback(),
-    };
-    let key_ids = vec![key.key_id().to_owned()];
-    let credentials = Credentials {
-        login_uri: configured.login_uri.clone(),
-        client_secret: secrets.client_secret.clone(),
-        signer: Arc::new(key),
-        allowed_api_hosts: configured.allowed_api_hosts.clone(),
-    };
-    let Surroundings { clock, random } = surroundings;
-    let client = Client::new(options)?;
-    let superoffice = SuperOffice::new(client, credentials, Arc::clone(clock), Arc::clone(random));
-    let superoffice = Arc::new(superoffice);
-    Ok(Application {
+) -> Application {
+    let key_ids = std::iter::once(&keys.first).chain(&keys.next);
+    let key_ids = key_ids.map(|key| key.key_id().to_owned()).collect();
+    let next: Option<Arc<dyn Signer>> = keys.next.map(|key| Arc::new(key) as _);
+    let credentials = Credentials::new(
+        secrets.client_secret.clone(),
+        secrets.next_client_secret.clone(),
+        Arc::new(keys.first),
+        next,
+    );
+    let Surroundings { clock, random } = surroundings.clone();
+    let allowed_api_hosts = configured.allowed_api_hosts.clone();
+    let superoffice =
+        Arc::new(SuperOffice::new(client, login, credentials, allowed_api_hosts, clock, random));
+    Application {
         id: configured.id.clone(),
         environment: configured.environment,
         client_id: configured.client_id.clone(),
@@ -79,5 +109,5 @@ fn application(
         tenant_status: Arc::<SuperOffice>::clone(&superoffice),
         probe: superoffice,
         history: History::default(),
-    })
+    }
 }

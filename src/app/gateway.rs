@@ -6,7 +6,10 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Running, Storage, StorageError, applications::applications, parts::Parts, running::Started,
+    Running, Storage, StorageError,
+    applications::{Connected, applications},
+    parts::Parts,
+    running::Started,
 };
 use crate::{
     access::Access,
@@ -82,14 +85,15 @@ impl Gateway {
         surroundings: Surroundings,
     ) -> Result<Running, StartError> {
         config.check_servable()?;
-        let applications = applications(&config, secrets, &surroundings)?;
+        let Connected { applications, login_hosts } =
+            applications(&config, secrets, &surroundings)?;
         let grpc_listener = listen("grpc.listen", config.grpc.listen)?;
         let admin_listener = listen("admin.listen", config.admin.listen)?;
         let storage = Storage::open_to_serve(&config).await?;
         let tasks = TaskTracker::new();
         let access = Access::insecure_anonymous();
         let parts = Parts::new(&config, &storage, applications, access, &surroundings, &tasks);
-        let metrics = Arc::new(Metrics::new(parts.observed()));
+        let metrics = Arc::new(Metrics::new(parts.observed(login_hosts)));
         let readiness = Arc::new(Readiness::new(storage.store.clone()));
         let page = Arc::clone(&metrics);
         let admin = Admin::new(admin_listener, Arc::clone(&readiness), move || page.page());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{Storage, Surroundings};
+use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
@@ -83,12 +83,12 @@ impl Parts {
     }
 
     /// What use cases count, for the metrics page.
-    pub(super) fn observed(&self) -> Vec<Observed> {
+    pub(super) fn observed(&self, login_hosts: LoginHosts) -> Vec<Observed> {
         macro_rules! counters {
             ($($field:ident: $name:literal, $help:literal;)+) => {
                 vec![$({
                     let counters = self.counters.clone();
-                    let read = Box::new(move || counters.$field.get());
+                    let read = Box::new(move || whole(counters.$field.get()));
                     Observed { name: $name, help: $help, kind: ObservedKind::Counter, read }
                 }),+]
             };
@@ -107,8 +107,31 @@ impl Parts {
             name: "tickets_cached",
             help: "Tenants whose ticket is in memory",
             kind: ObservedKind::Gauge,
-            read: Box::new(move || tickets.cached() as u64),
+            read: Box::new(move || whole(tickets.cached() as u64)),
+        });
+        let hosts: Vec<_> = login_hosts.into_values().collect();
+        let skewed = hosts.clone();
+        observed.push(Observed {
+            name: "login_clock_skew_seconds",
+            help: "How far the clock of the login host that is furthest off is from ours",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || {
+                let skews = skewed.iter().map(|host| host.clock_skew_seconds());
+                skews.max_by_key(|skew| skew.abs()).unwrap_or_default()
+            }),
+        });
+        observed.push(Observed {
+            name: "login_circuits_open",
+            help: "Login hosts that are given a rest because they do not answer",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || {
+                whole(hosts.iter().filter(|host| host.circuit_is_open()).count() as u64)
+            }),
         });
         observed
     }
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -167,6 +167,10 @@ impl BrokerError {
                     cause: error.to_string().into(),
                 }
             }
+            UpstreamError::CircuitOpen(retry_after) => Self::UpstreamUnavailable {
+                retry_after: *retry_after,
+                cause: error.to_string().into(),
+            },
             UpstreamError::Misdirected => Self::UpstreamUnavailable {
                 retry_after: RETRY_SOON,
                 cause: error.to_string().into(),

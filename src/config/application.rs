@@ -81,6 +81,12 @@ impl SecretSources {
         &self.private_key
     }
 
+    /// Where the next private key is, if there is one.
+    #[must_use]
+    pub fn next_private_key(&self) -> Option<&SecretSource> {
+        self.next_private_key.as_ref()
+    }
+
     /// Reads them all, so that one run tells of every one that is wrong.
     pub(super) fn read(&self, problems: &mut Problems) -> Option<ApplicationSecrets> {
         let mut optional = |source: &Option<SecretSource>, form| match source {

@@ -6,7 +6,7 @@ use super::document::Document;
 ///
 /// Before `callers.jwt` or `callers.mtls` is taken out, `grpc.tls` must be: until then only the refusal of
 /// `Config::check_servable` keeps a listener that was asked to encrypt from not doing so.
-const NOT_BUILT: [&str; 26] = [
+const NOT_BUILT: [&str; 21] = [
     "grpc.tls",
     "http",
     "egress",
@@ -17,15 +17,10 @@ const NOT_BUILT: [&str; 26] = [
     "policy",
     "audit",
     "quotas",
-    "login.max_concurrent",
     "telemetry",
     "envoy",
     "callers.jwt",
     "callers.mtls",
-    "applications.next_client_secret_file",
-    "applications.next_client_secret_env",
-    "applications.next_private_key_file",
-    "applications.next_private_key_env",
     "applications.redirect_uri",
     "applications.redirect_uris",
     "applications.return_uri_prefixes",

@@ -1,5 +1,7 @@
 //! SuperOffice Online, as far as tickets need it. An implementation belongs to one application.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use secrecy::SecretString;
 
@@ -11,6 +13,9 @@ pub enum UpstreamError {
     /// Not reachable, timed out, or says that it cannot serve.
     #[error("SuperOffice is unavailable: {0}")]
     Unavailable(String),
+    /// It did not answer many calls before this one, and is given a rest for this long.
+    #[error("SuperOffice does not answer and is asked again in {0:?}")]
+    CircuitOpen(Duration),
     /// It answered something that cannot be believed.
     #[error("SuperOffice's answer cannot be believed: {0}")]
     InvalidResponse(String),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{RequestBuilder, StatusCode, redirect};
+use reqwest::{RequestBuilder, StatusCode, header::DATE, redirect};
 use zeroize::Zeroizing;
 
 use super::resolver::PublicAddresses;
@@ -56,6 +56,8 @@ pub(super) enum Repeat {
 /// An answer, whatever its status.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    /// When the other side says it is (`Date`).
+    pub(super) date: Option<String>,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
@@ -128,11 +130,13 @@ impl Client {
             let error = UpstreamError::Unavailable(format!("{}: HTTP {status}", profile.what));
             return Err(Failure { error, again: profile.repeat == Repeat::Reads });
         }
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.map(str::to_owned);
         let mut body = Zeroizing::new(Vec::new());
         loop {
             let chunk = response.chunk().await.map_err(|error| self.failure(profile, &error))?;
             let Some(chunk) = chunk else {
-                return Ok(Answer { status, body });
+                return Ok(Answer { status, date, body });
             };
             if body.len() + chunk.len() > profile.max_body_bytes {
                 let text = format!("{}: more than {} bytes", profile.what, profile.max_body_bytes);

@@ -10,8 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 
-use super::client::{Client, Profile, Repeat, json, unexpected};
-use crate::ports::{Clock, Random, UpstreamError};
+use super::{
+    client::{Profile, Repeat, json, unexpected},
+    login_host::LoginHost,
+};
+use crate::ports::{Clock, UpstreamError};
 
 const JWKS: Profile = Profile { what: "JWKS", max_body_bytes: 256 * 1024, repeat: Repeat::Reads };
 
@@ -36,10 +39,8 @@ pub(super) struct KeySet {
 }
 
 struct Source {
-    client: Client,
-    uri: String,
+    login: Arc<LoginHost>,
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
 }
 
 #[derive(Default)]
@@ -80,15 +81,8 @@ struct WireKey {
 }
 
 impl KeySet {
-    pub(super) fn new(
-        client: Client,
-        login_uri: &str,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-    ) -> Self {
-        let uri = format!("{login_uri}/login/.well-known/jwks");
-        let source = Arc::new(Source { client, uri, clock, random });
-        Self { source, state: Mutex::default() }
+    pub(super) fn new(login: Arc<LoginHost>, clock: Arc<dyn Clock>) -> Self {
+        Self { source: Arc::new(Source { login, clock }), state: Mutex::default() }
     }
 
     /// The key that a token's header names by `kid` or `x5t`, or the only key if it names none.
@@ -161,8 +155,8 @@ impl KeySet {
 
 impl Source {
     async fn fetch(self: Arc<Self>) -> Result<Arc<Keys>, UpstreamError> {
-        let request = || self.client.get(&self.uri);
-        let answer = self.client.send(JWKS, &*self.random, request).await?;
+        let request = || self.login.get("/login/.well-known/jwks");
+        let answer = self.login.send(JWKS, request).await?;
         if !answer.status.is_success() {
             return Err(unexpected(JWKS, answer.status));
         }

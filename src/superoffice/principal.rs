@@ -31,9 +31,31 @@ impl TicketProbe for SuperOffice {
         web_api_uri: &WebApiUri,
         ticket: &SecretString,
     ) -> Result<Probe, UpstreamError> {
+        let secret = self.credentials.secret();
+        if self.probe_with(&secret, tenant, web_api_uri, ticket).await? == Probe::Alive {
+            return Ok(Probe::Alive);
+        }
+        // Not the ticket may be dead but the secret that goes with it.
+        let Some(other) = self.credentials.other_secret() else { return Ok(Probe::Dead) };
+        let probe = self.probe_with(&other, tenant, web_api_uri, ticket).await?;
+        if probe == Probe::Alive {
+            self.credentials.switch_secret();
+        }
+        Ok(probe)
+    }
+}
+
+impl SuperOffice {
+    async fn probe_with(
+        &self,
+        application_token: &SecretString,
+        tenant: ContextIdentifier,
+        web_api_uri: &WebApiUri,
+        ticket: &SecretString,
+    ) -> Result<Probe, UpstreamError> {
         let uri = format!("{web_api_uri}/v1/User/currentPrincipal");
         let authorization = secret_header(&format!("SOTicket {}", ticket.expose_secret()))?;
-        let application_token = secret_header(self.client_secret.expose_secret())?;
+        let application_token = secret_header(application_token.expose_secret())?;
         let request = || {
             let builder = self.client.get(&uri).header("authorization", authorization.clone());
             builder.header("so-apptoken", application_token.clone())

@@ -13,11 +13,11 @@ const NAMES: [(&str, Refusal); 6] = [
     ("InvalidSignature", Refusal::Credential),
 ];
 
-/// The refusal that the text names; an unknown text rejects the system user.
-pub(super) fn refusal(message: &str) -> Refusal {
+/// The refusal that the text names, if it names one.
+pub(super) fn refusal(message: &str) -> Option<Refusal> {
     let mut words = message.split(|c: char| !c.is_alphanumeric());
     let named = words.find_map(|word| NAMES.iter().find(|(name, _)| *name == word));
-    named.map_or(Refusal::Rejected, |(_, refusal)| *refusal)
+    named.map(|(_, refusal)| *refusal)
 }
 
 #[cfg(test)]
@@ -34,19 +34,19 @@ mod tests {
             ("error=InvalidTimestamp;", Refusal::Clock),
             ("InvalidSignature.", Refusal::Credential),
         ] {
-            assert_eq!(refusal(text), meant, "{text}");
+            assert_eq!(refusal(text), Some(meant), "{text}");
         }
     }
 
     #[test]
-    fn an_unknown_text_rejects_the_system_user() {
+    fn any_other_text_names_none() {
         for text in [
             "",
             "Your session expired",
             "NotRevokedAtAll",
             "Authorization error: InvalidRedirectUrl (2)",
         ] {
-            assert_eq!(refusal(text), Refusal::Rejected, "{text}");
+            assert_eq!(refusal(text), None, "{text}");
         }
     }
 }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     SuperOffice,
     client::{Profile, Repeat, json, unexpected},
+    credentials::Pair,
     refusal::refusal,
     ticket_jwt,
 };
@@ -41,6 +42,20 @@ struct Response {
     error_message: Option<String>,
 }
 
+/// Why one pair of secret and key got no ticket.
+enum Miss {
+    /// Another pair may do: the text names no reason, or says that the signature is wrong.
+    OtherPairMayDo(Refusal),
+    /// No other pair would do better.
+    Final(UpstreamError),
+}
+
+impl From<UpstreamError> for Miss {
+    fn from(error: UpstreamError) -> Self {
+        Self::Final(error)
+    }
+}
+
 #[async_trait]
 impl SystemUserLogin for SuperOffice {
     async fn authenticate(
@@ -48,32 +63,58 @@ impl SystemUserLogin for SuperOffice {
         tenant: ContextIdentifier,
         system_user_token: &SecretString,
     ) -> Result<IssuedTicket, UpstreamError> {
-        let signed = signed_token(&*self.signer, system_user_token, self.clock.now())
-            // Our own key fails: nothing to try again, and nobody else's fault.
-            .map_err(|_| UpstreamError::Refused(Refusal::Credential))?;
-        let body = request_body(&signed, &self.client_secret, tenant)?;
-        let uri = format!("{}/Login/api/PartnerSystemUser/Authenticate", self.login_uri);
+        let mut refused = Refusal::Rejected;
+        for pair in self.credentials.pairs() {
+            match self.authenticate_with(&pair, tenant, system_user_token).await {
+                Ok(ticket) => {
+                    self.credentials.works(&pair);
+                    return Ok(ticket);
+                }
+                Err(Miss::Final(error)) => return Err(error),
+                // What one pair learnt stays true when another learns less.
+                Err(Miss::OtherPairMayDo(Refusal::Credential)) => refused = Refusal::Credential,
+                Err(Miss::OtherPairMayDo(_)) => {}
+            }
+        }
+        Err(UpstreamError::Refused(refused))
+    }
+
+    fn application_token(&self) -> SecretString {
+        self.credentials.secret()
+    }
+}
+
+impl SuperOffice {
+    async fn authenticate_with(
+        &self,
+        pair: &Pair,
+        tenant: ContextIdentifier,
+        system_user_token: &SecretString,
+    ) -> Result<IssuedTicket, Miss> {
+        let signed = signed_token(&*pair.signer, system_user_token, self.clock.now())
+            // Our own key fails: nobody else's fault.
+            .map_err(|_| Miss::OtherPairMayDo(Refusal::Credential))?;
+        let body = request_body(&signed, &pair.secret, tenant)?;
         let request = || {
-            let builder = self.client.post(&uri).header("content-type", "application/json");
-            builder.body(body.to_vec())
+            let builder = self.login.post("/Login/api/PartnerSystemUser/Authenticate");
+            builder.header("content-type", "application/json").body(body.to_vec())
         };
-        let answer = self.client.send(AUTHENTICATE, &*self.random, request).await?;
+        let answer = self.login.send(AUTHENTICATE, request).await?;
         if !answer.status.is_success() {
-            return Err(unexpected(AUTHENTICATE, answer.status));
+            return Err(unexpected(AUTHENTICATE, answer.status).into());
         }
         let response: Response = json(AUTHENTICATE, &answer.body)?;
         if !response.is_successful {
-            let message = response.error_message.unwrap_or_default();
-            return Err(UpstreamError::Refused(refusal(&message)));
+            return Err(match refusal(&response.error_message.unwrap_or_default()) {
+                None => Miss::OtherPairMayDo(Refusal::Rejected),
+                Some(Refusal::Credential) => Miss::OtherPairMayDo(Refusal::Credential),
+                Some(named) => Miss::Final(UpstreamError::Refused(named)),
+            });
         }
         let missing =
             || UpstreamError::InvalidResponse("successful, but without a token".to_owned());
         let jwt = response.token.ok_or_else(missing)?;
-        ticket_jwt::open(&self.keys, &jwt, tenant, self.clock.now()).await
-    }
-
-    fn application_token(&self) -> SecretString {
-        self.client_secret.clone()
+        Ok(ticket_jwt::open(&self.keys, &jwt, tenant, self.clock.now()).await?)
     }
 }
 

@@ -40,8 +40,8 @@ struct Wire {
 #[async_trait]
 impl TenantStatusSource for SuperOffice {
     async fn read(&self, tenant: ContextIdentifier) -> Result<TenantStatus, UpstreamError> {
-        let uri = format!("{}/api/state/{tenant}", self.login_uri);
-        let answer = self.client.send(STATUS, &*self.random, || self.client.get(&uri)).await?;
+        let path = format!("/api/state/{tenant}");
+        let answer = self.login.send(STATUS, || self.login.get(&path)).await?;
         let now = self.clock.now();
         if answer.status == StatusCode::NOT_FOUND {
             // Not documented for unknown tenants, but likely (SUPEROFFICE.md 5).

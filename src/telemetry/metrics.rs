@@ -60,7 +60,7 @@ pub struct Observed {
     /// Whether it only grows.
     pub kind: ObservedKind,
     /// Reads it.
-    pub read: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub read: Box<dyn Fn() -> i64 + Send + Sync>,
 }
 
 impl fmt::Debug for Observed {
@@ -115,13 +115,13 @@ impl Collector for Reader {
         for Observed { name, help, kind, read } in &self.0 {
             match kind {
                 ObservedKind::Counter => {
-                    let value = ConstCounter::new(read());
+                    let value = ConstCounter::new(u64::try_from(read()).unwrap_or_default());
                     let metric =
                         encoder.encode_descriptor(name, help, None, value.metric_type())?;
                     value.encode(metric)?;
                 }
                 ObservedKind::Gauge => {
-                    let value = ConstGauge::new(i64::try_from(read()).unwrap_or(i64::MAX));
+                    let value = ConstGauge::new(read());
                     let metric =
                         encoder.encode_descriptor(name, help, None, value.metric_type())?;
                     value.encode(metric)?;

@@ -116,7 +116,13 @@ impl Exchange {
         self.counters.exchange_failures.increment();
         let told = BrokerError::from_upstream(name, error);
         application.history.failed(now, &told);
-        tracing::warn!(%error, tenant = %name, reason = told.reason().as_str(), "no ticket from SuperOffice");
+        if let UpstreamError::Refused(Refusal::Credential | Refusal::Clock) = error {
+            // Ours to mend, and every tenant of the application has it.
+            let alarm = "own_credential_or_clock";
+            tracing::error!(alarm, %error, tenant = %name, "no ticket from SuperOffice");
+        } else {
+            tracing::warn!(%error, tenant = %name, "no ticket from SuperOffice");
+        }
         if let UpstreamError::Refused(
             Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval | Refusal::Credential,
         ) = error

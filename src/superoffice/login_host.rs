@@ -1,0 +1,71 @@
+//! Talking to one login host: everything goes through its gate, and every answer tells its time.
+
+use std::sync::Arc;
+
+use reqwest::RequestBuilder;
+
+use super::{
+    client::{Answer, Client, Profile},
+    gate::Gate,
+    skew::ClockSkew,
+};
+use crate::ports::{Clock, Random, UpstreamError};
+
+/// What all applications of one login host share.
+pub struct LoginHost {
+    client: Client,
+    uri: String,
+    gate: Gate,
+    skew: ClockSkew,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl LoginHost {
+    /// The host at `uri` (without a trailing slash), which is asked by at most `max_concurrent` calls at one time.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        uri: String,
+        max_concurrent: u32,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let gate = Gate::new(max_concurrent, Arc::clone(&clock), Arc::clone(&random));
+        Self { client, uri, gate, skew: ClockSkew::default(), clock, random }
+    }
+
+    /// Whether it is given a rest because it does not answer.
+    #[must_use]
+    pub fn circuit_is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+
+    /// How far its clock is from ours, in seconds.
+    #[must_use]
+    pub fn clock_skew_seconds(&self) -> i64 {
+        self.skew.seconds()
+    }
+
+    pub(super) fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(&format!("{}{path}", self.uri))
+    }
+
+    pub(super) fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(&format!("{}{path}", self.uri))
+    }
+
+    pub(super) async fn send(
+        &self,
+        profile: Profile,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Answer, UpstreamError> {
+        let passage = self.gate.enter().await?;
+        let result = self.client.send(profile, &*self.random, request).await;
+        passage.report(&result);
+        if let Ok(Answer { date: Some(date), .. }) = &result {
+            self.skew.note(date, self.clock.now());
+        }
+        result
+    }
+}

@@ -1,0 +1,74 @@
+//! Clocks that drift apart: a signed token is refused when its minute is too far off (SUPEROFFICE.md 2.3), so an
+//! alarm comes before that.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
+
+/// The allowed difference is not documented; a minute is surely allowed, and far more than a kept clock has.
+const ALARM: SignedDuration = SignedDuration::from_secs(60);
+
+/// The alarm is raised again after this while it lasts.
+const REPEAT: Duration = Duration::from_mins(5);
+
+/// How far the login host's clock is from ours, by the `Date` of its answers (RFC 9110 section 6.6.1).
+#[derive(Debug, Default)]
+pub(super) struct ClockSkew {
+    seconds: AtomicI64,
+    last_alarm: Mutex<Option<Timestamp>>,
+}
+
+impl ClockSkew {
+    /// Theirs minus ours, as of the last answer.
+    #[must_use]
+    pub(super) fn seconds(&self) -> i64 {
+        self.seconds.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of an answer that came at `now`.
+    pub(super) fn note(&self, date: &str, now: Timestamp) {
+        // The date has whole seconds: half of one is lost on average.
+        let Ok(theirs) = DateTimeParser::new().parse_timestamp(date) else { return };
+        let skew = theirs.duration_since(now);
+        self.seconds.store(skew.as_secs(), Ordering::Relaxed);
+        if skew.abs() < ALARM {
+            return;
+        }
+        let mut last = self.last_alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| now.duration_since(last).unsigned_abs() >= REPEAT) {
+            *last = Some(now);
+            tracing::error!(
+                alarm = "clock_skew",
+                skew_seconds = skew.as_secs(),
+                "the clocks of the login host and of this machine are apart; correct ours before signed tokens are \
+                 refused"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_is_theirs_minus_ours() {
+        let skew = ClockSkew::default();
+        let now = "2026-11-22T09:00:00Z".parse().unwrap();
+        for (date, seconds) in [
+            ("Sun, 22 Nov 2026 09:00:00 GMT", 0),
+            ("Sun, 22 Nov 2026 09:02:00 GMT", 120),
+            ("Sun, 22 Nov 2026 08:00:00 GMT", -3600),
+            ("not a date", -3600),
+        ] {
+            skew.note(date, now);
+            assert_eq!(skew.seconds(), seconds, "{date}");
+        }
+    }
+}
