@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper::header::ACCEPT;
+use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 
@@ -79,6 +79,10 @@ impl Host for ApiService {
             Ok(tenant) => principal::current(&self.platform, &tenant, headers, fault),
         })
         .await
+    }
+
+    fn date(&self) -> Option<HeaderValue> {
+        self.platform.clock.http_date()
     }
 }
 

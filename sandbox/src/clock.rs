@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
 
@@ -20,6 +22,12 @@ impl Clock {
         let shift = SignedDuration::from_secs(self.shift_seconds.load(Ordering::Relaxed));
         let real = Timestamp::now();
         real.saturating_add(shift).unwrap_or(real)
+    }
+
+    /// As HTTP writes it (RFC 9110 section 5.6.7).
+    pub(crate) fn http_date(&self) -> Option<HeaderValue> {
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&self.now()).ok()?;
+        HeaderValue::from_str(&date).ok()
     }
 
     pub(crate) fn shift(&self, seconds: i64) {

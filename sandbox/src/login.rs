@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 
 pub use self::refusal::Refusal;
@@ -67,5 +68,9 @@ impl Host for LoginService {
             (_, tenant) => status::status(platform, tenant.unwrap_or_default(), fault),
         })
         .await
+    }
+
+    fn date(&self) -> Option<HeaderValue> {
+        self.platform.clock.http_date()
     }
 }

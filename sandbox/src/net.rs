@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use hyper::body::Incoming;
+use hyper::header::{DATE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -34,6 +35,9 @@ pub(crate) trait Host: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         ending: &Ending,
     ) -> impl Future<Output = Result<Response<Body>, Aborted>> + Send;
+
+    /// The time that answers bear as `Date`.
+    fn date(&self) -> Option<HeaderValue>;
 }
 
 /// The owner of all accept loops and connections.
@@ -86,7 +90,14 @@ async fn accept(tasks: &Tasks, listener: TcpListener, host: impl Host) -> Infall
 async fn connection(stream: TcpStream, host: impl Host) {
     let ending = Ending::default();
     let wire = Wire { stream, ending: ending.clone() };
-    let service = service_fn(|request| host.answer(request, &ending));
+    let service = service_fn(async |request| {
+        let mut response = host.answer(request, &ending).await?;
+        // Else the server would put in real time, which a shifted clock is not.
+        if let Some(date) = host.date() {
+            response.headers_mut().insert(DATE, date);
+        }
+        Ok::<_, Aborted>(response)
+    });
     // Errors here are what faults ask for, or clients that left.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(wire), service).await;
 }

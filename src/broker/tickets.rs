@@ -116,16 +116,13 @@ impl Tickets {
             return Err(BrokerError::Invalid { field: "min_ttl", problem });
         }
         let application = self.applications.get(&name.application)?;
-        let application_token = match reveal {
-            None => None,
-            Some(reveal)
-                if reveal.resource() == name && application.allow_reveal_application_token =>
-            {
-                Some(application.login.application_token())
-            }
-            Some(_) => return Err(BrokerError::RevealNotAllowed(name.application.clone())),
-        };
+        let allowed = application.allow_reveal_application_token;
+        if reveal.is_some_and(|reveal| reveal.resource() != name || !allowed) {
+            return Err(BrokerError::RevealNotAllowed(name.application.clone()));
+        }
         let (ticket, status) = self.ticket(name, min_ttl).await?;
+        // Only now: the exchange may have found that another secret works.
+        let application_token = reveal.map(|_| application.login.application_token());
         let web_api_uri = status.web_api_uri.clone();
         let web_api_uri = web_api_uri.ok_or_else(|| no_uri(name))?;
         Ok(HandedOutTicket { tenant: name.clone(), ticket, web_api_uri, application_token })

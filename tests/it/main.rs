@@ -2,6 +2,8 @@
 
 mod support;
 
+mod login_host;
 mod rejected;
+mod rotation;
 mod tickets;
 mod upstream;

@@ -2,11 +2,17 @@
 
 mod world;
 
-pub(crate) use world::{APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World, issue_with};
+pub(crate) use world::{
+    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, PUBLIC_KEY, World, issue_with,
+};
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tenant_gateway::grpc::pb;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -37,4 +43,14 @@ pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "did not happen in 10 s: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A page over plain HTTP/1.0, with its head.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    page
 }

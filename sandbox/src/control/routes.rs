@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -44,6 +45,10 @@ impl Host for ControlService {
             Ok(response) => Ok(response),
             Err(never) => match never {},
         }
+    }
+
+    fn date(&self) -> Option<HeaderValue> {
+        None // the control host lives in real time
     }
 }
 

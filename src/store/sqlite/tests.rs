@@ -333,8 +333,8 @@ async fn secrets_are_bound_to_their_row() {
     let store = folder.store().await;
     let other = name("crm-sync", "Cust2");
     for name in [&cust1(), &other] {
-        enroll(&store, name).await;
-        TicketStore::put(&store, name, &a_ticket(1, 1)).await.unwrap();
+        let version = enroll(&store, name).await;
+        TicketStore::put(&store, name, &a_ticket(1, version)).await.unwrap();
     }
     folder
         .meddle(

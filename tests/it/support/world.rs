@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) extra_config: String,
     /// Goes into `[[applications]]` as it is.
     pub(crate) extra_application: String,
+    /// Secret files besides the usual ones, with their contents.
+    pub(crate) files: Vec<(&'static str, &'static str)>,
     /// Goes into `[lifecycle]`; else there is no drain delay.
     pub(crate) lifecycle: Option<String>,
 }
@@ -208,6 +210,9 @@ pub(crate) fn write_files(folder: &Path, sandbox: &Sandbox, options: &Options) {
     };
     write_secret("client_secret", CLIENT_SECRET);
     write_secret("private_key.pem", PRIVATE_KEY);
+    for (file, text) in &options.files {
+        write_secret(file, text);
+    }
     Keyring::generate(&folder.join("keyring.toml"), SystemClock.now()).unwrap();
     let lifecycle = options.lifecycle.as_deref();
     let lifecycle = lifecycle.unwrap_or("drain_delay = \"0s\"\nhard_deadline = \"15s\"");
