@@ -4,6 +4,7 @@
 //! with an [`Authorized`](crate::access::Authorized) witness in hand.
 
 mod applications;
+mod changes;
 mod counters;
 mod directory;
 mod error;
@@ -17,10 +18,11 @@ mod fakes;
 
 pub use self::{
     applications::{Application, Applications, History},
+    changes::TenantChanges,
     counters::{Counter, Counters},
     directory::Directory,
     error::BrokerError,
-    status::Statuses,
+    status::{StatusEvent, StatusFeed, Statuses, TooSlow},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
 };

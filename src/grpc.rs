@@ -10,8 +10,13 @@ mod request;
 mod server;
 mod tenant;
 mod token;
+mod watch;
+mod watch_status;
+mod watch_ticket;
 
 use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
 
 pub use self::server::{GrpcOptions, GrpcServer, Health, ServeError};
 use crate::{
@@ -50,6 +55,8 @@ pub struct Services {
     pub statuses: Arc<Statuses>,
     /// Use cases of tickets.
     pub tickets: Arc<Tickets>,
+    /// Cancelled when watches must end.
+    pub stopping: CancellationToken,
     /// Seals page tokens.
     pub page_tokens: Arc<dyn PageTokens>,
 }

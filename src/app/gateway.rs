@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Running, Storage, StorageError,
@@ -92,7 +92,10 @@ impl Gateway {
         let storage = Storage::open_to_serve(&config).await?;
         let tasks = TaskTracker::new();
         let access = Access::insecure_anonymous();
-        let parts = Parts::new(&config, &storage, applications, access, &surroundings, &tasks);
+        let goaway = CancellationToken::new();
+        let stopping = goaway.clone();
+        let parts =
+            Parts::new(&config, &storage, applications, access, &surroundings, &tasks, stopping);
         let metrics = Arc::new(Metrics::new(parts.observed(login_hosts)));
         let readiness = Arc::new(Readiness::new(storage.store.clone()));
         let page = Arc::clone(&metrics);
@@ -108,7 +111,8 @@ impl Gateway {
             GrpcServer::new(grpc_listener, services, clock.clone(), random, metrics, options)
                 .await?;
         let lifecycle = config.lifecycle;
-        let started = Started { grpc, admin, readiness, parts, storage, clock, tasks, lifecycle };
+        let started =
+            Started { grpc, admin, readiness, parts, storage, clock, tasks, goaway, lifecycle };
         started.run().await.map_err(|source| StartError::Listen {
             key: "grpc.listen",
             address: config.grpc.listen,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
@@ -32,6 +32,7 @@ impl Parts {
         access: Access,
         surroundings: &Surroundings,
         tasks: &TaskTracker,
+        stopping: CancellationToken,
     ) -> Self {
         let Surroundings { clock, random } = surroundings;
         let ids = applications.ids().cloned().collect::<Vec<ApplicationId>>();
@@ -77,6 +78,7 @@ impl Parts {
             tenants: Arc::new(tenants),
             statuses,
             tickets: Arc::new(tickets),
+            stopping,
             page_tokens: storage.page_tokens.clone(),
         };
         Self { services: Arc::new(services), directory, counters }

@@ -26,6 +26,8 @@ pub(super) struct Started {
     pub(super) storage: Storage,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: TaskTracker,
+    /// Cancelled when connections are told to go and watches end.
+    pub(super) goaway: CancellationToken,
     pub(super) lifecycle: Lifecycle,
 }
 
@@ -80,9 +82,9 @@ impl Started {
     }
 
     async fn supervise(self, stop: CancellationToken) -> Ended {
-        let Self { grpc, admin, readiness, parts, storage, clock, tasks, lifecycle } = self;
+        let Self { grpc, admin, readiness, parts, storage, clock, tasks, goaway, lifecycle } = self;
         let health = grpc.health();
-        let (goaway, quit) = (CancellationToken::new(), CancellationToken::new());
+        let quit = CancellationToken::new();
         let store: Arc<dyn StoreWatch> = storage.store.clone();
         let tickets = Arc::clone(&parts.services.tickets);
         let statuses = Arc::clone(&parts.services.statuses);
@@ -106,6 +108,7 @@ impl Started {
                 drain(&readiness, &health, lifecycle.drain_delay).await;
             }
             readiness.close();
+            health.end_watches().await;
             goaway.cancel();
             if !grpc.is_finished() {
                 let _ = (&mut grpc).await;

@@ -85,6 +85,14 @@ impl Applications {
         self.0.keys()
     }
 
+    /// Whether there is such an application.
+    ///
+    /// # Errors
+    /// `ApplicationNotConfigured`.
+    pub fn check(&self, id: &ApplicationId) -> Result<(), BrokerError> {
+        self.get(id).map(drop)
+    }
+
     /// # Errors
     /// `ApplicationNotConfigured`.
     pub(super) fn get(&self, id: &ApplicationId) -> Result<&Arc<Application>, BrokerError> {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 
-use super::{BrokerError, flights::Flights};
+use super::{BrokerError, changes::Changes, flights::Flights};
 use crate::{
     domain::{Tenant, TenantName},
     ports::TenantStore,
@@ -23,6 +23,7 @@ pub struct Directory {
     known: Arc<RwLock<Known>>,
     store: Arc<dyn TenantStore>,
     reads: Flights<(TenantName, u64), Found>,
+    changes: Changes,
 }
 
 #[derive(Default)]
@@ -37,7 +38,12 @@ impl Directory {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(store: Arc<dyn TenantStore>, tasks: TaskTracker) -> Self {
-        Self { known: Arc::default(), store, reads: Flights::new(tasks) }
+        Self {
+            known: Arc::default(),
+            store,
+            reads: Flights::new(tasks),
+            changes: Changes::default(),
+        }
     }
 
     /// The tenant, from memory where it is known.
@@ -68,6 +74,8 @@ impl Directory {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.forgotten += 1;
         known.tenants.remove(name);
+        drop(known);
+        self.changes.tell(name);
     }
 
     /// Looks again at every tenant before its next use: another process changed the store.
@@ -75,6 +83,13 @@ impl Directory {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.forgotten += 1;
         known.tenants.clear();
+        drop(known);
+        self.changes.tell_all();
+    }
+
+    /// Those who watch tenants.
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
     }
 }
 

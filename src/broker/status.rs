@@ -14,6 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
 use super::{Applications, BrokerError, Counters, flights::Flights};
@@ -39,7 +40,31 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A tenant is in use if a call needed its status within this time.
 const IN_USE_SECONDS: i64 = 600;
 
+/// What was learnt but not read by its readers yet. Who falls behind by more is ended.
+const FEED_LENGTH: usize = 1024;
+
 type Read = Result<Arc<TenantStatus>, BrokerError>;
+
+/// Something learnt.
+pub type StatusEvent = (TenantName, Arc<TenantStatus>);
+
+/// The reader of a feed fell too far behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the reader fell too far behind")]
+pub struct TooSlow;
+
+/// Everything learnt from now on.
+pub struct StatusFeed(broadcast::Receiver<StatusEvent>);
+
+impl StatusFeed {
+    /// Waits for the next.
+    ///
+    /// # Errors
+    /// If some were lost because this reader fell behind.
+    pub async fn next(&mut self) -> Result<StatusEvent, TooSlow> {
+        self.0.recv().await.map_err(|_| TooSlow)
+    }
+}
 
 /// The statuses that we know. Bounded by the number of tenants in the store.
 pub struct Statuses {
@@ -55,6 +80,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
+    feed: broadcast::Sender<StatusEvent>,
 }
 
 #[derive(Debug)]
@@ -92,7 +118,8 @@ impl Statuses {
         tasks: TaskTracker,
     ) -> Self {
         let known = RwLock::default();
-        let shared = Arc::new(Shared { known, applications, store, clock, random, counters });
+        let feed = broadcast::Sender::new(FEED_LENGTH);
+        let shared = Arc::new(Shared { known, applications, store, clock, random, counters, feed });
         Self { shared, directory, reads: Flights::new(tasks) }
     }
 
@@ -124,6 +151,19 @@ impl Statuses {
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
         let status = known.get(&tenant.name).map(|known| Arc::clone(&known.status));
         status.or_else(|| tenant.last_status.clone().map(Arc::new))
+    }
+
+    /// Everything learnt from now on.
+    #[must_use]
+    pub fn feed(&self) -> StatusFeed {
+        StatusFeed(self.shared.feed.subscribe())
+    }
+
+    /// Everything known now. Only for what the caller is permitted to see.
+    #[must_use]
+    pub fn all_known(&self) -> Vec<StatusEvent> {
+        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, known)| (name.clone(), Arc::clone(&known.status))).collect()
     }
 
     /// The status that a call goes by.
@@ -231,6 +271,9 @@ impl Shared {
             fresh.last_needed.store(before.last_needed.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         known.insert(name.clone(), fresh);
+        drop(known);
+        // Nobody listening is no error.
+        let _ = self.feed.send((name.clone(), Arc::clone(status)));
     }
 
     fn overdue_and_in_use(&self) -> Vec<TenantName> {

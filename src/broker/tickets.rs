@@ -16,7 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use self::{cache::Cache, exchange::Exchange};
 use super::{
-    Applications, BrokerError, Counters, Directory, Statuses, error::RETRY_SOON, flights::Flights,
+    Applications, BrokerError, Counters, Directory, Statuses, TenantChanges, error::RETRY_SOON,
+    flights::Flights,
 };
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
@@ -88,7 +89,9 @@ impl Tickets {
         tasks: TaskTracker,
     ) -> Self {
         let cache = Cache::default();
-        let exchange = Arc::new(Exchange { cache, stores, clock, random, counters, rules });
+        let watched = Arc::clone(&directory);
+        let exchange =
+            Arc::new(Exchange { cache, watched, stores, clock, random, counters, rules });
         Self {
             applications,
             directory,
@@ -133,6 +136,12 @@ impl Tickets {
     #[must_use]
     pub fn longest_min_ttl(&self) -> Duration {
         self.exchange.longest_min_ttl()
+    }
+
+    /// Tells when the ticket of a tenant may have changed, or whether it may be handed out.
+    #[must_use]
+    pub fn changes(&self, name: &TenantName) -> TenantChanges {
+        self.directory.changes().watch(name, Arc::clone(&self.exchange.clock))
     }
 
     /// How many tickets are cached.

@@ -33,6 +33,10 @@ pub(super) enum Failure {
     TooLarge(String),
     /// The deadline passed.
     DeadlineExceeded,
+    /// We are stopping.
+    ShuttingDown,
+    /// The reader of a stream does not keep up.
+    WatchTooSlow,
     /// A handler panicked.
     Panicked,
     /// A use case failed.
@@ -63,6 +67,8 @@ impl Failure {
             Self::Unimplemented(_) => Reason::Unimplemented,
             Self::TooLarge(_) => Reason::ResponseTooLarge,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
+            Self::ShuttingDown => Reason::ShuttingDown,
+            Self::WatchTooSlow => Reason::WatchTooSlow,
             Self::Panicked => Reason::Internal,
             Self::Broker(error) => error.reason(),
         }
@@ -114,6 +120,12 @@ impl Failure {
             Self::DeadlineExceeded => {
                 "the deadline passed; what was begun goes on, so ask again or allow more time"
                     .to_owned()
+            }
+            Self::ShuttingDown => {
+                "this replica is stopping; call again and another one answers".to_owned()
+            }
+            Self::WatchTooSlow => {
+                "the reader did not keep up with the stream; read faster and watch again".to_owned()
             }
             Self::Panicked => "internal error".to_owned(),
             Self::Broker(error @ BrokerError::Internal(_)) => error.message(),

@@ -60,6 +60,19 @@ impl Context {
         let _ = self.tenant.set(tenant.clone());
     }
 
+    /// A stream ended after its call was answered: it has a line of its own in the log.
+    pub(super) fn stream_ended(&self, failure: &Failure) {
+        let Self { request_id, caller, tenant, .. } = self;
+        tracing::info!(
+            reason = failure.reason().as_str(),
+            cause = failure.cause(),
+            caller = caller.id(),
+            tenant = tenant.get().map(tracing::field::display),
+            request_id,
+            "stream ended"
+        );
+    }
+
     /// Notes why the call fails, for the log.
     pub(super) fn failed(&self, failure: &Failure) {
         let _ = self.failure.set((failure.reason(), failure.cause().map(str::to_owned)));

@@ -181,6 +181,14 @@ impl Health {
         self.set(ServingStatus::NotServing).await;
     }
 
+    /// Ends the streams of those who watch it, which would keep their connections open for ever.
+    pub async fn end_watches(&self) {
+        let mut reporter = self.0.clone();
+        for service in SERVED.iter().chain(&[""]) {
+            reporter.clear_service_status(service).await;
+        }
+    }
+
     async fn set(&self, status: ServingStatus) {
         self.0.set_service_status("", status).await;
         for service in SERVED.iter().filter(|service| **service != HEALTH) {

@@ -10,6 +10,8 @@ use super::{
     layer::Context,
     pb::{self, tenant_service_server::TenantService},
     request::{Checks, answer, open},
+    watch::{self, Messages},
+    watch_status::{StatusWatch, WatchScope},
 };
 use crate::{
     access::{Authorized, Gateway, ManageTenants, ReadTenants},
@@ -164,6 +166,28 @@ impl Tenants {
         Ok(pb::EnableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
+    async fn watch(
+        &self,
+        context: &Arc<Context>,
+        request: &pb::WatchTenantStatusRequest,
+    ) -> Result<Messages<pb::WatchTenantStatusResponse>, Failure> {
+        let mut checks = Checks::default();
+        let scope = if request.parent.contains("/tenants/") {
+            checks.tenant_name("parent", &request.parent).map(WatchScope::Tenant)
+        } else {
+            checks.list_scope("parent", &request.parent).map(|scope| match scope {
+                ListScope::Gateway => WatchScope::All,
+                ListScope::Application(id) => WatchScope::Application(id),
+            })
+        };
+        let Some(scope) = scope else { return Err(checks.failed()) };
+        if let WatchScope::Tenant(name) = &scope {
+            context.concerns(name);
+        }
+        let watch = StatusWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
+        watch::begin(watch, Arc::clone(context), self.0.stopping.clone()).await
+    }
+
     async fn status(
         &self,
         context: &Context,
@@ -253,14 +277,13 @@ impl TenantService for Tenants {
         answer(&context, self.status(&context, &metadata, request).await)
     }
 
-    type WatchTenantStatusStream =
-        tokio_stream::Empty<Result<pb::WatchTenantStatusResponse, Status>>;
+    type WatchTenantStatusStream = Messages<pb::WatchTenantStatusResponse>;
 
     async fn watch_tenant_status(
         &self,
         request: Request<pb::WatchTenantStatusRequest>,
     ) -> Result<Response<Self::WatchTenantStatusStream>, Status> {
-        let (context, ..) = open(request);
-        answer(&context, Err(Failure::Unimplemented("WatchTenantStatus".to_owned())))
+        let (context, _, request) = open(request);
+        answer(&context, self.watch(&context, &request).await)
     }
 }

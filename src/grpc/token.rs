@@ -10,6 +10,8 @@ use super::{
     layer::Context,
     pb::{self, token_service_server::TokenService},
     request::{Checks, answer, open},
+    watch::{self, Messages},
+    watch_ticket::TicketWatch,
 };
 use crate::access::{Authorized, IssueSystemTicket, RevealApplicationToken};
 
@@ -45,6 +47,24 @@ impl Tokens {
         Ok(pb::IssueSystemTicketResponse { ticket: Some(convert::ticket(&ticket)) })
     }
 
+    async fn watch(
+        &self,
+        context: &Arc<Context>,
+        request: pb::WatchSystemTicketRequest,
+    ) -> Result<Messages<pb::WatchSystemTicketResponse>, Failure> {
+        let mut checks = Checks::default();
+        let tenant = checks.tenant_selector("tenant", &request.tenant);
+        let reason = checks.reason("reason", &request.reason);
+        let (Some(selector), Some(())) = (tenant, reason) else { return Err(checks.failed()) };
+        let authorized: Authorized<IssueSystemTicket, _> =
+            self.0.authorize_selected(&context.caller, selector).await?;
+        let tenant = authorized.resource().clone();
+        context.concerns(&tenant);
+        let (services, reveal) = (Arc::clone(&self.0), request.include_application_token);
+        let watch = TicketWatch::new(services, Arc::clone(context), tenant, reveal);
+        watch::begin(watch, Arc::clone(context), self.0.stopping.clone()).await
+    }
+
     async fn report_rejected(
         &self,
         context: &Context,
@@ -74,15 +94,14 @@ impl TokenService for Tokens {
         answer(&context, self.issue(&context, request).await)
     }
 
-    type WatchSystemTicketStream =
-        tokio_stream::Empty<Result<pb::WatchSystemTicketResponse, Status>>;
+    type WatchSystemTicketStream = Messages<pb::WatchSystemTicketResponse>;
 
     async fn watch_system_ticket(
         &self,
         request: Request<pb::WatchSystemTicketRequest>,
     ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
-        let (context, ..) = open(request);
-        answer(&context, Err(Failure::Unimplemented("WatchSystemTicket".to_owned())))
+        let (context, _, request) = open(request);
+        answer(&context, self.watch(&context, request).await)
     }
 
     async fn report_rejected_credential(

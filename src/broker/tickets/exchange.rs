@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{TicketRules, TicketStores, cache::Cache};
 use crate::{
-    broker::{Application, BrokerError, Counters},
+    broker::{Application, BrokerError, Counters, Directory},
     domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
     ports::{Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, UpstreamError},
 };
@@ -21,6 +21,7 @@ const RENEW_BEFORE: Duration = Duration::from_hours(1);
 /// What an exchange works with; shared by all of them.
 pub(super) struct Exchange {
     pub(super) cache: Cache,
+    pub(super) watched: Arc<Directory>,
     pub(super) stores: TicketStores,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
@@ -158,6 +159,7 @@ impl Exchange {
         let ticket = Arc::new(ticket);
         let renew_time = self.renew_time(ticket.expire_time);
         self.cache.insert(name, Arc::clone(&ticket), renew_time, self.clock.now());
+        self.watched.changes().tell(name);
         ticket
     }
 

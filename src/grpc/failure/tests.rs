@@ -42,6 +42,8 @@ fn all() -> Vec<Failure> {
         Failure::Unimplemented("this".to_owned()),
         Failure::TooLarge("too large".to_owned()),
         Failure::DeadlineExceeded,
+        Failure::ShuttingDown,
+        Failure::WatchTooSlow,
         Failure::Panicked,
     ]);
     all
@@ -55,6 +57,8 @@ fn is_listed(failure: &Failure) {
         | Failure::Unimplemented(_)
         | Failure::TooLarge(_)
         | Failure::DeadlineExceeded
+        | Failure::ShuttingDown
+        | Failure::WatchTooSlow
         | Failure::Panicked => {}
         Failure::Broker(error) => match error {
             BrokerError::Invalid { .. }
@@ -128,6 +132,8 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "UNIMPLEMENTED UNIMPLEMENTED",
         "RESOURCE_EXHAUSTED RESPONSE_TOO_LARGE",
         "DEADLINE_EXCEEDED DEADLINE_EXCEEDED",
+        "UNAVAILABLE SHUTTING_DOWN",
+        "ABORTED WATCH_TOO_SLOW",
         "INTERNAL INTERNAL RequestInfo",
     ];
     assert_eq!(table, wanted);

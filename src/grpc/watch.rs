@@ -1,0 +1,75 @@
+//! What all streams have in common: every message is a new decision, a reader that does not read is ended, and
+//! shutdown ends them all at once.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{failure::Failure, layer::Context};
+
+/// A message that waits longer than this for its reader is the last one.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a stream sends.
+pub(super) type Messages<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Makes the messages of one stream.
+pub(super) trait Watch: Send + 'static {
+    /// The message.
+    type Message: Send;
+
+    /// Does what must succeed before the call is answered.
+    fn open(&mut self) -> BoxFuture<'_, Result<(), Failure>>;
+
+    /// Waits for the next message. The first ones are what is known now.
+    fn next(&mut self) -> BoxFuture<'_, Result<Self::Message, Failure>>;
+}
+
+/// Begins a stream. A refusal is the answer to the call itself.
+pub(super) async fn begin<W: Watch>(
+    mut watch: W,
+    context: Arc<Context>,
+    stopping: CancellationToken,
+) -> Result<Messages<W::Message>, Failure>
+where
+    W::Message: 'static,
+{
+    watch.open().await?;
+    let state = Some((watch, Instant::now()));
+    let messages = stream::unfold(state, move |state| {
+        let (context, stopping) = (Arc::clone(&context), stopping.clone());
+        async move {
+            let (mut watch, sent) = state?;
+            // The transport asks for the next message when it has room: when the reader has read.
+            let message = if sent.elapsed() > READER_PATIENCE {
+                Err(Failure::WatchTooSlow)
+            } else {
+                next(&mut watch, &stopping).await
+            };
+            match message {
+                Ok(message) => Some((Ok(message), Some((watch, Instant::now())))),
+                Err(failure) => {
+                    let status = failure.status(&context.request_id);
+                    context.stream_ended(&failure);
+                    Some((Err(status), None))
+                }
+            }
+        }
+    });
+    Ok(messages.boxed())
+}
+
+async fn next<W: Watch>(
+    watch: &mut W,
+    stopping: &CancellationToken,
+) -> Result<W::Message, Failure> {
+    tokio::select! {
+        // Shutdown first: a stream with much to say must not put it off.
+        biased;
+        () = stopping.cancelled() => Err(Failure::ShuttingDown),
+        message = watch.next() => message,
+    }
+}

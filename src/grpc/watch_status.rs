@@ -1,0 +1,111 @@
+//! `WatchTenantStatus`: what the gateway learns of tenants.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
+use crate::{
+    access::{Authorized, Denied, Gateway, ReadTenants},
+    broker::{StatusEvent, StatusFeed},
+    domain::{ApplicationId, TenantName},
+};
+
+/// Which tenants a stream is about.
+#[derive(Debug, Clone)]
+pub(super) enum WatchScope {
+    All,
+    Application(ApplicationId),
+    Tenant(TenantName),
+}
+
+/// One open stream.
+pub(super) struct StatusWatch {
+    services: Arc<Services>,
+    context: Arc<Context>,
+    scope: WatchScope,
+    feed: StatusFeed,
+    /// What is known already, sent first.
+    known: VecDeque<StatusEvent>,
+}
+
+impl StatusWatch {
+    pub(super) fn new(services: Arc<Services>, context: Arc<Context>, scope: WatchScope) -> Self {
+        let feed = services.statuses.feed();
+        Self { services, context, scope, feed, known: VecDeque::new() }
+    }
+
+    fn authorize(&self) -> Result<(), Denied> {
+        let (access, caller) = (&self.services.access, &self.context.caller);
+        match &self.scope {
+            WatchScope::All => {
+                let _: Authorized<ReadTenants, _> = access.authorize(caller, Gateway)?;
+            }
+            WatchScope::Application(id) => {
+                let _: Authorized<ReadTenants, _> = access.authorize(caller, id.clone())?;
+            }
+            WatchScope::Tenant(name) => {
+                let _: Authorized<ReadTenants, _> = access.authorize(caller, name.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn concerns(&self, name: &TenantName) -> bool {
+        match &self.scope {
+            WatchScope::All => true,
+            WatchScope::Application(id) => *id == name.application,
+            WatchScope::Tenant(tenant) => tenant == name,
+        }
+    }
+
+    /// What is known now; of one tenant, what SuperOffice says now.
+    async fn begin(&mut self) -> Result<(), Failure> {
+        let statuses = &self.services.statuses;
+        match &self.scope {
+            WatchScope::Application(id) => self.services.applications.check(id)?,
+            WatchScope::All => {}
+            WatchScope::Tenant(name) => {
+                let authorized =
+                    self.services.access.authorize(&self.context.caller, name.clone())?;
+                statuses.get(&authorized, None).await?;
+            }
+        }
+        self.known = statuses.all_known().into_iter().filter(|(n, _)| self.concerns(n)).collect();
+        Ok(())
+    }
+
+    async fn event(&mut self) -> Result<StatusEvent, Failure> {
+        if let Some(known) = self.known.pop_front() {
+            return Ok(known);
+        }
+        loop {
+            let event = self.feed.next().await.map_err(|_| Failure::WatchTooSlow)?;
+            if self.concerns(&event.0) {
+                return Ok(event);
+            }
+        }
+    }
+}
+
+impl Watch for StatusWatch {
+    type Message = pb::WatchTenantStatusResponse;
+
+    fn open(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
+        async {
+            self.authorize()?;
+            self.begin().await
+        }
+        .boxed()
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Self::Message, Failure>> {
+        async {
+            let (name, status) = self.event().await?;
+            self.authorize()?;
+            let status = convert::tenant_status(&name, &status);
+            Ok(pb::WatchTenantStatusResponse { status: Some(status) })
+        }
+        .boxed()
+    }
+}

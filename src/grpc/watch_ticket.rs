@@ -1,0 +1,79 @@
+//! `WatchSystemTicket`: the ticket now, and the next before it expires.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+
+use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
+use crate::{
+    access::{Authorized, IssueSystemTicket, RevealApplicationToken},
+    broker::TenantChanges,
+    domain::TenantName,
+};
+
+/// One open stream.
+pub(super) struct TicketWatch {
+    services: Arc<Services>,
+    context: Arc<Context>,
+    tenant: TenantName,
+    reveal: bool,
+    changes: TenantChanges,
+    sent: Option<pb::SystemTicket>,
+    /// The first message, had before the call was answered.
+    first: Option<pb::SystemTicket>,
+}
+
+impl TicketWatch {
+    pub(super) fn new(
+        services: Arc<Services>,
+        context: Arc<Context>,
+        tenant: TenantName,
+        reveal: bool,
+    ) -> Self {
+        // Before the first look: what changes after it is not missed.
+        let changes = services.tickets.changes(&tenant);
+        Self { services, context, tenant, reveal, changes, sent: None, first: None }
+    }
+
+    async fn ticket(&self) -> Result<pb::SystemTicket, Failure> {
+        let Services { access, tickets, .. } = &*self.services;
+        let caller = &self.context.caller;
+        let authorized: Authorized<IssueSystemTicket, _> =
+            access.authorize(caller, self.tenant.clone())?;
+        let reveal: Option<Authorized<RevealApplicationToken, _>> =
+            self.reveal.then(|| access.authorize(caller, self.tenant.clone())).transpose()?;
+        let ticket = tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?;
+        Ok(convert::ticket(&ticket))
+    }
+}
+
+impl Watch for TicketWatch {
+    type Message = pb::WatchSystemTicketResponse;
+
+    fn open(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
+        async {
+            self.first = Some(self.ticket().await?);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn next(&mut self) -> BoxFuture<'_, Result<Self::Message, Failure>> {
+        async {
+            loop {
+                if self.sent.is_some() {
+                    self.changes.wait().await;
+                }
+                let ticket = match self.first.take() {
+                    Some(first) => first,
+                    None => self.ticket().await?,
+                };
+                if self.sent.as_ref() != Some(&ticket) {
+                    self.sent = Some(ticket.clone());
+                    return Ok(pb::WatchSystemTicketResponse { ticket: Some(ticket) });
+                }
+            }
+        }
+        .boxed()
+    }
+}
