@@ -114,7 +114,7 @@ impl BrokerError {
         match self {
             Self::Invalid { .. } => "correct the field and send the request again",
             Self::RevealNotAllowed(_) => {
-                "call through the gateway instead, or set allow_reveal_application_token for the application"
+                "set allow_reveal_application_token for the application, if callers may hold its client secret"
             }
             Self::ApplicationNotConfigured(_) => {
                 "add it under [[applications]] or correct the name"
@@ -215,7 +215,7 @@ fn refusal_mend(refusal: Refusal) -> &'static str {
             "the authorization's end date has passed; prolong it in the Developer Portal or approve again"
         }
         Refusal::Rejected => {
-            "check that the stored token belongs to this tenant and application, then SetSystemUserToken"
+            "check that the stored token belongs to this tenant and application, and that the client secret is the one of this environment"
         }
         Refusal::Credential => {
             "an operator must correct the application's client secret and private key for this environment"

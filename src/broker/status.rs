@@ -66,7 +66,7 @@ impl StatusFeed {
     }
 }
 
-/// The statuses that we know. Bounded by the number of tenants in the store.
+/// The statuses that we know: of tenants used in the last hours, so bounded by the tenants in the store.
 pub struct Statuses {
     shared: Arc<Shared>,
     directory: Arc<Directory>,
@@ -276,13 +276,19 @@ impl Shared {
         let _ = self.feed.send((name.clone(), Arc::clone(status)));
     }
 
+    /// What nobody needs and nobody may use any more: of tenants that were removed, too.
+    fn forget_unused(&self, now: Timestamp) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known
+            .retain(|_, known| known.in_use(now) || !matches!(known.at_hand(now), AtHand::Nothing));
+    }
+
     fn overdue_and_in_use(&self) -> Vec<TenantName> {
         let now = self.clock.now();
+        self.forget_unused(now);
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let due = |known: &Known| {
-            known.status.valid_until <= now
-                && known.retry_time <= now
-                && now.as_second() - known.last_needed.load(Ordering::Relaxed) < IN_USE_SECONDS
+            known.status.valid_until <= now && known.retry_time <= now && known.in_use(now)
         };
         known.iter().filter(|(_, known)| due(known)).map(|(name, _)| name.clone()).collect()
     }
@@ -296,6 +302,10 @@ impl Known {
             last_needed: AtomicI64::new(now.as_second()),
             retry_time: now,
         }
+    }
+
+    fn in_use(&self, now: Timestamp) -> bool {
+        now.as_second() - self.last_needed.load(Ordering::Relaxed) < IN_USE_SECONDS
     }
 
     fn at_hand(&self, now: Timestamp) -> AtHand {

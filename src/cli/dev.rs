@@ -77,7 +77,7 @@ reflection = true
 listen = "127.0.0.1:{admin}"
 [lifecycle]
 drain_delay = "0s"
-hard_deadline = "5s"
+hard_deadline = "12s"
 [callers]
 insecure_anonymous = true
 [[applications]]

@@ -132,11 +132,12 @@ impl Login {
 }
 
 impl Lifecycle {
-    pub(super) fn check(&self, problems: &mut Problems) {
-        if self.drain_delay >= self.hard_deadline {
+    pub(super) fn check(&self, login: &Login, problems: &mut Problems) {
+        if self.hard_deadline <= self.drain_delay + login.timeout {
             problems.add(
                 "lifecycle.hard_deadline",
-                "must be longer than lifecycle.drain_delay, or no call would be finished",
+                "must be longer than lifecycle.drain_delay and login.timeout together, or an exchange with SuperOffice \
+                 would be cut off",
             );
         }
     }

@@ -128,7 +128,7 @@ impl Sections {
         self.quotas.check(problems);
         self.tickets.check(problems);
         self.login.check(problems);
-        self.lifecycle.check(problems);
+        self.lifecycle.check(&self.login, problems);
         self.callers.check(&self.grpc, &self.listeners(), problems);
         self.resolve(folder);
         let checked = application::check(self.applications, folder, problems);

@@ -6,13 +6,15 @@ use super::document::Document;
 ///
 /// Before `callers.jwt` or `callers.mtls` is taken out, `grpc.tls` must be: until then only the refusal of
 /// `Config::check_servable` keeps a listener that was asked to encrypt from not doing so.
-const NOT_BUILT: [&str; 21] = [
+const NOT_BUILT: [&str; 24] = [
     "grpc.tls",
     "http",
     "egress",
     "store.password_file",
     "store.password_env",
     "store.ca_file",
+    "store.max_connections",
+    "store.statement_timeout",
     "crypto.provider = transit",
     "policy",
     "audit",
@@ -26,6 +28,7 @@ const NOT_BUILT: [&str; 21] = [
     "applications.return_uri_prefixes",
     "applications.webhook_secret_file",
     "applications.webhook_secret_env",
+    "applications.issuer",
     "applications.calls_per_second",
     "applications.burst",
 ];

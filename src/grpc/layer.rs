@@ -157,7 +157,7 @@ where
                 }
                 Err(_) => fail(&context, &Failure::DeadlineExceeded),
             };
-            let (mut response, code) = normalize(response, &context.request_id);
+            let (mut response, code) = normalize(response, &context);
             if let Ok(id) = HeaderValue::from_str(&context.request_id) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }

@@ -4,7 +4,10 @@ use http::Response;
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::failure::{DOMAIN, Failure, code_of};
+use super::{
+    failure::{DOMAIN, Failure, code_of},
+    layer::Context,
+};
 use crate::domain::Reason;
 
 /// The header that carries the details of an error.
@@ -12,19 +15,19 @@ const DETAILS: &str = "grpc-status-details-bin";
 
 /// Replaces an error without details by one of ours. Looks at answers that are an error from their first byte;
 /// later ones come from our own streams.
-pub(super) fn normalize(response: Response<Body>, request_id: &str) -> (Response<Body>, Code) {
+pub(super) fn normalize(response: Response<Body>, context: &Context) -> (Response<Body>, Code) {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return (response, Code::Ok);
     };
     if status.code() == Code::Ok || response.headers().contains_key(DETAILS) {
         return (response, status.code());
     }
-    let ours = ours(&status, request_id);
+    let ours = ours(&status, context);
     let code = ours.code();
     (ours.into_http(), code)
 }
 
-fn ours(status: &Status, request_id: &str) -> Status {
+fn ours(status: &Status, context: &Context) -> Status {
     let failure = match status.code() {
         Code::Unimplemented => Failure::Unimplemented("this method".to_owned()),
         // The framework's word for a message above the limit.
@@ -38,7 +41,8 @@ fn ours(status: &Status, request_id: &str) -> Status {
         Code::DeadlineExceeded | Code::Cancelled => Failure::DeadlineExceeded,
         other => return described(status, other),
     };
-    failure.status(request_id)
+    context.failed(&failure);
+    failure.status(&context.request_id)
 }
 
 /// Keeps code and message, and adds the reason that goes with the code.

@@ -71,6 +71,8 @@ impl StatusWatch {
                 statuses.get(&authorized, None).await?;
             }
         }
+        // Before looking at what is known: what is learnt meanwhile comes twice rather than never.
+        self.feed = statuses.feed();
         self.known = statuses.all_known().into_iter().filter(|(n, _)| self.concerns(n)).collect();
         Ok(())
     }

@@ -7,3 +7,4 @@ mod rejected;
 mod rotation;
 mod tickets;
 mod upstream;
+mod watches;

@@ -31,8 +31,8 @@ struct Entry {
     refusal: Option<Refused>,
     /// When a ticket last took the place of one that was proven dead.
     replaced: Option<Timestamp>,
-    /// The last ticket was proven dead and has not been replaced yet.
-    dropped: bool,
+    /// The last ticket, if it was proven dead and has not been replaced yet.
+    dead: Option<CredentialId>,
 }
 
 struct Held {
@@ -90,7 +90,7 @@ impl Cache {
         self.change(name, |entry| {
             entry.ticket = Some(held);
             entry.refusal = None;
-            if std::mem::take(&mut entry.dropped) {
+            if entry.dead.take().is_some() {
                 entry.replaced = Some(now);
             }
         });
@@ -119,10 +119,16 @@ impl Cache {
             let is_it = entry.ticket.as_ref().is_some_and(|h| h.ticket.credential_id == *id);
             if is_it {
                 entry.ticket = None;
-                entry.dropped = true;
+                entry.dead = Some(id.clone());
             }
             is_it
         })
+    }
+
+    /// Whether this ticket was proven dead: it may still be in the store for a moment.
+    pub(super) fn is_dead(&self, name: &TenantName, id: &CredentialId) -> bool {
+        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(name).is_some_and(|entry| entry.dead.as_ref() == Some(id))
     }
 
     /// How long to wait before a ticket may be asked for in place of one that was proven dead; zero if now.
@@ -134,7 +140,7 @@ impl Cache {
     ) -> Duration {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let replaced =
-            entries.get(name).filter(|entry| entry.dropped).and_then(|entry| entry.replaced);
+            entries.get(name).filter(|entry| entry.dead.is_some()).and_then(|entry| entry.replaced);
         let since = replaced.map(|replaced| now.duration_since(replaced).unsigned_abs());
         since.map_or(Duration::ZERO, |since| at_most_once_in.saturating_sub(since))
     }
@@ -221,6 +227,6 @@ impl Entry {
             |time: Timestamp| now.duration_since(time).unsigned_abs() < LAST_BACK_OFF * 2;
         self.refusal.as_ref().is_some_and(|refused| now < refused.until || recently(refused.until))
             || self.replaced.is_some_and(recently)
-            || self.dropped
+            || self.dead.is_some()
     }
 }

@@ -73,7 +73,8 @@ impl Exchange {
         let now = self.clock.now();
         Ok(stored.filter(|ticket| {
             let remaining = ticket.remaining(now);
-            ticket.token_version == token.version
+            !self.cache.is_dead(name, &ticket.credential_id)
+                && ticket.token_version == token.version
                 && !remaining.is_zero()
                 && remaining >= min_ttl
                 && ticket.expire_time

@@ -20,7 +20,7 @@ use tenant_gateway::{
     },
     ports::{Clock as _, ManualClock, SystemClock},
 };
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// The application of every test.
 pub(crate) const APPLICATION: &str = "crm-sync";
@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) extra_application: String,
     /// Secret files besides the usual ones, with their contents.
     pub(crate) files: Vec<(&'static str, &'static str)>,
+    /// Goes into `[grpc]` as it is.
+    pub(crate) grpc: Option<String>,
     /// Goes into `[lifecycle]`; else there is no drain delay.
     pub(crate) lifecycle: Option<String>,
 }
@@ -103,9 +105,13 @@ impl World {
         self.clock.advance(by);
     }
 
-    pub(crate) async fn channel(&self) -> Channel {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         let uri = format!("http://{}", self.gateway().grpc_address);
-        Channel::from_shared(uri).unwrap().connect().await.unwrap()
+        Channel::from_shared(uri).unwrap()
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.unwrap()
     }
 
     pub(crate) async fn tokens(&self) -> TokenServiceClient<Channel> {
@@ -153,6 +159,14 @@ impl World {
     /// A ticket of a tenant.
     pub(crate) async fn ticket(&self, tenant: &str) -> Result<Ticket, tonic::Status> {
         issue_with(&mut self.tokens().await, super::issue(tenant)).await
+    }
+
+    /// A number of the metrics page, by its name without the prefix.
+    pub(crate) async fn metric(&self, name: &str) -> i64 {
+        let page = super::get(self.gateway().admin_address, "/metrics").await;
+        let wanted = format!("tenantgateway_{name} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&wanted));
+        value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }
 
     /// How many tickets SuperOffice has issued.
@@ -221,6 +235,7 @@ pub(crate) fn write_files(folder: &Path, sandbox: &Sandbox, options: &Options) {
 [grpc]
 listen = "127.0.0.1:0"
 reflection = true
+{grpc}
 [admin]
 listen = "127.0.0.1:0"
 [lifecycle]
@@ -239,6 +254,7 @@ allowed_api_hosts = ["127.0.0.1"]
 {extra_application}
 "#,
         login = sandbox.login_uri(),
+        grpc = options.grpc.as_deref().unwrap_or_default(),
         extra_config = options.extra_config,
         extra_application = options.extra_application,
     );
