@@ -341,15 +341,14 @@ fn only_anonymous_callers_can_be_served_yet() {
 fn what_is_not_built_is_named_in_one_warning() {
     assert_eq!(loaded(LEAST).warnings, [""; 0]);
     let text = format!(
-        "[http]\npublic_uri = \"https://g.example\"\n[login]\nmax_concurrent = 3\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}\n\
-         burst = 3\nnext_client_secret_file = \"client-secret\""
+        "[http]\npublic_uri = \"https://g.example\"\n[login]\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}\n\
+         burst = 3"
     );
     let warnings = loaded(&text).warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].ends_with(
-            "gateway.toml: not built yet and without effect: http, crypto.provider = transit, login.max_concurrent, \
-             applications.next_client_secret_file, applications.burst"
+            "gateway.toml: not built yet and without effect: http, crypto.provider = transit, applications.burst"
         ),
         "{warnings:?}"
     );

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod fault_matrix;
 mod login_host;
 mod rejected;
 mod rotation;

@@ -82,9 +82,10 @@ async fn a_first_caller_that_cancels_stops_nothing_for_the_others() {
         )
         .unwrap();
     let mut first = world.tokens().await;
-    let first = tokio::spawn(async move { issue_with(&mut first, issue("Cust1")).await });
+    let mut callers = JoinSet::new();
+    callers.spawn(async move { issue_with(&mut first, issue("Cust1")).await });
     eventually("the exchange begins", || world.sandbox.calls(Endpoint::Authenticate) == 1).await;
-    first.abort();
+    callers.shutdown().await;
     let mut others = JoinSet::new();
     for _ in 0..50 {
         let mut client = world.tokens().await;
