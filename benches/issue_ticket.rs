@@ -345,7 +345,7 @@ async fn fill(world: &World) {
             value: format!("7T:{}", "A".repeat(147)).into(),
             credential_id: CredentialId::of_ticket(id),
             issue_time: now,
-            expire_time: now + Duration::from_secs(6 * 3600),
+            expire_time: now + Duration::from_hours(6),
             token_version: set.token_version,
         };
         assert!(store.put(&name, &ticket).await.unwrap());
@@ -358,7 +358,7 @@ fn tenant_status(now: Timestamp) -> impl Fn(&TenantName) -> tenant_gateway::doma
     let allowed = AllowedApiHosts::new(vec!["127.0.0.1".to_owned()]).unwrap();
     move |name| TenantStatus {
         state: TenantState::Running,
-        valid_until: now + Duration::from_secs(3600),
+        valid_until: now + Duration::from_hours(1),
         web_api_uri: WebApiUri::check_api(
             &format!("http://127.0.0.1:1/{}/api", name.tenant),
             name.tenant,
