@@ -151,7 +151,7 @@ impl Tenants {
     ) -> Result<(), BrokerError> {
         let name = authorized.resource().clone();
         self.configured(&name.application)?;
-        let expected = etag.map(|etag| version_of(etag, &name)).transpose()?;
+        let expected = etag.map(version_of);
         let store = Arc::clone(&self.store);
         self.change(name.clone(), async move {
             match store.delete(&name, expected).await {
@@ -221,10 +221,9 @@ fn found(name: &TenantName, tenant: Option<Tenant>) -> Result<Tenant, BrokerErro
     tenant.ok_or_else(|| BrokerError::TenantNotFound(name.to_string()))
 }
 
-fn version_of(etag: &str, name: &TenantName) -> Result<i64, BrokerError> {
-    // What is not an etag of ours was never the current one.
+/// The version behind an etag. What is not an etag of ours was never the current one.
+fn version_of(etag: &str) -> i64 {
+    const NEVER: i64 = -1;
     let version = etag.strip_prefix('"').and_then(|e| e.strip_suffix('"'));
-    version
-        .and_then(|version| version.parse().ok())
-        .ok_or_else(|| BrokerError::VersionConflict(name.clone()))
+    version.and_then(|version| version.parse().ok()).unwrap_or(NEVER)
 }
