@@ -193,12 +193,13 @@ impl Tenants {
     }
 }
 
-/// Finds the one application under which an `applications/-` name is meant, among those permitted.
+/// Finds the one application under which the `applications/-` name in a field is meant, among those permitted.
 ///
 /// # Errors
 /// `TenantNotFound` if none has the tenant, `Invalid` if several have.
 pub async fn choose_enrolled<A>(
     tenants: &Tenants,
+    field: &'static str,
     tenant: ContextIdentifier,
     permitted: Vec<Authorized<A, TenantName>>,
 ) -> Result<Authorized<A, TenantName>, BrokerError> {
@@ -209,7 +210,7 @@ pub async fn choose_enrolled<A>(
         (Some(only), None) => Ok(only),
         (None, _) => Err(BrokerError::TenantNotFound(format!("applications/-/tenants/{tenant}"))),
         (Some(_), Some(_)) => Err(BrokerError::Invalid {
-            field: "tenant",
+            field,
             problem: format!(
                 "{tenant} is enrolled under several applications: name the one you mean"
             ),
