@@ -66,6 +66,7 @@ impl Services {
     async fn authorize_selected<A: On<TenantName>>(
         &self,
         caller: &Caller,
+        field: &'static str,
         selector: TenantSelector,
     ) -> Result<Authorized<A, TenantName>, Failure> {
         let tenant = selector.tenant;
@@ -77,6 +78,6 @@ impl Services {
             .ids()
             .map(|application| TenantName { application: application.clone(), tenant });
         let permitted = self.access.authorize_any(caller, names)?;
-        Ok(choose_enrolled(&self.tenants, tenant, permitted).await?)
+        Ok(choose_enrolled(&self.tenants, field, tenant, permitted).await?)
     }
 }

@@ -86,6 +86,8 @@ struct Shared {
 #[derive(Debug)]
 struct Known {
     status: Arc<TenantStatus>,
+    /// When the tenant was added: one that was deleted and added again is another.
+    added: Timestamp,
     /// Something said that it is wrong: it is not used again before it was read again.
     distrusted: bool,
     /// Unix seconds; set by every call, so it needs no exclusive lock.
@@ -139,7 +141,7 @@ impl Statuses {
         let age = self.shared.clock.now().duration_since(status.read_time);
         match max_staleness {
             Some(limit) if age > jiff::SignedDuration::try_from(limit).unwrap_or_default() => {
-                self.read(name).await
+                self.read(name, tenant.create_time).await
             }
             _ => Ok(status),
         }
@@ -149,7 +151,8 @@ impl Statuses {
     #[must_use]
     pub fn last_known(&self, tenant: &Tenant) -> Option<Arc<TenantStatus>> {
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
-        let status = known.get(&tenant.name).map(|known| Arc::clone(&known.status));
+        let known = known.get(&tenant.name).filter(|known| known.added == tenant.create_time);
+        let status = known.map(|known| Arc::clone(&known.status));
         status.or_else(|| tenant.last_status.clone().map(Arc::new))
     }
 
@@ -170,9 +173,10 @@ impl Statuses {
     pub(super) async fn current(&self, tenant: &Tenant) -> Read {
         match self.shared.at_hand(tenant) {
             AtHand::Fresh(status) | AtHand::OverdueAndTried(status) => Ok(status),
-            AtHand::Nothing => self.read(&tenant.name).await,
+            AtHand::Nothing => self.read(&tenant.name, tenant.create_time).await,
             AtHand::Overdue(old) => {
-                match tokio::time::timeout(PATIENCE, self.read(&tenant.name)).await {
+                let read = self.read(&tenant.name, tenant.create_time);
+                match tokio::time::timeout(PATIENCE, read).await {
                     Ok(Ok(status)) => Ok(status),
                     Ok(Err(_)) | Err(_) => Ok(old),
                 }
@@ -199,8 +203,8 @@ impl Statuses {
         }
     }
 
-    async fn read(&self, name: &TenantName) -> Read {
-        let work = || Arc::clone(&self.shared).read(name.clone());
+    async fn read(&self, name: &TenantName, added: Timestamp) -> Read {
+        let work = || Arc::clone(&self.shared).read(name.clone(), added);
         let joined = self.reads.join(name.clone(), work).await;
         joined.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
@@ -209,9 +213,10 @@ impl Statuses {
     pub async fn keep_fresh(&self) {
         loop {
             self.shared.clock.sleep(LOOK).await;
-            for name in self.shared.overdue_and_in_use() {
+            for (name, added) in self.shared.overdue_and_in_use() {
                 // Not waited for: the flight belongs to the task tracker.
-                drop(self.reads.begin(name.clone(), || Arc::clone(&self.shared).read(name)));
+                let work = || Arc::clone(&self.shared).read(name.clone(), added);
+                drop(self.reads.begin(name.clone(), work));
             }
         }
     }
@@ -220,8 +225,13 @@ impl Statuses {
 impl Shared {
     fn at_hand(&self, tenant: &Tenant) -> AtHand {
         let now = self.clock.now();
-        if let Some(known) =
-            self.known.read().unwrap_or_else(PoisonError::into_inner).get(&tenant.name)
+        let added = tenant.create_time;
+        if let Some(known) = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tenant.name)
+            .filter(|known| known.added == added)
         {
             known.last_needed.store(now.as_second(), Ordering::Relaxed);
             return known.at_hand(now);
@@ -231,11 +241,15 @@ impl Shared {
             return AtHand::Nothing;
         };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Known::new(stored.clone().into(), now);
-        known.entry(tenant.name.clone()).or_insert_with(fresh).at_hand(now)
+        let fresh = || Known::new(stored.clone().into(), added, now);
+        let known = known.entry(tenant.name.clone()).or_insert_with(fresh);
+        if known.added != added {
+            *known = fresh();
+        }
+        known.at_hand(now)
     }
 
-    async fn read(self: Arc<Self>, name: TenantName) -> Read {
+    async fn read(self: Arc<Self>, name: TenantName, added: Timestamp) -> Read {
         let application = self.applications.get(&name.application)?;
         let result = application.tenant_status.read(name.tenant).await;
         let now = self.clock.now();
@@ -243,7 +257,7 @@ impl Shared {
             Ok(status) => {
                 self.counters.status_reads.increment();
                 let status = Arc::new(status);
-                self.keep(&name, &status, now);
+                self.keep(&name, &status, added, now);
                 if let Err(error) = self.store.put_status(&name, &status).await {
                     // Only a restart misses it.
                     tracing::warn!(%error, tenant = %name, "tenant status not stored");
@@ -263,9 +277,15 @@ impl Shared {
         }
     }
 
-    fn keep(&self, name: &TenantName, status: &Arc<TenantStatus>, now: Timestamp) {
+    fn keep(
+        &self,
+        name: &TenantName,
+        status: &Arc<TenantStatus>,
+        added: Timestamp,
+        now: Timestamp,
+    ) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = Known::new(Arc::clone(status), now);
+        let fresh = Known::new(Arc::clone(status), added, now);
         // Reading in the background is not a use.
         if let Some(before) = known.get(name) {
             fresh.last_needed.store(before.last_needed.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -283,21 +303,26 @@ impl Shared {
             .retain(|_, known| known.in_use(now) || !matches!(known.at_hand(now), AtHand::Nothing));
     }
 
-    fn overdue_and_in_use(&self) -> Vec<TenantName> {
+    fn overdue_and_in_use(&self) -> Vec<(TenantName, Timestamp)> {
         let now = self.clock.now();
         self.forget_unused(now);
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let due = |known: &Known| {
             known.status.valid_until <= now && known.retry_time <= now && known.in_use(now)
         };
-        known.iter().filter(|(_, known)| due(known)).map(|(name, _)| name.clone()).collect()
+        known
+            .iter()
+            .filter(|(_, known)| due(known))
+            .map(|(name, known)| (name.clone(), known.added))
+            .collect()
     }
 }
 
 impl Known {
-    fn new(status: Arc<TenantStatus>, now: Timestamp) -> Self {
+    fn new(status: Arc<TenantStatus>, added: Timestamp, now: Timestamp) -> Self {
         Self {
             status,
+            added,
             distrusted: false,
             last_needed: AtomicI64::new(now.as_second()),
             retry_time: now,

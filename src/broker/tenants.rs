@@ -151,7 +151,7 @@ impl Tenants {
     ) -> Result<(), BrokerError> {
         let name = authorized.resource().clone();
         self.configured(&name.application)?;
-        let expected = etag.map(|etag| version_of(etag, &name)).transpose()?;
+        let expected = etag.map(version_of);
         let store = Arc::clone(&self.store);
         self.change(name.clone(), async move {
             match store.delete(&name, expected).await {
@@ -193,12 +193,13 @@ impl Tenants {
     }
 }
 
-/// Finds the one application under which an `applications/-` name is meant, among those permitted.
+/// Finds the one application under which the `applications/-` name in a field is meant, among those permitted.
 ///
 /// # Errors
 /// `TenantNotFound` if none has the tenant, `Invalid` if several have.
 pub async fn choose_enrolled<A>(
     tenants: &Tenants,
+    field: &'static str,
     tenant: ContextIdentifier,
     permitted: Vec<Authorized<A, TenantName>>,
 ) -> Result<Authorized<A, TenantName>, BrokerError> {
@@ -209,7 +210,7 @@ pub async fn choose_enrolled<A>(
         (Some(only), None) => Ok(only),
         (None, _) => Err(BrokerError::TenantNotFound(format!("applications/-/tenants/{tenant}"))),
         (Some(_), Some(_)) => Err(BrokerError::Invalid {
-            field: "tenant",
+            field,
             problem: format!(
                 "{tenant} is enrolled under several applications: name the one you mean"
             ),
@@ -221,10 +222,9 @@ fn found(name: &TenantName, tenant: Option<Tenant>) -> Result<Tenant, BrokerErro
     tenant.ok_or_else(|| BrokerError::TenantNotFound(name.to_string()))
 }
 
-fn version_of(etag: &str, name: &TenantName) -> Result<i64, BrokerError> {
-    // What is not an etag of ours was never the current one.
+/// The version behind an etag. What is not an etag of ours was never the current one.
+fn version_of(etag: &str) -> i64 {
+    const NEVER: i64 = -1;
     let version = etag.strip_prefix('"').and_then(|e| e.strip_suffix('"'));
-    version
-        .and_then(|version| version.parse().ok())
-        .ok_or_else(|| BrokerError::VersionConflict(name.clone()))
+    version.and_then(|version| version.parse().ok()).unwrap_or(NEVER)
 }

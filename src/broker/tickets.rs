@@ -89,9 +89,15 @@ impl Tickets {
         tasks: TaskTracker,
     ) -> Self {
         let cache = Cache::default();
-        let watched = Arc::clone(&directory);
-        let exchange =
-            Arc::new(Exchange { cache, watched, stores, clock, random, counters, rules });
+        let exchange = Arc::new(Exchange {
+            cache,
+            directory: Arc::clone(&directory),
+            stores,
+            clock,
+            random,
+            counters,
+            rules,
+        });
         Self {
             applications,
             directory,

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 use tonic_types::FieldViolation;
 
-use super::{failure::Failure, layer::Context};
+use super::{failure::Failure, layer::Context, server::MAX_MESSAGE_BYTES};
 use crate::{
     domain::{
         ApplicationId, ContextIdentifier, CredentialId, Labels, ListScope, NameError,
@@ -36,15 +36,34 @@ pub(super) fn open<T>(request: Request<T>) -> (Arc<Context>, tonic::metadata::Me
 }
 
 /// Ends a call: a failure goes to the log by way of the context, and to the caller as a status.
-pub(super) fn answer<T>(
+pub(super) fn answer<T: prost::Message>(
     context: &Context,
     result: Result<T, Failure>,
 ) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(|failure| {
-        let status = failure.status(&context.request_id);
-        context.failed(&failure);
-        status
-    })
+    // The framework would find out only when the answer has begun, where no error of ours has a place.
+    let fits = |message: &T| message.encoded_len() <= MAX_MESSAGE_BYTES;
+    match result {
+        Ok(message) if fits(&message) => Ok(Response::new(message)),
+        Ok(_) => {
+            let problem = "the answer is larger than 4 MiB; ask for a smaller page";
+            Err(refuse(context, &Failure::TooLarge(problem.to_owned())))
+        }
+        Err(failure) => Err(refuse(context, &failure)),
+    }
+}
+
+/// Answers a call with a stream, or with why there is none.
+pub(super) fn answer_stream<T>(
+    context: &Context,
+    result: Result<T, Failure>,
+) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|failure| refuse(context, &failure))
+}
+
+/// The status of a call that fails.
+fn refuse(context: &Context, failure: &Failure) -> Status {
+    context.failed(failure);
+    failure.status(&context.request_id)
 }
 
 /// Collects what is wrong with a request.

@@ -22,7 +22,7 @@ use super::{
 use crate::ports::{Clock, Meter, Random};
 
 /// The largest message either way. Requests are small; a page of a thousand tenants is not.
-const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Calls at one time on one connection; more wait in the client.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;

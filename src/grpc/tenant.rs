@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
     layer::Context,
     pb::{self, tenant_service_server::TenantService},
-    request::{Checks, answer, open},
+    request::{Checks, answer, answer_stream, open},
     watch::{self, Messages},
     watch_status::{StatusWatch, WatchScope},
 };
@@ -71,7 +71,7 @@ impl Tenants {
             return Err(checks.failed());
         };
         let authorized: Authorized<ReadTenants, _> =
-            self.0.authorize_selected(&context.caller, selector).await?;
+            self.0.authorize_selected(&context.caller, "name", selector).await?;
         context.concerns(authorized.resource());
         let tenant = self.0.tenants.get(&authorized).await?;
         Ok(pb::GetTenantResponse { tenant: Some(self.pb(&tenant)) })
@@ -201,7 +201,7 @@ impl Tenants {
             return Err(checks.failed());
         };
         let authorized: Authorized<ReadTenants, _> =
-            self.0.authorize_selected(&context.caller, selector).await?;
+            self.0.authorize_selected(&context.caller, "name", selector).await?;
         let name = authorized.resource();
         context.concerns(name);
         let status = self.0.statuses.get(&authorized, max_staleness).await?;
@@ -284,6 +284,6 @@ impl TenantService for Tenants {
         request: Request<pb::WatchTenantStatusRequest>,
     ) -> Result<Response<Self::WatchTenantStatusStream>, Status> {
         let (context, _, request) = open(request);
-        answer(&context, self.watch(&context, &request).await)
+        answer_stream(&context, self.watch(&context, &request).await)
     }
 }

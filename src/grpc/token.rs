@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
     layer::Context,
     pb::{self, token_service_server::TokenService},
-    request::{Checks, answer, open},
+    request::{Checks, answer, answer_stream, open},
     watch::{self, Messages},
     watch_ticket::TicketWatch,
 };
@@ -37,7 +37,7 @@ impl Tokens {
         };
         let caller = &context.caller;
         let authorized: Authorized<IssueSystemTicket, _> =
-            self.0.authorize_selected(caller, selector).await?;
+            self.0.authorize_selected(caller, "tenant", selector).await?;
         context.concerns(authorized.resource());
         let reveal: Option<Authorized<RevealApplicationToken, _>> = request
             .include_application_token
@@ -57,7 +57,7 @@ impl Tokens {
         let reason = checks.reason("reason", &request.reason);
         let (Some(selector), Some(())) = (tenant, reason) else { return Err(checks.failed()) };
         let authorized: Authorized<IssueSystemTicket, _> =
-            self.0.authorize_selected(&context.caller, selector).await?;
+            self.0.authorize_selected(&context.caller, "tenant", selector).await?;
         let tenant = authorized.resource().clone();
         context.concerns(&tenant);
         let (services, reveal) = (Arc::clone(&self.0), request.include_application_token);
@@ -101,7 +101,7 @@ impl TokenService for Tokens {
         request: Request<pb::WatchSystemTicketRequest>,
     ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
         let (context, _, request) = open(request);
-        answer(&context, self.watch(&context, request).await)
+        answer_stream(&context, self.watch(&context, request).await)
     }
 
     async fn report_rejected_credential(

@@ -1,5 +1,6 @@
 //! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
 
+pub(crate) mod wire;
 mod world;
 
 pub(crate) use world::{
@@ -23,6 +24,20 @@ pub(crate) fn assert_status(status: &Status, code: Code, reason: &str) -> ErrorD
     let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
     let got = (status.code(), info.reason.as_str(), info.domain.as_str());
     assert_eq!(got, (code, reason, "tenantgateway"), "{status:?}");
+    details
+}
+
+/// What a test expects of a refused request: exactly these fields, however often each is wrong.
+#[track_caller]
+pub(crate) fn assert_invalid(status: &Status, fields: &[&str]) -> ErrorDetails {
+    let details = assert_status(status, Code::InvalidArgument, "INVALID_ARGUMENT");
+    let violations = &details.bad_request().expect("no BadRequest").field_violations;
+    let mut got: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    got.sort_unstable();
+    let mut wanted = fields.to_vec();
+    wanted.sort_unstable();
+    assert_eq!(got, wanted, "{status:?}");
+    assert!(violations.iter().all(|violation| !violation.description.is_empty()));
     details
 }
 

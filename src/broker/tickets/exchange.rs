@@ -21,7 +21,7 @@ const RENEW_BEFORE: Duration = Duration::from_hours(1);
 /// What an exchange works with; shared by all of them.
 pub(super) struct Exchange {
     pub(super) cache: Cache,
-    pub(super) watched: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     pub(super) stores: TicketStores,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
@@ -151,8 +151,12 @@ impl Exchange {
         if issued.company_name.is_empty() {
             return;
         }
-        if let Err(error) = self.stores.tenants.put_company_name(name, &issued.company_name).await {
-            tracing::warn!(%error, tenant = %name, "company name not stored");
+        match self.stores.tenants.put_company_name(name, &issued.company_name).await {
+            // What is remembered of the tenant has the former name.
+            Ok(()) => self.directory.forget(name),
+            Err(error) => {
+                tracing::warn!(%error, tenant = %name, "company name not stored");
+            }
         }
     }
 
@@ -160,7 +164,7 @@ impl Exchange {
         let ticket = Arc::new(ticket);
         let renew_time = self.renew_time(ticket.expire_time);
         self.cache.insert(name, Arc::clone(&ticket), renew_time, self.clock.now());
-        self.watched.changes().tell(name);
+        self.directory.changes().tell(name);
         ticket
     }
 

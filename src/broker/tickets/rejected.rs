@@ -40,12 +40,12 @@ impl Tickets {
                     let until = ticket_lifetime_end(ticket.issue_time, now, max_age);
                     let renew_time = exchange.renew_time(until);
                     exchange.cache.extend(name, &ticket.credential_id, until, renew_time);
-                    exchange.watched.changes().tell(name);
+                    exchange.directory.changes().tell(name);
                     exchange.stores.tickets.extend(name, &ticket.credential_id, until).await?;
                 }
                 Probe::Dead => {
                     if exchange.cache.drop_dead(name, &ticket.credential_id) {
-                        exchange.watched.changes().tell(name);
+                        exchange.directory.changes().tell(name);
                         exchange.counters.tickets_dropped.increment();
                         tracing::info!(tenant = %name, credential_id = %ticket.credential_id, "dead ticket dropped");
                     }

@@ -90,6 +90,15 @@ impl World {
         self.start().await.unwrap();
     }
 
+    /// Restarts the gateway with one passage of its configuration replaced.
+    pub(crate) async fn reconfigure(&mut self, from: &str, to: &str) {
+        assert_eq!(self.stop().await, Ended::Cleanly);
+        let text = fs::read_to_string(self.config_file()).unwrap();
+        assert!(text.contains(from), "not in the configuration: {from}");
+        fs::write(self.config_file(), text.replace(from, to)).unwrap();
+        self.start().await.unwrap();
+    }
+
     pub(crate) fn gateway(&self) -> &Running {
         self.gateway.as_ref().unwrap()
     }
@@ -103,6 +112,11 @@ impl World {
         self.moved += by;
         self.sandbox.shift_clock(i64::try_from(self.moved.as_secs()).unwrap());
         self.clock.advance(by);
+    }
+
+    /// What the clock of the gateway says, in Unix seconds.
+    pub(crate) fn clock_seconds(&self) -> i64 {
+        self.clock.now().as_second()
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
@@ -140,14 +154,23 @@ impl World {
     /// Makes a tenant at SuperOffice and enrolls it here.
     pub(crate) async fn enroll(&self, tenant: &str) {
         let token = self.make_tenant(tenant);
-        let mut tenants = self.tenants().await;
+        self.create(tenant).await;
+        self.set_token(tenant, &token).await;
+    }
+
+    /// Adds a tenant here, without a token.
+    pub(crate) async fn create(&self, tenant: &str) -> pb::Tenant {
         let create = pb::CreateTenantRequest {
             parent: format!("applications/{APPLICATION}"),
             tenant_id: tenant.to_owned(),
             tenant: None,
         };
-        tenants.create_tenant(create).await.unwrap();
-        self.set_token(tenant, &token).await;
+        self.tenants().await.create_tenant(create).await.unwrap().into_inner().tenant.unwrap()
+    }
+
+    pub(crate) async fn tenant(&self, tenant: &str) -> pb::Tenant {
+        let get = pb::GetTenantRequest { name: super::name(tenant) };
+        self.tenants().await.get_tenant(get).await.unwrap().into_inner().tenant.unwrap()
     }
 
     pub(crate) async fn set_token(&self, tenant: &str, token: &str) {
