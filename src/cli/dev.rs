@@ -43,7 +43,8 @@ pub(super) struct DevOptions {
 
 pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let filter = crate::config::environment_filter().unwrap_or_else(|| LOG_FILTER.to_owned());
-    start_logging(LogFormat::Pretty, &filter).map_err(|error| Failed::Usage(error.to_string()))?;
+    let _log = start_logging(LogFormat::Pretty, &filter)
+        .map_err(|error| Failed::Usage(error.to_string()))?;
     let sandbox = Sandbox::start(Options::default()).await.map_err(Failed::other)?;
     let demo = demo::populate(sandbox.control()).map_err(Failed::other)?;
     let folder = tempfile::Builder::new().prefix("tenant-gateway-dev-").tempdir()?;

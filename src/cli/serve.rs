@@ -9,12 +9,12 @@ use crate::{
     crypto::SystemRandom,
     lifecycle::until_asked_twice,
     ports::SystemClock,
-    telemetry::{LogFormat, start_logging},
+    telemetry::{LogFormat, LogGuard, start_logging},
 };
 
 pub(super) async fn serve(options: &ConfigOption) -> Result<(), Failed> {
     let loaded = Config::load_with_secrets(&options.config)?;
-    start_logs(&loaded.config)?;
+    let _log = start_logs(&loaded.config)?;
     serve_loaded(loaded, |_, _| Ok(())).await
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn serve_loaded(
     }
 }
 
-pub(super) fn start_logs(config: &Config) -> Result<(), Failed> {
+pub(super) fn start_logs(config: &Config) -> Result<LogGuard, Failed> {
     let format = match config.log.format {
         config::LogFormat::Json => LogFormat::Json,
         config::LogFormat::Pretty => LogFormat::Pretty,

@@ -10,6 +10,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use super::buffer::{Buffer, LogGuard};
+
 /// Targets that may say more than `info`: our own. What libraries say below that can hold bytes off the wire, so
 /// it is not logged whatever the filter asks for.
 const OWN_TARGETS: [&str; 2] = ["tenant_gateway", "superoffice_sandbox"];
@@ -29,25 +31,30 @@ pub enum LoggingError {
     /// The filter cannot be read.
     #[error("the log filter cannot be read (RUST_LOG, or log.level): {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// There is no thread to be had.
+    #[error("the log cannot be written: {0}")]
+    Thread(#[from] io::Error),
     /// Logging has begun already.
     #[error("logging has begun already")]
     Twice,
 }
 
-/// Begins to log what `filter` (the syntax of `RUST_LOG`) lets through.
+/// Begins to log what `filter` (the syntax of `RUST_LOG`) lets through, until the guard is dropped.
 ///
 /// # Errors
 /// If the filter cannot be read, or if it is called twice.
-pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<LogGuard, LoggingError> {
     let filter = EnvFilter::builder().parse(filter)?.and(filter_fn(may_be_logged));
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let (buffer, guard) = Buffer::start(io::stderr())?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(buffer);
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
         LogFormat::Pretty => {
             lines.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed()
         }
     };
-    tracing_subscriber::registry().with(lines).try_init().map_err(|_| LoggingError::Twice)
+    tracing_subscriber::registry().with(lines).try_init().map_err(|_| LoggingError::Twice)?;
+    Ok(guard)
 }
 
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
