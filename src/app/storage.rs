@@ -47,7 +47,7 @@ impl Storage {
     /// # Errors
     /// With what is wrong and how to mend it.
     pub async fn open_to_serve(config: &Config) -> Result<Self, StorageError> {
-        let lock = ServeLock::acquire(path(config))?;
+        let lock = ServeLock::acquire(path(config)).map_err(|error| unopened(config, error))?;
         Self::open_with(config, Some(lock)).await
     }
 
@@ -68,7 +68,7 @@ impl Storage {
 
     async fn open_with(config: &Config, lock: Option<ServeLock>) -> Result<Self, StorageError> {
         let keyring = read_keyring(config)?;
-        let file = SqliteFile::open(path(config)).await?;
+        let file = SqliteFile::open(path(config)).await.map_err(|error| unopened(config, error))?;
         let active = match file.active_key_id().await? {
             Some(active) => active,
             // The first start: the first key of the file.
@@ -103,6 +103,14 @@ fn keyring_problem(config: &Config, error: &KeyringError) -> ConfigError {
 pub(super) fn problem(config: &Config, key: &str, message: String) -> ConfigError {
     let problem = Problem { key: key.to_owned(), line: None, message };
     ConfigError { file: config.file.clone(), problems: vec![problem] }
+}
+
+/// A folder that is not there is a mistake in the configuration; everything else is the file's.
+fn unopened(config: &Config, error: OpenError) -> StorageError {
+    let OpenError::FolderMissing { .. } = error else { return error.into() };
+    let path = path(config).display();
+    let message = format!("the folder of {path} does not exist; create the folder, or change this");
+    problem(config, "store.url", message).into()
 }
 
 fn path(config: &Config) -> &std::path::Path {
