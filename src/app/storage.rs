@@ -78,7 +78,7 @@ impl Storage {
         let sealer = EnvelopeSealer::new(&keyring, &active).map_err(wrong_keyring)?;
         let page_tokens = PageTokenKey::new(&keyring, &active).map_err(wrong_keyring)?;
         let store = Arc::new(SqliteStore::new(file, Arc::new(sealer), known_applications(config)));
-        bind_applications(config, &store).await?;
+        bind_applications(config, &store, lock.is_some()).await?;
         Ok(Self { store, page_tokens: Arc::new(page_tokens), _lock: lock })
     }
 }
@@ -131,7 +131,11 @@ fn known_applications(config: &Config) -> KnownApplications {
 
 /// The store remembers what each application id meant: what it holds for one environment must not be used in
 /// another.
-async fn bind_applications(config: &Config, store: &SqliteStore) -> Result<(), StorageError> {
+async fn bind_applications(
+    config: &Config,
+    store: &SqliteStore,
+    to_serve: bool,
+) -> Result<(), StorageError> {
     for (index, application) in config.applications.iter().enumerate() {
         let id: &ApplicationId = &application.id;
         if let Some(before) = store.binding(id).await? {
@@ -145,7 +149,8 @@ async fn bind_applications(config: &Config, store: &SqliteStore) -> Result<(), S
                 let key = format!("applications[{index}].environment");
                 return Err(problem(config, &key, message).into());
             }
-            if before.client_id == application.client_id {
+            // Only `serve` has a log to warn in, so a command leaves the change for it to find.
+            if before.client_id == application.client_id || !to_serve {
                 continue;
             }
             tracing::warn!(
