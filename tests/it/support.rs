@@ -1,8 +1,9 @@
 //! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
 
+pub(crate) mod binary;
 mod world;
 
-pub(crate) use world::{APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World, issue_with};
+pub(crate) use world::{APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, Ticket, World, issue_with};
 
 use std::time::Duration;
 
