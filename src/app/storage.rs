@@ -47,7 +47,7 @@ impl Storage {
     /// # Errors
     /// With what is wrong and how to mend it.
     pub async fn open_to_serve(config: &Config) -> Result<Self, StorageError> {
-        let lock = ServeLock::acquire(path(config))?;
+        let lock = ServeLock::acquire(path(config)).map_err(|error| unopened(config, error))?;
         Self::open_with(config, Some(lock)).await
     }
 
@@ -68,7 +68,7 @@ impl Storage {
 
     async fn open_with(config: &Config, lock: Option<ServeLock>) -> Result<Self, StorageError> {
         let keyring = read_keyring(config)?;
-        let file = SqliteFile::open(path(config)).await?;
+        let file = SqliteFile::open(path(config)).await.map_err(|error| unopened(config, error))?;
         let active = match file.active_key_id().await? {
             Some(active) => active,
             // The first start: the first key of the file.
@@ -78,7 +78,7 @@ impl Storage {
         let sealer = EnvelopeSealer::new(&keyring, &active).map_err(wrong_keyring)?;
         let page_tokens = PageTokenKey::new(&keyring, &active).map_err(wrong_keyring)?;
         let store = Arc::new(SqliteStore::new(file, Arc::new(sealer), known_applications(config)));
-        bind_applications(config, &store).await?;
+        bind_applications(config, &store, lock.is_some()).await?;
         Ok(Self { store, page_tokens: Arc::new(page_tokens), _lock: lock })
     }
 }
@@ -105,6 +105,14 @@ pub(super) fn problem(config: &Config, key: &str, message: String) -> ConfigErro
     ConfigError { file: config.file.clone(), problems: vec![problem] }
 }
 
+/// A folder that is not there is a mistake in the configuration; everything else is the file's.
+fn unopened(config: &Config, error: OpenError) -> StorageError {
+    let OpenError::FolderMissing { .. } = error else { return error.into() };
+    let path = path(config).display();
+    let message = format!("the folder of {path} does not exist; create the folder, or change this");
+    problem(config, "store.url", message).into()
+}
+
 fn path(config: &Config) -> &std::path::Path {
     let StoreLocation::Sqlite(path) = &config.store.location;
     path
@@ -123,7 +131,11 @@ fn known_applications(config: &Config) -> KnownApplications {
 
 /// The store remembers what each application id meant: what it holds for one environment must not be used in
 /// another.
-async fn bind_applications(config: &Config, store: &SqliteStore) -> Result<(), StorageError> {
+async fn bind_applications(
+    config: &Config,
+    store: &SqliteStore,
+    to_serve: bool,
+) -> Result<(), StorageError> {
     for (index, application) in config.applications.iter().enumerate() {
         let id: &ApplicationId = &application.id;
         if let Some(before) = store.binding(id).await? {
@@ -137,7 +149,8 @@ async fn bind_applications(config: &Config, store: &SqliteStore) -> Result<(), S
                 let key = format!("applications[{index}].environment");
                 return Err(problem(config, &key, message).into());
             }
-            if before.client_id == application.client_id {
+            // Only `serve` has a log to warn in, so a command leaves the change for it to find.
+            if before.client_id == application.client_id || !to_serve {
                 continue;
             }
             tracing::warn!(

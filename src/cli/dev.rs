@@ -20,6 +20,7 @@ use crate::{
     config::{Config, LoadedWithSecrets},
     crypto::Keyring,
     domain::TenantName,
+    lifecycle::StopSignals,
     ports::{Clock as _, StoreWatch as _, SystemClock, TenantStore as _},
     telemetry::{LogFormat, start_logging},
 };
@@ -45,15 +46,18 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let filter = crate::config::environment_filter().unwrap_or_else(|| LOG_FILTER.to_owned());
     let _log = start_logging(LogFormat::Pretty, &filter)
         .map_err(|error| Failed::Usage(error.to_string()))?;
+    // Before there is a folder that would be left behind.
+    let signals = StopSignals::listen()?;
     let sandbox = Sandbox::start(Options::default()).await.map_err(Failed::other)?;
     let demo = demo::populate(sandbox.control()).map_err(Failed::other)?;
     let folder = tempfile::Builder::new().prefix("tenant-gateway-dev-").tempdir()?;
     let file = write_files(folder.path(), options, &sandbox, &demo)?;
     let loaded = Config::load_with_secrets(&file)?;
     enroll(&loaded, &demo).await?;
-    let served =
-        serve::serve_loaded(loaded, |grpc, admin| print(&banner(grpc, admin, &sandbox, &demo)))
-            .await;
+    let served = serve::serve_loaded(loaded, signals, |grpc, admin| {
+        print(&banner(grpc, admin, &sandbox, &demo))
+    })
+    .await;
     sandbox.shutdown().await;
     folder.close()?;
     served

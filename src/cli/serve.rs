@@ -7,20 +7,22 @@ use crate::{
     app::{Ended, Gateway, Surroundings},
     config::{self, Config, LoadedWithSecrets},
     crypto::SystemRandom,
-    lifecycle::until_asked_twice,
+    lifecycle::StopSignals,
     ports::SystemClock,
     telemetry::{LogFormat, LogGuard, start_logging},
 };
 
 pub(super) async fn serve(options: &ConfigOption) -> Result<(), Failed> {
+    let signals = StopSignals::listen()?;
     let loaded = Config::load_with_secrets(&options.config)?;
     let _log = start_logs(&loaded.config)?;
-    serve_loaded(loaded, |_, _| Ok(())).await
+    serve_loaded(loaded, signals, |_, _| Ok(())).await
 }
 
 /// Serves until told to stop; `started` hears where.
 pub(super) async fn serve_loaded(
     loaded: LoadedWithSecrets,
+    signals: StopSignals,
     started: impl FnOnce(std::net::SocketAddr, std::net::SocketAddr) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let LoadedWithSecrets { config, secrets, warnings } = loaded;
@@ -39,10 +41,7 @@ pub(super) async fn serve_loaded(
     }
     let ended = tokio::select! {
         ended = running.ended() => ended,
-        asked = until_asked_twice(stop) => {
-            asked?;
-            Ended::CutOff
-        }
+        () = signals.until_asked_twice(stop) => Ended::CutOff,
     };
     told?;
     match ended {

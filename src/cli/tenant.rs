@@ -110,7 +110,13 @@ impl Which {
             Failed::Usage(format!("{}: {error}", self.tenant.escape_debug()))
         };
         if self.tenant.contains('/') {
-            return self.tenant.parse().map_err(wrong);
+            let name: TenantName = self.tenant.parse().map_err(wrong)?;
+            return match &self.application {
+                Some(other) if *other != name.application => Err(Failed::Usage(format!(
+                    "{name} is not of --application {other}: correct one of the two, or leave --application out"
+                ))),
+                _ => Ok(name),
+            };
         }
         let tenant: ContextIdentifier = self.tenant.parse().map_err(wrong)?;
         let application = match (&self.application, config.applications.as_slice()) {

@@ -1,13 +1,16 @@
 //! The gateway over real gRPC, against a simulated SuperOffice over real HTTP. One test a promise, named as it.
 #![cfg(test)]
-#![expect(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime")]
 
 mod support;
 
 mod applications;
 mod bad_input;
+mod canary;
+mod commands;
+mod configuration;
 mod fault_matrix;
 mod login_host;
+mod process;
 mod rejected;
 mod rotation;
 mod server;

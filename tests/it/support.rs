@@ -1,10 +1,11 @@
 //! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
 
+pub(crate) mod binary;
 pub(crate) mod wire;
 mod world;
 
 pub(crate) use world::{
-    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, PUBLIC_KEY, World, issue_with,
+    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, PUBLIC_KEY, Ticket, World, issue_with,
 };
 
 use std::{net::SocketAddr, time::Duration};
