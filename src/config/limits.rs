@@ -133,10 +133,10 @@ impl Login {
 
 impl Lifecycle {
     pub(super) fn check(&self, login: &Login, problems: &mut Problems) {
-        if self.hard_deadline <= self.drain_delay + login.timeout {
+        if self.hard_deadline < self.drain_delay + login.timeout {
             problems.add(
                 "lifecycle.hard_deadline",
-                "must be longer than lifecycle.drain_delay and login.timeout together, or an exchange with SuperOffice \
+                "must be at least lifecycle.drain_delay and login.timeout together, or an exchange with SuperOffice \
                  would be cut off",
             );
         }

@@ -55,7 +55,7 @@ async fn an_unknown_section_is_refused_with_the_nearest_right_one() {
 
 #[tokio::test]
 async fn what_is_not_toml_is_refused_with_its_line() {
-    refused_after("[admin]", "[admin", &[":5: not TOML"]).await;
+    refused_after("[admin]", "[admin", &[":6: not TOML"]).await;
 }
 
 #[tokio::test]
