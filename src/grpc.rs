@@ -9,11 +9,15 @@ mod normalize;
 mod request;
 mod server;
 mod tenant;
+mod tls;
 mod token;
 
 use std::sync::Arc;
 
-pub use self::server::{GrpcOptions, GrpcServer, Health, ServeError};
+pub use self::{
+    server::{GrpcOptions, GrpcServer, Health, Peer, PeerCertificates, ServeError},
+    tls::{ServerTls, TlsFiles, TlsProblem},
+};
 use crate::{
     access::{Access, Authorized, Caller, On},
     broker::{Applications, Statuses, Tenants, Tickets, choose_enrolled},

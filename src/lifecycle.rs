@@ -1,9 +1,11 @@
-//! When the process is asked to stop, and how hard.
+//! When the process is asked to stop, and how hard; when it is asked to read again what it has read.
 
-use std::io;
+use std::{convert::Infallible, io, sync::Arc};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::ports::Reloadable;
 
 /// Cancels `stop` at the first SIGTERM or SIGINT, and returns at the second: somebody does not want to wait.
 ///
@@ -21,4 +23,21 @@ pub async fn until_asked_twice(stop: CancellationToken) -> io::Result<()> {
         stop.cancel();
     }
     Ok(())
+}
+
+/// Reads everything again at each SIGHUP; ends only with an error.
+///
+/// # Errors
+/// If the process cannot listen for signals.
+pub async fn reload_when_asked(reloadables: &[Arc<dyn Reloadable>]) -> io::Result<Infallible> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        if hangup.recv().await.is_none() {
+            return Err(io::Error::other("signals are no longer delivered"));
+        }
+        tracing::info!(signal = "SIGHUP", "asked to reload");
+        for reloadable in reloadables {
+            reloadable.reload().await;
+        }
+    }
 }

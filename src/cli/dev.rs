@@ -14,7 +14,11 @@ use superoffice_sandbox::{
     demo::{self, Demo},
 };
 
-use super::{Failed, output::print, serve};
+use super::{
+    Failed,
+    output::print,
+    serve::{self, OnHangup},
+};
 use crate::{
     app::Storage,
     config::{Config, LoadedWithSecrets},
@@ -50,9 +54,10 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let file = write_files(folder.path(), options, &sandbox, &demo)?;
     let loaded = Config::load_with_secrets(&file)?;
     enroll(&loaded, &demo).await?;
-    let served =
-        serve::serve_loaded(loaded, |grpc, admin| print(&banner(grpc, admin, &sandbox, &demo)))
-            .await;
+    let served = serve::serve_loaded(loaded, OnHangup::End, |grpc, admin| {
+        print(&banner(grpc, admin, &sandbox, &demo))
+    })
+    .await;
     sandbox.shutdown().await;
     folder.close()?;
     served

@@ -7,7 +7,7 @@ use crate::{
     app::{Ended, Gateway, Surroundings},
     config::{self, Config, LoadedWithSecrets},
     crypto::SystemRandom,
-    lifecycle::until_asked_twice,
+    lifecycle::{reload_when_asked, until_asked_twice},
     ports::SystemClock,
     telemetry::{LogFormat, start_logging},
 };
@@ -15,12 +15,23 @@ use crate::{
 pub(super) async fn serve(options: &ConfigOption) -> Result<(), Failed> {
     let loaded = Config::load_with_secrets(&options.config)?;
     start_logs(&loaded.config)?;
-    serve_loaded(loaded, |_, _| Ok(())).await
+    serve_loaded(loaded, OnHangup::Reload, |_, _| Ok(())).await
+}
+
+/// What SIGHUP means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnHangup {
+    /// Read again what can be: a server has no terminal to lose.
+    Reload,
+    /// The terminal is gone, and so is the person who looked.
+    #[cfg_attr(not(feature = "dev"), expect(dead_code, reason = "only `dev` runs for a person"))]
+    End,
 }
 
 /// Serves until told to stop; `started` hears where.
 pub(super) async fn serve_loaded(
     loaded: LoadedWithSecrets,
+    on_hangup: OnHangup,
     started: impl FnOnce(std::net::SocketAddr, std::net::SocketAddr) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let LoadedWithSecrets { config, secrets, warnings } = loaded;
@@ -37,12 +48,14 @@ pub(super) async fn serve_loaded(
     if told.is_err() {
         stop.cancel();
     }
+    let reloadables = running.reloadables();
     let ended = tokio::select! {
         ended = running.ended() => ended,
         asked = until_asked_twice(stop) => {
             asked?;
             Ended::CutOff
         }
+        asked = reload_when_asked(&reloadables), if on_hangup == OnHangup::Reload => match asked? {},
     };
     told?;
     match ended {
