@@ -1,8 +1,14 @@
 //! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
 
+mod certificates;
+mod program;
 mod world;
 
-pub(crate) use world::{APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World, issue_with};
+pub(crate) use certificates::{Authority, Client, Identity, replace};
+pub(crate) use program::Program;
+pub(crate) use world::{
+    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World, issue_with, sandbox, write_files,
+};
 
 use std::time::Duration;
 
@@ -34,6 +40,15 @@ pub(crate) fn name(tenant: &str) -> String {
 pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !happened() {
+        assert!(tokio::time::Instant::now() < deadline, "did not happen in 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// As [`eventually`], for what only a call can tell.
+pub(crate) async fn eventually_so(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !happened().await {
         assert!(tokio::time::Instant::now() < deadline, "did not happen in 10 s: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
