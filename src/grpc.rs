@@ -9,6 +9,7 @@ mod normalize;
 mod request;
 mod server;
 mod tenant;
+mod tls;
 mod token;
 mod watch;
 mod watch_status;
@@ -18,7 +19,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::server::{GrpcOptions, GrpcServer, Health, ServeError};
+pub use self::{
+    server::{GrpcOptions, GrpcServer, Health, Peer, PeerCertificates, ServeError},
+    tls::{ServerTls, TlsFiles, TlsProblem},
+};
 use crate::{
     access::{Access, Authorized, Caller, On},
     broker::{Applications, Statuses, Tenants, Tickets, choose_enrolled},

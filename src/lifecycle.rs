@@ -1,9 +1,11 @@
-//! When the process is asked to stop, and how hard.
+//! When the process is asked to stop, and how hard; when it is asked to read again what it has read.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::ports::Reloadable;
 
 /// SIGTERM and SIGINT, heard from the moment this is made.
 pub struct StopSignals {
@@ -33,6 +35,29 @@ impl StopSignals {
             };
             tracing::info!(signal = name, "asked to stop");
             stop.cancel();
+        }
+    }
+}
+
+/// SIGHUP, heard from the moment this is made: one that comes during the start is acted on after it.
+pub struct ReloadSignal(Signal);
+
+impl ReloadSignal {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// If the process cannot listen for signals.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Reads everything again at each signal; ends only if signals are no longer delivered.
+    pub async fn each(mut self, reloadables: &[Arc<dyn Reloadable>]) {
+        while self.0.recv().await.is_some() {
+            tracing::info!(signal = "SIGHUP", "asked to reload");
+            for reloadable in reloadables {
+                reloadable.reload().await;
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 mod clock;
 mod meter;
 mod random;
+mod reload;
 mod sealer;
 mod signer;
 mod store;
@@ -17,6 +18,7 @@ pub use self::{
     clock::{Clock, ManualClock, SystemClock},
     meter::Meter,
     random::Random,
+    reload::Reloadable,
     sealer::{PageTokens, SealError, SealedField, Sealer},
     signer::{SignError, Signer},
     store::{

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     access::Access,
-    config::{Config, ConfigError, Secrets},
-    grpc::{GrpcOptions, GrpcServer, ServeError},
+    config::{Config, ConfigError, Problem, Secrets},
+    grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles},
     http::{Admin, Readiness},
-    ports::{Clock, Random},
+    ports::{Clock, Random, Reloadable},
     superoffice::ClientError,
     telemetry::Metrics,
 };
@@ -87,6 +87,8 @@ impl Gateway {
         config.check_servable()?;
         let Connected { applications, login_hosts } =
             applications(&config, secrets, &surroundings)?;
+        let tls = tls(&config, &surroundings.clock)?.map(Arc::new);
+        let reloadables = tls.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reloadable>).collect();
         let grpc_listener = listen("grpc.listen", config.grpc.listen)?;
         let admin_listener = listen("admin.listen", config.admin.listen)?;
         let storage = Storage::open_to_serve(&config).await?;
@@ -104,6 +106,7 @@ impl Gateway {
             reflection: config.grpc.reflection,
             default_deadline: config.grpc.default_deadline,
             max_connection_age: config.grpc.max_connection_age,
+            tls,
         };
         let Surroundings { clock, random } = surroundings;
         let services = Arc::clone(&parts.services);
@@ -111,14 +114,43 @@ impl Gateway {
             GrpcServer::new(grpc_listener, services, clock.clone(), random, metrics, options)
                 .await?;
         let lifecycle = config.lifecycle;
-        let started =
-            Started { grpc, admin, readiness, parts, storage, clock, tasks, goaway, lifecycle };
+        let started = Started {
+            grpc,
+            admin,
+            readiness,
+            parts,
+            storage,
+            clock,
+            tasks,
+            goaway,
+            lifecycle,
+            reloadables,
+        };
         started.run().await.map_err(|source| StartError::Listen {
             key: "grpc.listen",
             address: config.grpc.listen,
             source,
         })
     }
+}
+
+/// The TLS of the gRPC listener, if it is to have any.
+fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<ServerTls>, ConfigError> {
+    let Some(tls) = config.grpc.tls.clone() else { return Ok(None) };
+    let files = TlsFiles {
+        certificate: tls.certificate_file,
+        private_key: tls.private_key_file,
+        client_ca: tls.client_ca_file,
+    };
+    let loaded = ServerTls::load(files, Arc::clone(clock));
+    loaded.map(Some).map_err(|problems| {
+        let problems = problems.into_iter().map(|problem| Problem {
+            key: format!("grpc.tls.{}", problem.key),
+            line: None,
+            message: problem.to_string(),
+        });
+        ConfigError { file: config.file.clone(), problems: problems.collect() }
+    })
 }
 
 fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -11,7 +11,7 @@ use crate::{
     config::Lifecycle,
     grpc::{GrpcServer, Health},
     http::{Admin, Readiness},
-    ports::{Clock, StoreWatch},
+    ports::{Clock, Reloadable, StoreWatch},
 };
 
 /// How often we look whether another process has changed the store. CONTRACT section 7 promises a second.
@@ -29,6 +29,7 @@ pub(super) struct Started {
     /// Cancelled when connections are told to go and watches end.
     pub(super) goaway: CancellationToken,
     pub(super) lifecycle: Lifecycle,
+    pub(super) reloadables: Vec<Arc<dyn Reloadable>>,
 }
 
 /// How it ended.
@@ -49,6 +50,7 @@ pub struct Running {
     /// Where the admin pages are.
     pub admin_address: SocketAddr,
     stop: CancellationToken,
+    reloadables: Vec<Arc<dyn Reloadable>>,
     supervisor: JoinHandle<Ended>,
 }
 
@@ -57,6 +59,12 @@ impl Running {
     #[must_use]
     pub fn stopper(&self) -> CancellationToken {
         self.stop.clone()
+    }
+
+    /// What can be read again without a restart.
+    #[must_use]
+    pub fn reloadables(&self) -> Vec<Arc<dyn Reloadable>> {
+        self.reloadables.clone()
     }
 
     /// Waits until the gateway has stopped.
@@ -71,25 +79,28 @@ impl Started {
         clippy::disallowed_methods,
         reason = "the supervisor owns every other task, and Running owns it"
     )]
-    pub(super) async fn run(self) -> io::Result<Running> {
+    pub(super) async fn run(mut self) -> io::Result<Running> {
+        let reloadables = std::mem::take(&mut self.reloadables);
         let (grpc_address, admin_address) = (self.grpc.address()?, self.admin.address()?);
         let stop = CancellationToken::new();
         self.grpc.health().serving().await;
         self.readiness.open();
         tracing::info!(grpc = %grpc_address, admin = %admin_address, "serving");
         let supervisor = tokio::spawn(self.supervise(stop.clone()));
-        Ok(Running { grpc_address, admin_address, stop, supervisor })
+        Ok(Running { grpc_address, admin_address, stop, reloadables, supervisor })
     }
 
     async fn supervise(self, stop: CancellationToken) -> Ended {
-        let Self { grpc, admin, readiness, parts, storage, clock, tasks, goaway, lifecycle } = self;
+        let Self {
+            grpc, admin, readiness, parts, storage, clock, tasks, goaway, lifecycle, ..
+        } = self;
         let health = grpc.health();
         let quit = CancellationToken::new();
         let store: Arc<dyn StoreWatch> = storage.store.clone();
         let tickets = Arc::clone(&parts.services.tickets);
         let statuses = Arc::clone(&parts.services.statuses);
         let long_running = TaskTracker::new();
-        let mut grpc = long_running.spawn(grpc.serve(goaway.clone().cancelled_owned()));
+        let mut grpc = long_running.spawn(grpc.serve(goaway.clone()));
         let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
         let watch = watch_store(Arc::clone(&store), parts.directory, clock);
         let background = async move {

@@ -54,7 +54,7 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let file = write_files(folder.path(), options, &sandbox, &demo)?;
     let loaded = Config::load_with_secrets(&file)?;
     enroll(&loaded, &demo).await?;
-    let served = serve::serve_loaded(loaded, signals, |grpc, admin| {
+    let served = serve::serve_loaded(loaded, signals, None, |grpc, admin| {
         print(&banner(grpc, admin, &sandbox, &demo))
     })
     .await;

@@ -7,22 +7,24 @@ use crate::{
     app::{Ended, Gateway, Surroundings},
     config::{self, Config, LoadedWithSecrets},
     crypto::SystemRandom,
-    lifecycle::StopSignals,
-    ports::SystemClock,
+    lifecycle::{ReloadSignal, StopSignals},
+    ports::{Reloadable, SystemClock},
     telemetry::{LogFormat, LogGuard, start_logging},
 };
 
 pub(super) async fn serve(options: &ConfigOption) -> Result<(), Failed> {
     let signals = StopSignals::listen()?;
+    let reload = ReloadSignal::listen()?;
     let loaded = Config::load_with_secrets(&options.config)?;
     let _log = start_logs(&loaded.config)?;
-    serve_loaded(loaded, signals, |_, _| Ok(())).await
+    serve_loaded(loaded, signals, Some(reload), |_, _| Ok(())).await
 }
 
-/// Serves until told to stop; `started` hears where.
+/// Serves until told to stop; `started` hears where. At each `reload`, if there is one, files are read again.
 pub(super) async fn serve_loaded(
     loaded: LoadedWithSecrets,
     signals: StopSignals,
+    reload: Option<ReloadSignal>,
     started: impl FnOnce(std::net::SocketAddr, std::net::SocketAddr) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let LoadedWithSecrets { config, secrets, warnings } = loaded;
@@ -39,9 +41,11 @@ pub(super) async fn serve_loaded(
     if told.is_err() {
         stop.cancel();
     }
+    let reloadables = running.reloadables();
     let ended = tokio::select! {
         ended = running.ended() => ended,
         () = signals.until_asked_twice(stop) => Ended::CutOff,
+        () = reload_when_asked(reload, &reloadables) => Ended::Crashed,
     };
     told?;
     match ended {
@@ -50,6 +54,14 @@ pub(super) async fn serve_loaded(
         Ended::Crashed => {
             Err(Failed::Failed("stopped by a fault; the log has the cause".to_owned()))
         }
+    }
+}
+
+/// Without a signal to wait for, never ends. `dev` has none: its terminal is gone, and so is the person who looked.
+async fn reload_when_asked(reload: Option<ReloadSignal>, reloadables: &[Arc<dyn Reloadable>]) {
+    match reload {
+        Some(reload) => reload.each(reloadables).await,
+        None => std::future::pending().await,
     }
 }
 

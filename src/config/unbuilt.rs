@@ -3,11 +3,7 @@
 use super::document::Document;
 
 /// Keys whose part is not built yet; taken out as each part lands. ` = ` means this value only.
-///
-/// Before `callers.jwt` or `callers.mtls` is taken out, `grpc.tls` must be: until then only the refusal of
-/// `Config::check_servable` keeps a listener that was asked to encrypt from not doing so.
-const NOT_BUILT: [&str; 24] = [
-    "grpc.tls",
+const NOT_BUILT: [&str; 23] = [
     "http",
     "egress",
     "store.password_file",

@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 
@@ -86,6 +87,8 @@ pub(super) struct Surroundings {
     pub(super) random: Arc<dyn Random>,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) default_deadline: Duration,
+    /// The calls that are not answered yet.
+    pub(super) calls: TaskTracker,
     /// `service/method` of everything that is served; a call to anything else is counted as `unknown`.
     pub(super) methods: Vec<String>,
 }
@@ -197,7 +200,14 @@ impl Leaked {
         let path = path.trim_start_matches('/');
         let method = self.methods.iter().copied().find(|m| *m == path).unwrap_or("unknown");
         let meter = Arc::clone(&self.surroundings.meter);
-        Record { context, meter, method, begin: Instant::now(), code: Code::Cancelled }
+        Record {
+            context,
+            meter,
+            method,
+            begin: Instant::now(),
+            code: Code::Cancelled,
+            _unanswered: self.surroundings.calls.token(),
+        }
     }
 }
 
@@ -208,6 +218,7 @@ struct Record {
     method: &'static str,
     begin: Instant,
     code: Code,
+    _unanswered: TaskTrackerToken,
 }
 
 impl Record {

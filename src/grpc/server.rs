@@ -1,14 +1,19 @@
 //! The gRPC listener: which services stand on it, and its limits.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod accept;
+mod connection;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use prost::Message as _;
-use tokio::net::TcpListener;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
+
+use self::accept::Acceptor;
+pub use self::connection::{Peer, PeerCertificates};
 
 use super::{
     Services, application,
@@ -17,7 +22,9 @@ use super::{
         self, application_service_server::ApplicationServiceServer,
         tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
     },
-    tenant, token,
+    tenant,
+    tls::ServerTls,
+    token,
 };
 use crate::ports::{Clock, Meter, Random};
 
@@ -38,13 +45,20 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After `max_connection_age`, calls under way have this long to end.
 const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
 
+/// Opened connections on their way from the accept loop to the HTTP/2 server, which takes them at once.
+const OPENED_CONNECTIONS: usize = 16;
+
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// What stands on the listener, besides reflection.
 const SERVED: [&str; 4] = [token::NAME, tenant::NAME, application::NAME, HEALTH];
 
+/// When every call is answered, what was answered has this long to arrive. Then connections are not waited for:
+/// streams that callers hold open and that are not ours to end (reflection) would keep them for ever.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The configurable part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct GrpcOptions {
     /// Whether callers can ask for the contract itself.
     pub reflection: bool,
@@ -52,6 +66,8 @@ pub struct GrpcOptions {
     pub default_deadline: Duration,
     /// Connections are ended after this, so that callers spread over new replicas.
     pub max_connection_age: Duration,
+    /// Ends TLS on the listener; `None` is plain text.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// Why the listener ended, or never began.
@@ -80,9 +96,11 @@ macro_rules! limited {
 /// The services on a bound socket, not yet accepting.
 pub struct GrpcServer {
     listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
     server: Server<tower::layer::util::Stack<Around, tower::layer::util::Identity>>,
     routes: Routes,
     health: HealthReporter,
+    calls: TaskTracker,
 }
 
 impl GrpcServer {
@@ -101,12 +119,14 @@ impl GrpcServer {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health(reporter.clone());
         health.set(ServingStatus::NotServing).await;
+        let calls = TaskTracker::new();
         let surroundings = Surroundings {
             access: Arc::clone(&services.access),
             clock,
             random,
             meter,
             default_deadline: options.default_deadline,
+            calls: calls.clone(),
             methods: methods()?,
         };
         let mut routes = Routes::builder();
@@ -138,7 +158,8 @@ impl GrpcServer {
             .max_connection_age(options.max_connection_age)
             .max_connection_age_grace(CONNECTION_AGE_GRACE)
             .layer(Around::new(surroundings));
-        Ok(Self { listener, server, routes: routes.routes(), health: reporter })
+        let routes = routes.routes();
+        Ok(Self { listener, tls: options.tls, server, routes, health: reporter, calls })
     }
 
     /// Where it listens.
@@ -155,14 +176,37 @@ impl GrpcServer {
         Health(self.health.clone())
     }
 
-    /// Serves until `shutdown`, then sends GOAWAY and returns when the calls under way have ended.
+    /// Serves until `stop`, then sends GOAWAY and returns when the calls under way have ended. What is not open yet
+    /// is dropped, and a peer that answers nothing is not waited for.
     ///
     /// # Errors
     /// If the listener fails.
-    pub async fn serve(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+    pub async fn serve(mut self, stop: CancellationToken) -> Result<(), ServeError> {
+        let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
+        let incoming = ReceiverStream::new(incoming).map(Ok::<_, Infallible>);
+        let tls = self.tls;
+        let acceptor = Acceptor { listener: self.listener, tls: tls.clone(), stop: stop.clone() };
         let router = self.server.add_routes(self.routes);
-        Ok(router.serve_with_incoming_shutdown(incoming, shutdown).await?)
+        let serving = router.serve_with_incoming_shutdown(incoming, stop.cancelled());
+        let serving = async { tokio::join!(serving, acceptor.run(opened)).0 };
+        let calls = self.calls;
+        let answered = async {
+            stop.cancelled().await;
+            calls.close();
+            calls.wait().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        let reload = async {
+            match tls {
+                Some(tls) => match tls.watch().await {},
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            served = serving => Ok(served?),
+            () = answered => Ok(()),
+            () = reload => Ok(()),
+        }
     }
 }
 

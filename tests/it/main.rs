@@ -16,5 +16,6 @@ mod rotation;
 mod server;
 mod tenants;
 mod tickets;
+mod tls;
 mod upstream;
 mod watches;

@@ -152,7 +152,7 @@ async fn what_was_acknowledged_is_there_after_kill_9_in_the_middle_of_a_burst() 
 }
 
 /// Calls that wait for SuperOffice.
-async fn calls_in_flight(
+async fn calls_waiting(
     site: &Site,
     served: &Served,
     count: u64,
@@ -181,6 +181,16 @@ async fn calls_in_flight(
             Ok(())
         });
     }
+    calls
+}
+
+async fn calls_in_flight(
+    site: &Site,
+    served: &Served,
+    count: u64,
+    delay: Duration,
+) -> JoinSet<Result<(), tonic::Status>> {
+    let calls = calls_waiting(site, served, count, delay).await;
     let calling = || site.sandbox.calls(Endpoint::Authenticate) == count;
     eventually("every call is in flight", calling).await;
     calls
@@ -267,7 +277,8 @@ async fn second_signal_ends_at_once(first: Signal, second: Signal) {
     };
     let site = Site::with(options).await;
     let mut served = site.serve().await;
-    let _calls = calls_in_flight(&site, &served, 1, Duration::from_mins(1)).await;
+    let _calls = calls_waiting(&site, &served, 6, Duration::from_mins(1)).await;
+    eventually("one call is in flight", || site.sandbox.calls(Endpoint::Authenticate) == 1).await;
     served.process.signal(first);
     let asked = |process: &crate::support::binary::Process| {
         process.stderr().contains("asked to stop").then_some(())
@@ -293,11 +304,14 @@ async fn a_second_signal_ends_at_once() {
 async fn the_hard_deadline_cuts_off_what_does_not_end() {
     let options = Options {
         lifecycle: Some("drain_delay = \"0s\"\nhard_deadline = \"1s\"".to_owned()),
+        // One at a time and a second each: the last is not done in time.
+        extra_config: "[login]\nmax_concurrent = 1\ntimeout = \"1s\"".to_owned(),
         ..Default::default()
     };
     let site = Site::with(options).await;
     let served = site.serve().await;
-    let _calls = calls_in_flight(&site, &served, 1, Duration::from_mins(1)).await;
+    let _calls = calls_waiting(&site, &served, 6, Duration::from_mins(1)).await;
+    eventually("one call is in flight", || site.sandbox.calls(Endpoint::Authenticate) == 1).await;
     let begin = Instant::now();
     served.process.signal(Signal::TERM);
     let ended = served.process.finished().await;

@@ -296,3 +296,32 @@ async fn one_store_is_served_by_one_gateway() {
     world.start().await.unwrap();
     assert_eq!(world.tenant("Cust1").await.name, name("Cust1"));
 }
+
+#[tokio::test]
+async fn an_open_reflection_stream_does_not_hold_up_the_end() {
+    let mut world = World::new().await;
+    let request = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut client = ServerReflectionClient::new(world.channel().await);
+    let (requests, receiver) = tokio::sync::mpsc::channel(1);
+    requests.send(request).await.unwrap();
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut answers = client.server_reflection_info(stream).await.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+    let begin = Instant::now();
+    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    drop(requests);
+}
+
+#[tokio::test]
+async fn a_connection_that_never_speaks_does_not_hold_up_the_end() {
+    let mut world = World::new().await;
+    let silent = tokio::net::TcpStream::connect(world.gateway().grpc_address).await.unwrap();
+    let begin = Instant::now();
+    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    drop(silent);
+}

@@ -1,11 +1,16 @@
 //! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
 
 pub(crate) mod binary;
+mod certificates;
+mod program;
 pub(crate) mod wire;
 mod world;
 
+pub(crate) use certificates::{Authority, Client, Identity, replace};
+pub(crate) use program::Program;
 pub(crate) use world::{
-    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, PUBLIC_KEY, Ticket, World, issue_with,
+    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, PUBLIC_KEY, Ticket, World, issue_with, sandbox,
+    write_files,
 };
 
 use std::{net::SocketAddr, time::Duration};
@@ -69,4 +74,13 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     let mut page = String::new();
     stream.read_to_string(&mut page).await.unwrap();
     page
+}
+
+/// As [`eventually`], for what only a call can tell.
+pub(crate) async fn eventually_so(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !happened().await {
+        assert!(tokio::time::Instant::now() < deadline, "did not happen in 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

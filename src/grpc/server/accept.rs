@@ -1,0 +1,187 @@
+//! Letting callers in: from a TCP connection to one that speaks HTTP/2, through TLS where it is configured.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Connection, Peer, PeerCertificates, Stream};
+use crate::grpc::tls::{HTTP_2, ServerTls};
+
+/// From the first packet to the first words of HTTP/2. Who takes longer is no caller of ours.
+const OPENING_TIME: Duration = Duration::from_secs(10);
+
+/// Connections that are being opened at one time; others wait in the listener's queue.
+const MAX_OPENINGS: usize = 1024;
+
+/// When the system has no more sockets to give, asking at once again only heats the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who knocks with the wrong key can do so often: this often it is worth a line.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a connection was not let in.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("the peer left, or was silent too long")]
+    Gone,
+    #[error("{0}")]
+    Handshake(io::Error),
+    #[error("the client did not agree on HTTP/2 (ALPN h2)")]
+    NoHttp2,
+    #[error("the client does not speak HTTP/2")]
+    NotHttp2,
+}
+
+/// The accept loop. Everything that it starts ends with it.
+pub(super) struct Acceptor {
+    pub(super) listener: TcpListener,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Acceptor {
+    /// Hands over each connection that was opened, until it is stopped or nobody takes them any more.
+    pub(super) async fn run(self, opened: mpsc::Sender<Connection>) {
+        // Dropped at the end, and with it whatever is not open yet.
+        let mut openings = JoinSet::new();
+        let mut complaints = Complaints::default();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = opened.closed() => break,
+                Some(ended) = openings.join_next() => {
+                    if let Ok(Some((peer, refused))) = ended {
+                        complaints.refused(peer, &refused);
+                    }
+                }
+                accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
+                    match accepted {
+                        Ok((tcp, peer)) => {
+                            let tls = self.tls.as_ref().map(|tls| tls.in_force());
+                            let (stop, opened) = (self.stop.clone(), opened.clone());
+                            openings.spawn(hand_over(tcp, peer, tls, stop, opened));
+                        }
+                        Err(error) if is_of_one_connection(&error) => {}
+                        Err(error) => {
+                            complaints.cannot_accept(&error);
+                            tokio::select! {
+                                () = self.stop.cancelled() => break,
+                                () = sleep(ACCEPT_PAUSE) => {}
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What went wrong with one that was in the queue; the next may be fine (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+async fn hand_over(
+    tcp: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    stop: CancellationToken,
+    opened: mpsc::Sender<Connection>,
+) -> Option<(SocketAddr, Refused)> {
+    match timeout(OPENING_TIME, open(tcp, address, tls, stop)).await {
+        Ok(Ok(connection)) => {
+            // Nobody takes it: we are stopping.
+            let _ = opened.send(connection).await;
+            None
+        }
+        Ok(Err(refused)) => Some((address, refused)),
+        Err(_) => Some((address, Refused::Gone)),
+    }
+}
+
+async fn open(
+    tcp: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    stop: CancellationToken,
+) -> Result<Connection, Refused> {
+    // Answers are small, and somebody waits for each.
+    tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
+    let mut peer = Peer { address, certificates: None };
+    let stream = match tls {
+        None => Stream::Plain(tcp),
+        Some(config) => {
+            let tls = TlsAcceptor::from(config).accept(tcp).await.map_err(handshake_failed)?;
+            let (_, session) = tls.get_ref();
+            if session.alpn_protocol() != Some(HTTP_2) {
+                return Err(Refused::NoHttp2);
+            }
+            let chain = session.peer_certificates().map(<[_]>::to_vec);
+            peer.certificates = chain.map(|chain| PeerCertificates(Arc::new(chain)));
+            Stream::Tls(Box::new(tls))
+        }
+    };
+    let begun = Connection::begin(stream, peer, stop).await.map_err(handshake_failed)?;
+    begun.ok_or(Refused::NotHttp2)
+}
+
+/// Probes that only look whether the port is open come every few seconds.
+fn handshake_failed(error: io::Error) -> Refused {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => Refused::Gone,
+        _ => Refused::Handshake(error),
+    }
+}
+
+/// One line a second at most.
+#[derive(Default)]
+struct Complaints {
+    next: Option<Instant>,
+    left_out: u64,
+}
+
+impl Complaints {
+    fn refused(&mut self, peer: SocketAddr, refused: &Refused) {
+        if matches!(refused, Refused::Gone) {
+            tracing::debug!(%peer, why = %refused, "connection not opened");
+        } else if let Some(left_out) = self.due() {
+            tracing::info!(%peer, why = %refused, left_out, "connection refused");
+        }
+    }
+
+    fn cannot_accept(&mut self, error: &io::Error) {
+        if let Some(left_out) = self.due() {
+            tracing::error!(%error, left_out, "cannot accept connections; trying again");
+        }
+    }
+
+    /// How many lines were left out since the last, if it is time for one.
+    fn due(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) {
+            self.left_out += 1;
+            return None;
+        }
+        self.next = Some(now + COMPLAINT_INTERVAL);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests;

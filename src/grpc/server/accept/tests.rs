@@ -1,0 +1,155 @@
+use std::fs;
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinHandle,
+};
+use tokio_rustls::TlsConnector;
+use tonic::transport::server::Connected as _;
+
+use super::*;
+use crate::grpc::tls::{
+    TlsFiles,
+    tests::{Authority, clock},
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+struct Door {
+    address: SocketAddr,
+    opened: mpsc::Receiver<Connection>,
+    stop: CancellationToken,
+    accepting: JoinHandle<()>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test owns it")]
+async fn door(tls: Option<ServerTls>) -> Door {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, opened) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    let acceptor = Acceptor { listener, tls: tls.map(Arc::new), stop: stop.clone() };
+    Door { address, opened, stop, accepting: tokio::spawn(acceptor.run(sender)) }
+}
+
+#[tokio::test]
+async fn a_request_will_know_the_address_and_the_verified_certificates_of_its_peer() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let tls = ServerTls::load(authority.write(folder.path()), clock()).unwrap();
+    let mut door = door(Some(tls)).await;
+
+    let (certificate, key) = authority.issue();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(authority.der().to_vec())).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    let tcp = TcpStream::connect(door.address).await.unwrap();
+    let from = tcp.local_addr().unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut client = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+    client.write_all(PREFACE).await.unwrap();
+    client.write_all(b"and more").await.unwrap();
+
+    let mut connection = door.opened.recv().await.unwrap();
+    let peer = connection.connect_info();
+    assert_eq!(peer.address, from);
+    assert_eq!(*peer.certificates.unwrap().0, [certificate.der().clone()]);
+    // The server sees every byte once.
+    let mut words = [0; 32];
+    connection.read_exact(&mut words).await.unwrap();
+    assert_eq!(words, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_silent_are_sent_away_with_and_without_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Authority::new().write(folder.path());
+    fs::remove_file(files.client_ca.unwrap()).unwrap();
+    let tls = ServerTls::load(TlsFiles { client_ca: None, ..files }, clock()).unwrap();
+    for tls in [Some(tls), None] {
+        let with_tls = tls.is_some();
+        let door = door(tls).await;
+        let begin = Instant::now();
+        let mut silent = TcpStream::connect(door.address).await.unwrap();
+        // The first byte of a handshake, and of HTTP/2.
+        let first = if with_tls { 0x16 } else { b'P' };
+        silent.write_u8(first).await.unwrap();
+        let mut nothing = Vec::new();
+        let _ = silent.read_to_end(&mut nothing).await;
+        assert!(begin.elapsed() >= OPENING_TIME);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http2_is_sent_away_at_once() {
+    let door = door(None).await;
+    let mut client = TcpStream::connect(door.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut nothing = Vec::new();
+    let _ = client.read_to_end(&mut nothing).await;
+    assert_eq!(nothing, b"");
+}
+
+#[tokio::test]
+async fn when_it_stops_whatever_is_not_open_is_dropped_and_the_port_is_free() {
+    let mut door = door(None).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(door.address).await.unwrap());
+    }
+    door.stop.cancel();
+    door.accepting.await.unwrap();
+    assert!(door.opened.recv().await.is_none());
+    assert!(TcpStream::connect(door.address).await.is_err());
+    for mut client in silent {
+        let mut nothing = Vec::new();
+        let _ = client.read_to_end(&mut nothing).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_stop_a_peer_that_answers_nothing_is_given_up_and_one_that_answers_is_not() {
+    let mut door = door(None).await;
+    for answers in [false, true] {
+        let mut client = TcpStream::connect(door.address).await.unwrap();
+        client.write_all(PREFACE).await.unwrap();
+        let mut connection = door.opened.recv().await.unwrap();
+        let mut words = [0; 24];
+        connection.read_exact(&mut words).await.unwrap();
+        door.stop.cancel();
+        let read = async { connection.read_exact(&mut words[..1]).await };
+        if answers {
+            let write = async { client.write_all(b"x").await };
+            tokio::try_join!(read, write).unwrap();
+            let patience = Duration::from_mins(1);
+            timeout(patience, connection.read_u8()).await.unwrap_err();
+        } else {
+            assert_eq!(read.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            // The listener stops too: the next connection is to another.
+            door = self::door(None).await;
+        }
+    }
+}
+
+#[test]
+fn complaints_are_bounded() {
+    let mut complaints = Complaints::default();
+    assert_eq!(complaints.due(), Some(0));
+    assert_eq!((complaints.due(), complaints.due()), (None, None));
+    complaints.next = None;
+    assert_eq!(complaints.due(), Some(2));
+}

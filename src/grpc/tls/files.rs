@@ -1,0 +1,254 @@
+//! From the PEM files of the listener to a configuration of rustls: the whole of it, or what is wrong.
+
+use std::{
+    fmt,
+    fs::File,
+    hash::{Hash, Hasher},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    InconsistentKeys, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
+    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+    time_provider::TimeProvider,
+};
+use zeroize::Zeroizing;
+
+use super::validity::Validity;
+
+/// A bundle of every public authority has a quarter of this.
+const MAX_FILE_BYTES: usize = 1024 * 1024;
+
+/// gRPC is HTTP/2 and nothing else.
+pub(in crate::grpc) const HTTP_2: &[u8] = b"h2";
+
+/// The files of the listener, as `[grpc.tls]` names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, the listener's own first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub private_key: PathBuf,
+    /// The authorities of clients; with it every client must show a certificate of theirs.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What is wrong with one of the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsProblem {
+    /// The key of `[grpc.tls]` that names the file.
+    pub key: &'static str,
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong, and the mend.
+    pub what: String,
+}
+
+impl fmt::Display for TlsProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.what)
+    }
+}
+
+/// What fits together.
+pub(super) struct Set {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) validity: Option<Validity>,
+}
+
+/// The files as they were at one moment. Its hash tells whether anything changed, unreadable files included.
+#[derive(Hash)]
+pub(super) struct Contents {
+    certificate: Content,
+    private_key: Content,
+    client_ca: Option<Content>,
+}
+
+struct Content(Result<Zeroizing<Vec<u8>>, &'static str>);
+
+impl Hash for Content {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_ref().map(|bytes| bytes.as_slice()).hash(state);
+    }
+}
+
+impl TlsFiles {
+    /// A warning only: Kubernetes mounts secrets with mode 0644.
+    pub(super) fn warning_of_readers(&self) -> Option<String> {
+        use std::os::unix::fs::MetadataExt as _;
+        let data = std::fs::metadata(&self.private_key).ok()?;
+        (data.mode() & 0o004 != 0).then(|| {
+            let file = self.private_key.display();
+            format!("grpc.tls.private_key_file: every user of this machine can read {file}; `chmod o-r` mends it")
+        })
+    }
+}
+
+impl Contents {
+    pub(super) fn read(files: &TlsFiles) -> Self {
+        let read = |path: &Path| Content(read_bounded(path));
+        Self {
+            certificate: read(&files.certificate),
+            private_key: read(&files.private_key),
+            client_ca: files.client_ca.as_deref().map(read),
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let mut file = File::open(path).map_err(|error| explain(&error))?;
+    // Room for all of it at once: a buffer that grows would leave copies of a key behind.
+    let length = file.metadata().map_or(0, |data| data.len());
+    let room = usize::try_from(length).unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
+    let limit = u64::try_from(MAX_FILE_BYTES + 1).unwrap_or(u64::MAX);
+    file.by_ref().take(limit).read_to_end(&mut bytes).map_err(|error| explain(&error))?;
+    if bytes.len() > MAX_FILE_BYTES { Err("is larger than 1 MiB") } else { Ok(bytes) }
+}
+
+fn explain(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no such file; relative paths begin at the folder of the configuration file"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "may not be read; give the user of this process read permission"
+        }
+        io::ErrorKind::IsADirectory => "is a folder; name the file in it",
+        _ => "cannot be read",
+    }
+}
+
+/// Puts the files together, if they are whole and fit each other.
+pub(super) fn assemble(
+    files: &TlsFiles,
+    contents: &Contents,
+    time: Arc<dyn TimeProvider>,
+) -> Result<Set, Vec<TlsProblem>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let problem = |key, file: &Path, what| TlsProblem { key, file: file.to_owned(), what };
+    let of_key = |what| problem("private_key_file", &files.private_key, what);
+    let chain = certificates(&contents.certificate)
+        .map_err(|what| problem("certificate_file", &files.certificate, what));
+    let key = private_key(&contents.private_key, &provider).map_err(of_key);
+    let authorities = match (&files.client_ca, &contents.client_ca) {
+        (Some(file), Some(content)) => {
+            authorities(content).map(Some).map_err(|what| problem("client_ca_file", file, what))
+        }
+        _ => Ok(None),
+    };
+    let (chain, key, authorities) = match (chain, key, authorities) {
+        (Ok(chain), Ok(key), Ok(authorities)) => (chain, key, authorities),
+        (chain, key, authorities) => {
+            let problems = [chain.err(), key.err(), authorities.err()];
+            return Err(problems.into_iter().flatten().collect());
+        }
+    };
+    let validity = chain.first().and_then(|own| Validity::of(own));
+    let pair = CertifiedKey::new(chain, key);
+    match pair.keys_match() {
+        // Unknown: a kind of key that does not tell its public half. The handshake will.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+        Err(_) => {
+            let certificate = files.certificate.display();
+            let what = format!(
+                "is not the key of the first certificate in {certificate}: replace both together"
+            );
+            return Err(vec![of_key(what)]);
+        }
+    }
+    let config = server_config(pair, authorities, provider, time)
+        .map_err(|error| vec![of_key(format!("cannot be used for TLS ({error})"))])?;
+    Ok(Set { config: Arc::new(config), validity })
+}
+
+fn server_config(
+    pair: CertifiedKey,
+    authorities: Option<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+    time: Arc<dyn TimeProvider>,
+) -> Result<ServerConfig, Box<dyn std::error::Error>> {
+    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let clients_are_known = authorities.is_some();
+    let builder = match authorities {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    if clients_are_known {
+        // A resumed session shows no certificate: it would outlive the certificate that it began with.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
+}
+
+fn certificates(content: &Content) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = content.0.as_ref().map_err(|what| (*what).to_owned())?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| not_pem(&error))?;
+    if chain.is_empty() {
+        return Err(
+            "has no certificate in it; it must be PEM (-----BEGIN CERTIFICATE-----)".to_owned()
+        );
+    }
+    for (number, certificate) in (1..).zip(&chain) {
+        if let Err(error) = ParsedCertificate::try_from(certificate) {
+            return Err(format!("certificate {number} in it cannot be read ({error})"));
+        }
+    }
+    Ok(chain)
+}
+
+fn authorities(content: &Content) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(certificates(content)?) {
+        store.add(certificate).map_err(|error| {
+            format!("certificate {number} in it cannot be an authority ({error})")
+        })?;
+    }
+    Ok(store)
+}
+
+fn private_key(
+    content: &Content,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
+    let bytes = content.0.as_ref().map_err(|what| (*what).to_owned())?;
+    let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            "has no private key in it; it must be PEM, not encrypted (-----BEGIN PRIVATE KEY-----)"
+                .to_owned()
+        }
+        error => not_pem(&error),
+    })?;
+    provider.key_provider.load_private_key(key).map_err(|_| {
+        "holds no key that TLS can use; make it RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519"
+            .to_owned()
+    })
+}
+
+/// The error itself quotes the file.
+fn not_pem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "breaks off in the middle; it may not have been written to its end".to_owned()
+        }
+        _ => "is not PEM that can be read".to_owned(),
+    }
+}

@@ -1,0 +1,164 @@
+//! Authorities, certificates and TLS clients, made by the test that needs them.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
+use rustls::{
+    ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+
+/// Issues certificates.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// For `localhost`, good for a server and for a client, and never the same twice.
+    pub(crate) fn issue(&self) -> Identity {
+        self.issue_until(4000)
+    }
+
+    /// As [`Self::issue`], until the first day of a year.
+    pub(crate) fn issue_until(&self, year: i32) -> Identity {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let issuer: &Issuer<'_, KeyPair> = &self.0;
+        let certificate = params.signed_by(&key, issuer).unwrap();
+        Identity { certificate: certificate.der().to_vec(), key: key.serialize_der() }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        pem("CERTIFICATE", self.0.der())
+    }
+
+    /// A client that trusts this authority.
+    pub(crate) fn client(&self) -> Client {
+        Client {
+            authority: self.0.der().clone(),
+            identity: None,
+            versions: rustls::ALL_VERSIONS.to_vec(),
+            alpn: Some("h2"),
+        }
+    }
+}
+
+impl Identity {
+    pub(crate) fn certificate_pem(&self) -> String {
+        pem("CERTIFICATE", &self.certificate)
+    }
+
+    pub(crate) fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", &self.key)
+    }
+
+    /// Replaces `tls.crt` and `tls.key` as careful tools do: written beside, then renamed.
+    pub(crate) fn write(&self, folder: &Path) {
+        replace(folder, "tls.crt", &self.certificate_pem());
+        replace(folder, "tls.key", &self.key_pem());
+    }
+}
+
+/// Writes a file of a folder beside, and renames it.
+pub(crate) fn replace(folder: &Path, file: &str, text: &str) {
+    let beside = folder.join(".beside");
+    fs::write(&beside, text).unwrap();
+    fs::rename(beside, folder.join(file)).unwrap();
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|l| str::from_utf8(l).unwrap()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// How to call a listener with TLS.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) authority: CertificateDer<'static>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) versions: Vec<&'static SupportedProtocolVersion>,
+    pub(crate) alpn: Option<&'static str>,
+}
+
+/// An open connection, and what was seen when it was opened.
+pub(crate) struct Connected {
+    pub(crate) channel: Channel,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) version: ProtocolVersion,
+}
+
+impl Client {
+    /// With a client certificate.
+    pub(crate) fn showing(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&self.versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match self.identity.clone() {
+            None => builder.with_no_client_auth(),
+            Some(Identity { certificate, key }) => builder
+                .with_client_auth_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.into()))
+                .unwrap(),
+        };
+        config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+
+    /// The handshake alone.
+    pub(crate) async fn handshake(&self, to: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        let tcp = TcpStream::connect(to).await?;
+        let connector = TlsConnector::from(Arc::new(self.config()));
+        connector.connect("localhost".try_into().unwrap(), tcp).await
+    }
+
+    /// A gRPC channel on one connection: it does not connect again.
+    pub(crate) async fn connect(
+        &self,
+        to: SocketAddr,
+    ) -> Result<Connected, Box<dyn std::error::Error>> {
+        let tls = self.handshake(to).await?;
+        let session = tls.get_ref().1;
+        let certificate = session.peer_certificates().unwrap()[0].to_vec();
+        let version = session.protocol_version().unwrap();
+        let once = Mutex::new(Some(TokioIo::new(tls)));
+        let connector = tower::service_fn(move |_| {
+            let tls = once.lock().unwrap().take();
+            std::future::ready(tls.ok_or_else(|| io::Error::other("connected already")))
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = endpoint.connect_with_connector(connector).await?;
+        Ok(Connected { channel, certificate, version })
+    }
+}
