@@ -228,7 +228,7 @@ fn each_section_holds_its_rules() {
             "[tickets]\nrenew_if_used_within = \"6h1s\"",
             "tickets.renew_if_used_within: must be at most",
         ),
-        ("[lifecycle]\ndrain_delay = \"25s\"", "lifecycle.hard_deadline: must be longer"),
+        ("[lifecycle]\ndrain_delay = \"25s\"", "lifecycle.hard_deadline: must be at least"),
         ("[login]\nmax_concurrent = 0", "login.max_concurrent: must be at least 1"),
         ("[login]\ntimeout = \"0s\"", "login.timeout: must be longer"),
         ("[grpc]\ndefault_deadline = \"0s\"", "grpc.default_deadline: must be longer"),

@@ -275,8 +275,7 @@ async fn second_signal_ends_at_once(first: Signal, second: Signal) {
     };
     let site = Site::with(options).await;
     let mut served = site.serve().await;
-    let _calls = calls_waiting(&site, &served, 6, Duration::from_mins(1)).await;
-    eventually("one call is in flight", || site.sandbox.calls(Endpoint::Authenticate) == 1).await;
+    let _calls = calls_in_flight(&site, &served, 1, Duration::from_mins(1)).await;
     served.process.signal(first);
     let asked = |process: &crate::support::binary::Process| {
         process.stderr().contains("asked to stop").then_some(())
