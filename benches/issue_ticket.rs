@@ -45,7 +45,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
 
 /// Rounds of each server at each number in flight.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 const IN_FLIGHT: [usize; 3] = [1, 32, 128];
 const CONNECTIONS: usize = 4;
@@ -125,7 +125,7 @@ impl Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tenant-gateway"))
             .args(["serve", "--config"])
             .arg(config)
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", std::env::var("BENCH_LOG").as_deref().unwrap_or("info"))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
