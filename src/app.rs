@@ -8,6 +8,7 @@ mod storage;
 
 pub(crate) use self::{
     applications::diagnoses,
+    gateway::inspect_tls,
     storage::{known_applications, other_environment, read_keyring, store_path},
 };
 pub use self::{

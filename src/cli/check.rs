@@ -63,6 +63,7 @@ async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), Failed
     let wanted = options.tenants.iter().map(|name| tenant_name(name, None, &config));
     let wanted: BTreeSet<_> = wanted.collect::<Result<_, _>>()?;
     setup::secrets(&config, report);
+    setup::tls(&config, report);
     let listeners = |report: &mut Report| listeners::check(&config, report);
     let tenants = store::keyring_and_store(&config, &wanted, report, listeners).await;
     if let Some(tenants) = &tenants {

@@ -1,12 +1,7 @@
 //! Promises of `tenant-gateway check`, of the program itself: what is wrong, where, how to mend it; nothing changes.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    process::{Command, Output},
+    collections::BTreeMap, fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::Path,
     sync::Arc,
 };
 
@@ -19,10 +14,17 @@ use tenant_gateway::{
     store::{KnownApplications, SqliteFile, SqliteStore},
 };
 
-use crate::support::{CLIENT_SECRET, Options, PUBLIC_KEY, World, name};
+use crate::support::{
+    Authority, CLIENT_SECRET, Options, PUBLIC_KEY, World,
+    binary::{Finished, Process, program},
+    name,
+};
 
 /// Stands where secrets stand, and nowhere in what is printed.
 const CANARY: &str = "canary-4b1f7";
+
+/// How the system user tokens of the sandbox begin.
+const TOKEN: &str = "Søndag Sync v1.2-";
 
 /// What the program printed, and its exit code.
 struct Checked {
@@ -64,41 +66,24 @@ impl Checked {
     }
 }
 
-async fn program(arguments: Vec<String>) -> Output {
-    let run = move || {
-        Command::new(env!("CARGO_BIN_EXE_tenant-gateway"))
-            .args(arguments)
-            .env("CHECK_CANARY", CANARY)
-            .output()
-            .unwrap()
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
+async fn run(arguments: &[&str]) -> Finished {
+    Process::start(program(arguments)).finished().await
 }
 
 /// Runs `check` twice, as text and as JSON, which must agree.
 async fn check_with(config: &Path, options: &[&str]) -> Checked {
-    let arguments = |output: &str| {
-        let mut arguments = vec!["check".to_owned(), "--config".to_owned()];
-        arguments.push(config.display().to_string());
-        arguments.extend(["--output".to_owned(), output.to_owned()]);
-        arguments.extend(options.iter().map(|option| (*option).to_owned()));
-        arguments
-    };
-    let text = program(arguments("text")).await;
-    let json = program(arguments("json")).await;
-    assert_eq!(text.status.code(), json.status.code());
-    let printed: Vec<_> = [&text, &json]
-        .iter()
-        .flat_map(|output| [&output.stdout, &output.stderr])
-        .map(|bytes| String::from_utf8(bytes.clone()).unwrap())
-        .collect();
-    for secret in [CANARY, CLIENT_SECRET, "PRIVATE KEY", "system-user", "7T:"] {
-        assert!(!printed.iter().any(|text| text.contains(secret)), "{secret} in {printed:#?}");
+    let config = config.to_str().unwrap();
+    let arguments = |output| [&["check", "--config", config, "--output", output], options].concat();
+    let (text, json) = (run(&arguments("text")).await, run(&arguments("json")).await);
+    assert_eq!(text.code, json.code);
+    for secret in [CANARY, CLIENT_SECRET, "PRIVATE KEY", TOKEN, "7T:"] {
+        assert!(!format!("{text:?}{json:?}").contains(secret), "{secret} in {text:?}{json:?}");
     }
-    let json: Value = serde_json::from_str(&printed[2]).unwrap_or_else(|_| panic!("{printed:#?}"));
-    let code = text.status.code().unwrap();
+    assert_eq!((text.stderr.as_str(), json.stderr.as_str()), ("", ""));
+    let code = text.code.unwrap();
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["ok"], code == 0, "{json:#}");
-    Checked { code, text: printed[0].clone(), json }
+    Checked { code, text: text.stdout, json }
 }
 
 async fn check(world: &World) -> Checked {
@@ -263,17 +248,31 @@ async fn wrong_secrets_keys_and_keyring_are_each_told_with_what_is_wrong_elsewhe
 }
 
 #[tokio::test]
+async fn a_certificate_that_callers_would_refuse_is_told() {
+    let extra_config = "[grpc.tls]\ncertificate_file = \"tls.crt\"\nprivate_key_file = \"tls.key\"";
+    let options = Options { extra_config: extra_config.to_owned(), ..Default::default() };
+    let world = World::with_files(options).await;
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 2);
+    checked.assert_told("failed", "tls", "grpc.tls.certificate_file", "tls.crt");
+    let authority = Authority::new();
+    authority.issue().write(world.folder.path());
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    assert!(checked.of("tls", "ok")[0].contains("until 4000-01-01"), "{}", checked.text);
+    authority.issue_until(2010).write(world.folder.path());
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 2);
+    checked.assert_told("failed", "tls", "grpc.tls.certificate_file", "until 2010-01-01");
+}
+
+#[tokio::test]
 async fn a_keyring_of_another_store_is_told_with_each_token_that_it_does_not_open() {
     let world = stopped().await;
     let keyring = world.folder.path().join("keyring.toml");
     fs::rename(&keyring, world.folder.path().join("right.toml")).unwrap();
-    let made = program(vec![
-        "keys".to_owned(),
-        "generate".to_owned(),
-        "--config".to_owned(),
-        world.config_file().display().to_string(),
-    ]);
-    assert!(made.await.status.success());
+    let config = world.config_file();
+    run(&["keys", "generate", "--config", config.to_str().unwrap()]).await.succeeded();
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
     checked.assert_told(
@@ -407,13 +406,10 @@ async fn each_tenant_that_cannot_be_used_is_told_with_the_reason() {
         world.enroll(tenant).await;
     }
     world.stop().await;
-    let command = |verb: &str, tenant: &str| {
-        let config = world.config_file().display().to_string();
-        let arguments = ["tenant", verb, tenant, "--config", &config];
-        program(arguments.map(str::to_owned).to_vec())
-    };
-    assert!(command("disable", "Cust3").await.status.success());
-    assert!(command("add", "Cust404").await.status.success());
+    let config = world.config_file();
+    let config = config.to_str().unwrap();
+    run(&["tenant", "disable", "Cust3", "--config", config]).await.succeeded();
+    run(&["tenant", "add", "Cust404", "--config", config]).await.succeeded();
     world.sandbox.set_state("Cust2", TenantState::Suspended).unwrap();
     let api = Some(format!("https://{CANARY}.example/Cust4/api"));
     let elsewhere = Fault::Addresses { api, endpoint: None };
@@ -450,9 +446,7 @@ async fn each_tenant_that_cannot_be_used_is_told_with_the_reason() {
     let only = check_with(&world.config_file(), &["--tenant", "Cust99"]).await;
     assert_eq!(only.code, 1);
     only.assert_told("failed", "tenant_status", &name("Cust99"), "is not in the store");
-    let wrong = ["check", "--config", &world.config_file().display().to_string(), "--tenant", "x"];
-    let wrong = program(wrong.map(str::to_owned).to_vec()).await;
-    assert_eq!(wrong.status.code(), Some(2));
+    run(&["check", "--config", config, "--tenant", "x"]).await.failed(2);
 }
 
 #[tokio::test]

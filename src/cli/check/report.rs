@@ -36,6 +36,8 @@ topics! {
     Secret = "secret",
     /// A private key is one.
     PrivateKey = "private_key",
+    /// Certificate and key of a listener.
+    Tls = "tls",
     /// The keys that seal.
     Keyring = "keyring",
     /// An address can be listened on.
@@ -72,6 +74,7 @@ impl Topic {
             Self::Configuration
                 | Self::Secret
                 | Self::PrivateKey
+                | Self::Tls
                 | Self::Keyring
                 | Self::Application
         )

@@ -1,12 +1,13 @@
 //! What the operator wrote down: configuration, secrets, private keys, keyring.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::report::{Check, Report, State, Topic};
 use crate::{
-    app::read_keyring,
+    app::{inspect_tls, read_keyring},
     config::{Config, ConfigError, Loaded, ReadSecret},
     crypto::{Keyring, SigningKey},
+    ports::{Clock as _, SystemClock},
 };
 
 /// Reads the file. If that is wrong, the secrets that it names are read too, so that one run tells everything.
@@ -74,6 +75,32 @@ pub(super) fn secrets(config: &Config, report: &mut Report) {
         };
         report.add(check.at(source.key()));
     }
+}
+
+/// Reads certificate, key and authorities of the gRPC listener, if it ends TLS.
+pub(super) fn tls(config: &Config, report: &mut Report) {
+    if config.grpc.tls.is_none() {
+        return;
+    }
+    let now = SystemClock.now();
+    let check = match inspect_tls(config, Arc::new(SystemClock)) {
+        Ok(Some((from, until))) if now < from || until < now => Check::failed(
+            Topic::Tls,
+            format!("the certificate is valid from {from} until {until}, so callers refuse it now"),
+            "renew the certificate, or correct the clock of this machine",
+        ),
+        Ok(Some((_, until))) => {
+            Check::ok(Topic::Tls, format!("certificate and key fit together, until {until}"))
+        }
+        Ok(None) => Check::ok(Topic::Tls, "certificate and key fit together"),
+        Err(error) => {
+            for problem in &error.problems {
+                report.add(Check::of_problem(Topic::Tls, State::Failed, problem));
+            }
+            return;
+        }
+    };
+    report.add(check.at("grpc.tls.certificate_file"));
 }
 
 /// Reads the keyring, which must have the key that the store names.
