@@ -6,7 +6,11 @@ mod parts;
 mod running;
 mod storage;
 
-pub(crate) use self::storage::read_keyring;
+pub(crate) use self::{
+    applications::diagnoses,
+    gateway::inspect_tls,
+    storage::{known_applications, other_environment, read_keyring, store_path},
+};
 pub use self::{
     gateway::{Gateway, StartError, Surroundings},
     running::{Ended, Running},

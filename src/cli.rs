@@ -1,5 +1,6 @@
 //! The command line: parse, start, exit code.
 
+mod check;
 #[cfg(feature = "dev")]
 mod dev;
 mod keys;
@@ -44,6 +45,15 @@ enum Command {
     #[cfg(feature = "dev")]
     #[command(after_help = "Example:\n  tenant-gateway dev")]
     Dev(dev::DevOptions),
+    /// Look for what is wrong, where, and how to mend it; changes nothing and issues no ticket.
+    ///
+    /// Looks at configuration, secrets, keys, store, login hosts and the status of each tenant, also beside a running
+    /// server. Exit codes: 2 if the configuration, a secret, a key or the keyring is wrong, 1 if something else failed,
+    /// else 0, also with warnings.
+    #[command(
+        after_help = "Examples:\n  tenant-gateway check --config gateway.toml\n  tenant-gateway check --offline --output json\n  tenant-gateway check --tenant Cust12345"
+    )]
+    Check(check::CheckOptions),
     /// Add, list, enroll, stop and remove tenants, also beside a running server.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -133,6 +143,10 @@ impl Cli {
             Command::Serve(options) => serve::serve(&options).await,
             #[cfg(feature = "dev")]
             Command::Dev(options) => dev::dev(&options).await,
+            Command::Check(options) => match check::run(&options).await {
+                Ok(code) => return code,
+                Err(failed) => Err(failed),
+            },
             Command::Tenant(command) => tenant::run(command).await,
             Command::Keys(command) => keys::run(command).await,
             Command::Config => output::print(crate::config::DEFAULT_CONFIG),

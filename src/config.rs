@@ -6,6 +6,7 @@
 mod application;
 mod callers;
 mod document;
+mod each_secret;
 mod error;
 mod limits;
 mod listeners;
@@ -24,6 +25,7 @@ use self::error::Problems;
 pub use self::{
     application::{Application, ApplicationSecrets, SecretSources},
     callers::{Callers, JwtIssuer, Mtls},
+    each_secret::ReadSecret,
     error::{ConfigError, Problem},
     limits::{Lifecycle, Login, Quota, Quotas, Tickets},
     listeners::{Admin, Egress, Grpc, Http, Tls},

@@ -15,7 +15,7 @@ mod record;
 mod sealing;
 mod sqlite;
 
-pub use self::sqlite::{OpenError, ServeLock, SqliteFile, SqliteStore};
+pub use self::sqlite::{Look, OpenError, ServeLock, SqliteFile, SqliteStore};
 
 /// What a store must know of a configured application.
 #[derive(Debug, Clone)]

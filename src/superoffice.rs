@@ -2,6 +2,8 @@
 
 mod client;
 mod credentials;
+mod diagnosis;
+mod fault;
 mod gate;
 mod jwks;
 mod login_host;
@@ -19,7 +21,11 @@ use self::jwks::KeySet;
 pub use self::{
     client::{Client, ClientError, ClientOptions},
     credentials::Credentials,
+    diagnosis::{Diagnosis, Discovery, Reached},
+    fault::Fault,
     login_host::LoginHost,
+    resolver::Unresolved,
+    skew::CLOCK_ALARM,
 };
 use crate::{
     domain::AllowedApiHosts,

@@ -46,7 +46,7 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 17] = [
+const RESERVED: [(&str, &[&str], &str); 18] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
@@ -61,6 +61,7 @@ const RESERVED: [(&str, &[&str], &str); 17] = [
     ("rustls_*", TLS_ROOMS, "TLS is set up at the edges"),
     ("tokio_rustls", TLS_ROOMS, "TLS is set up at the edges"),
     ("clap", &["cli", "main"], "the command line is read in one room"),
+    ("indicatif", &["cli"], "only a person at a terminal watches progress"),
     ("anyhow", &["cli", "main"], "everywhere else errors have kinds that callers can branch on"),
     ("superoffice_sandbox", &["cli"], "the product must build and run without the sandbox"),
     ("std::env", &["config", "cli", "main"], "the configuration names what it reads"),

@@ -10,7 +10,9 @@ use crate::{
     config::{self, ApplicationSecrets, Config, ConfigError, Problem, SecretSource, Secrets},
     crypto::{SigningKey, SigningKeyError},
     ports::Signer,
-    superoffice::{Client, ClientOptions, Credentials, LoginHost, SuperOffice},
+    superoffice::{
+        Client, ClientError, ClientOptions, Credentials, Diagnosis, LoginHost, SuperOffice,
+    },
 };
 
 /// Applications that can talk to SuperOffice, and the login hosts they share.
@@ -39,18 +41,42 @@ pub(super) fn applications(
     let mut applications = Vec::new();
     let with_secrets = config.applications.iter().zip(&secrets.applications);
     for ((configured, secrets), keys) in with_secrets.zip(keys) {
-        let options = ClientOptions {
-            timeout: config.login.timeout,
-            allow_loopback: configured.allowed_api_hosts.allow_loopback(),
-        };
-        let client = Client::new(options)?;
-        let Surroundings { clock, random } = surroundings.clone();
-        let (uri, cap) = (configured.login_uri.clone(), config.login.max_concurrent);
-        let new = || Arc::new(LoginHost::new(client.clone(), uri.clone(), cap, clock, random));
-        let login = Arc::clone(login_hosts.entry(uri.clone()).or_insert_with(new));
-        applications.push(application(configured, secrets, keys, (client, login), surroundings));
+        let connection = connect(config, configured, surroundings, &mut login_hosts)?;
+        applications.push(application(configured, secrets, keys, connection, surroundings));
     }
     Ok(Connected { applications: Applications::new(applications), login_hosts })
+}
+
+/// The login hosts of all applications, in their order, to be looked at without any credential.
+pub(crate) fn diagnoses(
+    config: &Config,
+    surroundings: &Surroundings,
+) -> Result<Vec<Diagnosis>, ClientError> {
+    let mut login_hosts = LoginHosts::new();
+    let diagnosis = |configured: &config::Application| {
+        let (_, login) = connect(config, configured, surroundings, &mut login_hosts)?;
+        let allowed_api_hosts = configured.allowed_api_hosts.clone();
+        Ok(Diagnosis::new(login, allowed_api_hosts, Arc::clone(&surroundings.clock)))
+    };
+    config.applications.iter().map(diagnosis).collect()
+}
+
+fn connect(
+    config: &Config,
+    configured: &config::Application,
+    surroundings: &Surroundings,
+    login_hosts: &mut LoginHosts,
+) -> Result<(Client, Arc<LoginHost>), ClientError> {
+    let options = ClientOptions {
+        timeout: config.login.timeout,
+        allow_loopback: configured.allowed_api_hosts.allow_loopback(),
+    };
+    let client = Client::new(options)?;
+    let Surroundings { clock, random } = surroundings.clone();
+    let (uri, cap) = (configured.login_uri.clone(), config.login.max_concurrent);
+    let new = || Arc::new(LoginHost::new(client.clone(), uri.clone(), cap, clock, random));
+    let login = Arc::clone(login_hosts.entry(uri.clone()).or_insert_with(new));
+    Ok((client, login))
 }
 
 /// All keys, or everything that is wrong with any of them.

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     access::Access,
     config::{Config, ConfigError, Problem, Secrets},
-    grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles},
+    grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles, TlsProblem},
     http::{Admin, Readiness},
     ports::{Clock, Random, Reloadable},
     superoffice::ClientError,
@@ -136,21 +137,36 @@ impl Gateway {
 
 /// The TLS of the gRPC listener, if it is to have any.
 fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<ServerTls>, ConfigError> {
-    let Some(tls) = config.grpc.tls.clone() else { return Ok(None) };
-    let files = TlsFiles {
+    let Some(files) = tls_files(config) else { return Ok(None) };
+    let loaded = ServerTls::load(files, Arc::clone(clock));
+    loaded.map(Some).map_err(|problems| tls_problems(config, problems))
+}
+
+/// From when until when the certificate of the gRPC listener is valid; `None` if it has none or does not tell.
+pub(crate) fn inspect_tls(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<(Timestamp, Timestamp)>, ConfigError> {
+    let Some(files) = tls_files(config) else { return Ok(None) };
+    ServerTls::inspect(&files, clock).map_err(|problems| tls_problems(config, problems))
+}
+
+fn tls_files(config: &Config) -> Option<TlsFiles> {
+    let tls = config.grpc.tls.clone()?;
+    Some(TlsFiles {
         certificate: tls.certificate_file,
         private_key: tls.private_key_file,
         client_ca: tls.client_ca_file,
-    };
-    let loaded = ServerTls::load(files, Arc::clone(clock));
-    loaded.map(Some).map_err(|problems| {
-        let problems = problems.into_iter().map(|problem| Problem {
-            key: format!("grpc.tls.{}", problem.key),
-            line: None,
-            message: problem.to_string(),
-        });
-        ConfigError { file: config.file.clone(), problems: problems.collect() }
     })
+}
+
+fn tls_problems(config: &Config, problems: Vec<TlsProblem>) -> ConfigError {
+    let problems = problems.into_iter().map(|problem| Problem {
+        key: format!("grpc.tls.{}", problem.key),
+        line: None,
+        message: problem.to_string(),
+    });
+    ConfigError { file: config.file.clone(), problems: problems.collect() }
 }
 
 fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{Config, ConfigError, CryptoProvider, Problem, StoreLocation},
+    config::{Application, Config, ConfigError, CryptoProvider, Problem, StoreLocation},
     crypto::{EnvelopeSealer, Keyring, KeyringError, PageTokenKey},
     domain::ApplicationId,
-    ports::{ApplicationStore as _, PageTokens, StoreError},
+    ports::{ApplicationBinding, ApplicationStore as _, PageTokens, StoreError},
     store::{KnownApplication, KnownApplications, OpenError, ServeLock, SqliteFile, SqliteStore},
 };
 
@@ -47,7 +47,8 @@ impl Storage {
     /// # Errors
     /// With what is wrong and how to mend it.
     pub async fn open_to_serve(config: &Config) -> Result<Self, StorageError> {
-        let lock = ServeLock::acquire(path(config)).map_err(|error| unopened(config, error))?;
+        let lock =
+            ServeLock::acquire(store_path(config)).map_err(|error| unopened(config, error))?;
         Self::open_with(config, Some(lock)).await
     }
 
@@ -56,7 +57,7 @@ impl Storage {
     /// # Errors
     /// If the store cannot be opened.
     pub async fn active_key_id(config: &Config) -> Result<Option<String>, StorageError> {
-        let path = path(config);
+        let path = store_path(config);
         if !path.exists() {
             return Ok(None);
         }
@@ -68,7 +69,8 @@ impl Storage {
 
     async fn open_with(config: &Config, lock: Option<ServeLock>) -> Result<Self, StorageError> {
         let keyring = read_keyring(config)?;
-        let file = SqliteFile::open(path(config)).await.map_err(|error| unopened(config, error))?;
+        let file =
+            SqliteFile::open(store_path(config)).await.map_err(|error| unopened(config, error))?;
         let active = match file.active_key_id().await? {
             Some(active) => active,
             // The first start: the first key of the file.
@@ -108,18 +110,20 @@ pub(super) fn problem(config: &Config, key: &str, message: String) -> ConfigErro
 /// A folder that is not there is a mistake in the configuration; everything else is the file's.
 fn unopened(config: &Config, error: OpenError) -> StorageError {
     let OpenError::FolderMissing { .. } = error else { return error.into() };
-    let path = path(config).display();
+    let path = store_path(config).display();
     let message = format!("the folder of {path} does not exist; create the folder, or change this");
     problem(config, "store.url", message).into()
 }
 
-fn path(config: &Config) -> &std::path::Path {
+/// Where the store is.
+pub(crate) fn store_path(config: &Config) -> &std::path::Path {
     let StoreLocation::Sqlite(path) = &config.store.location;
     path
 }
 
-fn known_applications(config: &Config) -> KnownApplications {
-    let known = |application: &crate::config::Application| {
+/// What the store must know of the configuration.
+pub(crate) fn known_applications(config: &Config) -> KnownApplications {
+    let known = |application: &Application| {
         let known = KnownApplication {
             environment: application.environment,
             allowed_api_hosts: application.allowed_api_hosts.clone(),
@@ -139,15 +143,9 @@ async fn bind_applications(
     for (index, application) in config.applications.iter().enumerate() {
         let id: &ApplicationId = &application.id;
         if let Some(before) = store.binding(id).await? {
-            let environment = application.environment.as_str();
-            if before.environment != environment {
-                let message = format!(
-                    "{id} was of environment {} when this store was last used, and is now {environment}: give the \
-                     application of {environment} another id, or use another store",
-                    before.environment
-                );
-                let key = format!("applications[{index}].environment");
-                return Err(problem(config, &key, message).into());
+            if let Some(problem) = other_environment(index, application, &before) {
+                let problems = vec![problem];
+                return Err(ConfigError { file: config.file.clone(), problems }.into());
             }
             // Only `serve` has a log to warn in, so a command leaves the change for it to find.
             if before.client_id == application.client_id || !to_serve {
@@ -163,4 +161,21 @@ async fn bind_applications(
         store.bind(id, application.environment, &application.client_id).await?;
     }
     Ok(())
+}
+
+/// What is wrong if the application `index` meant one of another environment when the store was last used.
+pub(crate) fn other_environment(
+    index: usize,
+    application: &Application,
+    before: &ApplicationBinding,
+) -> Option<Problem> {
+    let environment = application.environment.as_str();
+    (before.environment != environment).then(|| {
+        let message = format!(
+            "{} was of environment {} when this store was last used, and is now {environment}; give the \
+             application of {environment} another id, or use another store",
+            application.id, before.environment
+        );
+        Problem { key: format!("applications[{index}].environment"), line: None, message }
+    })
 }

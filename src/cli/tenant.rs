@@ -106,31 +106,40 @@ pub(super) struct Which {
 
 impl Which {
     fn name(&self, config: &Config) -> Result<TenantName, Failed> {
-        let wrong = |error: crate::domain::NameError| {
-            Failed::Usage(format!("{}: {error}", self.tenant.escape_debug()))
-        };
-        if self.tenant.contains('/') {
-            let name: TenantName = self.tenant.parse().map_err(wrong)?;
-            return match &self.application {
-                Some(other) if *other != name.application => Err(Failed::Usage(format!(
-                    "{name} is not of --application {other}: correct one of the two, or leave --application out"
-                ))),
-                _ => Ok(name),
-            };
-        }
-        let tenant: ContextIdentifier = self.tenant.parse().map_err(wrong)?;
-        let application = match (&self.application, config.applications.as_slice()) {
-            (Some(application), _) => application.clone(),
-            (None, [only]) => only.id.clone(),
-            (None, _) => {
-                let message = format!(
-                    "several applications are configured: say --application, or give the full name of {tenant}"
-                );
-                return Err(Failed::Usage(message));
-            }
-        };
-        Ok(TenantName { application, tenant })
+        tenant_name(&self.tenant, self.application.as_ref(), config)
     }
+}
+
+/// Reads a full name, or the id of a tenant whose application is given or the only one.
+pub(super) fn tenant_name(
+    text: &str,
+    application: Option<&ApplicationId>,
+    config: &Config,
+) -> Result<TenantName, Failed> {
+    let wrong = |error: crate::domain::NameError| {
+        Failed::Usage(format!("{}: {error}", text.escape_debug()))
+    };
+    if text.contains('/') {
+        let name: TenantName = text.parse().map_err(wrong)?;
+        return match application {
+            Some(other) if *other != name.application => Err(Failed::Usage(format!(
+                "{name} is not of --application {other}: correct one of the two, or leave --application out"
+            ))),
+            _ => Ok(name),
+        };
+    }
+    let tenant: ContextIdentifier = text.parse().map_err(wrong)?;
+    let application = match (application, config.applications.as_slice()) {
+        (Some(application), _) => application.clone(),
+        (None, [only]) => only.id.clone(),
+        (None, _) => {
+            let message = format!(
+                "several applications are configured: give the full name of {tenant}, applications/…/tenants/{tenant}"
+            );
+            return Err(Failed::Usage(message));
+        }
+    };
+    Ok(TenantName { application, tenant })
 }
 
 /// The use cases over the store, without the rest of the gateway.

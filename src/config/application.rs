@@ -52,11 +52,11 @@ pub struct Application {
 /// Where the secrets of an application are.
 #[derive(Debug, Clone)]
 pub struct SecretSources {
-    client_secret: SecretSource,
-    next_client_secret: Option<SecretSource>,
-    private_key: SecretSource,
-    next_private_key: Option<SecretSource>,
-    webhook_secret: Option<SecretSource>,
+    pub(super) client_secret: SecretSource,
+    pub(super) next_client_secret: Option<SecretSource>,
+    pub(super) private_key: SecretSource,
+    pub(super) next_private_key: Option<SecretSource>,
+    pub(super) webhook_secret: Option<SecretSource>,
 }
 
 /// The secrets of one application. Redacted when printed, zeroed when dropped.

@@ -13,6 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rustls::{ServerConfig, pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::Mutex;
 
@@ -67,6 +68,19 @@ impl ServerTls {
         };
         tls.announce(&set, 1, "certificate loaded");
         Ok(tls)
+    }
+
+    /// Reads the files and takes nothing into force: the first and the last moment of the certificate, if they can
+    /// be read.
+    ///
+    /// # Errors
+    /// With everything that is wrong with them.
+    pub fn inspect(
+        files: &TlsFiles,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<(Timestamp, Timestamp)>, Vec<TlsProblem>> {
+        let set = files::assemble(files, &Contents::read(files), Arc::new(ClockTime(clock)))?;
+        Ok(set.validity.map(|valid| (valid.not_before, valid.not_after)))
     }
 
     /// For the next handshake.

@@ -6,6 +6,7 @@
 mod applications;
 mod file;
 mod lock;
+mod look;
 mod open;
 mod schema;
 mod tenants;
@@ -18,7 +19,7 @@ mod tests;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-pub use self::{file::SqliteFile, lock::ServeLock, open::OpenError};
+pub use self::{file::SqliteFile, lock::ServeLock, look::Look, open::OpenError};
 use super::{KnownApplications, sealing::Sealing};
 use crate::{
     domain::ApplicationId,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reqwest::{RequestBuilder, StatusCode, header::DATE, redirect};
 use zeroize::Zeroizing;
 
-use super::resolver::PublicAddresses;
+use super::{fault::Fault, resolver::PublicAddresses};
 use crate::ports::{Random, UpstreamError};
 
 /// Connecting takes longer than this only if something is wrong.
@@ -68,11 +68,6 @@ pub struct Client {
     timeout: Duration,
 }
 
-struct Failure {
-    error: UpstreamError,
-    again: bool,
-}
-
 impl Client {
     /// Follows no redirects, uses no proxy, and resolves names to public addresses only.
     ///
@@ -111,62 +106,40 @@ impl Client {
         for _ in 0..2 {
             match self.once(profile, request()).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if failure.again => {
+                Err(fault) if fault.may_be_repeated(profile.repeat) => {
                     tokio::time::sleep(random.jitter(pause)).await;
                     pause *= 4;
                 }
-                Err(failure) => return Err(failure.error),
+                Err(fault) => return Err(fault.of(profile)),
             }
         }
-        self.once(profile, request()).await.map_err(|failure| failure.error)
+        self.once(profile, request()).await.map_err(|fault| fault.of(profile))
     }
 
+    /// Sends a request once, whatever becomes of it.
     #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
-    async fn once(&self, profile: Profile, request: RequestBuilder) -> Result<Answer, Failure> {
-        let sent = request.timeout(self.timeout).send().await;
-        let mut response = sent.map_err(|error| self.failure(profile, &error))?;
+    pub(super) async fn once(
+        &self,
+        profile: Profile,
+        request: RequestBuilder,
+    ) -> Result<Answer, Fault> {
+        let fault = |error: reqwest::Error| Fault::new(&error, self.timeout);
+        let mut response = request.timeout(self.timeout).send().await.map_err(fault)?;
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            let error = UpstreamError::Unavailable(format!("{}: HTTP {status}", profile.what));
-            return Err(Failure { error, again: profile.repeat == Repeat::Reads });
+            return Err(Fault::Status(status));
         }
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         let date = date.map(str::to_owned);
         let mut body = Zeroizing::new(Vec::new());
-        loop {
-            let chunk = response.chunk().await.map_err(|error| self.failure(profile, &error))?;
-            let Some(chunk) = chunk else {
-                return Ok(Answer { status, date, body });
-            };
+        while let Some(chunk) = response.chunk().await.map_err(fault)? {
             if body.len() + chunk.len() > profile.max_body_bytes {
-                let text = format!("{}: more than {} bytes", profile.what, profile.max_body_bytes);
-                return Err(Failure { error: UpstreamError::InvalidResponse(text), again: false });
+                return Err(Fault::TooLarge(profile.max_body_bytes));
             }
             body.extend_from_slice(&chunk);
         }
+        Ok(Answer { status, date, body })
     }
-
-    fn failure(&self, profile: Profile, error: &reqwest::Error) -> Failure {
-        let what = profile.what;
-        let (text, again) = if error.is_timeout() {
-            (format!("{what}: no answer within {:?}", self.timeout), false)
-        } else if error.is_connect() {
-            (format!("{what}: cannot connect ({})", root_cause(error)), true)
-        } else {
-            let text = format!("{what}: the connection broke ({})", root_cause(error));
-            (text, profile.repeat == Repeat::Reads)
-        };
-        Failure { error: UpstreamError::Unavailable(text), again }
-    }
-}
-
-/// The innermost cause: names the fault and holds nothing of the request.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    if std::ptr::addr_eq(cause, error) { "unknown".to_owned() } else { cause.to_string() }
 }
 
 /// An answer that came, but not with the status wanted.

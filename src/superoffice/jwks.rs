@@ -18,6 +18,9 @@ use crate::ports::{Clock, UpstreamError};
 
 const JWKS: Profile = Profile { what: "JWKS", max_body_bytes: 256 * 1024, repeat: Repeat::Reads };
 
+/// Documented (SUPEROFFICE.md 1.2), so `jwks_uri` of the discovery document is not needed.
+pub(super) const JWKS_PATH: &str = "/login/.well-known/jwks";
+
 /// Keys are fetched again after this, so that a withdrawn key stops being believed.
 const FRESH: SignedDuration = SignedDuration::from_hours(1);
 
@@ -155,19 +158,28 @@ impl KeySet {
 
 impl Source {
     async fn fetch(self: Arc<Self>) -> Result<Arc<Keys>, UpstreamError> {
-        let request = || self.login.get("/login/.well-known/jwks");
-        let answer = self.login.send(JWKS, request).await?;
-        if !answer.status.is_success() {
-            return Err(unexpected(JWKS, answer.status));
-        }
-        let wire: WireKeys = json(JWKS, &answer.body)?;
-        let keys: Vec<Key> = wire.keys.iter().take(MAX_KEYS).filter_map(usable).collect();
-        if keys.is_empty() {
-            let text = "JWKS: no RSA signature key".to_owned();
-            return Err(UpstreamError::InvalidResponse(text));
-        }
+        let keys = read(&self.login).await?;
         Ok(Arc::new(Keys { keys, read_time: self.clock.now() }))
     }
+}
+
+/// How many keys of the login host can sign what we would believe: at least one.
+pub(super) async fn count_usable(login: &LoginHost) -> Result<usize, UpstreamError> {
+    read(login).await.map(|keys| keys.len())
+}
+
+async fn read(login: &LoginHost) -> Result<Vec<Key>, UpstreamError> {
+    let answer = login.send(JWKS, || login.get(JWKS_PATH)).await?;
+    if !answer.status.is_success() {
+        return Err(unexpected(JWKS, answer.status));
+    }
+    let wire: WireKeys = json(JWKS, &answer.body)?;
+    let keys: Vec<Key> = wire.keys.iter().take(MAX_KEYS).filter_map(usable).collect();
+    if keys.is_empty() {
+        let text = "JWKS: no RSA signature key".to_owned();
+        return Err(UpstreamError::InvalidResponse(text));
+    }
+    Ok(keys)
 }
 
 impl Keys {

@@ -6,6 +6,7 @@ use reqwest::RequestBuilder;
 
 use super::{
     client::{Answer, Client, Profile},
+    fault::Fault,
     gate::Gate,
     skew::ClockSkew,
 };
@@ -53,6 +54,11 @@ impl LoginHost {
 
     pub(super) fn post(&self, path: &str) -> RequestBuilder {
         self.client.post(&format!("{}{path}", self.uri))
+    }
+
+    /// Asks once, past the gate: to find out whether the host answers.
+    pub(super) async fn ask_once(&self, profile: Profile, path: &str) -> Result<Answer, Fault> {
+        self.client.once(profile, self.get(path)).await
     }
 
     pub(super) async fn send(

@@ -5,6 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+/// Why a host's name leads nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unresolved {
+    /// There is no such name, or no name server answers.
+    #[error("the name of the host cannot be resolved")]
+    Unknown,
+    /// There is, but not on the public network.
+    #[error("the name of the host has no public address")]
+    NotPublic,
+}
+
 /// Resolves with the system, and keeps public addresses only.
 #[derive(Debug)]
 pub(super) struct PublicAddresses {
@@ -15,13 +26,14 @@ impl Resolve for PublicAddresses {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_loopback = self.allow_loopback;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found = found.map_err(|_| Unresolved::Unknown)?;
             let allowed = |a: &SocketAddr| {
                 is_public(a.ip()) || (allow_loopback && a.ip().to_canonical().is_loopback())
             };
             let usable: Vec<SocketAddr> = found.filter(allowed).collect();
             if usable.is_empty() {
-                return Err("the name has no public address".into());
+                return Err(Unresolved::NotPublic.into());
             }
             Ok(Box::new(usable.into_iter()) as Addrs)
         })

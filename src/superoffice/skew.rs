@@ -12,10 +12,16 @@ use std::{
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 
 /// The allowed difference is not documented; a minute is surely allowed, and far more than a kept clock has.
-const ALARM: SignedDuration = SignedDuration::from_secs(60);
+pub const CLOCK_ALARM: SignedDuration = SignedDuration::from_secs(60);
 
 /// The alarm is raised again after this while it lasts.
 const REPEAT: Duration = Duration::from_mins(5);
+
+/// Theirs minus ours, if `date` is one. It has whole seconds: half of one is lost on average.
+pub(super) fn difference(date: &str, now: Timestamp) -> Option<SignedDuration> {
+    let theirs = DateTimeParser::new().parse_timestamp(date).ok()?;
+    Some(theirs.duration_since(now))
+}
 
 /// How far the login host's clock is from ours, by the `Date` of its answers (RFC 9110 section 6.6.1).
 #[derive(Debug, Default)]
@@ -33,11 +39,9 @@ impl ClockSkew {
 
     /// Takes note of an answer that came at `now`.
     pub(super) fn note(&self, date: &str, now: Timestamp) {
-        // The date has whole seconds: half of one is lost on average.
-        let Ok(theirs) = DateTimeParser::new().parse_timestamp(date) else { return };
-        let skew = theirs.duration_since(now);
+        let Some(skew) = difference(date, now) else { return };
         self.seconds.store(skew.as_secs(), Ordering::Relaxed);
-        if skew.abs() < ALARM {
+        if skew.abs() < CLOCK_ALARM {
             return;
         }
         let mut last = self.last_alarm.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,10 +8,11 @@ use serde::Deserialize;
 use super::{
     SuperOffice,
     client::{Profile, Repeat, json, unexpected},
+    login_host::LoginHost,
 };
 use crate::{
     domain::{AllowedApiHosts, ContextIdentifier, TenantState, TenantStatus, Usability, WebApiUri},
-    ports::{TenantStatusSource, UpstreamError},
+    ports::{Clock, TenantStatusSource, UpstreamError},
 };
 
 const STATUS: Profile =
@@ -40,18 +41,28 @@ struct Wire {
 #[async_trait]
 impl TenantStatusSource for SuperOffice {
     async fn read(&self, tenant: ContextIdentifier) -> Result<TenantStatus, UpstreamError> {
-        let path = format!("/api/state/{tenant}");
-        let answer = self.login.send(STATUS, || self.login.get(&path)).await?;
-        let now = self.clock.now();
-        if answer.status == StatusCode::NOT_FOUND {
-            // Not documented for unknown tenants, but likely (SUPEROFFICE.md 5).
-            return Ok(unknown(now));
-        }
-        if answer.status != StatusCode::OK {
-            return Err(unexpected(STATUS, answer.status));
-        }
-        believe(json(STATUS, &answer.body)?, tenant, &self.allowed_api_hosts, now)
+        read(&self.login, &*self.clock, &self.allowed_api_hosts, tenant).await
     }
+}
+
+/// Needs no credential, only the login host.
+pub(super) async fn read(
+    login: &LoginHost,
+    clock: &dyn Clock,
+    allowed: &AllowedApiHosts,
+    tenant: ContextIdentifier,
+) -> Result<TenantStatus, UpstreamError> {
+    let path = format!("/api/state/{tenant}");
+    let answer = login.send(STATUS, || login.get(&path)).await?;
+    let now = clock.now();
+    if answer.status == StatusCode::NOT_FOUND {
+        // Not documented for unknown tenants, but likely (SUPEROFFICE.md 5).
+        return Ok(unknown(now));
+    }
+    if answer.status != StatusCode::OK {
+        return Err(unexpected(STATUS, answer.status));
+    }
+    believe(json(STATUS, &answer.body)?, tenant, allowed, now)
 }
 
 fn unknown(now: Timestamp) -> TenantStatus {
@@ -116,7 +127,7 @@ mod tests {
 
     const NOW: &str = "2026-02-23T09:00:00Z";
 
-    fn read(text: &str) -> Result<TenantStatus, UpstreamError> {
+    fn check(text: &str) -> Result<TenantStatus, UpstreamError> {
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let wire = json(STATUS, text.as_bytes())?;
         believe(wire, "Cust12345".parse().unwrap(), &allowed, NOW.parse().unwrap())
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_documented_example_is_believed() {
-        let status = read(&documented()).unwrap();
+        let status = check(&documented()).unwrap();
         assert_eq!(status.state, TenantState::Running);
         assert_eq!(status.valid_until.to_string(), "2026-02-23T09:52:01.9342965Z");
         let uri = status.web_api_uri.unwrap();
@@ -143,7 +154,7 @@ mod tests {
     fn how_long_a_status_holds_is_kept_between_15_seconds_and_an_hour() {
         let until = |text| {
             let text = documented().replace("2026-02-23T09:52:01.9342965Z", text);
-            read(&text).unwrap().valid_until.to_string()
+            check(&text).unwrap().valid_until.to_string()
         };
         assert_eq!(until("2020-01-01T00:00:00Z"), "2026-02-23T09:00:15Z");
         assert_eq!(until("2099-01-01T00:00:00Z"), "2026-02-23T10:00:00Z");
@@ -169,7 +180,7 @@ mod tests {
             ("{", "<html>{"),
         ] {
             let text = documented().replacen(from, to, 1);
-            assert!(matches!(read(&text), Err(UpstreamError::InvalidResponse(_))), "{to}");
+            assert!(matches!(check(&text), Err(UpstreamError::InvalidResponse(_))), "{to}");
         }
     }
 
@@ -177,7 +188,7 @@ mod tests {
     fn a_tenant_that_is_not_usable_needs_no_address() {
         let text = r#"{"ContextIdentifier":"Cust12345","Endpoint":null,"State":"Suspended",
             "IsRunning":false,"ValidUntil":"2026-02-23T09:52:01Z","Api":null}"#;
-        let status = read(text).unwrap();
+        let status = check(text).unwrap();
         assert_eq!((status.state, status.web_api_uri), (TenantState::Suspended, None));
     }
 }

@@ -6,6 +6,7 @@ mod support;
 mod applications;
 mod bad_input;
 mod canary;
+mod check;
 mod commands;
 mod configuration;
 mod fault_matrix;

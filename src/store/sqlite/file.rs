@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, SqlitePool,
+    ConnectOptions as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -47,6 +47,14 @@ impl SqliteFile {
         let mut connection =
             options.connect().await.map_err(|error| OpenError::new(&path, error))?;
         schema::prepare(&path, &mut connection).await?;
+        Ok(Self::new(path, options, connection))
+    }
+
+    pub(super) fn new(
+        path: PathBuf,
+        options: SqliteConnectOptions,
+        connection: SqliteConnection,
+    ) -> Self {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -54,7 +62,7 @@ impl SqliteFile {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().read_only(true));
-        Ok(Self { writer: WriterSlot::new(options, connection), path, readers })
+        Self { writer: WriterSlot::new(options, connection), path, readers }
     }
 
     /// Where it is.
@@ -101,6 +109,12 @@ impl SqliteFile {
         self.writer.close().await;
     }
 
+    /// Closes without writing the log back: for whoever only looked. Later calls fail.
+    pub async fn leave(&self) {
+        self.readers.close().await;
+        self.writer.leave().await;
+    }
+
     pub(super) async fn writer(&self) -> Result<Writer<'_>, StoreError> {
         self.writer.acquire().await
     }
@@ -117,7 +131,7 @@ impl std::fmt::Debug for SqliteFile {
 }
 
 /// Not the journal mode: it is a property of the file, and a file that is not ours stays as it is.
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .synchronous(SqliteSynchronous::Full)

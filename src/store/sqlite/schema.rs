@@ -16,9 +16,17 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 const JOURNAL_MODE_ATTEMPTS: u32 = 50;
 const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(100);
 
-enum Schema {
-    Current,
-    Older,
+/// The schema of a file, by the number of its last migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schema {
+    /// The newest that we know.
+    Current(i64),
+    /// One that opening the file brings up to date.
+    Older {
+        /// 0 for an empty file.
+        found: i64,
+        known: i64,
+    },
 }
 
 /// Refuses a file that is not ours or newer, then migrates.
@@ -29,7 +37,7 @@ pub(super) async fn prepare(
     let sqlx_error = |error| OpenError::new(path, error);
     let schema = inspect(path, connection).await?;
     enter_wal_mode(path, connection).await?;
-    if let Schema::Current = schema {
+    if let Schema::Current(_) = schema {
         return Ok(());
     }
     // One transaction for all, and the migrator looks again inside it: two processes that start at once do not
@@ -43,15 +51,20 @@ pub(super) async fn prepare(
     transaction.commit().await.map_err(sqlx_error)
 }
 
-async fn inspect(path: &Path, connection: &mut SqliteConnection) -> Result<Schema, OpenError> {
+/// Refuses a file that is not ours or newer, and changes nothing.
+pub(super) async fn inspect(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<Schema, OpenError> {
     let sqlx_error = |error| OpenError::new(path, error);
     let unknown = || OpenError::UnknownSchema { path: path.to_owned() };
     let tables: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema")
         .fetch_all(&mut *connection)
         .await
         .map_err(sqlx_error)?;
+    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
     if tables.is_empty() {
-        return Ok(Schema::Older);
+        return Ok(Schema::Older { found: 0, known });
     }
     if !tables.iter().any(|name| *name == MIGRATIONS.table_name) {
         return Err(unknown());
@@ -61,12 +74,9 @@ async fn inspect(path: &Path, connection: &mut SqliteConnection) -> Result<Schem
             .fetch_all(&mut *connection)
             .await
             .map_err(sqlx_error)?;
-    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
-    match applied.last() {
-        Some((found, _)) if *found > known => {
-            return Err(OpenError::NewerSchema { path: path.to_owned(), found: *found, known });
-        }
-        _ => {}
+    let found = applied.last().map_or(0, |(version, _)| *version);
+    if found > known {
+        return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
     let ours = applied.iter().all(|(version, checksum)| {
         MIGRATIONS.iter().any(|m| m.version == *version && *m.checksum == **checksum)
@@ -74,7 +84,8 @@ async fn inspect(path: &Path, connection: &mut SqliteConnection) -> Result<Schem
     if !ours {
         return Err(unknown());
     }
-    if applied.len() == MIGRATIONS.iter().count() { Ok(Schema::Current) } else { Ok(Schema::Older) }
+    let current = applied.len() == MIGRATIONS.iter().count();
+    Ok(if current { Schema::Current(known) } else { Schema::Older { found, known } })
 }
 
 async fn enter_wal_mode(path: &Path, connection: &mut SqliteConnection) -> Result<(), OpenError> {

@@ -67,13 +67,23 @@ impl WriterSlot {
     }
 
     pub(super) async fn close(&self) {
-        let mut state = self.state.lock().await;
-        let former = std::mem::replace(&mut state.connection, Slot::Closed);
-        if let Slot::Open(mut connection) = former {
+        if let Slot::Open(mut connection) = self.take().await {
             // A command may have the file open too; then closing alone would leave the log as it is. Best effort.
             let _ = truncate_log(&mut connection).await;
             let _ = connection.close().await;
         }
+    }
+
+    /// Closes and does nothing else.
+    pub(super) async fn leave(&self) {
+        if let Slot::Open(connection) = self.take().await {
+            let _ = connection.close().await;
+        }
+    }
+
+    async fn take(&self) -> Slot {
+        let mut state = self.state.lock().await;
+        std::mem::replace(&mut state.connection, Slot::Closed)
     }
 }
 

@@ -60,13 +60,18 @@ impl World {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
+        let mut world = Self::with_files(options).await;
+        world.start().await.unwrap();
+        world
+    }
+
+    /// A world whose gateway does not run.
+    pub(crate) async fn with_files(options: Options) -> Self {
         let sandbox = sandbox().await;
         let folder = tempfile::tempdir().unwrap();
         write_files(folder.path(), &sandbox, &options);
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
-        let mut world = Self { sandbox, clock, folder, gateway: None, moved: Duration::ZERO };
-        world.start().await.unwrap();
-        world
+        Self { sandbox, clock, folder, gateway: None, moved: Duration::ZERO }
     }
 
     /// Starts the gateway on the files as they are.

@@ -1,0 +1,142 @@
+//! What the operator wrote down: configuration, secrets, private keys, keyring.
+
+use std::{path::Path, sync::Arc};
+
+use super::report::{Check, Report, State, Topic};
+use crate::{
+    app::{inspect_tls, read_keyring},
+    config::{Config, ConfigError, Loaded, ReadSecret},
+    crypto::{Keyring, SigningKey},
+    ports::{Clock as _, SystemClock},
+};
+
+/// Reads the file. If that is wrong, the secrets that it names are read too, so that one run tells everything.
+pub(super) fn configuration(file: &Path, report: &mut Report) -> Option<Config> {
+    let Loaded { config, warnings } = match Config::load(file) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let all = Config::load_with_secrets(file).err().unwrap_or(error);
+            add_problems(&all, report);
+            return None;
+        }
+    };
+    let place = file.display().to_string();
+    let found = format!("is right, with {}", count(config.applications.len(), "application"));
+    report.add(Check::ok(Topic::Configuration, found).at(&place));
+    for warning in warnings {
+        let text = warning.strip_prefix(&place).unwrap_or(&warning).trim_start_matches([':', ' ']);
+        let mend = "take it out if it is not meant";
+        report.add(Check::warning(Topic::Configuration, text, mend).at(&place));
+    }
+    if let Err(error) = config.check_servable() {
+        add_problems(&error, report);
+    }
+    Some(config)
+}
+
+fn add_problems(error: &ConfigError, report: &mut Report) {
+    for problem in &error.problems {
+        let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let place = format!("{}{line} {}", error.file.display(), problem.key);
+        let check = Check::of_problem(Topic::Configuration, State::Failed, problem);
+        report.add(check.at(place.trim_end()));
+    }
+}
+
+/// Reads every secret, and parses those that are private keys.
+pub(super) fn secrets(config: &Config, report: &mut Report) {
+    let mut keys = Vec::new();
+    let mut readable = 0;
+    for ReadSecret { source, is_private_key, secret, warnings } in config.read_each_secret() {
+        for warning in &warnings {
+            report.add(Check::of_problem(Topic::Secret, State::Warning, warning));
+        }
+        match secret {
+            Err(problem) => report.add(Check::of_problem(Topic::Secret, State::Failed, &problem)),
+            Ok(secret) => {
+                readable += 1;
+                keys.extend(is_private_key.then_some((source, secret)));
+            }
+        }
+    }
+    if readable > 0 {
+        report.add(Check::ok(Topic::Secret, format!("{} readable", count(readable, "secret"))));
+    }
+    for (source, text) in keys {
+        let check = match SigningKey::parse(&text) {
+            Ok(key) => {
+                let (bits, id) = (key.modulus_bits(), key.key_id());
+                Check::ok(Topic::PrivateKey, format!("RSA, {bits} bits, key id {id}"))
+            }
+            Err(error) => {
+                let message = format!("{}: {error}", source.place());
+                Check::told(Topic::PrivateKey, State::Failed, &message)
+            }
+        };
+        report.add(check.at(source.key()));
+    }
+}
+
+/// Reads certificate, key and authorities of the gRPC listener, if it ends TLS.
+pub(super) fn tls(config: &Config, report: &mut Report) {
+    if config.grpc.tls.is_none() {
+        return;
+    }
+    let now = SystemClock.now();
+    let check = match inspect_tls(config, Arc::new(SystemClock)) {
+        Ok(Some((from, until))) if now < from || until < now => Check::failed(
+            Topic::Tls,
+            format!("the certificate is valid from {from} until {until}, so callers refuse it now"),
+            "renew the certificate, or correct the clock of this machine",
+        ),
+        Ok(Some((_, until))) => {
+            Check::ok(Topic::Tls, format!("certificate and key fit together, until {until}"))
+        }
+        Ok(None) => Check::ok(Topic::Tls, "certificate and key fit together"),
+        Err(error) => {
+            for problem in &error.problems {
+                report.add(Check::of_problem(Topic::Tls, State::Failed, problem));
+            }
+            return;
+        }
+    };
+    report.add(check.at("grpc.tls.certificate_file"));
+}
+
+/// Reads the keyring, which must have the key that the store names.
+pub(super) fn keyring(
+    config: &Config,
+    active: Option<&str>,
+    report: &mut Report,
+) -> Option<Keyring> {
+    let keyring = match read_keyring(config) {
+        Ok(keyring) => keyring,
+        Err(error) => {
+            for problem in &error.problems {
+                report.add(Check::of_problem(Topic::Keyring, State::Failed, problem));
+            }
+            return None;
+        }
+    };
+    let keys = count(keyring.keys().len(), "key");
+    let check = match active {
+        Some(id) if keyring.get(id).is_none() => Check::failed(
+            Topic::Keyring,
+            format!("{keys}, but not {id}, with which the store is sealed"),
+            "bring back the keyring that belongs to this store",
+        ),
+        Some(id) => Check::ok(Topic::Keyring, format!("{keys}; {id} is in use")),
+        None => {
+            let first = keyring.first_id();
+            Check::ok(Topic::Keyring, format!("{keys}; {first} will be used from the first start"))
+        }
+    };
+    report.add(check.at("crypto.keyring_file"));
+    Some(keyring)
+}
+
+/// `1 key`, `2 keys`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
