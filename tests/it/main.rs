@@ -15,6 +15,7 @@ mod process;
 mod rejected;
 mod rotation;
 mod server;
+mod store_faults;
 mod tenants;
 mod tickets;
 mod tls;
