@@ -153,7 +153,7 @@ impl Statuses {
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(&tenant.name).filter(|known| known.added == tenant.create_time);
         let status = known.map(|known| Arc::clone(&known.status));
-        status.or_else(|| tenant.last_status.clone().map(Arc::new))
+        status.or_else(|| tenant.last_status.clone())
     }
 
     /// Everything learnt from now on.
@@ -241,7 +241,7 @@ impl Shared {
             return AtHand::Nothing;
         };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Known::new(stored.clone().into(), added, now);
+        let fresh = || Known::new(Arc::clone(stored), added, now);
         let known = known.entry(tenant.name.clone()).or_insert_with(fresh);
         if known.added != added {
             *known = fresh();

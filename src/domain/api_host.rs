@@ -1,6 +1,6 @@
 //! Which hosts may ever see a credential (DESIGN rule 6): what tenant status names is checked, not trusted.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use url::{Host, Url};
 
@@ -85,9 +85,9 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-/// Where a tenant's Web API is: `https://{host}/{tenant}/api`, checked.
+/// Where a tenant's Web API is: `https://{host}/{tenant}/api`, checked. Cheap to clone: it goes with every ticket.
 #[derive(Clone, PartialEq, Eq)]
-pub struct WebApiUri(String);
+pub struct WebApiUri(Arc<str>);
 
 impl WebApiUri {
     /// Checks what tenant status names as `Api`.
@@ -100,7 +100,7 @@ impl WebApiUri {
         allowed: &AllowedApiHosts,
     ) -> Result<Self, UriRefused> {
         let url = check(text, &format!("/{tenant}/api"), allowed)?;
-        Ok(Self(url.as_str().to_owned()))
+        Ok(Self(url.as_str().into()))
     }
 
     /// Checks what tenant status names as `Endpoint`, which is not used but must not contradict.

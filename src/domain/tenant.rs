@@ -1,6 +1,6 @@
 //! Tenants: what we keep of them, and what SuperOffice says of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -122,8 +122,8 @@ pub struct Tenant {
     pub create_time: Timestamp,
     /// When an administrator last changed it.
     pub update_time: Timestamp,
-    /// What SuperOffice last said of it, if it was ever asked.
-    pub last_status: Option<TenantStatus>,
+    /// What SuperOffice last said of it, if it was ever asked. Shared with those who go by it.
+    pub last_status: Option<Arc<TenantStatus>>,
 }
 
 impl Tenant {

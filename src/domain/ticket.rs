@@ -1,6 +1,6 @@
 //! System user tickets (SUPEROFFICE.md 2.7).
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -20,19 +20,19 @@ const MAX_TICKET_BYTES: usize = 4096;
 
 /// Names a credential without telling anything of it: `t-` and random characters for a ticket.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CredentialId(String);
+pub struct CredentialId(Arc<str>);
 
 impl CredentialId {
     /// The id of a ticket, made of 16 random bytes.
     #[must_use]
     pub fn of_ticket(random: [u8; 16]) -> Self {
-        Self(format!("t-{:032x}", u128::from_be_bytes(random)))
+        Self(format!("t-{:032x}", u128::from_be_bytes(random)).into())
     }
 
     /// An id read back from the store or from a caller. A made-up one matches nothing and does nothing.
     #[must_use]
-    pub fn from_text(text: String) -> Self {
-        Self(text)
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
     }
 
     /// Whether it is shaped as the id of a ticket.

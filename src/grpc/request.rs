@@ -141,7 +141,7 @@ impl Checks {
         self.note(field, read.ok_or_else(problem))
     }
 
-    pub(super) fn credential_id(&mut self, field: &str, text: String) -> Option<CredentialId> {
+    pub(super) fn credential_id(&mut self, field: &str, text: &str) -> Option<CredentialId> {
         let shaped = (text.starts_with("t-") || text.starts_with("a-"))
             && text.len() <= MAX_CREDENTIAL_ID_BYTES
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');

@@ -72,7 +72,7 @@ impl Tokens {
     ) -> Result<pb::ReportRejectedCredentialResponse, Failure> {
         let mut checks = Checks::default();
         let tenant = checks.tenant_name("tenant", &request.tenant);
-        let id = checks.credential_id("credential_id", request.credential_id);
+        let id = checks.credential_id("credential_id", &request.credential_id);
         let (Some(tenant), Some(id)) = (tenant, id) else { return Err(checks.failed()) };
         context.concerns(&tenant);
         if !id.is_ticket() {

@@ -2,6 +2,7 @@
 //! [`StoreError::Corrupt`], and an address that is no longer allowed is not used.
 
 use jiff::Timestamp;
+use std::sync::Arc;
 
 use super::{KnownApplication, KnownApplications};
 use crate::{
@@ -64,7 +65,7 @@ impl TenantRecord {
             version: self.version,
             create_time: time(self.create_time, "create_time", &name)?,
             update_time: time(self.update_time, "update_time", &name)?,
-            last_status: self.status(&name, known.get(&name.application))?,
+            last_status: self.status(&name, known.get(&name.application))?.map(Arc::new),
             company_name: self.company_name,
             name,
         })
@@ -116,7 +117,7 @@ impl TicketRecord {
     ) -> Result<SystemTicket, StoreError> {
         Ok(SystemTicket {
             value,
-            credential_id: CredentialId::from_text(self.credential_id),
+            credential_id: CredentialId::from_text(&self.credential_id),
             issue_time: time(self.issue_time, "issue_time", name)?,
             expire_time: time(self.expire_time, "expire_time", name)?,
             token_version: self.token_version,

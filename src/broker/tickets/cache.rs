@@ -28,7 +28,8 @@ pub(super) struct Cache(RwLock<HashMap<TenantName, Entry>>);
 #[derive(Default)]
 struct Entry {
     ticket: Option<Held>,
-    refusal: Option<Refused>,
+    /// Rare, so it takes no room where there is none.
+    refusal: Option<Box<Refused>>,
     /// When a ticket last took the place of one that was proven dead.
     replaced: Option<Timestamp>,
     /// The last ticket, if it was proven dead and has not been replaced yet.
@@ -174,7 +175,7 @@ impl Cache {
                 _ => FIRST_BACK_OFF,
             };
             let until = now.saturating_add(back_off).unwrap_or(Timestamp::MAX);
-            entry.refusal = Some(Refused { error, token_version, until, back_off });
+            entry.refusal = Some(Box::new(Refused { error, token_version, until, back_off }));
         });
     }
 

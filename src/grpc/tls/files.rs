@@ -11,7 +11,7 @@ use std::{
 
 use rustls::{
     InconsistentKeys, RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::{CryptoProvider, aws_lc_rs::default_provider},
     pki_types::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject as _},
@@ -133,7 +133,7 @@ pub(super) fn assemble(
     contents: &Contents,
     time: Arc<dyn TimeProvider>,
 ) -> Result<Set, Vec<TlsProblem>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(default_provider());
     let problem = |key, file: &Path, what| TlsProblem { key, file: file.to_owned(), what };
     let of_key = |what| problem("private_key_file", &files.private_key, what);
     let chain = certificates(&contents.certificate)

@@ -167,7 +167,7 @@ pub(in crate::store) async fn put_status_and_company_name_are_no_changes_by_an_a
     store.put_company_name(&cust1(), "Contoso A/S").await.unwrap();
     let wanted = Tenant {
         company_name: "Contoso A/S".to_owned(),
-        last_status: Some(status.clone()),
+        last_status: Some(status.clone().into()),
         ..created
     };
     assert_eq!(tenant(&*store, &cust1()).await, Some(wanted.clone()));
@@ -175,7 +175,7 @@ pub(in crate::store) async fn put_status_and_company_name_are_no_changes_by_an_a
     status.web_api_uri = None;
     status.version = String::new();
     store.put_status(&cust1(), &status).await.unwrap();
-    let wanted = Tenant { last_status: Some(status), ..wanted };
+    let wanted = Tenant { last_status: Some(status.into()), ..wanted };
     assert_eq!(tenant(&*store, &cust1()).await, Some(wanted));
 }
 
@@ -198,7 +198,7 @@ pub(in crate::store) async fn a_status_is_forgotten_when_its_address_is_no_longe
     let status = running("http://127.0.0.1:4711/Cust1/api", &local);
     store.put_status(&cust1(), &status).await.unwrap();
     let read = tenant(&*store, &cust1()).await.unwrap();
-    assert_eq!(read.last_status, Some(status));
+    assert_eq!(read.last_status, Some(status.into()));
 
     for known in [usual_applications(), BTreeMap::new()] {
         let store = place.open_with(known).await;
