@@ -1,7 +1,7 @@
 //! The signed answer in which a ticket comes (SUPEROFFICE.md 2.6).
 
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
@@ -54,6 +54,13 @@ pub(super) async fn open(
     tenant: ContextIdentifier,
     now: Timestamp,
 ) -> Result<IssuedTicket, UpstreamError> {
+    let header = read_header(jwt)?;
+    let key = keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
+    open_with(&key, jwt, tenant, now)
+}
+
+/// The header, which names the key: nothing in it is believed yet.
+pub(crate) fn read_header(jwt: &SecretString) -> Result<Header, UpstreamError> {
     let text = jwt.expose_secret();
     if text.len() > MAX_JWT_BYTES {
         return Err(refused("too long"));
@@ -62,10 +69,19 @@ pub(super) async fn open(
     if header.alg != Algorithm::RS256 {
         return Err(refused("not signed with RS256"));
     }
-    let key = keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
-    let signature_only = signature_only();
+    Ok(header)
+}
+
+/// Validates with the key that the header names.
+pub(crate) fn open_with(
+    key: &DecodingKey,
+    jwt: &SecretString,
+    tenant: ContextIdentifier,
+    now: Timestamp,
+) -> Result<IssuedTicket, UpstreamError> {
+    let text = jwt.expose_secret();
     let claims =
-        decode::<Claims>(text, &key, &signature_only).map_err(|error| match error.kind() {
+        decode::<Claims>(text, key, &signature_only()).map_err(|error| match error.kind() {
             jsonwebtoken::errors::ErrorKind::InvalidSignature => refused("wrong signature"),
             _ => refused("claims missing or of other types than documented"),
         })?;
@@ -117,3 +133,6 @@ fn check(claims: &Claims, tenant: ContextIdentifier, now: Timestamp) -> Result<(
 fn refused(why: &str) -> UpstreamError {
     UpstreamError::InvalidResponse(format!("system user JWT: {why}"))
 }
+
+#[cfg(test)]
+mod tests;
