@@ -21,6 +21,13 @@ pub use self::{
     credentials::Credentials,
     login_host::LoginHost,
 };
+#[cfg(fuzzing)]
+pub(crate) use self::{
+    jwks::Keys,
+    system_user::signed_token,
+    tenant_status::read_status,
+    ticket_jwt::{open_with, read_header},
+};
 use crate::{
     domain::AllowedApiHosts,
     ports::{Clock, Random},
