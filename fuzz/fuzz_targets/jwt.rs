@@ -47,6 +47,8 @@ fn check(jwt: &str) {
     let Ok(issued) = KEYS.open_ticket(&jwt.into(), tenant(), now()) else { return };
     assert!(ticket_tenant(&issued.value).is_ok_and(|inside| inside.is_none_or(|t| t == tenant())));
 
+    let company = &issued.company_name;
+    assert!(company.chars().count() <= 256 && !company.contains(char::is_control));
     let parts: Vec<&str> = jwt.split('.').collect();
     assert_eq!(parts.len(), 3);
     let part = |index: usize| URL_SAFE_NO_PAD.decode(parts[index]).expect("base64url");

@@ -18,6 +18,9 @@ const ISSUER: &str = "SuperOffice AS";
 /// minutes and is read at once, so a minute is plenty.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 
+/// A company's name is the customer's own words and shown to people, on terminals too; more than this is not a name.
+const MAX_COMPANY_NAME_CHARS: usize = 256;
+
 /// Far more than a real token has.
 const MAX_JWT_BYTES: usize = 64 * 1024;
 
@@ -89,8 +92,12 @@ pub(crate) fn open_with(
     let Claims { ticket, company_name, .. } = claims.claims;
     match ticket_tenant(&ticket).map_err(|_| refused("what it holds is not a ticket"))? {
         Some(other) if other != tenant => Err(refused("the ticket inside is another tenant's")),
-        _ => Ok(IssuedTicket { value: ticket, company_name }),
+        _ => Ok(IssuedTicket { value: ticket, company_name: printable(&company_name) }),
     }
+}
+
+fn printable(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(MAX_COMPANY_NAME_CHARS).collect()
 }
 
 /// The library checks signature and algorithm; times are ours, because time is passed in.

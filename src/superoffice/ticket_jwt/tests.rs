@@ -82,6 +82,17 @@ fn claims_that_cannot_be_believed_are_refused() {
 }
 
 #[test]
+fn a_company_name_disturbs_no_terminal_and_has_an_end() {
+    let name = |name: &str| {
+        let claims = claims(&format!("{IDENTITY}company_name"), name.into());
+        open_claims(&claims).unwrap().company_name
+    };
+    assert_eq!(name("Blåbær & Sønner AS"), "Blåbær & Sønner AS");
+    assert_eq!(name("A\u{1b}[2J\u{9b}31m\r\nB"), "A[2J31mB");
+    assert_eq!(name(&"å".repeat(10_000)), "å".repeat(256));
+}
+
+#[test]
 fn no_algorithm_but_rs256_is_looked_at() {
     for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS256"}"#, r#"{"alg":"PS256"}"#, "{}", ""] {
         let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header);
