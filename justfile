@@ -37,6 +37,10 @@ lint-proto:
 deny *checks:
     cargo deny --workspace check {{ checks }}
 
+# Fuzz for two minutes, or for so many seconds in all, every target or those named: `just fuzz 600 jwt config`.
+fuzz *arguments:
+    tools/fuzz {{ arguments }}
+
 # Run everything that a change must pass.
 ci:
     .ci/run

@@ -123,6 +123,14 @@ impl Config {
         Ok(Loaded { config, warnings })
     }
 
+    /// Checks a text as if it stood in the file.
+    #[cfg(fuzzing)]
+    pub(crate) fn check(file: &Path, text: &str) -> Result<Loaded, ConfigError> {
+        let (config, (), warnings) =
+            loading::read(file, text, Problems::default(), |_, _| Some(()))?;
+        Ok(Loaded { config, warnings })
+    }
+
     /// Reads and checks the file and every secret that it names.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod grpc;
 pub mod http;
 pub mod lifecycle;

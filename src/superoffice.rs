@@ -27,6 +27,13 @@ pub use self::{
     resolver::Unresolved,
     skew::CLOCK_ALARM,
 };
+#[cfg(fuzzing)]
+pub(crate) use self::{
+    jwks::Keys,
+    system_user::signed_token,
+    tenant_status::read_status,
+    ticket_jwt::{open_with, read_header},
+};
 use crate::{
     domain::AllowedApiHosts,
     ports::{Clock, Random},

@@ -63,7 +63,17 @@ pub(super) fn load<S>(
 ) -> Loading<S> {
     let mut problems = Problems::default();
     let text = read_text(file, &mut problems).unwrap_or_default();
-    let document = Document::parse(&text, &mut problems);
+    read(file, &text, problems, also)
+}
+
+/// Checks the text of the file. `problems` has what was wrong with reading it.
+pub(super) fn read<S>(
+    file: &Path,
+    text: &str,
+    mut problems: Problems,
+    also: impl FnOnce(&Draft, &mut Problems) -> Option<S>,
+) -> Loading<S> {
+    let document = Document::parse(text, &mut problems);
     let sections = document
         .as_ref()
         .filter(|_| problems.errors.is_empty())

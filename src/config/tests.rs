@@ -219,6 +219,44 @@ proptest::proptest! {
     }
 }
 
+/// Lines of a configuration file, good and bad, with a secret in the wrong place here and there.
+fn any_line() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let section: &str = "\\[(grpc|http|admin|egress|store|crypto|policy|audit|quotas|tickets|login|lifecycle|log|callers|callers\\.mtls|grpc\\.tls)\\]|\\[\\[(applications|callers\\.jwt|grpc)\\]\\]";
+    let key = "(listen|tls|url|file|max_wait|retention|per_caller|max_age|timeout|max_concurrent|level|id|environment|client_id|client_secret|client_secret_file|private_key_env|redirect_uris|allowed_api_hosts|login_uri|burst|issuer|enabled|[a-z]{1,3})(\\.[a-z]{1,6})?";
+    let value = "\"(hunter2|127\\.0\\.0\\.1:0|0\\.0\\.0\\.0:1|30s|1h|sod|online|crm-sync|https://[a-z./]{0,9}|sqlite:[a-z]{0,3}|[a-z]{0,4})\"|-?[0-9]{1,20}|true|1\\.5|2026-01-01|\\[\\]|\\[\"hunter2\"\\]|\\[\\{ id = \"hunter2\" \\}\\]|\\{ [a-z]{1,3} = \"hunter2\" \\}|hunter2";
+    prop_oneof![
+        2 => section.boxed(),
+        6 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")),
+        1 => "[^h]{0,9}",
+    ]
+}
+
+proptest::proptest! {
+    #[test]
+    fn every_problem_says_where_and_repeats_no_value(
+        lines in proptest::collection::vec(any_line(), 0..14),
+        whole in proptest::bool::ANY,
+    ) {
+        let mut text = lines.join("\n");
+        if whole {
+            text.insert_str(0, LEAST);
+        }
+        let file = Path::new("gateway.toml");
+        let Err(error) = loading::read(file, &text, Problems::default(), |_, _| Some(())) else {
+            return Ok(());
+        };
+        proptest::prop_assert!(!error.problems.is_empty());
+        let readable = text.parse::<toml::Table>().is_ok();
+        for problem in &error.problems {
+            // What is no TOML has no keys, and a line instead.
+            let placed = !problem.key.is_empty() || (!readable && problem.line.is_some());
+            proptest::prop_assert!(placed, "{:?} in\n{}", problem, text);
+            proptest::prop_assert!(!problem.message.contains("hunter2"), "{:?}", problem);
+        }
+    }
+}
+
 #[test]
 fn each_section_holds_its_rules() {
     for (section, wanted) in [

@@ -104,7 +104,7 @@ impl Keyring {
         Self::parse(path, &file::read(path)?)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, KeyringError> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, KeyringError> {
         match format::parse(text) {
             Ok(keys) => Ok(Self { keys }),
             Err(source) => Err(KeyringError::Format { file: path.to_owned(), source }),

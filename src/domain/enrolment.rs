@@ -72,6 +72,8 @@ impl SystemUserToken {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -97,5 +99,16 @@ mod tests {
         assert!(one("a", &"x".repeat(257)).is_err());
         let many = (0..65).map(|i| (i.to_string(), String::new())).collect();
         assert!(Labels::new(many).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_as_a_token_is_one_line_of_text(text in "\\s{0,3}.{0,30}[\\s\\x00]{0,2}") {
+            if let Ok(token) = SystemUserToken::new(&text.as_str().into()) {
+                let token = token.secret().expose_secret();
+                prop_assert_eq!(token, text.trim());
+                prop_assert!(!token.is_empty() && !token.contains(char::is_control));
+            }
+        }
     }
 }

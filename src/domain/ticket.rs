@@ -174,5 +174,21 @@ mod tests {
             let _ = ticket_tenant(&text.into());
             let _ = ticket_tenant(&ticket(&inside_text));
         }
+
+        #[test]
+        fn what_stands_last_inside_is_the_tenant_whatever_stands_before(
+            before in "\\PC{0,60}",
+            last in "Cust[0-9]{1,10}|\\PC{0,12}",
+        ) {
+            let wanted = last.rsplit(';').next().and_then(|last| last.parse().ok());
+            prop_assert_eq!(ticket_tenant(&ticket(&format!("{before};{last}"))), Ok(wanted));
+        }
+
+        #[test]
+        fn whatever_is_accepted_can_be_sent_in_a_header(text in "(7T:)?([!-~]{0,40}|.{0,40})") {
+            if ticket_tenant(&text.as_str().into()).is_ok() {
+                prop_assert!(text.starts_with("7T:") && text.bytes().all(|b| b.is_ascii_graphic()));
+            }
+        }
     }
 }

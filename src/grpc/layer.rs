@@ -288,6 +288,8 @@ fn read_timeout(value: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -300,6 +302,19 @@ mod tests {
         assert_eq!(read_timeout("6n"), Some(Duration::from_nanos(6)));
         for value in ["", "S", "1", "1s", "-1S", "+1S", "123456789S", "1.5S", "å", "1å"] {
             assert_eq!(read_timeout(value), None, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_deadline_of_the_protocol_is_read_and_nothing_else(
+            text in "[0-9]{1,9}[HMSmunsh]|[+-]?[0-9.]{0,4}\\PC{0,2}|\\PC{0,12}",
+        ) {
+            let digits = text.trim_end_matches(['H', 'M', 'S', 'm', 'u', 'n']);
+            let legal = digits.len() + 1 == text.len()
+                && (1..=8).contains(&digits.len())
+                && digits.bytes().all(|b| b.is_ascii_digit());
+            prop_assert_eq!(read_timeout(&text).is_some(), legal);
         }
     }
 

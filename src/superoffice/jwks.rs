@@ -9,6 +9,7 @@ use futures_util::{
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::{
     client::{Profile, Repeat, json, unexpected},
@@ -54,7 +55,8 @@ struct State {
     looked_for_unknown: Option<Timestamp>,
 }
 
-struct Keys {
+/// What is in one answer.
+pub(crate) struct Keys {
     keys: Vec<Key>,
     read_time: Timestamp,
 }
@@ -158,32 +160,35 @@ impl KeySet {
 
 impl Source {
     async fn fetch(self: Arc<Self>) -> Result<Arc<Keys>, UpstreamError> {
-        let keys = read(&self.login).await?;
-        Ok(Arc::new(Keys { keys, read_time: self.clock.now() }))
+        let body = read(&self.login).await?;
+        Keys::read(&body, self.clock.now()).map(Arc::new)
     }
 }
 
 /// How many keys of the login host can sign what we would believe: at least one.
 pub(super) async fn count_usable(login: &LoginHost) -> Result<usize, UpstreamError> {
-    read(login).await.map(|keys| keys.len())
+    let body = read(login).await?;
+    Keys::read(&body, Timestamp::UNIX_EPOCH).map(|keys| keys.keys.len())
 }
 
-async fn read(login: &LoginHost) -> Result<Vec<Key>, UpstreamError> {
+async fn read(login: &LoginHost) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
     let answer = login.send(JWKS, || login.get(JWKS_PATH)).await?;
-    if !answer.status.is_success() {
-        return Err(unexpected(JWKS, answer.status));
-    }
-    let wire: WireKeys = json(JWKS, &answer.body)?;
-    let keys: Vec<Key> = wire.keys.iter().take(MAX_KEYS).filter_map(usable).collect();
-    if keys.is_empty() {
-        let text = "JWKS: no RSA signature key".to_owned();
-        return Err(UpstreamError::InvalidResponse(text));
-    }
-    Ok(keys)
+    if answer.status.is_success() { Ok(answer.body) } else { Err(unexpected(JWKS, answer.status)) }
 }
 
 impl Keys {
-    fn find(&self, kid: Option<&str>, x5t: Option<&str>) -> Option<DecodingKey> {
+    /// Takes the keys that can be used from the body of an answer; at least one.
+    pub(crate) fn read(body: &[u8], read_time: Timestamp) -> Result<Self, UpstreamError> {
+        let wire: WireKeys = json(JWKS, body)?;
+        let keys: Vec<Key> = wire.keys.iter().take(MAX_KEYS).filter_map(usable).collect();
+        if keys.is_empty() {
+            let text = "JWKS: no RSA signature key".to_owned();
+            return Err(UpstreamError::InvalidResponse(text));
+        }
+        Ok(Self { keys, read_time })
+    }
+
+    pub(crate) fn find(&self, kid: Option<&str>, x5t: Option<&str>) -> Option<DecodingKey> {
         let found = if kid.is_none() && x5t.is_none() {
             match self.keys.as_slice() {
                 [only] => Some(only),
@@ -206,4 +211,55 @@ fn usable(wire: &WireKey) -> Option<Key> {
     }
     let decoding = DecodingKey::from_rsa_components(wire.n.as_deref()?, wire.e.as_deref()?).ok()?;
     Some(Key { kid: wire.kid.clone(), x5t: wire.x5t.clone(), decoding })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key as it may stand in a set, good or not: its JSON, and whether it can be used.
+    fn key() -> impl Strategy<Value = (serde_json::Value, bool)> {
+        let word = |good: &'static str| prop_oneof![3 => Just(Some(good)), 1 => Just(None), 1 => Just(Some("other"))];
+        let number = prop_oneof![4 => Just("AQAB"), 1 => Just("A*"), 1 => Just("")];
+        (word("RSA"), word("sig"), word("RS256"), "[a-d]", number).prop_map(
+            |(kty, usage, alg, kid, n)| {
+                let fits = |word: Option<&str>, good| word.is_none_or(|word| word == good);
+                // An empty number is base64, and no key: that shows when it verifies.
+                let usable =
+                    kty == Some("RSA") && fits(usage, "sig") && fits(alg, "RS256") && n != "A*";
+                let kty = kty.unwrap_or_default();
+                let json = serde_json::json!({
+                    "kty": kty, "use": usage, "alg": alg, "kid": kid, "n": n, "e": "AQAB",
+                });
+                (json, usable)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_reading_panic(
+            body in "\\PC{0,60}|\\{\"keys\":\\[(\\{\"kty\":\"RSA\",\"(n|e|kid)\":(\"A\"|null|1)\\}|,|\\[\\]){0,4}\\]\\}",
+        ) {
+            let _ = Keys::read(body.as_bytes(), Timestamp::UNIX_EPOCH);
+        }
+
+        #[test]
+        fn only_keys_that_can_be_used_are_found(keys in prop::collection::vec(key(), 0..6)) {
+            let body = serde_json::json!({ "keys": keys.iter().map(|(key, _)| key).collect::<Vec<_>>() });
+            let usable: Vec<&str> =
+                keys.iter().filter(|(_, usable)| *usable).filter_map(|(key, _)| key["kid"].as_str()).collect();
+            let Ok(read) = Keys::read(body.to_string().as_bytes(), Timestamp::UNIX_EPOCH) else {
+                prop_assert!(usable.is_empty());
+                return Ok(());
+            };
+            for kid in ["a", "b", "c", "d"] {
+                prop_assert_eq!(read.find(Some(kid), None).is_some(), usable.contains(&kid));
+                prop_assert_eq!(read.find(None, Some(kid)).is_some(), usable.contains(&kid));
+            }
+            prop_assert_eq!(read.find(None, None).is_some(), usable.len() == 1);
+        }
+    }
 }

@@ -75,4 +75,14 @@ mod tests {
             assert_eq!(skew.seconds(), seconds, "{date}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_date_is_borne(
+            date in "[A-Z][a-z]{2}, [0-9]{2} (Jan|Feb|Dec) [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})|\\PC{0,40}",
+            now in -377_705_023_201..253_402_207_200_i64,
+        ) {
+            ClockSkew::default().note(&date, Timestamp::from_second(now).unwrap());
+        }
+    }
 }

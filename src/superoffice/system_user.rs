@@ -119,7 +119,7 @@ impl SuperOffice {
 }
 
 /// `{system user token}.{yyyyMMddHHmm, UTC}.{signature in standard base64}`.
-fn signed_token(
+pub(crate) fn signed_token(
     signer: &dyn Signer,
     system_user_token: &SecretString,
     now: Timestamp,
@@ -151,7 +151,10 @@ fn request_body(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::domain::SystemUserToken;
 
     struct Echo;
 
@@ -167,6 +170,27 @@ mod tests {
         let signed = signed_token(&Echo, &"Søndag App.v2-8k8Q7DmBgo".into(), now).unwrap();
         let payload = "Søndag App.v2-8k8Q7DmBgo.202603010705";
         assert_eq!(*signed, format!("{payload}.{}", STANDARD.encode(payload)));
+    }
+
+    proptest! {
+        /// The receiver splits from the right (SUPEROFFICE.md 2.3), because names hold dots.
+        #[test]
+        fn a_signed_token_splits_from_the_right_into_what_was_signed(
+            token in "\\PC{1,40}|[A-Zæøå. =-]{0,20}-[a-zA-Z0-9]{10}|\\.{1,3}",
+            seconds in 0..253_402_207_200_i64,
+        ) {
+            let Ok(token) = SystemUserToken::new(&token.into()) else { return Ok(()) };
+            let now = Timestamp::from_second(seconds).unwrap();
+            let signed = signed_token(&Echo, token.secret(), now).unwrap();
+            let (payload, signature) = signed.rsplit_once('.').unwrap();
+            let (found, minute) = payload.rsplit_once('.').unwrap();
+            prop_assert_eq!(found, token.secret().expose_secret());
+            prop_assert_eq!(STANDARD.decode(signature).unwrap(), payload.as_bytes());
+            prop_assert!(minute.len() == 12 && minute.bytes().all(|b| b.is_ascii_digit()));
+            let minute = jiff::civil::DateTime::strptime("%Y%m%d%H%M", minute).unwrap();
+            let minute = minute.to_zoned(TimeZone::UTC).unwrap().timestamp();
+            prop_assert!((0..60).contains(&(seconds - minute.as_second())));
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(super) async fn read(
     if answer.status != StatusCode::OK {
         return Err(unexpected(STATUS, answer.status));
     }
-    believe(json(STATUS, &answer.body)?, tenant, allowed, now)
+    read_status(&answer.body, tenant, allowed, now)
 }
 
 fn unknown(now: Timestamp) -> TenantStatus {
@@ -75,12 +75,14 @@ fn unknown(now: Timestamp) -> TenantStatus {
     }
 }
 
-fn believe(
-    wire: Wire,
+/// Reads the body of an answer and believes of it what is right.
+pub(crate) fn read_status(
+    body: &[u8],
     tenant: ContextIdentifier,
     allowed: &AllowedApiHosts,
     now: Timestamp,
 ) -> Result<TenantStatus, UpstreamError> {
+    let wire: Wire = json(STATUS, body)?;
     if wire.context_identifier != tenant.to_string() {
         return Err(refused("of another tenant"));
     }
@@ -123,14 +125,16 @@ fn refused(why: &str) -> UpstreamError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: &str = "2026-02-23T09:00:00Z";
 
     fn check(text: &str) -> Result<TenantStatus, UpstreamError> {
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
-        let wire = json(STATUS, text.as_bytes())?;
-        believe(wire, "Cust12345".parse().unwrap(), &allowed, NOW.parse().unwrap())
+        let tenant = "Cust12345".parse().unwrap();
+        read_status(text.as_bytes(), tenant, &allowed, NOW.parse().unwrap())
     }
 
     fn documented() -> String {
@@ -190,5 +194,41 @@ mod tests {
             "IsRunning":false,"ValidUntil":"2026-02-23T09:52:01Z","Api":null}"#;
         let status = check(text).unwrap();
         assert_eq!((status.state, status.web_api_uri), (TenantState::Suspended, None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_reading_panic(text in "\\PC{0,60}|[\\[{](\"(State|Api|ValidUntil)\"[:,]|null|[0-9]|[\\]}]){0,9}") {
+            let _ = check(&text);
+        }
+
+        #[test]
+        fn whatever_is_believed_keeps_to_the_rules(
+            tenant in "Cust12345|Cust[0-9]{1,10}|\\PC{0,9}",
+            state in prop::sample::select(TenantState::ALL),
+            until in "20[0-9]{2}-0[1-9]-[0-2][0-9]T0[0-9]:00:00(Z|\\+0[0-9]:00)|-?[0-9]{4,6}-12-31T23:59:59Z|\\PC{0,9}",
+            host in "[a-z0-9.:@\\\\/?#-]{0,9}superoffice.com[a-z0-9.:@/]{0,9}",
+            path in "/Cust12345/api|/Cust[0-9]{1,5}/api|\\PC{0,9}",
+            version in ".{0,200}",
+        ) {
+            let body = serde_json::json!({
+                "ContextIdentifier": tenant, "State": state.as_str(), "ValidUntil": until,
+                "Api": format!("https://{host}{path}"), "Version": version,
+            });
+            let Ok(status) = check(&body.to_string()) else { return Ok(()) };
+            prop_assert_eq!(tenant, "Cust12345");
+            let holds = status.valid_until.duration_since(status.read_time);
+            prop_assert!((SHORTEST..=LONGEST).contains(&holds));
+            prop_assert!(!status.version.contains(char::is_control));
+            prop_assert!(status.version.chars().count() <= MAX_VERSION_CHARS);
+            let usable = state.usability() == Usability::Usable;
+            prop_assert_eq!(status.web_api_uri.is_some(), usable);
+            if let Some(uri) = status.web_api_uri {
+                let host = uri.as_str().strip_prefix("https://").unwrap();
+                let host = host.strip_suffix("/Cust12345/api").unwrap();
+                prop_assert!(host == "superoffice.com" || host.ends_with(".superoffice.com"));
+                prop_assert!(!host.contains(['/', '@', ':', '\\', '?', '#']));
+            }
+        }
     }
 }

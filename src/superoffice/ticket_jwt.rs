@@ -1,7 +1,7 @@
 //! The signed answer in which a ticket comes (SUPEROFFICE.md 2.6).
 
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
@@ -17,6 +17,9 @@ const ISSUER: &str = "SuperOffice AS";
 /// How far the clocks of SuperOffice and ours may be apart when times are compared. Such a token lives five
 /// minutes and is read at once, so a minute is plenty.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
+
+/// A company's name is the customer's own words and shown to people, on terminals too; more than this is not a name.
+const MAX_COMPANY_NAME_CHARS: usize = 256;
 
 /// Far more than a real token has.
 const MAX_JWT_BYTES: usize = 64 * 1024;
@@ -54,6 +57,13 @@ pub(super) async fn open(
     tenant: ContextIdentifier,
     now: Timestamp,
 ) -> Result<IssuedTicket, UpstreamError> {
+    let header = read_header(jwt)?;
+    let key = keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
+    open_with(&key, jwt, tenant, now)
+}
+
+/// The header, which names the key: nothing in it is believed yet.
+pub(crate) fn read_header(jwt: &SecretString) -> Result<Header, UpstreamError> {
     let text = jwt.expose_secret();
     if text.len() > MAX_JWT_BYTES {
         return Err(refused("too long"));
@@ -62,10 +72,19 @@ pub(super) async fn open(
     if header.alg != Algorithm::RS256 {
         return Err(refused("not signed with RS256"));
     }
-    let key = keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
-    let signature_only = signature_only();
+    Ok(header)
+}
+
+/// Validates with the key that the header names.
+pub(crate) fn open_with(
+    key: &DecodingKey,
+    jwt: &SecretString,
+    tenant: ContextIdentifier,
+    now: Timestamp,
+) -> Result<IssuedTicket, UpstreamError> {
+    let text = jwt.expose_secret();
     let claims =
-        decode::<Claims>(text, &key, &signature_only).map_err(|error| match error.kind() {
+        decode::<Claims>(text, key, &signature_only()).map_err(|error| match error.kind() {
             jsonwebtoken::errors::ErrorKind::InvalidSignature => refused("wrong signature"),
             _ => refused("claims missing or of other types than documented"),
         })?;
@@ -73,8 +92,12 @@ pub(super) async fn open(
     let Claims { ticket, company_name, .. } = claims.claims;
     match ticket_tenant(&ticket).map_err(|_| refused("what it holds is not a ticket"))? {
         Some(other) if other != tenant => Err(refused("the ticket inside is another tenant's")),
-        _ => Ok(IssuedTicket { value: ticket, company_name }),
+        _ => Ok(IssuedTicket { value: ticket, company_name: printable(&company_name) }),
     }
+}
+
+fn printable(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(MAX_COMPANY_NAME_CHARS).collect()
 }
 
 /// The library checks signature and algorithm; times are ours, because time is passed in.
@@ -117,3 +140,6 @@ fn check(claims: &Claims, tenant: ContextIdentifier, now: Timestamp) -> Result<(
 fn refused(why: &str) -> UpstreamError {
     UpstreamError::InvalidResponse(format!("system user JWT: {why}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ impl<'a> SignedToken<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -41,6 +43,34 @@ mod tests {
     fn takes_no_other_base64() {
         for wrong in ["a.202602230952", "a.202602230952.AQI", "a.202602230952.-_8=", "a"] {
             assert_eq!(SignedToken::split(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_an_application_is_called_its_parts_come_back(
+            system_user_token in r"\PC{0,40}|[A-Zæøå. =-]{0,20}-[a-zA-Z0-9]{10}|\.{0,3}",
+            timestamp in "[0-9]{12}",
+            signature in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let payload = format!("{system_user_token}.{timestamp}");
+            let text = format!("{payload}.{}", STANDARD.encode(&signature));
+            let parts = SignedToken {
+                system_user_token: &system_user_token,
+                timestamp: &timestamp,
+                payload: &payload,
+                signature,
+            };
+            prop_assert_eq!(SignedToken::split(&text), Some(parts));
+        }
+
+        #[test]
+        fn whatever_splits_is_nothing_but_its_parts(text in r"\PC{0,60}|[.a-zA-Z0-9+/=]{0,40}") {
+            if let Some(parts) = SignedToken::split(&text) {
+                let SignedToken { system_user_token, timestamp, signature, .. } = parts;
+                let signature = STANDARD.encode(signature);
+                prop_assert_eq!(format!("{system_user_token}.{timestamp}.{signature}"), text);
+            }
         }
     }
 }

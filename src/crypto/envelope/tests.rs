@@ -159,14 +159,50 @@ fn debug_output_shows_ids_only() {
     );
 }
 
+/// For tests with many cases: making a keyring takes a file.
+static SEALER: std::sync::LazyLock<EnvelopeSealer> = std::sync::LazyLock::new(sealer);
+
 proptest! {
     #[test]
     fn arbitrary_bytes_neither_open_nor_panic(tail in prop::collection::vec(any::<u8>(), 0..300), known in any::<bool>()) {
-        let sealer = sealer();
+        let sealer = &*SEALER;
         // Half of them behind a good header, so that they get further.
         let mut bytes = if known { header(VERSION, sealer.active_id()).unwrap() } else { Vec::new() };
         bytes.extend(tail);
         prop_assert!(sealer.open(&place(), &bytes).is_err());
         let _ = key_id_of(&bytes);
+    }
+
+    #[test]
+    fn however_it_is_altered_it_does_not_open(
+        secret in ".{0,60}",
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 0..4),
+        cut in 0_usize..3,
+    ) {
+        let original = SEALER.seal(&place(), &secret.into()).unwrap();
+        let mut altered = original.clone();
+        for (position, mask) in flips {
+            altered[position.index(original.len())] ^= mask;
+        }
+        altered.truncate(original.len() - cut);
+        prop_assert_eq!(SEALER.open(&place(), &altered).is_ok(), altered == original);
+    }
+
+    #[test]
+    fn it_opens_at_no_place_but_its_own(
+        environment in "sod|online|\\PC{0,6}",
+        table in prop::sample::select(&["tenants", "tickets", ""][..]),
+        resource in "applications/a/tenants/Cust1234[5-9]|\\PC{0,40}",
+        field in prop::sample::select(&["system_user_token", "value", ""][..]),
+    ) {
+        let other = SealedField { environment: &environment, table, resource: &resource, field };
+        let own = place();
+        let here = (other.environment, other.table, other.resource, other.field)
+            == (own.environment, own.table, own.resource, own.field);
+        let sealed_there = SEALER.seal(&other, &SECRET.into()).unwrap();
+        let opened = SEALER.open(&other, &sealed_there).unwrap();
+        prop_assert_eq!(opened.expose_secret(), SECRET);
+        prop_assert_eq!(SEALER.open(&place(), &sealed_there).is_ok(), here);
+        prop_assert_eq!(SEALER.open(&other, &sealed(&SEALER)).is_ok(), here);
     }
 }

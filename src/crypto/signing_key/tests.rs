@@ -223,6 +223,72 @@ fn debug_output_shows_key_id_and_length_only() {
     );
 }
 
+const NUMBERS: [&str; 8] = ["Modulus", "Exponent", "P", "Q", "DP", "DQ", "InverseQ", "D"];
+
+static KEY_ID: std::sync::LazyLock<String> =
+    std::sync::LazyLock::new(|| parse(PKCS1).unwrap().key_id);
+
+/// What people, editors and shells leave between the pieces of a key.
+fn white_space() -> impl Strategy<Value = String> {
+    "([ \t\r\n]|\\\\n|\\\\r\\\\n|\\\\r){0,3}"
+}
+
+fn between_elements() -> impl Strategy<Value = String> {
+    (white_space(), "(<!--[ a-z<>&]{0,9}-->|<\\?[a-z]{1,4}\\?>|<Extra a='1'/>)?", white_space())
+        .prop_map(|(before, comment, after)| format!("{before}{comment}{after}"))
+}
+
+fn around() -> impl Strategy<Value = (String, String)> {
+    let quotes = prop::sample::select(&["", "\"", "'"][..]);
+    (white_space(), quotes, white_space(), "[\u{feff} \n]{0,3}").prop_map(
+        |(inner, quote, end, outer)| {
+            (format!("{outer}{quote}{inner}"), format!("{end}{quote}{outer}"))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn xml_in_any_order_and_however_untidy_is_the_same_key(
+        order in Just(NUMBERS).prop_shuffle(),
+        spaces in prop::collection::vec(between_elements(), 9),
+        inside in prop::collection::vec((any::<prop::sample::Index>(), white_space()), 8),
+        (before, after) in around(),
+    ) {
+        let mut text = format!("{before}<RSAKeyValue>");
+        for ((name, space), (position, cut)) in order.into_iter().zip(&spaces).zip(&inside) {
+            let number = element(name);
+            let (one, other) = number.split_at(position.index(number.len()));
+            text.extend([space, "<", name, ">", one, cut, "<!-- -->", other, "</", name, ">"]);
+        }
+        text.extend([&spaces[8], "</RSAKeyValue>", &after]);
+        prop_assert_eq!(&parse(&text).unwrap().key_id, &*KEY_ID);
+    }
+
+    #[test]
+    fn pem_however_wrapped_is_the_same_key(
+        form in prop::sample::select(&[PKCS1, PKCS8][..]),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), white_space()), 0..9),
+        note in "[A-Za-z0-9: ]{0,20}",
+        (before, after) in around(),
+    ) {
+        let (begin, rest) = form.split_once("KEY-----\n").unwrap();
+        let (body, end) = rest.split_once("-----END").unwrap();
+        let mut body = body.replace('\n', "");
+        for (position, cut) in cuts {
+            let at = position.index(body.len());
+            // Not into an escape that was put in before.
+            if body.is_char_boundary(at) && !body[..at].ends_with('\\') {
+                body.insert_str(at, &cut);
+            }
+        }
+        let text = format!("{before}{note}\n{begin}KEY-----{body}-----END{}{after}", end.trim_end());
+        prop_assert_eq!(&parse(&text).unwrap().key_id, &*KEY_ID);
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_does_not_panic(text in r#"(\\[rn]|[<>&;"'-]|-----|BEGIN |END |PRIVATE KEY|<RSAKeyValue>|<D>|A|=|.){0,60}"#) {

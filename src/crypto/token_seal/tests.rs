@@ -72,10 +72,26 @@ fn the_derived_key_is_not_the_key_it_comes_from() {
     assert!(derive(&key).unwrap().open(b"", &token).is_some());
 }
 
+/// For tests with many cases: making a keyring takes a file.
+static KEY: std::sync::LazyLock<PageTokenKey> = std::sync::LazyLock::new(|| {
+    let [one, _] = keys();
+    one
+});
+
 proptest::proptest! {
     #[test]
     fn arbitrary_text_neither_opens_nor_panics(token in "[A-Za-z0-9_-]{0,200}|.*") {
-        let [one, _] = keys();
-        assert_eq!(one.open(CONTEXT, &token), None);
+        assert_eq!(KEY.open(CONTEXT, &token), None);
+    }
+
+    #[test]
+    fn a_token_opens_in_its_own_context_only(
+        context in ".{0,40}",
+        other in "ListTenants applications/[ab]|.{0,40}",
+        payload in ".{0,60}",
+    ) {
+        let token = KEY.seal(&context, payload.as_bytes()).unwrap();
+        assert_eq!(KEY.open(&context, &token).as_deref(), Some(payload.as_bytes()));
+        assert_eq!(KEY.open(&other, &token).is_some(), other == context);
     }
 }

@@ -1,0 +1,92 @@
+//! What the targets in `fuzz/` reach that is private otherwise. Built with `--cfg fuzzing` only, which the product
+//! and its tests never are: `docs/FUZZING.md`.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::{Config, ConfigError, Loaded},
+    crypto::{Keyring, KeyringError},
+    domain::{AllowedApiHosts, ContextIdentifier, TenantStatus},
+    ports::{IssuedTicket, SignError, Signer, UpstreamError},
+    superoffice::{self, Keys},
+};
+
+/// The public keys of a login service.
+pub struct PublicKeys(Keys);
+
+impl PublicKeys {
+    /// Reads the body of a JWKS answer.
+    ///
+    /// # Errors
+    /// If no key in it can be used.
+    pub fn read(body: &[u8], now: Timestamp) -> Result<Self, UpstreamError> {
+        Keys::read(body, now).map(Self)
+    }
+
+    /// Whether a token with this header has a key.
+    #[must_use]
+    pub fn has(&self, kid: Option<&str>, x5t: Option<&str>) -> bool {
+        self.0.find(kid, x5t).is_some()
+    }
+
+    /// What an exchange does with its answer, without fetching keys.
+    ///
+    /// # Errors
+    /// If the token is not one for this tenant, signed by one of the keys.
+    pub fn open_ticket(
+        &self,
+        jwt: &SecretString,
+        tenant: ContextIdentifier,
+        now: Timestamp,
+    ) -> Result<IssuedTicket, UpstreamError> {
+        let header = superoffice::read_header(jwt)?;
+        let key = self.0.find(header.kid.as_deref(), header.x5t.as_deref());
+        let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
+        superoffice::open_with(&key.ok_or_else(unknown)?, jwt, tenant, now)
+    }
+}
+
+/// Reads the body of a tenant status.
+///
+/// # Errors
+/// If it cannot be believed.
+pub fn read_status(
+    body: &[u8],
+    tenant: ContextIdentifier,
+    allowed: &AllowedApiHosts,
+    now: Timestamp,
+) -> Result<TenantStatus, UpstreamError> {
+    superoffice::read_status(body, tenant, allowed, now)
+}
+
+/// Signs a system user token for the minute of `now`.
+///
+/// # Errors
+/// If the signer does not sign.
+pub fn signed_token(
+    signer: &dyn Signer,
+    system_user_token: &SecretString,
+    now: Timestamp,
+) -> Result<Zeroizing<String>, SignError> {
+    superoffice::signed_token(signer, system_user_token, now)
+}
+
+/// Reads the text of a keyring file.
+///
+/// # Errors
+/// If it is not a keyring.
+pub fn read_keyring(text: &str) -> Result<Keyring, KeyringError> {
+    Keyring::parse(Path::new("keyring.toml"), text)
+}
+
+/// Checks the text of a configuration file; opens no file.
+///
+/// # Errors
+/// With everything that is wrong.
+pub fn read_config(text: &str) -> Result<Loaded, ConfigError> {
+    Config::check(Path::new("gateway.toml"), text)
+}
