@@ -83,14 +83,16 @@ impl Started {
         let reloadables = std::mem::take(&mut self.reloadables);
         let (grpc_address, admin_address) = (self.grpc.address()?, self.admin.address()?);
         let stop = CancellationToken::new();
+        // Before anybody is let in: what another process changes from here on is noticed.
+        let seen = self.storage.store.external_version().await.ok();
         self.grpc.health().serving().await;
         self.readiness.open();
         tracing::info!(grpc = %grpc_address, admin = %admin_address, "serving");
-        let supervisor = tokio::spawn(self.supervise(stop.clone()));
+        let supervisor = tokio::spawn(self.supervise(stop.clone(), seen));
         Ok(Running { grpc_address, admin_address, stop, reloadables, supervisor })
     }
 
-    async fn supervise(self, stop: CancellationToken) -> Ended {
+    async fn supervise(self, stop: CancellationToken, seen: Option<i64>) -> Ended {
         let Self {
             grpc, admin, readiness, parts, storage, clock, tasks, goaway, lifecycle, ..
         } = self;
@@ -102,11 +104,13 @@ impl Started {
         let long_running = TaskTracker::new();
         let mut grpc = long_running.spawn(grpc.serve(goaway.clone()));
         let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
-        let watch = watch_store(Arc::clone(&store), parts.directory, clock);
+        let watch = watch_store(Arc::clone(&store), parts.directory, clock, seen);
         let background = async move {
             tokio::join!(tickets.keep_fresh(), statuses.keep_fresh(), watch);
         };
-        let mut background = long_running.spawn(quit.clone().run_until_cancelled_owned(background));
+        let quit_background = quit.child_token();
+        let background = quit_background.clone().run_until_cancelled_owned(background);
+        let mut background = long_running.spawn(background);
         let crashed = tokio::select! {
             () = stop.cancelled() => false,
             end = &mut grpc => report_crash("gRPC listener", &format!("{end:?}")),
@@ -124,6 +128,8 @@ impl Started {
             if !grpc.is_finished() {
                 let _ = (&mut grpc).await;
             }
+            // First what begins new work, then what was begun.
+            quit_background.cancel();
             tasks.close();
             tasks.wait().await;
             quit.cancel();
@@ -160,12 +166,17 @@ fn report_crash(what: &'static str, how: &str) -> bool {
 }
 
 /// Commands change the store beside us: what is remembered of it is dropped then.
-async fn watch_store(store: Arc<dyn StoreWatch>, directory: Arc<Directory>, clock: Arc<dyn Clock>) {
-    let mut seen = None;
+async fn watch_store(
+    store: Arc<dyn StoreWatch>,
+    directory: Arc<Directory>,
+    clock: Arc<dyn Clock>,
+    mut seen: Option<i64>,
+) {
     loop {
         match store.external_version().await {
             Ok(version) => {
-                if seen.is_some_and(|seen| seen != version) {
+                // Not known before: something may have been missed.
+                if seen != Some(version) {
                     directory.forget_all();
                 }
                 seen = Some(version);

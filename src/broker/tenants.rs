@@ -114,10 +114,10 @@ impl Tenants {
         disabled: bool,
     ) -> Result<Tenant, BrokerError> {
         let name = authorized.resource().clone();
-        self.configured(&name.application)?;
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        let unknown = self.unknown(&name);
         self.change(name.clone(), async move {
-            found(&name, store.set_disabled(&name, disabled, now).await?)
+            store.set_disabled(&name, disabled, now).await?.ok_or(unknown)
         })
         .await
     }
@@ -150,13 +150,12 @@ impl Tenants {
         etag: Option<&str>,
     ) -> Result<(), BrokerError> {
         let name = authorized.resource().clone();
-        self.configured(&name.application)?;
         let expected = etag.map(version_of);
-        let store = Arc::clone(&self.store);
+        let (store, unknown) = (Arc::clone(&self.store), self.unknown(&name));
         self.change(name.clone(), async move {
             match store.delete(&name, expected).await {
                 Ok(Deletion::Deleted) => Ok(()),
-                Ok(Deletion::NotFound) => Err(BrokerError::TenantNotFound(name.to_string())),
+                Ok(Deletion::NotFound) => Err(unknown),
                 Err(StoreError::Conflict) => Err(BrokerError::VersionConflict(name)),
                 Err(other) => Err(other.into()),
             }
@@ -170,6 +169,15 @@ impl Tenants {
         tenant: ContextIdentifier,
     ) -> Result<Vec<ApplicationId>, BrokerError> {
         Ok(self.store.applications_of(tenant).await?)
+    }
+
+    /// What a tenant that is not in the store lacks. One of an application that is no longer configured can still
+    /// be stopped and removed.
+    fn unknown(&self, name: &TenantName) -> BrokerError {
+        match self.configured(&name.application) {
+            Ok(_) => BrokerError::TenantNotFound(name.to_string()),
+            Err(error) => error,
+        }
     }
 
     fn configured<'a>(&self, id: &'a ApplicationId) -> Result<&'a ApplicationId, BrokerError> {

@@ -11,7 +11,7 @@ mod renewal;
 
 use std::{sync::Arc, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::TaskTracker;
 
 use self::{cache::Cache, exchange::Exchange};
@@ -49,6 +49,21 @@ pub struct HandedOutTicket {
     pub web_api_uri: WebApiUri,
     /// The client secret, only where it was asked for and permitted.
     pub application_token: Option<SecretString>,
+}
+
+impl HandedOutTicket {
+    /// Whether it would tell a caller nothing new.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.ticket.credential_id == other.ticket.credential_id
+            && self.ticket.expire_time == other.ticket.expire_time
+            && self.web_api_uri == other.web_api_uri
+            && self.token() == other.token()
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.application_token.as_ref().map(ExposeSecret::expose_secret)
+    }
 }
 
 /// The stores that tickets need.
@@ -163,9 +178,10 @@ impl Tickets {
     ) -> Result<(Arc<SystemTicket>, Arc<TenantStatus>), BrokerError> {
         let mut waited = false;
         for _ in 0..MAX_ROUNDS {
-            // Read anew each round: the emergency stop also holds for those who waited.
-            let tenant = self.directory.get(name).await?;
-            let status = self.ready(&tenant).await?;
+            let tenant = self.permitted(name).await?;
+            let status = self.statuses.usable(&tenant).await?;
+            // Again, after whatever was waited for: the emergency stop, a removal and a new token hold at once.
+            let tenant = self.permitted(name).await?;
             let now = self.exchange.clock.now();
             if let Some(ticket) = self.exchange.cache.hand_out(&tenant, min_ttl, now) {
                 if !waited {
@@ -183,15 +199,16 @@ impl Tickets {
         Err(BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause })
     }
 
-    /// Everything that must hold before a ticket is of use.
-    async fn ready(&self, tenant: &Tenant) -> Result<Arc<TenantStatus>, BrokerError> {
+    /// The tenant, if we would hand out its ticket at all.
+    async fn permitted(&self, name: &TenantName) -> Result<Arc<Tenant>, BrokerError> {
+        let tenant = self.directory.get(name).await?;
         if tenant.disabled {
-            return Err(BrokerError::TenantDisabled(tenant.name.clone()));
+            return Err(BrokerError::TenantDisabled(name.clone()));
         }
         if !tenant.has_system_user_token() {
-            return Err(BrokerError::NotEnrolled(tenant.name.clone()));
+            return Err(BrokerError::NotEnrolled(name.clone()));
         }
-        self.statuses.usable(tenant).await
+        Ok(tenant)
     }
 
     async fn fetch(&self, tenant: &Tenant, min_ttl: Duration) -> Result<(), BrokerError> {

@@ -161,7 +161,10 @@ where
                 Err(_) => fail(&context, &Failure::DeadlineExceeded),
             };
             let (mut response, code) = normalize(response, &context);
-            if let Ok(id) = HeaderValue::from_str(&context.request_id) {
+            if let Ok(mut id) = HeaderValue::from_str(&context.request_id) {
+                // Never twice the same, so not worth a place in the header table of the connection (RFC 7541
+                // section 7.1.3): putting it there cost more than the rest of this layer.
+                id.set_sensitive(true);
                 response.headers_mut().insert(REQUEST_ID, id);
             }
             record.end(code);

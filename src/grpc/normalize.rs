@@ -5,7 +5,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{
-    failure::{DOMAIN, Failure, code_of},
+    failure::{DOMAIN, Failure},
     layer::Context,
 };
 use crate::domain::Reason;
@@ -47,10 +47,11 @@ fn ours(status: &Status, context: &Context) -> Status {
 
 /// Keeps code and message, and adds the reason that goes with the code.
 fn described(status: &Status, code: Code) -> Status {
-    let reason = Reason::ALL.iter().copied().find(|reason| code_of(*reason) == code);
     let reason = match code {
         Code::NotFound => Reason::ResourceNotFound,
-        _ => reason.unwrap_or(Reason::Internal),
+        Code::Unauthenticated => Reason::CallerUnauthenticated,
+        Code::PermissionDenied => Reason::PolicyDenied,
+        _ => Reason::Internal,
     };
     let mut details = ErrorDetails::new();
     details.set_error_info(reason.as_str(), DOMAIN, std::collections::HashMap::new());

@@ -42,9 +42,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// … and has this long to answer.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After `max_connection_age`, calls under way have this long to end.
-const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(30);
-
 /// Opened connections on their way from the accept loop to the HTTP/2 server, which takes them at once.
 const OPENED_CONNECTIONS: usize = 16;
 
@@ -156,7 +153,6 @@ impl GrpcServer {
             .http2_max_header_list_size(Some(MAX_HEADER_LIST_BYTES))
             .max_concurrent_streams(Some(MAX_CONCURRENT_STREAMS))
             .max_connection_age(options.max_connection_age)
-            .max_connection_age_grace(CONNECTION_AGE_GRACE)
             .layer(Around::new(surroundings));
         let routes = routes.routes();
         Ok(Self { listener, tls: options.tls, server, routes, health: reporter, calls })

@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
-    broker::TenantChanges,
+    broker::{HandedOutTicket, TenantChanges},
     domain::TenantName,
 };
 
@@ -18,9 +18,9 @@ pub(super) struct TicketWatch {
     tenant: TenantName,
     reveal: bool,
     changes: TenantChanges,
-    sent: Option<pb::SystemTicket>,
+    sent: Option<HandedOutTicket>,
     /// The first message, had before the call was answered.
-    first: Option<pb::SystemTicket>,
+    first: Option<HandedOutTicket>,
 }
 
 impl TicketWatch {
@@ -35,15 +35,14 @@ impl TicketWatch {
         Self { services, context, tenant, reveal, changes, sent: None, first: None }
     }
 
-    async fn ticket(&self) -> Result<pb::SystemTicket, Failure> {
+    async fn ticket(&self) -> Result<HandedOutTicket, Failure> {
         let Services { access, tickets, .. } = &*self.services;
         let caller = &self.context.caller;
         let authorized: Authorized<IssueSystemTicket, _> =
             access.authorize(caller, self.tenant.clone())?;
         let reveal: Option<Authorized<RevealApplicationToken, _>> =
             self.reveal.then(|| access.authorize(caller, self.tenant.clone())).transpose()?;
-        let ticket = tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?;
-        Ok(convert::ticket(&ticket))
+        Ok(tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?)
     }
 }
 
@@ -68,9 +67,10 @@ impl Watch for TicketWatch {
                     Some(first) => first,
                     None => self.ticket().await?,
                 };
-                if self.sent.as_ref() != Some(&ticket) {
-                    self.sent = Some(ticket.clone());
-                    return Ok(pb::WatchSystemTicketResponse { ticket: Some(ticket) });
+                if !self.sent.as_ref().is_some_and(|sent| sent.same_as(&ticket)) {
+                    let message = convert::ticket(&ticket);
+                    self.sent = Some(ticket);
+                    return Ok(pb::WatchSystemTicketResponse { ticket: Some(message) });
                 }
             }
         }

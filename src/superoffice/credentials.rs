@@ -54,14 +54,14 @@ impl Credentials {
         self.secrets.working().1
     }
 
-    /// The other secret, if there is one.
-    pub(super) fn other_secret(&self) -> Option<SecretString> {
-        self.secrets.in_order().nth(1).map(|(_, secret)| secret)
+    /// Each secret and its number, the one that last worked first.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = (usize, SecretString)> + use<> {
+        self.secrets.in_order()
     }
 
-    /// The other secret has been seen to work.
-    pub(super) fn switch_secret(&self) {
-        self.secrets.use_from_now_on(1 - self.secrets.working().0, "client secret");
+    /// The secret of this number has been seen to work.
+    pub(super) fn secret_works(&self, number: usize) {
+        self.secrets.use_from_now_on(number, "client secret");
     }
 
     /// Every pair, those that last worked first.
@@ -147,10 +147,10 @@ mod tests {
         two.works(two.pairs().last().unwrap());
         assert_eq!(names(&two), ["s2k2", "s1k2", "s2k1", "s1k1"]);
         assert_eq!(two.secret().expose_secret(), "s2");
-        two.switch_secret();
+        two.secret_works(0);
         assert_eq!(two.secret().expose_secret(), "s1");
         let one = Credentials::new("s1".into(), None, Arc::new(Named("k1")), None);
         assert_eq!(names(&one), ["s1k1"]);
-        assert!(one.other_secret().is_none());
+        assert_eq!(one.secrets().count(), 1);
     }
 }

@@ -48,7 +48,10 @@ impl Fault {
             if let Some(unresolved) = cause.downcast_ref() {
                 return Self::Name(*unresolved);
             }
-            if let Some(tls) = tls_error(cause) {
+            // Only while connecting: later, the request may have arrived.
+            if error.is_connect()
+                && let Some(tls) = tls_error(cause)
+            {
                 return Self::Tls(tls_words(tls));
             }
             last = cause;
@@ -56,7 +59,7 @@ impl Fault {
         let words = match last.downcast_ref::<io::Error>() {
             Some(error) => deepest(error).kind().to_string(),
             None if std::ptr::addr_eq(last, error) => "unknown".to_owned(),
-            None => last.to_string(),
+            None => own_words(last).to_owned(),
         };
         if error.is_connect() { Self::Connect(words) } else { Self::Broken(words) }
     }
@@ -76,6 +79,15 @@ impl Fault {
             Self::TooLarge(_) => UpstreamError::InvalidResponse(text),
             _ => UpstreamError::Unavailable(text),
         }
+    }
+}
+
+/// Libraries print what the other side said, such as the debug data of a GOAWAY; we do not.
+fn own_words(cause: &(dyn Error + 'static)) -> &'static str {
+    if tls_error(cause).is_some() {
+        "TLS failed"
+    } else {
+        "the other side broke the protocol or left"
     }
 }
 

@@ -106,6 +106,11 @@ impl KeySet {
         keys.find(kid, x5t).ok_or_else(unknown)
     }
 
+    /// Makes sure that keys are at hand.
+    pub(super) async fn ready(&self) -> Result<(), UpstreamError> {
+        self.present().await.map(drop)
+    }
+
     async fn present(&self) -> Result<Arc<Keys>, UpstreamError> {
         let known = self.lock().keys.clone();
         let Some(known) = known else {

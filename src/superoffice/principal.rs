@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use reqwest::{StatusCode, header::HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::{
     SuperOffice,
@@ -31,17 +32,14 @@ impl TicketProbe for SuperOffice {
         web_api_uri: &WebApiUri,
         ticket: &SecretString,
     ) -> Result<Probe, UpstreamError> {
-        let secret = self.credentials.secret();
-        if self.probe_with(&secret, tenant, web_api_uri, ticket).await? == Probe::Alive {
-            return Ok(Probe::Alive);
+        for (number, secret) in self.credentials.secrets() {
+            if self.probe_with(&secret, tenant, web_api_uri, ticket).await? == Probe::Alive {
+                self.credentials.secret_works(number);
+                return Ok(Probe::Alive);
+            }
+            // Not the ticket may be dead but the secret that goes with it.
         }
-        // Not the ticket may be dead but the secret that goes with it.
-        let Some(other) = self.credentials.other_secret() else { return Ok(Probe::Dead) };
-        let probe = self.probe_with(&other, tenant, web_api_uri, ticket).await?;
-        if probe == Probe::Alive {
-            self.credentials.switch_secret();
-        }
-        Ok(probe)
+        Ok(Probe::Dead)
     }
 }
 
@@ -54,7 +52,8 @@ impl SuperOffice {
         ticket: &SecretString,
     ) -> Result<Probe, UpstreamError> {
         let uri = format!("{web_api_uri}/v1/User/currentPrincipal");
-        let authorization = secret_header(&format!("SOTicket {}", ticket.expose_secret()))?;
+        let authorization =
+            secret_header(&Zeroizing::new(format!("SOTicket {}", ticket.expose_secret())))?;
         let application_token = secret_header(application_token.expose_secret())?;
         let request = || {
             let builder = self.client.get(&uri).header("authorization", authorization.clone());

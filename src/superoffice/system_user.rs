@@ -63,6 +63,8 @@ impl SystemUserLogin for SuperOffice {
         tenant: ContextIdentifier,
         system_user_token: &SecretString,
     ) -> Result<IssuedTicket, UpstreamError> {
+        // A ticket that cannot be validated is thrown away and asked for again, and each adds a row at the customer.
+        self.keys.ready().await?;
         let mut refused = Refusal::Rejected;
         for pair in self.credentials.pairs() {
             match self.authenticate_with(&pair, tenant, system_user_token).await {

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::{Level, Metadata};
@@ -18,6 +18,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// How long a line waits at most.
 const DELAY: Duration = Duration::from_millis(50);
+
+/// At the end, what waits has this long to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// So much is written without waiting for more …
 const ENOUGH: usize = 64 * 1024;
@@ -115,8 +118,12 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         self.buffer.0.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.buffer.0.work.notify_one();
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        // Whoever should read the log may have stopped reading: the end of the process does not wait for that.
+        let until = Instant::now() + LAST_LINES;
+        while self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
+            && Instant::now() < until
+        {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -139,3 +139,23 @@ async fn while_the_tenant_is_not_usable_its_ticket_is_not_judged() {
     assert_status(&status, Code::Unavailable, "TENANT_NOT_RUNNING");
     assert_eq!(world.sandbox.calls(Endpoint::CurrentPrincipal), 0);
 }
+
+#[tokio::test]
+async fn after_a_restart_a_dead_ticket_is_found_out_all_the_same() {
+    let (mut world, id) = world_with_ticket().await;
+    world.restart().await;
+    world.sandbox.expire_tickets(None);
+    report(&world, &id).await.unwrap();
+    assert_eq!(world.sandbox.calls(Endpoint::CurrentPrincipal), 1);
+    assert_ne!(world.ticket("Cust1").await.unwrap().credential_id, id);
+}
+
+#[tokio::test]
+async fn the_ticket_of_a_disabled_tenant_is_not_sent_anywhere() {
+    let (world, id) = world_with_ticket().await;
+    let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
+    world.tenants().await.disable_tenant(disable).await.unwrap();
+    let status = report(&world, &id).await.unwrap_err();
+    assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
+    assert_eq!(world.sandbox.calls(Endpoint::CurrentPrincipal), 0);
+}

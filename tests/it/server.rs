@@ -325,3 +325,30 @@ async fn a_connection_that_never_speaks_does_not_hold_up_the_end() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     drop(silent);
 }
+
+#[tokio::test]
+async fn an_old_connection_is_ended_gently_and_cuts_no_call() {
+    let grpc = Some("max_connection_age = \"1s\"".to_owned());
+    let world = World::with(Options { grpc, ..Default::default() }).await;
+    world.enroll("Cust1").await;
+    world.ticket("Cust1").await.unwrap();
+    let mut client = world.tokens().await;
+    let (begin, mut answered) = (Instant::now(), 0);
+    while begin.elapsed() < Duration::from_secs(4) {
+        match issue_with(&mut client, issue("Cust1")).await {
+            Ok(_) => answered += 1,
+            // The client's word for a request that it had not sent yet when the connection went.
+            Err(status) => assert_eq!(status.code(), Code::Cancelled, "{status:?}"),
+        }
+    }
+    assert!(answered > 100, "{answered}");
+}
+
+#[tokio::test]
+async fn a_second_serve_is_refused_through_a_link_too() {
+    let world = World::new().await;
+    let folder = world.folder.path();
+    std::os::unix::fs::symlink(folder.join("gateway.db"), folder.join("link.db")).unwrap();
+    let refused = tenant_gateway::store::ServeLock::acquire(&folder.join("link.db"));
+    assert!(refused.is_err());
+}

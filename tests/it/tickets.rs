@@ -363,3 +363,48 @@ async fn a_moved_tenant_is_found_at_its_new_address() {
     assert_eq!(world.ticket("Cust1").await.unwrap().web_api_uri, format!("{host}/Cust1/api"));
     assert_eq!(world.exchanges(), 1);
 }
+
+#[tokio::test]
+async fn the_emergency_stop_holds_for_a_call_that_waits_for_tenant_status() {
+    let mut world = World::new().await;
+    world.enroll("Cust1").await;
+    world.ticket("Cust1").await.unwrap();
+    // The ticket is at hand, but the status is too old to go by.
+    world.advance(Duration::from_mins(90));
+    let delay = Fault::delay(Duration::from_millis(700));
+    world.sandbox.inject(Endpoint::TenantStatus, delay, FaultScope::always()).unwrap();
+    world.sandbox.reset_counts();
+    let mut client = world.tokens().await;
+    let mut calls = JoinSet::new();
+    calls.spawn(async move { issue_with(&mut client, issue("Cust1")).await });
+    eventually("the call waits", || world.sandbox.calls(Endpoint::TenantStatus) == 1).await;
+    let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
+    world.tenants().await.disable_tenant(disable).await.unwrap();
+    let status = calls.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
+}
+
+#[tokio::test]
+async fn without_the_keys_that_validate_it_no_ticket_is_asked_for() {
+    let world = World::new().await;
+    world.enroll("Cust1").await;
+    world.sandbox.inject(Endpoint::Jwks, Fault::status(503), FaultScope::always()).unwrap();
+    let status = world.ticket("Cust1").await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 0);
+}
+
+#[tokio::test]
+async fn a_ticket_that_was_only_renewed_is_not_renewed_again() {
+    let extra_config = "[tickets]\nrenew_if_used_within = \"6h\"".to_owned();
+    let mut world = World::with(Options { extra_config, ..Default::default() }).await;
+    world.enroll("Cust1").await;
+    world.enroll("Cust2").await;
+    world.ticket("Cust1").await.unwrap();
+    world.advance(Duration::from_mins(331));
+    eventually("it was in use, so it is renewed", || world.exchanges() == 2).await;
+    world.ticket("Cust2").await.unwrap();
+    world.advance(Duration::from_mins(331));
+    eventually("the other one is renewed", || world.exchanges() == 4).await;
+    assert_eq!(world.sandbox.calls_for(Endpoint::Authenticate, "Cust1"), 2);
+}

@@ -79,6 +79,12 @@ impl Cache {
         (held.ticket.credential_id == *id).then(|| Arc::clone(&held.ticket))
     }
 
+    /// Whether there is a ticket, of whatever id.
+    pub(super) fn has_ticket(&self, name: &TenantName) -> bool {
+        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(name).is_some_and(|entry| entry.ticket.is_some())
+    }
+
     /// Takes in a new or stored ticket.
     pub(super) fn insert(
         &self,
@@ -87,8 +93,11 @@ impl Cache {
         renew_time: Timestamp,
         now: Timestamp,
     ) {
-        let held = Held { ticket, renew_time, last_used: AtomicI64::new(now.as_second()) };
         self.change(name, |entry| {
+            // Renewing in the background is not a use.
+            let used = entry.ticket.as_ref().map(|held| held.last_used.load(Ordering::Relaxed));
+            let last_used = AtomicI64::new(used.unwrap_or_else(|| now.as_second()));
+            let held = Held { ticket, renew_time, last_used };
             entry.ticket = Some(held);
             entry.refusal = None;
             if entry.dead.take().is_some() {

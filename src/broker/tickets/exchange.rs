@@ -148,7 +148,9 @@ impl Exchange {
     }
 
     async fn keep_company_name(&self, name: &TenantName, issued: &IssuedTicket) {
-        if issued.company_name.is_empty() {
+        let known = self.directory.get(name).await;
+        let same = known.is_ok_and(|tenant| tenant.company_name == issued.company_name);
+        if issued.company_name.is_empty() || same {
             return;
         }
         match self.stores.tenants.put_company_name(name, &issued.company_name).await {

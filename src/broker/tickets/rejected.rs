@@ -24,19 +24,19 @@ impl Tickets {
     ) -> Result<(), BrokerError> {
         let name = authorized.resource();
         let application = Arc::clone(self.applications.get(&name.application)?);
-        let tenant = self.directory.get(name).await?;
-        let Some(ticket) = self.exchange.cache.find(name, &id) else {
-            return Ok(());
-        };
+        let tenant = self.permitted(name).await?;
+        let Some(ticket) = self.find(&tenant, &id).await? else { return Ok(()) };
         let status = self.statuses.usable(&tenant).await?;
         let check =
             Check { application, tenant, status, ticket, statuses: Arc::clone(&self.statuses) };
         let exchange = Arc::clone(&self.exchange);
         let work = || async move {
             let (name, ticket) = (&check.tenant.name, &check.ticket);
+            // Before it is tried: its life slides from then, not from when the answer comes.
+            let now = exchange.clock.now();
             match check.run().await? {
                 Probe::Alive => {
-                    let (now, max_age) = (exchange.clock.now(), exchange.rules.max_age);
+                    let max_age = exchange.rules.max_age;
                     let until = ticket_lifetime_end(ticket.issue_time, now, max_age);
                     let renew_time = exchange.renew_time(until);
                     exchange.cache.extend(name, &ticket.credential_id, until, renew_time);
@@ -56,6 +56,31 @@ impl Tickets {
         };
         let landed = self.probes.join((name.clone(), id), work).await;
         landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+    }
+}
+
+impl Tickets {
+    /// The present ticket of this id: in memory, or after a restart in the store.
+    async fn find(
+        &self,
+        tenant: &Tenant,
+        id: &CredentialId,
+    ) -> Result<Option<Arc<SystemTicket>>, BrokerError> {
+        let exchange = &self.exchange;
+        if let Some(ticket) = exchange.cache.find(&tenant.name, id) {
+            return Ok(Some(ticket));
+        }
+        if exchange.cache.has_ticket(&tenant.name) {
+            return Ok(None);
+        }
+        let stored = exchange.stores.tickets.get(&tenant.name).await?;
+        let now = exchange.clock.now();
+        let present = |ticket: &SystemTicket| {
+            ticket.credential_id == *id
+                && ticket.token_version == tenant.token_version
+                && !ticket.remaining(now).is_zero()
+        };
+        Ok(stored.filter(present).map(Arc::new))
     }
 }
 

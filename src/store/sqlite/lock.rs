@@ -28,7 +28,8 @@ impl ServeLock {
     /// `AlreadyServed` if another process has it; else why the lock file cannot be made.
     pub fn acquire(path: &Path) -> Result<Self, OpenError> {
         let path = std::path::absolute(path).map_err(|error| OpenError::of_io(path, &error))?;
-        let lock = lock_path(&path);
+        // Where a link leads: two names of one file are one store.
+        let lock = lock_path(&std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone()));
         let file = private()
             .write(true)
             .create(true)
