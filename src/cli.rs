@@ -45,7 +45,7 @@ enum Command {
     #[cfg(feature = "dev")]
     #[command(after_help = "Example:\n  tenant-gateway dev")]
     Dev(dev::DevOptions),
-    /// Look for what is wrong, where, and how to mend it; changes nothing and issues no ticket.
+    /// Look for what is wrong, where, and how to mend it; changes no data and issues no ticket.
     ///
     /// Looks at configuration, secrets, keys, store, login hosts and the status of each tenant, also beside a running
     /// server. Exit codes: 2 if the configuration, a secret, a key or the keyring is wrong, 1 if something else failed,
