@@ -101,7 +101,7 @@ impl Client {
         profile: Profile,
         random: &dyn Random,
         request: impl Fn() -> RequestBuilder,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<Answer, Fault> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..2 {
             match self.once(profile, request()).await {
@@ -110,10 +110,10 @@ impl Client {
                     tokio::time::sleep(random.jitter(pause)).await;
                     pause *= 4;
                 }
-                Err(fault) => return Err(fault.of(profile)),
+                Err(fault) => return Err(fault),
             }
         }
-        self.once(profile, request()).await.map_err(|fault| fault.of(profile))
+        self.once(profile, request()).await
     }
 
     /// Sends a request once, whatever becomes of it.

@@ -73,6 +73,24 @@ impl Fault {
         }
     }
 
+    /// Whether the host as a whole does not answer. A status that may be about one tenant says nothing of others.
+    pub(super) fn is_the_hosts(&self) -> bool {
+        match self {
+            Self::Name(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Timeout(_)
+            | Self::Broken(_) => true,
+            Self::Status(status) => matches!(
+                *status,
+                StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+            Self::TooLarge(_) => false,
+        }
+    }
+
     pub(super) fn of(self, profile: Profile) -> UpstreamError {
         let text = format!("{}: {self}", profile.what);
         match self {

@@ -68,10 +68,10 @@ impl LoginHost {
     ) -> Result<Answer, UpstreamError> {
         let passage = self.gate.enter().await?;
         let result = self.client.send(profile, &*self.random, request).await;
-        passage.report(&result);
+        passage.report(result.as_ref().err().is_some_and(Fault::is_the_hosts));
         if let Ok(Answer { date: Some(date), .. }) = &result {
             self.skew.note(date, self.clock.now());
         }
-        result
+        result.map_err(|fault| fault.of(profile))
     }
 }

@@ -59,7 +59,8 @@ impl SuperOffice {
             let builder = self.client.get(&uri).header("authorization", authorization.clone());
             builder.header("so-apptoken", application_token.clone())
         };
-        let answer = self.client.send(PRINCIPAL, &*self.random, request).await?;
+        let answer = self.client.send(PRINCIPAL, &*self.random, request).await;
+        let answer = answer.map_err(|fault| fault.of(PRINCIPAL))?;
         match answer.status {
             StatusCode::OK => {
                 let principal: Principal = json(PRINCIPAL, &answer.body)?;

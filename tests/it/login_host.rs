@@ -81,3 +81,19 @@ async fn a_clock_that_drifts_from_the_login_hosts_shows_before_tickets_fail() {
     let skew = world.metric("login_clock_skew_seconds").await;
     assert!((85..=119).contains(&skew), "{skew}");
 }
+
+#[tokio::test]
+async fn a_tenant_whose_calls_fail_does_not_close_the_login_host_for_others() {
+    let world = World::new().await;
+    world.enroll("Cust1").await;
+    world.enroll("Cust2").await;
+    for endpoint in [Endpoint::Authenticate, Endpoint::TenantStatus] {
+        let only = FaultScope::tenant("Cust1");
+        world.sandbox.inject(endpoint, Fault::status(500), only).unwrap();
+    }
+    for _ in 0..12 {
+        let status = world.ticket("Cust1").await.unwrap_err();
+        assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    }
+    world.ticket("Cust2").await.unwrap();
+}

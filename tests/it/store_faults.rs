@@ -1,6 +1,11 @@
 //! What a disk can do wrong: the right statuses, nothing lost, and all well again without a restart where that can be.
 
 use std::{
+    fs::Permissions,
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     process::Command,
     sync::{
         Arc,
@@ -103,6 +108,62 @@ async fn a_new_ticket_that_cannot_be_stored_is_used_all_the_same() {
     assert_eq!(world.exchanges(), 1);
     other.execute("ROLLBACK").await.unwrap();
     other.close().await.unwrap();
+}
+
+/// An account that is not root, for whom the bits of a file count.
+const NOBODY: u32 = 65534;
+
+/// Gives everything in the folder of a site to an ordinary account, and a copy of the program that it can run.
+/// Without root the tests run as such an account already.
+fn as_an_ordinary_account(site: &Site) -> Command {
+    let plain = site.command(&["serve"]);
+    if !rustix::process::geteuid().is_root() {
+        return plain;
+    }
+    let program = site.file("program");
+    std::fs::copy(plain.get_program(), &program).unwrap();
+    chown(site.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    for entry in std::fs::read_dir(site.folder.path()).unwrap() {
+        chown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let mut command = Command::new(program);
+    command.args(plain.get_args()).env_remove("RUST_LOG").uid(NOBODY).gid(NOBODY);
+    command
+}
+
+#[tokio::test]
+async fn from_a_read_only_file_reads_are_answered_and_changes_fail_and_a_restart_mends_it() {
+    let site = Site::new().await;
+    let serve = || as_an_ordinary_account(&site);
+    let served = Served::start(serve()).await;
+    served.tenants().await.create_tenant(create("Cust1")).await.unwrap();
+    served.stop().await;
+    // SQLite makes the files beside it with the mode of the database.
+    let set_mode = |mode| {
+        for file in ["gateway.db", "gateway.db-wal", "gateway.db-shm"].map(|name| site.file(name)) {
+            if file.exists() {
+                std::fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
+            }
+        }
+    };
+
+    set_mode(0o400);
+    let served = Served::start(serve()).await;
+    let mut tenants = served.tenants().await;
+    let listed = tenants.list_tenants(pb::ListTenantsRequest::default()).await;
+    assert_eq!(listed.unwrap().into_inner().tenants.len(), 1);
+    let status = tenants.create_tenant(create("Cust2")).await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE").retry_info().unwrap();
+    let page = get(served.admin, "/readyz").await;
+    assert!(page.contains("503") && page.contains("read-only"), "{page}");
+
+    // SQLite stays with what it found when it opened the file: a restart finds it writable again.
+    served.stop().await;
+    set_mode(0o600);
+    let served = Served::start(serve()).await;
+    served.tenants().await.create_tenant(create("Cust2")).await.unwrap();
+    assert!(get(served.admin, "/readyz").await.contains("200"));
+    served.stop().await;
 }
 
 /// How often the process is killed.
