@@ -70,7 +70,8 @@ impl StatusFeed {
 pub struct Statuses {
     shared: Arc<Shared>,
     directory: Arc<Directory>,
-    reads: Flights<TenantName, Read>,
+    /// By name and doubts: who asks after a hint does not join a read from before it.
+    reads: Flights<(TenantName, u64), Read>,
 }
 
 struct Shared {
@@ -88,8 +89,10 @@ struct Known {
     status: Arc<TenantStatus>,
     /// When the tenant was added: one that was deleted and added again is another.
     added: Timestamp,
-    /// Something said that it is wrong: it is not used again before it was read again.
-    distrusted: bool,
+    /// How often something said that what we know is wrong …
+    doubts: u64,
+    /// … and how often it had when this was asked for. It is not used if something has said so since.
+    doubts_when_asked: u64,
     /// Unix seconds; set by every call, so it needs no exclusive lock.
     last_needed: AtomicI64,
     retry_time: Timestamp,
@@ -199,13 +202,14 @@ impl Statuses {
     pub(super) fn distrust(&self, name: &TenantName) {
         let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get_mut(name) {
-            known.distrusted = true;
+            known.doubts += 1;
         }
     }
 
     async fn read(&self, name: &TenantName, added: Timestamp) -> Read {
-        let work = || Arc::clone(&self.shared).read(name.clone(), added);
-        let joined = self.reads.join(name.clone(), work).await;
+        let doubts = self.shared.doubts(name);
+        let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
+        let joined = self.reads.join((name.clone(), doubts), work).await;
         joined.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
@@ -215,8 +219,9 @@ impl Statuses {
             self.shared.clock.sleep(LOOK).await;
             for (name, added) in self.shared.overdue_and_in_use() {
                 // Not waited for: the flight belongs to the task tracker.
-                let work = || Arc::clone(&self.shared).read(name.clone(), added);
-                drop(self.reads.begin(name.clone(), work));
+                let doubts = self.shared.doubts(&name);
+                let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
+                drop(self.reads.begin((name.clone(), doubts), work));
             }
         }
     }
@@ -249,7 +254,13 @@ impl Shared {
         known.at_hand(now)
     }
 
-    async fn read(self: Arc<Self>, name: TenantName, added: Timestamp) -> Read {
+    /// How often something said that what we know of the tenant is wrong.
+    fn doubts(&self, name: &TenantName) -> u64 {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).map_or(0, |known| known.doubts)
+    }
+
+    async fn read(self: Arc<Self>, name: TenantName, added: Timestamp, doubts: u64) -> Read {
         let application = self.applications.get(&name.application)?;
         let result = application.tenant_status.read(name.tenant).await;
         let now = self.clock.now();
@@ -257,7 +268,7 @@ impl Shared {
             Ok(status) => {
                 self.counters.status_reads.increment();
                 let status = Arc::new(status);
-                self.keep(&name, &status, added, now);
+                self.keep(&name, Known::new(Arc::clone(&status), added, now), doubts);
                 if let Err(error) = self.store.put_status(&name, &status).await {
                     // Only a restart misses it.
                     tracing::warn!(%error, tenant = %name, "tenant status not stored");
@@ -277,30 +288,30 @@ impl Shared {
         }
     }
 
-    fn keep(
-        &self,
-        name: &TenantName,
-        status: &Arc<TenantStatus>,
-        added: Timestamp,
-        now: Timestamp,
-    ) {
+    fn keep(&self, name: &TenantName, mut fresh: Known, doubts: u64) {
+        let status = Arc::clone(&fresh.status);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = Known::new(Arc::clone(status), added, now);
+        (fresh.doubts, fresh.doubts_when_asked) = (doubts, doubts);
         // Reading in the background is not a use.
         if let Some(before) = known.get(name) {
             fresh.last_needed.store(before.last_needed.load(Ordering::Relaxed), Ordering::Relaxed);
+            fresh.doubts = before.doubts.max(doubts);
         }
         known.insert(name.clone(), fresh);
         drop(known);
         // Nobody listening is no error.
-        let _ = self.feed.send((name.clone(), Arc::clone(status)));
+        let _ = self.feed.send((name.clone(), status));
     }
 
     /// What nobody needs and nobody may use any more: of tenants that were removed, too.
     fn forget_unused(&self, now: Timestamp) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known
-            .retain(|_, known| known.in_use(now) || !matches!(known.at_hand(now), AtHand::Nothing));
+        // What is doubted stays: forgotten, the store would bring it back as good.
+        known.retain(|_, known| {
+            known.in_use(now)
+                || known.is_doubted()
+                || !matches!(known.at_hand(now), AtHand::Nothing)
+        });
     }
 
     fn overdue_and_in_use(&self) -> Vec<(TenantName, Timestamp)> {
@@ -323,10 +334,15 @@ impl Known {
         Self {
             status,
             added,
-            distrusted: false,
+            doubts: 0,
+            doubts_when_asked: 0,
             last_needed: AtomicI64::new(now.as_second()),
             retry_time: now,
         }
+    }
+
+    fn is_doubted(&self) -> bool {
+        self.doubts_when_asked < self.doubts
     }
 
     fn in_use(&self, now: Timestamp) -> bool {
@@ -336,7 +352,7 @@ impl Known {
     fn at_hand(&self, now: Timestamp) -> AtHand {
         let status = Arc::clone(&self.status);
         let stale_until = status.valid_until.saturating_add(STALE).unwrap_or(Timestamp::MAX);
-        if self.distrusted || stale_until <= now {
+        if self.is_doubted() || stale_until <= now {
             AtHand::Nothing
         } else if now < status.valid_until {
             AtHand::Fresh(status)

@@ -159,3 +159,22 @@ async fn the_ticket_of_a_disabled_tenant_is_not_sent_anywhere() {
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
     assert_eq!(world.sandbox.calls(Endpoint::CurrentPrincipal), 0);
 }
+
+#[tokio::test]
+async fn a_status_that_superoffice_has_contradicted_is_not_used_while_it_cannot_be_read_again() {
+    let (mut world, id) = world_with_ticket().await;
+    world.sandbox.move_tenant("Cust1", ApiHost::B).unwrap();
+    let down = Fault::status(503);
+    world.sandbox.inject(Endpoint::TenantStatus, down, FaultScope::always()).unwrap();
+    let status = report(&world, &id).await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    for _ in 0..3 {
+        world.advance(Duration::from_mins(11));
+        let status = world.ticket("Cust1").await.unwrap_err();
+        assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    }
+    world.sandbox.clear_faults();
+    let ticket = world.ticket("Cust1").await.unwrap();
+    let host = world.sandbox.api_uri(ApiHost::B);
+    assert_eq!(ticket.web_api_uri, format!("{host}/Cust1/api"));
+}
