@@ -37,6 +37,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How often the background looks for overdue statuses.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What nobody needs is forgotten once in so many looks: it stops all calls for a moment.
+const LOOKS_TO_FORGET: u32 = 60;
+
 /// A tenant is in use if a call needed its status within this time.
 const IN_USE_SECONDS: i64 = 600;
 
@@ -215,8 +218,13 @@ impl Statuses {
 
     /// Keeps the statuses of tenants in use fresh, until it is dropped.
     pub async fn keep_fresh(&self) {
+        let mut looks: u32 = 0;
         loop {
             self.shared.clock.sleep(LOOK).await;
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(LOOKS_TO_FORGET) {
+                self.shared.forget_unused();
+            }
             for (name, added) in self.shared.overdue_and_in_use() {
                 // Not waited for: the flight belongs to the task tracker.
                 let doubts = self.shared.doubts(&name);
@@ -238,7 +246,7 @@ impl Shared {
             .get(&tenant.name)
             .filter(|known| known.added == added)
         {
-            known.last_needed.store(now.as_second(), Ordering::Relaxed);
+            known.needed(now);
             return known.at_hand(now);
         }
         // After a restart the stored status is as good as it was before.
@@ -304,7 +312,8 @@ impl Shared {
     }
 
     /// What nobody needs and nobody may use any more: of tenants that were removed, too.
-    fn forget_unused(&self, now: Timestamp) {
+    fn forget_unused(&self) {
+        let now = self.clock.now();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // What is doubted stays: forgotten, the store would bring it back as good.
         known.retain(|_, known| {
@@ -316,7 +325,6 @@ impl Shared {
 
     fn overdue_and_in_use(&self) -> Vec<(TenantName, Timestamp)> {
         let now = self.clock.now();
-        self.forget_unused(now);
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let due = |known: &Known| {
             known.status.valid_until <= now && known.retry_time <= now && known.in_use(now)
@@ -338,6 +346,13 @@ impl Known {
             doubts_when_asked: 0,
             last_needed: AtomicI64::new(now.as_second()),
             retry_time: now,
+        }
+    }
+
+    /// Written once a second at most: every call reads this, on every core.
+    fn needed(&self, now: Timestamp) {
+        if self.last_needed.load(Ordering::Relaxed) != now.as_second() {
+            self.last_needed.store(now.as_second(), Ordering::Relaxed);
         }
     }
 
