@@ -60,7 +60,7 @@ impl ApplicationService for Applications {
         &self,
         request: Request<pb::ListApplicationsRequest>,
     ) -> Result<Response<pb::ListApplicationsResponse>, Status> {
-        let (context, _, request) = open(request);
+        let (context, _, request) = open(request)?;
         answer(&context, self.list(&context, &request))
     }
 }

@@ -44,13 +44,6 @@ pub(super) struct Context {
     failure: OnceLock<(Reason, Option<String>)>,
 }
 
-impl Default for Context {
-    /// For a call that did not come through the layer; there is none outside tests.
-    fn default() -> Self {
-        Self::new(String::new(), Caller::anonymous())
-    }
-}
-
 impl Context {
     fn new(request_id: String, caller: Caller) -> Self {
         Self { request_id, caller, tenant: OnceLock::new(), failure: OnceLock::new() }

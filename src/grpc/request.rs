@@ -8,6 +8,7 @@ use tonic_types::FieldViolation;
 
 use super::{failure::Failure, layer::Context, server::MAX_MESSAGE_BYTES};
 use crate::{
+    broker::BrokerError,
     domain::{
         ApplicationId, ContextIdentifier, CredentialId, Labels, ListScope, NameError,
         SystemUserToken, TenantName, TenantSelector, application_name,
@@ -28,11 +29,18 @@ const MAX_CREDENTIAL_ID_BYTES: usize = 256;
 /// How old an answer may be for this caller, such as `30s`.
 const MAX_STALENESS: &str = "gateway-max-staleness";
 
-/// Takes the message out of a request, with the context that the layer has put there.
-pub(super) fn open<T>(request: Request<T>) -> (Arc<Context>, tonic::metadata::MetadataMap, T) {
+/// What is in a request: the context that the layer has put there, metadata and message.
+pub(super) type Opened<T> = (Arc<Context>, tonic::metadata::MetadataMap, T);
+
+/// Takes a request apart. Without a context nobody has said who calls, and nothing is done.
+pub(super) fn open<T>(request: Request<T>) -> Result<Opened<T>, Status> {
     let (metadata, mut extensions, message) = request.into_parts();
-    let context = extensions.remove::<Arc<Context>>().unwrap_or_default();
-    (context, metadata, message)
+    let context = extensions.remove::<Arc<Context>>().ok_or_else(|| {
+        let cause = "a call came past the layer that says who calls";
+        tracing::error!(cause, "a call is refused");
+        Failure::Broker(BrokerError::Internal(cause.into())).status("")
+    })?;
+    Ok((context, metadata, message))
 }
 
 /// Ends a call: a failure goes to the log by way of the context, and to the caller as a status.

@@ -213,7 +213,7 @@ impl Tenants {
 /// Each RPC opens the request, runs the method above, and answers.
 macro_rules! rpc {
     ($service:ident . $method:ident, $request:ident) => {{
-        let (context, _, request) = open($request);
+        let (context, _, request) = open($request)?;
         answer(&context, $service.$method(&context, request).await)
     }};
 }
@@ -273,7 +273,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::GetTenantStatusRequest>,
     ) -> Result<Response<pb::GetTenantStatusResponse>, Status> {
-        let (context, metadata, request) = open(request);
+        let (context, metadata, request) = open(request)?;
         answer(&context, self.status(&context, &metadata, request).await)
     }
 
@@ -283,7 +283,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::WatchTenantStatusRequest>,
     ) -> Result<Response<Self::WatchTenantStatusStream>, Status> {
-        let (context, _, request) = open(request);
+        let (context, _, request) = open(request)?;
         answer_stream(&context, self.watch(&context, &request).await)
     }
 }

@@ -90,7 +90,7 @@ impl TokenService for Tokens {
         &self,
         request: Request<pb::IssueSystemTicketRequest>,
     ) -> Result<Response<pb::IssueSystemTicketResponse>, Status> {
-        let (context, _, request) = open(request);
+        let (context, _, request) = open(request)?;
         answer(&context, self.issue(&context, request).await)
     }
 
@@ -100,7 +100,7 @@ impl TokenService for Tokens {
         &self,
         request: Request<pb::WatchSystemTicketRequest>,
     ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
-        let (context, _, request) = open(request);
+        let (context, _, request) = open(request)?;
         answer_stream(&context, self.watch(&context, request).await)
     }
 
@@ -108,7 +108,7 @@ impl TokenService for Tokens {
         &self,
         request: Request<pb::ReportRejectedCredentialRequest>,
     ) -> Result<Response<pb::ReportRejectedCredentialResponse>, Status> {
-        let (context, _, request) = open(request);
+        let (context, _, request) = open(request)?;
         answer(&context, self.report_rejected(&context, request).await)
     }
 }
