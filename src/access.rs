@@ -10,7 +10,8 @@ mod witness;
 
 pub use self::{
     action::{
-        Action, Gateway, IssueSystemTicket, ManageTenants, On, ReadTenants, RevealApplicationToken,
+        Action, ActionName, Gateway, IssueSystemTicket, ManageTenants, On, ReadTenants, Resource,
+        RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
     witness::{Access, Authorized, Denied},

@@ -20,13 +20,14 @@ mod tokens;
 use self::source::Source;
 
 /// A room, and the rooms it may know.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("ports", &["domain"]),
-    ("access", &["domain"]),
+    ("access", &["domain", "ports"]),
     ("broker", &["domain", "ports", "access"]),
     ("crypto", &["domain", "ports"]),
     ("superoffice", &["domain", "ports"]),
+    ("issuers", &["domain", "ports"]),
     ("store", &["domain", "ports"]),
     ("telemetry", &["domain", "ports"]),
     ("grpc", &["domain", "ports", "access", "broker"]),
@@ -47,17 +48,19 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 18] = [
+const RESERVED: [(&str, &[&str], &str); 20] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("prost_types", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("axum", &["http"], "inbound HTTP is served in one room"),
-    ("reqwest", &["superoffice"], "calls go out through one client, which checks where to"),
+    ("reqwest", &["superoffice", "issuers"], "calls go out through one client a room, which checks where to"),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
     ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
     ("jsonwebtoken", &["superoffice", "access"], "tokens are validated where they arrive"),
     ("cedar_policy", &["access"], "decisions are made in one room"),
+    ("governor", &["access"], "callers are limited where they are known"),
+    ("x509_parser", &["access", "grpc"], "certificates are read where they arrive"),
     ("rustls", TLS_ROOMS, "TLS is set up at the edges"),
     ("rustls_*", TLS_ROOMS, "TLS is set up at the edges"),
     ("tokio_rustls", TLS_ROOMS, "TLS is set up at the edges"),

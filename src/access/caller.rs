@@ -2,50 +2,107 @@
 
 use std::{fmt, sync::Arc};
 
+use jiff::Timestamp;
+
 /// How a caller proved who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallerMethod {
     /// It did not: `callers.insecure_anonymous`, on loopback only.
     Anonymous,
     /// By being able to read the store and the keyring.
     CommandLine,
+    /// By a signed token (RFC 7519).
+    Jwt,
+    /// By the certificate of its connection (RFC 8446, section 4.4.2).
+    Mtls,
 }
 
-/// Who is calling.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Caller {
-    id: Arc<str>,
-    method: CallerMethod,
+impl CallerMethod {
+    /// Its name in policies and in the audit trail.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::CommandLine => "cli",
+            Self::Jwt => "jwt",
+            Self::Mtls => "mtls",
+        }
+    }
+}
+
+/// Who is calling. Cheap to clone.
+#[derive(Clone)]
+pub struct Caller(Arc<Identity>);
+
+/// What was proven of a caller.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    /// Names the caller in policies and in the audit trail.
+    pub(super) id: String,
+    pub(super) method: CallerMethod,
+    /// Of a token: the `iss` claim.
+    pub(super) issuer: Option<Arc<str>>,
+    /// The id in the certificate that was shown beside a token.
+    pub(super) certificate: Option<Arc<str>>,
+    /// The proof holds until then.
+    pub(super) valid_until: Option<Timestamp>,
+    /// Of a token: the key that signed it, as a number that dies with the key.
+    pub(super) key: Option<u64>,
 }
 
 impl Caller {
     /// The caller of `callers.insecure_anonymous`.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { id: "anonymous".into(), method: CallerMethod::Anonymous }
+        Self::unproven("anonymous".to_owned(), CallerMethod::Anonymous)
     }
 
     /// A person at the command line, by the name the operating system gives.
     #[must_use]
     pub fn command_line(os_user: &str) -> Self {
-        Self { id: format!("cli:{os_user}").into(), method: CallerMethod::CommandLine }
+        Self::unproven(format!("cli:{os_user}"), CallerMethod::CommandLine)
+    }
+
+    fn unproven(id: String, method: CallerMethod) -> Self {
+        let (issuer, certificate, valid_until, key) = (None, None, None, None);
+        Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
+    }
+
+    pub(super) fn proven(identity: Identity) -> Self {
+        Self(Arc::new(identity))
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.0
     }
 
     /// The id that policies and the audit trail name.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.0.id
     }
 
     /// How it proved who it is.
     #[must_use]
     pub fn method(&self) -> CallerMethod {
-        self.method
+        self.0.method
+    }
+
+    /// Who vouches for it, if a token does: the `iss` claim.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.0.issuer.as_deref()
+    }
+
+    /// The id in the certificate that was shown beside a token.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.0.certificate.as_deref()
     }
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.id)
+        f.write_str(&self.0.id)
     }
 }
