@@ -6,6 +6,7 @@
 
 mod action;
 mod caller;
+mod quota;
 mod witness;
 
 pub use self::{
@@ -14,5 +15,6 @@ pub use self::{
         RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
+    quota::{OverQuota, QuotaKind, QuotaRules, Rate},
     witness::{Access, Authorized, Denied},
 };

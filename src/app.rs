@@ -1,5 +1,6 @@
 //! The one place where adapters meet use cases.
 
+mod access;
 mod applications;
 mod gateway;
 mod parts;

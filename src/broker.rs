@@ -8,6 +8,7 @@ mod changes;
 mod counters;
 mod directory;
 mod error;
+mod explain;
 mod flights;
 mod status;
 mod tenants;
@@ -22,6 +23,7 @@ pub use self::{
     counters::{Counter, Counters},
     directory::Directory,
     error::BrokerError,
+    explain::Explanations,
     status::{StatusEvent, StatusFeed, Statuses, TooSlow},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},

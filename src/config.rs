@@ -146,12 +146,21 @@ impl Config {
     /// With each reason not to.
     pub fn check_servable(&self) -> Result<(), ConfigError> {
         let mut problems = Problems::default();
-        if !self.callers.insecure_anonymous {
+        let Callers { insecure_anonymous, jwt, mtls } = &self.callers;
+        let proven = !jwt.is_empty() || mtls.enabled;
+        if !insecure_anonymous && !proven {
             problems.add(
-                "callers.insecure_anonymous",
-                "the gateway cannot check yet who is calling, so it serves only with insecure_anonymous = true in \
-                 [callers], which lets every process on this machine act for every tenant and therefore needs every \
-                 listener on loopback",
+                "callers",
+                "nobody could call: add [[callers.jwt]] for callers with tokens (a Kubernetes cluster is such an \
+                 issuer) or enable [callers.mtls] for callers with certificates; to try things out on this machine \
+                 alone, insecure_anonymous = true lets every process on it act for every tenant",
+            );
+        }
+        if proven && self.policy.file.is_none() {
+            problems.add(
+                "policy.file",
+                "is missing: without a policy nobody may do anything; docs/policies has examples to begin with, and \
+                 `tenant-gateway policy check` tries one",
             );
         }
         problems.finish(&self.file, |_| None).map(drop)

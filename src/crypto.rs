@@ -5,12 +5,16 @@
 //! application's RSA key. The cryptographic library is used in this room only.
 
 mod aead;
+#[cfg(feature = "dev")]
+mod demo_issuer;
 mod envelope;
 mod keyring;
 mod random;
 mod signing_key;
 mod token_seal;
 
+#[cfg(feature = "dev")]
+pub use self::demo_issuer::DemoIssuer;
 pub use self::{
     envelope::{EnvelopeSealer, key_id_of},
     keyring::{KeyEncryptionKey, Keyring, KeyringError, KeyringFormatError},

@@ -7,6 +7,7 @@ mod name;
 mod obstacle;
 mod tenant;
 mod ticket;
+mod user_context;
 
 pub use self::{
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
@@ -22,4 +23,5 @@ pub use self::{
         CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,
         ticket_tenant,
     },
+    user_context::{ContextKind, Guidance, UserContext},
 };

@@ -1,6 +1,7 @@
 //! Inbound gRPC. Each RPC is: read the request, ask [`access`](crate::access), ask the [`broker`](crate::broker),
 //! write the answer. Protobuf types do not leave this room.
 
+mod access;
 mod application;
 mod convert;
 mod failure;
@@ -24,10 +25,10 @@ pub use self::{
     tls::{ServerTls, TlsFiles, TlsProblem},
 };
 use crate::{
-    access::{Access, Authorized, Caller, On},
-    broker::{Applications, Statuses, Tenants, Tickets, choose_enrolled},
+    access::{Access, ActionName, Authorized, On, Refused, Resource, Rights},
+    broker::{Applications, Explanations, Statuses, Tenants, Tickets, choose_enrolled},
     domain::{TenantName, TenantSelector},
-    grpc::failure::Failure,
+    grpc::{failure::Failure, layer::Context},
     ports::PageTokens,
 };
 
@@ -59,6 +60,8 @@ pub struct Services {
     pub statuses: Arc<Statuses>,
     /// Use cases of tickets.
     pub tickets: Arc<Tickets>,
+    /// Says who can act as whom.
+    pub explanations: Explanations,
     /// Cancelled when watches must end.
     pub stopping: CancellationToken,
     /// Seals page tokens.
@@ -66,22 +69,73 @@ pub struct Services {
 }
 
 impl Services {
+    /// Decides whether the caller may do `A` to `resource`, and counts its call in the tenant.
+    fn authorize<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        context: &Context,
+        resource: R,
+    ) -> Result<Authorized<A, R>, Failure> {
+        if let Some(tenant) = resource.clone().into().tenant() {
+            self.concerns(context, tenant)?;
+        }
+        Ok(self.access.authorize(&context.caller, resource)?)
+    }
+
+    /// Notes which tenant a call is about, and counts it there the first time.
+    fn concerns(&self, context: &Context, tenant: &TenantName) -> Result<(), Failure> {
+        if context.concerns(tenant) {
+            self.access.admit_to(&context.caller, tenant).map_err(Refused::from)?;
+        }
+        Ok(())
+    }
+
     /// Decides on a tenant whose application may be left open (`applications/-`).
     async fn authorize_selected<A: On<TenantName>>(
         &self,
-        caller: &Caller,
+        context: &Context,
         field: &'static str,
         selector: TenantSelector,
     ) -> Result<Authorized<A, TenantName>, Failure> {
         let tenant = selector.tenant;
         if let Some(application) = selector.application {
-            return Ok(self.access.authorize(caller, TenantName { application, tenant })?);
+            return self.authorize(context, TenantName { application, tenant });
         }
-        let names = self
-            .applications
-            .ids()
-            .map(|application| TenantName { application: application.clone(), tenant });
-        let permitted = self.access.authorize_any(caller, names)?;
-        Ok(choose_enrolled(&self.tenants, field, tenant, permitted).await?)
+        let names = self.candidates(&selector);
+        let permitted = self.access.authorize_any(&context.caller, names)?;
+        let chosen =
+            choose_enrolled(&self.tenants, field, tenant, permitted, Authorized::resource).await?;
+        self.concerns(context, chosen.resource())?;
+        Ok(chosen)
+    }
+
+    /// What the caller may do on a tenant, at least one thing.
+    async fn rights_selected(
+        &self,
+        context: &Context,
+        field: &'static str,
+        selector: TenantSelector,
+    ) -> Result<Rights<TenantName>, Failure> {
+        let tenant = selector.tenant;
+        let rights = |name| self.access.rights(&context.caller, name, ActionName::ALL);
+        let chosen = match &selector.application {
+            Some(application) => rights(TenantName { application: application.clone(), tenant })?,
+            None => {
+                let permitted: Vec<_> =
+                    self.candidates(&selector).filter_map(|name| rights(name).ok()).collect();
+                if permitted.is_empty() {
+                    return Err(Refused::Denied.into());
+                }
+                choose_enrolled(&self.tenants, field, tenant, permitted, Rights::resource).await?
+            }
+        };
+        self.concerns(context, chosen.resource())?;
+        Ok(chosen)
+    }
+
+    /// The tenant under each configured application.
+    fn candidates(&self, selector: &TenantSelector) -> impl Iterator<Item = TenantName> {
+        let tenant = selector.tenant;
+        let of = move |application| TenantName { application, tenant };
+        self.applications.ids().cloned().map(of)
     }
 }

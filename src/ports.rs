@@ -18,7 +18,7 @@ pub use self::{
     clock::{Clock, ManualClock, SystemClock},
     meter::Meter,
     random::Random,
-    reload::Reloadable,
+    reload::{Reloadable, Settling},
     sealer::{PageTokens, SealError, SealedField, Sealer},
     signer::{SignError, Signer},
     store::{

@@ -1,6 +1,9 @@
 //! Callers: the internal workloads that ask, and people at the command line.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 
@@ -55,6 +58,20 @@ impl Caller {
     #[must_use]
     pub fn anonymous() -> Self {
         Self::unproven("anonymous".to_owned(), CallerMethod::Anonymous)
+    }
+
+    /// Whoever calls where no credential is looked at, or none is good: nobody may do anything.
+    #[must_use]
+    pub fn nobody() -> Self {
+        static NOBODY: LazyLock<Caller> =
+            LazyLock::new(|| Caller::unproven(String::new(), CallerMethod::Anonymous));
+        NOBODY.clone()
+    }
+
+    /// Whether it is [`Self::nobody`].
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.0.id.is_empty()
     }
 
     /// A person at the command line, by the name the operating system gives.

@@ -1,24 +1,41 @@
-//! Decisions, and the proof that one was made.
+//! Proof that a decision was made.
 
-use std::marker::PhantomData;
+use std::{fmt, marker::PhantomData, sync::Arc};
 
-use super::{Caller, On};
+use super::{ActionName, Caller, OverQuota};
 
-/// Policy does not permit it.
+/// The ids of the policies that made a decision.
+pub type PolicyIds = Arc<[Arc<str>]>;
+
+/// Why a caller may not do what it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not permitted")]
-pub struct Denied;
+pub enum Refused {
+    /// Policy does not permit it.
+    #[error("not permitted")]
+    Denied,
+    /// It was refused so often that only what is known to be permitted is still answered.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+    /// What proved who the caller is holds no longer: on a stream that was opened with it.
+    #[error("the caller's credential has expired or its key was withdrawn")]
+    Expired,
+}
 
 /// Proof that a caller may do `A` to the resource inside. What was decided is what is done: a use case takes the
 /// resource from here, not from the request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Authorized<A, R> {
     caller: Caller,
     resource: R,
+    policy_ids: PolicyIds,
     action: PhantomData<fn() -> A>,
 }
 
 impl<A, R> Authorized<A, R> {
+    pub(super) fn new(caller: Caller, resource: R, policy_ids: PolicyIds) -> Self {
+        Self { caller, resource, policy_ids, action: PhantomData }
+    }
+
     /// Who asked.
     #[must_use]
     pub fn caller(&self) -> &Caller {
@@ -30,69 +47,51 @@ impl<A, R> Authorized<A, R> {
     pub fn resource(&self) -> &R {
         &self.resource
     }
+
+    /// The policies that permit it.
+    #[must_use]
+    pub fn policy_ids(&self) -> &PolicyIds {
+        &self.policy_ids
+    }
 }
 
-/// Tells who is calling and decides what it may do.
-#[derive(Debug)]
-pub struct Access {
-    rules: Rules,
+impl<A, R: fmt::Debug> fmt::Debug for Authorized<A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} on {:?}", self.caller, self.resource)
+    }
 }
 
-#[derive(Debug)]
-enum Rules {
-    /// Every call is this caller's and everything is permitted: loopback without caller identity, and the
-    /// command line.
-    PermitAll(Caller),
+/// What a caller may do to a resource, at least one thing.
+#[derive(Debug, Clone)]
+pub struct Rights<R> {
+    resource: R,
+    held: Vec<(ActionName, PolicyIds)>,
 }
 
-impl Access {
-    /// For `callers.insecure_anonymous`; configuration sees to it that no listener is reachable from outside then.
+impl<R> Rights<R> {
+    pub(super) fn new(resource: R, held: Vec<(ActionName, PolicyIds)>) -> Self {
+        Self { resource, held }
+    }
+
+    /// What it may be done to.
     #[must_use]
-    pub fn insecure_anonymous() -> Self {
-        Self { rules: Rules::PermitAll(Caller::anonymous()) }
+    pub fn resource(&self) -> &R {
+        &self.resource
     }
 
-    /// For a person at the command line, who can read the store and the keyring anyway.
+    /// Whether this is among them.
     #[must_use]
-    pub fn command_line(os_user: &str) -> Self {
-        Self { rules: Rules::PermitAll(Caller::command_line(os_user)) }
+    pub fn holds(&self, action: ActionName) -> bool {
+        self.held.iter().any(|(held, _)| *held == action)
     }
 
-    /// Who is calling.
+    /// The policies that permit any of these actions, each once.
     #[must_use]
-    pub fn identify(&self) -> Caller {
-        let Rules::PermitAll(caller) = &self.rules;
-        caller.clone()
-    }
-
-    /// Decides whether `caller` may do `A` to `resource`. Runs on the name alone, before any look-up.
-    ///
-    /// # Errors
-    /// If no rule permits it.
-    pub fn authorize<A: On<R>, R>(
-        &self,
-        caller: &Caller,
-        resource: R,
-    ) -> Result<Authorized<A, R>, Denied> {
-        match &self.rules {
-            Rules::PermitAll(everybody) if everybody.id() == caller.id() => {
-                Ok(Authorized { caller: caller.clone(), resource, action: PhantomData })
-            }
-            Rules::PermitAll(_) => Err(Denied),
-        }
-    }
-
-    /// Decides for each of several resources and keeps the permitted ones.
-    ///
-    /// # Errors
-    /// If none is permitted.
-    pub fn authorize_any<A: On<R>, R>(
-        &self,
-        caller: &Caller,
-        resources: impl IntoIterator<Item = R>,
-    ) -> Result<Vec<Authorized<A, R>>, Denied> {
-        let permitted: Vec<_> =
-            resources.into_iter().filter_map(|r| self.authorize(caller, r).ok()).collect();
-        if permitted.is_empty() { Err(Denied) } else { Ok(permitted) }
+    pub fn policy_ids(&self, actions: &[ActionName]) -> Vec<Arc<str>> {
+        let permitting = self.held.iter().filter(|(held, _)| actions.contains(held));
+        let mut ids: Vec<_> = permitting.flat_map(|(_, ids)| ids.iter().cloned()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 }

@@ -8,12 +8,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Running, Storage, StorageError,
+    access::Doors,
     applications::{Connected, applications},
     parts::Parts,
     running::Started,
 };
 use crate::{
-    access::Access,
     config::{Config, ConfigError, Problem, Secrets},
     grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles, TlsProblem},
     http::{Admin, Readiness},
@@ -89,12 +89,13 @@ impl Gateway {
         let Connected { applications, login_hosts } =
             applications(&config, secrets, &surroundings)?;
         let tls = tls(&config, &surroundings.clock)?.map(Arc::new);
-        let reloadables = tls.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reloadable>).collect();
+        let (access, upkeep) = Doors::new(&config, &surroundings)?.open();
+        let mut reloadables = upkeep.reloadables();
+        reloadables.extend(tls.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reloadable>));
         let grpc_listener = listen("grpc.listen", config.grpc.listen)?;
         let admin_listener = listen("admin.listen", config.admin.listen)?;
         let storage = Storage::open_to_serve(&config).await?;
         let tasks = TaskTracker::new();
-        let access = Access::insecure_anonymous();
         let goaway = CancellationToken::new();
         let stopping = goaway.clone();
         let parts =
@@ -125,6 +126,7 @@ impl Gateway {
             tasks,
             goaway,
             lifecycle,
+            upkeep,
             reloadables,
         };
         started.run().await.map_err(|source| StartError::Listen {

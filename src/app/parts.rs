@@ -8,7 +8,7 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, Counters, Directory, Statuses, Tenants, TicketRules, TicketStores, Tickets,
+        Applications, Counters, Directory, Explanations, Statuses, Tenants, TicketRules, TicketStores, Tickets,
     },
     config::Config,
     domain::ApplicationId,
@@ -61,7 +61,7 @@ impl Parts {
             max_age: config.tickets.max_age,
             renew_if_used_within: config.tickets.renew_if_used_within,
         };
-        let tickets = Tickets::new(
+        let tickets = Arc::new(Tickets::new(
             applications.clone(),
             directory.clone(),
             statuses.clone(),
@@ -71,13 +71,20 @@ impl Parts {
             counters.clone(),
             rules,
             tasks.clone(),
+        ));
+        let explanations = Explanations::new(
+            applications.clone(),
+            directory.clone(),
+            statuses.clone(),
+            tickets.clone(),
         );
         let services = Services {
             access: Arc::new(access),
             applications,
             tenants: Arc::new(tenants),
             statuses,
-            tickets: Arc::new(tickets),
+            tickets,
+            explanations,
             stopping,
             page_tokens: storage.page_tokens.clone(),
         };

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Storage, parts::Parts};
+use super::{Storage, access::Upkeep, parts::Parts};
 use crate::{
     broker::Directory,
     config::Lifecycle,
@@ -29,6 +29,8 @@ pub(super) struct Started {
     /// Cancelled when connections are told to go and watches end.
     pub(super) goaway: CancellationToken,
     pub(super) lifecycle: Lifecycle,
+    /// Keys and policy of callers.
+    pub(super) upkeep: Upkeep,
     pub(super) reloadables: Vec<Arc<dyn Reloadable>>,
 }
 
@@ -94,7 +96,17 @@ impl Started {
 
     async fn supervise(self, stop: CancellationToken, seen: Option<i64>) -> Ended {
         let Self {
-            grpc, admin, readiness, parts, storage, clock, tasks, goaway, lifecycle, ..
+            grpc,
+            admin,
+            readiness,
+            parts,
+            storage,
+            clock,
+            tasks,
+            goaway,
+            lifecycle,
+            upkeep,
+            ..
         } = self;
         let health = grpc.health();
         let quit = CancellationToken::new();
@@ -104,9 +116,9 @@ impl Started {
         let long_running = TaskTracker::new();
         let mut grpc = long_running.spawn(grpc.serve(goaway.clone()));
         let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
-        let watch = watch_store(Arc::clone(&store), parts.directory, clock, seen);
+        let watch = watch_store(Arc::clone(&store), parts.directory, Arc::clone(&clock), seen);
         let background = async move {
-            tokio::join!(tickets.keep_fresh(), statuses.keep_fresh(), watch);
+            tokio::join!(tickets.keep_fresh(), statuses.keep_fresh(), watch, upkeep.run(clock));
         };
         let quit_background = quit.child_token();
         let background = quit_background.clone().run_until_cancelled_owned(background);

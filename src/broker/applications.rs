@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::BrokerError;
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
-    domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment, Obstacle},
+    domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment},
     ports::{SystemUserLogin, TenantStatusSource, TicketProbe},
 };
 
@@ -59,12 +59,7 @@ impl History {
     }
 
     pub(super) fn failed(&self, time: Timestamp, error: &BrokerError) {
-        let obstacle = Obstacle {
-            reason: error.reason(),
-            message: error.message(),
-            mend: error.mend().to_owned(),
-        };
-        let failure = Some(ApplicationFailure { time, obstacle });
+        let failure = Some(ApplicationFailure { time, obstacle: error.obstacle() });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
     }
 }

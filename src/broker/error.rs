@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    domain::{ApplicationId, Reason, TenantName, TenantState},
+    domain::{ApplicationId, Obstacle, Reason, TenantName, TenantState},
     ports::{Refusal, SealError, StoreError, UpstreamError},
 };
 
@@ -142,6 +142,12 @@ impl BrokerError {
                 "give the request id to an operator, who finds the cause in the log"
             }
         }
+    }
+
+    /// The same for an answer that lists what is in the way.
+    #[must_use]
+    pub fn obstacle(&self) -> Obstacle {
+        Obstacle { reason: self.reason(), message: self.message(), mend: self.mend().to_owned() }
     }
 
     /// The cause, for the log only.

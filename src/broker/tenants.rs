@@ -205,15 +205,16 @@ impl Tenants {
 ///
 /// # Errors
 /// `TenantNotFound` if none has the tenant, `Invalid` if several have.
-pub async fn choose_enrolled<A>(
+pub async fn choose_enrolled<T>(
     tenants: &Tenants,
     field: &'static str,
     tenant: ContextIdentifier,
-    permitted: Vec<Authorized<A, TenantName>>,
-) -> Result<Authorized<A, TenantName>, BrokerError> {
+    permitted: Vec<T>,
+    name: impl Fn(&T) -> &TenantName,
+) -> Result<T, BrokerError> {
     let enrolled = tenants.applications_of(tenant).await?;
     let mut candidates =
-        permitted.into_iter().filter(|a| enrolled.contains(&a.resource().application));
+        permitted.into_iter().filter(|witness| enrolled.contains(&name(witness).application));
     match (candidates.next(), candidates.next()) {
         (Some(only), None) => Ok(only),
         (None, _) => Err(BrokerError::TenantNotFound(format!("applications/-/tenants/{tenant}"))),

@@ -159,6 +159,12 @@ impl Tickets {
         self.exchange.longest_min_ttl()
     }
 
+    /// What SuperOffice refused last and would refuse again, so that it is not asked for now.
+    pub(super) fn standing_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
+        let now = self.exchange.clock.now();
+        self.exchange.cache.standing_refusal(&tenant.name, tenant.token_version, now)
+    }
+
     /// Tells when the ticket of a tenant may have changed, or whether it may be handed out.
     #[must_use]
     pub fn changes(&self, name: &TenantName) -> TenantChanges {

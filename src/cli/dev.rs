@@ -5,10 +5,11 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use superoffice_sandbox::{
     Options, Sandbox,
     demo::{self, Demo},
@@ -18,7 +19,7 @@ use super::{Failed, output::print, serve};
 use crate::{
     app::Storage,
     config::{Config, LoadedWithSecrets},
-    crypto::Keyring,
+    crypto::{DemoIssuer, Keyring},
     domain::TenantName,
     lifecycle::StopSignals,
     ports::{Clock as _, StoreWatch as _, SystemClock, TenantStore as _},
@@ -27,6 +28,14 @@ use crate::{
 
 /// The demo application's id.
 const APPLICATION: &str = "demo";
+
+/// Who calls in the printed lines.
+const CALLER: &str = "demo-service";
+/// Its tokens' issuer and audience; no such host is ever asked, because the keys are in a file.
+const ISSUER: &str = "https://issuer.demo.invalid";
+const AUDIENCE: &str = "tenant-gateway";
+/// A demonstration is over by then.
+const TOKEN_LIFETIME: Duration = Duration::from_hours(12);
 
 /// Calls, and what goes wrong; the banner says what else one wants to know.
 const LOG_FILTER: &str = "warn,tenant_gateway::grpc=info";
@@ -54,8 +63,9 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let file = write_files(folder.path(), options, &sandbox, &demo)?;
     let loaded = Config::load_with_secrets(&file)?;
     enroll(&loaded, &demo).await?;
+    let token = folder.path().join("token");
     let served = serve::serve_loaded(loaded, signals, None, |grpc, admin| {
-        print(&banner(grpc, admin, &sandbox, &demo))
+        print(&banner(grpc, admin, &sandbox, &demo, &token))
     })
     .await;
     sandbox.shutdown().await;
@@ -68,10 +78,13 @@ fn write_files(
     options: &DevOptions,
     sandbox: &Sandbox,
     demo: &Demo,
-) -> Result<std::path::PathBuf, Failed> {
+) -> Result<PathBuf, Failed> {
     write_secret(&folder.join("client_secret"), &demo.client_secret)?;
     write_secret(&folder.join("private_key.xml"), &demo.private_key_xml)?;
     Keyring::generate(&folder.join("keyring.toml"), SystemClock.now()).map_err(Failed::other)?;
+    let forbidden = demo.tenants.last().map(|tenant| tenant.id.as_str()).unwrap_or_default();
+    fs::write(folder.join("policy.cedar"), policy(forbidden))?;
+    write_token(folder)?;
     let (grpc, admin) = (port(options.grpc_port, 50051), port(options.admin_port, 9090));
     let text = format!(
         r#"
@@ -83,8 +96,12 @@ listen = "127.0.0.1:{admin}"
 [lifecycle]
 drain_delay = "0s"
 hard_deadline = "12s"
-[callers]
-insecure_anonymous = true
+[policy]
+file = "policy.cedar"
+[[callers.jwt]]
+issuer = "{ISSUER}"
+audience = "{AUDIENCE}"
+jwks_file = "jwks.json"
 [[applications]]
 id = "{APPLICATION}"
 environment = "sod"
@@ -100,6 +117,42 @@ allowed_api_hosts = ["127.0.0.1"]
     let file = folder.join("gateway.toml");
     fs::write(&file, text)?;
     Ok(file)
+}
+
+/// The demo caller may do everything with tickets and tenants, except in one tenant.
+fn policy(forbidden: &str) -> String {
+    format!(
+        r#"@id("demo-service")
+permit (
+    principal == Caller::"{CALLER}",
+    action in [Action::"issueSystemTicket", Action::"manageTenants"],
+    resource in Application::"applications/{APPLICATION}"
+);
+
+@id("demo-service-reads")
+permit (
+    principal == Caller::"{CALLER}",
+    action == Action::"readTenants",
+    resource in Gateway::"gateway"
+);
+
+@id("hands-off")
+forbid (
+    principal,
+    action == Action::"issueSystemTicket",
+    resource == Tenant::"applications/{APPLICATION}/tenants/{forbidden}"
+);
+"#
+    )
+}
+
+/// An issuer of its own for the demo caller, whose key is forgotten at once.
+fn write_token(folder: &Path) -> Result<(), Failed> {
+    let issuer = DemoIssuer::generate(ISSUER).map_err(Failed::other)?;
+    fs::write(folder.join("jwks.json"), issuer.jwks())?;
+    let now = SystemClock.now();
+    let token = issuer.token(CALLER, AUDIENCE, now, now + TOKEN_LIFETIME);
+    write_secret(&folder.join("token"), token.expose_secret())
 }
 
 fn write_secret(file: &Path, secret: &str) -> Result<(), Failed> {
@@ -128,39 +181,59 @@ async fn enroll(loaded: &LoadedWithSecrets, demo: &Demo) -> Result<(), Failed> {
     Ok(())
 }
 
-fn banner(grpc: SocketAddr, admin: SocketAddr, sandbox: &Sandbox, demo: &Demo) -> String {
+fn banner(
+    grpc: SocketAddr,
+    admin: SocketAddr,
+    sandbox: &Sandbox,
+    demo: &Demo,
+    token_file: &Path,
+) -> String {
     let of = |index: usize| {
         let tenant = demo.tenants.get(index);
         tenant.map(|t| (t.id.as_str(), format!("{:?}", t.state))).unwrap_or_default()
     };
     let ((first, first_state), (second, second_state), (third, third_state)) =
         (of(0), of(1), of(2));
-    let issue = |tenant: &str| {
+    let token = token_file.display();
+    let call = |field: &str, tenant: &str, method: &str| {
         format!(
-            "  grpcurl -plaintext -d '{{\"tenant\":\"applications/{APPLICATION}/tenants/{tenant}\"}}' {grpc} \
-             tenantgateway.v1.TokenService/IssueSystemTicket"
+            "  grpcurl -plaintext -H \"authorization: Bearer $(cat {token})\" -d \
+             '{{\"{field}\":\"applications/{APPLICATION}/tenants/{tenant}\"}}' {grpc} tenantgateway.v1.{method}"
         )
     };
+    let issue = "TokenService/IssueSystemTicket";
     format!(
         "Tenant Gateway with a simulated SuperOffice. Ctrl-C ends both, and nothing is kept.
-  gRPC     {grpc} (plaintext, reflection, every caller is anonymous and permitted)
+  gRPC     {grpc} (plaintext, reflection)
   admin    http://{admin}/readyz and http://{admin}/metrics
   sandbox  {login} (login), {control} (control)
   tenants  {first} {first_state}, {second} {second_state}, {third} {third_state}
+  caller   {CALLER}, by the token in {token}
+  policy   {policy}
 In another terminal:
   # a ticket
-{a}
-  # no ticket, and why
-{b}
+{permitted}
+  # no ticket, and why: the tenant is suspended
+{suspended}
+  # no ticket: the policy forbids it
+{denied}
+  # no caller, no answer
+  grpcurl -plaintext -d '{{\"tenant\":\"applications/{APPLICATION}/tenants/{first}\"}}' {grpc} tenantgateway.v1.{issue}
+  # which user should I use, and why can I not?
+{explain}
   # what there is to call, and whether it serves
   grpcurl -plaintext {grpc} list
   grpcurl -plaintext {grpc} describe tenantgateway.v1.TokenService
   grpcurl -plaintext {grpc} grpc.health.v1.Health/Check
   # stop handing out tickets of a tenant
-  grpcurl -plaintext -d '{{\"name\":\"applications/{APPLICATION}/tenants/{first}\"}}' {grpc} tenantgateway.v1.TenantService/DisableTenant",
+{disable}",
         login = sandbox.login_uri(),
         control = sandbox.control_uri(),
-        a = issue(first),
-        b = issue(second),
+        policy = token_file.with_file_name("policy.cedar").display(),
+        permitted = call("tenant", first, issue),
+        suspended = call("tenant", second, issue),
+        denied = call("tenant", third, issue),
+        explain = call("tenant", second, "AccessService/ExplainAccess"),
+        disable = call("name", first, "TenantService/DisableTenant"),
     )
 }

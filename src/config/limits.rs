@@ -14,13 +14,16 @@ const MIN_TICKET_AGE: Duration = HOUR;
 const MAX_TICKET_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// `[quotas]`: how often callers may ask. None by default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
     /// Of one caller, over all tenants.
     pub per_caller: Option<Quota>,
     /// Of one caller in one tenant.
     pub per_caller_and_tenant: Option<Quota>,
+    /// Refused calls (unauthenticated, denied) of one source: an address as long as nobody knows who calls, else the
+    /// caller.
+    pub refused_per_source: Quota,
 }
 
 /// A rate.
@@ -68,6 +71,16 @@ pub struct Lifecycle {
     pub hard_deadline: Duration,
 }
 
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            per_caller: None,
+            per_caller_and_tenant: None,
+            refused_per_source: Quota { per_second: 50, burst: Some(200) },
+        }
+    }
+}
+
 impl Default for Tickets {
     fn default() -> Self {
         Self { max_age: Duration::from_hours(12), renew_if_used_within: Duration::from_hours(2) }
@@ -91,12 +104,13 @@ impl Quotas {
         for (key, quota) in [
             ("quotas.per_caller", self.per_caller),
             ("quotas.per_caller_and_tenant", self.per_caller_and_tenant),
+            ("quotas.refused_per_source", Some(self.refused_per_source)),
         ] {
             let Some(quota) = quota else { continue };
             if quota.per_second == 0 {
                 problems.add(
                     format!("{key}.per_second"),
-                    format!("must be at least 1; leave {key} out for no limit"),
+                    format!("must be at least 1; leave {key} out for its default"),
                 );
             }
             if quota.burst == Some(0) {

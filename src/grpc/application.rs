@@ -25,14 +25,14 @@ impl Applications {
         context: &Context,
         request: &pb::ListApplicationsRequest,
     ) -> Result<pb::ListApplicationsResponse, Failure> {
-        let Services { access, applications, page_tokens, .. } = &*self.0;
+        let Services { applications, page_tokens, .. } = &*self.0;
         let query = format!("ListApplications {}", context.caller.id());
         let mut checks = Checks::default();
         let size = checks.page_size("page_size", request.page_size);
         let after = checks.page_token("page_token", &request.page_token, &**page_tokens, &query);
         let (Some(limit), Some(after)) = (size, after) else { return Err(checks.failed()) };
         let limit = limit as usize;
-        let authorized = access.authorize(&context.caller, Gateway)?;
+        let authorized = self.0.authorize(context, Gateway)?;
         let mut found = applications.list(&authorized, after.as_ref(), limit + 1);
         let more = found.len() > limit;
         found.truncate(limit);

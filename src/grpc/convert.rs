@@ -6,7 +6,10 @@ use secrecy::ExposeSecret as _;
 use super::pb;
 use crate::{
     broker::HandedOutTicket,
-    domain::{ApplicationView, Obstacle, Reason, Tenant, TenantName, TenantState, TenantStatus},
+    domain::{
+        ApplicationView, ContextKind, Guidance, Obstacle, Reason, Tenant, TenantName, TenantState,
+        TenantStatus, UserContext,
+    },
 };
 
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -77,6 +80,42 @@ pub(super) fn application(view: &ApplicationView) -> pb::Application {
         last_success_time: view.last_success.map(timestamp),
         last_failure_time: failure.map(|failure| timestamp(failure.time)),
         last_failure: failure.map(|failure| obstacle(&failure.obstacle)),
+    }
+}
+
+pub(super) fn user_context(context: &UserContext) -> pb::UserContext {
+    let usable = context.is_usable();
+    let credential = match context.kind {
+        ContextKind::SystemUser => "system".to_owned(),
+    };
+    pb::UserContext {
+        credential,
+        usable,
+        // The only one that there is as long as nobody's grant is stored.
+        recommended: usable,
+        obstacles: context.obstacles.iter().map(obstacle).collect(),
+        policy_ids: context.policy_ids.iter().map(ToString::to_string).collect(),
+        guidance: Some(guidance(context.kind.guidance())),
+        ..Default::default()
+    }
+}
+
+fn guidance(guidance: Guidance) -> pb::Guidance {
+    let Guidance {
+        interactive,
+        accountable,
+        cross_user,
+        bypasses_rights,
+        can_impersonate,
+        license_needed,
+    } = guidance;
+    pb::Guidance {
+        interactive,
+        accountable,
+        cross_user,
+        bypasses_rights,
+        can_impersonate,
+        license_needed: license_needed.to_owned(),
     }
 }
 

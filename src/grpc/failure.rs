@@ -6,13 +6,17 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::{
-    access::Denied,
+    access::{NotAdmitted, OverQuota, Refused},
     broker::BrokerError,
     domain::{Reason, TenantName, TenantState, Usability},
 };
 
 /// `ErrorInfo.domain` of every error.
 pub(super) const DOMAIN: &str = "tenantgateway";
+
+/// Whatever the cause: what is wrong with a credential helps nobody who has none.
+const UNAUTHENTICATED: &str = "the call needs a credential that names its caller: metadata `authorization: Bearer …` \
+    with a token of a configured issuer, or a client certificate";
 
 /// When to ask again after an answer that could not be believed.
 const RETRY_AFTER_DISBELIEF: Duration = Duration::from_secs(5);
@@ -25,8 +29,17 @@ const RETRY_AFTER_OUR_OUTAGE: Duration = Duration::from_secs(2);
 pub(super) enum Failure {
     /// Fields are wrong: all of them, with their paths.
     Invalid(Vec<FieldViolation>),
+    /// Nobody proved who calls. The cause is for the log.
+    Unauthenticated(String),
+    /// Nobody can tell who calls: the keys of the issuer are not at hand. The cause is for the log.
+    IssuerUnavailable {
+        cause: String,
+        retry_after: Duration,
+    },
     /// Policy says no.
     Denied,
+    /// The caller calls, or is refused, too often.
+    OverQuota(OverQuota),
     /// Not built; says what.
     Unimplemented(String),
     /// Message too large.
@@ -43,9 +56,25 @@ pub(super) enum Failure {
     Broker(BrokerError),
 }
 
-impl From<Denied> for Failure {
-    fn from(_: Denied) -> Self {
-        Self::Denied
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Denied => Self::Denied,
+            Refused::OverQuota(over) => Self::OverQuota(over),
+            Refused::Expired => Self::Unauthenticated(refused.to_string()),
+        }
+    }
+}
+
+impl From<NotAdmitted> for Failure {
+    fn from(not_admitted: NotAdmitted) -> Self {
+        match not_admitted {
+            NotAdmitted::Unauthenticated(cause) => Self::Unauthenticated(cause),
+            NotAdmitted::KeysUnavailable { cause, retry_after } => {
+                Self::IssuerUnavailable { cause, retry_after }
+            }
+            NotAdmitted::OverQuota(over) => Self::OverQuota(over),
+        }
     }
 }
 
@@ -63,7 +92,10 @@ impl Failure {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Invalid(_) => Reason::InvalidArgument,
+            Self::Unauthenticated(_) => Reason::CallerUnauthenticated,
+            Self::IssuerUnavailable { .. } => Reason::KeyUnavailable,
             Self::Denied => Reason::PolicyDenied,
+            Self::OverQuota(_) => Reason::CallerQuotaExceeded,
             Self::Unimplemented(_) => Reason::Unimplemented,
             Self::TooLarge(_) => Reason::ResponseTooLarge,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
@@ -78,6 +110,7 @@ impl Failure {
     pub(super) fn cause(&self) -> Option<&str> {
         match self {
             Self::Broker(error) => error.cause(),
+            Self::Unauthenticated(cause) | Self::IssuerUnavailable { cause, .. } => Some(cause),
             Self::Panicked => Some("a handler panicked"),
             _ => None,
         }
@@ -112,6 +145,15 @@ impl Failure {
                     violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
                 format!("the request has wrong fields: {}", fields.join("; "))
             }
+            Self::Unauthenticated(_) => UNAUTHENTICATED.to_owned(),
+            Self::IssuerUnavailable { .. } => {
+                "the keys of the token's issuer cannot be had now; try again after the time in RetryInfo"
+                    .to_owned()
+            }
+            Self::OverQuota(over) => format!(
+                "too many calls ({}); call again after the time in RetryInfo",
+                over.quota.config_key()
+            ),
             Self::Denied => {
                 "policy does not permit this call; ask who administers the gateway".to_owned()
             }
@@ -149,6 +191,14 @@ impl Failure {
         match self {
             Self::Invalid(violations) => {
                 details.set_bad_request(violations.clone());
+            }
+            Self::IssuerUnavailable { retry_after, .. } => {
+                details.set_retry_info(Some(*retry_after));
+            }
+            Self::OverQuota(over) => {
+                let description = format!("{} of the gateway's configuration", over.quota.config_key());
+                details.add_quota_failure_violation(over.quota.subject(), description);
+                details.set_retry_info(Some(over.retry_after));
             }
             Self::Broker(error) => add_broker_details(error, details),
             _ => {}

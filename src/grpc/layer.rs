@@ -1,8 +1,10 @@
-//! Around every call: a request id, the caller, a deadline, a net under panics, one line in the log, one count.
+//! Around every call: a request id, a deadline, the caller, a net under panics, one line in the log, one count.
 
 use std::{
     any::Any,
+    collections::HashMap,
     convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
     task::{self, Poll},
@@ -10,7 +12,10 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{AUTHORIZATION, Entry},
+};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
@@ -18,9 +23,10 @@ use tower::{Layer, Service};
 use super::{
     failure::{Failure, code_name},
     normalize::normalize,
+    server::Peer,
 };
 use crate::{
-    access::{Access, Caller},
+    access::{Access, Bearer, Caller, Presented},
     domain::{Reason, TenantName},
     ports::{Clock, Meter, Random},
 };
@@ -34,24 +40,26 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 /// Our answer to a passed deadline must leave before the framework's own, which has no details.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(2);
 
+/// Services that every gRPC server has and that tell nothing of tenants: probes of a cluster bring no credential,
+/// and the contract is public.
+const OPEN_TO_ALL: &str = "/grpc.";
+
 /// What is known of a call while it runs.
 pub(super) struct Context {
     /// Names the call in the log and in the answer.
     pub(super) request_id: String,
-    /// Who calls.
+    /// Who calls. Nobody in particular where no credential is looked at.
     pub(super) caller: Caller,
+    /// Where the connection comes from.
+    client: IpAddr,
     tenant: OnceLock<TenantName>,
     failure: OnceLock<(Reason, Option<String>)>,
 }
 
 impl Context {
-    fn new(request_id: String, caller: Caller) -> Self {
-        Self { request_id, caller, tenant: OnceLock::new(), failure: OnceLock::new() }
-    }
-
-    /// Notes which tenant the call is about, for the log.
-    pub(super) fn concerns(&self, tenant: &TenantName) {
-        let _ = self.tenant.set(tenant.clone());
+    /// Notes which tenant the call is about. Whether that is new.
+    pub(super) fn concerns(&self, tenant: &TenantName) -> bool {
+        self.tenant.get().is_none() && self.tenant.set(tenant.clone()).is_ok()
     }
 
     /// A stream ended after its call was answered: it has a line of its own in the log.
@@ -92,13 +100,17 @@ pub(super) struct Around(Arc<Leaked>);
 
 struct Leaked {
     surroundings: Surroundings,
-    methods: Vec<&'static str>,
+    methods: HashMap<&'static str, &'static str>,
 }
 
 impl Around {
     pub(super) fn new(surroundings: Surroundings) -> Self {
         // Labels of metrics live as long as the process, and so do these few names.
-        let methods = surroundings.methods.iter().map(|m| &*m.clone().leak()).collect();
+        let leak = |method: &String| -> (&'static str, &'static str) {
+            let method: &'static str = method.clone().leak();
+            (method, method)
+        };
+        let methods = surroundings.methods.iter().map(leak).collect();
         Self(Arc::new(Leaked { surroundings, methods }))
     }
 }
@@ -120,7 +132,10 @@ pub(super) struct Wrapped<S> {
 
 impl<S> Service<Request<Body>> for Wrapped<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -131,30 +146,27 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let around = Arc::clone(&self.around);
-        let context = Arc::new(around.context(request.headers()));
-        request.extensions_mut().insert(Arc::clone(&context));
-        let record = around.record(request.uri().path(), Arc::clone(&context));
-        let limit = around.limit(request.headers());
-        // The call itself may panic, not only what it returns.
-        let inner = std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
+        let inner = self.inner.clone();
         async move {
-            let work = async { AssertUnwindSafe(inner?).catch_unwind().await };
+            let mut record = around.record(&request);
+            let limit = around.limit(request.headers());
+            let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
             let response = match tokio::time::timeout(limit, work).await {
-                Ok(Ok(Ok(response))) => response,
+                Ok(Ok(response)) => response,
                 Ok(Err(panic)) => {
                     tracing::error!(
-                        request_id = context.request_id,
+                        request_id = record.context.request_id,
                         panic = text_of(&*panic),
                         "a handler panicked"
                     );
-                    fail(&context, &Failure::Panicked)
+                    fail(&record.context, &Failure::Panicked)
                 }
-                Err(_) => fail(&context, &Failure::DeadlineExceeded),
+                Err(_) => fail(&record.context, &Failure::DeadlineExceeded),
             };
-            let (mut response, code) = normalize(response, &context);
-            if let Ok(mut id) = HeaderValue::from_str(&context.request_id) {
+            let (mut response, code) = normalize(response, &record.context);
+            if let Ok(mut id) = HeaderValue::from_str(&record.context.request_id) {
                 // Never twice the same, so not worth a place in the header table of the connection (RFC 7541
                 // section 7.1.3): putting it there cost more than the rest of this layer.
                 id.set_sensitive(true);
@@ -168,10 +180,50 @@ where
 }
 
 impl Leaked {
-    fn context(&self, headers: &HeaderMap) -> Context {
+    /// Lets the caller in and hands the call on.
+    async fn handle<S>(
+        &self,
+        mut inner: S,
+        mut request: Request<Body>,
+        record: &mut Record,
+    ) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        if !request.uri().path().starts_with(OPEN_TO_ALL) {
+            match self.admit(&mut request, record.context.client).await {
+                Ok(caller) => record.is_called_by(caller),
+                Err(failure) => return fail(&record.context, &failure),
+            }
+        }
+        request.extensions_mut().insert(Arc::clone(&record.context));
+        let Ok(response) = inner.call(request).await;
+        response
+    }
+
+    /// Who calls. The credential goes no further than this.
+    async fn admit(
+        &self,
+        request: &mut Request<Body>,
+        from: IpAddr,
+    ) -> Result<Caller, Failure> {
+        let headers = request.headers_mut();
+        let authorization = match headers.entry(AUTHORIZATION) {
+            Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),
+            Entry::Vacant(_) => Vec::new(),
+        };
+        let peer = request.extensions().get::<Peer>();
+        let certificate = peer.and_then(|peer| peer.certificate.clone());
+        let presented = Presented {
+            bearer: Bearer::from_values(authorization.iter().map(HeaderValue::as_bytes)),
+            certificate: certificate.as_deref(),
+        };
+        Ok(self.surroundings.access.admit(&presented, from).await?)
+    }
+
+    fn request_id(&self, headers: &HeaderMap) -> String {
         let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| fine(id));
-        let id = given.map_or_else(|| self.new_request_id(), str::to_owned);
-        Context::new(id, self.surroundings.access.identify())
+        given.map_or_else(|| self.new_request_id(), str::to_owned)
     }
 
     /// UUID version 7: sorts by time.
@@ -192,13 +244,20 @@ impl Leaked {
         }
     }
 
-    fn record(&self, path: &str, context: Arc<Context>) -> Record {
-        let path = path.trim_start_matches('/');
-        let method = self.methods.iter().copied().find(|m| *m == path).unwrap_or("unknown");
-        let meter = Arc::clone(&self.surroundings.meter);
+    fn record(&self, request: &Request<Body>) -> Record {
+        let path = request.uri().path().trim_start_matches('/');
+        let method = self.methods.get(path).copied().unwrap_or("unknown");
+        let peer = request.extensions().get::<Peer>();
+        let context = Context {
+            request_id: self.request_id(request.headers()),
+            caller: Caller::nobody(),
+            client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip()),
+            tenant: OnceLock::new(),
+            failure: OnceLock::new(),
+        };
         Record {
-            context,
-            meter,
+            context: Arc::new(context),
+            meter: Arc::clone(&self.surroundings.meter),
             method,
             begin: Instant::now(),
             code: Code::Cancelled,
@@ -218,6 +277,13 @@ struct Record {
 }
 
 impl Record {
+    /// Before anybody else holds the context.
+    fn is_called_by(&mut self, caller: Caller) {
+        if let Some(context) = Arc::get_mut(&mut self.context) {
+            context.caller = caller;
+        }
+    }
+
     fn end(mut self, code: Code) {
         self.code = code;
     }
@@ -225,11 +291,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Context { request_id, caller, tenant, failure } = &*self.context;
+        let Context { request_id, caller, client, tenant, failure } = &*self.context;
         let duration = self.begin.elapsed();
         let code = code_name(self.code);
         self.meter.request(self.method, code, duration);
         let failure = failure.get();
+        let nobody = caller.is_nobody();
         // Probes come every few seconds and tell nothing.
         if self.method.starts_with("grpc.") && self.code == Code::Ok {
             return;
@@ -239,7 +306,8 @@ impl Drop for Record {
             rpc.code = code,
             reason = failure.map(|(reason, _)| reason.as_str()),
             cause = failure.and_then(|(_, cause)| cause.as_deref()),
-            caller = caller.id(),
+            caller = (!nobody).then(|| caller.id()),
+            client_address = nobody.then(|| tracing::field::display(client)),
             tenant = tenant.get().map(tracing::field::display),
             request_id,
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),

@@ -8,6 +8,7 @@ use tonic_types::FieldViolation;
 
 use super::{failure::Failure, layer::Context, server::MAX_MESSAGE_BYTES};
 use crate::{
+    access::{ActionName, Resource},
     broker::BrokerError,
     domain::{
         ApplicationId, ContextIdentifier, CredentialId, Labels, ListScope, NameError,
@@ -22,6 +23,9 @@ const MAX_PAGE_SIZE: u32 = 1000;
 
 /// The longest reason for the audit trail, in characters.
 const MAX_REASON_CHARS: usize = 256;
+
+/// More than there are actions.
+const MAX_PERMISSIONS: usize = 64;
 
 /// Longer than any credential id that we make.
 const MAX_CREDENTIAL_ID_BYTES: usize = 256;
@@ -98,6 +102,25 @@ impl Checks {
 
     pub(super) fn application_name(&mut self, field: &str, text: &str) -> Option<ApplicationId> {
         self.note(field, application_name(text))
+    }
+
+    /// What policy decides on, by name; empty is the gateway.
+    pub(super) fn resource(&mut self, field: &str, text: &str) -> Option<Resource> {
+        self.note(field, text.parse::<Resource>())
+    }
+
+    /// Names of actions of the policy.
+    pub(super) fn permissions(&mut self, field: &str, names: &[String]) -> Option<Vec<ActionName>> {
+        if names.is_empty() || names.len() > MAX_PERMISSIONS {
+            let problem = format!("1 to {MAX_PERMISSIONS} names of policy actions");
+            return self.note(field, Err(problem));
+        }
+        let known = names.iter().enumerate().map(|(index, name)| {
+            let problem = "no action of the policy; docs/POLICY.md lists them";
+            self.note(&format!("{field}[{index}]"), ActionName::from_name(name).ok_or(problem))
+        });
+        // All of them, so that all that is wrong is told.
+        known.collect::<Vec<_>>().into_iter().collect()
     }
 
     pub(super) fn list_scope(&mut self, field: &str, text: &str) -> Option<ListScope> {

@@ -16,10 +16,11 @@ use self::accept::Acceptor;
 pub use self::connection::{Peer, PeerCertificates};
 
 use super::{
-    Services, application,
+    Services, access, application,
     layer::{Around, Surroundings},
     pb::{
-        self, application_service_server::ApplicationServiceServer,
+        self, access_service_server::AccessServiceServer,
+        application_service_server::ApplicationServiceServer,
         tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
     },
     tenant,
@@ -48,7 +49,8 @@ const OPENED_CONNECTIONS: usize = 16;
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// What stands on the listener, besides reflection.
-const SERVED: [&str; 4] = [token::NAME, tenant::NAME, application::NAME, HEALTH];
+const SERVED: [&str; 5] =
+    [token::NAME, tenant::NAME, application::NAME, access::NAME, HEALTH];
 
 /// When every call is answered, what was answered has this long to arrive. Then connections are not waited for:
 /// streams that callers hold open and that are not ours to end (reflection) would keep them for ever.
@@ -131,6 +133,7 @@ impl GrpcServer {
             .add_service(health_service)
             .add_service(limited!(TokenServiceServer, token::Tokens(Arc::clone(&services))))
             .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
+            .add_service(limited!(AccessServiceServer, access::Accesses(Arc::clone(&services))))
             .add_service(limited!(ApplicationServiceServer, application::Applications(services)));
         if options.reflection {
             // With the messages of error details, so that grpcurl can print them.

@@ -39,8 +39,7 @@ impl Tenants {
         name: &str,
     ) -> Result<Authorized<ManageTenants, TenantName>, Failure> {
         let Some(name) = checks.tenant_name("name", name) else { return Err(checks.failed()) };
-        context.concerns(&name);
-        Ok(self.0.access.authorize(&context.caller, name)?)
+        self.0.authorize(context, name)
     }
 
     async fn create(
@@ -55,8 +54,8 @@ impl Tenants {
         let (Some(parent), Some(tenant), Some(labels)) = (parent, tenant, labels) else {
             return Err(checks.failed());
         };
-        context.concerns(&TenantName { application: parent.clone(), tenant });
-        let authorized = self.0.access.authorize(&context.caller, parent)?;
+        self.0.concerns(context, &TenantName { application: parent.clone(), tenant })?;
+        let authorized = self.0.authorize(context, parent)?;
         let tenant = self.0.tenants.create(&authorized, tenant, labels).await?;
         Ok(pb::CreateTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
@@ -71,8 +70,7 @@ impl Tenants {
             return Err(checks.failed());
         };
         let authorized: Authorized<ReadTenants, _> =
-            self.0.authorize_selected(&context.caller, "name", selector).await?;
-        context.concerns(authorized.resource());
+            self.0.authorize_selected(context, "name", selector).await?;
         let tenant = self.0.tenants.get(&authorized).await?;
         Ok(pb::GetTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
@@ -82,7 +80,7 @@ impl Tenants {
         context: &Context,
         request: pb::ListTenantsRequest,
     ) -> Result<pb::ListTenantsResponse, Failure> {
-        let Services { access, tenants, page_tokens, .. } = &*self.0;
+        let Services { tenants, page_tokens, .. } = &*self.0;
         let query = format!("ListTenants {} {}", context.caller.id(), request.parent);
         let mut checks = Checks::default();
         let scope = checks.list_scope("parent", &request.parent);
@@ -98,11 +96,11 @@ impl Tenants {
         let page = Page { after, limit: limit + 1 };
         let mut found = match scope {
             ListScope::Gateway => {
-                let authorized = access.authorize(&context.caller, Gateway)?;
+                let authorized = self.0.authorize(context, Gateway)?;
                 tenants.list_all(&authorized, page).await?
             }
             ListScope::Application(application) => {
-                let authorized = access.authorize(&context.caller, application)?;
+                let authorized = self.0.authorize(context, application)?;
                 tenants.list_of_application(&authorized, page).await?
             }
         };
@@ -135,8 +133,7 @@ impl Tenants {
         let token = checks.system_user_token("system_user_token", request.system_user_token);
         let name = checks.tenant_name("name", &request.name);
         let (Some(name), Some(token)) = (name, token) else { return Err(checks.failed()) };
-        context.concerns(&name);
-        let authorized = self.0.access.authorize(&context.caller, name)?;
+        let authorized = self.0.authorize(context, name)?;
         let tenant = self.0.tenants.set_system_user_token(&authorized, token).await?;
         Ok(pb::SetSystemUserTokenResponse { tenant: Some(self.pb(&tenant)) })
     }
@@ -150,8 +147,7 @@ impl Tenants {
         let name = checks.tenant_name("name", &request.name);
         let reason = checks.reason("reason", &request.reason);
         let (Some(name), Some(())) = (name, reason) else { return Err(checks.failed()) };
-        context.concerns(&name);
-        let authorized = self.0.access.authorize(&context.caller, name)?;
+        let authorized = self.0.authorize(context, name)?;
         let tenant = self.0.tenants.set_disabled(&authorized, true).await?;
         Ok(pb::DisableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
@@ -181,9 +177,6 @@ impl Tenants {
             })
         };
         let Some(scope) = scope else { return Err(checks.failed()) };
-        if let WatchScope::Tenant(name) = &scope {
-            context.concerns(name);
-        }
         let watch = StatusWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
         watch::begin(watch, Arc::clone(context), self.0.stopping.clone()).await
     }
@@ -201,9 +194,8 @@ impl Tenants {
             return Err(checks.failed());
         };
         let authorized: Authorized<ReadTenants, _> =
-            self.0.authorize_selected(&context.caller, "name", selector).await?;
+            self.0.authorize_selected(context, "name", selector).await?;
         let name = authorized.resource();
-        context.concerns(name);
         let status = self.0.statuses.get(&authorized, max_staleness).await?;
         let status = convert::tenant_status(name, &status);
         Ok(pb::GetTenantStatusResponse { status: Some(status) })

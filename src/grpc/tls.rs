@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 pub(super) use self::files::HTTP_2;
 use self::files::{Contents, Set};
 pub use self::files::{TlsFiles, TlsProblem};
-use crate::ports::{Clock, Reloadable};
+use crate::ports::{Clock, Reloadable, Settling};
 
 /// How often the files are looked at. Content is compared, so that every way to replace a file is seen: in place,
 /// by renaming, and by the symbolic link that Kubernetes turns to a new folder.
@@ -37,10 +37,7 @@ pub struct ServerTls {
 
 /// What was seen of the files, by the fingerprint of all of them together.
 struct Looks {
-    /// The last that was tried: in force, or wrong and reported.
-    tried: u64,
-    /// At the last look.
-    seen: u64,
+    settling: Settling,
     /// How many sets have been in force.
     generation: u64,
 }
@@ -58,12 +55,12 @@ impl ServerTls {
             tracing::warn!("{warning}");
         }
         let hasher = RandomState::new();
-        let tried = hasher.hash_one(&contents);
+        let fingerprint = hasher.hash_one(&contents);
         let tls = Self {
             files,
             time,
             in_force: ArcSwap::new(Arc::clone(&set.config)),
-            looks: Mutex::new(Looks { tried, seen: tried, generation: 1 }),
+            looks: Mutex::new(Looks { settling: Settling::new(fingerprint), generation: 1 }),
             hasher,
         };
         tls.announce(&set, 1, "certificate loaded");
@@ -96,20 +93,15 @@ impl ServerTls {
         }
     }
 
-    /// A change is acted on when two looks in a row have seen the same: files that are still being written are
-    /// neither taken nor complained of. Who asks for a reload says that they are written.
     async fn look(&self, asked: bool) {
         let mut looks = self.looks.lock().await;
         let files = self.files.clone();
         // The folder may be a network's.
         let read = tokio::task::spawn_blocking(move || Contents::read(&files)).await;
         let Ok(contents) = read else { return };
-        let seen = self.hasher.hash_one(&contents);
-        let settled = std::mem::replace(&mut looks.seen, seen) == seen;
-        if !asked && (seen == looks.tried || !settled) {
+        if !looks.settling.look(self.hasher.hash_one(&contents), asked) {
             return;
         }
-        looks.tried = seen;
         match files::assemble(&self.files, &contents, Arc::clone(&self.time) as _) {
             Ok(set) => {
                 self.in_force.store(Arc::clone(&set.config));

@@ -27,7 +27,7 @@ impl Tokens {
         context: &Context,
         request: pb::IssueSystemTicketRequest,
     ) -> Result<pb::IssueSystemTicketResponse, Failure> {
-        let Services { access, tickets, .. } = &*self.0;
+        let tickets = &self.0.tickets;
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("tenant", &request.tenant);
         let min_ttl = checks.duration("min_ttl", request.min_ttl, tickets.longest_min_ttl());
@@ -35,13 +35,11 @@ impl Tokens {
         let (Some(selector), Some(min_ttl), Some(())) = (tenant, min_ttl, reason) else {
             return Err(checks.failed());
         };
-        let caller = &context.caller;
         let authorized: Authorized<IssueSystemTicket, _> =
-            self.0.authorize_selected(caller, "tenant", selector).await?;
-        context.concerns(authorized.resource());
+            self.0.authorize_selected(context, "tenant", selector).await?;
         let reveal: Option<Authorized<RevealApplicationToken, _>> = request
             .include_application_token
-            .then(|| access.authorize(caller, authorized.resource().clone()))
+            .then(|| self.0.authorize(context, authorized.resource().clone()))
             .transpose()?;
         let ticket = tickets.issue(&authorized, min_ttl, reveal.as_ref()).await?;
         Ok(pb::IssueSystemTicketResponse { ticket: Some(convert::ticket(&ticket)) })
@@ -57,9 +55,8 @@ impl Tokens {
         let reason = checks.reason("reason", &request.reason);
         let (Some(selector), Some(())) = (tenant, reason) else { return Err(checks.failed()) };
         let authorized: Authorized<IssueSystemTicket, _> =
-            self.0.authorize_selected(&context.caller, "tenant", selector).await?;
+            self.0.authorize_selected(context, "tenant", selector).await?;
         let tenant = authorized.resource().clone();
-        context.concerns(&tenant);
         let (services, reveal) = (Arc::clone(&self.0), request.include_application_token);
         let watch = TicketWatch::new(services, Arc::clone(context), tenant, reveal);
         watch::begin(watch, Arc::clone(context), self.0.stopping.clone()).await
@@ -74,11 +71,10 @@ impl Tokens {
         let tenant = checks.tenant_name("tenant", &request.tenant);
         let id = checks.credential_id("credential_id", &request.credential_id);
         let (Some(tenant), Some(id)) = (tenant, id) else { return Err(checks.failed()) };
-        context.concerns(&tenant);
         if !id.is_ticket() {
             return Err(Failure::Unimplemented("reporting an access token".to_owned()));
         }
-        let authorized = self.0.access.authorize(&context.caller, tenant)?;
+        let authorized = self.0.authorize(context, tenant)?;
         self.0.tickets.report_rejected(&authorized, id).await?;
         Ok(pb::ReportRejectedCredentialResponse {})
     }

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
 use crate::{
-    access::{Authorized, Denied, Gateway, ReadTenants},
+    access::{Authorized, Gateway, ReadTenants},
     broker::{StatusEvent, StatusFeed},
     domain::{ApplicationId, TenantName},
 };
@@ -35,17 +35,17 @@ impl StatusWatch {
         Self { services, context, scope, feed, known: VecDeque::new() }
     }
 
-    fn authorize(&self) -> Result<(), Denied> {
-        let (access, caller) = (&self.services.access, &self.context.caller);
+    fn authorize(&self) -> Result<(), Failure> {
+        let (services, context) = (&self.services, &self.context);
         match &self.scope {
             WatchScope::All => {
-                let _: Authorized<ReadTenants, _> = access.authorize(caller, Gateway)?;
+                let _: Authorized<ReadTenants, _> = services.authorize(context, Gateway)?;
             }
             WatchScope::Application(id) => {
-                let _: Authorized<ReadTenants, _> = access.authorize(caller, id.clone())?;
+                let _: Authorized<ReadTenants, _> = services.authorize(context, id.clone())?;
             }
             WatchScope::Tenant(name) => {
-                let _: Authorized<ReadTenants, _> = access.authorize(caller, name.clone())?;
+                let _: Authorized<ReadTenants, _> = services.authorize(context, name.clone())?;
             }
         }
         Ok(())
@@ -66,8 +66,7 @@ impl StatusWatch {
             WatchScope::Application(id) => self.services.applications.check(id)?,
             WatchScope::All => {}
             WatchScope::Tenant(name) => {
-                let authorized =
-                    self.services.access.authorize(&self.context.caller, name.clone())?;
+                let authorized = self.services.authorize(&self.context, name.clone())?;
                 statuses.get(&authorized, None).await?;
             }
         }

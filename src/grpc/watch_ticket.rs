@@ -36,13 +36,13 @@ impl TicketWatch {
     }
 
     async fn ticket(&self) -> Result<HandedOutTicket, Failure> {
-        let Services { access, tickets, .. } = &*self.services;
-        let caller = &self.context.caller;
         let authorized: Authorized<IssueSystemTicket, _> =
-            access.authorize(caller, self.tenant.clone())?;
-        let reveal: Option<Authorized<RevealApplicationToken, _>> =
-            self.reveal.then(|| access.authorize(caller, self.tenant.clone())).transpose()?;
-        Ok(tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?)
+            self.services.authorize(&self.context, self.tenant.clone())?;
+        let reveal: Option<Authorized<RevealApplicationToken, _>> = self
+            .reveal
+            .then(|| self.services.authorize(&self.context, self.tenant.clone()))
+            .transpose()?;
+        Ok(self.services.tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?)
     }
 }
 

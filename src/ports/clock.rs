@@ -1,8 +1,8 @@
 //! Time, passed in.
 
 use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -14,6 +14,10 @@ use tokio::sync::watch;
 pub trait Clock: Send + Sync + 'static {
     /// Now, by the wall clock.
     fn now(&self) -> Timestamp;
+
+    /// How long ago a moment is that never changes while the process runs. Unlike the wall clock it never goes back
+    /// and never leaps: rates and waits go by it.
+    fn monotonic(&self) -> Duration;
 
     /// Returns once `duration` has passed. Dropping the future stops waiting.
     async fn sleep(&self, duration: Duration);
@@ -31,6 +35,11 @@ impl Clock for SystemClock {
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 
+    fn monotonic(&self) -> Duration {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        BEGINNING.elapsed()
+    }
+
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
@@ -39,6 +48,7 @@ impl Clock for SystemClock {
 /// A clock for tests: it stands still until it is told to go on.
 #[derive(Debug)]
 pub struct ManualClock {
+    beginning: Timestamp,
     now: Mutex<Timestamp>,
     ticks: watch::Sender<()>,
 }
@@ -47,7 +57,7 @@ impl ManualClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self { now: Mutex::new(now), ticks: watch::Sender::new(()) }
+        Self { beginning: now, now: Mutex::new(now), ticks: watch::Sender::new(()) }
     }
 
     /// Moves time forward and wakes those who waited for it.
@@ -64,6 +74,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.now().duration_since(self.beginning).unsigned_abs()
     }
 
     async fn sleep(&self, duration: Duration) {

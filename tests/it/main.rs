@@ -5,13 +5,16 @@ mod support;
 
 mod applications;
 mod bad_input;
+mod callers;
 mod canary;
 mod check;
 mod commands;
 mod configuration;
 mod fault_matrix;
 mod login_host;
+mod permissions;
 mod process;
+mod quotas;
 mod rejected;
 mod rotation;
 mod server;

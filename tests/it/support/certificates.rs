@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair, SanType};
 use rustls::{
     ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
@@ -46,10 +46,23 @@ impl Authority {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let issuer: &Issuer<'_, KeyPair> = &self.0;
-        let certificate = params.signed_by(&key, issuer).unwrap();
+        let certificate = params.clone().signed_by(&key, issuer).unwrap();
         Identity { certificate: certificate.der().to_vec(), key: key.serialize_der() }
+    }
+
+    /// For a client with these alternative names (RFC 5280, 4.2.1.6), as they are.
+    pub(crate) fn issue_for(&self, uris: &[&str], names: &[&str]) -> Identity {
+        let mut params = CertificateParams::default();
+        let uris = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
+        let names = names.iter().map(|name| SanType::DnsName((*name).try_into().unwrap()));
+        params.subject_alt_names = uris.chain(names).collect();
+        self.sign(&params)
     }
 
     pub(crate) fn pem(&self) -> String {

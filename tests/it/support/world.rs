@@ -38,6 +38,10 @@ pub(crate) struct Options {
     pub(crate) extra_application: String,
     /// Secret files besides the usual ones, with their contents.
     pub(crate) files: Vec<(&'static str, &'static str)>,
+    /// Goes where else everybody is anonymous: `[[callers.jwt]]`, `[callers.mtls]`.
+    pub(crate) callers: Option<String>,
+    /// The policy; else everything is permitted.
+    pub(crate) policy: Option<String>,
     /// Goes into `[grpc]` as it is.
     pub(crate) grpc: Option<String>,
     /// Goes into `[lifecycle]`; else there is no drain delay.
@@ -256,6 +260,9 @@ pub(crate) fn write_files(folder: &Path, sandbox: &Sandbox, options: &Options) {
         write_secret(file, text);
     }
     Keyring::generate(&folder.join("keyring.toml"), SystemClock.now()).unwrap();
+    if let Some(policy) = &options.policy {
+        fs::write(folder.join("policy.cedar"), policy).unwrap();
+    }
     let lifecycle = options.lifecycle.as_deref();
     let lifecycle = lifecycle.unwrap_or("drain_delay = \"0s\"\nhard_deadline = \"15s\"");
     let text = format!(
@@ -268,8 +275,8 @@ reflection = true
 listen = "127.0.0.1:0"
 [lifecycle]
 {lifecycle}
-[callers]
-insecure_anonymous = true
+{callers}
+{policy}
 {extra_config}
 [[applications]]
 id = "{APPLICATION}"
@@ -281,6 +288,8 @@ login_uri = "{login}"
 allowed_api_hosts = ["127.0.0.1"]
 {extra_application}
 "#,
+        callers = options.callers.as_deref().unwrap_or("[callers]\ninsecure_anonymous = true"),
+        policy = options.policy.as_ref().map_or("", |_| "[policy]\nfile = \"policy.cedar\""),
         login = sandbox.login_uri(),
         grpc = options.grpc.as_deref().unwrap_or_default(),
         extra_config = options.extra_config,

@@ -1,0 +1,231 @@
+//! The one place that says who is calling and what it may do.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use super::{
+    ActionName, Authorized, Caller, Identification, On, OverQuota, Policies, PolicyIds, Presented,
+    QuotaRules, Refused, Resource, Rights, Ruling, Unidentified,
+    quota::{Quotas, Source},
+};
+use crate::{domain::TenantName, ports::Clock};
+
+/// Why a call is not let in.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotAdmitted {
+    /// No credential, or none that proves anything. The cause is for the log.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The keys of the token's issuer cannot be had, so nobody can tell. The cause is for the log.
+    #[error("{cause}")]
+    KeysUnavailable {
+        /// For the log.
+        cause: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Too many calls, or too many refusals before this one.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+}
+
+/// Tells who is calling and decides what it may do.
+pub struct Access {
+    callers: Callers,
+    rules: Rules,
+    quotas: Quotas,
+    clock: Arc<dyn Clock>,
+}
+
+enum Callers {
+    /// No credential is looked at: loopback without caller identity, and the command line.
+    Everybody(Caller),
+    Proven(Box<Identification>),
+}
+
+/// What decides.
+#[derive(Clone)]
+pub enum Rules {
+    /// Everything is permitted: the command line, whose user can read store and keyring anyway, and loopback
+    /// without caller identity where no policy is configured.
+    PermitAll,
+    /// Policy. What it does not permit is denied.
+    Policies(Arc<Policies>),
+}
+
+impl Access {
+    /// For `callers.insecure_anonymous`; configuration sees to it that no listener is reachable from outside then.
+    #[must_use]
+    pub fn insecure_anonymous(rules: Rules, quotas: QuotaRules, clock: Arc<dyn Clock>) -> Self {
+        let callers = Callers::Everybody(Caller::anonymous());
+        Self { callers, rules, quotas: Quotas::new(quotas, Arc::clone(&clock)), clock }
+    }
+
+    /// For a person at the command line, who can read the store and the keyring anyway.
+    #[must_use]
+    pub fn command_line(os_user: &str, clock: Arc<dyn Clock>) -> Self {
+        let callers = Callers::Everybody(Caller::command_line(os_user));
+        let quotas = Quotas::new(QuotaRules::default(), Arc::clone(&clock));
+        Self { callers, rules: Rules::PermitAll, quotas, clock }
+    }
+
+    /// For callers that prove who they are, and a policy that says what they may do.
+    #[must_use]
+    pub fn new(
+        identification: Identification,
+        policies: Arc<Policies>,
+        quotas: QuotaRules,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let callers = Callers::Proven(Box::new(identification));
+        let quotas = Quotas::new(quotas, Arc::clone(&clock));
+        Self { callers, rules: Rules::Policies(policies), quotas, clock }
+    }
+
+    /// Who is calling. Counts the call, and a refusal against where it comes from.
+    ///
+    /// # Errors
+    /// If the caller does not prove who it is, or calls too often.
+    pub async fn admit(
+        &self,
+        presented: &Presented<'_>,
+        from: IpAddr,
+    ) -> Result<Caller, NotAdmitted> {
+        let caller = match &self.callers {
+            Callers::Everybody(caller) => caller.clone(),
+            Callers::Proven(identification) => {
+                match identification.remembered(presented, self.clock.now()) {
+                    Some(caller) => caller,
+                    None => self.prove(identification, presented, from).await?,
+                }
+            }
+        };
+        self.quotas.call(&caller)?;
+        Ok(caller)
+    }
+
+    async fn prove(
+        &self,
+        identification: &Identification,
+        presented: &Presented<'_>,
+        from: IpAddr,
+    ) -> Result<Caller, NotAdmitted> {
+        let source = Source::Address(from);
+        self.quotas.check_not_slowed(source)?;
+        identification.identify(presented, &*self.clock).await.map_err(|unidentified| {
+            match unidentified {
+                Unidentified::Refused(cause) => {
+                    self.quotas.refused(source);
+                    NotAdmitted::Unauthenticated(cause)
+                }
+                Unidentified::KeysUnavailable { cause, retry_after } => {
+                    NotAdmitted::KeysUnavailable { cause, retry_after }
+                }
+            }
+        })
+    }
+
+    /// Counts a call in a tenant.
+    ///
+    /// # Errors
+    /// If the caller calls too often there.
+    pub fn admit_to(&self, caller: &Caller, tenant: &TenantName) -> Result<(), OverQuota> {
+        self.quotas.call_in(caller, tenant)
+    }
+
+    /// Decides whether `caller` may do `A` to `resource`. Runs on the name alone, before any look-up.
+    ///
+    /// # Errors
+    /// If no policy permits it, or one forbids it; on a stream, also once the caller's credential has expired.
+    pub fn authorize<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+    ) -> Result<Authorized<A, R>, Refused> {
+        self.check_still_proven(caller)?;
+        let ruling = self.rule(caller, A::NAME, &resource.clone().into())?;
+        if ruling.allowed() {
+            Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids()))
+        } else {
+            self.quotas.refused(Source::Caller(caller));
+            Err(Refused::Denied)
+        }
+    }
+
+    /// Decides for each of several resources and keeps the permitted ones.
+    ///
+    /// # Errors
+    /// If none is permitted.
+    pub fn authorize_any<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resources: impl IntoIterator<Item = R>,
+    ) -> Result<Vec<Authorized<A, R>>, Refused> {
+        self.check_still_proven(caller)?;
+        let mut permitted = Vec::new();
+        for resource in resources {
+            let ruling = self.rule(caller, A::NAME, &resource.clone().into())?;
+            if ruling.allowed() {
+                permitted.push(Authorized::new(caller.clone(), resource, ruling.policy_ids()));
+            }
+        }
+        if permitted.is_empty() {
+            self.quotas.refused(Source::Caller(caller));
+            return Err(Refused::Denied);
+        }
+        Ok(permitted)
+    }
+
+    /// Those of `actions` that `caller` may do to `resource`: of calls to the Web API, whether there is any that it
+    /// may make.
+    ///
+    /// # Errors
+    /// `Denied` if there is none; as [`Self::authorize`].
+    pub fn rights<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+        actions: &[ActionName],
+    ) -> Result<Rights<R>, Refused> {
+        self.check_still_proven(caller)?;
+        self.quotas.check_not_slowed(Source::Caller(caller))?;
+        let name = resource.clone().into();
+        let held = |action: &ActionName| {
+            let ruling = match &self.rules {
+                Rules::PermitAll => permitted(),
+                Rules::Policies(policies) => policies.may_for_some_context(caller, *action, &name),
+            };
+            ruling.allowed().then(|| (*action, ruling.policy_ids()))
+        };
+        let held: Vec<_> = actions.iter().filter_map(held).collect();
+        if held.is_empty() {
+            self.quotas.refused(Source::Caller(caller));
+            return Err(Refused::Denied);
+        }
+        Ok(Rights::new(resource, held))
+    }
+
+    fn check_still_proven(&self, caller: &Caller) -> Result<(), Refused> {
+        match &self.callers {
+            Callers::Everybody(_) => Ok(()),
+            Callers::Proven(proven) if proven.still_holds(caller, self.clock.now()) => Ok(()),
+            Callers::Proven(_) => Err(Refused::Expired),
+        }
+    }
+
+    fn rule(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+    ) -> Result<Ruling, OverQuota> {
+        let Rules::Policies(policies) = &self.rules else { return Ok(permitted()) };
+        match policies.remembered(caller, action, resource) {
+            // No guess, so nothing to slow down.
+            Some(ruling) if ruling.allowed() => Ok(ruling),
+            _ => {
+                self.quotas.check_not_slowed(Source::Caller(caller))?;
+                Ok(policies.decide(caller, action, resource))
+            }
+        }
+    }
+}

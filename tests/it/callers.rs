@@ -1,0 +1,363 @@
+//! Who is calling: tokens and certificates, good and bad, over real connections.
+
+use std::{fs, time::Duration};
+
+use prost::Message as _;
+use serde_json::{Value, json};
+use tenant_gateway::grpc::pb::{self, tenant_service_client::TenantServiceClient};
+use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
+
+use crate::support::{
+    APPLICATION, Authority, Identity, Options, World, assert_status, name,
+    callers::{AUDIENCE, CALLERS, Guarded, ISSUER, TestIssuer, bearing, call},
+};
+
+const GET: &str = "TenantService/GetTenant";
+
+/// Permits one caller and nobody else, so that NOT_FOUND says: it is this one.
+fn only(caller: &str) -> String {
+    format!("permit (principal == Caller::\"{caller}\", action, resource);")
+}
+
+fn get() -> Vec<u8> {
+    pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec()
+}
+
+async fn ask(channel: &Channel, authorization: &[&str]) -> Status {
+    let mut request = Request::new(get());
+    for value in authorization {
+        let value = MetadataValue::try_from(*value).unwrap();
+        request.metadata_mut().append("authorization", value);
+    }
+    call(channel, GET, request).await.unwrap_err()
+}
+
+/// What a caller without a good credential gets, whatever is wrong: the same bytes each time.
+#[track_caller]
+fn assert_unauthenticated(status: &Status) {
+    assert_status(status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    let wanted = "the call needs a credential that names its caller: metadata `authorization: Bearer …` with a token \
+                  of a configured issuer, or a client certificate";
+    assert_eq!(status.message(), wanted);
+}
+
+/// The claims of a good token with some replaced; `null` removes one.
+fn with(claims: &Value, changes: &Value) -> Value {
+    let mut claims = claims.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    claims
+}
+
+#[tokio::test]
+async fn a_good_token_names_its_caller() {
+    let guarded = Guarded::new(&only("sync")).await;
+    let token = guarded.token("sync");
+    for authorization in [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER {token}")]
+    {
+        let status = ask(&guarded.channel, &[&authorization]).await;
+        assert_status(&status, Code::NotFound, "RESOURCE_NOT_FOUND");
+    }
+    let other = format!("Bearer {}", guarded.token("other"));
+    assert_status(&ask(&guarded.channel, &[&other]).await, Code::PermissionDenied, "POLICY_DENIED");
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
+    let guarded = Guarded::new(&only("sync")).await;
+    let now = guarded.world.clock_seconds();
+    let claims = guarded.issuer.claims("sync", now);
+    let stranger = TestIssuer::new(ISSUER, "one");
+    let good = guarded.token("sync");
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let (header, _) = signed.split_once('.').unwrap();
+    let mut bad: Vec<String> = [
+        json!({ "exp": now - 31 }),
+        json!({ "exp": null }),
+        json!({ "exp": "tomorrow" }),
+        json!({ "nbf": now + 31 }),
+        json!({ "iat": now + 31 }),
+        json!({ "aud": "someone-else" }),
+        json!({ "aud": ["someone", "else"] }),
+        json!({ "aud": null }),
+        json!({ "iss": "https://issuer.test/" }),
+        json!({ "iss": "https://other.test" }),
+        json!({ "iss": null }),
+        json!({ "sub": null }),
+        json!({ "sub": "" }),
+        json!({ "sub": "sync " }),
+        json!({ "sub": "ѕync" }),
+        json!({ "sub": "sy\u{200b}nc" }),
+        json!({ "sub": "a".repeat(256) }),
+        json!({ "sub": "anonymous" }),
+        json!({ "sub": "cli:root" }),
+        json!({ "sub": "spiffe://example.org/sync" }),
+        json!({ "sub": "SPIFFE://example.org/sync" }),
+    ]
+    .iter()
+    .map(|changes| guarded.issuer.sign(&with(&claims, changes)))
+    .collect();
+    bad.extend([
+        stranger.token("sync", now),
+        TestIssuer::new(ISSUER, "unknown").token("sync", now),
+        String::new(),
+        ".".to_owned(),
+        "..".to_owned(),
+        signed.to_owned(),
+        format!("{signed}."),
+        format!("{good}."),
+        format!("{good}A"),
+        format!("{good} {good}"),
+        good.chars().rev().collect(),
+        format!("{header}..{}", &good[signed.len() + 1..]),
+        "A".repeat(20_000),
+    ]);
+    // A made-up key id makes the gateway look at the issuer's keys again, which takes a while by its clock.
+    let clock = guarded.world.clock.clone();
+    let ticking = tokio::spawn(async move {
+        loop {
+            clock.advance(Duration::from_millis(1));
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+    });
+    for token in bad {
+        assert_unauthenticated(&ask(&guarded.channel, &[&format!("Bearer {token}")]).await);
+    }
+    for authorization in [
+        &[][..],
+        &[""],
+        &["Bearer"],
+        &["Bearer "],
+        &["Basic c3luYzpzeW5j"],
+        &[good.as_str()],
+        &[&format!("Token {good}")],
+        &[&format!("Bearer {good}"), &format!("Bearer {good}")],
+    ] {
+        assert_unauthenticated(&ask(&guarded.channel, authorization).await);
+    }
+    ticking.abort();
+    let fine = ask(&guarded.channel, &[&format!("Bearer {good}")]).await;
+    assert_status(&fine, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_remembered_token_dies_when_it_expires() {
+    let guarded = Guarded::new(&only("sync")).await;
+    let now = guarded.world.clock_seconds();
+    let claims = with(&guarded.issuer.claims("sync", now), &json!({ "exp": now + 300 }));
+    let token = format!("Bearer {}", guarded.issuer.sign(&claims));
+    assert_eq!(ask(&guarded.channel, &[&token]).await.code(), Code::NotFound);
+    guarded.world.clock.advance(Duration::from_secs(299));
+    assert_eq!(ask(&guarded.channel, &[&token]).await.code(), Code::NotFound);
+    guarded.world.clock.advance(Duration::from_secs(32));
+    assert_unauthenticated(&ask(&guarded.channel, &[&token]).await);
+}
+
+#[tokio::test]
+async fn a_token_dies_when_its_key_leaves_the_set() {
+    let guarded = Guarded::new(&only("sync")).await;
+    let old = format!("Bearer {}", guarded.token("sync"));
+    assert_eq!(ask(&guarded.channel, &[&old]).await.code(), Code::NotFound);
+    let new = TestIssuer::new(ISSUER, "two");
+    fs::write(guarded.world.folder.path().join("jwks.json"), new.jwks()).unwrap();
+    crate::support::eventually_so("the withdrawn key is believed no more", async || {
+        guarded.world.clock.advance(Duration::from_secs(5));
+        ask(&guarded.channel, &[&old]).await.code() == Code::Unauthenticated
+    })
+    .await;
+    let new = format!("Bearer {}", new.token("sync", guarded.world.clock_seconds()));
+    assert_eq!(ask(&guarded.channel, &[&new]).await.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_service_account_of_kubernetes_calls_with_its_token_as_it_is() {
+    let subject = "system:serviceaccount:crm:sync-worker";
+    let guarded = Guarded::new(&only(subject)).await;
+    let now = guarded.world.clock_seconds();
+    let token = guarded.issuer.sign(&json!({
+        "aud": [AUDIENCE, "https://kubernetes.default.svc.cluster.local"],
+        "exp": now + 3607,
+        "iat": now,
+        "iss": ISSUER,
+        "jti": "0f6f1b3e-8f3f-4a52-9a3c-4b8f8c1d2e3f",
+        "kubernetes.io": {
+            "namespace": "crm",
+            "node": { "name": "node-1", "uid": "f7b1c2d3-0000-4000-8000-000000000000" },
+            "pod": { "name": "sync-worker-7d4b9", "uid": "5e0c1f2a-0000-4000-8000-000000000000" },
+            "serviceaccount": { "name": "sync-worker", "uid": "9a8b7c6d-0000-4000-8000-000000000000" },
+            "warnafter": now + 3600,
+        },
+        "nbf": now,
+        "sub": subject,
+    }));
+    let status = ask(&guarded.channel, &[&format!("Bearer {token}")]).await;
+    assert_status(&status, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn no_issuer_can_name_the_callers_of_another() {
+    let callers = format!(
+        "{CALLERS}\n[[callers.jwt]]\nissuer = \"https://ci.test\"\naudience = \"tenant-gateway\"\n\
+         jwks_file = \"ci.json\"\ncaller_prefix = \"ci:\"\n\
+         [[callers.jwt]]\nissuer = \"https://spiffe.test\"\naudience = \"tenant-gateway\"\n\
+         jwks_file = \"spiffe.json\"\ncaller_prefix = \"mesh:\"\n"
+    );
+    let policy = only("ci:deploy");
+    let options =
+        Options { callers: Some(callers), policy: Some(policy), ..Default::default() };
+    let mut world = World::with_files(options).await;
+    let main = TestIssuer::new(ISSUER, "one");
+    let ci = TestIssuer::new("https://ci.test", "one");
+    let mesh = TestIssuer::new("https://spiffe.test", "one");
+    for (file, issuer) in [("jwks.json", &main), ("ci.json", &ci), ("spiffe.json", &mesh)] {
+        fs::write(world.folder.path().join(file), issuer.jwks()).unwrap();
+    }
+    world.start().await.unwrap();
+    let (channel, now) = (world.channel().await, world.clock_seconds());
+    let good = ask(&channel, &[&format!("Bearer {}", ci.token("deploy", now))]).await;
+    assert_status(&good, Code::NotFound, "RESOURCE_NOT_FOUND");
+    // The one without a prefix says the other's whole name.
+    assert_unauthenticated(&ask(&channel, &[&format!("Bearer {}", main.token("ci:deploy", now))]).await);
+    // Its own name, signed by another's key of the same id.
+    let claims = ci.claims("deploy", now);
+    assert_unauthenticated(&ask(&channel, &[&format!("Bearer {}", main.sign(&claims))]).await);
+    let prefixed = ask(&channel, &[&format!("Bearer {}", mesh.token("deploy", now))]).await;
+    assert_status(&prefixed, Code::PermissionDenied, "POLICY_DENIED");
+    assert_unauthenticated(
+        &ask(&channel, &[&format!("Bearer {}", mesh.token("spiffe://example.org/a", now))]).await,
+    );
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_token_that_opened_it_has_expired() {
+    let guarded = Guarded::new("permit (principal, action, resource);").await;
+    let system_user_token = guarded.world.make_tenant("Cust1");
+    let parent = format!("applications/{APPLICATION}");
+    let create = pb::CreateTenantRequest { parent, tenant_id: "Cust1".to_owned(), tenant: None };
+    guarded.call("sync", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token };
+    guarded.call("sync", "TenantService/SetSystemUserToken", set.encode_to_vec()).await.unwrap();
+    let now = guarded.world.clock_seconds();
+    let claims = with(&guarded.issuer.claims("sync", now), &json!({ "exp": now + 300 }));
+    let token = guarded.issuer.sign(&claims);
+    let mut tenants = TenantServiceClient::new(guarded.channel.clone());
+    let watch = bearing(&token, pb::WatchTenantStatusRequest { parent: name("Cust1") });
+    let mut stream = tenants.watch_tenant_status(watch).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    guarded.world.clock.advance(Duration::from_hours(2));
+    let status = pb::GetTenantStatusRequest { name: name("Cust1") };
+    guarded.call("sync", "TenantService/GetTenantStatus", status.encode_to_vec()).await.unwrap();
+    let end = stream.message().await.unwrap_err();
+    assert_status(&end, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+}
+
+// Certificates
+
+/// A gateway with TLS, and the authorities of both sides.
+struct Mutual {
+    world: World,
+    issuer: TestIssuer,
+    authority: Authority,
+    clients: Authority,
+    _files: tempfile::TempDir,
+}
+
+impl Mutual {
+    async fn new(policy: &str, callers: &str) -> Self {
+        let (authority, clients) = (Authority::new(), Authority::new());
+        let files = tempfile::tempdir().unwrap();
+        authority.issue().write(files.path());
+        fs::write(files.path().join("ca.crt"), clients.pem()).unwrap();
+        let folder = files.path().display();
+        let extra_config = format!(
+            "[grpc.tls]\ncertificate_file = \"{folder}/tls.crt\"\nprivate_key_file = \"{folder}/tls.key\"\n\
+             client_ca_file = \"{folder}/ca.crt\""
+        );
+        let (callers, policy) = (Some(callers.to_owned()), Some(policy.to_owned()));
+        let options = Options { callers, policy, extra_config, ..Default::default() };
+        let mut world = World::with_files(options).await;
+        let issuer = TestIssuer::new(ISSUER, "one");
+        fs::write(world.folder.path().join("jwks.json"), issuer.jwks()).unwrap();
+        world.start().await.unwrap();
+        Self { world, issuer, authority, clients, _files: files }
+    }
+
+    async fn channel(&self, identity: Option<Identity>) -> Channel {
+        let mut client = self.authority.client();
+        client.identity = identity;
+        client.connect(self.world.gateway().grpc_address).await.unwrap().channel
+    }
+
+    /// What a client gets that shows a certificate with these names.
+    async fn ask(&self, uris: &[&str], names: &[&str], authorization: &[&str]) -> Status {
+        let identity = self.clients.issue_for(uris, names);
+        ask(&self.channel(Some(identity)).await, authorization).await
+    }
+}
+
+const MTLS: &str = "[callers.mtls]\nenabled = true\n";
+
+#[tokio::test]
+async fn a_certificate_names_its_caller_by_its_one_uri_or_else_its_one_dns_name() {
+    let policy = "permit (principal == Caller::\"spiffe://example.org/sync\", action, resource);\n\
+                  permit (principal == Caller::\"sync.example.org\", action, resource) \
+                  when { principal.method == \"mtls\" };";
+    let mutual = Mutual::new(policy, MTLS).await;
+    for (uris, names) in [
+        (&["spiffe://example.org/sync"][..], &[][..]),
+        (&["spiffe://example.org/sync"], &["one.example.org", "two.example.org"]),
+        (&[], &["sync.example.org"]),
+        (&[], &["SYNC.example.org"]),
+    ] {
+        let status = mutual.ask(uris, names, &[]).await;
+        assert_status(&status, Code::NotFound, "RESOURCE_NOT_FOUND");
+    }
+    let other = mutual.ask(&["spiffe://example.org/other"], &["sync.example.org"], &[]).await;
+    assert_status(&other, Code::PermissionDenied, "POLICY_DENIED");
+    for (uris, names) in [
+        (&[][..], &[][..]),
+        (&["spiffe://example.org/sync", "spiffe://example.org/other"], &[]),
+        (&["spiffe://example.org/sync", "spiffe://example.org/sync"], &[]),
+        (&[], &["sync.example.org", "other.example.org"]),
+        (&[], &["*.example.org"]),
+        (&["spiffe://EXAMPLE.org/sync"], &[]),
+        (&["spiffe://example.org:443/sync"], &[]),
+        (&["spiffe://user@example.org/sync"], &[]),
+        (&["spiffe://example.org/sync?x"], &[]),
+        (&["cli:root"], &[]),
+        (&[], &["anonymous"]),
+    ] {
+        assert_unauthenticated(&mutual.ask(uris, names, &[]).await);
+    }
+}
+
+#[tokio::test]
+async fn of_two_credentials_both_must_be_good_and_the_token_names_the_caller() {
+    let callers = format!("{CALLERS}\n{MTLS}");
+    let mutual = Mutual::new(&only("sync"), &callers).await;
+    let good = format!("Bearer {}", mutual.issuer.token("sync", mutual.world.clock_seconds()));
+    let both = mutual.ask(&["spiffe://example.org/pod"], &[], &[&good]).await;
+    assert_status(&both, Code::NotFound, "RESOURCE_NOT_FOUND");
+    assert_unauthenticated(&mutual.ask(&["spiffe://example.org/pod"], &[], &["Bearer a.b.c"]).await);
+    assert_unauthenticated(&mutual.ask(&[], &["a.test", "b.test"], &[&good]).await);
+    // With either alone, too, because both are configured.
+    let alone = ask(&mutual.channel(None).await, &[&good]).await;
+    assert_status(&alone, Code::NotFound, "RESOURCE_NOT_FOUND");
+    let certificate = mutual.ask(&["spiffe://example.org/pod"], &[], &[]).await;
+    assert_status(&certificate, Code::PermissionDenied, "POLICY_DENIED");
+    assert_unauthenticated(&ask(&mutual.channel(None).await, &[]).await);
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_under_an_open_connection_names_nobody_any_more() {
+    let mutual = Mutual::new(&only("localhost"), MTLS).await;
+    let channel = mutual.channel(Some(mutual.clients.issue_until(2030))).await;
+    assert_status(&ask(&channel, &[]).await, Code::NotFound, "RESOURCE_NOT_FOUND");
+    mutual.world.clock.advance(Duration::from_hours(24 * 365 * 6));
+    assert_unauthenticated(&ask(&channel, &[]).await);
+}

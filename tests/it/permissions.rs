@@ -1,0 +1,475 @@
+//! Who may call what: every method of the contract against the table of CONTRACT section 5, and the answers of
+//! `AccessService`.
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use prost::Message as _;
+use tenant_gateway::grpc::pb;
+use tonic::{Code, Status};
+
+use crate::support::{
+    APPLICATION, CLIENT_ID, Options, World, assert_invalid, assert_status, eventually_so, name,
+    callers::{Guarded, call},
+};
+
+/// What a method needs.
+enum Needs {
+    /// These actions, all of them.
+    Actions(&'static [&'static str]),
+    /// Any right on the tenant.
+    AnyRight,
+    /// Not served yet.
+    Unbuilt,
+}
+
+/// The outcome where the caller has what is needed. The tenant exists and has no token.
+type Permitted = Result<(), (Code, &'static str)>;
+
+const NOT_ENROLLED: Permitted = Err((Code::FailedPrecondition, "SYSTEM_USER_NOT_ENROLLED"));
+const UNBUILT: Permitted = Err((Code::Unimplemented, "UNIMPLEMENTED"));
+
+fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
+    use Needs::{Actions, AnyRight, Unbuilt};
+    let tenant = || name("Cust1");
+    let reason = String::new;
+    let parent = || format!("applications/{APPLICATION}");
+    let issue = |include_application_token| {
+        let issue =
+            pb::IssueSystemTicketRequest { tenant: tenant(), include_application_token, ..Default::default() };
+        issue.encode_to_vec()
+    };
+    let watch = pb::WatchSystemTicketRequest { tenant: tenant(), ..Default::default() };
+    let reported =
+        pb::ReportRejectedCredentialRequest { tenant: tenant(), credential_id: "t-00".to_owned() };
+    let create =
+        pb::CreateTenantRequest { parent: parent(), tenant_id: "Cust2".to_owned(), tenant: None };
+    let set_token = pb::SetSystemUserTokenRequest {
+        name: tenant(),
+        system_user_token: "Some App-0123456789".to_owned(),
+    };
+    let tickets: &[_] = &["issueSystemTicket"];
+    let read: &[_] = &["readTenants"];
+    let manage: &[_] = &["manageTenants"];
+    let test = pb::TestPermissionsRequest {
+        resource: tenant(),
+        permissions: vec!["readTenants".to_owned()],
+    };
+    let list = |parent| pb::ListTenantsRequest { parent, ..Default::default() }.encode_to_vec();
+    let wildcard = "applications/-/tenants/Cust1".to_owned();
+    let mut table = vec![
+        ("TokenService/IssueSystemTicket", issue(false), Actions(tickets), NOT_ENROLLED),
+        (
+            "TokenService/IssueSystemTicket",
+            issue(true),
+            Actions(&["issueSystemTicket", "revealApplicationToken"]),
+            Err((Code::PermissionDenied, "POLICY_DENIED")), // the application does not allow it
+        ),
+        ("TokenService/WatchSystemTicket", watch.encode_to_vec(), Actions(tickets), NOT_ENROLLED),
+        ("TokenService/ReportRejectedCredential", reported.encode_to_vec(), Actions(tickets), Ok(())),
+        (
+            "TenantService/GetTenant",
+            pb::GetTenantRequest { name: tenant() }.encode_to_vec(),
+            Actions(read),
+            Ok(()),
+        ),
+        (
+            "TenantService/GetTenant",
+            pb::GetTenantRequest { name: wildcard.clone() }.encode_to_vec(),
+            Actions(read),
+            Ok(()),
+        ),
+        ("TenantService/ListTenants", list(String::new()), Actions(read), Ok(())),
+        ("TenantService/ListTenants", list(parent()), Actions(read), Ok(())),
+        (
+            "TenantService/GetTenantStatus",
+            pb::GetTenantStatusRequest { name: tenant() }.encode_to_vec(),
+            Actions(read),
+            Ok(()),
+        ),
+        (
+            "TenantService/WatchTenantStatus",
+            pb::WatchTenantStatusRequest { parent: tenant() }.encode_to_vec(),
+            Actions(read),
+            Ok(()),
+        ),
+        ("ApplicationService/ListApplications", Vec::new(), Actions(read), Ok(())),
+        ("AccessService/TestPermissions", test.encode_to_vec(), AnyRight, Ok(())),
+        (
+            "AccessService/ExplainAccess",
+            pb::ExplainAccessRequest { tenant: tenant() }.encode_to_vec(),
+            AnyRight,
+            Ok(()),
+        ),
+        (
+            "AccessService/ExplainAccess",
+            pb::ExplainAccessRequest { tenant: wildcard }.encode_to_vec(),
+            AnyRight,
+            Ok(()),
+        ),
+        ("TenantService/CreateTenant", create.encode_to_vec(), Actions(manage), Ok(())),
+        (
+            "TenantService/DisableTenant",
+            pb::DisableTenantRequest { name: tenant(), reason: reason() }.encode_to_vec(),
+            Actions(manage),
+            Ok(()),
+        ),
+        (
+            "TenantService/EnableTenant",
+            pb::EnableTenantRequest { name: tenant() }.encode_to_vec(),
+            Actions(manage),
+            Ok(()),
+        ),
+        ("TenantService/SetSystemUserToken", set_token.encode_to_vec(), Actions(manage), Ok(())),
+        (
+            "TenantService/DeleteTenant",
+            pb::DeleteTenantRequest { name: tenant(), ..Default::default() }.encode_to_vec(),
+            Actions(manage),
+            Ok(()),
+        ),
+    ];
+    let unbuilt = [
+        "ImpersonationService/BeginConsent",
+        "ImpersonationService/CompleteConsent",
+        "ImpersonationService/ImportGrant",
+        "ImpersonationService/GetGrant",
+        "ImpersonationService/ListGrants",
+        "ImpersonationService/RevokeGrant",
+        "ImpersonationService/WatchGrants",
+        "ImpersonationService/IssueAccessToken",
+        "ImpersonationService/WatchAccessToken",
+        "AssociateService/GetAssociate",
+        "AssociateService/BatchGetAssociates",
+        "AssociateService/ListAssociates",
+        "AssociateService/LookupAssociate",
+        "AssociateService/GetCurrentPrincipal",
+        "AssociateService/ListUserGroups",
+        "AssociateService/ListRoles",
+        "AssociateService/ResolveOwner",
+        "WebApiService/Call",
+        "AuditService/ListAuditEvents",
+        "AuditService/VerifyAuditLog",
+    ];
+    table.extend(unbuilt.map(|method| (method, Vec::new(), Unbuilt, UNBUILT)));
+    table
+}
+
+/// For each row a caller that may do just what it needs, and for each action one that may do everything else.
+fn policy() -> String {
+    let mut policy = "permit (principal == Caller::\"all\", action, resource);\n".to_owned();
+    for (row, (_, _, needs, _)) in table().iter().enumerate() {
+        match needs {
+            Needs::Actions(actions) => {
+                let names: Vec<_> =
+                    actions.iter().map(|name| format!("Action::\"{name}\"")).collect();
+                policy += &format!(
+                    "permit (principal == Caller::\"with-{row}\", action in [{}], resource);\n",
+                    names.join(", ")
+                );
+                for (without, name) in names.iter().enumerate() {
+                    policy += &format!(
+                        "permit (principal == Caller::\"without-{row}-{without}\", action, resource) \
+                         unless {{ action == {name} }};\n"
+                    );
+                }
+            }
+            Needs::AnyRight => {
+                policy += &format!(
+                    "permit (principal == Caller::\"with-{row}\", action == Action::\"readAssociates\", resource);\n"
+                );
+            }
+            Needs::Unbuilt => {}
+        }
+    }
+    policy
+}
+
+#[test]
+fn every_method_of_the_contract_stands_in_the_table() {
+    let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
+    let methods: BTreeSet<String> = set
+        .file
+        .iter()
+        .flat_map(|file| &file.service)
+        .flat_map(|service| {
+            service.method.iter().map(|method| format!("{}/{}", service.name(), method.name()))
+        })
+        .collect();
+    let in_table: BTreeSet<String> =
+        table().iter().map(|(method, ..)| (*method).to_owned()).collect();
+    assert_eq!(methods, in_table);
+}
+
+#[tokio::test]
+async fn each_method_needs_its_action_and_nothing_else_will_do() {
+    let guarded = Guarded::new(&policy()).await;
+    guarded.world.make_tenant("Cust1");
+    let create = pb::CreateTenantRequest {
+        parent: format!("applications/{APPLICATION}"),
+        tenant_id: "Cust1".to_owned(),
+        tenant: None,
+    };
+    guarded.call("all", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    for (row, (method, message, needs, permitted)) in table().into_iter().enumerate() {
+        let nobody =
+            call(&guarded.channel, method, tonic::Request::new(message.clone())).await.unwrap_err();
+        assert_status(&nobody, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+
+        let without = match &needs {
+            Needs::Actions(actions) => {
+                (0..actions.len()).map(|index| format!("without-{row}-{index}")).collect()
+            }
+            Needs::AnyRight => vec!["somebody".to_owned()],
+            Needs::Unbuilt => Vec::new(),
+        };
+        for caller in without {
+            let denied = guarded.call(&caller, method, message.clone()).await;
+            let denied = denied.expect_err(&format!("{method} for {caller}"));
+            assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+        }
+
+        let answer = guarded.call(&format!("with-{row}"), method, message).await;
+        match permitted {
+            Ok(()) => drop(answer.unwrap_or_else(|status| panic!("{method}: {status:?}"))),
+            Err((code, reason)) => {
+                drop(assert_status(&answer.expect_err(method), code, reason));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_denied_caller_cannot_tell_what_exists() {
+    let guarded = Guarded::new("permit (principal == Caller::\"all\", action, resource);").await;
+    guarded.world.make_tenant("Cust1");
+    let create = pb::CreateTenantRequest {
+        parent: format!("applications/{APPLICATION}"),
+        tenant_id: "Cust1".to_owned(),
+        tenant: None,
+    };
+    guarded.call("all", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    let ask = |tenant: String| {
+        let message = pb::GetTenantRequest { name: tenant }.encode_to_vec();
+        guarded.call("somebody", "TenantService/GetTenant", message)
+    };
+    let there = ask(name("Cust1")).await.unwrap_err();
+    for tenant in [name("Cust9"), "applications/other/tenants/Cust1".to_owned()] {
+        let missing = ask(tenant).await.unwrap_err();
+        assert_eq!((there.code(), there.message()), (missing.code(), missing.message()));
+        assert_eq!(there.details(), missing.details());
+    }
+}
+
+#[tokio::test]
+async fn permit_all_alone_hands_out_no_application_token() {
+    let permit_all = "permit (principal, action, resource);";
+    let issue = |tenant: &str| {
+        let issue = pb::IssueSystemTicketRequest {
+            tenant: name(tenant),
+            include_application_token: true,
+            ..Default::default()
+        };
+        issue.encode_to_vec()
+    };
+    let guarded = Guarded::new(permit_all).await;
+    let denied =
+        guarded.call("all", "TokenService/IssueSystemTicket", issue("Cust1")).await.unwrap_err();
+    assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+}
+
+#[tokio::test]
+async fn a_forbid_wins_over_every_permit_that_is_remembered_as_soon_as_it_is_written() {
+    let permit = "permit (principal == Caller::\"sync\", action, resource);\n";
+    let guarded = Guarded::new(permit).await;
+    let read = || {
+        let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
+        guarded.call("sync", "TenantService/GetTenant", message)
+    };
+    for _ in 0..3 {
+        assert_status(&read().await.unwrap_err(), Code::NotFound, "RESOURCE_NOT_FOUND");
+    }
+    let forbid = format!("{permit}forbid (principal, action == Action::\"readTenants\", resource);\n");
+    fs::write(guarded.world.folder.path().join("policy.cedar"), forbid).unwrap();
+    eventually_so("the new policy is in force", async || {
+        guarded.world.clock.advance(Duration::from_secs(1));
+        read().await.unwrap_err().code() == Code::PermissionDenied
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_load_leaves_the_old_one_in_force() {
+    let permit = "permit (principal == Caller::\"sync\", action, resource);\n";
+    let guarded = Guarded::new(permit).await;
+    let file = guarded.world.folder.path().join("policy.cedar");
+    let read = || {
+        let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
+        guarded.call("sync", "TenantService/GetTenant", message)
+    };
+    for bad in [
+        "permit (principal, action, resource",
+        "permit (principal == User::\"sync\", action, resource);",
+        "permit (principal, action == Action::\"read\", resource);",
+        "",
+    ] {
+        let good = format!("{bad}\nforbid (principal, action, resource);");
+        fs::write(&file, if bad.is_empty() { "\0" } else { good.as_str() }).unwrap();
+        for reloadable in guarded.world.gateway().reloadables() {
+            reloadable.reload().await;
+        }
+        assert_status(&read().await.unwrap_err(), Code::NotFound, "RESOURCE_NOT_FOUND");
+    }
+    fs::write(&file, "forbid (principal, action, resource);").unwrap();
+    for reloadable in guarded.world.gateway().reloadables() {
+        reloadable.reload().await;
+    }
+    assert_status(&read().await.unwrap_err(), Code::PermissionDenied, "POLICY_DENIED");
+}
+
+#[tokio::test]
+async fn test_permissions_names_what_the_caller_holds_and_nothing_else() {
+    let policy = format!(
+        "permit (principal == Caller::\"sync\", action in [Action::\"issueSystemTicket\", Action::\"readTenants\"], \
+         resource in Application::\"applications/{APPLICATION}\");\n\
+         permit (principal == Caller::\"sync\", action == Action::\"callWebApiAsSystemUser\", resource) \
+         when {{ context.method == \"GET\" }};"
+    );
+    let guarded = Guarded::new(&policy).await;
+    let test = async |caller: &str, resource: &str, permissions: &[&str]| {
+        let permissions = permissions.iter().map(|p| (*p).to_owned()).collect();
+        let request = pb::TestPermissionsRequest { resource: resource.to_owned(), permissions };
+        let answer = guarded
+            .call(caller, "AccessService/TestPermissions", request.encode_to_vec())
+            .await?;
+        Ok::<_, Status>(pb::TestPermissionsResponse::decode(&*answer).unwrap().permissions)
+    };
+    let asked =
+        ["manageTenants", "readTenants", "issueSystemTicket", "callWebApiAsSystemUser", "readAudit"];
+    assert_eq!(
+        test("sync", &name("Cust1"), &asked).await.unwrap(),
+        ["readTenants", "issueSystemTicket", "callWebApiAsSystemUser"]
+    );
+    let application = format!("applications/{APPLICATION}");
+    assert_eq!(test("sync", &application, &asked).await.unwrap(), ["readTenants"]);
+    assert!(test("sync", "", &asked).await.unwrap().is_empty());
+    assert!(test("sync", &name("Cust1"), &["manageTenants"]).await.unwrap().is_empty());
+    let denied = test("other", &name("Cust1"), &asked).await.unwrap_err();
+    assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+
+    let invalid = test("sync", "tenants/Cust1", &["read", "readTenants", "x"]).await.unwrap_err();
+    assert_invalid(&invalid, &["resource", "permissions[0]", "permissions[2]"]);
+    let invalid = test("sync", "", &[]).await.unwrap_err();
+    assert_invalid(&invalid, &["permissions"]);
+}
+
+#[tokio::test]
+async fn explain_access_names_everything_in_the_way_at_once() {
+    let policy = "permit (principal == Caller::\"sync\", action, resource);\n\
+                  @id(\"readers\") permit (principal == Caller::\"reader\", action == Action::\"readTenants\", resource);\n\
+                  permit (principal == Caller::\"grants\", action == Action::\"readGrants\", resource);";
+    let guarded = Guarded::new(policy).await;
+    let explain = async |caller: &str, tenant: &str| {
+        let request = pb::ExplainAccessRequest { tenant: tenant.to_owned() };
+        let answer =
+            guarded.call(caller, "AccessService/ExplainAccess", request.encode_to_vec()).await?;
+        let mut contexts = pb::ExplainAccessResponse::decode(&*answer).unwrap().user_contexts;
+        assert_eq!(contexts.len(), 1);
+        Ok::<_, Status>(contexts.remove(0))
+    };
+    let reasons = |context: &pb::UserContext| -> Vec<_> {
+        assert!(context.obstacles.iter().all(|o| !o.message.is_empty() && !o.mend.is_empty()));
+        context.obstacles.iter().map(|obstacle| obstacle.reason().as_str_name()).collect()
+    };
+    let missing = explain("sync", &name("Cust1")).await.unwrap_err();
+    assert_status(&missing, Code::NotFound, "RESOURCE_NOT_FOUND");
+
+    let token = guarded.world.make_tenant("Cust1");
+    let parent = format!("applications/{APPLICATION}");
+    let create = pb::CreateTenantRequest { parent, tenant_id: "Cust1".to_owned(), tenant: None };
+    guarded.call("sync", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
+    guarded.call("sync", "TenantService/DisableTenant", disable.encode_to_vec()).await.unwrap();
+    guarded
+        .world
+        .sandbox
+        .set_state("Cust1", superoffice_sandbox::TenantState::Suspended)
+        .unwrap();
+    let context = explain("sync", "applications/-/tenants/Cust1").await.unwrap();
+    assert_eq!(
+        reasons(&context),
+        [
+            "ERROR_REASON_TENANT_DISABLED",
+            "ERROR_REASON_SYSTEM_USER_NOT_ENROLLED",
+            "ERROR_REASON_TENANT_NOT_RUNNING",
+        ]
+    );
+    assert!(!context.usable && !context.recommended);
+    assert_eq!((context.credential.as_str(), context.policy_ids.as_slice()), ("system", &["policy0".to_owned()][..]));
+    let guidance = context.guidance.unwrap();
+    assert!(guidance.cross_user && guidance.bypasses_rights);
+    assert!(!guidance.interactive && !guidance.accountable && !guidance.can_impersonate);
+    assert!(guidance.license_needed.contains("Development Tools"));
+
+    // Who may read tenants is told their state, and that it is not its to use.
+    let context = explain("reader", &name("Cust1")).await.unwrap();
+    assert_eq!(reasons(&context).len(), 4);
+    assert_eq!(reasons(&context)[0], "ERROR_REASON_POLICY_DENIED");
+    assert!(context.policy_ids.is_empty());
+    // Who may do something else is told no more than that.
+    assert_eq!(
+        reasons(&explain("grants", &name("Cust1")).await.unwrap()),
+        ["ERROR_REASON_POLICY_DENIED"]
+    );
+    let denied = explain("nobody", &name("Cust1")).await.unwrap_err();
+    assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+
+    // Everything mended.
+    guarded
+        .world
+        .sandbox
+        .set_state("Cust1", superoffice_sandbox::TenantState::Running)
+        .unwrap();
+    let enable = pb::EnableTenantRequest { name: name("Cust1") };
+    guarded.call("sync", "TenantService/EnableTenant", enable.encode_to_vec()).await.unwrap();
+    let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: token };
+    guarded.call("sync", "TenantService/SetSystemUserToken", set.encode_to_vec()).await.unwrap();
+    guarded.world.clock.advance(Duration::from_mins(61));
+    eventually_so("the system user can be used", async || {
+        let context = explain("sync", &name("Cust1")).await.unwrap();
+        context.usable && context.recommended && context.obstacles.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn explain_access_tells_what_superoffice_refused() {
+    let guarded = Guarded::new("permit (principal, action, resource);").await;
+    let token = guarded.world.make_tenant("Cust1");
+    let parent = format!("applications/{APPLICATION}");
+    let create = pb::CreateTenantRequest { parent, tenant_id: "Cust1".to_owned(), tenant: None };
+    guarded.call("a", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: token };
+    guarded.call("a", "TenantService/SetSystemUserToken", set.encode_to_vec()).await.unwrap();
+    guarded
+        .world
+        .sandbox
+        .set_authorization(CLIENT_ID, "Cust1", superoffice_sandbox::Authorization::Revoked)
+        .unwrap();
+    let issue = pb::IssueSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
+    let refused = guarded
+        .call("a", "TokenService/IssueSystemTicket", issue.encode_to_vec())
+        .await
+        .unwrap_err();
+    let refused = refused_reason(&refused);
+    let request = pb::ExplainAccessRequest { tenant: name("Cust1") };
+    let answer =
+        guarded.call("a", "AccessService/ExplainAccess", request.encode_to_vec()).await.unwrap();
+    let context = &pb::ExplainAccessResponse::decode(&*answer).unwrap().user_contexts[0];
+    let reasons: Vec<_> = context.obstacles.iter().map(|o| o.reason().as_str_name()).collect();
+    assert_eq!(reasons, [format!("ERROR_REASON_{refused}")]);
+}
+
+fn refused_reason(status: &Status) -> String {
+    use tonic_types::StatusExt as _;
+    status.get_error_details().error_info().unwrap().reason.clone()
+}
+

@@ -1,0 +1,111 @@
+//! How often callers may ask, and how often anybody may be refused.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use tenant_gateway::grpc::pb;
+use tonic::{Code, Request, Status};
+
+use crate::support::{
+    Options, assert_status, name,
+    callers::{Guarded, bearing, call},
+};
+
+const PERMIT: &str = "permit (principal == Caller::\"sync\", action, resource);\n\
+                      permit (principal == Caller::\"other\", action, resource);";
+const GET: &str = "TenantService/GetTenant";
+
+fn get(tenant: &str) -> Vec<u8> {
+    pb::GetTenantRequest { name: name(tenant) }.encode_to_vec()
+}
+
+#[track_caller]
+fn assert_over_quota(status: &Status, quota: &str) -> Duration {
+    let details = assert_status(status, Code::ResourceExhausted, "CALLER_QUOTA_EXCEEDED");
+    let violation = &details.quota_failure().expect("no QuotaFailure").violations[0];
+    assert!(!violation.subject.is_empty() && violation.description.contains(quota), "{violation:?}");
+    details.retry_info().expect("no RetryInfo").retry_delay.unwrap()
+}
+
+#[tokio::test]
+async fn a_caller_over_its_quota_is_told_when_to_come_back() {
+    let extra_config = "[quotas]\nper_caller = { per_second = 2, burst = 3 }".to_owned();
+    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    for _ in 0..3 {
+        let missing = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
+        assert_status(&missing, Code::NotFound, "RESOURCE_NOT_FOUND");
+    }
+    let over = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
+    let wait = assert_over_quota(&over, "quotas.per_caller");
+    assert!(wait <= Duration::from_millis(500) && !wait.is_zero());
+    let other = guarded.call("other", GET, get("Cust1")).await.unwrap_err();
+    assert_status(&other, Code::NotFound, "RESOURCE_NOT_FOUND");
+    guarded.world.clock.advance(wait);
+    let again = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
+    assert_status(&again, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_caller_over_its_quota_in_one_tenant_is_served_in_another() {
+    let extra_config = "[quotas]\nper_caller_and_tenant = { per_second = 1 }".to_owned();
+    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    let found = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
+    assert_status(&found, Code::NotFound, "RESOURCE_NOT_FOUND");
+    let over = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
+    assert_over_quota(&over, "quotas.per_caller_and_tenant");
+    let found = guarded.call("sync", GET, get("Cust2")).await.unwrap_err();
+    assert_status(&found, Code::NotFound, "RESOURCE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn guessing_tokens_is_slow_and_stops_nobody_who_is_known() {
+    let guarded = Guarded::new(PERMIT).await;
+    let known = guarded.token("sync");
+    let ask = |token: String| call(&guarded.channel, GET, bearing(&token, get("Cust1")));
+    assert_eq!(ask(known.clone()).await.unwrap_err().code(), Code::NotFound);
+    for guess in 0..201 {
+        let refused = ask(format!("a.b.{guess}")).await.unwrap_err();
+        assert_status(&refused, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    }
+    // From now on a right guess would not be noticed.
+    let right = guarded.token("other");
+    let over = ask(right.clone()).await.unwrap_err();
+    assert_over_quota(&over, "quotas.refused_per_source");
+    let none = call(&guarded.channel, GET, Request::new(get("Cust1"))).await.unwrap_err();
+    assert_over_quota(&none, "quotas.refused_per_source");
+    assert_eq!(ask(known).await.unwrap_err().code(), Code::NotFound);
+    guarded.world.clock.advance(Duration::from_millis(20));
+    assert_eq!(ask(right).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn guessing_names_is_slow_and_stops_nothing_that_is_permitted() {
+    let policy = format!(
+        "permit (principal, action == Action::\"readTenants\", resource == Tenant::\"{}\");",
+        name("Cust1")
+    );
+    let guarded = Guarded::new(&policy).await;
+    assert_eq!(guarded.call("sync", GET, get("Cust1")).await.unwrap_err().code(), Code::NotFound);
+    for guess in 100..301 {
+        let denied = guarded.call("sync", GET, get(&format!("Cust{guess}"))).await.unwrap_err();
+        assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+    }
+    let over = guarded.call("sync", GET, get("Cust2")).await.unwrap_err();
+    assert_over_quota(&over, "quotas.refused_per_source");
+    assert_eq!(guarded.call("sync", GET, get("Cust1")).await.unwrap_err().code(), Code::NotFound);
+    // Another caller from the same address has not guessed.
+    let other = guarded.call("other", GET, get("Cust2")).await.unwrap_err();
+    assert_status(&other, Code::PermissionDenied, "POLICY_DENIED");
+}
+
+#[tokio::test]
+async fn probes_and_the_contract_itself_need_no_credential() {
+    let guarded = Guarded::new(PERMIT).await;
+    for _ in 0..300 {
+        let _ = call(&guarded.channel, GET, Request::new(get("Cust1"))).await.unwrap_err();
+    }
+    let mut health = tonic_health::pb::health_client::HealthClient::new(guarded.channel.clone());
+    let check = tonic_health::pb::HealthCheckRequest::default();
+    let answer = health.check(check).await.unwrap().into_inner();
+    assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+}

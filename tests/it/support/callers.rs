@@ -1,0 +1,169 @@
+//! Callers with tokens: an issuer made by the test, and calls by name.
+
+use std::fs;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::{Buf, BufMut};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
+use serde_json::{Value, json};
+use tonic::{
+    Request, Status,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::MetadataValue,
+    transport::Channel,
+};
+
+use super::{Options, World};
+
+/// What the issuer of the tests calls itself, and whom its tokens are for.
+pub(crate) const ISSUER: &str = "https://issuer.test";
+pub(crate) const AUDIENCE: &str = "tenant-gateway";
+
+/// Signs tokens with ES256.
+pub(crate) struct TestIssuer {
+    key: KeyPair,
+    kid: String,
+    /// The `iss` of its tokens.
+    pub(crate) issuer: String,
+}
+
+impl TestIssuer {
+    pub(crate) fn new(issuer: &str, kid: &str) -> Self {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        Self { key, kid: kid.to_owned(), issuer: issuer.to_owned() }
+    }
+
+    /// Its public key, as it stands in a key set.
+    pub(crate) fn jwk(&self) -> Value {
+        // An uncompressed point (SEC 1, 2.3.3): 4, x, y.
+        let point = self.key.der_bytes();
+        let coordinate = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        json!({
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.kid,
+            "x": coordinate(&point[1..33]), "y": coordinate(&point[33..65]),
+        })
+    }
+
+    pub(crate) fn jwks(&self) -> String {
+        json!({ "keys": [self.jwk()] }).to_string()
+    }
+
+    /// The claims of a good token, from a minute ago for an hour.
+    pub(crate) fn claims(&self, subject: &str, now: i64) -> Value {
+        json!({
+            "iss": self.issuer, "sub": subject, "aud": AUDIENCE,
+            "iat": now - 60, "nbf": now - 60, "exp": now + 3600,
+        })
+    }
+
+    pub(crate) fn sign(&self, claims: &Value) -> String {
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::ES256) };
+        let key = EncodingKey::from_ec_der(&self.key.serialize_der());
+        encode(&header, claims, &key).unwrap()
+    }
+
+    /// A good token.
+    pub(crate) fn token(&self, subject: &str, now: i64) -> String {
+        self.sign(&self.claims(subject, now))
+    }
+}
+
+/// Its settings, with the keys in a file.
+pub(crate) const CALLERS: &str = r#"
+[[callers.jwt]]
+issuer = "https://issuer.test"
+audience = "tenant-gateway"
+jwks_file = "jwks.json"
+"#;
+
+/// A gateway that tells callers apart.
+pub(crate) struct Guarded {
+    pub(crate) world: World,
+    pub(crate) issuer: TestIssuer,
+    pub(crate) channel: Channel,
+}
+
+impl Guarded {
+    pub(crate) async fn new(policy: &str) -> Self {
+        Self::with(policy, Options::default()).await
+    }
+
+    pub(crate) async fn with(policy: &str, options: Options) -> Self {
+        let issuer = TestIssuer::new(ISSUER, "one");
+        let callers = Some(CALLERS.to_owned());
+        let policy = Some(policy.to_owned());
+        let mut world = World::with_files(Options { callers, policy, ..options }).await;
+        fs::write(world.folder.path().join("jwks.json"), issuer.jwks()).unwrap();
+        world.start().await.unwrap();
+        let channel = world.channel().await;
+        Self { world, issuer, channel }
+    }
+
+    pub(crate) fn token(&self, caller: &str) -> String {
+        self.issuer.token(caller, self.world.clock_seconds())
+    }
+
+    pub(crate) async fn call(&self, caller: &str, method: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let token = self.token(caller);
+        call(&self.channel, method, bearing(&token, message)).await
+    }
+}
+
+/// Puts a token on a request.
+pub(crate) fn bearing<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+/// Calls a method by name with an encoded message; of a stream, waits for the first answer only.
+pub(crate) async fn call(
+    channel: &Channel,
+    method: &str,
+    request: Request<Vec<u8>>,
+) -> Result<Vec<u8>, Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let path = format!("/tenantgateway.v1.{method}").parse().unwrap();
+    let mut stream = client.server_streaming(request, path, Bytes).await?.into_inner();
+    Ok(stream.message().await?.unwrap_or_default())
+}
+
+/// Messages as they are.
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&message);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
+    }
+}
