@@ -6,13 +6,21 @@
 
 mod action;
 mod caller;
+mod policy;
+mod resource;
 mod witness;
 
 pub use self::{
     action::{
-        Action, ActionName, Gateway, IssueSystemTicket, ManageTenants, On, ReadTenants, Resource,
+        Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadTenants,
         RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
+    policy::{
+        Excerpt, Explanation, MAX_DECISIONS, MAX_ENTITIES, MAX_POLICIES, MAX_POLICY_FILE_BYTES,
+        NearMiss, POLICY_SCHEMA, Policies, PolicyError, PolicyProblem, PolicySet, PolicyText,
+        Ruling, WebApiCall,
+    },
+    resource::{Gateway, GrantResource, Resource, ResourceError, ResourceKind},
     witness::{Access, Authorized, Denied},
 };
