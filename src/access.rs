@@ -1,20 +1,36 @@
 //! Who is calling, and what it may do.
 //!
-//! The only way into a use case is an [`Authorized`] witness, and only this room makes one. Today there are two
-//! sets of rules: everything for the anonymous caller on loopback, and everything for a person at the command
-//! line, who can read the store and the keys anyway. Caller credentials and Cedar policies take their place here.
+//! The only way into a use case is a witness that this room makes: [`Authorized`], or [`Rights`] for what is only
+//! explained. A call walks through [`Access`]: its credential is verified ([`Identification`]) and counted, then each
+//! thing that it wants is decided by [`Policies`]. The command line, whose user can read the store and the keys
+//! anyway, and loopback without caller identity are the exceptions that [`Access`] names.
 
 mod action;
 mod caller;
+mod gate;
+mod identity;
+mod policy;
 mod quota;
+mod resource;
 mod witness;
 
 pub use self::{
     action::{
-        Action, ActionName, Gateway, IssueSystemTicket, ManageTenants, On, ReadTenants, Resource,
+        Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadTenants,
         RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
+    gate::{Access, NotAdmitted, Rules},
+    identity::{
+        Bearer, CertificateProblem, Identification, IssuerKeys, IssuerRules, PeerCertificate,
+        Presented, Unidentified,
+    },
+    policy::{
+        Excerpt, Explanation, MAX_DECISIONS, MAX_ENTITIES, MAX_POLICIES, MAX_POLICY_FILE_BYTES,
+        NearMiss, POLICY_SCHEMA, Policies, PolicyError, PolicyProblem, PolicySet, PolicyText,
+        Ruling, WebApiCall,
+    },
     quota::{OverQuota, QuotaKind, QuotaRules, Rate},
-    witness::{Access, Authorized, Denied},
+    resource::{Gateway, GrantResource, Resource, ResourceError, ResourceKind},
+    witness::{Authorized, PolicyIds, Refused, Rights},
 };

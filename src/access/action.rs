@@ -1,63 +1,7 @@
 //! The actions of the policy (CONTRACT section 5) and what each is done to.
 
-use std::fmt;
-
+use super::{Gateway, ResourceKind};
 use crate::domain::{ApplicationId, TenantName};
-
-/// The gateway as a whole: the resource above all applications.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gateway;
-
-/// What policy decides on. Its text is the resource name, and the id of its entity in policies; the gateway's is
-/// `gateway`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Resource {
-    /// The one gateway.
-    Gateway,
-    /// `applications/{application}`.
-    Application(ApplicationId),
-    /// `applications/{application}/tenants/{tenant}`.
-    Tenant(TenantName),
-}
-
-impl Resource {
-    /// The tenant that it is or belongs to.
-    #[must_use]
-    pub fn tenant(&self) -> Option<&TenantName> {
-        match self {
-            Self::Tenant(name) => Some(name),
-            Self::Gateway | Self::Application(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gateway => f.write_str("gateway"),
-            Self::Application(id) => write!(f, "applications/{id}"),
-            Self::Tenant(name) => name.fmt(f),
-        }
-    }
-}
-
-impl From<Gateway> for Resource {
-    fn from(_: Gateway) -> Self {
-        Self::Gateway
-    }
-}
-
-impl From<ApplicationId> for Resource {
-    fn from(id: ApplicationId) -> Self {
-        Self::Application(id)
-    }
-}
-
-impl From<TenantName> for Resource {
-    fn from(name: TenantName) -> Self {
-        Self::Tenant(name)
-    }
-}
 
 macro_rules! action_names {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
@@ -113,6 +57,38 @@ action_names! {
     CheckExternally = "checkExternally",
 }
 
+impl ActionName {
+    /// The kinds of resource that it can be done to. It is denied on every other, whatever a policy says.
+    #[must_use]
+    pub const fn resource_kinds(self) -> &'static [ResourceKind] {
+        use ResourceKind::{Application, Gateway, Grant, Tenant};
+        match self {
+            Self::IssueSystemTicket
+            | Self::RevealApplicationToken
+            | Self::ReadAssociates
+            | Self::CallWebApiAsSystemUser => &[Tenant],
+            Self::ReadTenants => &[Gateway, Application, Tenant],
+            Self::ManageTenants | Self::ReadGrants | Self::ManageGrants => &[Application, Tenant],
+            Self::IssueAccessToken | Self::CallWebApiAsUser => &[Grant],
+            Self::CallWebApi => &[],
+            Self::ReadAudit => &[Gateway, Application],
+            Self::CheckExternally => &[Gateway],
+        }
+    }
+
+    /// Whether policies also see the method and path of a call. Such decisions are never remembered.
+    #[must_use]
+    pub const fn has_context(self) -> bool {
+        matches!(self, Self::CallWebApiAsSystemUser | Self::CallWebApiAsUser)
+    }
+
+    /// The group of actions that it belongs to.
+    #[must_use]
+    pub const fn group(self) -> Option<Self> {
+        if self.has_context() { Some(Self::CallWebApi) } else { None }
+    }
+}
+
 /// Something that policy permits or denies.
 pub trait Action {
     /// Which one.
@@ -131,6 +107,11 @@ macro_rules! actions {
             impl Action for $action { const NAME: ActionName = ActionName::$action; }
             $(impl On<$resource> for $action {})+
         )+
+
+        /// What the types above say, for comparing it with the schema.
+        #[cfg(test)]
+        pub(super) const TYPED: &[(ActionName, &[&str])] =
+            &[$((ActionName::$action, &[$(stringify!($resource)),+])),+];
     };
 }
 

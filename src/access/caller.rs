@@ -80,6 +80,15 @@ impl Caller {
         Self::unproven(format!("cli:{os_user}"), CallerMethod::CommandLine)
     }
 
+    /// Somebody of whom a person asks what policy would say. A question, not a proof: only for explaining policies,
+    /// never for a call.
+    #[must_use]
+    pub fn supposed(id: &str, method: CallerMethod, issuer: Option<&str>) -> Self {
+        let (certificate, valid_until, key) = (None, None, None);
+        let (id, issuer) = (id.to_owned(), issuer.map(Arc::from));
+        Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
+    }
+
     fn unproven(id: String, method: CallerMethod) -> Self {
         let (issuer, certificate, valid_until, key) = (None, None, None, None);
         Self::proven(Identity { id, method, issuer, certificate, valid_until, key })

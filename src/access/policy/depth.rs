@@ -1,0 +1,137 @@
+//! How deep a policy is, told before Cedar reads it.
+//!
+//! Cedar walks and drops expressions recursively, and `1 + 1 + 1` is as deep as it is long: a hostile or generated
+//! text would exhaust the stack, which ends the process. So brackets and operators are counted first.
+
+/// Deepest brackets within a policy.
+const MAX_BRACKETS: usize = 32;
+
+/// Most operators of a policy.
+const MAX_OPERATORS: usize = 512;
+
+/// As many operators an `if` counts for: it takes more of the stack.
+const IF_WEIGHT: usize = 8;
+
+/// Longest policy.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Where a policy is too deep or too long, and what to do. Strings and comments have no depth.
+pub(super) fn exceeded(text: &str) -> Option<(usize, String)> {
+    let (mut brackets, mut operators, mut begin) = (0_usize, 0, 0);
+    let mut bytes = text.bytes().enumerate().peekable();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => {
+                while let Some((_, byte)) = bytes.next() {
+                    match byte {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'/' if bytes.peek().is_some_and(|(_, next)| *next == b'/') => {
+                while bytes.next_if(|(_, byte)| *byte != b'\n').is_some() {}
+            }
+            b'(' | b'[' | b'{' => brackets += 1,
+            b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
+            b';' => (begin, operators) = (at + 1, 0),
+            b'&' | b'|' => {
+                // Both are written twice.
+                let _ = bytes.next_if(|(_, next)| *next == byte);
+                operators += 1;
+            }
+            b'+' | b'-' | b'*' | b'!' | b'.' => operators += 1,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => {
+                let mut end = at + 1;
+                while let Some((last, _)) =
+                    bytes.next_if(|(_, b)| b.is_ascii_alphanumeric() || *b == b'_')
+                {
+                    end = last + 1;
+                }
+                operators += match text.get(at..end) {
+                    Some("if") => IF_WEIGHT,
+                    Some("when" | "unless") => 1,
+                    _ => 0,
+                };
+            }
+            _ => {}
+        }
+        let divide = "write several policies, or one for a group";
+        if brackets > MAX_BRACKETS {
+            return Some((
+                at,
+                format!("more than {MAX_BRACKETS} brackets in each other: {divide}"),
+            ));
+        }
+        if operators > MAX_OPERATORS {
+            return Some((
+                at,
+                format!("more than {MAX_OPERATORS} operators in a policy: {divide}"),
+            ));
+        }
+        if at.saturating_sub(begin) > MAX_BYTES {
+            return Some((begin, format!("a policy of more than {MAX_BYTES} bytes: {divide}")));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::access::{ActionName, Caller, PolicySet, PolicyText, Resource};
+
+    #[test]
+    fn the_deepest_policies_need_half_of_a_small_stack() {
+        let deepest = |one: &str, end: &str, close: &str| {
+            let policy = |times: usize| {
+                let (body, close) = (one.repeat(times), close.repeat(times));
+                format!("permit (principal, action, resource) when {{ {body}{end}{close} }};")
+            };
+            // The deepest one that is let through.
+            (1..=MAX_OPERATORS * 2).rev().map(policy).find(|p| exceeded(p).is_none())
+        };
+        for (one, end, close) in [
+            ("1 + ", "1 == 1", ""),
+            ("1 * ", "1 == 1", ""),
+            ("1 - ", "1 == 1", ""),
+            ("true && ", "true", ""),
+            ("false || ", "true", ""),
+            ("if false then true else ", "true", ""),
+            ("if ", "true", " then true else false"),
+            ("principal has method && ", "true", ""),
+            ("[", "1", "]"),
+            ("{a:", "1", "}"),
+            ("(", "true", ")"),
+            ("(true && ", "true", ")"),
+            ("principal == principal && ", "principal", ".a"),
+            ("true } when { ", "true", ""),
+        ] {
+            let policy = deepest(one, end, close).unwrap();
+            let text = PolicyText { policy, ..PolicyText::default() };
+            let read = move || {
+                if let Ok((set, _)) = PolicySet::parse(&text, &[]) {
+                    let tenant: Resource = "applications/a/tenants/Cust1".parse().unwrap();
+                    let action = ActionName::ReadTenants;
+                    let _ = set.decide(&Caller::anonymous(), action, &tenant, None);
+                }
+            };
+            thread::Builder::new().stack_size(1024 * 1024).spawn(read).unwrap().join().unwrap();
+        }
+    }
+
+    #[test]
+    fn strings_and_comments_have_no_depth() {
+        let text = format!(
+            "permit (principal, action, resource) // {0}\n when {{ \"{0}\\\"\" == \"{0}\" }};",
+            "((((++++".repeat(999)
+        );
+        assert_eq!(exceeded(&text), None);
+        let text = "permit (principal, action, resource) when { 1 + 1 == 2 };\n".repeat(9999);
+        assert_eq!(exceeded(&text), None);
+        assert!(exceeded("\"((((").is_none() && exceeded("\"\\").is_none());
+    }
+}

@@ -1,0 +1,138 @@
+//! Why a decision is what it is, for people.
+
+use std::sync::Arc;
+
+use super::{PolicySet, Ruling, WebApiCall, ask::Lineages, rule::Rule};
+use crate::access::{ActionName, Caller, Resource};
+
+/// Most policies that are shown as nearly permitting.
+const MAX_NEAR_MISSES: usize = 10;
+
+/// A policy as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Its id.
+    pub policy_id: Arc<str>,
+    /// `permit` or `forbid`.
+    pub effect: &'static str,
+    /// The file.
+    pub file: String,
+    /// Its first line, from 1.
+    pub line: usize,
+    /// All of it.
+    pub text: String,
+}
+
+/// A permit that would match if one thing were different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearMiss {
+    /// The policy.
+    pub policy: Excerpt,
+    /// What it does not match.
+    pub differs: &'static str,
+}
+
+/// A decision and everything that one may want to know about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The decision.
+    pub ruling: Ruling,
+    /// The policies that made it.
+    pub determining: Vec<Excerpt>,
+    /// The groups of the caller, also those in which its groups are.
+    pub caller_groups: Vec<String>,
+    /// What the resource belongs to.
+    pub resource_parents: Vec<String>,
+    /// If nothing permits it: permits that nearly do.
+    pub near_misses: Vec<NearMiss>,
+    /// What else explains it.
+    pub note: Option<String>,
+}
+
+impl PolicySet {
+    /// Decides as in a call and says why. `call` is for actions with a context; without it these are denied.
+    #[must_use]
+    pub fn explain(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+        call: Option<WebApiCall<'_>>,
+    ) -> Explanation {
+        let ruling = self.decide(caller, action, resource, call);
+        let lineages = self.lineages(caller, resource);
+        let by = |rule: &&Rule| ruling.policy_ids.contains(&rule.id);
+        let determining = self.rules.iter().filter(by).map(|rule| self.excerpt(rule)).collect();
+        let by_default = !ruling.allowed && ruling.policy_ids.is_empty();
+        let applies = action.resource_kinds().contains(&resource.kind());
+        let near_misses = if by_default && applies {
+            self.near_misses(&lineages, action, resource)
+        } else {
+            Vec::new()
+        };
+        let note = match (by_default, applies) {
+            (true, false) => Some(not_applicable(action, resource)),
+            (true, true) => Some("no permit matches".to_owned()),
+            (false, _) => None,
+        };
+        let names = |uids: &[cedar_policy::EntityUid]| {
+            uids.iter().skip(1).map(ToString::to_string).collect()
+        };
+        Explanation {
+            determining,
+            caller_groups: names(&lineages.caller),
+            resource_parents: names(&lineages.resource),
+            near_misses,
+            note,
+            ruling,
+        }
+    }
+
+    fn near_misses(
+        &self,
+        lineages: &Lineages,
+        action: ActionName,
+        resource: &Resource,
+    ) -> Vec<NearMiss> {
+        let kind = self.words.kind(resource.kind());
+        let differs = |rule: &Rule| {
+            let caller = rule.matches_principal(&lineages.caller);
+            let action = rule.matches_action(action);
+            let resource = rule.matches_resource(kind, &lineages.resource);
+            match (caller, action, resource) {
+                (true, true, true) => Some("its condition does not hold"),
+                (false, true, true) => Some("it is about another caller"),
+                (true, false, true) => Some("it is about another action"),
+                (true, true, false) => Some("it is about another resource"),
+                _ => None,
+            }
+        };
+        let permits = self.rules.iter().filter(|rule| rule.permits());
+        let near = permits.filter_map(|rule| differs(rule).map(|differs| (rule, differs)));
+        near.take(MAX_NEAR_MISSES)
+            .map(|(rule, differs)| NearMiss { policy: self.excerpt(rule), differs })
+            .collect()
+    }
+
+    fn excerpt(&self, rule: &Rule) -> Excerpt {
+        Excerpt {
+            policy_id: Arc::clone(&rule.id),
+            effect: if rule.permits() { "permit" } else { "forbid" },
+            file: self.text.policy_name.clone(),
+            line: rule.line,
+            text: self.text.policy.get(rule.span.clone()).unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+fn not_applicable(action: ActionName, resource: &Resource) -> String {
+    let kinds: Vec<_> = action.resource_kinds().iter().map(|kind| kind.as_str()).collect();
+    let (action, kind) = (action.as_str(), resource.kind().as_str());
+    if kinds.is_empty() {
+        format!(
+            "{action} is a group of actions: ask about callWebApiAsSystemUser or callWebApiAsUser"
+        )
+    } else {
+        format!("{action} is not done to a {kind}, only to a {}", kinds.join(" or "))
+    }
+}

@@ -1,0 +1,196 @@
+//! The policies in force, and the decisions made under them.
+
+use std::hash::{Hash, Hasher};
+
+use arc_swap::ArcSwap;
+use quick_cache::{
+    Equivalent, UnitWeighter,
+    sync::{Cache, DefaultLifecycle},
+};
+
+use super::{PolicySet, Ruling, WebApiCall};
+use crate::access::{ActionName, Caller, Resource};
+
+/// Most decisions that are remembered; those asked for least make room.
+pub const MAX_DECISIONS: usize = 64 * 1024;
+
+/// Decisions for which there is room from the beginning.
+const FIRST_DECISIONS: usize = 1024;
+
+/// The policies in force. They can be replaced at any time; what was decided under the old ones is forgotten then.
+#[derive(Debug)]
+pub struct Policies {
+    current: ArcSwap<Version>,
+}
+
+/// A set and its own decisions: one that was made while the set was replaced is remembered where it was made.
+struct Version {
+    set: PolicySet,
+    decisions: Cache<Decided, Ruling, UnitWeighter, std::hash::RandomState>,
+}
+
+/// Everything that a decision depends on.
+#[derive(Clone)]
+struct Decided {
+    caller: Caller,
+    action: ActionName,
+    resource: Resource,
+}
+
+/// The same, borrowed.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    caller: &'a Caller,
+    action: ActionName,
+    resource: &'a Resource,
+}
+
+impl Policies {
+    /// Puts a set in force.
+    #[must_use]
+    pub fn new(set: PolicySet) -> Self {
+        Self { current: ArcSwap::from_pointee(Version::new(set)) }
+    }
+
+    /// Puts another set in force, from the next question on.
+    pub fn replace(&self, set: PolicySet) {
+        self.current.store(Version::new(set).into());
+    }
+
+    /// Decides whether `caller` may do `action` to `resource`, and remembers it. A policy that cannot be evaluated
+    /// denies, and so does an action on a kind of resource that it is not for. Actions with a context are denied
+    /// here: they are for [`Self::decide_with_context`].
+    #[must_use]
+    pub fn decide(&self, caller: &Caller, action: ActionName, resource: &Resource) -> Ruling {
+        let version = self.current.load();
+        let question = Question { caller, action, resource };
+        if let Some(ruling) = version.decisions.get(&question) {
+            return ruling;
+        }
+        let ruling = version.set.decide(caller, action, resource, None);
+        if !action.has_context() {
+            version.decisions.insert(question.owned(), ruling.clone());
+        }
+        ruling
+    }
+
+    /// The decision, if it was made before and is still remembered.
+    #[must_use]
+    pub fn remembered(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+    ) -> Option<Ruling> {
+        self.current.load().decisions.get(&Question { caller, action, resource })
+    }
+
+    /// Decides an action with a context. Never remembered: there are as many contexts as paths.
+    #[must_use]
+    pub fn decide_with_context(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+        method: &str,
+        path: &str,
+    ) -> Ruling {
+        if !action.has_context() {
+            return self.decide(caller, action, resource);
+        }
+        let call = Some(WebApiCall { method, path });
+        self.current.load().set.decide(caller, action, resource, call)
+    }
+
+    /// Whether `caller` may do it in some context; for actions without a context, what [`Self::decide`] says.
+    ///
+    /// It tells a caller what to try, and decides nothing. Policies are asked without a context. Held, if that
+    /// permits; or if a `permit` asked for the context while no `forbid` matched without it. So a call may still be
+    /// denied: by its path, or by a part of a `when` that stands after the one about the context. (A policy that
+    /// writes `context has path`, which is always true, is not found here.)
+    #[must_use]
+    pub fn may_for_some_context(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+    ) -> Ruling {
+        if !action.has_context() {
+            return self.decide(caller, action, resource);
+        }
+        self.current.load().set.may_for_some_context(caller, action, resource)
+    }
+}
+
+impl Version {
+    fn new(set: PolicySet) -> Self {
+        let decisions = Cache::with(
+            FIRST_DECISIONS,
+            MAX_DECISIONS as u64,
+            UnitWeighter,
+            std::hash::RandomState::new(),
+            DefaultLifecycle::default(),
+        );
+        Self { set, decisions }
+    }
+}
+
+impl std::fmt::Debug for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.set.fmt(f)
+    }
+}
+
+impl Question<'_> {
+    fn owned(self) -> Decided {
+        let (caller, resource) = (self.caller.clone(), self.resource.clone());
+        Decided { caller, action: self.action, resource }
+    }
+}
+
+impl Decided {
+    fn question(&self) -> Question<'_> {
+        Question { caller: &self.caller, action: self.action, resource: &self.resource }
+    }
+}
+
+impl PartialEq for Question<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let (caller, others) = (self.caller, other.caller);
+        self.action == other.action
+            && self.resource == other.resource
+            && caller.id() == others.id()
+            && caller.method() == others.method()
+            && caller.issuer() == others.issuer()
+    }
+}
+
+impl Hash for Question<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.caller.id().hash(state);
+        self.caller.method().hash(state);
+        self.caller.issuer().hash(state);
+        self.action.hash(state);
+        self.resource.hash(state);
+    }
+}
+
+impl PartialEq for Decided {
+    fn eq(&self, other: &Self) -> bool {
+        self.question() == other.question()
+    }
+}
+
+impl Eq for Decided {}
+
+impl Hash for Decided {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.question().hash(state);
+    }
+}
+
+impl Equivalent<Decided> for Question<'_> {
+    fn equivalent(&self, key: &Decided) -> bool {
+        *self == key.question()
+    }
+}

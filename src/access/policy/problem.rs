@@ -1,0 +1,134 @@
+//! What is wrong with a policy or entities file, and where.
+
+use std::fmt;
+
+use miette::Diagnostic;
+
+/// Problems shown at once; a file with more is another file.
+const MAX_PROBLEMS: usize = 100;
+
+/// One thing that is wrong with a file, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyProblem {
+    /// The file, by the name that it was given.
+    pub file: String,
+    /// The line, from 1, if it is known.
+    pub line: Option<usize>,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for PolicyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Everything that is wrong with policies and entities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError(pub Vec<PolicyProblem>);
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// Collects problems of one file.
+pub(super) struct Finder<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    pub(super) problems: Vec<PolicyProblem>,
+    pub(super) warnings: Vec<PolicyProblem>,
+    /// Problems beyond [`MAX_PROBLEMS`].
+    left_out: usize,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(file: &'a str, text: &'a str) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
+        let (problems, warnings) = (Vec::new(), Vec::new());
+        Self { file, text, lines, problems, warnings, left_out: 0 }
+    }
+
+    /// The line of a byte, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset)
+    }
+
+    /// Where a part of the text stands, found by its address; `None` if it is a copy.
+    pub(super) fn line_of(&self, part: &str) -> Option<usize> {
+        let offset = part.as_ptr().addr().checked_sub(self.text.as_ptr().addr())?;
+        (offset < self.text.len()).then(|| self.line(offset))
+    }
+
+    pub(super) fn problem(&mut self, line: Option<usize>, message: impl Into<String>) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            self.left_out += 1;
+            return;
+        }
+        let problem = PolicyProblem { file: self.file.to_owned(), line, message: message.into() };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    pub(super) fn warning(&mut self, line: Option<usize>, message: impl Into<String>) {
+        if self.warnings.len() < MAX_PROBLEMS {
+            let warning =
+                PolicyProblem { file: self.file.to_owned(), line, message: message.into() };
+            self.warnings.push(warning);
+        }
+    }
+
+    /// What Cedar found, where it says it stands, else at `line`.
+    pub(super) fn cedar_problem(&mut self, error: &dyn Diagnostic, line: Option<usize>) {
+        let (line, message) = self.told(error, line);
+        self.problem(line, message);
+    }
+
+    /// As above, for what does no harm.
+    pub(super) fn cedar_warning(&mut self, warning: &dyn Diagnostic, line: Option<usize>) {
+        let (line, message) = self.told(warning, line);
+        self.warning(line, message);
+    }
+
+    fn told(&self, error: &dyn Diagnostic, line: Option<usize>) -> (Option<usize>, String) {
+        let label = error.labels().and_then(|mut labels| labels.next());
+        let at = label.as_ref().map(|label| self.line(label.offset())).or(line);
+        let mut message = error.to_string().replace(['\n', '\r'], " ");
+        if let Some(text) = label.as_ref().and_then(|label| label.label()) {
+            message = format!("{message}: {text}");
+        }
+        if let Some(help) = error.help() {
+            message = format!("{message}; {}", help.to_string().replace(['\n', '\r'], " "));
+        }
+        (at, message)
+    }
+
+    /// All problems and all warnings, in the order of the file.
+    pub(super) fn finish(mut self) -> (Vec<PolicyProblem>, Vec<PolicyProblem>) {
+        self.problems.sort_by_key(|problem| problem.line);
+        self.warnings.sort_by_key(|warning| warning.line);
+        if self.left_out > 0 {
+            let (file, message) = (self.file.to_owned(), format!("and {} more", self.left_out));
+            self.problems.push(PolicyProblem { file, line: None, message });
+        }
+        (self.problems, self.warnings)
+    }
+}

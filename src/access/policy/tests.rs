@@ -1,0 +1,597 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::access::{Caller, CallerMethod, Resource, action};
+
+const ISSUE: ActionName = ActionName::IssueSystemTicket;
+const AS_SYSTEM: ActionName = ActionName::CallWebApiAsSystemUser;
+
+use crate::access::ActionName;
+
+fn text(policy: &str, entities: Option<&str>) -> PolicyText {
+    PolicyText {
+        policy_name: "policy.cedar".to_owned(),
+        policy: policy.to_owned(),
+        entities_name: entities.map(|_| "entities.json".to_owned()),
+        entities: entities.map(str::to_owned),
+    }
+}
+
+fn parse(policy: &str, entities: Option<&str>) -> Result<(PolicySet, Vec<String>), Vec<String>> {
+    let lines = |problems: Vec<PolicyProblem>| problems.iter().map(ToString::to_string).collect();
+    match PolicySet::parse(&text(policy, entities), &["crm".parse().unwrap()]) {
+        Ok((set, warnings)) => Ok((set, lines(warnings))),
+        Err(PolicyError(problems)) => Err(lines(problems)),
+    }
+}
+
+#[track_caller]
+fn set(policy: &str) -> PolicySet {
+    parse(policy, None).unwrap().0
+}
+
+#[track_caller]
+fn refused(policy: &str, entities: Option<&str>, wanted: &[&str]) {
+    let Err(problems) = parse(policy, entities) else { panic!("accepted: {policy} {entities:?}") };
+    for wanted in wanted {
+        assert!(
+            problems.iter().any(|problem| problem.contains(wanted)),
+            "{wanted} in {problems:#?}"
+        );
+    }
+    assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.contains('\n')));
+}
+
+fn caller(id: &str) -> Caller {
+    Caller::supposed(id, CallerMethod::Jwt, Some("https://issuer.example"))
+}
+
+fn resource(name: &str) -> Resource {
+    name.parse().unwrap()
+}
+
+fn tenant() -> Resource {
+    resource("applications/crm/tenants/Cust1")
+}
+
+fn ids(ruling: &Ruling) -> Vec<&str> {
+    ruling.policy_ids.iter().map(|id| &**id).collect()
+}
+
+#[test]
+fn what_is_wrong_with_policies_is_told_with_its_line() {
+    for (policy, wanted) in [
+        ("permit (principal, action, resource)", "policy.cedar:1: "),
+        ("// a\n\npermit (principal, action, resource) when { true ;", "policy.cedar:3: "),
+        ("\n\npermit (principal, action, resource) when { \"open };", "policy.cedar:3: "),
+        ("allow (principal, action, resource);", "policy.cedar:1: "),
+        ("permit (principal, action == Action::\"issueTicket\", resource);", "issueTicket"),
+        ("permit (principal == User::\"a\", action, resource);", "policy.cedar:1: "),
+        ("permit (principal is Person, action, resource);", "Person"),
+        (
+            "permit (principal, action, resource)\nwhen {\n  principal.name == \"a\"\n};",
+            "policy.cedar:3: ",
+        ),
+        ("permit (principal, action, resource) when { principal.issuer == \"a\" };", "issuer"),
+        (
+            "permit (principal, action, resource) when { principal.method == 1 };",
+            "policy.cedar:1: ",
+        ),
+        ("permit (principal, action, resource) when { context.path like \"/api/*\" };", "path"),
+        (
+            "permit (principal, action == Action::\"issueSystemTicket\", resource) when { ip(principal.method).isLoopback() };",
+            "policy.cedar:1: ",
+        ),
+        ("permit (principal == ?principal, action, resource);", "a template"),
+        (
+            "permit (principal, action, resource\n == Tenant::\"Cust1\");",
+            "policy.cedar:2: Tenant::\"Cust1\": wanted the form applications/",
+        ),
+        (
+            "permit (principal, action, resource in Application::\"crm\");",
+            "wanted the form applications/{application}",
+        ),
+        (
+            "permit (principal, action, resource in Application::\"applications/-\");",
+            "applications/-",
+        ),
+        (
+            "permit (principal, action, resource in Tenant::\"applications/-/tenants/Cust1\");",
+            "applications/-",
+        ),
+        ("permit (principal, action, resource == Grant::\"g1\");", "/grants/"),
+        (
+            "permit (principal, action, resource == Grant::\"applications/crm/tenants/Cust1\");",
+            "/grants/{grant}",
+        ),
+        ("permit (principal, action, resource == Gateway::\"main\");", "Gateway::\"gateway\""),
+        (
+            "permit (principal in CallerGroup::\"ops\", action, resource);",
+            "the entities file knows no such group",
+        ),
+        (
+            "forbid (principal, action, resource) when { resource in TenantGroup::\"held\" };",
+            "the entities file knows no such group",
+        ),
+        (
+            "permit (principal == Caller::\"a b\", action, resource);",
+            "printable ASCII without spaces",
+        ),
+        ("permit (principal == Caller::\"\", action, resource);", "1 to 512 bytes"),
+        ("permit (principal == Caller::\"p\\u{430}yroll\", action, resource);", "policy.cedar:1: "),
+        (
+            "permit (principal, action, resource) when { principal.method == \"j\\u{202e}wt\" };",
+            "BIDI",
+        ),
+        (
+            "permit (principal, action, resource) when { principal.method == \"p\\u{430}y\" };",
+            "mixed scripts",
+        ),
+        ("@id(\"a b\") permit (principal, action, resource);", "@id: wanted"),
+        ("@id permit (principal, action, resource);", "@id: wanted"),
+        (
+            "@id(\"a\") permit (principal, action, resource);\n@id(\"a\") forbid (principal, action, resource);",
+            "policy.cedar:2: a second policy with the id a (the first is in line 1)",
+        ),
+        (
+            "@id(\"policy1\") permit (principal, action, resource);\npermit (principal, action, resource);",
+            "policy.cedar:2: a second policy with the id policy1",
+        ),
+    ] {
+        refused(policy, None, &[wanted]);
+    }
+    let long = format!("permit (principal == Caller::\"{}\", action, resource);", "a".repeat(513));
+    refused(&long, None, &["1 to 512 bytes"]);
+}
+
+#[test]
+fn all_problems_of_both_files_are_told_at_once() {
+    let policy = "permit (principal == User::\"x\", action, resource);\n\
+                  permit (principal, action == Action::\"fly\", resource);\n\
+                  permit (principal, action, resource == Tenant::\"Cust1\");";
+    refused(
+        policy,
+        Some("[{\"uid\": {\"type\": \"Grant\", \"id\": \"x\"}, \"parents\": []}]"),
+        &["policy.cedar:1: ", "policy.cedar:2: ", "policy.cedar:3: ", "entities.json:1: "],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_entities_is_told_with_its_line() {
+    let entity = |kind: &str, id: &str, rest: &str| {
+        format!("[\n{{\"uid\": {{\"type\": \"{kind}\", \"id\": \"{id}\"}}{rest}}}\n]")
+    };
+    let parents = |kind: &str, id: &str| {
+        format!(", \"parents\": [{{\"type\": \"{kind}\", \"id\": \"{id}\"}}]")
+    };
+    let cust = "applications/crm/tenants/Cust1";
+    for (entities, wanted) in [
+        ("[\n{".to_owned(), "entities.json:2: "),
+        ("{}".to_owned(), "wanted a JSON array"),
+        (String::new(), "wanted a JSON array"),
+        ("[{\"uid\": {\"type\": \"Caller\"}}]".to_owned(), "a type and an id"),
+        ("[{\"uid\": \"Caller::x\"}]".to_owned(), "wanted a JSON array"),
+        ("[{\"id\": \"x\"}]".to_owned(), "unknown field"),
+        (entity("User", "x", ""), "entities.json:2: no entity type \"User\""),
+        (entity("Gateway", "gateway", ""), "knows these itself"),
+        (entity("Application", "applications/crm", ""), "knows these itself"),
+        (entity("Grant", "x", ""), "knows these itself"),
+        (entity("Action", "issueSystemTicket", ""), "actions come with the gateway"),
+        (entity("Tenant", "Cust1", ""), "entities.json:2: Tenant::\"Cust1\": wanted the form"),
+        (entity("Caller", "a b", ""), "printable ASCII"),
+        (entity("Caller", "x", ", \"attrs\": {\"role\": \"a\"}"), "no attribute \"role\""),
+        (entity("CallerGroup", "x", ", \"attrs\": {\"role\": \"a\"}"), "no attribute \"role\""),
+        (entity("Caller", "x", ", \"tags\": {\"role\": \"a\"}"), "no tags"),
+        (entity("CallerGroup", "a\\u202eb", ""), "a group's id is"),
+        (entity("TenantGroup", "", ""), "a group's id is"),
+        (entity("TenantGroup", "x", &parents("TenantGroup", "y")), "belongs to nothing"),
+        (entity("Caller", "x", &parents("TenantGroup", "y")), "cannot be a parent here"),
+        (entity("Caller", "x", &parents("CallerGroup", "a\\nb")), "a group's id is"),
+        (entity("Tenant", cust, &parents("CallerGroup", "y")), "cannot be a parent here"),
+        (entity("Tenant", cust, &parents("Application", "applications/other")), "cannot be a parent here"),
+        (entity("CallerGroup", "x", &parents("CallerGroup", "x")), "entities.json:2: CallerGroup::\"x\" is in itself"),
+        ("[{\"uid\":{\"type\":\"CallerGroup\",\"id\":\"a\"},\"parents\":[{\"type\":\"CallerGroup\",\"id\":\"b\"}]},\n\
+          {\"uid\":{\"type\":\"CallerGroup\",\"id\":\"b\"},\"parents\":[{\"type\":\"CallerGroup\",\"id\":\"a\"}]}]".to_owned(), "entities.json:2: CallerGroup::\"b\" is in itself"),
+        ("[{\"uid\":{\"type\":\"Caller\",\"id\":\"a\"}},\n{\"uid\":{\"__entity\":{\"type\":\"Caller\",\"id\":\"a\"}}}]".to_owned(), "entities.json:2: Caller::\"a\" stands here twice"),
+    ] {
+        refused("permit (principal, action, resource);", Some(&entities), &[wanted]);
+    }
+}
+
+#[test]
+fn files_beyond_their_bounds_are_refused() {
+    let long = " ".repeat(MAX_POLICY_FILE_BYTES + 1);
+    refused(&long, None, &["policy.cedar: longer than"]);
+    refused("", Some(&long), &["entities.json: longer than"]);
+    let brackets =
+        format!("permit (principal, action, resource) when {{ {} }};", "(".repeat(500_000));
+    refused(&brackets, None, &["policy.cedar:1: more than"]);
+    let sum =
+        format!("permit (principal, action, resource) when {{ 1{} > 1 }};", "+1".repeat(100_000));
+    refused(&sum, None, &["more than 512 operators"]);
+}
+
+#[test]
+fn what_does_no_harm_and_is_perhaps_not_meant_is_a_warning() {
+    for (policy, entities, wanted) in [
+        ("", None, "policy.cedar: no policies"),
+        ("// nothing\n", Some("[]"), "no policies"),
+        (
+            "\npermit (principal, action, resource in Application::\"applications/crn\");",
+            None,
+            "policy.cedar:2: Application::\"applications/crn\": application crn is not configured",
+        ),
+        (
+            "permit (principal, action == Action::\"issueAccessToken\", resource is Gateway);",
+            None,
+            "policy.cedar:1: ",
+        ),
+        (
+            "permit (principal, action, resource) when { principal.method == \"a\" && false };",
+            None,
+            "policy.cedar:1: ",
+        ),
+        (
+            "permit (principal, action, resource);",
+            Some(
+                "[{\"uid\": {\"type\": \"Caller\", \"id\": \"a\"}, \"attrs\": {\"method\": \"mtls\"}}]",
+            ),
+            "entities.json:1: method of Caller::\"a\" comes from the credential",
+        ),
+        (
+            "permit (principal, action, resource);",
+            Some("[{\"uid\": {\"type\": \"Tenant\", \"id\": \"applications/x/tenants/Cust1\"}}]"),
+            "application x is not configured",
+        ),
+    ] {
+        let (_, warnings) = parse(policy, entities).unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains(wanted)), "{wanted}: {warnings:?}");
+    }
+    let policy =
+        text("permit (principal, action, resource in Application::\"applications/x\");", None);
+    assert_eq!(PolicySet::parse(&policy, &[]).unwrap().1, [], "applications are not known");
+}
+
+#[test]
+fn a_misspelt_group_is_told_the_nearest_one() {
+    let entities = "[{\"uid\": {\"type\": \"Caller\", \"id\": \"a\"}, \"parents\": [{\"type\": \"CallerGroup\", \"id\": \"support\"}]}]";
+    let policy = "forbid (principal in CallerGroup::\"suport\", action, resource);";
+    refused(policy, Some(entities), &["did you mean \"support\"?"]);
+}
+
+#[test]
+fn the_schema_and_the_actions_of_the_program_agree() {
+    let schema = words::schema().unwrap();
+    let actions: BTreeSet<_> =
+        schema.actions().map(|uid| uid.id().unescaped().to_owned()).collect();
+    let known: BTreeSet<_> = ActionName::ALL.iter().map(|a| a.as_str().to_owned()).collect();
+    assert_eq!(actions, known);
+    let words = Words::new().unwrap();
+    for (action, uid) in words.actions() {
+        let of_schema: BTreeSet<_> = schema
+            .resources_for_action(uid)
+            .map(|kinds| kinds.map(ToString::to_string).collect())
+            .unwrap_or_default();
+        let of_program: BTreeSet<_> =
+            action.resource_kinds().iter().map(|kind| kind.as_str().to_owned()).collect();
+        assert_eq!(of_schema, of_program, "{action:?}");
+        let groups: Vec<_> = schema
+            .action_entities()
+            .unwrap()
+            .ancestors(uid)
+            .map(|above| above.map(|uid| uid.id().unescaped().to_owned()).collect())
+            .unwrap_or_default();
+        assert_eq!(groups, Vec::from_iter(action.group().map(|g| g.as_str().to_owned())));
+    }
+    let kinds = BTreeMap::from([
+        ("Gateway", "Gateway"),
+        ("ApplicationId", "Application"),
+        ("TenantName", "Tenant"),
+        ("GrantResource", "Grant"),
+    ]);
+    for (action, types) in action::TYPED {
+        let typed: BTreeSet<_> = types.iter().map(|name| kinds[name]).collect();
+        let all: BTreeSet<_> = action.resource_kinds().iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(typed, all, "{action:?}");
+    }
+}
+
+#[test]
+fn an_empty_set_denies_everything() {
+    let set = set("");
+    for action in ActionName::ALL {
+        for name in ["gateway", "applications/crm", "applications/crm/tenants/Cust1"] {
+            let ruling = set.decide(&caller("x"), *action, &resource(name), None);
+            assert_eq!((ruling.allowed, ids(&ruling)), (false, vec![]));
+            assert!(!set.may_for_some_context(&caller("x"), *action, &resource(name)).allowed);
+        }
+    }
+}
+
+#[test]
+fn an_action_is_denied_on_what_it_is_not_for() {
+    let set = set("permit (principal, action, resource);");
+    for action in ActionName::ALL {
+        for name in [
+            "gateway",
+            "applications/crm",
+            "applications/crm/tenants/Cust1",
+            "applications/crm/tenants/Cust1/grants/g",
+        ] {
+            let resource = resource(name);
+            let call = Some(WebApiCall { method: "GET", path: "/api/v1/contact" });
+            let allowed = set.decide(&caller("x"), *action, &resource, call).allowed;
+            let wanted = action.resource_kinds().contains(&resource.kind());
+            assert_eq!(allowed, wanted, "{action:?} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_forbid_wins_and_names_itself() {
+    let set = set(
+        "@id(\"all\") permit (principal, action, resource);\n@id(\"no\") forbid (principal == Caller::\"x\", action, resource);",
+    );
+    let ruling = set.decide(&caller("x"), ISSUE, &tenant(), None);
+    assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["no"]));
+    let ruling = set.decide(&caller("y"), ISSUE, &tenant(), None);
+    assert_eq!((ruling.allowed, ids(&ruling)), (true, vec!["all"]));
+}
+
+#[test]
+fn a_policy_that_fails_denies() {
+    let fails = "when { Caller::\"other\".method == \"jwt\" }";
+    for policy in [
+        format!(
+            "permit (principal, action, resource); @id(\"f\") forbid (principal, action, resource) {fails};"
+        ),
+        format!(
+            "permit (principal, action, resource); @id(\"f\") permit (principal, action, resource) {fails};"
+        ),
+    ] {
+        let set = set(&policy);
+        let ruling = set.decide(&caller("x"), ISSUE, &tenant(), None);
+        assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["f"]));
+        let ruling = set.may_for_some_context(&caller("x"), AS_SYSTEM, &tenant());
+        assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["f"]));
+    }
+}
+
+#[test]
+fn groups_reach_through_groups_and_tenant_groups_through_tenants() {
+    let entities = r#"[
+        {"uid": {"type": "Caller", "id": "x"}, "parents": [{"type": "CallerGroup", "id": "a"}]},
+        {"uid": {"type": "CallerGroup", "id": "a"}, "attrs": {}, "parents": [{"type": "CallerGroup", "id": "b"}]},
+        {"uid": {"type": "CallerGroup", "id": "b"}, "parents": [{"__entity": {"type": "CallerGroup", "id": "c"}}]},
+        {"uid": {"type": "Tenant", "id": "applications/crm/tenants/Cust1"},
+         "parents": [{"type": "TenantGroup", "id": "t"}, {"type": "Application", "id": "applications/crm"}]}
+    ]"#;
+    for (policy, name) in [
+        (
+            "permit (principal in CallerGroup::\"c\", action, resource in TenantGroup::\"t\");",
+            "applications/crm/tenants/Cust1/grants/g",
+        ),
+        (
+            "permit (principal is Caller in CallerGroup::\"b\", action, resource in Gateway::\"gateway\") when { Caller::\"x\" in CallerGroup::\"c\" && CallerGroup::\"a\" in CallerGroup::\"c\" && Tenant::\"applications/crm/tenants/Cust1\" in TenantGroup::\"t\" };",
+            "applications/crm/tenants/Cust2/grants/g",
+        ),
+    ] {
+        let (set, _) = parse(policy, Some(entities)).unwrap();
+        assert_eq!(set.groups(), 4);
+        let action = ActionName::IssueAccessToken;
+        assert!(set.decide(&caller("x"), action, &resource(name), None).allowed, "{policy}");
+        assert!(!set.decide(&caller("y"), action, &resource(name), None).allowed);
+    }
+}
+
+#[test]
+fn the_attributes_of_caller_and_grant_decide() {
+    let set = set(
+        "permit (principal, action, resource is Grant) when { principal has issuer && principal.issuer like \"https://*\" && resource.associateId == 7 && resource.userPrincipalName == \"kari@example.com\" };",
+    );
+    let grant = |associate_id, name: &str| {
+        let (tenant, grant) = ("applications/crm/tenants/Cust1".parse().unwrap(), "g".into());
+        let user_principal_name = name.into();
+        Resource::from(crate::access::GrantResource {
+            tenant,
+            grant,
+            associate_id,
+            user_principal_name,
+        })
+    };
+    let policies = Policies::new(set);
+    let action = ActionName::IssueAccessToken;
+    let kari = grant(7, "kari@example.com");
+    assert!(policies.decide(&caller("x"), action, &kari).allowed);
+    // None of these may be answered by what was remembered of that one.
+    assert!(!policies.decide(&caller("x"), action, &grant(8, "kari@example.com")).allowed);
+    assert!(!policies.decide(&caller("x"), action, &grant(7, "ola@example.com")).allowed);
+    let other = Caller::supposed("x", CallerMethod::Jwt, Some("http://issuer.example"));
+    assert!(!policies.decide(&other, action, &kari).allowed);
+    assert!(
+        !policies.decide(&Caller::supposed("x", CallerMethod::Mtls, None), action, &kari).allowed
+    );
+    assert!(policies.remembered(&caller("x"), action, &kari).unwrap().allowed);
+    assert_eq!(policies.remembered(&caller("y"), action, &kari), None);
+}
+
+#[test]
+fn decisions_are_forgotten_when_policies_are_replaced() {
+    let policies = Policies::new(set("permit (principal, action, resource);"));
+    assert!(policies.decide(&caller("x"), ISSUE, &tenant()).allowed);
+    assert!(policies.remembered(&caller("x"), ISSUE, &tenant()).is_some());
+    policies.replace(set(""));
+    assert_eq!(policies.remembered(&caller("x"), ISSUE, &tenant()), None);
+    assert!(!policies.decide(&caller("x"), ISSUE, &tenant()).allowed);
+}
+
+#[test]
+fn a_context_decides_and_is_never_remembered() {
+    let policies = Policies::new(set(
+        "permit (principal == Caller::\"x\", action in Action::\"callWebApi\", resource);\n\
+         forbid (principal, action in Action::\"callWebApi\", resource) when { context.path like \"/api/v1/user*\" };",
+    ));
+    let ask =
+        |path: &str| policies.decide_with_context(&caller("x"), AS_SYSTEM, &tenant(), "GET", path);
+    assert!(ask("/api/v1/contact").allowed);
+    assert!(!ask("/api/v1/user/1").allowed);
+    assert!(ask("/api/v1/contact").allowed);
+    assert!(!policies.decide(&caller("x"), AS_SYSTEM, &tenant()).allowed, "without a context");
+    assert_eq!(policies.remembered(&caller("x"), AS_SYSTEM, &tenant()), None);
+}
+
+#[test]
+fn what_some_context_permits_is_told() {
+    let permit = "@id(\"p\") permit (principal, action, resource) when { true };";
+    let some = "@id(\"s\") permit (principal, action in Action::\"callWebApi\", resource) when { context.method == \"GET\" };";
+    let some_not = "@id(\"sn\") forbid (principal, action in Action::\"callWebApi\", resource) when { context.method != \"GET\" };";
+    let never =
+        "@id(\"n\") forbid (principal, action, resource) when { principal.method == \"jwt\" };";
+    for (policies, allowed, by) in [
+        (vec![permit], true, vec!["p"]),
+        (vec![some], true, vec!["s"]),
+        (vec![permit, some], true, vec!["p"]),
+        (vec![permit, some_not], true, vec!["p"]),
+        (vec![some, some_not], true, vec!["s"]),
+        (vec![some_not], false, vec![]),
+        (vec![some, never], false, vec!["n"]),
+        (vec![permit, some, never], false, vec!["n"]),
+        (vec![never, some_not], false, vec!["n"]),
+    ] {
+        let ruling = Policies::new(set(&policies.join("\n"))).may_for_some_context(
+            &caller("x"),
+            AS_SYSTEM,
+            &tenant(),
+        );
+        assert_eq!((ruling.allowed, ids(&ruling)), (allowed, by), "{policies:?}");
+    }
+    let policies = Policies::new(set(some));
+    assert!(!policies.may_for_some_context(&caller("x"), ISSUE, &tenant()).allowed);
+}
+
+#[test]
+fn an_explanation_names_policies_groups_and_what_nearly_permits() {
+    let entities = "[{\"uid\": {\"type\": \"Caller\", \"id\": \"x\"}, \"parents\": [{\"type\": \"CallerGroup\", \"id\": \"ops\"}]}]";
+    let policy = "@id(\"read\")\npermit (principal in CallerGroup::\"ops\", action == Action::\"readTenants\", resource);\n\
+                  @id(\"get\") permit (principal == Caller::\"y\", action == Action::\"issueSystemTicket\", resource);";
+    let (set, _) = parse(policy, Some(entities)).unwrap();
+    let explained = set.explain(&caller("x"), ActionName::ReadTenants, &tenant(), None);
+    assert!(explained.ruling.allowed);
+    assert_eq!(explained.caller_groups, ["CallerGroup::\"ops\""]);
+    assert_eq!(
+        explained.resource_parents,
+        ["Application::\"applications/crm\"", "Gateway::\"gateway\""]
+    );
+    let [read] = explained.determining.as_slice() else { panic!("{explained:?}") };
+    assert_eq!((&*read.policy_id, read.line, read.effect), ("read", 1, "permit"));
+    assert!(read.text.starts_with("@id") && read.text.ends_with(';'), "{}", read.text);
+    let explained = set.explain(&caller("x"), ISSUE, &tenant(), None);
+    assert_eq!(explained.note.as_deref(), Some("no permit matches"));
+    let near: Vec<_> =
+        explained.near_misses.iter().map(|near| (&*near.policy.policy_id, near.differs)).collect();
+    assert_eq!(
+        near,
+        [("read", "it is about another action"), ("get", "it is about another caller")]
+    );
+    let explained = set.explain(&caller("x"), ISSUE, &Resource::Gateway, None);
+    assert_eq!(
+        explained.note.as_deref(),
+        Some("issueSystemTicket is not done to a Gateway, only to a Tenant")
+    );
+}
+
+const ENTITIES: &str = r#"[
+    {"uid": {"type": "Caller", "id": "c0"}, "parents": [{"type": "CallerGroup", "id": "g0"}]},
+    {"uid": {"type": "Caller", "id": "c1"}, "parents": [{"type": "CallerGroup", "id": "g1"}, {"type": "CallerGroup", "id": "g2"}]},
+    {"uid": {"type": "CallerGroup", "id": "g0"}, "parents": [{"type": "CallerGroup", "id": "g1"}]},
+    {"uid": {"type": "CallerGroup", "id": "g1"}, "parents": [{"type": "CallerGroup", "id": "g3"}]},
+    {"uid": {"type": "Tenant", "id": "applications/crm/tenants/Cust1"}, "parents": [{"type": "TenantGroup", "id": "t0"}]},
+    {"uid": {"type": "Tenant", "id": "applications/crm/tenants/Cust2"}, "parents": [{"type": "TenantGroup", "id": "t0"}, {"type": "TenantGroup", "id": "t1"}]}
+]"#;
+
+fn some_policy() -> impl Strategy<Value = String> {
+    let principal = prop_oneof![
+        Just("principal".to_owned()),
+        Just("principal is Caller".to_owned()),
+        (0..4).prop_map(|n| format!("principal == Caller::\"c{n}\"")),
+        (0..4).prop_map(|n| format!("principal in Caller::\"c{n}\"")),
+        (0..4).prop_map(|n| format!("principal in CallerGroup::\"g{n}\"")),
+        (0..4).prop_map(|n| format!("principal is Caller in CallerGroup::\"g{n}\"")),
+    ];
+    let name = (0..ActionName::ALL.len()).prop_map(|n| ActionName::ALL[n].as_str());
+    let action = prop_oneof![
+        Just("action".to_owned()),
+        name.clone().prop_map(|name| format!("action == Action::\"{name}\"")),
+        name.clone().prop_map(|name| format!("action in Action::\"{name}\"")),
+        (name.clone(), name)
+            .prop_map(|(a, b)| format!("action in [Action::\"{a}\", Action::\"{b}\"]")),
+        Just("action in Action::\"callWebApi\"".to_owned()),
+    ];
+    let place = prop_oneof![
+        Just("Gateway::\"gateway\"".to_owned()),
+        Just("Application::\"applications/crm\"".to_owned()),
+        Just("Application::\"applications/desk\"".to_owned()),
+        (1..3).prop_map(|n| format!("Tenant::\"applications/crm/tenants/Cust{n}\"")),
+        (0..2).prop_map(|n| format!("TenantGroup::\"t{n}\"")),
+        Just("Grant::\"applications/crm/tenants/Cust1/grants/g\"".to_owned()),
+    ];
+    let kind = prop::sample::select(vec!["Tenant", "Grant", "Application", "Gateway"]);
+    let resource = prop_oneof![
+        Just("resource".to_owned()),
+        place.clone().prop_map(|place| format!("resource == {place}")),
+        place.clone().prop_map(|place| format!("resource in {place}")),
+        kind.clone().prop_map(|kind| format!("resource is {kind}")),
+        (kind, place).prop_map(|(kind, place)| format!("resource is {kind} in {place}")),
+    ];
+    let condition = prop::sample::select(vec![
+        "",
+        "",
+        "when { principal.method == \"jwt\" }",
+        "unless { principal has issuer }",
+        "when { resource in TenantGroup::\"t1\" }",
+        "unless { principal in CallerGroup::\"g3\" }",
+        "when { Caller::\"c0\" in CallerGroup::\"g3\" && Tenant::\"applications/crm/tenants/Cust2\" in TenantGroup::\"t1\" }",
+        "when { action in Action::\"callWebApi\" }",
+        "when { Caller::\"c9\".method == \"jwt\" }",
+    ]);
+    let effect = prop::sample::select(vec!["permit", "permit", "forbid"]);
+    (effect, principal, action, resource, condition)
+        .prop_map(|(effect, p, a, r, c)| format!("{effect} ({p}, {a}, {r}) {c};"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn asking_few_policies_decides_as_asking_all(policies in prop::collection::vec(some_policy(), 1..12)) {
+        // A few of these combinations are refused, such as a resource of a type that an action does not have.
+        let policies: Vec<_> = policies.into_iter().filter(|p| parse(p, Some(ENTITIES)).is_ok()).collect();
+        let (set, _) = parse(&policies.join("\n"), Some(ENTITIES)).unwrap();
+        let callers = ["c0", "c1", "c2"].map(|id| Caller::supposed(id, CallerMethod::Mtls, None));
+        for caller in callers.iter().chain([&caller("c1")]) {
+            for action in ActionName::ALL {
+                for name in ["gateway", "applications/crm", "applications/crm/tenants/Cust1", "applications/crm/tenants/Cust2", "applications/desk/tenants/Cust1", "applications/crm/tenants/Cust1/grants/g"] {
+                    let resource = resource(name);
+                    if !action.resource_kinds().contains(&resource.kind()) {
+                        continue;
+                    }
+                    let call = action.has_context().then_some(WebApiCall { method: "GET", path: "/api/v1/contact" });
+                    prop_assert_eq!(
+                        set.decide(caller, *action, &resource, call),
+                        set.decide_with_all(caller, *action, &resource, call),
+                        "{:?} {:?} {}", caller, action, resource
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_breaks_the_reader(policy in "\\PC{0,60}|(permit|forbid|@id|\\(|\\)|principal|action|resource|,|;|when|\\{|\\}|==| in |Caller::|\"[a-z\"]){0,30}", entities in "\\PC{0,60}|(\\[|\\]|\\{|\\}|\"uid\"|\"type\"|\"id\"|:|,|\"Caller\"){0,30}") {
+        if let Ok((set, _)) = parse(&policy, Some(&entities)) {
+            let _ = set.decide(&caller("x"), ISSUE, &tenant(), None);
+        }
+    }
+}
