@@ -6,6 +6,7 @@
 
 mod action;
 mod caller;
+mod identity;
 mod witness;
 
 pub use self::{
@@ -14,5 +15,9 @@ pub use self::{
         RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
+    identity::{
+        Bearer, CertificateProblem, Identification, IssuerKeys, IssuerRules, PeerCertificate,
+        Presented, Unidentified,
+    },
     witness::{Access, Authorized, Denied},
 };

@@ -2,10 +2,11 @@
 //!
 //! [`Keyring`] is the file of key-encryption keys. From it come [`EnvelopeSealer`], which seals every credential in
 //! the store, and [`PageTokenKey`], which seals what callers carry from page to page. [`SigningKey`] is an
-//! application's RSA key. The cryptographic library is used in this room only.
+//! application's RSA key. [`KeyedDigest`] names what must not be kept. The cryptographic library is used in this room only.
 
 mod aead;
 mod envelope;
+mod keyed_digest;
 mod keyring;
 mod random;
 mod signing_key;
@@ -13,6 +14,7 @@ mod token_seal;
 
 pub use self::{
     envelope::{EnvelopeSealer, key_id_of},
+    keyed_digest::KeyedDigest,
     keyring::{KeyEncryptionKey, Keyring, KeyringError, KeyringFormatError},
     random::SystemRandom,
     signing_key::{SigningKey, SigningKeyError},
