@@ -2,12 +2,13 @@
 //!
 //! [`Keyring`] is the file of key-encryption keys. From it come [`EnvelopeSealer`], which seals every credential in
 //! the store, and [`PageTokenKey`], which seals what callers carry from page to page. [`SigningKey`] is an
-//! application's RSA key. The cryptographic library is used in this room only.
+//! application's RSA key. [`KeyedDigest`] names what must not be kept. The cryptographic library is used in this room only.
 
 mod aead;
 #[cfg(feature = "dev")]
 mod demo_issuer;
 mod envelope;
+mod keyed_digest;
 mod keyring;
 mod random;
 mod signing_key;
@@ -17,6 +18,7 @@ mod token_seal;
 pub use self::demo_issuer::DemoIssuer;
 pub use self::{
     envelope::{EnvelopeSealer, key_id_of},
+    keyed_digest::KeyedDigest,
     keyring::{KeyEncryptionKey, Keyring, KeyringError, KeyringFormatError},
     random::SystemRandom,
     signing_key::{SigningKey, SigningKeyError},

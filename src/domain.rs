@@ -2,6 +2,7 @@
 
 mod api_host;
 mod application;
+mod caller_id;
 mod enrolment;
 mod name;
 mod obstacle;
@@ -12,6 +13,10 @@ mod user_context;
 pub use self::{
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
+    caller_id::{
+        ANONYMOUS, COMMAND_LINE_PREFIX, begins_with, claims_spiffe, is_caller_prefix,
+        is_reserved_caller, is_trust_domain, trust_domain,
+    },
     enrolment::{Labels, SystemUserToken},
     name::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,

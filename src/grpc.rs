@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    server::{GrpcOptions, GrpcServer, Health, Peer, PeerCertificates, ServeError},
+    server::{GrpcOptions, GrpcServer, Health, Peer, ServeError},
     tls::{ServerTls, TlsFiles, TlsProblem},
 };
 use crate::{

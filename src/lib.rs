@@ -16,6 +16,7 @@ pub mod domain;
 pub mod fuzzing;
 pub mod grpc;
 pub mod http;
+pub mod issuers;
 pub mod lifecycle;
 pub mod ports;
 pub mod store;

@@ -6,6 +6,8 @@
 //! `store::contract` that every implementation must pass.
 
 mod clock;
+mod digest;
+mod jwks_source;
 mod meter;
 mod random;
 mod reload;
@@ -16,6 +18,8 @@ mod superoffice;
 
 pub use self::{
     clock::{Clock, ManualClock, SystemClock},
+    digest::Digest,
+    jwks_source::{JwksError, JwksSource},
     meter::Meter,
     random::Random,
     reload::{Reloadable, Settling},

@@ -7,6 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 
+use crate::domain::{ANONYMOUS, COMMAND_LINE_PREFIX};
+
 /// How a caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallerMethod {
@@ -47,7 +49,7 @@ pub(super) struct Identity {
     pub(super) issuer: Option<Arc<str>>,
     /// The id in the certificate that was shown beside a token.
     pub(super) certificate: Option<Arc<str>>,
-    /// The proof holds until then.
+    /// The proof does not hold from then on.
     pub(super) valid_until: Option<Timestamp>,
     /// Of a token: the key that signed it, as a number that dies with the key.
     pub(super) key: Option<u64>,
@@ -57,7 +59,7 @@ impl Caller {
     /// The caller of `callers.insecure_anonymous`.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::unproven("anonymous".to_owned(), CallerMethod::Anonymous)
+        Self::unproven(ANONYMOUS.to_owned(), CallerMethod::Anonymous)
     }
 
     /// Whoever calls where no credential is looked at, or none is good: nobody may do anything.
@@ -77,7 +79,7 @@ impl Caller {
     /// A person at the command line, by the name the operating system gives.
     #[must_use]
     pub fn command_line(os_user: &str) -> Self {
-        Self::unproven(format!("cli:{os_user}"), CallerMethod::CommandLine)
+        Self::unproven(format!("{COMMAND_LINE_PREFIX}{os_user}"), CallerMethod::CommandLine)
     }
 
     /// Somebody of whom a person asks what policy would say. A question, not a proof: only for explaining policies,

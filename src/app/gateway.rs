@@ -159,6 +159,8 @@ fn tls_files(config: &Config) -> Option<TlsFiles> {
         certificate: tls.certificate_file,
         private_key: tls.private_key_file,
         client_ca: tls.client_ca_file,
+        // Where tokens name callers too, who shows a token need not have a certificate.
+        client_certificate_required: config.callers.jwt.is_empty(),
     })
 }
 

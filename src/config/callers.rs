@@ -9,6 +9,10 @@ use std::{
 use serde::Deserialize;
 
 use super::{Grpc, error::Problems, value};
+use crate::domain::{begins_with, is_caller_prefix, is_trust_domain};
+
+/// Keys are fetched every five minutes, give or take: younger than this they must be believed.
+const LEAST_KEY_AGE: Duration = Duration::from_mins(10);
 
 /// `[callers]`: how callers prove who they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -23,7 +27,7 @@ pub struct Callers {
 }
 
 /// One `[[callers.jwt]]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtIssuer {
     /// The `iss` claim.
@@ -46,6 +50,26 @@ pub struct JwtIssuer {
     /// Tokens issued for longer are refused.
     #[serde(deserialize_with = "value::some_duration")]
     pub max_lifetime: Option<Duration>,
+    /// While the issuer does not answer, its keys are believed until they are this old.
+    #[serde(deserialize_with = "value::duration")]
+    pub max_key_age: Duration,
+}
+
+impl Default for JwtIssuer {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audience: String::new(),
+            jwks_uri: None,
+            jwks_file: None,
+            ca_file: None,
+            bearer_token_file: None,
+            caller_prefix: String::new(),
+            spiffe_trust_domain: None,
+            max_lifetime: None,
+            max_key_age: Duration::from_hours(24),
+        }
+    }
 }
 
 /// `[callers.mtls]`: client certificates.
@@ -78,6 +102,7 @@ impl Callers {
         for (index, issuer) in self.jwt.iter().enumerate() {
             issuer.check(&format!("callers.jwt[{index}]"), problems);
             self.check_prefix(index, issuer, problems);
+            self.check_issuer(index, issuer, problems);
         }
         let client_ca = grpc.tls.as_ref().and_then(|tls| tls.client_ca_file.as_ref());
         if self.mtls.enabled && client_ca.is_none() {
@@ -106,14 +131,25 @@ impl Callers {
         }
     }
 
-    /// Two issuers must not be able to name the same caller.
+    /// A token says by its issuer whose it is.
+    fn check_issuer(&self, index: usize, issuer: &JwtIssuer, problems: &mut Problems) {
+        let mut others = self.jwt.iter().take(index);
+        if !issuer.issuer.is_empty() && others.any(|other| other.issuer == issuer.issuer) {
+            problems.add(
+                format!("callers.jwt[{index}].issuer"),
+                "is another entry's too: a token could be meant for either; keep one of the two",
+            );
+        }
+    }
+
+    /// Two issuers must not be able to name the same caller. Case does not matter, because people read names.
     fn check_prefix(&self, index: usize, issuer: &JwtIssuer, problems: &mut Problems) {
         let nested = self.jwt.iter().take(index).any(|other| {
             let (one, two) = (&other.caller_prefix, &issuer.caller_prefix);
             let both_empty = one.is_empty() && two.is_empty();
             let both_given = !one.is_empty() && !two.is_empty();
             both_empty
-                || (both_given && (one.starts_with(two.as_str()) || two.starts_with(one.as_str())))
+                || (both_given && (begins_with(one, two) || begins_with(two, one)))
         });
         if nested {
             problems.add(
@@ -134,6 +170,32 @@ impl JwtIssuer {
         }
         if self.jwks_uri.is_some() && self.jwks_file.is_some() {
             problems.add(format!("{key}.jwks_uri"), "jwks_file is given too; keep one of the two");
+        }
+        let discovered = self.jwks_uri.is_none() && self.jwks_file.is_none();
+        if discovered && !self.issuer.trim().is_empty() && value::web_uri(&self.issuer).is_err() {
+            problems.add(
+                format!("{key}.issuer"),
+                "is no https:// URI, so its keys cannot be found by discovery: give jwks_uri or jwks_file",
+            );
+        }
+        if !is_caller_prefix(&self.caller_prefix) {
+            problems.add(
+                format!("{key}.caller_prefix"),
+                "must be visible ASCII without spaces, and lead to no name that is taken: anonymous, cli:…, \
+                 spiffe://… (for SPIFFE ids set spiffe_trust_domain and no prefix)",
+            );
+        }
+        if self.spiffe_trust_domain.as_ref().is_some_and(|domain| !is_trust_domain(domain)) {
+            problems.add(
+                format!("{key}.spiffe_trust_domain"),
+                "must be the name of a trust domain alone, such as \"example.org\": lower case, without spiffe://",
+            );
+        }
+        if self.max_key_age < LEAST_KEY_AGE {
+            problems.add(
+                format!("{key}.max_key_age"),
+                "must be at least 10m: keys are fetched again every five minutes, give or take",
+            );
         }
         if self.max_lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
             problems.add(format!("{key}.max_lifetime"), "must be longer than nothing");

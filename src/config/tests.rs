@@ -313,9 +313,33 @@ fn callers_hold_their_rules() {
             "callers.jwt[0].jwks_uri: jwks_file is given",
         ),
         (&format!("{jwt}max_lifetime = \"0s\""), "callers.jwt[0].max_lifetime: must be longer"),
-        (&format!("{jwt}{jwt}"), "callers.jwt[1].caller_prefix: is empty, equal"),
         (
-            &format!("{jwt}caller_prefix = \"a:\"\n{jwt}caller_prefix = \"a:b:\""),
+            &format!("{jwt}[[callers.jwt]]\nissuer = \"https://b\"\naudience = \"g\""),
+            "callers.jwt[1].caller_prefix: is empty, equal",
+        ),
+        (
+            &format!("{jwt}{jwt}caller_prefix = \"b:\""),
+            "callers.jwt[1].issuer: is another entry's too",
+        ),
+        (&format!("{jwt}caller_prefix = \"spiffe:\""), "callers.jwt[0].caller_prefix: must be"),
+        (&format!("{jwt}caller_prefix = \"SPIFFE://a/\""), "callers.jwt[0].caller_prefix: must be"),
+        (&format!("{jwt}caller_prefix = \"cli:\""), "callers.jwt[0].caller_prefix: must be"),
+        (&format!("{jwt}caller_prefix = \"anon\""), "callers.jwt[0].caller_prefix: must be"),
+        (&format!("{jwt}caller_prefix = \"a b:\""), "callers.jwt[0].caller_prefix: must be"),
+        (
+            &format!("{jwt}spiffe_trust_domain = \"spiffe://a\""),
+            "callers.jwt[0].spiffe_trust_domain: must be the name",
+        ),
+        (&format!("{jwt}max_key_age = \"9m\""), "callers.jwt[0].max_key_age: must be at least 10m"),
+        (
+            "[[callers.jwt]]\nissuer = \"ci\"\naudience = \"g\"",
+            "callers.jwt[0].issuer: is no https:// URI",
+        ),
+        (
+            &format!(
+                "{jwt}caller_prefix = \"b:\"\n{}caller_prefix = \"B:c:\"",
+                jwt.replace("https://a", "https://b")
+            ),
             "callers.jwt[1].caller_prefix: is empty, equal",
         ),
         (

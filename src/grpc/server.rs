@@ -13,7 +13,7 @@ use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::accept::Acceptor;
-pub use self::connection::{Peer, PeerCertificates};
+pub use self::connection::Peer;
 
 use super::{
     Services, access, application,

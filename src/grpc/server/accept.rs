@@ -12,8 +12,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Peer, PeerCertificates, Stream};
-use crate::grpc::tls::{HTTP_2, ServerTls};
+use super::connection::{Connection, Peer, Stream};
+use crate::{
+    access::PeerCertificate,
+    grpc::tls::{HTTP_2, ServerTls},
+};
 
 /// From the first packet to the first words of HTTP/2. Who takes longer is no caller of ours.
 const OPENING_TIME: Duration = Duration::from_secs(10);
@@ -121,7 +124,7 @@ async fn open(
 ) -> Result<Connection, Refused> {
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
-    let mut peer = Peer { address, certificates: None };
+    let mut peer = Peer { address, certificate: None };
     let stream = match tls {
         None => Stream::Plain(tcp),
         Some(config) => {
@@ -130,8 +133,8 @@ async fn open(
             if session.alpn_protocol() != Some(HTTP_2) {
                 return Err(Refused::NoHttp2);
             }
-            let chain = session.peer_certificates().map(<[_]>::to_vec);
-            peer.certificates = chain.map(|chain| PeerCertificates(Arc::new(chain)));
+            let own = session.peer_certificates().and_then(<[_]>::first);
+            peer.certificate = own.map(|der| Arc::new(PeerCertificate::read(der)));
             Stream::Tls(Box::new(tls))
         }
     };

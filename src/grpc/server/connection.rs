@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -18,6 +17,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+use crate::access::{CertificateProblem, PeerCertificate};
 
 /// With these bytes every client of HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -30,13 +31,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub struct Peer {
     /// The address that the connection comes from.
     pub address: SocketAddr,
-    /// Of a client that has shown a certificate, which was verified against `client_ca_file`.
-    pub certificates: Option<PeerCertificates>,
+    /// Of a client that has shown a certificate, which was verified against `client_ca_file`: whom it names.
+    pub certificate: Option<Arc<Result<PeerCertificate, CertificateProblem>>>,
 }
-
-/// A verified certificate chain, the client's own first.
-#[derive(Debug, Clone)]
-pub struct PeerCertificates(pub Arc<Vec<CertificateDer<'static>>>);
 
 /// The bytes of a connection, in the clear.
 pub(super) enum Stream {

@@ -37,8 +37,11 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub private_key: PathBuf,
-    /// The authorities of clients; with it every client must show a certificate of theirs.
+    /// The authorities of clients. A certificate of another one is refused.
     pub client_ca: Option<PathBuf>,
+    /// Whether, with these authorities, a client without a certificate is refused. It is not where a token can
+    /// name it.
+    pub client_certificate_required: bool,
 }
 
 /// What is wrong with one of the files.
@@ -165,7 +168,8 @@ pub(super) fn assemble(
             return Err(vec![of_key(what)]);
         }
     }
-    let config = server_config(pair, authorities, provider, time)
+    let required = files.client_certificate_required;
+    let config = server_config(pair, authorities, required, provider, time)
         .map_err(|error| vec![of_key(format!("cannot be used for TLS ({error})"))])?;
     Ok(Set { config: Arc::new(config), validity })
 }
@@ -173,23 +177,25 @@ pub(super) fn assemble(
 fn server_config(
     pair: CertifiedKey,
     authorities: Option<RootCertStore>,
+    required: bool,
     provider: Arc<CryptoProvider>,
     time: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, Box<dyn std::error::Error>> {
     let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-    let clients_are_known = authorities.is_some();
+    let clients_may_be_known = authorities.is_some();
     let builder = match authorities {
         None => builder.with_no_client_auth(),
         Some(authorities) => {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
+            let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
             builder.with_client_cert_verifier(verifier.build()?)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     config.alpn_protocols = vec![HTTP_2.to_vec()];
-    if clients_are_known {
+    if clients_may_be_known {
         // A resumed session shows no certificate: it would outlive the certificate that it began with.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

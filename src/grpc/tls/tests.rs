@@ -29,6 +29,7 @@ impl Authority {
             certificate: folder.join("tls.crt"),
             private_key: folder.join("tls.key"),
             client_ca: Some(folder.join("ca.crt")),
+            client_certificate_required: true,
         };
         fs::write(&files.certificate, pem("CERTIFICATE", certificate.der())).unwrap();
         fs::write(&files.private_key, pem("PRIVATE KEY", &key.serialize_der())).unwrap();

@@ -1,0 +1,87 @@
+//! The token in the metadata of a call.
+
+use std::fmt;
+
+/// The scheme (RFC 6750, 2.1), in whatever case (RFC 9110, 11.1).
+const SCHEME: &[u8] = b"bearer";
+
+/// What a call says in `authorization`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Bearer<'a> {
+    /// Nothing.
+    Absent,
+    /// A token, of which nothing is checked yet but that it is visible ASCII.
+    Token(&'a str),
+    /// Something that cannot be taken for one token, and why.
+    Unusable(&'static str),
+}
+
+impl<'a> Bearer<'a> {
+    /// Reads the values of all `authorization` headers of a call.
+    pub fn from_values(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut values = values.into_iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::Absent,
+            (Some(value), None) => Self::read(value).unwrap_or_else(Self::Unusable),
+            // Which of them would count is anybody's guess, and that of a proxy may differ from ours.
+            (Some(_), Some(_)) => Self::Unusable("there is more than one authorization header"),
+        }
+    }
+
+    fn read(value: &'a [u8]) -> Result<Self, &'static str> {
+        let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or("it is no Bearer token")?;
+        if !scheme.eq_ignore_ascii_case(SCHEME) || !matches!(rest, [] | [b' ', ..]) {
+            return Err("it is no Bearer token");
+        }
+        let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+        let token = rest.get(spaces..).unwrap_or_default();
+        if token.is_empty() {
+            return Err("there is no token behind Bearer");
+        }
+        if !token.iter().all(u8::is_ascii_graphic) {
+            return Err("the token is not visible ASCII, or something follows it");
+        }
+        str::from_utf8(token).map(Self::Token).map_err(|_| "the token is not ASCII")
+    }
+}
+
+impl fmt::Debug for Bearer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("Absent"),
+            Self::Token(_) => f.write_str("Token(…)"),
+            Self::Unusable(why) => write!(f, "Unusable({why})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(value: &str) -> Bearer<'_> {
+        Bearer::from_values([value.as_bytes()])
+    }
+
+    #[test]
+    fn what_is_not_one_bearer_token_is_not_taken_for_one() {
+        for value in [
+            "", "Bearer", "Bearer ", "Bearer   ", "bearer\ta", "Basic YTpi", "Bearera.b.c", "Beare", "Bearer a b",
+            "Bearer a ", "Bearer a,b c", " Bearer a", "Bearer ä", "Bearer a\u{7f}", "a.b.c", "Bearer a\n",
+        ] {
+            assert!(matches!(one(value), Bearer::Unusable(_)), "{value:?}");
+        }
+        assert!(matches!(Bearer::from_values([&b"Bearer \xff"[..]]), Bearer::Unusable(_)));
+        let twice = Bearer::from_values([&b"Bearer a"[..], b"Bearer a"]);
+        assert!(matches!(twice, Bearer::Unusable(_)));
+        assert_eq!(Bearer::from_values([]), Bearer::Absent);
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
+            assert_eq!(one(value), Bearer::Token("a.b.c"));
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        assert_eq!(format!("{:?}", one("Bearer canary")), "Token(…)");
+    }
+}

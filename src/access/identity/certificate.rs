@@ -1,0 +1,264 @@
+//! Whom a client certificate names (RFC 5280, 4.2.1.6), and from when until when.
+//!
+//! TLS has verified the chain and the purpose. The common name is not looked at: it was never meant for this.
+
+use jiff::{SignedDuration, Timestamp};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use super::super::caller::{Caller, CallerMethod, Identity};
+use crate::domain::{begins_with, trust_domain};
+
+/// The longest URI that names a caller, in bytes: that of a SPIFFE id.
+const MAX_URI_BYTES: usize = 2048;
+
+/// The longest host name, in bytes (RFC 1035, 2.3.4), and the longest label.
+const MAX_HOST_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
+
+/// Who is at the other end of a connection, by the certificate that TLS has verified. Read once a connection.
+#[derive(Debug, Clone)]
+pub struct PeerCertificate {
+    caller: Caller,
+    not_before: Timestamp,
+    /// The second after `notAfter`, which belongs to the validity.
+    end: Timestamp,
+}
+
+/// Why a certificate names nobody. Repeats nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateProblem {
+    /// It is no X.509 certificate, or has bytes behind it.
+    #[error("the client certificate cannot be read")]
+    Unreadable,
+    /// It has no URI and no DNS name; a common name does not count.
+    #[error(
+        "the client certificate has no URI and no DNS name in its subjectAltName: issue it with one"
+    )]
+    Nameless,
+    /// It has more than one URI, or no URI and more than one DNS name.
+    #[error(
+        "the client certificate has several names of a kind: issue it with exactly one URI, or with exactly one DNS name"
+    )]
+    Ambiguous,
+    /// Its name is not one that a caller can have.
+    #[error("the name in the client certificate is refused: {0}")]
+    Name(&'static str),
+}
+
+impl PeerCertificate {
+    /// Reads a certificate in DER.
+    ///
+    /// # Errors
+    /// If it does not name exactly one caller.
+    pub fn read(der: &[u8]) -> Result<Self, CertificateProblem> {
+        let unreadable = CertificateProblem::Unreadable;
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable)?;
+        if !rest.is_empty() {
+            return Err(unreadable);
+        }
+        let names = certificate.subject_alternative_name().map_err(|_| unreadable)?;
+        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        let id = name(names)?;
+        let validity = certificate.validity();
+        let instant = |seconds| Timestamp::from_second(seconds).map_err(|_| unreadable);
+        let not_before = instant(validity.not_before.timestamp())?;
+        let last = instant(validity.not_after.timestamp())?;
+        let end = last.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
+        let caller = Caller::proven(Identity {
+            id,
+            method: CallerMethod::Mtls,
+            issuer: None,
+            certificate: None,
+            valid_until: Some(end),
+            key: None,
+        });
+        Ok(Self { caller, not_before, end })
+    }
+
+    /// The one URI in it, or else the one DNS name, in lower case.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.caller.id()
+    }
+
+    /// Both ends belong to its validity, to the second.
+    pub(super) fn is_valid(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now < self.end
+    }
+
+    /// From then on it is not valid.
+    pub(super) fn end(&self) -> Timestamp {
+        self.end
+    }
+
+    /// The caller that it names.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+fn name(names: &[GeneralName<'_>]) -> Result<String, CertificateProblem> {
+    // What should be a name and is no text could be the second one.
+    if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
+        return Err(CertificateProblem::Unreadable);
+    }
+    let mut uris = names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    let mut hosts = names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(host) => Some(*host),
+        _ => None,
+    });
+    match (uris.next(), uris.next(), hosts.next(), hosts.next()) {
+        (Some(uri), None, ..) => checked_uri(uri),
+        (None, _, Some(host), None) => checked_host(host),
+        (None, _, None, _) => Err(CertificateProblem::Nameless),
+        _ => Err(CertificateProblem::Ambiguous),
+    }
+}
+
+fn checked_uri(uri: &str) -> Result<String, CertificateProblem> {
+    let refused = |why| Err(CertificateProblem::Name(why));
+    if !(1..=MAX_URI_BYTES).contains(&uri.len()) || !uri.bytes().all(|b| b.is_ascii_graphic()) {
+        return refused("its URI is empty, longer than 2048 bytes, or not visible ASCII");
+    }
+    // RFC 3986, 3.1. Without it, a URI could be given for a name of another kind.
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(fits) {
+        return refused("its URI has no scheme");
+    }
+    if begins_with(uri, "spiffe:") && trust_domain(uri).is_none() {
+        return refused("its URI is no SPIFFE id of a workload");
+    }
+    // A cluster's own names: a token proves them, and no certificate.
+    if begins_with(uri, "system:") {
+        return refused("its URI is in the form of a Kubernetes user");
+    }
+    Ok(uri.to_owned())
+}
+
+/// RFC 952 and 1123, 2.1.
+fn checked_host(host: &str) -> Result<String, CertificateProblem> {
+    let label = |label: &str| {
+        (1..=MAX_LABEL_BYTES).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if host.len() > MAX_HOST_BYTES || !host.split('.').all(label) {
+        let why = "its DNS name is no single host (a wildcard names many)";
+        return Err(CertificateProblem::Name(why));
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().unwrap())
+    }
+
+    fn dns(text: &str) -> SanType {
+        SanType::DnsName(text.try_into().unwrap())
+    }
+
+    fn der(names: Vec<SanType>) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "common.example.org");
+        params.subject_alt_names = names;
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 2, 1);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    fn read(names: Vec<SanType>) -> Result<String, CertificateProblem> {
+        PeerCertificate::read(&der(names)).map(|certificate| certificate.id().to_owned())
+    }
+
+    #[test]
+    fn a_certificate_without_exactly_one_name_names_nobody() {
+        let other = || SanType::IpAddress("10.0.0.1".parse().unwrap());
+        let mail = || SanType::Rfc822Name("a@example.org".try_into().unwrap());
+        // The common name is in all of them.
+        assert_eq!(read(vec![]), Err(CertificateProblem::Nameless));
+        assert_eq!(read(vec![other(), mail()]), Err(CertificateProblem::Nameless));
+        for names in [
+            vec![uri("spiffe://a/b"), uri("spiffe://a/c")],
+            vec![uri("spiffe://a/b"), uri("spiffe://a/b")],
+            vec![uri("spiffe://a/b"), uri("spiffe://a/c"), dns("a.example.org")],
+            vec![dns("a.example.org"), dns("b.example.org")],
+            vec![dns("a.example.org"), other(), dns("a.example.org")],
+        ] {
+            assert_eq!(read(names), Err(CertificateProblem::Ambiguous));
+        }
+        assert_eq!(read(vec![dns("A.Example.org"), other(), mail()]).unwrap(), "a.example.org");
+        let names = vec![dns("a.example.org"), uri("spiffe://a/b"), dns("b.example.org")];
+        assert_eq!(read(names).unwrap(), "spiffe://a/b");
+    }
+
+    #[test]
+    fn names_that_name_several_or_pretend_are_refused() {
+        for host in ["*.example.org", "*", "", ".", "a..b", "a.example.org.", "-a", "a-", "a_b", "a b", "a:b", "a/b", "cli:root"] {
+            assert!(matches!(read(vec![dns(host)]), Err(CertificateProblem::Name(_))), "{host}");
+        }
+        for text in [
+            "", "a", "//a/b", ":a", "1a:b", "a b:c", "SPIFFE://a/b", "spiffe:a", "spiffe://a", "spiffe://a/", "spiffe://A/b",
+            "spiffe://a/b?c", "spiffe://a:1/b", "spiffe://u@a/b", "spiffe://a/../b", "https://a/ b", "https://a/\n",
+            "system:serviceaccount:shop:sync",
+        ] {
+            assert!(matches!(read(vec![uri(text)]), Err(CertificateProblem::Name(_))), "{text}");
+        }
+        for text in ["spiffe://example.org/ns/a/sa/b", "https://example.org/a?b", "urn:uuid:1"] {
+            assert_eq!(read(vec![uri(text)]).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn it_is_valid_from_its_first_second_to_its_last() {
+        let certificate = PeerCertificate::read(&der(vec![dns("a")])).unwrap();
+        let valid = |time: &str| certificate.is_valid(time.parse().unwrap());
+        assert!(!valid("2025-12-31T23:59:59.9Z"));
+        assert!(valid("2026-01-01T00:00:00Z"));
+        assert!(valid("2026-02-01T00:00:00.9Z"));
+        assert!(!valid("2026-02-01T00:00:01Z"));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_has_something_behind_it_is_not_read() {
+        let whole = der(vec![dns("a")]);
+        for end in 0..whole.len() {
+            let problem = PeerCertificate::read(&whole[..end]).unwrap_err();
+            assert_eq!(problem, CertificateProblem::Unreadable);
+        }
+        let mut longer = whole;
+        longer.push(0);
+        assert_eq!(PeerCertificate::read(&longer).unwrap_err(), CertificateProblem::Unreadable);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn no_bytes_break_the_reading(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = PeerCertificate::read(&bytes);
+        }
+
+        #[test]
+        fn no_damage_breaks_the_reading(at in any::<prop::sample::Index>(), flip in 1_u8..) {
+            static WHOLE: std::sync::LazyLock<Vec<u8>> =
+                std::sync::LazyLock::new(|| der(vec![uri("spiffe://a/b"), dns("a.example.org")]));
+            let mut bytes = WHOLE.clone();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            if let Ok(certificate) = PeerCertificate::read(&bytes) {
+                prop_assert!(certificate.id().bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The keys of one issuer as they are known now: read by calls, kept fresh by one loop.
+//!
+//! Calls never fetch. One that meets a key it does not know asks the loop, and waits for a fetch that began after
+//! it asked: so a rotation fails no call, and made-up key names cost the issuer one fetch a cool-down, however many
+//! come.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use super::key_set::{KeySet, KeySetProblem};
+use crate::ports::{Clock, JwksSource, Random, Reloadable};
+
+/// Keys are fetched again after this, with jitter, so that a withdrawn key stops being believed.
+const FRESH: Duration = Duration::from_mins(5);
+
+/// Files are read again after this.
+const FRESH_FILE: Duration = Duration::from_secs(10);
+
+/// An unknown key makes us look again, but not sooner after the last fetch.
+const COOL_DOWN: Duration = Duration::from_secs(5);
+
+/// Likewise for files, which trouble nobody else.
+const COOL_DOWN_FILE: Duration = Duration::from_secs(1);
+
+/// After a fetch that failed the next comes after this, then twice that, and so on, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause after a fetch that failed.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Calls that wait for the keys of one issuer at one time. Who makes up names of keys fills this, not our memory.
+const MAX_WAITING: usize = 256;
+
+/// The public keys of one issuer, kept fresh by [`Self::keep_fresh`].
+pub struct IssuerKeys {
+    issuer: String,
+    source: Arc<dyn JwksSource>,
+    max_age: Duration,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    current: ArcSwapOption<Fetched>,
+    fetches: watch::Sender<Fetches>,
+    /// The number of the fetch that somebody waits for.
+    wanted: watch::Sender<u64>,
+    reload: Notify,
+    waiting: Semaphore,
+}
+
+/// The keys of one fetch.
+struct Fetched {
+    keys: KeySet,
+    /// When the fetch began.
+    time: Timestamp,
+}
+
+/// Fetches are counted from one.
+#[derive(Debug, Clone, Default)]
+struct Fetches {
+    begun: u64,
+    ended: u64,
+    /// Why the last one failed.
+    failure: Option<Arc<str>>,
+}
+
+/// Keys that may be believed now.
+pub(super) struct Usable(Guard<Option<Arc<Fetched>>>);
+
+impl Usable {
+    pub(super) fn keys(&self) -> Option<&KeySet> {
+        self.0.as_ref().map(|fetched| &fetched.keys)
+    }
+}
+
+/// There are no keys, or the one that is wanted may be among those that were not fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unavailable {
+    pub(super) cause: String,
+    pub(super) retry_after: Duration,
+}
+
+impl IssuerKeys {
+    /// Knows no keys before [`Self::keep_fresh`] runs. `issuer` names it in logs; keys that were fetched longer
+    /// ago than `max_age` are believed no more.
+    #[must_use]
+    pub fn new(
+        issuer: String,
+        source: Arc<dyn JwksSource>,
+        max_age: Duration,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            issuer,
+            source,
+            max_age,
+            clock,
+            random,
+            current: ArcSwapOption::empty(),
+            fetches: watch::Sender::default(),
+            wanted: watch::Sender::default(),
+            reload: Notify::new(),
+            waiting: Semaphore::new(MAX_WAITING),
+        }
+    }
+
+    /// Whether there are keys that may be believed. For readiness.
+    #[must_use]
+    pub fn are_known(&self, now: Timestamp) -> bool {
+        self.usable(now).keys().is_some()
+    }
+
+    /// The keys of the last fetch, unless they are too old.
+    pub(super) fn usable(&self, now: Timestamp) -> Usable {
+        let current = self.current.load();
+        let usable = current.as_ref().is_some_and(|fetched| {
+            let age = now.duration_since(fetched.time);
+            age.is_negative() || age.unsigned_abs() <= self.max_age
+        });
+        Usable(if usable { current } else { Guard::from_inner(None) })
+    }
+
+    /// Waits until a fetch that begins from now on has ended. If that one fails, or there are too many who wait,
+    /// nobody can tell whether the key is the issuer's.
+    pub(super) async fn look_again(&self) -> Result<(), Unavailable> {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(self.unavailable("too many calls wait for them"));
+        };
+        let mut fetches = self.fetches.subscribe();
+        let next = fetches.borrow().begun + 1;
+        self.want(next);
+        self.ended(&mut fetches, next).await
+    }
+
+    /// Waits for the first fetch, if it has not ended yet; with no keys after it, says why.
+    pub(super) async fn first(&self, now: Timestamp) -> Result<(), Unavailable> {
+        let mut fetches = self.fetches.subscribe();
+        if fetches.borrow().ended == 0 {
+            let Ok(_place) = self.waiting.try_acquire() else {
+                return Err(self.unavailable("too many calls wait for them"));
+            };
+            return self.ended(&mut fetches, 1).await;
+        }
+        if self.are_known(now) {
+            return Ok(());
+        }
+        // The issuer may be back before the loop would look by itself.
+        let (next, failure) = {
+            let fetches = fetches.borrow();
+            (fetches.begun + 1, fetches.failure.clone())
+        };
+        self.want(next);
+        Err(self.unavailable(failure.as_deref().unwrap_or("they are too old")))
+    }
+
+    fn want(&self, fetch: u64) {
+        self.wanted.send_if_modified(|number| {
+            let more = *number < fetch;
+            *number = fetch.max(*number);
+            more
+        });
+    }
+
+    async fn ended(
+        &self,
+        fetches: &mut watch::Receiver<Fetches>,
+        number: u64,
+    ) -> Result<(), Unavailable> {
+        let ended = fetches.wait_for(|fetches| fetches.ended >= number).await;
+        let failure = match ended {
+            Ok(fetches) => fetches.failure.clone(),
+            Err(_) => Some("the gateway is stopping".into()),
+        };
+        failure.map_or(Ok(()), |failure| Err(self.unavailable(&failure)))
+    }
+
+    fn unavailable(&self, why: &str) -> Unavailable {
+        let cause = format!("the keys of the issuer {} are not known: {why}", self.issuer);
+        Unavailable { cause, retry_after: self.cool_down() }
+    }
+
+    fn cool_down(&self) -> Duration {
+        if self.source.is_local() { COOL_DOWN_FILE } else { COOL_DOWN }
+    }
+
+    /// Fetches the keys at once, and then again and again, for ever. Every fetch is made here, one after the other.
+    pub async fn keep_fresh(&self) -> Infallible {
+        let mut wanted = self.wanted.subscribe();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let begun = self.begin();
+            let fetched = self.fetch().await;
+            let ended = self.clock.now();
+            let rest = if fetched.is_ok() {
+                pause = FIRST_PAUSE;
+                if self.source.is_local() { FRESH_FILE } else { FRESH }
+            } else {
+                let next = LONGEST_PAUSE.min(pause * 2);
+                std::mem::replace(&mut pause, next)
+            };
+            self.end(begun, fetched);
+            tokio::select! {
+                () = self.clock.sleep(self.random.jitter(rest)) => {}
+                () = async { let _ = wanted.wait_for(|number| *number > begun).await; } => {
+                    self.clock.sleep(self.left(ended)).await;
+                }
+                () = self.reload.notified() => {
+                    if !self.source.is_local() {
+                        self.clock.sleep(self.left(ended)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is left of the cool-down after a fetch that ended then.
+    fn left(&self, ended: Timestamp) -> Duration {
+        let since = self.clock.now().duration_since(ended);
+        // After the clock was set back, all of it.
+        let since = if since.is_negative() { Duration::ZERO } else { since.unsigned_abs() };
+        self.cool_down().saturating_sub(since)
+    }
+
+    fn begin(&self) -> u64 {
+        let mut begun = 0;
+        self.fetches.send_modify(|fetches| {
+            fetches.begun += 1;
+            begun = fetches.begun;
+        });
+        begun
+    }
+
+    fn end(&self, number: u64, fetched: Result<(), String>) {
+        let issuer = &self.issuer;
+        let failed_before = self.fetches.borrow().failure.clone();
+        let failure: Option<Arc<str>> = fetched.err().map(Into::into);
+        match (&failure, failed_before) {
+            // Once for each cause: the loop goes on for ever.
+            (Some(cause), before) if before.as_ref() != Some(cause) => {
+                tracing::warn!(issuer, %cause, "keys of the issuer not fetched; trying again");
+            }
+            (None, Some(_)) => tracing::info!(issuer, "keys of the issuer fetched again"),
+            _ => {}
+        }
+        self.fetches.send_modify(|fetches| {
+            fetches.ended = number;
+            fetches.failure = failure;
+        });
+    }
+
+    async fn fetch(&self) -> Result<(), String> {
+        let time = self.clock.now();
+        let body = self.source.fetch().await.map_err(|error| error.0)?;
+        let before = self.current.load_full();
+        match KeySet::read(&body, before.as_ref().map(|fetched| &fetched.keys)) {
+            Ok(keys) => {
+                if before.is_none() {
+                    tracing::info!(issuer = self.issuer, keys = keys.len(), "keys of the issuer fetched");
+                }
+                self.current.store(Some(Arc::new(Fetched { keys, time })));
+                Ok(())
+            }
+            Err(problem) => {
+                // The issuer has withdrawn every key that we could believe.
+                if problem == KeySetProblem::NoUsableKey {
+                    self.current.store(None);
+                }
+                Err(problem.to_string())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Reloadable for IssuerKeys {
+    /// Asks for a fetch: at once for a file, after the cool-down otherwise.
+    async fn reload(&self) {
+        self.reload.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests;

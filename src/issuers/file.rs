@@ -1,0 +1,77 @@
+//! Files: key sets, authorities and tokens. They are replaced while we run, so each is read when it is needed.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use zeroize::Zeroizing;
+
+use crate::ports::{JwksError, JwksSource};
+
+/// A key set has a few kilobytes, a bundle of every public authority a quarter of a megabyte.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// A key set in a file.
+#[derive(Debug, Clone)]
+pub struct KeyFile(PathBuf);
+
+impl KeyFile {
+    /// `jwks_file`.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+}
+
+#[async_trait]
+impl JwksSource for KeyFile {
+    async fn fetch(&self) -> Result<Vec<u8>, JwksError> {
+        let mut bytes = read("jwks_file", &self.0).await?;
+        Ok(std::mem::take(&mut *bytes))
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}
+
+/// Reads a file that the configuration names by `key`.
+pub(super) async fn read(
+    key: &'static str,
+    path: &Path,
+) -> Result<Zeroizing<Vec<u8>>, JwksError> {
+    let file = path.to_owned();
+    // The folder may be a network's.
+    let read = tokio::task::spawn_blocking(move || read_bounded(&file)).await;
+    let read = read.unwrap_or(Err("cannot be read"));
+    read.map_err(|what| JwksError(format!("{key}: {}: {what}", path.display())))
+}
+
+fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = File::open(path).map_err(|error| explain(&error))?;
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
+    match read {
+        Err(error) => Err(explain(&error)),
+        Ok(length) if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE_BYTES) => {
+            Ok(bytes)
+        }
+        Ok(_) => Err("is larger than 1 MiB"),
+    }
+}
+
+fn explain(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no such file; relative paths begin at the folder of the configuration file"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "may not be read; give the user of this process read permission"
+        }
+        io::ErrorKind::IsADirectory => "is a folder; name the file in it",
+        _ => "cannot be read",
+    }
+}
