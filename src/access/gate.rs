@@ -1,6 +1,10 @@
 //! The one place that says who is calling and what it may do.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use super::{
     ActionName, Authorized, Caller, Identification, On, OverQuota, Policies, PolicyIds, Presented,
@@ -62,8 +66,8 @@ impl Access {
 
     /// For a person at the command line, who can read the store and the keyring anyway.
     #[must_use]
-    pub fn command_line(os_user: &str, clock: Arc<dyn Clock>) -> Self {
-        let callers = Callers::Everybody(Caller::command_line(os_user));
+    pub fn command_line(caller: Caller, clock: Arc<dyn Clock>) -> Self {
+        let callers = Callers::Everybody(caller);
         let quotas = Quotas::new(QuotaRules::default(), Arc::clone(&clock));
         Self { callers, rules: Rules::PermitAll, quotas, clock }
     }
@@ -111,7 +115,7 @@ impl Access {
     ) -> Result<Caller, NotAdmitted> {
         let source = Source::Address(from);
         self.quotas.check_not_slowed(source)?;
-        identification.identify(presented, &*self.clock).await.map_err(|unidentified| {
+        identification.identify(presented, self.clock.now()).await.map_err(|unidentified| {
             match unidentified {
                 Unidentified::Refused(cause) => {
                     self.quotas.refused(source);
@@ -143,8 +147,8 @@ impl Access {
     ) -> Result<Authorized<A, R>, Refused> {
         self.check_still_proven(caller)?;
         let ruling = self.rule(caller, A::NAME, &resource.clone().into())?;
-        if ruling.allowed() {
-            Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids()))
+        if ruling.allowed {
+            Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids))
         } else {
             self.quotas.refused(Source::Caller(caller));
             Err(Refused::Denied)
@@ -164,8 +168,8 @@ impl Access {
         let mut permitted = Vec::new();
         for resource in resources {
             let ruling = self.rule(caller, A::NAME, &resource.clone().into())?;
-            if ruling.allowed() {
-                permitted.push(Authorized::new(caller.clone(), resource, ruling.policy_ids()));
+            if ruling.allowed {
+                permitted.push(Authorized::new(caller.clone(), resource, ruling.policy_ids));
             }
         }
         if permitted.is_empty() {
@@ -194,7 +198,7 @@ impl Access {
                 Rules::PermitAll => permitted(),
                 Rules::Policies(policies) => policies.may_for_some_context(caller, *action, &name),
             };
-            ruling.allowed().then(|| (*action, ruling.policy_ids()))
+            ruling.allowed.then(|| (*action, ruling.policy_ids))
         };
         let held: Vec<_> = actions.iter().filter_map(held).collect();
         if held.is_empty() {
@@ -221,11 +225,17 @@ impl Access {
         let Rules::Policies(policies) = &self.rules else { return Ok(permitted()) };
         match policies.remembered(caller, action, resource) {
             // No guess, so nothing to slow down.
-            Some(ruling) if ruling.allowed() => Ok(ruling),
+            Some(ruling) if ruling.allowed => Ok(ruling),
             _ => {
                 self.quotas.check_not_slowed(Source::Caller(caller))?;
                 Ok(policies.decide(caller, action, resource))
             }
         }
     }
+}
+
+/// By no policy.
+fn permitted() -> Ruling {
+    static NONE: LazyLock<PolicyIds> = LazyLock::new(|| Arc::new([]));
+    Ruling { allowed: true, policy_ids: Arc::clone(&NONE) }
 }

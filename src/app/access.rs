@@ -15,16 +15,16 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
-use super::Surroundings;
+use super::{Surroundings, storage::problem};
 use crate::{
     access::{
-        Access, Identification, IssuerKeys, IssuerRules, MAX_POLICY_BYTES, Policies, PolicyError,
+        Access, Identification, IssuerKeys, IssuerRules, MAX_POLICY_FILE_BYTES, Policies, PolicyError,
         PolicyProblem, PolicySet, PolicyText, QuotaRules, Rate, Rules,
     },
     config::{Config, ConfigError, JwtIssuer, Problem, Quota, Quotas},
     crypto::KeyedDigest,
     domain::ApplicationId,
-    issuers,
+    issuers::{IssuerEndpoint, KeyEndpoint, KeyFile},
     ports::{Clock, JwksSource, Reloadable, Settling},
 };
 
@@ -56,12 +56,13 @@ impl Doors {
             let rules = policies.map_or(Rules::PermitAll, Rules::Policies);
             Access::insecure_anonymous(rules, quotas, clock)
         } else {
-            let issuers = issuers(config, surroundings)?;
+            let issuers = issuers(config, surroundings);
             upkeep.issuers = issuers.iter().map(|(_, keys)| Arc::clone(keys)).collect();
-            let digest = Arc::new(KeyedDigest::new());
-            let callers = Identification::new(issuers, config.callers.mtls.enabled, digest);
-            // Configuration sees to it that there is a policy; without one nobody may do anything.
-            let policies = policies.unwrap_or_else(|| Arc::new(Policies::new(PolicySet::empty())));
+            let digest = KeyedDigest::new();
+            let digest = digest.map_err(|error| problem(config, "callers", error.to_string()))?;
+            let callers = Identification::new(issuers, config.callers.mtls.enabled, Arc::new(digest));
+            let missing = || problem(config, "policy.file", "is missing".to_owned());
+            let policies = policies.ok_or_else(missing)?;
             Access::new(callers, policies, quotas, clock)
         };
         Ok(Self { access, upkeep })
@@ -92,12 +93,8 @@ impl Upkeep {
     }
 }
 
-fn issuers(
-    config: &Config,
-    surroundings: &Surroundings,
-) -> Result<Vec<(IssuerRules, Arc<IssuerKeys>)>, ConfigError> {
-    let Surroundings { clock, random } = surroundings;
-    let one = |(index, issuer): (usize, &JwtIssuer)| {
+fn issuers(config: &Config, surroundings: &Surroundings) -> Vec<(IssuerRules, Arc<IssuerKeys>)> {
+    let one = |issuer: &JwtIssuer| {
         let rules = IssuerRules {
             issuer: issuer.issuer.clone(),
             audience: issuer.audience.clone(),
@@ -106,23 +103,24 @@ fn issuers(
             max_lifetime: issuer.max_lifetime,
             max_key_age: issuer.max_key_age,
         };
-        let source = source(issuer).map_err(|message| {
-            problem(config, &format!("callers.jwt[{index}].issuer"), message)
-        })?;
-        let keys = IssuerKeys::new(&rules, source, Arc::clone(clock), Arc::clone(random));
-        Ok((rules, Arc::new(keys)))
+        let Surroundings { clock, random } = surroundings.clone();
+        let name = issuer.issuer.clone();
+        let keys = IssuerKeys::new(name, source(issuer), issuer.max_key_age, clock, random);
+        (rules, Arc::new(keys))
     };
-    config.callers.jwt.iter().enumerate().map(one).collect()
+    config.callers.jwt.iter().map(one).collect()
 }
 
-fn source(issuer: &JwtIssuer) -> Result<Arc<dyn JwksSource>, String> {
-    let _ = issuer;
-    Err(String::new())
-}
-
-fn problem(config: &Config, key: &str, message: String) -> ConfigError {
-    let problem = Problem { key: key.to_owned(), line: None, message };
-    ConfigError { file: config.file.clone(), problems: vec![problem] }
+fn source(issuer: &JwtIssuer) -> Arc<dyn JwksSource> {
+    match &issuer.jwks_file {
+        Some(file) => Arc::new(KeyFile::new(file.clone())),
+        None => Arc::new(KeyEndpoint::new(IssuerEndpoint {
+            issuer: issuer.issuer.clone(),
+            jwks_uri: issuer.jwks_uri.clone(),
+            ca_file: issuer.ca_file.clone(),
+            bearer_token_file: issuer.bearer_token_file.clone(),
+        })),
+    }
 }
 
 fn quota_rules(quotas: &Quotas) -> QuotaRules {
@@ -164,7 +162,7 @@ impl PolicyFiles {
         let parsed = text.and_then(|text| PolicySet::parse(&text, &applications));
         let (set, warnings) = parsed.map_err(|error| in_configuration(config, error))?;
         warn(&warnings);
-        tracing::info!(file = %policy.display(), policies = set.len(), "policy loaded");
+        tracing::info!(file = %policy.display(), policies = set.policies(), "policy loaded");
         Ok(Some(Self {
             policy,
             entities,
@@ -196,7 +194,7 @@ impl PolicyFiles {
         match text.and_then(|text| PolicySet::parse(&text, &self.applications)) {
             Ok((set, warnings)) => {
                 warn(&warnings);
-                tracing::info!(file = %self.policy.display(), policies = set.len(), "policy reloaded");
+                tracing::info!(file = %self.policy.display(), policies = set.policies(), "policy reloaded");
                 self.policies.replace(set);
             }
             Err(PolicyError(problems)) => {
@@ -265,12 +263,12 @@ fn read(policy: &Path, entities: Option<&Path>) -> Contents {
 }
 
 fn read_bounded(path: &Path) -> Result<String, String> {
-    let limit = u64::try_from(MAX_POLICY_BYTES).unwrap_or(u64::MAX);
+    let limit = u64::try_from(MAX_POLICY_FILE_BYTES).unwrap_or(u64::MAX);
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_string(&mut text));
     match read {
-        Ok(_) if text.len() > MAX_POLICY_BYTES => {
-            Err(format!("is larger than {MAX_POLICY_BYTES} bytes"))
+        Ok(_) if text.len() > MAX_POLICY_FILE_BYTES => {
+            Err(format!("is larger than {MAX_POLICY_FILE_BYTES} bytes"))
         }
         Ok(_) => Ok(text),
         Err(error) => Err(format!(

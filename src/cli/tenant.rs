@@ -159,8 +159,8 @@ impl Desk {
         let ids = config.applications.iter().map(|application| application.id.clone()).collect();
         let clock = Arc::new(SystemClock);
         let tenants = Tenants::new(ids, directory, storage.store.clone(), clock, tasks.clone());
-        let access = Access::command_line(&os_user(), Arc::new(SystemClock));
-        let caller = access.identify();
+        let caller = Caller::command_line(&os_user());
+        let access = Access::command_line(caller.clone(), Arc::new(SystemClock));
         Ok(Self { storage, tenants, access, caller, tasks })
     }
 

@@ -8,7 +8,7 @@ use tenant_gateway::grpc::pb;
 use tonic::{Code, Status};
 
 use crate::support::{
-    APPLICATION, CLIENT_ID, Options, World, assert_invalid, assert_status, eventually_so, name,
+    APPLICATION, CLIENT_ID, assert_invalid, assert_status, eventually_so, name,
     callers::{Guarded, call},
 };
 

@@ -1,7 +1,7 @@
 //! Every failure that a caller can meet, against the table of CONTRACT section 4.
 
 use super::*;
-use crate::ports::Refusal;
+use crate::{access::QuotaKind, ports::Refusal};
 
 fn tenant() -> TenantName {
     "applications/crm-sync/tenants/Cust12345".parse().unwrap()
@@ -38,7 +38,16 @@ fn all() -> Vec<Failure> {
     let mut all: Vec<_> = broker_errors().into_iter().map(Failure::Broker).collect();
     all.extend([
         Failure::invalid("tenant", "wrong"),
+        Failure::Unauthenticated("secret cause".to_owned()),
+        Failure::IssuerUnavailable {
+            cause: "secret cause".to_owned(),
+            retry_after: Duration::from_secs(3),
+        },
         Failure::Denied,
+        Failure::OverQuota(OverQuota {
+            quota: QuotaKind::Caller,
+            retry_after: Duration::from_millis(20),
+        }),
         Failure::Unimplemented("this".to_owned()),
         Failure::TooLarge("too large".to_owned()),
         Failure::DeadlineExceeded,
@@ -53,7 +62,10 @@ fn all() -> Vec<Failure> {
 fn is_listed(failure: &Failure) {
     match failure {
         Failure::Invalid(_)
+        | Failure::Unauthenticated(_)
+        | Failure::IssuerUnavailable { .. }
         | Failure::Denied
+        | Failure::OverQuota(_)
         | Failure::Unimplemented(_)
         | Failure::TooLarge(_)
         | Failure::DeadlineExceeded
@@ -95,6 +107,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
                 (details.bad_request().is_some(), "BadRequest"),
                 (details.resource_info().is_some(), "ResourceInfo"),
                 (details.precondition_failure().is_some(), "PreconditionFailure"),
+                (details.quota_failure().is_some(), "QuotaFailure"),
                 (details.retry_info().is_some(), "RetryInfo"),
                 (details.request_info().is_some(), "RequestInfo"),
             ] {
@@ -128,7 +141,10 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "INTERNAL INTERNAL RequestInfo",
         "INVALID_ARGUMENT INVALID_ARGUMENT BadRequest",
+        "UNAUTHENTICATED CALLER_UNAUTHENTICATED",
+        "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "PERMISSION_DENIED POLICY_DENIED",
+        "RESOURCE_EXHAUSTED CALLER_QUOTA_EXCEEDED QuotaFailure RetryInfo",
         "UNIMPLEMENTED UNIMPLEMENTED",
         "RESOURCE_EXHAUSTED RESPONSE_TOO_LARGE",
         "DEADLINE_EXCEEDED DEADLINE_EXCEEDED",
