@@ -5,10 +5,11 @@ use std::{fs, time::Duration};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tenant_gateway::grpc::pb::{self, tenant_service_client::TenantServiceClient};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 
 use crate::support::{
-    APPLICATION, Authority, Identity, Options, World, assert_status, name,
+    APPLICATION, Authority, Identity, Options, World, assert_status, eventually_so, name,
     callers::{AUDIENCE, CALLERS, Guarded, ISSUER, TestIssuer, bearing, call},
 };
 
@@ -52,6 +53,17 @@ fn with(claims: &Value, changes: &Value) -> Value {
         }
     }
     claims
+}
+
+/// Moves the gateway's clock on while something waits for it by that clock; until it is dropped.
+fn ticking(guarded: &Guarded, by: Duration) -> AbortOnDropHandle<()> {
+    let clock = guarded.world.clock.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            clock.advance(by);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }))
 }
 
 #[tokio::test]
@@ -118,13 +130,7 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
         "A".repeat(20_000),
     ]);
     // A made-up key id makes the gateway look at the issuer's keys again, which takes a while by its clock.
-    let clock = guarded.world.clock.clone();
-    let ticking = tokio::spawn(async move {
-        loop {
-            clock.advance(Duration::from_millis(1));
-            tokio::time::sleep(Duration::from_micros(100)).await;
-        }
-    });
+    let ticking = ticking(&guarded, Duration::from_millis(10));
     for token in bad {
         assert_unauthenticated(&ask(&guarded.channel, &[&format!("Bearer {token}")]).await);
     }
@@ -140,7 +146,7 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
     ] {
         assert_unauthenticated(&ask(&guarded.channel, authorization).await);
     }
-    ticking.abort();
+    drop(ticking);
     let fine = ask(&guarded.channel, &[&format!("Bearer {good}")]).await;
     assert_status(&fine, Code::NotFound, "RESOURCE_NOT_FOUND");
 }
@@ -165,11 +171,12 @@ async fn a_token_dies_when_its_key_leaves_the_set() {
     assert_eq!(ask(&guarded.channel, &[&old]).await.code(), Code::NotFound);
     let new = TestIssuer::new(ISSUER, "two");
     fs::write(guarded.world.folder.path().join("jwks.json"), new.jwks()).unwrap();
-    crate::support::eventually_so("the withdrawn key is believed no more", async || {
-        guarded.world.clock.advance(Duration::from_secs(5));
+    let ticking = ticking(&guarded, Duration::from_millis(100));
+    eventually_so("the withdrawn key is believed no more", async || {
         ask(&guarded.channel, &[&old]).await.code() == Code::Unauthenticated
     })
     .await;
+    drop(ticking);
     let new = format!("Bearer {}", new.token("sync", guarded.world.clock_seconds()));
     assert_eq!(ask(&guarded.channel, &[&new]).await.code(), Code::NotFound);
 }

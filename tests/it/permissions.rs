@@ -65,7 +65,12 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
             Err((Code::PermissionDenied, "POLICY_DENIED")), // the application does not allow it
         ),
         ("TokenService/WatchSystemTicket", watch.encode_to_vec(), Actions(tickets), NOT_ENROLLED),
-        ("TokenService/ReportRejectedCredential", reported.encode_to_vec(), Actions(tickets), Ok(())),
+        (
+            "TokenService/ReportRejectedCredential",
+            reported.encode_to_vec(),
+            Actions(tickets),
+            NOT_ENROLLED,
+        ),
         (
             "TenantService/GetTenant",
             pb::GetTenantRequest { name: tenant() }.encode_to_vec(),
