@@ -276,15 +276,14 @@ fn as_json(
 impl PolicyFiles {
     /// The texts, and the applications that are configured, if there is a configuration.
     fn read(&self) -> Result<(PolicyText, Vec<ApplicationId>), Failed> {
-        let (policy, entities, applications) = match &self.policy {
-            Some(policy) => (policy.clone(), self.entities.clone(), Vec::new()),
-            None => {
-                let config = self.config.load()?;
-                let applications = config.applications.iter().map(|a| a.id.clone()).collect();
-                let missing = "policy.file is not configured: name a file with --policy";
-                let policy = config.policy.file.ok_or(Failed::Usage(missing.to_owned()))?;
-                (policy, config.policy.entities_file, applications)
-            }
+        let (policy, entities, applications) = if let Some(policy) = &self.policy {
+            (policy.clone(), self.entities.clone(), Vec::new())
+        } else {
+            let config = self.config.load()?;
+            let applications = config.applications.iter().map(|a| a.id.clone()).collect();
+            let missing = "policy.file is not configured: name a file with --policy";
+            let policy = config.policy.file.ok_or(Failed::Usage(missing.to_owned()))?;
+            (policy, config.policy.entities_file, applications)
         };
         let name = |file: &Path| file.display().to_string();
         let text = PolicyText {

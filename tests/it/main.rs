@@ -11,6 +11,7 @@ mod commands;
 mod configuration;
 mod fault_matrix;
 mod login_host;
+mod policy;
 mod process;
 mod rejected;
 mod rotation;

@@ -92,8 +92,7 @@ impl Reader<'_> {
         let Some(policies) = self.parsed() else { return Vec::new() };
         let policies = self.named(policies);
         self.validate(&policies, validator);
-        let rules = policies.into_iter().map(|placed| self.rule(placed)).collect();
-        rules
+        policies.into_iter().map(|placed| self.rule(placed)).collect()
     }
 
     fn parsed(&mut self) -> Option<Vec<Placed>> {
