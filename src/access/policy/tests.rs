@@ -147,6 +147,14 @@ fn what_is_wrong_with_policies_is_told_with_its_line() {
 }
 
 #[test]
+fn a_context_where_there_is_none_is_told_once() {
+    let policy = "permit (principal, action, resource) when { context.path like \"/api/*\" };";
+    let Err(problems) = parse(policy, None) else { panic!("accepted") };
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].contains("action in Action::\"callWebApi\""), "{problems:?}");
+}
+
+#[test]
 fn all_problems_of_both_files_are_told_at_once() {
     let policy = "permit (principal == User::\"x\", action, resource);\n\
                   permit (principal, action == Action::\"fly\", resource);\n\
@@ -562,7 +570,7 @@ fn some_policy() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn asking_few_policies_decides_as_asking_all(policies in prop::collection::vec(some_policy(), 1..12)) {
