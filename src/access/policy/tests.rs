@@ -574,9 +574,12 @@ proptest! {
 
     #[test]
     fn asking_few_policies_decides_as_asking_all(policies in prop::collection::vec(some_policy(), 1..12)) {
-        // A few of these combinations are refused, such as a resource of a type that an action does not have.
-        let policies: Vec<_> = policies.into_iter().filter(|p| parse(p, Some(ENTITIES)).is_ok()).collect();
-        let (set, _) = parse(&policies.join("\n"), Some(ENTITIES)).unwrap();
+        // A few of these combinations may be refused; most are not, and reading is slow.
+        let right = |policy: &String| parse(policy, Some(ENTITIES)).is_ok();
+        let (set, _) = parse(&policies.join("\n"), Some(ENTITIES)).unwrap_or_else(|_| {
+            let policies: Vec<_> = policies.into_iter().filter(right).collect();
+            parse(&policies.join("\n"), Some(ENTITIES)).unwrap()
+        });
         let callers = ["c0", "c1", "c2"].map(|id| Caller::supposed(id, CallerMethod::Mtls, None));
         for caller in callers.iter().chain([&caller("c1")]) {
             for action in ActionName::ALL {
