@@ -5,6 +5,7 @@ mod check;
 mod dev;
 mod keys;
 mod output;
+mod policy;
 mod serve;
 mod tenant;
 
@@ -60,6 +61,9 @@ enum Command {
     /// Make and list the keys that seal stored secrets.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Check policies and explain what they decide.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Print every option of gateway.toml with its default.
     #[command(after_help = "Example:\n  tenant-gateway config > gateway.toml")]
     Config,
@@ -149,6 +153,10 @@ impl Cli {
             },
             Command::Tenant(command) => tenant::run(command).await,
             Command::Keys(command) => keys::run(command).await,
+            Command::Policy(command) => match policy::run(command) {
+                Ok(code) => return code,
+                Err(failed) => Err(failed),
+            },
             Command::Config => output::print(crate::config::DEFAULT_CONFIG),
         };
         match done {

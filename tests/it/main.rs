@@ -13,6 +13,7 @@ mod configuration;
 mod fault_matrix;
 mod login_host;
 mod permissions;
+mod policy;
 mod process;
 mod quotas;
 mod rejected;

@@ -4,7 +4,7 @@
 //! text would exhaust the stack, which ends the process. So brackets and operators are counted first.
 
 /// Deepest brackets within a policy.
-const MAX_BRACKETS: usize = 32;
+const MAX_BRACKETS: usize = 16;
 
 /// Most operators of a policy.
 const MAX_OPERATORS: usize = 512;
@@ -119,7 +119,8 @@ mod tests {
                     let _ = set.decide(&Caller::anonymous(), action, &tenant, None);
                 }
             };
-            thread::Builder::new().stack_size(1024 * 1024).spawn(read).unwrap().join().unwrap();
+            let small = thread::Builder::new().name(one.to_owned()).stack_size(1024 * 1024);
+            small.spawn(read).unwrap().join().unwrap();
         }
     }
 

@@ -25,8 +25,9 @@ const MAX_ID_BYTES: usize = 512;
 /// Who belongs to which group.
 #[derive(Default)]
 pub(super) struct Groups {
-    caller_groups: BTreeMap<String, Vec<EntityUid>>,
-    tenant_groups: HashSet<String>,
+    /// Groups of callers, and the groups in which they are.
+    of_callers: BTreeMap<String, Vec<EntityUid>>,
+    of_tenants: HashSet<String>,
     /// The groups in which a caller is by name.
     callers: HashMap<String, Vec<EntityUid>>,
     /// The groups in which a tenant is by name.
@@ -35,23 +36,23 @@ pub(super) struct Groups {
 
 impl Groups {
     pub(super) fn len(&self) -> usize {
-        self.caller_groups.len() + self.tenant_groups.len()
+        self.of_callers.len() + self.of_tenants.len()
     }
 
     pub(super) fn has_caller_group(&self, id: &str) -> bool {
-        self.caller_groups.contains_key(id)
+        self.of_callers.contains_key(id)
     }
 
     pub(super) fn has_tenant_group(&self, id: &str) -> bool {
-        self.tenant_groups.contains(id)
+        self.of_tenants.contains(id)
     }
 
     /// The names of all groups of callers, or of tenants.
     pub(super) fn names(&self, of_callers: bool) -> Vec<&str> {
         if of_callers {
-            self.caller_groups.keys().map(String::as_str).collect()
+            self.of_callers.keys().map(String::as_str).collect()
         } else {
-            self.tenant_groups.iter().map(String::as_str).collect()
+            self.of_tenants.iter().map(String::as_str).collect()
         }
     }
 
@@ -62,7 +63,7 @@ impl Groups {
 
     /// Every group in which the group is.
     pub(super) fn of_caller_group(&self, id: &str) -> Vec<EntityUid> {
-        self.closure(self.caller_groups.get(id))
+        self.closure(self.of_callers.get(id))
     }
 
     pub(super) fn of_tenant(&self, name: &str) -> &[EntityUid] {
@@ -74,7 +75,7 @@ impl Groups {
         let mut seen: HashSet<EntityUid> = found.iter().cloned().collect();
         let mut next = 0;
         while let Some(group) = found.get(next) {
-            let parents = self.caller_groups.get(group.id().unescaped());
+            let parents = self.of_callers.get(group.id().unescaped());
             let new: Vec<_> =
                 parents.into_iter().flatten().filter(|g| seen.insert((*g).clone())).collect();
             found.extend(new.into_iter().cloned());
@@ -230,7 +231,7 @@ impl Reader<'_, '_> {
                 }
                 let parents = self.parents(entry, "CallerGroup", |_, _| false);
                 self.know_caller_groups(&parents);
-                self.groups.caller_groups.insert(id.to_owned(), parents);
+                self.groups.of_callers.insert(id.to_owned(), parents);
             }
             "TenantGroup" => {
                 self.no_attributes(id, entry);
@@ -240,7 +241,7 @@ impl Reader<'_, '_> {
                 if !entry.parents.is_empty() {
                     self.problem(id, "a TenantGroup belongs to nothing: remove its parents");
                 }
-                self.groups.tenant_groups.insert(id.to_owned());
+                self.groups.of_tenants.insert(id.to_owned());
             }
             "Tenant" => self.tenant(id, entry, applications),
             "Gateway" | "Application" | "Grant" => {
@@ -288,7 +289,7 @@ impl Reader<'_, '_> {
         let parents =
             self.parents(entry, "TenantGroup", |kind, id| kind == "Application" && id == own);
         for group in &parents {
-            self.groups.tenant_groups.insert(group.id().unescaped().to_owned());
+            self.groups.of_tenants.insert(group.id().unescaped().to_owned());
         }
         self.groups.tenants.insert(id.to_owned(), parents);
     }
@@ -328,7 +329,7 @@ impl Reader<'_, '_> {
     /// A group that somebody belongs to is known, also without an entry of its own.
     fn know_caller_groups(&mut self, groups: &[EntityUid]) {
         for group in groups {
-            self.groups.caller_groups.entry(group.id().unescaped().to_owned()).or_default();
+            self.groups.of_callers.entry(group.id().unescaped().to_owned()).or_default();
         }
     }
 
@@ -344,7 +345,7 @@ impl Reader<'_, '_> {
         let mut parents: HashMap<&str, usize> = HashMap::new();
         let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
         let mut free: Vec<&str> = Vec::new();
-        for (group, above) in &self.groups.caller_groups {
+        for (group, above) in &self.groups.of_callers {
             parents.insert(group, above.len());
             if above.is_empty() {
                 free.push(group);

@@ -8,7 +8,8 @@ use std::{
 };
 
 use cedar_policy::{
-    Entity, EntityUid, Policy, PolicyId, ValidationMode, ValidationWarning, Validator,
+    Entity, EntityUid, Policy, PolicyId, ValidationError, ValidationMode, ValidationWarning,
+    Validator,
 };
 
 use super::{
@@ -92,8 +93,7 @@ impl Reader<'_> {
         let Some(policies) = self.parsed() else { return Vec::new() };
         let policies = self.named(policies);
         self.validate(&policies, validator);
-        let rules = policies.into_iter().map(|placed| self.rule(placed)).collect();
-        rules
+        policies.into_iter().map(|placed| self.rule(placed)).collect()
     }
 
     fn parsed(&mut self) -> Option<Vec<Placed>> {
@@ -179,7 +179,17 @@ impl Reader<'_> {
         };
         let result = validator.validate(&set, ValidationMode::Strict);
         for error in result.validation_errors() {
-            self.finder.cedar_problem(error, lines.get(error.policy_id()).copied());
+            let line = lines.get(error.policy_id()).copied();
+            match error {
+                // One for each action that has no context says less than one for all of them.
+                ValidationError::UnsafeAttributeAccess(_)
+                    if error.to_string().contains(" in context for ") =>
+                {
+                    let message = "context has a method and a path in callWebApiAsSystemUser and callWebApiAsUser only: write `action in Action::\"callWebApi\"` in the head of the policy, and nothing but these two attributes";
+                    self.finder.problem(line, format!("policy {}: {message}", error.policy_id()));
+                }
+                _ => self.finder.cedar_problem(error, line),
+            }
         }
         for warning in result.validation_warnings() {
             let line = lines.get(warning.policy_id()).copied();

@@ -123,8 +123,11 @@ impl<'a> Finder<'a> {
 
     /// All problems and all warnings, in the order of the file.
     pub(super) fn finish(mut self) -> (Vec<PolicyProblem>, Vec<PolicyProblem>) {
-        self.problems.sort_by_key(|problem| problem.line);
-        self.warnings.sort_by_key(|warning| warning.line);
+        let order = |a: &PolicyProblem, b: &PolicyProblem| {
+            a.line.cmp(&b.line).then_with(|| a.message.cmp(&b.message))
+        };
+        self.problems.sort_by(order);
+        self.warnings.sort_by(order);
         if self.left_out > 0 {
             let (file, message) = (self.file.to_owned(), format!("and {} more", self.left_out));
             self.problems.push(PolicyProblem { file, line: None, message });

@@ -1,0 +1,94 @@
+//! Promises of `policy check`, `policy explain` and `policy schema`: the real program.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::binary::{Finished, Process, Site, program};
+
+const POLICY: &str = "@id(\"jobs\")\npermit (\n  principal in CallerGroup::\"jobs\",\n  action == Action::\"issueSystemTicket\",\n  resource\n);\n";
+const ENTITIES: &str = r#"[{"uid": {"type": "Caller", "id": "nightly"}, "parents": [{"type": "CallerGroup", "id": "jobs"}]}]"#;
+const TENANT: &str = "applications/crm-sync/tenants/Cust12345";
+
+/// Runs a command without a configuration.
+async fn run(arguments: &[&str]) -> Finished {
+    Process::start(program(arguments)).finished().await
+}
+
+/// A site with policies in files of their own.
+async fn site(policy: &str, entities: &str) -> (Site, String, String) {
+    let site = Site::new().await;
+    let name = |file: &str| site.file(file).display().to_string();
+    let (policy_file, entities_file) = (name("policy.cedar"), name("entities.json"));
+    fs::write(&policy_file, policy).unwrap();
+    fs::write(&entities_file, entities).unwrap();
+    (site, policy_file, entities_file)
+}
+
+#[tokio::test]
+async fn right_policies_are_counted() {
+    let (_site, policy, entities) = site(POLICY, ENTITIES).await;
+    let files = ["--policy", &policy, "--entities", &entities];
+    let checked = run(&[&["policy", "check"], &files[..]].concat()).await.succeeded();
+    assert_eq!(checked, "1 policies, 1 groups\n");
+    let arguments = [&["policy", "check", "--output", "json"], &files[..]].concat();
+    let checked = run(&arguments).await.json();
+    assert_eq!(checked, json!({ "problems": [], "warnings": [], "policies": 1, "groups": 1 }));
+}
+
+#[tokio::test]
+async fn wrong_policies_are_told_with_file_and_line_and_end_with_one() {
+    let wrong = "\npermit (principal, action == Action::\"fly\", resource);";
+    let (_site, policy, entities) = site(wrong, "[\n{").await;
+    let arguments = ["policy", "check", "--policy", &policy, "--entities", &entities];
+    let finished = run(&arguments).await;
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stdout.contains(&format!("{policy}:2: ")), "{finished:?}");
+    assert!(finished.stdout.contains(&format!("{entities}:2: ")), "{finished:?}");
+}
+
+#[tokio::test]
+async fn nothing_to_look_at_is_wrong_usage() {
+    let (site, policy, _) = site("", "[]").await;
+    let message = site.run(&["policy", "check"]).await.failed(2);
+    assert!(message.contains("policy.file"), "{message}");
+    let missing = site.file("none.cedar").display().to_string();
+    let message = run(&["policy", "check", "--policy", &missing]).await.failed(2);
+    assert!(message.contains("none.cedar"), "{message}");
+    let question = ["policy", "explain", "--policy", &policy, "--caller", "x", "--action"];
+    for (rest, wanted) in [
+        (&["issueSystemTickets", "--resource", TENANT][..], "did you mean issueSystemTicket?"),
+        (&["issueSystemTicket", "--resource", "Cust12345"], "--resource: "),
+        (&["callWebApiAsSystemUser", "--resource", TENANT], "--http-method"),
+    ] {
+        let message = run(&[&question[..], rest].concat()).await.failed(2);
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_decision_is_explained() {
+    let (_site, policy, entities) = site(POLICY, ENTITIES).await;
+    let ask = ["policy", "explain", "--policy", &policy, "--entities", &entities, "--action"];
+    let question = ["issueSystemTicket", "--resource", TENANT, "--caller"];
+    let ask = [&ask[..], &question[..]].concat();
+    let said = run(&[&ask[..], &["nightly"]].concat()).await.succeeded();
+    for wanted in ["ALLOWED: nightly (jwt)", "policy.cedar:1: permit jobs", "CallerGroup::\"jobs\""]
+    {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let said = run(&[&ask[..], &["daily"]].concat()).await.succeeded();
+    for wanted in ["DENIED: daily", "no permit matches", "jobs: it is about another caller"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let arguments = [&ask[..], &["daily", "--output", "json"]].concat();
+    let said = run(&arguments).await.json();
+    assert_eq!((&said["decision"], &said["policies"]), (&json!("DENIED"), &json!([])));
+    assert_eq!(said["near_misses"][0]["policy"]["line"], 1);
+}
+
+#[tokio::test]
+async fn the_schema_is_printed() {
+    let schema = run(&["policy", "schema"]).await.succeeded();
+    assert!(schema.contains("action issueSystemTicket"), "{schema}");
+}
