@@ -9,6 +9,8 @@ mod caller;
 mod identity;
 mod witness;
 
+#[cfg(fuzzing)]
+pub(crate) use self::identity::{IssuerKeySet, caller_id};
 pub use self::{
     action::{
         Action, ActionName, Gateway, IssueSystemTicket, ManageTenants, On, ReadTenants, Resource,
