@@ -14,6 +14,8 @@ mod quota;
 mod resource;
 mod witness;
 
+#[cfg(fuzzing)]
+pub(crate) use self::identity::{IssuerKeySet, caller_id};
 pub use self::{
     action::{
         Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadTenants,

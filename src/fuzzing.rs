@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::{
+    access::{self, IssuerKeySet, IssuerRules},
     config::{Config, ConfigError, Loaded},
     crypto::{Keyring, KeyringError},
     domain::{AllowedApiHosts, ContextIdentifier, TenantStatus},
@@ -89,4 +90,25 @@ pub fn read_keyring(text: &str) -> Result<Keyring, KeyringError> {
 /// With everything that is wrong.
 pub fn read_config(text: &str) -> Result<Loaded, ConfigError> {
     Config::check(Path::new("gateway.toml"), text)
+}
+
+/// An issuer of callers' tokens, and its keys.
+pub struct TokenIssuer(IssuerRules, IssuerKeySet);
+
+impl TokenIssuer {
+    /// Reads the key set of an issuer.
+    ///
+    /// # Errors
+    /// If no key in it can be used.
+    pub fn read(rules: IssuerRules, jwks: &[u8]) -> Result<Self, String> {
+        IssuerKeySet::read(jwks, None).map(|keys| Self(rules, keys)).map_err(|e| e.to_string())
+    }
+
+    /// The id of the caller that a token names, without waiting for keys.
+    ///
+    /// # Errors
+    /// If it is not a good token of this issuer.
+    pub fn caller_id(&self, token: &str, now: Timestamp) -> Result<String, &'static str> {
+        access::caller_id(&self.0, &self.1, token, now)
+    }
 }

@@ -57,15 +57,18 @@ pub fn sign_jwt(header: &[u8], claims: &[u8]) -> String {
 
 /// The public half of the fixture key, as a login service publishes it.
 pub fn public_keys() -> PublicKeys {
+    PublicKeys::read(jwks().as_bytes(), now()).expect("a key set")
+}
+
+/// The set of that key alone.
+pub fn jwks() -> String {
     let number = |name: &str| {
         let (_, after) = PRIVATE_KEY.split_once(&format!("<{name}>")).expect("an element");
         let (text, _) = after.split_once('<').expect("its end");
         URL_SAFE_NO_PAD.encode(STANDARD.decode(text).expect("a number"))
     };
     let (n, e) = (number("Modulus"), number("Exponent"));
-    let jwks =
-        format!(r#"{{"keys":[{{"kty":"RSA","use":"sig","kid":"{KID}","n":"{n}","e":"{e}"}}]}}"#);
-    PublicKeys::read(jwks.as_bytes(), now()).expect("a key set")
+    format!(r#"{{"keys":[{{"kty":"RSA","use":"sig","kid":"{KID}","n":"{n}","e":"{e}"}}]}}"#)
 }
 
 /// No word of the input that could be key material is in a message.

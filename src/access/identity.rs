@@ -16,6 +16,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use quick_cache::sync::Cache;
 
+#[cfg(fuzzing)]
+pub(crate) use self::key_set::KeySet as IssuerKeySet;
 pub use self::{
     bearer::Bearer,
     certificate::{CertificateProblem, PeerCertificate},
@@ -187,7 +189,9 @@ impl Identification {
         let refused = |problem: &CertificateProblem| Unidentified::Refused(problem.to_string());
         let certificate = certificate.as_ref().map_err(refused)?;
         if !certificate.is_valid(now) {
-            return Err("the client certificate is not valid now; renew it and connect again".into());
+            return Err(
+                "the client certificate is not valid now; renew it and connect again".into()
+            );
         }
         let prefixes = self.issuers.iter().map(|issuer| issuer.rules.caller_prefix.as_str());
         not_taken(certificate.id(), prefixes)
@@ -213,7 +217,8 @@ impl Identification {
         // Before the signature: a token that is no good whoever signed it costs no arithmetic and waits for no keys.
         let checked = token.claims.check(&issuer.rules, now).map_err(refused)?;
         let others = self.issuers.iter().enumerate().filter(|(other, _)| *other != place);
-        let others: Vec<_> = others.map(|(_, issuer)| issuer.rules.caller_prefix.as_str()).collect();
+        let others: Vec<_> =
+            others.map(|(_, issuer)| issuer.rules.caller_prefix.as_str()).collect();
         let id = issuer.rules.caller_id(checked.subject, &others).map_err(refused)?;
         let key = issuer.signed_by(&token, now).await?.map_err(refused)?;
 
@@ -265,6 +270,22 @@ impl Issuer {
             Some(Verdict::Wrong(why) | Verdict::Unknown(why)) => Ok(Err(why)),
             None => Ok(Err("its issuer has no key that may be believed")),
         }
+    }
+}
+
+/// What a token is put through, without memory and without waiting.
+#[cfg(fuzzing)]
+pub(crate) fn caller_id(
+    rules: &IssuerRules,
+    keys: &IssuerKeySet,
+    token: &str,
+    now: Timestamp,
+) -> Result<String, &'static str> {
+    let token = Unverified::read(token)?;
+    let id = rules.caller_id(token.claims.check(rules, now)?.subject, &[])?;
+    match keys.verify(&token) {
+        Verdict::Signed(_) => Ok(id),
+        Verdict::Wrong(why) | Verdict::Unknown(why) => Err(why),
     }
 }
 

@@ -148,8 +148,7 @@ impl Callers {
             let (one, two) = (&other.caller_prefix, &issuer.caller_prefix);
             let both_empty = one.is_empty() && two.is_empty();
             let both_given = !one.is_empty() && !two.is_empty();
-            both_empty
-                || (both_given && (begins_with(one, two) || begins_with(two, one)))
+            both_empty || (both_given && (begins_with(one, two) || begins_with(two, one)))
         });
         if nested {
             problems.add(

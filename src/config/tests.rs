@@ -369,8 +369,10 @@ fn callers_hold_their_rules() {
     let mtls = "[callers]\ninsecure_anonymous = true\n[callers.mtls]\nenabled = true\n[grpc.tls]\ncertificate_file = \"c\"\n\
                 private_key_file = \"k\"\nclient_ca_file = \"a\"";
     assert_one(&problems_of_section(mtls), "callers.insecure_anonymous: looks at no credential");
+    let (second, third) =
+        (jwt.replace("https://a", "https://b"), jwt.replace("https://a", "https://c"));
     let distinct =
-        format!("{jwt}{jwt}caller_prefix = \"a:\"\n{jwt}caller_prefix = \"b:\"\n{LEAST}");
+        format!("{jwt}{second}caller_prefix = \"b:\"\n{third}caller_prefix = \"c:\"\n{LEAST}");
     assert_eq!(loaded(&distinct).config.callers.jwt.len(), 3);
 }
 

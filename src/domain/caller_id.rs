@@ -47,7 +47,8 @@ pub fn begins_with(text: &str, start: &str) -> bool {
 /// Whether it is the name of a trust domain (SPIFFE-ID, 2.1).
 #[must_use]
 pub fn is_trust_domain(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    let fits =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
     (1..=MAX_TRUST_DOMAIN_BYTES).contains(&text.len()) && text.bytes().all(fits)
 }
 
@@ -57,9 +58,7 @@ pub fn is_trust_domain(text: &str) -> bool {
 pub fn trust_domain(id: &str) -> Option<&str> {
     let (domain, path) = id.strip_prefix(SPIFFE_SCHEME)?.split_once('/')?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    let segment = |segment: &str| {
-        !matches!(segment, "" | "." | "..") && segment.bytes().all(fits)
-    };
+    let segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(fits);
     let whole = id.len() <= MAX_SPIFFE_ID_BYTES && path.split('/').all(segment);
     (whole && is_trust_domain(domain)).then_some(domain)
 }
@@ -100,9 +99,21 @@ mod tests {
 
     #[test]
     fn a_prefix_cannot_lead_to_names_that_are_taken() {
-        for prefix in
-            ["s", "spiffe:", "spiffe://a/", "SPIFFE:", "cli", "cli:", "CLI:x", "a", "anonymous", "Anonymous:", "a b", "ä:", "\n"]
-        {
+        for prefix in [
+            "s",
+            "spiffe:",
+            "spiffe://a/",
+            "SPIFFE:",
+            "cli",
+            "cli:",
+            "CLI:x",
+            "a",
+            "anonymous",
+            "Anonymous:",
+            "a b",
+            "ä:",
+            "\n",
+        ] {
             assert!(!is_caller_prefix(prefix), "{prefix}");
         }
         for prefix in ["", "ci:", "cluster-a:", "spire:", "https://a/"] {

@@ -14,7 +14,9 @@ struct Metadata {
 /// Where an issuer says what it is (Discovery, 4): below the whole of its name, path included.
 pub(super) fn metadata_uri(issuer: &str) -> Result<Url, JwksError> {
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
-    allowed(&format!("{base}/.well-known/openid-configuration")).ok_or_else(|| {
+    let uri =
+        allowed(issuer).and_then(|_| allowed(&format!("{base}/.well-known/openid-configuration")));
+    uri.ok_or_else(|| {
         JwksError(format!(
             "issuer {issuer}: is no https:// URI (or http:// on a loopback host), so its keys cannot be found by \
              discovery: give jwks_uri or jwks_file"
@@ -71,7 +73,10 @@ mod tests {
             (b"".to_vec(), "no discovery document"),
             (b"[]".to_vec(), "no discovery document"),
             (b"{\"issuer\":\"https://issuer.example/realm\"}".to_vec(), "no discovery document"),
-            (document("https://issuer.example/realm/", "https://issuer.example/jwks"), "another issuer"),
+            (
+                document("https://issuer.example/realm/", "https://issuer.example/jwks"),
+                "another issuer",
+            ),
             (document("https://issuer.example", "https://issuer.example/jwks"), "another issuer"),
             (document(issuer, "http://issuer.example/jwks"), "jwks_uri is no https"),
             (document(issuer, "http://localhost.example/jwks"), "jwks_uri is no https"),
@@ -92,7 +97,10 @@ mod tests {
     fn the_document_stands_below_the_whole_name_of_the_issuer() {
         for issuer in ["https://issuer.example/realm", "https://issuer.example/realm/"] {
             let uri = metadata_uri(issuer).unwrap();
-            assert_eq!(uri.as_str(), "https://issuer.example/realm/.well-known/openid-configuration");
+            assert_eq!(
+                uri.as_str(),
+                "https://issuer.example/realm/.well-known/openid-configuration"
+            );
         }
         for issuer in ["kubernetes/serviceaccount", "http://issuer.example", "https://"] {
             assert!(metadata_uri(issuer).is_err(), "{issuer}");

@@ -39,10 +39,7 @@ impl JwksSource for KeyFile {
 }
 
 /// Reads a file that the configuration names by `key`.
-pub(super) async fn read(
-    key: &'static str,
-    path: &Path,
-) -> Result<Zeroizing<Vec<u8>>, JwksError> {
+pub(super) async fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, JwksError> {
     let file = path.to_owned();
     // The folder may be a network's.
     let read = tokio::task::spawn_blocking(move || read_bounded(&file)).await;

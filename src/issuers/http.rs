@@ -22,7 +22,10 @@ pub(super) struct Http(reqwest::Client);
 
 impl Http {
     /// Trusts the authorities in `ca_file` alone, or those of the machine.
-    #[expect(clippy::disallowed_methods, reason = "the one place of this room where a client is made")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place of this room where a client is made"
+    )]
     pub(super) async fn new(ca_file: Option<&Path>) -> Result<Self, JwksError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("tenant-gateway/", env!("CARGO_PKG_VERSION")))
@@ -47,7 +50,10 @@ impl Http {
     }
 
     /// The body of a successful answer.
-    #[expect(clippy::disallowed_methods, reason = "the one place of this room where requests are sent")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place of this room where requests are sent"
+    )]
     pub(super) async fn get(
         &self,
         uri: &Url,
@@ -123,7 +129,8 @@ fn words(error: &reqwest::Error) -> String {
     match kinds.last() {
         // TLS tells its own failures in this way.
         None | Some(io::ErrorKind::InvalidData | io::ErrorKind::Other) => {
-            "cannot connect; check its name, and that ca_file has the authority of its certificate".to_owned()
+            "cannot connect; check its name, and that ca_file has the authority of its certificate"
+                .to_owned()
         }
         Some(kind) => format!("cannot connect ({kind})"),
     }

@@ -66,8 +66,22 @@ mod tests {
     #[test]
     fn what_is_not_one_bearer_token_is_not_taken_for_one() {
         for value in [
-            "", "Bearer", "Bearer ", "Bearer   ", "bearer\ta", "Basic YTpi", "Bearera.b.c", "Beare", "Bearer a b",
-            "Bearer a ", "Bearer a,b c", " Bearer a", "Bearer ä", "Bearer a\u{7f}", "a.b.c", "Bearer a\n",
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer   ",
+            "bearer\ta",
+            "Basic YTpi",
+            "Bearera.b.c",
+            "Beare",
+            "Bearer a b",
+            "Bearer a ",
+            "Bearer a,b c",
+            " Bearer a",
+            "Bearer ä",
+            "Bearer a\u{7f}",
+            "a.b.c",
+            "Bearer a\n",
         ] {
             assert!(matches!(one(value), Bearer::Unusable(_)), "{value:?}");
         }

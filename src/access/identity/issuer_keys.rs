@@ -4,11 +4,7 @@
 //! it asked: so a rotation fails no call, and made-up key names cost the issuer one fetch a cool-down, however many
 //! come.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwapOption, Guard};
 use async_trait::async_trait;
@@ -262,7 +258,11 @@ impl IssuerKeys {
         match KeySet::read(&body, before.as_ref().map(|fetched| &fetched.keys)) {
             Ok(keys) => {
                 if before.is_none() {
-                    tracing::info!(issuer = self.issuer, keys = keys.len(), "keys of the issuer fetched");
+                    tracing::info!(
+                        issuer = self.issuer,
+                        keys = keys.len(),
+                        "keys of the issuer fetched"
+                    );
                 }
                 self.current.store(Some(Arc::new(Fetched { keys, time })));
                 Ok(())

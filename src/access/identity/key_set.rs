@@ -26,13 +26,13 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// The keys of one issuer that can be used: at least one.
 #[derive(Debug)]
-pub(super) struct KeySet {
+pub(crate) struct KeySet {
     keys: Vec<Key>,
 }
 
 /// Why a key set is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum KeySetProblem {
+pub(crate) enum KeySetProblem {
     /// It is no key set.
     #[error("what was read is no JSON Web Key Set: {0}")]
     Unreadable(&'static str),
@@ -92,7 +92,7 @@ pub(super) enum Verdict {
 
 impl KeySet {
     /// Reads a key set. Keys that cannot be used are passed over; those that were in `before` keep their numbers.
-    pub(super) fn read(body: &[u8], before: Option<&Self>) -> Result<Self, KeySetProblem> {
+    pub(crate) fn read(body: &[u8], before: Option<&Self>) -> Result<Self, KeySetProblem> {
         let unreadable = |why| Err(KeySetProblem::Unreadable(why));
         if body.len() > MAX_BYTES {
             return unreadable("it is larger than 256 KiB");
@@ -228,4 +228,109 @@ fn without_zeros(number: &[u8]) -> Vec<u8> {
 fn bits(number: &[u8]) -> usize {
     let unused = number.first().map_or(0, |byte| byte.leading_zeros());
     number.len() * 8 - usize::try_from(unused).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::access::identity::tests::forge::{Forge, set};
+
+    fn altered(forge: &Forge, name: &str, value: Value) -> Result<KeySet, KeySetProblem> {
+        let mut jwk = forge.jwk.clone();
+        jwk[name] = value;
+        KeySet::read(json!({ "keys": [jwk] }).to_string().as_bytes(), None)
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_refused() {
+        let many = json!({ "keys": vec![Forge::ed("1").jwk; 65] }).to_string();
+        let big = json!({ "keys": [], "more": "x".repeat(MAX_BYTES) }).to_string();
+        for body in ["", "{}", "[]", "[[]]", "{\"keys\":5}", "{\"keys\":[", "null", &many, &big] {
+            assert!(matches!(
+                KeySet::read(body.as_bytes(), None),
+                Err(KeySetProblem::Unreadable(_))
+            ));
+        }
+        for body in ["{\"keys\":[]}", "{\"keys\":[1,[],{},null]}"] {
+            assert_eq!(
+                KeySet::read(body.as_bytes(), None).unwrap_err(),
+                KeySetProblem::NoUsableKey
+            );
+        }
+    }
+
+    #[test]
+    fn keys_that_are_weak_or_for_something_else_are_passed_over() {
+        let (rsa, ec, ed) = (Forge::rsa("r"), Forge::ec("e"), Forge::ed("d"));
+        let weak = URL_SAFE_NO_PAD.encode([vec![0], vec![0xff; 255]].concat());
+        let even = URL_SAFE_NO_PAD.encode([0xfe; 256]);
+        for (forge, name, value) in [
+            (&rsa, "use", json!("enc")),
+            (&rsa, "key_ops", json!(["sign"])),
+            (&rsa, "key_ops", json!("verify")),
+            (&rsa, "alg", json!("RS512")),
+            (&rsa, "alg", json!("HS256")),
+            (&rsa, "alg", json!("ES256")),
+            (&rsa, "kty", json!("oct")),
+            (&rsa, "kty", json!("EC")),
+            (&rsa, "n", json!(weak)),
+            (&rsa, "n", json!(even)),
+            (&rsa, "n", json!("")),
+            (&rsa, "n", json!("*")),
+            (&rsa, "n", json!(null)),
+            (&rsa, "e", json!("AQ")),
+            (&rsa, "e", json!("AA")),
+            (&rsa, "e", json!("")),
+            (&rsa, "kid", json!(5)),
+            (&ec, "crv", json!("P-384")),
+            (&ec, "crv", json!("secp256k1")),
+            (&ec, "crv", json!(null)),
+            (&ec, "x", json!("AAAA")),
+            (&ec, "y", json!(null)),
+            (&ec, "alg", json!("RS256")),
+            (&ed, "crv", json!("X25519")),
+            (&ed, "crv", json!("Ed448")),
+            (&ed, "x", json!("AAAA")),
+        ] {
+            let problem = altered(forge, name, value.clone()).unwrap_err();
+            assert_eq!(problem, KeySetProblem::NoUsableKey, "{name}: {value}");
+        }
+        for (forge, name, value) in [
+            (&rsa, "use", json!("sig")),
+            (&rsa, "use", json!(null)),
+            (&rsa, "key_ops", json!(["sign", "verify"])),
+            (&rsa, "kid", json!(null)),
+            (&ec, "alg", json!("ES256")),
+            (&ed, "alg", json!("EdDSA")),
+            (&ed, "x5c", json!([])),
+        ] {
+            assert_eq!(altered(forge, name, value.clone()).unwrap().len(), 1, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_key_keeps_its_number_as_long_as_it_stays_the_same() {
+        let (one, two) = (Forge::ec("1"), Forge::ed("2"));
+        let read = |text: String, before| KeySet::read(text.as_bytes(), before).unwrap();
+        let first = read(set(&[&one]), None);
+        let number = first.keys[0].number;
+        let second = read(set(&[&two, &one]), Some(&first));
+        assert!(second.contains(number));
+        assert_ne!(second.keys[0].number, number);
+        assert!(!read(set(&[&two]), Some(&second)).contains(number));
+        assert!(!read(set(&[&Forge::ec("1")]), Some(&second)).contains(number));
+        assert!(!read(set(&[&one]), None).contains(number));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_breaks_the_reading(
+            body in "\\PC{0,60}|\\{\"keys\":\\[(\\{\"kty\":\"(RSA|EC|OKP)\",\"crv\":\"(P-256|Ed25519)\",\"(n|e|x|y)\":(\"A{0,44}\"|null|1)\\}|,|\\[\\]){0,4}\\]\\}",
+        ) {
+            let _ = KeySet::read(body.as_bytes(), None);
+        }
+    }
 }

@@ -29,11 +29,7 @@ impl IssuerRules {
     ///
     /// Of any number of issuers whose prefixes are not nested, no two give the same id: of ids that begin with a
     /// prefix only the issuer with this prefix gives any.
-    pub(super) fn caller_id(
-        &self,
-        subject: &str,
-        others: &[&str],
-    ) -> Result<String, &'static str> {
+    pub(super) fn caller_id(&self, subject: &str, others: &[&str]) -> Result<String, &'static str> {
         if !(1..=MAX_SUBJECT_BYTES).contains(&subject.len()) {
             return Err("its subject is empty or too long");
         }
@@ -88,9 +84,18 @@ mod tests {
     #[test]
     fn a_subject_that_people_or_policies_could_take_for_another_is_refused() {
         let long = "a".repeat(513);
-        for subject in
-            ["", " ", "a b", "a\n", "a\0", "\u{430}dmin", "admin\u{200b}", "ädmin", "a\u{7f}", long.as_str()]
-        {
+        for subject in [
+            "",
+            " ",
+            "a b",
+            "a\n",
+            "a\0",
+            "\u{430}dmin",
+            "admin\u{200b}",
+            "ädmin",
+            "a\u{7f}",
+            long.as_str(),
+        ] {
             assert!(issuer("", None).caller_id(subject, &[]).is_err(), "{subject:?}");
         }
         let long = "a".repeat(512);
@@ -103,7 +108,9 @@ mod tests {
     #[test]
     fn a_spiffe_subject_is_refused_unless_it_is_of_the_trust_domain_of_its_issuer() {
         let subject = "spiffe://example.org/ns/a";
-        for domain in [None, Some("example.com"), Some("example"), Some("org"), Some("example.org.")] {
+        for domain in
+            [None, Some("example.com"), Some("example"), Some("org"), Some("example.org.")]
+        {
             for prefix in ["", "p:"] {
                 assert!(issuer(prefix, domain).caller_id(subject, &[]).is_err(), "{domain:?}");
             }

@@ -1,0 +1,586 @@
+//! Which credentials name whom: bad ones first.
+
+use std::pin::pin;
+
+use futures_util::poll;
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair, SanType};
+use serde_json::{Value, json};
+
+use self::forge::{Forge, NoJitter, Published, RSA_PEM, set};
+use super::*;
+use crate::{
+    crypto::KeyedDigest,
+    ports::{Clock as _, ManualClock},
+};
+
+pub(super) mod forge;
+
+const ISSUER: &str = "https://issuer.example";
+
+fn now() -> Timestamp {
+    "2026-02-23T09:00:00Z".parse().unwrap()
+}
+
+fn rules(issuer: &str, prefix: &str) -> IssuerRules {
+    IssuerRules {
+        issuer: issuer.to_owned(),
+        audience: "tenant-gateway".to_owned(),
+        caller_prefix: prefix.to_owned(),
+        spiffe_trust_domain: None,
+        max_lifetime: None,
+        max_key_age: Duration::from_hours(24),
+    }
+}
+
+/// Good claims: five minutes old, five to live.
+fn claims() -> Value {
+    let seconds = now().as_second();
+    json!({ "iss": ISSUER, "aud": "tenant-gateway", "sub": "sync", "iat": seconds - 300, "nbf": seconds - 300, "exp": seconds + 300 })
+}
+
+fn with(name: &str, value: impl Into<Value>) -> Value {
+    let mut claims = claims();
+    claims[name] = value.into();
+    claims
+}
+
+fn without(name: &str) -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove(name);
+    claims
+}
+
+/// An issuer whose keys were fetched.
+struct World {
+    clock: Arc<ManualClock>,
+    source: Arc<Published>,
+    keys: Arc<IssuerKeys>,
+}
+
+impl World {
+    async fn new(keys: &[&Forge]) -> Self {
+        let clock = Arc::new(ManualClock::new(now()));
+        let source = Arc::new(Published::new(&set(keys), false));
+        let age = Duration::from_hours(24);
+        let keys = IssuerKeys::new(
+            ISSUER.to_owned(),
+            source.clone(),
+            age,
+            clock.clone(),
+            Arc::new(NoJitter),
+        );
+        let world = Self { clock, source, keys: Arc::new(keys) };
+        world.run(async {}).await;
+        world
+    }
+
+    /// Does something while the loop runs, which has fetched the keys before. The loop begins anew each time.
+    async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut fresh = pin!(self.keys.keep_fresh());
+        assert!(poll!(&mut fresh).is_pending());
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = fresh => match never {},
+        }
+    }
+
+    fn gate(&self, rules: IssuerRules) -> Identification {
+        let digest = Arc::new(KeyedDigest::new().unwrap());
+        Identification::new(vec![(rules, self.keys.clone())], true, digest)
+    }
+
+    /// The loop stands still: what waits for keys is refused as unknown.
+    async fn identify(&self, gate: &Identification, token: &str) -> Result<Caller, String> {
+        let presented = bearer(token);
+        let mut identified = pin!(gate.identify(&presented, self.clock.now()));
+        match poll!(&mut identified) {
+            std::task::Poll::Ready(Ok(caller)) => Ok(caller),
+            std::task::Poll::Ready(Err(Unidentified::Refused(cause))) => Err(cause),
+            std::task::Poll::Ready(Err(Unidentified::KeysUnavailable { cause, .. })) => {
+                Err(format!("unavailable: {cause}"))
+            }
+            std::task::Poll::Pending => Err("waits".to_owned()),
+        }
+    }
+}
+
+fn bearer(token: &str) -> Presented<'_> {
+    Presented { bearer: Bearer::Token(token), certificate: None }
+}
+
+fn certificate(names: &[&str]) -> Result<PeerCertificate, CertificateProblem> {
+    let san = |name: &&str| {
+        if name.contains(':') {
+            SanType::URI((*name).try_into().unwrap())
+        } else {
+            SanType::DnsName((*name).try_into().unwrap())
+        }
+    };
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = names.iter().map(san).collect();
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2026, 3, 1);
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    PeerCertificate::read(certificate.der())
+}
+
+#[tokio::test]
+async fn a_good_token_of_each_kind_of_key_names_its_caller() {
+    let (rsa, ec, ed) = (Forge::rsa("r"), Forge::ec("e"), Forge::ed("d"));
+    let world = World::new(&[&rsa, &ec, &ed]).await;
+    let gate = world.gate(rules(ISSUER, "ci:"));
+    for key in [&rsa, &ec, &ed] {
+        let token = key.sign(&claims());
+        assert!(gate.remembered(&bearer(&token), now()).is_none());
+        let caller = world.identify(&gate, &token).await.unwrap();
+        assert_eq!(
+            (caller.id(), caller.method(), caller.issuer()),
+            ("ci:sync", CallerMethod::Jwt, Some(ISSUER))
+        );
+        assert_eq!(gate.remembered(&bearer(&token), now()).unwrap().id(), "ci:sync");
+        assert!(gate.still_holds(&caller, now()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused() {
+    let key = Forge::ec("e");
+    let world = World::new(&[&key]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    let good = key.sign(&claims());
+    let parts: Vec<&str> = good.split('.').collect();
+    let big = key.sign(&with("more", "x".repeat(6200)));
+    for (token, why) in [
+        (String::new(), "three parts"),
+        ("..".to_owned(), "three parts"),
+        ("a.b".to_owned(), "three parts"),
+        (format!("{good}."), "three parts"),
+        (format!("{good}.a"), "three parts"),
+        (format!("{}.{}.", parts[0], parts[1]), "three parts"),
+        (format!(".{}.{}", parts[1], parts[2]), "three parts"),
+        (format!("{good}="), "not base64url"),
+        (format!("{}.{}.+/+/", parts[0], parts[1]), "not base64url"),
+        (format!("{}.{}.{}", parts[1], parts[1], parts[2]), "header"),
+        (format!("!.{}.{}", parts[1], parts[2]), "header"),
+        (format!("{}.{}.{}", parts[0], parts[0], parts[2]), "claims"),
+        (
+            key.sign_text(&key.header().to_string(), "[\"https://issuer.example\",\"sync\"]"),
+            "claims",
+        ),
+        (key.sign_text("[\"ES256\",\"e\"]", &claims().to_string()), "header"),
+        (key.sign_text("{\"alg\":\"ES256\",\"alg\":\"ES256\"}", &claims().to_string()), "header"),
+        (big, "oversized"),
+        ("x".repeat(100_000), "oversized"),
+    ] {
+        let cause = world.identify(&gate, &token).await.unwrap_err();
+        assert!(cause.contains(why), "{cause} is not {why}");
+        assert!(token.len() < 9 || !cause.contains(&token), "{cause}");
+    }
+    for end in 0..good.len() {
+        let cut = &good[..end];
+        assert!(world.identify(&gate, cut).await.is_err(), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_listed_algorithms_are_accepted_and_the_key_decides_which() {
+    let (rsa, ec) = (Forge::rsa("r"), Forge::ec("e"));
+    let world = World::new(&[&rsa, &ec]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    let text = claims().to_string();
+    let hmac = |secret: &[u8], alg| {
+        let key = jsonwebtoken::EncodingKey::from_secret(secret);
+        let mut header = jsonwebtoken::Header::new(alg);
+        header.kid = Some("r".to_owned());
+        jsonwebtoken::encode(&header, &claims(), &key).unwrap()
+    };
+    let public = include_bytes!("../../../tests/fixtures/keys/public.pem");
+    for (token, why) in [
+        (rsa.sign_text("{\"alg\":\"none\"}", &text), "not signed with"),
+        (rsa.sign_text("{\"alg\":\"None\",\"kid\":\"r\"}", &text), "not signed with"),
+        (rsa.sign_text("{\"alg\":\"RS512\",\"kid\":\"r\"}", &text), "not signed with"),
+        (rsa.sign_text("{\"alg\":\"PS256\",\"kid\":\"r\"}", &text), "not signed with"),
+        (rsa.sign_text("{\"alg\":\"rs256\",\"kid\":\"r\"}", &text), "not signed with"),
+        (rsa.sign_text("{\"alg\":\"\",\"kid\":\"r\"}", &text), "not signed with"),
+        (rsa.sign_text("{\"kid\":\"r\"}", &text), "header"),
+        (hmac(public, jsonwebtoken::Algorithm::HS256), "not signed with"),
+        (hmac(RSA_PEM.as_bytes(), jsonwebtoken::Algorithm::HS512), "not signed with"),
+        (rsa.sign_text("{\"alg\":\"RS256\",\"kid\":\"e\"}", &text), "another algorithm"),
+        (ec.sign_text("{\"alg\":\"ES256\",\"kid\":\"r\"}", &text), "another algorithm"),
+        (rsa.sign_text("{\"alg\":\"ES256\",\"kid\":\"e\"}", &text), "signature is wrong"),
+        (Forge::ec("e").sign(&claims()), "signature is wrong"),
+        (
+            rsa.sign_text(
+                "{\"alg\":\"RS256\",\"kid\":\"r\",\"crit\":[\"b64\"],\"b64\":false}",
+                &text,
+            ),
+            "crit",
+        ),
+        (rsa.sign_text("{\"alg\":\"RS256\",\"kid\":\"r\",\"crit\":null}", &text), "crit"),
+    ] {
+        let cause = world.identify(&gate, &token).await.unwrap_err();
+        assert!(cause.contains(why), "{cause} is not {why}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_a_key_name_is_of_the_only_key_that_can_be_meant() {
+    let (rsa, ec, other) = (Forge::rsa("r"), Forge::ec("e"), Forge::ec("o"));
+    let token = ec.sign_text("{\"alg\":\"ES256\"}", &claims().to_string());
+    let world = World::new(&[&rsa, &ec]).await;
+    assert!(world.identify(&world.gate(rules(ISSUER, "")), &token).await.is_ok());
+    let world = World::new(&[&ec, &other]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    assert_eq!(world.identify(&gate, &token).await.unwrap_err(), "waits");
+}
+
+#[tokio::test]
+async fn claims_that_are_missing_wrong_or_twice_are_refused() {
+    let key = Forge::ed("d");
+    let world = World::new(&[&key]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    let seconds = now().as_second();
+    let twice = |name: &str| {
+        let text = claims().to_string();
+        let value = &claims()[name];
+        key.sign_text(
+            &key.header().to_string(),
+            &text.replacen('{', &format!("{{\"{name}\":{value},"), 1),
+        )
+    };
+    let sign = |claims: Value| key.sign(&claims);
+    for (token, why) in [
+        (sign(without("iss")), "lack the issuer"),
+        (sign(with("iss", 5)), "claims"),
+        (sign(with("iss", "https://issuer.example/")), "issuer is not one"),
+        (sign(with("iss", "https://ISSUER.example")), "issuer is not one"),
+        (sign(with("iss", "")), "issuer is not one"),
+        (sign(without("aud")), "another audience"),
+        (sign(with("aud", "tenant-gateway2")), "another audience"),
+        (sign(with("aud", "Tenant-Gateway")), "another audience"),
+        (sign(with("aud", json!([]))), "another audience"),
+        (sign(with("aud", json!(["a", "b"]))), "another audience"),
+        (sign(with("aud", json!({ "tenant-gateway": true }))), "claims"),
+        (sign(without("exp")), "no expiry"),
+        (sign(with("exp", seconds - 30)), "expired"),
+        (sign(with("exp", i64::MIN)), "claims"),
+        (sign(with("exp", 1e300)), "claims"),
+        (sign(with("exp", "2099-01-01")), "claims"),
+        (sign(with("nbf", seconds + 31)), "not yet valid"),
+        (sign(with("iat", seconds + 31)), "in the future"),
+        (sign(without("sub")), "no subject"),
+        (sign(with("sub", "")), "subject"),
+        (sign(with("sub", "a b")), "subject"),
+        (sign(with("sub", "\u{430}dmin")), "subject"),
+        (sign(with("sub", "x".repeat(513))), "subject"),
+        (sign(with("sub", "anonymous")), "reserved"),
+        (sign(with("sub", "cli:root")), "reserved"),
+        (sign(with("sub", "spiffe://example.org/a")), "SPIFFE"),
+        (twice("iss"), "twice"),
+        (twice("sub"), "twice"),
+        (twice("aud"), "twice"),
+        (twice("exp"), "twice"),
+    ] {
+        let cause = world.identify(&gate, &token).await.unwrap_err();
+        assert!(cause.contains(why), "{cause} is not {why}");
+    }
+    for good in [
+        with("exp", seconds - 29),
+        with("nbf", seconds + 30),
+        with("iat", seconds + 30),
+        with("exp", f64::from(u32::try_from(seconds).unwrap()) + 0.5),
+        with("aud", json!(["other", "tenant-gateway"])),
+        without("nbf"),
+        without("iat"),
+    ] {
+        assert!(world.identify(&gate, &sign(good.clone())).await.is_ok(), "{good}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_lives_longer_than_max_lifetime_or_does_not_say_is_refused() {
+    let key = Forge::ed("d");
+    let world = World::new(&[&key]).await;
+    let gate = |seconds| {
+        world.gate(IssuerRules {
+            max_lifetime: Some(Duration::from_secs(seconds)),
+            ..rules(ISSUER, "")
+        })
+    };
+    assert!(world.identify(&gate(600), &key.sign(&claims())).await.is_ok());
+    let cause = world.identify(&gate(599), &key.sign(&claims())).await.unwrap_err();
+    assert!(cause.contains("max_lifetime"), "{cause}");
+    let cause = world.identify(&gate(600), &key.sign(&without("iat"))).await.unwrap_err();
+    assert!(cause.contains("max_lifetime"), "{cause}");
+}
+
+#[tokio::test]
+async fn the_projected_token_of_a_kubernetes_service_account_works_as_it_is() {
+    let key = Forge::rsa("4yS1cBpPRSUVPpIvhSSbGPSpJvtMpq2fIE8PX4wZxJ4");
+    let world = World::new(&[&key]).await;
+    let issuer = "https://kubernetes.default.svc.cluster.local";
+    let gate = world.gate(rules(issuer, ""));
+    let seconds = now().as_second();
+    // The API server writes neither `typ` nor other members into the header.
+    let header = json!({ "alg": "RS256", "kid": key.jwk["kid"] });
+    let claims = json!({
+        "aud": ["tenant-gateway"],
+        "exp": seconds + 3607,
+        "iat": seconds,
+        "iss": issuer,
+        "jti": "0f2b5f5d-9d5c-4f5e-8a0e-9a4b6f0f8c11",
+        "kubernetes.io": {
+            "namespace": "shop",
+            "node": { "name": "worker-1", "uid": "7a9dd6b6-1c5e-4a5f-a6ad-9f1ad2bd6f3a" },
+            "pod": { "name": "sync-5d6f9c7b9-x2x7z", "uid": "c8b8a7a4-6b0f-4d65-a8a0-b87a3c3b1f60" },
+            "serviceaccount": { "name": "sync", "uid": "1f7f2c0e-3b1a-4a49-9d10-63b1f2a6f2b2" },
+            "warnafter": seconds + 3607,
+        },
+        "nbf": seconds,
+        "sub": "system:serviceaccount:shop:sync",
+    });
+    let token = key.sign_text(&header.to_string(), &claims.to_string());
+    let caller = world.identify(&gate, &token).await.unwrap();
+    assert_eq!(caller.id(), "system:serviceaccount:shop:sync");
+    assert_eq!(caller.issuer(), Some(issuer));
+}
+
+#[tokio::test]
+async fn a_remembered_token_dies_with_its_expiry_after_ten_minutes_and_with_its_key() {
+    let (key, other) = (Forge::ed("d"), Forge::ed("o"));
+    let world = World::new(&[&key, &other]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    let at = |seconds| later(now(), SignedDuration::from_secs(seconds));
+    let short = key.sign(&claims());
+    let long = key.sign(&with("exp", now().as_second() + 3600));
+    let callers =
+        [world.identify(&gate, &short).await.unwrap(), world.identify(&gate, &long).await.unwrap()];
+    assert!(gate.remembered(&bearer(&short), at(299)).is_some());
+    assert!(gate.remembered(&bearer(&short), at(300)).is_none());
+    assert!(gate.remembered(&bearer(&long), at(599)).is_some());
+    assert!(gate.remembered(&bearer(&long), at(600)).is_none());
+    assert!(gate.still_holds(&callers[0], at(329)) && !gate.still_holds(&callers[0], at(330)));
+
+    // Fetched again with the same key, beside a new one.
+    world.source.publish(&set(&[&Forge::ec("n"), &key]));
+    world.run(async {}).await;
+    assert!(gate.remembered(&bearer(&long), now()).is_some());
+    assert!(gate.still_holds(&callers[1], now()));
+    // Another key under the same name is not the same.
+    world.source.publish(&set(&[&Forge::ed("d")]));
+    world.run(async {}).await;
+    assert!(gate.remembered(&bearer(&long), now()).is_none());
+    assert!(!gate.still_holds(&callers[1], now()));
+    assert!(world.identify(&gate, &long).await.unwrap_err().contains("signature is wrong"));
+    // And when it comes back, it is verified again.
+    world.source.publish(&set(&[&key]));
+    world.run(async {}).await;
+    assert!(gate.remembered(&bearer(&long), now()).is_none());
+    assert!(world.identify(&gate, &long).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_rotation_fails_no_call_that_should_not_fail() {
+    let (old, new) = (Forge::ec("1"), Forge::ec("2"));
+    let world = World::new(&[&old]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    world.source.publish(&set(&[&old, &new]));
+    let (rotated, made_up) = (new.sign(&claims()), Forge::ec("3").sign(&claims()));
+    let mut fresh = pin!(world.keys.keep_fresh());
+    world.source.publish(&set(&[&old]));
+    assert!(poll!(&mut fresh).is_pending());
+    world.source.publish(&set(&[&old, &new]));
+    let (one, two) = (bearer(&rotated), bearer(&made_up));
+    let mut good = pin!(gate.identify(&one, now()));
+    let mut bad = pin!(gate.identify(&two, now()));
+    assert!(poll!(&mut good).is_pending() && poll!(&mut bad).is_pending());
+    assert!(poll!(&mut fresh).is_pending());
+    world.clock.advance(Duration::from_secs(5));
+    assert!(poll!(&mut fresh).is_pending());
+    assert_eq!(good.await.unwrap().id(), "sync");
+    assert_eq!(
+        bad.await.unwrap_err(),
+        Unidentified::Refused(format!("the token of {ISSUER}: it is signed by an unknown key"))
+    );
+}
+
+#[tokio::test]
+async fn while_the_issuer_is_out_known_keys_verify_and_unknown_ones_are_not_called_wrong() {
+    let (key, other) = (Forge::ec("1"), Forge::ec("2"));
+    let world = World::new(&[&key]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    world.source.fail();
+    world.run(async {}).await;
+    assert!(world.identify(&gate, &key.sign(&claims())).await.is_ok());
+    let token = other.sign(&claims());
+    let presented = bearer(&token);
+    let mut fresh = pin!(world.keys.keep_fresh());
+    assert!(poll!(&mut fresh).is_pending());
+    let mut waits = pin!(gate.identify(&presented, now()));
+    assert!(poll!(&mut waits).is_pending());
+    world.clock.advance(Duration::from_secs(6));
+    for _ in 0..3 {
+        assert!(poll!(&mut fresh).is_pending());
+    }
+    let Err(Unidentified::KeysUnavailable { cause, .. }) = waits.await else { panic!() };
+    assert!(cause.contains("out of order"), "{cause}");
+
+    // Until they are too old.
+    world.clock.advance(Duration::from_hours(25));
+    let cause = world.identify(&gate, &key.sign(&with("exp", now().as_second() + 1_000_000))).await;
+    assert!(cause.unwrap_err().starts_with("unavailable: "));
+}
+
+#[tokio::test]
+async fn certificates_count_only_where_they_are_configured_and_only_while_valid() {
+    let world = World::new(&[&Forge::ec("1")]).await;
+    let gate = world.gate(rules(ISSUER, "ci:"));
+    let show = |certificate| Presented { bearer: Bearer::Absent, certificate };
+    let good = certificate(&["web.example.org"]);
+    let caller = gate.identify(&show(Some(&good)), now()).await.unwrap();
+    assert_eq!((caller.id(), caller.method()), ("web.example.org", CallerMethod::Mtls));
+    assert!(gate.remembered(&show(Some(&good)), now()).is_some());
+
+    let end: Timestamp = "2026-03-01T00:00:01Z".parse().unwrap();
+    for time in [end, "2025-12-31T23:59:59Z".parse().unwrap()] {
+        assert!(gate.remembered(&show(Some(&good)), time).is_none());
+        assert!(gate.identify(&show(Some(&good)), time).await.is_err());
+    }
+    assert!(gate.still_holds(&caller, now()) && !gate.still_holds(&caller, end));
+    assert!(gate.identify(&show(None), now()).await.is_err());
+    for names in [&["a", "b"][..], &["ci:deploy"], &["CI:deploy"], &["cli:root"], &[]] {
+        let certificate = certificate(names);
+        let shown = Presented { bearer: Bearer::Absent, certificate: Some(&certificate) };
+        assert!(gate.identify(&shown, now()).await.is_err(), "{names:?}");
+    }
+
+    let digest = Arc::new(KeyedDigest::new().unwrap());
+    let blind = Identification::new(vec![(rules(ISSUER, ""), world.keys.clone())], false, digest);
+    assert!(blind.identify(&show(Some(&good)), now()).await.is_err());
+}
+
+#[tokio::test]
+async fn of_two_credentials_both_must_be_good_and_the_token_names_the_caller() {
+    let key = Forge::ec("1");
+    let world = World::new(&[&key]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    let (token, bad) =
+        (key.sign(&with("exp", now().as_second() + 99_999_999)), Forge::ec("1").sign(&claims()));
+    let show = |token, certificate| Presented {
+        bearer: Bearer::Token(token),
+        certificate: Some(certificate),
+    };
+    let (good, other) = (certificate(&["a.example"]), certificate(&["b.example"]));
+    let nobody = certificate(&["a.example", "b.example"]);
+    let expired: Timestamp = "2026-03-01T00:00:01Z".parse().unwrap();
+    // In both orders: a remembered token excuses no bad certificate.
+    for _ in 0..2 {
+        assert!(gate.identify(&show(&bad, &good), now()).await.is_err());
+        assert!(gate.identify(&show(&token, &nobody), now()).await.is_err());
+        assert!(gate.identify(&show(&token, &good), expired).await.is_err());
+        for certificate in [&good, &other] {
+            let caller = gate.identify(&show(&token, certificate), now()).await.unwrap();
+            assert_eq!((caller.id(), caller.method()), ("sync", CallerMethod::Jwt));
+            assert_eq!(caller.certificate(), Some(certificate.as_ref().unwrap().id()));
+            assert!(gate.still_holds(&caller, now()) && !gate.still_holds(&caller, expired));
+        }
+        assert_eq!(gate.identify(&bearer(&token), now()).await.unwrap().certificate(), None);
+    }
+    let unusable = Presented { bearer: Bearer::Unusable("two"), certificate: Some(&good) };
+    assert!(gate.remembered(&unusable, now()).is_none());
+    assert!(gate.identify(&unusable, now()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_token_is_judged_by_its_own_issuer_alone() {
+    let (one, two) = (Forge::ec("1"), Forge::ec("1"));
+    let (first, second) = (World::new(&[&one]).await, World::new(&[&two]).await);
+    let digest = Arc::new(KeyedDigest::new().unwrap());
+    let other = "https://other.example";
+    let issuers =
+        vec![(rules(ISSUER, ""), first.keys.clone()), (rules(other, "ci:"), second.keys.clone())];
+    let gate = Identification::new(issuers, false, digest);
+    let sync = first.identify(&gate, &one.sign(&claims())).await.unwrap();
+    let deploy = first.identify(&gate, &two.sign(&with("iss", other))).await.unwrap();
+    assert_eq!((sync.id(), deploy.id()), ("sync", "ci:sync"));
+    for token in
+        [two.sign(&claims()), one.sign(&with("iss", other)), one.sign(&with("sub", "ci:sync"))]
+    {
+        assert!(first.identify(&gate, &token).await.is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn nothing_that_is_presented_breaks_the_reading(token in "[ -~]{0,60}|([A-Za-z0-9_-]{0,30}\\.){0,4}[A-Za-z0-9_=-]{0,30}") {
+        let _ = Unverified::read(&token);
+    }
+
+    #[test]
+    fn no_claims_and_no_header_break_the_reading(
+        header in "\\{\"(alg|kid|crit)\":(\"(ES256|none)\"|1|null|\\[\\])\\}|\\PC{0,20}",
+        claims in "\\{\"(iss|sub|aud|exp|nbf|iat)\":(\"\\PC{0,9}\"|-?[0-9]{1,25}|1e[0-9]{1,4}|null|\\[\"a\"\\])\\}|\\PC{0,20}",
+    ) {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as B64};
+        let token = format!("{}.{}.AA", B64.encode(header), B64.encode(claims));
+        if let Ok(token) = Unverified::read(&token) {
+            let _ = token.claims.check(&rules(ISSUER, ""), now());
+        }
+    }
+
+    #[test]
+    fn no_altered_token_verifies(at in any::<prop::sample::Index>(), byte in 0x21_u8..0x7f, which in 0..3_usize) {
+        static MADE: std::sync::LazyLock<(key_set::KeySet, [String; 3])> = std::sync::LazyLock::new(|| {
+            let forges = [Forge::rsa("r"), Forge::ec("e"), Forge::ed("d")];
+            let keys = key_set::KeySet::read(set(&[&forges[0], &forges[1], &forges[2]]).as_bytes(), None);
+            (keys.unwrap(), forges.map(|forge| forge.sign(&claims())))
+        });
+        let (keys, tokens) = &*MADE;
+        let signed = |text: &str| match Unverified::read(text) {
+            Ok(token) => matches!(keys.verify(&token), Verdict::Signed(_)),
+            Err(_) => false,
+        };
+        let good = &tokens[which];
+        prop_assert!(signed(good));
+        let mut bytes = good.clone().into_bytes();
+        let at = at.index(bytes.len());
+        prop_assume!(bytes[at] != byte);
+        bytes[at] = byte;
+        prop_assert!(!signed(std::str::from_utf8(&bytes).unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn zz_timing() {
+    let (rsa, ec, ed) = (Forge::rsa("r"), Forge::ec("e"), Forge::ed("d"));
+    let world = World::new(&[&rsa, &ec, &ed]).await;
+    let gate = world.gate(rules(ISSUER, ""));
+    for key in [&rsa, &ec, &ed] {
+        let token = key.sign(&with("kubernetes.io", "x".repeat(400)));
+        let presented = bearer(&token);
+        gate.identify(&presented, now()).await.unwrap();
+        let begin = std::time::Instant::now();
+        for _ in 0..100_000 {
+            std::hint::black_box(gate.remembered(&presented, now()));
+        }
+        let hit = begin.elapsed() / 100_000;
+        let begin = std::time::Instant::now();
+        for _ in 0..2000 {
+            std::hint::black_box(gate.verify(&token, now()).await.unwrap());
+        }
+        println!(
+            "{} bytes: remembered {hit:?}, verified {:?}",
+            token.len(),
+            begin.elapsed() / 2000
+        );
+        let begin = std::time::Instant::now();
+        for _ in 0..100_000 {
+            std::hint::black_box(gate.digest.digest(token.as_bytes()));
+        }
+        println!("digest {:?}", begin.elapsed() / 100_000);
+    }
+}

@@ -168,8 +168,10 @@ impl Claims {
             return Err("it was issued in the future; compare clocks");
         }
         if let Some(longest) = rules.max_lifetime {
-            let NumericDate(issued) =
-                *self.iat.as_ref().ok_or("it does not say when it was issued, and max_lifetime is set")?;
+            let NumericDate(issued) = *self
+                .iat
+                .as_ref()
+                .ok_or("it does not say when it was issued, and max_lifetime is set")?;
             let lifetime = expiry.duration_since(issued);
             if !lifetime.is_negative() && lifetime.unsigned_abs() > longest {
                 return Err("it was issued for longer than max_lifetime");

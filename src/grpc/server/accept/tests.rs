@@ -74,6 +74,48 @@ async fn a_request_will_know_the_address_of_its_peer_and_whom_its_verified_certi
     assert_eq!(words, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand more");
 }
 
+#[tokio::test]
+async fn without_a_certificate_one_gets_in_only_where_none_is_required_and_a_bad_one_never_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let files = authority.write(folder.path());
+    let foreign = Authority::new().issue();
+    for (required, shown, let_in) in [
+        (true, None, false),
+        (false, None, true),
+        (true, Some(&foreign), false),
+        (false, Some(&foreign), false),
+    ] {
+        let files = TlsFiles { client_certificate_required: required, ..files.clone() };
+        let mut door = door(Some(ServerTls::load(files, clock()).unwrap())).await;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from(authority.der().to_vec())).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match shown {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+                builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![HTTP_2.to_vec()];
+        let tcp = TcpStream::connect(door.address).await.unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let mut client = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+        // In TLS 1.3 the client learns of a refusal by what comes after its own last word.
+        let _ = client.write_all(PREFACE).await;
+        if let_in {
+            assert!(door.opened.recv().await.unwrap().connect_info().certificate.is_none());
+        } else {
+            assert!(client.read_u8().await.is_err());
+            assert!(door.opened.try_recv().is_err());
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_silent_are_sent_away_with_and_without_tls() {
     let folder = tempfile::tempdir().unwrap();
