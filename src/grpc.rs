@@ -117,16 +117,15 @@ impl Services {
     ) -> Result<Rights<TenantName>, Failure> {
         let tenant = selector.tenant;
         let rights = |name| self.access.rights(&context.caller, name, ActionName::ALL);
-        let chosen = match &selector.application {
-            Some(application) => rights(TenantName { application: application.clone(), tenant })?,
-            None => {
-                let permitted: Vec<_> =
-                    self.candidates(&selector).filter_map(|name| rights(name).ok()).collect();
-                if permitted.is_empty() {
-                    return Err(Refused::Denied.into());
-                }
-                choose_enrolled(&self.tenants, field, tenant, permitted, Rights::resource).await?
+        let chosen = if let Some(application) = &selector.application {
+            rights(TenantName { application: application.clone(), tenant })?
+        } else {
+            let permitted: Vec<_> =
+                self.candidates(&selector).filter_map(|name| rights(name).ok()).collect();
+            if permitted.is_empty() {
+                return Err(Refused::Denied.into());
             }
+            choose_enrolled(&self.tenants, field, tenant, permitted, Rights::resource).await?
         };
         self.concerns(context, chosen.resource())?;
         Ok(chosen)

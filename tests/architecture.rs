@@ -48,7 +48,7 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 20] = [
+const RESERVED: [(&str, &[&str], &str); 21] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
@@ -63,6 +63,7 @@ const RESERVED: [(&str, &[&str], &str); 20] = [
     ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
     ("jsonwebtoken", &["superoffice", "access"], "tokens are validated where they arrive"),
     ("cedar_policy", &["access"], "decisions are made in one room"),
+    ("miette", &["access"], "policies are read, and their mistakes told, in one room"),
     ("governor", &["access"], "callers are limited where they are known"),
     ("x509_parser", &["access", "grpc"], "certificates are read where they arrive"),
     ("rustls", TLS_ROOMS, "TLS is set up at the edges"),

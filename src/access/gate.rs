@@ -198,7 +198,7 @@ impl Access {
                 Rules::PermitAll => permitted(),
                 Rules::Policies(policies) => policies.may_for_some_context(caller, *action, &name),
             };
-            ruling.allowed.then(|| (*action, ruling.policy_ids))
+            ruling.allowed.then_some((*action, ruling.policy_ids))
         };
         let held: Vec<_> = actions.iter().filter_map(held).collect();
         if held.is_empty() {

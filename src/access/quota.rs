@@ -251,9 +251,9 @@ mod tests {
     use super::*;
     use crate::ports::ManualClock;
 
-    fn rate(per_second: u32, burst: u32) -> Option<Rate> {
+    fn rate(per_second: u32, burst: u32) -> Rate {
         let number = |n| NonZeroU32::new(n).unwrap();
-        Some(Rate { per_second: number(per_second), burst: number(burst) })
+        Rate { per_second: number(per_second), burst: number(burst) }
     }
 
     fn quotas(
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_caller_over_its_rate_waits_and_others_do_not() {
-        let (quotas, clock) = quotas(rate(2, 3), None, None);
+        let (quotas, clock) = quotas(Some(rate(2, 3)), None, None);
         let (one, other) = (Caller::command_line("one"), Caller::command_line("other"));
         for _ in 0..3 {
             quotas.call(&one).unwrap();
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn each_tenant_has_a_rate_of_its_own() {
-        let (quotas, _) = quotas(None, rate(1, 1), None);
+        let (quotas, _) = quotas(None, Some(rate(1, 1)), None);
         let caller = Caller::command_line("one");
         let name = |tenant: &str| format!("applications/a/tenants/{tenant}").parse().unwrap();
         quotas.call_in(&caller, &name("Cust1")).unwrap();
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn after_too_many_refusals_a_source_waits_and_others_do_not() {
-        let (quotas, clock) = quotas(None, None, rate(50, 200));
+        let (quotas, clock) = quotas(None, None, Some(rate(50, 200)));
         let [bad, neighbour, site, same_site, mapped] =
             ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::ffff:1", "::ffff:192.0.2.1"]
                 .map(|address| Source::Address(address.parse().unwrap()));
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_names_takes_no_more_room_than_is_set_aside() {
-        let (quotas, clock) = quotas(rate(1, 1), None, None);
+        let (quotas, clock) = quotas(Some(rate(1, 1)), None, None);
         let buckets = quotas.caller.as_ref().unwrap();
         let most = MAX_BUCKETS + CHECKS_TO_TIDY as usize + usize::try_from(SHARED_BUCKETS).unwrap();
         for name in 0..3 * MAX_BUCKETS as u64 {

@@ -18,8 +18,8 @@ use tokio::sync::Mutex;
 use super::{Surroundings, storage::problem};
 use crate::{
     access::{
-        Access, Identification, IssuerKeys, IssuerRules, MAX_POLICY_FILE_BYTES, Policies, PolicyError,
-        PolicyProblem, PolicySet, PolicyText, QuotaRules, Rate, Rules,
+        Access, Identification, IssuerKeys, IssuerRules, MAX_POLICY_FILE_BYTES, Policies,
+        PolicyError, PolicyProblem, PolicySet, PolicyText, QuotaRules, Rate, Rules,
     },
     config::{Config, ConfigError, JwtIssuer, Problem, Quota, Quotas},
     crypto::KeyedDigest,
@@ -60,7 +60,8 @@ impl Doors {
             upkeep.issuers = issuers.iter().map(|(_, keys)| Arc::clone(keys)).collect();
             let digest = KeyedDigest::new();
             let digest = digest.map_err(|error| problem(config, "callers", error.to_string()))?;
-            let callers = Identification::new(issuers, config.callers.mtls.enabled, Arc::new(digest));
+            let callers =
+                Identification::new(issuers, config.callers.mtls.enabled, Arc::new(digest));
             let missing = || problem(config, "policy.file", "is missing".to_owned());
             let policies = policies.ok_or_else(missing)?;
             Access::new(callers, policies, quotas, clock)

@@ -8,7 +8,8 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, Counters, Directory, Explanations, Statuses, Tenants, TicketRules, TicketStores, Tickets,
+        Applications, Counters, Directory, Explanations, Statuses, Tenants, TicketRules,
+        TicketStores, Tickets,
     },
     config::Config,
     domain::ApplicationId,

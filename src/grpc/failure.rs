@@ -32,10 +32,7 @@ pub(super) enum Failure {
     /// Nobody proved who calls. The cause is for the log.
     Unauthenticated(String),
     /// Nobody can tell who calls: the keys of the issuer are not at hand. The cause is for the log.
-    IssuerUnavailable {
-        cause: String,
-        retry_after: Duration,
-    },
+    IssuerUnavailable { cause: String, retry_after: Duration },
     /// Policy says no.
     Denied,
     /// The caller calls, or is refused, too often.
@@ -196,7 +193,8 @@ impl Failure {
                 details.set_retry_info(Some(*retry_after));
             }
             Self::OverQuota(over) => {
-                let description = format!("{} of the gateway's configuration", over.quota.config_key());
+                let description =
+                    format!("{} of the gateway's configuration", over.quota.config_key());
                 details.add_quota_failure_violation(over.quota.subject(), description);
                 details.set_retry_info(Some(over.retry_after));
             }

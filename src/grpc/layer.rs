@@ -202,11 +202,7 @@ impl Leaked {
     }
 
     /// Who calls. The credential goes no further than this.
-    async fn admit(
-        &self,
-        request: &mut Request<Body>,
-        from: IpAddr,
-    ) -> Result<Caller, Failure> {
+    async fn admit(&self, request: &mut Request<Body>, from: IpAddr) -> Result<Caller, Failure> {
         let headers = request.headers_mut();
         let authorization = match headers.entry(AUTHORIZATION) {
             Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),

@@ -49,8 +49,7 @@ const OPENED_CONNECTIONS: usize = 16;
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// What stands on the listener, besides reflection.
-const SERVED: [&str; 5] =
-    [token::NAME, tenant::NAME, application::NAME, access::NAME, HEALTH];
+const SERVED: [&str; 5] = [token::NAME, tenant::NAME, application::NAME, access::NAME, HEALTH];
 
 /// When every call is answered, what was answered has this long to arrive. Then connections are not waited for:
 /// streams that callers hold open and that are not ours to end (reflection) would keep them for ever.

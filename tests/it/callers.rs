@@ -5,17 +5,18 @@ use std::{fs, time::Duration};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tenant_gateway::grpc::pb::{self, tenant_service_client::TenantServiceClient};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinSet;
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 
 use crate::support::{
-    APPLICATION, Authority, Identity, Options, World, assert_status, eventually_so, name,
+    APPLICATION, Authority, Identity, Options, World, assert_status,
     callers::{AUDIENCE, CALLERS, Guarded, ISSUER, TestIssuer, bearing, call},
+    eventually_so, name,
 };
 
 const GET: &str = "TenantService/GetTenant";
 
-/// Permits one caller and nobody else, so that NOT_FOUND says: it is this one.
+/// Permits one caller and nobody else, so that `NOT_FOUND` says: it is this one.
 fn only(caller: &str) -> String {
     format!("permit (principal == Caller::\"{caller}\", action, resource);")
 }
@@ -56,21 +57,24 @@ fn with(claims: &Value, changes: &Value) -> Value {
 }
 
 /// Moves the gateway's clock on while something waits for it by that clock; until it is dropped.
-fn ticking(guarded: &Guarded, by: Duration) -> AbortOnDropHandle<()> {
+fn ticking(guarded: &Guarded, by: Duration) -> JoinSet<()> {
     let clock = guarded.world.clock.clone();
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    let mut ticking = JoinSet::new();
+    ticking.spawn(async move {
         loop {
             clock.advance(by);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    }))
+    });
+    ticking
 }
 
 #[tokio::test]
 async fn a_good_token_names_its_caller() {
     let guarded = Guarded::new(&only("sync")).await;
     let token = guarded.token("sync");
-    for authorization in [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER {token}")]
+    for authorization in
+        [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER {token}")]
     {
         let status = ask(&guarded.channel, &[&authorization]).await;
         assert_status(&status, Code::NotFound, "RESOURCE_NOT_FOUND");
@@ -215,8 +219,7 @@ async fn no_issuer_can_name_the_callers_of_another() {
          jwks_file = \"spiffe.json\"\ncaller_prefix = \"mesh:\"\n"
     );
     let policy = only("ci:deploy");
-    let options =
-        Options { callers: Some(callers), policy: Some(policy), ..Default::default() };
+    let options = Options { callers: Some(callers), policy: Some(policy), ..Default::default() };
     let mut world = World::with_files(options).await;
     let main = TestIssuer::new(ISSUER, "one");
     let ci = TestIssuer::new("https://ci.test", "one");
@@ -229,7 +232,9 @@ async fn no_issuer_can_name_the_callers_of_another() {
     let good = ask(&channel, &[&format!("Bearer {}", ci.token("deploy", now))]).await;
     assert_status(&good, Code::NotFound, "RESOURCE_NOT_FOUND");
     // The one without a prefix says the other's whole name.
-    assert_unauthenticated(&ask(&channel, &[&format!("Bearer {}", main.token("ci:deploy", now))]).await);
+    assert_unauthenticated(
+        &ask(&channel, &[&format!("Bearer {}", main.token("ci:deploy", now))]).await,
+    );
     // Its own name, signed by another's key of the same id.
     let claims = ci.claims("deploy", now);
     assert_unauthenticated(&ask(&channel, &[&format!("Bearer {}", main.sign(&claims))]).await);
@@ -286,7 +291,7 @@ impl Mutual {
              client_ca_file = \"{folder}/ca.crt\""
         );
         let (callers, policy) = (Some(callers.to_owned()), Some(policy.to_owned()));
-        let options = Options { callers, policy, extra_config, ..Default::default() };
+        let options = Options { extra_config, callers, policy, ..Default::default() };
         let mut world = World::with_files(options).await;
         let issuer = TestIssuer::new(ISSUER, "one");
         fs::write(world.folder.path().join("jwks.json"), issuer.jwks()).unwrap();
@@ -350,7 +355,9 @@ async fn of_two_credentials_both_must_be_good_and_the_token_names_the_caller() {
     let good = format!("Bearer {}", mutual.issuer.token("sync", mutual.world.clock_seconds()));
     let both = mutual.ask(&["spiffe://example.org/pod"], &[], &[&good]).await;
     assert_status(&both, Code::NotFound, "RESOURCE_NOT_FOUND");
-    assert_unauthenticated(&mutual.ask(&["spiffe://example.org/pod"], &[], &["Bearer a.b.c"]).await);
+    assert_unauthenticated(
+        &mutual.ask(&["spiffe://example.org/pod"], &[], &["Bearer a.b.c"]).await,
+    );
     assert_unauthenticated(&mutual.ask(&[], &["a.test", "b.test"], &[&good]).await);
     // With either alone, too, because both are configured.
     let alone = ask(&mutual.channel(None).await, &[&good]).await;

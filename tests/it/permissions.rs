@@ -8,8 +8,9 @@ use tenant_gateway::grpc::pb;
 use tonic::{Code, Status};
 
 use crate::support::{
-    APPLICATION, CLIENT_ID, assert_invalid, assert_status, eventually_so, name,
+    APPLICATION, CLIENT_ID, assert_invalid, assert_status,
     callers::{Guarded, call},
+    eventually_so, name,
 };
 
 /// What a method needs.
@@ -34,8 +35,11 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
     let reason = String::new;
     let parent = || format!("applications/{APPLICATION}");
     let issue = |include_application_token| {
-        let issue =
-            pb::IssueSystemTicketRequest { tenant: tenant(), include_application_token, ..Default::default() };
+        let issue = pb::IssueSystemTicketRequest {
+            tenant: tenant(),
+            include_application_token,
+            ..Default::default()
+        };
         issue.encode_to_vec()
     };
     let watch = pb::WatchSystemTicketRequest { tenant: tenant(), ..Default::default() };
@@ -160,32 +164,26 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
 
 /// For each row a caller that may do just what it needs, and for each action one that may do everything else.
 fn policy() -> String {
-    let mut policy = "permit (principal == Caller::\"all\", action, resource);\n".to_owned();
+    let mut policies = vec!["permit (principal == Caller::\"all\", action, resource);".to_owned()];
     for (row, (_, _, needs, _)) in table().iter().enumerate() {
-        match needs {
-            Needs::Actions(actions) => {
-                let names: Vec<_> =
-                    actions.iter().map(|name| format!("Action::\"{name}\"")).collect();
-                policy += &format!(
-                    "permit (principal == Caller::\"with-{row}\", action in [{}], resource);\n",
-                    names.join(", ")
-                );
-                for (without, name) in names.iter().enumerate() {
-                    policy += &format!(
-                        "permit (principal == Caller::\"without-{row}-{without}\", action, resource) \
-                         unless {{ action == {name} }};\n"
-                    );
-                }
-            }
-            Needs::AnyRight => {
-                policy += &format!(
-                    "permit (principal == Caller::\"with-{row}\", action == Action::\"readAssociates\", resource);\n"
-                );
-            }
-            Needs::Unbuilt => {}
-        }
+        let actions = match needs {
+            Needs::Actions(actions) => *actions,
+            Needs::AnyRight => &["readAssociates"],
+            Needs::Unbuilt => continue,
+        };
+        let names: Vec<_> = actions.iter().map(|name| format!("Action::\"{name}\"")).collect();
+        policies.push(format!(
+            "permit (principal == Caller::\"with-{row}\", action in [{}], resource);",
+            names.join(", ")
+        ));
+        policies.extend(names.iter().enumerate().map(|(without, name)| {
+            format!(
+                "permit (principal == Caller::\"without-{row}-{without}\", action, resource) \
+                 unless {{ action == {name} }};"
+            )
+        }));
     }
-    policy
+    policies.join("\n")
 }
 
 #[test]
@@ -292,7 +290,8 @@ async fn a_forbid_wins_over_every_permit_that_is_remembered_as_soon_as_it_is_wri
     for _ in 0..3 {
         assert_status(&read().await.unwrap_err(), Code::NotFound, "RESOURCE_NOT_FOUND");
     }
-    let forbid = format!("{permit}forbid (principal, action == Action::\"readTenants\", resource);\n");
+    let forbid =
+        format!("{permit}forbid (principal, action == Action::\"readTenants\", resource);\n");
     fs::write(guarded.world.folder.path().join("policy.cedar"), forbid).unwrap();
     eventually_so("the new policy is in force", async || {
         guarded.world.clock.advance(Duration::from_secs(1));
@@ -342,13 +341,17 @@ async fn test_permissions_names_what_the_caller_holds_and_nothing_else() {
     let test = async |caller: &str, resource: &str, permissions: &[&str]| {
         let permissions = permissions.iter().map(|p| (*p).to_owned()).collect();
         let request = pb::TestPermissionsRequest { resource: resource.to_owned(), permissions };
-        let answer = guarded
-            .call(caller, "AccessService/TestPermissions", request.encode_to_vec())
-            .await?;
+        let answer =
+            guarded.call(caller, "AccessService/TestPermissions", request.encode_to_vec()).await?;
         Ok::<_, Status>(pb::TestPermissionsResponse::decode(&*answer).unwrap().permissions)
     };
-    let asked =
-        ["manageTenants", "readTenants", "issueSystemTicket", "callWebApiAsSystemUser", "readAudit"];
+    let asked = [
+        "manageTenants",
+        "readTenants",
+        "issueSystemTicket",
+        "callWebApiAsSystemUser",
+        "readAudit",
+    ];
     assert_eq!(
         test("sync", &name("Cust1"), &asked).await.unwrap(),
         ["readTenants", "issueSystemTicket", "callWebApiAsSystemUser"]
@@ -393,11 +396,7 @@ async fn explain_access_names_everything_in_the_way_at_once() {
     guarded.call("sync", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
     let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
     guarded.call("sync", "TenantService/DisableTenant", disable.encode_to_vec()).await.unwrap();
-    guarded
-        .world
-        .sandbox
-        .set_state("Cust1", superoffice_sandbox::TenantState::Suspended)
-        .unwrap();
+    guarded.world.sandbox.set_state("Cust1", superoffice_sandbox::TenantState::Suspended).unwrap();
     let context = explain("sync", "applications/-/tenants/Cust1").await.unwrap();
     assert_eq!(
         reasons(&context),
@@ -408,7 +407,10 @@ async fn explain_access_names_everything_in_the_way_at_once() {
         ]
     );
     assert!(!context.usable && !context.recommended);
-    assert_eq!((context.credential.as_str(), context.policy_ids.as_slice()), ("system", &["policy0".to_owned()][..]));
+    assert_eq!(
+        (context.credential.as_str(), context.policy_ids.as_slice()),
+        ("system", &["policy0".to_owned()][..])
+    );
     let guidance = context.guidance.unwrap();
     assert!(guidance.cross_user && guidance.bypasses_rights);
     assert!(!guidance.interactive && !guidance.accountable && !guidance.can_impersonate);
@@ -428,11 +430,7 @@ async fn explain_access_names_everything_in_the_way_at_once() {
     assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
 
     // Everything mended.
-    guarded
-        .world
-        .sandbox
-        .set_state("Cust1", superoffice_sandbox::TenantState::Running)
-        .unwrap();
+    guarded.world.sandbox.set_state("Cust1", superoffice_sandbox::TenantState::Running).unwrap();
     let enable = pb::EnableTenantRequest { name: name("Cust1") };
     guarded.call("sync", "TenantService/EnableTenant", enable.encode_to_vec()).await.unwrap();
     let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: token };
@@ -477,4 +475,3 @@ fn refused_reason(status: &Status) -> String {
     use tonic_types::StatusExt as _;
     status.get_error_details().error_info().unwrap().reason.clone()
 }
-

@@ -7,8 +7,9 @@ use tenant_gateway::grpc::pb;
 use tonic::{Code, Request, Status};
 
 use crate::support::{
-    Options, assert_status, name,
+    Options, assert_status,
     callers::{Guarded, bearing, call},
+    name,
 };
 
 const PERMIT: &str = "permit (principal == Caller::\"sync\", action, resource);\n\
@@ -23,7 +24,10 @@ fn get(tenant: &str) -> Vec<u8> {
 fn assert_over_quota(status: &Status, quota: &str) -> Duration {
     let details = assert_status(status, Code::ResourceExhausted, "CALLER_QUOTA_EXCEEDED");
     let violation = &details.quota_failure().expect("no QuotaFailure").violations[0];
-    assert!(!violation.subject.is_empty() && violation.description.contains(quota), "{violation:?}");
+    assert!(
+        !violation.subject.is_empty() && violation.description.contains(quota),
+        "{violation:?}"
+    );
     details.retry_info().expect("no RetryInfo").retry_delay.unwrap()
 }
 

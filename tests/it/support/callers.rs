@@ -104,7 +104,12 @@ impl Guarded {
         self.issuer.token(caller, self.world.clock_seconds())
     }
 
-    pub(crate) async fn call(&self, caller: &str, method: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+    pub(crate) async fn call(
+        &self,
+        caller: &str,
+        method: &str,
+        message: Vec<u8>,
+    ) -> Result<Vec<u8>, Status> {
         let token = self.token(caller);
         call(&self.channel, method, bearing(&token, message)).await
     }
