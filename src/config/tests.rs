@@ -385,16 +385,15 @@ fn beyond_loopback_needs_tls_or_a_decision() {
 }
 
 #[test]
-fn only_anonymous_callers_can_be_served_yet() {
-    let config = loaded(LEAST).config;
-    let refusal = config.check_servable().unwrap_err().to_string();
-    assert!(
-        refusal.contains("callers.insecure_anonymous: the gateway cannot check yet"),
-        "{refusal}"
-    );
-
-    let config = loaded(&format!("callers.insecure_anonymous = true\n{LEAST}")).config;
-    config.check_servable().unwrap();
+fn what_nobody_could_call_or_nobody_may_do_is_not_served() {
+    let refusal = |text: &str| loaded(text).config.check_servable().map_err(|e| e.to_string());
+    let nobody = refusal(LEAST).unwrap_err();
+    assert!(nobody.contains("callers: nobody could call"), "{nobody}");
+    let jwt = "[[callers.jwt]]\nissuer = \"https://i.example\"\naudience = \"a\"\n";
+    let unruled = refusal(&format!("{jwt}{LEAST}")).unwrap_err();
+    assert!(unruled.contains("policy.file: is missing"), "{unruled}");
+    refusal(&format!("policy.file = \"p.cedar\"\n{jwt}{LEAST}")).unwrap();
+    refusal(&format!("callers.insecure_anonymous = true\n{LEAST}")).unwrap();
 }
 
 #[test]

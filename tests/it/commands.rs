@@ -5,7 +5,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duratio
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tenant_gateway::grpc::pb::{
-    self, tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
+    self, access_service_client::AccessServiceClient, tenant_service_client::TenantServiceClient,
+    token_service_client::TokenServiceClient,
 };
 use tokio::time::Instant;
 use tonic::{Code, Status, transport::Channel};
@@ -19,6 +20,7 @@ use tonic_types::StatusExt as _;
 use crate::support::{
     APPLICATION, assert_status,
     binary::{Process, Served, Site, program},
+    callers::bearing,
     issue, issue_with, name,
 };
 
@@ -307,14 +309,31 @@ async fn a_running_server_notices_every_command_within_a_second() {
     assert!(!log.contains(&token), "{log}");
 }
 
-/// A line that `dev` prints, as its words.
+/// A line that `dev` prints, as its words, without the token.
 fn words(line: &str) -> Vec<String> {
-    let words = line.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
+    let words = match line.split_once("-H \"") {
+        None => line.to_owned(),
+        Some((before, header)) => format!("{before}{}", header.split_once('"').unwrap().1),
+    };
+    let words = words.split_whitespace().map(|word| word.trim_matches('\'').to_owned());
     words.collect()
 }
 
+/// The token that a printed line reads from a file.
+fn token(line: &str) -> Option<String> {
+    let (_, file) = line.split_once("authorization: Bearer $(cat ")?;
+    Some(fs::read_to_string(file.split_once(')').unwrap().0).unwrap())
+}
+
 /// Does with tonic what a printed line would do.
-async fn perform(channel: &Channel, words: &[String]) -> Result<Vec<String>, Status> {
+async fn perform(channel: &Channel, line: &str) -> Result<Vec<String>, Status> {
+    fn with<T>(token: Option<&String>, message: T) -> tonic::Request<T> {
+        match token {
+            Some(token) => bearing(token, message),
+            None => tonic::Request::new(message),
+        }
+    }
+    let (token, words) = (token(line), words(line));
     let data = words.iter().position(|word| word == "-d").map(|at| words[at + 1].as_str());
     let data: Value = data.map_or(Value::Null, |data| serde_json::from_str(data).unwrap());
     let text = |field: &str| data[field].as_str().unwrap().to_owned();
@@ -324,14 +343,24 @@ async fn perform(channel: &Channel, words: &[String]) -> Result<Vec<String>, Sta
             let request =
                 pb::IssueSystemTicketRequest { tenant: text("tenant"), ..Default::default() };
             let mut client = TokenServiceClient::new(channel.clone());
-            issue_with(&mut client, request).await.map(|ticket| vec![ticket.tenant.clone()])
+            let issued = client.issue_system_ticket(with(token.as_ref(), request)).await?;
+            Ok(vec![issued.into_inner().ticket.unwrap().tenant])
         }
         "tenantgateway.v1.TenantService/DisableTenant" => {
             let request = pb::DisableTenantRequest { name: text("name"), ..Default::default() };
-            let answer = TenantServiceClient::new(channel.clone()).disable_tenant(request).await?;
+            let mut client = TenantServiceClient::new(channel.clone());
+            let answer = client.disable_tenant(with(token.as_ref(), request)).await?;
             let tenant = answer.into_inner().tenant.unwrap();
             assert!(tenant.disabled);
             Ok(vec![tenant.name])
+        }
+        "tenantgateway.v1.AccessService/ExplainAccess" => {
+            let request = pb::ExplainAccessRequest { tenant: text("tenant") };
+            let mut client = AccessServiceClient::new(channel.clone());
+            let answer = client.explain_access(with(token.as_ref(), request)).await?;
+            let contexts = answer.into_inner().user_contexts;
+            let obstacles = contexts.into_iter().flat_map(|context| context.obstacles);
+            Ok(obstacles.map(|obstacle| obstacle.reason().as_str_name().to_owned()).collect())
         }
         "grpc.health.v1.Health/Check" => {
             let mut client = HealthClient::new(channel.clone());
@@ -371,11 +400,15 @@ async fn paste(lines: &[&str]) {
     let expected = [
         ("\"value\": \"7T:", true),
         ("Code: FailedPrecondition", false),
+        ("Code: PermissionDenied", false),
+        ("Code: Unauthenticated", false),
+        ("TENANT_NOT_RUNNING", true),
         ("grpc.health.v1.Health", true),
         ("rpc IssueSystemTicket", true),
         ("SERVING", true),
         ("\"disabled\": true", true),
     ];
+    assert_eq!(lines.len(), expected.len());
     for (line, (said, succeeds)) in lines.iter().zip(expected) {
         let mut shell = Command::new("sh");
         shell.args(["-c", line]);
@@ -396,24 +429,26 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
         said.ends_with("DisableTenant\n").then_some(said)
     });
     let banner = banner.await;
-    assert!(banner.lines().count() <= 20, "{banner}");
+    assert!(banner.lines().count() <= 28, "{banner}");
     let lines: Vec<_> =
         banner.lines().map(str::trim).filter(|line| line.starts_with("grpcurl ")).collect();
-    assert_eq!(lines.len(), 6, "{banner}");
-    let address = words(lines[2])[2].clone();
+    assert_eq!(lines.len(), 9, "{banner}");
+    let address = words(lines[5])[2].clone();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let channel = channel.connect().await.unwrap();
-    let lines_of = lines.iter().map(|line| words(line)).collect::<Vec<_>>();
-    let does = async |index: usize| perform(&channel, &lines_of[index]).await;
+    let does = async |index: usize| perform(&channel, lines[index]).await;
     assert_eq!(does(0).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
     let status = does(1).await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "TENANT_NOT_RUNNING");
-    let services = does(2).await.unwrap();
+    assert_status(&does(2).await.unwrap_err(), Code::PermissionDenied, "POLICY_DENIED");
+    assert_status(&does(3).await.unwrap_err(), Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+    assert_eq!(does(4).await.unwrap(), ["ERROR_REASON_TENANT_NOT_RUNNING"]);
+    let services = does(5).await.unwrap();
     assert!(services.contains(&"tenantgateway.v1.TokenService".to_owned()), "{services:?}");
-    assert_ne!(does(3).await.unwrap(), ["0"], "no file describes the service");
-    assert_eq!(does(4).await.unwrap(), ["SERVING"]);
+    assert_ne!(does(6).await.unwrap(), ["0"], "no file describes the service");
+    assert_eq!(does(7).await.unwrap(), ["SERVING"]);
     paste(&lines).await;
-    assert_eq!(does(5).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
+    assert_eq!(does(8).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
     let status = does(0).await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
 
