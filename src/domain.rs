@@ -2,6 +2,7 @@
 
 mod api_host;
 mod application;
+mod audit;
 mod enrolment;
 mod name;
 mod obstacle;
@@ -11,6 +12,11 @@ mod ticket;
 pub use self::{
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
+    audit::{
+        AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash, AuditRecord, AuditRow,
+        AuditSignature, AuditText, ChainLink, ChainPoint, ChainState, ChainVerifier, Decision,
+        NO_HASH, SignedPoint, Statement, Unreadable,
+    },
     enrolment::{Labels, SystemUserToken},
     name::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,

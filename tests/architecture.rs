@@ -54,7 +54,11 @@ const RESERVED: [(&str, &[&str], &str); 20] = [
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("prost_types", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("axum", &["http"], "inbound HTTP is served in one room"),
-    ("reqwest", &["superoffice", "issuers"], "calls go out through one client a room, which checks where to"),
+    (
+        "reqwest",
+        &["superoffice", "issuers"],
+        "calls go out through one client a room, which checks where to",
+    ),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
     ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
     ("jsonwebtoken", &["superoffice", "access"], "tokens are validated where they arrive"),
