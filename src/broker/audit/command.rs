@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::chain::Tip;
 use crate::{
     domain::AuditRecord,
-    ports::{AuditSigner, AuditStore, Clock, StoreError},
+    ports::{AuditSigner, AuditStore, Clock, Random, StoreError},
 };
 
 /// The chain that commands write.
@@ -19,6 +19,7 @@ pub struct CommandTrail {
     store: Arc<dyn AuditStore>,
     signer: Arc<dyn AuditSigner>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
 }
 
 impl CommandTrail {
@@ -28,15 +29,22 @@ impl CommandTrail {
         store: Arc<dyn AuditStore>,
         signer: Arc<dyn AuditSigner>,
         clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
     ) -> Self {
-        Self { store, signer, clock }
+        Self { store, signer, clock, random }
     }
 
-    /// Writes an event. A command that cannot write must not do what it would have written.
+    /// Writes an event, with a request id of its own if it has none: two commands that do the same at the same time
+    /// would else write the same event, and the second be taken for a repetition of the first. A command that cannot
+    /// write must not do what it would have written.
     ///
     /// # Errors
     /// If the store does not take it.
-    pub async fn write(&self, record: AuditRecord) -> Result<(), StoreError> {
+    pub async fn write(&self, mut record: AuditRecord) -> Result<(), StoreError> {
+        if record.request_id.is_empty() {
+            let random = u128::from_be_bytes(self.random.bytes());
+            record.request_id = format!("{random:032x}").into();
+        }
         let chain: Arc<str> = COMMAND_CHAIN.into();
         let mut outcome = Err(StoreError::Conflict);
         for _ in 0..ATTEMPTS {

