@@ -4,6 +4,7 @@ mod api_host;
 mod application;
 mod audit;
 mod enrolment;
+mod filter;
 mod name;
 mod obstacle;
 mod tenant;
@@ -13,11 +14,12 @@ pub use self::{
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     audit::{
-        AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash, AuditRecord, AuditRow,
-        AuditSignature, AuditText, ChainLink, ChainPoint, ChainState, ChainVerifier, Decision,
-        NO_HASH, SignedPoint, Statement, Unreadable,
+        AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
+        AuditRecord, AuditRow, AuditSignature, AuditText, ChainLink, ChainPoint, ChainState,
+        ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, Unreadable,
     },
     enrolment::{Labels, SystemUserToken},
+    filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     name::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
         application_name,

@@ -4,6 +4,7 @@
 //! signed: who cannot sign cannot change, add or take away an event unseen. See `docs/adr/0006-audit.md`.
 
 mod encoding;
+mod fields;
 mod text;
 mod verifier;
 
@@ -11,7 +12,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use self::{encoding::Unreadable, text::AuditText, verifier::ChainVerifier};
+pub use self::{
+    encoding::Unreadable, fields::AUDIT_FIELDS, text::AuditText, verifier::ChainVerifier,
+};
 use super::Reason;
 
 /// A SHA-256 hash.
