@@ -20,7 +20,7 @@ const SOURCES: usize = 4096;
 /// All others.
 const OVERFLOW: &str = "others";
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// The gRPC code UNAUTHENTICATED.
 const UNAUTHENTICATED: i32 = 16;

@@ -16,9 +16,9 @@ use crate::{
 /// A name for the chain of a server that starts now: names sort by their time.
 #[must_use]
 pub fn serve_chain(now: Timestamp, random: [u8; 16]) -> Arc<str> {
-    let [.., a, b, c, d, e, f, g, h, i, j] = random;
+    let [_, _, _, _, _, _, random @ ..] = random;
     let millisecond = u64::try_from(now.as_millisecond()).unwrap_or_default();
-    let id = Builder::from_unix_timestamp_millis(millisecond, &[a, b, c, d, e, f, g, h, i, j]);
+    let id = Builder::from_unix_timestamp_millis(millisecond, &random);
     format!("serve-{}", id.into_uuid()).into()
 }
 

@@ -29,10 +29,12 @@ pub(super) enum Failure {
     KeepAndHang,
 }
 
+type Chain = (ChainState, Vec<AuditRow>);
+
 /// Chains in memory.
 #[derive(Default)]
 pub(super) struct MemoryAudit {
-    chains: Mutex<BTreeMap<Arc<str>, (ChainState, Vec<AuditRow>)>>,
+    chains: Mutex<BTreeMap<Arc<str>, Chain>>,
     failures: Mutex<VecDeque<Failure>>,
     /// The sizes of the groups that were kept.
     pub(super) groups: Mutex<Vec<usize>>,

@@ -45,11 +45,11 @@ impl PublicKeys {
     pub(super) fn holds(
         &self,
         signer: &dyn AuditSigner,
-        signed: &SignedPoint,
+        point: &SignedPoint,
         statement: Statement,
     ) -> bool {
-        let AuditSignature { key_id, bytes } = &signed.signature;
-        let message = signed.point.message(statement, key_id);
+        let AuditSignature { key_id, bytes } = &point.signature;
+        let message = point.point.message(statement, key_id);
         self.0.get(&**key_id).is_some_and(|public| signer.verify(public, &message, bytes))
     }
 }

@@ -191,20 +191,16 @@ impl Reader<'_> {
             },
             policy_ids: self.texts()?,
             code: i32::from_be_bytes(self.array()?),
-            error_reason: self.reason()?,
+            error_reason: match self.text()? {
+                "" => None,
+                name => Some(*Reason::ALL.iter().find(|reason| reason.as_str() == name)?),
+            },
             reason: self.audit_text()?,
             credential_id: self.audit_text()?,
             request_id: self.audit_text()?,
             trace_id: self.audit_text()?,
             client_address: self.audit_text()?,
         })
-    }
-
-    fn reason(&mut self) -> Option<Option<Reason>> {
-        match self.text()? {
-            "" => Some(None),
-            name => Reason::ALL.iter().find(|reason| reason.as_str() == name).copied().map(Some),
-        }
     }
 
     fn texts(&mut self) -> Option<Arc<[Arc<str>]>> {

@@ -77,7 +77,7 @@ impl World {
             self.clock.advance(Duration::from_secs(1));
             trail.record(record(), Weight::Change).unwrap().committed().await.unwrap();
         }
-        trail.flush(Duration::from_secs(60)).await.unwrap();
+        trail.flush(Duration::from_mins(1)).await.unwrap();
         tasks.shutdown().await;
     }
 
@@ -179,7 +179,6 @@ async fn every_single_altered_byte_of_an_event_is_found() {
     for position in 0..body.len() {
         let mut altered = body.clone();
         altered[position] ^= 0x01;
-        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
         let update = |bytes: &[u8]| {
             format!("UPDATE audit_events SET body = x'{}' WHERE sequence = 1", hex(bytes))
         };
@@ -260,6 +259,10 @@ async fn a_deleted_chain_is_found() {
     assert_eq!(world.found(head).await, only("serve-1", Missing, 8));
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
 /// Writes a chain anew, with all hashes right, from an event on in which something else happened.
 async fn rewrite(world: &World, chain: &str, from: i64) -> ChainPoint {
     let name: Arc<str> = chain.into();
@@ -304,7 +307,6 @@ async fn a_chain_rewritten_with_right_hashes_and_no_key_is_found() {
     let point = world.store.chain("serve-1").await.unwrap().unwrap().head.point;
     let id = other.keys.active_key_id();
     let message = point.message(crate::domain::Statement::Head, &id);
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
     let signature = hex(&other.keys.sign(&id, &message).unwrap());
     let public_key = hex(&other.keys.public_keys()[0].1);
     let forged = format!(
