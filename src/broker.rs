@@ -21,8 +21,8 @@ pub use self::{
     applications::{Application, Applications, History},
     audit::{
         Attempts, AuditUnavailable, COMMAND_CHAIN, CommandTrail, Durability, Pending, Progress,
-        QUEUE_CAPACITY, Retention, Trail, TrailRules, Verification, Weight, certify_public_keys,
-        serve_chain,
+        QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules, Verification, Weight,
+        certify_public_keys, serve_chain,
     },
     changes::TenantChanges,
     counters::{Counter, Counters},

@@ -79,12 +79,22 @@ pub struct TrailRules {
 #[error("the audit trail cannot take the event")]
 pub struct AuditUnavailable;
 
+/// What a trail is written with.
+#[derive(Clone)]
+pub struct TrailPorts {
+    /// Keeps the events.
+    pub store: Arc<dyn AuditStore>,
+    /// Signs the heads.
+    pub signer: Arc<dyn AuditSigner>,
+    /// Tells the time of events, and when they have waited too long.
+    pub clock: Arc<dyn Clock>,
+    /// Counts events, groups and failures.
+    pub counters: Arc<Counters>,
+}
+
 /// The server's trail: one chain, begun with its first event.
 pub struct Trail {
-    store: Arc<dyn AuditStore>,
-    signer: Arc<dyn AuditSigner>,
-    clock: Arc<dyn Clock>,
-    counters: Arc<Counters>,
+    ports: TrailPorts,
     rules: TrailRules,
     chain: Arc<str>,
     queue: Mutex<Queue>,
@@ -140,18 +150,9 @@ impl Pending {
 impl Trail {
     /// A trail that writes `chain`, which is nobody else's: see [`serve_chain`].
     #[must_use]
-    pub fn new(
-        store: Arc<dyn AuditStore>,
-        signer: Arc<dyn AuditSigner>,
-        clock: Arc<dyn Clock>,
-        counters: Arc<Counters>,
-        (chain, rules): (Arc<str>, TrailRules),
-    ) -> Self {
+    pub fn new(ports: TrailPorts, chain: Arc<str>, rules: TrailRules) -> Self {
         Self {
-            store,
-            signer,
-            clock,
-            counters,
+            ports,
             rules,
             chain,
             queue: Mutex::default(),
@@ -174,7 +175,7 @@ impl Trail {
         } else {
             (None, None)
         };
-        let time = self.clock.now();
+        let time = self.ports.clock.now();
         let wake = {
             let mut queue = self.queue();
             if queue.waiting.len() >= QUEUE_CAPACITY {
@@ -192,7 +193,7 @@ impl Trail {
             self.work.notify_one();
         }
         let max_wait = self.rules.max_wait;
-        Ok(Pending { answer, clock: Arc::clone(&self.clock), max_wait })
+        Ok(Pending { answer, clock: Arc::clone(&self.ports.clock), max_wait })
     }
 
     /// Takes in an event and waits for it, as far as the rules ask.
@@ -238,7 +239,7 @@ impl Trail {
             done = committed.wait_for(|count| *count >= accepted) => {
                 done.map(|_| ()).map_err(|_| AuditUnavailable)
             }
-            () = self.clock.sleep(patience) => Err(AuditUnavailable),
+            () = self.ports.clock.sleep(patience) => Err(AuditUnavailable),
         }
     }
 

@@ -29,13 +29,14 @@ impl World {
         let store = Arc::new(MemoryAudit::default());
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
         let counters = Arc::new(Counters::default());
-        let trail = Trail::new(
-            store.clone(),
-            keys(),
-            clock.clone(),
-            counters.clone(),
-            ("serve-1".into(), TrailRules { durability, max_wait: MAX_WAIT }),
-        );
+        let ports = TrailPorts {
+            store: store.clone(),
+            signer: keys(),
+            clock: clock.clone(),
+            counters: counters.clone(),
+        };
+        let rules = TrailRules { durability, max_wait: MAX_WAIT };
+        let trail = Trail::new(ports, "serve-1".into(), rules);
         Self { store, clock, trail: Arc::new(trail), counters, tasks: JoinSet::new() }
     }
 

@@ -82,7 +82,7 @@ impl Trail {
         if ready() {
             return;
         }
-        let mut linger = self.clock.sleep(LINGER);
+        let mut linger = self.ports.clock.sleep(LINGER);
         while !ready() {
             tokio::select! {
                 () = &mut linger => return,
@@ -118,15 +118,15 @@ impl Trail {
             tokio::select! {
                 biased;
                 () = &mut persist => {}
-                () = self.clock.sleep(self.patience_left(oldest)) => {
+                () = self.ports.clock.sleep(self.patience_left(oldest)) => {
                     self.set_stalled(true);
                     persist.await;
                 }
             }
         }
         writing.stage = Stage::Idle;
-        self.counters.audit_groups.increment();
-        self.counters.audit_events.add(writing.size);
+        self.ports.counters.audit_groups.increment();
+        self.ports.counters.audit_events.add(writing.size);
         for waiter in writing.waiters.drain(..) {
             // Whoever gave up has its event kept all the same.
             let _ = waiter.send(());
@@ -143,16 +143,16 @@ impl Trail {
             let attempt = tokio::select! {
                 biased;
                 done = self.attempt(writing) => done,
-                () = self.clock.sleep(ATTEMPT_LIMIT) => Err(Trouble::NoAnswer),
+                () = self.ports.clock.sleep(ATTEMPT_LIMIT) => Err(Trouble::NoAnswer),
             };
             let Err(error) = attempt else { break };
-            self.counters.audit_failures.increment();
+            self.ports.counters.audit_failures.increment();
             failures += 1;
             if failures.is_power_of_two() {
                 let events = writing.size;
                 tracing::warn!(%error, events, failures, "audit events cannot be committed yet");
             }
-            self.clock.sleep(pause).await;
+            self.ports.clock.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         if failures > 0 {
@@ -163,9 +163,9 @@ impl Trail {
     async fn attempt(&self, writing: &mut Writing) -> Result<(), Trouble> {
         let tip = match &mut writing.tip {
             Some(tip) => tip,
-            unknown => unknown.insert(Tip::find(&*self.store, &self.chain).await?),
+            unknown => unknown.insert(Tip::find(&*self.ports.store, &self.chain).await?),
         };
-        let signer = &*self.signer;
+        let signer = &*self.ports.signer;
         if let Stage::Taken(records) = &mut writing.stage {
             let records = std::mem::take(records);
             writing.stage = Stage::Numbered(tip.group(records.into_iter(), signer));
@@ -182,14 +182,15 @@ impl Trail {
             }
         }
         if let Stage::Signed(group) = &writing.stage {
-            self.store.append(group).await?;
+            self.ports.store.append(group).await?;
         }
         Ok(())
     }
 
     /// For how long an event of this time may still wait.
     fn patience_left(&self, time: Timestamp) -> Duration {
-        let waited = Duration::try_from(self.clock.now().duration_since(time)).unwrap_or_default();
+        let waited =
+            Duration::try_from(self.ports.clock.now().duration_since(time)).unwrap_or_default();
         self.rules.max_wait.saturating_sub(waited)
     }
 
@@ -199,7 +200,7 @@ impl Trail {
         if changed {
             let chain = Arc::clone(&self.chain);
             if stalled {
-                tracing::error!(%chain, "the audit trail is stalled: credentials are refused");
+                tracing::error!(%chain, "the audit trail is stalled: what needs it is refused");
             } else {
                 tracing::info!(%chain, "the audit trail is written again");
             }

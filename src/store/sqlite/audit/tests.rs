@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     broker::{
-        CommandTrail, Counters, Durability, Retention, Trail, TrailRules, Verification, Weight,
-        certify_public_keys,
+        CommandTrail, Counters, Durability, Retention, Trail, TrailPorts, TrailRules, Verification,
+        Weight, certify_public_keys,
     },
     crypto::{AuditKeys, Keyring, SystemRandom},
     domain::{
@@ -58,17 +58,21 @@ impl World {
         Self { folder, store, keys, clock }
     }
 
+    fn trail(&self, chain: &str, counters: &Arc<Counters>) -> Trail {
+        let ports = TrailPorts {
+            store: self.store.clone(),
+            signer: self.keys.clone(),
+            clock: self.clock.clone(),
+            counters: Arc::clone(counters),
+        };
+        let durability = Durability::BeforeResponse;
+        let rules = TrailRules { durability, max_wait: Duration::from_secs(2) };
+        Trail::new(ports, chain.into(), rules)
+    }
+
     /// Serves so many calls, one group and one second each.
     async fn serve(&self, chain: &str, events: usize) {
-        let rules =
-            TrailRules { durability: Durability::BeforeResponse, max_wait: Duration::from_secs(2) };
-        let trail = Arc::new(Trail::new(
-            self.store.clone(),
-            self.keys.clone(),
-            self.clock.clone(),
-            Arc::new(Counters::default()),
-            (chain.into(), rules),
-        ));
+        let trail = Arc::new(self.trail(chain, &Arc::default()));
         let mut tasks = JoinSet::new();
         let writer = Arc::clone(&trail);
         tasks.spawn(async move { writer.run().await });
@@ -444,16 +448,8 @@ async fn the_trail_survives_a_full_disk_and_a_read_only_file() {
         ("query_only = ON", "query_only = OFF"),
     ] {
         pragma(format!("PRAGMA {ill}")).await;
-        let rules =
-            TrailRules { durability: Durability::BeforeResponse, max_wait: Duration::from_secs(2) };
-        let counters = Arc::new(Counters::default());
-        let trail = Arc::new(Trail::new(
-            world.store.clone(),
-            world.keys.clone(),
-            world.clock.clone(),
-            Arc::clone(&counters),
-            (ill.into(), rules),
-        ));
+        let counters = Arc::<Counters>::default();
+        let trail = Arc::new(world.trail(ill, &counters));
         let mut tasks = JoinSet::new();
         let writer = Arc::clone(&trail);
         tasks.spawn(async move { writer.run().await });
@@ -493,70 +489,114 @@ async fn lists_use_an_index_and_sort_nothing() {
     assert!(world.clock.now() > Timestamp::UNIX_EPOCH);
 }
 
-/// Not a promise, but what `docs/adr/0006-audit.md` says was measured: run it with `--release --ignored --nocapture`.
+/// CPU time of this process so far, in seconds, to 10 ms.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11..13].iter().map(|field| field.parse::<f64>().unwrap() * 0.01).sum()
+}
+
+/// Says how long so many groups of so many events took since `begin`.
+fn tell(what: &str, (groups, size): (usize, usize), begin: std::time::Instant, before: f64) {
+    let float = |count: usize| f64::from(u32::try_from(count).unwrap());
+    let events = float(groups) * float(size);
+    println!(
+        "{what:14} {size:3}: {:7.1} us a group, {:6.2} us CPU an event, {:8.0} events/s",
+        begin.elapsed().as_secs_f64() * 1e6 / float(groups),
+        (cpu() - before) * 1e6 / events,
+        events / begin.elapsed().as_secs_f64(),
+    );
+}
+
+/// Not promises, but what `docs/adr/0006-audit.md` says was measured: run them one at a time, with
+/// `cargo test --release --lib measure -- --ignored --nocapture --test-threads 1`.
 #[tokio::test]
 #[ignore = "measures"]
 async fn measure_groups() {
-    use std::time::Instant;
-    let cpu = || -> f64 {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        // In ticks of 10 ms.
-        fields[11..13].iter().map(|field| field.parse::<f64>().unwrap() * 0.01).sum()
-    };
-    for sync in ["FULL", "OFF"] {
-        for size in [1_usize, 8, 32, 128, 512] {
-            let world = World::empty().await;
-            {
-                let mut writer = world.store.file().writer().await.unwrap();
-                let connection = writer.connection().unwrap();
-                let pragma = format!("PRAGMA synchronous = {sync}");
-                sqlx::query(AssertSqlSafe(pragma)).execute(connection).await.unwrap();
-            }
-            let rules = TrailRules {
-                durability: Durability::AfterResponse,
-                max_wait: Duration::from_secs(2),
-            };
-            let trail = Trail::new(
-                world.store.clone(),
-                world.keys.clone(),
-                world.clock.clone(),
-                Arc::new(Counters::default()),
-                ("serve-1".into(), rules),
-            );
-            let work = async {
-                let groups = (40_000 / size).min(4_000);
-                let (begin, before) = (Instant::now(), cpu());
-                for _ in 0..groups {
-                    let pending: Vec<_> = (0..size)
-                        .map(|_| trail.record(record(), Weight::Change).unwrap())
-                        .collect();
-                    for pending in pending {
-                        pending.committed().await.unwrap();
-                    }
+    for (sync, size) in ["FULL", "OFF"]
+        .into_iter()
+        .flat_map(|sync| [1_usize, 8, 32, 128, 512].map(|size| (sync, size)))
+    {
+        let world = World::empty().await;
+        set_synchronous(&world, sync).await;
+        let trail = world.trail("serve-1", &Arc::default());
+        let groups = (100_000 / size).min(4_000);
+        let work = async {
+            let (begin, before) = (std::time::Instant::now(), cpu());
+            for _ in 0..groups {
+                let pending: Vec<_> =
+                    (0..size).map(|_| trail.record(record(), Weight::Change).unwrap()).collect();
+                for pending in pending {
+                    pending.committed().await.unwrap();
                 }
-                let groups = u32::try_from(groups).unwrap();
-                let events = f64::from(groups) * f64::from(u32::try_from(size).unwrap());
-                println!(
-                    "{sync:4} {size:3}: {:7.1} us a group, {:6.2} us CPU an event, {:8.0} events/s",
-                    begin.elapsed().as_secs_f64() * 1e6 / f64::from(groups),
-                    (cpu() - before) * 1e6 / events,
-                    events / begin.elapsed().as_secs_f64(),
-                );
-                events
-            };
-            let events = tokio::select! {
-                () = trail.run() => unreachable!(),
-                events = work => events,
-            };
-            world.store.close().await;
-            let length = std::fs::metadata(world.folder.path().join("gateway.db")).unwrap().len();
-            if sync == "FULL" && size == 128 {
-                println!(
-                    "     {:.0} bytes an event",
-                    f64::from(u32::try_from(length).unwrap()) / events
-                );
             }
+            tell(&format!("trail {sync}"), (groups, size), begin, before);
+        };
+        tokio::select! {
+            () = trail.run() => unreachable!(),
+            () = work => {}
         }
+        world.store.close().await;
+        let length = std::fs::metadata(world.folder.path().join("gateway.db")).unwrap().len();
+        println!("{:47} bytes an event", length / u64::try_from(groups * size).unwrap());
+    }
+}
+
+async fn set_synchronous(world: &World, sync: &str) {
+    let mut writer = world.store.file().writer().await.unwrap();
+    let pragma = AssertSqlSafe(format!("PRAGMA synchronous = {sync}"));
+    sqlx::query(pragma).execute(writer.connection().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "measures"]
+async fn measure_rows_against_packed_groups() {
+    let body = vec![7_u8; 220];
+    for (packed, size) in [false, true]
+        .into_iter()
+        .flat_map(|packed| [1_usize, 8, 32, 128, 512].map(|size| (packed, size)))
+    {
+        let world = World::empty().await;
+        world.serve("serve-1", 1).await;
+        world
+            .meddle(
+                "CREATE TABLE packed (chain_id INTEGER NOT NULL, last INTEGER NOT NULL, time INTEGER NOT NULL, \
+                 bodies BLOB NOT NULL, PRIMARY KEY (chain_id, last)) STRICT; CREATE INDEX p ON packed (time)",
+            )
+            .await;
+        let groups = (100_000 / size).min(4_000);
+        let head = world.store.chain("serve-1").await.unwrap().unwrap().head;
+        let (begin, before) = (std::time::Instant::now(), cpu());
+        let mut sequence = 1;
+        for _ in 0..groups {
+            let rows = (0..size).map(|_| {
+                sequence += 1;
+                let (time, hash, body) = (world.clock.now(), [7; 32], body.clone());
+                AuditRow { sequence, time, hash, body }
+            });
+            let rows: Vec<_> = rows.collect();
+            let mut head = head.clone();
+            head.point.sequence = sequence;
+            let group = crate::ports::AuditGroup { rows, head };
+            if !packed {
+                world.store.append(&group).await.unwrap();
+                continue;
+            }
+            let bodies = group.rows.iter().map(|row| [&row.hash[..], &row.body].concat());
+            let bodies = bodies.collect::<Vec<_>>().concat();
+            let mut writer = world.store.file().writer().await.unwrap();
+            let mut transaction = writer.begin().await.unwrap();
+            super::follow_head(&mut transaction, &group).await.unwrap().unwrap();
+            sqlx::query("INSERT INTO packed VALUES (1, ?1, ?2, ?3)")
+                .bind(sequence)
+                .bind(group.head.point.time.as_microsecond())
+                .bind(bodies)
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
+            transaction.commit().await.unwrap();
+        }
+        let what = if packed { "append packed" } else { "append rows" };
+        tell(what, (groups, size), begin, before);
     }
 }
