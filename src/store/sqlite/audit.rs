@@ -193,9 +193,9 @@ async fn insert(
 ) -> Result<(), StoreError> {
     for (size, statement) in INSERTS.iter() {
         while let Some((chunk, rest)) = rows.split_at_checked(*size) {
-            let mut query = sqlx::query::<Sqlite>(statement.as_str()).bind(chain_id);
+            let mut query = sqlx::query::<Sqlite>(statement.as_str());
             for row in chunk {
-                query = bind(query, row);
+                query = bind(query, chain_id, row);
             }
             query.execute(&mut *connection).await?;
             rows = rest;
@@ -206,8 +206,13 @@ async fn insert(
 
 type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
-fn bind<'q>(query: Query<'q>, row: &'q AuditRow) -> Query<'q> {
-    query.bind(row.sequence).bind(row.time.as_microsecond()).bind(&row.hash[..]).bind(&row.body)
+fn bind<'q>(query: Query<'q>, chain_id: i64, row: &'q AuditRow) -> Query<'q> {
+    query
+        .bind(chain_id)
+        .bind(row.sequence)
+        .bind(row.time.as_microsecond())
+        .bind(&row.hash[..])
+        .bind(&row.body)
 }
 
 #[cfg(test)]
