@@ -4,6 +4,7 @@
 //! with an [`Authorized`](crate::access::Authorized) witness in hand.
 
 mod applications;
+mod audit;
 mod changes;
 mod counters;
 mod directory;
@@ -19,6 +20,11 @@ mod fakes;
 
 pub use self::{
     applications::{Application, Applications, History},
+    audit::{
+        Attempts, AuditUnavailable, COMMAND_CHAIN, CommandTrail, Durability, Pending, Progress,
+        QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules, Verification, Weight,
+        certify_public_keys, serve_chain,
+    },
     changes::TenantChanges,
     counters::{Counter, Counters},
     directory::Directory,

@@ -1,10 +1,11 @@
 //! Keys and what is done with them: sealing what is stored, signing system user tokens, randomness.
 //!
 //! [`Keyring`] is the file of key-encryption keys. From it come [`EnvelopeSealer`], which seals every credential in
-//! the store, and [`PageTokenKey`], which seals what callers carry from page to page. [`SigningKey`] is an
-//! application's RSA key. [`KeyedDigest`] names what must not be kept. The cryptographic library is used in this room only.
+//! the store, [`PageTokenKey`], which seals what callers carry from page to page, and [`AuditKeys`], which sign the
+//! audit trail. [`SigningKey`] is an application's RSA key. [`KeyedDigest`] names what must not be kept. The cryptographic library is used in this room only.
 
 mod aead;
+mod audit_key;
 #[cfg(feature = "dev")]
 mod demo_issuer;
 mod envelope;
@@ -17,6 +18,7 @@ mod token_seal;
 #[cfg(feature = "dev")]
 pub use self::demo_issuer::DemoIssuer;
 pub use self::{
+    audit_key::AuditKeys,
     envelope::{EnvelopeSealer, key_id_of},
     keyed_digest::KeyedDigest,
     keyring::{KeyEncryptionKey, Keyring, KeyringError, KeyringFormatError},

@@ -2,8 +2,10 @@
 
 mod api_host;
 mod application;
+mod audit;
 mod caller_id;
 mod enrolment;
+mod filter;
 mod name;
 mod obstacle;
 mod tenant;
@@ -13,11 +15,17 @@ mod user_context;
 pub use self::{
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
+    audit::{
+        AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
+        AuditRecord, AuditRow, AuditSignature, AuditText, ChainLink, ChainPoint, ChainState,
+        ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, Unreadable,
+    },
     caller_id::{
         ANONYMOUS, COMMAND_LINE_PREFIX, begins_with, claims_spiffe, is_caller_prefix,
         is_reserved_caller, is_trust_domain, trust_domain,
     },
     enrolment::{Labels, SystemUserToken},
+    filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     name::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
         application_name,

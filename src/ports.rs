@@ -5,6 +5,7 @@
 //! the trait with the promises its implementations make, then (for stores) extend the contract tests in
 //! `store::contract` that every implementation must pass.
 
+mod audit;
 mod clock;
 mod digest;
 mod jwks_source;
@@ -17,6 +18,9 @@ mod store;
 mod superoffice;
 
 pub use self::{
+    audit::{
+        AuditGroup, AuditPosition, AuditSigner, AuditStore, ChainedRow, KeptPublicKey, TimeSpan,
+    },
     clock::{Clock, ManualClock, SystemClock},
     digest::Digest,
     jwks_source::{JwksError, JwksSource},

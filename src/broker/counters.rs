@@ -12,6 +12,11 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many more.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
     /// How many so far.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -36,4 +41,10 @@ pub struct Counters {
     pub status_reads: Counter,
     /// Tenant statuses that could not be read.
     pub status_failures: Counter,
+    /// Audit events committed.
+    pub audit_events: Counter,
+    /// Groups in which they were.
+    pub audit_groups: Counter,
+    /// Attempts to commit a group that failed.
+    pub audit_failures: Counter,
 }

@@ -4,6 +4,7 @@
 //! promise that is missing in that macro's lists is dead code, which the lints refuse.
 
 mod applications;
+mod audit;
 mod concurrency;
 mod state;
 mod tenants;
@@ -11,7 +12,7 @@ mod tickets;
 mod tokens;
 
 pub(super) use self::{
-    applications::*, concurrency::*, state::*, tenants::*, tickets::*, tokens::*,
+    applications::*, audit::*, concurrency::*, state::*, tenants::*, tickets::*, tokens::*,
 };
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -24,13 +25,17 @@ use super::{KnownApplication, KnownApplications};
 use crate::{
     domain::{AllowedApiHosts, CredentialId, Environment, SystemTicket, Tenant, TenantName},
     ports::{
-        ApplicationStore, SealError, SealedField, Sealer, StoreWatch, TenantStore, TicketStore,
+        ApplicationStore, AuditStore, SealError, SealedField, Sealer, StoreWatch, TenantStore,
+        TicketStore,
     },
 };
 
 /// All ports of a store.
-pub(super) trait Store: TenantStore + TicketStore + ApplicationStore + StoreWatch {}
-impl<S: TenantStore + TicketStore + ApplicationStore + StoreWatch> Store for S {}
+pub(super) trait Store:
+    TenantStore + TicketStore + ApplicationStore + AuditStore + StoreWatch
+{
+}
+impl<S: TenantStore + TicketStore + ApplicationStore + AuditStore + StoreWatch> Store for S {}
 
 /// Where a store is kept. Every opening is like that of another process.
 #[async_trait]
@@ -77,6 +82,16 @@ macro_rules! store_contract {
         );
         $crate::store::contract::store_contract!(@tests $place;
             bind_remembers_what_an_id_meant,
+        );
+        $crate::store::contract::store_contract!(@tests $place;
+            a_group_is_kept_with_its_head,
+            an_append_can_be_repeated,
+            an_append_that_does_not_follow_the_head_is_a_conflict,
+            of_two_who_append_one_wins,
+            our_own_appends_are_no_changes_by_others,
+            newest_events_come_first_and_pages_go_on_where_they_ended,
+            prune_removes_what_is_old_and_keeps_the_head,
+            a_public_key_is_kept_in_place_of_the_former,
         );
         $crate::store::contract::store_contract!(@tests $place;
             a_new_store_is_writable,

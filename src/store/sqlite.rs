@@ -4,6 +4,7 @@
 //! its future is dropped it is rolled back and the connection stays usable. Commands may have the file open too.
 
 mod applications;
+mod audit;
 mod file;
 mod lock;
 mod look;
@@ -26,7 +27,7 @@ use crate::{
     ports::{ApplicationStore as _, Sealer, StoreError},
 };
 
-/// Tenants, tokens and tickets in a SQLite file.
+/// Tenants, tokens, tickets and the audit trail in a SQLite file.
 pub struct SqliteStore {
     file: SqliteFile,
     sealing: Sealing,

@@ -1,0 +1,258 @@
+//! The audit trail: what happened is written down so that it cannot be lost, doubled or rewritten unseen.
+//!
+//! [`Trail`] is the server's: events wait in a bounded queue and are committed in groups by one writer.
+//! [`CommandTrail`] is that of commands, which write one event and end. [`Attempts`] counts those who never said who
+//! they are. [`Verification`] looks whether everything is still as it was written, [`Retention`] removes what is old
+//! so that it can still be told. How and why stands in `docs/adr/0006-audit.md`.
+
+mod attempts;
+mod chain;
+mod command;
+mod public_keys;
+mod retention;
+mod verification;
+mod writer;
+
+#[cfg(test)]
+mod fakes;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, oneshot, watch};
+
+use self::writer::Writing;
+pub use self::{
+    attempts::Attempts,
+    chain::serve_chain,
+    command::{COMMAND_CHAIN, CommandTrail},
+    public_keys::certify_public_keys,
+    retention::Retention,
+    verification::{Progress, Verification},
+};
+use super::Counters;
+use crate::{
+    domain::AuditRecord,
+    ports::{AuditSigner, AuditStore, Clock},
+};
+
+/// Events that may wait for the store. Enough for seconds of full load; about 4 MiB when full.
+pub const QUEUE_CAPACITY: usize = 8192;
+
+/// Events that are committed together at most: more would make each wait longer and save nothing.
+const GROUP_LIMIT: usize = 512;
+
+/// When an event must be in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the answer is on the wire.
+    BeforeResponse,
+    /// Soon after; changes and denials before it all the same.
+    AfterResponse,
+}
+
+/// What an event is about, which says whether its call may be answered before it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// A credential that is handed out.
+    Credential,
+    /// A change, or a denial.
+    Change,
+}
+
+/// How the trail is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct TrailRules {
+    /// When an event must be in the store.
+    pub durability: Durability,
+    /// How long a call waits for it.
+    pub max_wait: Duration,
+}
+
+/// The event cannot be kept in time: what it would record must not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit trail cannot take the event")]
+pub struct AuditUnavailable;
+
+/// What a trail is written with.
+#[derive(Clone)]
+pub struct TrailPorts {
+    /// Keeps the events.
+    pub store: Arc<dyn AuditStore>,
+    /// Signs the heads.
+    pub signer: Arc<dyn AuditSigner>,
+    /// Tells the time of events, and when they have waited too long.
+    pub clock: Arc<dyn Clock>,
+    /// Counts events, groups and failures.
+    pub counters: Arc<Counters>,
+}
+
+/// The server's trail: one chain, begun with its first event.
+pub struct Trail {
+    ports: TrailPorts,
+    rules: TrailRules,
+    chain: Arc<str>,
+    queue: Mutex<Queue>,
+    /// Wakes the writer.
+    work: Notify,
+    /// What the writer is at. Kept here so that nothing is lost when its future is dropped and made anew.
+    writing: tokio::sync::Mutex<Writing>,
+    /// How many events are in the store.
+    committed: watch::Sender<u64>,
+    stalled: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Queued>,
+    /// How many events were ever taken in.
+    accepted: u64,
+    /// Somebody waits for one of them.
+    urgent: bool,
+}
+
+/// An event that waits.
+struct Queued {
+    record: AuditRecord,
+    time: Timestamp,
+    /// Who waits for it, if anybody.
+    waiter: Option<oneshot::Sender<()>>,
+}
+
+/// An event on its way to the store. It gets there also if this is dropped.
+#[must_use = "what is recorded may happen only once the event is committed"]
+pub struct Pending {
+    answer: Option<oneshot::Receiver<()>>,
+    clock: Arc<dyn Clock>,
+    max_wait: Duration,
+}
+
+impl Pending {
+    /// Waits until the event is in the store, at most `max_wait`. At once where the rules do not ask to wait.
+    ///
+    /// # Errors
+    /// If it takes longer. The event is committed later all the same.
+    pub async fn committed(self) -> Result<(), AuditUnavailable> {
+        let Some(answer) = self.answer else { return Ok(()) };
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| AuditUnavailable),
+            () = self.clock.sleep(self.max_wait) => Err(AuditUnavailable),
+        }
+    }
+}
+
+impl Trail {
+    /// A trail that writes `chain`, which is nobody else's: see [`serve_chain`].
+    #[must_use]
+    pub fn new(ports: TrailPorts, chain: Arc<str>, rules: TrailRules) -> Self {
+        Self {
+            ports,
+            rules,
+            chain,
+            queue: Mutex::default(),
+            work: Notify::new(),
+            writing: tokio::sync::Mutex::default(),
+            committed: watch::Sender::new(0),
+            stalled: watch::Sender::new(false),
+        }
+    }
+
+    /// Takes in an event.
+    ///
+    /// # Errors
+    /// At once, if the queue is full.
+    pub fn record(&self, record: AuditRecord, weight: Weight) -> Result<Pending, AuditUnavailable> {
+        let waits = weight == Weight::Change || self.rules.durability == Durability::BeforeResponse;
+        let (waiter, answer) = if waits {
+            let (waiter, answer) = oneshot::channel();
+            (Some(waiter), Some(answer))
+        } else {
+            (None, None)
+        };
+        let time = self.ports.clock.now();
+        let wake = {
+            let mut queue = self.queue();
+            if queue.waiting.len() >= QUEUE_CAPACITY {
+                return Err(AuditUnavailable);
+            }
+            queue.waiting.push_back(Queued { record, time, waiter });
+            queue.accepted += 1;
+            // Once is enough: the writer takes all that is there.
+            let newly_urgent = waits && !queue.urgent;
+            queue.urgent |= waits;
+            let length = queue.waiting.len();
+            length == 1 || newly_urgent || length == GROUP_LIMIT
+        };
+        if wake {
+            self.work.notify_one();
+        }
+        let max_wait = self.rules.max_wait;
+        Ok(Pending { answer, clock: Arc::clone(&self.ports.clock), max_wait })
+    }
+
+    /// Takes in an event and waits for it, as far as the rules ask.
+    ///
+    /// # Errors
+    /// If the queue is full, or the store does not take it in time.
+    pub async fn write(&self, record: AuditRecord, weight: Weight) -> Result<(), AuditUnavailable> {
+        self.record(record, weight)?.committed().await
+    }
+
+    /// Whether the oldest event waits longer than a call may. Mends itself.
+    #[must_use]
+    pub fn stalled(&self) -> bool {
+        *self.stalled.borrow()
+    }
+
+    /// Tells when that changes.
+    #[must_use]
+    pub fn watch_stalled(&self) -> watch::Receiver<bool> {
+        self.stalled.subscribe()
+    }
+
+    /// How many events wait for the store, without those that are being written.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue().waiting.len()
+    }
+
+    /// Waits until everything that was taken in so far is in the store. [`Trail::run`] must still run.
+    ///
+    /// # Errors
+    /// If it takes longer than `patience`.
+    pub async fn flush(&self, patience: Duration) -> Result<(), AuditUnavailable> {
+        let accepted = {
+            let mut queue = self.queue();
+            queue.urgent = true;
+            queue.accepted
+        };
+        self.work.notify_one();
+        let mut committed = self.committed.subscribe();
+        tokio::select! {
+            biased;
+            done = committed.wait_for(|count| *count >= accepted) => {
+                done.map(|_| ()).map_err(|_| AuditUnavailable)
+            }
+            () = self.ports.clock.sleep(patience) => Err(AuditUnavailable),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").field("chain", &self.chain).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

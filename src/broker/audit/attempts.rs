@@ -1,0 +1,103 @@
+//! Those who never said who they are: counted by source and minute, not written down one by one, so that a flood of
+//! them fills neither memory nor disk.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{Trail, Weight};
+use crate::{
+    domain::{AuditRecord, Decision, Reason},
+    ports::Clock,
+};
+
+/// Sources that are told apart in a minute.
+const SOURCES: usize = 4096;
+
+/// All others.
+const OVERFLOW: &str = "others";
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// The gRPC code UNAUTHENTICATED.
+const UNAUTHENTICATED: i32 = 16;
+
+/// Unauthenticated attempts of the running minute, by source.
+pub struct Attempts {
+    counts: Mutex<HashMap<Arc<str>, u64>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Attempts {
+    /// Nobody so far.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { counts: Mutex::default(), clock }
+    }
+
+    /// One more from `source`: an address, of IPv6 better the network, because one machine has many addresses.
+    pub fn count(&self, source: &str) {
+        self.add(source, 1);
+    }
+
+    /// Writes what was counted in every minute when it has passed, for as long as it is polled.
+    pub async fn run(&self, trail: &Trail) {
+        loop {
+            self.clock.sleep(self.rest_of_minute()).await;
+            self.flush(trail);
+        }
+    }
+
+    /// Hands what was counted so far to the trail: one event a source. What the trail cannot take stays counted.
+    pub fn flush(&self, trail: &Trail) {
+        let counts = std::mem::take(&mut *self.lock());
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort();
+        for (source, count) in counts {
+            // Nobody waits for it.
+            if trail.record(record(&source, count), Weight::Credential).is_err() {
+                self.add(&source, count);
+            }
+        }
+    }
+
+    fn add(&self, source: &str, count: u64) {
+        let mut counts = self.lock();
+        if let Some(counted) = counts.get_mut(source) {
+            *counted = counted.saturating_add(count);
+            return;
+        }
+        let source = if counts.len() < SOURCES { source } else { OVERFLOW };
+        let counted = counts.entry(source.into()).or_default();
+        *counted = counted.saturating_add(count);
+    }
+
+    fn rest_of_minute(&self) -> Duration {
+        let into = self.clock.now().as_second().rem_euclid(60).unsigned_abs();
+        MINUTE.saturating_sub(Duration::from_secs(into))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, u64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempts").field("sources", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+fn record(source: &Arc<str>, count: u64) -> AuditRecord {
+    let times = if count == 1 { "attempt" } else { "attempts" };
+    AuditRecord {
+        code: UNAUTHENTICATED,
+        error_reason: Some(Reason::CallerUnauthenticated),
+        reason: format!("{count} {times}").into(),
+        client_address: Arc::clone(source).into(),
+        ..AuditRecord::new("authenticate", Decision::Denied)
+    }
+}

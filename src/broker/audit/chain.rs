@@ -1,0 +1,133 @@
+//! A chain's growing end.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Builder;
+
+use crate::{
+    domain::{
+        AuditEvent, AuditHash, AuditRecord, AuditRow, AuditSignature, ChainLink, ChainPoint,
+        NO_HASH, SignedPoint, Statement,
+    },
+    ports::{AuditGroup, AuditSigner, AuditStore, SignError, StoreError},
+};
+
+/// A name for the chain of a server that starts now: names sort by their time.
+#[must_use]
+pub fn serve_chain(now: Timestamp, random: [u8; 16]) -> Arc<str> {
+    let [_, _, _, _, _, _, random @ ..] = random;
+    let millisecond = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    let id = Builder::from_unix_timestamp_millis(millisecond, &random);
+    format!("serve-{}", id.into_uuid()).into()
+}
+
+/// Where a chain ends, and so how it goes on.
+#[derive(Debug, Clone)]
+pub(super) struct Tip {
+    chain: Arc<str>,
+    sequence: i64,
+    hash: AuditHash,
+    time: Timestamp,
+    /// For the first event: the heads of all other chains.
+    links: Vec<ChainLink>,
+}
+
+impl Tip {
+    /// Looks up where a chain ends, or makes the beginning of a new one.
+    pub(super) async fn find(store: &dyn AuditStore, chain: &Arc<str>) -> Result<Self, StoreError> {
+        let mut links = Vec::new();
+        for ChainPoint { chain: known, sequence, hash, time } in
+            store.chains().await?.into_iter().map(|state| state.head.point)
+        {
+            if known == *chain {
+                return Ok(Self { chain: known, sequence, hash, time, links: Vec::new() });
+            }
+            links.push(ChainLink { chain: known, sequence, hash });
+        }
+        let chain = Arc::clone(chain);
+        Ok(Self { chain, sequence: 0, hash: NO_HASH, time: Timestamp::MIN, links })
+    }
+
+    /// Numbers, chains and signs what happened, in this order. The tip is then the last of it.
+    pub(super) fn group(
+        &mut self,
+        records: impl Iterator<Item = (AuditRecord, Timestamp)>,
+        signer: &dyn AuditSigner,
+    ) -> Unsigned {
+        let digest = |message: &[u8]| signer.digest(message);
+        let row = |(record, time): (AuditRecord, Timestamp)| {
+            // Microseconds, as kept; and a clock that was set back does not take the order away.
+            let time = Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time);
+            self.time = self.time.max(time);
+            self.sequence = self.sequence.saturating_add(1);
+            let mut event = AuditEvent {
+                chain: Arc::clone(&self.chain),
+                sequence: self.sequence,
+                time: self.time,
+                record,
+                links: std::mem::take(&mut self.links),
+                previous_hash: self.hash,
+                hash: NO_HASH,
+            };
+            let row = event.seal(digest);
+            self.hash = event.hash;
+            row
+        };
+        Unsigned { rows: records.map(row).collect(), head: self.point() }
+    }
+
+    fn point(&self) -> ChainPoint {
+        ChainPoint {
+            chain: Arc::clone(&self.chain),
+            sequence: self.sequence,
+            hash: self.hash,
+            time: self.time,
+        }
+    }
+}
+
+/// A group whose head is not signed yet.
+pub(super) struct Unsigned {
+    rows: Vec<AuditRow>,
+    head: ChainPoint,
+}
+
+impl Unsigned {
+    /// Signs the head with the active key.
+    pub(super) fn sign(self, signer: &dyn AuditSigner) -> Result<AuditGroup, (Self, SignError)> {
+        match sign(signer, &self.head, Statement::Head) {
+            Ok(signature) => {
+                let head = SignedPoint { point: self.head, signature };
+                Ok(AuditGroup { rows: self.rows, head })
+            }
+            Err(error) => Err((self, error)),
+        }
+    }
+}
+
+/// Signs a statement with the active key.
+pub(super) fn sign(
+    signer: &dyn AuditSigner,
+    point: &ChainPoint,
+    statement: Statement,
+) -> Result<AuditSignature, SignError> {
+    let key_id = signer.active_key_id();
+    let bytes = signer.sign(&key_id, &point.message(statement, &key_id))?;
+    Ok(AuditSignature { key_id, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_server_chains_sort_by_time_and_differ() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let first = serve_chain(at(0), [0xff; 16]);
+        let second = serve_chain(at(1), [0; 16]);
+        assert!(first < second, "{first} {second}");
+        assert_eq!(&*second, "serve-01a3185c-53e8-7000-8000-000000000000");
+        assert_ne!(second, serve_chain(at(1), [1; 16]));
+    }
+}

@@ -1,0 +1,316 @@
+use std::collections::BTreeSet;
+
+use futures_util::{future::join_all, poll};
+use tokio::task::{JoinSet, yield_now};
+
+use super::{
+    fakes::{Failure, MemoryAudit, keys},
+    *,
+};
+use crate::{
+    crypto::SystemRandom,
+    domain::{AuditEvent, Decision, NO_HASH},
+    ports::ManualClock,
+};
+
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
+struct World {
+    store: Arc<MemoryAudit>,
+    clock: Arc<ManualClock>,
+    trail: Arc<Trail>,
+    counters: Arc<Counters>,
+    /// Owns the writer.
+    tasks: JoinSet<()>,
+}
+
+impl World {
+    fn new(durability: Durability) -> Self {
+        let store = Arc::new(MemoryAudit::default());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
+        let counters = Arc::new(Counters::default());
+        let ports = TrailPorts {
+            store: store.clone(),
+            signer: keys(),
+            clock: clock.clone(),
+            counters: counters.clone(),
+        };
+        let rules = TrailRules { durability, max_wait: MAX_WAIT };
+        let trail = Trail::new(ports, "serve-1".into(), rules);
+        Self { store, clock, trail: Arc::new(trail), counters, tasks: JoinSet::new() }
+    }
+
+    fn running(durability: Durability) -> Self {
+        let mut world = Self::new(durability);
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let trail = Arc::clone(&self.trail);
+        self.tasks.spawn(async move { trail.run().await });
+    }
+
+    fn record(&self, number: usize) -> Result<Pending, AuditUnavailable> {
+        self.trail.record(event(number), Weight::Credential)
+    }
+
+    /// Lets everybody do what can be done now.
+    async fn settle(&self) {
+        for _ in 0..50 {
+            yield_now().await;
+        }
+    }
+
+    async fn advance(&self, by: Duration) {
+        // In small steps: what is woken may go to sleep again.
+        for _ in 0..20 {
+            self.settle().await;
+            self.clock.advance(by / 20);
+        }
+        self.settle().await;
+    }
+
+    /// What is in the store: nothing lost, nothing doubled, in order, chained.
+    fn kept(&self) -> Vec<usize> {
+        let events = self.store.read("serve-1");
+        let mut previous_hash = NO_HASH;
+        for (sequence, event) in (1..).zip(&events) {
+            assert_eq!((event.sequence, event.previous_hash), (sequence, previous_hash));
+            previous_hash = event.hash;
+        }
+        events.iter().map(|event: &AuditEvent| event.record.caller.parse().unwrap()).collect()
+    }
+}
+
+fn event(number: usize) -> AuditRecord {
+    AuditRecord {
+        caller: number.to_string().into(),
+        ..AuditRecord::new("issueSystemTicket", Decision::Allowed)
+    }
+}
+
+fn numbers(count: usize) -> Vec<usize> {
+    (0..count).collect()
+}
+
+#[tokio::test]
+async fn what_waits_is_committed_together_and_everybody_is_answered() {
+    let mut world = World::new(Durability::BeforeResponse);
+    let pending: Vec<_> = (0..100).map(|number| world.record(number).unwrap()).collect();
+    world.start();
+    for answer in join_all(pending.into_iter().map(Pending::committed)).await {
+        answer.unwrap();
+    }
+    assert_eq!(world.kept(), numbers(100));
+    assert_eq!(*world.store.groups.lock().unwrap(), [100]);
+    assert_eq!(world.counters.audit_events.get(), 100);
+    assert_eq!(world.counters.audit_groups.get(), 1);
+}
+
+#[tokio::test]
+async fn groups_are_bounded() {
+    let mut world = World::new(Durability::BeforeResponse);
+    let pending: Vec<_> = (0..1500).map(|number| world.record(number).unwrap()).collect();
+    world.start();
+    for answer in join_all(pending.into_iter().map(Pending::committed)).await {
+        answer.unwrap();
+    }
+    assert_eq!(*world.store.groups.lock().unwrap(), [512, 512, 476]);
+    assert_eq!(world.kept(), numbers(1500));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_loses_nothing_and_doubles_nothing() {
+    for failures in [
+        vec![Failure::Refuse; 5],
+        vec![Failure::KeepAndReport],
+        vec![Failure::Refuse, Failure::KeepAndReport, Failure::Refuse],
+        vec![Failure::Hang, Failure::KeepAndHang],
+    ] {
+        let world = World::running(Durability::BeforeResponse);
+        world.store.fail(failures.clone());
+        let first: Vec<_> = (0..10).map(|number| world.record(number).unwrap()).collect();
+        world.settle().await;
+        let second: Vec<_> = (10..20).map(|number| world.record(number).unwrap()).collect();
+        world.advance(Duration::from_mins(1)).await;
+        // What had to wait too long was told so, and is kept all the same.
+        drop((first, second));
+        assert_eq!(world.kept(), numbers(20), "{failures:?}");
+        assert_eq!(world.counters.audit_failures.get(), failures.len() as u64);
+        assert!(!world.trail.stalled());
+        world.record(20).unwrap().committed().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_hung_store_fails_the_call_within_max_wait_and_stalls_until_it_answers() {
+    let world = World::running(Durability::BeforeResponse);
+    world.store.fail([Failure::Hang]);
+    let mut told = world.trail.watch_stalled();
+    let mut answer = Box::pin(world.record(0).unwrap().committed());
+    assert!(poll!(&mut answer).is_pending());
+    world.advance(MAX_WAIT.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    assert!(poll!(&mut answer).is_pending());
+    assert!(!world.trail.stalled());
+    world.advance(Duration::from_millis(1)).await;
+    assert_eq!(answer.await, Err(AuditUnavailable));
+    assert!(*told.wait_for(|stalled| *stalled).await.unwrap());
+    assert!(world.kept().is_empty());
+    world.advance(Duration::from_secs(15)).await;
+    assert!(!*told.borrow());
+    assert_eq!(world.kept(), [0]);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let mut world = World::new(Durability::AfterResponse);
+    for number in 0..QUEUE_CAPACITY {
+        world.record(number).unwrap().committed().await.unwrap();
+    }
+    assert!(world.record(QUEUE_CAPACITY).is_err());
+    assert_eq!(world.trail.queued(), QUEUE_CAPACITY);
+    world.start();
+    world.trail.flush(MAX_WAIT).await.unwrap();
+    assert_eq!(world.kept(), numbers(QUEUE_CAPACITY));
+    world.record(QUEUE_CAPACITY).unwrap().committed().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pending_that_is_dropped_loses_nothing() {
+    let world = World::running(Durability::BeforeResponse);
+    drop(world.record(0).unwrap());
+    world.record(1).unwrap().committed().await.unwrap();
+    assert_eq!(world.kept(), [0, 1]);
+}
+
+#[tokio::test]
+async fn a_writer_that_is_dropped_and_made_anew_goes_on_where_it_was() {
+    for failure in [Failure::Hang, Failure::KeepAndHang] {
+        let mut world = World::running(Durability::BeforeResponse);
+        world.store.fail([failure]);
+        let pending = world.record(0).unwrap();
+        world.settle().await;
+        world.tasks.shutdown().await;
+        world.start();
+        pending.committed().await.unwrap();
+        world.record(1).unwrap().committed().await.unwrap();
+        assert_eq!(world.kept(), [0, 1]);
+    }
+}
+
+#[tokio::test]
+async fn after_response_credentials_do_not_wait_and_changes_do() {
+    let world = World::running(Durability::AfterResponse);
+    world.settle().await;
+    world.record(0).unwrap().committed().await.unwrap();
+    world.settle().await;
+    assert!(world.kept().is_empty(), "gathered for a while");
+    world.clock.advance(Duration::from_millis(2));
+    world.settle().await;
+    assert_eq!(world.kept(), [0]);
+    world.record(1).unwrap().committed().await.unwrap();
+    let change = world.trail.record(event(2), Weight::Change).unwrap();
+    change.committed().await.unwrap();
+    assert_eq!(world.kept(), [0, 1, 2]);
+
+    world.store.fail([Failure::Hang]);
+    let mut change = Box::pin(world.trail.write(event(3), Weight::Change));
+    assert!(poll!(&mut change).is_pending());
+    world.record(4).unwrap().committed().await.unwrap();
+    world.advance(MAX_WAIT).await;
+    assert_eq!(change.await, Err(AuditUnavailable));
+    world.advance(Duration::from_secs(15)).await;
+    assert_eq!(world.kept(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn flush_gives_up_at_its_deadline() {
+    let world = World::running(Durability::AfterResponse);
+    world.trail.flush(MAX_WAIT).await.unwrap();
+    world.store.fail([Failure::Refuse; 100]);
+    world.record(0).unwrap().committed().await.unwrap();
+    let mut flush = Box::pin(world.trail.flush(MAX_WAIT));
+    assert!(poll!(&mut flush).is_pending());
+    world.advance(MAX_WAIT).await;
+    assert_eq!(flush.await, Err(AuditUnavailable));
+}
+
+#[tokio::test]
+async fn time_never_goes_back_in_a_chain() {
+    let world = World::running(Durability::BeforeResponse);
+    let mut tip = chain::Tip::find(&*world.store, &"serve-2".into()).await.unwrap();
+    let times = [5, 9, 7].map(|second| Timestamp::from_second(second).unwrap());
+    let records = times.into_iter().map(|time| (event(0), time));
+    let signer = keys();
+    let Ok(group) = tip.group(records, &*signer).sign(&*signer) else { panic!("it signs") };
+    let times: Vec<_> = group.rows.iter().map(|row| row.time.as_second()).collect();
+    assert_eq!(times, [5, 9, 9]);
+}
+
+#[tokio::test]
+async fn the_first_event_carries_the_heads_of_all_other_chains() {
+    let world = World::running(Durability::BeforeResponse);
+    let commands = {
+        let (store, clock) = (world.store.clone(), world.clock.clone());
+        CommandTrail::new(store, keys(), clock, Arc::new(SystemRandom))
+    };
+    for number in 0..3 {
+        commands.write(event(number)).await.unwrap();
+    }
+    world.record(0).unwrap().committed().await.unwrap();
+    world.record(1).unwrap().committed().await.unwrap();
+    let cli = world.store.read(COMMAND_CHAIN);
+    assert_eq!(cli.len(), 3);
+    assert!(cli.iter().all(|event| event.links.is_empty()));
+    let [first, second] = &world.store.read("serve-1")[..] else { panic!("two") };
+    let [link] = &first.links[..] else { panic!("one link") };
+    assert_eq!((&*link.chain, link.sequence, link.hash), (COMMAND_CHAIN, 3, cli[2].hash));
+    assert!(second.links.is_empty());
+}
+
+#[tokio::test]
+async fn attempts_are_one_event_for_each_source_and_minute() {
+    let mut world = World::running(Durability::BeforeResponse);
+    let attempts = Arc::new(Attempts::new(world.clock.clone()));
+    let (counter, trail) = (Arc::clone(&attempts), Arc::clone(&world.trail));
+    world.tasks.spawn(async move { counter.run(&trail).await });
+    for _ in 0..1000 {
+        attempts.count("192.0.2.1");
+    }
+    attempts.count("192.0.2.2");
+    world.advance(Duration::from_mins(1)).await;
+    world.advance(Duration::from_mins(1)).await;
+    let events = world.store.read("serve-1");
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (&*event.record.client_address, &*event.record.reason, event.record.code))
+        .collect();
+    assert_eq!(told, [("192.0.2.1", "1000 attempts", 16), ("192.0.2.2", "1 attempt", 16)]);
+    assert!(events.iter().all(|event| &*event.record.action == "authenticate"));
+}
+
+#[tokio::test]
+async fn a_flood_of_sources_is_bounded_and_a_full_queue_forgets_no_count() {
+    let mut world = World::new(Durability::AfterResponse);
+    let attempts = Attempts::new(world.clock.clone());
+    for number in 0..10_000 {
+        attempts.count(&format!("source-{number}"));
+    }
+    while world.record(0).is_ok() {}
+    attempts.flush(&world.trail);
+    world.start();
+    world.trail.flush(MAX_WAIT).await.unwrap();
+    attempts.flush(&world.trail);
+    world.trail.flush(MAX_WAIT).await.unwrap();
+    let events = world.store.read("serve-1").split_off(QUEUE_CAPACITY);
+    let sources: BTreeSet<_> =
+        events.iter().map(|event| event.record.client_address.to_string()).collect();
+    assert_eq!(events.len(), sources.len());
+    assert!((4096..=4097).contains(&sources.len()), "the sources, and one for all others");
+    let counted: u64 = events
+        .iter()
+        .map(|event| event.record.reason.split_once(' ').unwrap().0.parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(counted, 10_000);
+}

@@ -1,0 +1,250 @@
+//! Events as bytes: what is hashed, and what is kept.
+//!
+//! Version ‖ sequence ‖ time ‖ previous hash ‖ links ‖ record. Every text and every list is preceded by its length,
+//! lengths and counts have one encoding each, and nothing may follow: two events never encode alike, and what is read
+//! is what was written. The chain's name is hashed too, but not kept again with every event. A new layout gets a new
+//! version, and the old ones stay readable.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    AuditEvent, AuditHash, AuditRecord, AuditRow, AuditText, ChainLink, ChainPoint, Decision,
+    Statement,
+};
+use crate::domain::Reason;
+
+const VERSION: u8 = 1;
+
+/// Nothing else that is hashed or signed with these keys begins so.
+const EVENT_DOMAIN: &[u8] = b"tenant-gateway audit event v1\0";
+const HEAD_DOMAIN: &[u8] = b"tenant-gateway audit head v1\0";
+const CHECKPOINT_DOMAIN: &[u8] = b"tenant-gateway audit checkpoint v1\0";
+
+/// The bytes are no event of a version that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an audit event cannot be read")]
+pub struct Unreadable;
+
+impl AuditEvent {
+    /// The body: what is kept of it beside chain and hash.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(384);
+        self.encode_into(&mut body);
+        body
+    }
+
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        put_number(out, self.sequence.cast_unsigned());
+        out.extend_from_slice(&self.time.as_microsecond().to_be_bytes());
+        out.extend_from_slice(&self.previous_hash);
+        put_number(out, self.links.len() as u64);
+        for link in &self.links {
+            put_text(out, &link.chain);
+            put_number(out, link.sequence.cast_unsigned());
+            out.extend_from_slice(&link.hash);
+        }
+        put_record(out, &self.record);
+    }
+
+    /// Fills in the hash and gives the row to keep.
+    pub fn seal(&mut self, digest: impl Fn(&[u8]) -> AuditHash) -> AuditRow {
+        let body = self.body();
+        self.hash = digest(&hashed(&self.chain, &body));
+        AuditRow { sequence: self.sequence, time: self.time, hash: self.hash, body }
+    }
+
+    /// Reads a row of `chain`. The sequence and the time are those that were hashed, the hash is the one kept beside.
+    ///
+    /// # Errors
+    /// If the body is not an encoded event.
+    pub fn read(chain: &Arc<str>, row: &AuditRow) -> Result<Self, Unreadable> {
+        let mut input = Reader(&row.body);
+        let event = input.event(chain, row.hash).ok_or(Unreadable)?;
+        if input.0.is_empty() { Ok(event) } else { Err(Unreadable) }
+    }
+}
+
+/// What the hash of an event is taken of.
+pub(super) fn hashed(chain: &str, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(EVENT_DOMAIN.len() + chain.len() + 10 + body.len());
+    message.extend_from_slice(EVENT_DOMAIN);
+    put_text(&mut message, chain);
+    message.extend_from_slice(body);
+    message
+}
+
+impl ChainPoint {
+    /// What is signed to say `statement` of this place with the key `key_id`.
+    #[must_use]
+    pub fn message(&self, statement: Statement, key_id: &str) -> Vec<u8> {
+        let mut message = match statement {
+            Statement::Head => HEAD_DOMAIN.to_vec(),
+            Statement::Checkpoint => CHECKPOINT_DOMAIN.to_vec(),
+        };
+        put_text(&mut message, key_id);
+        put_text(&mut message, &self.chain);
+        put_number(&mut message, self.sequence.cast_unsigned());
+        message.extend_from_slice(&self.time.as_microsecond().to_be_bytes());
+        message.extend_from_slice(&self.hash);
+        message
+    }
+}
+
+fn put_record(out: &mut Vec<u8>, record: &AuditRecord) {
+    for text in [
+        &record.caller,
+        &record.caller_method,
+        &record.caller_issuer,
+        &record.action,
+        &record.resource,
+        &record.acting_as,
+    ] {
+        put_text(out, text);
+    }
+    out.push(match record.decision {
+        Decision::Allowed => 1,
+        Decision::Denied => 2,
+    });
+    put_number(out, record.policy_ids.len() as u64);
+    for id in record.policy_ids.iter() {
+        put_text(out, id);
+    }
+    out.extend_from_slice(&record.code.to_be_bytes());
+    put_text(out, record.error_reason.map_or("", Reason::as_str));
+    for text in [
+        &record.reason,
+        &record.credential_id,
+        &record.request_id,
+        &record.trace_id,
+        &record.client_address,
+    ] {
+        put_text(out, text);
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_number(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Seven bits a byte, the lowest first; the top bit says that another follows.
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(low_byte(number) | 0x80);
+        number >>= 7;
+    }
+    out.push(low_byte(number));
+}
+
+fn low_byte(number: u64) -> u8 {
+    let [low, ..] = number.to_le_bytes();
+    low
+}
+
+/// What is left to read.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn event(&mut self, chain: &Arc<str>, hash: AuditHash) -> Option<AuditEvent> {
+        if self.array::<1>()? != [VERSION] {
+            return None;
+        }
+        let sequence = self.number()?.cast_signed();
+        let time = Timestamp::from_microsecond(i64::from_be_bytes(self.array()?)).ok()?;
+        let previous_hash = self.array()?;
+        let mut links = Vec::new();
+        for _ in 0..self.number()? {
+            links.push(ChainLink {
+                chain: self.text()?.into(),
+                sequence: self.number()?.cast_signed(),
+                hash: self.array()?,
+            });
+        }
+        let record = self.record()?;
+        Some(AuditEvent {
+            chain: Arc::clone(chain),
+            sequence,
+            time,
+            record,
+            links,
+            previous_hash,
+            hash,
+        })
+    }
+
+    fn record(&mut self) -> Option<AuditRecord> {
+        Some(AuditRecord {
+            caller: self.audit_text()?,
+            caller_method: self.audit_text()?,
+            caller_issuer: self.audit_text()?,
+            action: self.audit_text()?,
+            resource: self.audit_text()?,
+            acting_as: self.audit_text()?,
+            decision: match self.array::<1>()? {
+                [1] => Decision::Allowed,
+                [2] => Decision::Denied,
+                _ => return None,
+            },
+            policy_ids: self.texts()?,
+            code: i32::from_be_bytes(self.array()?),
+            error_reason: match self.text()? {
+                "" => None,
+                name => Some(*Reason::ALL.iter().find(|reason| reason.as_str() == name)?),
+            },
+            reason: self.audit_text()?,
+            credential_id: self.audit_text()?,
+            request_id: self.audit_text()?,
+            trace_id: self.audit_text()?,
+            client_address: self.audit_text()?,
+        })
+    }
+
+    fn texts(&mut self) -> Option<Arc<[Arc<str>]>> {
+        let mut texts: Vec<Arc<str>> = Vec::new();
+        for _ in 0..self.number()? {
+            texts.push(self.text()?.into());
+        }
+        Some(texts.into())
+    }
+
+    fn audit_text(&mut self) -> Option<AuditText> {
+        Some(self.text()?.to_owned().into())
+    }
+
+    fn text(&mut self) -> Option<&str> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        str::from_utf8(text).ok()
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    /// Refuses every encoding of a number but the shortest.
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.array::<1>()?;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits || (byte == 0 && shift > 0) {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn text() -> impl Strategy<Value = AuditText> {
+    // Short and of few letters, so that texts that run into each other would be found.
+    prop_oneof!["[ab]{0,3}".prop_map(AuditText::from), "\\PC{0,200}".prop_map(AuditText::from),]
+}
+
+fn hash() -> impl Strategy<Value = AuditHash> {
+    prop_oneof![Just([0; 32]), any::<AuditHash>()]
+}
+
+fn record() -> impl Strategy<Value = AuditRecord> {
+    let texts = proptest::collection::vec(text(), 11);
+    let policies = proptest::collection::vec("[ab]{0,2}", 0..4);
+    let reason = proptest::option::of(proptest::sample::select(Reason::ALL));
+    (texts, policies, any::<bool>(), any::<i32>(), reason).prop_map(
+        |(texts, policies, allowed, code, error_reason)| AuditRecord {
+            caller: texts[0].clone(),
+            caller_method: texts[1].clone(),
+            caller_issuer: texts[2].clone(),
+            action: texts[3].clone(),
+            resource: texts[4].clone(),
+            acting_as: texts[5].clone(),
+            decision: if allowed { Decision::Allowed } else { Decision::Denied },
+            policy_ids: policies.into_iter().map(Arc::from).collect(),
+            code,
+            error_reason,
+            reason: texts[6].clone(),
+            credential_id: texts[7].clone(),
+            request_id: texts[8].clone(),
+            trace_id: texts[9].clone(),
+            client_address: texts[10].clone(),
+        },
+    )
+}
+
+fn event() -> impl Strategy<Value = AuditEvent> {
+    let link = ("[ab]{0,2}", any::<i64>(), hash()).prop_map(|(chain, sequence, hash)| ChainLink {
+        chain: chain.into(),
+        sequence,
+        hash,
+    });
+    let links = proptest::collection::vec(link, 0..3);
+    let time = 0_i64..4_000_000_000_000_000;
+    (("[ab]{0,2}", 0_i64..3, time), record(), links, hash()).prop_map(
+        |((chain, sequence, time), record, links, previous_hash)| AuditEvent {
+            chain: chain.into(),
+            sequence,
+            time: Timestamp::from_microsecond(time).unwrap(),
+            record,
+            links,
+            previous_hash,
+            hash: [7; 32],
+        },
+    )
+}
+
+fn row(event: &AuditEvent) -> AuditRow {
+    AuditRow { sequence: event.sequence, time: event.time, hash: event.hash, body: event.body() }
+}
+
+proptest! {
+    #[test]
+    fn what_is_read_is_what_was_written(event in event()) {
+        prop_assert_eq!(AuditEvent::read(&event.chain, &row(&event)), Ok(event));
+    }
+
+    #[test]
+    fn two_different_events_never_encode_alike(one in event(), other in event()) {
+        let hashed = |event: &AuditEvent| hashed(&event.chain, &event.body());
+        prop_assert_eq!(one == other, hashed(&one) == hashed(&other));
+    }
+
+    #[test]
+    fn bytes_that_are_read_are_the_only_ones_for_their_event(
+        event in event(), position in any::<proptest::sample::Index>(), byte in any::<u8>(),
+    ) {
+        let mut altered = row(&event);
+        let position = position.index(altered.body.len());
+        altered.body[position] = byte;
+        if let Ok(read) = AuditEvent::read(&event.chain, &altered) {
+            prop_assert_eq!(read.body(), altered.body);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let row = AuditRow { sequence: 1, time: Timestamp::UNIX_EPOCH, hash: [0; 32], body };
+        let _ = AuditEvent::read(&"chain".into(), &row);
+    }
+}
+
+#[test]
+fn numbers_have_one_encoding() {
+    for number in [0, 1, 127, 128, 300, 16_383, 16_384, u64::MAX / 2, u64::MAX] {
+        let mut bytes = Vec::new();
+        put_number(&mut bytes, number);
+        assert_eq!(Reader(&bytes).number(), Some(number));
+    }
+    for longer in [&[0x80, 0][..], &[0xff, 0x80, 0], &[0xff; 10], &[0xff; 11], &[0x80]] {
+        assert_eq!(Reader(longer).number(), None, "{longer:?}");
+    }
+}
+
+#[test]
+fn a_head_is_never_taken_for_a_checkpoint() {
+    let point =
+        ChainPoint { chain: "cli".into(), sequence: 7, hash: [1; 32], time: Timestamp::UNIX_EPOCH };
+    let head = point.message(Statement::Head, "k-1");
+    assert_ne!(head, point.message(Statement::Checkpoint, "k-1"));
+    assert_ne!(head, point.message(Statement::Head, "k-2"));
+    assert!(!hashed("cli", b"").starts_with(&head));
+}

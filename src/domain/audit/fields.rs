@@ -1,0 +1,79 @@
+//! Audit events as filters see them.
+
+use super::AuditEvent;
+use crate::domain::filter::{Field, FieldKind, Fields, Value};
+
+/// What audit events can be filtered on (CONTRACT section 3).
+pub const AUDIT_FIELDS: &[Field] = &[
+    Field { name: "caller", kind: FieldKind::Text },
+    Field { name: "action", kind: FieldKind::Text },
+    Field { name: "resource", kind: FieldKind::Text },
+    Field { name: "decision", kind: FieldKind::Enum(&["ALLOWED", "DENIED"]) },
+    Field { name: "code", kind: FieldKind::Int },
+    Field { name: "time", kind: FieldKind::Time },
+    Field { name: "credential_id", kind: FieldKind::Text },
+    Field { name: "request_id", kind: FieldKind::Text },
+    Field { name: "acting_as", kind: FieldKind::Text },
+];
+
+impl Fields for AuditEvent {
+    fn get(&self, field: &str) -> Value<'_> {
+        let record = &self.record;
+        let text = match field {
+            "caller" => &record.caller,
+            "action" => &record.action,
+            "resource" => &record.resource,
+            "decision" => return Value::Text(record.decision.as_str().into()),
+            "code" => return Value::Int(record.code.into()),
+            "time" => return Value::Time(self.time),
+            "credential_id" => &record.credential_id,
+            "request_id" => &record.request_id,
+            "acting_as" => &record.acting_as,
+            _ => return Value::Absent,
+        };
+        Value::Text((&**text).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::domain::{AuditRecord, Decision, Filter, NO_HASH};
+
+    #[test]
+    fn every_field_of_the_contract_can_be_filtered_on() {
+        let event = AuditEvent {
+            chain: "cli".into(),
+            sequence: 1,
+            time: Timestamp::from_second(1_800_000_000).unwrap(),
+            record: AuditRecord {
+                caller: "spiffe://example.com/reports".into(),
+                resource: "applications/a/tenants/Cust1".into(),
+                acting_as: "system".into(),
+                code: 7,
+                credential_id: "t-1".into(),
+                request_id: "r-1".into(),
+                ..AuditRecord::new("issueSystemTicket", Decision::Denied)
+            },
+            links: Vec::new(),
+            previous_hash: NO_HASH,
+            hash: NO_HASH,
+        };
+        for (text, wanted) in [
+            ("caller = spiffe://example.com/* AND decision = DENIED AND code = 7", true),
+            ("resource = \"applications/a/*\" time >= 2027-01-15T08:00:00Z", true),
+            ("acting_as=system credential_id=t-1 request_id=r-1 action:Ticket", true),
+            ("reports", true),
+            ("decision = ALLOWED OR code < 7", false),
+            ("time > \"2027-01-15T08:00:00Z\"", false),
+        ] {
+            let filter = Filter::parse(text, AUDIT_FIELDS).unwrap();
+            assert_eq!(filter.matches(&event), wanted, "{text}");
+        }
+        for field in AUDIT_FIELDS {
+            assert_ne!(event.get(field.name), Value::Absent, "{}", field.name);
+        }
+    }
+}

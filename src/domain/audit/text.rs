@@ -1,0 +1,67 @@
+//! Text of an event that costs nothing to pass on.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+/// A text that is fixed, or shared by many events. Cloning it copies nothing.
+#[derive(Clone)]
+pub enum AuditText {
+    /// Known when the program is built.
+    Fixed(&'static str),
+    /// Known at run time.
+    Shared(Arc<str>),
+}
+
+impl Deref for AuditText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Fixed(text) => text,
+            Self::Shared(text) => text,
+        }
+    }
+}
+
+impl Default for AuditText {
+    fn default() -> Self {
+        Self::Fixed("")
+    }
+}
+
+impl PartialEq for AuditText {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for AuditText {}
+
+impl fmt::Debug for AuditText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for AuditText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl From<&'static str> for AuditText {
+    fn from(text: &'static str) -> Self {
+        Self::Fixed(text)
+    }
+}
+
+impl From<Arc<str>> for AuditText {
+    fn from(text: Arc<str>) -> Self {
+        Self::Shared(text)
+    }
+}
+
+impl From<String> for AuditText {
+    fn from(text: String) -> Self {
+        if text.is_empty() { Self::default() } else { Self::Shared(text.into()) }
+    }
+}

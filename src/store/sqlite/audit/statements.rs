@@ -1,0 +1,72 @@
+//! SQL of the audit trail.
+
+use std::sync::LazyLock;
+
+/// A first group must begin with 1; later ones must follow the head.
+pub(super) const FOLLOW_HEAD: &str = "INSERT INTO audit_chains (chain, sequence, hash, time, key_id, signature) \
+     SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?7 = 1 OR EXISTS (SELECT 1 FROM audit_chains WHERE chain = ?1) \
+     ON CONFLICT (chain) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash, \
+     time = excluded.time, key_id = excluded.key_id, signature = excluded.signature \
+     WHERE audit_chains.sequence = ?7 - 1 RETURNING id";
+
+/// Rows in one statement, largest first.
+const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+
+/// Statements that insert so many events. Their parameters have no numbers: for each that has one, the driver asks
+/// SQLite for its name, which SQLite looks for from the first on, and that took longer than inserting did.
+pub(super) static INSERTS: LazyLock<Vec<(usize, String)>> =
+    LazyLock::new(|| SIZES.iter().map(|size| (*size, insert(*size))).collect());
+
+fn insert(rows: usize) -> String {
+    let values = vec!["(?, ?, ?, ?, ?)"; rows].join(", ");
+    format!("INSERT INTO audit_events (chain_id, sequence, time, hash, body) VALUES {values}")
+}
+
+pub(super) const HASHES: &str = "SELECT sequence, hash FROM audit_events \
+     WHERE chain_id = (SELECT id FROM audit_chains WHERE chain = ?1) AND sequence BETWEEN ?2 AND ?3 \
+     ORDER BY sequence";
+
+pub(super) const CHAINS: &str = "SELECT chain, sequence, hash, time, key_id, signature, \
+     checkpoint_sequence, checkpoint_hash, checkpoint_time, checkpoint_key_id, checkpoint_signature \
+     FROM audit_chains ORDER BY id";
+
+pub(super) const CHAIN: &str = "SELECT chain, sequence, hash, time, key_id, signature, \
+     checkpoint_sequence, checkpoint_hash, checkpoint_time, checkpoint_key_id, checkpoint_signature \
+     FROM audit_chains WHERE chain = ?1";
+
+pub(in crate::store::sqlite) const EVENTS: &str = "SELECT sequence, time, hash, body FROM audit_events \
+     WHERE chain_id = (SELECT id FROM audit_chains WHERE chain = ?1) AND sequence > ?2 \
+     ORDER BY sequence LIMIT ?3";
+
+/// The name of an event's chain; empty if the chain's own row is gone, which verification finds.
+pub(in crate::store::sqlite) const NEWEST: &str = "SELECT sequence, time, hash, body, \
+     ifnull((SELECT chain FROM audit_chains WHERE id = chain_id), '') AS chain \
+     FROM audit_events WHERE time BETWEEN ?1 AND ?2 \
+     ORDER BY time DESC, chain_id DESC, sequence DESC LIMIT ?3";
+
+/// An unknown chain of the position counts as older than all others.
+pub(in crate::store::sqlite) const NEWEST_AFTER: &str = "SELECT sequence, time, hash, body, \
+     ifnull((SELECT chain FROM audit_chains WHERE id = chain_id), '') AS chain \
+     FROM audit_events WHERE time BETWEEN ?1 AND min(?2, ?4) AND (time, chain_id, sequence) < \
+     (?4, ifnull((SELECT id FROM audit_chains WHERE chain = ?5), 0), ?6) \
+     ORDER BY time DESC, chain_id DESC, sequence DESC LIMIT ?3";
+
+/// Within a chain time never goes back.
+pub(super) const PRUNABLE: &str = "SELECT sequence, hash, time FROM ( \
+     SELECT sequence, hash, time FROM audit_events \
+     WHERE chain_id = (SELECT id FROM audit_chains WHERE chain = ?1) ORDER BY sequence LIMIT ?3) \
+     WHERE time < ?2 ORDER BY sequence DESC LIMIT 1";
+
+pub(super) const PUT_CHECKPOINT: &str = "UPDATE audit_chains SET checkpoint_sequence = ?2, checkpoint_hash = ?3, \
+     checkpoint_time = ?4, checkpoint_key_id = ?5, checkpoint_signature = ?6 \
+     WHERE chain = ?1 AND sequence >= ?2 AND ifnull(checkpoint_sequence, 0) < ?2 RETURNING id";
+
+pub(super) const DELETE_EVENTS: &str =
+    "DELETE FROM audit_events WHERE chain_id = ?1 AND sequence <= ?2";
+
+pub(super) const KEYS: &str =
+    "SELECT key_id, public_key, certified_by, certificate FROM audit_keys ORDER BY key_id";
+
+pub(super) const KEEP_KEY: &str = "INSERT INTO audit_keys (key_id, public_key, certified_by, certificate) \
+     VALUES (?1, ?2, ?3, ?4) ON CONFLICT (key_id) DO UPDATE SET public_key = excluded.public_key, \
+     certified_by = excluded.certified_by, certificate = excluded.certificate";
