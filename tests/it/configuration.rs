@@ -240,7 +240,7 @@ async fn a_command_in_between_does_not_swallow_the_warning_of_another_client_id(
 async fn callers_without_a_credential_are_let_in_only_where_somebody_said_so() {
     let site = Site::new().await;
     site.edit("insecure_anonymous = true", "");
-    let hints = ["callers.insecure_anonymous:", "insecure_anonymous = true", "loopback"];
+    let hints = ["callers:", "[[callers.jwt]]", "insecure_anonymous = true", "on this machine"];
     site.refuses(2, &hints).await;
 }
 
