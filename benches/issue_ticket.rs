@@ -1,8 +1,10 @@
 //! `cargo bench --bench issue_ticket`: a cached `IssueSystemTicket` against a bare tonic unary server that answers
-//! the same message, by the same client, in interleaved rounds of one run. Prints a table of ratios; numbers are
-//! only worth something beside each other.
+//! the same message, by the same client, in interleaved rounds of one run: throughput, latency and processor time,
+//! with each layer that stands around a call. Prints tables of ratios; numbers are only worth something beside each
+//! other.
 //!
-//! `-- --memory` measures the resident memory of the program with 100,000 cached tickets instead.
+//! `-- --memory` measures the resident memory of the program with 100,000 cached tickets instead, `-- --policy` the
+//! cost of decisions, `-- --soak MINUTES` whether memory or latency grow under load with everything on.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,11 +30,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use superoffice_sandbox::{Options, Sandbox, demo};
 use tenant_gateway::{
     app::Storage,
     config::Config,
-    crypto::Keyring,
+    crypto::{DemoIssuer, Keyring},
     domain::{CredentialId, SystemTicket, TenantName},
     grpc::pb::{
         self,
@@ -45,26 +48,83 @@ use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
 
 /// Rounds of each server at each number in flight.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_secs(2);
 const IN_FLIGHT: [usize; 3] = [1, 32, 128];
 const CONNECTIONS: usize = 4;
 const TICKETS: u32 = 100_000;
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let after = |flag: &str| arguments.iter().skip_while(|a| *a != flag).nth(1).cloned();
+    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if given("--reference") {
+        return reference::serve();
+    }
+    if given("--policy") {
+        return decisions::measure();
+    }
     let runtime = Runtime::new().unwrap();
     let world = runtime.block_on(World::new());
-    if std::env::args().any(|argument| argument == "--memory") {
+    if given("--memory") {
         runtime.block_on(memory(&world));
+    } else if given("--soak") {
+        let minutes = after("--soak").map_or(20, |minutes| minutes.parse().unwrap());
+        soak(&runtime, &world, minutes);
     } else {
         throughput(&runtime, &world);
     }
 }
 
+/// What stands around a call.
+#[derive(Clone, Copy, PartialEq)]
+enum Layers {
+    /// Nobody says who it is and everything is permitted; events are written behind the answer, as in all but the
+    /// last.
+    Anonymous,
+    /// A policy decides.
+    Policy,
+    /// And the caller shows a token.
+    Token,
+    /// And its event is in the store before the answer.
+    BeforeResponse,
+}
+
+impl Layers {
+    const ALL: [Self; 4] = [Self::Anonymous, Self::Policy, Self::Token, Self::BeforeResponse];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous, permit all",
+            Self::Policy => "+ policy",
+            Self::Token => "+ token",
+            Self::BeforeResponse => "+ before_response",
+        }
+    }
+
+    fn config(self) -> String {
+        let callers = match self {
+            Self::Anonymous | Self::Policy => "[callers]\ninsecure_anonymous = true\n".to_owned(),
+            Self::Token | Self::BeforeResponse => format!(
+                "[[callers.jwt]]\nissuer = \"{ISSUER}\"\naudience = \"tenant-gateway\"\njwks_file = \"./jwks.json\"\n"
+            ),
+        };
+        let policy = if self == Self::Anonymous { "" } else { "[policy]\nfile = \"./policy.cedar\"\n" };
+        let durability =
+            if self == Self::BeforeResponse { "before_response" } else { "after_response" };
+        format!("{callers}{policy}[audit]\ndurability = \"{durability}\"\n")
+    }
+}
+
+const ISSUER: &str = "https://issuer.bench.invalid";
+const CALLER: &str = "system:serviceaccount:crm:sync-worker";
+
 /// A sandbox with demo tenants, and files for a gateway that uses it.
 struct World {
-    _sandbox: Sandbox,
+    sandbox: Sandbox,
+    client_id: String,
     folder: tempfile::TempDir,
+    token: String,
 }
 
 impl World {
@@ -76,17 +136,15 @@ impl World {
         fs::write(path.join("secret"), &demo.client_secret).unwrap();
         fs::write(path.join("key.xml"), &demo.private_key_xml).unwrap();
         Keyring::generate(&path.join("keyring.toml"), Timestamp::now()).unwrap();
-        let text = format!(
-            "[grpc]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [callers]\ninsecure_anonymous = true\n[lifecycle]\ndrain_delay = \"0s\"\n\
-             [[applications]]\nid = \"demo\"\nenvironment = \"sod\"\nclient_id = \"{}\"\n\
-             client_secret_file = \"./secret\"\nprivate_key_file = \"./key.xml\"\n\
-             login_uri = \"{}\"\nallowed_api_hosts = [\"127.0.0.1\"]\n",
-            demo.client_id,
-            sandbox.login_uri()
-        );
-        fs::write(path.join("gateway.toml"), text).unwrap();
-        let world = Self { _sandbox: sandbox, folder };
+        let issuer = DemoIssuer::generate(ISSUER).unwrap();
+        fs::write(path.join("jwks.json"), issuer.jwks()).unwrap();
+        fs::write(path.join("policy.cedar"), policies(20)).unwrap();
+        let now = Timestamp::now();
+        let token = issuer.token(CALLER, "tenant-gateway", now, now + Duration::from_hours(12));
+        let token = token.expose_secret().to_owned();
+        let client_id = demo.client_id.clone();
+        let world = Self { sandbox, client_id, folder, token };
+        world.configure(Layers::Anonymous);
         let storage = world.storage().await;
         let tenant = &demo.tenants[0];
         let token = tenant.system_user_token.clone().into();
@@ -95,6 +153,21 @@ impl World {
         storage.store.set_system_user_token(&name, &token, Timestamp::now()).await.unwrap();
         storage.store.close().await;
         world
+    }
+
+    /// Writes the configuration for these layers.
+    fn configure(&self, layers: Layers) {
+        let text = format!(
+            "[grpc]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [lifecycle]\ndrain_delay = \"0s\"\n{}\
+             [[applications]]\nid = \"demo\"\nenvironment = \"sod\"\nclient_id = \"{}\"\n\
+             client_secret_file = \"./secret\"\nprivate_key_file = \"./key.xml\"\n\
+             login_uri = \"{}\"\nallowed_api_hosts = [\"127.0.0.1\"]\n",
+            layers.config(),
+            self.client_id,
+            self.sandbox.login_uri()
+        );
+        fs::write(self.config(), text).unwrap();
     }
 
     fn config(&self) -> std::path::PathBuf {
@@ -106,25 +179,64 @@ impl World {
     }
 }
 
+/// A policy set as a vendor has one: each service in its own tenants, and the caller of this bench somewhere between.
+fn policies(count: usize) -> String {
+    let mut policies = vec![
+        format!(
+            "@id(\"bench\") permit (principal == Caller::\"{CALLER}\", action == Action::\"issueSystemTicket\", \
+             resource in Application::\"applications/demo\");"
+        ),
+        "permit (principal == Caller::\"anonymous\", action, resource);".to_owned(),
+    ];
+    policies.extend((2..count).map(|service| {
+        format!(
+            "permit (principal == Caller::\"system:serviceaccount:crm:service-{service}\", action in \
+             [Action::\"issueSystemTicket\", Action::\"readTenants\"], resource == \
+             Tenant::\"applications/demo/tenants/Cust{}\");",
+            20_000 + service
+        )
+    }));
+    policies.join("\n")
+}
+
 fn name(tenant: &str) -> TenantName {
     format!("applications/demo/tenants/{tenant}").parse().unwrap()
 }
 
-fn request(tenant: &str) -> pb::IssueSystemTicketRequest {
-    pb::IssueSystemTicketRequest { tenant: name(tenant).to_string(), ..Default::default() }
+/// A request with a token, where there is one.
+fn request(tenant: &str, token: Option<&str>) -> Request<pb::IssueSystemTicketRequest> {
+    let tenant = format!("applications/demo/tenants/{tenant}");
+    let mut request =
+        Request::new(pb::IssueSystemTicketRequest { tenant, ..Default::default() });
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    request
 }
 
-/// The program itself, as it is run in production.
-struct Gateway {
+/// A server in a process of its own: the program itself as it is run in production, or the reference.
+struct Server {
     child: Child,
     address: SocketAddr,
 }
 
-impl Gateway {
+impl Server {
     fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tenant-gateway"))
-            .args(["serve", "--config"])
-            .arg(config)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-gateway"));
+        command.args(["serve", "--config"]).arg(config);
+        Self::run(command)
+    }
+
+    /// Tonic with its defaults, and nothing else, that answers with this ticket.
+    fn reference(ticket: &pb::SystemTicket) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("--reference").arg(serde_json::json!(ticket.value).to_string());
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
+        let mut child = command
             .env("RUST_LOG", std::env::var("BENCH_LOG").as_deref().unwrap_or("info"))
             .stderr(Stdio::piped())
             .spawn()
@@ -146,42 +258,19 @@ impl Gateway {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
+
+    /// Processor time that the process has used, in clock ticks (proc(5)).
+    fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
 }
 
-impl Drop for Gateway {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// The reference: tonic with its defaults, and nothing else.
-struct Bare(pb::SystemTicket);
-
-#[tonic::async_trait]
-impl TokenService for Bare {
-    async fn issue_system_ticket(
-        &self,
-        _: Request<pb::IssueSystemTicketRequest>,
-    ) -> Result<Response<pb::IssueSystemTicketResponse>, Status> {
-        Ok(Response::new(pb::IssueSystemTicketResponse { ticket: Some(self.0.clone()) }))
-    }
-
-    type WatchSystemTicketStream =
-        tokio_stream::Empty<Result<pb::WatchSystemTicketResponse, Status>>;
-
-    async fn watch_system_ticket(
-        &self,
-        _: Request<pb::WatchSystemTicketRequest>,
-    ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
-        Err(Status::unimplemented("reference"))
-    }
-
-    async fn report_rejected_credential(
-        &self,
-        _: Request<pb::ReportRejectedCredentialRequest>,
-    ) -> Result<Response<pb::ReportRejectedCredentialResponse>, Status> {
-        Err(Status::unimplemented("reference"))
     }
 }
 
@@ -192,47 +281,84 @@ struct Round {
     p99: f64,
 }
 
+/// One round of a server: what its callers saw, and what it cost.
+struct Measured {
+    round: Round,
+    cpu_micros: f64,
+}
+
+fn measure(runtime: &Runtime, server: &Server, in_flight: usize, token: Option<&str>) -> Measured {
+    let before = server.ticks();
+    let (round, calls) = runtime.block_on(round(server.address, in_flight, token));
+    let ticks = server.ticks() - before;
+    Measured { round, cpu_micros: ticks as f64 * TICK_MICROS / calls as f64 }
+}
+
+/// `sysconf(_SC_CLK_TCK)` is 100 on Linux, whatever its timer does.
+const TICK_MICROS: f64 = 10_000.0;
+
 fn throughput(runtime: &Runtime, world: &World) {
-    let gateway = Gateway::start(&world.config());
-    let ticket = runtime.block_on(async {
-        let mut client = connect(gateway.address).await;
-        let issued = client.issue_system_ticket(request("Cust10001")).await;
-        issued.map_or_else(|s| panic!("{s}"), |issued| issued.into_inner().ticket.unwrap())
-    });
-    // A process of its own too, so that both are reached in the same way.
-    let reference_runtime = Runtime::new().unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let reference = listener.local_addr().unwrap();
-    listener.set_nonblocking(true).unwrap();
-    reference_runtime.spawn(async move {
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        let incoming =
-            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-        let server =
-            tonic::transport::Server::builder().add_service(TokenServiceServer::new(Bare(ticket)));
-        server.serve_with_incoming(incoming).await.unwrap();
-    });
-    println!(
-        "in flight      gateway/s  reference/s  ratio    p50 µs (ref)     p99 µs (ref)     p99 ratio"
-    );
-    for in_flight in IN_FLIGHT {
-        let mut ours = Vec::new();
-        let mut theirs = Vec::new();
-        for _ in 0..ROUNDS {
-            ours.push(runtime.block_on(round(gateway.address, in_flight)));
-            theirs.push(runtime.block_on(round(reference, in_flight)));
-        }
-        let (us, them) = (median(&ours), median(&theirs));
+    for layers in Layers::ALL {
+        world.configure(layers);
+        let token = matches!(layers, Layers::Token | Layers::BeforeResponse);
+        let token = token.then_some(world.token.as_str());
+        let gateway = Server::start(&world.config());
+        let ticket = runtime.block_on(async {
+            let mut client = connect(gateway.address).await;
+            let issued = client.issue_system_ticket(request("Cust10001", token)).await;
+            issued.map_or_else(|s| panic!("{s}"), |issued| issued.into_inner().ticket.unwrap())
+        });
+        let reference = Server::reference(&ticket);
+        println!("{}", layers.name());
         println!(
-            "{in_flight:>9}  {:>13.0}  {:>11.0}  {:>5.2}  {:>8.0} ({:>5.0})  {:>8.0} ({:>5.0})  {:>8.2}",
-            us.per_second,
-            them.per_second,
-            us.per_second / them.per_second,
-            us.p50,
-            them.p50,
-            us.p99,
-            them.p99,
-            us.p99 / them.p99
+            "  in flight      gateway/s  reference/s  ratio    p50 µs (ref)     p99 µs (ref)  p99 ratio    CPU µs (ref)  CPU ratio"
+        );
+        for in_flight in IN_FLIGHT {
+            let mut ours = Vec::new();
+            let mut theirs = Vec::new();
+            for _ in 0..ROUNDS {
+                ours.push(measure(runtime, &gateway, in_flight, token));
+                theirs.push(measure(runtime, &reference, in_flight, token));
+            }
+            let (us, them) = (median(&ours), median(&theirs));
+            println!(
+                "  {in_flight:>9}  {:>13.0}  {:>11.0}  {:>5.2}  {:>8.0} ({:>5.0})  {:>8.0} ({:>5.0})  {:>9.2}  {:>7.1} ({:>5.1})  {:>9.2}",
+                us.round.per_second,
+                them.round.per_second,
+                us.round.per_second / them.round.per_second,
+                us.round.p50,
+                them.round.p50,
+                us.round.p99,
+                them.round.p99,
+                us.round.p99 / them.round.p99,
+                us.cpu_micros,
+                them.cpu_micros,
+                us.cpu_micros / them.cpu_micros,
+            );
+        }
+    }
+}
+
+/// Load for minutes with everything on: a line a minute, which should all be alike.
+fn soak(runtime: &Runtime, world: &World, minutes: u32) {
+    world.configure(Layers::BeforeResponse);
+    let gateway = Server::start(&world.config());
+    println!("  minute   calls/s   p50 µs   p99 µs   RSS MiB   store MiB");
+    let begin = Instant::now();
+    for minute in 1..=minutes {
+        let mut rounds = Vec::new();
+        while begin.elapsed() < Duration::from_mins(1) * minute {
+            rounds.push(measure(runtime, &gateway, 32, Some(&world.token)));
+        }
+        let seen = median(&rounds).round;
+        let size = |file: &str| fs::metadata(world.folder.path().join(file)).map_or(0, |m| m.len());
+        println!(
+            "  {minute:>6}  {:>8.0}  {:>7.0}  {:>7.0}  {:>8.1}  {:>10.1}",
+            seen.per_second,
+            seen.p50,
+            seen.p99,
+            gateway.resident_kib() as f64 / 1024.0,
+            (size("gateway.db") + size("gateway.db-wal")) as f64 / 1024.0 / 1024.0
         );
     }
 }
@@ -242,7 +368,7 @@ async fn connect(address: SocketAddr) -> TokenServiceClient<Channel> {
     TokenServiceClient::new(channel.connect().await.unwrap())
 }
 
-async fn round(address: SocketAddr, in_flight: usize) -> Round {
+async fn round(address: SocketAddr, in_flight: usize, token: Option<&str>) -> (Round, usize) {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS.min(in_flight) {
         clients.push(connect(address).await);
@@ -251,11 +377,12 @@ async fn round(address: SocketAddr, in_flight: usize) -> Round {
     let mut callers = JoinSet::new();
     for caller in 0..in_flight {
         let mut client = clients[caller % clients.len()].clone();
+        let token = token.map(str::to_owned);
         callers.spawn(async move {
             let mut micros = Vec::new();
             while begin.elapsed() < ROUND {
                 let call = Instant::now();
-                if let Err(status) = client.issue_system_ticket(request("Cust10001")).await {
+                if let Err(status) = client.issue_system_ticket(request("Cust10001", token.as_deref())).await {
                     panic!("{status}");
                 }
                 micros.push(call.elapsed().as_secs_f64() * 1e6);
@@ -270,19 +397,22 @@ async fn round(address: SocketAddr, in_flight: usize) -> Round {
     let took = begin.elapsed().as_secs_f64();
     micros.sort_by(f64::total_cmp);
     let at = |share: f64| micros[((micros.len() - 1) as f64 * share) as usize];
-    Round { per_second: micros.len() as f64 / took, p50: at(0.5), p99: at(0.99) }
+    (Round { per_second: micros.len() as f64 / took, p50: at(0.5), p99: at(0.99) }, micros.len())
 }
 
-fn median(rounds: &[Round]) -> Round {
-    let middle = |field: fn(&Round) -> f64| {
+fn median(rounds: &[Measured]) -> Measured {
+    let middle = |field: fn(&Measured) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(field).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    Round {
-        per_second: middle(|round| round.per_second),
-        p50: middle(|round| round.p50),
-        p99: middle(|round| round.p99),
+    Measured {
+        round: Round {
+            per_second: middle(|measured| measured.round.per_second),
+            p50: middle(|measured| measured.round.p50),
+            p99: middle(|measured| measured.round.p99),
+        },
+        cpu_micros: middle(|measured| measured.cpu_micros),
     }
 }
 
@@ -290,7 +420,7 @@ fn median(rounds: &[Round]) -> Round {
 async fn memory(world: &World) {
     fill(world).await;
     let begin = Instant::now();
-    let gateway = Gateway::start(&world.config());
+    let gateway = Server::start(&world.config());
     let ready = begin.elapsed();
     let idle = gateway.resident_kib();
     let client = connect(gateway.address).await;
@@ -304,7 +434,7 @@ async fn memory(world: &World) {
                 if number >= TICKETS {
                     return;
                 }
-                if let Err(status) = client.issue_system_ticket(request(&tenant(number))).await {
+                if let Err(status) = client.issue_system_ticket(request(&tenant(number), None)).await {
                     panic!("{status}");
                 }
             }
@@ -367,5 +497,98 @@ fn tenant_status(now: Timestamp) -> impl Fn(&TenantName) -> tenant_gateway::doma
         .ok(),
         version: String::new(),
         read_time: now,
+    }
+}
+
+/// The reference: tonic with its defaults, in a process of its own.
+mod reference {
+    use super::*;
+
+    /// Answers with always the same.
+    struct Bare(pb::SystemTicket);
+    
+    #[tonic::async_trait]
+    impl TokenService for Bare {
+        async fn issue_system_ticket(
+            &self,
+            _: Request<pb::IssueSystemTicketRequest>,
+        ) -> Result<Response<pb::IssueSystemTicketResponse>, Status> {
+            Ok(Response::new(pb::IssueSystemTicketResponse { ticket: Some(self.0.clone()) }))
+        }
+    
+        type WatchSystemTicketStream =
+            tokio_stream::Empty<Result<pb::WatchSystemTicketResponse, Status>>;
+    
+        async fn watch_system_ticket(
+            &self,
+            _: Request<pb::WatchSystemTicketRequest>,
+        ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
+            Err(Status::unimplemented("reference"))
+        }
+    
+        async fn report_rejected_credential(
+            &self,
+            _: Request<pb::ReportRejectedCredentialRequest>,
+        ) -> Result<Response<pb::ReportRejectedCredentialResponse>, Status> {
+            Err(Status::unimplemented("reference"))
+        }
+    }
+
+    /// Serves until it is killed. Says where as the gateway does.
+    pub(super) fn serve() {
+        let value = std::env::args().skip_while(|a| a != "--reference").nth(1).unwrap();
+        let value = serde_json::from_str::<String>(&value).unwrap();
+        let ticket = pb::SystemTicket {
+            value,
+            credential_id: format!("t-{:032x}", 1),
+            issue_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 123_456_000 }),
+            expire_time: Some(prost_types::Timestamp { seconds: 1_800_021_600, nanos: 123_456_000 }),
+            web_api_uri: "http://127.0.0.1:45139/Cust10001/api".to_owned(),
+            tenant: "applications/demo/tenants/Cust10001".to_owned(),
+            ..Default::default()
+        };
+        Runtime::new().unwrap().block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            eprintln!("{}", serde_json::json!({ "grpc": listener.local_addr().unwrap() }));
+            let incoming =
+                tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+            let server = tonic::transport::Server::builder()
+                .add_service(TokenServiceServer::new(Bare(ticket)));
+            server.serve_with_incoming(incoming).await.unwrap();
+        });
+    }
+}
+
+/// What a decision costs that is not remembered, against the verification of an Ed25519 signature in the same run.
+mod decisions {
+    use std::hint::black_box;
+
+    use tenant_gateway::access::{ActionName, Caller, CallerMethod, Policies, PolicySet, PolicyText, Resource};
+
+    use super::*;
+
+    const QUESTIONS: u32 = 2_000;
+
+    pub(super) fn measure() {
+        println!("policies   cold µs   remembered µs");
+        for count in [5, 50, 500] {
+            let text = PolicyText { policy: policies(count), ..Default::default() };
+            let (set, _) = PolicySet::parse(&text, &["demo".parse().unwrap()]).unwrap();
+            let policies = Policies::new(set);
+            let caller = Caller::supposed(CALLER, CallerMethod::Jwt, Some(ISSUER));
+            let tenants: Vec<Resource> =
+                (0..QUESTIONS).map(|number| name(&tenant(number)).into()).collect();
+            let ask = || {
+                let begin = Instant::now();
+                for tenant in &tenants {
+                    let ruling = policies.decide(&caller, ActionName::IssueSystemTicket, tenant);
+                    assert!(black_box(ruling).allowed);
+                }
+                begin.elapsed().as_secs_f64() * 1e6 / f64::from(QUESTIONS)
+            };
+            let cold = ask();
+            let remembered = (0..20).map(|_| ask()).fold(f64::MAX, f64::min);
+            println!("{count:>8}  {cold:>8.1}  {remembered:>14.2}");
+        }
     }
 }
