@@ -8,8 +8,8 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, Counters, Directory, Explanations, Statuses, Tenants, TicketRules,
-        TicketStores, Tickets,
+        Applications, AuditLog, Counters, Directory, Explanations, Statuses, TenantSearch, Tenants,
+        TicketRules, TicketStores, Tickets,
     },
     config::Config,
     domain::ApplicationId,
@@ -79,10 +79,19 @@ impl Parts {
             statuses.clone(),
             tickets.clone(),
         );
+        let tenants = Arc::new(tenants);
+        let audit_log = AuditLog::new(
+            storage.store.clone(),
+            storage.audit_signer.clone(),
+            clock.clone(),
+            counters.clone(),
+        );
         let services = Services {
             access: Arc::new(access),
             applications,
-            tenants: Arc::new(tenants),
+            tenant_search: TenantSearch::new(tenants.clone(), statuses.clone(), clock.clone()),
+            tenants,
+            audit_log,
             statuses,
             tickets,
             explanations,
@@ -111,6 +120,7 @@ impl Parts {
             tickets_dropped: "tickets_dropped", "Tickets proven dead";
             status_reads: "tenant_status_reads", "Tenant statuses read";
             status_failures: "tenant_status_failures", "Tenant statuses that could not be read";
+            audit_unreadable: "audit_unreadable_events", "Audit events that could not be read when they were listed; VerifyAuditLog names them";
         };
         let tickets = Arc::clone(&self.services.tickets);
         observed.push(Observed {

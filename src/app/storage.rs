@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::{Application, Config, ConfigError, CryptoProvider, Problem, StoreLocation},
-    crypto::{EnvelopeSealer, Keyring, KeyringError, PageTokenKey},
+    crypto::{AuditKeys, EnvelopeSealer, Keyring, KeyringError, PageTokenKey},
     domain::ApplicationId,
     ports::{ApplicationBinding, ApplicationStore as _, PageTokens, StoreError},
     store::{KnownApplication, KnownApplications, OpenError, ServeLock, SqliteFile, SqliteStore},
@@ -30,6 +30,8 @@ pub struct Storage {
     pub store: Arc<SqliteStore>,
     /// Seals page tokens.
     pub page_tokens: Arc<dyn PageTokens>,
+    /// Signs the audit trail.
+    pub audit_signer: Arc<AuditKeys>,
     _lock: Option<ServeLock>,
 }
 
@@ -79,9 +81,11 @@ impl Storage {
         let wrong_keyring = |error: KeyringError| keyring_problem(config, &error);
         let sealer = EnvelopeSealer::new(&keyring, &active).map_err(wrong_keyring)?;
         let page_tokens = PageTokenKey::new(&keyring, &active).map_err(wrong_keyring)?;
+        let audit_signer = AuditKeys::new(&keyring, &active).map_err(wrong_keyring)?;
         let store = Arc::new(SqliteStore::new(file, Arc::new(sealer), known_applications(config)));
         bind_applications(config, &store, lock.is_some()).await?;
-        Ok(Self { store, page_tokens: Arc::new(page_tokens), _lock: lock })
+        let (page_tokens, audit_signer) = (Arc::new(page_tokens), Arc::new(audit_signer));
+        Ok(Self { store, page_tokens, audit_signer, _lock: lock })
     }
 }
 
