@@ -192,6 +192,12 @@ impl Export {
         &self.cursor
     }
 
+    /// Whether everything that was there at the last look has been handed on.
+    #[must_use]
+    pub fn is_up_to_date(&self) -> bool {
+        self.round.is_empty()
+    }
+
     /// The next events; none once everything that was there has been handed on. Asked again, it tells of what has
     /// come since.
     ///
