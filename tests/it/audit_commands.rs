@@ -39,7 +39,7 @@ async fn write(site: &Site, chain: &str, numbers: std::ops::Range<usize>) {
 }
 
 /// The lines of an export, and the cursor at its end.
-fn exported(finished: Finished) -> (Vec<Value>, Option<String>) {
+fn exported(finished: &Finished) -> (Vec<Value>, Option<String>) {
     assert_eq!(finished.code, Some(0), "{finished:?}");
     let cursor = finished.stderr.lines().find_map(|line| line.split_once("--cursor "));
     let cursor = cursor.map(|(_, cursor)| cursor.to_owned());
@@ -79,7 +79,7 @@ async fn an_intact_trail_has_a_line_for_each_chain_and_tells_that_it_was_verifie
     assert_eq!(report["chains"][0]["last_sequence"], 8);
     assert_eq!(report["chains"][1]["last_sequence"], 2);
 
-    let (lines, _) = exported(site.run(&EXPORT).await);
+    let (lines, _) = exported(&site.run(&EXPORT).await);
     let own: Vec<_> = lines.iter().filter(|line| line["chain"] == "cli").collect();
     let actions: Vec<_> = own.iter().map(|line| line["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["cli.audit.verify", "cli.audit.verify", "cli.audit.export"]);
@@ -144,7 +144,7 @@ async fn a_command_does_not_make_a_rewritten_chain_right_by_signing_what_follows
 #[tokio::test]
 async fn an_export_goes_on_where_the_last_one_ended_without_gaps_or_doubles() {
     let site = site().await;
-    let (first, cursor) = exported(site.run(&EXPORT).await);
+    let (first, cursor) = exported(&site.run(&EXPORT).await);
     assert_eq!(sequences(&first, "serve-test"), (1..=8).collect::<Vec<_>>());
     let line = &first[3];
     assert_eq!(line["time"], "2027-01-15T08:00:03Z");
@@ -157,8 +157,8 @@ async fn an_export_goes_on_where_the_last_one_ended_without_gaps_or_doubles() {
     write(&site, "serve-test", 8..12).await;
     write(&site, "serve-later", 0..2).await;
     let cursor = cursor.unwrap();
-    let (second, cursor) = exported(site.run(&["audit", "export", "--cursor", &cursor]).await);
-    let (third, _) = exported(site.run(&["audit", "export", "--cursor", &cursor.unwrap()]).await);
+    let (second, cursor) = exported(&site.run(&["audit", "export", "--cursor", &cursor]).await);
+    let (third, _) = exported(&site.run(&["audit", "export", "--cursor", &cursor.unwrap()]).await);
     let mut all = places(&first);
     all.extend(places(&second));
     all.extend(places(&third));
@@ -177,10 +177,10 @@ async fn a_cursor_file_is_kept_up_to_date_and_a_filter_does_not_hold_it_up() {
     let path = site.file("audit.cursor");
     let path = path.to_str().unwrap();
     let export = ["audit", "export", "--cursor-file", path, "--filter", "request_id = r-2"];
-    let (first, told) = exported(site.run(&export).await);
+    let (first, told) = exported(&site.run(&export).await);
     assert_eq!((places(&first), told), (vec![("serve-test".to_owned(), 3)], None));
     write(&site, "serve-test", 8..10).await;
-    let (second, _) = exported(site.run(&["audit", "export", "--cursor-file", path]).await);
+    let (second, _) = exported(&site.run(&["audit", "export", "--cursor-file", path]).await);
     assert_eq!(sequences(&second, "serve-test"), [9, 10]);
     let mut left: Vec<_> = fs::read_dir(site.folder.path()).unwrap().map(|e| e.unwrap()).collect();
     left.retain(|entry| entry.file_name().to_str().unwrap().starts_with("audit.cursor"));
@@ -190,7 +190,7 @@ async fn a_cursor_file_is_kept_up_to_date_and_a_filter_does_not_hold_it_up() {
 #[tokio::test]
 async fn altered_and_foreign_cursors_are_refused_with_what_to_do() {
     let site = site().await;
-    let (_, cursor) = exported(site.run(&EXPORT).await);
+    let (_, cursor) = exported(&site.run(&EXPORT).await);
     let cursor = cursor.unwrap();
     let refused = async |site: &Site, cursor: &str| {
         site.run(&["audit", "export", "--cursor", cursor]).await.failed(2)
@@ -223,11 +223,11 @@ async fn altered_and_foreign_cursors_are_refused_with_what_to_do() {
     // Put back to an older copy.
     let older = fs::read(site.file("gateway.db")).unwrap();
     write(&site, "serve-test", 8..10).await;
-    let (_, newer) = exported(site.run(&["audit", "export", "--cursor", &cursor]).await);
+    let (_, newer) = exported(&site.run(&["audit", "export", "--cursor", &cursor]).await);
     fs::write(site.file("gateway.db"), older).unwrap();
     let said = refused(&site, &newer.unwrap()).await;
     assert!(said.contains("this store ends with event"), "{said}");
-    let (lines, _) = exported(site.run(&["audit", "export", "--cursor", &cursor]).await);
+    let (lines, _) = exported(&site.run(&["audit", "export", "--cursor", &cursor]).await);
     assert_eq!(sequences(&lines, "serve-test"), [0; 0]);
 }
 
@@ -258,7 +258,7 @@ async fn who_follows_sees_what_happens_and_a_signal_ends_it_in_order() {
         assert_eq!((finished.code, &*finished.stderr), (Some(0), ""), "{finished:?}");
         let printed = sequences(&lines(&finished.stdout), "serve-test");
         assert_eq!(printed, (1..=10).collect::<Vec<_>>());
-        let (rest, _) = exported(site.run(&["audit", "export", "--cursor-file", path]).await);
+        let (rest, _) = exported(&site.run(&["audit", "export", "--cursor-file", path]).await);
         assert_eq!(sequences(&rest, "serve-test"), [0; 0]);
     }
 }

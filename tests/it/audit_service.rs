@@ -314,3 +314,27 @@ async fn verification_names_the_first_event_that_was_changed_and_lists_go_on() {
     assert_eq!(ids(&page), ["r-4", "r-3", "r-1"]);
     assert!(world.metric("audit_unreadable_events_total").await > 0);
 }
+
+#[tokio::test]
+async fn one_call_looks_at_so_many_events_and_no_more() {
+    let world = World::new().await;
+    let scribe = scribe(&world).await;
+    for part in 0..3 {
+        let rare = |n: u32| if part + n == 0 { "r-rare" } else { "r-common" };
+        let records = (0..8_000).map(|n| event(rare(n), &name("Cust1")));
+        scribe.serve("serve-test", records).await;
+    }
+    scribe.close().await;
+    let mut request = ask("", "request_id = r-rare");
+    let first = list(&world, request.clone()).await.unwrap();
+    assert_eq!(ids(&first), [""; 0]);
+    assert_ne!(first.next_page_token, "", "it is not found yet");
+    request.page_token = first.next_page_token;
+    let second = list(&world, request.clone()).await.unwrap();
+    assert_eq!(ids(&second), ["r-rare"]);
+    assert_eq!(second.next_page_token, "");
+    // A span of time is not looked for, but found.
+    request.page_token.clear();
+    request.filter.push_str(" AND time < 2027-01-15T08:00:01Z");
+    assert_eq!(ids(&list(&world, request).await.unwrap()), ["r-rare"]);
+}

@@ -36,7 +36,7 @@ impl Scribe {
             clock: self.clock.clone(),
             counters: Arc::<Counters>::default(),
         };
-        let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_secs(60));
+        let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));
         let trail = Trail::new(ports, chain.into(), TrailRules { durability, max_wait });
         let work = async {
             let pending: Vec<_> = records
