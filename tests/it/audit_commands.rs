@@ -232,6 +232,24 @@ async fn altered_and_foreign_cursors_are_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn what_retention_removed_before_it_was_exported_is_told() {
+    let site = site().await;
+    let (_, cursor) = exported(&site.run(&EXPORT).await);
+    write(&site, "serve-test", 8..12).await;
+    let scribe = Scribe::open(&site.file("gateway.toml")).await;
+    scribe.prune().await;
+    scribe.serve("serve-test", [event("r-12", &name("Cust1"))]).await;
+    scribe.close().await;
+    let finished = site.run(&["audit", "export", "--cursor", &cursor.unwrap()]).await;
+    let told = "warning: events 9 to 12 of chain serve-test were removed by retention";
+    assert!(finished.stderr.contains(told), "{finished:?}");
+    let (lines, _) = exported(&finished);
+    assert_eq!(sequences(&lines, "serve-test"), [13]);
+    let said = site.run(&VERIFY).await.succeeded();
+    assert!(said.starts_with("serve-test: intact, events 13 to 13\n"), "{said}");
+}
+
+#[tokio::test]
 async fn a_filter_that_does_not_parse_is_refused_with_the_place() {
     let site = site().await;
     let said = site.run(&["audit", "export", "--filter", "caler = x"]).await.failed(2);

@@ -22,6 +22,7 @@ const ISSUE: &str = "tenantgateway.v1.TokenService/IssueSystemTicket";
 const SERVICES: [&str; 4] = [
     "tenantgateway.v1.AccessService",
     "tenantgateway.v1.ApplicationService",
+    "tenantgateway.v1.AuditService",
     "tenantgateway.v1.TenantService",
     "tenantgateway.v1.TokenService",
 ];

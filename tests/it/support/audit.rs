@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tenant_gateway::{
     app::Storage,
-    broker::{CommandTrail, Counters, Durability, Trail, TrailPorts, TrailRules, Weight},
+    broker::{
+        CommandTrail, Counters, Durability, Retention, Trail, TrailPorts, TrailRules, Weight,
+    },
     config::Config,
     crypto::SystemRandom,
     domain::{AuditRecord, Decision},
@@ -64,6 +66,14 @@ impl Scribe {
         let (store, signer) = (store.clone(), audit_signer.clone());
         CommandTrail::new(store, signer, self.clock.clone(), random).write(record).await.unwrap();
         self.clock.advance(Duration::from_secs(1));
+    }
+
+    /// Removes everything, as retention does with what is old.
+    pub(crate) async fn prune(&self) {
+        self.clock.advance(Duration::from_hours(1));
+        let Storage { store, audit_signer, .. } = &self.storage;
+        let (store, signer) = (store.clone(), audit_signer.clone());
+        Retention::new(store, signer, self.clock.clone(), Duration::ZERO).prune().await.unwrap();
     }
 
     pub(crate) async fn close(self) {
