@@ -8,6 +8,7 @@ mod running;
 mod storage;
 
 pub(crate) use self::{
+    access::{inspect_policy, usable_keys},
     applications::diagnoses,
     gateway::inspect_tls,
     storage::{known_applications, other_environment, read_keyring, store_path},

@@ -13,6 +13,7 @@ mod server;
 mod tenant;
 mod tls;
 mod token;
+mod trail;
 mod watch;
 mod watch_status;
 mod watch_ticket;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     server::{GrpcOptions, GrpcServer, Health, Peer, ServeError},
     tls::{ServerTls, TlsFiles, TlsProblem},
+    trail::Audit,
 };
 use crate::{
     access::{Access, ActionName, Authorized, On, Refused, Resource, Rights},
@@ -31,7 +33,7 @@ use crate::{
         Applications, AuditLog, Explanations, Statuses, TenantSearch, Tenants, Tickets,
         choose_enrolled,
     },
-    domain::{TenantName, TenantSelector},
+    domain::{ContextIdentifier, TenantName, TenantSelector},
     grpc::{failure::Failure, layer::Context},
     ports::PageTokens,
 };
@@ -70,6 +72,8 @@ pub struct Services {
     pub tickets: Arc<Tickets>,
     /// Says who can act as whom.
     pub explanations: Explanations,
+    /// Writes down what is decided.
+    pub audit: Arc<Audit>,
     /// Cancelled when watches must end.
     pub stopping: CancellationToken,
     /// Seals page tokens.
@@ -77,16 +81,24 @@ pub struct Services {
 }
 
 impl Services {
-    /// Decides whether the caller may do `A` to `resource`, and counts its call in the tenant.
+    /// Decides whether the caller may do `A` to `resource`, counts its call in the tenant, and notes what was decided.
     fn authorize<A: On<R>, R: Clone + Into<Resource>>(
         &self,
         context: &Context,
         resource: R,
     ) -> Result<Authorized<A, R>, Failure> {
-        if let Some(tenant) = resource.clone().into().tenant() {
+        let name = resource.clone().into();
+        if let Some(tenant) = name.tenant() {
             self.concerns(context, tenant)?;
         }
-        Ok(self.access.authorize(&context.caller, resource)?)
+        match self.access.authorize(&context.caller, resource) {
+            Ok(authorized) => {
+                context.notes.allowed(A::NAME, &name, Arc::clone(authorized.policy_ids()));
+                self.audit.check(A::NAME)?;
+                Ok(authorized)
+            }
+            Err(refused) => Err(refuse(context, A::NAME.as_str(), &name.to_string(), refused)),
+        }
     }
 
     /// Notes which tenant a call is about, and counts it there the first time.
@@ -109,29 +121,38 @@ impl Services {
             return self.authorize(context, TenantName { application, tenant });
         }
         let names = self.candidates(&selector);
-        let permitted = self.access.authorize_any(&context.caller, names)?;
+        let permitted = self.access.authorize_any(&context.caller, names);
+        let permitted = permitted
+            .map_err(|refused| refuse(context, A::NAME.as_str(), &open_name(tenant), refused))?;
         let chosen =
             choose_enrolled(&self.tenants, field, tenant, permitted, Authorized::resource).await?;
         self.concerns(context, chosen.resource())?;
+        let name = chosen.resource().clone().into();
+        context.notes.allowed(A::NAME, &name, Arc::clone(chosen.policy_ids()));
+        self.audit.check(A::NAME)?;
         Ok(chosen)
     }
 
-    /// What the caller may do on a tenant, at least one thing.
+    /// What the caller may do on a tenant, at least one thing. `question` names the call in the audit trail.
     async fn rights_selected(
         &self,
         context: &Context,
+        question: &'static str,
         field: &'static str,
         selector: TenantSelector,
     ) -> Result<Rights<TenantName>, Failure> {
         let tenant = selector.tenant;
         let rights = |name| self.access.rights(&context.caller, name, ActionName::ALL);
         let chosen = if let Some(application) = &selector.application {
-            rights(TenantName { application: application.clone(), tenant })?
+            let name = TenantName { application: application.clone(), tenant };
+            let text = name.to_string();
+            rights(name).map_err(|refused| refuse(context, question, &text, refused))?
         } else {
             let permitted: Vec<_> =
                 self.candidates(&selector).filter_map(|name| rights(name).ok()).collect();
             if permitted.is_empty() {
-                return Err(Refused::Denied.into());
+                let refused = Refused::Denied(Arc::new([]));
+                return Err(refuse(context, question, &open_name(tenant), refused));
             }
             choose_enrolled(&self.tenants, field, tenant, permitted, Rights::resource).await?
         };
@@ -145,4 +166,17 @@ impl Services {
         let of = move |application| TenantName { application, tenant };
         self.applications.ids().cloned().map(of)
     }
+}
+
+/// Notes a denial. `action` may also be a question that is no action of the policy.
+fn refuse(context: &Context, action: &'static str, resource: &str, refused: Refused) -> Failure {
+    if let Refused::Denied(policy_ids) = &refused {
+        context.notes.denied(action, resource.to_owned(), Arc::clone(policy_ids));
+    }
+    refused.into()
+}
+
+/// A tenant whose application was left open.
+fn open_name(tenant: ContextIdentifier) -> String {
+    format!("applications/-/tenants/{tenant}")
 }

@@ -127,3 +127,32 @@ actions! {
     /// Read the audit trail.
     ReadAudit on Gateway, ApplicationId;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Rows that begin with the name of an action: the name, and what stands under "on".
+    fn documented() -> BTreeMap<&'static str, Vec<&'static str>> {
+        let page = include_str!("../../docs/POLICY.md");
+        let after = page.split_once("| action | on |").expect("a table of actions").1;
+        let rows = after.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+        let read = |cells: Vec<&'static str>| {
+            let on = cells[2].split(", ").filter(|kind| !kind.is_empty()).collect();
+            (cells[1].trim_matches('`'), on)
+        };
+        cells.map(read).collect()
+    }
+
+    #[test]
+    fn the_table_in_policy_md_has_every_action_and_what_it_is_done_to() {
+        let kinds = |action: &ActionName| {
+            action.resource_kinds().iter().map(|kind| kind.as_str()).collect()
+        };
+        let all = ActionName::ALL.iter().map(|action| (action.as_str(), kinds(action)));
+        assert_eq!(documented(), all.collect::<BTreeMap<_, Vec<_>>>());
+    }
+}

@@ -43,7 +43,7 @@ pub struct Caller(Arc<Identity>);
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     /// Names the caller in policies and in the audit trail.
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     pub(super) method: CallerMethod,
     /// Of a token: the `iss` claim.
     pub(super) issuer: Option<Arc<str>>,
@@ -59,14 +59,14 @@ impl Caller {
     /// The caller of `callers.insecure_anonymous`.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::unproven(ANONYMOUS.to_owned(), CallerMethod::Anonymous)
+        Self::unproven(ANONYMOUS, CallerMethod::Anonymous)
     }
 
     /// Whoever calls where no credential is looked at, or none is good: nobody may do anything.
     #[must_use]
     pub fn nobody() -> Self {
         static NOBODY: LazyLock<Caller> =
-            LazyLock::new(|| Caller::unproven(String::new(), CallerMethod::Anonymous));
+            LazyLock::new(|| Caller::unproven("", CallerMethod::Anonymous));
         NOBODY.clone()
     }
 
@@ -88,11 +88,13 @@ impl Caller {
     pub fn supposed(id: &str, method: CallerMethod, issuer: Option<&str>) -> Self {
         let (certificate, valid_until, key) = (None, None, None);
         let (id, issuer) = (id.to_owned(), issuer.map(Arc::from));
+        let id = id.into();
         Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
     }
 
-    fn unproven(id: String, method: CallerMethod) -> Self {
+    fn unproven(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
         let (issuer, certificate, valid_until, key) = (None, None, None, None);
+        let id = id.into();
         Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
     }
 
@@ -110,6 +112,12 @@ impl Caller {
         &self.0.id
     }
 
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared_id(&self) -> Arc<str> {
+        Arc::clone(&self.0.id)
+    }
+
     /// How it proved who it is.
     #[must_use]
     pub fn method(&self) -> CallerMethod {
@@ -120,6 +128,12 @@ impl Caller {
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.0.issuer.as_deref()
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared_issuer(&self) -> Option<Arc<str>> {
+        self.0.issuer.clone()
     }
 
     /// The id in the certificate that was shown beside a token.

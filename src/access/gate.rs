@@ -151,7 +151,7 @@ impl Access {
             Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids))
         } else {
             self.quotas.refused(Source::Caller(caller));
-            Err(Refused::Denied)
+            Err(Refused::Denied(ruling.policy_ids))
         }
     }
 
@@ -174,7 +174,7 @@ impl Access {
         }
         if permitted.is_empty() {
             self.quotas.refused(Source::Caller(caller));
-            return Err(Refused::Denied);
+            return Err(Refused::Denied(no_policy()));
         }
         Ok(permitted)
     }
@@ -203,7 +203,7 @@ impl Access {
         let held: Vec<_> = actions.iter().filter_map(held).collect();
         if held.is_empty() {
             self.quotas.refused(Source::Caller(caller));
-            return Err(Refused::Denied);
+            return Err(Refused::Denied(no_policy()));
         }
         Ok(Rights::new(resource, held))
     }
@@ -234,8 +234,11 @@ impl Access {
     }
 }
 
-/// By no policy.
 fn permitted() -> Ruling {
+    Ruling { allowed: true, policy_ids: no_policy() }
+}
+
+fn no_policy() -> PolicyIds {
     static NONE: LazyLock<PolicyIds> = LazyLock::new(|| Arc::new([]));
-    Ruling { allowed: true, policy_ids: Arc::clone(&NONE) }
+    Arc::clone(&NONE)
 }

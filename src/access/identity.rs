@@ -223,7 +223,7 @@ impl Identification {
         let key = issuer.signed_by(&token, now).await?.map_err(refused)?;
 
         let caller = Caller::proven(Identity {
-            id,
+            id: id.into(),
             method: CallerMethod::Jwt,
             issuer: Some(Arc::clone(&issuer.name)),
             certificate: None,

@@ -8,11 +8,11 @@ use super::{ActionName, Caller, OverQuota};
 pub type PolicyIds = Arc<[Arc<str>]>;
 
 /// Why a caller may not do what it asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Policy does not permit it.
+    /// Policy does not permit it: these policies forbid it, or none permits it.
     #[error("not permitted")]
-    Denied,
+    Denied(PolicyIds),
     /// It was refused so often that only what is known to be permitted is still answered.
     #[error(transparent)]
     OverQuota(#[from] OverQuota),

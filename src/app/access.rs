@@ -124,6 +124,22 @@ fn source(issuer: &JwtIssuer) -> Arc<dyn JwksSource> {
     }
 }
 
+/// How many keys of an issuer can be used, read as they are for calls; else why none.
+pub(crate) async fn usable_keys(issuer: &JwtIssuer) -> Result<usize, String> {
+    let body = source(issuer).fetch().await.map_err(|error| error.to_string())?;
+    IssuerKeys::usable_in(&body)
+}
+
+/// The policies that are configured, if any are, and what is worth a warning in them.
+pub(crate) fn inspect_policy(
+    config: &Config,
+) -> Result<Option<(PolicySet, Vec<PolicyProblem>)>, PolicyError> {
+    let Some(policy) = &config.policy.file else { return Ok(None) };
+    let entities = config.policy.entities_file.as_deref();
+    let applications: Vec<_> = config.applications.iter().map(|a| a.id.clone()).collect();
+    parse(policy, entities, read(policy, entities), &applications).map(Some)
+}
+
 fn quota_rules(quotas: &Quotas) -> QuotaRules {
     let rate = |quota: Quota| {
         let per_second = NonZeroU32::new(quota.per_second)?;
@@ -159,8 +175,7 @@ impl PolicyFiles {
         let contents = read(&policy, entities.as_deref());
         let hasher = RandomState::new();
         let fingerprint = hasher.hash_one(&contents);
-        let text = text(&policy, entities.as_deref(), contents);
-        let parsed = text.and_then(|text| PolicySet::parse(&text, &applications));
+        let parsed = parse(&policy, entities.as_deref(), contents, &applications);
         let (set, warnings) = parsed.map_err(|error| in_configuration(config, error))?;
         warn(&warnings);
         tracing::info!(file = %policy.display(), policies = set.policies(), "policy loaded");
@@ -191,8 +206,7 @@ impl PolicyFiles {
         if !settling.look(self.hasher.hash_one(&contents), asked) {
             return;
         }
-        let text = text(&self.policy, self.entities.as_deref(), contents);
-        match text.and_then(|text| PolicySet::parse(&text, &self.applications)) {
+        match parse(&self.policy, self.entities.as_deref(), contents, &self.applications) {
             Ok((set, warnings)) => {
                 warn(&warnings);
                 tracing::info!(file = %self.policy.display(), policies = set.policies(), "policy reloaded");
@@ -212,6 +226,16 @@ impl Reloadable for PolicyFiles {
     async fn reload(&self) {
         self.look(true).await;
     }
+}
+
+/// Policies and warnings in the files.
+fn parse(
+    policy: &Path,
+    entities: Option<&Path>,
+    contents: Contents,
+    applications: &[ApplicationId],
+) -> Result<(PolicySet, Vec<PolicyProblem>), PolicyError> {
+    PolicySet::parse(&text(policy, entities, contents)?, applications)
 }
 
 /// What the files say, if both can be read.

@@ -14,6 +14,7 @@ use super::{
     running::Started,
 };
 use crate::{
+    broker::certify_public_keys,
     config::{Config, ConfigError, Problem, Secrets},
     grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles, TlsProblem},
     http::{Admin, Readiness},
@@ -101,7 +102,14 @@ impl Gateway {
         let parts =
             Parts::new(&config, &storage, applications, access, &surroundings, &tasks, stopping);
         let metrics = Arc::new(Metrics::new(parts.observed(login_hosts)));
-        let readiness = Arc::new(Readiness::new(storage.store.clone()));
+        let audit = Arc::clone(&parts.services.audit);
+        let stalled = move || audit.trail.stalled();
+        let readiness = Arc::new(Readiness::new(storage.store.clone(), stalled));
+        let certified = certify_public_keys(&*storage.store, &*storage.audit_signer).await;
+        if let Err(error) = certified {
+            // Only a rotated key that has left the keyring will be missed, and the next start tries again.
+            tracing::warn!(%error, "the public keys of the audit trail are not stored");
+        }
         let page = Arc::clone(&metrics);
         let admin = Admin::new(admin_listener, Arc::clone(&readiness), move || page.page());
         let options = GrpcOptions {

@@ -8,12 +8,13 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, AuditLog, Counters, Directory, Explanations, Statuses, TenantSearch, Tenants,
-        TicketRules, TicketStores, Tickets,
+        Applications, Attempts, AuditLog, Counters, Directory, Durability, Explanations, Retention,
+        Statuses, TenantSearch, Tenants, TicketRules, TicketStores, Tickets, Trail, TrailPorts,
+        TrailRules, serve_chain,
     },
-    config::Config,
+    config::{AuditDurability, Config},
     domain::ApplicationId,
-    grpc::Services,
+    grpc::{Audit, Services},
     ports::{TenantStore, TicketStore},
     telemetry::{Observed, ObservedKind},
 };
@@ -23,6 +24,8 @@ pub(super) struct Parts {
     pub(super) services: Arc<Services>,
     pub(super) directory: Arc<Directory>,
     pub(super) counters: Arc<Counters>,
+    /// Removes old audit events, if any are to be removed.
+    pub(super) retention: Option<Retention>,
 }
 
 impl Parts {
@@ -73,6 +76,10 @@ impl Parts {
             rules,
             tasks.clone(),
         ));
+        let audit = Audit {
+            trail: Arc::new(trail(config, storage, surroundings, &counters)),
+            attempts: Arc::new(Attempts::new(clock.clone())),
+        };
         let explanations = Explanations::new(
             applications.clone(),
             directory.clone(),
@@ -95,10 +102,15 @@ impl Parts {
             statuses,
             tickets,
             explanations,
+            audit: Arc::new(audit),
             stopping,
             page_tokens: storage.page_tokens.clone(),
         };
-        Self { services: Arc::new(services), directory, counters }
+        let retention = config.audit.retention.map(|keep| {
+            let (store, signer) = (storage.store.clone(), storage.audit_signer.clone());
+            Retention::new(store, signer, clock.clone(), keep)
+        });
+        Self { services: Arc::new(services), directory, counters, retention }
     }
 
     /// What use cases count, for the metrics page.
@@ -119,9 +131,26 @@ impl Parts {
             exchange_failures: "exchange_failures", "Exchanges that gave no ticket";
             tickets_dropped: "tickets_dropped", "Tickets proven dead";
             status_reads: "tenant_status_reads", "Tenant statuses read";
+            audit_events: "audit_events", "Events written to the audit trail";
+            audit_groups: "audit_groups", "Commits of audit events";
+            audit_failures: "audit_failures", "Attempts to commit audit events that failed";
             status_failures: "tenant_status_failures", "Tenant statuses that could not be read";
             audit_unreadable: "audit_unreadable_events", "Audit events that could not be read when they were listed; VerifyAuditLog names them";
         };
+        let audit = Arc::clone(&self.services.audit);
+        observed.push(Observed {
+            name: "audit_queued",
+            help: "Audit events that wait for the store",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || whole(u64::try_from(audit.trail.queued()).unwrap_or(u64::MAX))),
+        });
+        let audit = Arc::clone(&self.services.audit);
+        observed.push(Observed {
+            name: "audit_stalled",
+            help: "1 while the audit trail is stalled and what needs it is refused",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || whole(audit.trail.stalled().into())),
+        });
         let tickets = Arc::clone(&self.services.tickets);
         observed.push(Observed {
             name: "tickets_cached",
@@ -154,4 +183,26 @@ impl Parts {
 
 fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A chain of its own for each start of the server.
+fn trail(
+    config: &Config,
+    storage: &Storage,
+    surroundings: &Surroundings,
+    counters: &Arc<Counters>,
+) -> Trail {
+    let Surroundings { clock, random } = surroundings;
+    let ports = TrailPorts {
+        store: storage.store.clone(),
+        signer: storage.audit_signer.clone(),
+        clock: clock.clone(),
+        counters: counters.clone(),
+    };
+    let durability = match config.audit.durability {
+        AuditDurability::BeforeResponse => Durability::BeforeResponse,
+        AuditDurability::AfterResponse => Durability::AfterResponse,
+    };
+    let rules = TrailRules { durability, max_wait: config.audit.max_wait };
+    Trail::new(ports, serve_chain(clock.now(), random.bytes()), rules)
 }

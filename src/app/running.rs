@@ -9,13 +9,16 @@ use super::{Storage, access::Upkeep, parts::Parts};
 use crate::{
     broker::Directory,
     config::Lifecycle,
-    grpc::{GrpcServer, Health},
+    grpc::{Audit, GrpcServer, Health},
     http::{Admin, Readiness},
     ports::{Clock, Reloadable, StoreWatch},
 };
 
 /// How often we look whether another process has changed the store. CONTRACT section 7 promises a second.
 const LOOK_AT_STORE: Duration = Duration::from_millis(500);
+
+/// How long the store has to take the last audit events.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is ready to run.
 pub(super) struct Started {
@@ -120,6 +123,25 @@ impl Started {
         let background = async move {
             tokio::join!(tickets.keep_fresh(), statuses.keep_fresh(), watch, upkeep.run(clock));
         };
+        let audit = Arc::clone(&parts.services.audit);
+        let follow = follow_trail(Arc::clone(&audit), health.clone(), stop.clone());
+        let attempts = Arc::clone(&audit);
+        let attempts = async move { attempts.attempts.run(&attempts.trail).await };
+        let retention = parts.retention;
+        let retention = async move {
+            match retention {
+                Some(retention) => retention.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        let background = async move {
+            tokio::join!(background, follow, attempts, retention);
+        };
+        // The trail outlives all others: what they do at their end is written down, too.
+        let (trail, quit_trail) = (Arc::clone(&audit), CancellationToken::new());
+        let writer = async move { trail.trail.run().await };
+        let writer = quit_trail.clone().run_until_cancelled_owned(writer);
+        let mut writer = long_running.spawn(writer);
         let quit_background = quit.child_token();
         let background = quit_background.clone().run_until_cancelled_owned(background);
         let mut background = long_running.spawn(background);
@@ -128,6 +150,7 @@ impl Started {
             end = &mut grpc => report_crash("gRPC listener", &format!("{end:?}")),
             end = &mut admin => report_crash("admin listener", &format!("{end:?}")),
             end = &mut background => report_crash("background work", &format!("{end:?}")),
+            end = &mut writer => report_crash("audit trail", &format!("{end:?}")),
         };
         let begin = tokio::time::Instant::now();
         let in_time = timeout(lifecycle.hard_deadline, async {
@@ -144,11 +167,16 @@ impl Started {
             quit_background.cancel();
             tasks.close();
             tasks.wait().await;
+            end_trail(&audit, &quit_trail).await;
+            if !writer.is_finished() {
+                let _ = (&mut writer).await;
+            }
             quit.cancel();
             store.close().await;
         });
         let in_time = in_time.await.is_ok();
         quit.cancel();
+        quit_trail.cancel();
         let duration_ms = begin.elapsed().as_millis();
         match (crashed, in_time) {
             (true, _) => Ended::Crashed,
@@ -163,6 +191,28 @@ impl Started {
             }
         }
     }
+}
+
+/// While the trail is stalled what needs it is refused, so callers had better go elsewhere.
+async fn follow_trail(audit: Arc<Audit>, health: Health, stop: CancellationToken) {
+    let mut stalled = audit.trail.watch_stalled();
+    while stalled.changed().await.is_ok() {
+        if *stalled.borrow_and_update() {
+            health.not_serving().await;
+        } else if !stop.is_cancelled() {
+            health.serving().await;
+        }
+    }
+}
+
+/// Everything that happened is in the store before it closes.
+async fn end_trail(audit: &Audit, quit: &CancellationToken) {
+    audit.attempts.flush(&audit.trail);
+    if audit.trail.flush(FLUSH_PATIENCE).await.is_err() {
+        let events = audit.trail.queued();
+        tracing::error!(events, "the store did not take the last audit events; they are lost");
+    }
+    quit.cancel();
 }
 
 /// Says that we are going, and gives callers and balancers time to hear it.

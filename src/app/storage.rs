@@ -84,8 +84,12 @@ impl Storage {
         let audit_signer = AuditKeys::new(&keyring, &active).map_err(wrong_keyring)?;
         let store = Arc::new(SqliteStore::new(file, Arc::new(sealer), known_applications(config)));
         bind_applications(config, &store, lock.is_some()).await?;
-        let (page_tokens, audit_signer) = (Arc::new(page_tokens), Arc::new(audit_signer));
-        Ok(Self { store, page_tokens, audit_signer, _lock: lock })
+        Ok(Self {
+            store,
+            page_tokens: Arc::new(page_tokens),
+            audit_signer: Arc::new(audit_signer),
+            _lock: lock,
+        })
     }
 }
 

@@ -167,12 +167,26 @@ impl Trail {
         }
     }
 
+    /// Whether a call waits for an event of this weight.
+    fn waits(&self, weight: Weight) -> bool {
+        weight == Weight::Change || self.rules.durability == Durability::BeforeResponse
+    }
+
+    /// Before anything is done: whether its event could not be kept in time as things stand, so that it is better
+    /// not done.
+    ///
+    /// # Errors
+    /// If it could not.
+    pub fn check(&self, weight: Weight) -> Result<(), AuditUnavailable> {
+        if self.waits(weight) && self.stalled() { Err(AuditUnavailable) } else { Ok(()) }
+    }
+
     /// Takes in an event.
     ///
     /// # Errors
     /// At once, if the queue is full.
     pub fn record(&self, record: AuditRecord, weight: Weight) -> Result<Pending, AuditUnavailable> {
-        let waits = weight == Weight::Change || self.rules.durability == Durability::BeforeResponse;
+        let waits = self.waits(weight);
         let (waiter, answer) = if waits {
             let (waiter, answer) = oneshot::channel();
             (Some(waiter), Some(answer))

@@ -2,6 +2,7 @@
 //!
 //! Changes nothing and issues no ticket. Texts from SuperOffice are compared and never shown.
 
+mod callers;
 mod listeners;
 mod login;
 mod report;
@@ -64,6 +65,8 @@ async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), Failed
     let wanted: BTreeSet<_> = wanted.collect::<Result<_, _>>()?;
     setup::secrets(&config, report);
     setup::tls(&config, report);
+    callers::policy(&config, report);
+    callers::callers(&config, options.offline, report).await;
     let listeners = |report: &mut Report| listeners::check(&config, report);
     let tenants = store::keyring_and_store(&config, &wanted, report, listeners).await;
     if let Some(tenants) = &tenants {

@@ -46,6 +46,12 @@ impl CredentialId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for CredentialId {

@@ -9,12 +9,17 @@ use super::{
     failure::Failure,
     layer::Context,
     pb::{self, access_service_server::AccessService},
+    refuse,
     request::{Checks, answer, open},
 };
 use crate::access::{ActionName, Refused};
 
 /// Its full name.
 pub(super) const NAME: &str = pb::access_service_server::SERVICE_NAME;
+
+/// What their denials are called in the audit trail: questions are no actions of the policy.
+const TEST: &str = "testPermissions";
+const EXPLAIN: &str = "explainAccess";
 
 /// The service.
 pub(super) struct Accesses(pub(super) Arc<Services>);
@@ -41,8 +46,10 @@ impl Accesses {
                 Ok(pb::TestPermissionsResponse { permissions })
             }
             // Above tenants there is nothing whose existence would have to be hidden.
-            Err(Refused::Denied) if tenant.is_none() => Ok(pb::TestPermissionsResponse::default()),
-            Err(refused) => Err(refused.into()),
+            Err(Refused::Denied(_)) if tenant.is_none() => {
+                Ok(pb::TestPermissionsResponse::default())
+            }
+            Err(refused) => Err(refuse(context, TEST, &request.resource, refused)),
         }
     }
 
@@ -55,7 +62,7 @@ impl Accesses {
         let Some(selector) = checks.tenant_selector("tenant", &request.tenant) else {
             return Err(checks.failed());
         };
-        let rights = self.0.rights_selected(context, "tenant", selector).await?;
+        let rights = self.0.rights_selected(context, EXPLAIN, "tenant", selector).await?;
         self.0.concerns(context, rights.resource())?;
         let contexts = self.0.explanations.explain(&rights).await?;
         let user_contexts = contexts.iter().map(convert::user_context).collect();

@@ -56,7 +56,7 @@ pub(super) enum Failure {
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Denied => Self::Denied,
+            Refused::Denied(_) => Self::Denied,
             Refused::OverQuota(over) => Self::OverQuota(over),
             Refused::Expired => Self::Unauthenticated(refused.to_string()),
         }
@@ -125,7 +125,7 @@ impl Failure {
         Status::with_error_details(self.code(), self.message(), details)
     }
 
-    fn code(&self) -> Code {
+    pub(super) fn code(&self) -> Code {
         match self {
             Self::Broker(BrokerError::TenantNotRunning(_, state)) => match state.usability() {
                 Usability::Stopped => Code::FailedPrecondition,

@@ -24,10 +24,11 @@ use super::{
     failure::{Failure, code_name},
     normalize::normalize,
     server::Peer,
+    trail::{Audit, Notes},
 };
 use crate::{
     access::{Access, Bearer, Caller, Presented},
-    domain::{Reason, TenantName},
+    domain::{AuditText, Reason, TenantName},
     ports::{Clock, Meter, Random},
 };
 
@@ -46,12 +47,17 @@ const OPEN_TO_ALL: &str = "/grpc.";
 
 /// What is known of a call while it runs.
 pub(super) struct Context {
-    /// Names the call in the log and in the answer.
-    pub(super) request_id: String,
+    /// Names the call in the log, in the audit trail and in the answer.
+    pub(super) request_id: Arc<str>,
+    /// The trace that the call belongs to; empty if it says none.
+    pub(super) trace_id: AuditText,
     /// Who calls. Nobody in particular where no credential is looked at.
     pub(super) caller: Caller,
     /// Where the connection comes from.
     client: IpAddr,
+    pub(super) client_text: AuditText,
+    /// For the audit trail.
+    pub(super) notes: Notes,
     tenant: OnceLock<TenantName>,
     failure: OnceLock<(Reason, Option<String>)>,
 }
@@ -65,6 +71,7 @@ impl Context {
     /// A stream ended after its call was answered: it has a line of its own in the log.
     pub(super) fn stream_ended(&self, failure: &Failure) {
         let Self { request_id, caller, tenant, .. } = self;
+        let request_id = &**request_id;
         tracing::info!(
             reason = failure.reason().as_str(),
             cause = failure.cause(),
@@ -84,6 +91,7 @@ impl Context {
 /// What the layer needs.
 pub(super) struct Surroundings {
     pub(super) access: Arc<Access>,
+    pub(super) audit: Arc<Audit>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) meter: Arc<dyn Meter>,
@@ -157,7 +165,7 @@ where
                 Ok(Ok(response)) => response,
                 Ok(Err(panic)) => {
                     tracing::error!(
-                        request_id = record.context.request_id,
+                        request_id = &*record.context.request_id,
                         panic = text_of(&*panic),
                         "a handler panicked"
                     );
@@ -165,7 +173,8 @@ where
                 }
                 Err(_) => fail(&record.context, &Failure::DeadlineExceeded),
             };
-            let (mut response, code) = normalize(response, &record.context);
+            let (response, code) = normalize(response, &record.context);
+            let (mut response, code) = around.keep(&record.context, response, code).await;
             if let Ok(mut id) = HeaderValue::from_str(&record.context.request_id) {
                 // Never twice the same, so not worth a place in the header table of the connection (RFC 7541
                 // section 7.1.3): putting it there cost more than the rest of this layer.
@@ -193,12 +202,36 @@ impl Leaked {
         if !request.uri().path().starts_with(OPEN_TO_ALL) {
             match self.admit(&mut request, record.context.client).await {
                 Ok(caller) => record.is_called_by(caller),
-                Err(failure) => return fail(&record.context, &failure),
+                Err(failure) => {
+                    if failure.reason() == Reason::CallerUnauthenticated {
+                        self.surroundings.audit.unauthenticated(record.context.client);
+                    }
+                    return fail(&record.context, &failure);
+                }
             }
         }
         request.extensions_mut().insert(Arc::clone(&record.context));
         let Ok(response) = inner.call(request).await;
         response
+    }
+
+    /// Writes down what was decided, before the answer leaves: an answer that cannot be written down is none.
+    async fn keep(
+        &self,
+        context: &Context,
+        response: Response<Body>,
+        code: Code,
+    ) -> (Response<Body>, Code) {
+        let reason = context.failure.get().map(|(reason, _)| *reason);
+        match self.surroundings.audit.keep(context, code, reason).await {
+            Ok(()) => (response, code),
+            Err(failure) => {
+                let status = failure.status(&context.request_id);
+                context.failed(&failure);
+                let code = status.code();
+                (status.into_http(), code)
+            }
+        }
     }
 
     /// Who calls. The credential goes no further than this.
@@ -217,9 +250,9 @@ impl Leaked {
         Ok(self.surroundings.access.admit(&presented, from).await?)
     }
 
-    fn request_id(&self, headers: &HeaderMap) -> String {
+    fn request_id(&self, headers: &HeaderMap) -> Arc<str> {
         let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| fine(id));
-        given.map_or_else(|| self.new_request_id(), str::to_owned)
+        given.map_or_else(|| self.new_request_id().into(), Into::into)
     }
 
     /// UUID version 7: sorts by time.
@@ -246,14 +279,18 @@ impl Leaked {
         let peer = request.extensions().get::<Peer>();
         let context = Context {
             request_id: self.request_id(request.headers()),
+            trace_id: trace_id(request.headers()).map(AuditText::from).unwrap_or_default(),
             caller: Caller::nobody(),
             client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip()),
+            client_text: peer.map(|peer| Arc::clone(&peer.ip).into()).unwrap_or_default(),
+            notes: Notes::default(),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
         };
         Record {
             context: Arc::new(context),
             meter: Arc::clone(&self.surroundings.meter),
+            audit: Arc::clone(&self.surroundings.audit),
             method,
             begin: Instant::now(),
             code: Code::Cancelled,
@@ -266,6 +303,7 @@ impl Leaked {
 struct Record {
     context: Arc<Context>,
     meter: Arc<dyn Meter>,
+    audit: Arc<Audit>,
     method: &'static str,
     begin: Instant,
     code: Code,
@@ -287,7 +325,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Context { request_id, caller, client, tenant, failure } = &*self.context;
+        self.audit.keep_unanswered(&self.context);
+        let Context { request_id, caller, client, tenant, failure, .. } = &*self.context;
         let duration = self.begin.elapsed();
         let code = code_name(self.code);
         self.meter.request(self.method, code, duration);
@@ -305,7 +344,7 @@ impl Drop for Record {
             caller = (!nobody).then(|| caller.id()),
             client_address = nobody.then(|| tracing::field::display(client)),
             tenant = tenant.get().map(tracing::field::display),
-            request_id,
+            request_id = &**request_id,
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             "call ended"
         );
@@ -326,6 +365,14 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 fn fine(id: &str) -> bool {
     (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// The trace of `traceparent` (W3C Trace Context, 3.2.2.3), if it is one.
+fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let parent = headers.get("traceparent")?.to_str().ok()?;
+    let id = parent.split('-').nth(1)?;
+    let hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (id.len() == 32 && hex && id.bytes().any(|b| b != b'0')).then(|| id.into())
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).

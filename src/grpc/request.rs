@@ -152,11 +152,11 @@ impl Checks {
     }
 
     /// A reason for the audit trail; may be empty.
-    pub(super) fn reason(&mut self, field: &str, text: &str) -> Option<()> {
+    pub(super) fn reason(&mut self, field: &str, text: String) -> Option<String> {
         let printable = !text.chars().any(char::is_control);
         let short = text.chars().take(MAX_REASON_CHARS + 1).count() <= MAX_REASON_CHARS;
         let problem = format!("at most {MAX_REASON_CHARS} printable characters");
-        self.note(field, if printable && short { Ok(()) } else { Err(problem) })
+        self.note(field, if printable && short { Ok(text) } else { Err(problem) })
     }
 
     /// A duration from zero to `longest`; absent is zero.

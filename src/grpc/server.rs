@@ -122,6 +122,7 @@ impl GrpcServer {
         let calls = TaskTracker::new();
         let surroundings = Surroundings {
             access: Arc::clone(&services.access),
+            audit: Arc::clone(&services.audit),
             clock,
             random,
             meter,

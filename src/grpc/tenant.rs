@@ -54,8 +54,12 @@ impl Tenants {
         let (Some(parent), Some(tenant), Some(labels)) = (parent, tenant, labels) else {
             return Err(checks.failed());
         };
-        self.0.concerns(context, &TenantName { application: parent.clone(), tenant })?;
-        let authorized = self.0.authorize(context, parent)?;
+        let name = TenantName { application: parent.clone(), tenant };
+        self.0.concerns(context, &name)?;
+        let authorized = self.0.authorize(context, parent);
+        // Decided on the application, done to the tenant.
+        context.notes.resource(name);
+        let authorized = authorized?;
         let tenant = self.0.tenants.create(&authorized, tenant, labels).await?;
         Ok(pb::CreateTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
@@ -142,8 +146,9 @@ impl Tenants {
     ) -> Result<pb::DisableTenantResponse, Failure> {
         let mut checks = Checks::default();
         let name = checks.tenant_name("name", &request.name);
-        let reason = checks.reason("reason", &request.reason);
-        let (Some(name), Some(())) = (name, reason) else { return Err(checks.failed()) };
+        let reason = checks.reason("reason", request.reason);
+        let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.failed()) };
+        context.notes.reason(reason);
         let authorized = self.0.authorize(context, name)?;
         let tenant = self.0.tenants.set_disabled(&authorized, true).await?;
         Ok(pb::DisableTenantResponse { tenant: Some(self.pb(&tenant)) })
@@ -175,7 +180,7 @@ impl Tenants {
         };
         let Some(scope) = scope else { return Err(checks.failed()) };
         let watch = StatusWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
-        watch::begin(watch, Arc::clone(context), self.0.stopping.clone()).await
+        watch::begin(watch, Arc::clone(context), &self.0).await
     }
 
     async fn status(

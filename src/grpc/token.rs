@@ -31,10 +31,11 @@ impl Tokens {
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("tenant", &request.tenant);
         let min_ttl = checks.duration("min_ttl", request.min_ttl, tickets.longest_min_ttl());
-        let reason = checks.reason("reason", &request.reason);
-        let (Some(selector), Some(min_ttl), Some(())) = (tenant, min_ttl, reason) else {
+        let reason = checks.reason("reason", request.reason);
+        let (Some(selector), Some(min_ttl), Some(reason)) = (tenant, min_ttl, reason) else {
             return Err(checks.failed());
         };
+        context.notes.reason(reason);
         let authorized: Authorized<IssueSystemTicket, _> =
             self.0.authorize_selected(context, "tenant", selector).await?;
         let reveal: Option<Authorized<RevealApplicationToken, _>> = request
@@ -42,6 +43,7 @@ impl Tokens {
             .then(|| self.0.authorize(context, authorized.resource().clone()))
             .transpose()?;
         let ticket = tickets.issue(&authorized, min_ttl, reveal.as_ref()).await?;
+        context.notes.credential(&ticket.ticket.credential_id);
         Ok(pb::IssueSystemTicketResponse { ticket: Some(convert::ticket(&ticket)) })
     }
 
@@ -52,14 +54,17 @@ impl Tokens {
     ) -> Result<Messages<pb::WatchSystemTicketResponse>, Failure> {
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("tenant", &request.tenant);
-        let reason = checks.reason("reason", &request.reason);
-        let (Some(selector), Some(())) = (tenant, reason) else { return Err(checks.failed()) };
+        let reason = checks.reason("reason", request.reason);
+        let (Some(selector), Some(reason)) = (tenant, reason) else {
+            return Err(checks.failed());
+        };
+        context.notes.reason(reason);
         let authorized: Authorized<IssueSystemTicket, _> =
             self.0.authorize_selected(context, "tenant", selector).await?;
         let tenant = authorized.resource().clone();
         let (services, reveal) = (Arc::clone(&self.0), request.include_application_token);
         let watch = TicketWatch::new(services, Arc::clone(context), tenant, reveal);
-        watch::begin(watch, Arc::clone(context), self.0.stopping.clone()).await
+        watch::begin(watch, Arc::clone(context), &self.0).await
     }
 
     async fn report_rejected(
@@ -74,6 +79,7 @@ impl Tokens {
         if !id.is_ticket() {
             return Err(Failure::Unimplemented("reporting an access token".to_owned()));
         }
+        context.notes.credential(&id);
         let authorized = self.0.authorize(context, tenant)?;
         self.0.tickets.report_rejected(&authorized, id).await?;
         Ok(pb::ReportRejectedCredentialResponse {})

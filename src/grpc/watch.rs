@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::{failure::Failure, layer::Context};
+use super::{Services, failure::Failure, layer::Context};
 
 /// A message that waits longer than this for its reader is the last one.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
@@ -32,15 +32,17 @@ pub(super) trait Watch: Send + 'static {
 pub(super) async fn begin<W: Watch>(
     mut watch: W,
     context: Arc<Context>,
-    stopping: CancellationToken,
+    services: &Services,
 ) -> Result<Messages<W::Message>, Failure>
 where
     W::Message: 'static,
 {
     watch.open().await?;
+    let (stopping, audit) = (services.stopping.clone(), Arc::clone(&services.audit));
     let state = Some((watch, Instant::now()));
     let messages = stream::unfold(state, move |state| {
         let (context, stopping) = (Arc::clone(&context), stopping.clone());
+        let audit = Arc::clone(&audit);
         async move {
             let (mut watch, sent) = state?;
             // The transport asks for the next message when it has room: when the reader has read.
@@ -49,7 +51,13 @@ where
             } else {
                 next(&mut watch, &stopping).await
             };
-            match message {
+            // Each message is a decision of its own, and written down before it leaves.
+            let (code, reason) = match &message {
+                Ok(_) => (Code::Ok, None),
+                Err(failure) => (failure.code(), Some(failure.reason())),
+            };
+            let kept = audit.keep(&context, code, reason).await;
+            match kept.and(message) {
                 Ok(message) => Some((Ok(message), Some((watch, Instant::now())))),
                 Err(failure) => {
                     let status = failure.status(&context.request_id);

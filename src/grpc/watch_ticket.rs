@@ -42,7 +42,10 @@ impl TicketWatch {
             .reveal
             .then(|| self.services.authorize(&self.context, self.tenant.clone()))
             .transpose()?;
-        Ok(self.services.tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?)
+        let ticket =
+            self.services.tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?;
+        self.context.notes.credential(&ticket.ticket.credential_id);
+        Ok(ticket)
     }
 }
 

@@ -27,17 +27,22 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// The media type of the metrics page.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether callers should come here: the switch that start and shutdown turn, and the store.
+/// Whether callers should come here: the switch that start and shutdown turn, the store, and the audit
+/// trail.
 pub struct Readiness {
     open: AtomicBool,
     store: Arc<dyn StoreWatch>,
+    audit_stalled: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Readiness {
     /// Not ready until [`Self::open`].
     #[must_use]
-    pub fn new(store: Arc<dyn StoreWatch>) -> Self {
-        Self { open: AtomicBool::new(false), store }
+    pub fn new(
+        store: Arc<dyn StoreWatch>,
+        audit_stalled: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { open: AtomicBool::new(false), store, audit_stalled: Box::new(audit_stalled) }
     }
 
     /// Start has finished.
@@ -53,6 +58,9 @@ impl Readiness {
     async fn obstacle(&self) -> Option<String> {
         if !self.open.load(Ordering::Acquire) {
             return Some("starting or stopping".to_owned());
+        }
+        if (self.audit_stalled)() {
+            return Some("the audit trail is stalled".to_owned());
         }
         match tokio::time::timeout(STORE_PATIENCE, self.store.writable()).await {
             Ok(Ok(())) => None,

@@ -17,6 +17,7 @@ use tenant_gateway::{
 use crate::support::{
     Authority, CLIENT_SECRET, Options, PUBLIC_KEY, World,
     binary::{Finished, Process, program},
+    callers::{CALLERS, ISSUER, TestIssuer},
     name,
 };
 
@@ -109,14 +110,24 @@ async fn stopped() -> World {
     world
 }
 
+/// The same, whose callers prove who they are, with a policy.
+async fn guarded() -> World {
+    let world = stopped().await;
+    write(&world, "policy.cedar", "permit (principal == Caller::\"sync\", action, resource);");
+    write(&world, "jwks.json", &TestIssuer::new(ISSUER, "one").jwks());
+    let callers = format!("[policy]\nfile = \"policy.cedar\"\n{CALLERS}");
+    edit(&world, |text| text.replace("[callers]\ninsecure_anonymous = true", &callers));
+    world
+}
+
 #[tokio::test]
 async fn a_right_setup_has_nothing_against_it() {
-    let world = stopped().await;
+    let world = guarded().await;
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
-    assert_eq!(checked.states(), [("ok", 17), ("skipped", 1)].into(), "{}", checked.text);
-    assert_eq!(checked.text.lines().count(), 18 + 2, "{}", checked.text);
-    assert!(checked.text.ends_with("\n17 ok, 1 skipped\n"), "{}", checked.text);
+    assert_eq!(checked.states(), [("ok", 19), ("skipped", 1)].into(), "{}", checked.text);
+    assert_eq!(checked.text.lines().count(), 20 + 2, "{}", checked.text);
+    assert!(checked.text.ends_with("\n19 ok, 1 skipped\n"), "{}", checked.text);
     assert_eq!(checked.of("exchange", "skipped").len(), 1);
     assert_eq!(checked.of("tenant_status", "ok").len(), 2);
     let key = &checked.of("private_key", "ok")[0];
@@ -198,9 +209,112 @@ async fn what_cannot_be_served_is_told() {
     edit(&world, |text| text.replace("insecure_anonymous = true", "insecure_anonymous = false"));
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    let place = "gateway.toml callers.insecure_anonymous";
-    checked.assert_told("failed", "configuration", place, "who is calling");
+    checked.assert_told("failed", "configuration", "gateway.toml callers", "nobody could call");
     assert_eq!(checked.of("tenant_status", "ok").len(), 2, "the rest is checked all the same");
+
+    let world = guarded().await;
+    edit(&world, |text| text.replace("file = \"policy.cedar\"", ""));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 2);
+    checked.assert_told("failed", "configuration", "gateway.toml policy.file", "is missing");
+}
+
+#[tokio::test]
+async fn everybody_let_in_is_a_warning() {
+    let world = stopped().await;
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    let place = "callers.insecure_anonymous";
+    checked.assert_told("warning", "callers", place, "may do everything");
+    write(&world, "policy.cedar", "permit (principal, action, resource);");
+    edit(&world, |text| format!("policy.file = \"policy.cedar\"\n{text}"));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    checked.assert_told("warning", "callers", place, "what the policy permits");
+}
+
+#[tokio::test]
+async fn policies_that_a_server_would_refuse_are_told_with_file_and_line() {
+    let world = guarded().await;
+    let checked = check(&world).await;
+    assert_eq!(checked.of("policy", "ok"), ["policy.file | 1 policy, 0 groups | "]);
+    let unused =
+        "permit (principal, action, resource == Tenant::\"applications/other/tenants/Cust1\");";
+    write(&world, "policy.cedar", unused);
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    checked.assert_told("warning", "policy", "policy.cedar:1", "other");
+    let wrong = "\npermit (principal, action == Action::\"fly\", resource);\n\
+                 permit (principal == Caller::\"a b\", action, resource);";
+    write(&world, "policy.cedar", wrong);
+    edit(&world, |text| text.replace("[policy]", "[policy]\nentities_file = \"entities.json\""));
+    write(&world, "entities.json", "[\n{");
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 2);
+    checked.assert_told("failed", "policy", "policy.cedar:2", "fly");
+    checked.assert_told("failed", "policy", "policy.cedar:3", "a b");
+    checked.assert_told("failed", "policy", "entities.json:2", "");
+    fs::remove_file(world.folder.path().join("entities.json")).unwrap();
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 2);
+    checked.assert_told("failed", "policy", "entities.json", "cannot be read");
+}
+
+#[tokio::test]
+async fn an_issuer_whose_keys_cannot_be_had_is_told() {
+    let world = guarded().await;
+    let checked = check(&world).await;
+    let told = checked.of("callers", "ok");
+    assert_eq!(told, ["callers.jwt[0] | https://issuer.test: 1 key can be used | "]);
+    for (keys, found) in [
+        (CANARY, "no JSON object"),
+        ("{\"keys\": []}", "no key that can be used"),
+        ("{\"keys\": [{\"kty\": \"oct\", \"k\": \"canary-4b1f7\"}]}", "no key that can be used"),
+    ] {
+        write(&world, "jwks.json", keys);
+        let checked = check(&world).await;
+        assert_eq!(checked.code, 1, "{}", checked.text);
+        checked.assert_told("failed", "callers", "callers.jwt[0]", found);
+    }
+    fs::remove_file(world.folder.path().join("jwks.json")).unwrap();
+    let checked = check_with(&world.config_file(), &["--offline"]).await;
+    assert_eq!(checked.code, 1, "{}", checked.text);
+    checked.assert_told("failed", "callers", "callers.jwt[0]", "jwks.json");
+    let line = "jwks_file = \"jwks.json\"";
+    edit(&world, |text| text.replace(line, "jwks_uri = \"http://127.0.0.1:1/keys\""));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 1, "{}", checked.text);
+    checked.assert_told("failed", "callers", "callers.jwt[0]", "cannot connect");
+    let checked = check_with(&world.config_file(), &["--offline"]).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    assert_eq!(checked.of("callers", "skipped").len(), 1);
+}
+
+#[tokio::test]
+async fn client_certificates_that_name_nobody_are_a_warning() {
+    let world = guarded().await;
+    let authority = Authority::new();
+    authority.issue().write(world.folder.path());
+    write(&world, "ca.crt", &authority.pem());
+    let tls = "[grpc.tls]\ncertificate_file = \"tls.crt\"\nprivate_key_file = \"tls.key\"\n\
+               client_ca_file = \"ca.crt\"\n";
+    edit(&world, |text| text.replace("[policy]", &format!("{tls}[policy]")));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    checked.assert_told("warning", "callers", "callers.mtls", "name no caller");
+    let mtls = "[callers.mtls]\nenabled = true\n[policy]";
+    edit(&world, |text| text.replace("[policy]", mtls));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    assert!(checked.of("callers", "ok")[1].contains("name callers"), "{}", checked.text);
+    write(&world, "ca.crt", "x");
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 2);
+    checked.assert_told("failed", "tls", "grpc.tls.client_ca_file", "ca.crt");
+    edit(&world, |text| text.replace("client_ca_file = \"ca.crt\"\n", ""));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 2);
+    checked.assert_told("failed", "configuration", "callers.mtls.enabled", "needs grpc.tls");
 }
 
 #[tokio::test]

@@ -240,7 +240,7 @@ async fn a_command_in_between_does_not_swallow_the_warning_of_another_client_id(
 async fn callers_without_a_credential_are_let_in_only_where_somebody_said_so() {
     let site = Site::new().await;
     site.edit("insecure_anonymous = true", "");
-    let hints = ["callers.insecure_anonymous:", "insecure_anonymous = true", "loopback"];
+    let hints = ["callers:", "[[callers.jwt]]", "insecure_anonymous = true", "on this machine"];
     site.refuses(2, &hints).await;
 }
 
@@ -333,10 +333,10 @@ async fn a_log_filter_that_cannot_be_read_is_named() {
 #[tokio::test]
 async fn what_has_no_effect_yet_is_told_in_one_warning() {
     let site = Site::new().await;
-    site.edit("[admin]", "[policy]\nfile = \"policy.cedar\"\n[envoy]\nenabled = true\n[admin]");
+    site.edit("[admin]", "[audit]\nretention = \"9d\"\n[envoy]\nenabled = true\n[admin]");
     let served: Served = site.serve().await;
     let log = served.stop().await.stderr;
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"")).collect();
     let [warning] = warnings.as_slice() else { panic!("not one warning: {log}") };
-    assert!(warning.contains("not built yet") && warning.contains("policy, envoy"), "{warning}");
+    assert!(warning.contains("not built yet") && warning.contains("audit, envoy"), "{warning}");
 }

@@ -40,9 +40,10 @@
 {{- $_ := set (index $config $listener) "tls" $made }}
 {{- end }}
 {{- end }}
-{{- if .Values.policy.configMapName }}
+{{- $policy := include "tenant-gateway.policy" . | fromJson }}
+{{- if $policy.name }}
 {{- $_ := set $config.policy "file" (printf "%s/policy/policy.cedar" $files) }}
-{{- if .Values.policy.entitiesKey }}
+{{- if $policy.entities }}
 {{- $_ := set $config.policy "entities_file" (printf "%s/policy/entities.json" $files) }}
 {{- end }}
 {{- end }}
@@ -50,6 +51,7 @@
 {{- if .enabled }}
 {{- $issuer := dict "issuer" .issuer "audience" .audience }}
 {{- with .prefix }}{{ $_ := set $issuer "caller_prefix" . }}{{ end }}
+{{- with .jwksUri }}{{ $_ := set $issuer "jwks_uri" . }}{{ end }}
 {{- $_ := set $issuer "ca_file" (printf "%s/cluster/ca.crt" $files) }}
 {{- $_ := set $issuer "bearer_token_file" (printf "%s/cluster/token" $files) }}
 {{- $_ := set $config.callers "jwt" (prepend (default list $config.callers.jwt) $issuer) }}

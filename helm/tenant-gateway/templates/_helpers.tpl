@@ -57,6 +57,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default $own (index .root.Values.tls .listener).secretName }}
 {{- end }}
 
+{{- /* The ConfigMap of the policy, if there is one, and the keys in it, as { name, policies, entities }. */ -}}
+{{- define "tenant-gateway.policy" -}}
+{{- $policy := .Values.policy }}
+{{- $own := printf "%s-policy" (include "tenant-gateway.fullname" .) }}
+{{- if $policy.policies }}
+{{- dict "name" $own "policies" "policy.cedar" "entities" (ternary "entities.json" "" (ne $policy.entities "")) | toJson }}
+{{- else }}
+{{- dict "name" $policy.configMapName "policies" $policy.policiesKey "entities" $policy.entitiesKey | toJson }}
+{{- end }}
+{{- end }}
+
 {{- /* "true" with SQLite, else nothing. */ -}}
 {{- define "tenant-gateway.sqlite" -}}
 {{- if hasPrefix "sqlite:" .Values.store.url }}true{{ end }}

@@ -29,6 +29,20 @@
 {{- end }}
 {{- end }}
 
+{{- with .Values.policy }}
+{{- if and .policies .configMapName }}
+{{- fail "policy.policies and policy.configMapName are two policies: leave one of them out" }}
+{{- end }}
+{{- if and .entities (not .policies) }}
+{{- fail "policy.entities belongs to policy.policies, and a ConfigMap of yours has its own: give policy.policies, or policy.entitiesKey instead" }}
+{{- end }}
+{{- if and .entitiesKey (not .configMapName) }}
+{{- fail "policy.entitiesKey is a key of policy.configMapName: give that too, or policy.entities instead" }}
+{{- end }}
+{{- end }}
+{{- if not (or $anonymous $mtls .Values.callers.serviceAccounts.enabled (dig "callers" "jwt" list .Values.config)) }}
+{{- fail "nobody could call: set callers.serviceAccounts.enabled, config.callers.jwt or config.callers.mtls.enabled" }}
+{{- end }}
 {{- if and $anonymous (or .Values.callers.serviceAccounts.enabled $mtls (dig "callers" "jwt" list .Values.config)) }}
 {{- fail "config.callers.insecure_anonymous looks at no credential: set callers.serviceAccounts.enabled = false and remove config.callers.jwt and config.callers.mtls" }}
 {{- end }}

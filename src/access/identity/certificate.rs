@@ -65,7 +65,7 @@ impl PeerCertificate {
         let last = instant(validity.not_after.timestamp())?;
         let end = last.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
         let caller = Caller::proven(Identity {
-            id,
+            id: id.into(),
             method: CallerMethod::Mtls,
             issuer: None,
             certificate: None,

@@ -107,6 +107,14 @@ impl IssuerKeys {
         }
     }
 
+    /// How many keys of a key set could be used.
+    ///
+    /// # Errors
+    /// If it would not be taken: why.
+    pub fn usable_in(body: &[u8]) -> Result<usize, String> {
+        KeySet::read(body, None).map(|keys| keys.len()).map_err(|problem| problem.to_string())
+    }
+
     /// Whether there are keys that may be believed. For readiness.
     #[must_use]
     pub fn are_known(&self, now: Timestamp) -> bool {

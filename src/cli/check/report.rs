@@ -38,6 +38,10 @@ topics! {
     PrivateKey = "private_key",
     /// Certificate and key of a listener.
     Tls = "tls",
+    /// What callers may do.
+    Policy = "policy",
+    /// How callers prove who they are.
+    Callers = "callers",
     /// The keys that seal.
     Keyring = "keyring",
     /// An address can be listened on.
@@ -75,6 +79,7 @@ impl Topic {
                 | Self::Secret
                 | Self::PrivateKey
                 | Self::Tls
+                | Self::Policy
                 | Self::Keyring
                 | Self::Application
         )

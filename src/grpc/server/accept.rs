@@ -124,7 +124,8 @@ async fn open(
 ) -> Result<Connection, Refused> {
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
-    let mut peer = Peer { address, certificate: None };
+    let ip = address.ip().to_canonical().to_string().into();
+    let mut peer = Peer { address, ip, certificate: None };
     let stream = match tls {
         None => Stream::Plain(tcp),
         Some(config) => {

@@ -31,6 +31,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub struct Peer {
     /// The address that the connection comes from.
     pub address: SocketAddr,
+    /// Its host as text, for every event of the connection.
+    pub ip: Arc<str>,
     /// Of a client that has shown a certificate, which was verified against `client_ca_file`: whom it names.
     pub certificate: Option<Arc<Result<PeerCertificate, CertificateProblem>>>,
 }

@@ -1,0 +1,236 @@
+//! What a call leaves in the audit trail: an event for each decision on a credential, each change and each denial,
+//! with how the call ended. It is written on the way out, before the answer.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use tonic::Code;
+
+use super::{failure::Failure, layer::Context};
+use crate::{
+    access::{ActionName, PolicyIds, Resource},
+    broker::{Attempts, AuditUnavailable, BrokerError, Pending, Trail, Weight},
+    domain::{AuditRecord, AuditText, CredentialId, Decision, Reason},
+};
+
+/// What acts on SuperOffice with the system user's ticket.
+const SYSTEM_USER: &str = "system";
+
+/// An IPv6 host has a whole network of this length to choose its address from (RFC 6177).
+const IPV6_SITE_BITS: u32 = 64;
+
+/// The trail of the server, and those who never say who they are.
+pub struct Audit {
+    /// Where events go.
+    pub trail: Arc<Trail>,
+    /// Where calls without a good credential are counted.
+    pub attempts: Arc<Attempts>,
+}
+
+impl Audit {
+    /// Counts a call that did not say who it is.
+    pub(super) fn unauthenticated(&self, from: IpAddr) {
+        match from.to_canonical() {
+            IpAddr::V4(address) => self.attempts.count(&address.to_string()),
+            IpAddr::V6(address) => {
+                let network = u128::MAX << (u128::BITS - IPV6_SITE_BITS) & address.to_bits();
+                let network = std::net::Ipv6Addr::from_bits(network);
+                self.attempts.count(&format!("{network}/{IPV6_SITE_BITS}"));
+            }
+        }
+    }
+
+    /// Before a permitted action is done: whether its event can be kept.
+    pub(super) fn check(&self, action: ActionName) -> Result<(), Failure> {
+        if !is_kept(action) {
+            return Ok(());
+        }
+        self.trail.check(weight(action)).map_err(unavailable)
+    }
+
+    /// Writes what was noted of the call since the last time, and waits for it as far as configuration asks.
+    pub(super) async fn keep(
+        &self,
+        context: &Context,
+        code: Code,
+        reason: Option<Reason>,
+    ) -> Result<(), Failure> {
+        let pending = self.begin(context, code, reason).map_err(unavailable)?;
+        // Too late to hand anything out, and nobody waits for longer than the deadline.
+        if code != Code::DeadlineExceeded {
+            for pending in pending {
+                pending.committed().await.map_err(unavailable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a call that nobody waits for any more.
+    pub(super) fn keep_unanswered(&self, context: &Context) {
+        // What the trail cannot take is in the log: nobody is left to be refused.
+        if self.begin(context, Code::Cancelled, None).is_err() {
+            tracing::error!(
+                request_id = &*context.request_id,
+                "a cancelled call is not in the audit trail"
+            );
+        }
+    }
+
+    fn begin(
+        &self,
+        context: &Context,
+        code: Code,
+        reason: Option<Reason>,
+    ) -> Result<Vec<Pending>, AuditUnavailable> {
+        let SinceKept { decided, credential } = context.notes.take();
+        let denied_later = reason == Some(Reason::PolicyDenied)
+            && decided.iter().all(|one| one.decision == Decision::Allowed);
+        let last = decided.len().saturating_sub(1);
+        let pending = decided.into_iter().enumerate().map(|(index, mut decided)| {
+            // Permitted by policy, but not by the configuration.
+            if denied_later && index == last {
+                decided.decision = Decision::Denied;
+            }
+            let weight = decided.weight();
+            let mut record = decided.record(context, code, reason);
+            record.credential_id = credential.clone();
+            self.trail.record(record, weight)
+        });
+        pending.collect()
+    }
+}
+
+fn unavailable(error: AuditUnavailable) -> Failure {
+    BrokerError::StoreUnavailable(error.to_string().into()).into()
+}
+
+/// What is noted of a call for its events.
+#[derive(Default)]
+pub(super) struct Notes {
+    since_kept: Mutex<SinceKept>,
+    reason: OnceLock<AuditText>,
+}
+
+/// What was noted since events were last written.
+#[derive(Default)]
+struct SinceKept {
+    decided: Vec<Decided>,
+    credential: AuditText,
+}
+
+/// One decision.
+struct Decided {
+    action: &'static str,
+    name: Option<ActionName>,
+    resource: AuditText,
+    decision: Decision,
+    policy_ids: PolicyIds,
+}
+
+impl Notes {
+    /// The caller's own words.
+    pub(super) fn reason(&self, reason: String) {
+        let _ = self.reason.set(reason.into());
+    }
+
+    /// The credential that is handed out or named.
+    pub(super) fn credential(&self, id: &CredentialId) {
+        self.lock().credential = id.shared().into();
+    }
+
+    /// The resource of the last decision, where it is known better than what was decided on.
+    pub(super) fn resource(&self, resource: impl Into<Resource>) {
+        if let Some(last) = self.lock().decided.last_mut() {
+            last.resource = resource.into().to_string().into();
+        }
+    }
+
+    pub(super) fn allowed(&self, action: ActionName, resource: &Resource, policy_ids: PolicyIds) {
+        if is_kept(action) {
+            let resource = resource.to_string().into();
+            let decision = Decision::Allowed;
+            let (name, action) = (Some(action), action.as_str());
+            self.note(Decided { action, name, resource, decision, policy_ids });
+        }
+    }
+
+    /// `action` may be a question that is no action of the policy.
+    pub(super) fn denied(&self, action: &'static str, resource: String, policy_ids: PolicyIds) {
+        let (decision, resource) = (Decision::Denied, resource.into());
+        let name = ActionName::from_name(action);
+        self.note(Decided { action, name, resource, decision, policy_ids });
+    }
+
+    fn note(&self, decided: Decided) {
+        self.lock().decided.push(decided);
+    }
+
+    fn take(&self) -> SinceKept {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SinceKept> {
+        self.since_kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Decided {
+    fn weight(&self) -> Weight {
+        match (self.decision, self.name) {
+            (Decision::Allowed, Some(action)) => weight(action),
+            _ => Weight::Change,
+        }
+    }
+
+    fn record(self, context: &Context, code: Code, reason: Option<Reason>) -> AuditRecord {
+        let caller = &context.caller;
+        let acting_as = match self.name {
+            Some(
+                ActionName::IssueSystemTicket
+                | ActionName::RevealApplicationToken
+                | ActionName::CallWebApiAsSystemUser,
+            ) => SYSTEM_USER.into(),
+            _ => AuditText::default(),
+        };
+        AuditRecord {
+            caller: caller.shared_id().into(),
+            caller_method: caller.method().as_str().into(),
+            caller_issuer: caller.shared_issuer().map(AuditText::from).unwrap_or_default(),
+            resource: self.resource,
+            acting_as,
+            policy_ids: self.policy_ids,
+            code: code.into(),
+            error_reason: reason,
+            reason: context.notes.reason.get().cloned().unwrap_or_default(),
+            request_id: Arc::clone(&context.request_id).into(),
+            trace_id: context.trace_id.clone(),
+            client_address: context.client_text.clone(),
+            ..AuditRecord::new(self.action, self.decision)
+        }
+    }
+}
+
+/// Of what is permitted, looking at tenants, grants and the trail itself leaves no event.
+fn is_kept(action: ActionName) -> bool {
+    !matches!(action, ActionName::ReadTenants | ActionName::ReadGrants | ActionName::ReadAudit)
+}
+
+fn weight(action: ActionName) -> Weight {
+    match action {
+        ActionName::IssueSystemTicket
+        | ActionName::RevealApplicationToken
+        | ActionName::IssueAccessToken
+        | ActionName::ReadAssociates
+        | ActionName::CallWebApi
+        | ActionName::CallWebApiAsSystemUser
+        | ActionName::CallWebApiAsUser
+        | ActionName::CheckExternally => Weight::Credential,
+        ActionName::ReadTenants
+        | ActionName::ManageTenants
+        | ActionName::ReadGrants
+        | ActionName::ManageGrants
+        | ActionName::ReadAudit => Weight::Change,
+    }
+}
