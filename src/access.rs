@@ -18,7 +18,7 @@ mod witness;
 pub(crate) use self::identity::{IssuerKeySet, caller_id};
 pub use self::{
     action::{
-        Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadTenants,
+        Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadAudit, ReadTenants,
         RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},

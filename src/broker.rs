@@ -11,7 +11,9 @@ mod directory;
 mod error;
 mod explain;
 mod flights;
+mod looking;
 mod status;
+mod tenant_search;
 mod tenants;
 mod tickets;
 
@@ -21,8 +23,9 @@ mod fakes;
 pub use self::{
     applications::{Application, Applications, History},
     audit::{
-        Attempts, AuditUnavailable, COMMAND_CHAIN, CommandTrail, Durability, Pending, Progress,
-        QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules, Verification, Weight,
+        Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, COMMAND_CHAIN, CommandTrail,
+        CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError, Gap, Pending,
+        Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules, Verification, Weight,
         certify_public_keys, serve_chain,
     },
     changes::TenantChanges,
@@ -31,6 +34,7 @@ pub use self::{
     error::BrokerError,
     explain::Explanations,
     status::{StatusEvent, StatusFeed, Statuses, TooSlow},
+    tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
 };

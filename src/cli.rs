@@ -1,5 +1,6 @@
 //! The command line: parse, start, exit code.
 
+mod audit;
 mod check;
 #[cfg(feature = "dev")]
 mod dev;
@@ -8,6 +9,7 @@ mod output;
 mod policy;
 mod serve;
 mod tenant;
+mod trail;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -61,6 +63,9 @@ enum Command {
     /// Make and list the keys that seal stored secrets.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Verify the audit trail, and hand it on.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Check policies and explain what they decide.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -153,6 +158,10 @@ impl Cli {
             },
             Command::Tenant(command) => tenant::run(command).await,
             Command::Keys(command) => keys::run(command).await,
+            Command::Audit(command) => match audit::run(command).await {
+                Ok(code) => return code,
+                Err(failed) => Err(failed),
+            },
             Command::Policy(command) => match policy::run(command) {
                 Ok(code) => return code,
                 Err(failed) => Err(failed),

@@ -31,7 +31,7 @@ pub use self::{
         application_name,
     },
     obstacle::{Obstacle, Reason},
-    tenant::{Tenant, TenantState, TenantStatus, Usability},
+    tenant::{ListedTenant, TENANT_FIELDS, Tenant, TenantState, TenantStatus, Usability},
     ticket::{
         CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,
         ticket_tenant,

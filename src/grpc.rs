@@ -3,6 +3,7 @@
 
 mod access;
 mod application;
+mod audit;
 mod convert;
 mod failure;
 mod layer;
@@ -28,7 +29,10 @@ pub use self::{
 };
 use crate::{
     access::{Access, ActionName, Authorized, On, Refused, Resource, Rights},
-    broker::{Applications, Explanations, Statuses, Tenants, Tickets, choose_enrolled},
+    broker::{
+        Applications, AuditLog, Explanations, Statuses, TenantSearch, Tenants, Tickets,
+        choose_enrolled,
+    },
     domain::{ContextIdentifier, TenantName, TenantSelector},
     grpc::{failure::Failure, layer::Context},
     ports::PageTokens,
@@ -58,6 +62,10 @@ pub struct Services {
     pub applications: Arc<Applications>,
     /// Use cases of tenants.
     pub tenants: Arc<Tenants>,
+    /// Lists of tenants by a filter.
+    pub tenant_search: TenantSearch,
+    /// What the audit trail holds.
+    pub audit_log: AuditLog,
     /// Use cases of tenant status.
     pub statuses: Arc<Statuses>,
     /// Use cases of tickets.

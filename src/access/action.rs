@@ -124,6 +124,8 @@ actions! {
     ReadTenants on Gateway, ApplicationId, TenantName;
     /// Add, stop, change and remove tenants.
     ManageTenants on ApplicationId, TenantName;
+    /// Read the audit trail.
+    ReadAudit on Gateway, ApplicationId;
 }
 
 #[cfg(test)]

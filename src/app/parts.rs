@@ -8,8 +8,9 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, Attempts, Counters, Directory, Durability, Explanations, Retention, Statuses,
-        Tenants, TicketRules, TicketStores, Tickets, Trail, TrailPorts, TrailRules, serve_chain,
+        Applications, Attempts, AuditLog, Counters, Directory, Durability, Explanations, Retention,
+        Statuses, TenantSearch, Tenants, TicketRules, TicketStores, Tickets, Trail, TrailPorts,
+        TrailRules, serve_chain,
     },
     config::{AuditDurability, Config},
     domain::ApplicationId,
@@ -85,10 +86,19 @@ impl Parts {
             statuses.clone(),
             tickets.clone(),
         );
+        let tenants = Arc::new(tenants);
+        let audit_log = AuditLog::new(
+            storage.store.clone(),
+            storage.audit_signer.clone(),
+            clock.clone(),
+            counters.clone(),
+        );
         let services = Services {
             access: Arc::new(access),
             applications,
-            tenants: Arc::new(tenants),
+            tenant_search: TenantSearch::new(tenants.clone(), statuses.clone(), clock.clone()),
+            tenants,
+            audit_log,
             statuses,
             tickets,
             explanations,
@@ -125,6 +135,7 @@ impl Parts {
             audit_groups: "audit_groups", "Commits of audit events";
             audit_failures: "audit_failures", "Attempts to commit audit events that failed";
             status_failures: "tenant_status_failures", "Tenant statuses that could not be read";
+            audit_unreadable: "audit_unreadable_events", "Audit events that could not be read when they were listed; VerifyAuditLog names them";
         };
         let audit = Arc::clone(&self.services.audit);
         observed.push(Observed {

@@ -2,12 +2,14 @@
 //!
 //! [`Trail`] is the server's: events wait in a bounded queue and are committed in groups by one writer.
 //! [`CommandTrail`] is that of commands, which write one event and end. [`Attempts`] counts those who never said who
-//! they are. [`Verification`] looks whether everything is still as it was written, [`Retention`] removes what is old
+//! they are. [`AuditLog`] lists what is kept, [`Export`] hands it on. [`Verification`] looks whether everything is still as it was written, [`Retention`] removes what is old
 //! so that it can still be told. How and why stands in `docs/adr/0006-audit.md`.
 
 mod attempts;
 mod chain;
 mod command;
+mod export;
+mod listing;
 mod public_keys;
 mod retention;
 mod verification;
@@ -31,6 +33,8 @@ pub use self::{
     attempts::Attempts,
     chain::serve_chain,
     command::{COMMAND_CHAIN, CommandTrail},
+    export::{CursorRefused, Export, ExportBatch, ExportCursor, ExportError, Gap},
+    listing::{AuditLog, AuditPage, AuditQuery},
     public_keys::certify_public_keys,
     retention::Retention,
     verification::{Progress, Verification},

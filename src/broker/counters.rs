@@ -47,4 +47,6 @@ pub struct Counters {
     pub audit_groups: Counter,
     /// Attempts to commit a group that failed.
     pub audit_failures: Counter,
+    /// Kept events that could not be read when they were listed.
+    pub audit_unreadable: Counter,
 }

@@ -342,7 +342,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 /// Who is at the command line, for the audit trail. Taken from the account that runs the process, which an
 /// environment variable could misstate.
-fn os_user() -> String {
+pub(super) fn os_user() -> String {
     let id = rustix::process::getuid().as_raw();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {

@@ -1,9 +1,12 @@
 //! Tenants: what we keep of them, and what SuperOffice says of them.
 
+mod fields;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
+pub use self::fields::{ListedTenant, TENANT_FIELDS};
 use super::{TenantName, WebApiUri};
 
 macro_rules! tenant_states {

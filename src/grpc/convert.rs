@@ -7,8 +7,9 @@ use super::pb;
 use crate::{
     broker::HandedOutTicket,
     domain::{
-        ApplicationView, ContextKind, Guidance, Obstacle, Reason, Tenant, TenantName, TenantState,
-        TenantStatus, UserContext,
+        ApplicationView, AuditChainReport, AuditEvent, AuditFaultKind, AuditRecord, ContextKind,
+        Decision, Guidance, Obstacle, Reason, Tenant, TenantName, TenantState, TenantStatus,
+        UserContext,
     },
 };
 
@@ -97,6 +98,70 @@ pub(super) fn user_context(context: &UserContext) -> pb::UserContext {
         policy_ids: context.policy_ids.iter().map(ToString::to_string).collect(),
         guidance: Some(guidance(context.kind.guidance())),
         ..Default::default()
+    }
+}
+
+pub(super) fn audit_event(event: &AuditEvent) -> pb::AuditEvent {
+    let AuditRecord {
+        caller,
+        caller_method,
+        caller_issuer,
+        action,
+        resource,
+        acting_as,
+        decision,
+        policy_ids,
+        code,
+        error_reason,
+        reason: told,
+        credential_id,
+        request_id,
+        trace_id,
+        client_address,
+    } = &event.record;
+    pb::AuditEvent {
+        chain: event.chain.to_string(),
+        sequence: event.sequence,
+        time: Some(timestamp(event.time)),
+        caller: caller.to_string(),
+        caller_method: caller_method.to_string(),
+        caller_issuer: caller_issuer.to_string(),
+        action: action.to_string(),
+        resource: resource.to_string(),
+        acting_as: acting_as.to_string(),
+        decision: match decision {
+            Decision::Allowed => pb::Decision::Allowed,
+            Decision::Denied => pb::Decision::Denied,
+        }
+        .into(),
+        policy_ids: policy_ids.iter().map(ToString::to_string).collect(),
+        code: *code,
+        error_reason: error_reason.map_or(pb::ErrorReason::Unspecified, reason).into(),
+        reason: told.to_string(),
+        credential_id: credential_id.to_string(),
+        request_id: request_id.to_string(),
+        trace_id: trace_id.to_string(),
+        client_address: client_address.to_string(),
+        previous_hash: event.previous_hash.to_vec(),
+        hash: event.hash.to_vec(),
+    }
+}
+
+pub(super) fn audit_chain_report(report: &AuditChainReport) -> pb::AuditChainReport {
+    let fault = report.fault.map_or(pb::AuditFaultKind::Unspecified, |fault| match fault.kind {
+        AuditFaultKind::Changed => pb::AuditFaultKind::Changed,
+        AuditFaultKind::Missing => pb::AuditFaultKind::Missing,
+        AuditFaultKind::Reordered => pb::AuditFaultKind::Reordered,
+        AuditFaultKind::Truncated => pb::AuditFaultKind::Truncated,
+        AuditFaultKind::BadSignature => pb::AuditFaultKind::BadSignature,
+    });
+    pb::AuditChainReport {
+        chain: report.chain.to_string(),
+        first_sequence: report.first_sequence,
+        last_sequence: report.last_sequence,
+        intact: report.intact(),
+        fault: fault.into(),
+        fault_sequence: report.fault.map_or(0, |fault| fault.sequence),
     }
 }
 

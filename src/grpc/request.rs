@@ -11,8 +11,8 @@ use crate::{
     access::{ActionName, Resource},
     broker::BrokerError,
     domain::{
-        ApplicationId, ContextIdentifier, CredentialId, Labels, ListScope, NameError,
-        SystemUserToken, TenantName, TenantSelector, application_name,
+        ApplicationId, ContextIdentifier, CredentialId, Field, Filter, Labels, ListScope,
+        NameError, SystemUserToken, TenantName, TenantSelector, application_name,
     },
     ports::PageTokens,
 };
@@ -178,6 +178,16 @@ impl Checks {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let problem = "wanted the credential_id that came with the credential, such as t-…";
         self.note(field, if shaped { Ok(CredentialId::from_text(text)) } else { Err(problem) })
+    }
+
+    /// A filter on these fields.
+    pub(super) fn filter(
+        &mut self,
+        field: &str,
+        text: &str,
+        schema: &'static [Field],
+    ) -> Option<Filter> {
+        self.note(field, Filter::parse(text, schema))
     }
 
     pub(super) fn page_size(&mut self, field: &str, size: i32) -> Option<u32> {

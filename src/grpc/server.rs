@@ -16,12 +16,13 @@ use self::accept::Acceptor;
 pub use self::connection::Peer;
 
 use super::{
-    Services, access, application,
+    Services, access, application, audit,
     layer::{Around, Surroundings},
     pb::{
         self, access_service_server::AccessServiceServer,
         application_service_server::ApplicationServiceServer,
-        tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
+        audit_service_server::AuditServiceServer, tenant_service_server::TenantServiceServer,
+        token_service_server::TokenServiceServer,
     },
     tenant,
     tls::ServerTls,
@@ -49,7 +50,8 @@ const OPENED_CONNECTIONS: usize = 16;
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// What stands on the listener, besides reflection.
-const SERVED: [&str; 5] = [token::NAME, tenant::NAME, application::NAME, access::NAME, HEALTH];
+const SERVED: [&str; 6] =
+    [token::NAME, tenant::NAME, application::NAME, access::NAME, audit::NAME, HEALTH];
 
 /// When every call is answered, what was answered has this long to arrive. Then connections are not waited for:
 /// streams that callers hold open and that are not ours to end (reflection) would keep them for ever.
@@ -134,6 +136,7 @@ impl GrpcServer {
             .add_service(limited!(TokenServiceServer, token::Tokens(Arc::clone(&services))))
             .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
             .add_service(limited!(AccessServiceServer, access::Accesses(Arc::clone(&services))))
+            .add_service(limited!(AuditServiceServer, audit::Audits(Arc::clone(&services))))
             .add_service(limited!(ApplicationServiceServer, application::Applications(services)));
         if options.reflection {
             // With the messages of error details, so that grpcurl can print them.

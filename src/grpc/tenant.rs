@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     access::{Authorized, Gateway, ManageTenants, ReadTenants},
-    broker::Page,
-    domain::{ListScope, Tenant, TenantName},
+    broker::{Page, TenantPage},
+    domain::{ListScope, TENANT_FIELDS, Tenant, TenantName},
 };
 
 /// Its full name.
@@ -84,37 +84,34 @@ impl Tenants {
         context: &Context,
         request: pb::ListTenantsRequest,
     ) -> Result<pb::ListTenantsResponse, Failure> {
-        let Services { tenants, page_tokens, .. } = &*self.0;
-        let query = format!("ListTenants {} {}", context.caller.id(), request.parent);
+        let Services { tenant_search, page_tokens, .. } = &*self.0;
+        let pb::ListTenantsRequest { parent, page_size, page_token, filter } = request;
+        let query = format!("ListTenants {:?} {parent:?} {filter:?}", context.caller.id());
         let mut checks = Checks::default();
-        let scope = checks.list_scope("parent", &request.parent);
-        let size = checks.page_size("page_size", request.page_size);
-        let after = checks.page_token("page_token", &request.page_token, &**page_tokens, &query);
-        let (Some(scope), Some(limit), Some(after)) = (scope, size, after) else {
+        let scope = checks.list_scope("parent", &parent);
+        let filter = checks.filter("filter", &filter, TENANT_FIELDS);
+        let limit = checks.page_size("page_size", page_size);
+        let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
+        let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
+        else {
             return Err(checks.failed());
         };
-        if !request.filter.is_empty() {
-            return Err(Failure::Unimplemented("the filter of ListTenants".to_owned()));
-        }
-        // One more than asked for tells whether there is a next page.
-        let page = Page { after, limit: limit + 1 };
-        let mut found = match scope {
+        let page = Page { after, limit };
+        let TenantPage { tenants, next } = match scope {
             ListScope::Gateway => {
                 let authorized = self.0.authorize(context, Gateway)?;
-                tenants.list_all(&authorized, page).await?
+                tenant_search.list_all(&authorized, page, &filter).await?
             }
             ListScope::Application(application) => {
                 let authorized = self.0.authorize(context, application)?;
-                tenants.list_of_application(&authorized, page).await?
+                tenant_search.list_of_application(&authorized, page, &filter).await?
             }
         };
-        let limit = limit as usize;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().filter(|_| more).map(|tenant| tenant.name.to_string());
-        let next_page_token = super::application::next_page_token(&**page_tokens, &query, last)?;
-        let tenants = found.iter().map(|tenant| self.pb(tenant)).collect();
-        Ok(pb::ListTenantsResponse { tenants, next_page_token })
+        let next = next.map(|name| name.to_string());
+        let next_page_token = super::application::next_page_token(&**page_tokens, &query, next)?;
+        let pb =
+            |(tenant, status): &(_, Option<Arc<_>>)| convert::tenant(tenant, status.as_deref());
+        Ok(pb::ListTenantsResponse { tenants: tenants.iter().map(pb).collect(), next_page_token })
     }
 
     async fn delete(

@@ -6,9 +6,8 @@ use prost::Message as _;
 use superoffice_sandbox::Endpoint;
 use tenant_gateway::grpc::pb::{
     self, application_service_client::ApplicationServiceClient,
-    associate_service_client::AssociateServiceClient, audit_service_client::AuditServiceClient,
-    tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
-    web_api_service_client::WebApiServiceClient,
+    associate_service_client::AssociateServiceClient, tenant_service_client::TenantServiceClient,
+    token_service_client::TokenServiceClient, web_api_service_client::WebApiServiceClient,
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
@@ -670,18 +669,12 @@ async fn what_is_not_built_and_what_does_not_exist_say_so() {
     statuses.push(web_api.call(pb::CallRequest::default()).await.map(drop));
     let mut associates = AssociateServiceClient::new(channel.clone());
     statuses.push(associates.get_associate(pb::GetAssociateRequest::default()).await.map(drop));
-    let mut audit = AuditServiceClient::new(channel.clone());
-    statuses.push(audit.verify_audit_log(pb::VerifyAuditLogRequest::default()).await.map(drop));
     let mut tokens = TokenServiceClient::new(channel.clone());
     let report = pb::ReportRejectedCredentialRequest {
         tenant: name("Cust1"),
         credential_id: "a-grant-0".to_owned(),
     };
     statuses.push(tokens.report_rejected_credential(report).await.map(drop));
-    let mut tenants = TenantServiceClient::new(channel.clone());
-    let filter = "labels.region = \"nordic\"".to_owned();
-    let list = pb::ListTenantsRequest { filter, ..Default::default() };
-    statuses.push(tenants.list_tenants(list).await.map(drop));
     for status in statuses {
         assert_status(&status.unwrap_err(), Code::Unimplemented, "UNIMPLEMENTED");
     }

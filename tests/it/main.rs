@@ -4,6 +4,8 @@
 mod support;
 
 mod applications;
+mod audit_commands;
+mod audit_service;
 mod bad_input;
 mod callers;
 mod canary;
@@ -20,6 +22,7 @@ mod rejected;
 mod rotation;
 mod server;
 mod store_faults;
+mod tenant_filter;
 mod tenants;
 mod tickets;
 mod tls;

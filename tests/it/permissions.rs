@@ -59,6 +59,9 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
         permissions: vec!["readTenants".to_owned()],
     };
     let list = |parent| pb::ListTenantsRequest { parent, ..Default::default() }.encode_to_vec();
+    let audit: &[_] = &["readAudit"];
+    let events =
+        |parent| pb::ListAuditEventsRequest { parent, ..Default::default() }.encode_to_vec();
     let wildcard = "applications/-/tenants/Cust1".to_owned();
     let mut table = vec![
         ("TokenService/IssueSystemTicket", issue(false), Actions(tickets), NOT_ENROLLED),
@@ -101,6 +104,9 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
             Actions(read),
             Ok(()),
         ),
+        ("AuditService/ListAuditEvents", events(String::new()), Actions(audit), Ok(())),
+        ("AuditService/ListAuditEvents", events(parent()), Actions(audit), Ok(())),
+        ("AuditService/VerifyAuditLog", Vec::new(), Actions(audit), Ok(())),
         ("ApplicationService/ListApplications", Vec::new(), Actions(read), Ok(())),
         ("AccessService/TestPermissions", test.encode_to_vec(), AnyRight, Ok(())),
         (
@@ -155,8 +161,6 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
         "AssociateService/ListRoles",
         "AssociateService/ResolveOwner",
         "WebApiService/Call",
-        "AuditService/ListAuditEvents",
-        "AuditService/VerifyAuditLog",
     ];
     table.extend(unbuilt.map(|method| (method, Vec::new(), Unbuilt, UNBUILT)));
     table

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::chain::Tip;
+use super::{chain::Tip, public_keys::PublicKeys};
 use crate::{
-    domain::AuditRecord,
+    domain::{AuditRecord, Statement},
     ports::{AuditSigner, AuditStore, Clock, Random, StoreError},
 };
 
 /// The chain that commands write.
 pub const COMMAND_CHAIN: &str = "cli";
+
+/// How many chains of commands may be rewritten before they are given up.
+const CHAINS: u32 = 16;
 
 /// How often another command may be quicker. Each time one of them gets on.
 const ATTEMPTS: u32 = 100;
@@ -45,7 +48,7 @@ impl CommandTrail {
             let random = u128::from_be_bytes(self.random.bytes());
             record.request_id = format!("{random:032x}").into();
         }
-        let chain: Arc<str> = COMMAND_CHAIN.into();
+        let chain = self.chain().await?;
         let mut outcome = Err(StoreError::Conflict);
         for _ in 0..ATTEMPTS {
             let mut tip = Tip::find(&*self.store, &chain).await?;
@@ -60,5 +63,24 @@ impl CommandTrail {
             }
         }
         outcome
+    }
+
+    /// The chain to go on with. One whose head nobody has signed was rewritten; to sign what follows it would make it
+    /// look right. It stays as it is, for verification to name, and commands begin another.
+    async fn chain(&self) -> Result<Arc<str>, StoreError> {
+        let keys = PublicKeys::believe(&*self.signer, self.store.public_keys().await?);
+        for number in 1..=CHAINS {
+            let chain: Arc<str> = match number {
+                1 => COMMAND_CHAIN.into(),
+                _ => format!("{COMMAND_CHAIN}-{number}").into(),
+            };
+            match self.store.chain(&chain).await? {
+                Some(state) if !keys.holds(&*self.signer, &state.head, Statement::Head) => {
+                    tracing::error!(%chain, "the head of an audit chain is not signed by a key of ours");
+                }
+                _ => return Ok(chain),
+            }
+        }
+        Err(StoreError::Corrupt(format!("all {CHAINS} audit chains of commands were rewritten")))
     }
 }

@@ -16,7 +16,8 @@ use tenant_gateway::{
     crypto::{Keyring, SystemRandom},
     grpc::pb::{
         self, application_service_client::ApplicationServiceClient,
-        tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
+        audit_service_client::AuditServiceClient, tenant_service_client::TenantServiceClient,
+        token_service_client::TokenServiceClient,
     },
     ports::{Clock as _, ManualClock, SystemClock},
 };
@@ -147,6 +148,10 @@ impl World {
 
     pub(crate) async fn applications(&self) -> ApplicationServiceClient<Channel> {
         ApplicationServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn audits(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel().await)
     }
 
     /// Makes a tenant at SuperOffice, and authorizes the application there.

@@ -1,0 +1,125 @@
+//! `audit verify`.
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::{
+    app::Storage,
+    broker::{BrokerError, Progress, Verification},
+    cli::{
+        Failed,
+        output::{Format, OutputOption, print, print_json},
+        trail::{self, Outcome},
+    },
+    config::Config,
+    domain::AuditChainReport,
+    ports::StoreWatch as _,
+};
+
+/// From so many events on, a person at a terminal wants to see how far it is.
+const WORTH_A_BAR: u64 = 20_000;
+
+pub(super) async fn run(config: &Config, output: OutputOption) -> Result<ExitCode, Failed> {
+    let storage = Storage::open(config).await?;
+    // A trail that takes no event is the more in need of a look.
+    let recorded = trail::record(&storage, "audit.verify", "gateway", Outcome::DONE).await;
+    let reports = verify(&storage).await;
+    storage.store.close().await;
+    let reports = reports?;
+    match output.output {
+        Format::Json => print_json(&json!({
+            "intact": reports.iter().all(AuditChainReport::intact),
+            "chains": reports.iter().map(as_json).collect::<Vec<_>>(),
+        }))?,
+        Format::Text => print(&as_text(&reports))?,
+    }
+    recorded?;
+    let intact = reports.iter().all(AuditChainReport::intact);
+    Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn verify(storage: &Storage) -> Result<Vec<AuditChainReport>, BrokerError> {
+    let verification = Verification::new(storage.store.clone(), storage.audit_signer.clone());
+    let bar = ProgressBar::hidden();
+    if let Ok(style) = ProgressStyle::with_template("events {wide_bar} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    let watched = std::io::stderr().is_terminal();
+    let progress = |Progress { done, total }| {
+        if watched && total >= WORTH_A_BAR {
+            if bar.is_hidden() {
+                bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            }
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    };
+    let reports = verification.run(progress).await;
+    bar.finish_and_clear();
+    Ok(reports?)
+}
+
+fn as_json(report: &AuditChainReport) -> Value {
+    json!({
+        "chain": report.chain,
+        "first_sequence": report.first_sequence,
+        "last_sequence": report.last_sequence,
+        "intact": report.intact(),
+        "fault": report.fault.map(|fault| fault.kind.as_str()),
+        "fault_sequence": report.fault.map(|fault| fault.sequence),
+    })
+}
+
+fn as_text(reports: &[AuditChainReport]) -> String {
+    let mut lines: Vec<String> = reports.iter().map(line).collect();
+    let faulty = reports.iter().filter(|report| !report.intact()).count();
+    let chains = if reports.len() == 1 { "chain" } else { "chains" };
+    lines.push(match faulty {
+        0 => format!("{} {chains}, intact", reports.len()),
+        _ => format!(
+            "{} {chains}, {faulty} not as written: keep a copy of the store, and compare with what was exported",
+            reports.len()
+        ),
+    });
+    lines.join("\n")
+}
+
+fn line(report: &AuditChainReport) -> String {
+    let AuditChainReport { chain, first_sequence: first, last_sequence: last, fault } = report;
+    // A name may have been changed too, and this is a terminal.
+    let chain = chain.escape_debug();
+    match fault {
+        None if first > last => format!("{chain}: intact, all {last} events removed by retention"),
+        None => format!("{chain}: intact, events {first} to {last}"),
+        Some(fault) => {
+            let (kind, sequence) = (fault.kind.as_str(), fault.sequence);
+            format!("{chain}: {kind} at event {sequence}, of events {first} to {last}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{AuditFault, AuditFaultKind};
+
+    #[test]
+    fn each_chain_has_a_line_and_the_first_fault_is_named() {
+        let report = |first_sequence, last_sequence, fault| AuditChainReport {
+            chain: "cli\u{1b}".into(),
+            first_sequence,
+            last_sequence,
+            fault,
+        };
+        let changed = Some(AuditFault { kind: AuditFaultKind::Changed, sequence: 2 });
+        let text = as_text(&[report(1, 3, None), report(4, 3, None), report(1, 3, changed)]);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "cli\\u{1b}: intact, events 1 to 3");
+        assert_eq!(lines[1], "cli\\u{1b}: intact, all 3 events removed by retention");
+        assert_eq!(lines[2], "cli\\u{1b}: CHANGED at event 2, of events 1 to 3");
+        assert!(lines[3].starts_with("3 chains, 1 not as written"), "{text}");
+        assert_eq!(as_text(&[]), "0 chains, intact");
+    }
+}

@@ -1,0 +1,134 @@
+//! `AuditService`: what the audit trail holds, and whether it is whole.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use jiff::Timestamp;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Services,
+    application::next_page_token,
+    convert,
+    failure::Failure,
+    layer::Context,
+    pb::{self, audit_service_server::AuditService},
+    request::{Checks, answer, open},
+};
+use crate::{
+    access::Gateway,
+    broker::{AuditPage, AuditQuery},
+    domain::{AUDIT_FIELDS, ListScope},
+    ports::AuditPosition,
+};
+
+/// Its full name.
+pub(super) const NAME: &str = pb::audit_service_server::SERVICE_NAME;
+
+/// The service.
+pub(super) struct Audits(pub(super) Arc<Services>);
+
+/// What a page token holds: the last event that was looked at.
+struct Place(AuditPosition);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AuditPosition { time, chain, sequence } = &self.0;
+        write!(f, "{} {sequence} {chain}", time.as_microsecond())
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.splitn(3, ' ');
+        let mut number = || words.next()?.parse::<i64>().ok();
+        let (time, sequence) = (number().ok_or(())?, number().ok_or(())?);
+        let time = Timestamp::from_microsecond(time).map_err(|_| ())?;
+        let chain = words.next().ok_or(())?.into();
+        Ok(Self(AuditPosition { time, chain, sequence }))
+    }
+}
+
+impl Audits {
+    async fn list(
+        &self,
+        context: &Context,
+        request: pb::ListAuditEventsRequest,
+    ) -> Result<pb::ListAuditEventsResponse, Failure> {
+        let Services { audit_log, page_tokens, .. } = &*self.0;
+        let pb::ListAuditEventsRequest { parent, filter, page_size, page_token } = request;
+        let query = format!("ListAuditEvents {:?} {parent:?} {filter:?}", context.caller.id());
+        let mut checks = Checks::default();
+        let scope = checks.list_scope("parent", &parent);
+        let filter = checks.filter("filter", &filter, AUDIT_FIELDS);
+        let limit = checks.page_size("page_size", page_size);
+        let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
+        let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
+        else {
+            return Err(checks.failed());
+        };
+        let after = after.map(|Place(position)| position);
+        let asked = AuditQuery { filter, after, limit: limit as usize };
+        let AuditPage { events, next } = match scope {
+            ListScope::Gateway => {
+                audit_log.list_all(&self.0.authorize(context, Gateway)?, &asked).await?
+            }
+            ListScope::Application(application) => {
+                let authorized = self.0.authorize(context, application)?;
+                audit_log.list_of_application(&authorized, &asked).await?
+            }
+        };
+        let next = next.map(|position| Place(position).to_string());
+        Ok(pb::ListAuditEventsResponse {
+            audit_events: events.iter().map(convert::audit_event).collect(),
+            next_page_token: next_page_token(&**page_tokens, &query, next)?,
+        })
+    }
+
+    async fn verify(
+        &self,
+        context: &Context,
+        _: pb::VerifyAuditLogRequest,
+    ) -> Result<pb::VerifyAuditLogResponse, Failure> {
+        let authorized = self.0.authorize(context, Gateway)?;
+        let reports = self.0.audit_log.verify(&authorized).await?;
+        let chains = reports.iter().map(convert::audit_chain_report).collect();
+        Ok(pb::VerifyAuditLogResponse { chains })
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Audits {
+    async fn list_audit_events(
+        &self,
+        request: Request<pb::ListAuditEventsRequest>,
+    ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
+        let (context, _, request) = open(request)?;
+        answer(&context, self.list(&context, request).await)
+    }
+
+    async fn verify_audit_log(
+        &self,
+        request: Request<pb::VerifyAuditLogRequest>,
+    ) -> Result<Response<pb::VerifyAuditLogResponse>, Status> {
+        let (context, _, request) = open(request)?;
+        answer(&context, self.verify(&context, request).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_back() {
+        for chain in ["cli", "serve-1", "", "with a space"] {
+            let time = Timestamp::from_microsecond(-1_500_001).unwrap();
+            let position = AuditPosition { time, chain: chain.into(), sequence: i64::MAX };
+            let read: Place = Place(position.clone()).to_string().parse().unwrap();
+            assert_eq!(read.0, position);
+        }
+        assert!("1 2".parse::<Place>().is_err() && "".parse::<Place>().is_err());
+    }
+}

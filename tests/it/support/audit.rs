@@ -1,0 +1,97 @@
+//! Writing audit events beside a gateway, and reading what is kept.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tenant_gateway::{
+    app::Storage,
+    broker::{
+        CommandTrail, Counters, Durability, Retention, Trail, TrailPorts, TrailRules, Weight,
+    },
+    config::Config,
+    crypto::SystemRandom,
+    domain::{AuditRecord, Decision},
+    ports::{ManualClock, StoreWatch as _},
+};
+
+/// Writes events into the store of a configuration.
+pub(crate) struct Scribe {
+    storage: Storage,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Scribe {
+    /// Its clock stands still at second 1,800,000,000 (2027-01-15T08:00:00Z).
+    pub(crate) async fn open(config: &Path) -> Self {
+        let config = Config::load(config).unwrap().config;
+        let storage = Storage::open(&config).await.unwrap();
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        Self { storage, clock: Arc::new(ManualClock::new(start)) }
+    }
+
+    /// Writes as a server would, one group.
+    pub(crate) async fn serve(&self, chain: &str, records: impl IntoIterator<Item = AuditRecord>) {
+        let ports = TrailPorts {
+            store: self.storage.store.clone(),
+            signer: self.storage.audit_signer.clone(),
+            clock: self.clock.clone(),
+            counters: Arc::<Counters>::default(),
+        };
+        let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));
+        let trail = Trail::new(ports, chain.into(), TrailRules { durability, max_wait });
+        let work = async {
+            let pending: Vec<_> = records
+                .into_iter()
+                .map(|record| {
+                    let pending = trail.record(record, Weight::Change).unwrap();
+                    self.clock.advance(Duration::from_secs(1));
+                    pending
+                })
+                .collect();
+            for pending in pending {
+                pending.committed().await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = trail.run() => unreachable!(),
+            () = work => {}
+        }
+    }
+
+    /// Writes as a command would.
+    pub(crate) async fn command(&self, record: AuditRecord) {
+        let Storage { store, audit_signer, .. } = &self.storage;
+        let random = Arc::new(SystemRandom);
+        let (store, signer) = (store.clone(), audit_signer.clone());
+        CommandTrail::new(store, signer, self.clock.clone(), random).write(record).await.unwrap();
+        self.clock.advance(Duration::from_secs(1));
+    }
+
+    /// Removes everything, as retention does with what is old.
+    pub(crate) async fn prune(&self) {
+        self.clock.advance(Duration::from_hours(1));
+        let Storage { store, audit_signer, .. } = &self.storage;
+        let (store, signer) = (store.clone(), audit_signer.clone());
+        Retention::new(store, signer, self.clock.clone(), Duration::ZERO).prune().await.unwrap();
+    }
+
+    pub(crate) async fn close(self) {
+        self.storage.store.close().await;
+    }
+}
+
+/// An event on a resource, by its request id.
+pub(crate) fn event(request_id: &str, resource: &str) -> AuditRecord {
+    AuditRecord {
+        caller: "test-caller".into(),
+        resource: resource.to_owned().into(),
+        request_id: request_id.to_owned().into(),
+        ..AuditRecord::new("issueSystemTicket", Decision::Allowed)
+    }
+}
+
+/// A connection of somebody who can write to the store, and has no key.
+pub(crate) async fn meddler(store: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(store).connect().await.unwrap()
+}
