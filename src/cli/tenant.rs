@@ -16,12 +16,12 @@ use zeroize::Zeroizing;
 use super::{
     ConfigOption, Failed,
     output::{Format, OutputOption, print, print_json, table},
-    say,
+    say, trail,
 };
 use crate::{
-    access::{Access, Authorized, Caller, Gateway, ManageTenants},
+    access::{Access, Authorized, Caller, Gateway, ManageTenants, Refused},
     app::Storage,
-    broker::{Directory, Page, Tenants},
+    broker::{BrokerError, Directory, Page, Tenants},
     config::Config,
     domain::{ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName},
     ports::{StoreWatch as _, SystemClock},
@@ -164,6 +164,24 @@ impl Desk {
         Ok(Self { storage, tenants, access, caller, tasks })
     }
 
+    /// Whether there is such a tenant.
+    async fn exists(&self, name: &TenantName) -> Result<(), BrokerError> {
+        let denied = |refused: Refused| BrokerError::Internal(refused.to_string().into());
+        let authorized = self.access.authorize(&self.caller, name.clone()).map_err(denied)?;
+        self.tenants.get(&authorized).await.map(drop)
+    }
+
+    /// Does something to a tenant that exists.
+    async fn change<T>(
+        &self,
+        command: &str,
+        name: &TenantName,
+        act: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, Failed> {
+        let ready = self.exists(name).await;
+        trail::change(&self.storage, command, &name.to_string(), ready, act).await
+    }
+
     fn manage(&self, name: TenantName) -> Result<Authorized<ManageTenants, TenantName>, Failed> {
         self.access.authorize(&self.caller, name).map_err(Failed::other)
     }
@@ -199,7 +217,14 @@ async fn add(which: &Which, labels: Vec<(String, String)>) -> Result<(), Failed>
     let desk = Desk::open(&config).await?;
     let authorized =
         desk.access.authorize(&desk.caller, name.application.clone()).map_err(Failed::other)?;
-    let added = desk.tenants.create(&authorized, name.tenant, labels).await;
+    let ready = match desk.exists(&name).await {
+        Ok(()) => Err(BrokerError::TenantExists(name.clone())),
+        Err(BrokerError::TenantNotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let create = desk.tenants.create(&authorized, name.tenant, labels);
+    let added =
+        trail::change(&desk.storage, "tenant.add", &name.to_string(), ready, create).await;
     desk.close().await;
     tell(which, "added; give it a token with `tenant-gateway tenant set-token`", &added?)
 }
@@ -210,7 +235,9 @@ async fn set_token(which: &Which, token_file: Option<&Path>) -> Result<(), Faile
     let token = SystemUserToken::new(&read_token(token_file)?)
         .map_err(|problem| Failed::Usage(format!("the token {problem}")))?;
     let desk = Desk::open(&config).await?;
-    let set = desk.tenants.set_system_user_token(&desk.manage(name)?, token).await;
+    let authorized = desk.manage(name.clone())?;
+    let set = desk.tenants.set_system_user_token(&authorized, token);
+    let set = desk.change("tenant.set-token", &name, set).await;
     desk.close().await;
     tell(which, "has a new system user token", &set?)
 }
@@ -219,7 +246,10 @@ async fn set_disabled(which: &Which, disabled: bool) -> Result<(), Failed> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
     let desk = Desk::open(&config).await?;
-    let set = desk.tenants.set_disabled(&desk.manage(name)?, disabled).await;
+    let authorized = desk.manage(name.clone())?;
+    let set = desk.tenants.set_disabled(&authorized, disabled);
+    let command = if disabled { "tenant.disable" } else { "tenant.enable" };
+    let set = desk.change(command, &name, set).await;
     desk.close().await;
     tell(which, if disabled { "is disabled" } else { "is enabled" }, &set?)
 }
@@ -228,7 +258,9 @@ async fn remove(which: &Which) -> Result<(), Failed> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
     let desk = Desk::open(&config).await?;
-    let removed = desk.tenants.delete(&desk.manage(name.clone())?, None).await;
+    let authorized = desk.manage(name.clone())?;
+    let delete = desk.tenants.delete(&authorized, None);
+    let removed = desk.change("tenant.remove", &name, delete).await;
     desk.close().await;
     removed?;
     match which.output.output {
@@ -243,7 +275,13 @@ async fn list(
     output: OutputOption,
 ) -> Result<(), Failed> {
     let desk = Desk::open(config).await?;
-    let listed = read_all(&desk, application).await;
+    let scope = application.as_ref().map(|id| format!("applications/{id}"));
+    let scope = scope.as_deref().unwrap_or("gateway");
+    let recorded = trail::record(&desk.storage, "tenant.list", scope, trail::Outcome::DONE).await;
+    let listed = match recorded {
+        Ok(()) => read_all(&desk, application).await,
+        Err(failed) => Err(failed),
+    };
     desk.close().await;
     let tenants = listed?;
     match output.output {

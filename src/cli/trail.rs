@@ -24,6 +24,36 @@ pub(super) struct Outcome {
 impl Outcome {
     /// It did what it should, or is about to: what changes something is recorded before it is done.
     pub(super) const DONE: Self = Self { code: 0, reason: None };
+
+    /// Why it was not done.
+    pub(super) fn failed(error: &BrokerError) -> Self {
+        let reason = error.reason();
+        Self { code: reason.code(), reason: Some(reason) }
+    }
+}
+
+/// Does a change that is in the trail before it is done. What can be seen to fail beforehand (`ready`) is in the trail
+/// as failed, and is not begun.
+///
+/// # Errors
+/// If the store does not take the event, so that nothing is done; or if the change fails.
+pub(super) async fn change<T>(
+    storage: &Storage,
+    command: &str,
+    resource: &str,
+    ready: Result<(), BrokerError>,
+    act: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, Failed> {
+    if let Err(error) = ready {
+        record(storage, command, resource, Outcome::failed(&error)).await?;
+        return Err(error.into());
+    }
+    record(storage, command, resource, Outcome::DONE).await?;
+    let done = act.await;
+    if let Err(error) = &done {
+        record(storage, command, resource, Outcome::failed(error)).await?;
+    }
+    Ok(done?)
 }
 
 /// Writes the event of a command, such as `audit.verify`. A command that cannot do so must not do what it would have

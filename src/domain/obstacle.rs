@@ -90,6 +90,45 @@ reasons! {
     Internal = "INTERNAL",
 }
 
+impl Reason {
+    /// The number of the gRPC code that goes with it (`google.rpc.Code`), as CONTRACT section 4 has it; of a tenant
+    /// that is not running, while that may end by itself.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::InvalidArgument => 3,
+            Self::DeadlineExceeded => 4,
+            Self::ResourceNotFound | Self::ApplicationNotConfigured => 5,
+            Self::AlreadyExists => 6,
+            Self::PolicyDenied | Self::PathNotAllowed => 7,
+            Self::CallerQuotaExceeded | Self::UpstreamBudgetExhausted | Self::ResponseTooLarge => 8,
+            Self::TenantDisabled
+            | Self::SystemUserNotEnrolled
+            | Self::SystemUserRejected
+            | Self::ConsentRequired
+            | Self::ConsentInvalid
+            | Self::SubjectMismatch
+            | Self::ApplicationRevoked
+            | Self::ApplicationExpired
+            | Self::ApplicationNeedsReapproval
+            | Self::ApplicationCredentialRefused
+            | Self::AssociateCannotSignIn
+            | Self::AssociateAmbiguous
+            | Self::TenantHasGrants => 9,
+            Self::VersionConflict | Self::WatchTooSlow => 10,
+            Self::Unimplemented => 12,
+            Self::Internal => 13,
+            Self::TenantNotRunning
+            | Self::ShuttingDown
+            | Self::UpstreamUnavailable
+            | Self::UpstreamInvalidResponse
+            | Self::StoreUnavailable
+            | Self::KeyUnavailable => 14,
+            Self::CallerUnauthenticated => 16,
+        }
+    }
+}
+
 /// Why something cannot be done, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {

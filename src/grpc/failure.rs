@@ -131,7 +131,7 @@ impl Failure {
                 Usability::Stopped => Code::FailedPrecondition,
                 Usability::ComesBack(_) | Usability::Usable => Code::Unavailable,
             },
-            _ => code_of(self.reason()),
+            _ => Code::from_i32(self.reason().code()),
         }
     }
 
@@ -266,43 +266,6 @@ fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
         | BrokerError::Refused(name, _)
         | BrokerError::TenantNotRunning(name, _) => Some(name),
         _ => None,
-    }
-}
-
-/// The table of CONTRACT section 4.
-pub(super) fn code_of(reason: Reason) -> Code {
-    match reason {
-        Reason::InvalidArgument => Code::InvalidArgument,
-        Reason::CallerUnauthenticated => Code::Unauthenticated,
-        Reason::PolicyDenied | Reason::PathNotAllowed => Code::PermissionDenied,
-        Reason::ResourceNotFound | Reason::ApplicationNotConfigured => Code::NotFound,
-        Reason::AlreadyExists => Code::AlreadyExists,
-        Reason::VersionConflict | Reason::WatchTooSlow => Code::Aborted,
-        Reason::TenantDisabled
-        | Reason::SystemUserNotEnrolled
-        | Reason::SystemUserRejected
-        | Reason::ConsentRequired
-        | Reason::ConsentInvalid
-        | Reason::SubjectMismatch
-        | Reason::ApplicationRevoked
-        | Reason::ApplicationExpired
-        | Reason::ApplicationNeedsReapproval
-        | Reason::ApplicationCredentialRefused
-        | Reason::AssociateCannotSignIn
-        | Reason::AssociateAmbiguous
-        | Reason::TenantHasGrants => Code::FailedPrecondition,
-        Reason::CallerQuotaExceeded
-        | Reason::UpstreamBudgetExhausted
-        | Reason::ResponseTooLarge => Code::ResourceExhausted,
-        Reason::TenantNotRunning
-        | Reason::ShuttingDown
-        | Reason::UpstreamUnavailable
-        | Reason::UpstreamInvalidResponse
-        | Reason::StoreUnavailable
-        | Reason::KeyUnavailable => Code::Unavailable,
-        Reason::Unimplemented => Code::Unimplemented,
-        Reason::DeadlineExceeded => Code::DeadlineExceeded,
-        Reason::Internal => Code::Internal,
     }
 }
 
