@@ -4,13 +4,15 @@ mod access;
 mod applications;
 mod gateway;
 mod parts;
+mod policy;
 mod running;
 mod storage;
 
 pub(crate) use self::{
-    access::{inspect_policy, usable_keys},
+    access::usable_keys,
     applications::diagnoses,
     gateway::inspect_tls,
+    policy::inspect_policy,
     storage::{known_applications, other_environment, read_keyring, store_path},
 };
 pub use self::{

@@ -103,6 +103,7 @@ impl Gateway {
             Parts::new(&config, &storage, applications, access, &surroundings, &tasks, stopping);
         let metrics = Arc::new(Metrics::new(parts.observed(login_hosts)));
         let audit = Arc::clone(&parts.services.audit);
+        upkeep.tell(&audit.trail);
         let stalled = move || audit.trail.stalled();
         let readiness = Arc::new(Readiness::new(storage.store.clone(), stalled));
         let certified = certify_public_keys(&*storage.store, &*storage.audit_signer).await;

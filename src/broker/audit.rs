@@ -41,7 +41,7 @@ pub use self::{
 };
 use super::Counters;
 use crate::{
-    domain::AuditRecord,
+    domain::{AuditHash, AuditRecord},
     ports::{AuditSigner, AuditStore, Clock},
 };
 
@@ -232,6 +232,12 @@ impl Trail {
     #[must_use]
     pub fn watch_stalled(&self) -> watch::Receiver<bool> {
         self.stalled.subscribe()
+    }
+
+    /// SHA-256, to name what is too long for an event.
+    #[must_use]
+    pub fn digest(&self, bytes: &[u8]) -> AuditHash {
+        self.ports.signer.digest(bytes)
     }
 
     /// How many events wait for the store, without those that are being written.

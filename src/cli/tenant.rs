@@ -223,8 +223,7 @@ async fn add(which: &Which, labels: Vec<(String, String)>) -> Result<(), Failed>
         Err(error) => Err(error),
     };
     let create = desk.tenants.create(&authorized, name.tenant, labels);
-    let added =
-        trail::change(&desk.storage, "tenant.add", &name.to_string(), ready, create).await;
+    let added = trail::change(&desk.storage, "tenant.add", &name.to_string(), ready, create).await;
     desk.close().await;
     tell(which, "added; give it a token with `tenant-gateway tenant set-token`", &added?)
 }

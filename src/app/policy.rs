@@ -1,0 +1,258 @@
+//! The policy files: read at the start and again when they change, with every change in the audit trail.
+
+use std::{
+    convert::Infallible,
+    fs::File,
+    hash::{BuildHasher as _, RandomState},
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use crate::{
+    access::{MAX_POLICY_FILE_BYTES, Policies, PolicyError, PolicyProblem, PolicySet, PolicyText},
+    broker::{Trail, Weight},
+    config::{Config, ConfigError, Problem},
+    domain::{ApplicationId, AuditRecord, Decision, Reason},
+    ports::{Clock, Reloadable, Settling},
+};
+
+/// How often the policy files are looked at. Content is compared, as for the files of TLS.
+const LOOK_AT_FILES: Duration = Duration::from_secs(1);
+
+/// What the audit trail calls it, and who does it.
+const LOADED: &str = "policy.load";
+const RELOADED: &str = "policy.reload";
+const GATEWAY: &str = "gateway";
+
+/// The policies that are configured, if any are, and what is worth a warning in them.
+pub(crate) fn inspect_policy(
+    config: &Config,
+) -> Result<Option<(PolicySet, Vec<PolicyProblem>)>, PolicyError> {
+    let Some(policy) = &config.policy.file else { return Ok(None) };
+    let entities = config.policy.entities_file.as_deref();
+    let applications: Vec<_> = config.applications.iter().map(|a| a.id.clone()).collect();
+    parse(policy, entities, &read(policy, entities), &applications).map(Some)
+}
+
+/// The policy files, and what of them is in force.
+pub(super) struct PolicyFiles {
+    policy: PathBuf,
+    entities: Option<PathBuf>,
+    applications: Vec<ApplicationId>,
+    policies: Arc<Policies>,
+    settling: Mutex<Settling>,
+    hasher: RandomState,
+    /// What was loaded first, until there is a trail to say so in.
+    first: std::sync::Mutex<Option<Loaded>>,
+    trail: OnceLock<Arc<Trail>>,
+}
+
+/// What the audit trail says of a policy.
+struct Loaded {
+    text: Vec<u8>,
+    policies: usize,
+    groups: usize,
+}
+
+impl Loaded {
+    fn new(contents: &Contents, set: &PolicySet) -> Self {
+        let (policy, entities) = contents;
+        let entities = entities.as_ref().and_then(|text| text.as_ref().ok());
+        let texts = policy.iter().chain(entities).map(String::as_bytes);
+        let text = texts.collect::<Vec<_>>().join(&b'\n');
+        Self { text, policies: set.policies(), groups: set.groups() }
+    }
+}
+
+/// The files as they were at one moment, unreadable ones included.
+type Contents = (Result<String, String>, Option<Result<String, String>>);
+
+impl PolicyFiles {
+    /// Reads them for the first time. `None` if none are configured.
+    pub(super) fn load(config: &Config) -> Result<Option<Self>, ConfigError> {
+        let Some(policy) = config.policy.file.clone() else { return Ok(None) };
+        let entities = config.policy.entities_file.clone();
+        let applications: Vec<_> = config.applications.iter().map(|a| a.id.clone()).collect();
+        let contents = read(&policy, entities.as_deref());
+        let hasher = RandomState::new();
+        let fingerprint = hasher.hash_one(&contents);
+        let parsed = parse(&policy, entities.as_deref(), &contents, &applications);
+        let (set, warnings) = parsed.map_err(|error| in_configuration(config, error))?;
+        let first = Loaded::new(&contents, &set);
+        warn(&warnings);
+        tracing::info!(file = %policy.display(), policies = set.policies(), "policy loaded");
+        Ok(Some(Self {
+            policy,
+            entities,
+            applications,
+            policies: Arc::new(Policies::new(set)),
+            settling: Mutex::new(Settling::new(fingerprint)),
+            hasher,
+            first: std::sync::Mutex::new(Some(first)),
+            trail: OnceLock::new(),
+        }))
+    }
+
+    /// What is in force.
+    pub(super) fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.policies)
+    }
+
+    /// Has what was loaded, and each change from now on, written to the audit trail.
+    pub(super) fn tell(&self, trail: &Arc<Trail>) {
+        let _ = self.trail.set(Arc::clone(trail));
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(first) = first {
+            self.record(LOADED, Ok(&first));
+        }
+    }
+
+    /// Nobody waits for this event: a policy that is read is in force.
+    fn record(&self, action: &'static str, outcome: Result<&Loaded, &PolicyError>) {
+        let Some(trail) = self.trail.get() else { return };
+        let (reason, error_reason) = match outcome {
+            Ok(Loaded { text, policies, groups }) => {
+                let digest = trail.digest(text);
+                let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                (format!("sha256:{digest} ({policies} policies, {groups} groups)"), None)
+            }
+            Err(PolicyError(problems)) => {
+                let problems = problems.len();
+                let text = format!("{problems} problems; what was in force before stays in force");
+                (text, Some(Reason::InvalidArgument))
+            }
+        };
+        let record = AuditRecord {
+            caller: GATEWAY.into(),
+            caller_method: GATEWAY.into(),
+            resource: GATEWAY.into(),
+            code: error_reason.map_or(0, Reason::code),
+            error_reason,
+            reason: reason.into(),
+            ..AuditRecord::new(action, Decision::Allowed)
+        };
+        if trail.record(record, Weight::Change).is_err() {
+            tracing::error!(action, "the audit trail is full: a change of the policy is not in it");
+        }
+    }
+
+    /// Takes what changes, for ever.
+    pub(super) async fn watch(&self, clock: &dyn Clock) -> Infallible {
+        loop {
+            clock.sleep(LOOK_AT_FILES).await;
+            self.look(false).await;
+        }
+    }
+
+    async fn look(&self, asked: bool) {
+        let mut settling = self.settling.lock().await;
+        let (policy, entities) = (self.policy.clone(), self.entities.clone());
+        // The folder may be a network's.
+        let reading = tokio::task::spawn_blocking(move || read(&policy, entities.as_deref()));
+        let Ok(contents) = reading.await else { return };
+        if !settling.look(self.hasher.hash_one(&contents), asked) {
+            return;
+        }
+        match parse(&self.policy, self.entities.as_deref(), &contents, &self.applications) {
+            Ok((set, warnings)) => {
+                warn(&warnings);
+                self.record(RELOADED, Ok(&Loaded::new(&contents, &set)));
+                tracing::info!(file = %self.policy.display(), policies = set.policies(), "policy reloaded");
+                self.policies.replace(set);
+            }
+            Err(error) => {
+                self.record(RELOADED, Err(&error));
+                for problem in error.0 {
+                    tracing::error!(%problem, "policy cannot be used; what was in force before stays in force");
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Reloadable for PolicyFiles {
+    async fn reload(&self) {
+        self.look(true).await;
+    }
+}
+
+/// Policies and warnings in the files.
+fn parse(
+    policy: &Path,
+    entities: Option<&Path>,
+    contents: &Contents,
+    applications: &[ApplicationId],
+) -> Result<(PolicySet, Vec<PolicyProblem>), PolicyError> {
+    PolicySet::parse(&text(policy, entities, contents)?, applications)
+}
+
+/// What the files say, if both can be read.
+fn text(
+    policy: &Path,
+    entities: Option<&Path>,
+    contents: &Contents,
+) -> Result<PolicyText, PolicyError> {
+    let (policy_text, entities_text) = contents.clone();
+    let unreadable = |file: &Path, message: String| PolicyProblem {
+        file: file.display().to_string(),
+        line: None,
+        message,
+    };
+    let entities_name = entities.map(|file| file.display().to_string());
+    let entities_text = entities_text.transpose();
+    match (policy_text, entities_text) {
+        (Ok(policy_text), Ok(entities)) => Ok(PolicyText {
+            policy_name: policy.display().to_string(),
+            policy: policy_text,
+            entities_name,
+            entities,
+        }),
+        (policy_text, entities_text) => {
+            let of_policy = policy_text.err().map(|what| unreadable(policy, what));
+            let of_entities = entities_text.err().zip(entities);
+            let of_entities = of_entities.map(|(what, file)| unreadable(file, what));
+            Err(PolicyError(of_policy.into_iter().chain(of_entities).collect()))
+        }
+    }
+}
+
+fn warn(warnings: &[PolicyProblem]) {
+    for warning in warnings {
+        tracing::warn!(%warning, "policy");
+    }
+}
+
+fn in_configuration(config: &Config, PolicyError(problems): PolicyError) -> ConfigError {
+    let problem = |problem: PolicyProblem| Problem {
+        key: "policy".to_owned(),
+        line: None,
+        message: problem.to_string(),
+    };
+    let problems = problems.into_iter().map(problem).collect();
+    ConfigError { file: config.file.clone(), problems }
+}
+
+fn read(policy: &Path, entities: Option<&Path>) -> Contents {
+    (read_bounded(policy), entities.map(read_bounded))
+}
+
+fn read_bounded(path: &Path) -> Result<String, String> {
+    let limit = u64::try_from(MAX_POLICY_FILE_BYTES).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_string(&mut text));
+    match read {
+        Ok(_) if text.len() > MAX_POLICY_FILE_BYTES => {
+            Err(format!("is larger than {MAX_POLICY_FILE_BYTES} bytes"))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!(
+            "cannot be read ({error}); relative paths begin at the folder of the configuration file"
+        )),
+    }
+}
