@@ -117,9 +117,13 @@ impl Services {
         let permitted = permitted
             .map_err(|refused| refuse(context, A::NAME.as_str(), &open_name(tenant), refused))?;
         let chosen =
-            choose_enrolled(&self.tenants, field, tenant, permitted, Authorized::resource).await?;
+            choose_enrolled(&self.tenants, field, tenant, permitted, Authorized::resource).await;
+        // Permitted, and came to nothing.
+        let chosen = chosen.inspect_err(|_| {
+            context.notes.allowed(A::NAME, &open_name(tenant), Arc::new([]));
+        })?;
         self.concerns(context, chosen.resource())?;
-        let name = chosen.resource().clone().into();
+        let name: Resource = chosen.resource().clone().into();
         context.notes.allowed(A::NAME, &name, Arc::clone(chosen.policy_ids()));
         self.audit.check(A::NAME)?;
         Ok(chosen)

@@ -4,6 +4,7 @@
 mod support;
 
 mod applications;
+mod audit;
 mod bad_input;
 mod callers;
 mod canary;
