@@ -27,7 +27,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `tenant` has a ticket. `changes` is a number of four digits that no load of this store had before; no tenants
+    /// `tenant` has a ticket. `changes` is a number of two digits that no load of this store had before; no tenants
     /// are added without.
     pub(crate) async fn on(
         served: &Served,
@@ -36,8 +36,11 @@ impl Load {
         changes: Option<usize>,
     ) -> Self {
         let (answered, enough) = (Arc::<Mutex<Vec<_>>>::default(), CancellationToken::new());
-        let mut load =
-            Self { callers: JoinSet::new(), answered: Arc::clone(&answered), enough: enough.clone() };
+        let mut load = Self {
+            callers: JoinSet::new(),
+            answered: Arc::clone(&answered),
+            enough: enough.clone(),
+        };
         for caller in 0..callers {
             let channel = served.channel().await;
             let mut tokens = pb::token_service_client::TokenServiceClient::new(channel.clone());
@@ -58,7 +61,7 @@ impl Load {
                         Some(changes) => {
                             let create = pb::CreateTenantRequest {
                                 parent: format!("applications/{APPLICATION}"),
-                                tenant_id: format!("Cust9{changes:04}{caller:02}{call:06}"),
+                                tenant_id: format!("Cust9{changes:02}{caller:02}{call:05}"),
                                 tenant: None,
                             };
                             let created = tenants.create_tenant(create).await;
