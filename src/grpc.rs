@@ -138,18 +138,16 @@ impl Services {
         selector: TenantSelector,
     ) -> Result<Rights<TenantName>, Failure> {
         let tenant = selector.tenant;
-        let rights = |name| self.access.rights(&context.caller, name, ActionName::ALL);
+        let (caller, actions) = (&context.caller, ActionName::ALL);
         let chosen = if let Some(application) = &selector.application {
             let name = TenantName { application: application.clone(), tenant };
             let text = name.to_string();
-            rights(name).map_err(|refused| refuse(context, question, &text, refused))?
+            let rights = self.access.rights(caller, name, actions);
+            rights.map_err(|refused| refuse(context, question, &text, refused))?
         } else {
-            let permitted: Vec<_> =
-                self.candidates(&selector).filter_map(|name| rights(name).ok()).collect();
-            if permitted.is_empty() {
-                let refused = Refused::Denied(Arc::new([]));
-                return Err(refuse(context, question, &open_name(tenant), refused));
-            }
+            let permitted = self.access.rights_any(caller, self.candidates(&selector), actions);
+            let permitted = permitted
+                .map_err(|refused| refuse(context, question, &open_name(tenant), refused))?;
             choose_enrolled(&self.tenants, field, tenant, permitted, Rights::resource).await?
         };
         self.concerns(context, chosen.resource())?;
