@@ -125,9 +125,13 @@ impl Services {
         let permitted = permitted
             .map_err(|refused| refuse(context, A::NAME.as_str(), &open_name(tenant), refused))?;
         let chosen =
-            choose_enrolled(&self.tenants, field, tenant, permitted, Authorized::resource).await?;
+            choose_enrolled(&self.tenants, field, tenant, permitted, Authorized::resource).await;
+        // Permitted, and came to nothing.
+        let chosen = chosen.inspect_err(|_| {
+            context.notes.allowed(A::NAME, &open_name(tenant), Arc::new([]));
+        })?;
         self.concerns(context, chosen.resource())?;
-        let name = chosen.resource().clone().into();
+        let name: Resource = chosen.resource().clone().into();
         context.notes.allowed(A::NAME, &name, Arc::clone(chosen.policy_ids()));
         self.audit.check(A::NAME)?;
         Ok(chosen)
@@ -142,18 +146,16 @@ impl Services {
         selector: TenantSelector,
     ) -> Result<Rights<TenantName>, Failure> {
         let tenant = selector.tenant;
-        let rights = |name| self.access.rights(&context.caller, name, ActionName::ALL);
+        let (caller, actions) = (&context.caller, ActionName::ALL);
         let chosen = if let Some(application) = &selector.application {
             let name = TenantName { application: application.clone(), tenant };
             let text = name.to_string();
-            rights(name).map_err(|refused| refuse(context, question, &text, refused))?
+            let rights = self.access.rights(caller, name, actions);
+            rights.map_err(|refused| refuse(context, question, &text, refused))?
         } else {
-            let permitted: Vec<_> =
-                self.candidates(&selector).filter_map(|name| rights(name).ok()).collect();
-            if permitted.is_empty() {
-                let refused = Refused::Denied(Arc::new([]));
-                return Err(refuse(context, question, &open_name(tenant), refused));
-            }
+            let permitted = self.access.rights_any(caller, self.candidates(&selector), actions);
+            let permitted = permitted
+                .map_err(|refused| refuse(context, question, &open_name(tenant), refused))?;
             choose_enrolled(&self.tenants, field, tenant, permitted, Rights::resource).await?
         };
         self.concerns(context, chosen.resource())?;

@@ -190,22 +190,44 @@ impl Access {
         resource: R,
         actions: &[ActionName],
     ) -> Result<Rights<R>, Refused> {
+        let mut held = self.rights_any(caller, [resource], actions)?;
+        held.pop().ok_or_else(|| Refused::Denied(no_policy()))
+    }
+
+    /// The same for each of several resources: those to which `caller` may do anything at all.
+    ///
+    /// # Errors
+    /// `Denied` if there is none; as [`Self::authorize`].
+    pub fn rights_any<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resources: impl IntoIterator<Item = R>,
+        actions: &[ActionName],
+    ) -> Result<Vec<Rights<R>>, Refused> {
         self.check_still_proven(caller)?;
         self.quotas.check_not_slowed(Source::Caller(caller))?;
-        let name = resource.clone().into();
-        let held = |action: &ActionName| {
-            let ruling = match &self.rules {
-                Rules::PermitAll => permitted(),
-                Rules::Policies(policies) => policies.may_for_some_context(caller, *action, &name),
+        let mut permitted_on = Vec::new();
+        for resource in resources {
+            let name = resource.clone().into();
+            let held = |action: &ActionName| {
+                let ruling = match &self.rules {
+                    Rules::PermitAll => permitted(),
+                    Rules::Policies(policies) => {
+                        policies.may_for_some_context(caller, *action, &name)
+                    }
+                };
+                ruling.allowed.then_some((*action, ruling.policy_ids))
             };
-            ruling.allowed.then_some((*action, ruling.policy_ids))
-        };
-        let held: Vec<_> = actions.iter().filter_map(held).collect();
-        if held.is_empty() {
+            let held: Vec<_> = actions.iter().filter_map(held).collect();
+            if !held.is_empty() {
+                permitted_on.push(Rights::new(resource, held));
+            }
+        }
+        if permitted_on.is_empty() {
             self.quotas.refused(Source::Caller(caller));
             return Err(Refused::Denied(no_policy()));
         }
-        Ok(Rights::new(resource, held))
+        Ok(permitted_on)
     }
 
     fn check_still_proven(&self, caller: &Caller) -> Result<(), Refused> {

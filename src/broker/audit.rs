@@ -48,6 +48,10 @@ use crate::{
 /// Events that may wait for the store. Enough for seconds of full load; about 4 MiB when full.
 pub const QUEUE_CAPACITY: usize = 8192;
 
+/// The same while the store keeps up and somebody waits for each: callers that all begin at once are not refused for
+/// being many. As many calls in flight need more memory than their events.
+const BURST_CAPACITY: usize = 8 * QUEUE_CAPACITY;
+
 /// Events that are committed together at most: more would make each wait longer and save nothing.
 const GROUP_LIMIT: usize = 512;
 
@@ -196,7 +200,9 @@ impl Trail {
         let time = self.ports.clock.now();
         let wake = {
             let mut queue = self.queue();
-            if queue.waiting.len() >= QUEUE_CAPACITY {
+            let keeps_up = waits && !self.stalled();
+            let capacity = if keeps_up { BURST_CAPACITY } else { QUEUE_CAPACITY };
+            if queue.waiting.len() >= capacity {
                 return Err(AuditUnavailable);
             }
             queue.waiting.push_back(Queued { record, time, waiter });

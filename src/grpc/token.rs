@@ -61,9 +61,8 @@ impl Tokens {
         context.notes.reason(reason);
         let authorized: Authorized<IssueSystemTicket, _> =
             self.0.authorize_selected(context, "tenant", selector).await?;
-        let tenant = authorized.resource().clone();
         let (services, reveal) = (Arc::clone(&self.0), request.include_application_token);
-        let watch = TicketWatch::new(services, Arc::clone(context), tenant, reveal);
+        let watch = TicketWatch::new(services, Arc::clone(context), authorized, reveal);
         watch::begin(watch, Arc::clone(context), &self.0).await
     }
 

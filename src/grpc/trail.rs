@@ -147,7 +147,12 @@ impl Notes {
         }
     }
 
-    pub(super) fn allowed(&self, action: ActionName, resource: &Resource, policy_ids: PolicyIds) {
+    pub(super) fn allowed(
+        &self,
+        action: ActionName,
+        resource: &impl ToString,
+        policy_ids: PolicyIds,
+    ) {
         if is_kept(action) {
             let resource = resource.to_string().into();
             let decision = Decision::Allowed;
@@ -161,6 +166,11 @@ impl Notes {
         let (decision, resource) = (Decision::Denied, resource.into());
         let name = ActionName::from_name(action);
         self.note(Decided { action, name, resource, decision, policy_ids });
+    }
+
+    /// What was decided since events were last written came to nothing.
+    pub(super) fn forget(&self) {
+        drop(self.take());
     }
 
     fn note(&self, decided: Decided) {

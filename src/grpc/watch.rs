@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use super::{Services, failure::Failure, layer::Context};
+use super::{Audit, Services, failure::Failure, layer::Context};
 
 /// A message that waits longer than this for its reader is the last one.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
@@ -28,6 +28,18 @@ pub(super) trait Watch: Send + 'static {
     fn next(&mut self) -> BoxFuture<'_, Result<Self::Message, Failure>>;
 }
 
+/// An open stream. What is decided for a message that its reader no longer waits for is written down, too.
+struct Open {
+    context: Arc<Context>,
+    audit: Arc<Audit>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.audit.keep_unanswered(&self.context);
+    }
+}
+
 /// Begins a stream. A refusal is the answer to the call itself.
 pub(super) async fn begin<W: Watch>(
     mut watch: W,
@@ -38,11 +50,12 @@ where
     W::Message: 'static,
 {
     watch.open().await?;
-    let (stopping, audit) = (services.stopping.clone(), Arc::clone(&services.audit));
+    let stopping = services.stopping.clone();
+    let open = Open { context, audit: Arc::clone(&services.audit) };
     let state = Some((watch, Instant::now()));
     let messages = stream::unfold(state, move |state| {
-        let (context, stopping) = (Arc::clone(&context), stopping.clone());
-        let audit = Arc::clone(&audit);
+        let (context, stopping) = (Arc::clone(&open.context), stopping.clone());
+        let audit = Arc::clone(&open.audit);
         async move {
             let (mut watch, sent) = state?;
             // The transport asks for the next message when it has room: when the reader has read.

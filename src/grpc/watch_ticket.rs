@@ -17,6 +17,8 @@ pub(super) struct TicketWatch {
     context: Arc<Context>,
     tenant: TenantName,
     reveal: bool,
+    /// The decision that began the stream: that of the first message.
+    begun: Option<Authorized<IssueSystemTicket, TenantName>>,
     changes: TenantChanges,
     sent: Option<HandedOutTicket>,
     /// The first message, had before the call was answered.
@@ -27,17 +29,21 @@ impl TicketWatch {
     pub(super) fn new(
         services: Arc<Services>,
         context: Arc<Context>,
-        tenant: TenantName,
+        begun: Authorized<IssueSystemTicket, TenantName>,
         reveal: bool,
     ) -> Self {
+        let tenant = begun.resource().clone();
         // Before the first look: what changes after it is not missed.
         let changes = services.tickets.changes(&tenant);
-        Self { services, context, tenant, reveal, changes, sent: None, first: None }
+        let begun = Some(begun);
+        Self { services, context, tenant, reveal, begun, changes, sent: None, first: None }
     }
 
-    async fn ticket(&self) -> Result<HandedOutTicket, Failure> {
-        let authorized: Authorized<IssueSystemTicket, _> =
-            self.services.authorize(&self.context, self.tenant.clone())?;
+    async fn ticket(&mut self) -> Result<HandedOutTicket, Failure> {
+        let authorized: Authorized<IssueSystemTicket, _> = match self.begun.take() {
+            Some(begun) => begun,
+            None => self.services.authorize(&self.context, self.tenant.clone())?,
+        };
         let reveal: Option<Authorized<RevealApplicationToken, _>> = self
             .reveal
             .then(|| self.services.authorize(&self.context, self.tenant.clone()))
@@ -75,6 +81,8 @@ impl Watch for TicketWatch {
                     self.sent = Some(ticket);
                     return Ok(pb::WatchSystemTicketResponse { ticket: Some(message) });
                 }
+                // Looked and handed out nothing: no event, and nothing to remember until there is one.
+                self.context.notes.forget();
             }
         }
         .boxed()

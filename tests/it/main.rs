@@ -4,6 +4,7 @@
 mod support;
 
 mod applications;
+mod audit;
 mod audit_commands;
 mod audit_service;
 mod bad_input;

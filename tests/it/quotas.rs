@@ -103,6 +103,33 @@ async fn guessing_names_is_slow_and_stops_nothing_that_is_permitted() {
 }
 
 #[tokio::test]
+async fn an_application_left_open_is_one_question_and_a_slowed_caller_is_told_so() {
+    let policy = format!(
+        "permit (principal == Caller::\"sync\", action, resource == Tenant::\"{}\");",
+        name("Cust1")
+    );
+    let extra_application = format!(
+        "[[applications]]\nid = \"other\"\nenvironment = \"sod\"\nclient_id = \"{}\"\n\
+         client_secret_file = \"client_secret\"\nprivate_key_file = \"private_key.pem\"",
+        "f".repeat(32)
+    );
+    let options = Options { extra_application, ..Default::default() };
+    let guarded = Guarded::with(&policy, options).await;
+    let ask = |caller: &'static str| {
+        let explain =
+            pb::ExplainAccessRequest { tenant: "applications/-/tenants/Cust1".to_owned() };
+        guarded.call(caller, "AccessService/ExplainAccess", explain.encode_to_vec())
+    };
+    for _ in 0..201 {
+        // That it has no rights under the other application is nobody's guess.
+        assert_eq!(ask("sync").await.unwrap_err().code(), Code::NotFound);
+        assert_eq!(ask("other").await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    assert_eq!(ask("sync").await.unwrap_err().code(), Code::NotFound);
+    assert_over_quota(&ask("other").await.unwrap_err(), "quotas.refused_per_source");
+}
+
+#[tokio::test]
 async fn probes_and_the_contract_itself_need_no_credential() {
     let guarded = Guarded::new(PERMIT).await;
     for _ in 0..300 {

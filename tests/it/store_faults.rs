@@ -11,18 +11,24 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, sqlite::SqliteConnectOptions};
-use tenant_gateway::{grpc::pb, ports::Random as _};
-use tonic::Code;
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, SqliteConnection,
+    sqlite::SqliteConnectOptions,
+};
+use tenant_gateway::{broker::QUEUE_CAPACITY, grpc::pb, ports::Random as _};
+use tonic::{Code, Status};
 
 use crate::support::{
-    APPLICATION, World, assert_status,
+    APPLICATION, Options, Ticket, assert_status,
     binary::{Served, Site},
-    get, issue, issue_with, name,
+    eventually, eventually_so, get, issue, issue_with,
+    load::{Load, succeeded},
+    name,
+    trail::Written,
 };
 
 fn create(tenant: &str) -> pb::CreateTenantRequest {
@@ -48,66 +54,154 @@ fn deaf_to_size_limits(site: &Site) -> Command {
     command
 }
 
+/// A site whose audit trail has so little patience that a test can wait for it.
+async fn site(durability: &str) -> Site {
+    let extra_config = format!("[audit]\nmax_wait = \"500ms\"\ndurability = \"{durability}\"\n");
+    Site::with(Options { extra_config, ..Default::default() }).await
+}
+
+/// `max_wait`, and what a busy machine takes besides.
+const AT_ONCE: Duration = Duration::from_millis(2500);
+
+/// Holds the store's lock, as a process does that was stopped in the middle of a change.
+async fn lock(site: &Site) -> SqliteConnection {
+    let file = SqliteConnectOptions::new().filename(site.file("gateway.db"));
+    let mut other = file.connect().await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    other
+}
+
+async fn unlock(mut other: SqliteConnection) {
+    other.execute("ROLLBACK").await.unwrap();
+    other.close().await.unwrap();
+}
+
+/// A call that needs the audit trail is told to come back, soon, and nothing hangs.
+async fn assert_refused<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Status>>) {
+    let begin = Instant::now();
+    let status = call.await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE").retry_info().unwrap();
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+}
+
+async fn eventually_the_same(served: &Served, ticket: &Ticket) {
+    let mut tokens = served.tokens().await;
+    eventually_so("the ticket is served again", async || {
+        issue_with(&mut tokens, issue("Cust1")).await.is_ok_and(|again| again == *ticket)
+    })
+    .await;
+    let ready = async || get(served.admin, "/readyz").await.contains("200");
+    eventually_so("it is ready again", ready).await;
+}
+
 #[tokio::test]
-async fn on_a_full_disk_changes_fail_and_cached_tickets_are_served_until_there_is_room_again() {
-    let site = Site::new().await;
-    let token = site.make_tenant("Cust1");
+async fn on_a_full_disk_what_needs_the_trail_is_refused_until_there_is_room_again() {
+    let site = site("before_response").await;
+    site.enroll("Cust1").await;
     let served = Served::start(deaf_to_size_limits(&site)).await;
     let (mut tokens, mut tenants) = (served.tokens().await, served.tenants().await);
-    tenants.create_tenant(create("Cust1")).await.unwrap();
-    let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: token };
-    tenants.set_system_user_token(set).await.unwrap();
     let before = issue_with(&mut tokens, issue("Cust1")).await.unwrap();
 
     limit_files(served.process.pid(), Some(1));
-    let status = tenants.create_tenant(create("Cust2")).await.unwrap_err();
-    assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE").retry_info().unwrap();
+    assert_refused(tenants.create_tenant(create("Cust2"))).await;
     let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
-    let status = tenants.disable_tenant(disable).await.unwrap_err();
-    assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE");
-    assert_eq!(issue_with(&mut tokens, issue("Cust1")).await.unwrap(), before);
+    assert_refused(tenants.disable_tenant(disable)).await;
+    assert_refused(issue_with(&mut tokens, issue("Cust1"))).await;
+    // What leaves no event needs no room.
+    tenants.get_tenant(pb::GetTenantRequest { name: name("Cust1") }).await.unwrap();
     assert!(get(served.admin, "/readyz").await.contains("503"));
     assert!(get(served.admin, "/livez").await.contains("200"));
 
     limit_files(served.process.pid(), None);
+    eventually_the_same(&served, &before).await;
     tenants.create_tenant(create("Cust2")).await.unwrap();
-    assert!(get(served.admin, "/readyz").await.contains("200"));
-    assert_eq!(issue_with(&mut tokens, issue("Cust1")).await.unwrap(), before);
+    assert_eq!(site.sandbox.exchanges().issued, 1);
     served.stop().await;
 }
 
 #[tokio::test]
-async fn a_store_that_another_process_holds_locked_is_unavailable_and_nothing_hangs() {
-    let world = World::new().await;
-    world.enroll("Cust1").await;
-    let ticket = world.ticket("Cust1").await.unwrap();
-    let file = world.folder.path().join("gateway.db");
-    let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
-    let begin = std::time::Instant::now();
-    let status = world.tenants().await.create_tenant(create("Cust2")).await.unwrap_err();
-    assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE");
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-    assert_eq!(world.ticket("Cust1").await.unwrap(), ticket);
-    other.execute("ROLLBACK").await.unwrap();
-    world.tenants().await.create_tenant(create("Cust2")).await.unwrap();
-    other.close().await.unwrap();
+async fn from_a_store_that_another_process_holds_locked_nothing_comes_and_nothing_hangs() {
+    let site = site("before_response").await;
+    site.enroll("Cust1").await;
+    let served = site.serve().await;
+    let (mut tokens, mut tenants) = (served.tokens().await, served.tenants().await);
+    let before = issue_with(&mut tokens, issue("Cust1")).await.unwrap();
+
+    let other = lock(&site).await;
+    assert_refused(issue_with(&mut tokens, issue("Cust1"))).await;
+    assert_refused(issue_with(&mut tokens, issue("Cust1"))).await;
+    assert_refused(tenants.create_tenant(create("Cust2"))).await;
+    assert!(get(served.admin, "/readyz").await.contains("503"));
+    unlock(other).await;
+
+    eventually_the_same(&served, &before).await;
+    tenants.create_tenant(create("Cust2")).await.unwrap();
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn after_response_cached_tickets_are_served_until_the_queue_is_full() {
+    let site = site("after_response").await;
+    site.enroll("Cust1").await;
+    let served = site.serve().await;
+    let mut tokens = served.tokens().await;
+    let before = issue_with(&mut tokens, issue("Cust1")).await.unwrap();
+
+    let other = lock(&site).await;
+    let load = Load::on(&served, "Cust1", 32, None).await;
+    eventually("the queue is full", || load.count() > 10_000).await;
+    let answered = load.end().await;
+    let slowest = answered.iter().map(|answered| answered.took).max().unwrap();
+    assert!(slowest < AT_ONCE, "{slowest:?}");
+    let served_meanwhile = succeeded(&answered);
+    // The queue, and a group that was taken from it before.
+    let room = QUEUE_CAPACITY..=QUEUE_CAPACITY + 512;
+    assert!(room.contains(&served_meanwhile.len()), "{}", served_meanwhile.len());
+    for status in answered.iter().filter_map(|answered| answered.end.as_ref().err()) {
+        assert_status(status, Code::Unavailable, "STORE_UNAVAILABLE").retry_info().unwrap();
+    }
+    assert_refused(served.tenants().await.create_tenant(create("Cust2"))).await;
+    assert!(get(served.admin, "/readyz").await.contains("503"));
+    unlock(other).await;
+
+    eventually_the_same(&served, &before).await;
+    served.stop().await;
+    let written = Written::read(&site.file("gateway.toml")).await;
+    written.assert_intact();
+    written.assert_each_once(&served_meanwhile);
 }
 
 #[tokio::test]
 async fn a_new_ticket_that_cannot_be_stored_is_used_all_the_same() {
-    let world = World::new().await;
-    world.enroll("Cust1").await;
-    world.enroll("Cust2").await;
-    // So that only the ticket remains to be written.
-    let file = world.folder.path().join("gateway.db");
-    let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
-    let ticket = world.ticket("Cust1").await.unwrap();
-    assert_eq!(world.ticket("Cust1").await.unwrap(), ticket);
-    assert_eq!(world.exchanges(), 1);
-    other.execute("ROLLBACK").await.unwrap();
-    other.close().await.unwrap();
+    let site = site("after_response").await;
+    site.enroll("Cust1").await;
+    let served = site.serve().await;
+    let mut tokens = served.tokens().await;
+    let other = lock(&site).await;
+    let ticket = issue_with(&mut tokens, issue("Cust1")).await.unwrap();
+    assert_eq!(issue_with(&mut tokens, issue("Cust1")).await.unwrap(), ticket);
+    unlock(other).await;
+    eventually_the_same(&served, &ticket).await;
+    assert_eq!(site.sandbox.exchanges().issued, 1);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_trail_is_stalled_superoffice_is_asked_for_no_ticket() {
+    let site = site("before_response").await;
+    site.enroll("Cust1").await;
+    site.enroll("Cust2").await;
+    let served = site.serve().await;
+    let mut tokens = served.tokens().await;
+    let before = issue_with(&mut tokens, issue("Cust1")).await.unwrap();
+    let other = lock(&site).await;
+    assert_refused(issue_with(&mut tokens, issue("Cust1"))).await;
+    assert_refused(issue_with(&mut tokens, issue("Cust2"))).await;
+    assert_eq!(site.sandbox.exchanges().issued, 1);
+    unlock(other).await;
+    eventually_the_same(&served, &before).await;
+    issue_with(&mut tokens, issue("Cust2")).await.unwrap();
+    served.stop().await;
 }
 
 /// An account that is not root, for whom the bits of a file count.
@@ -136,10 +230,11 @@ fn as_an_ordinary_account(site: &Site) -> Command {
 
 #[tokio::test]
 async fn from_a_read_only_file_reads_are_answered_and_changes_fail_and_a_restart_mends_it() {
-    let site = Site::new().await;
+    let site = site("before_response").await;
+    site.enroll("Cust1").await;
     let serve = || as_an_ordinary_account(&site);
     let served = Served::start(serve()).await;
-    served.tenants().await.create_tenant(create("Cust1")).await.unwrap();
+    let before = issue_with(&mut served.tokens().await, issue("Cust1")).await.unwrap();
     served.stop().await;
     // SQLite makes the files beside it with the mode of the database.
     let set_mode = |mode| {
@@ -155,17 +250,17 @@ async fn from_a_read_only_file_reads_are_answered_and_changes_fail_and_a_restart
     let mut tenants = served.tenants().await;
     let listed = tenants.list_tenants(pb::ListTenantsRequest::default()).await;
     assert_eq!(listed.unwrap().into_inner().tenants.len(), 1);
-    let status = tenants.create_tenant(create("Cust2")).await.unwrap_err();
-    assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE").retry_info().unwrap();
     let page = get(served.admin, "/readyz").await;
     assert!(page.contains("503") && page.contains("read-only"), "{page}");
+    assert_refused(tenants.create_tenant(create("Cust2"))).await;
+    assert_refused(issue_with(&mut served.tokens().await, issue("Cust1"))).await;
 
     // SQLite stays with what it found when it opened the file: a restart finds it writable again.
     served.stop().await;
     set_mode(0o600);
     let served = Served::start(serve()).await;
     served.tenants().await.create_tenant(create("Cust2")).await.unwrap();
-    assert!(get(served.admin, "/readyz").await.contains("200"));
+    eventually_the_same(&served, &before).await;
     served.stop().await;
 }
 
@@ -180,7 +275,7 @@ async fn after_kill_9_at_100_random_moments_the_store_opens_each_time() {
     for kill in 0..KILLS {
         let served = site.serve().await;
         let [first, second, ..] = tenant_gateway::crypto::SystemRandom.bytes();
-        let moment = Duration::from_micros(u64::from(u16::from_be_bytes([first, second])) / 4);
+        let moment = Duration::from_micros(u64::from(u16::from_be_bytes([first, second])) / 2);
         let created = Arc::new(AtomicU64::new(0));
         let mut tenants = served.tenants().await;
         let counted = Arc::clone(&created);

@@ -4,7 +4,9 @@ pub(crate) mod audit;
 pub(crate) mod binary;
 pub(crate) mod callers;
 mod certificates;
+pub(crate) mod load;
 mod program;
+pub(crate) mod trail;
 pub(crate) mod wire;
 mod world;
 

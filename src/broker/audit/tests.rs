@@ -177,6 +177,19 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
+async fn more_calls_at_once_than_the_queue_holds_are_not_refused_while_the_store_keeps_up() {
+    let mut world = World::new(Durability::BeforeResponse);
+    let calls: Vec<_> =
+        (0..BURST_CAPACITY).map(|number| world.record(number).unwrap().committed()).collect();
+    assert!(world.record(BURST_CAPACITY).is_err());
+    world.start();
+    for answer in futures_util::future::join_all(calls).await {
+        answer.unwrap();
+    }
+    assert_eq!(world.kept(), numbers(BURST_CAPACITY));
+}
+
+#[tokio::test]
 async fn a_pending_that_is_dropped_loses_nothing() {
     let world = World::running(Durability::BeforeResponse);
     drop(world.record(0).unwrap());

@@ -1,0 +1,875 @@
+//! Promises of the audit trail: what happens leaves exactly its events, and what was answered is written down,
+//! whatever befalls the process or its disk.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prost::Message as _;
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, SqliteConnection,
+    sqlite::SqliteConnectOptions,
+};
+use superoffice_sandbox::{Endpoint, Fault, FaultScope};
+use tenant_gateway::{
+    app::Ended,
+    crypto::SystemRandom,
+    domain::{AuditFaultKind, AuditRecord, AuditText, Decision, Reason},
+    grpc::pb,
+    ports::Random as _,
+};
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Request, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    APPLICATION, CLIENT_SECRET, Options, World,
+    binary::{Served, Site},
+    callers::{Guarded, ISSUER, bearing, call},
+    eventually, eventually_so, get, issue, issue_with,
+    load::{Load, succeeded},
+    name,
+    trail::Written,
+};
+
+const POLICY: &str = r#"
+@id("tickets") permit (principal == Caller::"ada", action == Action::"issueSystemTicket", resource);
+@id("tokens") permit (principal == Caller::"ada", action == Action::"revealApplicationToken", resource);
+@id("changes") permit (principal == Caller::"ada", action == Action::"manageTenants", resource);
+@id("looks") permit (principal == Caller::"ada", action == Action::"readTenants", resource);
+@id("half") permit (principal == Caller::"bob", action == Action::"issueSystemTicket", resource);
+@id("outcasts") forbid (principal == Caller::"mallory", action, resource);
+"#;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// Something that was never a ticket.
+const NEVER: &str = "t-00000000000000000000000000000000";
+
+/// One event of a call, without what all events of the call have in common.
+#[derive(Clone)]
+struct Event {
+    action: &'static str,
+    resource: String,
+    decision: Decision,
+    policies: &'static [&'static str],
+    credential: Credential,
+    reason: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum Credential {
+    None,
+    /// The one in the answer.
+    Answered,
+    Named(&'static str),
+}
+
+fn allowed(action: &'static str, resource: &str) -> Event {
+    let policies: &[_] = match action {
+        "issueSystemTicket" => &["tickets"],
+        "revealApplicationToken" => &["tokens"],
+        "manageTenants" => &["changes"],
+        other => panic!("{other}"),
+    };
+    let (resource, decision) = (resource.to_owned(), Decision::Allowed);
+    Event { action, resource, decision, policies, credential: Credential::None, reason: "" }
+}
+
+fn denied(action: &'static str, resource: &str) -> Event {
+    let (resource, decision) = (resource.to_owned(), Decision::Denied);
+    Event { action, resource, decision, policies: &[], credential: Credential::None, reason: "" }
+}
+
+impl Event {
+    fn by(self, policies: &'static [&'static str]) -> Self {
+        Self { policies, ..self }
+    }
+
+    fn of(self, credential: Credential) -> Self {
+        Self { credential, ..self }
+    }
+
+    fn because(self, reason: &'static str) -> Self {
+        Self { reason, ..self }
+    }
+}
+
+/// One call: who calls what, how it ends, and the events that it leaves.
+struct Row {
+    caller: &'static str,
+    method: &'static str,
+    message: Vec<u8>,
+    end: Result<(), (Code, &'static str)>,
+    events: Vec<Event>,
+}
+
+type End = Result<(), (Code, &'static str)>;
+
+const OK: End = Ok(());
+const DENIED: End = Err((Code::PermissionDenied, "POLICY_DENIED"));
+const NO_TENANT: End = Err((Code::NotFound, "RESOURCE_NOT_FOUND"));
+const NO_APPLICATION: End = Err((Code::NotFound, "APPLICATION_NOT_CONFIGURED"));
+const INVALID: End = Err((Code::InvalidArgument, "INVALID_ARGUMENT"));
+
+/// Collects rows.
+struct Table(Vec<Row>);
+
+impl Table {
+    fn row(
+        &mut self,
+        caller: &'static str,
+        method: &'static str,
+        message: &impl prost::Message,
+        end: End,
+        events: impl IntoIterator<Item = Event>,
+    ) {
+        let (message, events) = (message.encode_to_vec(), events.into_iter().collect());
+        self.0.push(Row { caller, method, message, end, events });
+    }
+
+    /// A denial by nobody's permission and one by a `forbid`.
+    fn denials(
+        &mut self,
+        method: &'static str,
+        message: &impl prost::Message,
+        event: &Event,
+        forbid: &'static [&'static str],
+    ) {
+        self.row("eve", method, message, DENIED, [event.clone()]);
+        self.row("mallory", method, message, DENIED, [event.clone().by(forbid)]);
+    }
+}
+
+const FORBIDDEN: &[&str] = &["outcasts"];
+
+/// The rows build on each other: the tenant is made, used and deleted.
+fn table(system_user_token: &str) -> Vec<Row> {
+    let mut table = Table(Vec::new());
+    rows_of_tickets(&mut table, system_user_token);
+    rows_of_tenants(&mut table);
+    rows_of_reads(&mut table);
+    let (one, nine) = (name("Cust1"), name("Cust9"));
+    let manage = |tenant: &str| allowed("manageTenants", tenant);
+    let delete = |name: &str, etag: &str| pb::DeleteTenantRequest {
+        name: name.to_owned(),
+        etag: etag.to_owned(),
+        ..Default::default()
+    };
+    let method = "TenantService/DeleteTenant";
+    table.denials(method, &delete(&one, ""), &denied("manageTenants", &one), FORBIDDEN);
+    table.row("ada", method, &delete("Cust1", ""), INVALID, []);
+    let stale = Err((Code::Aborted, "VERSION_CONFLICT"));
+    table.row("ada", method, &delete(&one, "\"0\""), stale, [manage(&one)]);
+    table.row("ada", method, &delete(&one, ""), OK, [manage(&one)]);
+    table.row("ada", method, &delete(&nine, ""), NO_TENANT, [manage(&nine)]);
+    table.0
+}
+
+fn rows_of_tickets(table: &mut Table, system_user_token: &str) {
+    let (one, nine) = (name("Cust1"), name("Cust9"));
+    let manage = |tenant: &str| allowed("manageTenants", tenant);
+    let may_not_manage = denied("manageTenants", &one);
+
+    let create = |parent: &str, tenant: &str| pb::CreateTenantRequest {
+        parent: parent.to_owned(),
+        tenant_id: tenant.to_owned(),
+        tenant: None,
+    };
+    let (method, ours) = ("TenantService/CreateTenant", format!("applications/{APPLICATION}"));
+    table.denials(method, &create(&ours, "Cust1"), &may_not_manage, FORBIDDEN);
+    table.row("ada", method, &create(&ours, "Cust1"), OK, [manage(&one)]);
+    let exists = Err((Code::AlreadyExists, "ALREADY_EXISTS"));
+    table.row("ada", method, &create(&ours, "Cust1"), exists, [manage(&one)]);
+    let elsewhere = "applications/other/tenants/Cust1";
+    let other = create("applications/other", "Cust1");
+    table.row("ada", method, &other, NO_APPLICATION, [manage(elsewhere)]);
+    table.row("ada", method, &create(&ours, ""), INVALID, []);
+
+    let ticket = || allowed("issueSystemTicket", &one);
+    let method = "TokenService/IssueSystemTicket";
+    let not_enrolled = Err((Code::FailedPrecondition, "SYSTEM_USER_NOT_ENROLLED"));
+    table.row("ada", method, &issue("Cust1"), not_enrolled, [ticket()]);
+
+    let set = |name: &str, token: &str| pb::SetSystemUserTokenRequest {
+        name: name.to_owned(),
+        system_user_token: token.to_owned(),
+    };
+    let method = "TenantService/SetSystemUserToken";
+    table.denials(method, &set(&one, system_user_token), &may_not_manage, FORBIDDEN);
+    table.row("ada", method, &set(&one, system_user_token), OK, [manage(&one)]);
+    table.row("ada", method, &set(&nine, system_user_token), NO_TENANT, [manage(&nine)]);
+    table.row("ada", method, &set(&one, ""), INVALID, []);
+
+    let method = "TokenService/IssueSystemTicket";
+    let wildcard = |tenant: &str| format!("applications/-/tenants/{tenant}");
+    let asked = |tenant: String, reveal| pb::IssueSystemTicketRequest {
+        tenant,
+        include_application_token: reveal,
+        reason: "nightly sync".to_owned(),
+        ..Default::default()
+    };
+    let handed_out = || ticket().of(Credential::Answered).because("nightly sync");
+    let revealed =
+        || Event { policies: &["tokens"], action: "revealApplicationToken", ..handed_out() };
+    table.row("ada", method, &asked(one.clone(), false), OK, [handed_out()]);
+    table.row("ada", method, &asked(wildcard("Cust1"), false), OK, [handed_out()]);
+    table.row("ada", method, &asked(one.clone(), true), OK, [handed_out(), revealed()]);
+    table.denials(method, &issue("Cust1"), &denied("issueSystemTicket", &one), FORBIDDEN);
+    let open = pb::IssueSystemTicketRequest { tenant: wildcard("Cust1"), ..Default::default() };
+    table.denials(method, &open, &denied("issueSystemTicket", &wildcard("Cust1")), &[]);
+    let half = ticket().by(&["half"]).because("nightly sync");
+    let no_token = denied("revealApplicationToken", &one).because("nightly sync");
+    table.row("bob", method, &asked(one.clone(), true), DENIED, [half, no_token]);
+    table.row("ada", method, &issue("Cust9"), NO_TENANT, [allowed("issueSystemTicket", &nine)]);
+    let open = pb::IssueSystemTicketRequest { tenant: wildcard("Cust9"), ..Default::default() };
+    let found_nothing = allowed("issueSystemTicket", &wildcard("Cust9")).by(&[]);
+    table.row("ada", method, &open, NO_TENANT, [found_nothing]);
+    table.row("ada", method, &issue(""), INVALID, []);
+    let mut two_lines = issue("Cust1");
+    two_lines.reason = "two\nlines".to_owned();
+    table.row("ada", method, &two_lines, INVALID, []);
+
+    let method = "TokenService/WatchSystemTicket";
+    let watch = |tenant: &str, reveal| pb::WatchSystemTicketRequest {
+        tenant: tenant.to_owned(),
+        include_application_token: reveal,
+        reason: "nightly sync".to_owned(),
+    };
+    table.row("ada", method, &watch(&one, false), OK, [handed_out()]);
+    table.row("ada", method, &watch(&one, true), OK, [handed_out(), revealed()]);
+    let refused = denied("issueSystemTicket", &one).because("nightly sync");
+    table.denials(method, &watch(&one, false), &refused, FORBIDDEN);
+    let unknown = allowed("issueSystemTicket", &nine).because("nightly sync");
+    table.row("ada", method, &watch(&nine, false), NO_TENANT, [unknown]);
+    table.row("ada", method, &watch("Cust1", false), INVALID, []);
+
+    let method = "TokenService/ReportRejectedCredential";
+    let report = |tenant: &str, credential: &str| pb::ReportRejectedCredentialRequest {
+        tenant: tenant.to_owned(),
+        credential_id: credential.to_owned(),
+    };
+    let named = Credential::Named(NEVER);
+    table.row("ada", method, &report(&one, NEVER), OK, [ticket().of(named)]);
+    let refused = denied("issueSystemTicket", &one).of(named);
+    table.denials(method, &report(&one, NEVER), &refused, FORBIDDEN);
+    let unknown = allowed("issueSystemTicket", &nine).of(named);
+    table.row("ada", method, &report(&nine, NEVER), NO_TENANT, [unknown]);
+    table.row("ada", method, &report(&one, "x"), INVALID, []);
+}
+
+fn rows_of_tenants(table: &mut Table) {
+    let (one, nine) = (name("Cust1"), name("Cust9"));
+    let manage = |tenant: &str| allowed("manageTenants", tenant);
+    let may_not_manage = denied("manageTenants", &one);
+
+    let disable = |name: &str| pb::DisableTenantRequest {
+        name: name.to_owned(),
+        reason: "stolen".to_owned(),
+    };
+    let method = "TenantService/DisableTenant";
+    let refused = may_not_manage.clone().because("stolen");
+    table.denials(method, &disable(&one), &refused, FORBIDDEN);
+    table.row("ada", method, &disable(&one), OK, [manage(&one).because("stolen")]);
+    table.row("ada", method, &disable(&nine), NO_TENANT, [manage(&nine).because("stolen")]);
+    table.row("ada", method, &disable("Cust1"), INVALID, []);
+
+    let disabled = Err((Code::FailedPrecondition, "TENANT_DISABLED"));
+    let ticket = allowed("issueSystemTicket", &one);
+    table.row("ada", "TokenService/IssueSystemTicket", &issue("Cust1"), disabled, [ticket]);
+
+    let enable = |name: &str| pb::EnableTenantRequest { name: name.to_owned() };
+    let method = "TenantService/EnableTenant";
+    table.denials(method, &enable(&one), &may_not_manage, FORBIDDEN);
+    table.row("ada", method, &enable(&one), OK, [manage(&one)]);
+    table.row("ada", method, &enable(&nine), NO_TENANT, [manage(&nine)]);
+    table.row("ada", method, &enable("Cust1"), INVALID, []);
+}
+
+/// What is permitted leaves nothing; what is denied does.
+fn rows_of_reads(table: &mut Table) {
+    let (one, nine) = (name("Cust1"), name("Cust9"));
+    let wildcard = "applications/-/tenants/Cust1";
+    let refused = |resource: &str| denied("readTenants", resource);
+    let ours = format!("applications/{APPLICATION}");
+
+    let get = |name: &str| pb::GetTenantRequest { name: name.to_owned() };
+    let method = "TenantService/GetTenant";
+    table.row("ada", method, &get(&one), OK, []);
+    table.row("ada", method, &get(wildcard), OK, []);
+    table.row("ada", method, &get(&nine), NO_TENANT, []);
+    table.row("ada", method, &get("Cust1"), INVALID, []);
+    table.denials(method, &get(&one), &refused(&one), FORBIDDEN);
+    table.denials(method, &get(wildcard), &refused(wildcard), &[]);
+
+    let status = |name: &str| pb::GetTenantStatusRequest { name: name.to_owned() };
+    let method = "TenantService/GetTenantStatus";
+    table.row("ada", method, &status(&one), OK, []);
+    table.row("ada", method, &status(&nine), NO_TENANT, []);
+    table.denials(method, &status(&one), &refused(&one), FORBIDDEN);
+    table.denials(method, &status(wildcard), &refused(wildcard), &[]);
+
+    let watch = |parent: &str| pb::WatchTenantStatusRequest { parent: parent.to_owned() };
+    let method = "TenantService/WatchTenantStatus";
+    table.row("ada", method, &watch(""), OK, []);
+    table.row("ada", method, &watch(&ours), OK, []);
+    table.row("ada", method, &watch(&one), OK, []);
+    table.row("ada", method, &watch(&nine), NO_TENANT, []);
+    table.denials(method, &watch(""), &refused("gateway"), FORBIDDEN);
+    table.denials(method, &watch(&ours), &refused(&ours), FORBIDDEN);
+    table.denials(method, &watch(&one), &refused(&one), FORBIDDEN);
+
+    let list =
+        |parent: &str| pb::ListTenantsRequest { parent: parent.to_owned(), ..Default::default() };
+    let method = "TenantService/ListTenants";
+    table.row("ada", method, &list(""), OK, []);
+    table.row("ada", method, &list(&ours), OK, []);
+    table.row("ada", method, &list("applications/other"), NO_APPLICATION, []);
+    table.denials(method, &list(""), &refused("gateway"), FORBIDDEN);
+    table.denials(method, &list(&ours), &refused(&ours), FORBIDDEN);
+
+    let applications = |page_token: &str| pb::ListApplicationsRequest {
+        page_token: page_token.to_owned(),
+        ..Default::default()
+    };
+    let method = "ApplicationService/ListApplications";
+    table.row("ada", method, &applications(""), OK, []);
+    table.row("ada", method, &applications("x"), INVALID, []);
+    table.denials(method, &applications(""), &refused("gateway"), FORBIDDEN);
+
+    let test = |resource: &str| pb::TestPermissionsRequest {
+        resource: resource.to_owned(),
+        permissions: vec!["readTenants".to_owned()],
+    };
+    let method = "AccessService/TestPermissions";
+    table.row("ada", method, &test(&one), OK, []);
+    table.row("ada", method, &test("Cust1"), INVALID, []);
+    table.row("eve", method, &test(&ours), OK, []);
+    table.row("eve", method, &test("gateway"), OK, []);
+    table.denials(method, &test(&one), &denied("testPermissions", &one), &[]);
+
+    let explain = |tenant: &str| pb::ExplainAccessRequest { tenant: tenant.to_owned() };
+    let method = "AccessService/ExplainAccess";
+    table.row("ada", method, &explain(&one), OK, []);
+    table.row("ada", method, &explain(wildcard), OK, []);
+    table.row("ada", method, &explain(&nine), NO_TENANT, []);
+    table.denials(method, &explain(&one), &denied("explainAccess", &one), &[]);
+    table.denials(method, &explain(wildcard), &denied("explainAccess", wildcard), &[]);
+}
+
+/// The methods of the contract. Those of the trail itself have tests of their own.
+fn methods() -> BTreeSet<String> {
+    let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
+    let services = set.file.iter().flat_map(|file| &file.service);
+    let of = |service: &prost_types::ServiceDescriptorProto| {
+        let name = service.name().to_owned();
+        let methods: Vec<_> =
+            service.method.iter().map(|method| format!("{name}/{}", method.name())).collect();
+        methods
+    };
+    services.flat_map(of).filter(|method| !method.starts_with("AuditService/")).collect()
+}
+
+/// The id of the ticket in an answer.
+fn answered_credential(method: &str, answer: &[u8]) -> Option<String> {
+    let ticket = match method {
+        "TokenService/IssueSystemTicket" => {
+            pb::IssueSystemTicketResponse::decode(answer).unwrap().ticket
+        }
+        "TokenService/WatchSystemTicket" => {
+            pb::WatchSystemTicketResponse::decode(answer).unwrap().ticket
+        }
+        _ => None,
+    };
+    ticket.map(|ticket| ticket.credential_id)
+}
+
+fn named_request(guarded: &Guarded, caller: &str, id: &str, message: Vec<u8>) -> Request<Vec<u8>> {
+    let mut request = bearing(&guarded.token(caller), message);
+    request.metadata_mut().insert("x-request-id", id.parse().unwrap());
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    request
+}
+
+fn end_of(status: &Status) -> (Code, String) {
+    let details = status.get_error_details();
+    (status.code(), details.error_info().unwrap().reason.clone())
+}
+
+/// The records that a row must leave.
+fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
+    let text = |text: &str| AuditText::from(Arc::<str>::from(text));
+    let (code, reason) =
+        row.end.err().map_or((Code::Ok, None), |(code, reason)| (code, Some(reason)));
+    let record = |event: &Event| {
+        let credential = match event.credential {
+            Credential::None => "",
+            Credential::Named(id) => id,
+            Credential::Answered => credential.unwrap(),
+        };
+        let acts = matches!(event.action, "issueSystemTicket" | "revealApplicationToken");
+        AuditRecord {
+            caller: row.caller.into(),
+            caller_method: "jwt".into(),
+            caller_issuer: ISSUER.into(),
+            resource: text(&event.resource),
+            acting_as: if acts { "system".into() } else { AuditText::default() },
+            policy_ids: event.policies.iter().map(|id| Arc::from(*id)).collect(),
+            code: code.into(),
+            error_reason: reason
+                .map(|text| *Reason::ALL.iter().find(|reason| reason.as_str() == text).unwrap()),
+            reason: event.reason.into(),
+            credential_id: text(credential),
+            request_id: text(id),
+            trace_id: TRACE.into(),
+            client_address: "127.0.0.1".into(),
+            ..AuditRecord::new(event.action, event.decision)
+        }
+    };
+    row.events.iter().map(record).collect()
+}
+
+#[tokio::test]
+async fn each_call_leaves_exactly_the_events_of_the_table() {
+    let extra_application = "allow_reveal_application_token = true".to_owned();
+    let options = Options { extra_application, ..Default::default() };
+    let mut guarded = Guarded::with(POLICY, options).await;
+    let token = guarded.world.make_tenant("Cust1");
+    let table = table(&token);
+    let mut unseen = methods();
+    let mut expected = BTreeMap::new();
+    for (number, row) in table.iter().enumerate() {
+        let id = format!("row-{number}");
+        let request = named_request(&guarded, row.caller, &id, row.message.clone());
+        let answer = call(&guarded.channel, row.method, request).await;
+        let credential =
+            answer.as_ref().ok().and_then(|answer| answered_credential(row.method, answer));
+        let got = answer.map(drop).map_err(|status| end_of(&status));
+        let wanted_end = row.end.map_err(|(code, reason)| (code, reason.to_owned()));
+        assert_eq!(got, wanted_end, "{id}: {} of {}", row.method, row.caller);
+        expected.insert(id.clone(), wanted(row, &id, credential.as_deref()));
+        unseen.remove(row.method);
+    }
+    for (number, method) in unseen.iter().enumerate() {
+        let request = named_request(&guarded, "ada", &format!("unbuilt-{number}"), Vec::new());
+        let status = call(&guarded.channel, method, request).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{method} is not in the table");
+    }
+    assert_eq!(guarded.world.stop().await, Ended::Cleanly);
+    let written = Written::read(&guarded.world.config_file()).await;
+    written.assert_intact();
+    for (number, row) in table.iter().enumerate() {
+        let id = format!("row-{number}");
+        let wanted: Vec<&AuditRecord> = expected[&id].iter().collect();
+        assert_eq!(written.of(&id), wanted, "{id}: {} of {}", row.method, row.caller);
+    }
+    // And nothing else.
+    assert_eq!(written.events.len(), expected.values().map(Vec::len).sum::<usize>());
+}
+
+#[test]
+fn each_method_in_the_table_is_allowed_and_denied_and_fails() {
+    let mut ends = BTreeMap::<_, [bool; 3]>::new();
+    for row in table("Some App-0123456789") {
+        let [allowed, denied, failed] = ends.entry(row.method).or_default();
+        match row.end {
+            OK => *allowed = true,
+            DENIED => *denied = true,
+            Err(_) => *failed = true,
+        }
+    }
+    for (method, ends) in ends {
+        assert_eq!(ends, [true; 3], "{method}");
+    }
+}
+
+#[tokio::test]
+async fn each_message_of_a_stream_is_an_event_and_a_look_that_brings_none_is_not() {
+    let mut guarded = Guarded::new(POLICY).await;
+    let token = guarded.world.make_tenant("Cust1");
+    let create = pb::CreateTenantRequest {
+        parent: format!("applications/{APPLICATION}"),
+        tenant_id: "Cust1".to_owned(),
+        tenant: None,
+    };
+    guarded.call("ada", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: token };
+    guarded.call("ada", "TenantService/SetSystemUserToken", set.encode_to_vec()).await.unwrap();
+
+    let watch = pb::WatchSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
+    let mut request = bearing(&guarded.token("ada"), watch);
+    request.metadata_mut().insert("x-request-id", "stream".parse().unwrap());
+    let mut tokens = guarded.world.tokens().await;
+    let mut stream = tokens.watch_system_ticket(request).await.unwrap().into_inner();
+    let soon = Duration::from_secs(10);
+    let mut ids = Vec::new();
+    for message in 0..2 {
+        let message_of_stream = timeout(soon, stream.message()).await.unwrap().unwrap().unwrap();
+        ids.push(message_of_stream.ticket.unwrap().credential_id);
+        for _ in 0..3 {
+            let looked = guarded.world.metric("ticket_cache_hits_total").await;
+            guarded.world.advance(Duration::from_secs(15));
+            while guarded.world.metric("ticket_cache_hits_total").await == looked {}
+        }
+        if message == 0 {
+            guarded.world.sandbox.expire_tickets(None);
+            let report = pb::ReportRejectedCredentialRequest {
+                tenant: name("Cust1"),
+                credential_id: ids[0].clone(),
+            };
+            let report = report.encode_to_vec();
+            guarded.call("ada", "TokenService/ReportRejectedCredential", report).await.unwrap();
+        }
+    }
+    let stop = format!("{POLICY}\n@id(\"stop\") forbid (principal, action, resource);");
+    fs::write(guarded.world.folder.path().join("policy.cedar"), stop).unwrap();
+    for reloadable in guarded.world.gateway().reloadables() {
+        reloadable.reload().await;
+    }
+    guarded.world.advance(Duration::from_secs(15));
+    let ended = timeout(soon, stream.message()).await.unwrap().err().unwrap();
+    assert_eq!(end_of(&ended), (Code::PermissionDenied, "POLICY_DENIED".to_owned()));
+
+    guarded.world.stop().await;
+    let written = Written::read(&guarded.world.config_file()).await;
+    let got: Vec<_> = written
+        .of("stream")
+        .into_iter()
+        .map(|record| {
+            (record.decision, record.code, &*record.credential_id, record.policy_ids.join(" "))
+        })
+        .collect();
+    let wanted = [
+        (Decision::Allowed, 0, ids[0].as_str(), "tickets".to_owned()),
+        (Decision::Allowed, 0, ids[1].as_str(), "tickets".to_owned()),
+        (Decision::Denied, 7, "", "stop".to_owned()),
+    ];
+    assert_eq!(got, wanted);
+}
+
+/// Waits until the trail holds so many events of a request, and returns the last.
+async fn record_of(config: &std::path::Path, id: &str, count: usize) -> AuditRecord {
+    let mut found = None;
+    eventually_so("the event is written", async || {
+        let written = Written::read(config).await;
+        let records = written.of(id);
+        found = records.last().map(|record| (*record).clone());
+        assert!(records.len() <= count, "{records:?}");
+        records.len() == count
+    })
+    .await;
+    found.unwrap()
+}
+
+fn with_id<T>(id: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-request-id", id.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_to_its_end_leaves_its_event() {
+    let world = World::new().await;
+    world.enroll("Cust1").await;
+    let delay = Fault::delay(Duration::from_secs(3));
+    world.sandbox.inject(Endpoint::Authenticate, delay, FaultScope::always()).unwrap();
+    let mut tokens = world.tokens().await;
+
+    let cancelled = tokens.issue_system_ticket(with_id("cancelled", issue("Cust1")));
+    assert!(timeout(Duration::from_millis(300), cancelled).await.is_err());
+    let record = record_of(&world.config_file(), "cancelled", 1).await;
+    let end = (record.decision, record.code, record.error_reason, &*record.resource);
+    assert_eq!(end, (Decision::Allowed, 1, None, &*name("Cust1")));
+    assert_eq!(&*record.action, "issueSystemTicket");
+
+    let mut late = with_id("late", issue("Cust1"));
+    late.set_timeout(Duration::from_millis(300));
+    assert!(tokens.issue_system_ticket(late).await.is_err());
+    let record = record_of(&world.config_file(), "late", 1).await;
+    assert_eq!((record.decision, record.code), (Decision::Allowed, 4));
+    assert_eq!(record.error_reason.unwrap().as_str(), "DEADLINE_EXCEEDED");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cancelled_while_it_is_decided_on_leaves_its_event() {
+    let world = World::new().await;
+    world.enroll("Cust1").await;
+    let watch = pb::WatchSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
+    let mut tokens = world.tokens().await;
+    let stream = tokens.watch_system_ticket(with_id("stream", watch)).await;
+    let mut stream = stream.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap().ticket.unwrap().credential_id;
+    let delay = Fault::delay(Duration::from_secs(3));
+    world.sandbox.inject(Endpoint::Authenticate, delay, FaultScope::always()).unwrap();
+    world.sandbox.expire_tickets(None);
+    let tenant = name("Cust1");
+    let report = pb::ReportRejectedCredentialRequest { tenant, credential_id: first };
+    tokens.report_rejected_credential(report).await.unwrap();
+    // The stream now waits for the next ticket.
+    assert!(timeout(Duration::from_millis(300), stream.message()).await.is_err());
+    drop(stream);
+    let record = record_of(&world.config_file(), "stream", 2).await;
+    assert_eq!((record.decision, record.code, &*record.credential_id), (Decision::Allowed, 1, ""));
+}
+
+fn files_of_the_store(world: &World) -> Vec<u8> {
+    let files = ["gateway.db", "gateway.db-wal"].map(|file| world.folder.path().join(file));
+    files.iter().filter_map(|file| fs::read(file).ok()).flatten().collect()
+}
+
+fn contains(haystack: &[u8], needle: &str) -> bool {
+    let needle = needle.as_bytes();
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[tokio::test]
+async fn attempts_without_a_good_credential_are_counted_by_source_and_minute() {
+    let mut guarded = Guarded::new(POLICY).await;
+    let config = guarded.world.config_file();
+    let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
+    let other =
+        guarded.world.endpoint().local_address(Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))));
+    let other = other.connect().await.unwrap();
+    let presented = "not-a-token-0123456789";
+    let mut counts = BTreeMap::<&str, usize>::new();
+    let attempt = async |channel, source, times, counts: &mut BTreeMap<_, _>| {
+        for number in 0..times {
+            let mut request = Request::new(message.clone());
+            if number % 2 == 0 {
+                request = bearing(presented, message.clone());
+            }
+            let status = call(channel, "TenantService/GetTenant", request).await.unwrap_err();
+            // Who is refused too often is slowed down, and that is no attempt.
+            if status.code() == Code::Unauthenticated {
+                *counts.entry(source).or_default() += 1;
+            }
+        }
+    };
+    attempt(&guarded.channel, "127.0.0.1", 200, &mut counts).await;
+    attempt(&other, "127.0.0.2", 100, &mut counts).await;
+    assert!(Written::read(&config).await.events.is_empty(), "one by one");
+    let count = |written: &Written| {
+        let record = |record: &AuditRecord| {
+            assert_eq!(
+                (&*record.action, record.decision, record.code),
+                ("authenticate", Decision::Denied, 16)
+            );
+            assert_eq!(record.error_reason.unwrap().as_str(), "CALLER_UNAUTHENTICATED");
+            let nothing = [&record.caller, &record.resource, &record.request_id];
+            assert!(nothing.iter().all(|text| text.is_empty()), "{record:?}");
+            (record.client_address.to_string(), record.reason.to_string())
+        };
+        written.events.iter().map(|event| record(&event.record)).collect::<Vec<_>>()
+    };
+    let text = |counts: &BTreeMap<&str, usize>| {
+        let texts = counts.iter().map(|(source, count)| {
+            let attempts = if *count == 1 { "attempt" } else { "attempts" };
+            ((*source).to_owned(), format!("{count} {attempts}"))
+        });
+        texts.collect::<Vec<_>>()
+    };
+    guarded.world.advance(Duration::from_mins(1));
+    let mut written = Vec::new();
+    eventually_so("the minute is written", async || {
+        written = count(&Written::read(&config).await);
+        written.len() == 2
+    })
+    .await;
+    let mut wanted = text(&counts);
+    assert_eq!(written, wanted);
+
+    // What is counted when it stops is written then.
+    let mut counts = BTreeMap::new();
+    attempt(&guarded.channel, "127.0.0.1", 1, &mut counts).await;
+    guarded.world.stop().await;
+    wanted.extend(text(&counts));
+    assert_eq!((counts.len(), count(&Written::read(&config).await)), (1, wanted));
+    assert!(!contains(&files_of_the_store(&guarded.world), presented));
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_trail() {
+    let extra_application = "allow_reveal_application_token = true".to_owned();
+    let options = Options { extra_application, ..Default::default() };
+    let mut guarded = Guarded::with(POLICY, options).await;
+    let system_user_token = guarded.world.make_tenant("Cust1");
+    let mut secrets = vec![CLIENT_SECRET.to_owned(), system_user_token.clone()];
+    for row in table(&system_user_token) {
+        let token = guarded.token(row.caller);
+        let answer = call(&guarded.channel, row.method, bearing(&token, row.message)).await;
+        if row.method == "TokenService/IssueSystemTicket"
+            && let Ok(answer) = answer
+        {
+            let answer = pb::IssueSystemTicketResponse::decode(&*answer).unwrap();
+            secrets.push(answer.ticket.unwrap().value);
+        }
+        secrets.extend(token.split('.').map(str::to_owned));
+    }
+    for file in ["private_key.pem", "keyring.toml"] {
+        let text = fs::read_to_string(guarded.world.folder.path().join(file)).unwrap();
+        secrets.extend(text.split(['\n', '"']).filter(|line| line.len() > 40).map(str::to_owned));
+    }
+    assert!(secrets.iter().any(|secret| secret.starts_with("7T:")), "no ticket was handed out");
+    let running = files_of_the_store(&guarded.world);
+    assert!(contains(&running, "nightly sync"), "the trail is not in these files");
+    guarded.world.stop().await;
+    let stopped = files_of_the_store(&guarded.world);
+    for secret in secrets.iter().collect::<BTreeSet<_>>() {
+        assert!(secret.len() >= 8, "too short to be told from other text");
+        assert!(!contains(&running, secret) && !contains(&stopped, secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_is_deleted_with_its_head_is_missed_by_the_next() {
+    let mut world = World::new().await;
+    world.enroll("Cust1").await;
+    world.ticket("Cust1").await.unwrap();
+    world.restart().await;
+    world.ticket("Cust1").await.unwrap();
+    world.stop().await;
+    let config = world.config_file();
+    let written = Written::read(&config).await;
+    written.assert_intact();
+    let chains = written.chains();
+    let [former, _] = chains.as_slice() else { panic!("{chains:?}") };
+    let last = written.events.iter().rfind(|event| event.chain == *former).unwrap();
+    let first = written.events.iter().find(|event| event.chain != *former).unwrap();
+    let links: Vec<_> =
+        first.links.iter().map(|link| (&*link.chain, link.sequence, link.hash)).collect();
+    assert_eq!(links, [(&**former, last.sequence, last.hash)]);
+
+    let file = SqliteConnectOptions::new().filename(world.folder.path().join("gateway.db"));
+    let mut raw = file.connect().await.unwrap();
+    let of = "(SELECT id FROM audit_chains WHERE chain = ?)";
+    for sql in [
+        format!("DELETE FROM audit_events WHERE chain_id = {of}"),
+        "DELETE FROM audit_chains WHERE chain = ?".to_owned(),
+    ] {
+        let sql = sqlx::AssertSqlSafe(sql);
+        assert!(
+            sqlx::query(sql).bind(&**former).execute(&mut raw).await.unwrap().rows_affected() > 0
+        );
+    }
+    raw.close().await.unwrap();
+    let written = Written::read(&config).await;
+    let report = written.reports.iter().find(|report| report.chain == *former).unwrap();
+    let fault = report.fault.expect("a fault");
+    assert_eq!((fault.kind, fault.sequence), (AuditFaultKind::Missing, last.sequence));
+}
+
+/// How often the process is killed under load, and for how long at most.
+const KILLS: usize = 20;
+const KILLING: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_kill_9_at_random_moments_under_load_every_answered_call_has_its_event() {
+    let site = Site::new().await;
+    site.enroll("Cust1").await;
+    let mut succeeded_all = Vec::new();
+    let begin = Instant::now();
+    let mut kills = 0;
+    while kills < KILLS && begin.elapsed() < KILLING {
+        let served = site.serve().await;
+        let load = Load::on(&served, "Cust1", 16, Some(kills)).await;
+        eventually("it is under load", || load.count() > 0).await;
+        let [first, second, ..] = SystemRandom.bytes();
+        sleep(Duration::from_micros(u64::from(u16::from_be_bytes([first, second])) * 4)).await;
+        served.kill().await;
+        succeeded_all.extend(succeeded(&load.end().await));
+        kills += 1;
+    }
+    let written = Written::read(&site.file("gateway.toml")).await;
+    written.assert_intact();
+    written.assert_each_once(&succeeded_all);
+    assert!(kills >= 5 && succeeded_all.len() > 100, "too little: {kills} {}", succeeded_all.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_before_a_stop_in_order_is_in_the_trail() {
+    for durability in ["before_response", "after_response"] {
+        let extra_config = format!("[audit]\ndurability = \"{durability}\"\n");
+        let site = Site::with(Options { extra_config, ..Default::default() }).await;
+        site.enroll("Cust1").await;
+        let served = site.serve().await;
+        let load = Load::on(&served, "Cust1", 16, Some(0)).await;
+        eventually("it is under load", || load.count() > 300).await;
+        served.stop().await;
+        let answered = succeeded(&load.end().await);
+        let written = Written::read(&site.file("gateway.toml")).await;
+        written.assert_intact();
+        written.assert_each_once(&answered);
+        assert!(answered.len() > 250, "{durability}: {}", answered.len());
+    }
+}
+
+async fn health(served: &Served) -> ServingStatus {
+    let mut client = HealthClient::new(served.channel().await);
+    client.check(HealthCheckRequest::default()).await.unwrap().into_inner().status()
+}
+
+async fn locked(site: &Site) -> SqliteConnection {
+    let file = SqliteConnectOptions::new().filename(site.file("gateway.db"));
+    let mut other = file.connect().await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    other
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_stalls_under_load_is_told_everywhere_and_nothing_is_lost_or_doubled() {
+    let extra_config = "[audit]\nmax_wait = \"500ms\"\n".to_owned();
+    let site = Site::with(Options { extra_config, ..Default::default() }).await;
+    site.enroll("Cust1").await;
+    let served = site.serve().await;
+    let load = Load::on(&served, "Cust1", 16, Some(0)).await;
+    eventually("it is under load", || load.count() > 300).await;
+
+    let mut other = locked(&site).await;
+    let since = Instant::now();
+    eventually_so("health tells", async || health(&served).await == ServingStatus::NotServing)
+        .await;
+    assert!(since.elapsed() < Duration::from_millis(2500), "{:?}", since.elapsed());
+    let page = get(served.admin, "/readyz").await;
+    assert!(page.contains("503") && page.contains("audit"), "{page}");
+    eventually("the log tells", || served.process.stderr().contains("the audit trail is stalled"))
+        .await;
+    sleep(Duration::from_secs(3).saturating_sub(since.elapsed())).await;
+    other.execute("ROLLBACK").await.unwrap();
+    let until = Instant::now();
+    other.close().await.unwrap();
+
+    eventually_so("it serves again", async || health(&served).await == ServingStatus::Serving)
+        .await;
+    eventually("the log tells", || {
+        served.process.stderr().contains("the audit trail is written again")
+    })
+    .await;
+    assert!(get(served.admin, "/readyz").await.contains("200"));
+    let mut tokens = served.tokens().await;
+    issue_with(&mut tokens, issue("Cust1")).await.unwrap();
+    let before = load.count();
+    eventually("it is under load again", || load.count() > before + 300).await;
+    let answered = load.end().await;
+    served.stop().await;
+
+    for one in &answered {
+        assert!(one.took < Duration::from_millis(2500), "{:?}: {:?}", one.took, one.end);
+        let meanwhile = one.begun > since && one.begun + one.took < until;
+        assert!(!(meanwhile && one.end.is_ok()), "answered while nothing could be written");
+        if let Err(status) = &one.end {
+            assert_eq!(end_of(status), (Code::Unavailable, "STORE_UNAVAILABLE".to_owned()));
+        }
+    }
+    assert!(answered.iter().any(|one| one.end.is_err()), "nothing was refused");
+    let written = Written::read(&site.file("gateway.toml")).await;
+    written.assert_intact();
+    written.assert_each_once(&succeeded(&answered));
+}
