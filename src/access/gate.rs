@@ -27,9 +27,17 @@ pub enum NotAdmitted {
         /// When to try again.
         retry_after: Duration,
     },
-    /// Too many calls, or too many refusals before this one.
+    /// Too many refusals before this one.
     #[error(transparent)]
-    OverQuota(#[from] OverQuota),
+    Slowed(#[from] OverQuota),
+    /// Too many calls of a caller who is known.
+    #[error("{over}")]
+    OverQuota {
+        /// Who it is.
+        caller: Caller,
+        /// Which quota is used up.
+        over: OverQuota,
+    },
 }
 
 /// Tells who is calling and decides what it may do.
@@ -103,8 +111,10 @@ impl Access {
                 }
             }
         };
-        self.quotas.call(&caller)?;
-        Ok(caller)
+        match self.quotas.call(&caller) {
+            Ok(()) => Ok(caller),
+            Err(over) => Err(NotAdmitted::OverQuota { caller, over }),
+        }
     }
 
     async fn prove(

@@ -70,7 +70,9 @@ impl From<NotAdmitted> for Failure {
             NotAdmitted::KeysUnavailable { cause, retry_after } => {
                 Self::IssuerUnavailable { cause, retry_after }
             }
-            NotAdmitted::OverQuota(over) => Self::OverQuota(over),
+            NotAdmitted::Slowed(over) | NotAdmitted::OverQuota { over, .. } => {
+                Self::OverQuota(over)
+            }
         }
     }
 }

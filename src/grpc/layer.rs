@@ -27,7 +27,7 @@ use super::{
     trail::{Audit, Notes},
 };
 use crate::{
-    access::{Access, Bearer, Caller, Presented},
+    access::{Access, Bearer, Caller, NotAdmitted, Presented},
     domain::{AuditText, Reason, TenantName},
     ports::{Clock, Meter, Random},
 };
@@ -202,12 +202,7 @@ impl Leaked {
         if !request.uri().path().starts_with(OPEN_TO_ALL) {
             match self.admit(&mut request, record.context.client).await {
                 Ok(caller) => record.is_called_by(caller),
-                Err(failure) => {
-                    if failure.reason() == Reason::CallerUnauthenticated {
-                        self.surroundings.audit.unauthenticated(record.context.client);
-                    }
-                    return fail(&record.context, &failure);
-                }
+                Err(not_admitted) => return self.turn_away(record, not_admitted),
             }
         }
         request.extensions_mut().insert(Arc::clone(&record.context));
@@ -235,7 +230,11 @@ impl Leaked {
     }
 
     /// Who calls. The credential goes no further than this.
-    async fn admit(&self, request: &mut Request<Body>, from: IpAddr) -> Result<Caller, Failure> {
+    async fn admit(
+        &self,
+        request: &mut Request<Body>,
+        from: IpAddr,
+    ) -> Result<Caller, NotAdmitted> {
         let headers = request.headers_mut();
         let authorization = match headers.entry(AUTHORIZATION) {
             Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),
@@ -247,7 +246,19 @@ impl Leaked {
             bearer: Bearer::from_values(authorization.iter().map(HeaderValue::as_bytes)),
             certificate: certificate.as_deref(),
         };
-        Ok(self.surroundings.access.admit(&presented, from).await?)
+        self.surroundings.access.admit(&presented, from).await
+    }
+
+    fn turn_away(&self, record: &mut Record, not_admitted: NotAdmitted) -> Response<Body> {
+        match &not_admitted {
+            NotAdmitted::OverQuota { caller, .. } => record.is_called_by(caller.clone()),
+            NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
+                self.surroundings.audit.unauthenticated(record.context.client);
+            }
+            // It may well be somebody: who, cannot be told now.
+            NotAdmitted::KeysUnavailable { .. } => {}
+        }
+        fail(&record.context, &not_admitted.into())
     }
 
     fn request_id(&self, headers: &HeaderMap) -> Arc<str> {
