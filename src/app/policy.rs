@@ -117,8 +117,7 @@ impl PolicyFiles {
         let Some(trail) = self.trail.get() else { return };
         let (reason, error_reason) = match outcome {
             Ok(Loaded { text, policies, groups }) => {
-                let digest = trail.digest(text);
-                let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+                let digest = trail.digest(text).map(|byte| format!("{byte:02x}")).concat();
                 (format!("sha256:{digest} ({policies} policies, {groups} groups)"), None)
             }
             Err(PolicyError(problems)) => {
