@@ -67,11 +67,14 @@ impl Fields<'_> {
 
 impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, |line| match value.is_finite() {
-            true => write!(line, "{value:?}"),
-            // JSON has no word for the others.
-            false => line.write_str("null"),
-        });
+        // JSON has no word for the others.
+        let finite = value.is_finite();
+        self.add(
+            field,
+            |line| {
+                if finite { write!(line, "{value:?}") } else { line.write_str("null") }
+            },
+        );
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -172,9 +175,17 @@ mod tests {
             layer(&theirs).json().flatten_event(true).boxed(),
         ]);
         tracing::subscriber::with_default(subscriber, || {
-            let all: String = (0..=0x7f_u8).map(char::from).chain("äß€😀\u{2028}".chars()).collect();
+            let all: String =
+                (0..=0x7f_u8).map(char::from).chain("äß€😀\u{2028}".chars()).collect();
             tracing::info!(rpc.method = "a/b", text = &*all, shown = %all, debug = ?all, "call ended");
-            tracing::warn!(yes = true, whole = -7, large = u64::MAX, wide = 7_u128, "numbers {}", 7);
+            tracing::warn!(
+                yes = true,
+                whole = -7,
+                large = u64::MAX,
+                wide = 7_u128,
+                "numbers {}",
+                7
+            );
             tracing::error!(part = 0.5, no = f64::NAN, none = None::<&str>, some = Some(7));
             let error = io::Error::other("it \"failed\"");
             tracing::debug!(error = &error as &dyn std::error::Error, "");
