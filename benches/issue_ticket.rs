@@ -112,7 +112,8 @@ impl Layers {
                 "[[callers.jwt]]\nissuer = \"{ISSUER}\"\naudience = \"tenant-gateway\"\njwks_file = \"./jwks.json\"\n"
             ),
         };
-        let policy = if self == Self::Anonymous { "" } else { "[policy]\nfile = \"./policy.cedar\"\n" };
+        let policy =
+            if self == Self::Anonymous { "" } else { "[policy]\nfile = \"./policy.cedar\"\n" };
         let durability =
             if self == Self::BeforeResponse { "before_response" } else { "after_response" };
         format!("{callers}{policy}[audit]\ndurability = \"{durability}\"\n")
@@ -209,8 +210,7 @@ fn name(tenant: &str) -> TenantName {
 /// A request with a token, where there is one.
 fn request(tenant: &str, token: Option<&str>) -> Request<pb::IssueSystemTicketRequest> {
     let tenant = format!("applications/demo/tenants/{tenant}");
-    let mut request =
-        Request::new(pb::IssueSystemTicketRequest { tenant, ..Default::default() });
+    let mut request = Request::new(pb::IssueSystemTicketRequest { tenant, ..Default::default() });
     if let Some(token) = token {
         let value = format!("Bearer {token}").parse().unwrap();
         request.metadata_mut().insert("authorization", value);
@@ -402,7 +402,9 @@ async fn round(
             let mut micros = Vec::new();
             while begin.elapsed() < length {
                 let call = Instant::now();
-                if let Err(status) = client.issue_system_ticket(request("Cust10001", token.as_deref())).await {
+                if let Err(status) =
+                    client.issue_system_ticket(request("Cust10001", token.as_deref())).await
+                {
                     panic!("{status}");
                 }
                 micros.push(call.elapsed().as_secs_f64() * 1e6);
@@ -454,7 +456,9 @@ async fn memory(world: &World) {
                 if number >= TICKETS {
                     return;
                 }
-                if let Err(status) = client.issue_system_ticket(request(&tenant(number), None)).await {
+                if let Err(status) =
+                    client.issue_system_ticket(request(&tenant(number), None)).await
+                {
                     panic!("{status}");
                 }
             }
@@ -526,7 +530,7 @@ mod reference {
 
     /// Answers with always the same.
     struct Bare(pb::SystemTicket);
-    
+
     #[tonic::async_trait]
     impl TokenService for Bare {
         async fn issue_system_ticket(
@@ -535,17 +539,17 @@ mod reference {
         ) -> Result<Response<pb::IssueSystemTicketResponse>, Status> {
             Ok(Response::new(pb::IssueSystemTicketResponse { ticket: Some(self.0.clone()) }))
         }
-    
+
         type WatchSystemTicketStream =
             tokio_stream::Empty<Result<pb::WatchSystemTicketResponse, Status>>;
-    
+
         async fn watch_system_ticket(
             &self,
             _: Request<pb::WatchSystemTicketRequest>,
         ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
             Err(Status::unimplemented("reference"))
         }
-    
+
         async fn report_rejected_credential(
             &self,
             _: Request<pb::ReportRejectedCredentialRequest>,
@@ -562,7 +566,10 @@ mod reference {
             value,
             credential_id: format!("t-{:032x}", 1),
             issue_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 123_456_000 }),
-            expire_time: Some(prost_types::Timestamp { seconds: 1_800_021_600, nanos: 123_456_000 }),
+            expire_time: Some(prost_types::Timestamp {
+                seconds: 1_800_021_600,
+                nanos: 123_456_000,
+            }),
             web_api_uri: "http://127.0.0.1:45139/Cust10001/api".to_owned(),
             tenant: "applications/demo/tenants/Cust10001".to_owned(),
             ..Default::default()
@@ -583,7 +590,9 @@ mod reference {
 mod decisions {
     use std::hint::black_box;
 
-    use tenant_gateway::access::{ActionName, Caller, CallerMethod, Policies, PolicySet, PolicyText, Resource};
+    use tenant_gateway::access::{
+        ActionName, Caller, CallerMethod, Policies, PolicySet, PolicyText, Resource,
+    };
 
     use super::*;
 
