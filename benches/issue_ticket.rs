@@ -49,7 +49,8 @@ use tonic::{Request, Response, Status, transport::Channel};
 
 /// Rounds of each server at each number in flight.
 const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(2);
+/// How long each takes, in seconds; shorter with `-- --round 0.5`, for a first look.
+const ROUND: f64 = 2.0;
 const IN_FLIGHT: [usize; 3] = [1, 32, 128];
 const CONNECTIONS: usize = 4;
 const TICKETS: u32 = 100_000;
@@ -58,6 +59,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let after = |flag: &str| arguments.iter().skip_while(|a| *a != flag).nth(1).cloned();
     let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let seconds = after("--round").map_or(ROUND, |seconds| seconds.parse().unwrap());
+    let round = Duration::from_secs_f64(seconds);
     if given("--reference") {
         return reference::serve();
     }
@@ -70,9 +73,9 @@ fn main() {
         runtime.block_on(memory(&world));
     } else if given("--soak") {
         let minutes = after("--soak").map_or(20, |minutes| minutes.parse().unwrap());
-        soak(&runtime, &world, minutes);
+        soak(&runtime, &world, minutes, round);
     } else {
-        throughput(&runtime, &world);
+        throughput(&runtime, &world, round, after("--layer").as_deref());
     }
 }
 
@@ -223,7 +226,10 @@ struct Server {
 
 impl Server {
     fn start(config: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-gateway"));
+        // Another build of it can be given, to compare two of them.
+        let program = std::env::var_os("BENCH_GATEWAY");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_tenant-gateway").into());
+        let mut command = Command::new(program);
         command.args(["serve", "--config"]).arg(config);
         Self::run(command)
     }
@@ -287,9 +293,15 @@ struct Measured {
     cpu_micros: f64,
 }
 
-fn measure(runtime: &Runtime, server: &Server, in_flight: usize, token: Option<&str>) -> Measured {
+fn measure(
+    runtime: &Runtime,
+    server: &Server,
+    length: Duration,
+    in_flight: usize,
+    token: Option<&str>,
+) -> Measured {
     let before = server.ticks();
-    let (round, calls) = runtime.block_on(round(server.address, in_flight, token));
+    let (round, calls) = runtime.block_on(round(server.address, length, in_flight, token));
     let ticks = server.ticks() - before;
     Measured { round, cpu_micros: ticks as f64 * TICK_MICROS / calls as f64 }
 }
@@ -297,8 +309,11 @@ fn measure(runtime: &Runtime, server: &Server, in_flight: usize, token: Option<&
 /// `sysconf(_SC_CLK_TCK)` is 100 on Linux, whatever its timer does.
 const TICK_MICROS: f64 = 10_000.0;
 
-fn throughput(runtime: &Runtime, world: &World) {
+fn throughput(runtime: &Runtime, world: &World, length: Duration, only: Option<&str>) {
     for layers in Layers::ALL {
+        if only.is_some_and(|only| !layers.name().contains(only)) {
+            continue;
+        }
         world.configure(layers);
         let token = matches!(layers, Layers::Token | Layers::BeforeResponse);
         let token = token.then_some(world.token.as_str());
@@ -317,8 +332,8 @@ fn throughput(runtime: &Runtime, world: &World) {
             let mut ours = Vec::new();
             let mut theirs = Vec::new();
             for _ in 0..ROUNDS {
-                ours.push(measure(runtime, &gateway, in_flight, token));
-                theirs.push(measure(runtime, &reference, in_flight, token));
+                ours.push(measure(runtime, &gateway, length, in_flight, token));
+                theirs.push(measure(runtime, &reference, length, in_flight, token));
             }
             let (us, them) = (median(&ours), median(&theirs));
             println!(
@@ -340,7 +355,7 @@ fn throughput(runtime: &Runtime, world: &World) {
 }
 
 /// Load for minutes with everything on: a line a minute, which should all be alike.
-fn soak(runtime: &Runtime, world: &World, minutes: u32) {
+fn soak(runtime: &Runtime, world: &World, minutes: u32, length: Duration) {
     world.configure(Layers::BeforeResponse);
     let gateway = Server::start(&world.config());
     println!("  minute   calls/s   p50 µs   p99 µs   RSS MiB   store MiB");
@@ -348,7 +363,7 @@ fn soak(runtime: &Runtime, world: &World, minutes: u32) {
     for minute in 1..=minutes {
         let mut rounds = Vec::new();
         while begin.elapsed() < Duration::from_mins(1) * minute {
-            rounds.push(measure(runtime, &gateway, 32, Some(&world.token)));
+            rounds.push(measure(runtime, &gateway, length, 32, Some(&world.token)));
         }
         let seen = median(&rounds).round;
         let size = |file: &str| fs::metadata(world.folder.path().join(file)).map_or(0, |m| m.len());
@@ -368,7 +383,12 @@ async fn connect(address: SocketAddr) -> TokenServiceClient<Channel> {
     TokenServiceClient::new(channel.connect().await.unwrap())
 }
 
-async fn round(address: SocketAddr, in_flight: usize, token: Option<&str>) -> (Round, usize) {
+async fn round(
+    address: SocketAddr,
+    length: Duration,
+    in_flight: usize,
+    token: Option<&str>,
+) -> (Round, usize) {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS.min(in_flight) {
         clients.push(connect(address).await);
@@ -380,7 +400,7 @@ async fn round(address: SocketAddr, in_flight: usize, token: Option<&str>) -> (R
         let token = token.map(str::to_owned);
         callers.spawn(async move {
             let mut micros = Vec::new();
-            while begin.elapsed() < ROUND {
+            while begin.elapsed() < length {
                 let call = Instant::now();
                 if let Err(status) =
                     client.issue_system_ticket(request("Cust10001", token.as_deref())).await

@@ -3,6 +3,7 @@
 mod access;
 mod applications;
 mod gateway;
+mod own_thread;
 mod parts;
 mod policy;
 mod running;

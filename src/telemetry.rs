@@ -1,6 +1,7 @@
 //! What operators see: logs and metrics. No secret reaches either: secrets have types that do not print.
 
 mod buffer;
+mod json;
 mod logging;
 mod metrics;
 

@@ -10,6 +10,7 @@ use super::{
     Running, Storage, StorageError,
     access::Doors,
     applications::{Connected, applications},
+    own_thread::OwnThread,
     parts::Parts,
     running::Started,
 };
@@ -50,6 +51,9 @@ pub enum StartError {
     /// Outbound TLS cannot be set up.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// There is no thread to be had.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
     /// The gRPC services cannot be set up.
     #[error(transparent)]
     Grpc(#[from] ServeError),
@@ -125,6 +129,7 @@ impl Gateway {
             GrpcServer::new(grpc_listener, services, clock.clone(), random, metrics, options)
                 .await?;
         let lifecycle = config.lifecycle;
+        let audit_thread = OwnThread::start("audit").map_err(StartError::Thread)?;
         let started = Started {
             grpc,
             admin,
@@ -137,6 +142,7 @@ impl Gateway {
             lifecycle,
             upkeep,
             reloadables,
+            audit_thread,
         };
         started.run().await.map_err(|source| StartError::Listen {
             key: "grpc.listen",

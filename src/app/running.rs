@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Storage, access::Upkeep, parts::Parts};
+use super::{Storage, access::Upkeep, own_thread::OwnThread, parts::Parts};
 use crate::{
     broker::Directory,
     config::Lifecycle,
@@ -35,6 +35,8 @@ pub(super) struct Started {
     /// Keys and policy of callers.
     pub(super) upkeep: Upkeep,
     pub(super) reloadables: Vec<Arc<dyn Reloadable>>,
+    /// Writes the audit trail.
+    pub(super) audit_thread: OwnThread,
 }
 
 /// How it ended.
@@ -109,6 +111,7 @@ impl Started {
             goaway,
             lifecycle,
             upkeep,
+            audit_thread,
             ..
         } = self;
         let health = grpc.health();
@@ -139,9 +142,12 @@ impl Started {
         };
         // The trail outlives all others: what they do at their end is written down, too.
         let (trail, quit_trail) = (Arc::clone(&audit), CancellationToken::new());
-        let writer = async move { trail.trail.run().await };
-        let writer = quit_trail.clone().run_until_cancelled_owned(writer);
-        let mut writer = long_running.spawn(writer);
+        let _quit_trail = quit_trail.clone().drop_guard();
+        let quit_writer = quit_trail.clone();
+        let writer = async move {
+            quit_writer.run_until_cancelled(trail.trail.run()).await;
+        };
+        let mut writer = long_running.spawn(audit_thread.run(writer));
         let quit_background = quit.child_token();
         let background = quit_background.clone().run_until_cancelled_owned(background);
         let mut background = long_running.spawn(background);

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::task::TaskTracker;
 
 type Flying<K, T> = Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>;
@@ -19,6 +19,8 @@ type Flying<K, T> = Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>;
 pub(super) struct Flights<K, T> {
     flying: Flying<K, T>,
     tasks: TaskTracker,
+    /// Where work runs, whoever begins it: callers may stand on a runtime that ends before the gateway does.
+    runtime: Handle,
 }
 
 /// The work ended without a result: it panicked.
@@ -31,9 +33,9 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// Nothing under way; work will run on `tasks`.
+    /// Nothing under way; work will run on `tasks`, on the runtime that this is called on.
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        Self { flying: Flying::default(), tasks }
+        Self { flying: Flying::default(), tasks, runtime: Handle::current() }
     }
 
     /// Waits for the work of this key, and begins it if nobody has.
@@ -60,12 +62,13 @@ where
         drop(flying);
         let entry = Entry { flying: Arc::clone(&self.flying), key };
         let work = work();
-        self.tasks.spawn(async move {
+        let flight = async move {
             let result = work.await;
             // Out of the map first: who comes now finds the result where the work has put it.
             drop(entry);
             landed.send_replace(Some(result));
-        });
+        };
+        self.tasks.spawn_on(flight, &self.runtime);
         landing
     }
 }

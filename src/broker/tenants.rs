@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::{BrokerError, Directory};
@@ -21,6 +22,8 @@ pub struct Tenants {
     store: Arc<dyn TenantStore>,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
+    /// Where changes run, whoever asks for them: callers may stand on a runtime that ends before the gateway does.
+    runtime: Handle,
 }
 
 /// Where a page of tenants begins, and how many it may have.
@@ -33,7 +36,8 @@ pub struct Page {
 }
 
 impl Tenants {
-    /// Over a store and the directory that remembers what is in it, for these applications.
+    /// Over a store and the directory that remembers what is in it, for these applications. Changes will run on the
+    /// runtime that this is called on.
     #[must_use]
     pub fn new(
         applications: BTreeSet<ApplicationId>,
@@ -42,7 +46,7 @@ impl Tenants {
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { applications, directory, store, clock, tasks }
+        Self { applications, directory, store, clock, tasks, runtime: Handle::current() }
     }
 
     /// Adds a tenant to an application.
@@ -191,12 +195,13 @@ impl Tenants {
         change: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let directory = Arc::clone(&self.directory);
-        let task = self.tasks.spawn(async move {
+        let change = async move {
             let result = change.await;
             // Also after an error: its outcome may be unknown.
             directory.forget(&name);
             result
-        });
+        };
+        let task = self.tasks.spawn_on(change, &self.runtime);
         task.await.unwrap_or_else(|error| Err(BrokerError::Internal(error.to_string().into())))
     }
 }

@@ -2,18 +2,21 @@
 
 mod accept;
 mod connection;
+mod workers;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tokio::{net::TcpListener, sync::mpsc};
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::accept::Acceptor;
 pub use self::connection::Peer;
+use self::{
+    accept::Acceptor,
+    workers::{HttpServer, Workers},
+};
 
 use super::{
     Services, access, application, audit,
@@ -44,7 +47,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// … and has this long to answer.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opened connections on their way from the accept loop to the HTTP/2 server, which takes them at once.
+/// Opened connections on their way from the accept loop to the workers, who take them at once.
 const OPENED_CONNECTIONS: usize = 16;
 
 const HEALTH: &str = "grpc.health.v1.Health";
@@ -82,6 +85,12 @@ pub enum ServeError {
     /// The listener failed.
     #[error("the gRPC listener failed: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// There are no threads to be had.
+    #[error("the threads of the gRPC listener cannot be started: {0}")]
+    Threads(#[from] io::Error),
+    /// A thread ended that should not.
+    #[error("a thread of the gRPC listener ended by itself")]
+    WorkerEnded,
 }
 
 /// A service with our limits on its messages.
@@ -97,7 +106,7 @@ macro_rules! limited {
 pub struct GrpcServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
-    server: Server<tower::layer::util::Stack<Around, tower::layer::util::Identity>>,
+    server: HttpServer,
     routes: Routes,
     health: HealthReporter,
     calls: TaskTracker,
@@ -183,13 +192,12 @@ impl GrpcServer {
     ///
     /// # Errors
     /// If the listener fails.
-    pub async fn serve(mut self, stop: CancellationToken) -> Result<(), ServeError> {
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
-        let incoming = ReceiverStream::new(incoming).map(Ok::<_, Infallible>);
         let tls = self.tls;
         let acceptor = Acceptor { listener: self.listener, tls: tls.clone(), stop: stop.clone() };
-        let router = self.server.add_routes(self.routes);
-        let serving = router.serve_with_incoming_shutdown(incoming, stop.cancelled());
+        let mut workers = Workers::start(&self.server, &self.routes, &stop)?;
+        let serving = workers.serve(incoming, &stop);
         let serving = async { tokio::join!(serving, acceptor.run(opened)).0 };
         let calls = self.calls;
         let answered = async {
@@ -204,11 +212,13 @@ impl GrpcServer {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            served = serving => Ok(served?),
+        let served = tokio::select! {
+            served = serving => served,
             () = answered => Ok(()),
             () = reload => Ok(()),
-        }
+        };
+        workers.end().await;
+        served
     }
 }
 

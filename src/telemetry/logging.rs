@@ -5,12 +5,15 @@ use std::io::{self, IsTerminal as _};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
-    filter::{FilterExt as _, filter_fn},
+    filter::{FilterExt as _, LevelFilter, filter_fn},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
-use super::buffer::{Buffer, LogGuard};
+use super::{
+    buffer::{Buffer, LogGuard},
+    json::JsonLines,
+};
 
 /// Targets that may say more than `info`: our own. What libraries say below that can hold bytes off the wire, so
 /// it is not logged whatever the filter asks for.
@@ -44,11 +47,13 @@ pub enum LoggingError {
 /// # Errors
 /// If the filter cannot be read, or if it is called twice.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<LogGuard, LoggingError> {
-    let filter = EnvFilter::builder().parse(filter)?.and(filter_fn(may_be_logged));
+    // With a bound of its own, the other's counts: without one, libraries would ask of each of their finest events.
+    let own = filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE);
+    let filter = EnvFilter::builder().parse(filter)?.and(own);
     let (buffer, guard) = Buffer::start(io::stderr())?;
     let lines = tracing_subscriber::fmt::layer().with_writer(buffer);
     let lines = match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Json => lines.event_format(JsonLines).with_filter(filter).boxed(),
         LogFormat::Pretty => {
             lines.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed()
         }

@@ -219,7 +219,7 @@ async fn after_response_credentials_do_not_wait_and_changes_do() {
     world.record(0).unwrap().committed().await.unwrap();
     world.settle().await;
     assert!(world.kept().is_empty(), "gathered for a while");
-    world.clock.advance(Duration::from_millis(2));
+    world.clock.advance(Duration::from_millis(10));
     world.settle().await;
     assert_eq!(world.kept(), [0]);
     world.record(1).unwrap().committed().await.unwrap();

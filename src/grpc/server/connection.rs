@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    os::fd::AsFd as _,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -50,6 +51,8 @@ pub(super) struct Connection {
     /// How much of the preface, which was read already, the server has seen.
     replayed: usize,
     farewell: Farewell,
+    /// Counts it among those of its worker.
+    _count: Option<Arc<()>>,
 }
 
 /// Once we have begun to stop, a peer that gives no sign of life is not waited for (hyper#4170).
@@ -79,7 +82,24 @@ impl Connection {
             }
         }
         let farewell = Farewell::Serving(Box::pin(stop.cancelled_owned()));
-        Ok(Some(Self { stream, peer, replayed: 0, farewell }))
+        Ok(Some(Self { stream, peer, replayed: 0, farewell, _count: None }))
+    }
+
+    /// The same, holding this for as long as it is open.
+    pub(super) fn counted(self, count: Arc<()>) -> Self {
+        Self { _count: Some(count), ..self }
+    }
+
+    /// Hands the socket from the runtime that opened it to the one that runs now, which will wait for its bytes.
+    pub(super) fn settle(mut self) -> io::Result<Self> {
+        let tcp = match &mut self.stream {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_mut().0,
+        };
+        // A second descriptor of the same socket; the first, which the other runtime waits for, closes.
+        let socket = tcp.as_fd().try_clone_to_owned()?;
+        *tcp = TcpStream::from_std(socket.into())?;
+        Ok(self)
     }
 }
 

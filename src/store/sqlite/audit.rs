@@ -1,21 +1,21 @@
 //! The audit trail.
 //!
 //! A group is one transaction on the writing connection: the head first, which is also the check that the group
-//! follows it, then the events, many a statement. Every statement is a hand-over to the driver's thread, which costs
-//! more than a row does.
+//! follows it, then the events. All of it is one hand-over to the driver's thread, which costs more than a row does.
 
 mod record;
 pub(super) mod statements;
 
+use std::fmt::Write as _;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Sqlite, SqliteConnection, Transaction, sqlite::SqliteArguments};
 
 use self::{
     record::{ChainRecord, EventRecord, KeyRecord, ListedRecord, PointRecord},
     statements::{
-        CHAIN, CHAINS, DELETE_EVENTS, EVENTS, FOLLOW_HEAD, HASHES, INSERTS, KEEP_KEY, KEYS, NEWEST,
-        NEWEST_AFTER, PRUNABLE, PUT_CHECKPOINT,
+        APPEND, CHAIN, CHAINS, DELETE_EVENTS, EVENTS, HASHES, KEEP_KEY, KEYS, NEWEST, NEWEST_AFTER,
+        PRUNABLE, PUT_CHECKPOINT,
     },
 };
 use super::SqliteStore;
@@ -29,14 +29,22 @@ use crate::{
 #[async_trait]
 impl AuditStore for SqliteStore {
     async fn append(&self, group: &AuditGroup) -> Result<(), StoreError> {
+        let SignedPoint { point, signature } = &group.head;
+        let (index, bytes) = packed(&group.rows);
+        let append = sqlx::query_scalar(APPEND)
+            .bind(&*point.chain)
+            .bind(point.sequence)
+            .bind(&point.hash[..])
+            .bind(point.time.as_microsecond())
+            .bind(&*signature.key_id)
+            .bind(&signature.bytes)
+            .bind(group.first_sequence())
+            .bind(index)
+            .bind(bytes);
         let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await?;
-        let Some(chain_id) = follow_head(&mut transaction, group).await? else {
-            transaction.rollback().await?;
-            return self.kept_already(group).await;
-        };
-        insert(&mut transaction, chain_id, &group.rows).await?;
-        Ok(transaction.commit().await?)
+        let followed = !writer.whole(append).await?.is_empty();
+        drop(writer);
+        if followed { Ok(()) } else { self.kept_already(group).await }
     }
 
     async fn chains(&self) -> Result<Vec<ChainState>, StoreError> {
@@ -166,53 +174,23 @@ impl SqliteStore {
     }
 }
 
-/// Moves the head on and gives the chain's number; `None` if the group does not follow it.
-async fn follow_head(
-    transaction: &mut Transaction<'_, Sqlite>,
-    group: &AuditGroup,
-) -> Result<Option<i64>, StoreError> {
-    let SignedPoint { point, signature } = &group.head;
-    let chain_id = sqlx::query_scalar(FOLLOW_HEAD)
-        .bind(&*point.chain)
-        .bind(point.sequence)
-        .bind(&point.hash[..])
-        .bind(point.time.as_microsecond())
-        .bind(&*signature.key_id)
-        .bind(&signature.bytes)
-        .bind(group.first_sequence())
-        .fetch_optional(&mut **transaction)
-        .await?;
-    Ok(chain_id)
-}
-
-/// In as few statements as there are bits in the number of rows, because each size is a statement to prepare once.
-async fn insert(
-    connection: &mut SqliteConnection,
-    chain_id: i64,
-    mut rows: &[AuditRow],
-) -> Result<(), StoreError> {
-    for (size, statement) in INSERTS.iter() {
-        while let Some((chunk, rest)) = rows.split_at_checked(*size) {
-            let mut query = sqlx::query::<Sqlite>(statement.as_str());
-            for row in chunk {
-                query = bind(query, chain_id, row);
-            }
-            query.execute(&mut *connection).await?;
-            rows = rest;
-        }
+/// Sequence, time, place and length of each row as JSON; and the hash and the body of each, one behind the other.
+fn packed(rows: &[AuditRow]) -> (String, Vec<u8>) {
+    let size = rows.iter().map(|row| row.hash.len() + row.body.len()).sum();
+    let mut bytes = Vec::with_capacity(size);
+    let mut index = String::with_capacity(rows.len() * 40);
+    for row in rows {
+        let (sequence, time, length) = (row.sequence, row.time.as_microsecond(), row.body.len());
+        // SQL counts from 1.
+        let place = bytes.len() + 1;
+        let separator = if index.is_empty() { '[' } else { ',' };
+        // Cannot happen: writing to a string does not fail.
+        let _ = write!(index, "{separator}[{sequence},{time},{place},{length}]");
+        bytes.extend_from_slice(&row.hash);
+        bytes.extend_from_slice(&row.body);
     }
-    Ok(())
-}
-
-type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
-
-fn bind<'q>(query: Query<'q>, chain_id: i64, row: &'q AuditRow) -> Query<'q> {
-    query
-        .bind(chain_id)
-        .bind(row.sequence)
-        .bind(row.time.as_microsecond())
-        .bind(&row.hash[..])
-        .bind(&row.body)
+    index.push(']');
+    (index, bytes)
 }
 
 #[cfg(test)]

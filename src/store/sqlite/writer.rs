@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction,
-    sqlite::SqliteConnectOptions,
+    query::QueryScalar,
+    sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -32,6 +33,10 @@ struct State {
     replaced: i64,
     /// Whether it does not wait for locks at the moment.
     hasty: bool,
+    /// Whether the last use has ended, and left nothing behind.
+    at_rest: bool,
+    /// Whether a transaction may be open that the driver does not know of.
+    unfinished: bool,
 }
 
 enum Slot {
@@ -53,6 +58,8 @@ impl WriterSlot {
                 connection: Slot::Open(connection),
                 replaced: 0,
                 hasty: false,
+                at_rest: false,
+                unfinished: false,
             }),
         }
     }
@@ -91,10 +98,17 @@ impl State {
     /// Replaces a connection that is not as it should be. After some errors (a full disk) SQLite has rolled back by
     /// itself while the driver still counts a transaction and refuses to begin another.
     async fn repair(&mut self, options: &SqliteConnectOptions) -> Result<(), StoreError> {
+        let at_rest = std::mem::take(&mut self.at_rest);
         match &mut self.connection {
+            Slot::Open(_) if at_rest => return Ok(()),
             Slot::Open(connection) => {
                 // Waits until a rollback that a dropped future left behind is done.
                 let alive = connection.ping().await.is_ok();
+                if self.unfinished {
+                    // SQLite has done it by itself, or there is nothing: then this fails, and nothing is to be done.
+                    let _ = run(connection, "ROLLBACK").await;
+                    self.unfinished = false;
+                }
                 if alive && !connection.is_in_transaction() && !self.hasty {
                     return Ok(());
                 }
@@ -106,6 +120,7 @@ impl State {
         self.connection = Slot::Open(options.connect().await?);
         self.replaced += 1;
         self.hasty = false;
+        self.unfinished = false;
         Ok(())
     }
 }
@@ -114,6 +129,20 @@ impl Writer<'_> {
     /// Takes the write lock at once: a transaction that began as a read could not wait for it.
     pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, StoreError> {
         Ok(self.connection()?.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Runs statements that are a whole transaction, from `BEGIN IMMEDIATE` to `COMMIT`, in one hand-over to the
+    /// driver's thread: waking it for each took longer than what it did. What fails, or is dropped, is rolled back
+    /// before the next use.
+    pub(super) async fn whole(
+        &mut self,
+        transaction: QueryScalar<'_, Sqlite, i64, SqliteArguments>,
+    ) -> Result<Vec<i64>, StoreError> {
+        self.state.unfinished = true;
+        let rows = transaction.fetch_all(self.connection()?).await?;
+        self.state.unfinished = false;
+        self.state.at_rest = true;
+        Ok(rows)
     }
 
     pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {

@@ -1,26 +1,20 @@
 //! SQL of the audit trail.
 
-use std::sync::LazyLock;
-
-/// A first group must begin with 1; later ones must follow the head.
-pub(super) const FOLLOW_HEAD: &str = "INSERT INTO audit_chains (chain, sequence, hash, time, key_id, signature) \
+/// A whole transaction that adds a group to its chain, with few parameters whatever the size of the group.
+///
+/// First the head: a first group must begin with 1, later ones must follow it; if so, it gives a row. Then, only if
+/// it did, the events: ?8 has sequence, time, place and length of each, ?9 the hash and the body of each in a row.
+pub(super) const APPEND: &str = "BEGIN IMMEDIATE; \
+     INSERT INTO audit_chains (chain, sequence, hash, time, key_id, signature) \
      SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?7 = 1 OR EXISTS (SELECT 1 FROM audit_chains WHERE chain = ?1) \
      ON CONFLICT (chain) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash, \
      time = excluded.time, key_id = excluded.key_id, signature = excluded.signature \
-     WHERE audit_chains.sequence = ?7 - 1 RETURNING id";
-
-/// Rows in one statement, largest first.
-const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
-
-/// Statements that insert so many events. Their parameters have no numbers: for each that has one, the driver asks
-/// SQLite for its name, which SQLite looks for from the first on, and that took longer than inserting did.
-pub(super) static INSERTS: LazyLock<Vec<(usize, String)>> =
-    LazyLock::new(|| SIZES.iter().map(|size| (*size, insert(*size))).collect());
-
-fn insert(rows: usize) -> String {
-    let values = vec!["(?, ?, ?, ?, ?)"; rows].join(", ");
-    format!("INSERT INTO audit_events (chain_id, sequence, time, hash, body) VALUES {values}")
-}
+     WHERE audit_chains.sequence = ?7 - 1 RETURNING id; \
+     INSERT INTO audit_events (chain_id, sequence, time, hash, body) \
+     SELECT (SELECT id FROM audit_chains WHERE chain = ?1), value ->> 0, value ->> 1, \
+     substr(?9, value ->> 2, 32), substr(?9, (value ->> 2) + 32, value ->> 3) \
+     FROM json_each(?8) WHERE changes() = 1; \
+     COMMIT";
 
 pub(super) const HASHES: &str = "SELECT sequence, hash FROM audit_events \
      WHERE chain_id = (SELECT id FROM audit_chains WHERE chain = ?1) AND sequence BETWEEN ?2 AND ?3 \
