@@ -88,11 +88,13 @@ impl Services {
         resource: R,
     ) -> Result<Authorized<A, R>, Failure> {
         let name = resource.clone().into();
-        if let Some(tenant) = name.tenant() {
-            self.concerns(context, tenant)?;
-        }
+        let tenant = name.tenant().filter(|tenant| context.concerns(tenant));
         match self.access.authorize(&context.caller, resource) {
             Ok(authorized) => {
+                // Only now: what is denied has a quota of its own, and names that are made up take no room.
+                if let Some(tenant) = tenant {
+                    self.access.admit_to(&context.caller, tenant).map_err(Refused::from)?;
+                }
                 context.notes.allowed(A::NAME, &name, Arc::clone(authorized.policy_ids()));
                 self.audit.check(A::NAME)?;
                 Ok(authorized)

@@ -175,18 +175,27 @@ impl Access {
         resources: impl IntoIterator<Item = R>,
     ) -> Result<Vec<Authorized<A, R>>, Refused> {
         self.check_still_proven(caller)?;
-        let mut permitted = Vec::new();
+        let (mut permitted, mut denying, mut slowed) = (Vec::new(), Vec::new(), None);
         for resource in resources {
-            let ruling = self.rule(caller, A::NAME, &resource.clone().into())?;
-            if ruling.allowed {
-                permitted.push(Authorized::new(caller.clone(), resource, ruling.policy_ids));
+            match self.rule(caller, A::NAME, &resource.clone().into()) {
+                Ok(Ruling { allowed: true, policy_ids }) => {
+                    permitted.push(Authorized::new(caller.clone(), resource, policy_ids));
+                }
+                Ok(Ruling { policy_ids, .. }) => denying.extend(policy_ids.iter().cloned()),
+                // What is remembered as permitted is still answered.
+                Err(over) => slowed = Some(over),
             }
         }
-        if permitted.is_empty() {
-            self.quotas.refused(Source::Caller(caller));
-            return Err(Refused::Denied(no_policy()));
+        match (permitted.is_empty(), slowed) {
+            (false, _) => Ok(permitted),
+            (true, Some(over)) => Err(over.into()),
+            (true, None) => {
+                self.quotas.refused(Source::Caller(caller));
+                denying.sort_unstable();
+                denying.dedup();
+                Err(Refused::Denied(denying.into()))
+            }
         }
-        Ok(permitted)
     }
 
     /// Those of `actions` that `caller` may do to `resource`: of calls to the Web API, whether there is any that it

@@ -157,10 +157,18 @@ impl PolicyFiles {
         if !settling.look(self.hasher.hash_one(&contents), asked) {
             return;
         }
-        match parse(&self.policy, self.entities.as_deref(), &contents, &self.applications) {
-            Ok((set, warnings)) => {
+        let (policy, entities) = (self.policy.clone(), self.entities.clone());
+        let applications = self.applications.clone();
+        // Large ones take a while, in which nothing else of this task would run: the emergency stop, for one.
+        let parsing = tokio::task::spawn_blocking(move || {
+            let (set, warnings) = parse(&policy, entities.as_deref(), &contents, &applications)?;
+            Ok((Loaded::new(&contents, &set), set, warnings))
+        });
+        let Ok(parsed) = parsing.await else { return };
+        match parsed {
+            Ok((loaded, set, warnings)) => {
                 warn(&warnings);
-                self.record(RELOADED, Ok(&Loaded::new(&contents, &set)));
+                self.record(RELOADED, Ok(&loaded));
                 tracing::info!(file = %self.policy.display(), policies = set.policies(), "policy reloaded");
                 self.policies.replace(set);
             }

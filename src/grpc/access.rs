@@ -35,12 +35,12 @@ impl Accesses {
         let asked = checks.permissions("permissions", &request.permissions);
         let (Some(resource), Some(asked)) = (resource, asked) else { return Err(checks.failed()) };
         let tenant = resource.tenant().cloned();
-        if let Some(tenant) = &tenant {
-            self.0.concerns(context, tenant)?;
-        }
         // All of them: whoever has another right on the tenant may know that it has none of these.
         match self.0.access.rights(&context.caller, resource, ActionName::ALL) {
             Ok(rights) => {
+                if let Some(tenant) = &tenant {
+                    self.0.concerns(context, tenant)?;
+                }
                 let held = asked.into_iter().filter(|action| rights.holds(*action));
                 let permissions = held.map(|action| action.as_str().to_owned()).collect();
                 Ok(pb::TestPermissionsResponse { permissions })

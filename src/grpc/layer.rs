@@ -353,6 +353,7 @@ impl Drop for Record {
             reason = failure.map(|(reason, _)| reason.as_str()),
             cause = failure.and_then(|(_, cause)| cause.as_deref()),
             caller = (!nobody).then(|| caller.id()),
+            caller_certificate = caller.certificate(),
             client_address = nobody.then(|| tracing::field::display(client)),
             tenant = tenant.get().map(tracing::field::display),
             request_id = &**request_id,

@@ -55,11 +55,11 @@ impl Tenants {
             return Err(checks.failed());
         };
         let name = TenantName { application: parent.clone(), tenant };
-        self.0.concerns(context, &name)?;
         let authorized = self.0.authorize(context, parent);
         // Decided on the application, done to the tenant.
-        context.notes.resource(name);
+        context.notes.resource(name.clone());
         let authorized = authorized?;
+        self.0.concerns(context, &name)?;
         let tenant = self.0.tenants.create(&authorized, tenant, labels).await?;
         Ok(pb::CreateTenantResponse { tenant: Some(self.pb(&tenant)) })
     }

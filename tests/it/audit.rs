@@ -224,7 +224,7 @@ fn rows_of_tickets(table: &mut Table, system_user_token: &str) {
     table.row("ada", method, &asked(one.clone(), true), OK, [handed_out(), revealed()]);
     table.denials(method, &issue("Cust1"), &denied("issueSystemTicket", &one), FORBIDDEN);
     let open = pb::IssueSystemTicketRequest { tenant: wildcard("Cust1"), ..Default::default() };
-    table.denials(method, &open, &denied("issueSystemTicket", &wildcard("Cust1")), &[]);
+    table.denials(method, &open, &denied("issueSystemTicket", &wildcard("Cust1")), FORBIDDEN);
     let half = ticket().by(&["half"]).because("nightly sync");
     let no_token = denied("revealApplicationToken", &one).because("nightly sync");
     table.row("bob", method, &asked(one.clone(), true), DENIED, [half, no_token]);
@@ -307,14 +307,14 @@ fn rows_of_reads(table: &mut Table) {
     table.row("ada", method, &get(&nine), NO_TENANT, []);
     table.row("ada", method, &get("Cust1"), INVALID, []);
     table.denials(method, &get(&one), &refused(&one), FORBIDDEN);
-    table.denials(method, &get(wildcard), &refused(wildcard), &[]);
+    table.denials(method, &get(wildcard), &refused(wildcard), FORBIDDEN);
 
     let status = |name: &str| pb::GetTenantStatusRequest { name: name.to_owned() };
     let method = "TenantService/GetTenantStatus";
     table.row("ada", method, &status(&one), OK, []);
     table.row("ada", method, &status(&nine), NO_TENANT, []);
     table.denials(method, &status(&one), &refused(&one), FORBIDDEN);
-    table.denials(method, &status(wildcard), &refused(wildcard), &[]);
+    table.denials(method, &status(wildcard), &refused(wildcard), FORBIDDEN);
 
     let watch = |parent: &str| pb::WatchTenantStatusRequest { parent: parent.to_owned() };
     let method = "TenantService/WatchTenantStatus";

@@ -20,7 +20,7 @@ use super::{
 use crate::domain::{ApplicationId, TenantName};
 
 /// Longest id of a caller; also longest id of a group.
-const MAX_ID_BYTES: usize = 512;
+const MAX_ID_BYTES: usize = 2_560;
 
 /// Who belongs to which group.
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Groups {
 /// Whether a caller can have this id: what a token or a certificate may say.
 pub(super) fn caller_id_problem(id: &str) -> Option<&'static str> {
     if id.is_empty() || id.len() > MAX_ID_BYTES {
-        Some("a caller's id has 1 to 512 bytes: no caller can have this one")
+        Some("a caller's id has 1 to 2560 bytes: no caller can have this one")
     } else if !id.bytes().all(|b| b.is_ascii_graphic()) {
         Some("a caller's id is printable ASCII without spaces: no caller can have this one")
     } else {
@@ -99,7 +99,7 @@ pub(super) fn caller_id_problem(id: &str) -> Option<&'static str> {
 fn group_id_problem(id: &str) -> Option<&'static str> {
     let legal = |c: char| c.is_alphanumeric() || "._:/@+- ".contains(c);
     if id.is_empty() || id.len() > MAX_ID_BYTES || !id.chars().all(legal) {
-        Some("a group's id is 1 to 512 bytes of letters, digits, spaces and . _ : / @ + -")
+        Some("a group's id is 1 to 2560 bytes of letters, digits, spaces and . _ : / @ + -")
     } else {
         None
     }

@@ -119,7 +119,7 @@ fn what_is_wrong_with_policies_is_told_with_its_line() {
             "permit (principal == Caller::\"a b\", action, resource);",
             "printable ASCII without spaces",
         ),
-        ("permit (principal == Caller::\"\", action, resource);", "1 to 512 bytes"),
+        ("permit (principal == Caller::\"\", action, resource);", "1 to 2560 bytes"),
         ("permit (principal == Caller::\"p\\u{430}yroll\", action, resource);", "policy.cedar:1: "),
         (
             "permit (principal, action, resource) when { principal.method == \"j\\u{202e}wt\" };",
@@ -142,8 +142,8 @@ fn what_is_wrong_with_policies_is_told_with_its_line() {
     ] {
         refused(policy, None, &[wanted]);
     }
-    let long = format!("permit (principal == Caller::\"{}\", action, resource);", "a".repeat(513));
-    refused(&long, None, &["1 to 512 bytes"]);
+    let long = format!("permit (principal == Caller::\"{}\", action, resource);", "a".repeat(2561));
+    refused(&long, None, &["1 to 2560 bytes"]);
 }
 
 #[test]
