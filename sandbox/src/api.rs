@@ -13,6 +13,7 @@ use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 
+use self::people::{Asked, Route};
 pub(crate) use self::principal::SYSTEM_ASSOCIATE_ID;
 use crate::answer::Answer;
 use crate::endpoint::{ApiHost, Endpoint};
@@ -21,6 +22,9 @@ use crate::lock::read;
 use crate::net::Host;
 use crate::platform::Platform;
 use crate::world::Tenant;
+
+/// How the service writes a date that is not there.
+pub(crate) const NO_DATE: &str = "0001-01-01T00:00:00";
 
 #[derive(Clone)]
 pub(crate) struct ApiService {
@@ -48,6 +52,31 @@ impl ApiService {
         }
         Ok(tenant.clone())
     }
+
+    /// A call about people.
+    async fn people(
+        &self,
+        request: Request<Incoming>,
+        ending: &Ending,
+        (id, path): (&str, &str),
+        route: &Route,
+    ) -> Result<Response<Body>, Aborted> {
+        let call = Call::begin(&self.platform, route.endpoint(), ending);
+        let headers = request.headers().clone();
+        let asked = Asked::read(request, path).await;
+        call.answer(Some(id), |_| match (self.tenant(id), asked) {
+            (Err(answer), _) | (_, Err(answer)) => answer,
+            (Ok(tenant), Ok(_)) if !credential::admit(&self.platform, &tenant, &headers) => {
+                Answer::empty(StatusCode::UNAUTHORIZED)
+            }
+            (Ok(_), Ok(_)) if !accepts_json(&headers) => Answer::html(StatusCode::OK, "People"),
+            (Ok(tenant), Ok(asked)) => {
+                let address = format!("{}/{id}", self.platform.addresses.api(tenant.host));
+                people::answer(&tenant, route, &asked, &address)
+            }
+        })
+        .await
+    }
 }
 
 impl Host for ApiService {
@@ -56,12 +85,15 @@ impl Host for ApiService {
         request: Request<Incoming>,
         ending: &Ending,
     ) -> Result<Response<Body>, Aborted> {
-        let path = request.uri().path().trim_start_matches('/');
-        let (id, rest) = path.split_once('/').unwrap_or((path, ""));
+        let path = request.uri().path().trim_start_matches('/').to_owned();
+        let (id, rest) = path.split_once('/').unwrap_or((&path, ""));
         let endpoint = match rest {
             "api" => Endpoint::ApiRoot,
             "api/v1/User/currentPrincipal" => Endpoint::CurrentPrincipal,
             _ => {
+                if let Some(route) = Route::of(request.method(), rest) {
+                    return self.people(request, ending, (id, rest), &route).await;
+                }
                 let answer = self.tenant(id).map_or_else(|answer| answer, |_| not_found(rest));
                 return Ok(answer.into_response());
             }

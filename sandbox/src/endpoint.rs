@@ -18,17 +18,38 @@ pub enum Endpoint {
     ApiRoot,
     /// `GET /{tenant}/api/v1/User/currentPrincipal`
     CurrentPrincipal,
+    /// `GET /{tenant}/api/v1/User/currentAssociate`
+    CurrentAssociate,
+    /// `GET /{tenant}/api/v1/User`
+    UserList,
+    /// `GET /{tenant}/api/v1/Role`
+    RoleList,
+    /// `GET` and `POST /{tenant}/api/v1/Archive/{provider}`
+    Archive,
+    /// `GET /{tenant}/api/v1/MDOList/{list}` and `POST /{tenant}/api/v1/Agents/MDO/GetList`
+    MdoList,
+    /// `POST /{tenant}/api/v1/Agents/Associate/{operation}`
+    AssociateAgent,
+    /// What partner applications may not use online, such as `Agents/User/{operation}`.
+    Restricted,
 }
 
 impl Endpoint {
     /// Every endpoint, in the order a client meets them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 13] = [
         Self::Discovery,
         Self::Jwks,
         Self::Authenticate,
         Self::TenantStatus,
         Self::ApiRoot,
         Self::CurrentPrincipal,
+        Self::CurrentAssociate,
+        Self::UserList,
+        Self::RoleList,
+        Self::Archive,
+        Self::MdoList,
+        Self::AssociateAgent,
+        Self::Restricted,
     ];
 }
 

@@ -35,9 +35,11 @@ mod lock;
 mod login;
 mod net;
 mod options;
+pub mod people;
 mod platform;
 mod sandbox;
 mod tickets;
+mod webhooks;
 mod world;
 
 pub use control::{Control, ControlError};
@@ -47,4 +49,5 @@ pub use faults::{Fault, FaultBody, FaultScope};
 pub use login::Refusal;
 pub use options::{Options, StartError};
 pub use sandbox::Sandbox;
+pub use webhooks::{NewWebhook, WebhookState};
 pub use world::{Authorization, NewApplication, NewTenant, TenantState};

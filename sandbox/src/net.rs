@@ -57,6 +57,14 @@ impl Tasks {
         self.tracker.wait().await;
     }
 
+    /// Runs until it ends or the sandbox stops.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            let _ = stop.run_until_cancelled(task).await;
+        });
+    }
+
     pub(crate) fn serve(&self, listener: TcpListener, host: impl Host) {
         let tasks = self.clone();
         self.tracker.spawn(async move {

@@ -14,6 +14,7 @@ use crate::lock::{read, write};
 use crate::login::RefusalTexts;
 use crate::options::Options;
 use crate::tickets::Tickets;
+use crate::webhooks::Webhooks;
 use crate::world::World;
 
 /// The base addresses, without trailing slashes.
@@ -53,6 +54,7 @@ pub(crate) struct Platform {
     pub(crate) keys: RwLock<SigningKeys>,
     pub(crate) refusals: RefusalTexts,
     pub(crate) tickets: Tickets,
+    pub(crate) webhooks: Webhooks,
     pub(crate) world: RwLock<World>,
     rules: RwLock<Rules>,
     /// A key that is in no key set. Made when first asked for: making one is slow.
@@ -76,6 +78,7 @@ impl Platform {
             keys: RwLock::new(SigningKeys::new(key)),
             refusals: RefusalTexts::default(),
             tickets: Tickets::new(options.ticket_lifetime),
+            webhooks: Webhooks::default(),
             world: RwLock::default(),
             rules: RwLock::new(rules),
             foreign_key: OnceLock::new(),

@@ -14,6 +14,7 @@ use crate::login::LoginService;
 use crate::net::{Tasks, listen};
 use crate::options::{Options, StartError};
 use crate::platform::{Addresses, Platform};
+use crate::webhooks;
 
 /// A running simulated service. Dropping it stops it; [`shutdown`](Self::shutdown) also waits.
 ///
@@ -50,6 +51,7 @@ impl Sandbox {
         tasks.serve(login, LoginService::new(Arc::clone(&platform)));
         tasks.serve(api_a, ApiService::new(Arc::clone(&platform), ApiHost::A));
         tasks.serve(api_b, ApiService::new(Arc::clone(&platform), ApiHost::B));
+        tasks.run(webhooks::deliver(Arc::clone(&platform), tasks.clone()));
         let handle = Control::new(platform);
         tasks.serve(control, ControlService::new(handle.clone()));
         Ok(Self { control: handle, tasks })

@@ -11,6 +11,7 @@ pub use self::state::{Authorization, TenantState};
 use crate::control::ControlError;
 use crate::endpoint::ApiHost;
 use crate::keys::PublicKey;
+use crate::people::{self, Oddities, People};
 
 /// An application to register.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -62,6 +63,9 @@ pub(crate) struct Tenant {
     pub(crate) host: ApiHost,
     /// The serial number of the tenant's database.
     pub(crate) serial: String,
+    /// Shared with the calls that are being answered, which a change does not touch.
+    pub(crate) people: Arc<People>,
+    pub(crate) oddities: Arc<Oddities>,
     records: HashMap<String, AuthorizationRecord>,
 }
 
@@ -73,6 +77,9 @@ impl Tenant {
 
 /// The first database serial number; the others count up from it.
 const FIRST_SERIAL: u64 = 1_800_000_001;
+
+/// How many associates a new tenant has.
+const FIRST_PEOPLE: usize = 10;
 
 #[derive(Debug, Default)]
 pub(crate) struct World {
@@ -163,6 +170,8 @@ impl World {
         }
         let serial = FIRST_SERIAL + self.tenants.len() as u64;
         let tenant = Tenant {
+            people: Arc::new(people::generate(&new.id, FIRST_PEOPLE, 0)),
+            oddities: Arc::default(),
             id: new.id.clone(),
             company_name: new.company_name,
             state: new.state,

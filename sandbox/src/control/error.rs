@@ -19,6 +19,12 @@ pub enum ControlError {
     /// No tenant has this id.
     #[error("there is no tenant {0}")]
     UnknownTenant(String),
+    /// No associate of the tenant has this id.
+    #[error("there is no associate {0}")]
+    UnknownAssociate(u32),
+    /// An associate cannot be read.
+    #[error("this is no associate: {0}")]
+    BadAssociate(String),
     /// The application was never authorized on the tenant.
     #[error("the application {0} was never authorized on {1}")]
     NotAuthorized(String, String),
@@ -57,13 +63,15 @@ impl From<Unspecified> for ControlError {
 impl IntoResponse for ControlError {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::UnknownApplication(_) | Self::UnknownTenant(_) | Self::NotAuthorized(..) => {
-                StatusCode::NOT_FOUND
-            }
+            Self::UnknownApplication(_)
+            | Self::UnknownTenant(_)
+            | Self::UnknownAssociate(_)
+            | Self::NotAuthorized(..) => StatusCode::NOT_FOUND,
             Self::Exists(_) => StatusCode::CONFLICT,
             Self::Crypto => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadTenantId(_)
             | Self::BadSecret
+            | Self::BadAssociate(_)
             | Self::BadPublicKey(_)
             | Self::FaultDoesNotFit(_) => StatusCode::BAD_REQUEST,
         };

@@ -16,6 +16,12 @@ mod keys;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
+mod people_agents;
+#[cfg(test)]
+mod people_faults;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod tickets;
@@ -23,3 +29,5 @@ mod tickets;
 mod token_faults;
 #[cfg(test)]
 mod web_api;
+#[cfg(test)]
+mod webhooks;

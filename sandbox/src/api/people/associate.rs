@@ -1,0 +1,137 @@
+//! The Associate agent, and the associate that is calling.
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::query::Query;
+use crate::answer::Answer;
+use crate::api::{SYSTEM_ASSOCIATE_ID, not_found};
+use crate::people::{Associate, People};
+use crate::world::Tenant;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ByPerson {
+    person_id: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ByGroup {
+    group_id: u32,
+    /// Which group it is, of three kinds; what the numbers mean is disputed.
+    #[serde(rename = "Type")]
+    _kind: i32,
+}
+
+/// The associate of the ticket: the system user.
+pub(super) fn current(people: &People) -> Answer {
+    let system = people.associates.get(&SYSTEM_ASSOCIATE_ID);
+    let carrier = system.map_or(Value::Null, |one| carrier(people, one));
+    Answer::json(StatusCode::OK, &carrier)
+}
+
+/// An operation of the agent.
+pub(super) fn agent(tenant: &Tenant, operation: &str, query: &Query, body: &[u8]) -> Answer {
+    let people = &*tenant.people;
+    let found = match operation {
+        "GetAssociate" => by_id(people, query),
+        "GetAssociateByPersonId" => read(body, "request").map(|ByPerson { person_id }| {
+            let mut all = people.associates.values();
+            let found = all.find(|one| person_id != 0 && one.person_id == person_id);
+            found.map_or(Value::Null, |one| carrier(people, one))
+        }),
+        "GetAssociateList" => read(body, "associateIds").map(|ids: Vec<u32>| {
+            let found = ids.iter().filter_map(|id| people.associates.get(id));
+            found.map(|one| carrier(people, one)).collect()
+        }),
+        "GetAssociatesByGroup" => read(body, "request").map(|ByGroup { group_id, .. }| {
+            let all = people.associates.values().filter(|one| !one.deleted);
+            let members = all.filter(|one| {
+                group_id != 0 && (one.group_id == group_id || one.other_groups.contains(&group_id))
+            });
+            members.map(|one| carrier(people, one)).collect()
+        }),
+        _ => return not_found(&format!("api/v1/Agents/Associate/{operation}")),
+    };
+    match found {
+        Ok(_) if tenant.oddities.agents_answer_null => Answer::json(StatusCode::OK, &Value::Null),
+        Ok(mut found) => {
+            select(&mut found, &query.select);
+            Answer::json(StatusCode::OK, &found)
+        }
+        Err(parameter) => malformed(tenant, parameter),
+    }
+}
+
+/// What ASP.NET says of a parameter it cannot fill.
+pub(super) fn malformed(tenant: &Tenant, parameter: &str) -> Answer {
+    let status =
+        if tenant.oddities.malformed_is_200 { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let detail =
+        format!("The parameters dictionary contains a null entry for parameter '{parameter}'.");
+    let body = json!({ "Message": "The request is invalid.", "MessageDetail": detail });
+    Answer::json(status, &body)
+}
+
+fn by_id(people: &People, query: &Query) -> Result<Value, &'static str> {
+    let id = query.value("associateId").and_then(|id| id.parse::<i32>().ok());
+    let id = id.ok_or("associateId")?;
+    let found = u32::try_from(id).ok().and_then(|id| people.associates.get(&id));
+    Ok(found.map_or(Value::Null, |one| carrier(people, one)))
+}
+
+pub(super) fn read<T: DeserializeOwned>(
+    body: &[u8],
+    parameter: &'static str,
+) -> Result<T, &'static str> {
+    serde_json::from_slice(body).map_err(|_| parameter)
+}
+
+/// What was not selected becomes null.
+fn select(found: &mut Value, select: &[String]) {
+    if select.is_empty() {
+        return;
+    }
+    match found {
+        Value::Array(items) => items.iter_mut().for_each(|item| self::select(item, select)),
+        Value::Object(fields) => {
+            for (name, value) in fields.iter_mut() {
+                if !select.contains(name) {
+                    *value = Value::Null;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn carrier(people: &People, one: &Associate) -> Value {
+    let formal = people.person_of(one).map_or_else(
+        || one.name.clone(),
+        |person| {
+            let names = [&*person.mr_mrs, &*person.title, &*person.full_name()].join(" ");
+            names.split_whitespace().collect::<Vec<_>>().join(" ")
+        },
+    );
+    json!({
+        "AssociateId": one.id,
+        "Name": one.name,
+        "PersonId": one.person_id,
+        "Rank": one.rank,
+        "Tooltip": one.tooltip,
+        "Type": one.kind.api_name(),
+        "GroupIdx": one.group_id,
+        "FullName": people.full_name(one),
+        "FormalName": formal,
+        "Deleted": one.deleted,
+        "EjUserId": one.ej_user_id,
+        "UserName": one.user_name,
+        "ExtraFields": {},
+        "CustomFields": {},
+        "TableRight": null,
+        "FieldProperties": null,
+    })
+}

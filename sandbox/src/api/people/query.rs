@@ -1,0 +1,168 @@
+//! What a query of an archive asks for.
+
+use std::fmt::Write as _;
+
+use crate::answer::Answer;
+
+/// The options of an archive.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query {
+    /// All of it, in order, as sent.
+    pairs: Vec<(String, String)>,
+    pub(super) select: Vec<String>,
+    pub(super) filter: String,
+    /// Columns, and whether they descend.
+    pub(super) order_by: Vec<(String, bool)>,
+    pub(super) entities: Vec<String>,
+    pub(super) top: Option<usize>,
+    pub(super) skip: usize,
+    pub(super) full: bool,
+}
+
+impl Query {
+    pub(super) fn read(text: &str) -> Result<Self, Answer> {
+        let pairs = pairs(text).ok_or_else(|| Answer::bad_request("The query is malformed."))?;
+        let mut query = Self::default();
+        for (name, value) in &pairs {
+            match name.to_lowercase().as_str() {
+                "$select" => query.select = names(value),
+                "$filter" => query.filter.clone_from(value),
+                "$orderby" => query.order_by = order(value)?,
+                "$entities" => query.entities = names(value),
+                "$top" => query.top = Some(number("$top", value)?),
+                "$skip" => query.skip = number("$skip", value)?,
+                "$mode" => query.full = is_full(value)?,
+                "$format" if !value.eq_ignore_ascii_case("json") => {
+                    return Err(Answer::bad_request("Only JSON can be had here."));
+                }
+                _ => {}
+            }
+        }
+        query.pairs = pairs;
+        Ok(query)
+    }
+
+    /// A parameter that is no option of archives.
+    pub(super) fn value(&self, wanted: &str) -> Option<&str> {
+        let found = self.pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The same query with another `$skip`.
+    pub(super) fn skipping(&self, rows: usize) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.pairs {
+            if !name.eq_ignore_ascii_case("$skip") {
+                let _ = write!(text, "{}={}&", encode(name), encode(value));
+            }
+        }
+        let _ = write!(text, "$skip={rows}");
+        text
+    }
+}
+
+fn names(value: &str) -> Vec<String> {
+    value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+fn order(value: &str) -> Result<Vec<(String, bool)>, Answer> {
+    let one = |part: String| {
+        let (name, direction) = part.split_once(' ').unwrap_or((&part, "asc"));
+        let descends = match direction.trim().to_lowercase().as_str() {
+            "asc" => false,
+            "desc" => true,
+            _ => return Err(Answer::bad_request("A direction is asc or desc.")),
+        };
+        Ok((name.to_owned(), descends))
+    };
+    names(value).into_iter().map(one).collect()
+}
+
+fn number(name: &str, value: &str) -> Result<usize, Answer> {
+    // The service's numbers have 32 bits and a sign.
+    let number = value.parse::<i32>().ok().and_then(|number| usize::try_from(number).ok());
+    number.ok_or_else(|| Answer::bad_request(&format!("{name} is no number of rows.")))
+}
+
+fn is_full(value: &str) -> Result<bool, Answer> {
+    match value.to_lowercase().as_str() {
+        "slim" => Ok(false),
+        "full" => Ok(true),
+        _ => Err(Answer::bad_request("The $mode is slim or full here.")),
+    }
+}
+
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    let parts = text.split('&').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            Some((decode(name)?, decode(value)?))
+        })
+        .collect()
+}
+
+/// Undoes percent encoding; `+` is a blank.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+                high * 16 + low
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    u8::try_from(char::from(byte).to_digit(16)?).ok()
+}
+
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~$,".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_the_same_query_with_another_skip() {
+        let text = "$select=a,b&%24filter=name+begins+%27%C3%98%27&$skip=3&x=1%2B1";
+        let query = Query::read(text).unwrap();
+        assert_eq!((query.skip, query.filter.as_str()), (3, "name begins 'Ø'"));
+        let next = "$select=a,b&$filter=name%20begins%20%27%C3%98%27&x=1%2B1&$skip=9";
+        assert_eq!(query.skipping(9), next);
+        assert_eq!(Query::read(next).unwrap().filter, query.filter);
+    }
+
+    #[test]
+    fn what_is_no_query_is_refused() {
+        for text in [
+            "$top=-1",
+            "$top=x",
+            "$top=",
+            "$skip=99999999999",
+            "$mode=thick",
+            "$filter=%zz",
+            "$filter=%ff",
+            "$orderBy=a%20down",
+            "$format=xml",
+            "$filter=%2",
+        ] {
+            assert!(Query::read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The people of a tenant: who uses it, the persons and companies behind them, their groups, roles
+//! and licences.
+//!
+//! [`generate`] makes as many as wanted, the same each time; [`Control`](crate::Control) sets and
+//! changes them; [`Oddities`] say how the Web API tells about them.
+
+mod changes;
+mod generate;
+mod kind;
+mod model;
+mod names;
+mod oddities;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::changes::changed_columns;
+pub use self::generate::generate;
+pub use self::kind::{AssociateType, RoleType};
+pub use self::model::{Associate, Company, License, LicenseScope, Person, Role, UserGroup};
+pub use self::oddities::{Oddities, PrimaryKeyForm};
+
+/// Everybody of a tenant, and what they belong to; each by its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct People {
+    /// The users.
+    pub associates: BTreeMap<u32, Associate>,
+    /// The persons behind users.
+    pub persons: BTreeMap<u32, Person>,
+    /// The companies of persons.
+    pub companies: BTreeMap<u32, Company>,
+    /// The user groups.
+    pub groups: BTreeMap<u32, UserGroup>,
+    /// The roles.
+    pub roles: BTreeMap<u32, Role>,
+    /// The licences of the tenant.
+    pub licenses: Vec<License>,
+}
+
+impl People {
+    /// The person behind an associate.
+    #[must_use]
+    pub fn person_of(&self, associate: &Associate) -> Option<&Person> {
+        self.persons.get(&associate.person_id)
+    }
+
+    /// The company of the person behind an associate.
+    #[must_use]
+    pub fn company_of(&self, associate: &Associate) -> Option<&Company> {
+        self.companies.get(&self.person_of(associate)?.company_id)
+    }
+
+    /// The full name of an associate: its person's, or its own.
+    #[must_use]
+    pub fn full_name(&self, associate: &Associate) -> String {
+        self.person_of(associate).map_or_else(|| associate.name.clone(), Person::full_name)
+    }
+}
