@@ -76,7 +76,7 @@ fn check_one(record: AssociateRecord, directory: &Directory) {
     let one = Associate::new(record, directory);
     let texts = [&one.login, &one.user_name, &one.full_name, &one.email, &one.credential_type];
     assert!(texts.iter().all(|text| text.len() <= 2048 && !text.contains(char::is_control)));
-    assert!(one.other_groups.len() <= 1000 && one.warnings.len() <= 4100);
+    assert!(one.other_groups.len() <= 250 && one.warnings.len() <= 17);
     assert_eq!(one.can_sign_in(), one.sign_in_obstacles().is_empty());
     assert!(!one.can_sign_in() || one.kind == AssociateType::Internal && one.active);
     for grant in [None, Some(GrantState::Active), Some(GrantState::Revoked)] {

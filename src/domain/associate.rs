@@ -23,6 +23,9 @@ pub use self::{
     warning::DataWarning,
 };
 
+/// How many warnings are kept of one associate: a list of them is sent with many others.
+const MAX_WARNINGS: usize = 16;
+
 /// What SuperOffice tells of an associate by itself: groups and roles are references yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssociateRecord {
@@ -125,6 +128,12 @@ impl Associate {
         let role = (!record.role.is_empty()).then(|| directory.role(&record.role, &mut warnings));
         if record.active.is_none() && !warnings.contains(&DataWarning::Unreadable("isActive")) {
             warnings.push(DataWarning::Missing("isActive"));
+        }
+        warnings.dedup();
+        if warnings.len() > MAX_WARNINGS {
+            let more = warnings.len() - MAX_WARNINGS;
+            warnings.truncate(MAX_WARNINGS);
+            warnings.push(DataWarning::More(more));
         }
         Self {
             id: record.id,

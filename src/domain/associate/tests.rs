@@ -218,7 +218,7 @@ fn groups_follow_the_model_and_what_contradicts_it_is_told() {
             },
             Some(3),
             vec![0, 0],
-            vec![W::UnclearGroup, W::UnclearGroup],
+            vec![W::UnclearGroup],
         ),
         (
             "ids of none and of a deleted one",
@@ -232,6 +232,13 @@ fn groups_follow_the_model_and_what_contradicts_it_is_told() {
         assert_eq!(group_ids(&one), (primary, others), "{name}");
         assert_eq!(one.warnings, warnings, "{name}");
     }
+}
+
+#[test]
+fn very_odd_data_does_not_make_a_long_answer() {
+    let other_groups = (1000..1100).map(by_id).collect();
+    let one = associate(AssociateRecord { other_groups, ..record(AssociateType::Internal) });
+    assert_eq!((one.warnings.len(), one.warnings.last()), (17, Some(&DataWarning::More(84))));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub enum DataWarning {
     UnknownRole(i32),
     /// A role told by a name that none in the list has, or several have.
     UnclearRole,
+    /// So many more than are told.
+    More(usize),
 }
 
 impl fmt::Display for DataWarning {
@@ -53,6 +55,7 @@ impl fmt::Display for DataWarning {
             Self::UnclearRole => {
                 f.write_str("its role is told by a name that is not that of exactly one role")
             }
+            Self::More(count) => write!(f, "and {count} more oddities"),
         }
     }
 }

@@ -15,7 +15,7 @@ const USERS: Profile =
     Profile { what: "User", max_body_bytes: 8 * 1024 * 1024, repeat: Repeat::Reads };
 
 /// How many other groups of an associate are kept.
-const MAX_OTHER_GROUPS: usize = 1000;
+const MAX_OTHER_GROUPS: usize = 250;
 
 /// The columns that are read, to be selected.
 pub const ASSOCIATE_COLUMNS: &[&str] = &[
