@@ -2,12 +2,16 @@
 
 mod api_host;
 mod application;
+mod associate;
 mod audit;
 mod caller_id;
 mod enrolment;
 mod filter;
+mod grant;
+mod localized;
 mod name;
 mod obstacle;
+mod order;
 mod tenant;
 mod ticket;
 mod user_context;
@@ -15,6 +19,11 @@ mod user_context;
 pub use self::{
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
+    associate::{
+        ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,
+        AssociateSelector, AssociateType, Capabilities, DataWarning, Directory, License,
+        ListedAssociate, Owner, Principal, Reference, Role, RoleType, UserGroup,
+    },
     audit::{
         AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
         AuditRecord, AuditRow, AuditSignature, AuditText, ChainLink, ChainPoint, ChainState,
@@ -26,11 +35,14 @@ pub use self::{
     },
     enrolment::{Labels, SystemUserToken},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
+    grant::GrantState,
+    localized::Languages,
     name::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
         application_name,
     },
     obstacle::{Obstacle, Reason},
+    order::{Order, OrderError},
     tenant::{ListedTenant, TENANT_FIELDS, Tenant, TenantState, TenantStatus, Usability},
     ticket::{
         CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,

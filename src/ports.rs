@@ -10,6 +10,7 @@ mod clock;
 mod digest;
 mod jwks_source;
 mod meter;
+mod people;
 mod random;
 mod reload;
 mod sealer;
@@ -25,6 +26,7 @@ pub use self::{
     digest::Digest,
     jwks_source::{JwksError, JwksSource},
     meter::Meter,
+    people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleSource},
     random::Random,
     reload::{Reloadable, Settling},
     sealer::{PageTokens, SealError, SealedField, Sealer},

@@ -7,6 +7,7 @@ mod fault;
 mod gate;
 mod jwks;
 mod login_host;
+mod people;
 mod principal;
 mod refusal;
 mod resolver;
@@ -24,6 +25,10 @@ pub use self::{
     diagnosis::{Diagnosis, Discovery, Reached},
     fault::Fault,
     login_host::LoginHost,
+    people::{
+        ASSOCIATE_COLUMNS, ROLE_COLUMNS, read_associates, read_associates_by_id, read_principal,
+        read_roles, read_user_groups,
+    },
     resolver::Unresolved,
     skew::CLOCK_ALARM,
 };

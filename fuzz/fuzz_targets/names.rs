@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use secrecy::ExposeSecret as _;
 use tenant_gateway::domain::{
-    ApplicationId, ContextIdentifier, ListScope, SystemUserToken, TenantName, TenantSelector,
-    application_name,
+    ApplicationId, AssociateId, AssociateName, AssociateSelector, ContextIdentifier, ListScope,
+    SystemUserToken, TenantName, TenantSelector, application_name,
 };
 
 fuzz_target!(|text: &str| {
@@ -22,6 +22,20 @@ fuzz_target!(|text: &str| {
             assert!(name.is_err());
         }
         Err(_) => assert!(name.is_err()),
+    }
+    let associate = text.parse::<AssociateName>();
+    if let Ok(name) = &associate {
+        assert_eq!(name.to_string(), text);
+    }
+    match text.parse::<AssociateSelector>() {
+        Ok(AssociateSelector { tenant, associate: id }) => {
+            assert_eq!(associate.is_ok(), tenant.application.is_some());
+            assert!(text.ends_with(&format!("/associates/{id}")));
+        }
+        Err(_) => assert!(associate.is_err()),
+    }
+    if let Ok(id) = text.parse::<AssociateId>() {
+        assert_eq!(id.to_string(), text);
     }
     if let Ok(id) = application_name(text) {
         assert_eq!(text, format!("applications/{id}"));

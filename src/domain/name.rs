@@ -20,6 +20,14 @@ pub enum NameError {
     /// Not the name of an application.
     #[error("wanted the form applications/{{application}}, such as applications/crm-sync")]
     ApplicationName,
+    /// Not the id of an associate.
+    #[error("an associate id is a number from 1 to 2147483647, without leading zeros")]
+    Associate,
+    /// Not the name of an associate.
+    #[error(
+        "wanted the form applications/{{application}}/tenants/{{tenant}}/associates/{{associate}}, such as applications/crm-sync/tenants/Cust12345/associates/5"
+    )]
+    AssociateName,
     /// Not the name of a tenant.
     #[error(
         "wanted the form applications/{{application}}/tenants/{{tenant}}, such as applications/crm-sync/tenants/Cust12345"
@@ -193,7 +201,7 @@ pub fn application_name(text: &str) -> Result<ApplicationId, NameError> {
     if id == WILDCARD { Err(NameError::Wildcard) } else { id.parse() }
 }
 
-fn bounded(text: &str) -> Option<&str> {
+pub(super) fn bounded(text: &str) -> Option<&str> {
     (text.len() <= MAX_NAME_BYTES).then_some(text)
 }
 

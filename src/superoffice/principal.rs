@@ -15,9 +15,10 @@ use crate::{
     ports::{Probe, TicketProbe, UpstreamError},
 };
 
-const PRINCIPAL: Profile =
+pub(super) const PRINCIPAL: Profile =
     Profile { what: "User/currentPrincipal", max_body_bytes: 1024 * 1024, repeat: Repeat::Reads };
 
+/// All that a probe looks at: a ticket works whatever else is odd. `people` reads the rest.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Principal {

@@ -1,0 +1,175 @@
+//! Rows of archives (SUPEROFFICE.md 6.6), in Slim mode, where columns stand side by side, and in Full mode, where they
+//! stand in `Column` with raw and displayed values.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor},
+};
+
+use super::{
+    Profile,
+    cell::{Bounded, Cell, Kept, Unreadable},
+    json, refused,
+};
+use crate::ports::UpstreamError;
+
+/// Which columns are read of an archive.
+pub(super) trait Columns {
+    const NAMES: &'static [&'static str];
+}
+
+/// A row: of its columns those that are read.
+#[derive(Debug)]
+pub(super) struct Row<C> {
+    /// A text in most answers, a number in some.
+    primary_key: Cell,
+    /// By the place of the column's name; `None` where it does not stand.
+    cells: Vec<Option<Cell>>,
+    columns: PhantomData<C>,
+}
+
+impl<C: Columns> Row<C> {
+    /// A column by its name, null if it does not stand.
+    pub(super) fn cell(&self, name: &str) -> &Cell {
+        const NULL: &Cell = &Cell::Null;
+        let place = C::NAMES.iter().position(|known| *known == name);
+        place.and_then(|place| self.cells.get(place)?.as_ref()).unwrap_or(NULL)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Result<Kept, Unreadable> {
+        self.cell(name).text()
+    }
+
+    /// The id in its own column, else the primary key.
+    pub(super) fn id(&self, name: &str) -> Option<i32> {
+        let id = self.cell(name).int().ok()?;
+        id.or_else(|| self.primary_key.int().ok()?)
+    }
+}
+
+/// Rows, and whether SuperOffice says that more follow.
+pub(super) struct Rows<C> {
+    pub(super) rows: Vec<Row<C>>,
+    /// Only whether: where to is not believed, calls go where the gateway sends them.
+    pub(super) more: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "C: Columns")]
+struct Answer<C, const MAX: usize> {
+    value: Option<Bounded<Row<C>, MAX>>,
+    #[serde(rename = "odata.nextLink", default)]
+    next_link: Cell,
+    /// In place of rows, with HTTP 200 (SUPEROFFICE.md 7.3).
+    #[serde(rename = "Message", alias = "ErrorMessage")]
+    message: Option<IgnoredAny>,
+}
+
+/// Reads the rows of an answer; `None` where it is null, which means that nothing was found.
+pub(super) fn read_rows<C: Columns, const MAX: usize>(
+    profile: Profile,
+    body: &[u8],
+) -> Result<Option<Rows<C>>, UpstreamError> {
+    let Some(answer) = json::<Option<Answer<C, MAX>>>(profile, body)? else { return Ok(None) };
+    if answer.message.is_some() {
+        return Err(refused(profile, "an error in place of rows"));
+    }
+    let rows = answer.value.ok_or_else(|| refused(profile, "no rows"))?.0;
+    let more = match answer.next_link {
+        Cell::Null => false,
+        Cell::Text(link) => !link.is_empty(),
+        _ => return Err(refused(profile, "a next link that is no text")),
+    };
+    Ok(Some(Rows { rows, more }))
+}
+
+impl<'de, C: Columns> Deserialize<'de> for Row<C> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut row = Self {
+            primary_key: Cell::Null,
+            cells: vec![None; C::NAMES.len()],
+            columns: PhantomData,
+        };
+        deserializer.deserialize_map(Into { row: &mut row, nested: false })?;
+        Ok(row)
+    }
+}
+
+/// Reads the columns of an object into a row.
+struct Into<'r, C> {
+    row: &'r mut Row<C>,
+    nested: bool,
+}
+
+impl<'de, C: Columns> DeserializeSeed<'de> for Into<'_, C> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, C: Columns> Visitor<'de> for Into<'_, C> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key_seed(Key(C::NAMES))? {
+            match key {
+                Place::PrimaryKey if !self.nested => self.row.primary_key = map.next_value()?,
+                Place::Columns if !self.nested => {
+                    map.next_value_seed(Into { row: self.row, nested: true })?;
+                }
+                Place::At(place) => {
+                    let cell = Some(map.next_value()?);
+                    let before = self.row.cells.get_mut(place);
+                    if before.and_then(|before| std::mem::replace(before, cell)).is_some() {
+                        return Err(A::Error::custom("a column stands twice"));
+                    }
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a key of a row stands for.
+enum Place {
+    PrimaryKey,
+    Columns,
+    At(usize),
+    Other,
+}
+
+/// Looks a key up without keeping it.
+struct Key(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Place;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Place, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Place;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a column")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Place, E> {
+        Ok(match key {
+            "PrimaryKey" => Place::PrimaryKey,
+            "Column" => Place::Columns,
+            _ => self.0.iter().position(|name| *name == key).map_or(Place::Other, Place::At),
+        })
+    }
+}

@@ -1,0 +1,364 @@
+//! Single values, in the many forms in which archives show them (SUPEROFFICE.md 6.6): as they are, as texts, encoded
+//! as `[I:10]`, or with a raw and a displayed form.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::domain::Reference;
+
+/// How many values a list may hold.
+const MAX_LIST: usize = 1000;
+
+/// The longest text that is kept, in bytes: the database's longest has 254 characters, in several languages more.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// A value of any JSON type. Absent and null are the same.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) enum Cell {
+    #[default]
+    Null,
+    Bool(bool),
+    Int(i64),
+    Text(String),
+    List(Vec<Cell>),
+    /// As rows in Full mode have it: raw and displayed.
+    Both(Box<(Cell, Cell)>),
+    /// A number that is not whole.
+    Other,
+}
+
+/// Of another type or form than documented.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// A text within bounds, and whether it had to be cut.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) text: String,
+    pub(super) cut: bool,
+}
+
+impl Cell {
+    /// The raw value where there are two.
+    fn raw(&self) -> &Self {
+        match self {
+            Self::Both(both) if both.0 != Self::Null => both.0.raw(),
+            Self::Both(both) => both.1.raw(),
+            single => single,
+        }
+    }
+
+    /// The displayed value where there are two.
+    fn shown(&self) -> &Self {
+        match self {
+            Self::Both(both) if both.1 != Self::Null => both.1.shown(),
+            Self::Both(both) => both.0.shown(),
+            single => single,
+        }
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        *self.raw() == Self::Null
+    }
+
+    /// A whole number; an empty text is none.
+    pub(super) fn int(&self) -> Result<Option<i32>, Unreadable> {
+        match self.raw() {
+            Self::Null => Ok(None),
+            Self::Int(number) => i32::try_from(*number).map(Some).map_err(|_| Unreadable),
+            Self::Text(text) if text.trim().is_empty() => Ok(None),
+            Self::Text(text) => number(text).map(Some).ok_or(Unreadable),
+            _ => Err(Unreadable),
+        }
+    }
+
+    /// Yes or no.
+    pub(super) fn flag(&self) -> Result<Option<bool>, Unreadable> {
+        match self.raw() {
+            Self::Null => Ok(None),
+            Self::Bool(flag) => Ok(Some(*flag)),
+            Self::Int(0) => Ok(Some(false)),
+            Self::Int(1) => Ok(Some(true)),
+            Self::Text(text) => match decoded(text).to_ascii_lowercase().as_str() {
+                "" => Ok(None),
+                "true" | "1" => Ok(Some(true)),
+                "false" | "0" => Ok(Some(false)),
+                _ => Err(Unreadable),
+            },
+            _ => Err(Unreadable),
+        }
+    }
+
+    /// A text, without control characters and of bounded length; null is the empty one.
+    pub(super) fn text(&self) -> Result<Kept, Unreadable> {
+        match self.shown() {
+            Self::Null => Ok(Kept::default()),
+            Self::Text(text) => Ok(kept(text)),
+            _ => Err(Unreadable),
+        }
+    }
+
+    /// What is in a list, told by id or by name.
+    pub(super) fn reference(&self) -> Result<Reference, Unreadable> {
+        let name = match self.shown() {
+            Self::Text(text) if number(text).is_none() => kept(text).text,
+            _ => String::new(),
+        };
+        match self.raw() {
+            Self::Null => Ok(Reference::default()),
+            Self::Text(text) if number(text).is_none() => {
+                Ok(Reference { id: 0, name: if name.is_empty() { kept(text).text } else { name } })
+            }
+            _ => Ok(Reference { id: self.int()?.unwrap_or(0), name }),
+        }
+    }
+
+    /// Several of them: a list, or a text in which they stand side by side.
+    pub(super) fn references(&self) -> Result<Vec<Reference>, Unreadable> {
+        let parts = match self.raw() {
+            Self::Null => return Ok(Vec::new()),
+            Self::List(cells) => return cells.iter().map(Self::reference).collect(),
+            Self::Text(text) => parts(text),
+            _ => return Ok(vec![self.reference()?]),
+        };
+        let reference = |part: &&str| match number(part) {
+            Some(id) => Reference { id, name: String::new() },
+            None => Reference { id: 0, name: kept(part).text },
+        };
+        Ok(parts.iter().map(reference).collect())
+    }
+}
+
+/// `[I:10]` is 10.
+fn decoded(text: &str) -> &str {
+    let text = text.trim();
+    let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inside.and_then(|inside| inside.split_once(':')) {
+        Some((mark, value)) if mark.len() == 1 => value.trim(),
+        _ => text,
+    }
+}
+
+fn number(text: &str) -> Option<i32> {
+    decoded(text).parse().ok()
+}
+
+/// The parts of a text between commas or semicolons. How they are separated is not documented; what stands in
+/// quotes is a translation and is not taken apart, nor is a text of them at its semicolons.
+fn parts(text: &str) -> Vec<&str> {
+    let mut quoted = false;
+    let translated = text.contains('"');
+    let separates = |character: char| {
+        quoted ^= character == '"';
+        !quoted && (character == ',' || character == ';' && !translated)
+    };
+    let parts = text.split(separates).map(str::trim).filter(|part| !part.is_empty());
+    // One more than is kept, so that it shows that there are more.
+    parts.take(MAX_LIST + 1).collect()
+}
+
+fn kept(text: &str) -> Kept {
+    let clean: String = text.chars().filter(|character| !character.is_control()).collect();
+    let end = clean.floor_char_boundary(MAX_TEXT_BYTES);
+    match clean.get(..end) {
+        Some(head) if end < clean.len() => Kept { text: head.to_owned(), cut: true },
+        _ => Kept { text: clean, cut: false },
+    }
+}
+
+impl<'de> Deserialize<'de> for Cell {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CellVisitor)
+    }
+}
+
+struct CellVisitor;
+
+impl<'de> Visitor<'de> for CellVisitor {
+    type Value = Cell;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Cell, E> {
+        Ok(Cell::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Cell, E> {
+        Ok(Cell::Bool(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Cell, E> {
+        Ok(Cell::Int(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Cell, E> {
+        Ok(i64::try_from(number).map_or(Cell::Other, Cell::Int))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Cell, E> {
+        Ok(Cell::Other)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Cell, E> {
+        Ok(Cell::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, cells: A) -> Result<Cell, A::Error> {
+        BoundedVisitor::<Cell, MAX_LIST>(PhantomData).visit_seq(cells).map(|all| Cell::List(all.0))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cell, A::Error> {
+        let (mut raw, mut shown) = (Cell::Null, Cell::Null);
+        while let Some(key) = map.next_key::<Form>()? {
+            match key {
+                Form::RawValue => raw = map.next_value()?,
+                Form::DisplayValue => shown = map.next_value()?,
+                Form::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Cell::Both(Box::new((raw, shown))))
+    }
+}
+
+#[derive(serde::Deserialize)]
+enum Form {
+    RawValue,
+    DisplayValue,
+    #[serde(other)]
+    Other,
+}
+
+/// A list of at most so many; null is the empty one. More are refused while they are read, so that a small body
+/// cannot take much memory.
+#[derive(Debug)]
+pub(super) struct Bounded<T, const MAX: usize>(pub(super) Vec<T>);
+
+impl<T, const MAX: usize> Default for Bounded<T, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BoundedVisitor(PhantomData))
+    }
+}
+
+struct BoundedVisitor<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedVisitor<T, MAX> {
+    type Value = Bounded<T, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MAX}")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Bounded::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = list.next_element()? {
+            if all.len() == MAX {
+                return Err(A::Error::custom("too many"));
+            }
+            all.push(item);
+        }
+        Ok(Bounded(all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(json: &str) -> Cell {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn numbers_and_flags_come_in_many_forms() {
+        for (json, wanted) in [
+            ("null", Ok(None)),
+            ("5", Ok(Some(5))),
+            ("-5", Ok(Some(-5))),
+            (r#""5""#, Ok(Some(5))),
+            (r#"" [I:10] ""#, Ok(Some(10))),
+            (r#""""#, Ok(None)),
+            (r#"{"RawValue":13,"DisplayValue":"System","LinkHint":""}"#, Ok(Some(13))),
+            (r#"{"RawValue":null,"DisplayValue":"[I:13]"}"#, Ok(Some(13))),
+            ("{}", Ok(None)),
+            ("2147483648", Err(Unreadable)),
+            ("18446744073709551615", Err(Unreadable)),
+            ("1.5", Err(Unreadable)),
+            ("true", Err(Unreadable)),
+            ("[5]", Err(Unreadable)),
+            (r#""five""#, Err(Unreadable)),
+            (r#""[I:]""#, Err(Unreadable)),
+        ] {
+            assert_eq!(cell(json).int(), wanted, "{json}");
+        }
+        for (json, wanted) in [
+            ("null", Ok(None)),
+            ("true", Ok(Some(true))),
+            ("0", Ok(Some(false))),
+            (r#""True""#, Ok(Some(true))),
+            (r#""[B:0]""#, Ok(Some(false))),
+            (r#""""#, Ok(None)),
+            ("2", Err(Unreadable)),
+            (r#""yes""#, Err(Unreadable)),
+            ("[]", Err(Unreadable)),
+        ] {
+            assert_eq!(cell(json).flag(), wanted, "{json}");
+        }
+    }
+
+    #[test]
+    fn texts_are_kept_within_bounds() {
+        let text = |json: &str| cell(json).text().map(|kept| kept.text);
+        assert_eq!(text("null"), Ok(String::new()));
+        assert_eq!(text(r#""Åse\u0000\n""#), Ok("Åse".to_owned()));
+        assert_eq!(text(r#"{"RawValue":1,"DisplayValue":"One"}"#), Ok("One".to_owned()));
+        assert_eq!(text("5"), Err(Unreadable));
+        let kept = Cell::Text("å".repeat(2000)).text().unwrap();
+        assert!(kept.cut && kept.text.len() <= MAX_TEXT_BYTES);
+    }
+
+    #[test]
+    fn what_is_referred_to_is_told_by_id_or_name() {
+        let one = |id, name: &str| Reference { id, name: name.to_owned() };
+        for (json, wanted) in [
+            ("null", vec![]),
+            (r#""""#, vec![]),
+            ("0", vec![one(0, "")]),
+            ("3", vec![one(3, "")]),
+            ("[3, \"4\", \"Sales\"]", vec![one(3, ""), one(4, ""), one(0, "Sales")]),
+            (r#""3,4; 5""#, vec![one(3, ""), one(4, ""), one(5, "")]),
+            (r#""Sales, Support""#, vec![one(0, "Sales"), one(0, "Support")]),
+            (
+                r#""NO:\"Salg, nord\";US:\"Sales\", 4""#,
+                vec![one(0, r#"NO:"Salg, nord";US:"Sales""#), one(4, "")],
+            ),
+            (r#"{"RawValue":3,"DisplayValue":"Sales"}"#, vec![one(3, "Sales")]),
+        ] {
+            assert_eq!(cell(json).references().as_ref(), Ok(&wanted), "{json}");
+        }
+        assert_eq!(cell("[true]").references(), Err(Unreadable));
+        assert_eq!(cell("[[3]]").references(), Err(Unreadable));
+    }
+
+    #[test]
+    fn lists_are_bounded_while_they_are_read() {
+        let long = format!("[{}0]", "0,".repeat(MAX_LIST));
+        assert!(serde_json::from_str::<Cell>(&long).is_err());
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(serde_json::from_str::<Cell>(&deep).is_err());
+        assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2]").is_ok());
+        assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2,3]").is_err());
+    }
+}
