@@ -14,8 +14,7 @@ use crate::{
     ports::{AuditGroup, SignError, StoreError},
 };
 
-/// How long events that nobody waits for may be gathered. A commit costs what a dozen calls cost: at 2 ms it was a
-/// fifth of the processor time of each.
+/// How long events that nobody waits for may be gathered: a commit costs what many calls cost.
 const LINGER: Duration = Duration::from_millis(10);
 
 /// Between attempts at a store that fails.
