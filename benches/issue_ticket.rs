@@ -10,6 +10,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::wildcard_imports,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
