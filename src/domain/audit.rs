@@ -120,7 +120,8 @@ pub struct AuditEvent {
     pub chain: Arc<str>,
     /// Its number in the chain, from 1.
     pub sequence: i64,
-    /// When, in microseconds. Never before the event before.
+    /// When, in microseconds, by the clock: after a leap of it this may be before the event before. The order is that
+    /// of the numbers.
     pub time: Timestamp,
     /// What happened.
     pub record: AuditRecord,

@@ -103,15 +103,6 @@ pub trait AuditStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ChainedRow>, StoreError>;
 
-    /// How far a chain can be pruned: its last event before `before`, but at most `limit` events from where it
-    /// begins. `None` if there is no such event.
-    async fn prunable(
-        &self,
-        chain: &str,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<Option<ChainPoint>, StoreError>;
-
     /// Removes the events up to a checkpoint, which is kept in their place. The head stays.
     ///
     /// # Errors

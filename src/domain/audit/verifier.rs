@@ -41,6 +41,12 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
         self.fault.is_none()
     }
 
+    /// The first fault so far.
+    #[must_use]
+    pub fn fault(&self) -> Option<AuditFault> {
+        self.fault
+    }
+
     fn check(&mut self, row: &AuditRow) -> Option<AuditFault> {
         let fault = |kind, sequence| Some(AuditFault { kind, sequence });
         if row.sequence > self.next {

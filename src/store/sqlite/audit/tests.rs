@@ -366,6 +366,70 @@ async fn a_pruned_chain_verifies_and_what_is_done_to_it_is_found() {
 }
 
 #[tokio::test]
+async fn retention_signs_for_nothing_that_is_not_as_it_was_written() {
+    let serve_2 = "chain_id = (SELECT id FROM audit_chains WHERE chain = 'serve-2')";
+    let cut = "(SELECT hash FROM audit_events WHERE sequence = 1 AND chain_id = ";
+    for (sql, kind, sequence) in [
+        (format!("UPDATE audit_events SET time = 0 WHERE {serve_2} AND sequence = 7"), Changed, 7),
+        (
+            format!("UPDATE audit_events SET hash = zeroblob(32) WHERE {serve_2} AND sequence = 3"),
+            Changed,
+            3,
+        ),
+        (format!("DELETE FROM audit_events WHERE {serve_2} AND sequence = 2"), Missing, 2),
+        (format!("DELETE FROM audit_events WHERE {serve_2} AND sequence > 2"), Truncated, 3),
+        (
+            format!(
+                "UPDATE audit_chains SET checkpoint_sequence = 1, checkpoint_hash = {cut} id), \
+                 checkpoint_time = 0, checkpoint_key_id = key_id, checkpoint_signature = signature \
+                 WHERE chain = 'serve-2'; DELETE FROM audit_events WHERE {serve_2} AND sequence = 1"
+            ),
+            BadSignature,
+            1,
+        ),
+    ] {
+        let world = World::new().await;
+        // A chain behind the bad one.
+        world.serve("serve-3", 4).await;
+        world.meddle(&sql).await;
+        let before = world.store.events("serve-2", 0, 100).await.unwrap();
+        world.prune(Duration::from_secs(2)).await;
+        assert_eq!(world.store.events("serve-2", 0, 100).await.unwrap(), before, "{sql}");
+        assert_eq!(world.faults().await, only("serve-2", kind, sequence), "{sql}");
+        let pruned: Vec<_> =
+            world.reports().await.iter().map(|report| report.first_sequence).collect();
+        assert_eq!((pruned[0], pruned[1], pruned[3]), (9, 3, 2), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn retention_goes_on_over_more_than_one_batch() {
+    let world = World::empty().await;
+    world.serve("serve-1", 1003).await;
+    world.prune(Duration::from_secs(1)).await;
+    let seen: Vec<_> = world.reports().await.iter().map(|report| report.first_sequence).collect();
+    assert_eq!((seen, world.faults().await), (vec![1002], vec![]));
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_makes_nothing_old_and_what_it_stamped_freezes_nothing() {
+    let mut world = World::new().await;
+    let right = world.clock.now();
+    world.clock.advance(Duration::from_hours(24 * 365));
+    world.prune(Duration::from_hours(24)).await;
+    assert!(world.reports().await.iter().all(|report| report.first_sequence == 1));
+    // One event from then, and the clock is right again.
+    world.serve("serve-2", 1).await;
+    world.clock = Arc::new(ManualClock::new(right));
+    world.serve("serve-2", 8).await;
+    assert_eq!(world.faults().await, []);
+    world.prune(Duration::from_secs(4)).await;
+    let serve_2 = world.store.events("serve-2", 0, 100).await.unwrap();
+    assert_eq!(serve_2.first().map(|row| row.sequence), Some(13));
+    assert_eq!(world.faults().await, []);
+}
+
+#[tokio::test]
 async fn a_chain_verifies_while_it_is_written_and_pruned() {
     let world = World::empty().await;
     world.serve("serve-1", 1).await;
