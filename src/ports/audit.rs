@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{SignError, StoreError};
-use crate::domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, ChainState, SignedPoint};
+use crate::domain::{AuditHash, AuditRow, AuditSignature, ChainState, SignedPoint};
 
 /// Events that are committed together, with the head that they lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
