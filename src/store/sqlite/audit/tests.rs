@@ -19,7 +19,8 @@ use crate::{
     },
     crypto::{AuditKeys, Keyring, SystemRandom},
     domain::{
-        AuditChainReport, AuditEvent, AuditFaultKind, AuditRecord, AuditRow, ChainPoint, Decision,
+        AuditChainReport, AuditEvent, AuditFaultKind, AuditRecord, AuditRow, AuditSignature,
+        ChainPoint, Decision, SignedPoint, Statement,
     },
     ports::{AuditSigner as _, AuditStore as _, Clock as _, ManualClock, StoreWatch as _},
     store::contract::{TestSealer, usual_applications},
@@ -255,6 +256,32 @@ async fn an_older_signed_head_is_found_by_a_chain_that_began_later() {
 }
 
 #[tokio::test]
+async fn a_chain_of_which_two_others_tell_different_things_is_found() {
+    for pruned in [false, true] {
+        let world = World::empty().await;
+        world.serve("serve-1", 2).await;
+        world.meddle("CREATE TABLE kept AS SELECT * FROM audit_chains").await;
+        world.serve("serve-1", 2).await;
+        world.serve("serve-2", 1).await;
+        // Put back, and truly signed once more.
+        let back = "DELETE FROM audit_events WHERE chain_id = 1 AND sequence > 2; \
+             UPDATE audit_chains SET (sequence, hash, time, signature) = \
+             (SELECT sequence, hash, time, signature FROM kept) WHERE id = 1; DROP TABLE kept";
+        world.meddle(back).await;
+        world.serve("serve-1", 2).await;
+        world.serve("serve-3", 1).await;
+        if pruned {
+            let point = world.store.chain("serve-1").await.unwrap().unwrap().head.point;
+            let key_id = world.keys.active_key_id();
+            let bytes = world.keys.sign(&key_id, &point.message(Statement::Checkpoint, &key_id));
+            let signature = AuditSignature { key_id, bytes: bytes.unwrap() };
+            world.store.prune(&SignedPoint { point, signature }).await.unwrap();
+        }
+        assert_eq!(world.faults().await, only("serve-1", Changed, 4), "pruned: {pruned}");
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_chain_is_found() {
     let rows = format!("DELETE FROM audit_events WHERE chain_id = {SERVE_1}");
     let head = "DELETE FROM audit_chains WHERE chain = 'serve-1'";
@@ -310,7 +337,7 @@ async fn a_chain_rewritten_with_right_hashes_and_no_key_is_found() {
     let other = World::empty().await;
     let point = world.store.chain("serve-1").await.unwrap().unwrap().head.point;
     let id = other.keys.active_key_id();
-    let message = point.message(crate::domain::Statement::Head, &id);
+    let message = point.message(Statement::Head, &id);
     let signature = hex(&other.keys.sign(&id, &message).unwrap());
     let public_key = hex(&other.keys.public_keys()[0].1);
     let forged = format!(
