@@ -20,6 +20,10 @@ const LOOK_AT_STORE: Duration = Duration::from_millis(500);
 /// How long the store has to take the last audit events.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
+/// At the end of the hard deadline this is kept for the last audit events, a quarter of it at most: what was cut off
+/// has happened.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What is ready to run.
 pub(super) struct Started {
     pub(super) grpc: GrpcServer,
@@ -159,7 +163,8 @@ impl Started {
             end = &mut writer => report_crash("audit trail", &format!("{end:?}")),
         };
         let begin = tokio::time::Instant::now();
-        let in_time = timeout(lifecycle.hard_deadline, async {
+        let reserve = LAST_WORDS.min(lifecycle.hard_deadline / 4);
+        let in_time = timeout(lifecycle.hard_deadline.saturating_sub(reserve), async {
             if !crashed {
                 drain(&readiness, &health, lifecycle.drain_delay).await;
             }
@@ -173,7 +178,7 @@ impl Started {
             quit_background.cancel();
             tasks.close();
             tasks.wait().await;
-            end_trail(&audit, &quit_trail).await;
+            end_trail(&audit, FLUSH_PATIENCE, &quit_trail).await;
             if !writer.is_finished() {
                 let _ = (&mut writer).await;
             }
@@ -181,6 +186,13 @@ impl Started {
             store.close().await;
         });
         let in_time = in_time.await.is_ok();
+        if !in_time {
+            // First nobody comes in any more, then everything that happened is written, as far as there is time.
+            grpc.abort();
+            if !quit_trail.is_cancelled() {
+                end_trail(&audit, reserve, &quit_trail).await;
+            }
+        }
         quit.cancel();
         quit_trail.cancel();
         let duration_ms = begin.elapsed().as_millis();
@@ -192,7 +204,6 @@ impl Started {
             }
             (false, false) => {
                 tracing::warn!(duration_ms, "stopped by the hard deadline; something was cut off");
-                grpc.abort();
                 Ended::CutOff
             }
         }
@@ -211,11 +222,11 @@ async fn follow_trail(audit: Arc<Audit>, health: Health, stop: CancellationToken
     }
 }
 
-/// Everything that happened is in the store before it closes.
-async fn end_trail(audit: &Audit, quit: &CancellationToken) {
+/// Everything that happened is in the store before it closes, as far as the store takes it within `patience`.
+async fn end_trail(audit: &Audit, patience: Duration, quit: &CancellationToken) {
     audit.attempts.flush(&audit.trail);
-    if audit.trail.flush(FLUSH_PATIENCE).await.is_err() {
-        let events = audit.trail.queued();
+    if audit.trail.flush(patience).await.is_err() {
+        let events = audit.trail.unwritten();
         tracing::error!(events, "the store did not take the last audit events; they are lost");
     }
     quit.cancel();

@@ -252,6 +252,13 @@ impl Trail {
         self.queue().waiting.len()
     }
 
+    /// How many events were taken in and are not known to be in the store, also those that are being written.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        let accepted = self.queue().accepted;
+        accepted.saturating_sub(*self.committed.borrow())
+    }
+
     /// Waits until everything that was taken in so far is in the store. [`Trail::run`] must still run.
     ///
     /// # Errors

@@ -66,6 +66,8 @@ pub struct AuditRecord {
     pub code: i32,
     /// The stable reason of the error, if it was one.
     pub error_reason: Option<Reason>,
+    /// That reason's name, if a newer release wrote it and this one does not know it. Else empty.
+    pub unknown_reason: AuditText,
     /// What the caller gave as its reason.
     pub reason: AuditText,
     /// The credential that was handed out or named.
@@ -79,6 +81,12 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
+    /// The name of the error's reason, known or not; empty if it was no error.
+    #[must_use]
+    pub fn error_reason_name(&self) -> &str {
+        self.error_reason.map_or(&*self.unknown_reason, |reason| reason.as_str())
+    }
+
     /// A record of a decision on `action`, the rest to be filled in.
     #[must_use]
     pub fn new(action: impl Into<AuditText>, decision: Decision) -> Self {
@@ -93,6 +101,7 @@ impl AuditRecord {
             policy_ids: Arc::default(),
             code: 0,
             error_reason: None,
+            unknown_reason: AuditText::default(),
             reason: AuditText::default(),
             credential_id: AuditText::default(),
             request_id: AuditText::default(),
@@ -120,7 +129,8 @@ pub struct AuditEvent {
     pub chain: Arc<str>,
     /// Its number in the chain, from 1.
     pub sequence: i64,
-    /// When, in microseconds. Never before the event before.
+    /// When, in microseconds, by the clock: after a leap of it this may be before the event before. The order is that
+    /// of the numbers.
     pub time: Timestamp,
     /// What happened.
     pub record: AuditRecord,

@@ -113,6 +113,8 @@ pub(super) fn audit_event(event: &AuditEvent) -> pb::AuditEvent {
         policy_ids,
         code,
         error_reason,
+        // The enumeration of this release has no number for it.
+        unknown_reason: _,
         reason: told,
         credential_id,
         request_id,

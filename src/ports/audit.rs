@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{SignError, StoreError};
-use crate::domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, ChainState, SignedPoint};
+use crate::domain::{AuditHash, AuditRow, AuditSignature, ChainState, SignedPoint};
 
 /// Events that are committed together, with the head that they lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,15 +102,6 @@ pub trait AuditStore: Send + Sync + 'static {
         after: Option<&AuditPosition>,
         limit: u32,
     ) -> Result<Vec<ChainedRow>, StoreError>;
-
-    /// How far a chain can be pruned: its last event before `before`, but at most `limit` events from where it
-    /// begins. `None` if there is no such event.
-    async fn prunable(
-        &self,
-        chain: &str,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<Option<ChainPoint>, StoreError>;
 
     /// Removes the events up to a checkpoint, which is kept in their place. The head stays.
     ///

@@ -17,6 +17,10 @@ use crate::{
 /// Sources that are told apart in a minute.
 const SOURCES: usize = 4096;
 
+/// Of these, how many get an event of their own: those with most attempts. Who has a network of many networks could
+/// else write thousands of events a minute.
+const WRITTEN: usize = 64;
+
 /// All others.
 const OVERFLOW: &str = "others";
 
@@ -51,11 +55,20 @@ impl Attempts {
         }
     }
 
-    /// Hands what was counted so far to the trail: one event a source. What the trail cannot take stays counted.
+    /// Hands what was counted so far to the trail: one event for each of the sources with most attempts, and one for
+    /// all others. What the trail cannot take stays counted.
     pub fn flush(&self, trail: &Trail) {
-        let counts = std::mem::take(&mut *self.lock());
+        let mut counts = std::mem::take(&mut *self.lock());
+        let mut others = counts.remove(OVERFLOW).unwrap_or_default();
         let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort();
+        counts.sort_unstable_by(|(one, more), (other, less)| less.cmp(more).then(one.cmp(other)));
+        for (_, count) in counts.iter().skip(WRITTEN) {
+            others = others.saturating_add(*count);
+        }
+        counts.truncate(WRITTEN);
+        if others > 0 {
+            counts.push((OVERFLOW.into(), others));
+        }
         for (source, count) in counts {
             // Nobody waits for it.
             if trail.record(record(&source, count), Weight::Credential).is_err() {

@@ -1,6 +1,6 @@
 //! A chain's growing end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Builder;
@@ -12,6 +12,10 @@ use crate::{
     },
     ports::{AuditGroup, AuditSigner, AuditStore, SignError, StoreError},
 };
+
+/// A clock that is set back by no more than this does not take the order of times away. By more, it was wrong before,
+/// and what comes is not stamped with the wrong time, too.
+const SMALL_STEP: Duration = Duration::from_mins(1);
 
 /// A name for the chain of a server that starts now: names sort by their time.
 #[must_use]
@@ -57,9 +61,12 @@ impl Tip {
     ) -> Unsigned {
         let digest = |message: &[u8]| signer.digest(message);
         let row = |(record, time): (AuditRecord, Timestamp)| {
-            // Microseconds, as kept; and a clock that was set back does not take the order away.
+            // Microseconds, as kept.
             let time = Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time);
-            self.time = self.time.max(time);
+            let back = Duration::try_from(self.time.duration_since(time)).unwrap_or_default();
+            if back > SMALL_STEP || time > self.time {
+                self.time = time;
+            }
             self.sequence = self.sequence.saturating_add(1);
             let mut event = AuditEvent {
                 chain: Arc::clone(&self.chain),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     crypto::{AuditKeys, Keyring},
-    domain::{AuditEvent, AuditRow, ChainPoint, ChainState, SignedPoint},
+    domain::{AuditEvent, AuditRow, ChainState, SignedPoint},
     ports::{
         AuditGroup, AuditPosition, AuditStore, ChainedRow, KeptPublicKey, StoreError, TimeSpan,
     },
@@ -107,15 +107,6 @@ impl AuditStore for MemoryAudit {
         _: Option<&AuditPosition>,
         _: u32,
     ) -> Result<Vec<ChainedRow>, StoreError> {
-        unreachable!("not needed here")
-    }
-
-    async fn prunable(
-        &self,
-        _: &str,
-        _: Timestamp,
-        _: u32,
-    ) -> Result<Option<ChainPoint>, StoreError> {
         unreachable!("not needed here")
     }
 

@@ -1,6 +1,6 @@
 //! Whether everything that is kept is still as it was written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::public_keys::PublicKeys;
 use crate::{
@@ -33,8 +33,8 @@ pub struct Verification {
     signer: Arc<dyn AuditSigner>,
 }
 
-/// What chains say of others: chain, number, hash.
-type Links = BTreeMap<(Arc<str>, i64), AuditHash>;
+/// What chains say of others: chain, number, hash. Of one place they may say more than one thing.
+type Links = BTreeSet<(Arc<str>, i64, AuditHash)>;
 
 impl Verification {
     /// Of this store, with the keys of this keyring.
@@ -65,8 +65,7 @@ impl Verification {
             };
             let (report, told) = self.chain(state, &keys, &mut count).await?;
             links.extend(
-                told.into_iter()
-                    .map(|ChainLink { chain, sequence, hash }| ((chain, sequence), hash)),
+                told.into_iter().map(|ChainLink { chain, sequence, hash }| (chain, sequence, hash)),
             );
             reports.push(report);
         }
@@ -148,7 +147,11 @@ impl Verification {
         links: Links,
         reports: &mut Vec<AuditChainReport>,
     ) -> Result<(), StoreError> {
-        for ((chain, sequence), hash) in links {
+        let mut before: Option<(Arc<str>, i64)> = None;
+        for (chain, sequence, hash) in links {
+            let place = (Arc::clone(&chain), sequence);
+            // Two that began later saw different events here: the chain was rewritten between them.
+            let contradicted = before.replace(place.clone()).is_some_and(|before| before == place);
             let Some(report) = reports.iter_mut().find(|report| report.chain == chain) else {
                 let fault = Some(AuditFault { kind: AuditFaultKind::Missing, sequence });
                 let (first_sequence, last_sequence) = (0, 0);
@@ -161,6 +164,8 @@ impl Verification {
             if sequence > report.last_sequence {
                 let sequence = report.last_sequence.saturating_add(1);
                 report.fault = Some(AuditFault { kind: AuditFaultKind::Truncated, sequence });
+            } else if contradicted {
+                report.fault = Some(AuditFault { kind: AuditFaultKind::Changed, sequence });
             } else if sequence >= report.first_sequence {
                 let rows = self.store.events(&chain, sequence.saturating_sub(1), 1).await?;
                 let kept = rows.first().filter(|row| row.sequence == sequence);

@@ -114,7 +114,7 @@ fn put_record(out: &mut Vec<u8>, record: &AuditRecord) {
         put_text(out, id);
     }
     out.extend_from_slice(&record.code.to_be_bytes());
-    put_text(out, record.error_reason.map_or("", Reason::as_str));
+    put_text(out, record.error_reason_name());
     for text in [
         &record.reason,
         &record.credential_id,
@@ -177,7 +177,7 @@ impl Reader<'_> {
     }
 
     fn record(&mut self) -> Option<AuditRecord> {
-        Some(AuditRecord {
+        let mut record = AuditRecord {
             caller: self.audit_text()?,
             caller_method: self.audit_text()?,
             caller_issuer: self.audit_text()?,
@@ -191,16 +191,20 @@ impl Reader<'_> {
             },
             policy_ids: self.texts()?,
             code: i32::from_be_bytes(self.array()?),
-            error_reason: match self.text()? {
-                "" => None,
-                name => Some(*Reason::ALL.iter().find(|reason| reason.as_str() == name)?),
-            },
+            error_reason: None,
+            unknown_reason: self.audit_text()?,
             reason: self.audit_text()?,
             credential_id: self.audit_text()?,
             request_id: self.audit_text()?,
             trace_id: self.audit_text()?,
             client_address: self.audit_text()?,
-        })
+        };
+        let named = |reason: &&Reason| reason.as_str() == &*record.unknown_reason;
+        if let Some(known) = Reason::ALL.iter().find(named) {
+            record.error_reason = Some(*known);
+            record.unknown_reason = AuditText::default();
+        }
+        Some(record)
     }
 
     fn texts(&mut self) -> Option<Arc<[Arc<str>]>> {

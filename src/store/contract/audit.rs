@@ -154,12 +154,6 @@ pub(in crate::store) async fn prune_removes_what_is_old_and_keeps_the_head(place
     append(&*store, "a", 1, 10).await;
     append(&*store, "b", 1, 10).await;
     let before = store.chain("a").await.unwrap().unwrap();
-    assert_eq!(store.prunable("a", at(1), 100).await.unwrap(), None);
-    assert_eq!(store.prunable("c", at(99), 100).await.unwrap(), None);
-    let point = store.prunable("a", at(5), 100).await.unwrap().unwrap();
-    assert_eq!(point, signed("a", 4, at(4)).point);
-    let bounded = store.prunable("a", at(99), 3).await.unwrap().unwrap();
-    assert_eq!(bounded.sequence, 3);
     store.prune(&signed("a", 4, at(4))).await.unwrap();
     let state = store.chain("a").await.unwrap().unwrap();
     assert_eq!(state.head, before.head);

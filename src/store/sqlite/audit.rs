@@ -9,18 +9,17 @@ pub(super) mod statements;
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use self::{
-    record::{ChainRecord, EventRecord, KeyRecord, ListedRecord, PointRecord},
+    record::{ChainRecord, EventRecord, KeyRecord, ListedRecord},
     statements::{
         APPEND, CHAIN, CHAINS, DELETE_EVENTS, EVENTS, HASHES, KEEP_KEY, KEYS, NEWEST, NEWEST_AFTER,
-        PRUNABLE, PUT_CHECKPOINT,
+        PUT_CHECKPOINT,
     },
 };
 use super::SqliteStore;
 use crate::{
-    domain::{AuditRow, ChainPoint, ChainState, SignedPoint},
+    domain::{AuditRow, ChainState, SignedPoint},
     ports::{
         AuditGroup, AuditPosition, AuditStore, ChainedRow, KeptPublicKey, StoreError, TimeSpan,
     },
@@ -93,21 +92,6 @@ impl AuditStore for SqliteStore {
         };
         let records: Vec<ListedRecord> = query.fetch_all(self.file.readers()).await?;
         Ok(records.into_iter().map(ListedRecord::into_row).collect())
-    }
-
-    async fn prunable(
-        &self,
-        chain: &str,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<Option<ChainPoint>, StoreError> {
-        let record: Option<PointRecord> = sqlx::query_as(PRUNABLE)
-            .bind(chain)
-            .bind(before.as_microsecond())
-            .bind(limit)
-            .fetch_optional(self.file.readers())
-            .await?;
-        Ok(record.map(|record| record.into_point(chain)))
     }
 
     async fn prune(&self, checkpoint: &SignedPoint) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ fn hash() -> impl Strategy<Value = AuditHash> {
 }
 
 fn record() -> impl Strategy<Value = AuditRecord> {
-    let texts = proptest::collection::vec(text(), 11);
+    let texts = proptest::collection::vec(text(), 12);
     let policies = proptest::collection::vec("[ab]{0,2}", 0..4);
     let reason = proptest::option::of(proptest::sample::select(Reason::ALL));
     (texts, policies, any::<bool>(), any::<i32>(), reason).prop_map(
@@ -27,6 +27,7 @@ fn record() -> impl Strategy<Value = AuditRecord> {
             policy_ids: policies.into_iter().map(Arc::from).collect(),
             code,
             error_reason,
+            unknown_reason: if error_reason.is_none() { texts[11].clone() } else { "".into() },
             reason: texts[6].clone(),
             credential_id: texts[7].clone(),
             request_id: texts[8].clone(),

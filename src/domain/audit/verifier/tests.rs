@@ -78,6 +78,20 @@ fn the_first_fault_is_named_with_its_place() {
     assert_eq!(fault(two), Some((Changed, 2)));
 }
 
+#[test]
+fn an_event_with_a_reason_of_a_newer_release_is_intact_and_keeps_it() {
+    let mut event = AuditEvent::read(&Arc::from("cli"), &rows(1)[0]).unwrap();
+    event.record.unknown_reason = "REASON_OF_TOMORROW".into();
+    let row = event.seal(digest);
+    let state = ChainState { head: signed(&row), checkpoint: None };
+    let mut verifier = ChainVerifier::new(state, digest, false);
+    assert!(verifier.feed(&row));
+    assert_eq!(verifier.finish(true).0.fault, None);
+    let read = AuditEvent::read(&event.chain, &row).unwrap();
+    assert_eq!((read.record.error_reason, &read), (None, &event));
+    assert_eq!(read.record.error_reason_name(), "REASON_OF_TOMORROW");
+}
+
 /// Writes one event anew, with its right hash.
 fn rewrite(row: &mut AuditRow) {
     let mut event = AuditEvent::read(&Arc::from("cli"), row).unwrap();

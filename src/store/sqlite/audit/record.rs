@@ -43,14 +43,6 @@ pub(super) struct ListedRecord {
     event: EventRecord,
 }
 
-/// Where an event stands.
-#[derive(sqlx::FromRow)]
-pub(super) struct PointRecord {
-    sequence: i64,
-    hash: Vec<u8>,
-    time: i64,
-}
-
 /// A row of `audit_keys`.
 #[derive(sqlx::FromRow)]
 pub(super) struct KeyRecord {
@@ -100,17 +92,6 @@ impl EventRecord {
 impl ListedRecord {
     pub(super) fn into_row(self) -> ChainedRow {
         ChainedRow { chain: self.chain.into(), row: self.event.into_row() }
-    }
-}
-
-impl PointRecord {
-    pub(super) fn into_point(self, chain: &str) -> ChainPoint {
-        ChainPoint {
-            chain: chain.into(),
-            sequence: self.sequence,
-            hash: hash(&self.hash),
-            time: time(self.time),
-        }
     }
 }
 

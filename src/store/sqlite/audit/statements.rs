@@ -45,12 +45,6 @@ pub(in crate::store::sqlite) const NEWEST_AFTER: &str = "SELECT sequence, time, 
      (?4, ifnull((SELECT id FROM audit_chains WHERE chain = ?5), 0), ?6) \
      ORDER BY time DESC, chain_id DESC, sequence DESC LIMIT ?3";
 
-/// Within a chain time never goes back.
-pub(super) const PRUNABLE: &str = "SELECT sequence, hash, time FROM ( \
-     SELECT sequence, hash, time FROM audit_events \
-     WHERE chain_id = (SELECT id FROM audit_chains WHERE chain = ?1) ORDER BY sequence LIMIT ?3) \
-     WHERE time < ?2 ORDER BY sequence DESC LIMIT 1";
-
 pub(super) const PUT_CHECKPOINT: &str = "UPDATE audit_chains SET checkpoint_sequence = ?2, checkpoint_hash = ?3, \
      checkpoint_time = ?4, checkpoint_key_id = ?5, checkpoint_signature = ?6 \
      WHERE chain = ?1 AND sequence >= ?2 AND ifnull(checkpoint_sequence, 0) < ?2 RETURNING id";

@@ -19,7 +19,8 @@ use crate::{
     },
     crypto::{AuditKeys, Keyring, SystemRandom},
     domain::{
-        AuditChainReport, AuditEvent, AuditFaultKind, AuditRecord, AuditRow, ChainPoint, Decision,
+        AuditChainReport, AuditEvent, AuditFaultKind, AuditRecord, AuditRow, AuditSignature,
+        ChainPoint, Decision, SignedPoint, Statement,
     },
     ports::{AuditSigner as _, AuditStore as _, Clock as _, ManualClock, StoreWatch as _},
     store::contract::{TestSealer, usual_applications},
@@ -255,6 +256,32 @@ async fn an_older_signed_head_is_found_by_a_chain_that_began_later() {
 }
 
 #[tokio::test]
+async fn a_chain_of_which_two_others_tell_different_things_is_found() {
+    for pruned in [false, true] {
+        let world = World::empty().await;
+        world.serve("serve-1", 2).await;
+        world.meddle("CREATE TABLE kept AS SELECT * FROM audit_chains").await;
+        world.serve("serve-1", 2).await;
+        world.serve("serve-2", 1).await;
+        // Put back, and truly signed once more.
+        let back = "DELETE FROM audit_events WHERE chain_id = 1 AND sequence > 2; \
+             UPDATE audit_chains SET (sequence, hash, time, signature) = \
+             (SELECT sequence, hash, time, signature FROM kept) WHERE id = 1; DROP TABLE kept";
+        world.meddle(back).await;
+        world.serve("serve-1", 2).await;
+        world.serve("serve-3", 1).await;
+        if pruned {
+            let point = world.store.chain("serve-1").await.unwrap().unwrap().head.point;
+            let key_id = world.keys.active_key_id();
+            let bytes = world.keys.sign(&key_id, &point.message(Statement::Checkpoint, &key_id));
+            let signature = AuditSignature { key_id, bytes: bytes.unwrap() };
+            world.store.prune(&SignedPoint { point, signature }).await.unwrap();
+        }
+        assert_eq!(world.faults().await, only("serve-1", Changed, 4), "pruned: {pruned}");
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_chain_is_found() {
     let rows = format!("DELETE FROM audit_events WHERE chain_id = {SERVE_1}");
     let head = "DELETE FROM audit_chains WHERE chain = 'serve-1'";
@@ -310,7 +337,7 @@ async fn a_chain_rewritten_with_right_hashes_and_no_key_is_found() {
     let other = World::empty().await;
     let point = world.store.chain("serve-1").await.unwrap().unwrap().head.point;
     let id = other.keys.active_key_id();
-    let message = point.message(crate::domain::Statement::Head, &id);
+    let message = point.message(Statement::Head, &id);
     let signature = hex(&other.keys.sign(&id, &message).unwrap());
     let public_key = hex(&other.keys.public_keys()[0].1);
     let forged = format!(
@@ -363,6 +390,70 @@ async fn a_pruned_chain_verifies_and_what_is_done_to_it_is_found() {
         .to_owned()
         + serve_2;
     assert_eq!(world.found(&head_as_checkpoint).await, only("serve-2", BadSignature, 8));
+}
+
+#[tokio::test]
+async fn retention_signs_for_nothing_that_is_not_as_it_was_written() {
+    let serve_2 = "chain_id = (SELECT id FROM audit_chains WHERE chain = 'serve-2')";
+    let cut = "(SELECT hash FROM audit_events WHERE sequence = 1 AND chain_id = ";
+    for (sql, kind, sequence) in [
+        (format!("UPDATE audit_events SET time = 0 WHERE {serve_2} AND sequence = 7"), Changed, 7),
+        (
+            format!("UPDATE audit_events SET hash = zeroblob(32) WHERE {serve_2} AND sequence = 3"),
+            Changed,
+            3,
+        ),
+        (format!("DELETE FROM audit_events WHERE {serve_2} AND sequence = 2"), Missing, 2),
+        (format!("DELETE FROM audit_events WHERE {serve_2} AND sequence > 2"), Truncated, 3),
+        (
+            format!(
+                "UPDATE audit_chains SET checkpoint_sequence = 1, checkpoint_hash = {cut} id), \
+                 checkpoint_time = 0, checkpoint_key_id = key_id, checkpoint_signature = signature \
+                 WHERE chain = 'serve-2'; DELETE FROM audit_events WHERE {serve_2} AND sequence = 1"
+            ),
+            BadSignature,
+            1,
+        ),
+    ] {
+        let world = World::new().await;
+        // A chain behind the bad one.
+        world.serve("serve-3", 4).await;
+        world.meddle(&sql).await;
+        let before = world.store.events("serve-2", 0, 100).await.unwrap();
+        world.prune(Duration::from_secs(2)).await;
+        assert_eq!(world.store.events("serve-2", 0, 100).await.unwrap(), before, "{sql}");
+        assert_eq!(world.faults().await, only("serve-2", kind, sequence), "{sql}");
+        let pruned: Vec<_> =
+            world.reports().await.iter().map(|report| report.first_sequence).collect();
+        assert_eq!((pruned[0], pruned[1], pruned[3]), (9, 3, 2), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn retention_goes_on_over_more_than_one_batch() {
+    let world = World::empty().await;
+    world.serve("serve-1", 1003).await;
+    world.prune(Duration::from_secs(1)).await;
+    let seen: Vec<_> = world.reports().await.iter().map(|report| report.first_sequence).collect();
+    assert_eq!((seen, world.faults().await), (vec![1002], vec![]));
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_makes_nothing_old_and_what_it_stamped_freezes_nothing() {
+    let mut world = World::new().await;
+    let right = world.clock.now();
+    world.clock.advance(Duration::from_hours(24 * 365));
+    world.prune(Duration::from_hours(24)).await;
+    assert!(world.reports().await.iter().all(|report| report.first_sequence == 1));
+    // One event from then, and the clock is right again.
+    world.serve("serve-2", 1).await;
+    world.clock = Arc::new(ManualClock::new(right));
+    world.serve("serve-2", 8).await;
+    assert_eq!(world.faults().await, []);
+    world.prune(Duration::from_secs(4)).await;
+    let serve_2 = world.store.events("serve-2", 0, 100).await.unwrap();
+    assert_eq!(serve_2.first().map(|row| row.sequence), Some(13));
+    assert_eq!(world.faults().await, []);
 }
 
 #[tokio::test]
