@@ -189,6 +189,10 @@ impl Started {
         if !in_time {
             // First nobody comes in any more, then everything that happened is written, as far as there is time.
             grpc.abort();
+            if !grpc.is_finished() {
+                // What it drops may have something to say.
+                let _ = timeout(reserve / 4, &mut grpc).await;
+            }
             if !quit_trail.is_cancelled() {
                 end_trail(&audit, reserve, &quit_trail).await;
             }
