@@ -6,12 +6,13 @@ use serde_json::json;
 use super::{
     ConfigOption, Failed,
     output::{Format, OutputOption, print, print_json, table},
+    trail::{self, Outcome},
 };
 use crate::{
-    app::{Storage, read_keyring},
+    app::{Storage, read_keyring, store_path},
     config::Config,
     crypto::{Keyring, KeyringError},
-    ports::{Clock as _, SystemClock},
+    ports::{Clock as _, StoreWatch as _, SystemClock},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -44,9 +45,26 @@ pub(super) enum KeysCommand {
 
 pub(super) async fn run(command: KeysCommand) -> Result<(), Failed> {
     match command {
-        KeysCommand::Generate { config, add, output } => generate(&config.load()?, add, output),
+        KeysCommand::Generate { config, add, output } => {
+            let config = config.load()?;
+            if add {
+                record(&config).await?;
+            }
+            generate(&config, add, output)
+        }
         KeysCommand::List { config, output } => list(&config.load()?, output).await,
     }
+}
+
+/// One more key is a change that the audit trail tells of, where there is a trail already.
+async fn record(config: &Config) -> Result<(), Failed> {
+    if !store_path(config).exists() {
+        return Ok(());
+    }
+    let storage = Storage::open(config).await?;
+    let recorded = trail::record(&storage, "keys.generate", "gateway", Outcome::DONE).await;
+    storage.store.close().await;
+    recorded
 }
 
 fn generate(config: &Config, add: bool, output: OutputOption) -> Result<(), Failed> {

@@ -57,6 +57,11 @@ async fn a_key_is_added_beside_the_old_one_and_not_yet_used() {
     let active: Vec<_> = keys.iter().map(|key| key["active"].as_bool().unwrap()).collect();
     assert_eq!(active, [true, false]);
     assert_eq!(keys[1]["id"], added["id"]);
+
+    // From then on there is a trail that tells of one more.
+    site.run(&["keys", "generate", "--add"]).await.succeeded();
+    let events = site.run(&["audit", "export", "--filter", "action = \"cli.keys.generate\""]).await;
+    assert_eq!(events.succeeded().lines().count(), 1);
 }
 
 #[tokio::test]
