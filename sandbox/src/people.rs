@@ -1,7 +1,7 @@
 //! The people of a tenant: who uses it, the persons and companies behind them, their groups, roles
 //! and licences.
 //!
-//! [`generate`] makes as many as wanted, the same each time; [`Control`](crate::Control) sets and
+//! [`generate`](fn@generate) makes as many as wanted, the same each time; [`Control`](crate::Control) sets and
 //! changes them; [`Oddities`] say how the Web API tells about them.
 
 mod changes;
