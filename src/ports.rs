@@ -28,7 +28,7 @@ pub use self::{
     meter::Meter,
     people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleSource},
     random::Random,
-    reload::{Reloadable, Settling},
+    reload::{Reloadable, Settling, why_unreadable},
     sealer::{PageTokens, SealError, SealedField, Sealer},
     signer::{SignError, Signer},
     store::{

@@ -18,7 +18,7 @@ use crate::{
     broker::{Trail, Weight},
     config::{Config, ConfigError, Problem},
     domain::{ApplicationId, AuditRecord, Decision, Reason},
-    ports::{Clock, Reloadable, Settling},
+    ports::{Clock, Reloadable, Settling, why_unreadable},
 };
 
 /// How often the policy files are looked at. Content is compared, as for the files of TLS.
@@ -258,8 +258,6 @@ fn read_bounded(path: &Path) -> Result<String, String> {
             Err(format!("is larger than {MAX_POLICY_FILE_BYTES} bytes"))
         }
         Ok(_) => Ok(text),
-        Err(error) => Err(format!(
-            "cannot be read ({error}); relative paths begin at the folder of the configuration file"
-        )),
+        Err(error) => Err(why_unreadable(&error).to_owned()),
     }
 }

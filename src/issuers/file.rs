@@ -2,14 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use crate::ports::{JwksError, JwksSource};
+use crate::ports::{JwksError, JwksSource, why_unreadable};
 
 /// A key set has a few kilobytes, a bundle of every public authority a quarter of a megabyte.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -49,26 +49,13 @@ pub(super) async fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec
 
 fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(|error| explain(&error))?;
+    let file = File::open(path).map_err(|error| why_unreadable(&error))?;
     let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
     match read {
-        Err(error) => Err(explain(&error)),
+        Err(error) => Err(why_unreadable(&error)),
         Ok(length) if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE_BYTES) => {
             Ok(bytes)
         }
         Ok(_) => Err("is larger than 1 MiB"),
-    }
-}
-
-fn explain(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            "there is no such file; relative paths begin at the folder of the configuration file"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "may not be read; give the user of this process read permission"
-        }
-        io::ErrorKind::IsADirectory => "is a folder; name the file in it",
-        _ => "cannot be read",
     }
 }

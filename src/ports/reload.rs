@@ -1,5 +1,7 @@
 //! Reading again what may have changed outside, without a restart.
 
+use std::io;
+
 use async_trait::async_trait;
 
 /// Something that can be read again while it is in use. What is wrong with the new is logged by the
@@ -36,5 +38,21 @@ impl Settling {
         }
         self.tried = fingerprint;
         true
+    }
+}
+
+/// Why a configured file was not read, and what to do about it: one text wherever files are read.
+#[must_use]
+pub fn why_unreadable(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no such file; relative paths begin at the folder of the configuration file"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "may not be read; give the user of this process read permission"
+        }
+        io::ErrorKind::IsADirectory => "is a folder; name the file in it",
+        io::ErrorKind::InvalidData => "is not UTF-8 text; save it as that",
+        _ => "cannot be read",
     }
 }

@@ -257,7 +257,7 @@ async fn policies_that_a_server_would_refuse_are_told_with_file_and_line() {
     fs::remove_file(world.folder.path().join("entities.json")).unwrap();
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "policy", "entities.json", "cannot be read");
+    checked.assert_told("failed", "policy", "entities.json", "there is no such file");
 }
 
 #[tokio::test]

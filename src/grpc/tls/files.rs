@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     hash::{Hash, Hasher},
-    io::{self, Read as _},
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,6 +23,7 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::validity::Validity;
+use crate::ports::why_unreadable;
 
 /// A bundle of every public authority has a quarter of this.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -107,27 +108,14 @@ impl Contents {
 }
 
 fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    let mut file = File::open(path).map_err(|error| explain(&error))?;
+    let mut file = File::open(path).map_err(|error| why_unreadable(&error))?;
     // Room for all of it at once: a buffer that grows would leave copies of a key behind.
     let length = file.metadata().map_or(0, |data| data.len());
     let room = usize::try_from(length).unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
     let limit = u64::try_from(MAX_FILE_BYTES + 1).unwrap_or(u64::MAX);
-    file.by_ref().take(limit).read_to_end(&mut bytes).map_err(|error| explain(&error))?;
+    file.by_ref().take(limit).read_to_end(&mut bytes).map_err(|error| why_unreadable(&error))?;
     if bytes.len() > MAX_FILE_BYTES { Err("is larger than 1 MiB") } else { Ok(bytes) }
-}
-
-fn explain(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            "there is no such file; relative paths begin at the folder of the configuration file"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "may not be read; give the user of this process read permission"
-        }
-        io::ErrorKind::IsADirectory => "is a folder; name the file in it",
-        _ => "cannot be read",
-    }
 }
 
 /// Puts the files together, if they are whole and fit each other.
