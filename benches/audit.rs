@@ -187,6 +187,7 @@ async fn trail(folder: &Path, groups: usize, size: usize) -> Took {
         store: store.clone(),
         signer: Arc::new(keys),
         clock: Arc::new(SystemClock),
+        pace: Arc::new(SystemClock),
         counters: Arc::<Counters>::default(),
     };
     let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));

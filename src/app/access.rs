@@ -94,7 +94,7 @@ fn issuers(config: &Config, surroundings: &Surroundings) -> Vec<(IssuerRules, Ar
             max_lifetime: issuer.max_lifetime,
             max_key_age: issuer.max_key_age,
         };
-        let Surroundings { clock, random } = surroundings.clone();
+        let Surroundings { clock, random, .. } = surroundings.clone();
         let name = issuer.issuer.clone();
         let keys = IssuerKeys::new(name, source(issuer), issuer.max_key_age, clock, random);
         (rules, Arc::new(keys))

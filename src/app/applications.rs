@@ -72,7 +72,7 @@ fn connect(
         allow_loopback: configured.allowed_api_hosts.allow_loopback(),
     };
     let client = Client::new(options)?;
-    let Surroundings { clock, random } = surroundings.clone();
+    let Surroundings { clock, random, .. } = surroundings.clone();
     let (uri, cap) = (configured.login_uri.clone(), config.login.max_concurrent);
     let new = || Arc::new(LoginHost::new(client.clone(), uri.clone(), cap, clock, random));
     let login = Arc::clone(login_hosts.entry(uri.clone()).or_insert_with(new));
@@ -121,7 +121,7 @@ fn application(
         Arc::new(keys.first),
         next,
     );
-    let Surroundings { clock, random } = surroundings.clone();
+    let Surroundings { clock, random, .. } = surroundings.clone();
     let allowed_api_hosts = configured.allowed_api_hosts.clone();
     let superoffice =
         Arc::new(SuperOffice::new(client, login, credentials, allowed_api_hosts, clock, random));

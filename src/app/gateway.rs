@@ -17,9 +17,10 @@ use super::{
 use crate::{
     broker::certify_public_keys,
     config::{Config, ConfigError, Problem, Secrets},
+    crypto::SystemRandom,
     grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles, TlsProblem},
     http::{Admin, Readiness},
-    ports::{Clock, Random, Reloadable},
+    ports::{Clock, Random, Reloadable, SystemClock},
     superoffice::ClientError,
     telemetry::Metrics,
 };
@@ -73,8 +74,20 @@ impl From<StorageError> for StartError {
 pub struct Surroundings {
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// By which the audit trail waits for the store. The same time; apart because a test that leaps over hours would
+    /// leap over the patience with a store that answers in a millisecond.
+    pub pace: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+}
+
+impl Surroundings {
+    /// The machine's.
+    #[must_use]
+    pub fn of_the_machine() -> Self {
+        let clock = Arc::new(SystemClock);
+        Self { clock: clock.clone(), pace: clock, random: Arc::new(SystemRandom) }
+    }
 }
 
 /// The gateway.
@@ -123,7 +136,7 @@ impl Gateway {
             max_connection_age: config.grpc.max_connection_age,
             tls,
         };
-        let Surroundings { clock, random } = surroundings;
+        let Surroundings { clock, random, .. } = surroundings;
         let services = Arc::clone(&parts.services);
         let grpc =
             GrpcServer::new(grpc_listener, services, clock.clone(), random, metrics, options)

@@ -38,7 +38,7 @@ impl Parts {
         tasks: &TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
-        let Surroundings { clock, random } = surroundings;
+        let Surroundings { clock, random, .. } = surroundings;
         let ids = applications.ids().cloned().collect::<Vec<ApplicationId>>();
         let applications = Arc::new(applications);
         let counters = Arc::new(Counters::default());
@@ -192,11 +192,12 @@ fn trail(
     surroundings: &Surroundings,
     counters: &Arc<Counters>,
 ) -> Trail {
-    let Surroundings { clock, random } = surroundings;
+    let Surroundings { clock, pace, random } = surroundings;
     let ports = TrailPorts {
         store: storage.store.clone(),
         signer: storage.audit_signer.clone(),
         clock: clock.clone(),
+        pace: pace.clone(),
         counters: counters.clone(),
     };
     let durability = match config.audit.durability {

@@ -94,8 +94,10 @@ pub struct TrailPorts {
     pub store: Arc<dyn AuditStore>,
     /// Signs the heads.
     pub signer: Arc<dyn AuditSigner>,
-    /// Tells the time of events, and when they have waited too long.
+    /// Tells the time of events.
     pub clock: Arc<dyn Clock>,
+    /// Tells when they have waited too long: a wall clock that leaps says nothing about that.
+    pub pace: Arc<dyn Clock>,
     /// Counts events, groups and failures.
     pub counters: Arc<Counters>,
 }
@@ -128,6 +130,8 @@ struct Queue {
 struct Queued {
     record: AuditRecord,
     time: Timestamp,
+    /// By the monotonic clock.
+    since: Duration,
     /// Who waits for it, if anybody.
     waiter: Option<oneshot::Sender<()>>,
 }
@@ -136,7 +140,7 @@ struct Queued {
 #[must_use = "what is recorded may happen only once the event is committed"]
 pub struct Pending {
     answer: Option<oneshot::Receiver<()>>,
-    clock: Arc<dyn Clock>,
+    pace: Arc<dyn Clock>,
     max_wait: Duration,
 }
 
@@ -150,7 +154,7 @@ impl Pending {
         tokio::select! {
             biased;
             answer = answer => answer.map_err(|_| AuditUnavailable),
-            () = self.clock.sleep(self.max_wait) => Err(AuditUnavailable),
+            () = self.pace.sleep(self.max_wait) => Err(AuditUnavailable),
         }
     }
 }
@@ -197,7 +201,7 @@ impl Trail {
         } else {
             (None, None)
         };
-        let time = self.ports.clock.now();
+        let (time, since) = (self.ports.clock.now(), self.ports.pace.monotonic());
         let wake = {
             let mut queue = self.queue();
             let keeps_up = waits && !self.stalled();
@@ -205,7 +209,7 @@ impl Trail {
             if queue.waiting.len() >= capacity {
                 return Err(AuditUnavailable);
             }
-            queue.waiting.push_back(Queued { record, time, waiter });
+            queue.waiting.push_back(Queued { record, time, since, waiter });
             queue.accepted += 1;
             // Once is enough: the writer takes all that is there.
             let newly_urgent = waits && !queue.urgent;
@@ -217,7 +221,7 @@ impl Trail {
             self.work.notify_one();
         }
         let max_wait = self.rules.max_wait;
-        Ok(Pending { answer, clock: Arc::clone(&self.ports.clock), max_wait })
+        Ok(Pending { answer, pace: Arc::clone(&self.ports.pace), max_wait })
     }
 
     /// Takes in an event and waits for it, as far as the rules ask.
@@ -276,7 +280,7 @@ impl Trail {
             done = committed.wait_for(|count| *count >= accepted) => {
                 done.map(|_| ()).map_err(|_| AuditUnavailable)
             }
-            () = self.ports.clock.sleep(patience) => Err(AuditUnavailable),
+            () = self.ports.pace.sleep(patience) => Err(AuditUnavailable),
         }
     }
 

@@ -10,7 +10,7 @@ mod setup;
 mod store;
 mod tenants;
 
-use std::{collections::BTreeSet, io::IsTerminal as _, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, io::IsTerminal as _, process::ExitCode};
 
 use self::report::{Check, Report, Topic};
 use super::{
@@ -21,9 +21,7 @@ use super::{
 use crate::{
     app::{Surroundings, diagnoses},
     config::Config,
-    crypto::SystemRandom,
     domain::{Tenant, TenantName},
-    ports::SystemClock,
 };
 
 /// What cannot be known.
@@ -92,8 +90,7 @@ fn missing(wanted: &BTreeSet<TenantName>, tenants: &[Tenant], report: &mut Repor
 }
 
 async fn superoffice(config: &Config, tenants: &[Tenant], report: &mut Report) {
-    let surroundings =
-        Surroundings { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+    let surroundings = Surroundings::of_the_machine();
     let diagnoses = match diagnoses(config, &surroundings) {
         Ok(diagnoses) => diagnoses,
         Err(error) => {

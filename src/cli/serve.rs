@@ -6,9 +6,8 @@ use super::{ConfigOption, Failed};
 use crate::{
     app::{Ended, Gateway, Surroundings},
     config::{self, Config, LoadedWithSecrets},
-    crypto::SystemRandom,
     lifecycle::{ReloadSignal, StopSignals},
-    ports::{Reloadable, SystemClock},
+    ports::Reloadable,
     telemetry::{LogFormat, LogGuard, start_logging},
 };
 
@@ -31,8 +30,7 @@ pub(super) async fn serve_loaded(
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let surroundings =
-        Surroundings { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+    let surroundings = Surroundings::of_the_machine();
     let running = Gateway::start(config, &secrets, surroundings).await?;
     // What is needed of them is where it is used; this copy has done its duty.
     drop(secrets);

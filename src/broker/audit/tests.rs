@@ -33,6 +33,7 @@ impl World {
             store: store.clone(),
             signer: keys(),
             clock: clock.clone(),
+            pace: clock.clone(),
             counters: counters.clone(),
         };
         let rules = TrailRules { durability, max_wait: MAX_WAIT };

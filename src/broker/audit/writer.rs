@@ -31,9 +31,9 @@ pub(super) struct Writing {
     tip: Option<Tip>,
     stage: Stage,
     waiters: Vec<oneshot::Sender<()>>,
-    /// How many events the group has, and when the first of them happened.
+    /// How many events the group has, and since when the first of them waits, by the monotonic clock.
     size: u64,
-    oldest: Timestamp,
+    oldest: Duration,
 }
 
 /// How far the group is. Once numbered it stays as it is until it is in the store.
@@ -82,7 +82,7 @@ impl Trail {
         if ready() {
             return;
         }
-        let mut linger = self.ports.clock.sleep(LINGER);
+        let mut linger = self.ports.pace.sleep(LINGER);
         while !ready() {
             tokio::select! {
                 () = &mut linger => return,
@@ -100,10 +100,10 @@ impl Trail {
             taken
         };
         let Some(first) = taken.first() else { return };
-        writing.oldest = first.time;
+        writing.oldest = first.since;
         writing.size = taken.len() as u64;
         let mut records = Vec::with_capacity(taken.len());
-        for Queued { record, time, waiter } in taken {
+        for Queued { record, time, waiter, .. } in taken {
             records.push((record, time));
             writing.waiters.extend(waiter);
         }
@@ -118,7 +118,7 @@ impl Trail {
             tokio::select! {
                 biased;
                 () = &mut persist => {}
-                () = self.ports.clock.sleep(self.patience_left(oldest)) => {
+                () = self.ports.pace.sleep(self.patience_left(oldest)) => {
                     self.set_stalled(true);
                     persist.await;
                 }
@@ -132,8 +132,8 @@ impl Trail {
             let _ = waiter.send(());
         }
         self.committed.send_modify(|count| *count += writing.size);
-        let waiting_since = self.queue().waiting.front().map(|queued| queued.time);
-        self.set_stalled(waiting_since.is_some_and(|time| self.patience_left(time).is_zero()));
+        let waiting_since = self.queue().waiting.front().map(|queued| queued.since);
+        self.set_stalled(waiting_since.is_some_and(|since| self.patience_left(since).is_zero()));
     }
 
     async fn persist(&self, writing: &mut Writing) {
@@ -143,7 +143,7 @@ impl Trail {
             let attempt = tokio::select! {
                 biased;
                 done = self.attempt(writing) => done,
-                () = self.ports.clock.sleep(ATTEMPT_LIMIT) => Err(Trouble::NoAnswer),
+                () = self.ports.pace.sleep(ATTEMPT_LIMIT) => Err(Trouble::NoAnswer),
             };
             let Err(error) = attempt else { break };
             self.ports.counters.audit_failures.increment();
@@ -152,7 +152,7 @@ impl Trail {
                 let events = writing.size;
                 tracing::warn!(%error, events, failures, "audit events cannot be committed yet");
             }
-            self.ports.clock.sleep(pause).await;
+            self.ports.pace.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         if failures > 0 {
@@ -187,10 +187,9 @@ impl Trail {
         Ok(())
     }
 
-    /// For how long an event of this time may still wait.
-    fn patience_left(&self, time: Timestamp) -> Duration {
-        let waited =
-            Duration::try_from(self.ports.clock.now().duration_since(time)).unwrap_or_default();
+    /// For how long an event may still wait that waits since then.
+    fn patience_left(&self, since: Duration) -> Duration {
+        let waited = self.ports.pace.monotonic().saturating_sub(since);
         self.rules.max_wait.saturating_sub(waited)
     }
 

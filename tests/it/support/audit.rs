@@ -36,6 +36,7 @@ impl Scribe {
             store: self.storage.store.clone(),
             signer: self.storage.audit_signer.clone(),
             clock: self.clock.clone(),
+            pace: self.clock.clone(),
             counters: Arc::<Counters>::default(),
         };
         let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));

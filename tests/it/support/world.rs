@@ -13,7 +13,7 @@ use superoffice_sandbox::Sandbox;
 use tenant_gateway::{
     app::{Ended, Gateway, Running, StartError, Surroundings},
     config::Config,
-    crypto::{Keyring, SystemRandom},
+    crypto::Keyring,
     grpc::pb::{
         self, application_service_client::ApplicationServiceClient,
         audit_service_client::AuditServiceClient, tenant_service_client::TenantServiceClient,
@@ -82,8 +82,8 @@ impl World {
     /// Starts the gateway on the files as they are.
     pub(crate) async fn start(&mut self) -> Result<(), StartError> {
         let loaded = Config::load_with_secrets(&self.config_file())?;
-        let surroundings =
-            Surroundings { clock: self.clock.clone(), random: Arc::new(SystemRandom) };
+        let clock = self.clock.clone();
+        let surroundings = Surroundings { clock, ..Surroundings::of_the_machine() };
         self.gateway = Some(Gateway::start(loaded.config, &loaded.secrets, surroundings).await?);
         Ok(())
     }

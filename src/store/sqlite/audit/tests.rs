@@ -64,6 +64,7 @@ impl World {
             store: self.store.clone(),
             signer: self.keys.clone(),
             clock: self.clock.clone(),
+            pace: self.clock.clone(),
             counters: Arc::clone(counters),
         };
         let durability = Durability::BeforeResponse;
