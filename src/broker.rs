@@ -4,6 +4,7 @@
 //! with an [`Authorized`](crate::access::Authorized) witness in hand.
 
 mod applications;
+mod associates;
 mod audit;
 mod changes;
 mod counters;
@@ -17,11 +18,12 @@ mod tenant_search;
 mod tenants;
 mod tickets;
 
-#[cfg(test)]
-mod fakes;
-
 pub use self::{
     applications::{Application, Applications, History},
+    associates::{
+        AssociateListPage, AssociatePlace, AssociateQuery, AssociateRules, Associates, Look,
+        NoPlace, Seen,
+    },
     audit::{
         Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, COMMAND_CHAIN, CommandTrail,
         CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError, Gap, Pending,

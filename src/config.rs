@@ -27,7 +27,7 @@ pub use self::{
     callers::{Callers, JwtIssuer, Mtls},
     each_secret::ReadSecret,
     error::{ConfigError, Problem},
-    limits::{Lifecycle, Login, Quota, Quotas, Tickets},
+    limits::{Associates, Lifecycle, Login, Quota, Quotas, Tickets},
     listeners::{Admin, Egress, Grpc, Http, Tls},
     oversight::{Audit, AuditDurability, Envoy, Log, LogFormat, LogLevel, Policy, Telemetry},
     secret::SecretSource,
@@ -62,6 +62,8 @@ pub struct Config {
     pub quotas: Quotas,
     /// `[tickets]`.
     pub tickets: Tickets,
+    /// `[associates]`.
+    pub associates: Associates,
     /// `[login]`.
     pub login: Login,
     /// `[lifecycle]`.

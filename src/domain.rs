@@ -6,6 +6,7 @@ mod associate;
 mod audit;
 mod caller_id;
 mod enrolment;
+mod eyes;
 mod filter;
 mod grant;
 mod localized;
@@ -22,7 +23,7 @@ pub use self::{
     associate::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,
         AssociateSelector, AssociateType, Capabilities, DataWarning, Directory, License,
-        ListedAssociate, Owner, Principal, Reference, Role, RoleType, UserGroup,
+        ListedAssociate, LookupKey, Owner, Principal, Reference, Role, RoleType, UserGroup,
     },
     audit::{
         AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
@@ -34,6 +35,7 @@ pub use self::{
         is_reserved_caller, is_trust_domain, trust_domain,
     },
     enrolment::{Labels, SystemUserToken},
+    eyes::{EyesError, EyesSelector},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     grant::GrantState,
     localized::Languages,

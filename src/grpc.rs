@@ -3,6 +3,7 @@
 
 mod access;
 mod application;
+mod associate;
 mod audit;
 mod convert;
 mod failure;
@@ -30,7 +31,7 @@ pub use self::{
 use crate::{
     access::{Access, ActionName, Authorized, On, Refused, Resource, Rights},
     broker::{
-        Applications, AuditLog, Explanations, Statuses, TenantSearch, Tenants, Tickets,
+        Applications, Associates, AuditLog, Explanations, Statuses, TenantSearch, Tenants, Tickets,
         choose_enrolled,
     },
     domain::{ContextIdentifier, TenantName, TenantSelector},
@@ -70,6 +71,8 @@ pub struct Services {
     pub statuses: Arc<Statuses>,
     /// Use cases of tickets.
     pub tickets: Arc<Tickets>,
+    /// Use cases of associates.
+    pub associates: Associates,
     /// Says who can act as whom.
     pub explanations: Explanations,
     /// Writes down what is decided.

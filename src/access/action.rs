@@ -120,6 +120,8 @@ actions! {
     IssueSystemTicket on TenantName;
     /// Be given the client secret with it.
     RevealApplicationToken on TenantName;
+    /// See the tenant's users.
+    ReadAssociates on TenantName;
     /// See tenants and their status.
     ReadTenants on Gateway, ApplicationId, TenantName;
     /// Add, stop, change and remove tenants.

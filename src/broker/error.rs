@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    domain::{ApplicationId, Obstacle, Reason, TenantName, TenantState},
+    domain::{
+        ApplicationId, AssociateId, AssociateName, Obstacle, Reason, TenantName, TenantState,
+    },
     ports::{Refusal, SealError, StoreError, UpstreamError},
 };
 
@@ -38,6 +40,14 @@ pub enum BrokerError {
     Refused(TenantName, Refusal),
     /// The tenant's state does not allow calls.
     TenantNotRunning(TenantName, TenantState),
+    /// The tenant has no associates with these ids, or the credential may not see them.
+    AssociatesNotFound(TenantName, Arc<[AssociateId]>),
+    /// Nobody has what an associate was looked up by.
+    AssociateNotMatched(TenantName),
+    /// So many have it.
+    AssociateAmbiguous(TenantName, usize),
+    /// What makes an associate an owner cannot be told.
+    NoOwner(AssociateName, Vec<Obstacle>),
     /// SuperOffice cannot be asked.
     UpstreamUnavailable {
         /// When to try again.
@@ -70,6 +80,9 @@ impl BrokerError {
             Self::NotEnrolled(_) => Reason::SystemUserNotEnrolled,
             Self::Refused(_, refusal) => refusal_reason(*refusal),
             Self::TenantNotRunning(..) => Reason::TenantNotRunning,
+            Self::AssociatesNotFound(..) | Self::AssociateNotMatched(_) => Reason::ResourceNotFound,
+            Self::AssociateAmbiguous(..) => Reason::AssociateAmbiguous,
+            Self::NoOwner(..) => Reason::UpstreamInvalidResponse,
             Self::UpstreamUnavailable { .. } => Reason::UpstreamUnavailable,
             Self::UpstreamInvalid(_) => Reason::UpstreamInvalidResponse,
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
@@ -98,6 +111,20 @@ impl BrokerError {
             Self::NotEnrolled(name) => format!("no system user token is stored for {name}"),
             Self::Refused(name, refusal) => format!("{name}: {refusal}"),
             Self::TenantNotRunning(name, state) => format!("{name} is {}", state.as_str()),
+            Self::AssociatesNotFound(tenant, ids) => {
+                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                format!("{tenant} has no associates with the ids {}", ids.join(", "))
+            }
+            Self::AssociateNotMatched(tenant) => {
+                format!("{tenant} has no associate that matches")
+            }
+            Self::AssociateAmbiguous(tenant, count) => {
+                format!("{tenant} has {count} associates that match")
+            }
+            Self::NoOwner(name, obstacles) => {
+                let obstacles: Vec<_> = obstacles.iter().map(|one| one.message.as_str()).collect();
+                format!("{name} cannot be made an owner: {}", obstacles.join("; "))
+            }
             Self::UpstreamUnavailable { .. } => "SuperOffice cannot be asked now".to_owned(),
             Self::UpstreamInvalid(_) => {
                 "SuperOffice gave an answer that cannot be believed".to_owned()
@@ -133,6 +160,16 @@ impl BrokerError {
                 "the customer's subscription is suspended; SuperOffice resumes it"
             }
             Self::TenantNotRunning(..) => "GetTenantStatus tells when it can be used again",
+            Self::AssociatesNotFound(..) => {
+                "ListAssociates shows who is there; who left is still listed"
+            }
+            Self::AssociateNotMatched(_) => {
+                "compare with ListAssociates; texts must be whole, in upper or lower case"
+            }
+            Self::AssociateAmbiguous(..) => "look up by user_name, or choose one of ListAssociates",
+            Self::NoOwner(..) => {
+                "let an administrator of the customer put the user in order, or choose another owner"
+            }
             Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_) => {
                 "try again after the time in RetryInfo"
             }
@@ -161,6 +198,14 @@ impl BrokerError {
             | Self::Internal(cause) => Some(cause),
             _ => None,
         }
+    }
+
+    /// Whether it is for now only: what was known before is still better than nothing.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_) | Self::StoreUnavailable(_)
+        )
     }
 
     /// What SuperOffice's answer about a tenant means for whoever asked.

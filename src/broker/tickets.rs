@@ -206,7 +206,7 @@ impl Tickets {
     }
 
     /// The tenant, if we would hand out its ticket at all.
-    async fn permitted(&self, name: &TenantName) -> Result<Arc<Tenant>, BrokerError> {
+    pub(super) async fn permitted(&self, name: &TenantName) -> Result<Arc<Tenant>, BrokerError> {
         let tenant = self.directory.get(name).await?;
         if tenant.disabled {
             return Err(BrokerError::TenantDisabled(name.clone()));
@@ -230,6 +230,3 @@ impl Tickets {
 fn no_uri(name: &TenantName) -> BrokerError {
     BrokerError::Internal(format!("{name} is usable but has no Web API address").into())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! Rates and times: `[quotas]`, `[tickets]`, `[login]`, `[lifecycle]`.
+//! Rates and times: `[quotas]`, `[tickets]`, `[associates]`, `[login]`, `[lifecycle]`.
 
 use std::time::Duration;
 
@@ -48,6 +48,17 @@ pub struct Tickets {
     pub renew_if_used_within: Duration,
 }
 
+/// `[associates]`: for how long what was read of a tenant's users is used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Associates {
+    /// 1 minute to 24 hours; read again in the background before that while in use.
+    #[serde(deserialize_with = "value::duration")]
+    pub max_age: Duration,
+    /// So many associates are kept in memory, over all tenants.
+    pub max_in_memory: u32,
+}
+
 /// `[login]`: calls to SuperOffice's login host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -84,6 +95,12 @@ impl Default for Quotas {
 impl Default for Tickets {
     fn default() -> Self {
         Self { max_age: Duration::from_hours(12), renew_if_used_within: Duration::from_hours(2) }
+    }
+}
+
+impl Default for Associates {
+    fn default() -> Self {
+        Self { max_age: Duration::from_mins(15), max_in_memory: 200_000 }
     }
 }
 
@@ -130,6 +147,17 @@ impl Tickets {
                 "tickets.renew_if_used_within",
                 "must be at most \"6h\", the life of a ticket",
             );
+        }
+    }
+}
+
+impl Associates {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if !(Duration::from_mins(1)..=Duration::from_hours(24)).contains(&self.max_age) {
+            problems.add("associates.max_age", "must be from \"1m\" to \"24h\"");
+        }
+        if self.max_in_memory == 0 {
+            problems.add("associates.max_in_memory", "must be at least 1");
         }
     }
 }

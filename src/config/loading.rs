@@ -5,7 +5,8 @@ use std::{io, net::SocketAddr, path::Path};
 use serde::Deserialize;
 
 use super::{
-    Admin, Audit, Callers, Config, ConfigError, Crypto, Egress, Envoy, Grpc, Http, Lifecycle, Log,
+    Admin, Associates, Audit, Callers, Config, ConfigError, Crypto, Egress, Envoy, Grpc, Http,
+    Lifecycle, Log,
     Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tickets,
     application::{self, ApplicationEntry},
     document::Document,
@@ -38,6 +39,7 @@ pub(super) struct Sections {
     audit: Audit,
     quotas: Quotas,
     tickets: Tickets,
+    associates: Associates,
     login: Login,
     lifecycle: Lifecycle,
     log: Log,
@@ -137,6 +139,7 @@ impl Sections {
         self.audit.check(problems);
         self.quotas.check(problems);
         self.tickets.check(problems);
+        self.associates.check(problems);
         self.login.check(problems);
         self.lifecycle.check(&self.login, problems);
         self.callers.check(&self.grpc, &self.listeners(), problems);
@@ -154,6 +157,7 @@ impl Sections {
             audit: self.audit,
             quotas: self.quotas,
             tickets: self.tickets,
+            associates: self.associates,
             login: self.login,
             lifecycle: self.lifecycle,
             log: self.log,

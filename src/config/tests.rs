@@ -260,6 +260,8 @@ proptest::proptest! {
 #[test]
 fn each_section_holds_its_rules() {
     for (section, wanted) in [
+        ("[associates]\nmax_age = \"59s\"", "associates.max_age: must be from"),
+        ("[associates]\nmax_in_memory = 0", "associates.max_in_memory: must be at least 1"),
         ("[tickets]\nmax_age = \"59m\"", "tickets.max_age: must be from"),
         ("[tickets]\nmax_age = \"7d1ms\"", "tickets.max_age: must be from"),
         (

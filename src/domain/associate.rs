@@ -4,6 +4,7 @@
 mod fields;
 mod group;
 mod kind;
+mod lookup;
 mod name;
 mod principal;
 mod role;
@@ -16,6 +17,7 @@ pub use self::{
     fields::{ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, ListedAssociate},
     group::{Directory, Reference, UserGroup},
     kind::{AssociateType, Capabilities},
+    lookup::LookupKey,
     name::{AssociateId, AssociateName, AssociateSelector},
     principal::{License, Principal},
     role::{Role, RoleType},

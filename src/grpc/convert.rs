@@ -1,8 +1,11 @@
 //! From our types to those of the contract.
 
+mod associate;
+
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
+pub(super) use self::associate::{associate, principal, role, user_group};
 use super::pb;
 use crate::{
     broker::HandedOutTicket,

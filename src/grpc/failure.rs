@@ -183,6 +183,10 @@ impl Failure {
         if let BrokerError::TenantNotRunning(_, state) = error {
             metadata.insert("state".to_owned(), state.as_str().to_owned());
         }
+        if let BrokerError::AssociatesNotFound(_, ids) = error {
+            let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            metadata.insert("associate_ids".to_owned(), ids.join(","));
+        }
         metadata
     }
 
@@ -218,18 +222,28 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         BrokerError::TenantNotFound(name) => {
             details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
         }
+        BrokerError::AssociatesNotFound(tenant, ids) => {
+            let first = ids.first().map(|id| format!("{tenant}/associates/{id}"));
+            let name = first.unwrap_or_default();
+            details.set_resource_info("tenantgateway.v1.Associate", name, "", error.message());
+        }
+        BrokerError::AssociateNotMatched(tenant) => {
+            let name = format!("{tenant}/associates/-");
+            details.set_resource_info("tenantgateway.v1.Associate", name, "", error.message());
+        }
         BrokerError::TenantExists(name) | BrokerError::VersionConflict(name) => {
             let name = name.to_string();
             details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
         }
         BrokerError::TenantDisabled(name)
         | BrokerError::NotEnrolled(name)
+        | BrokerError::AssociateAmbiguous(name, _)
         | BrokerError::Refused(name, _) => add_precondition(error, name, details),
         BrokerError::TenantNotRunning(name, state) => add_not_running(error, name, *state, details),
         BrokerError::UpstreamUnavailable { retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
         }
-        BrokerError::UpstreamInvalid(_) => {
+        BrokerError::UpstreamInvalid(_) | BrokerError::NoOwner(..) => {
             details.set_retry_info(Some(RETRY_AFTER_DISBELIEF));
         }
         BrokerError::StoreUnavailable(_) | BrokerError::KeyUnavailable(_) => {
@@ -266,6 +280,9 @@ fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
         | BrokerError::TenantDisabled(name)
         | BrokerError::NotEnrolled(name)
         | BrokerError::Refused(name, _)
+        | BrokerError::AssociatesNotFound(name, _)
+        | BrokerError::AssociateNotMatched(name)
+        | BrokerError::AssociateAmbiguous(name, _)
         | BrokerError::TenantNotRunning(name, _) => Some(name),
         _ => None,
     }

@@ -56,6 +56,8 @@ pub(super) struct Context {
     /// Where the connection comes from.
     client: IpAddr,
     pub(super) client_text: AuditText,
+    /// How long its caller waits, from the beginning.
+    pub(super) patience: Duration,
     /// For the audit trail.
     pub(super) notes: Notes,
     tenant: OnceLock<TenantName>,
@@ -158,8 +160,8 @@ where
         let around = Arc::clone(&self.around);
         let inner = self.inner.clone();
         async move {
-            let mut record = around.record(&request);
             let limit = around.limit(request.headers());
+            let mut record = around.record(&request, limit);
             let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
             let response = match tokio::time::timeout(limit, work).await {
                 Ok(Ok(response)) => response,
@@ -284,7 +286,7 @@ impl Leaked {
         }
     }
 
-    fn record(&self, request: &Request<Body>) -> Record {
+    fn record(&self, request: &Request<Body>, limit: Duration) -> Record {
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).copied().unwrap_or("unknown");
         let peer = request.extensions().get::<Peer>();
@@ -294,6 +296,7 @@ impl Leaked {
             caller: Caller::nobody(),
             client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip()),
             client_text: peer.map(|peer| Arc::clone(&peer.ip).into()).unwrap_or_default(),
+            patience: limit,
             notes: Notes::default(),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),

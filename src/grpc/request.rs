@@ -11,8 +11,8 @@ use crate::{
     access::{ActionName, Resource},
     broker::BrokerError,
     domain::{
-        ApplicationId, ContextIdentifier, CredentialId, Field, Filter, Labels, ListScope,
-        NameError, SystemUserToken, TenantName, TenantSelector, application_name,
+        ApplicationId, AssociateSelector, ContextIdentifier, CredentialId, Field, Filter, Labels,
+        ListScope, NameError, Order, SystemUserToken, TenantName, TenantSelector, application_name,
     },
     ports::PageTokens,
 };
@@ -88,7 +88,7 @@ impl Checks {
         Failure::Invalid(self.0)
     }
 
-    fn note<T>(&mut self, field: &str, result: Result<T, impl ToString>) -> Option<T> {
+    pub(super) fn note<T>(&mut self, field: &str, result: Result<T, impl ToString>) -> Option<T> {
         result.map_err(|problem| self.0.push(FieldViolation::new(field, problem.to_string()))).ok()
     }
 
@@ -98,6 +98,24 @@ impl Checks {
 
     pub(super) fn tenant_name(&mut self, field: &str, text: &str) -> Option<TenantName> {
         self.note(field, text.parse::<TenantName>())
+    }
+
+    pub(super) fn associate_selector(
+        &mut self,
+        field: &str,
+        text: &str,
+    ) -> Option<AssociateSelector> {
+        self.note(field, text.parse::<AssociateSelector>())
+    }
+
+    /// An order by these fields.
+    pub(super) fn order(
+        &mut self,
+        field: &str,
+        text: &str,
+        fields: &[&'static str],
+    ) -> Option<Order> {
+        self.note(field, Order::parse(text, fields))
     }
 
     pub(super) fn application_name(&mut self, field: &str, text: &str) -> Option<ApplicationId> {

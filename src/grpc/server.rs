@@ -19,11 +19,12 @@ use self::{
 };
 
 use super::{
-    Services, access, application, audit,
+    Services, access, application, associate, audit,
     layer::{Around, Surroundings},
     pb::{
         self, access_service_server::AccessServiceServer,
         application_service_server::ApplicationServiceServer,
+        associate_service_server::AssociateServiceServer,
         audit_service_server::AuditServiceServer, tenant_service_server::TenantServiceServer,
         token_service_server::TokenServiceServer,
     },
@@ -53,8 +54,15 @@ const OPENED_CONNECTIONS: usize = 16;
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// What stands on the listener, besides reflection.
-const SERVED: [&str; 6] =
-    [token::NAME, tenant::NAME, application::NAME, access::NAME, audit::NAME, HEALTH];
+const SERVED: [&str; 7] = [
+    token::NAME,
+    tenant::NAME,
+    associate::NAME,
+    application::NAME,
+    access::NAME,
+    audit::NAME,
+    HEALTH,
+];
 
 /// When every call is answered, what was answered has this long to arrive. Then connections are not waited for:
 /// streams that callers hold open and that are not ours to end (reflection) would keep them for ever.
@@ -144,6 +152,7 @@ impl GrpcServer {
             .add_service(health_service)
             .add_service(limited!(TokenServiceServer, token::Tokens(Arc::clone(&services))))
             .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
+            .add_service(limited!(AssociateServiceServer, associate::Associates(Arc::clone(&services))))
             .add_service(limited!(AccessServiceServer, access::Accesses(Arc::clone(&services))))
             .add_service(limited!(AuditServiceServer, audit::Audits(Arc::clone(&services))))
             .add_service(limited!(ApplicationServiceServer, application::Applications(services)));

@@ -200,6 +200,7 @@ impl Decided {
             Some(
                 ActionName::IssueSystemTicket
                 | ActionName::RevealApplicationToken
+                | ActionName::ReadAssociates
                 | ActionName::CallWebApiAsSystemUser,
             ) => SYSTEM_USER.into(),
             _ => AuditText::default(),

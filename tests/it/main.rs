@@ -4,6 +4,7 @@
 mod support;
 
 mod applications;
+mod associates;
 mod audit;
 mod audit_commands;
 mod audit_service;

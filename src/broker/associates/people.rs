@@ -1,0 +1,125 @@
+//! Reading the people of a tenant from SuperOffice.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::snapshot::{MAX_ASSOCIATES, Snapshot};
+use crate::{
+    broker::{Applications, Asking, BrokerError, WebApi},
+    domain::{Associate, AssociateId, AssociateRecord, Directory, Principal, Role, UserGroup},
+    ports::{ApiCall, AssociatePage, Clock, PeopleCalls},
+};
+
+/// Asks who the users of a tenant are.
+#[async_trait]
+pub(super) trait People: Send + Sync + 'static {
+    /// So long from now, as deadlines of calls are told.
+    fn moment_in(&self, wait: Duration) -> Duration;
+
+    /// The first of those with a greater id, by ascending id.
+    async fn associates(
+        &self,
+        asking: &Asking,
+        after: Option<AssociateId>,
+    ) -> Result<AssociatePage, BrokerError>;
+
+    /// Those of up to 500 that there are.
+    async fn associates_by_id(
+        &self,
+        asking: &Asking,
+        ids: &[AssociateId],
+    ) -> Result<Vec<AssociateRecord>, BrokerError>;
+
+    /// All groups.
+    async fn user_groups(&self, asking: &Asking) -> Result<Vec<UserGroup>, BrokerError>;
+
+    /// All roles.
+    async fn roles(&self, asking: &Asking) -> Result<Vec<Role>, BrokerError>;
+
+    /// Who the credential is.
+    async fn principal(&self, asking: &Asking) -> Result<Principal, BrokerError>;
+}
+
+/// Asks SuperOffice.
+pub(super) struct Upstream {
+    pub(super) applications: Arc<Applications>,
+    pub(super) web_api: Arc<WebApi>,
+}
+
+impl Upstream {
+    async fn read<T>(
+        &self,
+        asking: &Asking,
+        call: impl FnOnce(&dyn PeopleCalls) -> ApiCall<T> + Send,
+    ) -> Result<T, BrokerError>
+    where
+        T: Send,
+    {
+        let call = call(&*self.applications.get(&asking.tenant.application)?.people);
+        self.web_api.read(asking, &call).await
+    }
+}
+
+#[async_trait]
+impl People for Upstream {
+    fn moment_in(&self, wait: Duration) -> Duration {
+        self.web_api.moment_in(wait)
+    }
+
+    async fn associates(
+        &self,
+        asking: &Asking,
+        after: Option<AssociateId>,
+    ) -> Result<AssociatePage, BrokerError> {
+        self.read(asking, |people| people.associates(after)).await
+    }
+
+    async fn associates_by_id(
+        &self,
+        asking: &Asking,
+        ids: &[AssociateId],
+    ) -> Result<Vec<AssociateRecord>, BrokerError> {
+        self.read(asking, |people| people.associates_by_id(ids)).await
+    }
+
+    async fn user_groups(&self, asking: &Asking) -> Result<Vec<UserGroup>, BrokerError> {
+        self.read(asking, PeopleCalls::user_groups).await
+    }
+
+    async fn roles(&self, asking: &Asking) -> Result<Vec<Role>, BrokerError> {
+        self.read(asking, PeopleCalls::roles).await
+    }
+
+    async fn principal(&self, asking: &Asking) -> Result<Principal, BrokerError> {
+        self.read(asking, |people| people.current_principal(asking.tenant.tenant)).await
+    }
+}
+
+/// Reads everybody. Nothing of a reading that fails half way is kept: who is missing in it would seem to have left.
+pub(super) async fn read_all(
+    people: &dyn People,
+    asking: &Asking,
+    clock: &dyn Clock,
+    id: u64,
+) -> Result<Snapshot, BrokerError> {
+    let began = (clock.monotonic(), clock.now());
+    let (groups, roles) = tokio::try_join!(people.user_groups(asking), people.roles(asking))?;
+    let directory = Directory::new(groups, roles);
+    let mut associates = Vec::new();
+    let mut after = None;
+    loop {
+        let AssociatePage { associates: records, next } = people.associates(asking, after).await?;
+        associates.reserve_exact(records.len());
+        for record in records {
+            associates.push(Arc::new(Associate::new(record, &directory)));
+        }
+        let Some(next) = next else { break };
+        if Some(next) <= after || associates.len() > MAX_ASSOCIATES {
+            let cause = "a list of associates without end".into();
+            return Err(BrokerError::UpstreamInvalid(cause));
+        }
+        after = Some(next);
+    }
+    Ok(Snapshot::new(id, began, directory, associates))
+}
