@@ -16,6 +16,7 @@ mod status;
 mod tenant_search;
 mod tenants;
 mod tickets;
+mod web_api;
 
 #[cfg(test)]
 mod fakes;
@@ -37,4 +38,5 @@ pub use self::{
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
+    web_api::{Asking, CallRate, WebApi},
 };

@@ -6,6 +6,7 @@ mod associate;
 mod audit;
 mod caller_id;
 mod enrolment;
+mod eyes;
 mod filter;
 mod grant;
 mod localized;
@@ -34,6 +35,7 @@ pub use self::{
         is_reserved_caller, is_trust_domain, trust_domain,
     },
     enrolment::{Labels, SystemUserToken},
+    eyes::Eyes,
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     grant::GrantState,
     localized::Languages,

@@ -45,6 +45,13 @@ pub enum BrokerError {
         /// For the log.
         cause: Arc<str>,
     },
+    /// The calls that SuperOffice allows to this tenant are used up for longer than the caller can wait.
+    BudgetExhausted {
+        /// The tenant.
+        tenant: TenantName,
+        /// When a call can be made.
+        retry_after: Duration,
+    },
     /// SuperOffice's answer cannot be believed. The cause is for the log.
     UpstreamInvalid(Arc<str>),
     /// Our store does not answer. The cause is for the log.
@@ -71,6 +78,7 @@ impl BrokerError {
             Self::Refused(_, refusal) => refusal_reason(*refusal),
             Self::TenantNotRunning(..) => Reason::TenantNotRunning,
             Self::UpstreamUnavailable { .. } => Reason::UpstreamUnavailable,
+            Self::BudgetExhausted { .. } => Reason::UpstreamBudgetExhausted,
             Self::UpstreamInvalid(_) => Reason::UpstreamInvalidResponse,
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
             Self::KeyUnavailable(_) => Reason::KeyUnavailable,
@@ -99,6 +107,9 @@ impl BrokerError {
             Self::Refused(name, refusal) => format!("{name}: {refusal}"),
             Self::TenantNotRunning(name, state) => format!("{name} is {}", state.as_str()),
             Self::UpstreamUnavailable { .. } => "SuperOffice cannot be asked now".to_owned(),
+            Self::BudgetExhausted { tenant, .. } => {
+                format!("the calls that SuperOffice allows to {tenant} are used up for now")
+            }
             Self::UpstreamInvalid(_) => {
                 "SuperOffice gave an answer that cannot be believed".to_owned()
             }
@@ -133,9 +144,9 @@ impl BrokerError {
                 "the customer's subscription is suspended; SuperOffice resumes it"
             }
             Self::TenantNotRunning(..) => "GetTenantStatus tells when it can be used again",
-            Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_) => {
-                "try again after the time in RetryInfo"
-            }
+            Self::UpstreamUnavailable { .. }
+            | Self::BudgetExhausted { .. }
+            | Self::UpstreamInvalid(_) => "try again after the time in RetryInfo",
             Self::StoreUnavailable(_) => "try again; an operator finds the cause in the log",
             Self::KeyUnavailable(_) => "an operator must bring the key back into the keyring",
             Self::Internal(_) => {

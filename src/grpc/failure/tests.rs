@@ -27,6 +27,7 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::TenantNotRunning(tenant(), TenantState::Suspended),
         BrokerError::TenantNotRunning(tenant(), TenantState::OfflineMaintenance),
         BrokerError::UpstreamUnavailable { retry_after: Duration::from_secs(7), cause: cause() },
+        BrokerError::BudgetExhausted { tenant: tenant(), retry_after: Duration::from_millis(100) },
         BrokerError::UpstreamInvalid(cause()),
         BrokerError::StoreUnavailable(cause()),
         BrokerError::KeyUnavailable(cause()),
@@ -84,6 +85,7 @@ fn is_listed(failure: &Failure) {
             | BrokerError::Refused(..)
             | BrokerError::TenantNotRunning(..)
             | BrokerError::UpstreamUnavailable { .. }
+            | BrokerError::BudgetExhausted { .. }
             | BrokerError::UpstreamInvalid(_)
             | BrokerError::StoreUnavailable(_)
             | BrokerError::KeyUnavailable(_)
@@ -136,6 +138,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "FAILED_PRECONDITION TENANT_NOT_RUNNING PreconditionFailure",
         "UNAVAILABLE TENANT_NOT_RUNNING RetryInfo",
         "UNAVAILABLE UPSTREAM_UNAVAILABLE RetryInfo",
+        "RESOURCE_EXHAUSTED UPSTREAM_BUDGET_EXHAUSTED QuotaFailure RetryInfo",
         "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
         "UNAVAILABLE STORE_UNAVAILABLE RetryInfo",
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
