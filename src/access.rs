@@ -18,8 +18,8 @@ mod witness;
 pub(crate) use self::identity::{IssuerKeySet, caller_id};
 pub use self::{
     action::{
-        Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadAudit, ReadTenants,
-        RevealApplicationToken,
+        Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadAssociates, ReadAudit,
+        ReadTenants, RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
     gate::{Access, NotAdmitted, Rules},

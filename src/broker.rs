@@ -17,6 +17,7 @@ mod status;
 mod tenant_search;
 mod tenants;
 mod tickets;
+mod web_api;
 
 pub use self::{
     applications::{Application, Applications, History},
@@ -39,4 +40,5 @@ pub use self::{
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
+    web_api::{Asking, CallRate, WebApi},
 };

@@ -35,7 +35,7 @@ pub use self::{
         is_reserved_caller, is_trust_domain, trust_domain,
     },
     enrolment::{Labels, SystemUserToken},
-    eyes::{EyesError, EyesSelector},
+    eyes::{Eyes, EyesError, EyesSelector},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     grant::GrantState,
     localized::Languages,

@@ -72,7 +72,7 @@ pub struct Services {
     /// Use cases of tickets.
     pub tickets: Arc<Tickets>,
     /// Use cases of associates.
-    pub associates: Associates,
+    pub associates: Arc<Associates>,
     /// Says who can act as whom.
     pub explanations: Explanations,
     /// Writes down what is decided.

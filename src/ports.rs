@@ -17,6 +17,7 @@ mod sealer;
 mod signer;
 mod store;
 mod superoffice;
+mod web_api;
 
 pub use self::{
     audit::{
@@ -26,7 +27,7 @@ pub use self::{
     digest::Digest,
     jwks_source::{JwksError, JwksSource},
     meter::Meter,
-    people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleSource},
+    people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls},
     random::Random,
     reload::{Reloadable, Settling, why_unreadable},
     sealer::{PageTokens, SealError, SealedField, Sealer},
@@ -38,5 +39,8 @@ pub use self::{
     superoffice::{
         IssuedTicket, Probe, Refusal, SystemUserLogin, TenantStatusSource, TicketProbe,
         UpstreamError,
+    },
+    web_api::{
+        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, SendError, Verdict, WebApiHost,
     },
 };

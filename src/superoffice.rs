@@ -15,6 +15,7 @@ mod skew;
 mod system_user;
 mod tenant_status;
 mod ticket_jwt;
+mod web_api;
 
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ pub use self::{
     fault::Fault,
     login_host::LoginHost,
     people::{
-        ASSOCIATE_COLUMNS, ROLE_COLUMNS, read_associates, read_associates_by_id, read_principal,
-        read_roles, read_user_groups,
+        ASSOCIATE_COLUMNS, PeopleQuestions, ROLE_COLUMNS, read_associates, read_associates_by_id,
+        read_principal, read_roles, read_user_groups,
     },
     resolver::Unresolved,
     skew::CLOCK_ALARM,
@@ -44,7 +45,7 @@ use crate::{
     ports::{Clock, Random},
 };
 
-/// The way to SuperOffice of one application: implements the ports for tickets, status and probes.
+/// The way to SuperOffice of one application: implements the ports for tickets, status, probes and the Web API.
 pub struct SuperOffice {
     client: Client,
     login: Arc<LoginHost>,

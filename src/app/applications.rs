@@ -6,12 +6,13 @@ use secrecy::SecretString;
 
 use super::{StartError, Surroundings};
 use crate::{
-    broker::{Application, Applications, History},
+    broker::{Application, Applications, CallRate, History},
     config::{self, ApplicationSecrets, Config, ConfigError, Problem, SecretSource, Secrets},
     crypto::{SigningKey, SigningKeyError},
     ports::Signer,
     superoffice::{
-        Client, ClientError, ClientOptions, Credentials, Diagnosis, LoginHost, SuperOffice,
+        Client, ClientError, ClientOptions, Credentials, Diagnosis, LoginHost, PeopleQuestions,
+        SuperOffice,
     },
 };
 
@@ -133,7 +134,10 @@ fn application(
         allow_reveal_application_token: configured.allow_reveal_application_token,
         login: Arc::<SuperOffice>::clone(&superoffice),
         tenant_status: Arc::<SuperOffice>::clone(&superoffice),
-        probe: superoffice,
+        probe: Arc::<SuperOffice>::clone(&superoffice),
+        web_api: superoffice,
+        people: Arc::new(PeopleQuestions),
+        call_rate: CallRate { per_second: configured.calls_per_second, burst: configured.burst },
         history: History::default(),
     }
 }

@@ -8,9 +8,9 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, Attempts, AuditLog, Counters, Directory, Durability, Explanations, Retention,
-        Statuses, TenantSearch, Tenants, TicketRules, TicketStores, Tickets, Trail, TrailPorts,
-        TrailRules, serve_chain,
+        Applications, AssociateRules, Associates, Attempts, AuditLog, Counters, Directory,
+        Durability, Explanations, Retention, Statuses, TenantSearch, Tenants, TicketRules,
+        TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
     },
     config::{AuditDurability, Config},
     domain::ApplicationId,
@@ -24,6 +24,7 @@ pub(super) struct Parts {
     pub(super) services: Arc<Services>,
     pub(super) directory: Arc<Directory>,
     pub(super) counters: Arc<Counters>,
+    pub(super) web_api: Arc<WebApi>,
     /// Removes old audit events, if any are to be removed.
     pub(super) retention: Option<Retention>,
 }
@@ -38,7 +39,7 @@ impl Parts {
         tasks: &TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
-        let Surroundings { clock, random, .. } = surroundings;
+        let Surroundings { clock, pace, random } = surroundings;
         let ids = applications.ids().cloned().collect::<Vec<ApplicationId>>();
         let applications = Arc::new(applications);
         let counters = Arc::new(Counters::default());
@@ -76,6 +77,15 @@ impl Parts {
             rules,
             tasks.clone(),
         ));
+        let web_api = Arc::new(WebApi::new(
+            applications.clone(),
+            statuses.clone(),
+            tickets.clone(),
+            clock.clone(),
+            pace.clone(),
+            random.clone(),
+            counters.clone(),
+        ));
         let audit = Audit {
             trail: Arc::new(trail(config, storage, surroundings, &counters)),
             attempts: Arc::new(Attempts::new(clock.clone())),
@@ -85,6 +95,20 @@ impl Parts {
             directory.clone(),
             statuses.clone(),
             tickets.clone(),
+        );
+        let rules = AssociateRules {
+            max_age: config.associates.max_age,
+            max_in_memory: config.associates.max_in_memory as usize,
+        };
+        let associates = Associates::new(
+            applications.clone(),
+            web_api.clone(),
+            tickets.clone(),
+            statuses.clone(),
+            clock.clone(),
+            random.clone(),
+            rules,
+            tasks.clone(),
         );
         let tenants = Arc::new(tenants);
         let audit_log = AuditLog::new(
@@ -101,6 +125,7 @@ impl Parts {
             audit_log,
             statuses,
             tickets,
+            associates: Arc::new(associates),
             explanations,
             audit: Arc::new(audit),
             stopping,
@@ -110,7 +135,7 @@ impl Parts {
             let (store, signer) = (storage.store.clone(), storage.audit_signer.clone());
             Retention::new(store, signer, clock.clone(), keep)
         });
-        Self { services: Arc::new(services), directory, counters, retention }
+        Self { services: Arc::new(services), directory, counters, web_api, retention }
     }
 
     /// What use cases count, for the metrics page.
@@ -134,6 +159,10 @@ impl Parts {
             audit_events: "audit_events", "Events written to the audit trail";
             audit_groups: "audit_groups", "Commits of audit events";
             audit_failures: "audit_failures", "Attempts to commit audit events that failed";
+            web_api_calls: "web_api_calls", "Calls to the Web API of tenants, repeated ones included";
+            web_api_repeats: "web_api_repeats", "Calls to the Web API that were made once more after something was mended";
+            web_api_throttled: "web_api_throttled", "Answers of the Web API that asked for fewer calls (429)";
+            web_api_refused: "web_api_refused", "Calls to the Web API that were not made because the budget of the tenant leaves none before their deadline";
             status_failures: "tenant_status_failures", "Tenant statuses that could not be read";
             audit_unreadable: "audit_unreadable_events", "Audit events that could not be read when they were listed; VerifyAuditLog names them";
         };
@@ -157,6 +186,20 @@ impl Parts {
             help: "Tenants whose ticket is in memory",
             kind: ObservedKind::Gauge,
             read: Box::new(move || whole(tickets.cached() as u64)),
+        });
+        let associates = Arc::clone(&self.services.associates);
+        observed.push(Observed {
+            name: "associates_in_memory",
+            help: "Associates in memory, over all tenants",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || whole(associates.in_memory() as u64)),
+        });
+        let web_api = Arc::clone(&self.web_api);
+        observed.push(Observed {
+            name: "web_api_waiting",
+            help: "Calls to the Web API that wait for their turns",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || whole(web_api.waiting() as u64)),
         });
         let hosts: Vec<_> = login_hosts.into_values().collect();
         let skewed = hosts.clone();

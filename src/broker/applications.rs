@@ -8,11 +8,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::BrokerError;
+use super::{BrokerError, CallRate};
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
     domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment},
-    ports::{SystemUserLogin, TenantStatusSource, TicketProbe},
+    ports::{PeopleCalls, SystemUserLogin, TenantStatusSource, TicketProbe, WebApiHost},
 };
 
 /// One application and the adapters that speak for it.
@@ -33,6 +33,12 @@ pub struct Application {
     pub tenant_status: Arc<dyn TenantStatusSource>,
     /// Tries tickets.
     pub probe: Arc<dyn TicketProbe>,
+    /// Calls the Web API of tenants.
+    pub web_api: Arc<dyn WebApiHost>,
+    /// Knows which calls tell of people.
+    pub people: Arc<dyn PeopleCalls>,
+    /// How many of them it may make to each tenant.
+    pub call_rate: CallRate,
     /// How it last went.
     pub history: History,
 }

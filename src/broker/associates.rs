@@ -311,7 +311,8 @@ impl Associates {
         if seen.len() == ids.len() {
             return Ok(seen);
         }
-        let absent = missing.into_iter().filter(|id| newcomers.iter().all(|(one, _)| one.id != *id));
+        let absent =
+            missing.into_iter().filter(|id| newcomers.iter().all(|(one, _)| one.id != *id));
         Err(not_found(&key.tenant, &absent.collect::<Vec<_>>()))
     }
 

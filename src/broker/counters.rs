@@ -41,6 +41,14 @@ pub struct Counters {
     pub status_reads: Counter,
     /// Tenant statuses that could not be read.
     pub status_failures: Counter,
+    /// Calls to the Web API of tenants, repeated ones included.
+    pub web_api_calls: Counter,
+    /// Calls that were made once more after something was mended.
+    pub web_api_repeats: Counter,
+    /// Answers that asked for fewer calls (429).
+    pub web_api_throttled: Counter,
+    /// Calls that were not made because the budget of the tenant leaves none before their deadline.
+    pub web_api_refused: Counter,
     /// Audit events committed.
     pub audit_events: Counter,
     /// Groups in which they were.

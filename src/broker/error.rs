@@ -55,6 +55,13 @@ pub enum BrokerError {
         /// For the log.
         cause: Arc<str>,
     },
+    /// The calls that SuperOffice allows to this tenant are used up for longer than the caller can wait.
+    BudgetExhausted {
+        /// The tenant.
+        tenant: TenantName,
+        /// When a call can be made.
+        retry_after: Duration,
+    },
     /// SuperOffice's answer cannot be believed. The cause is for the log.
     UpstreamInvalid(Arc<str>),
     /// Our store does not answer. The cause is for the log.
@@ -84,6 +91,7 @@ impl BrokerError {
             Self::AssociateAmbiguous(..) => Reason::AssociateAmbiguous,
             Self::NoOwner(..) => Reason::UpstreamInvalidResponse,
             Self::UpstreamUnavailable { .. } => Reason::UpstreamUnavailable,
+            Self::BudgetExhausted { .. } => Reason::UpstreamBudgetExhausted,
             Self::UpstreamInvalid(_) => Reason::UpstreamInvalidResponse,
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
             Self::KeyUnavailable(_) => Reason::KeyUnavailable,
@@ -126,6 +134,9 @@ impl BrokerError {
                 format!("{name} cannot be made an owner: {}", obstacles.join("; "))
             }
             Self::UpstreamUnavailable { .. } => "SuperOffice cannot be asked now".to_owned(),
+            Self::BudgetExhausted { tenant, .. } => {
+                format!("the calls that SuperOffice allows to {tenant} are used up for now")
+            }
             Self::UpstreamInvalid(_) => {
                 "SuperOffice gave an answer that cannot be believed".to_owned()
             }
@@ -170,9 +181,9 @@ impl BrokerError {
             Self::NoOwner(..) => {
                 "let an administrator of the customer put the user in order, or choose another owner"
             }
-            Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_) => {
-                "try again after the time in RetryInfo"
-            }
+            Self::UpstreamUnavailable { .. }
+            | Self::BudgetExhausted { .. }
+            | Self::UpstreamInvalid(_) => "try again after the time in RetryInfo",
             Self::StoreUnavailable(_) => "try again; an operator finds the cause in the log",
             Self::KeyUnavailable(_) => "an operator must bring the key back into the keyring",
             Self::Internal(_) => {
@@ -204,7 +215,10 @@ impl BrokerError {
     pub(super) fn is_passing(&self) -> bool {
         matches!(
             self,
-            Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_) | Self::StoreUnavailable(_)
+            Self::UpstreamUnavailable { .. }
+                | Self::BudgetExhausted { .. }
+                | Self::UpstreamInvalid(_)
+                | Self::StoreUnavailable(_)
         )
     }
 

@@ -8,6 +8,7 @@ mod cache;
 mod exchange;
 mod rejected;
 mod renewal;
+mod used;
 
 use std::{sync::Arc, time::Duration};
 
@@ -83,6 +84,7 @@ pub struct Tickets {
     exchange: Arc<Exchange>,
     exchanges: Flights<TenantName, Result<Arc<SystemTicket>, BrokerError>>,
     probes: Flights<(TenantName, CredentialId), Result<(), BrokerError>>,
+    slides: Flights<(TenantName, CredentialId), ()>,
 }
 
 impl Tickets {
@@ -119,7 +121,8 @@ impl Tickets {
             statuses,
             exchange,
             exchanges: Flights::new(tasks.clone()),
-            probes: Flights::new(tasks),
+            probes: Flights::new(tasks.clone()),
+            slides: Flights::new(tasks),
         }
     }
 
@@ -177,7 +180,8 @@ impl Tickets {
         self.exchange.cache.len()
     }
 
-    async fn ticket(
+    /// The tenant's ticket, and where it can be used.
+    pub(super) async fn ticket(
         &self,
         name: &TenantName,
         min_ttl: Duration,
@@ -227,6 +231,6 @@ impl Tickets {
     }
 }
 
-fn no_uri(name: &TenantName) -> BrokerError {
+pub(super) fn no_uri(name: &TenantName) -> BrokerError {
     BrokerError::Internal(format!("{name} is usable but has no Web API address").into())
 }

@@ -119,20 +119,20 @@ allowed_api_hosts = ["127.0.0.1"]
     Ok(file)
 }
 
-/// The demo caller may do everything with tickets and tenants, except in one tenant.
+/// The demo caller may do everything with tickets, users and tenants, except that one tenant gives it no ticket.
 fn policy(forbidden: &str) -> String {
     format!(
         r#"@id("demo-service")
 permit (
     principal == Caller::"{CALLER}",
-    action in [Action::"issueSystemTicket", Action::"manageTenants"],
+    action in [Action::"issueSystemTicket", Action::"manageTenants", Action::"readAssociates"],
     resource in Application::"applications/{APPLICATION}"
 );
 
 @id("demo-service-reads")
 permit (
     principal == Caller::"{CALLER}",
-    action == Action::"readTenants",
+    action in [Action::"readTenants", Action::"readAudit"],
     resource in Gateway::"gateway"
 );
 
@@ -195,11 +195,14 @@ fn banner(
     let ((first, first_state), (second, second_state), (third, third_state)) =
         (of(0), of(1), of(2));
     let token = token_file.display();
-    let call = |field: &str, tenant: &str, method: &str| {
+    let ask = |field: &str, value: &str, method: &str| {
         format!(
             "  grpcurl -plaintext -H \"authorization: Bearer $(cat {token})\" -d \
-             '{{\"{field}\":\"applications/{APPLICATION}/tenants/{tenant}\"}}' {grpc} tenantgateway.v1.{method}"
+             '{{\"{field}\":\"{value}\"}}' {grpc} tenantgateway.v1.{method}"
         )
+    };
+    let call = |field: &str, tenant: &str, method: &str| {
+        ask(field, &format!("applications/{APPLICATION}/tenants/{tenant}"), method)
     };
     let issue = "TokenService/IssueSystemTicket";
     format!(
@@ -221,6 +224,10 @@ In another terminal:
   grpcurl -plaintext -d '{{\"tenant\":\"applications/{APPLICATION}/tenants/{first}\"}}' {grpc} tenantgateway.v1.{issue}
   # which user should I use, and why can I not?
 {explain}
+  # who the users are, what each can do, and why not
+{associates}
+  # who did what, newest first
+{denials}
   # what there is to call, and whether it serves
   grpcurl -plaintext {grpc} list
   grpcurl -plaintext {grpc} describe tenantgateway.v1.TokenService
@@ -233,6 +240,8 @@ In another terminal:
         permitted = call("tenant", first, issue),
         suspended = call("tenant", second, issue),
         denied = call("tenant", third, issue),
+        associates = call("parent", first, "AssociateService/ListAssociates"),
+        denials = ask("filter", "decision=DENIED", "AuditService/ListAuditEvents"),
         explain = call("tenant", second, "AccessService/ExplainAccess"),
         disable = call("name", first, "TenantService/DisableTenant"),
     )

@@ -3,7 +3,7 @@
 mod entry;
 mod rules;
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, num::NonZeroU32, path::Path};
 
 use secrecy::SecretString;
 
@@ -42,9 +42,9 @@ pub struct Application {
     /// Hosts that tenant status may name.
     pub allowed_api_hosts: AllowedApiHosts,
     /// Web API calls a second and tenant, for the whole fleet.
-    pub calls_per_second: u32,
+    pub calls_per_second: NonZeroU32,
     /// Calls at once after a pause.
-    pub burst: u32,
+    pub burst: NonZeroU32,
     /// Whether callers may be given the client secret as `SO-AppToken`.
     pub allow_reveal_application_token: bool,
 }

@@ -6,8 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Admin, Associates, Audit, Callers, Config, ConfigError, Crypto, Egress, Envoy, Grpc, Http,
-    Lifecycle, Log,
-    Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tickets,
+    Lifecycle, Log, Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tickets,
     application::{self, ApplicationEntry},
     document::Document,
     error::Problems,

@@ -403,13 +403,13 @@ fn what_is_not_built_is_named_in_one_warning() {
     assert_eq!(loaded(LEAST).warnings, [""; 0]);
     let text = format!(
         "[http]\npublic_uri = \"https://g.example\"\n[login]\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}\n\
-         burst = 3"
+         issuer = \"https://login.example\""
     );
     let warnings = loaded(&text).warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].ends_with(
-            "gateway.toml: not built yet and without effect: http, crypto.provider = transit, applications.burst"
+            "gateway.toml: not built yet and without effect: http, crypto.provider = transit, applications.issuer"
         ),
         "{warnings:?}"
     );

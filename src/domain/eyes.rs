@@ -7,6 +7,17 @@ use super::AssociateId;
 /// The longest id of a grant, in bytes.
 const MAX_GRANT_BYTES: usize = 64;
 
+/// Whose rights decide what a call to the Web API sees. What was seen with one pair of eyes is never shown as if seen
+/// with another.
+///
+/// A grant's eyes, with which the gateway sees as a person, come with grants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Eyes {
+    /// The system user's, which see everything.
+    #[default]
+    SystemUser,
+}
+
 /// As a caller chooses them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EyesSelector {
@@ -20,7 +31,9 @@ pub enum EyesSelector {
 
 /// Not one of the forms above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("wanted `system` or nothing, `associates/{{associate}}`, such as associates/5, or `grants/{{grant}}`")]
+#[error(
+    "wanted `system` or nothing, `associates/{{associate}}`, such as associates/5, or `grants/{{grant}}`"
+)]
 pub struct EyesError;
 
 impl FromStr for EyesSelector {
@@ -36,7 +49,11 @@ impl FromStr for EyesSelector {
         let grant = text.strip_prefix("grants/").ok_or(EyesError)?;
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         let fits = !grant.is_empty() && grant.len() <= MAX_GRANT_BYTES && grant != "-";
-        if fits && grant.bytes().all(legal) { Ok(Self::Grant(grant.into())) } else { Err(EyesError) }
+        if fits && grant.bytes().all(legal) {
+            Ok(Self::Grant(grant.into()))
+        } else {
+            Err(EyesError)
+        }
     }
 }
 
@@ -70,9 +87,23 @@ mod tests {
     fn anything_else_is_refused() {
         let long = format!("grants/{}", "g".repeat(65));
         for text in [
-            "System", " system", "associates/", "associates/0", "associates/05", "associates/-5",
-            "associates/5 ", "associates/me", "associate/5", "grants/", "grants/-", "grants/a b",
-            "grants/a\r\nSO-AppToken: x", "grants/å", "grants/a/b", "/grants/a", &long,
+            "System",
+            " system",
+            "associates/",
+            "associates/0",
+            "associates/05",
+            "associates/-5",
+            "associates/5 ",
+            "associates/me",
+            "associate/5",
+            "grants/",
+            "grants/-",
+            "grants/a b",
+            "grants/a\r\nSO-AppToken: x",
+            "grants/å",
+            "grants/a/b",
+            "/grants/a",
+            &long,
         ] {
             assert_eq!(text.parse::<EyesSelector>(), Err(EyesError), "{text:?}");
         }

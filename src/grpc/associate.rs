@@ -88,8 +88,7 @@ impl Associates {
         let seen = self.0.associates.get(authorized, look, name.associate).await?;
         let languages = languages(metadata);
         let tenant = admitted.tenant();
-        let associate =
-            convert::associate(tenant, &seen.associate, seen.read_time, &languages);
+        let associate = convert::associate(tenant, &seen.associate, seen.read_time, &languages);
         Ok(pb::GetAssociateResponse { associate: Some(associate) })
     }
 
@@ -121,8 +120,14 @@ impl Associates {
         request: pb::ListAssociatesRequest,
     ) -> Result<pb::ListAssociatesResponse, Failure> {
         let page_tokens = &*self.0.page_tokens;
-        let pb::ListAssociatesRequest { parent, page_size, page_token, filter, order_by, credential } =
-            request;
+        let pb::ListAssociatesRequest {
+            parent,
+            page_size,
+            page_token,
+            filter,
+            order_by,
+            credential,
+        } = request;
         let languages = languages(metadata);
         // The languages belong to it: names of roles are filtered and ordered by.
         let caller = context.caller.id();
@@ -313,7 +318,9 @@ impl Checks {
 
     fn lookup_key(&mut self, key: Option<Key>) -> Option<LookupKey> {
         let is_text = |text: &str| {
-            !text.is_empty() && text.len() <= MAX_LOOKUP_BYTES && !text.chars().any(char::is_control)
+            !text.is_empty()
+                && text.len() <= MAX_LOOKUP_BYTES
+                && !text.chars().any(char::is_control)
         };
         let problem = format!("1 to {MAX_LOOKUP_BYTES} bytes without control characters");
         match key {

@@ -243,6 +243,11 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         BrokerError::UpstreamUnavailable { retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
         }
+        BrokerError::BudgetExhausted { tenant, retry_after } => {
+            let description = "applications.calls_per_second of the gateway's configuration";
+            details.add_quota_failure_violation(tenant.to_string(), description);
+            details.set_retry_info(Some(*retry_after));
+        }
         BrokerError::UpstreamInvalid(_) | BrokerError::NoOwner(..) => {
             details.set_retry_info(Some(RETRY_AFTER_DISBELIEF));
         }
@@ -283,7 +288,8 @@ fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
         | BrokerError::AssociatesNotFound(name, _)
         | BrokerError::AssociateNotMatched(name)
         | BrokerError::AssociateAmbiguous(name, _)
-        | BrokerError::TenantNotRunning(name, _) => Some(name),
+        | BrokerError::TenantNotRunning(name, _)
+        | BrokerError::BudgetExhausted { tenant: name, .. } => Some(name),
         _ => None,
     }
 }

@@ -24,9 +24,8 @@ use super::{
     pb::{
         self, access_service_server::AccessServiceServer,
         application_service_server::ApplicationServiceServer,
-        associate_service_server::AssociateServiceServer,
-        audit_service_server::AuditServiceServer, tenant_service_server::TenantServiceServer,
-        token_service_server::TokenServiceServer,
+        associate_service_server::AssociateServiceServer, audit_service_server::AuditServiceServer,
+        tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
     },
     tenant,
     tls::ServerTls,
@@ -152,7 +151,10 @@ impl GrpcServer {
             .add_service(health_service)
             .add_service(limited!(TokenServiceServer, token::Tokens(Arc::clone(&services))))
             .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
-            .add_service(limited!(AssociateServiceServer, associate::Associates(Arc::clone(&services))))
+            .add_service(limited!(
+                AssociateServiceServer,
+                associate::Associates(Arc::clone(&services))
+            ))
             .add_service(limited!(AccessServiceServer, access::Accesses(Arc::clone(&services))))
             .add_service(limited!(AuditServiceServer, audit::Audits(Arc::clone(&services))))
             .add_service(limited!(ApplicationServiceServer, application::Applications(services)));

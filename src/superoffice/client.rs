@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{RequestBuilder, StatusCode, header::DATE, redirect};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::DATE, redirect};
 use zeroize::Zeroizing;
 
 use super::{fault::Fault, resolver::PublicAddresses};
@@ -93,6 +93,23 @@ impl Client {
 
     pub(super) fn post(&self, uri: &str) -> RequestBuilder {
         self.http.post(uri).header("accept", "application/json")
+    }
+
+    pub(super) fn request(&self, method: Method, address: Url) -> RequestBuilder {
+        self.http.request(method, address)
+    }
+
+    /// Sends a request once and returns as soon as an answer begins, whatever its status.
+    #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
+    pub(super) async fn begin(
+        &self,
+        request: RequestBuilder,
+        timeout: Duration,
+    ) -> Result<Response, Fault> {
+        match tokio::time::timeout(timeout, request.send()).await {
+            Ok(answer) => answer.map_err(|error| Fault::new(&error, timeout)),
+            Err(_) => Err(Fault::Timeout(timeout)),
+        }
     }
 
     /// Sends a request as its profile allows. A 5xx is an error, every other status an answer.

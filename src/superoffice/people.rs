@@ -4,6 +4,7 @@
 
 mod archive;
 mod associates;
+mod calls;
 mod cell;
 mod groups;
 mod principal;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::{
     associates::{ASSOCIATE_COLUMNS, read_associates, read_associates_by_id},
+    calls::PeopleQuestions,
     groups::read_user_groups,
     principal::read_principal,
     roles::{ROLE_COLUMNS, read_roles},

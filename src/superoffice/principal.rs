@@ -1,14 +1,14 @@
 //! Trying a ticket with the cheapest call there is (SUPEROFFICE.md 2.8, 6.2).
 
 use async_trait::async_trait;
-use reqwest::{StatusCode, header::HeaderValue};
+use reqwest::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use super::{
     SuperOffice,
     client::{Profile, Repeat, json, unexpected},
+    web_api::{scheme, secret_header},
 };
 use crate::{
     domain::{ContextIdentifier, WebApiUri},
@@ -53,8 +53,7 @@ impl SuperOffice {
         ticket: &SecretString,
     ) -> Result<Probe, UpstreamError> {
         let uri = format!("{web_api_uri}/v1/User/currentPrincipal");
-        let authorization =
-            secret_header(&Zeroizing::new(format!("SOTicket {}", ticket.expose_secret())))?;
+        let authorization = secret_header(&scheme("SOTicket", ticket))?;
         let application_token = secret_header(application_token.expose_secret())?;
         let request = || {
             let builder = self.client.get(&uri).header("authorization", authorization.clone());
@@ -77,13 +76,4 @@ impl SuperOffice {
             other => Err(unexpected(PRINCIPAL, other)),
         }
     }
-}
-
-fn secret_header(value: &str) -> Result<HeaderValue, UpstreamError> {
-    // Never happens for what was validated when it came in.
-    let refused =
-        |_| UpstreamError::InvalidResponse("a credential cannot be sent in a header".to_owned());
-    let mut header = HeaderValue::from_str(value).map_err(refused)?;
-    header.set_sensitive(true);
-    Ok(header)
 }

@@ -44,6 +44,7 @@ const POLICY: &str = r#"
 @id("tokens") permit (principal == Caller::"ada", action == Action::"revealApplicationToken", resource);
 @id("changes") permit (principal == Caller::"ada", action == Action::"manageTenants", resource);
 @id("looks") permit (principal == Caller::"ada", action == Action::"readTenants", resource);
+@id("people") permit (principal == Caller::"ada", action == Action::"readAssociates", resource);
 @id("half") permit (principal == Caller::"bob", action == Action::"issueSystemTicket", resource);
 @id("outcasts") forbid (principal == Caller::"mallory", action, resource);
 "#;
@@ -77,6 +78,7 @@ fn allowed(action: &'static str, resource: &str) -> Event {
         "issueSystemTicket" => &["tickets"],
         "revealApplicationToken" => &["tokens"],
         "manageTenants" => &["changes"],
+        "readAssociates" => &["people"],
         other => panic!("{other}"),
     };
     let (resource, decision) = (resource.to_owned(), Decision::Allowed);
@@ -156,6 +158,7 @@ fn table(system_user_token: &str) -> Vec<Row> {
     rows_of_tickets(&mut table, system_user_token);
     rows_of_tenants(&mut table);
     rows_of_reads(&mut table);
+    rows_of_associates(&mut table);
     let (one, nine) = (name("Cust1"), name("Cust9"));
     let manage = |tenant: &str| allowed("manageTenants", tenant);
     let delete = |name: &str, etag: &str| pb::DeleteTenantRequest {
@@ -364,6 +367,80 @@ fn rows_of_reads(table: &mut Table) {
     table.denials(method, &explain(wildcard), &denied("explainAccess", wildcard), &[]);
 }
 
+/// Nobody has these ids and addresses, so that each can fail.
+fn rows_of_associates(table: &mut Table) {
+    let (one, nine) = (name("Cust1"), name("Cust9"));
+    let wildcard = "applications/-/tenants/Cust1";
+    let read = || allowed("readAssociates", &name("Cust1"));
+    let none = NO_TENANT;
+    let mut rows = |method: &'static str, message: &dyn Fn(&str) -> Vec<u8>, missing: Vec<u8>| {
+        let mut row = |caller, message: Vec<u8>, end, events: Vec<Event>| {
+            table.0.push(Row { caller, method, message, end, events });
+        };
+        row("ada", message(&one), OK, vec![read()]);
+        row("ada", message(wildcard), OK, vec![read()]);
+        row("ada", message(&nine), none, vec![allowed("readAssociates", &nine)]);
+        row("ada", message("Cust1"), INVALID, vec![]);
+        row("ada", missing, none, vec![read()]);
+        for tenant in [&*one, &*nine, wildcard] {
+            let event = denied("readAssociates", tenant);
+            row("eve", message(tenant), DENIED, vec![event.clone()]);
+            row("mallory", message(tenant), DENIED, vec![event.by(FORBIDDEN)]);
+        }
+    };
+    let get = |tenant: &str, id: u32| {
+        let name = format!("{tenant}/associates/{id}");
+        pb::GetAssociateRequest { name, ..Default::default() }.encode_to_vec()
+    };
+    rows("AssociateService/GetAssociate", &|tenant| get(tenant, 1), get(&one, 999_999));
+    let batch = |tenant: &str, id: u32| {
+        let (parent, names) = (tenant.to_owned(), vec![format!("{tenant}/associates/{id}")]);
+        pb::BatchGetAssociatesRequest { parent, names, ..Default::default() }.encode_to_vec()
+    };
+    rows("AssociateService/BatchGetAssociates", &|tenant| batch(tenant, 1), batch(&one, 999_999));
+    let owner = |tenant: &str, id: u32| {
+        let associate = format!("{tenant}/associates/{id}");
+        pb::ResolveOwnerRequest { associate, ..Default::default() }.encode_to_vec()
+    };
+    rows("AssociateService/ResolveOwner", &|tenant| owner(tenant, 1), owner(&one, 999_999));
+    let look_up = |tenant: &str, user_name: &str| {
+        let key = Some(pb::lookup_associate_request::Key::UserName(user_name.to_owned()));
+        let parent = tenant.to_owned();
+        pb::LookupAssociateRequest { parent, key, ..Default::default() }.encode_to_vec()
+    };
+    let known = |tenant: &str| look_up(tenant, "emp3@cust1.example");
+    rows("AssociateService/LookupAssociate", &known, look_up(&one, "nobody@example.com"));
+    let nowhere = &name("Cust8");
+    let missing = || vec![allowed("readAssociates", &name("Cust8"))];
+    let mut lists = |method: &'static str, message: &dyn Fn(&str) -> Vec<u8>| {
+        let mut row = |caller, message: Vec<u8>, end, events: Vec<Event>| {
+            table.0.push(Row { caller, method, message, end, events });
+        };
+        row("ada", message(&one), OK, vec![read()]);
+        row("ada", message(nowhere), none, missing());
+        row("ada", message("x"), INVALID, vec![]);
+        let event = denied("readAssociates", &one);
+        row("eve", message(&one), DENIED, vec![event.clone()]);
+        row("mallory", message(&one), DENIED, vec![event.by(FORBIDDEN)]);
+    };
+    lists("AssociateService/ListAssociates", &|parent| {
+        let parent = parent.to_owned();
+        pb::ListAssociatesRequest { parent, ..Default::default() }.encode_to_vec()
+    });
+    lists("AssociateService/ListUserGroups", &|parent| {
+        let parent = parent.to_owned();
+        pb::ListUserGroupsRequest { parent, ..Default::default() }.encode_to_vec()
+    });
+    lists("AssociateService/ListRoles", &|parent| {
+        let parent = parent.to_owned();
+        pb::ListRolesRequest { parent, ..Default::default() }.encode_to_vec()
+    });
+    lists("AssociateService/GetCurrentPrincipal", &|tenant| {
+        let tenant = tenant.to_owned();
+        pb::GetCurrentPrincipalRequest { tenant, ..Default::default() }.encode_to_vec()
+    });
+}
+
 /// The methods of the contract. Those of the trail itself have tests of their own.
 fn methods() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
@@ -415,7 +492,8 @@ fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
             Credential::Named(id) => id,
             Credential::Answered => credential.unwrap(),
         };
-        let acts = matches!(event.action, "issueSystemTicket" | "revealApplicationToken");
+        let acts = ["issueSystemTicket", "revealApplicationToken", "readAssociates"];
+        let acts = acts.contains(&event.action);
         AuditRecord {
             caller: row.caller.into(),
             caller_method: "jwt".into(),

@@ -6,8 +6,9 @@ use prost::Message as _;
 use superoffice_sandbox::Endpoint;
 use tenant_gateway::grpc::pb::{
     self, application_service_client::ApplicationServiceClient,
-    associate_service_client::AssociateServiceClient, tenant_service_client::TenantServiceClient,
-    token_service_client::TokenServiceClient, web_api_service_client::WebApiServiceClient,
+    impersonation_service_client::ImpersonationServiceClient,
+    tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
+    web_api_service_client::WebApiServiceClient,
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
@@ -667,8 +668,8 @@ async fn what_is_not_built_and_what_does_not_exist_say_so() {
     let mut statuses = Vec::new();
     let mut web_api = WebApiServiceClient::new(channel.clone());
     statuses.push(web_api.call(pb::CallRequest::default()).await.map(drop));
-    let mut associates = AssociateServiceClient::new(channel.clone());
-    statuses.push(associates.get_associate(pb::GetAssociateRequest::default()).await.map(drop));
+    let mut impersonation = ImpersonationServiceClient::new(channel.clone());
+    statuses.push(impersonation.get_grant(pb::GetGrantRequest::default()).await.map(drop));
     let mut tokens = TokenServiceClient::new(channel.clone());
     let report = pb::ReportRejectedCredentialRequest {
         tenant: name("Cust1"),

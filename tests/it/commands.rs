@@ -5,8 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duratio
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tenant_gateway::grpc::pb::{
-    self, access_service_client::AccessServiceClient, tenant_service_client::TenantServiceClient,
-    token_service_client::TokenServiceClient,
+    self, access_service_client::AccessServiceClient,
+    associate_service_client::AssociateServiceClient, audit_service_client::AuditServiceClient,
+    tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
 };
 use tokio::time::Instant;
 use tonic::{Code, Status, transport::Channel};
@@ -367,6 +368,20 @@ async fn perform(channel: &Channel, line: &str) -> Result<Vec<String>, Status> {
             let obstacles = contexts.into_iter().flat_map(|context| context.obstacles);
             Ok(obstacles.map(|obstacle| obstacle.reason().as_str_name().to_owned()).collect())
         }
+        "tenantgateway.v1.AssociateService/ListAssociates" => {
+            let request =
+                pb::ListAssociatesRequest { parent: text("parent"), ..Default::default() };
+            let mut client = AssociateServiceClient::new(channel.clone());
+            let page = client.list_associates(with(token.as_ref(), request)).await?.into_inner();
+            Ok(page.associates.into_iter().map(|associate| associate.login).collect())
+        }
+        "tenantgateway.v1.AuditService/ListAuditEvents" => {
+            let request =
+                pb::ListAuditEventsRequest { filter: text("filter"), ..Default::default() };
+            let mut client = AuditServiceClient::new(channel.clone());
+            let page = client.list_audit_events(with(token.as_ref(), request)).await?.into_inner();
+            Ok(page.audit_events.into_iter().map(|event| event.action).collect())
+        }
         "grpc.health.v1.Health/Check" => {
             let mut client = HealthClient::new(channel.clone());
             let answer = client.check(HealthCheckRequest::default()).await?.into_inner();
@@ -408,6 +423,8 @@ async fn paste(lines: &[&str]) {
         ("Code: PermissionDenied", false),
         ("Code: Unauthenticated", false),
         ("TENANT_NOT_RUNNING", true),
+        ("\"userName\": \"Emp3@", true),
+        ("DECISION_DENIED", true),
         ("grpc.health.v1.Health", true),
         ("rpc IssueSystemTicket", true),
         ("SERVING", true),
@@ -434,11 +451,11 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
         said.ends_with("DisableTenant\n").then_some(said)
     });
     let banner = banner.await;
-    assert!(banner.lines().count() <= 28, "{banner}");
+    assert!(banner.lines().count() <= 32, "{banner}");
     let lines: Vec<_> =
         banner.lines().map(str::trim).filter(|line| line.starts_with("grpcurl ")).collect();
-    assert_eq!(lines.len(), 9, "{banner}");
-    let address = words(lines[5])[2].clone();
+    assert_eq!(lines.len(), 11, "{banner}");
+    let address = words(lines[7])[2].clone();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let channel = channel.connect().await.unwrap();
     let does = async |index: usize| perform(&channel, lines[index]).await;
@@ -448,12 +465,15 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
     assert_status(&does(2).await.unwrap_err(), Code::PermissionDenied, "POLICY_DENIED");
     assert_status(&does(3).await.unwrap_err(), Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
     assert_eq!(does(4).await.unwrap(), ["ERROR_REASON_TENANT_NOT_RUNNING"]);
-    let services = does(5).await.unwrap();
+    let logins = does(5).await.unwrap();
+    assert!(logins.contains(&"EMP3".to_owned()), "{logins:?}");
+    assert_eq!(does(6).await.unwrap(), ["issueSystemTicket"]);
+    let services = does(7).await.unwrap();
     assert!(services.contains(&"tenantgateway.v1.TokenService".to_owned()), "{services:?}");
-    assert_ne!(does(6).await.unwrap(), ["0"], "no file describes the service");
-    assert_eq!(does(7).await.unwrap(), ["SERVING"]);
+    assert_ne!(does(8).await.unwrap(), ["0"], "no file describes the service");
+    assert_eq!(does(9).await.unwrap(), ["SERVING"]);
     paste(&lines).await;
-    assert_eq!(does(8).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
+    assert_eq!(does(10).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
     let status = does(0).await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
 

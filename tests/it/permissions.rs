@@ -142,6 +142,11 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
             Ok(()),
         ),
     ];
+    table.extend(associates().map(|(method, message)| {
+        let people: &[_] = &["readAssociates"];
+        // The rows above have deleted it.
+        (method, message, Actions(people), Err((Code::NotFound, "RESOURCE_NOT_FOUND")))
+    }));
     let unbuilt = [
         "ImpersonationService/BeginConsent",
         "ImpersonationService/CompleteConsent",
@@ -152,18 +157,38 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
         "ImpersonationService/WatchGrants",
         "ImpersonationService/IssueAccessToken",
         "ImpersonationService/WatchAccessToken",
-        "AssociateService/GetAssociate",
-        "AssociateService/BatchGetAssociates",
-        "AssociateService/ListAssociates",
-        "AssociateService/LookupAssociate",
-        "AssociateService/GetCurrentPrincipal",
-        "AssociateService/ListUserGroups",
-        "AssociateService/ListRoles",
-        "AssociateService/ResolveOwner",
         "WebApiService/Call",
     ];
     table.extend(unbuilt.map(|method| (method, Vec::new(), Unbuilt, UNBUILT)));
     table
+}
+
+fn associates() -> [(&'static str, Vec<u8>); 8] {
+    let tenant = || name("Cust1");
+    let associate = || format!("{}/associates/5", tenant());
+    let key = Some(pb::lookup_associate_request::Key::PersonId(5));
+    let get = pb::GetAssociateRequest { name: associate(), ..Default::default() };
+    let batch = pb::BatchGetAssociatesRequest {
+        parent: tenant(),
+        names: vec![associate()],
+        ..Default::default()
+    };
+    let list = pb::ListAssociatesRequest { parent: tenant(), ..Default::default() };
+    let look_up = pb::LookupAssociateRequest { parent: tenant(), key, ..Default::default() };
+    let principal = pb::GetCurrentPrincipalRequest { tenant: tenant(), ..Default::default() };
+    let groups = pb::ListUserGroupsRequest { parent: tenant(), ..Default::default() };
+    let roles = pb::ListRolesRequest { parent: tenant(), ..Default::default() };
+    let owner = pb::ResolveOwnerRequest { associate: associate(), ..Default::default() };
+    [
+        ("AssociateService/GetAssociate", get.encode_to_vec()),
+        ("AssociateService/BatchGetAssociates", batch.encode_to_vec()),
+        ("AssociateService/ListAssociates", list.encode_to_vec()),
+        ("AssociateService/LookupAssociate", look_up.encode_to_vec()),
+        ("AssociateService/GetCurrentPrincipal", principal.encode_to_vec()),
+        ("AssociateService/ListUserGroups", groups.encode_to_vec()),
+        ("AssociateService/ListRoles", roles.encode_to_vec()),
+        ("AssociateService/ResolveOwner", owner.encode_to_vec()),
+    ]
 }
 
 /// For each row a caller that may do just what it needs, and for each action one that may do everything else.

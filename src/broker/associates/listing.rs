@@ -107,7 +107,11 @@ impl Associates {
                 };
                 if query.filter.matches(&ListedAssociate::new(associate, languages)) {
                     if associates.len() == query.limit {
-                        return Ok(AssociateListPage { associates, read_time, next: place(position) });
+                        return Ok(AssociateListPage {
+                            associates,
+                            read_time,
+                            next: place(position),
+                        });
                     }
                     associates.push(Arc::clone(associate));
                 }

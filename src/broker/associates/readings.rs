@@ -19,7 +19,8 @@ const BACKGROUND: &str = "";
 const MAX_ROUNDS: usize = 2;
 
 /// Reads for a key, on an account.
-type Read<T> = Arc<dyn Fn(Key, Arc<str>) -> BoxFuture<'static, Result<T, BrokerError>> + Send + Sync>;
+type Read<T> =
+    Arc<dyn Fn(Key, Arc<str>) -> BoxFuture<'static, Result<T, BrokerError>> + Send + Sync>;
 
 /// Readings of one kind.
 pub(super) struct Readings<T> {
@@ -170,9 +171,11 @@ mod tests {
     impl World {
         fn new() -> Self {
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
-            let (count, fails) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<_>>::default());
+            let count = Arc::<AtomicUsize>::default();
+            let fails = Arc::<Mutex<Option<BrokerError>>>::default();
             let accounts = Arc::<Mutex<Vec<Arc<str>>>>::default();
-            let (gate, begun) = (Arc::<tokio::sync::RwLock<()>>::default(), Arc::new(Notify::new()));
+            let (gate, begun) =
+                (Arc::<tokio::sync::RwLock<()>>::default(), Arc::new(Notify::new()));
             let read: Read<Reading> = {
                 let (count, fails, gate) = (count.clone(), fails.clone(), gate.clone());
                 let (begun, accounts) = (begun.clone(), accounts.clone());

@@ -1,4 +1,4 @@
-//! A caller says that SuperOffice rejected a ticket: is it so?
+//! A caller, or a call of ours, says that SuperOffice rejected a ticket: is it so?
 
 use std::sync::Arc;
 
@@ -22,7 +22,15 @@ impl Tickets {
         authorized: &Authorized<IssueSystemTicket, TenantName>,
         id: CredentialId,
     ) -> Result<(), BrokerError> {
-        let name = authorized.resource();
+        self.prove(authorized.resource(), id).await
+    }
+
+    /// The same for a call of ours.
+    pub(in crate::broker) async fn prove(
+        &self,
+        name: &TenantName,
+        id: CredentialId,
+    ) -> Result<(), BrokerError> {
         let application = Arc::clone(self.applications.get(&name.application)?);
         let tenant = self.permitted(name).await?;
         let Some(ticket) = self.find(&tenant, &id).await? else { return Ok(()) };

@@ -1,5 +1,7 @@
 //! The rules of one entry.
 
+use std::num::NonZeroU32;
+
 use super::{Application, ApplicationEntry, SecretSources};
 use crate::{
     config::{document::nearest, error::Problems, value},
@@ -38,12 +40,14 @@ impl ApplicationEntry {
             problems.add(format!("{key}.client_id"), message);
         }
         self.check_redirects(key, problems);
-        if self.calls_per_second == 0 {
-            problems.add(format!("{key}.calls_per_second"), "must be at least 1");
-        }
-        if self.burst == Some(0) {
-            problems.add(format!("{key}.burst"), "must be at least 1");
-        }
+        let at_least_1 = |number: u32, name: &str, problems: &mut Problems| {
+            if number == 0 {
+                problems.add(format!("{key}.{name}"), "must be at least 1");
+            }
+            NonZeroU32::new(number)
+        };
+        let calls_per_second = at_least_1(self.calls_per_second, "calls_per_second", problems);
+        let burst = self.burst.map_or(calls_per_second, |own| at_least_1(own, "burst", problems));
         let hosts = check_hosts(self.allowed_api_hosts, key, problems);
         let environment = environment?;
         let login_uri = self.login_uri.unwrap_or_else(|| environment.login_uri());
@@ -58,8 +62,8 @@ impl ApplicationEntry {
             issuer: self.issuer.unwrap_or_else(|| login_uri.clone()),
             login_uri,
             allowed_api_hosts: hosts?,
-            calls_per_second: self.calls_per_second,
-            burst: self.burst.unwrap_or(self.calls_per_second),
+            calls_per_second: calls_per_second?,
+            burst: burst?,
             allow_reveal_application_token: self.allow_reveal_application_token,
         })
     }

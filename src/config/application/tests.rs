@@ -139,7 +139,7 @@ fn what_is_left_out_has_its_default() {
     let application = checked.applications.remove(0);
     assert_eq!(application.login_uri, "https://sod.superoffice.com");
     assert_eq!(application.issuer, "https://sod.superoffice.com");
-    assert_eq!((application.calls_per_second, application.burst), (10, 10));
+    assert_eq!((application.calls_per_second.get(), application.burst.get()), (10, 10));
     assert!(!application.allow_reveal_application_token);
     assert!(!application.allowed_api_hosts.allow_loopback());
 }

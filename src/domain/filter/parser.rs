@@ -318,6 +318,10 @@ impl<'t> Parser<'t> {
                 self.position = begin + offset + 1;
                 return Ok(Written::new(begin, true, inside));
             }
+            if character.is_control() {
+                let problem = "expected a text without control characters";
+                return Err(self.error(begin + offset, problem));
+            }
             if character == '\\'
                 && !characters
                     .next()

@@ -7,6 +7,10 @@ fn tenant() -> TenantName {
     "applications/crm-sync/tenants/Cust12345".parse().unwrap()
 }
 
+fn associate() -> crate::domain::AssociateName {
+    "applications/crm-sync/tenants/Cust12345/associates/5".parse().unwrap()
+}
+
 fn broker_errors() -> Vec<BrokerError> {
     let cause = || "secret cause".into();
     vec![
@@ -26,7 +30,12 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::Refused(tenant(), Refusal::Clock),
         BrokerError::TenantNotRunning(tenant(), TenantState::Suspended),
         BrokerError::TenantNotRunning(tenant(), TenantState::OfflineMaintenance),
+        BrokerError::AssociatesNotFound(tenant(), [associate().associate].into()),
+        BrokerError::AssociateNotMatched(tenant()),
+        BrokerError::AssociateAmbiguous(tenant(), 2),
+        BrokerError::NoOwner(associate(), Vec::new()),
         BrokerError::UpstreamUnavailable { retry_after: Duration::from_secs(7), cause: cause() },
+        BrokerError::BudgetExhausted { tenant: tenant(), retry_after: Duration::from_millis(100) },
         BrokerError::UpstreamInvalid(cause()),
         BrokerError::StoreUnavailable(cause()),
         BrokerError::KeyUnavailable(cause()),
@@ -83,7 +92,12 @@ fn is_listed(failure: &Failure) {
             | BrokerError::NotEnrolled(_)
             | BrokerError::Refused(..)
             | BrokerError::TenantNotRunning(..)
+            | BrokerError::AssociatesNotFound(..)
+            | BrokerError::AssociateNotMatched(_)
+            | BrokerError::AssociateAmbiguous(..)
+            | BrokerError::NoOwner(..)
             | BrokerError::UpstreamUnavailable { .. }
+            | BrokerError::BudgetExhausted { .. }
             | BrokerError::UpstreamInvalid(_)
             | BrokerError::StoreUnavailable(_)
             | BrokerError::KeyUnavailable(_)
@@ -135,7 +149,12 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "UNAVAILABLE UPSTREAM_UNAVAILABLE PreconditionFailure",
         "FAILED_PRECONDITION TENANT_NOT_RUNNING PreconditionFailure",
         "UNAVAILABLE TENANT_NOT_RUNNING RetryInfo",
+        "NOT_FOUND RESOURCE_NOT_FOUND ResourceInfo",
+        "NOT_FOUND RESOURCE_NOT_FOUND ResourceInfo",
+        "FAILED_PRECONDITION ASSOCIATE_AMBIGUOUS PreconditionFailure",
+        "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
         "UNAVAILABLE UPSTREAM_UNAVAILABLE RetryInfo",
+        "RESOURCE_EXHAUSTED UPSTREAM_BUDGET_EXHAUSTED QuotaFailure RetryInfo",
         "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
         "UNAVAILABLE STORE_UNAVAILABLE RetryInfo",
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",

@@ -11,7 +11,7 @@ use crate::{
     superoffice::client::{Profile, Repeat},
 };
 
-const USERS: Profile =
+pub(super) const USERS: Profile =
     Profile { what: "User", max_body_bytes: 8 * 1024 * 1024, repeat: Repeat::Reads };
 
 /// How many other groups of an associate are kept.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{domain::UserGroup, ports::UpstreamError, superoffice::client::Repeat};
 
-const GROUPS: Profile =
+pub(super) const GROUPS: Profile =
     Profile { what: "MDOList/usergroup", max_body_bytes: 8 * 1024 * 1024, repeat: Repeat::Reads };
 
 /// More than this are not the groups of a company.
@@ -19,7 +19,7 @@ const MAX_GROUPS: usize = 20_000;
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
-struct Item {
+pub(super) struct Item {
     id: Cell,
     name: Cell,
     rank: Cell,

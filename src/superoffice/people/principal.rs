@@ -19,7 +19,7 @@ const MAX_ITEMS: usize = 10_000;
 /// The carrier, as far as it is read.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct Wire {
+pub(super) struct Wire {
     database_context_identifier: Cell,
     user_type: Cell,
     associate: Cell,
@@ -42,7 +42,7 @@ struct Wire {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct WireLicense {
+pub(super) struct WireLicense {
     name: Cell,
     expiry_date: Cell,
 }

@@ -12,7 +12,7 @@ use crate::{
     superoffice::client::Repeat,
 };
 
-const ROLES: Profile =
+pub(super) const ROLES: Profile =
     Profile { what: "Role", max_body_bytes: 8 * 1024 * 1024, repeat: Repeat::Reads };
 
 /// More than this are not the roles of a company.

@@ -1,0 +1,332 @@
+//! `cargo bench --bench associates`: what it costs to be told of the users of a tenant.
+//!
+//! First a listing of 50,000 associates, read from SuperOffice and handed out in pages of a thousand, against a bare
+//! reqwest client that fetches the same pages from the same simulated SuperOffice and looks at nothing. Then a cached
+//! `GetAssociate` against a bare tonic server that answers the same message. In interleaved rounds of one run; numbers
+//! are only worth something beside each other.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a bench is a script: it prints, and ends where something is wrong"
+)]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use prost::Message as _;
+use superoffice_sandbox::{Options, Sandbox, demo};
+use tenant_gateway::{
+    app::Storage,
+    config::Config,
+    crypto::Keyring,
+    domain::TenantName,
+    grpc::pb::{
+        self,
+        associate_service_client::AssociateServiceClient,
+        associate_service_server::{AssociateService, AssociateServiceServer},
+        token_service_client::TokenServiceClient,
+    },
+    ports::TenantStore as _,
+};
+use tokio::{runtime::Runtime, task::JoinSet};
+use tonic::{Request, Response, Status, transport::Channel};
+
+use self::server::Server;
+
+const ROUNDS: usize = 5;
+const ASSOCIATES: usize = 50_000;
+const PAGE: usize = 1000;
+const IN_FLIGHT: [usize; 2] = [32, 128];
+const CONNECTIONS: usize = 4;
+const LENGTH: Duration = Duration::from_secs(2);
+
+/// What the gateway asks for, in its order.
+const COLUMNS: &str = "associateDbId,assocName,assocType,userName,fullName,personId,personEmail,contactId,usergroup,\
+                       usergroupId,otherGroups,role,isActive,canLogin,credentialType";
+
+fn main() {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--reference");
+    if let Some(answer) = arguments.nth(1) {
+        return reference(&answer);
+    }
+    let runtime = Runtime::new().unwrap();
+    let world = runtime.block_on(World::new());
+    runtime.block_on(listing(&world));
+    cached(&runtime, &world);
+}
+
+/// A simulated SuperOffice with one large tenant, and files for a gateway that uses it.
+struct World {
+    sandbox: Sandbox,
+    client_secret: String,
+    tenant: String,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let sandbox = Sandbox::start(Options::default()).await.unwrap();
+        let demo = demo::populate(sandbox.control()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::write(path.join("secret"), &demo.client_secret).unwrap();
+        fs::write(path.join("key.xml"), &demo.private_key_xml).unwrap();
+        Keyring::generate(&path.join("keyring.toml"), Timestamp::now()).unwrap();
+        let config = format!(
+            "[grpc]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [lifecycle]\ndrain_delay = \"0s\"\n[callers]\ninsecure_anonymous = true\n\
+             [audit]\ndurability = \"after_response\"\n\
+             [[applications]]\nid = \"demo\"\nenvironment = \"sod\"\nclient_id = \"{}\"\n\
+             client_secret_file = \"./secret\"\nprivate_key_file = \"./key.xml\"\n\
+             login_uri = \"{}\"\nallowed_api_hosts = [\"127.0.0.1\"]\n\
+             calls_per_second = 10000\nburst = 10000\n",
+            demo.client_id,
+            sandbox.login_uri()
+        );
+        fs::write(path.join("gateway.toml"), config).unwrap();
+        let tenant = &demo.tenants[0];
+        sandbox.generate_people(&tenant.id, ASSOCIATES, 1).unwrap();
+        let config = Config::load(&path.join("gateway.toml")).unwrap().config;
+        let storage = Storage::open(&config).await.unwrap();
+        let name: TenantName = format!("applications/demo/tenants/{}", tenant.id).parse().unwrap();
+        let (now, token) = (Timestamp::now(), tenant.system_user_token.clone().into());
+        storage.store.create(&name, &BTreeMap::default(), now).await.unwrap();
+        storage.store.set_system_user_token(&name, &token, now).await.unwrap();
+        storage.store.close().await;
+        let (client_secret, tenant) = (demo.client_secret, tenant.id.clone());
+        Self { sandbox, client_secret, tenant, folder }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    fn parent(&self) -> String {
+        format!("applications/demo/tenants/{}", self.tenant)
+    }
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+/// Everybody, read anew and handed out, against the same pages fetched.
+async fn listing(world: &World) {
+    let gateway = Server::gateway(&world.config());
+    let channel = channel(gateway.address).await;
+    let tenant = world.parent();
+    let ticket = pb::IssueSystemTicketRequest { tenant, ..Default::default() };
+    let ticket = TokenServiceClient::new(channel.clone()).issue_system_ticket(ticket).await;
+    let ticket = ticket.unwrap().into_inner().ticket.unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = AssociateServiceClient::new(channel).max_decoding_message_size(1 << 24);
+    // One without the clock: who is there, and what of the gateway and of connections is there for good.
+    let pages = fetch(world, &http, &ticket).await;
+    let idle = gateway.kib("VmRSS:");
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        assert_eq!(list(world, client.clone()).await, ASSOCIATES);
+        ours.push(begin.elapsed().as_secs_f64());
+        let begin = Instant::now();
+        assert_eq!(fetch(world, &http, &ticket).await, pages);
+        bare.push(begin.elapsed().as_secs_f64());
+    }
+    let (most, now) = (gateway.kib("VmHWM:"), gateway.kib("VmRSS:"));
+    let mib = |kib: u64| (kib - idle) as f64 / 1024.0;
+    let (ours, bare) = (median(ours), median(bare));
+    println!("listing {ASSOCIATES} associates in {pages} pages, of {ROUNDS} rounds the median");
+    println!("  gateway {ours:.2} s, bare reqwest {bare:.2} s, ratio {:.2}", ours / bare);
+    println!("  memory: {:.1} MiB more at most, {:.1} MiB more at the end", mib(most), mib(now));
+}
+
+/// Lists everybody as of now.
+async fn list(world: &World, mut client: AssociateServiceClient<Channel>) -> usize {
+    let (mut count, mut page_token) = (0, String::new());
+    loop {
+        let first = page_token.is_empty();
+        let parent = world.parent();
+        let page_size = PAGE as i32;
+        let mut request = Request::new(pb::ListAssociatesRequest {
+            parent,
+            page_size,
+            page_token,
+            ..Default::default()
+        });
+        request.set_timeout(Duration::from_mins(2));
+        if first {
+            request.metadata_mut().insert("gateway-max-staleness", "0s".parse().unwrap());
+        }
+        let page =
+            client.list_associates(request).await.unwrap_or_else(|status| panic!("{status}"));
+        let page = page.into_inner();
+        count += page.associates.len();
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return count;
+        }
+    }
+}
+
+/// Fetches the pages that the gateway reads: the ids of the last ones are known here. Returns how many.
+async fn fetch(world: &World, http: &reqwest::Client, ticket: &pb::SystemTicket) -> usize {
+    let people = world.sandbox.people(&world.tenant).unwrap();
+    let ids: Vec<u32> = people.associates.keys().copied().collect();
+    let lasts = ids.chunks(PAGE).map(|page| page[page.len() - 1]);
+    let mut pages = 0;
+    for after in std::iter::once(0).chain(lasts).take(ids.len().div_ceil(PAGE)) {
+        let uri = format!(
+            "{}/v1/User?$mode=Full&$select={COLUMNS}&$orderBy=associateDbId&$top={PAGE}&$filter=associateDbId%20%3E%20{after}",
+            ticket.web_api_uri
+        );
+        let request = http
+            .get(uri)
+            .header("authorization", format!("SOTicket {}", ticket.value))
+            .header("so-apptoken", &world.client_secret)
+            .header("accept", "application/json")
+            .header("accept-language", "*");
+        let answer = request.send().await.unwrap().error_for_status().unwrap();
+        assert!(answer.bytes().await.unwrap().len() > PAGE);
+        pages += 1;
+    }
+    pages
+}
+
+/// One associate, from memory.
+fn cached(runtime: &Runtime, world: &World) {
+    let gateway = Server::gateway(&world.config());
+    let name = format!("{}/associates/{}", world.parent(), 3);
+    let answer = runtime.block_on(async {
+        let mut client = AssociateServiceClient::new(channel(gateway.address).await);
+        let mut request = Request::new(get(&name));
+        request.set_timeout(Duration::from_mins(2));
+        client.get_associate(request).await.unwrap().into_inner()
+    });
+    let answer: String = answer.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
+    let reference = Server::reference(&answer);
+    println!("cached GetAssociate (anonymous, permit all, after_response)");
+    println!("  in flight   gateway/s  reference/s  ratio   CPU µs (ref)  CPU ratio");
+    for in_flight in IN_FLIGHT {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut our_cpu, mut their_cpu) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let (rate, cpu) = round(runtime, &gateway, &name, in_flight);
+            (ours.push(rate), our_cpu.push(cpu));
+            let (rate, cpu) = round(runtime, &reference, &name, in_flight);
+            (theirs.push(rate), their_cpu.push(cpu));
+        }
+        let (ours, theirs) = (median(ours), median(theirs));
+        let (our_cpu, their_cpu) = (median(our_cpu), median(their_cpu));
+        println!(
+            "  {in_flight:>9}  {ours:>10.0}  {theirs:>11.0}  {:>5.2}  {our_cpu:>6.1} ({their_cpu:>4.1})  {:>9.2}",
+            ours / theirs,
+            our_cpu / their_cpu
+        );
+    }
+}
+
+fn get(name: &str) -> pb::GetAssociateRequest {
+    pb::GetAssociateRequest { name: name.to_owned(), ..Default::default() }
+}
+
+/// Calls a second, and processor time of the server for each.
+fn round(runtime: &Runtime, server: &Server, name: &str, in_flight: usize) -> (f64, f64) {
+    let before = server.cpu_micros();
+    let (calls, seconds) = runtime.block_on(async {
+        let mut channels = Vec::new();
+        for _ in 0..CONNECTIONS {
+            channels.push(channel(server.address).await);
+        }
+        let begin = Instant::now();
+        let mut callers = JoinSet::new();
+        for caller in 0..in_flight {
+            let mut client = AssociateServiceClient::new(channels[caller % CONNECTIONS].clone());
+            let name = name.to_owned();
+            callers.spawn(async move {
+                let mut calls = 0_u32;
+                while begin.elapsed() < LENGTH {
+                    if let Err(status) = client.get_associate(get(&name)).await {
+                        panic!("{status}");
+                    }
+                    calls += 1;
+                }
+                calls
+            });
+        }
+        let calls: u32 = callers.join_all().await.into_iter().sum();
+        (f64::from(calls), begin.elapsed().as_secs_f64())
+    });
+    (calls / seconds, (server.cpu_micros() - before) / calls)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Answers with always the same.
+struct Bare(pb::GetAssociateResponse);
+
+macro_rules! unimplemented_rpcs {
+    ($($method:ident($request:ident) -> $response:ident;)+) => {
+        #[tonic::async_trait]
+        impl AssociateService for Bare {
+            async fn get_associate(
+                &self,
+                _: Request<pb::GetAssociateRequest>,
+            ) -> Result<Response<pb::GetAssociateResponse>, Status> {
+                Ok(Response::new(self.0.clone()))
+            }
+
+            $(async fn $method(
+                &self,
+                _: Request<pb::$request>,
+            ) -> Result<Response<pb::$response>, Status> {
+                Err(Status::unimplemented("reference"))
+            })+
+        }
+    };
+}
+
+unimplemented_rpcs! {
+    batch_get_associates(BatchGetAssociatesRequest) -> BatchGetAssociatesResponse;
+    list_associates(ListAssociatesRequest) -> ListAssociatesResponse;
+    lookup_associate(LookupAssociateRequest) -> LookupAssociateResponse;
+    get_current_principal(GetCurrentPrincipalRequest) -> GetCurrentPrincipalResponse;
+    list_user_groups(ListUserGroupsRequest) -> ListUserGroupsResponse;
+    list_roles(ListRolesRequest) -> ListRolesResponse;
+    resolve_owner(ResolveOwnerRequest) -> ResolveOwnerResponse;
+}
+
+/// Tonic with its defaults, until it is killed. Says where as the gateway does.
+fn reference(answer: &str) {
+    let bytes = answer.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let bytes: Vec<u8> = bytes.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let answer = pb::GetAssociateResponse::decode(&bytes[..]).unwrap();
+    Runtime::new().unwrap().block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        eprintln!("{}", serde_json::json!({ "grpc": listener.local_addr().unwrap() }));
+        let incoming =
+            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        let server = tonic::transport::Server::builder()
+            .add_service(AssociateServiceServer::new(Bare(answer)));
+        server.serve_with_incoming(incoming).await.unwrap();
+    });
+}

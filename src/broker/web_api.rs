@@ -1,0 +1,315 @@
+//! Calls to the Web API of tenants: with the right credential, within the upstream budget, healed where that is safe.
+//!
+//! What is above it demands the witness: this use case is for other use cases, not for callers.
+
+mod budget;
+mod credential;
+mod healing;
+mod lane;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+use http::StatusCode;
+
+pub use self::lane::CallRate;
+use self::{
+    budget::{Budget, NoTurn, Turn},
+    credential::{Pass, Passes},
+    healing::{Healing, Kind, Remedy},
+};
+use super::{
+    Application, Applications, BrokerError, Counters, Statuses, Tickets, error::RETRY_SOON,
+};
+use crate::{
+    domain::{Eyes, TenantName},
+    ports::{
+        ApiBody, ApiCall, ApiRequest, ApiResponse, Clock, Random, Refusal, SendError,
+        UpstreamError, Verdict,
+    },
+};
+
+/// A question that is not answered as a whole by then is given up, however steadily it drips.
+const LONGEST_READ: Duration = Duration::from_mins(1);
+
+/// Who calls, and what the call may cost.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// Whose data.
+    pub tenant: TenantName,
+    /// Seen by whom.
+    pub eyes: Eyes,
+    /// On whose account it counts: accounts share the budget of a tenant fairly.
+    pub account: Arc<str>,
+    /// By [`WebApi::moment_in`]; what cannot be done by then is refused at once.
+    pub deadline: Option<Duration>,
+}
+
+/// The use case.
+pub struct WebApi {
+    applications: Arc<Applications>,
+    statuses: Arc<Statuses>,
+    passes: Passes,
+    budget: Budget,
+    clock: Arc<dyn Clock>,
+    pace: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    counters: Arc<Counters>,
+}
+
+/// What a call came to.
+type Outcome = Result<Answer, SendError>;
+
+struct Answer {
+    response: ApiResponse,
+    body: Body,
+}
+
+/// Of an answer that is wanted whole.
+enum Body {
+    /// Still to come, or not wanted.
+    ToCome,
+    Whole(Bytes),
+    TooLarge,
+}
+
+/// What is wanted of a call.
+#[derive(Clone, Copy)]
+struct Want {
+    kind: Kind,
+    /// The whole body, of at most so many bytes.
+    whole: Option<usize>,
+}
+
+impl WebApi {
+    /// Nothing was called yet. `pace` is the clock by which calls wait for their turns.
+    #[must_use]
+    pub fn new(
+        applications: Arc<Applications>,
+        statuses: Arc<Statuses>,
+        tickets: Arc<Tickets>,
+        clock: Arc<dyn Clock>,
+        pace: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let passes = Passes { tickets };
+        let budget = Budget::new(Arc::clone(&pace));
+        Self { applications, statuses, passes, budget, clock, pace, random, counters }
+    }
+
+    /// The moment that is so long from now, for [`Asking::deadline`].
+    #[must_use]
+    pub fn moment_in(&self, patience: Duration) -> Duration {
+        self.pace.monotonic().saturating_add(patience)
+    }
+
+    /// How many calls wait for their turns.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.budget.waiting()
+    }
+
+    /// Asks a question and reads the whole answer.
+    pub(super) async fn read<T>(
+        &self,
+        asking: &Asking,
+        call: &ApiCall<T>,
+    ) -> Result<T, BrokerError> {
+        let want = Want { kind: Kind::Question, whole: Some(call.max_body_bytes) };
+        let outcome = self.call(asking, call.request(), want).await?;
+        let name = &asking.tenant;
+        let failed = |error: BrokerError| {
+            let cause = error.cause().unwrap_or_default();
+            tracing::warn!(tenant = %name, call = call.what, reason = error.reason().as_str(), cause, "no answer from the Web API");
+            error
+        };
+        let answer = outcome.map_err(|error| failed(unavailable(call.what, &error.to_string())))?;
+        let status = answer.response.status;
+        let doubtful = |why: &str| {
+            failed(BrokerError::UpstreamInvalid(format!("{}: {why}", call.what).into()))
+        };
+        match (answer.response.verdict, answer.body) {
+            (Verdict::Done { .. }, Body::Whole(body)) if status == StatusCode::OK => {
+                call.read(&body).map_err(|error| failed(BrokerError::from_upstream(name, &error)))
+            }
+            (Verdict::Done { .. }, Body::TooLarge) => Err(doubtful("larger than any answer")),
+            (Verdict::Done { .. }, _) => Err(doubtful(&format!("HTTP {status}"))),
+            // Though the ticket works, or is new: it is the system user that may not.
+            (Verdict::CredentialRefused | Verdict::Forbidden, _) => {
+                Err(failed(BrokerError::Refused(name.clone(), Refusal::Rejected)))
+            }
+            (Verdict::Misdirected, _) => {
+                Err(failed(BrokerError::from_upstream(name, &UpstreamError::Misdirected)))
+            }
+            (Verdict::Throttled { retry_after }, _) => Err(self.exhausted(name, retry_after)),
+            (Verdict::Failed, _) => Err(failed(unavailable(call.what, &format!("HTTP {status}")))),
+        }
+    }
+
+    /// Makes a call and returns as soon as the answer begins. What SuperOffice answers in the end is passed on,
+    /// whatever it is.
+    #[cfg_attr(not(test), expect(dead_code, reason = "egress comes later"))]
+    pub(super) async fn send(
+        &self,
+        asking: &Asking,
+        request: ApiRequest,
+    ) -> Result<ApiResponse, BrokerError> {
+        let repeatable = matches!(request.body, ApiBody::Whole(_));
+        let question = request.only_reads() && repeatable;
+        let kind = if question { Kind::Question } else { Kind::Order };
+        let want = Want { kind, whole: None };
+        let outcome = self.call(asking, request, want).await?;
+        let answer = outcome.map_err(|error| {
+            tracing::warn!(tenant = %asking.tenant, %error, "no answer from the Web API");
+            unavailable("call", &error.to_string())
+        })?;
+        Ok(answer.response)
+    }
+
+    /// Makes a call as often as it takes, and no oftener than is safe.
+    async fn call(
+        &self,
+        asking: &Asking,
+        request: ApiRequest,
+        want: Want,
+    ) -> Result<Outcome, BrokerError> {
+        let application = self.applications.get(&asking.tenant.application)?;
+        let mut healing = Healing::new(want.kind);
+        let mut pass = self.ready(application, asking).await?;
+        let mut next = request;
+        loop {
+            let again = next.again();
+            // Before it is sent: a ticket's life slides from then.
+            let sent = self.clock.now();
+            self.counters.web_api_calls.increment();
+            let outcome = Box::pin(self.attempt(application, asking, &pass, next, want)).await;
+            let verdict = outcome.as_ref().map(|answer| answer.response.verdict);
+            if verdict == Ok(Verdict::Done { success: true }) {
+                self.passes.worked(&asking.tenant, &pass, sent);
+            }
+            let remedy = healing.remedy(verdict, pass.may_be_forbidden_for_its_age());
+            if !self.heal(application, asking, &pass, remedy).await? {
+                return Ok(outcome);
+            }
+            let Some(request) = again else { return Ok(outcome) };
+            pass = match self.ready(application, asking).await {
+                Ok(pass) => pass,
+                // There is no time for another call, so that this one's answer is the last.
+                Err(BrokerError::BudgetExhausted { .. }) => return Ok(outcome),
+                Err(error) => return Err(error),
+            };
+            next = request;
+            self.counters.web_api_repeats.increment();
+        }
+    }
+
+    /// Does what is to be done before the call is made once more. `false` if it is not made.
+    async fn heal(
+        &self,
+        application: &Application,
+        asking: &Asking,
+        pass: &Pass,
+        remedy: Remedy,
+    ) -> Result<bool, BrokerError> {
+        let tenant = &asking.tenant;
+        match remedy {
+            Remedy::None => return Ok(false),
+            Remedy::ProveCredential => {
+                if self.passes.is_doubtful(tenant, pass) {
+                    // Finding out is a call too.
+                    if self.turn(application, asking).await.is_err() {
+                        return Ok(false);
+                    }
+                    self.passes.prove(tenant, pass).await?;
+                }
+            }
+            Remedy::Relocate => self.statuses.distrust(tenant),
+            Remedy::WaitOut(how_long) | Remedy::Pause(how_long) => {
+                self.counters.web_api_throttled.increment();
+                tracing::warn!(%tenant, ?how_long, "SuperOffice wants fewer calls to the tenant");
+                self.budget.pause(tenant, application.call_rate, how_long);
+                return Ok(matches!(remedy, Remedy::WaitOut(_)));
+            }
+            Remedy::Again(base) => {
+                let pause = self.random.jitter(base);
+                if asking.deadline.is_some_and(|deadline| self.moment_in(pause) > deadline) {
+                    return Ok(false);
+                }
+                self.pace.sleep(pause).await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// A pass, and a turn to use it. The pass comes first: calls that waited for one together must not go together.
+    async fn ready(&self, application: &Application, asking: &Asking) -> Result<Pass, BrokerError> {
+        let pass = self.passes.pass(&asking.tenant, &asking.eyes).await?;
+        match self.turn(application, asking).await? {
+            Turn::AtOnce => Ok(pass),
+            // Much may have changed meanwhile: the emergency stop holds at once.
+            Turn::Waited => self.passes.pass(&asking.tenant, &asking.eyes).await,
+        }
+    }
+
+    async fn turn(&self, application: &Application, asking: &Asking) -> Result<Turn, BrokerError> {
+        let Asking { tenant, account, deadline, .. } = asking;
+        let turn = self.budget.turn(tenant, application.call_rate, account, *deadline).await;
+        turn.map_err(|NoTurn { retry_after }| self.exhausted(tenant, retry_after))
+    }
+
+    async fn attempt(
+        &self,
+        application: &Application,
+        asking: &Asking,
+        pass: &Pass,
+        request: ApiRequest,
+        want: Want,
+    ) -> Outcome {
+        let answering = async {
+            let response = application.web_api.send(&pass.uri, &pass.credential, request).await?;
+            match want.whole {
+                Some(most) if matches!(response.verdict, Verdict::Done { .. }) => {
+                    whole(response, most).await
+                }
+                _ => Ok(Answer { response, body: Body::ToCome }),
+            }
+        };
+        let left = asking.deadline.map(|deadline| deadline.saturating_sub(self.pace.monotonic()));
+        let most = want.whole.map(|_| LONGEST_READ);
+        let Some(limit) = left.into_iter().chain(most).min() else { return answering.await };
+        tokio::select! {
+            biased;
+            outcome = answering => outcome,
+            () = self.pace.sleep(limit) => Err(SendError::TimedOut(format!("not within {limit:?}"))),
+        }
+    }
+
+    fn exhausted(&self, tenant: &TenantName, retry_after: Duration) -> BrokerError {
+        self.counters.web_api_refused.increment();
+        BrokerError::BudgetExhausted { tenant: tenant.clone(), retry_after }
+    }
+}
+
+/// Reads a body to its end.
+async fn whole(mut response: ApiResponse, most: usize) -> Outcome {
+    let mut body = BytesMut::new();
+    while let Some(part) = response.body.try_next().await? {
+        if body.len() + part.len() > most {
+            return Ok(Answer { response, body: Body::TooLarge });
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(Answer { response, body: Body::Whole(body.freeze()) })
+}
+
+fn unavailable(what: &str, why: &str) -> BrokerError {
+    let cause = format!("{what}: {why}").into();
+    BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
+}
+
+#[cfg(test)]
+mod fakes;
+#[cfg(test)]
+mod tests;

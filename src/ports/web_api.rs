@@ -1,0 +1,228 @@
+//! The Web API of a tenant: one call to it, put into words that a use case can branch on.
+//!
+//! Knows no host and no credential by itself: both come with the call, chosen by the use case.
+
+use std::{fmt, io, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use http::{HeaderMap, Method, StatusCode};
+use secrecy::SecretString;
+
+use super::UpstreamError;
+use crate::domain::WebApiUri;
+
+/// A call to the Web API, without the credential.
+#[derive(Debug)]
+pub struct ApiRequest {
+    /// What is to be done.
+    pub method: Method,
+    /// Begins with `/`; what follows the tenant's `…/api`.
+    pub path_and_query: String,
+    /// Whatever is in them, the credential is that of the call.
+    pub headers: HeaderMap,
+    /// What is sent.
+    pub body: ApiBody,
+}
+
+/// The body of a request.
+pub enum ApiBody {
+    /// At hand, so it can be sent again.
+    Whole(Bytes),
+    /// Comes while it is sent, and only once.
+    Stream(BoxStream<'static, io::Result<Bytes>>),
+}
+
+/// What was answered.
+pub struct ApiResponse {
+    /// What the answer means for the call.
+    pub verdict: Verdict,
+    /// The status itself, for those who pass it on.
+    pub status: StatusCode,
+    /// As they came.
+    pub headers: HeaderMap,
+    /// Comes as it is read. It may break off.
+    pub body: BoxStream<'static, Result<Bytes, SendError>>,
+}
+
+/// What an answer means for the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was dealt with: done, or refused for what was asked.
+    Done {
+        /// Whether it was done: the credential has been used.
+        success: bool,
+    },
+    /// The credential is not accepted (401).
+    CredentialRefused,
+    /// It may not be done with this credential, or the credential has expired (403).
+    Forbidden,
+    /// The tenant is on another host (421).
+    Misdirected,
+    /// Too many calls (429).
+    Throttled {
+        /// For how long there should be none.
+        retry_after: Duration,
+    },
+    /// The host failed (5xx).
+    Failed,
+}
+
+/// A call without an answer. Details are ours, for the log; they never repeat what was received.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Surely nothing was sent.
+    #[error("not sent: {0}")]
+    NotSent(String),
+    /// It may or may not have been dealt with.
+    #[error("broke off: {0}")]
+    Broken(String),
+    /// Likewise, and the time for it is used up.
+    #[error("timed out: {0}")]
+    TimedOut(String),
+}
+
+/// Whose eyes a call sees with, as SuperOffice wants it proven.
+#[derive(Debug, Clone)]
+pub enum ApiCredential {
+    /// The system user: a ticket, which works only together with the client secret.
+    SystemUser {
+        /// `7T:…`.
+        ticket: SecretString,
+    },
+    /// A person.
+    Person {
+        /// `8A:…`.
+        access_token: SecretString,
+    },
+}
+
+/// Sends calls to the Web API. An implementation belongs to one application.
+#[async_trait]
+pub trait WebApiHost: Send + Sync + 'static {
+    /// Sends the request once, with this credential and no other, and returns as soon as the answer begins.
+    ///
+    /// Follows no redirect, and sends nothing outside of `uri`.
+    async fn send(
+        &self,
+        uri: &WebApiUri,
+        credential: &ApiCredential,
+        request: ApiRequest,
+    ) -> Result<ApiResponse, SendError>;
+}
+
+/// Reads the body of an answer.
+type Reader<T> = Box<dyn Fn(&[u8]) -> Result<T, UpstreamError> + Send + Sync>;
+
+/// A question to the Web API, and how its answer is read. Asking twice changes nothing.
+pub struct ApiCall<T> {
+    /// Names it in logs.
+    pub what: &'static str,
+    /// How it is asked.
+    pub method: Method,
+    /// As in [`ApiRequest`].
+    pub path_and_query: String,
+    /// As in [`ApiRequest`].
+    pub headers: HeaderMap,
+    /// As in [`ApiRequest`].
+    pub body: Bytes,
+    /// More than this is not an answer.
+    pub max_body_bytes: usize,
+    /// How a whole body of a 200 is read.
+    pub reader: Reader<T>,
+}
+
+impl<T> ApiCall<T> {
+    /// The request, as often as it is sent.
+    #[must_use]
+    pub fn request(&self) -> ApiRequest {
+        ApiRequest {
+            method: self.method.clone(),
+            path_and_query: self.path_and_query.clone(),
+            headers: self.headers.clone(),
+            body: ApiBody::Whole(self.body.clone()),
+        }
+    }
+
+    /// Reads the whole body of a 200.
+    ///
+    /// # Errors
+    /// If it cannot be believed.
+    pub fn read(&self, body: &[u8]) -> Result<T, UpstreamError> {
+        (self.reader)(body)
+    }
+}
+
+impl ApiRequest {
+    /// The same request to be sent once more, unless its body comes only once.
+    #[must_use]
+    pub fn again(&self) -> Option<Self> {
+        let ApiBody::Whole(body) = &self.body else { return None };
+        Some(Self {
+            method: self.method.clone(),
+            path_and_query: self.path_and_query.clone(),
+            headers: self.headers.clone(),
+            body: ApiBody::Whole(body.clone()),
+        })
+    }
+
+    /// Whether it only reads, by its method (RFC 9110 section 9.2.1).
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+}
+
+// Bodies are data of the customer: never printed.
+impl fmt::Debug for ApiBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(body) => write!(f, "{} bytes", body.len()),
+            Self::Stream(_) => f.write_str("a stream"),
+        }
+    }
+}
+
+impl fmt::Debug for ApiResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiResponse")
+            .field("verdict", &self.verdict)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for ApiCall<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path_and_query)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_never_printed() {
+        let ticket = ApiCredential::SystemUser { ticket: "7T:canary".into() };
+        let token = ApiCredential::Person { access_token: "8A:canary".into() };
+        for printed in [format!("{ticket:?}"), format!("{token:?}")] {
+            assert!(!printed.contains("canary"), "{printed}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_comes_only_once_cannot_be_sent_again() {
+        let request = |body| ApiRequest {
+            method: Method::PUT,
+            path_and_query: "/v1/Contact/5".to_owned(),
+            headers: HeaderMap::new(),
+            body,
+        };
+        let stream = Box::pin(futures_util::stream::empty());
+        assert!(request(ApiBody::Stream(stream)).again().is_none());
+        let whole = request(ApiBody::Whole(Bytes::from_static(b"{}"))).again().unwrap();
+        assert!(matches!(whole.body, ApiBody::Whole(body) if &body[..] == b"{}"));
+    }
+}

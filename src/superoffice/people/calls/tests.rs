@@ -1,0 +1,211 @@
+//! Everything that goes into a call, against the official API descriptions: `tests/fixtures/openapi`.
+
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error as _, Visitor, value::Error},
+};
+use serde_json::Value;
+
+use super::*;
+use crate::superoffice::people::{
+    groups::Item,
+    principal::{Wire, WireLicense},
+};
+
+/// What the API descriptions say.
+fn described(pointer: &[&str]) -> Value {
+    let file = include_str!("../../../../tests/fixtures/openapi/web-api.json");
+    look(file, pointer)
+}
+
+/// What they leave open, and the documentation says.
+fn named(pointer: &[&str]) -> Vec<String> {
+    let file = include_str!("../../../../tests/fixtures/openapi/names.json");
+    serde_json::from_value(look(file, pointer)).unwrap()
+}
+
+fn look(file: &str, pointer: &[&str]) -> Value {
+    let whole: Value = serde_json::from_str(file).unwrap();
+    let step = |value: Value, name: &&str| value.get(name).cloned().expect(name);
+    pointer.iter().fold(whole, step)
+}
+
+fn id(number: i32) -> AssociateId {
+    AssociateId::new(number).unwrap()
+}
+
+/// A call without the reader of its answer.
+struct Sent {
+    method: String,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+}
+
+fn sent<T>(call: &ApiCall<T>) -> Sent {
+    let (path, query) =
+        call.path_and_query.split_once('?').unwrap_or((call.path_and_query.as_str(), ""));
+    let query = if call.body.is_empty() { query.as_bytes() } else { &call.body };
+    // Nothing in it may need more encoding than it has.
+    assert!(query.iter().all(|b| b.is_ascii_alphanumeric() || b"$=&,()%".contains(b)), "{call:?}");
+    Sent {
+        method: call.method.as_str().to_lowercase(),
+        path: path.to_owned(),
+        query: url::form_urlencoded::parse(query).into_owned().collect(),
+        headers: call.headers.clone(),
+    }
+}
+
+fn every_call() -> Vec<(Sent, &'static str)> {
+    let calls = PeopleQuestions;
+    vec![
+        (sent(&calls.associates(None)), "/api/v1/User"),
+        (sent(&calls.associates(Some(id(1000)))), "/api/v1/User"),
+        (sent(&calls.associate(id(5))), "/api/v1/User"),
+        (sent(&calls.associates_by_id(&[id(5), id(6)])), "/api/v1/Archive/{archiveProviderName}"),
+        (sent(&calls.user_groups()), "/api/v1/MDOList/{listname}"),
+        (sent(&calls.roles()), "/api/v1/Role"),
+        (sent(&calls.current_principal("Cust1".parse().unwrap())), "/api/v1/User/currentPrincipal"),
+    ]
+}
+
+/// The names of parameters of a kind, with their descriptions.
+fn parameters(path: &str, method: &str, kind: &str) -> Vec<(String, Value)> {
+    let all = described(&["paths", path, method, "parameters"]);
+    let all = all.as_array().unwrap().iter().filter(|parameter| parameter["in"] == kind);
+    all.map(|one| (one["name"].as_str().unwrap().to_owned(), one.clone())).collect()
+}
+
+#[test]
+fn every_path_and_method_is_described() {
+    for (call, path) in every_call() {
+        described(&["paths", path, &call.method]);
+        match path.split_once('{') {
+            None => assert_eq!(format!("/api{}", call.path), path),
+            Some((before, _)) => {
+                let last = format!("/api{}", call.path);
+                let last = last.strip_prefix(before).unwrap();
+                let archives = look(
+                    include_str!("../../../../tests/fixtures/openapi/names.json"),
+                    &["archives"],
+                );
+                let known = named(&["lists"]).iter().any(|list| list == last)
+                    || archives.get(last).is_some();
+                assert!(known, "{last}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_parameter_is_described_in_this_spelling_and_has_a_value_of_its_type() {
+    for (call, path) in every_call() {
+        // The form has the parameters of the query.
+        let known = parameters(path, "get", "query");
+        for (name, value) in &call.query {
+            let (_, described) = known.iter().find(|(known, _)| known == name).expect(name);
+            match described["type"].as_str().unwrap() {
+                "integer" => assert!(value.parse::<i32>().is_ok(), "{name}={value}"),
+                "boolean" => assert!(value.parse::<bool>().is_ok(), "{name}={value}"),
+                _ => assert!(!value.is_empty(), "{name}"),
+            }
+            if let Some(allowed) = described.get("enum") {
+                assert!(allowed.as_array().unwrap().contains(&value.as_str().into()), "{value}");
+            }
+        }
+        let known = parameters(path, &call.method, "header");
+        for name in call.headers.keys().filter(|name| **name != ACCEPT && **name != CONTENT_TYPE) {
+            assert!(known.iter().any(|(known, _)| name == known.as_str()), "{name}");
+        }
+        assert!(known.iter().any(|(known, _)| known == "SO-AppToken"));
+        assert_eq!(call.headers[ACCEPT], "application/json");
+        assert_eq!(call.headers[ACCEPT_LANGUAGE], "*");
+    }
+}
+
+#[test]
+fn every_column_is_documented() {
+    for (archive, columns) in [("AllUsers", ASSOCIATE_COLUMNS), ("Role", ROLE_COLUMNS)] {
+        let known = named(&["archives", archive]);
+        for column in columns {
+            assert!(known.iter().any(|known| known == column), "{archive}: {column}");
+        }
+    }
+    for (call, _) in every_call() {
+        let value = |name: &str| call.query.iter().find(|(known, _)| known == name);
+        let Some((_, select)) = value("$select") else { continue };
+        let columns = if call.path == "/v1/Role" { ROLE_COLUMNS } else { ASSOCIATE_COLUMNS };
+        assert_eq!(select.split(',').collect::<Vec<_>>(), columns);
+        let key = columns[0];
+        assert_eq!(value("$orderBy").unwrap().1, key);
+        assert!(value("$filter").unwrap().1.starts_with(&format!("{key} ")));
+    }
+}
+
+#[test]
+fn only_whole_numbers_go_into_filters() {
+    let filter = |call: &Sent| {
+        let filter = call.query.iter().find(|(name, _)| name == "$filter");
+        filter.map(|(_, value)| value.clone()).unwrap()
+    };
+    let calls = PeopleQuestions;
+    assert_eq!(filter(&sent(&calls.associates(None))), "associateDbId > 0");
+    assert_eq!(filter(&sent(&calls.associates(Some(id(1000))))), "associateDbId > 1000");
+    assert_eq!(filter(&sent(&calls.associate(id(5)))), "associateDbId oneOf (5)");
+    let many = filter(&sent(&calls.associates_by_id(&[id(5), id(i32::MAX)])));
+    assert_eq!(many, "associateDbId oneOf (5,2147483647)");
+    assert_eq!(filter(&sent(&calls.roles())), "roleId > 0");
+}
+
+#[test]
+fn every_field_that_is_read_is_described() {
+    let of = |name: &str| format!("SuperOffice.CRM.Services.{name}");
+    for (carrier, fields) in [
+        (of("SoPrincipalCarrier"), fields_of::<Wire>()),
+        (of("GrantedModuleLicense"), fields_of::<WireLicense>()),
+        (of("MDOListItem"), fields_of::<Item>()),
+        (
+            "SuperOffice.Services.WebApi.OData.ODataSlimResponse".to_owned(),
+            &["value", "odata.nextLink"],
+        ),
+    ] {
+        let known = described(&["definitions", &carrier, "properties"]);
+        assert!(!fields.is_empty());
+        for field in fields {
+            assert!(known.get(field).is_some(), "{carrier}: {field}");
+        }
+    }
+}
+
+/// The names of the fields that a type is read from, in the spelling of the wire.
+fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let mut fields: &'static [&'static str] = &[];
+    assert!(T::deserialize(Asked(&mut fields)).is_err());
+    fields
+}
+
+/// Only takes note of what is asked for.
+struct Asked<'f>(&'f mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Asked<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(Error::custom("not a structure"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = fields;
+        Err(Error::custom("seen"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}

@@ -1,0 +1,255 @@
+//! The Web API over HTTP: puts the credential on, sends once, and says what the answer means (SUPEROFFICE.md 2.8, 7).
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use http_body::Frame;
+use jiff::Timestamp;
+use reqwest::{
+    Response, StatusCode, Url,
+    header::{AUTHORIZATION, DATE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use super::{SuperOffice, fault::Fault, skew};
+use crate::{
+    domain::WebApiUri,
+    ports::{
+        ApiBody, ApiCredential, ApiRequest, ApiResponse, SendError, UpstreamError, Verdict,
+        WebApiHost,
+    },
+};
+
+/// The application's half of the system user's credential.
+const APPLICATION_TOKEN: HeaderName = HeaderName::from_static("so-apptoken");
+
+/// From a request to the beginning of its answer. The platform tells none; its own clients wait so long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same for a body that comes while it is sent, such as a document.
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Between two parts of an answer.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the one client that is known to honour 429 waits where nothing is said (SUPEROFFICE.md 7.1).
+const USUAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Whatever is asked, calls go on after this: a mistake there must not stop a tenant for a day.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+#[async_trait]
+impl WebApiHost for SuperOffice {
+    async fn send(
+        &self,
+        uri: &WebApiUri,
+        credential: &ApiCredential,
+        request: ApiRequest,
+    ) -> Result<ApiResponse, SendError> {
+        let address = address(uri, &request.path_and_query)?;
+        let ApiRequest { method, mut headers, body, .. } = request;
+        self.put_on(credential, &mut headers)?;
+        let timeout = match body {
+            ApiBody::Whole(_) => HEAD_TIMEOUT,
+            ApiBody::Stream(_) => UPLOAD_TIMEOUT,
+        };
+        let body = match body {
+            ApiBody::Whole(bytes) => bytes.into(),
+            ApiBody::Stream(parts) => reqwest::Body::wrap(Parts(Mutex::new(parts))),
+        };
+        let builder = self.client.request(method, address).headers(headers).body(body);
+        let response =
+            self.client.begin(builder, timeout).await.map_err(|fault| not_answered(&fault))?;
+        Ok(answered(response, self.clock.now()))
+    }
+}
+
+impl SuperOffice {
+    /// The credential of the call and none beside it.
+    fn put_on(&self, credential: &ApiCredential, headers: &mut HeaderMap) -> Result<(), SendError> {
+        headers.remove(HOST);
+        headers.remove(APPLICATION_TOKEN);
+        let sendable = |header: Result<HeaderValue, UpstreamError>| {
+            header.map_err(|error| SendError::NotSent(error.to_string()))
+        };
+        let authorization = match credential {
+            ApiCredential::SystemUser { ticket } => {
+                let secret = self.credentials.secret();
+                headers.insert(APPLICATION_TOKEN, sendable(secret_header(secret.expose_secret()))?);
+                scheme("SOTicket", ticket)
+            }
+            ApiCredential::Person { access_token } => scheme("Bearer", access_token),
+        };
+        headers.insert(AUTHORIZATION, sendable(secret_header(&authorization))?);
+        Ok(())
+    }
+}
+
+pub(super) fn scheme(scheme: &str, credential: &SecretString) -> Zeroizing<String> {
+    Zeroizing::new(format!("{scheme} {}", credential.expose_secret()))
+}
+
+pub(super) fn secret_header(value: &str) -> Result<HeaderValue, UpstreamError> {
+    // Never happens for what was validated when it came in.
+    let refused =
+        |_| UpstreamError::InvalidResponse("a credential cannot be sent in a header".to_owned());
+    let mut header = HeaderValue::from_str(value).map_err(refused)?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// A path with dots in it could lead to the neighbour on the same host.
+fn address(uri: &WebApiUri, path_and_query: &str) -> Result<Url, SendError> {
+    let url = Url::parse(&format!("{uri}{path_and_query}")).ok();
+    let below = |url: &Url| {
+        let rest = url.as_str().strip_prefix(uri.as_str());
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    url.filter(below)
+        .ok_or_else(|| SendError::NotSent("the path leads out of the tenant's Web API".to_owned()))
+}
+
+fn not_answered(fault: &Fault) -> SendError {
+    let text = fault.to_string();
+    match fault {
+        Fault::Name(_) | Fault::Connect(_) | Fault::Tls(_) => SendError::NotSent(text),
+        Fault::Timeout(_) => SendError::TimedOut(text),
+        Fault::Broken(_) | Fault::Status(_) | Fault::TooLarge(_) => SendError::Broken(text),
+    }
+}
+
+fn answered(mut response: Response, now: Timestamp) -> ApiResponse {
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let verdict = verdict(status, &headers, now);
+    let parts = stream::try_unfold(response, |mut response| async move {
+        let part = tokio::time::timeout(PART_TIMEOUT, response.chunk()).await;
+        let late = |_| not_answered(&Fault::Timeout(PART_TIMEOUT));
+        let part =
+            part.map_err(late)?.map_err(|error| not_answered(&Fault::new(&error, PART_TIMEOUT)))?;
+        Ok(part.map(|part| (part, response)))
+    });
+    ApiResponse { verdict, status, headers, body: parts.boxed() }
+}
+
+fn verdict(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Verdict {
+    match status {
+        StatusCode::UNAUTHORIZED => Verdict::CredentialRefused,
+        StatusCode::FORBIDDEN => Verdict::Forbidden,
+        StatusCode::MISDIRECTED_REQUEST => Verdict::Misdirected,
+        StatusCode::TOO_MANY_REQUESTS => Verdict::Throttled { retry_after: pause(headers, now) },
+        status if status.is_server_error() => Verdict::Failed,
+        status => Verdict::Done { success: status.is_success() },
+    }
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3), which is compared with the answer's own clock.
+fn pause(headers: &HeaderMap, now: Timestamp) -> Duration {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let asked = text(RETRY_AFTER).and_then(|asked| {
+        if let Ok(seconds) = asked.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let until = skew::difference(asked, now)?;
+        let theirs = text(DATE).and_then(|date| skew::difference(date, now));
+        // One that has passed is no pause.
+        Some((until - theirs.unwrap_or_default()).try_into().unwrap_or(Duration::ZERO))
+    });
+    asked.unwrap_or(USUAL_PAUSE).min(LONGEST_PAUSE)
+}
+
+/// A body that comes while it is sent. Behind a lock that is never taken: the client wants to share what it sends
+/// between threads, though only one at a time asks for the next part.
+struct Parts(Mutex<BoxStream<'static, io::Result<Bytes>>>);
+
+impl http_body::Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let parts = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        parts.as_mut().poll_next(context).map_ok(Frame::data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::AllowedApiHosts;
+
+    fn now() -> Timestamp {
+        "2026-11-22T09:00:00Z".parse().unwrap()
+    }
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_an_answer_means_is_told_by_its_status() {
+        for (status, meant) in [
+            (200, Verdict::Done { success: true }),
+            (204, Verdict::Done { success: true }),
+            (304, Verdict::Done { success: false }),
+            (307, Verdict::Done { success: false }),
+            (400, Verdict::Done { success: false }),
+            (404, Verdict::Done { success: false }),
+            (412, Verdict::Done { success: false }),
+            (401, Verdict::CredentialRefused),
+            (403, Verdict::Forbidden),
+            (421, Verdict::Misdirected),
+            (429, Verdict::Throttled { retry_after: USUAL_PAUSE }),
+            (500, Verdict::Failed),
+            (503, Verdict::Failed),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(verdict(status, &HeaderMap::new(), now()), meant, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_seconds_or_a_date_and_never_longer_than_is_sane() {
+        let date = "Sun, 22 Nov 2026 09:00:07 GMT";
+        for (asked, seconds) in [
+            (vec![], 5),
+            (vec![(RETRY_AFTER, "0")], 0),
+            (vec![(RETRY_AFTER, "17")], 17),
+            (vec![(RETRY_AFTER, "86400")], 300),
+            (vec![(RETRY_AFTER, "-1")], 5),
+            (vec![(RETRY_AFTER, "soon")], 5),
+            (vec![(RETRY_AFTER, date)], 7),
+            (vec![(RETRY_AFTER, date), (DATE, "Sun, 22 Nov 2026 08:59:57 GMT")], 10),
+            (vec![(RETRY_AFTER, "Sun, 22 Nov 2026 08:00:00 GMT")], 0),
+            (vec![(RETRY_AFTER, "Fri, 22 Nov 2126 08:00:00 GMT")], 300),
+        ] {
+            let got = pause(&headers(&asked), now());
+            assert_eq!(got, Duration::from_secs(seconds), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_the_tenant_is_not_sent() {
+        let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
+        let uri = "https://online2.superoffice.com/Cust1/api";
+        let uri = WebApiUri::check_api(uri, "Cust1".parse().unwrap(), &allowed).unwrap();
+        for path in ["/v1/User?$top=1", "/v1/%2e%2e/User", "/v1/a/../User", "/", "/v1?x=/../.."] {
+            assert!(address(&uri, path).is_ok(), "{path}");
+        }
+        for path in ["/../../Cust2/api/v1/User", "/%2e%2e/x", "/..", "x", "?x", "", ".evil/", "@e/"]
+        {
+            assert!(address(&uri, path).is_err(), "{path}");
+        }
+    }
+}
