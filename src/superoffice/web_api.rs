@@ -14,8 +14,11 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body::Frame;
 use jiff::Timestamp;
 use reqwest::{
-    Response, StatusCode, Url,
-    header::{AUTHORIZATION, DATE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    Method, Response, StatusCode, Url,
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderName, HeaderValue,
+        RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -31,6 +34,10 @@ use crate::{
 
 /// The application's half of the system user's credential.
 const APPLICATION_TOKEN: HeaderName = HeaderName::from_static("so-apptoken");
+
+/// Headers of one connection, which say nothing on another. A wrong length would begin a second request inside of this.
+const OF_THE_CONNECTION: [HeaderName; 7] =
+    [CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 /// From a request to the beginning of its answer. The platform tells none; its own clients wait so long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,6 +64,7 @@ impl WebApiHost for SuperOffice {
     ) -> Result<ApiResponse, SendError> {
         let address = address(uri, &request.path_and_query)?;
         let ApiRequest { method, mut headers, body, .. } = request;
+        clear(&method, &mut headers, &body);
         self.put_on(credential, &mut headers)?;
         let timeout = match body {
             ApiBody::Whole(_) => HEAD_TIMEOUT,
@@ -76,7 +84,6 @@ impl WebApiHost for SuperOffice {
 impl SuperOffice {
     /// The credential of the call and none beside it.
     fn put_on(&self, credential: &ApiCredential, headers: &mut HeaderMap) -> Result<(), SendError> {
-        headers.remove(HOST);
         headers.remove(APPLICATION_TOKEN);
         let sendable = |header: Result<HeaderValue, UpstreamError>| {
             header.map_err(|error| SendError::NotSent(error.to_string()))
@@ -105,6 +112,19 @@ pub(super) fn secret_header(value: &str) -> Result<HeaderValue, UpstreamError> {
     let mut header = HeaderValue::from_str(value).map_err(refused)?;
     header.set_sensitive(true);
     Ok(header)
+}
+
+/// Leaves what is about the request, and nothing that is about a connection.
+fn clear(method: &Method, headers: &mut HeaderMap, body: &ApiBody) {
+    for name in OF_THE_CONNECTION {
+        headers.remove(name);
+    }
+    // The client says nothing of a body that is empty, but the platform's servers want to be told of an order's.
+    if !matches!(*method, Method::GET | Method::HEAD)
+        && matches!(body, ApiBody::Whole(bytes) if bytes.is_empty())
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 }
 
 /// A path with dots in it could lead to the neighbour on the same host.
@@ -236,6 +256,32 @@ mod tests {
         ] {
             let got = pause(&headers(&asked), now());
             assert_eq!(got, Duration::from_secs(seconds), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_and_what_else_is_of_a_connection_are_ours() {
+        let given = [
+            (CONTENT_LENGTH, "5"),
+            (TRANSFER_ENCODING, "chunked"),
+            (CONNECTION, "upgrade"),
+            (UPGRADE, "h2c"),
+            (HOST, "elsewhere.example"),
+        ];
+        let whole = |bytes| ApiBody::Whole(Bytes::from_static(bytes));
+        for (method, body, length) in [
+            (Method::GET, whole(b""), None),
+            (Method::DELETE, whole(b""), Some("0")),
+            (Method::POST, whole(b""), Some("0")),
+            (Method::POST, whole(b"{}"), None),
+            (Method::PUT, ApiBody::Stream(stream::empty().boxed()), None),
+        ] {
+            let mut headers = headers(&given);
+            headers.insert("x-own", HeaderValue::from_static("stays"));
+            clear(&method, &mut headers, &body);
+            let left = headers.get(CONTENT_LENGTH).map(|length| length.to_str().unwrap());
+            assert_eq!(left, length, "{method}");
+            assert_eq!(headers.len(), 1 + usize::from(length.is_some()), "{headers:?}");
         }
     }
 

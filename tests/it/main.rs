@@ -30,3 +30,4 @@ mod tickets;
 mod tls;
 mod upstream;
 mod watches;
+mod web_api;

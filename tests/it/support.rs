@@ -13,8 +13,8 @@ mod world;
 pub(crate) use certificates::{Authority, Client, Identity, replace};
 pub(crate) use program::Program;
 pub(crate) use world::{
-    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, PUBLIC_KEY, Ticket, World, issue_with, sandbox,
-    write_files,
+    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, PRIVATE_KEY, PUBLIC_KEY, Ticket, World,
+    issue_with, sandbox, write_files,
 };
 
 use std::{net::SocketAddr, time::Duration};

@@ -2,6 +2,8 @@ use std::{future::Future, num::NonZeroU32, pin::Pin};
 
 use futures_util::poll;
 use jiff::Timestamp;
+use proptest::prelude::*;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::*;
 use crate::ports::ManualClock;
@@ -206,5 +208,91 @@ async fn a_single_call_of_an_account_is_never_delayed_by_more_than_its_fair_shar
         }
         calls = waiting;
         world.advance(10);
+    }
+}
+
+/// What happens while calls wait.
+#[derive(Debug, Clone)]
+enum Happening {
+    Comes { account: u8, patience: Option<u64> },
+    GivesUp(prop::sample::Index),
+    Passes(u64),
+    Paused(u64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => (0_u8..4, prop::option::of(0_u64..2_000))
+            .prop_map(|(account, patience)| Happening::Comes { account, patience }),
+        2 => any::<prop::sample::Index>().prop_map(Happening::GivesUp),
+        3 => (0_u64..300).prop_map(Happening::Passes),
+        1 => (0_u64..500).prop_map(Happening::Paused),
+    ]
+}
+
+/// Calls as tasks, which are only looked at when somebody wakes them.
+async fn play(happenings: Vec<Happening>, burst: u32) -> Vec<Duration> {
+    let World { clock, budget, tenant, rate } = world(burst);
+    let budget = Arc::new(budget);
+    let mut calls: JoinSet<Result<Duration, NoTurn>> = JoinSet::new();
+    let mut handles: Vec<AbortHandle> = Vec::new();
+    let mut went = Vec::new();
+    let milliseconds = Duration::from_millis;
+    for happening in happenings {
+        match happening {
+            Happening::Comes { account, patience } => {
+                let (budget, tenant, clock) = (budget.clone(), tenant.clone(), clock.clone());
+                let deadline = patience.map(|patience| clock.monotonic() + milliseconds(patience));
+                handles.push(calls.spawn(async move {
+                    let account = account.to_string().into();
+                    let turn = budget.turn(&tenant, rate, &account, deadline).await;
+                    let now = clock.monotonic();
+                    assert!(turn.is_err() || deadline.is_none_or(|deadline| now <= deadline));
+                    turn.map(|_| now)
+                }));
+            }
+            Happening::GivesUp(which) if !handles.is_empty() => which.get(&handles).abort(),
+            Happening::GivesUp(_) => {}
+            Happening::Passes(time) => clock.advance(milliseconds(time)),
+            Happening::Paused(time) => budget.pause(&tenant, rate, milliseconds(time)),
+        }
+        // Long enough for each to wake the next, all the way through.
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // In the end everybody has its turn or is refused, though nobody comes any more.
+    for _ in 0..1_000 {
+        while let Some(ended) = calls.try_join_next() {
+            went.extend(ended.ok().and_then(Result::ok));
+        }
+        if calls.is_empty() {
+            assert!(budget.lock().of.values().all(Lane::nobody_waits));
+            return went;
+        }
+        clock.advance(milliseconds(100));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    panic!("{} still wait", calls.len());
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_nobody_is_forgotten_and_no_more_go_than_may(
+        happenings in prop::collection::vec(happening(), 0..60),
+        burst in 1_u32..5,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut went = runtime.block_on(play(happenings, burst));
+        went.sort_unstable();
+        for (first, begin) in went.iter().enumerate() {
+            for (last, end) in went.iter().enumerate().skip(first) {
+                let refilled = end.saturating_sub(*begin).as_secs_f64() * 10.0;
+                let number = u32::try_from(last - first + 1).unwrap();
+                prop_assert!(f64::from(number) <= f64::from(burst) + refilled + 1e-6, "{went:?}");
+            }
+        }
     }
 }
