@@ -18,8 +18,9 @@ use crate::{
     broker::certify_public_keys,
     config::{Config, ConfigError, Problem, Secrets},
     crypto::SystemRandom,
-    grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles, TlsProblem},
+    grpc::{GrpcOptions, GrpcServer, ServeError},
     http::{Admin, Readiness},
+    listen::{ServerTls, Speaks, TlsFiles, TlsProblem},
     ports::{Clock, Random, Reloadable, SystemClock},
     superoffice::ClientError,
     telemetry::Metrics,
@@ -184,6 +185,8 @@ pub(crate) fn inspect_tls(
 fn tls_files(config: &Config) -> Option<TlsFiles> {
     let tls = config.grpc.tls.clone()?;
     Some(TlsFiles {
+        listener: "grpc",
+        speaks: Speaks::Http2,
         certificate: tls.certificate_file,
         private_key: tls.private_key_file,
         client_ca: tls.client_ca_file,
