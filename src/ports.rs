@@ -17,6 +17,7 @@ mod sealer;
 mod signer;
 mod store;
 mod superoffice;
+mod webhook;
 
 pub use self::{
     audit::{
@@ -39,4 +40,5 @@ pub use self::{
         IssuedTicket, Probe, Refusal, SystemUserLogin, TenantStatusSource, TicketProbe,
         UpstreamError,
     },
+    webhook::WebhookVerifier,
 };
