@@ -4,6 +4,7 @@
 //! with an [`Authorized`](crate::access::Authorized) witness in hand.
 
 mod applications;
+mod associate_hints;
 mod audit;
 mod changes;
 mod counters;
@@ -22,6 +23,7 @@ mod fakes;
 
 pub use self::{
     applications::{Application, Applications, History},
+    associate_hints::{AssociateHints, Generation},
     audit::{
         Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, COMMAND_CHAIN, CommandTrail,
         CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError, Gap, Pending,
