@@ -8,9 +8,9 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, Attempts, AuditLog, Counters, Directory, Durability, Explanations, Retention,
-        Statuses, TenantSearch, Tenants, TicketRules, TicketStores, Tickets, Trail, TrailPorts,
-        TrailRules, serve_chain,
+        Applications, AssociateHints, Attempts, AuditLog, Counters, Directory, Durability,
+        Explanations, Retention, Statuses, TenantSearch, Tenants, TicketRules, TicketStores,
+        Tickets, Trail, TrailPorts, TrailRules, serve_chain,
     },
     config::{AuditDurability, Config},
     domain::ApplicationId,
@@ -24,6 +24,8 @@ pub(super) struct Parts {
     pub(super) services: Arc<Services>,
     pub(super) directory: Arc<Directory>,
     pub(super) counters: Arc<Counters>,
+    /// Hears of changes among associates.
+    pub(super) hints: Arc<AssociateHints>,
     /// Removes old audit events, if any are to be removed.
     pub(super) retention: Option<Retention>,
 }
@@ -110,7 +112,8 @@ impl Parts {
             let (store, signer) = (storage.store.clone(), storage.audit_signer.clone());
             Retention::new(store, signer, clock.clone(), keep)
         });
-        Self { services: Arc::new(services), directory, counters, retention }
+        let hints = Arc::new(AssociateHints::new(clock.clone(), counters.clone()));
+        Self { services: Arc::new(services), directory, counters, hints, retention }
     }
 
     /// What use cases count, for the metrics page.
@@ -131,6 +134,7 @@ impl Parts {
             exchange_failures: "exchange_failures", "Exchanges that gave no ticket";
             tickets_dropped: "tickets_dropped", "Tickets proven dead";
             status_reads: "tenant_status_reads", "Tenant statuses read";
+            associate_hints: "associate_hints", "Webhooks that said that associates of a tenant have changed";
             audit_events: "audit_events", "Events written to the audit trail";
             audit_groups: "audit_groups", "Commits of audit events";
             audit_failures: "audit_failures", "Attempts to commit audit events that failed";
