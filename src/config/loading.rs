@@ -144,6 +144,13 @@ impl Sections {
         self.callers.check(&self.grpc, &self.listeners(), problems);
         self.resolve(folder);
         let checked = application::check(self.applications, folder, problems);
+        if self.http.is_none() {
+            let sources = checked.secrets.iter().filter_map(SecretSources::webhook_secret);
+            for source in sources {
+                let message = "has no effect without [http], the listener that receives webhooks";
+                problems.warn(source.key(), message);
+            }
+        }
         let config = Config {
             file: file.to_owned(),
             grpc: self.grpc,

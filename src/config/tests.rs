@@ -424,6 +424,17 @@ fn what_is_not_built_is_named_in_one_warning() {
 }
 
 #[test]
+fn a_webhook_secret_without_the_listener_is_probably_not_meant() {
+    let text = format!("{LEAST}\nwebhook_secret_file = \"w\"");
+    let warnings = loaded(&text).warnings;
+    assert!(
+        matches!(&*warnings, [one] if one.contains("applications[0].webhook_secret_file: has no effect without [http]")),
+        "{warnings:?}"
+    );
+    assert_eq!(loaded(&format!("[http]\nlisten = \"127.0.0.1:1\"\n{text}")).warnings, [""; 0]);
+}
+
+#[test]
 fn paths_begin_at_the_folder_of_the_file() {
     let text = format!(
         "[store]\nurl = \"sqlite:data/g.db\"\nca_file = \"ca\"\n[crypto]\nkeyring_file = \"/etc/keyring.toml\"\n[policy]\nfile = \"p.cedar\"\n\
