@@ -55,7 +55,8 @@ mod tests {
         assert!(!key.has_signed(&BODY[1..], SIGNATURE.as_bytes()));
         assert!(!key.has_signed(b"", SIGNATURE.as_bytes()));
         let whole = STANDARD.decode(SIGNATURE).unwrap();
-        let hex: String = whole.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = |byte: &u8| format!("{byte:02x}");
+        let hex: String = whole.iter().map(digits).collect();
         for wrong in [
             "",
             "=",

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::support::{
     Authority, Client, Identity, Options, World,
-    binary::{Process, Site},
+    binary::{Process, Served, Site},
     eventually_so,
     http::{Answer, request, send},
 };
@@ -118,9 +118,8 @@ async fn requests_are_counted_by_route_and_status() {
 #[tokio::test]
 async fn the_log_has_a_line_for_each_request_and_nothing_that_the_client_made_up() {
     let site = Site::with(options(PLAIN.to_owned())).await;
-    let mut process = Process::start(site.command(&["serve"]));
-    let line = process.until("serves", |process| logged(&process.stderr(), "serving")).await;
-    let to = line["http"].as_str().unwrap().parse().unwrap();
+    let Served { mut process, http, .. } = site.serve().await;
+    let to = http.unwrap();
     let path = format!("{HOOK}?code=secret-query");
     let headers = [
         ("x-request-id", "r-7"),

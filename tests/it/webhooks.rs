@@ -118,8 +118,8 @@ async fn what_is_not_signed_is_refused_in_one_text_and_counted() {
     let body = body("Cust10001", 1);
     let good = sign(SECRET, &body);
     let truncated = &body[..body.len() - 1];
-    let hex: String =
-        BASE64_STANDARD.decode(&good).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = |byte: &u8| format!("{byte:02x}");
+    let hex: String = BASE64_STANDARD.decode(&good).unwrap().iter().map(digits).collect();
     let mut details = BTreeSet::new();
     let mut refused = 0;
     for (signature, body) in [

@@ -101,7 +101,7 @@ pub(super) fn tls(config: &Config, report: &mut Report) {
                 continue;
             }
         };
-        report.add(check.at(&format!("{listener}.tls.certificate_file")));
+        report.add(check.at(format!("{listener}.tls.certificate_file")));
     }
 }
 
