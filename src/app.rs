@@ -3,6 +3,7 @@
 mod access;
 mod applications;
 mod gateway;
+mod listeners;
 mod own_thread;
 mod parts;
 mod policy;
@@ -12,7 +13,7 @@ mod storage;
 pub(crate) use self::{
     access::usable_keys,
     applications::diagnoses,
-    gateway::inspect_tls,
+    listeners::inspect_tls,
     policy::inspect_policy,
     storage::{known_applications, other_environment, read_keyring, store_path},
 };

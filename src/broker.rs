@@ -4,6 +4,7 @@
 //! with an [`Authorized`](crate::access::Authorized) witness in hand.
 
 mod applications;
+mod associate_hints;
 mod associates;
 mod audit;
 mod changes;
@@ -21,6 +22,7 @@ mod web_api;
 
 pub use self::{
     applications::{Application, Applications, History},
+    associate_hints::AssociateHints,
     associates::{
         AssociateListPage, AssociatePlace, AssociateQuery, AssociateRules, Associates, Look,
         NoPlace, Seen,

@@ -44,8 +44,8 @@ pub struct Config {
     pub file: PathBuf,
     /// `[grpc]`.
     pub grpc: Grpc,
-    /// `[http]`.
-    pub http: Http,
+    /// `[http]`, if it is there.
+    pub http: Option<Http>,
     /// `[admin]`.
     pub admin: Admin,
     /// `[egress]`.

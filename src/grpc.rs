@@ -12,7 +12,6 @@ mod normalize;
 mod request;
 mod server;
 mod tenant;
-mod tls;
 mod token;
 mod trail;
 mod watch;
@@ -25,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     server::{GrpcOptions, GrpcServer, Health, Peer, ServeError},
-    tls::{ServerTls, TlsFiles, TlsProblem},
     trail::Audit,
 };
 use crate::{

@@ -18,6 +18,7 @@ pub mod grpc;
 pub mod http;
 pub mod issuers;
 pub mod lifecycle;
+pub mod listen;
 pub mod ports;
 pub mod store;
 pub mod superoffice;

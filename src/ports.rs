@@ -18,6 +18,7 @@ mod signer;
 mod store;
 mod superoffice;
 mod web_api;
+mod webhook;
 
 pub use self::{
     audit::{
@@ -43,4 +44,5 @@ pub use self::{
     web_api::{
         ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, SendError, Verdict, WebApiHost,
     },
+    webhook::WebhookVerifier,
 };

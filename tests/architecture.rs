@@ -20,7 +20,7 @@ mod tokens;
 use self::source::Source;
 
 /// A room, and the rooms it may know.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("ports", &["domain"]),
     ("access", &["domain", "ports"]),
@@ -30,8 +30,9 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("issuers", &["domain", "ports"]),
     ("store", &["domain", "ports"]),
     ("telemetry", &["domain", "ports"]),
-    ("grpc", &["domain", "ports", "access", "broker"]),
-    ("http", &["domain", "ports", "access", "broker"]),
+    ("listen", &["domain", "ports"]),
+    ("grpc", &["domain", "ports", "access", "broker", "listen"]),
+    ("http", &["domain", "ports", "access", "broker", "listen"]),
     ("config", &["domain"]),
     ("lifecycle", &["ports"]),
     ("app", EVERY_ROOM),
@@ -48,12 +49,14 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 21] = [
+const RESERVED: [(&str, &[&str], &str); 23] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("prost_types", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("axum", &["http"], "inbound HTTP is served in one room"),
+    ("hyper", &["http"], "inbound HTTP is served in one room"),
+    ("hyper_util", &["http"], "inbound HTTP is served in one room"),
     (
         "reqwest",
         &["superoffice", "issuers"],
@@ -65,7 +68,7 @@ const RESERVED: [(&str, &[&str], &str); 21] = [
     ("cedar_policy", &["access"], "decisions are made in one room"),
     ("miette", &["access"], "policies are read, and their mistakes told, in one room"),
     ("governor", &["access"], "callers are limited where they are known"),
-    ("x509_parser", &["access", "grpc"], "certificates are read where they arrive"),
+    ("x509_parser", &["access", "listen"], "certificates are read where they arrive"),
     ("rustls", TLS_ROOMS, "TLS is set up at the edges"),
     ("rustls_*", TLS_ROOMS, "TLS is set up at the edges"),
     ("tokio_rustls", TLS_ROOMS, "TLS is set up at the edges"),
@@ -77,7 +80,7 @@ const RESERVED: [(&str, &[&str], &str); 21] = [
 ];
 
 /// The rooms that open or accept connections, and those that install the provider.
-const TLS_ROOMS: &[&str] = &["grpc", "http", "superoffice", "crypto", "app", "cli", "main"];
+const TLS_ROOMS: &[&str] = &["listen", "superoffice", "crypto", "app", "cli", "main"];
 
 /// Types, rules and use cases touch the outside through ports only.
 const PURE_ROOMS: [&str; 3] = ["domain", "ports", "broker"];

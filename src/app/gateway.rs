@@ -2,31 +2,27 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Running, Storage, StorageError,
     access::Doors,
     applications::{Connected, applications},
+    listeners::{Listeners, http_server},
     own_thread::OwnThread,
     parts::Parts,
     running::Started,
 };
 use crate::{
     broker::certify_public_keys,
-    config::{Config, ConfigError, Problem, Secrets},
+    config::{Config, ConfigError, Secrets},
     crypto::SystemRandom,
-    grpc::{GrpcOptions, GrpcServer, ServeError, ServerTls, TlsFiles, TlsProblem},
+    grpc::{GrpcOptions, GrpcServer, ServeError},
     http::{Admin, Readiness},
-    ports::{Clock, Random, Reloadable, SystemClock},
+    ports::{Clock, Random, SystemClock},
     superoffice::ClientError,
     telemetry::Metrics,
 };
-
-/// Accepted connections that wait for a moment of ours: thousands of callers may come at once.
-const LISTEN_BACKLOG: u32 = 4096;
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -106,12 +102,10 @@ impl Gateway {
         config.check_servable()?;
         let Connected { applications, login_hosts } =
             applications(&config, secrets, &surroundings)?;
-        let tls = tls(&config, &surroundings.clock)?.map(Arc::new);
         let (access, upkeep) = Doors::new(&config, &surroundings)?.open();
         let mut reloadables = upkeep.reloadables();
-        reloadables.extend(tls.iter().map(|tls| Arc::clone(tls) as Arc<dyn Reloadable>));
-        let grpc_listener = listen("grpc.listen", config.grpc.listen)?;
-        let admin_listener = listen("admin.listen", config.admin.listen)?;
+        let listeners = Listeners::open(&config, &surroundings.clock)?;
+        reloadables.extend(listeners.reloadables());
         let storage = Storage::open_to_serve(&config).await?;
         let tasks = TaskTracker::new();
         let goaway = CancellationToken::new();
@@ -129,22 +123,32 @@ impl Gateway {
             tracing::warn!(%error, "the public keys of the audit trail are not stored");
         }
         let page = Arc::clone(&metrics);
-        let admin = Admin::new(admin_listener, Arc::clone(&readiness), move || page.page());
+        let admin = Admin::new(listeners.admin, Arc::clone(&readiness), move || page.page());
+        let http = listeners.http.map(|listener| {
+            http_server(listener, &config, secrets, &parts, &surroundings, metrics.clone())
+        });
         let options = GrpcOptions {
             reflection: config.grpc.reflection,
             default_deadline: config.grpc.default_deadline,
             max_connection_age: config.grpc.max_connection_age,
-            tls,
+            tls: listeners.grpc.tls,
         };
         let Surroundings { clock, random, .. } = surroundings;
         let services = Arc::clone(&parts.services);
-        let grpc =
-            GrpcServer::new(grpc_listener, services, clock.clone(), random, metrics, options)
-                .await?;
+        let grpc = GrpcServer::new(
+            listeners.grpc.socket,
+            services,
+            clock.clone(),
+            random,
+            metrics,
+            options,
+        )
+        .await?;
         let lifecycle = config.lifecycle;
         let audit_thread = OwnThread::start("audit").map_err(StartError::Thread)?;
         let started = Started {
             grpc,
+            http,
             admin,
             readiness,
             parts,
@@ -163,55 +167,4 @@ impl Gateway {
             source,
         })
     }
-}
-
-/// The TLS of the gRPC listener, if it is to have any.
-fn tls(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<ServerTls>, ConfigError> {
-    let Some(files) = tls_files(config) else { return Ok(None) };
-    let loaded = ServerTls::load(files, Arc::clone(clock));
-    loaded.map(Some).map_err(|problems| tls_problems(config, problems))
-}
-
-/// From when until when the certificate of the gRPC listener is valid; `None` if it has none or does not tell.
-pub(crate) fn inspect_tls(
-    config: &Config,
-    clock: Arc<dyn Clock>,
-) -> Result<Option<(Timestamp, Timestamp)>, ConfigError> {
-    let Some(files) = tls_files(config) else { return Ok(None) };
-    ServerTls::inspect(&files, clock).map_err(|problems| tls_problems(config, problems))
-}
-
-fn tls_files(config: &Config) -> Option<TlsFiles> {
-    let tls = config.grpc.tls.clone()?;
-    Some(TlsFiles {
-        certificate: tls.certificate_file,
-        private_key: tls.private_key_file,
-        client_ca: tls.client_ca_file,
-        // Where tokens name callers too, who shows a token need not have a certificate.
-        client_certificate_required: config.callers.jwt.is_empty(),
-    })
-}
-
-fn tls_problems(config: &Config, problems: Vec<TlsProblem>) -> ConfigError {
-    let problems = problems.into_iter().map(|problem| Problem {
-        key: format!("grpc.tls.{}", problem.key),
-        line: None,
-        message: problem.to_string(),
-    });
-    ConfigError { file: config.file.clone(), problems: problems.collect() }
-}
-
-fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let socket = if address.is_ipv4() {
-            tokio::net::TcpSocket::new_v4()
-        } else {
-            tokio::net::TcpSocket::new_v6()
-        }?;
-        // A restart must not wait for connections of the former process to be forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(LISTEN_BACKLOG)
-    };
-    bind().map_err(|source| StartError::Listen { key, address, source })
 }

@@ -8,9 +8,9 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, AssociateRules, Associates, Attempts, AuditLog, Counters, Directory,
-        Durability, Explanations, Retention, Statuses, TenantSearch, Tenants, TicketRules,
-        TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
+        Applications, AssociateHints, AssociateRules, Associates, Attempts, AuditLog, Counters,
+        Directory, Durability, Explanations, Retention, Statuses, TenantSearch, Tenants,
+        TicketRules, TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
     },
     config::{AuditDurability, Config},
     domain::ApplicationId,
@@ -25,6 +25,8 @@ pub(super) struct Parts {
     pub(super) directory: Arc<Directory>,
     pub(super) counters: Arc<Counters>,
     pub(super) web_api: Arc<WebApi>,
+    /// Hears of changes among associates.
+    pub(super) hints: Arc<AssociateHints>,
     /// Removes old audit events, if any are to be removed.
     pub(super) retention: Option<Retention>,
 }
@@ -135,7 +137,17 @@ impl Parts {
             let (store, signer) = (storage.store.clone(), storage.audit_signer.clone());
             Retention::new(store, signer, clock.clone(), keep)
         });
-        Self { services: Arc::new(services), directory, counters, web_api, retention }
+        let associates = Arc::clone(&services.associates);
+        let listener = Box::new(move |tenant| associates.hint(tenant));
+        let hints = AssociateHints::new(listener, counters.clone());
+        Self {
+            services: Arc::new(services),
+            directory,
+            counters,
+            web_api,
+            hints: Arc::new(hints),
+            retention,
+        }
     }
 
     /// What use cases count, for the metrics page.
@@ -156,6 +168,7 @@ impl Parts {
             exchange_failures: "exchange_failures", "Exchanges that gave no ticket";
             tickets_dropped: "tickets_dropped", "Tickets proven dead";
             status_reads: "tenant_status_reads", "Tenant statuses read";
+            associate_hints: "associate_hints", "Webhooks that said that associates of a tenant have changed";
             audit_events: "audit_events", "Events written to the audit trail";
             audit_groups: "audit_groups", "Commits of audit events";
             audit_failures: "audit_failures", "Attempts to commit audit events that failed";

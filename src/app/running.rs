@@ -10,7 +10,7 @@ use crate::{
     broker::Directory,
     config::Lifecycle,
     grpc::{Audit, GrpcServer, Health},
-    http::{Admin, Readiness},
+    http::{Admin, HttpServer, Readiness},
     ports::{Clock, Reloadable, StoreWatch},
 };
 
@@ -27,6 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is ready to run.
 pub(super) struct Started {
     pub(super) grpc: GrpcServer,
+    pub(super) http: Option<HttpServer>,
     pub(super) admin: Admin,
     pub(super) readiness: Arc<Readiness>,
     pub(super) parts: Parts,
@@ -58,6 +59,8 @@ pub enum Ended {
 pub struct Running {
     /// Where gRPC listens.
     pub grpc_address: SocketAddr,
+    /// Where webhooks are received, if they are.
+    pub http_address: Option<SocketAddr>,
     /// Where the admin pages are.
     pub admin_address: SocketAddr,
     stop: CancellationToken,
@@ -93,19 +96,22 @@ impl Started {
     pub(super) async fn run(mut self) -> io::Result<Running> {
         let reloadables = std::mem::take(&mut self.reloadables);
         let (grpc_address, admin_address) = (self.grpc.address()?, self.admin.address()?);
+        let http_address = self.http.as_ref().map(HttpServer::address).transpose()?;
         let stop = CancellationToken::new();
         // Before anybody is let in: what another process changes from here on is noticed.
         let seen = self.storage.store.external_version().await.ok();
         self.grpc.health().serving().await;
         self.readiness.open();
-        tracing::info!(grpc = %grpc_address, admin = %admin_address, "serving");
+        let http = http_address.map(tracing::field::display);
+        tracing::info!(grpc = %grpc_address, admin = %admin_address, http, "serving");
         let supervisor = tokio::spawn(self.supervise(stop.clone(), seen));
-        Ok(Running { grpc_address, admin_address, stop, reloadables, supervisor })
+        Ok(Running { grpc_address, http_address, admin_address, stop, reloadables, supervisor })
     }
 
     async fn supervise(self, stop: CancellationToken, seen: Option<i64>) -> Ended {
         let Self {
             grpc,
+            http,
             admin,
             readiness,
             parts,
@@ -125,6 +131,14 @@ impl Started {
         let statuses = Arc::clone(&parts.services.statuses);
         let long_running = TaskTracker::new();
         let mut grpc = long_running.spawn(grpc.serve(goaway.clone()));
+        let http_stop = goaway.clone();
+        let http = async move {
+            match http {
+                Some(http) => http.serve(http_stop).await,
+                None => http_stop.cancelled().await,
+            }
+        };
+        let mut http = long_running.spawn(http);
         let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
         let watch = watch_store(Arc::clone(&store), parts.directory, Arc::clone(&clock), seen);
         let background = async move {
@@ -158,6 +172,7 @@ impl Started {
         let crashed = tokio::select! {
             () = stop.cancelled() => false,
             end = &mut grpc => report_crash("gRPC listener", &format!("{end:?}")),
+            end = &mut http => report_crash("HTTP listener", &format!("{end:?}")),
             end = &mut admin => report_crash("admin listener", &format!("{end:?}")),
             end = &mut background => report_crash("background work", &format!("{end:?}")),
             end = &mut writer => report_crash("audit trail", &format!("{end:?}")),
@@ -174,6 +189,9 @@ impl Started {
             if !grpc.is_finished() {
                 let _ = (&mut grpc).await;
             }
+            if !http.is_finished() {
+                let _ = (&mut http).await;
+            }
             // First what begins new work, then what was begun.
             quit_background.cancel();
             tasks.close();
@@ -189,6 +207,7 @@ impl Started {
         if !in_time {
             // First nobody comes in any more, then everything that happened is written, as far as there is time.
             grpc.abort();
+            http.abort();
             if !grpc.is_finished() {
                 // What it drops may have something to say.
                 let _ = timeout(reserve / 4, &mut grpc).await;

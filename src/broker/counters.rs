@@ -57,4 +57,6 @@ pub struct Counters {
     pub audit_failures: Counter,
     /// Kept events that could not be read when they were listed.
     pub audit_unreadable: Counter,
+    /// Notifications that associates of a tenant have changed, each once.
+    pub associate_hints: Counter,
 }

@@ -87,6 +87,11 @@ impl SecretSources {
         self.next_private_key.as_ref()
     }
 
+    /// Where the secret of webhooks is, if there is one.
+    pub(super) fn webhook_secret(&self) -> Option<&SecretSource> {
+        self.webhook_secret.as_ref()
+    }
+
     /// Reads them all, so that one run tells of every one that is wrong.
     pub(super) fn read(&self, problems: &mut Problems) -> Option<ApplicationSecrets> {
         let mut optional = |source: &Option<SecretSource>, form| match source {

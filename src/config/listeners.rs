@@ -31,7 +31,7 @@ pub struct Grpc {
     pub tls: Option<Tls>,
 }
 
-/// `[http]`: consent pages and webhooks.
+/// `[http]`: consent pages and webhooks. Without the section there is no such listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
@@ -170,6 +170,14 @@ impl Http {
     pub(super) fn check(&self, problems: &mut Problems) {
         if let Some(tls) = &self.tls {
             tls.check("http", problems);
+        }
+        // The public address says that something in front ends TLS, because it is https:// beyond loopback.
+        if self.tls.is_none() && self.public_uri.is_none() && !self.listen.ip().is_loopback() {
+            problems.add(
+                "http.listen",
+                "what people and SuperOffice send would cross the network unencrypted: set http.tls, or listen on \
+                 127.0.0.1, or, where something in front ends TLS, set http.public_uri to the https:// address there",
+            );
         }
     }
 }

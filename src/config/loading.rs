@@ -29,7 +29,7 @@ const LISTS: [&str; 5] = [
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Sections {
     grpc: Grpc,
-    http: Http,
+    http: Option<Http>,
     admin: Admin,
     egress: Egress,
     store: StoreEntry,
@@ -132,7 +132,9 @@ impl Sections {
     fn check(mut self, file: &Path, problems: &mut Problems) -> Draft {
         let folder = file.parent().unwrap_or_else(|| Path::new(""));
         self.grpc.check(problems);
-        self.http.check(problems);
+        if let Some(http) = &self.http {
+            http.check(problems);
+        }
         self.egress.check(problems);
         self.crypto.check(problems);
         self.audit.check(problems);
@@ -144,6 +146,13 @@ impl Sections {
         self.callers.check(&self.grpc, &self.listeners(), problems);
         self.resolve(folder);
         let checked = application::check(self.applications, folder, problems);
+        if self.http.is_none() {
+            let sources = checked.secrets.iter().filter_map(SecretSources::webhook_secret);
+            for source in sources {
+                let message = "has no effect without [http], the listener that receives webhooks";
+                problems.warn(source.key(), message);
+            }
+        }
         let config = Config {
             file: file.to_owned(),
             grpc: self.grpc,
@@ -168,18 +177,19 @@ impl Sections {
         Draft { config, secrets: checked.secrets }
     }
 
-    fn listeners(&self) -> [(&'static str, SocketAddr); 4] {
-        [
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let http = self.http.iter().map(|http| ("http", http.listen));
+        let others = [
             ("grpc", self.grpc.listen),
-            ("http", self.http.listen),
             ("admin", self.admin.listen),
             ("egress", self.egress.listen),
-        ]
+        ];
+        http.chain(others).collect()
     }
 
     fn resolve(&mut self, folder: &Path) {
-        let tls = [&mut self.grpc.tls, &mut self.http.tls, &mut self.egress.tls];
-        for tls in tls.into_iter().flatten() {
+        let http = self.http.iter_mut().flat_map(|http| &mut http.tls);
+        for tls in [&mut self.grpc.tls, &mut self.egress.tls].into_iter().flatten().chain(http) {
             tls.resolve(folder);
         }
         self.crypto.resolve(folder);

@@ -276,6 +276,11 @@ fn each_section_holds_its_rules() {
         ("[grpc]\nlisten = \"0.0.0.0:1\"", "grpc.listen: credentials would cross"),
         ("[egress]\nlisten = \"[::]:1\"", "egress.listen: credentials would cross"),
         ("[grpc.tls]\ncertificate_file = \"c\"", "grpc.tls.private_key_file: is missing"),
+        ("[http]\nlisten = \"0.0.0.0:1\"", "http.listen: what people and SuperOffice send would"),
+        (
+            "[http]\npublic_uri = \"http://gateway.example.com\"",
+            "http.public_uri: must be https://host",
+        ),
         ("[http.tls]\nprivate_key_file = \"c\"", "http.tls.certificate_file: is missing"),
         ("[egress.tls]\nprivate_key_file = \"c\"", "egress.tls.certificate_file: is missing"),
         ("[store]\nmax_connections = 0", "store.max_connections: must be at least 1"),
@@ -354,7 +359,7 @@ fn callers_hold_their_rules() {
             "admin.listen: must be a loopback address",
         ),
         (
-            "[callers]\ninsecure_anonymous = true\n[http]\nlisten = \"0.0.0.0:8080\"",
+            "[callers]\ninsecure_anonymous = true\n[http]\npublic_uri = \"https://a\"\nlisten = \"0.0.0.0:8080\"",
             "http.listen: must be a loopback address",
         ),
         (
@@ -384,6 +389,11 @@ fn beyond_loopback_needs_tls_or_a_decision() {
     assert_eq!(problems_of_section(tls), [""; 0]);
     let decided = "[grpc]\nlisten = \"0.0.0.0:1\"\nallow_plaintext = true";
     assert_eq!(problems_of_section(decided), [""; 0]);
+    let http = "[http]\nlisten = \"0.0.0.0:1\"\n";
+    let tls = format!("{http}tls = {{ certificate_file = \"c\", private_key_file = \"k\" }}");
+    assert_eq!(problems_of_section(&tls), [""; 0]);
+    let ended_in_front = format!("{http}public_uri = \"https://gateway.example.com\"");
+    assert_eq!(problems_of_section(&ended_in_front), [""; 0]);
 }
 
 #[test]
@@ -402,17 +412,28 @@ fn what_nobody_could_call_or_nobody_may_do_is_not_served() {
 fn what_is_not_built_is_named_in_one_warning() {
     assert_eq!(loaded(LEAST).warnings, [""; 0]);
     let text = format!(
-        "[http]\npublic_uri = \"https://g.example\"\n[login]\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}\n\
+        "[envoy]\nenabled = true\n[login]\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}\n\
          issuer = \"https://login.example\""
     );
     let warnings = loaded(&text).warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].ends_with(
-            "gateway.toml: not built yet and without effect: http, crypto.provider = transit, applications.issuer"
+            "gateway.toml: not built yet and without effect: crypto.provider = transit, envoy, applications.issuer"
         ),
         "{warnings:?}"
     );
+}
+
+#[test]
+fn a_webhook_secret_without_the_listener_is_probably_not_meant() {
+    let text = format!("{LEAST}\nwebhook_secret_file = \"w\"");
+    let warnings = loaded(&text).warnings;
+    assert!(
+        matches!(&*warnings, [one] if one.contains("applications[0].webhook_secret_file: has no effect without [http]")),
+        "{warnings:?}"
+    );
+    assert_eq!(loaded(&format!("[http]\nlisten = \"127.0.0.1:1\"\n{text}")).warnings, [""; 0]);
 }
 
 #[test]

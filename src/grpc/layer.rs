@@ -1,7 +1,6 @@
 //! Around every call: a request id, a deadline, the caller, a net under panics, one line in the log, one count.
 
 use std::{
-    any::Any,
     collections::HashMap,
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
@@ -29,14 +28,9 @@ use super::{
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
     domain::{AuditText, Reason, TenantName},
-    ports::{Clock, Meter, Random},
+    listen::{REQUEST_ID, RequestIds, text_of_panic},
+    ports::Meter,
 };
-
-/// Taken from the caller where it is well formed, and sent back.
-const REQUEST_ID: &str = "x-request-id";
-
-/// A caller's request id is longer than this only by mistake.
-const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// Our answer to a passed deadline must leave before the framework's own, which has no details.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(2);
@@ -94,8 +88,7 @@ impl Context {
 pub(super) struct Surroundings {
     pub(super) access: Arc<Access>,
     pub(super) audit: Arc<Audit>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) random: Arc<dyn Random>,
+    pub(super) ids: RequestIds,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) default_deadline: Duration,
     /// The calls that are not answered yet.
@@ -168,7 +161,7 @@ where
                 Ok(Err(panic)) => {
                     tracing::error!(
                         request_id = &*record.context.request_id,
-                        panic = text_of(&*panic),
+                        panic = text_of_panic(&*panic),
                         "a handler panicked"
                     );
                     fail(&record.context, &Failure::Panicked)
@@ -255,27 +248,12 @@ impl Leaked {
         match &not_admitted {
             NotAdmitted::OverQuota { caller, .. } => record.is_called_by(caller.clone()),
             NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
-                self.surroundings.audit.unauthenticated(record.context.client);
+                self.surroundings.audit.attempts.count_address(record.context.client);
             }
             // It may well be somebody: who, cannot be told now.
             NotAdmitted::KeysUnavailable { .. } => {}
         }
         fail(&record.context, &not_admitted.into())
-    }
-
-    fn request_id(&self, headers: &HeaderMap) -> Arc<str> {
-        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| fine(id));
-        given.map_or_else(|| self.new_request_id().into(), Into::into)
-    }
-
-    /// UUID version 7: sorts by time.
-    fn new_request_id(&self) -> String {
-        let Surroundings { clock, random, .. } = &self.surroundings;
-        let millis = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
-        let bytes = random.bytes();
-        let mut tail = [0; 10];
-        tail.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-        uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid().to_string()
     }
 
     fn limit(&self, headers: &HeaderMap) -> Duration {
@@ -291,7 +269,7 @@ impl Leaked {
         let method = self.methods.get(path).copied().unwrap_or("unknown");
         let peer = request.extensions().get::<Peer>();
         let context = Context {
-            request_id: self.request_id(request.headers()),
+            request_id: self.surroundings.ids.of(request.headers()),
             trace_id: trace_id(request.headers()).map(AuditText::from).unwrap_or_default(),
             caller: Caller::nobody(),
             client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip()),
@@ -371,17 +349,6 @@ fn fail(context: &Context, failure: &Failure) -> Response<Body> {
     failure.status(&context.request_id).into_http()
 }
 
-/// What a panic said, if it said it in text. Panics are our own words, never a caller's or SuperOffice's.
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without text")
-}
-
-fn fine(id: &str) -> bool {
-    (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-}
-
 /// The trace of `traceparent` (W3C Trace Context, 3.2.2.3), if it is one.
 fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
     let parent = headers.get("traceparent")?.to_str().ok()?;
@@ -437,14 +404,6 @@ mod tests {
                 && (1..=8).contains(&digits.len())
                 && digits.bytes().all(|b| b.is_ascii_digit());
             prop_assert_eq!(read_timeout(&text).is_some(), legal);
-        }
-    }
-
-    #[test]
-    fn a_request_id_is_taken_only_if_it_cannot_disturb_a_log() {
-        assert!(fine("0196f1d2-5c7a-7000-8000-000000000000"));
-        for id in ["", "a b", "a\n", "å", &"a".repeat(65)] {
-            assert!(!fine(id), "{id}");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The gRPC listener: which services stand on it, and its limits.
 
-mod accept;
 mod connection;
 mod workers;
 
@@ -13,10 +12,7 @@ use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::connection::Peer;
-use self::{
-    accept::Acceptor,
-    workers::{HttpServer, Workers},
-};
+use self::workers::{HttpServer, Workers};
 
 use super::{
     Services, access, application, associate, audit,
@@ -27,11 +23,12 @@ use super::{
         associate_service_server::AssociateServiceServer, audit_service_server::AuditServiceServer,
         tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
     },
-    tenant,
-    tls::ServerTls,
-    token,
+    tenant, token,
 };
-use crate::ports::{Clock, Meter, Random};
+use crate::{
+    listen::{Acceptor, RequestIds, ServerTls, Speaks},
+    ports::{Clock, Meter, Random},
+};
 
 /// The largest message either way. Requests are small; a page of a thousand tenants is not.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -139,8 +136,7 @@ impl GrpcServer {
         let surroundings = Surroundings {
             access: Arc::clone(&services.access),
             audit: Arc::clone(&services.audit),
-            clock,
-            random,
+            ids: RequestIds::new(clock, random),
             meter,
             default_deadline: options.default_deadline,
             calls: calls.clone(),
@@ -206,7 +202,13 @@ impl GrpcServer {
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
         let tls = self.tls;
-        let acceptor = Acceptor { listener: self.listener, tls: tls.clone(), stop: stop.clone() };
+        let acceptor = Acceptor {
+            name: "grpc",
+            speaks: Speaks::Http2,
+            listener: self.listener,
+            tls: tls.clone(),
+            stop: stop.clone(),
+        };
         let mut workers = Workers::start(&self.server, &self.routes, &stop)?;
         let serving = workers.serve(incoming, &stop);
         let serving = async { tokio::join!(serving, acceptor.run(opened)).0 };

@@ -1,10 +1,7 @@
 //! What a call leaves in the audit trail: an event for each decision on a credential, each change and each denial,
 //! with how the call ended. It is written on the way out, before the answer.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tonic::Code;
 
@@ -18,9 +15,6 @@ use crate::{
 /// What acts on SuperOffice with the system user's ticket.
 const SYSTEM_USER: &str = "system";
 
-/// An IPv6 host has a whole network of this length to choose its address from (RFC 6177).
-const IPV6_SITE_BITS: u32 = 64;
-
 /// The trail of the server, and those who never say who they are.
 pub struct Audit {
     /// Where events go.
@@ -30,18 +24,6 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Counts a call that did not say who it is.
-    pub(super) fn unauthenticated(&self, from: IpAddr) {
-        match from.to_canonical() {
-            IpAddr::V4(address) => self.attempts.count(&address.to_string()),
-            IpAddr::V6(address) => {
-                let network = u128::MAX << (u128::BITS - IPV6_SITE_BITS) & address.to_bits();
-                let network = std::net::Ipv6Addr::from_bits(network);
-                self.attempts.count(&format!("{network}/{IPV6_SITE_BITS}"));
-            }
-        }
-    }
-
     /// Before a permitted action is done: whether its event can be kept.
     pub(super) fn check(&self, action: ActionName) -> Result<(), Failure> {
         if !is_kept(action) {

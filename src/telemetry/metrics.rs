@@ -26,6 +26,8 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: Family<MethodLabels, Histogram>,
+    http_requests: Family<HttpLabels, Counter>,
+    http_durations: Family<RouteLabels, Histogram>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,6 +42,17 @@ struct RequestLabels {
     grpc_service: &'static str,
     grpc_method: &'static str,
     grpc_code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    http_route: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HttpLabels {
+    http_route: &'static str,
+    http_status: u16,
 }
 
 /// Whether a number only grows.
@@ -82,10 +95,17 @@ impl Metrics {
         registry.register("grpc_requests", "Calls that ended, by code", Family::clone(&requests));
         let help = "How long calls took";
         registry.register("grpc_request_duration_seconds", help, durations.clone());
+        let http_requests = Family::default();
+        let http_durations =
+            Family::new_with_constructor((|| Histogram::new(DURATION_BUCKETS)) as _);
+        let help = "Requests of the HTTP listener that ended, by status";
+        registry.register("http_requests", help, Family::clone(&http_requests));
+        let help = "How long requests of the HTTP listener took";
+        registry.register("http_request_duration_seconds", help, http_durations.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", version);
         registry.register_collector(Box::new(Reader(observed)));
-        Self { registry, requests, durations }
+        Self { registry, requests, durations, http_requests, http_durations }
     }
 
     /// The page.
@@ -107,6 +127,12 @@ impl Meter for Metrics {
         self.requests.get_or_create(&labels).inc();
         let labels = MethodLabels { grpc_service, grpc_method };
         self.durations.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    fn http_request(&self, http_route: &'static str, http_status: u16, duration: Duration) {
+        self.http_requests.get_or_create(&HttpLabels { http_route, http_status }).inc();
+        let labels = RouteLabels { http_route };
+        self.http_durations.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 }
 
@@ -147,10 +173,12 @@ mod tests {
         };
         let metrics = Metrics::new(vec![exchanges]);
         metrics.request("a.v1.B/C", "OK", Duration::from_millis(1));
+        metrics.http_request("/a/{b}", 404, Duration::from_millis(1));
         let page = metrics.page();
         for line in [
             "tenantgateway_exchanges_total 7",
             r#"tenantgateway_grpc_requests_total{grpc_service="a.v1.B",grpc_method="C",grpc_code="OK"} 1"#,
+            r#"tenantgateway_http_requests_total{http_route="/a/{b}",http_status="404"} 1"#,
         ] {
             assert!(page.contains(line), "{page}");
         }

@@ -22,9 +22,9 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    APPLICATION, CLIENT_ID, CLIENT_SECRET,
+    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options,
     binary::{Served, Site},
-    issue, issue_with, name,
+    http, issue, issue_with, name,
 };
 
 /// Shorter lines of a key may stand in other places by chance.
@@ -107,10 +107,24 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     false
 }
 
+const WEBHOOK_SECRET: &str = "blåbær-på-krukke-4711";
+
+/// With everything secret that a site can have.
+async fn site() -> Site {
+    Site::with(Options {
+        extra_config: "[http]\nlisten = \"127.0.0.1:0\"".to_owned(),
+        extra_application: "webhook_secret_file = \"webhook_secret\"".to_owned(),
+        files: vec![("webhook_secret", WEBHOOK_SECRET)],
+        ..Default::default()
+    })
+    .await
+}
+
 /// Everything secret in the files of a site.
 fn secrets_of(site: &Site) -> Canaries {
     let mut canaries = Canaries::default();
     canaries.watch("the client secret", CLIENT_SECRET);
+    canaries.watch("the webhook secret", WEBHOOK_SECRET);
     let key = site.read("private_key.pem");
     let body = key.lines().filter(|line| !line.starts_with('-') && line.len() >= TELLING);
     for (number, line) in body.enumerate() {
@@ -160,7 +174,7 @@ struct Driven {
 
 impl Driven {
     async fn new() -> Self {
-        let site = Site::new().await;
+        let site = site().await;
         let canaries = secrets_of(&site);
         let mut command = site.command(&["serve"]);
         command.env("RUST_LOG", "trace");
@@ -334,6 +348,23 @@ async fn go_through_mistakes(driven: &mut Driven, token: &str, ticket: &str) {
     }
 }
 
+/// Secrets wherever a webhook can have them.
+async fn go_through_webhooks(driven: &mut Driven, token: &str) {
+    let to = driven.served.http.unwrap();
+    let path = "/webhooks/superoffice/associates/crm-sync";
+    for misplaced in [WEBHOOK_SECRET, CLIENT_SECRET, token] {
+        let word: String =
+            url::form_urlencoded::byte_serialize(misplaced.as_bytes()).collect::<String>();
+        for path in [path.to_owned(), format!("{path}?secret={word}"), format!("{path}/{word}")] {
+            let headers =
+                [("x-superoffice-signature", &*word), ("cookie", &*word), ("x-request-id", "r")];
+            let answer = http::send(to, "POST", &path, &headers, misplaced.as_bytes()).await;
+            assert!(answer.status >= 400, "{answer:?}");
+            driven.errors.push(format!("{answer:?}"));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     let mut driven = Driven::new().await;
@@ -342,6 +373,7 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     go_through_faults(&mut driven).await;
     go_through_refusals(&mut driven).await;
     go_through_mistakes(&mut driven, &token, &ticket.value).await;
+    go_through_webhooks(&mut driven, &token).await;
 
     // A ticket that SuperOffice no longer knows is proven dead and replaced.
     driven.site.sandbox.expire_tickets(None);
@@ -386,7 +418,13 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     }
     let finished = served.stop().await;
     assert!(finished.stderr.lines().count() > 100, "no log: {}", finished.stderr);
-    for needed in ["\"serving\"", "\"call ended\"", "UPSTREAM_INVALID_RESPONSE", "\"stopped\""] {
+    for needed in [
+        "\"serving\"",
+        "\"call ended\"",
+        "\"request ended\"",
+        "UPSTREAM_INVALID_RESPONSE",
+        "\"stopped\"",
+    ] {
         assert!(finished.stderr.contains(needed), "{needed} is not in the log");
     }
     for line in finished.stderr.lines().chain(finished.stdout.lines()) {
@@ -437,7 +475,7 @@ async fn no_secret_is_in_the_pretty_log_or_beside_a_start_that_fails() {
 
 #[tokio::test]
 async fn no_secret_is_in_debug_output() {
-    let site = Site::new().await;
+    let site = site().await;
     let mut canaries = secrets_of(&site);
     canaries.watch("the token", "Some App-8k8Q7DmBgo");
     let loaded = Config::load_with_secrets(&site.file("gateway.toml")).unwrap();

@@ -363,21 +363,35 @@ async fn wrong_secrets_keys_and_keyring_are_each_told_with_what_is_wrong_elsewhe
 
 #[tokio::test]
 async fn a_certificate_that_callers_would_refuse_is_told() {
-    let extra_config = "[grpc.tls]\ncertificate_file = \"tls.crt\"\nprivate_key_file = \"tls.key\"";
-    let options = Options { extra_config: extra_config.to_owned(), ..Default::default() };
-    let world = World::with_files(options).await;
-    let checked = check(&world).await;
-    assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "tls", "grpc.tls.certificate_file", "tls.crt");
-    let authority = Authority::new();
-    authority.issue().write(world.folder.path());
-    let checked = check(&world).await;
-    assert_eq!(checked.code, 0, "{}", checked.text);
-    assert!(checked.of("tls", "ok")[0].contains("until 4000-01-01"), "{}", checked.text);
-    authority.issue_until(2010).write(world.folder.path());
-    let checked = check(&world).await;
-    assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "tls", "grpc.tls.certificate_file", "until 2010-01-01");
+    for section in ["grpc", "http"] {
+        let extra_config = format!(
+            "[{section}.tls]\ncertificate_file = \"tls.crt\"\nprivate_key_file = \"tls.key\"\n[http]\n\
+             listen = \"127.0.0.1:0\""
+        );
+        let world = World::with_files(Options { extra_config, ..Default::default() }).await;
+        let key = format!("{section}.tls.certificate_file");
+        let checked = check(&world).await;
+        assert_eq!(checked.code, 2);
+        checked.assert_told("failed", "tls", &key, "tls.crt");
+        let authority = Authority::new();
+        authority.issue().write(world.folder.path());
+        let checked = check(&world).await;
+        assert_eq!(checked.code, 0, "{}", checked.text);
+        assert!(checked.of("tls", "ok")[0].contains("until 4000-01-01"), "{}", checked.text);
+        authority.issue_until(2010).write(world.folder.path());
+        let checked = check(&world).await;
+        assert_eq!(checked.code, 2);
+        checked.assert_told("failed", "tls", &key, "until 2010-01-01");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        edit(&world, |text| {
+            text.replace(
+                "[http]\nlisten = \"127.0.0.1:0\"",
+                &format!("[http]\nlisten = \"{address}\""),
+            )
+        });
+        check(&world).await.assert_told("failed", "listener", "http.listen", &address);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod binary;
 pub(crate) mod callers;
 mod certificates;
+pub(crate) mod http;
 pub(crate) mod load;
 mod program;
 pub(crate) mod trail;

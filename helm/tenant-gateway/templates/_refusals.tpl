@@ -28,6 +28,9 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if not (or .Values.tls.http.enabled (include "tenant-gateway.loopback" (dict "root" . "listener" "http")) (dig "http" "public_uri" "" .Values.config)) }}
+{{- fail "webhooks would cross the network unencrypted: set tls.http.enabled, or config.http.public_uri where an ingress ends TLS" }}
+{{- end }}
 
 {{- with .Values.policy }}
 {{- if and .policies .configMapName }}

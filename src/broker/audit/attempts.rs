@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -26,6 +27,9 @@ const OVERFLOW: &str = "others";
 
 const MINUTE: Duration = Duration::from_mins(1);
 
+/// An IPv6 host has a whole network of this length to choose its address from (RFC 6177).
+const IPV6_SITE_BITS: u32 = 64;
+
 /// The gRPC code UNAUTHENTICATED.
 const UNAUTHENTICATED: i32 = 16;
 
@@ -45,6 +49,17 @@ impl Attempts {
     /// One more from `source`: an address, of IPv6 better the network, because one machine has many addresses.
     pub fn count(&self, source: &str) {
         self.add(source, 1);
+    }
+
+    /// One more from this address, or of IPv6 from its network.
+    pub fn count_address(&self, from: IpAddr) {
+        match from.to_canonical() {
+            IpAddr::V4(address) => self.count(&address.to_string()),
+            IpAddr::V6(address) => {
+                let network = u128::MAX << (u128::BITS - IPV6_SITE_BITS) & address.to_bits();
+                self.count(&format!("{}/{IPV6_SITE_BITS}", Ipv6Addr::from_bits(network)));
+            }
+        }
     }
 
     /// Writes what was counted in every minute when it has passed, for as long as it is polled.

@@ -14,8 +14,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         report.add(Check::skipped(Topic::Listener, found));
         return;
     }
-    let listeners = [("grpc.listen", config.grpc.listen), ("admin.listen", config.admin.listen)];
-    for (key, address) in listeners {
+    let http = config.http.iter().map(|http| ("http.listen", http.listen));
+    let others = [("grpc.listen", config.grpc.listen), ("admin.listen", config.admin.listen)];
+    for (key, address) in others.into_iter().chain(http) {
         let check = match bind(address) {
             Ok(()) => Check::ok(Topic::Listener, format!("{address} is free")),
             Err(error) => Check::failed(

@@ -7,7 +7,7 @@ use crate::{
     app::{inspect_tls, read_keyring},
     config::{Config, ConfigError, Loaded, ReadSecret},
     crypto::{Keyring, SigningKey},
-    ports::{Clock as _, SystemClock},
+    ports::{Clock, SystemClock},
 };
 
 /// Reads the file. If that is wrong, the secrets that it names are read too, so that one run tells everything.
@@ -77,30 +77,32 @@ pub(super) fn secrets(config: &Config, report: &mut Report) {
     }
 }
 
-/// Reads certificate, key and authorities of the gRPC listener, if it ends TLS.
+/// Reads certificate, key and authorities of each listener that ends TLS.
 pub(super) fn tls(config: &Config, report: &mut Report) {
-    if config.grpc.tls.is_none() {
-        return;
-    }
-    let now = SystemClock.now();
-    let check = match inspect_tls(config, Arc::new(SystemClock)) {
-        Ok(Some((from, until))) if now < from || until < now => Check::failed(
-            Topic::Tls,
-            format!("the certificate is valid from {from} until {until}, so callers refuse it now"),
-            "renew the certificate, or correct the clock of this machine",
-        ),
-        Ok(Some((_, until))) => {
-            Check::ok(Topic::Tls, format!("certificate and key fit together, until {until}"))
-        }
-        Ok(None) => Check::ok(Topic::Tls, "certificate and key fit together"),
-        Err(error) => {
-            for problem in &error.problems {
-                report.add(Check::of_problem(Topic::Tls, State::Failed, problem));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let now = clock.now();
+    for (listener, inspected) in inspect_tls(config, &clock) {
+        let check = match inspected {
+            Ok(Some((from, until))) if now < from || until < now => Check::failed(
+                Topic::Tls,
+                format!(
+                    "the certificate is valid from {from} until {until}, so callers refuse it now"
+                ),
+                "renew the certificate, or correct the clock of this machine",
+            ),
+            Ok(Some((_, until))) => {
+                Check::ok(Topic::Tls, format!("certificate and key fit together, until {until}"))
             }
-            return;
-        }
-    };
-    report.add(check.at("grpc.tls.certificate_file"));
+            Ok(None) => Check::ok(Topic::Tls, "certificate and key fit together"),
+            Err(problems) => {
+                for problem in &problems {
+                    report.add(Check::of_problem(Topic::Tls, State::Failed, problem));
+                }
+                continue;
+            }
+        };
+        report.add(check.at(format!("{listener}.tls.certificate_file")));
+    }
 }
 
 /// Reads the keyring, which must have the key that the store names.

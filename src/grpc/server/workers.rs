@@ -15,8 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{service::Routes, transport::Server};
 
-use super::{ServeError, connection::Connection};
-use crate::grpc::layer::Around;
+use super::{ServeError, connection::called};
+use crate::{grpc::layer::Around, listen::Connection};
 
 /// Opened connections on their way to a worker, which takes them at once.
 const OPENED_CONNECTIONS: usize = 16;
@@ -35,7 +35,7 @@ pub(super) struct Workers {
 
 /// The way to one worker.
 struct Door {
-    connections: mpsc::Sender<Connection>,
+    connections: mpsc::Sender<(Connection, Arc<()>)>,
     /// Each of its connections has a clone.
     open: Arc<()>,
 }
@@ -63,8 +63,9 @@ impl Workers {
             let serve = move || {
                 // One that has broken meanwhile is nobody's loss.
                 let incoming = ReceiverStream::new(incoming)
-                    .filter_map(async |connection: Connection| {
-                        connection.settle().ok().map(Ok::<_, io::Error>)
+                    .filter_map(async |(connection, count): (Connection, _)| {
+                        let settled = connection.settle().ok()?;
+                        Some(Ok::<_, io::Error>(called(settled, count)))
                     })
                     .boxed();
                 let serving = services.serve_with_incoming_shutdown(incoming, stop);
@@ -95,7 +96,7 @@ impl Workers {
                     let fewest = self.doors.iter().min_by_key(|door| Arc::strong_count(&door.open));
                     if let Some(Door { connections, open }) = fewest {
                         // It has ended: the connection ends, too.
-                        let _ = connections.send(connection.counted(Arc::clone(open))).await;
+                        let _ = connections.send((connection, Arc::clone(open))).await;
                     }
                 }
                 ended = self.serving.next() => match ended {

@@ -242,13 +242,17 @@ pub(crate) struct Served {
     pub(crate) process: Process,
     pub(crate) grpc: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where it receives webhooks, if it does.
+    pub(crate) http: Option<SocketAddr>,
 }
 
 impl Served {
     pub(crate) async fn start(command: Command) -> Self {
         let mut process = Process::start(command);
-        let (grpc, admin) = process.until("serves", |process| serving(&process.stderr())).await;
-        Self { process, grpc, admin }
+        let line = process.until("serves", |process| serving(&process.stderr())).await;
+        let address = |field: &str| line[field].as_str().map(|text| text.parse().unwrap());
+        let [grpc, admin, http] = ["grpc", "admin", "http"].map(address);
+        Self { process, grpc: grpc.unwrap(), admin: admin.unwrap(), http }
     }
 
     pub(crate) async fn channel(&self) -> Channel {
@@ -280,10 +284,8 @@ impl Served {
     }
 }
 
-/// The addresses in the line `serving`, once it is whole.
-fn serving(log: &str) -> Option<(SocketAddr, SocketAddr)> {
+/// The line `serving`, which has the addresses, once it is whole.
+fn serving(log: &str) -> Option<serde_json::Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let line = lines.into_iter().find(|line| line["message"] == "serving")?;
-    let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
-    Some((address("grpc"), address("admin")))
+    lines.into_iter().find(|line| line["message"] == "serving")
 }

@@ -10,12 +10,14 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_rustls::TlsConnector;
-use tonic::transport::server::Connected as _;
 
 use super::*;
-use crate::grpc::tls::{
-    TlsFiles,
-    tests::{Authority, clock},
+use crate::{
+    access::PeerCertificate,
+    listen::{
+        TlsFiles,
+        tls::tests::{Authority, clock},
+    },
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,18 +29,23 @@ struct Door {
     accepting: JoinHandle<()>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test owns it")]
 async fn door(tls: Option<ServerTls>) -> Door {
+    door_for(Speaks::Http2, tls).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test owns it")]
+async fn door_for(speaks: Speaks, tls: Option<ServerTls>) -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, opened) = mpsc::channel(1);
     let stop = CancellationToken::new();
-    let acceptor = Acceptor { listener, tls: tls.map(Arc::new), stop: stop.clone() };
+    let (name, tls) = ("test", tls.map(Arc::new));
+    let acceptor = Acceptor { name, speaks, listener, tls, stop: stop.clone() };
     Door { address, opened, stop, accepting: tokio::spawn(acceptor.run(sender)) }
 }
 
 #[tokio::test]
-async fn a_request_will_know_the_address_of_its_peer_and_whom_its_verified_certificate_names() {
+async fn a_connection_knows_the_address_of_its_peer_and_the_certificate_that_was_verified() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let tls = ServerTls::load(authority.write(folder.path()), clock()).unwrap();
@@ -56,7 +63,7 @@ async fn a_request_will_know_the_address_of_its_peer_and_whom_its_verified_certi
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         )
         .unwrap();
-    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    config.alpn_protocols = vec![ALPN_HTTP_2.to_vec()];
     let tcp = TcpStream::connect(door.address).await.unwrap();
     let from = tcp.local_addr().unwrap();
     let connector = TlsConnector::from(Arc::new(config));
@@ -65,9 +72,9 @@ async fn a_request_will_know_the_address_of_its_peer_and_whom_its_verified_certi
     client.write_all(b"and more").await.unwrap();
 
     let mut connection = door.opened.recv().await.unwrap();
-    let peer = connection.connect_info();
-    assert_eq!(peer.address, from);
-    assert_eq!(peer.certificate.unwrap().as_ref().as_ref().unwrap().id(), "localhost");
+    assert_eq!(connection.address(), from);
+    let shown = connection.client_certificate().unwrap();
+    assert_eq!(PeerCertificate::read(shown).unwrap().id(), "localhost");
     // The server sees every byte once.
     let mut words = [0; 32];
     connection.read_exact(&mut words).await.unwrap();
@@ -101,14 +108,14 @@ async fn without_a_certificate_one_gets_in_only_where_none_is_required_and_a_bad
                 builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
             }
         };
-        config.alpn_protocols = vec![HTTP_2.to_vec()];
+        config.alpn_protocols = vec![ALPN_HTTP_2.to_vec()];
         let tcp = TcpStream::connect(door.address).await.unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         let mut client = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
         // In TLS 1.3 the client learns of a refusal by what comes after its own last word.
         let _ = client.write_all(PREFACE).await;
         if let_in {
-            assert!(door.opened.recv().await.unwrap().connect_info().certificate.is_none());
+            assert!(door.opened.recv().await.unwrap().client_certificate().is_none());
         } else {
             assert!(client.read_u8().await.is_err());
             assert!(door.opened.try_recv().is_err());
@@ -144,6 +151,30 @@ async fn what_is_not_http2_is_sent_away_at_once() {
     let mut nothing = Vec::new();
     let _ = client.read_to_end(&mut nothing).await;
     assert_eq!(nothing, b"");
+}
+
+#[tokio::test]
+async fn where_both_are_spoken_the_first_words_tell_which_and_none_is_lost() {
+    let mut door = door_for(Speaks::Http2OrHttp1, None).await;
+    for (words, protocol) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], Protocol::Http1),
+        (b"P", Protocol::Http1),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!", Protocol::Http1),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand more", Protocol::Http2),
+    ] {
+        let mut client = TcpStream::connect(door.address).await.unwrap();
+        client.write_all(words).await.unwrap();
+        // Only with the next it is clear.
+        if words == b"P" {
+            client.write_all(b"UT").await.unwrap();
+        }
+        client.shutdown().await.unwrap();
+        let mut connection = door.opened.recv().await.unwrap();
+        assert_eq!(connection.protocol(), protocol);
+        let mut seen = Vec::new();
+        connection.read_to_end(&mut seen).await.unwrap();
+        assert!(seen.starts_with(words), "{seen:?}");
+    }
 }
 
 #[tokio::test]
@@ -189,7 +220,7 @@ async fn after_the_stop_a_peer_that_answers_nothing_is_given_up_and_one_that_ans
 
 #[test]
 fn complaints_are_bounded() {
-    let mut complaints = Complaints::default();
+    let mut complaints = Complaints::of("test");
     assert_eq!(complaints.due(), Some(0));
     assert_eq!((complaints.due(), complaints.due()), (None, None));
     complaints.next = None;

@@ -23,17 +23,18 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::validity::Validity;
-use crate::ports::why_unreadable;
+use crate::{listen::Speaks, ports::why_unreadable};
 
 /// A bundle of every public authority has a quarter of this.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 
-/// gRPC is HTTP/2 and nothing else.
-pub(in crate::grpc) const HTTP_2: &[u8] = b"h2";
-
-/// The files of the listener, as `[grpc.tls]` names them.
+/// The files of a listener, as `[grpc.tls]` and `[http.tls]` name them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
+    /// The section of the listener.
+    pub listener: &'static str,
+    /// What is spoken on it.
+    pub speaks: Speaks,
     /// Certificate chain, the listener's own first.
     pub certificate: PathBuf,
     /// Its private key.
@@ -48,7 +49,7 @@ pub struct TlsFiles {
 /// What is wrong with one of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsProblem {
-    /// The key of `[grpc.tls]` that names the file.
+    /// The key of the listener's `tls` that names the file.
     pub key: &'static str,
     /// The file.
     pub file: PathBuf,
@@ -90,8 +91,8 @@ impl TlsFiles {
         use std::os::unix::fs::MetadataExt as _;
         let data = std::fs::metadata(&self.private_key).ok()?;
         (data.mode() & 0o004 != 0).then(|| {
-            let file = self.private_key.display();
-            format!("grpc.tls.private_key_file: every user of this machine can read {file}; `chmod o-r` mends it")
+            let (listener, file) = (self.listener, self.private_key.display());
+            format!("{listener}.tls.private_key_file: every user of this machine can read {file}; `chmod o-r` mends it")
         })
     }
 }
@@ -156,16 +157,15 @@ pub(super) fn assemble(
             return Err(vec![of_key(what)]);
         }
     }
-    let required = files.client_certificate_required;
-    let config = server_config(pair, authorities, required, provider, time)
+    let config = server_config(files, pair, authorities, provider, time)
         .map_err(|error| vec![of_key(format!("cannot be used for TLS ({error})"))])?;
     Ok(Set { config: Arc::new(config), validity })
 }
 
 fn server_config(
+    files: &TlsFiles,
     pair: CertifiedKey,
     authorities: Option<RootCertStore>,
-    required: bool,
     provider: Arc<CryptoProvider>,
     time: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, Box<dyn std::error::Error>> {
@@ -177,12 +177,13 @@ fn server_config(
         Some(authorities) => {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
+            let required = files.client_certificate_required;
             let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
             builder.with_client_cert_verifier(verifier.build()?)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    config.alpn_protocols = files.speaks.alpn();
     if clients_may_be_known {
         // A resumed session shows no certificate: it would outlive the certificate that it began with.
         config.session_storage = Arc::new(NoServerSessionStorage {});

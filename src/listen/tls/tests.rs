@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
 
 use super::{validity::Validity, *};
-use crate::ports::ManualClock;
+use crate::{listen::Speaks, ports::ManualClock};
 
 /// An authority of tests.
-pub(in crate::grpc) struct Authority {
+pub(in crate::listen) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(in crate::grpc) fn new() -> Self {
+    pub(in crate::listen) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -23,9 +23,11 @@ impl Authority {
     }
 
     /// Writes a certificate and its key, and this authority.
-    pub(in crate::grpc) fn write(&self, folder: &Path) -> TlsFiles {
+    pub(in crate::listen) fn write(&self, folder: &Path) -> TlsFiles {
         let (certificate, key) = self.issue();
         let files = TlsFiles {
+            listener: "grpc",
+            speaks: Speaks::Http2,
             certificate: folder.join("tls.crt"),
             private_key: folder.join("tls.key"),
             client_ca: Some(folder.join("ca.crt")),
@@ -37,11 +39,11 @@ impl Authority {
         files
     }
 
-    pub(in crate::grpc) fn der(&self) -> &[u8] {
+    pub(in crate::listen) fn der(&self) -> &[u8] {
         self.issuer.der()
     }
 
-    pub(in crate::grpc) fn issue(&self) -> (rcgen::Certificate, KeyPair) {
+    pub(in crate::listen) fn issue(&self) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2020, 2, 29);
@@ -51,13 +53,13 @@ impl Authority {
     }
 }
 
-pub(in crate::grpc) fn pem(label: &str, der: &[u8]) -> String {
+pub(in crate::listen) fn pem(label: &str, der: &[u8]) -> String {
     let text = BASE64_STANDARD.encode(der);
     let lines: Vec<_> = text.as_bytes().chunks(64).map(|l| str::from_utf8(l).unwrap()).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-pub(in crate::grpc) fn clock() -> Arc<ManualClock> {
+pub(in crate::listen) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()))
 }
 

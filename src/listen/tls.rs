@@ -1,4 +1,4 @@
-//! TLS of the gRPC listener: what is in force, and how it is read again without dropping a connection.
+//! TLS of a listener: what is in force, and how it is read again without dropping a connection.
 
 mod files;
 mod validity;
@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use rustls::{ServerConfig, pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::Mutex;
 
-pub(super) use self::files::HTTP_2;
 use self::files::{Contents, Set};
 pub use self::files::{TlsFiles, TlsProblem};
 use crate::ports::{Clock, Reloadable, Settling};
@@ -86,7 +85,7 @@ impl ServerTls {
     }
 
     /// Takes what changes, for ever.
-    pub(super) async fn watch(&self) -> Infallible {
+    pub async fn watch(&self) -> Infallible {
         loop {
             self.time.0.sleep(LOOK_AT_FILES).await;
             self.look(false).await;
@@ -111,6 +110,7 @@ impl ServerTls {
             Err(problems) => {
                 for TlsProblem { key, file, what } in problems {
                     tracing::error!(
+                        listener = self.files.listener,
                         key,
                         file = %file.display(),
                         what,
@@ -122,16 +122,16 @@ impl ServerTls {
     }
 
     fn announce(&self, set: &Set, generation: u64, message: &'static str) {
-        let file = self.files.certificate.display();
+        let (listener, file) = (self.files.listener, self.files.certificate.display());
         let Some(valid) = set.validity else {
-            tracing::warn!(%file, generation, "{message}, but its validity cannot be read");
+            tracing::warn!(listener, %file, generation, "{message}, but its validity cannot be read");
             return;
         };
         let (from, until) = (valid.not_before, valid.not_after);
-        tracing::info!(%file, generation, not_after = %until, "{message}");
+        tracing::info!(listener, %file, generation, not_after = %until, "{message}");
         let now = self.time.0.now();
         if now < from || until < now {
-            tracing::warn!(%file, not_before = %from, not_after = %until, "the certificate is not valid now; callers will refuse it");
+            tracing::warn!(listener, %file, not_before = %from, not_after = %until, "the certificate is not valid now; callers will refuse it");
         }
     }
 }
@@ -166,4 +166,4 @@ impl fmt::Debug for ClockTime {
 }
 
 #[cfg(test)]
-pub(in crate::grpc) mod tests;
+pub(in crate::listen) mod tests;

@@ -1,4 +1,4 @@
-//! Letting callers in: from a TCP connection to one that speaks HTTP/2, through TLS where it is configured.
+//! Letting clients in: from a TCP connection to one that speaks, through TLS where it is configured.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,13 +12,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Peer, Stream};
-use crate::{
-    access::PeerCertificate,
-    grpc::tls::{HTTP_2, ServerTls},
+use super::{
+    ALPN_HTTP_2, ServerTls, Speaks,
+    connection::{Connection, Protocol, Stream},
 };
 
-/// From the first packet to the first words of HTTP/2. Who takes longer is no caller of ours.
+/// From the first packet to the first words. Who takes longer is no client of ours.
 const OPENING_TIME: Duration = Duration::from_secs(10);
 
 /// Connections that are being opened at one time; others wait in the listener's queue.
@@ -44,18 +43,33 @@ enum Refused {
 }
 
 /// The accept loop. Everything that it starts ends with it.
-pub(super) struct Acceptor {
-    pub(super) listener: TcpListener,
-    pub(super) tls: Option<Arc<ServerTls>>,
-    pub(super) stop: CancellationToken,
+pub struct Acceptor {
+    /// The section of the configuration that it stands in.
+    pub name: &'static str,
+    /// What is spoken.
+    pub speaks: Speaks,
+    /// Where clients come.
+    pub listener: TcpListener,
+    /// Ends TLS; `None` is plain text.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// How each connection is opened.
+#[derive(Clone)]
+struct Opening {
+    speaks: Speaks,
+    tls: Option<Arc<ServerConfig>>,
+    stop: CancellationToken,
 }
 
 impl Acceptor {
     /// Hands over each connection that was opened, until it is stopped or nobody takes them any more.
-    pub(super) async fn run(self, opened: mpsc::Sender<Connection>) {
+    pub async fn run(self, opened: mpsc::Sender<Connection>) {
         // Dropped at the end, and with it whatever is not open yet.
         let mut openings = JoinSet::new();
-        let mut complaints = Complaints::default();
+        let mut complaints = Complaints::of(self.name);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -69,8 +83,9 @@ impl Acceptor {
                     match accepted {
                         Ok((tcp, peer)) => {
                             let tls = self.tls.as_ref().map(|tls| tls.in_force());
-                            let (stop, opened) = (self.stop.clone(), opened.clone());
-                            openings.spawn(hand_over(tcp, peer, tls, stop, opened));
+                            let stop = self.stop.clone();
+                            let opening = Opening { speaks: self.speaks, tls, stop };
+                            openings.spawn(hand_over(tcp, peer, opening, opened.clone()));
                         }
                         Err(error) if is_of_one_connection(&error) => {}
                         Err(error) => {
@@ -101,11 +116,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 async fn hand_over(
     tcp: TcpStream,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    stop: CancellationToken,
+    opening: Opening,
     opened: mpsc::Sender<Connection>,
 ) -> Option<(SocketAddr, Refused)> {
-    match timeout(OPENING_TIME, open(tcp, address, tls, stop)).await {
+    match timeout(OPENING_TIME, open(tcp, address, opening)).await {
         Ok(Ok(connection)) => {
             // Nobody takes it: we are stopping.
             let _ = opened.send(connection).await;
@@ -119,28 +133,27 @@ async fn hand_over(
 async fn open(
     tcp: TcpStream,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    stop: CancellationToken,
+    opening: Opening,
 ) -> Result<Connection, Refused> {
+    let Opening { speaks, tls, stop } = opening;
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
-    let ip = address.ip().to_canonical().to_string().into();
-    let mut peer = Peer { address, ip, certificate: None };
     let stream = match tls {
         None => Stream::Plain(tcp),
         Some(config) => {
             let tls = TlsAcceptor::from(config).accept(tcp).await.map_err(handshake_failed)?;
             let (_, session) = tls.get_ref();
-            if session.alpn_protocol() != Some(HTTP_2) {
+            if speaks == Speaks::Http2 && session.alpn_protocol() != Some(ALPN_HTTP_2) {
                 return Err(Refused::NoHttp2);
             }
-            let own = session.peer_certificates().and_then(<[_]>::first);
-            peer.certificate = own.map(|der| Arc::new(PeerCertificate::read(der)));
             Stream::Tls(Box::new(tls))
         }
     };
-    let begun = Connection::begin(stream, peer, stop).await.map_err(handshake_failed)?;
-    begun.ok_or(Refused::NotHttp2)
+    let begun = Connection::begin(stream, address, stop).await.map_err(handshake_failed)?;
+    if speaks == Speaks::Http2 && begun.protocol() != Protocol::Http2 {
+        return Err(Refused::NotHttp2);
+    }
+    Ok(begun)
 }
 
 /// Probes that only look whether the port is open come every few seconds.
@@ -154,24 +167,30 @@ fn handshake_failed(error: io::Error) -> Refused {
 }
 
 /// One line a second at most.
-#[derive(Default)]
 struct Complaints {
+    listener: &'static str,
     next: Option<Instant>,
     left_out: u64,
 }
 
 impl Complaints {
+    fn of(listener: &'static str) -> Self {
+        Self { listener, next: None, left_out: 0 }
+    }
+
     fn refused(&mut self, peer: SocketAddr, refused: &Refused) {
+        let listener = self.listener;
         if matches!(refused, Refused::Gone) {
-            tracing::debug!(%peer, why = %refused, "connection not opened");
+            tracing::debug!(listener, %peer, why = %refused, "connection not opened");
         } else if let Some(left_out) = self.due() {
-            tracing::info!(%peer, why = %refused, left_out, "connection refused");
+            tracing::info!(listener, %peer, why = %refused, left_out, "connection refused");
         }
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
         if let Some(left_out) = self.due() {
-            tracing::error!(%error, left_out, "cannot accept connections; trying again");
+            let listener = self.listener;
+            tracing::error!(listener, %error, left_out, "cannot accept connections; trying again");
         }
     }
 

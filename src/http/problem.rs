@@ -1,0 +1,122 @@
+//! Failures as `application/problem+json` (RFC 9457), with the reasons of the error model (CONTRACT section 4).
+
+use std::borrow::Cow;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use crate::domain::Reason;
+
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Why a request fails.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    status: StatusCode,
+    reason: Reason,
+    detail: Cow<'static, str>,
+}
+
+impl Problem {
+    /// With the status that goes with the reason. The detail is for people and never repeats what they sent.
+    pub(super) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: status_of(reason), reason, detail: detail.into() }
+    }
+
+    /// For a path that is not served, and for what somebody without a credential may not know.
+    pub(super) fn nothing_here() -> Self {
+        Self::new(Reason::ResourceNotFound, "there is nothing here; look at the path once more")
+    }
+
+    /// For a path that is served to another method.
+    pub(super) fn wrong_method() -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let detail = "this path takes another method; the header Allow names it".into();
+        Self { status, reason: Reason::Unimplemented, detail }
+    }
+
+    /// The stable part.
+    pub(super) fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Writes itself into the response that carries it.
+    pub(super) fn write(&self, request_id: &str, response: &mut Response) {
+        let Self { status, reason, detail } = self;
+        let body = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or_default(),
+            "status": status.as_u16(),
+            "detail": detail,
+            "reason": reason.as_str(),
+            "request_id": request_id,
+        });
+        *response.body_mut() = Body::from(body.to_string());
+        response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+    }
+}
+
+/// Has its status, and carries the problem to where the id of the request is known.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// CONTRACT section 4, last line.
+fn status_of(reason: Reason) -> StatusCode {
+    // What is too large has a status of its own in HTTP.
+    if reason == Reason::ResponseTooLarge {
+        return StatusCode::PAYLOAD_TOO_LARGE;
+    }
+    match reason.code() {
+        3 => StatusCode::BAD_REQUEST,
+        4 => StatusCode::GATEWAY_TIMEOUT,
+        5 => StatusCode::NOT_FOUND,
+        6 | 10 => StatusCode::CONFLICT,
+        7 => StatusCode::FORBIDDEN,
+        8 => StatusCode::TOO_MANY_REQUESTS,
+        9 => StatusCode::PRECONDITION_FAILED,
+        12 => StatusCode::NOT_IMPLEMENTED,
+        14 => StatusCode::SERVICE_UNAVAILABLE,
+        16 => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_the_status_of_the_contract() {
+        for reason in Reason::ALL {
+            let wanted = match reason {
+                Reason::InvalidArgument => 400,
+                Reason::CallerUnauthenticated => 401,
+                Reason::PolicyDenied | Reason::PathNotAllowed => 403,
+                Reason::ResourceNotFound | Reason::ApplicationNotConfigured => 404,
+                Reason::AlreadyExists | Reason::VersionConflict | Reason::WatchTooSlow => 409,
+                Reason::ResponseTooLarge => 413,
+                Reason::CallerQuotaExceeded | Reason::UpstreamBudgetExhausted => 429,
+                Reason::Internal => 500,
+                Reason::Unimplemented => 501,
+                Reason::TenantNotRunning
+                | Reason::ShuttingDown
+                | Reason::UpstreamUnavailable
+                | Reason::UpstreamInvalidResponse
+                | Reason::StoreUnavailable
+                | Reason::KeyUnavailable => 503,
+                Reason::DeadlineExceeded => 504,
+                _ => 412,
+            };
+            assert_eq!(status_of(*reason).as_u16(), wanted, "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `POST /webhooks/superoffice/associates/{application}`: SuperOffice says that associates of a tenant have changed
+//! (SUPEROFFICE.md 6.7). What it says is a hint: nothing in it is believed but that it is worth looking again.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    body::Bytes,
+    extract::{Extension, FromRequest as _, Path, Request, State, rejection::PathRejection},
+    http::StatusCode,
+};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{around::Client, problem::Problem};
+use crate::{
+    broker::{AssociateHints, Attempts},
+    domain::{ApplicationId, ContextIdentifier, Reason, TenantName},
+    ports::WebhookVerifier,
+};
+
+/// The path.
+pub(super) const ASSOCIATES: &str = "/webhooks/superoffice/associates/{application}";
+
+/// Bytes of a body: what SuperOffice sends has one or two thousand.
+pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
+
+const SIGNATURE: &str = "x-superoffice-signature";
+
+/// Whatever is wrong with the signature: nobody is helped to make one.
+const UNSIGNED: &str = "the request needs the header X-Superoffice-Signature with the signature of its body under the \
+    secret of the webhook";
+
+const UNDOCUMENTED: &str =
+    "the body is not that of an associate webhook: JSON with EventId, Event and ContextIdentifier";
+
+/// What webhooks are taken with.
+pub struct Webhooks {
+    /// Of the applications that have a webhook secret.
+    pub verifiers: HashMap<ApplicationId, Arc<dyn WebhookVerifier>>,
+    /// Hears of changes.
+    pub hints: Arc<AssociateHints>,
+    /// Counts those who did not sign.
+    pub attempts: Arc<Attempts>,
+}
+
+/// What is read of a body; the rest is the platform's business.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Notification {
+    event_id: String,
+    event: Event,
+    context_identifier: String,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+enum Event {
+    #[serde(rename = "associate.created")]
+    Created,
+    #[serde(rename = "associate.changed")]
+    Changed,
+    #[serde(rename = "associate.deleted")]
+    Deleted,
+}
+
+impl Event {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "associate.created",
+            Self::Changed => "associate.changed",
+            Self::Deleted => "associate.deleted",
+        }
+    }
+}
+
+/// Takes a delivery. Who has signed it hears nothing of whether the tenant is known here.
+pub(super) async fn associates(
+    State(webhooks): State<Arc<Webhooks>>,
+    application: Result<Path<String>, PathRejection>,
+    Extension(client): Extension<Client>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let Path(application) = application.map_err(|_| Problem::nothing_here())?;
+    let (application, verifier) =
+        webhooks.application(&application).ok_or_else(Problem::nothing_here)?;
+    let signature = the_one_signature(&request);
+    let body = body(request).await?;
+    if !signature.is_some_and(|signature| verifier.has_signed(&body, &signature)) {
+        webhooks.attempts.count_address(client.0);
+        return Err(Problem::new(Reason::CallerUnauthenticated, UNSIGNED));
+    }
+    let (tenant, event_id, event) =
+        read(&body).ok_or_else(|| Problem::new(Reason::InvalidArgument, UNDOCUMENTED))?;
+    let tenant = TenantName { application: application.clone(), tenant };
+    if webhooks.hints.hint(&tenant, event_id) {
+        tracing::info!(%tenant, event = event.as_str(), "associates have changed, SuperOffice says");
+    }
+    Ok(StatusCode::OK)
+}
+
+impl Webhooks {
+    fn application(&self, id: &str) -> Option<(&ApplicationId, &dyn WebhookVerifier)> {
+        let (id, verifier) = self.verifiers.get_key_value(&id.parse::<ApplicationId>().ok()?)?;
+        Some((id, &**verifier))
+    }
+}
+
+/// None if there are several: which one was meant?
+fn the_one_signature(request: &Request) -> Option<Vec<u8>> {
+    let mut values = request.headers().get_all(SIGNATURE).iter();
+    match (values.next(), values.next()) {
+        (Some(signature), None) => Some(signature.as_bytes().to_vec()),
+        _ => None,
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, &()).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Problem::new(Reason::ResponseTooLarge, "the body has more than 64 KiB")
+        } else {
+            Problem::new(Reason::InvalidArgument, "the body ended before it was whole")
+        }
+    })
+}
+
+fn read(body: &[u8]) -> Option<(ContextIdentifier, Uuid, Event)> {
+    let told: Notification = serde_json::from_slice(body).ok()?;
+    let tenant = told.context_identifier.parse().ok()?;
+    let event_id = Uuid::try_parse(&told.event_id).ok()?;
+    Some((tenant, event_id, told.event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{"EventId":"7d2b1f0e-0d4e-4c4b-9a55-2f1c2d6a8e10","Timestamp":"2026-11-22T10:00:00.0000000Z",
+        "Changes":["group_idx"],"Event":"associate.changed","PrimaryKey":900,"Entity":"associate",
+        "ContextIdentifier":"Cust12345","ChangedByAssociateId":5,"WebhookName":"people","FieldValues":{"type":0}}"#;
+
+    #[test]
+    fn what_is_documented_is_read_and_the_rest_left_alone() {
+        let (tenant, id, event) = read(GOOD.as_bytes()).unwrap();
+        assert_eq!(tenant.to_string(), "Cust12345");
+        assert_eq!(id.to_string(), "7d2b1f0e-0d4e-4c4b-9a55-2f1c2d6a8e10");
+        assert_eq!(event.as_str(), "associate.changed");
+        let older = GOOD.replace(r#""FieldValues":{"type":0}"#, r#""Values":{"associate_id":900}"#);
+        assert!(read(older.as_bytes()).is_some());
+    }
+
+    #[test]
+    fn what_is_not_documented_is_nothing() {
+        for (from, to) in [
+            (GOOD, ""),
+            (GOOD, "[]"),
+            (GOOD, "null"),
+            (GOOD, "<html>"),
+            ("Cust12345", ""),
+            ("Cust12345", "cust12345"),
+            ("Cust12345", "Cust12345/../x"),
+            ("Cust12345", "Cust12345\\n"),
+            (r#""Cust12345""#, "12345"),
+            (r#""ContextIdentifier""#, r#""Context""#),
+            ("associate.changed", "contact.changed"),
+            ("associate.changed", ""),
+            ("7d2b1f0e-0d4e-4c4b-9a55-2f1c2d6a8e10", ""),
+            ("7d2b1f0e-0d4e-4c4b-9a55-2f1c2d6a8e10", "17"),
+            (r#""EventId""#, r#""eventid""#),
+            (r#""PrimaryKey":900"#, r#""EventId":"7d2b1f0e-0d4e-4c4b-9a55-2f1c2d6a8e10""#),
+            (r#""type":0}}"#, r#""type":0}"#),
+        ] {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD);
+            assert!(read(text.as_bytes()).is_none(), "{text}");
+        }
+        let deep = "[".repeat(30_000);
+        assert!(read(GOOD.replace("900", &deep).as_bytes()).is_none());
+        let mut bytes = GOOD.as_bytes().to_vec();
+        bytes[3] = 0xff;
+        assert!(read(&bytes).is_none());
+    }
+}
