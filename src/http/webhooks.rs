@@ -132,6 +132,8 @@ fn read(body: &[u8]) -> Option<(ContextIdentifier, Uuid, Event)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const GOOD: &str = r#"{"EventId":"7d2b1f0e-0d4e-4c4b-9a55-2f1c2d6a8e10","Timestamp":"2026-11-22T10:00:00.0000000Z",
@@ -178,5 +180,25 @@ mod tests {
         let mut bytes = GOOD.as_bytes().to_vec();
         bytes[3] = 0xff;
         assert!(read(&bytes).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_body_holds_the_tenant_in_it_is_one_or_none(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            at in 0..GOOD.len(),
+            insert: bool,
+        ) {
+            let mut body = GOOD.as_bytes().to_vec();
+            if insert {
+                body.splice(at..at, bytes.iter().take(3).copied());
+            } else {
+                body = bytes;
+            }
+            if let Some((tenant, ..)) = read(&body) {
+                let text = tenant.to_string();
+                prop_assert!(body.windows(text.len()).any(|part| part == text.as_bytes()));
+            }
+        }
     }
 }

@@ -129,3 +129,22 @@ fn record(source: &Arc<str>, count: u64) -> AuditRecord {
         ..AuditRecord::new("authenticate", Decision::Denied)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ports::ManualClock;
+
+    #[test]
+    fn an_address_is_a_source_and_of_ipv6_its_network_is() {
+        let attempts = Attempts::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
+        for from in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8:1:2::3", "2001:db8:1:2:ffff::"] {
+            attempts.count_address(from.parse().unwrap());
+        }
+        let counts = attempts.lock();
+        assert_eq!(counts.len(), 2, "{counts:?}");
+        assert_eq!((counts["192.0.2.1"], counts["2001:db8:1:2::/64"]), (2, 2));
+    }
+}
