@@ -21,7 +21,7 @@ use super::{Applications, BrokerError, Counters, flights::Flights};
 use crate::{
     access::{Authorized, ReadTenants},
     broker::Directory,
-    domain::{Tenant, TenantName, TenantStatus, Usability},
+    domain::{Tenant, TenantName, TenantStatus, Usability, WebApiUri},
     ports::{Clock, Random, TenantStore},
 };
 
@@ -205,6 +205,18 @@ impl Statuses {
     pub(super) fn distrust(&self, name: &TenantName) {
         let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get_mut(name) {
+            known.doubts += 1;
+        }
+    }
+
+    /// A call to this address was told that the tenant is elsewhere (HTTP 421). Many calls that are told so at one time
+    /// cost one look.
+    pub(super) fn misdirected(&self, name: &TenantName, uri: &WebApiUri) {
+        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(name)
+            && known.status.web_api_uri.as_ref() == Some(uri)
+            && !known.is_doubted()
+        {
             known.doubts += 1;
         }
     }

@@ -225,7 +225,7 @@ impl WebApi {
                     self.passes.prove(tenant, pass).await?;
                 }
             }
-            Remedy::Relocate => self.statuses.distrust(tenant),
+            Remedy::Relocate => self.statuses.misdirected(tenant, &pass.uri),
             Remedy::WaitOut(how_long) | Remedy::Pause(how_long) => {
                 self.counters.web_api_throttled.increment();
                 tracing::warn!(%tenant, ?how_long, "SuperOffice wants fewer calls to the tenant");
@@ -310,6 +310,6 @@ fn unavailable(what: &str, why: &str) -> BrokerError {
 }
 
 #[cfg(test)]
-mod fakes;
+pub(super) mod fakes;
 #[cfg(test)]
 mod tests;

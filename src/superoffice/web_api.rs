@@ -23,7 +23,7 @@ use reqwest::{
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::{SuperOffice, fault::Fault, skew};
+use super::{Credentials, SuperOffice, fault::Fault, skew};
 use crate::{
     domain::WebApiUri,
     ports::{
@@ -65,7 +65,7 @@ impl WebApiHost for SuperOffice {
         let address = address(uri, &request.path_and_query)?;
         let ApiRequest { method, mut headers, body, .. } = request;
         clear(&method, &mut headers, &body);
-        self.put_on(credential, &mut headers)?;
+        put_on(credential, &self.credentials, &mut headers)?;
         let timeout = match body {
             ApiBody::Whole(_) => HEAD_TIMEOUT,
             ApiBody::Stream(_) => UPLOAD_TIMEOUT,
@@ -81,24 +81,25 @@ impl WebApiHost for SuperOffice {
     }
 }
 
-impl SuperOffice {
-    /// The credential of the call and none beside it.
-    fn put_on(&self, credential: &ApiCredential, headers: &mut HeaderMap) -> Result<(), SendError> {
-        headers.remove(APPLICATION_TOKEN);
-        let sendable = |header: Result<HeaderValue, UpstreamError>| {
-            header.map_err(|error| SendError::NotSent(error.to_string()))
-        };
-        let authorization = match credential {
-            ApiCredential::SystemUser { ticket } => {
-                let secret = self.credentials.secret();
-                headers.insert(APPLICATION_TOKEN, sendable(secret_header(secret.expose_secret()))?);
-                scheme("SOTicket", ticket)
-            }
-            ApiCredential::Person { access_token } => scheme("Bearer", access_token),
-        };
-        headers.insert(AUTHORIZATION, sendable(secret_header(&authorization))?);
-        Ok(())
-    }
+/// The credential of the call and none beside it.
+fn put_on(
+    credential: &ApiCredential,
+    credentials: &Credentials,
+    headers: &mut HeaderMap,
+) -> Result<(), SendError> {
+    let sendable =
+        |value: &str| secret_header(value).map_err(|error| SendError::NotSent(error.to_string()));
+    headers.remove(APPLICATION_TOKEN);
+    let authorization = match credential {
+        ApiCredential::SystemUser { ticket } => {
+            let secret = credentials.secret();
+            headers.insert(APPLICATION_TOKEN, sendable(secret.expose_secret())?);
+            scheme("SOTicket", ticket)
+        }
+        ApiCredential::Person { access_token } => scheme("Bearer", access_token),
+    };
+    headers.insert(AUTHORIZATION, sendable(&authorization)?);
+    Ok(())
 }
 
 pub(super) fn scheme(scheme: &str, credential: &SecretString) -> Zeroizing<String> {
@@ -206,8 +207,13 @@ impl http_body::Body for Parts {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::domain::AllowedApiHosts;
+    use crate::{
+        domain::AllowedApiHosts,
+        ports::{SignError, Signer},
+    };
 
     fn now() -> Timestamp {
         "2026-11-22T09:00:00Z".parse().unwrap()
@@ -256,6 +262,36 @@ mod tests {
         ] {
             let got = pause(&headers(&asked), now());
             assert_eq!(got, Duration::from_secs(seconds), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_goes_with_the_secret_that_works_and_an_access_token_alone() {
+        let signer: Arc<dyn Signer> = Arc::new(Unused);
+        let credentials = Credentials::new("first".into(), Some("next".into()), signer, None);
+        credentials.secret_works(1);
+        let ticket = ApiCredential::SystemUser { ticket: "7T:own".into() };
+        let person = ApiCredential::Person { access_token: "8A:own".into() };
+        for (credential, authorization, application_token) in
+            [(ticket, "SOTicket 7T:own", Some("next")), (person, "Bearer 8A:own", None)]
+        {
+            let given = [(AUTHORIZATION, "Basic x"), (APPLICATION_TOKEN, "x")];
+            let mut headers = headers(&given);
+            headers.append(AUTHORIZATION, HeaderValue::from_static("Basic y"));
+            put_on(&credential, &credentials, &mut headers).unwrap();
+            let all: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
+            assert_eq!(all, [authorization]);
+            let token = headers.get(APPLICATION_TOKEN).map(|token| token.to_str().unwrap());
+            assert_eq!(token, application_token);
+            assert!(headers.values().all(HeaderValue::is_sensitive));
+        }
+    }
+
+    struct Unused;
+
+    impl Signer for Unused {
+        fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SignError> {
+            Err(SignError)
         }
     }
 

@@ -10,6 +10,9 @@ use crate::{
     ports::ApiCredential,
 };
 
+/// A ticket that is about to expire might do so on the way.
+const LONG_ENOUGH: Duration = Duration::from_secs(30);
+
 /// What opens a tenant's Web API for one attempt.
 pub(super) struct Pass {
     pub(super) uri: WebApiUri,
@@ -33,7 +36,7 @@ impl Passes {
     pub(super) async fn pass(&self, tenant: &TenantName, eyes: &Eyes) -> Result<Pass, BrokerError> {
         match eyes {
             Eyes::SystemUser => {
-                let (ticket, status) = self.tickets.ticket(tenant, Duration::ZERO).await?;
+                let (ticket, status) = self.tickets.ticket(tenant, LONG_ENOUGH).await?;
                 let uri = status.web_api_uri.clone().ok_or_else(|| no_uri(tenant))?;
                 let credential = ApiCredential::SystemUser { ticket: ticket.value.clone() };
                 Ok(Pass { uri, credential, kind: Kind::Ticket(ticket) })

@@ -41,7 +41,7 @@ use crate::{
 
 /// What is answered to a call.
 #[derive(Debug, Clone)]
-pub(super) enum Told {
+pub(in crate::broker) enum Told {
     Status(u16),
     Throttle(Duration),
     Body(&'static str),
@@ -53,50 +53,56 @@ pub(super) enum Told {
 
 /// A call that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Arrived {
-    pub(super) at: Duration,
-    pub(super) uri: String,
-    pub(super) ticket: String,
-    pub(super) method: Method,
+pub(in crate::broker) struct Arrived {
+    pub(in crate::broker) at: Duration,
+    pub(in crate::broker) uri: String,
+    pub(in crate::broker) ticket: String,
+    pub(in crate::broker) method: Method,
 }
 
 /// SuperOffice and our stores, for one tenant.
-pub(super) struct Upstream {
-    pub(super) clock: Arc<ManualClock>,
+pub(in crate::broker) struct Upstream {
+    pub(in crate::broker) clock: Arc<ManualClock>,
     /// Answers in order; then all is well.
-    pub(super) script: Mutex<VecDeque<Told>>,
-    pub(super) arrived: Mutex<Vec<Arrived>>,
-    pub(super) dead: Mutex<BTreeSet<String>>,
-    pub(super) disabled: Mutex<bool>,
-    pub(super) host: Mutex<&'static str>,
-    pub(super) issued: AtomicU64,
-    pub(super) probes: AtomicU64,
-    pub(super) status_reads: AtomicU64,
-    pub(super) kept: Mutex<Option<SystemTicket>>,
-    pub(super) extended: AtomicU64,
+    pub(in crate::broker) script: Mutex<VecDeque<Told>>,
+    pub(in crate::broker) arrived: Mutex<Vec<Arrived>>,
+    pub(in crate::broker) dead: Mutex<BTreeSet<String>>,
+    pub(in crate::broker) disabled: Mutex<bool>,
+    /// Where the tenant is; elsewhere calls are misdirected.
+    pub(in crate::broker) host: Mutex<&'static str>,
+    pub(in crate::broker) issued: AtomicU64,
+    pub(in crate::broker) probes: AtomicU64,
+    pub(in crate::broker) status_reads: AtomicU64,
+    pub(in crate::broker) kept: Mutex<Option<SystemTicket>>,
+    pub(in crate::broker) extended: AtomicU64,
     drawn: AtomicU64,
 }
 
-pub(super) struct World {
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) clock: Arc<ManualClock>,
-    pub(super) web_api: WebApi,
-    pub(super) counters: Arc<Counters>,
-    pub(super) directory: Arc<Directory>,
-    pub(super) tasks: TaskTracker,
+pub(in crate::broker) struct World {
+    pub(in crate::broker) upstream: Arc<Upstream>,
+    pub(in crate::broker) clock: Arc<ManualClock>,
+    pub(in crate::broker) web_api: WebApi,
+    pub(in crate::broker) counters: Arc<Counters>,
+    pub(in crate::broker) directory: Arc<Directory>,
+    pub(in crate::broker) tasks: TaskTracker,
 }
 
-pub(super) fn tenant() -> TenantName {
+pub(in crate::broker) fn tenant() -> TenantName {
     "applications/crm-sync/tenants/Cust1".parse().unwrap()
 }
 
-pub(super) fn asking() -> Asking {
+pub(in crate::broker) fn asking() -> Asking {
     Asking { tenant: tenant(), eyes: Eyes::SystemUser, account: "ada".into(), deadline: None }
 }
 
 impl World {
     /// Ten calls a second, and as many at once.
-    pub(super) fn new() -> Self {
+    pub(in crate::broker) fn new() -> Self {
+        Self::with(Arc::new(Nobody))
+    }
+
+    /// The same, with these questions about people.
+    pub(in crate::broker) fn with(people: Arc<dyn PeopleCalls>) -> Self {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
         let upstream = Arc::new(Upstream {
             clock: clock.clone(),
@@ -123,7 +129,7 @@ impl World {
             tenant_status: upstream.clone(),
             probe: upstream.clone(),
             web_api: upstream.clone(),
-            people: Arc::new(Nobody),
+            people,
             call_rate: CallRate { per_second: ten, burst: ten },
             history: History::default(),
         };
@@ -168,18 +174,18 @@ impl World {
     }
 
     /// A world in which the next calls are answered so.
-    pub(super) fn told(script: impl IntoIterator<Item = Told>) -> Self {
+    pub(in crate::broker) fn told(script: impl IntoIterator<Item = Told>) -> Self {
         let world = Self::new();
         world.upstream.script.lock().unwrap().extend(script);
         world
     }
 
-    pub(super) fn asking_within(&self, patience: Duration) -> Asking {
+    pub(in crate::broker) fn asking_within(&self, patience: Duration) -> Asking {
         Asking { deadline: Some(self.web_api.moment_in(patience)), ..asking() }
     }
 
     /// Lets time pass until it is done.
-    pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(in crate::broker) async fn in_time<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         for _ in 0..100_000 {
             for _ in 0..20 {
@@ -194,16 +200,16 @@ impl World {
     }
 
     /// Which tickets the calls came with, in order.
-    pub(super) fn tickets(&self) -> Vec<String> {
+    pub(in crate::broker) fn tickets(&self) -> Vec<String> {
         self.arrived().into_iter().map(|arrived| arrived.ticket).collect()
     }
 
-    pub(super) fn arrived(&self) -> Vec<Arrived> {
+    pub(in crate::broker) fn arrived(&self) -> Vec<Arrived> {
         self.upstream.arrived.lock().unwrap().clone()
     }
 
     /// Waits for what was left to the background.
-    pub(super) async fn settled(&self) {
+    pub(in crate::broker) async fn settled(&self) {
         while !self.tasks.is_empty() {
             tokio::task::yield_now().await;
         }
@@ -211,7 +217,7 @@ impl World {
 }
 
 /// A question whose answer is its length.
-pub(super) fn question() -> ApiCall<usize> {
+pub(in crate::broker) fn question() -> ApiCall<usize> {
     ApiCall {
         what: "question",
         method: Method::GET,
@@ -226,7 +232,7 @@ pub(super) fn question() -> ApiCall<usize> {
     }
 }
 
-pub(super) fn request(method: Method, body: ApiBody) -> ApiRequest {
+pub(in crate::broker) fn request(method: Method, body: ApiBody) -> ApiRequest {
     let path_and_query = "/v1/Contact/5".to_owned();
     ApiRequest { method, path_and_query, headers: HeaderMap::new(), body }
 }
@@ -247,9 +253,13 @@ impl WebApiHost for Upstream {
             ticket: ticket.clone(),
             method: request.method,
         });
-        let dead = self.dead.lock().unwrap().contains(&ticket);
-        let told =
-            if dead { Some(Told::Status(401)) } else { self.script.lock().unwrap().pop_front() };
+        let told = if !uri.as_str().contains(*self.host.lock().unwrap()) {
+            Some(Told::Status(421))
+        } else if self.dead.lock().unwrap().contains(&ticket) {
+            Some(Told::Status(401))
+        } else {
+            self.script.lock().unwrap().pop_front()
+        };
         match told.unwrap_or(Told::Body("fine")) {
             Told::Status(status) => Ok(response(status, Vec::new())),
             Told::Throttle(retry_after) => {

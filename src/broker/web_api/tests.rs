@@ -110,10 +110,28 @@ async fn after_421_the_tenant_is_looked_for_and_the_call_made_once_more() {
     let world = World::new();
     ask(&world).await.unwrap();
     *world.upstream.host.lock().unwrap() = "two";
-    world.upstream.script.lock().unwrap().push_back(Told::Status(421));
     assert_eq!(order(&world).await.unwrap().status, 200);
     assert_eq!(world.arrived().last().unwrap().uri, "https://two.superoffice.com/Cust1/api");
     assert_eq!(world.upstream.status_reads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn many_calls_that_are_told_421_at_one_time_cost_one_look() {
+    let world = World::new();
+    ask(&world).await.unwrap();
+    *world.upstream.host.lock().unwrap() = "two";
+    let calls = join_all((0..4).map(|_| ask(&world))).await;
+    assert!(calls.iter().all(|call| *call == Ok(4)));
+    assert_eq!(world.upstream.status_reads.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_about_to_expire_is_not_sent_on_the_way() {
+    let world = World::new();
+    ask(&world).await.unwrap();
+    world.clock.advance(Duration::from_hours(6) - Duration::from_secs(20));
+    ask(&world).await.unwrap();
+    assert_eq!(world.tickets(), ["7T:1", "7T:2"]);
 }
 
 #[tokio::test]
