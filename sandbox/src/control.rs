@@ -43,7 +43,6 @@ mod routes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::error::Unspecified;
 use jiff::Timestamp;
 
 pub use self::error::ControlError;
@@ -55,12 +54,11 @@ use crate::keys::{PublicKey, SigningKey};
 use crate::lock::{read, write};
 use crate::login::Refusal;
 use crate::platform::Platform;
+use crate::random;
 use crate::world::{Application, Authorization, NewApplication, NewTenant, TenantState};
 
 /// Length of the random part of a system user token.
 const TOKEN_LETTERS: usize = 10;
-
-const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// A handle to a running [`Sandbox`](crate::Sandbox); cheap to clone.
 #[derive(Clone, Debug)]
@@ -171,7 +169,7 @@ impl Control {
     ///
     /// When there is no such application or tenant.
     pub fn authorize(&self, client_id: &str, tenant: &str) -> Result<String, ControlError> {
-        let random = random_letters()?;
+        let random = random::letters(TOKEN_LETTERS)?;
         write(&self.platform.world).authorize(client_id, tenant, &random)
     }
 
@@ -297,14 +295,4 @@ impl Control {
         ids.sort();
         ids
     }
-}
-
-fn random_letters() -> Result<String, Unspecified> {
-    let mut bytes = [0; TOKEN_LETTERS];
-    aws_lc_rs::rand::fill(&mut bytes)?;
-    Ok(bytes
-        .iter()
-        .filter_map(|byte| ALPHANUMERIC.get(usize::from(*byte) % ALPHANUMERIC.len()))
-        .map(|letter| char::from(*letter))
-        .collect())
 }
