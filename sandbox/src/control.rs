@@ -13,6 +13,8 @@
 //! curl -X PUT $CONTROL/tenants/Cust10009/host             -d '{"host": "B"}' …
 //! curl $CONTROL/authorizations  -d '{"client_id": "ID", "tenant": "Cust10009"}' …
 //! curl -X PUT $CONTROL/authorizations                     -d '{"client_id": "ID", "tenant": "Cust10009", "authorization": "Revoked"}' …
+//! curl -X PUT $CONTROL/rate-limit                         -d '{"calls_per_second": 10, "retry_after": {"seconds": 2}}' …    # DELETE removes it
+//! curl $CONTROL/tenants/Cust10009/call-rate
 //! curl $CONTROL/tenants/Cust10009/people                  -d '{"count": 5000, "seed": 1}' …    # GET reads, PUT replaces all
 //! curl $CONTROL/tenants/Cust10009/associates              -d '{"id": 900, "type": 0, "name": "NEW"}' …
 //! curl -X PATCH $CONTROL/tenants/Cust10009/associates/900 -d '{"deleted": true}' …
@@ -39,6 +41,7 @@ mod error;
 mod people;
 mod people_routes;
 mod routes;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -285,6 +288,7 @@ impl Control {
     /// Sets all counts to zero.
     pub fn reset_counts(&self) {
         self.platform.counts.reset();
+        self.platform.traffic.reset();
     }
 
     /// The ids of all tenants.

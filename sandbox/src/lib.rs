@@ -42,6 +42,7 @@ mod post;
 mod random;
 mod sandbox;
 mod tickets;
+mod traffic;
 mod webhooks;
 mod world;
 
@@ -52,5 +53,6 @@ pub use faults::{Fault, FaultBody, FaultScope};
 pub use login::Refusal;
 pub use options::{Options, StartError};
 pub use sandbox::Sandbox;
+pub use traffic::{CallRate, RateLimit, RetryAfter};
 pub use webhooks::{NewWebhook, WebhookState};
 pub use world::{Authorization, NewApplication, NewTenant, TenantState};

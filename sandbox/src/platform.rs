@@ -14,6 +14,7 @@ use crate::lock::{read, write};
 use crate::login::RefusalTexts;
 use crate::options::Options;
 use crate::tickets::Tickets;
+use crate::traffic::Traffic;
 use crate::webhooks::Webhooks;
 use crate::world::World;
 
@@ -54,6 +55,7 @@ pub(crate) struct Platform {
     pub(crate) keys: RwLock<SigningKeys>,
     pub(crate) refusals: RefusalTexts,
     pub(crate) tickets: Tickets,
+    pub(crate) traffic: Traffic,
     pub(crate) webhooks: Webhooks,
     pub(crate) world: RwLock<World>,
     rules: RwLock<Rules>,
@@ -78,6 +80,7 @@ impl Platform {
             keys: RwLock::new(SigningKeys::new(key)),
             refusals: RefusalTexts::default(),
             tickets: Tickets::new(options.ticket_lifetime),
+            traffic: Traffic::default(),
             webhooks: Webhooks::default(),
             world: RwLock::default(),
             rules: RwLock::new(rules),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Control, ControlError, people_routes};
+use super::{Control, ControlError, people_routes, traffic};
 use crate::endpoint::{ApiHost, Endpoint};
 use crate::faults::{Aborted, Ending, Fault, FaultScope};
 use crate::lock::read;
@@ -71,6 +71,7 @@ fn router(control: Control) -> Router {
         .route("/faults", post(inject).delete(clear_faults))
         .route("/counts", delete(reset_counts).get(counts))
         .merge(people_routes::routes())
+        .merge(traffic::routes())
         .with_state(control)
 }
 

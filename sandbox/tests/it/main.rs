@@ -28,6 +28,8 @@ mod tickets;
 #[cfg(test)]
 mod token_faults;
 #[cfg(test)]
+mod traffic;
+#[cfg(test)]
 mod web_api;
 #[cfg(test)]
 mod webhooks;
