@@ -46,6 +46,14 @@ pub enum Fault {
         /// How long.
         milliseconds: u64,
     },
+    /// Never answers, until the client leaves. The call has no effect.
+    Hang,
+    /// The call takes effect, and then this befalls the answer: how a client loses what it was
+    /// given.
+    AfterEffect {
+        /// What befalls the answer: any fault that is not about its content, a delay included.
+        fault: Box<Fault>,
+    },
     /// Resets the connection (RST).
     Reset,
     /// Closes the connection without an answer.
@@ -137,6 +145,12 @@ impl Fault {
         Self::Status { status, body: FaultBody::Json(body), retry_after: None }
     }
 
+    /// The call takes effect, and then this befalls the answer.
+    #[must_use]
+    pub fn after_effect(fault: Self) -> Self {
+        Self::AfterEffect { fault: Box::new(fault) }
+    }
+
     /// A delay; below a millisecond it is none.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
@@ -151,7 +165,12 @@ impl Fault {
                 StatusCode::from_u16(*status).is_ok_and(|_| (200..600).contains(status))
             }
             Self::Redirect { location } => HeaderValue::from_str(location).is_ok(),
+            Self::AfterEffect { fault } => {
+                let nested = matches!(**fault, Self::AfterEffect { .. });
+                !nested && !fault.is_about_content() && fault.fits(endpoint)
+            }
             Self::Delay { .. }
+            | Self::Hang
             | Self::Reset
             | Self::Close
             | Self::Truncate
@@ -174,5 +193,22 @@ impl Fault {
             }
             Self::WrongDatabase { .. } => endpoint == Endpoint::CurrentPrincipal,
         }
+    }
+
+    /// Whether a handler has to know of it while it makes the answer.
+    fn is_about_content(&self) -> bool {
+        !matches!(
+            self,
+            Self::Status { .. }
+                | Self::Delay { .. }
+                | Self::Hang
+                | Self::Reset
+                | Self::Close
+                | Self::Truncate
+                | Self::Html
+                | Self::Huge { .. }
+                | Self::Redirect { .. }
+                | Self::AfterEffect { .. }
+        )
     }
 }
