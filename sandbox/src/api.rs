@@ -73,14 +73,14 @@ impl ApiService {
         let asked = Asked::read(request, path).await;
         call.answer(Some(id), |_| match (limited.map_or_else(|| self.tenant(id), Err), asked) {
             (Err(answer), _) | (_, Err(answer)) => answer,
-            (Ok(tenant), Ok(_)) if !credential::admit(&self.platform, &tenant, &headers) => {
-                Answer::empty(StatusCode::UNAUTHORIZED)
-            }
-            (Ok(_), Ok(_)) if !accepts_json(&headers) => Answer::html(StatusCode::OK, "People"),
-            (Ok(tenant), Ok(asked)) => {
-                let address = format!("{}/{id}", self.platform.addresses.api(tenant.host));
-                people::answer(&tenant, route, &asked, &address)
-            }
+            (Ok(tenant), Ok(asked)) => match credential::admit(&self.platform, &tenant, &headers) {
+                Err(status) => Answer::empty(status),
+                Ok(_) if !accepts_json(&headers) => Answer::html(StatusCode::OK, "People"),
+                Ok(caller) => {
+                    let address = format!("{}/{id}", self.platform.addresses.api(tenant.host));
+                    people::answer((&tenant, caller), route, &asked, &address)
+                }
+            },
         })
         .await
     }

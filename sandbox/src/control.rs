@@ -13,6 +13,13 @@
 //! curl -X PUT $CONTROL/tenants/Cust10009/host             -d '{"host": "B"}' …
 //! curl $CONTROL/authorizations  -d '{"client_id": "ID", "tenant": "Cust10009"}' …
 //! curl -X PUT $CONTROL/authorizations                     -d '{"client_id": "ID", "tenant": "Cust10009", "authorization": "Revoked"}' …
+//! curl -X DELETE $CONTROL/authorizations                  -d '{"client_id": "ID", "tenant": "Cust10009"}' …    # GET …/authorizations/ID/Cust10009 reads
+//! curl -X PUT $CONTROL/applications/ID/sign-in            -d '{"redirect_uris": ["http://127.0.0.1:8080/callback"], "system_token": true}' …
+//! curl -X PUT $CONTROL/sign-in-rules                      -d '{"rotation": true, "previous_token": {"kind": "accepted_times", "times": 1}}' …    # GET reads
+//! curl $CONTROL/grants          -d '{"client_id": "ID", "tenant": "Cust10009", "associate_id": 3}' …    # GET lists
+//! curl $CONTROL/grants/revoke   -d '{"client_id": "ID", "tenant": "Cust10009", "associate_id": 3}' …    # without associate_id: all
+//! curl $CONTROL/access-tokens/expire                      -d '{"tenant": "Cust10009"}' …      # {} for all
+//! curl $CONTROL/tenants/Cust10009/restore-backup          -d '{"keep_grants": true}' …
 //! curl -X PUT $CONTROL/rate-limit                         -d '{"calls_per_second": 10, "retry_after": {"seconds": 2}}' …    # DELETE removes it
 //! curl $CONTROL/tenants/Cust10009/call-rate
 //! curl $CONTROL/tenants/Cust10009/people                  -d '{"count": 5000, "seed": 1}' …    # GET reads, PUT replaces all
@@ -41,6 +48,8 @@ mod error;
 mod people;
 mod people_routes;
 mod routes;
+mod sign_in;
+mod sign_in_routes;
 mod traffic;
 
 use std::sync::Arc;
@@ -58,7 +67,9 @@ use crate::lock::{read, write};
 use crate::login::Refusal;
 use crate::platform::Platform;
 use crate::random;
-use crate::world::{Application, Authorization, NewApplication, NewTenant, TenantState};
+use crate::world::{
+    Application, Authorization, NewApplication, NewTenant, Registration, TenantState,
+};
 
 /// Length of the random part of a system user token.
 const TOKEN_LETTERS: usize = 10;
@@ -103,6 +114,7 @@ impl Control {
             name: new.name,
             client_id: new.client_id,
             secrets: vec![new.client_secret],
+            registration: Registration::default(),
         };
         write(&self.platform.world).add_application(application)
     }
@@ -176,7 +188,8 @@ impl Control {
         write(&self.platform.world).authorize(client_id, tenant, &random)
     }
 
-    /// Sets the state of the record that lets an application use a tenant.
+    /// Sets the state of the record that lets an application use a tenant. Only `Active` lets
+    /// people refresh; `Revoked` ends their grants for good.
     ///
     /// # Errors
     ///
@@ -187,7 +200,11 @@ impl Control {
         tenant: &str,
         authorization: Authorization,
     ) -> Result<(), ControlError> {
-        write(&self.platform.world).set_authorization(client_id, tenant, authorization)
+        write(&self.platform.world).set_authorization(client_id, tenant, authorization)?;
+        if authorization == Authorization::Revoked {
+            self.revoke_grants(client_id, tenant, None)?;
+        }
+        Ok(())
     }
 
     /// Sets how long a tenant status says it is valid.

@@ -37,6 +37,12 @@ pub enum ControlError {
     /// A secret is empty, or another application has it.
     #[error("the secret is empty or belongs to another application")]
     BadSecret,
+    /// A redirect address is no address, or no regular expression.
+    #[error("{0} is no redirect address")]
+    BadUri(String),
+    /// The associate is no employee who can sign in.
+    #[error("associate {0} cannot sign in")]
+    CannotSignIn(u32),
     /// A public key cannot be read.
     #[error("{0}")]
     BadPublicKey(String),
@@ -73,6 +79,8 @@ impl IntoResponse for ControlError {
             | Self::BadSecret
             | Self::BadAssociate(_)
             | Self::BadPublicKey(_)
+            | Self::BadUri(_)
+            | Self::CannotSignIn(_)
             | Self::FaultDoesNotFit(_) => StatusCode::BAD_REQUEST,
         };
         (status, Json(json!({ "error": self.to_string() }))).into_response()

@@ -77,7 +77,7 @@ pub enum Fault {
         /// The `ErrorMessage`.
         message: String,
     },
-    /// Authenticate: the token's `ctx` names this tenant.
+    /// Authenticate, Tokens: the token's `ctx` names this tenant.
     WrongContext {
         /// The tenant named.
         context: String,
@@ -87,19 +87,21 @@ pub enum Fault {
         /// The tenant named.
         context: String,
     },
-    /// Authenticate: the token's signature does not match.
+    /// Authenticate, Tokens: the token's signature does not match.
     WrongSignature,
-    /// Authenticate: the token is signed with a key that is in no key set, and names that key.
+    /// Authenticate, Tokens: the token is signed with a key that is in no key set, and names that key.
     ForeignKey,
-    /// Authenticate: the token says `"alg": "none"` and is not signed.
+    /// Authenticate, Tokens: the token says `"alg": "none"` and is not signed.
     AlgNone,
-    /// Authenticate: the token is signed with HS256, with the public key (PEM) as the secret.
+    /// Authenticate, Tokens: the token is signed with HS256, with the public key (PEM) as the secret.
     Hs256PublicKey,
-    /// Authenticate: the token's issuer is the login address instead of `SuperOffice AS`.
+    /// Authenticate: the token's issuer is the login address instead of `SuperOffice AS`. Tokens:
+    /// the other way round.
     WrongIssuer,
-    /// Authenticate: the token's audience is another serial number than its own.
+    /// Authenticate: the token's audience is another serial number than its own. Tokens: it is
+    /// another client id.
     WrongAudience,
-    /// Authenticate: the token expired an hour ago.
+    /// Authenticate, Tokens: the token expired an hour ago.
     ExpiredToken,
     /// Authenticate: the token has no ticket.
     MissingTicket,
@@ -119,7 +121,19 @@ pub enum Fault {
         #[serde(default)]
         endpoint: Option<String>,
     },
-    /// `TenantStatus`: the status lacks these fields.
+    /// Tokens: the id token has another nonce than was sent.
+    WrongNonce,
+    /// Tokens: the id token is about this associate of the tenant.
+    WrongPerson {
+        /// The associate.
+        associate_id: u32,
+    },
+    /// Tokens: the id token lacks these claims, named with or without SuperOffice's prefix.
+    MissingClaims {
+        /// The names of the claims.
+        claims: Vec<String>,
+    },
+    /// `TenantStatus`, Tokens: the answer lacks these fields.
     MissingFields {
         /// The names of the fields.
         fields: Vec<String>,
@@ -177,20 +191,24 @@ impl Fault {
             | Self::Html
             | Self::Huge { .. } => true,
             Self::Refuse { .. }
-            | Self::WrongContext { .. }
             | Self::WrongTicketContext { .. }
+            | Self::MissingTicket
+            | Self::MalformedTicket => endpoint == Endpoint::Authenticate,
+            Self::WrongContext { .. }
             | Self::WrongSignature
             | Self::ForeignKey
             | Self::AlgNone
             | Self::Hs256PublicKey
             | Self::WrongIssuer
             | Self::WrongAudience
-            | Self::ExpiredToken
-            | Self::MissingTicket
-            | Self::MalformedTicket => endpoint == Endpoint::Authenticate,
-            Self::OtherTenant { .. } | Self::Addresses { .. } | Self::MissingFields { .. } => {
-                endpoint == Endpoint::TenantStatus
+            | Self::ExpiredToken => matches!(endpoint, Endpoint::Authenticate | Endpoint::Tokens),
+            Self::WrongNonce | Self::WrongPerson { .. } | Self::MissingClaims { .. } => {
+                endpoint == Endpoint::Tokens
             }
+            Self::MissingFields { .. } => {
+                matches!(endpoint, Endpoint::TenantStatus | Endpoint::Tokens)
+            }
+            Self::OtherTenant { .. } | Self::Addresses { .. } => endpoint == Endpoint::TenantStatus,
             Self::WrongDatabase { .. } => endpoint == Endpoint::CurrentPrincipal,
         }
     }
