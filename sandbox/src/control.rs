@@ -20,6 +20,7 @@
 //! curl $CONTROL/grants/revoke   -d '{"client_id": "ID", "tenant": "Cust10009", "associate_id": 3}' …    # without associate_id: all
 //! curl $CONTROL/access-tokens/expire                      -d '{"tenant": "Cust10009"}' …      # {} for all
 //! curl $CONTROL/tenants/Cust10009/restore-backup          -d '{"keep_grants": true}' …
+//! curl $CONTROL/state-changes   -d '{"tenant": "Cust10009", "change": "delete", "target": "http://127.0.0.1:9/hook", "audience": "ID", "forgery": "foreign_key"}' …
 //! curl -X PUT $CONTROL/rate-limit                         -d '{"calls_per_second": 10, "retry_after": {"seconds": 2}}' …    # DELETE removes it
 //! curl $CONTROL/tenants/Cust10009/call-rate
 //! curl $CONTROL/tenants/Cust10009/people                  -d '{"count": 5000, "seed": 1}' …    # GET reads, PUT replaces all
@@ -50,6 +51,7 @@ mod people_routes;
 mod routes;
 mod sign_in;
 mod sign_in_routes;
+mod state_changes;
 mod traffic;
 
 use std::sync::Arc;

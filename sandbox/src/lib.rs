@@ -62,6 +62,7 @@ mod platform;
 mod post;
 mod random;
 mod sandbox;
+mod state_changes;
 mod tickets;
 mod traffic;
 mod webhooks;
@@ -77,6 +78,7 @@ pub use grants::{
 pub use login::Refusal;
 pub use options::{Options, StartError};
 pub use sandbox::Sandbox;
+pub use state_changes::{ChangeType, Forgery, StateChange};
 pub use traffic::{CallRate, RateLimit, RetryAfter};
 pub use webhooks::{NewWebhook, WebhookState};
 pub use world::{Approval, Authorization, NewApplication, NewTenant, SignIn, TenantState};

@@ -43,6 +43,9 @@ pub enum ControlError {
     /// The associate is no employee who can sign in.
     #[error("associate {0} cannot sign in")]
     CannotSignIn(u32),
+    /// A notification could not be sent.
+    #[error("the notification was not sent: {0}")]
+    NotSent(String),
     /// A public key cannot be read.
     #[error("{0}")]
     BadPublicKey(String),
@@ -74,6 +77,7 @@ impl IntoResponse for ControlError {
             | Self::UnknownAssociate(_)
             | Self::NotAuthorized(..) => StatusCode::NOT_FOUND,
             Self::Exists(_) => StatusCode::CONFLICT,
+            Self::NotSent(_) => StatusCode::BAD_GATEWAY,
             Self::Crypto => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadTenantId(_)
             | Self::BadSecret

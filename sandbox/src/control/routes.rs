@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Control, ControlError, people_routes, sign_in_routes, traffic};
+use super::{Control, ControlError, people_routes, sign_in_routes, state_changes, traffic};
 use crate::endpoint::{ApiHost, Endpoint};
 use crate::faults::{Aborted, Ending, Fault, FaultScope};
 use crate::lock::read;
@@ -75,6 +75,7 @@ fn router(control: Control) -> Router {
         .route("/counts", delete(reset_counts).get(counts))
         .merge(people_routes::routes())
         .merge(sign_in_routes::routes())
+        .merge(state_changes::routes())
         .merge(traffic::routes())
         .with_state(control)
 }

@@ -38,6 +38,8 @@ mod sign_in;
 #[cfg(test)]
 mod sign_in_control;
 #[cfg(test)]
+mod state_changes;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod tickets;

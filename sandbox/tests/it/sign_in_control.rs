@@ -7,6 +7,7 @@ use superoffice_sandbox::Authorization;
 use crate::control_port::{post, put, tell};
 use crate::fixture::{CLIENT, ONE};
 use crate::person::{ADMIN, EMPLOYEE, EMPLOYEE_ID, People, REDIRECT};
+use crate::webhooks::Target;
 
 async fn get(people: &People, path: &str) -> Value {
     let uri = format!("{}{path}", people.fixture.sandbox.control_uri());
@@ -79,7 +80,7 @@ async fn grants_access_tokens_and_backups() {
 }
 
 #[tokio::test]
-async fn faults_and_the_rate_of_calls() {
+async fn faults_notifications_and_the_rate_of_calls() {
     let people = People::start().await;
     let fixture = &people.fixture;
     let token = people.refresh_token(EMPLOYEE).await;
@@ -89,6 +90,17 @@ async fn faults_and_the_rate_of_calls() {
     });
     post(fixture, "/faults", fault).await;
     assert_eq!(people.refresh(&token).await.0, 500);
+
+    let target = Target::open().await;
+    let change = json!({
+        "tenant": ONE, "change": "backup_restored", "target": target.uri(),
+        "audience": CLIENT, "forgery": "foreign_key",
+    });
+    let (sent, (_, body)) =
+        tokio::join!(post(fixture, "/state-changes", change), target.answer(401));
+    assert_eq!(sent, json!({ "status": 401 }));
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["ChangeType"], 1);
 
     let limit = json!({ "calls_per_second": 0, "retry_after": { "date": 5 } });
     put(fixture, "/rate-limit", limit).await;
