@@ -81,7 +81,7 @@ impl Answer {
         self.with(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }

@@ -53,6 +53,12 @@ impl ApiService {
         Ok(tenant.clone())
     }
 
+    /// Counts a call to a tenant that is known; the answer is for one above the limit.
+    fn arrived(&self, id: &str) -> Option<Answer> {
+        read(&self.platform.world).tenant(id)?;
+        self.platform.traffic.arrived(id, self.platform.clock.now())
+    }
+
     /// A call about people.
     async fn people(
         &self,
@@ -63,17 +69,18 @@ impl ApiService {
     ) -> Result<Response<Body>, Aborted> {
         let call = Call::begin(&self.platform, route.endpoint(), ending);
         let headers = request.headers().clone();
+        let limited = self.arrived(id);
         let asked = Asked::read(request, path).await;
-        call.answer(Some(id), |_| match (self.tenant(id), asked) {
+        call.answer(Some(id), |_| match (limited.map_or_else(|| self.tenant(id), Err), asked) {
             (Err(answer), _) | (_, Err(answer)) => answer,
-            (Ok(tenant), Ok(_)) if !credential::admit(&self.platform, &tenant, &headers) => {
-                Answer::empty(StatusCode::UNAUTHORIZED)
-            }
-            (Ok(_), Ok(_)) if !accepts_json(&headers) => Answer::html(StatusCode::OK, "People"),
-            (Ok(tenant), Ok(asked)) => {
-                let address = format!("{}/{id}", self.platform.addresses.api(tenant.host));
-                people::answer(&tenant, route, &asked, &address)
-            }
+            (Ok(tenant), Ok(asked)) => match credential::admit(&self.platform, &tenant, &headers) {
+                Err(status) => Answer::empty(status),
+                Ok(_) if !accepts_json(&headers) => Answer::html(StatusCode::OK, "People"),
+                Ok(caller) => {
+                    let address = format!("{}/{id}", self.platform.addresses.api(tenant.host));
+                    people::answer((&tenant, caller), route, &asked, &address)
+                }
+            },
         })
         .await
     }
@@ -94,7 +101,8 @@ impl Host for ApiService {
                 if let Some(route) = Route::of(request.method(), rest) {
                     return self.people(request, ending, (id, rest), &route).await;
                 }
-                let answer = self.tenant(id).map_or_else(|answer| answer, |_| not_found(rest));
+                let tenant = self.arrived(id).map_or_else(|| self.tenant(id), Err);
+                let answer = tenant.map_or_else(|answer| answer, |_| not_found(rest));
                 return Ok(answer.into_response());
             }
         };
@@ -102,8 +110,9 @@ impl Host for ApiService {
             return Ok(Answer::method_not_allowed("GET").into_response());
         }
         let call = Call::begin(&self.platform, endpoint, ending);
+        let limited = self.arrived(id);
         let headers = request.headers();
-        call.answer(Some(id), |fault| match self.tenant(id) {
+        call.answer(Some(id), |fault| match limited.map_or_else(|| self.tenant(id), Err) {
             Err(answer) => answer,
             Ok(tenant) if endpoint == Endpoint::ApiRoot => {
                 root::root(&self.platform, &tenant, headers)

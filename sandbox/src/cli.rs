@@ -21,13 +21,19 @@ runs, through the control host:
     curl http://127.0.0.1:9003/faults -H 'Content-Type: application/json' \\
       -d '{\"endpoint\": \"authenticate\", \"fault\": {\"kind\": \"status\", \"status\": 503}, \"times\": 2}'
 
+  let a refresh take effect, and lose its answer
+    curl http://127.0.0.1:9003/faults -H 'Content-Type: application/json' \\
+      -d '{\"endpoint\": \"tokens\", \"fault\": {\"kind\": \"after_effect\", \"fault\": {\"kind\": \"close\"}}, \"times\": 1}'
+
+People sign in without a password: anna@demo.example is an administrator of all tenants,
+erik@demo.example and carla@demo.example are not. A redirect goes to any port of this machine.
 Tenants: Cust10001 is Running, Cust10002 is Suspended, Cust10003 is in OnlineMaintenance.
 All data is made anew at each start and lost at its end. Ctrl-C or SIGTERM ends it.";
 
 /// A simulated SuperOffice CRM Online on loopback ports, with demonstration data.
 ///
-/// It serves a login host (discovery, keys, system user exchange, tenant status), two API hosts
-/// that tenants can move between, and a control host that tells it what to do.
+/// It serves a login host (discovery, keys, system user exchange, sign-in of people, tenant
+/// status), two API hosts that tenants can move between, and a control host that tells it what to do.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -107,15 +113,21 @@ pub(crate) fn announce(
         let state = format!("{:?}", tenant.state);
         writeln!(out, "{}      {state:<18} {}", tenant.id, tenant.system_user_token)?;
     }
+    for user in &demo.users {
+        let role = if user.administrator { "administrator" } else { "employee" };
+        writeln!(out, "{:<19} {role:<14} {}", user.user_name, user.tenants.join(" "))?;
+    }
     match &arguments.write_demo {
         Some(folder) => writeln!(out, "private key    {}/private_key.pem", folder.display())?,
         None => writeln!(out, "private key    (--write-demo DIR writes it to a file)")?,
     }
-    let json = "-H 'Content-Type: application/json'";
+    let (json, client_id) = ("-H 'Content-Type: application/json'", &demo.client_id);
     writeln!(
         out,
         "\ncurl {login}/login/.well-known/openid-configuration\n\
          curl {login}/api/state/Cust10001\n\
+         {login}/login/common/oauth/authorize?client_id={client_id}&response_type=code\
+         &scope=openid&state=1&redirect_uri=http://127.0.0.1:8000/  # in a browser\n\
          curl {control}/counts\n\
          curl -X PUT {control}/tenants/Cust10001/host {json} -d '{{\"host\": \"B\"}}'\n\
          curl -X PUT {control}/tenants/Cust10001/state {json} -d '{{\"state\": \"Suspended\"}}'\n"

@@ -24,15 +24,19 @@ impl Clock {
         real.saturating_add(shift).unwrap_or(real)
     }
 
-    /// As HTTP writes it (RFC 9110 section 5.6.7).
     pub(crate) fn http_date(&self) -> Option<HeaderValue> {
-        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&self.now()).ok()?;
-        HeaderValue::from_str(&date).ok()
+        http_date(self.now())
     }
 
     pub(crate) fn shift(&self, seconds: i64) {
         self.shift_seconds.store(seconds, Ordering::Relaxed);
     }
+}
+
+/// As HTTP writes it (RFC 9110 section 5.6.7).
+pub(crate) fn http_date(moment: Timestamp) -> Option<HeaderValue> {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&moment).ok()?;
+    HeaderValue::from_str(&date).ok()
 }
 
 /// Reads the timestamp of a signed system user token; `None` unless it is exactly

@@ -13,6 +13,16 @@
 //! curl -X PUT $CONTROL/tenants/Cust10009/host             -d '{"host": "B"}' …
 //! curl $CONTROL/authorizations  -d '{"client_id": "ID", "tenant": "Cust10009"}' …
 //! curl -X PUT $CONTROL/authorizations                     -d '{"client_id": "ID", "tenant": "Cust10009", "authorization": "Revoked"}' …
+//! curl -X DELETE $CONTROL/authorizations                  -d '{"client_id": "ID", "tenant": "Cust10009"}' …    # GET …/authorizations/ID/Cust10009 reads
+//! curl -X PUT $CONTROL/applications/ID/sign-in            -d '{"redirect_uris": ["http://127.0.0.1:8080/callback"], "system_token": true}' …
+//! curl -X PUT $CONTROL/sign-in-rules                      -d '{"rotation": true, "previous_token": {"kind": "accepted_times", "times": 1}}' …    # GET reads
+//! curl $CONTROL/grants          -d '{"client_id": "ID", "tenant": "Cust10009", "associate_id": 3}' …    # GET lists
+//! curl $CONTROL/grants/revoke   -d '{"client_id": "ID", "tenant": "Cust10009", "associate_id": 3}' …    # without associate_id: all
+//! curl $CONTROL/access-tokens/expire                      -d '{"tenant": "Cust10009"}' …      # {} for all
+//! curl $CONTROL/tenants/Cust10009/restore-backup          -d '{"keep_grants": true}' …
+//! curl $CONTROL/state-changes   -d '{"tenant": "Cust10009", "change": "delete", "target": "http://127.0.0.1:9/hook", "audience": "ID", "forgery": "foreign_key"}' …
+//! curl -X PUT $CONTROL/rate-limit                         -d '{"calls_per_second": 10, "retry_after": {"seconds": 2}}' …    # DELETE removes it
+//! curl $CONTROL/tenants/Cust10009/call-rate
 //! curl $CONTROL/tenants/Cust10009/people                  -d '{"count": 5000, "seed": 1}' …    # GET reads, PUT replaces all
 //! curl $CONTROL/tenants/Cust10009/associates              -d '{"id": 900, "type": 0, "name": "NEW"}' …
 //! curl -X PATCH $CONTROL/tenants/Cust10009/associates/900 -d '{"deleted": true}' …
@@ -39,11 +49,14 @@ mod error;
 mod people;
 mod people_routes;
 mod routes;
+mod sign_in;
+mod sign_in_routes;
+mod state_changes;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::error::Unspecified;
 use jiff::Timestamp;
 
 pub use self::error::ControlError;
@@ -55,12 +68,13 @@ use crate::keys::{PublicKey, SigningKey};
 use crate::lock::{read, write};
 use crate::login::Refusal;
 use crate::platform::Platform;
-use crate::world::{Application, Authorization, NewApplication, NewTenant, TenantState};
+use crate::random;
+use crate::world::{
+    Application, Authorization, NewApplication, NewTenant, Registration, TenantState,
+};
 
 /// Length of the random part of a system user token.
 const TOKEN_LETTERS: usize = 10;
-
-const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// A handle to a running [`Sandbox`](crate::Sandbox); cheap to clone.
 #[derive(Clone, Debug)]
@@ -102,6 +116,7 @@ impl Control {
             name: new.name,
             client_id: new.client_id,
             secrets: vec![new.client_secret],
+            registration: Registration::default(),
         };
         write(&self.platform.world).add_application(application)
     }
@@ -171,11 +186,12 @@ impl Control {
     ///
     /// When there is no such application or tenant.
     pub fn authorize(&self, client_id: &str, tenant: &str) -> Result<String, ControlError> {
-        let random = random_letters()?;
+        let random = random::letters(TOKEN_LETTERS)?;
         write(&self.platform.world).authorize(client_id, tenant, &random)
     }
 
-    /// Sets the state of the record that lets an application use a tenant.
+    /// Sets the state of the record that lets an application use a tenant. Only `Active` lets
+    /// people refresh; `Revoked` ends their grants for good.
     ///
     /// # Errors
     ///
@@ -186,7 +202,11 @@ impl Control {
         tenant: &str,
         authorization: Authorization,
     ) -> Result<(), ControlError> {
-        write(&self.platform.world).set_authorization(client_id, tenant, authorization)
+        write(&self.platform.world).set_authorization(client_id, tenant, authorization)?;
+        if authorization == Authorization::Revoked {
+            self.revoke_grants(client_id, tenant, None)?;
+        }
+        Ok(())
     }
 
     /// Sets how long a tenant status says it is valid.
@@ -287,6 +307,7 @@ impl Control {
     /// Sets all counts to zero.
     pub fn reset_counts(&self) {
         self.platform.counts.reset();
+        self.platform.traffic.reset();
     }
 
     /// The ids of all tenants.
@@ -297,14 +318,4 @@ impl Control {
         ids.sort();
         ids
     }
-}
-
-fn random_letters() -> Result<String, Unspecified> {
-    let mut bytes = [0; TOKEN_LETTERS];
-    aws_lc_rs::rand::fill(&mut bytes)?;
-    Ok(bytes
-        .iter()
-        .filter_map(|byte| ALPHANUMERIC.get(usize::from(*byte) % ALPHANUMERIC.len()))
-        .map(|letter| char::from(*letter))
-        .collect())
 }

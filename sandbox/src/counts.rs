@@ -17,6 +17,31 @@ pub struct Exchanges {
     pub refused: u64,
 }
 
+/// How the sign-in of people went, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SignIns {
+    /// Pages that were shown to people, error pages included.
+    pub pages: u64,
+    /// Applications that an administrator approved.
+    pub approvals: u64,
+    /// Sign-ins that a person refused.
+    pub refusals: u64,
+    /// Codes that were issued.
+    pub codes_issued: u64,
+    /// Codes that were exchanged.
+    pub codes_exchanged: u64,
+    /// Codes that came again after they had been presented.
+    pub codes_repeated: u64,
+    /// Refreshes that were granted.
+    pub refreshes: u64,
+    /// Refresh tokens that came after they had been replaced and were not accepted any more.
+    pub reuses: u64,
+    /// Requests for tokens that were refused, whatever for.
+    pub refused: u64,
+    /// Tokens that were revoked by the application.
+    pub revocations: u64,
+}
+
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct EndpointCounts {
     pub(crate) calls: u64,
@@ -30,6 +55,7 @@ pub(crate) struct EndpointCounts {
 struct Tally {
     endpoints: HashMap<Endpoint, EndpointCounts>,
     exchanges: Exchanges,
+    sign_ins: SignIns,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +88,14 @@ impl Counts {
         hold(&self.tally).exchanges.refused += 1;
     }
 
+    pub(crate) fn sign_in(&self, count: impl FnOnce(&mut SignIns)) {
+        count(&mut hold(&self.tally).sign_ins);
+    }
+
+    pub(crate) fn sign_ins(&self) -> SignIns {
+        hold(&self.tally).sign_ins
+    }
+
     pub(crate) fn of(&self, endpoint: Endpoint) -> EndpointCounts {
         hold(&self.tally).endpoints.get(&endpoint).cloned().unwrap_or_default()
     }
@@ -74,6 +108,7 @@ impl Counts {
     pub(crate) fn reset(&self) {
         let mut tally = hold(&self.tally);
         tally.exchanges = Exchanges::default();
+        tally.sign_ins = SignIns::default();
         for counts in tally.endpoints.values_mut() {
             let running = counts.running;
             *counts = EndpointCounts { running, max_concurrent: running, ..Default::default() };

@@ -12,6 +12,14 @@ pub enum Endpoint {
     Jwks,
     /// `POST /Login/api/PartnerSystemUser/Authenticate`
     Authenticate,
+    /// `GET` and `POST /login/common/oauth/authorize` and `/login/{tenant}/oauth/authorize`
+    Authorize,
+    /// `POST /login/common/oauth/tokens`
+    Tokens,
+    /// `POST /login/common/oauth/revoke`
+    Revoke,
+    /// `GET /login/logout`
+    Logout,
     /// `GET /api/state/{tenant}`
     TenantStatus,
     /// `GET /{tenant}/api`
@@ -36,10 +44,14 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Every endpoint, in the order a client meets them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Discovery,
         Self::Jwks,
         Self::Authenticate,
+        Self::Authorize,
+        Self::Tokens,
+        Self::Revoke,
+        Self::Logout,
         Self::TenantStatus,
         Self::ApiRoot,
         Self::CurrentPrincipal,

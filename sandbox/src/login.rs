@@ -1,4 +1,5 @@
-//! The login host: discovery, keys, the system user exchange, tenant status.
+//! The login host: discovery, keys, the system user exchange, the sign-in of people, tenant
+//! status.
 
 mod authenticate;
 mod discovery;
@@ -44,6 +45,9 @@ impl Host for LoginService {
         ending: &Ending,
     ) -> Result<Response<Body>, Aborted> {
         let platform = &*self.platform;
+        if let Some(route) = oauth::Route::of(request.uri().path()) {
+            return oauth::answer(platform, request, ending, route).await;
+        }
         let (endpoint, tenant) = match request.uri().path() {
             "/login/.well-known/openid-configuration" => (Endpoint::Discovery, None),
             "/login/.well-known/jwks" => (Endpoint::Jwks, None),

@@ -21,6 +21,10 @@ pub use self::kind::{AssociateType, RoleType};
 pub use self::model::{Associate, Company, License, LicenseScope, Person, Role, UserGroup};
 pub use self::oddities::{Oddities, PrimaryKeyForm};
 
+/// The functional right that makes an administrator. SuperOffice asks for the one of general or of
+/// user administrators (SUPEROFFICE.md 2.2, documented); what they are called is inferred.
+const ADMINISTRATOR: &str = "admin-all";
+
 /// Everybody of a tenant, and what they belong to; each by its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -56,5 +60,28 @@ impl People {
     #[must_use]
     pub fn full_name(&self, associate: &Associate) -> String {
         self.person_of(associate).map_or_else(|| associate.name.clone(), Person::full_name)
+    }
+
+    /// Those who can sign in: employees who are not retired, have the right and a user name.
+    pub fn users(&self) -> impl Iterator<Item = &Associate> {
+        self.associates.values().filter(|one| {
+            one.kind == AssociateType::Internal
+                && one.can_login
+                && !one.deleted
+                && !one.user_name.is_empty()
+        })
+    }
+
+    /// Who signs in with a user name, in any case.
+    #[must_use]
+    pub fn user(&self, user_name: &str) -> Option<&Associate> {
+        self.users().find(|one| one.user_name.eq_ignore_ascii_case(user_name))
+    }
+
+    /// Whether an associate may approve applications.
+    #[must_use]
+    pub fn is_administrator(&self, associate: &Associate) -> bool {
+        let role = self.roles.get(&associate.role_id);
+        role.is_some_and(|role| role.functional_rights.iter().any(|right| right == ADMINISTRATOR))
     }
 }

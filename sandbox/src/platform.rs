@@ -4,16 +4,19 @@ use std::sync::{OnceLock, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::hmac;
 
 use crate::clock::Clock;
 use crate::counts::Counts;
 use crate::endpoint::ApiHost;
 use crate::faults::Faults;
+use crate::grants::{AccessTokens, Codes, Grants};
 use crate::keys::{SigningKey, SigningKeys};
 use crate::lock::{read, write};
 use crate::login::RefusalTexts;
 use crate::options::Options;
 use crate::tickets::Tickets;
+use crate::traffic::Traffic;
 use crate::webhooks::Webhooks;
 use crate::world::World;
 
@@ -47,13 +50,19 @@ pub(crate) struct Rules {
 
 #[derive(Debug)]
 pub(crate) struct Platform {
+    pub(crate) access_tokens: AccessTokens,
     pub(crate) addresses: Addresses,
     pub(crate) clock: Clock,
+    pub(crate) codes: Codes,
     pub(crate) counts: Counts,
     pub(crate) faults: Faults,
+    pub(crate) grants: Grants,
     pub(crate) keys: RwLock<SigningKeys>,
+    /// Keeps people from changing what sign-in pages carry along.
+    pub(crate) page_key: hmac::Key,
     pub(crate) refusals: RefusalTexts,
     pub(crate) tickets: Tickets,
+    pub(crate) traffic: Traffic,
     pub(crate) webhooks: Webhooks,
     pub(crate) world: RwLock<World>,
     rules: RwLock<Rules>,
@@ -62,7 +71,12 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    pub(crate) fn new(options: &Options, addresses: Addresses, key: SigningKey) -> Self {
+    pub(crate) fn new(
+        options: &Options,
+        addresses: Addresses,
+        key: SigningKey,
+        page_key: hmac::Key,
+    ) -> Self {
         let rules = Rules {
             issuer: options.issuer.clone().unwrap_or_else(|| addresses.login.clone()),
             allowed_skew: options.allowed_skew,
@@ -71,13 +85,18 @@ impl Platform {
             revocation_ends_tickets: options.revocation_ends_tickets,
         };
         Self {
+            access_tokens: AccessTokens::default(),
             addresses,
             clock: Clock::default(),
+            codes: Codes::default(),
             counts: Counts::default(),
             faults: Faults::default(),
+            grants: Grants::default(),
             keys: RwLock::new(SigningKeys::new(key)),
+            page_key,
             refusals: RefusalTexts::default(),
             tickets: Tickets::new(options.ticket_lifetime),
+            traffic: Traffic::default(),
             webhooks: Webhooks::default(),
             world: RwLock::default(),
             rules: RwLock::new(rules),

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
 use tokio::net::TcpListener;
 
 use crate::api::ApiService;
@@ -45,7 +47,9 @@ impl Sandbox {
         let (control, control_uri) = open(options.control)?;
         let addresses =
             Addresses { login: login_uri, api: [first_uri, second_uri], control: control_uri };
-        let platform = Arc::new(Platform::new(&options, addresses, key));
+        let page_key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .map_err(|_| StartError::SigningKey)?;
+        let platform = Arc::new(Platform::new(&options, addresses, key, page_key));
 
         let tasks = Tasks::default();
         tasks.serve(login, LoginService::new(Arc::clone(&platform)));

@@ -79,7 +79,7 @@ pub(crate) fn write_ticket(tenant: &str) -> Result<String, Unspecified> {
     Ok(format!("7T:{}", STANDARD.encode(utf16)))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

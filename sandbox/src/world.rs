@@ -1,5 +1,6 @@
 //! What exists in the simulated service: applications, tenants, and who may use which.
 
+mod registration;
 mod state;
 
 use std::collections::HashMap;
@@ -7,7 +8,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-pub use self::state::{Authorization, TenantState};
+pub(crate) use self::registration::Registration;
+pub use self::registration::SignIn;
+pub use self::state::{Approval, Authorization, TenantState};
 use crate::control::ControlError;
 use crate::endpoint::ApiHost;
 use crate::keys::PublicKey;
@@ -41,18 +44,20 @@ pub struct NewTenant {
     pub host: ApiHost,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Application {
     pub(crate) name: String,
     pub(crate) client_id: String,
     pub(crate) secrets: Vec<String>,
     pub(crate) public_keys: Vec<PublicKey>,
+    pub(crate) registration: Registration,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct AuthorizationRecord {
     pub(crate) system_user_token: String,
     pub(crate) state: Authorization,
+    pub(crate) approval: Option<Approval>,
 }
 
 #[derive(Clone, Debug)]
@@ -116,12 +121,7 @@ impl World {
         secrets: Vec<String>,
     ) -> Result<(), ControlError> {
         self.check_secrets(client_id, &secrets)?;
-        self.change(client_id, |old| Application {
-            secrets,
-            name: old.name.clone(),
-            client_id: old.client_id.clone(),
-            public_keys: old.public_keys.clone(),
-        })
+        self.change(client_id, |application| application.secrets = secrets)
     }
 
     pub(crate) fn set_public_keys(
@@ -129,29 +129,36 @@ impl World {
         client_id: &str,
         public_keys: Vec<PublicKey>,
     ) -> Result<(), ControlError> {
-        self.change(client_id, |old| Application {
-            public_keys,
-            name: old.name.clone(),
-            client_id: old.client_id.clone(),
-            secrets: old.secrets.clone(),
-        })
+        self.change(client_id, |application| application.public_keys = public_keys)
+    }
+
+    pub(crate) fn set_registration(
+        &mut self,
+        client_id: &str,
+        registration: Registration,
+    ) -> Result<(), ControlError> {
+        self.change(client_id, |application| application.registration = registration)
     }
 
     fn change(
         &mut self,
         client_id: &str,
-        to: impl FnOnce(&Application) -> Application,
+        change: impl FnOnce(&mut Application),
     ) -> Result<(), ControlError> {
-        let old = self
+        let application = self
             .applications
             .get_mut(client_id)
             .ok_or_else(|| ControlError::UnknownApplication(client_id.to_owned()))?;
-        *old = Arc::new(to(old));
+        change(Arc::make_mut(application));
         Ok(())
     }
 
     pub(crate) fn application(&self, client_id: &str) -> Option<&Arc<Application>> {
         self.applications.get(client_id)
+    }
+
+    pub(crate) fn applications(&self) -> impl Iterator<Item = &Arc<Application>> {
+        self.applications.values()
     }
 
     pub(crate) fn application_by_secret(&self, secret: &str) -> Option<&Arc<Application>> {
@@ -212,6 +219,7 @@ impl World {
                 AuthorizationRecord {
                     system_user_token: format!("{name}-{random}"),
                     state: Authorization::Active,
+                    approval: None,
                 }
             });
         record.state = Authorization::Active;
@@ -230,5 +238,31 @@ impl World {
             })?;
         record.state = state;
         Ok(())
+    }
+
+    /// Makes the record active, and notes the administrator who said so.
+    pub(crate) fn approve(
+        &mut self,
+        client_id: &str,
+        tenant: &str,
+        approval: Approval,
+        random: &str,
+    ) -> Result<(), ControlError> {
+        self.authorize(client_id, tenant, random)?;
+        if let Some(record) = self.tenant_mut(tenant)?.records.get_mut(client_id) {
+            record.approval = Some(approval);
+        }
+        Ok(())
+    }
+
+    /// As if the application had never been authorized on the tenant.
+    pub(crate) fn forget_authorization(
+        &mut self,
+        client_id: &str,
+        tenant: &str,
+    ) -> Result<(), ControlError> {
+        let gone = self.tenant_mut(tenant)?.records.remove(client_id);
+        let none = || ControlError::NotAuthorized(client_id.to_owned(), tenant.to_owned());
+        gone.map(|_| ()).ok_or_else(none)
     }
 }

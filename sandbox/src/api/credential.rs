@@ -1,36 +1,78 @@
-//! Who is calling: a ticket, and the secret of the application it was issued to.
+//! Who is calling: an application by ticket and secret, or a person by access token.
 
-use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
 
+use super::SYSTEM_ASSOCIATE_ID;
+use crate::grants::{Found, SignedIn};
 use crate::lock::read;
 use crate::platform::Platform;
 use crate::world::{Authorization, Tenant};
 
-/// Whether the call carries a live ticket of this tenant. If so, the ticket has been used: its
-/// lifetime begins anew.
-pub(super) fn admit(platform: &Platform, tenant: &Tenant, headers: &HeaderMap) -> bool {
-    let Some(ticket) = ticket(headers) else {
-        return false;
-    };
-    let now = platform.clock.now();
-    let Some(holder) = platform.tickets.holder(ticket, now) else {
-        return false;
-    };
-    let admitted = holder.tenant == tenant.id
-        && knows_secret(platform, &holder.client_id, headers)
-        && is_authorized(platform, tenant, &holder.client_id);
-    if admitted {
-        platform.tickets.used(ticket, now);
+/// The associate that calls with a live credential of this tenant. A ticket has been used then:
+/// its lifetime begins anew.
+pub(super) fn admit(
+    platform: &Platform,
+    tenant: &Tenant,
+    headers: &HeaderMap,
+) -> Result<u32, StatusCode> {
+    let (scheme, credential) = credential(headers).ok_or(StatusCode::UNAUTHORIZED)?;
+    // The scheme's case does not matter, the credential's does.
+    if scheme.eq_ignore_ascii_case("SOTicket") {
+        by_ticket(platform, tenant, headers, credential)
+    } else if scheme.eq_ignore_ascii_case("Bearer") {
+        by_access_token(platform, tenant, credential)
+    } else {
+        Err(StatusCode::UNAUTHORIZED)
     }
-    admitted
 }
 
-/// The scheme's case does not matter, the ticket's does.
-fn ticket(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, ticket) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("SOTicket").then_some(ticket)
+fn credential(headers: &HeaderMap) -> Option<(&str, &str)> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')
+}
+
+fn by_ticket(
+    platform: &Platform,
+    tenant: &Tenant,
+    headers: &HeaderMap,
+    ticket: &str,
+) -> Result<u32, StatusCode> {
+    let now = platform.clock.now();
+    let holder = platform.tickets.holder(ticket, now).ok_or(StatusCode::UNAUTHORIZED)?;
+    let admitted = holder.tenant == tenant.id
+        && knows_secret(platform, &holder.client_id, headers)
+        && (is_authorized(tenant, &holder.client_id) || !platform.rules().revocation_ends_tickets);
+    if !admitted {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    platform.tickets.used(ticket, now);
+    Ok(SYSTEM_ASSOCIATE_ID)
+}
+
+/// `SO-AppToken` is not needed (SUPEROFFICE.md 2.8, seen). One that died is answered 401 or 403
+/// (7.3, both documented).
+fn by_access_token(platform: &Platform, tenant: &Tenant, token: &str) -> Result<u32, StatusCode> {
+    let rules = platform.grants.rules();
+    let dead =
+        if rules.expired_access_is_403 { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+    match platform.access_tokens.find(token, platform.clock.now()) {
+        Found::Live { who, .. } if who.tenant != tenant.id => Err(StatusCode::UNAUTHORIZED),
+        Found::Live { who, grant } => {
+            let rests = !platform.grants.has_ended(grant) && may_act(tenant, &who);
+            if rests || !rules.revocation_ends_access_tokens {
+                Ok(who.associate_id)
+            } else {
+                Err(dead)
+            }
+        }
+        Found::Dead => Err(dead),
+        Found::Unknown => Err(StatusCode::UNAUTHORIZED),
+    }
+}
+
+fn may_act(tenant: &Tenant, who: &SignedIn) -> bool {
+    is_authorized(tenant, &who.client_id)
+        && tenant.people.users().any(|one| one.id == who.associate_id)
 }
 
 fn knows_secret(platform: &Platform, client_id: &str, headers: &HeaderMap) -> bool {
@@ -41,8 +83,6 @@ fn knows_secret(platform: &Platform, client_id: &str, headers: &HeaderMap) -> bo
     })
 }
 
-fn is_authorized(platform: &Platform, tenant: &Tenant, client_id: &str) -> bool {
-    let active =
-        tenant.record(client_id).is_some_and(|record| record.state == Authorization::Active);
-    active || !platform.rules().revocation_ends_tickets
+fn is_authorized(tenant: &Tenant, client_id: &str) -> bool {
+    tenant.record(client_id).is_some_and(|record| record.state == Authorization::Active)
 }

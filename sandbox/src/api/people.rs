@@ -100,12 +100,23 @@ impl Asked {
     }
 }
 
-/// Answers a call that was admitted. The address is that of the tenant.
-pub(super) fn answer(tenant: &Tenant, route: &Route, asked: &Asked, address: &str) -> Answer {
-    respond(tenant, route, asked, address).unwrap_or_else(|answer| answer)
+/// Answers a call of an associate that was admitted. The address is that of the tenant. People
+/// get the same as applications: no difference is documented.
+pub(super) fn answer(
+    (tenant, caller): (&Tenant, u32),
+    route: &Route,
+    asked: &Asked,
+    address: &str,
+) -> Answer {
+    respond((tenant, caller), route, asked, address).unwrap_or_else(|answer| answer)
 }
 
-fn respond(tenant: &Tenant, route: &Route, asked: &Asked, address: &str) -> Result<Answer, Answer> {
+fn respond(
+    (tenant, caller): (&Tenant, u32),
+    route: &Route,
+    asked: &Asked,
+    address: &str,
+) -> Result<Answer, Answer> {
     let (get, post) = (asked.method == Method::GET, asked.method == Method::POST);
     let people = &*tenant.people;
     let language = &asked.language;
@@ -132,7 +143,7 @@ fn respond(tenant: &Tenant, route: &Route, asked: &Asked, address: &str) -> Resu
             archive::page(tenant, provider, &query, language, (address, path))?
         }
         _ if !get => Answer::method_not_allowed("GET"),
-        Route::CurrentAssociate => associate::current(people),
+        Route::CurrentAssociate => associate::current(people, caller),
         Route::List(name) => mdo::list(people, name, &Query::read(&asked.query)?, language),
         Route::Users | Route::Roles | Route::Archive(_) => {
             let roles = *route == Route::Roles;

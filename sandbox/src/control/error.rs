@@ -37,6 +37,15 @@ pub enum ControlError {
     /// A secret is empty, or another application has it.
     #[error("the secret is empty or belongs to another application")]
     BadSecret,
+    /// A redirect address is no address, or no regular expression.
+    #[error("{0} is no redirect address")]
+    BadUri(String),
+    /// The associate is no employee who can sign in.
+    #[error("associate {0} cannot sign in")]
+    CannotSignIn(u32),
+    /// A notification could not be sent.
+    #[error("the notification was not sent: {0}")]
+    NotSent(String),
     /// A public key cannot be read.
     #[error("{0}")]
     BadPublicKey(String),
@@ -68,11 +77,14 @@ impl IntoResponse for ControlError {
             | Self::UnknownAssociate(_)
             | Self::NotAuthorized(..) => StatusCode::NOT_FOUND,
             Self::Exists(_) => StatusCode::CONFLICT,
+            Self::NotSent(_) => StatusCode::BAD_GATEWAY,
             Self::Crypto => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadTenantId(_)
             | Self::BadSecret
             | Self::BadAssociate(_)
             | Self::BadPublicKey(_)
+            | Self::BadUri(_)
+            | Self::CannotSignIn(_)
             | Self::FaultDoesNotFit(_) => StatusCode::BAD_REQUEST,
         };
         (status, Json(json!({ "error": self.to_string() }))).into_response()

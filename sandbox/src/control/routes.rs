@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::{Control, ControlError, people_routes};
+use super::{Control, ControlError, people_routes, sign_in_routes, state_changes, traffic};
 use crate::endpoint::{ApiHost, Endpoint};
 use crate::faults::{Aborted, Ending, Fault, FaultScope};
 use crate::lock::read;
@@ -61,7 +61,10 @@ fn router(control: Control) -> Router {
         .route("/tenants", post(add_tenant))
         .route("/tenants/{tenant}/state", put(set_state))
         .route("/tenants/{tenant}/host", put(set_host))
-        .route("/authorizations", post(authorize).put(set_authorization))
+        .route(
+            "/authorizations",
+            post(authorize).put(set_authorization).delete(forget_authorization),
+        )
         .route("/status-validity", put(set_status_validity))
         .route("/unknown-tenants", put(set_unknown_tenants))
         .route("/clock", put(set_clock))
@@ -71,6 +74,9 @@ fn router(control: Control) -> Router {
         .route("/faults", post(inject).delete(clear_faults))
         .route("/counts", delete(reset_counts).get(counts))
         .merge(people_routes::routes())
+        .merge(sign_in_routes::routes())
+        .merge(state_changes::routes())
+        .merge(traffic::routes())
         .with_state(control)
 }
 
@@ -187,6 +193,10 @@ async fn set_authorization(
     control.set_authorization(&body.client_id, &body.tenant, body.authorization).map(|()| DONE)
 }
 
+async fn forget_authorization(State(control): State<Control>, Json(body): Json<Authorize>) -> Done {
+    control.forget_authorization(&body.client_id, &body.tenant).map(|()| DONE)
+}
+
 #[derive(Deserialize)]
 struct Validity {
     seconds: u64,
@@ -280,7 +290,11 @@ async fn counts(State(control): State<Control>) -> Json<Value> {
         .into_iter()
         .map(|endpoint| (endpoint, json!(control.platform.counts.of(endpoint))))
         .collect();
-    Json(json!({ "endpoints": endpoints, "exchanges": control.exchanges() }))
+    Json(json!({
+        "endpoints": endpoints,
+        "exchanges": control.exchanges(),
+        "sign_ins": control.sign_ins(),
+    }))
 }
 
 async fn reset_counts(State(control): State<Control>) -> StatusCode {

@@ -46,6 +46,14 @@ pub enum Fault {
         /// How long.
         milliseconds: u64,
     },
+    /// Never answers, until the client leaves. The call has no effect.
+    Hang,
+    /// The call takes effect, and then this befalls the answer: how a client loses what it was
+    /// given.
+    AfterEffect {
+        /// What befalls the answer: any fault that is not about its content, a delay included.
+        fault: Box<Fault>,
+    },
     /// Resets the connection (RST).
     Reset,
     /// Closes the connection without an answer.
@@ -69,7 +77,7 @@ pub enum Fault {
         /// The `ErrorMessage`.
         message: String,
     },
-    /// Authenticate: the token's `ctx` names this tenant.
+    /// Authenticate, Tokens: the token's `ctx` names this tenant.
     WrongContext {
         /// The tenant named.
         context: String,
@@ -79,19 +87,21 @@ pub enum Fault {
         /// The tenant named.
         context: String,
     },
-    /// Authenticate: the token's signature does not match.
+    /// Authenticate, Tokens: the token's signature does not match.
     WrongSignature,
-    /// Authenticate: the token is signed with a key that is in no key set, and names that key.
+    /// Authenticate, Tokens: the token is signed with a key that is in no key set, and names that key.
     ForeignKey,
-    /// Authenticate: the token says `"alg": "none"` and is not signed.
+    /// Authenticate, Tokens: the token says `"alg": "none"` and is not signed.
     AlgNone,
-    /// Authenticate: the token is signed with HS256, with the public key (PEM) as the secret.
+    /// Authenticate, Tokens: the token is signed with HS256, with the public key (PEM) as the secret.
     Hs256PublicKey,
-    /// Authenticate: the token's issuer is the login address instead of `SuperOffice AS`.
+    /// Authenticate: the token's issuer is the login address instead of `SuperOffice AS`. Tokens:
+    /// the other way round.
     WrongIssuer,
-    /// Authenticate: the token's audience is another serial number than its own.
+    /// Authenticate: the token's audience is another serial number than its own. Tokens: it is
+    /// another client id.
     WrongAudience,
-    /// Authenticate: the token expired an hour ago.
+    /// Authenticate, Tokens: the token expired an hour ago.
     ExpiredToken,
     /// Authenticate: the token has no ticket.
     MissingTicket,
@@ -111,7 +121,19 @@ pub enum Fault {
         #[serde(default)]
         endpoint: Option<String>,
     },
-    /// `TenantStatus`: the status lacks these fields.
+    /// Tokens: the id token has another nonce than was sent.
+    WrongNonce,
+    /// Tokens: the id token is about this associate of the tenant.
+    WrongPerson {
+        /// The associate.
+        associate_id: u32,
+    },
+    /// Tokens: the id token lacks these claims, named with or without SuperOffice's prefix.
+    MissingClaims {
+        /// The names of the claims.
+        claims: Vec<String>,
+    },
+    /// `TenantStatus`, Tokens: the answer lacks these fields.
     MissingFields {
         /// The names of the fields.
         fields: Vec<String>,
@@ -137,6 +159,12 @@ impl Fault {
         Self::Status { status, body: FaultBody::Json(body), retry_after: None }
     }
 
+    /// The call takes effect, and then this befalls the answer.
+    #[must_use]
+    pub fn after_effect(fault: Self) -> Self {
+        Self::AfterEffect { fault: Box::new(fault) }
+    }
+
     /// A delay; below a millisecond it is none.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
@@ -151,28 +179,54 @@ impl Fault {
                 StatusCode::from_u16(*status).is_ok_and(|_| (200..600).contains(status))
             }
             Self::Redirect { location } => HeaderValue::from_str(location).is_ok(),
+            Self::AfterEffect { fault } => {
+                let nested = matches!(**fault, Self::AfterEffect { .. });
+                !nested && !fault.is_about_content() && fault.fits(endpoint)
+            }
             Self::Delay { .. }
+            | Self::Hang
             | Self::Reset
             | Self::Close
             | Self::Truncate
             | Self::Html
             | Self::Huge { .. } => true,
             Self::Refuse { .. }
-            | Self::WrongContext { .. }
             | Self::WrongTicketContext { .. }
+            | Self::MissingTicket
+            | Self::MalformedTicket => endpoint == Endpoint::Authenticate,
+            Self::WrongContext { .. }
             | Self::WrongSignature
             | Self::ForeignKey
             | Self::AlgNone
             | Self::Hs256PublicKey
             | Self::WrongIssuer
             | Self::WrongAudience
-            | Self::ExpiredToken
-            | Self::MissingTicket
-            | Self::MalformedTicket => endpoint == Endpoint::Authenticate,
-            Self::OtherTenant { .. } | Self::Addresses { .. } | Self::MissingFields { .. } => {
-                endpoint == Endpoint::TenantStatus
+            | Self::ExpiredToken => matches!(endpoint, Endpoint::Authenticate | Endpoint::Tokens),
+            Self::WrongNonce | Self::WrongPerson { .. } | Self::MissingClaims { .. } => {
+                endpoint == Endpoint::Tokens
             }
+            Self::MissingFields { .. } => {
+                matches!(endpoint, Endpoint::TenantStatus | Endpoint::Tokens)
+            }
+            Self::OtherTenant { .. } | Self::Addresses { .. } => endpoint == Endpoint::TenantStatus,
             Self::WrongDatabase { .. } => endpoint == Endpoint::CurrentPrincipal,
         }
+    }
+
+    /// Whether a handler has to know of it while it makes the answer.
+    fn is_about_content(&self) -> bool {
+        !matches!(
+            self,
+            Self::Status { .. }
+                | Self::Delay { .. }
+                | Self::Hang
+                | Self::Reset
+                | Self::Close
+                | Self::Truncate
+                | Self::Html
+                | Self::Huge { .. }
+                | Self::Redirect { .. }
+                | Self::AfterEffect { .. }
+        )
     }
 }

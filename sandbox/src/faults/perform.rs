@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use hyper::header::HeaderValue;
@@ -62,25 +63,46 @@ impl<'a> Call<'a> {
         if !plan.delay.is_zero() {
             tokio::time::sleep(plan.delay).await;
         }
-        let answer = match &plan.fault {
-            None => handler(None),
-            Some(Fault::Reset) => {
+        let Some(fault) = plan.fault else {
+            return Ok(handler(None).into_response());
+        };
+        match fault {
+            Fault::AfterEffect { fault } => {
+                let answer = handler(None);
+                self.befall(&fault, |_| answer).await
+            }
+            fault => self.befall(&fault, handler).await,
+        }
+    }
+
+    async fn befall(
+        &self,
+        fault: &Fault,
+        handler: impl FnOnce(Option<&Fault>) -> Answer,
+    ) -> Result<Response<Body>, Aborted> {
+        let answer = match fault {
+            Fault::Hang => return std::future::pending().await,
+            Fault::Reset => {
                 self.ending.reset();
                 return Err(Aborted);
             }
-            Some(Fault::Close) => return Err(Aborted),
-            Some(Fault::Truncate) => return Ok(handler(None).into_truncated()),
-            Some(Fault::Huge { mebibytes }) => return Ok(answer::huge(*mebibytes)),
-            Some(Fault::Html) => Answer::html(StatusCode::OK, "Sign in"),
-            Some(Fault::Redirect { location }) => {
+            Fault::Close => return Err(Aborted),
+            Fault::Truncate => return Ok(handler(None).into_truncated()),
+            Fault::Huge { mebibytes } => return Ok(answer::huge(*mebibytes)),
+            Fault::Html => Answer::html(StatusCode::OK, "Sign in"),
+            Fault::Redirect { location } => {
                 let location = HeaderValue::from_str(location).map_err(|_| Aborted)?;
                 Answer::redirect(location)
             }
-            Some(Fault::Status { status, body, retry_after }) => {
+            Fault::Status { status, body, retry_after } => {
                 let status = StatusCode::from_u16(*status).map_err(|_| Aborted)?;
                 status_answer(status, body, *retry_after)
             }
-            fault => handler(fault.as_ref()),
+            Fault::Delay { milliseconds } => {
+                tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
+                handler(None)
+            }
+            fault => handler(Some(fault)),
         };
         Ok(answer.into_response())
     }

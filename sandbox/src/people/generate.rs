@@ -52,8 +52,8 @@ fn base(tenant: &str) -> People {
         people.groups.insert(id, UserGroup { id, name, tooltip, rank, deleted });
     }
     for (id, (name, description, kind)) in (1..).zip(ROLES) {
-        let rights = RIGHTS.len().saturating_sub(id as usize - 1);
-        let rights = if id == SYSTEM_ROLE { RIGHTS.len() } else { rights };
+        // Level 0 has them all, each level below one less; applications have them all again.
+        let without = if id == SYSTEM_ROLE { 0 } else { id as usize - 1 };
         let role = Role {
             id,
             name: name.to_owned(),
@@ -62,7 +62,7 @@ fn base(tenant: &str) -> People {
             rank: i32::try_from(id).unwrap_or_default(),
             use_categories: id == 2,
             deleted: id == OLD_ROLE,
-            functional_rights: RIGHTS.iter().take(rights).map(|&right| right.to_owned()).collect(),
+            functional_rights: RIGHTS.iter().skip(without).map(|&right| right.to_owned()).collect(),
             registered: "2019-03-04T05:06:07".to_owned(),
             updated: if id % 2 == 0 { "2024-02-29T23:59:59".to_owned() } else { String::new() },
         };

@@ -1,5 +1,6 @@
 //! The states that tenants and authorizations can be in.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The state of a tenant, with the names and numbers the service uses.
@@ -68,4 +69,14 @@ pub enum Authorization {
     Denied,
     /// An administrator must approve again.
     NeedsReapproval,
+}
+
+/// Who approved an application in a tenant, and when (SUPEROFFICE.md 8, documented: both are
+/// stored).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Approval {
+    /// The user name of the administrator.
+    pub user_name: String,
+    /// By the sandbox's clock.
+    pub at: Timestamp,
 }

@@ -7,18 +7,23 @@ use superoffice_sandbox::{Endpoint, Refusal};
 use crate::fixture::{CLIENT, Fixture, ONE, SECRET, key};
 use crate::keys::jwks;
 
-async fn tell(fixture: &Fixture, method: Method, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn tell(
+    fixture: &Fixture,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> (u16, Value) {
     let uri = format!("{}{path}", fixture.sandbox.control_uri());
     let response = fixture.http.request(method, uri).json(&body).send().await.unwrap();
     let status = response.status().as_u16();
     (status, response.json().await.unwrap_or_default())
 }
 
-async fn put(fixture: &Fixture, path: &str, body: Value) {
+pub(crate) async fn put(fixture: &Fixture, path: &str, body: Value) {
     assert_eq!(tell(fixture, Method::PUT, path, body).await.0, 204, "{path}");
 }
 
-async fn post(fixture: &Fixture, path: &str, body: Value) -> Value {
+pub(crate) async fn post(fixture: &Fixture, path: &str, body: Value) -> Value {
     let (status, answer) = tell(fixture, Method::POST, path, body).await;
     assert!(status == 200 || status == 204, "{path}: {status}");
     answer

@@ -193,3 +193,25 @@ async fn a_fault_that_means_nothing_at_an_endpoint_is_rejected() {
         assert_eq!(result, Err(ControlError::FaultDoesNotFit(STATUS)));
     }
 }
+
+#[tokio::test]
+async fn an_answer_can_be_lost_after_the_call_took_effect() {
+    let fixture = Fixture::start().await;
+    let endpoint = Endpoint::Authenticate;
+    for (fault, issued) in [(Fault::Close, 0), (Fault::after_effect(Fault::Close), 1)] {
+        fixture.sandbox.inject(endpoint, fault, FaultScope::times(1)).unwrap();
+        let request = fixture.http.post(fixture.authenticate_uri()).json(&fixture.body());
+        request.send().await.unwrap_err();
+        assert_eq!(fixture.sandbox.exchanges().issued, issued);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_is_never_answered() {
+    let fixture = Fixture::start().await;
+    fixture.sandbox.inject(STATUS, Fault::Hang, FaultScope::times(1)).unwrap();
+    let uri = format!("{}/api/state/{ONE}", fixture.sandbox.login_uri());
+    let request = fixture.http.get(uri).timeout(Duration::from_millis(200));
+    assert!(request.send().await.unwrap_err().is_timeout());
+    assert_eq!(fixture.status(ONE).await.status(), 200);
+}

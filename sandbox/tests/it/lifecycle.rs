@@ -71,6 +71,33 @@ async fn the_demonstration_data_is_one_application_on_three_tenants() {
     assert_eq!(sandbox.tenants().len(), 3);
 }
 
+#[tokio::test]
+async fn the_demonstration_data_has_people_who_can_sign_in_at_any_port() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let demo = demo::populate(sandbox.control()).unwrap();
+    for user in &demo.users {
+        for tenant in &user.tenants {
+            let people = sandbox.people(tenant).unwrap();
+            let found = people.user(&user.user_name).unwrap();
+            assert_eq!(found.id, user.associate_id);
+            assert_eq!(people.is_administrator(found), user.administrator);
+        }
+    }
+    let http = reqwest::Client::new();
+    for redirect in ["http://127.0.0.1:54321", "http://localhost:8080/consent/callback"] {
+        let uri = format!("{}/login/common/oauth/authorize", sandbox.login_uri());
+        let query = [
+            ("client_id", demo.client_id.as_str()),
+            ("redirect_uri", redirect),
+            ("response_type", "code"),
+            ("scope", "openid"),
+        ];
+        let page = http.get(uri).query(&query).send().await.unwrap();
+        assert_eq!(page.status(), 200, "{redirect}");
+        assert!(page.text().await.unwrap().contains("Anna Admin (anna@demo.example)"));
+    }
+}
+
 /// As many as the file descriptors of a test process allow without asking for more.
 const CALLERS: usize = 400;
 

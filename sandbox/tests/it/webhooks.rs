@@ -16,21 +16,25 @@ use crate::fixture::{Fixture, ONE};
 const HOOK_SECRET: &str = "blåbær";
 
 /// A target that answers every call with the same status.
-struct Target(TcpListener);
+pub(crate) struct Target(TcpListener);
 
 impl Target {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
+    pub(crate) fn uri(&self) -> String {
+        format!("http://{}/hook?x=1", self.0.local_addr().unwrap())
+    }
+
     fn hook(&self) -> NewWebhook {
-        let target = format!("http://{}/hook?x=1", self.0.local_addr().unwrap());
+        let target = self.uri();
         let hook = NewWebhook::new("people", &target, HOOK_SECRET);
         NewWebhook { waits_milliseconds: [1, 1], ..hook }
     }
 
     /// Head, in lower case, and body of the next call.
-    async fn answer(&self, status: u16) -> (String, Vec<u8>) {
+    pub(crate) async fn answer(&self, status: u16) -> (String, Vec<u8>) {
         let (mut stream, _) = self.0.accept().await.unwrap();
         let mut call = Vec::new();
         let (head, length) = loop {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use crate::answer::Answer;
-use crate::api::{SYSTEM_ASSOCIATE_ID, not_found};
+use crate::api::not_found;
 use crate::people::{Associate, People};
 use crate::world::Tenant;
 
@@ -26,10 +26,10 @@ struct ByGroup {
     _kind: i32,
 }
 
-/// The associate of the ticket: the system user.
-pub(super) fn current(people: &People) -> Answer {
-    let system = people.associates.get(&SYSTEM_ASSOCIATE_ID);
-    let carrier = system.map_or(Value::Null, |one| carrier(people, one));
+/// The associate that is calling.
+pub(super) fn current(people: &People, caller: u32) -> Answer {
+    let caller = people.associates.get(&caller);
+    let carrier = caller.map_or(Value::Null, |one| carrier(people, one));
     Answer::json(StatusCode::OK, &carrier)
 }
 

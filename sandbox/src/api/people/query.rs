@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::answer::Answer;
+use crate::form::{encode, pairs};
 
 /// The options of an archive.
 #[derive(Clone, Debug, Default)]
@@ -90,48 +91,6 @@ fn is_full(value: &str) -> Result<bool, Answer> {
         "full" => Ok(true),
         _ => Err(Answer::bad_request("The $mode is slim or full here.")),
     }
-}
-
-fn pairs(text: &str) -> Option<Vec<(String, String)>> {
-    let parts = text.split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            Some((decode(name)?, decode(value)?))
-        })
-        .collect()
-}
-
-/// Undoes percent encoding; `+` is a blank.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-                high * 16 + low
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    u8::try_from(char::from(byte).to_digit(16)?).ok()
-}
-
-fn encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~$,".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
 }
 
 #[cfg(test)]
