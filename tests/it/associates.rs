@@ -6,6 +6,7 @@ use std::{
 };
 
 use proptest::{prelude::*, test_runner::TestRunner};
+use prost::Message as _;
 use superoffice_sandbox::{
     ApiHost, Endpoint, Fault, FaultScope,
     people::{Associate, AssociateType, Oddities, People, RoleType},
@@ -15,7 +16,9 @@ use tenant_gateway::grpc::pb::{
 };
 use tonic::{Code, Request, Status, transport::Channel};
 
-use crate::support::{Options, World, assert_invalid, assert_status, name};
+use crate::support::{
+    APPLICATION, Options, World, assert_invalid, assert_status, callers::Guarded, name,
+};
 
 /// Beyond what any of these tests needs: the budget has tests of its own.
 const NO_BUDGET: &str = "calls_per_second = 10000\nburst = 10000";
@@ -747,4 +750,82 @@ async fn a_dead_ticket_is_replaced_without_its_callers_noticing() {
     let fresh = with(get(1), "gateway-max-staleness", "0s");
     client.get_associate(fresh).await.unwrap();
     assert_eq!(world.exchanges(), before + 1);
+}
+
+/// Calls a second that SuperOffice allows here, and how many at once after a rest.
+const RATE: u32 = 100;
+const BURST: u32 = 20;
+
+const EVERYBODY: &str = r#"permit (principal, action == Action::"readAssociates", resource); permit (principal == Caller::"ada", action, resource);"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_greedy_caller_delays_another_by_its_fair_share_only_and_the_limit_is_kept() {
+    let extra_application = format!("calls_per_second = {RATE}\nburst = {BURST}");
+    let options = Options { extra_application, ..Default::default() };
+    let mut guarded = Guarded::with(EVERYBODY, options).await;
+    let token = guarded.world.make_tenant("Cust1");
+    let create = pb::CreateTenantRequest {
+        parent: format!("applications/{APPLICATION}"),
+        tenant_id: "Cust1".to_owned(),
+        tenant: None,
+    };
+    guarded.call("ada", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: token };
+    guarded.call("ada", "TenantService/SetSystemUserToken", set.encode_to_vec()).await.unwrap();
+    guarded.call("ada", "AssociateService/GetAssociate", get(1).encode_to_vec()).await.unwrap();
+    // From now on who is not known is asked for, each by a call of its own.
+    guarded.world.advance(Duration::from_secs(61));
+    let guarded = std::sync::Arc::new(guarded);
+    let ask = |caller: &'static str, id: u32| {
+        let guarded = std::sync::Arc::clone(&guarded);
+        async move {
+            let begun = std::time::Instant::now();
+            let message = get(id).encode_to_vec();
+            let end = guarded.call(caller, "AssociateService/GetAssociate", message).await;
+            assert_status(&end.unwrap_err(), Code::NotFound, "RESOURCE_NOT_FOUND");
+            begun.elapsed()
+        }
+    };
+    let begun = std::time::Instant::now();
+    let mut greedy = tokio::task::JoinSet::new();
+    for number in 0..1000 {
+        greedy.spawn(ask("greedy", 500_000 + number));
+    }
+    crate::support::eventually_so("the greedy caller waits", async || {
+        guarded.world.metric("web_api_waiting").await > 500
+    })
+    .await;
+    let modest = ask("modest", 600_000).await;
+    greedy.join_all().await;
+    let greedy = begun.elapsed();
+    assert!(modest * 5 < greedy, "modest waited {modest:?} while greedy took {greedy:?}");
+    let most = guarded.world.sandbox.call_rate("Cust1").max_per_second;
+    assert!(most <= (RATE + BURST) as usize, "{most} calls within a second");
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_before_its_deadline_is_refused_at_once_with_when_to_come_back() {
+    let extra_application = "calls_per_second = 1\nburst = 4".to_owned();
+    let mut world = World::with(Options { extra_application, ..Default::default() }).await;
+    world.enroll("Cust1").await;
+    let mut client = AssociateServiceClient::new(world.channel().await);
+    get_one(&mut client, 1).await.unwrap();
+    world.advance(Duration::from_secs(61));
+    let mut refused = None;
+    for id in 500_000..500_020 {
+        let mut request = Request::new(get(id));
+        request.set_timeout(Duration::from_millis(300));
+        let begun = std::time::Instant::now();
+        let status = client.get_associate(request).await.unwrap_err();
+        if status.code() == Code::ResourceExhausted {
+            refused = Some((status, begun.elapsed()));
+            break;
+        }
+    }
+    let (status, took) = refused.expect("nothing was refused");
+    let details = assert_status(&status, Code::ResourceExhausted, "UPSTREAM_BUDGET_EXHAUSTED");
+    assert!(details.quota_failure().is_some());
+    let wait = details.retry_info().unwrap().retry_delay.unwrap();
+    assert!(wait > Duration::ZERO && wait <= Duration::from_secs(2), "{wait:?}");
+    assert!(took < Duration::from_millis(300), "it was left to wait: {took:?}");
 }

@@ -19,9 +19,10 @@ use crate::support::{Options, World, assert_status, eventually, issue, issue_wit
 
 const ISSUE: &str = "tenantgateway.v1.TokenService/IssueSystemTicket";
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "tenantgateway.v1.AccessService",
     "tenantgateway.v1.ApplicationService",
+    "tenantgateway.v1.AssociateService",
     "tenantgateway.v1.AuditService",
     "tenantgateway.v1.TenantService",
     "tenantgateway.v1.TokenService",
