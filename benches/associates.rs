@@ -14,7 +14,6 @@
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "a bench is a script: it prints, and ends where something is wrong"
 )]
 
@@ -29,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use prost::Message as _;
 use superoffice_sandbox::{Options, Sandbox, demo};
@@ -43,7 +43,7 @@ use tenant_gateway::{
         associate_service_server::{AssociateService, AssociateServiceServer},
         token_service_client::TokenServiceClient,
     },
-    ports::TenantStore as _,
+    ports::{StoreWatch as _, TenantStore as _},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
@@ -53,6 +53,7 @@ use self::server::Server;
 const ROUNDS: usize = 5;
 const ASSOCIATES: usize = 50_000;
 const PAGE: usize = 1000;
+const PAGE_SIZE: i32 = 1000;
 const IN_FLIGHT: [usize; 2] = [32, 128];
 const CONNECTIONS: usize = 4;
 const LENGTH: Duration = Duration::from_secs(2);
@@ -163,10 +164,9 @@ async fn list(world: &World, mut client: AssociateServiceClient<Channel>) -> usi
     loop {
         let first = page_token.is_empty();
         let parent = world.parent();
-        let page_size = PAGE as i32;
         let mut request = Request::new(pb::ListAssociatesRequest {
             parent,
-            page_size,
+            page_size: PAGE_SIZE,
             page_token,
             ..Default::default()
         });
@@ -219,8 +219,7 @@ fn cached(runtime: &Runtime, world: &World) {
         request.set_timeout(Duration::from_mins(2));
         client.get_associate(request).await.unwrap().into_inner()
     });
-    let answer: String = answer.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect();
-    let reference = Server::reference(&answer);
+    let reference = Server::reference(&BASE64_STANDARD.encode(answer.encode_to_vec()));
     println!("cached GetAssociate (anonymous, permit all, after_response)");
     println!("  in flight   gateway/s  reference/s  ratio   CPU µs (ref)  CPU ratio");
     for in_flight in IN_FLIGHT {
@@ -228,9 +227,11 @@ fn cached(runtime: &Runtime, world: &World) {
         let (mut our_cpu, mut their_cpu) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let (rate, cpu) = round(runtime, &gateway, &name, in_flight);
-            (ours.push(rate), our_cpu.push(cpu));
+            ours.push(rate);
+            our_cpu.push(cpu);
             let (rate, cpu) = round(runtime, &reference, &name, in_flight);
-            (theirs.push(rate), their_cpu.push(cpu));
+            theirs.push(rate);
+            their_cpu.push(cpu);
         }
         let (ours, theirs) = (median(ours), median(theirs));
         let (our_cpu, their_cpu) = (median(our_cpu), median(their_cpu));
@@ -317,8 +318,7 @@ unimplemented_rpcs! {
 
 /// Tonic with its defaults, until it is killed. Says where as the gateway does.
 fn reference(answer: &str) {
-    let bytes = answer.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-    let bytes: Vec<u8> = bytes.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let bytes = BASE64_STANDARD.decode(answer).unwrap();
     let answer = pb::GetAssociateResponse::decode(&bytes[..]).unwrap();
     Runtime::new().unwrap().block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -116,8 +116,7 @@ impl Associates {
             move |key: Key, account: Arc<str>| {
                 let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
                 let asking = reading(&*people, key, account);
-                let [a, b, c, d, e, f, g, h, ..] = random.bytes();
-                let id = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+                let id = u128::from_be_bytes(random.bytes());
                 Box::pin(async move { read_all(&*people, &asking, &*clock, id).await }) as _
             }
         };

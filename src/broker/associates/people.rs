@@ -101,7 +101,7 @@ pub(super) async fn read_all(
     people: &dyn People,
     asking: &Asking,
     clock: &dyn Clock,
-    id: u64,
+    id: u128,
 ) -> Result<Snapshot, BrokerError> {
     let began = (clock.monotonic(), clock.now());
     let (groups, roles) = tokio::try_join!(people.user_groups(asking), people.roles(asking))?;

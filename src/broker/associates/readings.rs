@@ -261,16 +261,14 @@ mod tests {
     async fn who_wants_it_as_of_now_is_not_given_a_reading_that_began_before() {
         let world = Arc::new(World::new());
         let closed = Arc::clone(&world.gate).write_owned().await;
-        let first = tokio::spawn({
-            let world = Arc::clone(&world);
-            async move { world.get(None).await }
-        });
+        let mut first = Box::pin(world.get(None));
+        assert!(futures_util::poll!(&mut first).is_pending());
         world.begun.notified().await;
         world.clock.advance(Duration::from_secs(1));
         let mut second = Box::pin(world.get(Some(Duration::ZERO)));
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(closed);
-        assert_eq!(first.await.unwrap(), Ok(1));
+        assert_eq!(first.await, Ok(1));
         assert_eq!(second.await, Ok(2));
     }
 }

@@ -24,7 +24,7 @@ pub(super) type Sorted = Arc<[u32]>;
 /// Everybody, by ascending id. Never changes.
 pub(super) struct Snapshot {
     /// Made by us, random.
-    pub(super) id: u64,
+    pub(super) id: u128,
     /// When its reading began, by the monotonic clock and by the wall clock.
     pub(super) began: Duration,
     pub(super) read_time: Timestamp,
@@ -36,7 +36,7 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// `associates` by ascending id.
     pub(super) fn new(
-        id: u64,
+        id: u128,
         (began, read_time): (Duration, Timestamp),
         directory: Directory,
         mut associates: Vec<Arc<Associate>>,
