@@ -1,6 +1,8 @@
 //! The authorize page.
 
-use superoffice_sandbox::{ApprovalPage, Endpoint, SignIn, SignInRules, SignIns, TenantState};
+use superoffice_sandbox::{
+    ApprovalPage, Endpoint, Fault, FaultScope, SignIn, SignInRules, SignIns, TenantState,
+};
 
 use crate::fixture::{CLIENT, ONE, TWO};
 use crate::person::{ADMIN, EMPLOYEE, Page, People, REDIRECT, STATE};
@@ -219,6 +221,35 @@ async fn a_tenant_that_is_unknown_or_cannot_be_used_is_an_error_page() {
     is_error(&page, 403, denied);
     people.fixture.sandbox.set_state(ONE, TenantState::Suspended).unwrap();
     is_error(&people.sign_in(EMPLOYEE, &[]).await, 503, "Technical error");
+}
+
+#[tokio::test]
+async fn a_tenant_that_was_asked_for_can_be_ignored_so_that_people_end_up_elsewhere() {
+    let people =
+        People::with(SignInRules { ignore_tenant_hint: true, ..SignInRules::default() }).await;
+    let asked = people.ask(&[("acr_values", "tenant:Cust20001")]).await;
+    let path = format!("/login/{ONE}/oauth/authorize");
+    for page in [asked, people.open(&path, &People::parameters()).await] {
+        let page = people.send(&page, &[("user", EMPLOYEE)]).await;
+        let page = people.send(&page, &[("tenant", TWO)]).await;
+        let code = people.send(&page, &[("decision", "approve")]).await.code();
+        let (_, granted) = people.answer(&People::exchange_form(&code)).await;
+        assert!(granted["access_token"].as_str().unwrap().starts_with("8A:Cust20002."));
+    }
+}
+
+#[tokio::test]
+async fn any_page_can_send_people_back_with_an_error() {
+    let people = People::start().await;
+    let first = people.ask(&[]).await;
+    let fault = Fault::AuthorizeError { error: "server_error".into() };
+    let sandbox = &people.fixture.sandbox;
+    sandbox.inject(Endpoint::Authorize, fault.clone(), FaultScope::times(2)).unwrap();
+    for page in [people.ask(&[]).await, people.send(&first, &[("user", EMPLOYEE)]).await] {
+        assert_eq!(page.told("error").as_deref(), Some("server_error"));
+        assert_eq!(page.told("state").as_deref(), Some(STATE));
+    }
+    sandbox.inject(Endpoint::Tokens, fault, FaultScope::always()).unwrap_err();
 }
 
 #[tokio::test]
