@@ -279,3 +279,22 @@ async fn a_logout_goes_to_a_registered_address_or_shows_a_page() {
     is_error(&page, 400, WRONG_REDIRECT);
     assert!(people.open("/login/logout", &[]).await.text.contains("signed out"));
 }
+
+#[tokio::test]
+async fn every_address_that_discovery_names_is_served() {
+    let people = People::start().await;
+    let login = people.login();
+    let uri = format!("{login}/login/.well-known/openid-configuration");
+    let document: serde_json::Value = people.fixture.get(&uri).await.json().await.unwrap();
+    for (name, path, status) in [
+        ("authorization_endpoint", "/login/common/oauth/authorize", 400),
+        ("token_endpoint", "/login/common/oauth/tokens", 405),
+        ("revocation_endpoint", "/login/common/oauth/revoke", 405),
+        ("end_session_endpoint", "/login/logout", 200),
+        ("jwks_uri", "/login/.well-known/jwks", 200),
+    ] {
+        let uri = document[name].as_str().unwrap();
+        assert_eq!(uri, format!("{login}{path}"));
+        assert_eq!(people.fixture.get(uri).await.status(), status, "{name}");
+    }
+}
