@@ -64,12 +64,13 @@ impl People {
 
     /// Those who can sign in: employees who are not retired, have the right and a user name.
     pub fn users(&self) -> impl Iterator<Item = &Associate> {
-        self.associates.values().filter(|one| {
-            one.kind == AssociateType::Internal
-                && one.can_login
-                && !one.deleted
-                && !one.user_name.is_empty()
-        })
+        self.associates.values().filter(|one| can_sign_in(one))
+    }
+
+    /// The associate with an id, if it is one of [those who can sign in](Self::users).
+    #[must_use]
+    pub fn user_with_id(&self, id: u32) -> Option<&Associate> {
+        self.associates.get(&id).filter(|one| can_sign_in(one))
     }
 
     /// Who signs in with a user name, in any case.
@@ -84,4 +85,11 @@ impl People {
         let role = self.roles.get(&associate.role_id);
         role.is_some_and(|role| role.functional_rights.iter().any(|right| right == ADMINISTRATOR))
     }
+}
+
+fn can_sign_in(associate: &Associate) -> bool {
+    associate.kind == AssociateType::Internal
+        && associate.can_login
+        && !associate.deleted
+        && !associate.user_name.is_empty()
 }

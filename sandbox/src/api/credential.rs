@@ -71,8 +71,7 @@ fn by_access_token(platform: &Platform, tenant: &Tenant, token: &str) -> Result<
 }
 
 fn may_act(tenant: &Tenant, who: &SignedIn) -> bool {
-    is_authorized(tenant, &who.client_id)
-        && tenant.people.users().any(|one| one.id == who.associate_id)
+    is_authorized(tenant, &who.client_id) && tenant.people.user_with_id(who.associate_id).is_some()
 }
 
 fn knows_secret(platform: &Platform, client_id: &str, headers: &HeaderMap) -> bool {

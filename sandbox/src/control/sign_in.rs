@@ -44,7 +44,7 @@ impl Control {
         if read(&self.platform.world).application(client_id).is_none() {
             return Err(ControlError::UnknownApplication(client_id.to_owned()));
         }
-        if !people.users().any(|one| one.id == associate_id) {
+        if people.user_with_id(associate_id).is_none() {
             return Err(ControlError::CannotSignIn(associate_id));
         }
         let who =

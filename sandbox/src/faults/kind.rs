@@ -121,6 +121,11 @@ pub enum Fault {
         #[serde(default)]
         endpoint: Option<String>,
     },
+    /// Authorize: sends the person back to the application with this error, whichever page it is.
+    AuthorizeError {
+        /// The `error`, such as `server_error` (RFC 6749 section 4.1.2.1).
+        error: String,
+    },
     /// Tokens: the id token has another nonce than was sent.
     WrongNonce,
     /// Tokens: the id token is about this associate of the tenant.
@@ -208,6 +213,7 @@ impl Fault {
             Self::MissingFields { .. } => {
                 matches!(endpoint, Endpoint::TenantStatus | Endpoint::Tokens)
             }
+            Self::AuthorizeError { .. } => endpoint == Endpoint::Authorize,
             Self::OtherTenant { .. } | Self::Addresses { .. } => endpoint == Endpoint::TenantStatus,
             Self::WrongDatabase { .. } => endpoint == Endpoint::CurrentPrincipal,
         }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct SignInRules {
     /// When a person is asked to approve.
     pub approval_page: ApprovalPage,
+    /// A tenant in the request or in the path is not honoured: people are asked, and may choose
+    /// another.
+    pub ignore_tenant_hint: bool,
     /// How long a code lives, in seconds (SUPEROFFICE.md 4.1, documented: ten minutes).
     pub code_seconds: u64,
     /// How long an access token lives, in seconds (4.2, documented: 3600, and elsewhere 1200).
@@ -43,6 +46,7 @@ impl Default for SignInRules {
     fn default() -> Self {
         Self {
             approval_page: ApprovalPage::default(),
+            ignore_tenant_hint: false,
             code_seconds: 600,
             access_token_seconds: 3600,
             rotation: false,

@@ -136,9 +136,9 @@ pub(super) async fn answer(
     let tenant = about(platform, &route, &asked, form.as_ref());
     call.answer(tenant.as_deref(), |fault| match &route {
         Route::Authorize(tenant) if asked.method == Method::GET => {
-            authorize::begin(platform, &asked, form.as_ref(), tenant.as_deref())
+            authorize::begin(platform, &asked, form.as_ref(), tenant.as_deref(), fault)
         }
-        Route::Authorize(_) => authorize::go_on(platform, &asked, form.as_ref()),
+        Route::Authorize(_) => authorize::go_on(platform, &asked, form.as_ref(), fault),
         Route::Tokens => tokens::answer(platform, &asked.headers, form.as_ref(), fault),
         Route::Revoke => revoke::answer(platform, form.as_ref()),
         Route::Logout => logout::answer(platform, form.as_ref()),

@@ -1,6 +1,8 @@
 //! The authorize page.
 
-use superoffice_sandbox::{ApprovalPage, Endpoint, SignIn, SignInRules, SignIns, TenantState};
+use superoffice_sandbox::{
+    ApprovalPage, Endpoint, Fault, FaultScope, SignIn, SignInRules, SignIns, TenantState,
+};
 
 use crate::fixture::{CLIENT, ONE, TWO};
 use crate::person::{ADMIN, EMPLOYEE, Page, People, REDIRECT, STATE};
@@ -222,6 +224,35 @@ async fn a_tenant_that_is_unknown_or_cannot_be_used_is_an_error_page() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_was_asked_for_can_be_ignored_so_that_people_end_up_elsewhere() {
+    let people =
+        People::with(SignInRules { ignore_tenant_hint: true, ..SignInRules::default() }).await;
+    let asked = people.ask(&[("acr_values", "tenant:Cust20001")]).await;
+    let path = format!("/login/{ONE}/oauth/authorize");
+    for page in [asked, people.open(&path, &People::parameters()).await] {
+        let page = people.send(&page, &[("user", EMPLOYEE)]).await;
+        let page = people.send(&page, &[("tenant", TWO)]).await;
+        let code = people.send(&page, &[("decision", "approve")]).await.code();
+        let (_, granted) = people.answer(&People::exchange_form(&code)).await;
+        assert!(granted["access_token"].as_str().unwrap().starts_with("8A:Cust20002."));
+    }
+}
+
+#[tokio::test]
+async fn any_page_can_send_people_back_with_an_error() {
+    let people = People::start().await;
+    let first = people.ask(&[]).await;
+    let fault = Fault::AuthorizeError { error: "server_error".into() };
+    let sandbox = &people.fixture.sandbox;
+    sandbox.inject(Endpoint::Authorize, fault.clone(), FaultScope::times(2)).unwrap();
+    for page in [people.ask(&[]).await, people.send(&first, &[("user", EMPLOYEE)]).await] {
+        assert_eq!(page.told("error").as_deref(), Some("server_error"));
+        assert_eq!(page.told("state").as_deref(), Some(STATE));
+    }
+    sandbox.inject(Endpoint::Tokens, fault, FaultScope::always()).unwrap_err();
+}
+
+#[tokio::test]
 async fn sign_ins_are_counted() {
     let people = People::start().await;
     people.granted(EMPLOYEE).await;
@@ -247,4 +278,23 @@ async fn a_logout_goes_to_a_registered_address_or_shows_a_page() {
     let page = people.open("/login/logout", &[("redirect_uri", REDIRECT)]).await;
     is_error(&page, 400, WRONG_REDIRECT);
     assert!(people.open("/login/logout", &[]).await.text.contains("signed out"));
+}
+
+#[tokio::test]
+async fn every_address_that_discovery_names_is_served() {
+    let people = People::start().await;
+    let login = people.login();
+    let uri = format!("{login}/login/.well-known/openid-configuration");
+    let document: serde_json::Value = people.fixture.get(&uri).await.json().await.unwrap();
+    for (name, path, status) in [
+        ("authorization_endpoint", "/login/common/oauth/authorize", 400),
+        ("token_endpoint", "/login/common/oauth/tokens", 405),
+        ("revocation_endpoint", "/login/common/oauth/revoke", 405),
+        ("end_session_endpoint", "/login/logout", 200),
+        ("jwks_uri", "/login/.well-known/jwks", 200),
+    ] {
+        let uri = document[name].as_str().unwrap();
+        assert_eq!(uri, format!("{login}{path}"));
+        assert_eq!(people.fixture.get(uri).await.status(), status, "{name}");
+    }
 }

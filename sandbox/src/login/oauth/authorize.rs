@@ -9,6 +9,7 @@ use super::flow::{self, Flow, Told};
 use super::page::{self, Choice, Question};
 use super::{Asked, back};
 use crate::answer::Answer;
+use crate::faults::Fault;
 use crate::form::Form;
 use crate::grants::{ApprovalPage, Code, SignedIn};
 use crate::lock::{read, write};
@@ -36,6 +37,7 @@ pub(super) fn begin(
     asked: &Asked,
     form: Option<&Form>,
     tenant: Option<&str>,
+    fault: Option<&Fault>,
 ) -> Answer {
     let Some(form) = form else {
         return page::error(platform, StatusCode::BAD_REQUEST, TECHNICAL);
@@ -46,10 +48,15 @@ pub(super) fn begin(
         return page::error(platform, StatusCode::BAD_REQUEST, WRONG_REDIRECT);
     };
     let mut flow = Flow::new(client_id, redirect_uri, form);
+    if let Some(told) = told(fault) {
+        return back::error(platform, &flow, told);
+    }
     if let Err(told) = flow.fill(form, application.registration.native) {
         return back::error(platform, &flow, told);
     }
-    flow.tenant = tenant.or_else(|| flow::tenant_hint(form)).map(ToOwned::to_owned);
+    if !platform.grants.rules().ignore_tenant_hint {
+        flow.tenant = tenant.or_else(|| flow::tenant_hint(form)).map(ToOwned::to_owned);
+    }
     if flow.tenant.as_deref().is_some_and(|id| read(&platform.world).tenant(id).is_none()) {
         return page::error(platform, StatusCode::FORBIDDEN, DENIED);
     }
@@ -58,7 +65,12 @@ pub(super) fn begin(
 }
 
 /// What a person sent from one of the pages.
-pub(super) fn go_on(platform: &Platform, asked: &Asked, form: Option<&Form>) -> Answer {
+pub(super) fn go_on(
+    platform: &Platform,
+    asked: &Asked,
+    form: Option<&Form>,
+    fault: Option<&Fault>,
+) -> Answer {
     let sent = form.and_then(|form| Some((form, flow::open(platform, form.get("request")?)?)));
     let Some((form, mut flow)) = sent else {
         return page::error(platform, StatusCode::BAD_REQUEST, TECHNICAL);
@@ -66,6 +78,9 @@ pub(super) fn go_on(platform: &Platform, asked: &Asked, form: Option<&Form>) -> 
     let Some(application) = application(platform, &flow.client_id, &flow.redirect_uri) else {
         return page::error(platform, StatusCode::BAD_REQUEST, WRONG_REDIRECT);
     };
+    if let Some(told) = told(fault) {
+        return back::error(platform, &flow, told);
+    }
     if form.get("decision") == Some("refuse") {
         platform.counts.sign_in(|counts| counts.refusals += 1);
         let told = Told("access_denied", "The person refused.");
@@ -123,6 +138,13 @@ pub(super) fn go_on(platform: &Platform, asked: &Asked, form: Option<&Form>) -> 
             finish(platform, &flow, &tenant, &associate, given)
                 .unwrap_or_else(|_| Answer::empty(StatusCode::INTERNAL_SERVER_ERROR))
         }
+    }
+}
+
+fn told(fault: Option<&Fault>) -> Option<Told<'_>> {
+    match fault? {
+        Fault::AuthorizeError { error } => Some(Told(error, "A fault was injected.")),
+        _ => None,
     }
 }
 

@@ -13,7 +13,11 @@ pub(super) fn code(platform: &Platform, flow: &Flow, code: &str) -> Answer {
     send(platform, flow, &[("code", code)])
 }
 
-pub(super) fn error(platform: &Platform, flow: &Flow, Told(error, description): Told) -> Answer {
+pub(super) fn error(
+    platform: &Platform,
+    flow: &Flow,
+    Told(error, description): Told<'_>,
+) -> Answer {
     send(platform, flow, &[("error", error), ("error_description", description)])
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Flow {
 
 /// An error that is told on the redirect address (RFC 6749 section 4.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Told(pub(super) &'static str, pub(super) &'static str);
+pub(super) struct Told<'a>(pub(super) &'a str, pub(super) &'a str);
 
 impl Flow {
     /// As much as there is before the parameters are checked.
@@ -54,7 +54,7 @@ impl Flow {
     }
 
     /// Checks the parameters, of which only the code flow is simulated.
-    pub(super) fn fill(&mut self, form: &Form, native: bool) -> Result<(), Told> {
+    pub(super) fn fill(&mut self, form: &Form, native: bool) -> Result<(), Told<'static>> {
         self.response_mode = match form.get("response_mode") {
             None | Some("query") => ResponseMode::Query,
             Some("fragment") => ResponseMode::Fragment,
@@ -96,7 +96,7 @@ pub(super) fn tenant_hint(form: &Form) -> Option<&str> {
     form.get("acr_values")?.split(' ').find_map(|value| value.strip_prefix("tenant:"))
 }
 
-fn challenge(form: &Form) -> Result<Option<Challenge>, Told> {
+fn challenge(form: &Form) -> Result<Option<Challenge>, Told<'static>> {
     let method = form.get("code_challenge_method");
     let Some(challenge) = form.get("code_challenge") else {
         return match method {

@@ -149,7 +149,7 @@ fn standing(platform: &Platform, who: &SignedIn) -> Result<(Tenant, Associate), 
     if record.is_none_or(|record| record.state != Authorization::Active) {
         return Err(OAuthError::InvalidGrant("The application is not authorized."));
     }
-    let associate = tenant.people.users().find(|one| one.id == who.associate_id).cloned();
+    let associate = tenant.people.user_with_id(who.associate_id).cloned();
     let associate = associate.ok_or(OAuthError::InvalidGrant("The person cannot sign in."))?;
     Ok((tenant, associate))
 }
