@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::listing::{AssociateListPage, AssociatePlace, AssociateQuery, NoPlace};
 use self::{
-    cache::{CacheRules, HINT_PAUSE, Key, Weighed},
+    cache::{CacheRules, HINT_PAUSE, Key, Reading},
     people::{People, Upstream, read_all},
     readings::Readings,
     snapshot::Snapshot,
@@ -357,8 +357,12 @@ fn not_found(tenant: &TenantName, ids: &[AssociateId]) -> BrokerError {
     BrokerError::AssociatesNotFound(tenant.clone(), ids.into())
 }
 
-impl Weighed for Principal {
+impl Reading for Principal {
     fn weight(&self) -> usize {
         1
+    }
+
+    fn is_paged(&self) -> bool {
+        false
     }
 }

@@ -28,10 +28,13 @@ pub(super) struct Key {
     pub(super) eyes: Eyes,
 }
 
-/// What takes room.
-pub(super) trait Weighed {
-    /// How much, in associates.
+/// What is read and kept.
+pub(super) trait Reading {
+    /// How much room it takes, in associates.
     fn weight(&self) -> usize;
+
+    /// Whether a list goes through it and may want it once more.
+    fn is_paged(&self) -> bool;
 }
 
 /// How long things are kept.
@@ -42,7 +45,7 @@ pub(super) struct CacheRules {
     pub(super) max_weight: usize,
 }
 
-/// By tenant and eyes, the last reading and the one before it, to which lists may still go on. All times by the
+/// By tenant and eyes, the last reading, and the one before it if lists go through that. All times by the
 /// monotonic clock.
 pub(super) struct Cache<T> {
     slots: Mutex<HashMap<Key, Slot<T>>>,
@@ -75,7 +78,7 @@ pub(super) enum AtHand<T> {
     Nothing,
 }
 
-impl<T: Weighed> Cache<T> {
+impl<T: Reading> Cache<T> {
     pub(super) fn new(rules: CacheRules) -> Self {
         Self { slots: Mutex::default(), rules }
     }
@@ -126,7 +129,8 @@ impl<T: Weighed> Cache<T> {
         match slots.get_mut(key) {
             Some(slot) if slot.began > began => return,
             Some(slot) => {
-                slot.former = Some(std::mem::replace(&mut slot.present, read));
+                let former = std::mem::replace(&mut slot.present, read);
+                slot.former = former.is_paged().then_some(former);
                 slot.began = began;
                 slot.failed = None;
                 slot.absent.clear();
@@ -204,7 +208,7 @@ impl<T: Weighed> Cache<T> {
     }
 }
 
-impl<T: Weighed> Slot<T> {
+impl<T: Reading> Slot<T> {
     fn new(present: Arc<T>, began: Duration) -> Self {
         let absent = HashMap::new();
         Self { present, former: None, began, last_used: began, hinted: None, failed: None, absent }
@@ -225,9 +229,13 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct People(usize);
 
-    impl Weighed for People {
+    impl Reading for People {
         fn weight(&self) -> usize {
             self.0
+        }
+
+        fn is_paged(&self) -> bool {
+            self.0 < 1000
         }
     }
 
@@ -324,6 +332,11 @@ mod tests {
         }
         let kept = |count| cache.kept(&key("Cust1"), |people| people.0 == count).is_some();
         assert_eq!((kept(1), kept(2), kept(3)), (false, true, true));
+        // But only where a list goes through it: it takes as much room again.
+        for (minute, people) in [(4, 2000), (5, 3000)] {
+            cache.insert(&key("Cust1"), Arc::new(People(people)), MINUTE * minute);
+        }
+        assert_eq!((kept(2000), kept(3000)), (false, true));
     }
 
     #[test]

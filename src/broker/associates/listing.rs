@@ -95,7 +95,10 @@ impl Associates {
             None => snapshot.at(position),
         };
         let place = |position: usize| match &sorted {
-            Some(_) => Some(AssociatePlace::Position { snapshot: snapshot.id, position }),
+            Some(_) => {
+                snapshot.will_be_paged();
+                Some(AssociatePlace::Position { snapshot: snapshot.id, position })
+            }
             None => at(position.checked_sub(1)?).map(|last| AssociatePlace::Id(last.id)),
         };
         let read_time = snapshot.read_time;

@@ -107,19 +107,26 @@ pub(super) async fn read_all(
     let (groups, roles) = tokio::try_join!(people.user_groups(asking), people.roles(asking))?;
     let directory = Directory::new(groups, roles);
     let mut associates = Vec::new();
+    let mut understand = |records: Vec<AssociateRecord>| {
+        associates.extend(records.into_iter().map(|one| Arc::new(Associate::new(one, &directory))));
+        associates.len()
+    };
+    let mut records = Vec::new();
     let mut after = None;
     loop {
-        let AssociatePage { associates: records, next } = people.associates(asking, after).await?;
-        associates.reserve_exact(records.len());
-        for record in records {
-            associates.push(Arc::new(Associate::new(record, &directory)));
-        }
+        // While SuperOffice makes up its page, the one before is understood.
+        let (page, count) = tokio::join!(people.associates(asking, after), async {
+            understand(std::mem::take(&mut records))
+        });
+        let AssociatePage { associates: read, next } = page?;
+        records = read;
         let Some(next) = next else { break };
-        if Some(next) <= after || associates.len() > MAX_ASSOCIATES {
+        if Some(next) <= after || count > MAX_ASSOCIATES {
             let cause = "a list of associates without end".into();
             return Err(BrokerError::UpstreamInvalid(cause));
         }
         after = Some(next);
     }
+    understand(records);
     Ok(Snapshot::new(id, began, directory, associates))
 }

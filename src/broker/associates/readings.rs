@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
-use super::cache::{AtHand, Cache, CacheRules, Key, Weighed};
+use super::cache::{AtHand, Cache, CacheRules, Key, Reading};
 use crate::{
     broker::{BrokerError, error::RETRY_SOON, flights::Flights},
     domain::{AssociateId, ContextIdentifier},
@@ -31,7 +31,7 @@ pub(super) struct Readings<T> {
     clock: Arc<dyn Clock>,
 }
 
-impl<T: Weighed + Send + Sync + 'static> Readings<T> {
+impl<T: Reading + Send + Sync + 'static> Readings<T> {
     /// Nothing read yet.
     pub(super) fn new(
         rules: CacheRules,
@@ -148,17 +148,21 @@ mod tests {
     use crate::{domain::Eyes, ports::ManualClock};
 
     #[derive(Debug, PartialEq)]
-    struct Reading(usize);
+    struct Numbered(usize);
 
-    impl Weighed for Reading {
+    impl Reading for Numbered {
         fn weight(&self) -> usize {
             1
+        }
+
+        fn is_paged(&self) -> bool {
+            false
         }
     }
 
     /// Reads 1, 2, 3 and so on, or fails.
     struct World {
-        readings: Arc<Readings<Reading>>,
+        readings: Arc<Readings<Numbered>>,
         clock: Arc<ManualClock>,
         count: Arc<AtomicUsize>,
         fails: Arc<Mutex<Option<BrokerError>>>,
@@ -176,7 +180,7 @@ mod tests {
             let accounts = Arc::<Mutex<Vec<Arc<str>>>>::default();
             let (gate, begun) =
                 (Arc::<tokio::sync::RwLock<()>>::default(), Arc::new(Notify::new()));
-            let read: Read<Reading> = {
+            let read: Read<Numbered> = {
                 let (count, fails, gate) = (count.clone(), fails.clone(), gate.clone());
                 let (begun, accounts) = (begun.clone(), accounts.clone());
                 Arc::new(move |_: Key, account: Arc<str>| {
@@ -187,7 +191,7 @@ mod tests {
                         let _open = gate.read().await;
                         let number = count.fetch_add(1, Ordering::SeqCst) + 1;
                         let failure = fails.lock().unwrap().clone();
-                        failure.map_or(Ok(Reading(number)), Err)
+                        failure.map_or(Ok(Numbered(number)), Err)
                     })
                 })
             };

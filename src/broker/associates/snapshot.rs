@@ -1,13 +1,16 @@
 //! Everybody of a tenant as one credential saw them at one time.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use jiff::Timestamp;
 
-use super::cache::Weighed;
+use super::cache::Reading;
 use crate::domain::{
     Associate, AssociateId, Directory, Languages, ListedAssociate, LookupKey, Order,
 };
@@ -31,6 +34,7 @@ pub(super) struct Snapshot {
     pub(super) directory: Directory,
     associates: Vec<Arc<Associate>>,
     orders: Mutex<Vec<((Order, Languages), Sorted)>>,
+    paged: AtomicBool,
 }
 
 impl Snapshot {
@@ -42,7 +46,8 @@ impl Snapshot {
         mut associates: Vec<Arc<Associate>>,
     ) -> Self {
         associates.shrink_to_fit();
-        Self { id, began, read_time, directory, associates, orders: Mutex::default() }
+        let (orders, paged) = (Mutex::default(), AtomicBool::new(false));
+        Self { id, began, read_time, directory, associates, orders, paged }
     }
 
     pub(super) fn get(&self, id: AssociateId) -> Option<&Arc<Associate>> {
@@ -57,6 +62,11 @@ impl Snapshot {
 
     pub(super) fn at(&self, position: usize) -> Option<&Arc<Associate>> {
         self.associates.get(position)
+    }
+
+    /// A list will go on in it.
+    pub(super) fn will_be_paged(&self) {
+        self.paged.store(true, Ordering::Relaxed);
     }
 
     /// All that have this, in order of their ids.
@@ -94,8 +104,12 @@ impl Snapshot {
     }
 }
 
-impl Weighed for Snapshot {
+impl Reading for Snapshot {
     fn weight(&self) -> usize {
         self.associates.len()
+    }
+
+    fn is_paged(&self) -> bool {
+        self.paged.load(Ordering::Relaxed)
     }
 }
