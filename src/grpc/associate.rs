@@ -45,6 +45,22 @@ struct Admitted {
     look: Look,
 }
 
+/// A request for a list by ids.
+struct ById {
+    rpc: &'static str,
+    parent: String,
+    credential: String,
+    page_size: i32,
+    page_token: String,
+}
+
+/// The page of it that is wanted.
+struct PageById {
+    query: String,
+    after: Option<i32>,
+    limit: usize,
+}
+
 impl Admitted {
     fn tenant(&self) -> &TenantName {
         self.authorized.resource()
@@ -203,25 +219,12 @@ impl Associates {
         metadata: &MetadataMap,
         request: pb::ListUserGroupsRequest,
     ) -> Result<pb::ListUserGroupsResponse, Failure> {
-        let page_tokens = &*self.0.page_tokens;
         let pb::ListUserGroupsRequest { parent, credential, page_size, page_token } = request;
-        let query = format!("ListUserGroups {:?} {parent:?} {credential:?}", context.caller.id());
-        let mut checks = Checks::default();
-        let tenant = checks.tenant_selector("parent", &parent);
-        let limit = checks.page_size("page_size", page_size);
-        let after = checks.page_token("page_token", &page_token, page_tokens, &query);
-        let asked = checks.asked(tenant, &credential, metadata);
-        let (Some(limit), Some(after), Some(asked)) = (limit, after, asked) else {
-            return Err(checks.failed());
-        };
-        let admitted = self.admit(context, "parent", asked).await?;
-        let Admitted { authorized, look } = &admitted;
-        let limit = limit as usize;
-        let mut found = self.0.associates.user_groups(authorized, look, after, limit + 1).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().filter(|_| more).map(|group| group.id.to_string());
-        let next_page_token = super::application::next_page_token(page_tokens, &query, last)?;
+        let list = ById { rpc: "ListUserGroups", parent, credential, page_size, page_token };
+        let (Admitted { authorized, look }, page) = self.by_id(context, metadata, list).await?;
+        let wanted = page.limit + 1;
+        let found = self.0.associates.user_groups(&authorized, &look, page.after, wanted).await?;
+        let (found, next_page_token) = self.cut(&page, found, |group| group.id)?;
         let languages = languages(metadata);
         let user_groups = found.iter().map(|one| convert::user_group(one, &languages)).collect();
         Ok(pb::ListUserGroupsResponse { user_groups, next_page_token })
@@ -233,28 +236,51 @@ impl Associates {
         metadata: &MetadataMap,
         request: pb::ListRolesRequest,
     ) -> Result<pb::ListRolesResponse, Failure> {
-        let page_tokens = &*self.0.page_tokens;
         let pb::ListRolesRequest { parent, credential, page_size, page_token } = request;
-        let query = format!("ListRoles {:?} {parent:?} {credential:?}", context.caller.id());
+        let list = ById { rpc: "ListRoles", parent, credential, page_size, page_token };
+        let (Admitted { authorized, look }, page) = self.by_id(context, metadata, list).await?;
+        let wanted = page.limit + 1;
+        let found = self.0.associates.roles(&authorized, &look, page.after, wanted).await?;
+        let (found, next_page_token) = self.cut(&page, found, |role| role.id)?;
+        let languages = languages(metadata);
+        let roles = found.iter().map(|one| convert::role(one, &languages)).collect();
+        Ok(pb::ListRolesResponse { roles, next_page_token })
+    }
+
+    /// Lets in a request for a list by ids.
+    async fn by_id(
+        &self,
+        context: &Context,
+        metadata: &MetadataMap,
+        list: ById,
+    ) -> Result<(Admitted, PageById), Failure> {
+        let ById { rpc, parent, credential, page_size, page_token } = list;
+        let query = format!("{rpc} {:?} {parent:?} {credential:?}", context.caller.id());
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("parent", &parent);
         let limit = checks.page_size("page_size", page_size);
-        let after = checks.page_token("page_token", &page_token, page_tokens, &query);
+        let tokens = &*self.0.page_tokens;
+        let after = checks.page_token("page_token", &page_token, tokens, &query);
         let asked = checks.asked(tenant, &credential, metadata);
         let (Some(limit), Some(after), Some(asked)) = (limit, after, asked) else {
             return Err(checks.failed());
         };
         let admitted = self.admit(context, "parent", asked).await?;
-        let Admitted { authorized, look } = &admitted;
-        let limit = limit as usize;
-        let mut found = self.0.associates.roles(authorized, look, after, limit + 1).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().filter(|_| more).map(|role| role.id.to_string());
-        let next_page_token = super::application::next_page_token(page_tokens, &query, last)?;
-        let languages = languages(metadata);
-        let roles = found.iter().map(|one| convert::role(one, &languages)).collect();
-        Ok(pb::ListRolesResponse { roles, next_page_token })
+        Ok((admitted, PageById { query, after, limit: limit as usize }))
+    }
+
+    /// Takes away what is only there to tell that more follows, and says where that begins.
+    fn cut<T>(
+        &self,
+        page: &PageById,
+        mut found: Vec<T>,
+        id: impl Fn(&T) -> i32,
+    ) -> Result<(Vec<T>, String), Failure> {
+        let more = found.len() > page.limit;
+        found.truncate(page.limit);
+        let last = found.last().filter(|_| more).map(|last| id(last).to_string());
+        let token = super::application::next_page_token(&*self.0.page_tokens, &page.query, last)?;
+        Ok((found, token))
     }
 
     async fn owner(

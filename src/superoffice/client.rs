@@ -165,9 +165,9 @@ pub(super) fn unexpected(profile: Profile, status: StatusCode) -> UpstreamError 
 }
 
 /// Reads JSON; the error tells where it stopped being what was wanted, and nothing of what it was.
-pub(super) fn json<T: serde::de::DeserializeOwned>(
+pub(super) fn json<'b, T: serde::Deserialize<'b>>(
     profile: Profile,
-    body: &[u8],
+    body: &'b [u8],
 ) -> Result<T, UpstreamError> {
     serde_json::from_slice(body).map_err(|error| {
         let kind = match error.classify() {

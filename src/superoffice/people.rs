@@ -12,7 +12,7 @@ mod roles;
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 pub use self::{
     associates::{ASSOCIATE_COLUMNS, read_associates, read_associates_by_id},
@@ -25,7 +25,7 @@ use super::client::{self, Profile};
 use crate::ports::UpstreamError;
 
 /// Reads JSON of at most the profile's size.
-fn json<T: DeserializeOwned>(profile: Profile, body: &[u8]) -> Result<T, UpstreamError> {
+fn json<'b, T: Deserialize<'b>>(profile: Profile, body: &'b [u8]) -> Result<T, UpstreamError> {
     if body.len() > profile.max_body_bytes {
         return Err(refused(profile, "larger than any answer"));
     }

@@ -10,7 +10,7 @@ use serde::{
 
 use super::{
     Profile,
-    cell::{Bounded, Cell, Kept, Unreadable},
+    cell::{Bounded, Cell, Kept, Unreadable, Value},
     json, refused,
 };
 use crate::ports::UpstreamError;
@@ -22,18 +22,18 @@ pub(super) trait Columns {
 
 /// A row: of its columns those that are read.
 #[derive(Debug)]
-pub(super) struct Row<C> {
+pub(super) struct Row<'a, C> {
     /// A text in most answers, a number in some.
-    primary_key: Cell,
+    primary_key: Cell<'a>,
     /// By the place of the column's name; `None` where it does not stand.
-    cells: Vec<Option<Cell>>,
+    cells: Vec<Option<Cell<'a>>>,
     columns: PhantomData<C>,
 }
 
-impl<C: Columns> Row<C> {
+impl<'a, C: Columns> Row<'a, C> {
     /// A column by its name, null if it does not stand.
-    pub(super) fn cell(&self, name: &str) -> &Cell {
-        const NULL: &Cell = &Cell::Null;
+    pub(super) fn cell(&self, name: &str) -> &Cell<'a> {
+        const NULL: &Cell<'_> = &Cell::NULL;
         let place = C::NAMES.iter().position(|known| *known == name);
         place.and_then(|place| self.cells.get(place)?.as_ref()).unwrap_or(NULL)
     }
@@ -50,18 +50,19 @@ impl<C: Columns> Row<C> {
 }
 
 /// Rows, and whether SuperOffice says that more follow.
-pub(super) struct Rows<C> {
-    pub(super) rows: Vec<Row<C>>,
+pub(super) struct Rows<'a, C> {
+    pub(super) rows: Vec<Row<'a, C>>,
     /// Only whether: where to is not believed, calls go where the gateway sends them.
     pub(super) more: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(bound = "C: Columns")]
-struct Answer<C, const MAX: usize> {
-    value: Option<Bounded<Row<C>, MAX>>,
-    #[serde(rename = "odata.nextLink", default)]
-    next_link: Cell,
+struct Answer<'a, C, const MAX: usize> {
+    #[serde(borrow)]
+    value: Option<Bounded<Row<'a, C>, MAX>>,
+    #[serde(rename = "odata.nextLink", default, borrow)]
+    next_link: Cell<'a>,
     /// In place of rows, with HTTP 200 (SUPEROFFICE.md 7.3).
     #[serde(rename = "Message", alias = "ErrorMessage")]
     message: Option<IgnoredAny>,
@@ -71,24 +72,24 @@ struct Answer<C, const MAX: usize> {
 pub(super) fn read_rows<C: Columns, const MAX: usize>(
     profile: Profile,
     body: &[u8],
-) -> Result<Option<Rows<C>>, UpstreamError> {
-    let Some(answer) = json::<Option<Answer<C, MAX>>>(profile, body)? else { return Ok(None) };
+) -> Result<Option<Rows<'_, C>>, UpstreamError> {
+    let Some(answer) = json::<Option<Answer<'_, C, MAX>>>(profile, body)? else { return Ok(None) };
     if answer.message.is_some() {
         return Err(refused(profile, "an error in place of rows"));
     }
     let rows = answer.value.ok_or_else(|| refused(profile, "no rows"))?.0;
-    let more = match answer.next_link {
-        Cell::Null => false,
-        Cell::Text(link) => !link.is_empty(),
+    let more = match answer.next_link.raw() {
+        Value::Null => false,
+        Value::Text(link) => !link.is_empty(),
         _ => return Err(refused(profile, "a next link that is no text")),
     };
     Ok(Some(Rows { rows, more }))
 }
 
-impl<'de, C: Columns> Deserialize<'de> for Row<C> {
+impl<'de: 'a, 'a, C: Columns> Deserialize<'de> for Row<'a, C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut row = Self {
-            primary_key: Cell::Null,
+            primary_key: Cell::NULL,
             cells: vec![None; C::NAMES.len()],
             columns: PhantomData,
         };
@@ -98,12 +99,12 @@ impl<'de, C: Columns> Deserialize<'de> for Row<C> {
 }
 
 /// Reads the columns of an object into a row.
-struct Into<'r, C> {
-    row: &'r mut Row<C>,
+struct Into<'r, 'a, C> {
+    row: &'r mut Row<'a, C>,
     nested: bool,
 }
 
-impl<'de, C: Columns> DeserializeSeed<'de> for Into<'_, C> {
+impl<'de: 'a, 'a, C: Columns> DeserializeSeed<'de> for Into<'_, 'a, C> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -111,7 +112,7 @@ impl<'de, C: Columns> DeserializeSeed<'de> for Into<'_, C> {
     }
 }
 
-impl<'de, C: Columns> Visitor<'de> for Into<'_, C> {
+impl<'de: 'a, 'a, C: Columns> Visitor<'de> for Into<'_, 'a, C> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

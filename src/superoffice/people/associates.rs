@@ -99,7 +99,7 @@ pub fn read_associates_by_id(
 }
 
 /// One associate. Without an id it is not known whose row it is; everything else can be odd.
-fn record(row: &Row<UserColumns>) -> Result<AssociateRecord, UpstreamError> {
+fn record(row: &Row<'_, UserColumns>) -> Result<AssociateRecord, UpstreamError> {
     let id = row.id("associateDbId").and_then(AssociateId::new);
     let id = id.ok_or_else(|| refused(USERS, "a row without an associate id"))?;
     let mut reading = Reading { row, warnings: Vec::new() };
@@ -129,16 +129,16 @@ fn record(row: &Row<UserColumns>) -> Result<AssociateRecord, UpstreamError> {
 }
 
 /// Reading one row, and what is odd in it.
-struct Reading<'r> {
-    row: &'r Row<UserColumns>,
+struct Reading<'r, 'a> {
+    row: &'r Row<'a, UserColumns>,
     warnings: Vec<DataWarning>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'_, 'a> {
     fn or_default<T: Default>(
         &mut self,
         column: &'static str,
-        read: fn(&Cell) -> Result<T, Unreadable>,
+        read: fn(&Cell<'a>) -> Result<T, Unreadable>,
     ) -> T {
         read(self.row.cell(column)).unwrap_or_else(|Unreadable| {
             self.warnings.push(DataWarning::Unreadable(column));

@@ -1,7 +1,7 @@
 //! Single values, in the many forms in which archives show them (SUPEROFFICE.md 6.6): as they are, as texts, encoded
 //! as `[I:10]`, or with a raw and a displayed form.
 
-use std::{fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -13,17 +13,23 @@ const MAX_LIST: usize = 1000;
 /// The longest text that is kept, in bytes: the database's longest has 254 characters, in several languages more.
 const MAX_TEXT_BYTES: usize = 2048;
 
-/// A value of any JSON type. Absent and null are the same.
+/// A value of any JSON type, or two as rows in Full mode have them. Absent and null are the same.
+///
+/// Texts stay where they are in the answer: a list of many thousand people has millions of them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) enum Cell {
+pub(super) struct Cell<'a> {
+    raw: Value<'a>,
+    shown: Value<'a>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) enum Value<'a> {
     #[default]
     Null,
     Bool(bool),
     Int(i64),
-    Text(String),
-    List(Vec<Cell>),
-    /// As rows in Full mode have it: raw and displayed.
-    Both(Box<(Cell, Cell)>),
+    Text(Cow<'a, str>),
+    List(Vec<Cell<'a>>),
     /// A number that is not whole.
     Other,
 }
@@ -39,36 +45,39 @@ pub(super) struct Kept {
     pub(super) cut: bool,
 }
 
-impl Cell {
+impl<'a> Cell<'a> {
+    /// What an absent value is.
+    pub(super) const NULL: Cell<'static> = Cell { raw: Value::Null, shown: Value::Null };
+
+    fn one(value: Value<'a>) -> Self {
+        Self { raw: value, shown: Value::Null }
+    }
+
     /// The raw value where there are two.
-    fn raw(&self) -> &Self {
-        match self {
-            Self::Both(both) if both.0 != Self::Null => both.0.raw(),
-            Self::Both(both) => both.1.raw(),
-            single => single,
-        }
+    pub(super) fn raw(&self) -> &Value<'a> {
+        if self.raw == Value::Null { &self.shown } else { &self.raw }
     }
 
     /// The displayed value where there are two.
-    fn shown(&self) -> &Self {
-        match self {
-            Self::Both(both) if both.1 != Self::Null => both.1.shown(),
-            Self::Both(both) => both.0.shown(),
-            single => single,
-        }
+    fn shown(&self) -> &Value<'a> {
+        if self.shown == Value::Null { &self.raw } else { &self.shown }
+    }
+
+    fn into_raw(self) -> Value<'a> {
+        if self.raw == Value::Null { self.shown } else { self.raw }
     }
 
     pub(super) fn is_null(&self) -> bool {
-        *self.raw() == Self::Null
+        *self.raw() == Value::Null
     }
 
     /// A whole number; an empty text is none.
     pub(super) fn int(&self) -> Result<Option<i32>, Unreadable> {
         match self.raw() {
-            Self::Null => Ok(None),
-            Self::Int(number) => i32::try_from(*number).map(Some).map_err(|_| Unreadable),
-            Self::Text(text) if text.trim().is_empty() => Ok(None),
-            Self::Text(text) => number(text).map(Some).ok_or(Unreadable),
+            Value::Null => Ok(None),
+            Value::Int(number) => i32::try_from(*number).map(Some).map_err(|_| Unreadable),
+            Value::Text(text) if text.trim().is_empty() => Ok(None),
+            Value::Text(text) => number(text).map(Some).ok_or(Unreadable),
             _ => Err(Unreadable),
         }
     }
@@ -76,11 +85,11 @@ impl Cell {
     /// Yes or no.
     pub(super) fn flag(&self) -> Result<Option<bool>, Unreadable> {
         match self.raw() {
-            Self::Null => Ok(None),
-            Self::Bool(flag) => Ok(Some(*flag)),
-            Self::Int(0) => Ok(Some(false)),
-            Self::Int(1) => Ok(Some(true)),
-            Self::Text(text) => match decoded(text).to_ascii_lowercase().as_str() {
+            Value::Null => Ok(None),
+            Value::Bool(flag) => Ok(Some(*flag)),
+            Value::Int(0) => Ok(Some(false)),
+            Value::Int(1) => Ok(Some(true)),
+            Value::Text(text) => match decoded(text).to_ascii_lowercase().as_str() {
                 "" => Ok(None),
                 "true" | "1" => Ok(Some(true)),
                 "false" | "0" => Ok(Some(false)),
@@ -93,8 +102,8 @@ impl Cell {
     /// A text, without control characters and of bounded length; null is the empty one.
     pub(super) fn text(&self) -> Result<Kept, Unreadable> {
         match self.shown() {
-            Self::Null => Ok(Kept::default()),
-            Self::Text(text) => Ok(kept(text)),
+            Value::Null => Ok(Kept::default()),
+            Value::Text(text) => Ok(kept(text)),
             _ => Err(Unreadable),
         }
     }
@@ -102,12 +111,12 @@ impl Cell {
     /// What is in a list, told by id or by name.
     pub(super) fn reference(&self) -> Result<Reference, Unreadable> {
         let name = match self.shown() {
-            Self::Text(text) if number(text).is_none() => kept(text).text,
+            Value::Text(text) if number(text).is_none() => kept(text).text,
             _ => String::new(),
         };
         match self.raw() {
-            Self::Null => Ok(Reference::default()),
-            Self::Text(text) if number(text).is_none() => {
+            Value::Null => Ok(Reference::default()),
+            Value::Text(text) if number(text).is_none() => {
                 Ok(Reference { id: 0, name: if name.is_empty() { kept(text).text } else { name } })
             }
             _ => Ok(Reference { id: self.int()?.unwrap_or(0), name }),
@@ -117,9 +126,9 @@ impl Cell {
     /// Several of them: a list, or a text in which they stand side by side.
     pub(super) fn references(&self) -> Result<Vec<Reference>, Unreadable> {
         let parts = match self.raw() {
-            Self::Null => return Ok(Vec::new()),
-            Self::List(cells) => return cells.iter().map(Self::reference).collect(),
-            Self::Text(text) => parts(text),
+            Value::Null => return Ok(Vec::new()),
+            Value::List(cells) => return cells.iter().map(Cell::reference).collect(),
+            Value::Text(text) => parts(text),
             _ => return Ok(vec![self.reference()?]),
         };
         let reference = |part: &&str| match number(part) {
@@ -159,6 +168,9 @@ fn parts(text: &str) -> Vec<&str> {
 }
 
 fn kept(text: &str) -> Kept {
+    if text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control) {
+        return Kept { text: text.to_owned(), cut: false };
+    }
     let clean: String = text.chars().filter(|character| !character.is_control()).collect();
     let end = clean.floor_char_boundary(MAX_TEXT_BYTES);
     match clean.get(..end) {
@@ -167,59 +179,72 @@ fn kept(text: &str) -> Kept {
     }
 }
 
-impl<'de> Deserialize<'de> for Cell {
+impl<'de: 'a, 'a> Deserialize<'de> for Cell<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CellVisitor)
+    }
+}
+
+/// Of an object in place of a value its raw one counts.
+impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cell::deserialize(deserializer).map(Cell::into_raw)
     }
 }
 
 struct CellVisitor;
 
 impl<'de> Visitor<'de> for CellVisitor {
-    type Value = Cell;
+    type Value = Cell<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Cell, E> {
-        Ok(Cell::Null)
+    fn visit_unit<E>(self) -> Result<Cell<'de>, E> {
+        Ok(Cell::NULL)
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Cell, E> {
-        Ok(Cell::Bool(flag))
+    fn visit_bool<E>(self, flag: bool) -> Result<Cell<'de>, E> {
+        Ok(Cell::one(Value::Bool(flag)))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Cell, E> {
-        Ok(Cell::Int(number))
+    fn visit_i64<E>(self, number: i64) -> Result<Cell<'de>, E> {
+        Ok(Cell::one(Value::Int(number)))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Cell, E> {
-        Ok(i64::try_from(number).map_or(Cell::Other, Cell::Int))
+    fn visit_u64<E>(self, number: u64) -> Result<Cell<'de>, E> {
+        Ok(Cell::one(i64::try_from(number).map_or(Value::Other, Value::Int)))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Cell, E> {
-        Ok(Cell::Other)
+    fn visit_f64<E>(self, _: f64) -> Result<Cell<'de>, E> {
+        Ok(Cell::one(Value::Other))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Cell, E> {
-        Ok(Cell::Text(text.to_owned()))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Cell<'de>, E> {
+        Ok(Cell::one(Value::Text(Cow::Borrowed(text))))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, cells: A) -> Result<Cell, A::Error> {
-        BoundedVisitor::<Cell, MAX_LIST>(PhantomData).visit_seq(cells).map(|all| Cell::List(all.0))
+    /// One with escapes in it.
+    fn visit_str<E>(self, text: &str) -> Result<Cell<'de>, E> {
+        Ok(Cell::one(Value::Text(Cow::Owned(text.to_owned()))))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cell, A::Error> {
-        let (mut raw, mut shown) = (Cell::Null, Cell::Null);
+    fn visit_seq<A: SeqAccess<'de>>(self, cells: A) -> Result<Cell<'de>, A::Error> {
+        let all = BoundedVisitor::<Cell<'de>, MAX_LIST>(PhantomData).visit_seq(cells)?;
+        Ok(Cell::one(Value::List(all.0)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cell<'de>, A::Error> {
+        let mut cell = Cell::NULL;
         while let Some(key) = map.next_key::<Form>()? {
             match key {
-                Form::RawValue => raw = map.next_value()?,
-                Form::DisplayValue => shown = map.next_value()?,
+                Form::RawValue => cell.raw = map.next_value()?,
+                Form::DisplayValue => cell.shown = map.next_value()?,
                 Form::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Cell::Both(Box::new((raw, shown))))
+        Ok(cell)
     }
 }
 
@@ -277,7 +302,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedVisitor
 mod tests {
     use super::*;
 
-    fn cell(json: &str) -> Cell {
+    fn cell(json: &str) -> Cell<'_> {
         serde_json::from_str(json).unwrap()
     }
 
@@ -325,7 +350,8 @@ mod tests {
         assert_eq!(text(r#""Åse\u0000\n""#), Ok("Åse".to_owned()));
         assert_eq!(text(r#"{"RawValue":1,"DisplayValue":"One"}"#), Ok("One".to_owned()));
         assert_eq!(text("5"), Err(Unreadable));
-        let kept = Cell::Text("å".repeat(2000)).text().unwrap();
+        let long = serde_json::to_string(&"å".repeat(2000)).unwrap();
+        let kept = cell(&long).text().unwrap();
         assert!(kept.cut && kept.text.len() <= MAX_TEXT_BYTES);
     }
 
@@ -355,9 +381,9 @@ mod tests {
     #[test]
     fn lists_are_bounded_while_they_are_read() {
         let long = format!("[{}0]", "0,".repeat(MAX_LIST));
-        assert!(serde_json::from_str::<Cell>(&long).is_err());
+        assert!(serde_json::from_str::<Cell<'_>>(&long).is_err());
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        assert!(serde_json::from_str::<Cell>(&deep).is_err());
+        assert!(serde_json::from_str::<Cell<'_>>(&deep).is_err());
         assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2]").is_ok());
         assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2,3]").is_err());
     }

@@ -19,11 +19,15 @@ const MAX_GROUPS: usize = 20_000;
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
-pub(super) struct Item {
-    id: Cell,
-    name: Cell,
-    rank: Cell,
-    deleted: Cell,
+pub(super) struct Item<'a> {
+    #[serde(borrow)]
+    id: Cell<'a>,
+    #[serde(borrow)]
+    name: Cell<'a>,
+    #[serde(borrow)]
+    rank: Cell<'a>,
+    #[serde(borrow)]
+    deleted: Cell<'a>,
 }
 
 /// Reads the groups, by ascending id. Names may hold translations.
@@ -31,7 +35,7 @@ pub(super) struct Item {
 /// # Errors
 /// If the answer is not such a list.
 pub fn read_user_groups(body: &[u8]) -> Result<Vec<UserGroup>, UpstreamError> {
-    let items: Option<Bounded<Item, MAX_GROUPS>> = json(GROUPS, body)?;
+    let items: Option<Bounded<Item<'_>, MAX_GROUPS>> = json(GROUPS, body)?;
     let items = items.ok_or_else(|| refused(GROUPS, "null in place of a list"))?.0;
     let mut groups = Vec::with_capacity(items.len());
     for item in items {
@@ -45,7 +49,7 @@ pub fn read_user_groups(body: &[u8]) -> Result<Vec<UserGroup>, UpstreamError> {
     each_once(GROUPS, groups)
 }
 
-impl Item {
+impl Item<'_> {
     fn group(&self) -> Result<UserGroup, Unreadable> {
         Ok(UserGroup {
             id: self.id.int()?.ok_or(Unreadable)?,

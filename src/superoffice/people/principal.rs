@@ -4,7 +4,7 @@ use jiff::civil::Date;
 use serde::Deserialize;
 
 use super::{
-    cell::{Bounded, Cell, Unreadable},
+    cell::{Bounded, Cell, Unreadable, Value},
     json, refused,
 };
 use crate::{
@@ -19,32 +19,49 @@ const MAX_ITEMS: usize = 10_000;
 /// The carrier, as far as it is read.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct Wire {
-    database_context_identifier: Cell,
-    user_type: Cell,
-    associate: Cell,
-    associate_id: Cell,
-    user_name: Cell,
-    full_name: Cell,
+pub(super) struct Wire<'a> {
+    #[serde(borrow)]
+    database_context_identifier: Cell<'a>,
+    #[serde(borrow)]
+    user_type: Cell<'a>,
+    #[serde(borrow)]
+    associate: Cell<'a>,
+    #[serde(borrow)]
+    associate_id: Cell<'a>,
+    #[serde(borrow)]
+    user_name: Cell<'a>,
+    #[serde(borrow)]
+    full_name: Cell<'a>,
     /// The platform's casing.
-    #[serde(rename = "EMailAddress")]
-    e_mail_address: Cell,
-    person_id: Cell,
-    contact_id: Cell,
-    group_id: Cell,
-    secondary_groups: Bounded<Cell, MAX_ITEMS>,
-    role_id: Cell,
-    role_name: Cell,
-    role_type: Cell,
-    function_rights: Bounded<Cell, MAX_ITEMS>,
-    licenses: Bounded<WireLicense, MAX_ITEMS>,
+    #[serde(rename = "EMailAddress", borrow)]
+    e_mail_address: Cell<'a>,
+    #[serde(borrow)]
+    person_id: Cell<'a>,
+    #[serde(borrow)]
+    contact_id: Cell<'a>,
+    #[serde(borrow)]
+    group_id: Cell<'a>,
+    #[serde(borrow)]
+    secondary_groups: Bounded<Cell<'a>, MAX_ITEMS>,
+    #[serde(borrow)]
+    role_id: Cell<'a>,
+    #[serde(borrow)]
+    role_name: Cell<'a>,
+    #[serde(borrow)]
+    role_type: Cell<'a>,
+    #[serde(borrow)]
+    function_rights: Bounded<Cell<'a>, MAX_ITEMS>,
+    #[serde(borrow)]
+    licenses: Bounded<WireLicense<'a>, MAX_ITEMS>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct WireLicense {
-    name: Cell,
-    expiry_date: Cell,
+pub(super) struct WireLicense<'a> {
+    #[serde(borrow)]
+    name: Cell<'a>,
+    #[serde(borrow)]
+    expiry_date: Cell<'a>,
 }
 
 /// Reads who a credential for this tenant is.
@@ -52,7 +69,7 @@ pub(super) struct WireLicense {
 /// # Errors
 /// If it is of another tenant, or not such a carrier.
 pub fn read_principal(body: &[u8], tenant: ContextIdentifier) -> Result<Principal, UpstreamError> {
-    let wire: Option<Wire> = json(PRINCIPAL, body)?;
+    let wire: Option<Wire<'_>> = json(PRINCIPAL, body)?;
     let wire = wire.ok_or_else(|| refused(PRINCIPAL, "null in place of a principal"))?;
     let unreadable = |Unreadable| refused(PRINCIPAL, "a field of another form than documented");
     let proven = wire.database_context_identifier.text().map_err(unreadable)?.text;
@@ -62,10 +79,10 @@ pub fn read_principal(body: &[u8], tenant: ContextIdentifier) -> Result<Principa
     wire.principal(tenant).map_err(unreadable)
 }
 
-impl Wire {
+impl Wire<'_> {
     fn principal(&self, tenant: ContextIdentifier) -> Result<Principal, Unreadable> {
-        let text = |cell: &Cell| cell.text().map(|kept| kept.text);
-        let number = |cell: &Cell| cell.int().map(Option::unwrap_or_default);
+        let text = |cell: &Cell<'_>| cell.text().map(|kept| kept.text);
+        let number = |cell: &Cell<'_>| cell.int().map(Option::unwrap_or_default);
         let id = self.associate_id.int()?.and_then(AssociateId::new).ok_or(Unreadable)?;
         let rights = self.function_rights.0.iter().map(text);
         let mut function_rights = rights.collect::<Result<Vec<_>, _>>()?;
@@ -98,15 +115,15 @@ impl Wire {
 }
 
 /// A word of the API's enum, or the number that stands for it.
-fn kind(cell: &Cell) -> Result<AssociateType, Unreadable> {
-    let kind = match cell {
-        Cell::Int(_) => cell.int()?.and_then(AssociateType::from_api_number),
-        other => AssociateType::from_api_name(&other.text()?.text),
+fn kind(cell: &Cell<'_>) -> Result<AssociateType, Unreadable> {
+    let kind = match cell.raw() {
+        Value::Int(_) => cell.int()?.and_then(AssociateType::from_api_number),
+        _ => AssociateType::from_api_name(&cell.text()?.text),
     };
     Ok(kind.unwrap_or(AssociateType::UNTOLD))
 }
 
-fn license(wire: &WireLicense) -> Result<License, Unreadable> {
+fn license(wire: &WireLicense<'_>) -> Result<License, Unreadable> {
     let date = wire.expiry_date.text()?.text;
     // The day is enough, and the zone of the hour is not told.
     let expires: Option<Date> = match date.get(..10) {

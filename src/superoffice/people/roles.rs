@@ -48,7 +48,7 @@ pub fn read_roles(body: &[u8]) -> Result<Vec<Role>, UpstreamError> {
     each_once(ROLES, roles)
 }
 
-fn role(row: &Row<RoleColumns>) -> Result<Role, Unreadable> {
+fn role(row: &Row<'_, RoleColumns>) -> Result<Role, Unreadable> {
     let name = || row.text("roleTypeName").ok();
     let code = row.cell("roleTypeId").int()?;
     Ok(Role {

@@ -161,9 +161,9 @@ fn only_whole_numbers_go_into_filters() {
 fn every_field_that_is_read_is_described() {
     let of = |name: &str| format!("SuperOffice.CRM.Services.{name}");
     for (carrier, fields) in [
-        (of("SoPrincipalCarrier"), fields_of::<Wire>()),
-        (of("GrantedModuleLicense"), fields_of::<WireLicense>()),
-        (of("MDOListItem"), fields_of::<Item>()),
+        (of("SoPrincipalCarrier"), fields_of::<Wire<'_>>()),
+        (of("GrantedModuleLicense"), fields_of::<WireLicense<'_>>()),
+        (of("MDOListItem"), fields_of::<Item<'_>>()),
         (
             "SuperOffice.Services.WebApi.OData.ODataSlimResponse".to_owned(),
             &["value", "odata.nextLink"],
