@@ -23,10 +23,10 @@ mod fakes;
 pub use self::{
     applications::{Application, Applications, History},
     audit::{
-        Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, COMMAND_CHAIN, CommandTrail,
-        CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError, Gap, Pending,
-        Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules, Verification, Weight,
-        certify_public_keys, serve_chain,
+        Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, Bell, COMMAND_CHAIN,
+        CommandTrail, CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError,
+        Gap, Pending, Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules,
+        Verification, Weight, certify_public_keys, serve_chain,
     },
     changes::TenantChanges,
     counters::{Counter, Counters},
