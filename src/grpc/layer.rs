@@ -6,7 +6,10 @@ use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{self, Poll},
     time::{Duration, Instant},
 };
@@ -109,6 +112,9 @@ pub(super) struct Around(Arc<Leaked>);
 struct Leaked {
     surroundings: Surroundings,
     methods: HashMap<&'static str, &'static str>,
+    /// Where the numbers of request ids begin, and how many there were.
+    first_id: u128,
+    ids: AtomicU64,
 }
 
 impl Around {
@@ -119,7 +125,8 @@ impl Around {
             (method, method)
         };
         let methods = surroundings.methods.iter().map(leak).collect();
-        Self(Arc::new(Leaked { surroundings, methods }))
+        let first_id = u128::from_be_bytes(surroundings.random.bytes());
+        Self(Arc::new(Leaked { surroundings, methods, first_id, ids: AtomicU64::new(0) }))
     }
 }
 
@@ -266,13 +273,13 @@ impl Leaked {
         given.map_or_else(|| self.new_request_id().into(), Into::into)
     }
 
-    /// UUID version 7: sorts by time.
+    /// UUID version 7: sorts by time. Within the process they are counted, from where chance has put its beginning:
+    /// they need to be different, not hard to guess, and randomness for each was a thirtieth of a call.
     fn new_request_id(&self) -> String {
-        let Surroundings { clock, random, .. } = &self.surroundings;
-        let millis = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
-        let bytes = random.bytes();
-        let mut tail = [0; 10];
-        tail.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        let millis = self.surroundings.clock.now().as_millisecond();
+        let millis = u64::try_from(millis).unwrap_or_default();
+        let number = self.first_id.wrapping_add(self.ids.fetch_add(1, Ordering::Relaxed).into());
+        let [_, _, _, _, _, _, tail @ ..] = number.to_be_bytes();
         uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid().to_string()
     }
 
