@@ -9,6 +9,7 @@ mod failure;
 mod layer;
 mod normalize;
 mod request;
+mod request_ids;
 mod server;
 mod tenant;
 mod tls;

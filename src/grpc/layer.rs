@@ -6,10 +6,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{self, Poll},
     time::{Duration, Instant},
 };
@@ -26,6 +23,7 @@ use tower::{Layer, Service};
 use super::{
     failure::{Failure, code_name},
     normalize::normalize,
+    request_ids::RequestIds,
     server::Peer,
     trail::{Audit, Notes},
 };
@@ -112,9 +110,7 @@ pub(super) struct Around(Arc<Leaked>);
 struct Leaked {
     surroundings: Surroundings,
     methods: HashMap<&'static str, &'static str>,
-    /// Where the numbers of request ids begin, and how many there were.
-    first_id: u128,
-    ids: AtomicU64,
+    ids: RequestIds,
 }
 
 impl Around {
@@ -125,8 +121,8 @@ impl Around {
             (method, method)
         };
         let methods = surroundings.methods.iter().map(leak).collect();
-        let first_id = u128::from_be_bytes(surroundings.random.bytes());
-        Self(Arc::new(Leaked { surroundings, methods, first_id, ids: AtomicU64::new(0) }))
+        let ids = RequestIds::new(&*surroundings.random);
+        Self(Arc::new(Leaked { surroundings, methods, ids }))
     }
 }
 
@@ -270,17 +266,7 @@ impl Leaked {
 
     fn request_id(&self, headers: &HeaderMap) -> Arc<str> {
         let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| fine(id));
-        given.map_or_else(|| self.new_request_id().into(), Into::into)
-    }
-
-    /// UUID version 7: sorts by time. Within the process they are counted, from where chance has put its beginning:
-    /// they need to be different, not hard to guess, and randomness for each was a thirtieth of a call.
-    fn new_request_id(&self) -> String {
-        let millis = self.surroundings.clock.now().as_millisecond();
-        let millis = u64::try_from(millis).unwrap_or_default();
-        let number = self.first_id.wrapping_add(self.ids.fetch_add(1, Ordering::Relaxed).into());
-        let [_, _, _, _, _, _, tail @ ..] = number.to_be_bytes();
-        uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid().to_string()
+        given.map_or_else(|| self.ids.next(self.surroundings.clock.now()), Into::into)
     }
 
     fn limit(&self, headers: &HeaderMap) -> Duration {

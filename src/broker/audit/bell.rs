@@ -140,7 +140,9 @@ mod tests {
             };
             let answers = async {
                 let mut ringing = Ringing::default();
-                answerers.into_iter().for_each(|answerer| answerer.answer(&mut ringing));
+                for answerer in answerers {
+                    answerer.answer(&mut ringing);
+                }
             };
             let both = async { tokio::join!(calls, answers) };
             if with_bell {
