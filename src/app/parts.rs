@@ -108,9 +108,11 @@ impl Parts {
             tickets.clone(),
             statuses.clone(),
             clock.clone(),
+            pace.clone(),
             random.clone(),
             rules,
             tasks.clone(),
+            stopping.clone(),
         );
         let tenants = Arc::new(tenants);
         let audit_log = AuditLog::new(

@@ -129,6 +129,7 @@ impl Started {
         let store: Arc<dyn StoreWatch> = storage.store.clone();
         let tickets = Arc::clone(&parts.services.tickets);
         let statuses = Arc::clone(&parts.services.statuses);
+        let associates = Arc::clone(&parts.services.associates);
         let long_running = TaskTracker::new();
         let mut grpc = long_running.spawn(grpc.serve(goaway.clone()));
         let http_stop = goaway.clone();
@@ -142,7 +143,8 @@ impl Started {
         let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
         let watch = watch_store(Arc::clone(&store), parts.directory, Arc::clone(&clock), seen);
         let background = async move {
-            tokio::join!(tickets.keep_fresh(), statuses.keep_fresh(), watch, upkeep.run(clock));
+            let fresh = async { tokio::join!(tickets.keep_fresh(), statuses.keep_fresh()) };
+            tokio::join!(fresh, associates.keep_tidy(), watch, upkeep.run(clock));
         };
         let audit = Arc::clone(&parts.services.audit);
         let follow = follow_trail(Arc::clone(&audit), health.clone(), stop.clone());

@@ -14,13 +14,13 @@ mod snapshot;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::listing::{AssociateListPage, AssociatePlace, AssociateQuery, NoPlace};
 use self::{
     cache::{CacheRules, HINT_PAUSE, Key, Reading},
     people::{People, Upstream, read_all},
-    readings::Readings,
+    readings::{ReadingPorts, Readings},
     snapshot::Snapshot,
 };
 use super::{Applications, Asking, BrokerError, Statuses, Tickets, WebApi};
@@ -36,6 +36,15 @@ use crate::{
 /// The longest that reading everybody may take: the largest tenants at the platform's ten calls a second, with time to
 /// spare for its pauses.
 const READ_LIMIT: Duration = Duration::from_mins(5);
+
+/// On whose account the upstream budget puts what is read for all.
+const FOR_ALL: &str = "";
+
+/// How often what is too old is let go.
+const SWEEP: Duration = Duration::from_mins(5);
+
+/// How long after its time a status may still speak for itself.
+const STATUS_STALE: Duration = Duration::from_hours(1);
 
 /// How many answers to "who is this credential" are kept.
 const MAX_PRINCIPALS: usize = 10_000;
@@ -94,47 +103,36 @@ impl Associates {
         tickets: Arc<Tickets>,
         statuses: Arc<Statuses>,
         clock: Arc<dyn Clock>,
+        pace: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         rules: AssociateRules,
         tasks: TaskTracker,
+        stopping: CancellationToken,
     ) -> Self {
-        let people = Arc::new(Upstream { applications, web_api });
-        Self::with(people, tickets, statuses, clock, random, rules, tasks)
-    }
-
-    fn with(
-        people: Arc<dyn People>,
-        tickets: Arc<Tickets>,
-        statuses: Arc<Statuses>,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-        rules: AssociateRules,
-        tasks: TaskTracker,
-    ) -> Self {
+        let people: Arc<dyn People> = Arc::new(Upstream { applications, web_api });
+        let ports = ReadingPorts { clock: Arc::clone(&clock), pace, tasks, stopping };
         let read_snapshot = {
             let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
-            move |key: Key, account: Arc<str>| {
+            move |key: Key| {
                 let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
-                let asking = reading(&*people, key, account);
+                let asking = reading(&*people, key);
                 let id = u128::from_be_bytes(random.bytes());
                 Box::pin(async move { read_all(&*people, &asking, &*clock, id).await }) as _
             }
         };
         let read_principal = {
             let people = Arc::clone(&people);
-            move |key: Key, account: Arc<str>| {
+            move |key: Key| {
                 let people = Arc::clone(&people);
-                let asking = reading(&*people, key, account);
+                let asking = reading(&*people, key);
                 Box::pin(async move { people.principal(&asking).await }) as _
             }
         };
         let AssociateRules { max_age, max_in_memory } = rules;
         let snapshots = CacheRules { max_age, max_weight: max_in_memory };
-        let snapshots =
-            Readings::new(snapshots, Arc::new(read_snapshot), Arc::clone(&clock), tasks.clone());
+        let snapshots = Readings::new(snapshots, Arc::new(read_snapshot), ports.clone());
         let principals = CacheRules { max_age, max_weight: MAX_PRINCIPALS };
-        let principals =
-            Readings::new(principals, Arc::new(read_principal), Arc::clone(&clock), tasks);
+        let principals = Readings::new(principals, Arc::new(read_principal), ports);
         Self { people, tickets, statuses, snapshots, principals, clock }
     }
 
@@ -178,12 +176,12 @@ impl Associates {
         wanted: &LookupKey,
     ) -> Result<Seen, BrokerError> {
         let key = self.permitted(authorized, look).await?;
-        let mut snapshot = self.snapshots.get(&key, &look.account, look.max_staleness).await?;
+        let mut snapshot = self.snapshots.get(&key, look.max_staleness).await?;
         if snapshot.find(wanted).is_empty() {
             // Somebody new may have it. Texts are in no filter that goes upstream, so all are read again, but not for
             // each who asks in vain.
             let newer = Some(HINT_PAUSE.min(look.max_staleness.unwrap_or(HINT_PAUSE)));
-            snapshot = self.snapshots.get(&key, &look.account, newer).await?;
+            snapshot = self.snapshots.get(&key, newer).await?;
         }
         let found = snapshot.find(wanted);
         match &found[..] {
@@ -221,7 +219,7 @@ impl Associates {
         look: &Look,
     ) -> Result<Arc<Principal>, BrokerError> {
         let key = self.permitted(authorized, look).await?;
-        self.principals.get(&key, &look.account, look.max_staleness).await
+        self.principals.get(&key, look.max_staleness).await
     }
 
     /// Groups with a greater id than `after`, at most `limit`, by ascending id; deleted ones included.
@@ -236,7 +234,7 @@ impl Associates {
         limit: usize,
     ) -> Result<Vec<Arc<UserGroup>>, BrokerError> {
         let key = self.permitted(authorized, look).await?;
-        let snapshot = self.snapshots.get(&key, &look.account, look.max_staleness).await?;
+        let snapshot = self.snapshots.get(&key, look.max_staleness).await?;
         let behind = snapshot.directory.groups().filter(|group| Some(group.id) > after);
         Ok(behind.take(limit).map(Arc::clone).collect())
     }
@@ -253,7 +251,7 @@ impl Associates {
         limit: usize,
     ) -> Result<Vec<Arc<Role>>, BrokerError> {
         let key = self.permitted(authorized, look).await?;
-        let snapshot = self.snapshots.get(&key, &look.account, look.max_staleness).await?;
+        let snapshot = self.snapshots.get(&key, look.max_staleness).await?;
         let behind = snapshot.directory.roles().filter(|role| Some(role.id) > after);
         Ok(behind.take(limit).map(Arc::clone).collect())
     }
@@ -263,6 +261,15 @@ impl Associates {
     pub fn hint(&self, tenant: ContextIdentifier) {
         self.snapshots.hint(tenant);
         self.principals.hint(tenant);
+    }
+
+    /// Lets go of what is too old to be used, until it is dropped.
+    pub async fn keep_tidy(&self) {
+        loop {
+            self.clock.sleep(SWEEP).await;
+            self.snapshots.sweep();
+            self.principals.sweep();
+        }
     }
 
     /// How many associates are in memory.
@@ -279,13 +286,21 @@ impl Associates {
     ) -> Result<Key, BrokerError> {
         let name = authorized.resource();
         let tenant = self.tickets.permitted(name).await?;
-        if let Some(status) = self.statuses.last_known(&tenant)
-            && status.state.usability() == Usability::Stopped
+        let status = self.statuses.last_known(&tenant);
+        let in_doubt = status.is_none_or(|status| {
+            let over = self.clock.now().duration_since(status.valid_until);
+            let old = Duration::try_from(over).is_ok_and(|over| over > STATUS_STALE);
+            old || status.state.usability() == Usability::Stopped
+        });
+        // It may be gone for good by now, or back. What passes does not matter to what is in memory.
+        if in_doubt
+            && let Err(error) = self.statuses.usable(&tenant).await
+            && !error.is_passing()
         {
-            // It may be back: whoever asks SuperOffice finds out.
-            self.statuses.usable(&tenant).await?;
+            return Err(error);
         }
-        Ok(Key { tenant: name.clone(), eyes: look.eyes.clone() })
+        let life = (tenant.create_time, tenant.token_version);
+        Ok(Key { tenant: name.clone(), eyes: look.eyes.clone(), life })
     }
 
     /// These associates, in their order, or the names of those that are not there.
@@ -295,10 +310,11 @@ impl Associates {
         look: &Look,
         ids: &[AssociateId],
     ) -> Result<Vec<Seen>, BrokerError> {
-        let snapshot = self.snapshots.get(key, &look.account, look.max_staleness).await?;
+        let deadline = self.people.moment_in(look.patience);
+        let snapshot = self.snapshots.get(key, look.max_staleness).await?;
         let missing: Vec<_> =
             ids.iter().copied().filter(|id| snapshot.get(*id).is_none()).collect();
-        let newcomers = self.newcomers(key, look, &snapshot, &missing).await?;
+        let newcomers = self.newcomers(key, look, deadline, &snapshot, &missing).await?;
         let known = |id: &AssociateId| {
             let (associate, read_time) = match snapshot.get(*id) {
                 Some(associate) => (associate, snapshot.read_time),
@@ -320,6 +336,7 @@ impl Associates {
         &self,
         key: &Key,
         look: &Look,
+        deadline: Duration,
         snapshot: &Snapshot,
         missing: &[AssociateId],
     ) -> Result<Vec<(Arc<Associate>, Timestamp)>, BrokerError> {
@@ -331,10 +348,9 @@ impl Associates {
         asked.sort_unstable();
         asked.dedup();
         asked.truncate(MAX_ASSOCIATES_BY_ID);
-        let Key { tenant, eyes } = key.clone();
+        let Key { tenant, eyes, .. } = key.clone();
         let account = Arc::clone(&look.account);
-        let deadline = Some(self.people.moment_in(look.patience));
-        let asking = Asking { tenant, eyes, account, deadline };
+        let asking = Asking { tenant, eyes, account, deadline: Some(deadline) };
         let read_time = self.clock.now();
         let records = self.people.associates_by_id(&asking, &asked).await?;
         let found = |id: &AssociateId| records.iter().any(|record| record.id == *id);
@@ -347,10 +363,11 @@ impl Associates {
     }
 }
 
-/// What nobody's patience ends.
-fn reading(people: &dyn People, key: Key, account: Arc<str>) -> Asking {
-    let Key { tenant, eyes } = key;
-    Asking { tenant, eyes, account, deadline: Some(people.moment_in(READ_LIMIT)) }
+/// For all who will ask, so on an account of its own: nobody's long line holds it up, and nobody's patience ends it.
+fn reading(people: &dyn People, key: Key) -> Asking {
+    let Key { tenant, eyes, .. } = key;
+    let deadline = Some(people.moment_in(READ_LIMIT));
+    Asking { tenant, eyes, account: FOR_ALL.into(), deadline }
 }
 
 fn not_found(tenant: &TenantName, ids: &[AssociateId]) -> BrokerError {

@@ -6,6 +6,7 @@
 //! so that it can still be told. How and why stands in `docs/adr/0006-audit.md`.
 
 mod attempts;
+mod bell;
 mod chain;
 mod command;
 mod export;
@@ -26,11 +27,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
-use self::writer::Writing;
 pub use self::{
     attempts::Attempts,
+    bell::Bell,
     chain::serve_chain,
     command::{COMMAND_CHAIN, CommandTrail},
     export::{CursorRefused, Export, ExportBatch, ExportCursor, ExportError, Gap},
@@ -38,6 +39,10 @@ pub use self::{
     public_keys::certify_public_keys,
     retention::Retention,
     verification::{Progress, Verification},
+};
+use self::{
+    bell::{Answered, Answerer, answer},
+    writer::Writing,
 };
 use super::Counters;
 use crate::{
@@ -124,6 +129,8 @@ struct Queue {
     accepted: u64,
     /// Somebody waits for one of them.
     urgent: bool,
+    /// Once so many wait the writer is woken; at most 1 where it is woken for each that is urgent.
+    enough: usize,
 }
 
 /// An event that waits.
@@ -133,13 +140,13 @@ struct Queued {
     /// By the monotonic clock.
     since: Duration,
     /// Who waits for it, if anybody.
-    waiter: Option<oneshot::Sender<()>>,
+    waiter: Option<Answerer>,
 }
 
 /// An event on its way to the store. It gets there also if this is dropped.
 #[must_use = "what is recorded may happen only once the event is committed"]
 pub struct Pending {
-    answer: Option<oneshot::Receiver<()>>,
+    answer: Option<Answered>,
     pace: Arc<dyn Clock>,
     max_wait: Duration,
 }
@@ -153,7 +160,7 @@ impl Pending {
         let Some(answer) = self.answer else { return Ok(()) };
         tokio::select! {
             biased;
-            answer = answer => answer.map_err(|_| AuditUnavailable),
+            () = answer => Ok(()),
             () = self.pace.sleep(self.max_wait) => Err(AuditUnavailable),
         }
     }
@@ -195,9 +202,9 @@ impl Trail {
     /// At once, if the queue is full.
     pub fn record(&self, record: AuditRecord, weight: Weight) -> Result<Pending, AuditUnavailable> {
         let waits = self.waits(weight);
-        let (waiter, answer) = if waits {
-            let (waiter, answer) = oneshot::channel();
-            (Some(waiter), Some(answer))
+        let (waiter, answered) = if waits {
+            let (waiter, answered) = answer();
+            (Some(waiter), Some(answered))
         } else {
             (None, None)
         };
@@ -215,13 +222,17 @@ impl Trail {
             let newly_urgent = waits && !queue.urgent;
             queue.urgent |= waits;
             let length = queue.waiting.len();
-            length == 1 || newly_urgent || length == GROUP_LIMIT
+            if queue.enough > 1 {
+                queue.urgent && length == queue.enough || length == GROUP_LIMIT
+            } else {
+                length == 1 || newly_urgent || length == GROUP_LIMIT
+            }
         };
         if wake {
             self.work.notify_one();
         }
         let max_wait = self.rules.max_wait;
-        Ok(Pending { answer, pace: Arc::clone(&self.ports.pace), max_wait })
+        Ok(Pending { answer: answered, pace: Arc::clone(&self.ports.pace), max_wait })
     }
 
     /// Takes in an event and waits for it, as far as the rules ask.
@@ -271,6 +282,7 @@ impl Trail {
         let accepted = {
             let mut queue = self.queue();
             queue.urgent = true;
+            queue.enough = 0;
             queue.accepted
         };
         self.work.notify_one();

@@ -5,12 +5,16 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     domain::{
         ApplicationId, AssociateId, AssociateName, Obstacle, Reason, TenantName, TenantState,
+        Usability,
     },
     ports::{Refusal, SealError, StoreError, UpstreamError},
 };
 
 /// What a caller should wait before it asks again when our store or SuperOffice does not answer.
 pub(crate) const RETRY_SOON: Duration = Duration::from_secs(2);
+
+/// So many ids stand in a message: it travels in a header, of which clients take 8 KiB in all.
+const TOLD_IDS: usize = 10;
 
 /// Why a use case failed. Cheap to clone: everybody who waited for the same answer gets the same error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,8 +124,10 @@ impl BrokerError {
             Self::Refused(name, refusal) => format!("{name}: {refusal}"),
             Self::TenantNotRunning(name, state) => format!("{name} is {}", state.as_str()),
             Self::AssociatesNotFound(tenant, ids) => {
-                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-                format!("{tenant} has no associates with the ids {}", ids.join(", "))
+                let told: Vec<_> = ids.iter().take(TOLD_IDS).map(ToString::to_string).collect();
+                let more = ids.len().saturating_sub(TOLD_IDS);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                format!("{tenant} has no associates with the ids {}{more}", told.join(", "))
             }
             Self::AssociateNotMatched(tenant) => {
                 format!("{tenant} has no associate that matches")
@@ -219,7 +225,12 @@ impl BrokerError {
                 | Self::BudgetExhausted { .. }
                 | Self::UpstreamInvalid(_)
                 | Self::StoreUnavailable(_)
-        )
+        ) || matches!(self, Self::TenantNotRunning(_, state) if state.usability() != Usability::Stopped)
+    }
+
+    /// Whether SuperOffice is down, or answers what cannot be believed.
+    pub(super) fn is_upstreams(&self) -> bool {
+        matches!(self, Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_))
     }
 
     /// What SuperOffice's answer about a tenant means for whoever asked.

@@ -33,6 +33,9 @@ use crate::{
 /// A question that is not answered as a whole by then is given up, however steadily it drips.
 const LONGEST_READ: Duration = Duration::from_mins(1);
 
+/// How many turns a call takes while its credential is replaced again and again.
+const MAX_TURNS: usize = 3;
+
 /// Who calls, and what the call may cost.
 #[derive(Debug, Clone)]
 pub struct Asking {
@@ -190,14 +193,19 @@ impl WebApi {
                 self.passes.worked(&asking.tenant, &pass, sent);
             }
             let remedy = healing.remedy(verdict, pass.may_be_forbidden_for_its_age());
-            if !self.heal(application, asking, &pass, remedy).await? {
-                return Ok(outcome);
+            // Of a question that answer would say that the credential is bad for good, which nobody has found out.
+            let unproven = remedy == Remedy::ProveCredential && want.kind == Kind::Question;
+            match self.heal(application, asking, &pass, remedy).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(outcome),
+                Err(BrokerError::BudgetExhausted { .. }) if !unproven => return Ok(outcome),
+                Err(error) => return Err(error),
             }
             let Some(request) = again else { return Ok(outcome) };
             pass = match self.ready(application, asking).await {
                 Ok(pass) => pass,
                 // There is no time for another call, so that this one's answer is the last.
-                Err(BrokerError::BudgetExhausted { .. }) => return Ok(outcome),
+                Err(BrokerError::BudgetExhausted { .. }) if !unproven => return Ok(outcome),
                 Err(error) => return Err(error),
             };
             next = request;
@@ -219,10 +227,11 @@ impl WebApi {
             Remedy::ProveCredential => {
                 if self.passes.is_doubtful(tenant, pass) {
                     // Finding out is a call too.
-                    if self.turn(application, asking).await.is_err() {
-                        return Ok(false);
+                    self.turn(application, asking).await?;
+                    // Somebody else may have found out meanwhile.
+                    if self.passes.is_doubtful(tenant, pass) {
+                        self.passes.prove(tenant, pass).await?;
                     }
-                    self.passes.prove(tenant, pass).await?;
                 }
             }
             Remedy::Relocate => self.statuses.misdirected(tenant, &pass.uri),
@@ -245,12 +254,20 @@ impl WebApi {
 
     /// A pass, and a turn to use it. The pass comes first: calls that waited for one together must not go together.
     async fn ready(&self, application: &Application, asking: &Asking) -> Result<Pass, BrokerError> {
-        let pass = self.passes.pass(&asking.tenant, &asking.eyes).await?;
-        match self.turn(application, asking).await? {
-            Turn::AtOnce => Ok(pass),
+        let mut pass = self.passes.pass(&asking.tenant, &asking.eyes).await?;
+        for _ in 0..MAX_TURNS {
+            if let Turn::AtOnce = self.turn(application, asking).await? {
+                break;
+            }
             // Much may have changed meanwhile: the emergency stop holds at once.
-            Turn::Waited => self.passes.pass(&asking.tenant, &asking.eyes).await,
+            let before =
+                std::mem::replace(&mut pass, self.passes.pass(&asking.tenant, &asking.eyes).await?);
+            if pass.is_same(&before) {
+                break;
+            }
+            // Others waited for the new one too, each with a turn in hand: together they would be too many.
         }
+        Ok(pass)
     }
 
     async fn turn(&self, application: &Application, asking: &Asking) -> Result<Turn, BrokerError> {

@@ -15,8 +15,8 @@ use crate::{
     access::{Authorized, ReadAssociates},
     broker::{AssociateListPage, AssociateQuery, Look},
     domain::{
-        ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, AssociateId, Eyes, EyesSelector, Languages, LookupKey,
-        TenantName, TenantSelector,
+        ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, AssociateSelector, Eyes, EyesSelector, Languages,
+        LookupKey, TenantName, TenantSelector,
     },
 };
 
@@ -25,6 +25,8 @@ pub(super) const NAME: &str = pb::associate_service_server::SERVICE_NAME;
 
 /// The most names that one call may ask for (CONTRACT section 3).
 const MAX_BATCH: usize = 500;
+
+const NOT_OF_PARENT: &str = "not an associate of parent";
 
 /// The longest text that a look-up is given, in bytes: longer than any address (RFC 5321, 4.5.3.1).
 const MAX_LOOKUP_BYTES: usize = 320;
@@ -116,11 +118,21 @@ impl Associates {
     ) -> Result<pb::BatchGetAssociatesResponse, Failure> {
         let mut checks = Checks::default();
         let parent = checks.tenant_selector("parent", &request.parent);
-        let ids = checks.associates_of("names", parent.as_ref(), &request.names);
+        let names = checks.associates_of("names", parent.as_ref(), &request.names);
         let asked = checks.asked(parent, &request.credential, metadata);
-        let (Some(ids), Some(asked)) = (ids, asked) else { return Err(checks.failed()) };
+        let (Some(names), Some(asked)) = (names, asked) else { return Err(checks.failed()) };
         let admitted = self.admit(context, "parent", asked).await?;
         let Admitted { authorized, look } = &admitted;
+        // Where parent leaves the application open, only now it is known which one is meant.
+        let of_another = |name: &AssociateSelector| {
+            let application = name.tenant.application.as_ref();
+            application.is_some_and(|one| *one != admitted.tenant().application)
+        };
+        if let Some(index) = names.iter().position(of_another) {
+            let field = format!("names[{index}]");
+            return Err(Failure::invalid(&field, NOT_OF_PARENT));
+        }
+        let ids: Vec<_> = names.iter().map(|name| name.associate).collect();
         let seen = self.0.associates.batch_get(authorized, look, &ids).await?;
         let (tenant, languages) = (admitted.tenant(), languages(metadata));
         let associates = seen
@@ -320,13 +332,13 @@ impl Checks {
         Some(Asked { tenant: tenant?, eyes: eyes?, max_staleness: max_staleness? })
     }
 
-    /// Names of associates of one tenant: their ids.
+    /// Names of associates of one tenant.
     fn associates_of(
         &mut self,
         field: &str,
         parent: Option<&TenantSelector>,
         names: &[String],
-    ) -> Option<Vec<AssociateId>> {
+    ) -> Option<Vec<AssociateSelector>> {
         if names.is_empty() || names.len() > MAX_BATCH {
             let problem = format!("1 to {MAX_BATCH} names of associates");
             return self.note(field, Err(problem));
@@ -334,9 +346,12 @@ impl Checks {
         let ids = names.iter().enumerate().map(|(index, name)| {
             let field = format!("{field}[{index}]");
             let selector = self.associate_selector(&field, name)?;
-            let other = parent.is_some_and(|parent| *parent != selector.tenant);
-            let id = if other { Err("not an associate of parent") } else { Ok(selector.associate) };
-            self.note(&field, id)
+            let same = parent.is_none_or(|parent| {
+                let (wanted, given) = (&parent.application, &selector.tenant.application);
+                let open = wanted.is_none() || given.is_none() || wanted == given;
+                open && parent.tenant == selector.tenant.tenant
+            });
+            self.note(&field, if same { Ok(selector) } else { Err(NOT_OF_PARENT) })
         });
         // All of them, so that all that is wrong is told.
         ids.collect::<Vec<_>>().into_iter().collect()

@@ -18,6 +18,11 @@ pub(super) const DOMAIN: &str = "tenantgateway";
 const UNAUTHENTICATED: &str = "the call needs a credential that names its caller: metadata `authorization: Bearer …` \
     with a token of a configured issuer, or a client certificate";
 
+/// An error travels in headers, of which clients take 8 KiB in all: so many wrong fields are told …
+const TOLD_VIOLATIONS: usize = 32;
+/// … and so many of them in the message.
+const TOLD_IN_MESSAGE: usize = 8;
+
 /// When to ask again after an answer that could not be believed.
 const RETRY_AFTER_DISBELIEF: Duration = Duration::from_secs(5);
 
@@ -140,9 +145,12 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Invalid(violations) => {
+                let told = violations.iter().take(TOLD_IN_MESSAGE);
                 let fields: Vec<_> =
-                    violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
-                format!("the request has wrong fields: {}", fields.join("; "))
+                    told.map(|v| format!("{}: {}", v.field, v.description)).collect();
+                let more = violations.len().saturating_sub(TOLD_IN_MESSAGE);
+                let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+                format!("the request has wrong fields: {}{more}", fields.join("; "))
             }
             Self::Unauthenticated(_) => UNAUTHENTICATED.to_owned(),
             Self::IssuerUnavailable { .. } => {
@@ -193,7 +201,8 @@ impl Failure {
     fn add_details(&self, details: &mut ErrorDetails) {
         match self {
             Self::Invalid(violations) => {
-                details.set_bad_request(violations.clone());
+                let told = violations.iter().take(TOLD_VIOLATIONS);
+                details.set_bad_request(told.cloned().collect::<Vec<_>>());
             }
             Self::IssuerUnavailable { retry_after, .. } => {
                 details.set_retry_info(Some(*retry_after));

@@ -136,7 +136,7 @@ impl GrpcServer {
         let surroundings = Surroundings {
             access: Arc::clone(&services.access),
             audit: Arc::clone(&services.audit),
-            ids: RequestIds::new(clock, random),
+            ids: RequestIds::new(clock, &*random),
             meter,
             default_deadline: options.default_deadline,
             calls: calls.clone(),

@@ -94,7 +94,7 @@ impl HttpServer {
     ) -> Self {
         let HttpPorts { clock, random, meter } = ports;
         let requests = TaskTracker::new();
-        let ids = RequestIds::new(clock, random);
+        let ids = RequestIds::new(clock, &*random);
         let layer = Arc::new(Around { ids, meter, requests: requests.clone() });
         let named =
             |pattern| from_fn_with_state(Route { around: Arc::clone(&layer), pattern }, around);

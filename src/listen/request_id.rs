@@ -1,6 +1,9 @@
 //! The id that a request has in the log, in the audit trail and in its answer.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use http::HeaderMap;
 
@@ -13,16 +16,21 @@ pub const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// Names requests.
+///
+/// Ids of its own are counted, from where chance has put the beginning: they need to be different, not hard to guess,
+/// and randomness for each is seen in a profile of warm calls.
 pub struct RequestIds {
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    first: u128,
+    count: AtomicU64,
 }
 
 impl RequestIds {
-    /// Makes ids of time and randomness.
+    /// Begins to count.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { clock, random }
+    pub fn new(clock: Arc<dyn Clock>, random: &dyn Random) -> Self {
+        let first = u128::from_be_bytes(random.bytes());
+        Self { clock, first, count: AtomicU64::new(0) }
     }
 
     /// The caller's own, if it cannot disturb a log; else a new one.
@@ -34,10 +42,9 @@ impl RequestIds {
 
     /// UUID version 7: sorts by time.
     fn fresh(&self) -> String {
+        let number = self.first.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed).into());
+        let [_, _, _, _, _, _, tail @ ..] = number.to_be_bytes();
         let millis = u64::try_from(self.clock.now().as_millisecond()).unwrap_or_default();
-        let bytes = self.random.bytes();
-        let mut tail = [0; 10];
-        tail.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid().to_string()
     }
 }
@@ -49,7 +56,31 @@ fn fine(id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::ports::ManualClock;
+
+    struct Fixed(u8);
+
+    impl Random for Fixed {
+        fn bytes(&self) -> [u8; 16] {
+            [self.0; 16]
+        }
+    }
+
+    #[test]
+    fn ids_of_one_moment_differ_also_those_of_two_processes() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
+        let process = |random: u8| RequestIds::new(clock.clone(), &Fixed(random));
+        let processes = [process(0x11), process(0xff)];
+        let ids: BTreeSet<_> =
+            (0..2_000).flat_map(|_| processes.iter().map(RequestIds::fresh)).collect();
+        assert_eq!(ids.len(), 4_000);
+        assert!(ids.iter().all(|id| id.starts_with("01a3185c-5000-7")), "{ids:?}");
+    }
 
     #[test]
     fn a_request_id_is_taken_only_if_it_cannot_disturb_a_log() {

@@ -18,13 +18,19 @@ pub(super) mod sqlite_code {
     pub(in crate::store) const CANTOPEN: i32 = 14;
     pub(in crate::store) const PROTOCOL: i32 = 15;
     pub(in crate::store) const NOTADB: i32 = 26;
+    /// An extended code: `RAISE` in a trigger.
+    pub(in crate::store) const CONSTRAINT_TRIGGER: i32 = 1811;
 }
 
 /// SQLite's primary result code: the low byte of the extended one.
 pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    Some(extended_code(error)? & 0xff)
+}
+
+/// The whole result code of SQLite.
+pub(super) fn extended_code(error: &sqlx::Error) -> Option<i32> {
     let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
-    let code: i32 = sqlx::error::DatabaseError::code(error)?.parse().ok()?;
-    Some(code & 0xff)
+    sqlx::error::DatabaseError::code(error)?.parse().ok()
 }
 
 /// A detail never holds more than words of ours and names of columns: messages of drivers may quote values.

@@ -113,6 +113,10 @@ struct Escaped<'a, 'b>(&'a mut Writer<'b>);
 
 impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly all: looked at byte by byte, which is much faster than by character.
+        if !text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
+            return self.0.write_str(text);
+        }
         let mut rest = text;
         while let Some(place) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
             let (fine, special) = rest.split_at(place);

@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::{AssociateId, ContextIdentifier, Eyes, TenantName};
+use jiff::Timestamp;
+
+use crate::{
+    broker::BrokerError,
+    domain::{AssociateId, ContextIdentifier, Eyes, TenantName},
+};
 
 /// Because somebody says that something has changed, a tenant is read again at most once in this time.
 pub(super) const HINT_PAUSE: Duration = Duration::from_mins(1);
@@ -15,17 +20,24 @@ pub(super) const HINT_PAUSE: Duration = Duration::from_mins(1);
 /// While it cannot be read again, what was read is used for so much longer than it is otherwise.
 const STALE: Duration = Duration::from_hours(1);
 
-/// After a reading that failed, what is at hand is used for this long without another try.
-const RETRY: Duration = Duration::from_secs(5);
+/// After a reading that failed nobody tries again for this long at first, then twice as long …
+const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
+/// … up to this.
+const LAST_BACK_OFF: Duration = Duration::from_mins(5);
+
+/// How many customers can be told apart that somebody says have changed. Beyond that, all have.
+const MAX_HINTS: usize = 65_536;
 
 /// How many ids are remembered that nobody has.
 const MAX_ABSENT: usize = 1000;
 
-/// A tenant and whose eyes look at it.
+/// A tenant in its present life, and whose eyes look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) tenant: TenantName,
     pub(super) eyes: Eyes,
+    /// When the tenant was added, and which system user token it has: what was seen under another is not seen now.
+    pub(super) life: (Timestamp, i64),
 }
 
 /// What is read and kept.
@@ -48,8 +60,15 @@ pub(super) struct CacheRules {
 /// By tenant and eyes, the last reading, and the one before it if lists go through that. All times by the
 /// monotonic clock.
 pub(super) struct Cache<T> {
-    slots: Mutex<HashMap<Key, Slot<T>>>,
+    known: Mutex<Known<T>>,
     rules: CacheRules,
+}
+
+struct Known<T> {
+    slots: HashMap<Key, Slot<T>>,
+    /// When somebody last said that what is known of a customer is out of date.
+    hints: HashMap<ContextIdentifier, Duration>,
+    failures: HashMap<Key, Failure>,
 }
 
 struct Slot<T> {
@@ -58,12 +77,15 @@ struct Slot<T> {
     /// When its reading began.
     began: Duration,
     last_used: Duration,
-    /// When somebody said that it is out of date.
-    hinted: Option<Duration>,
-    /// When it could not be read again.
-    failed: Option<Duration>,
     /// Not in the reading, and not at SuperOffice when we looked.
     absent: HashMap<AssociateId, Duration>,
+}
+
+/// Why it could not be read, which is not found out again before a time.
+struct Failure {
+    error: BrokerError,
+    until: Duration,
+    back_off: Duration,
 }
 
 /// What a use may do with what is at hand.
@@ -76,11 +98,14 @@ pub(super) enum AtHand<T> {
     Overdue(Arc<T>),
     /// Read it.
     Nothing,
+    /// It was tried just now.
+    Failing(BrokerError),
 }
 
 impl<T: Reading> Cache<T> {
     pub(super) fn new(rules: CacheRules) -> Self {
-        Self { slots: Mutex::default(), rules }
+        let (slots, hints, failures) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { known: Mutex::new(Known { slots, hints, failures }), rules }
     }
 
     /// What is at hand for a call that came at `now` and accepts an age of `max_staleness`, if it says so.
@@ -90,34 +115,30 @@ impl<T: Reading> Cache<T> {
         now: Duration,
         max_staleness: Option<Duration>,
     ) -> AtHand<T> {
-        let mut slots = self.slots();
-        let Some(slot) = slots.get_mut(key) else { return AtHand::Nothing };
-        slot.last_used = slot.last_used.max(now);
-        let present = Arc::clone(&slot.present);
-        // Read after the call came: as new as can be.
-        let age = now.saturating_sub(slot.began);
-        if max_staleness.is_some_and(|most| age > most) {
-            return AtHand::Nothing;
-        }
-        let max_age = self.rules.max_age;
-        let changed = slot.hinted.is_some_and(|hinted| hinted >= slot.began) && age >= HINT_PAUSE;
-        if !changed && age <= max_age.mul_f64(0.8) {
-            return AtHand::Fresh(present);
-        }
-        if slot.failed.is_some_and(|failed| now.saturating_sub(failed) < RETRY) {
-            return AtHand::Fresh(present);
-        }
-        match age {
-            age if changed || age > max_age + STALE => AtHand::Nothing,
-            age if age > max_age => AtHand::Overdue(present),
-            _ => AtHand::Ageing(present),
+        let mut known = self.known();
+        let failure = known.failures.get(key).filter(|failure| now < failure.until);
+        let failure = failure.map(|failure| failure.error.clone());
+        let judged = known.judge(key, now, max_staleness, self.rules.max_age);
+        match (judged, failure) {
+            (AtHand::Ageing(read) | AtHand::Overdue(read), Some(_)) => AtHand::Fresh(read),
+            (AtHand::Nothing, Some(error)) => AtHand::Failing(error),
+            (judged, _) => judged,
         }
     }
 
-    /// A reading by its id: the last one or the one before.
-    pub(super) fn kept(&self, key: &Key, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-        let slots = self.slots();
-        let slot = slots.get(key)?;
+    /// A reading by its id: the last one or the one before, if it may still be used at all.
+    pub(super) fn kept(
+        &self,
+        key: &Key,
+        now: Duration,
+        is_it: impl Fn(&T) -> bool,
+    ) -> Option<Arc<T>> {
+        let mut known = self.known();
+        let slot = known.slots.get_mut(key)?;
+        if now.saturating_sub(slot.began) > self.rules.max_age + STALE {
+            return None;
+        }
+        slot.last_used = slot.last_used.max(now);
         let both = std::iter::once(&slot.present).chain(&slot.former);
         both.into_iter().find(|one| is_it(one)).map(Arc::clone)
     }
@@ -125,48 +146,63 @@ impl<T: Reading> Cache<T> {
     /// Takes in a reading that began at `began`, unless a newer one is here. Lets go of what was used longest ago
     /// where room is short.
     pub(super) fn insert(&self, key: &Key, read: Arc<T>, began: Duration) {
-        let mut slots = self.slots();
-        match slots.get_mut(key) {
+        // Dropped when nobody waits for the lock any more: many thousand people take a while.
+        let mut gone = Vec::new();
+        let mut known = self.known();
+        known.failures.remove(key);
+        match known.slots.get_mut(key) {
             Some(slot) if slot.began > began => return,
             Some(slot) => {
                 let former = std::mem::replace(&mut slot.present, read);
-                slot.former = former.is_paged().then_some(former);
+                gone.extend(slot.former.take());
+                if former.is_paged() {
+                    slot.former = Some(former);
+                } else {
+                    gone.push(former);
+                }
                 slot.began = began;
-                slot.failed = None;
                 slot.absent.clear();
             }
             None => {
-                slots.insert(key.clone(), Slot::new(read, began));
+                known.slots.insert(key.clone(), Slot::new(read, began));
             }
         }
-        self.make_room(&mut slots, key);
+        known.make_room(key, self.rules.max_weight, &mut gone);
+        drop(known);
+        drop(gone);
     }
 
-    /// It could not be read again.
-    pub(super) fn failed(&self, key: &Key, now: Duration) {
-        if let Some(slot) = self.slots().get_mut(key) {
-            slot.failed = Some(now);
-        }
+    /// It could not be read: whoever asks is told so for a while, each time twice as long.
+    pub(super) fn failed(&self, key: &Key, error: &BrokerError, now: Duration) {
+        let mut known = self.known();
+        known.failures.retain(|_, failure| now < failure.until + LAST_BACK_OFF);
+        let before = known.failures.get(key).map(|failure| failure.back_off);
+        let back_off = before.map_or(FIRST_BACK_OFF, |before| (before * 2).min(LAST_BACK_OFF));
+        let failure = Failure { error: error.clone(), until: now + back_off, back_off };
+        known.failures.insert(key.clone(), failure);
     }
 
-    /// Somebody says that what is known of a tenant is out of date. Takes no room for tenants that nobody looks at.
+    /// Somebody says that what is known of a customer is out of date.
     pub(super) fn hint(&self, tenant: ContextIdentifier, now: Duration) {
-        let mut slots = self.slots();
-        for (_, slot) in slots.iter_mut().filter(|(key, _)| key.tenant.tenant == tenant) {
-            slot.hinted = Some(now);
+        let mut known = self.known();
+        if known.hints.len() >= MAX_HINTS && !known.hints.contains_key(&tenant) {
+            // Nobody can tell any more what is out of date.
+            known.hints.clear();
+            known.slots.clear();
         }
+        known.hints.insert(tenant, now);
     }
 
     /// Whether we looked for it at SuperOffice just now, and nobody had this id.
     pub(super) fn is_absent(&self, key: &Key, id: AssociateId, now: Duration) -> bool {
-        let slots = self.slots();
-        let looked = slots.get(key).and_then(|slot| slot.absent.get(&id));
+        let known = self.known();
+        let looked = known.slots.get(key).and_then(|slot| slot.absent.get(&id));
         looked.is_some_and(|looked| now.saturating_sub(*looked) < HINT_PAUSE)
     }
 
     /// Nobody has these ids.
     pub(super) fn absent(&self, key: &Key, ids: impl Iterator<Item = AssociateId>, now: Duration) {
-        if let Some(slot) = self.slots().get_mut(key) {
+        if let Some(slot) = self.known().slots.get_mut(key) {
             for id in ids {
                 if slot.absent.len() >= MAX_ABSENT {
                     slot.absent.clear();
@@ -176,42 +212,85 @@ impl<T: Reading> Cache<T> {
         }
     }
 
+    /// Lets go of what is too old to be used.
+    pub(super) fn sweep(&self, now: Duration) {
+        let oldest = self.rules.max_age + STALE;
+        let mut known = self.known();
+        let gone: Vec<_> =
+            known.slots.extract_if(|_, slot| now.saturating_sub(slot.began) > oldest).collect();
+        known.hints.retain(|_, hinted| now.saturating_sub(*hinted) <= oldest);
+        known.failures.retain(|_, failure| now < failure.until + LAST_BACK_OFF);
+        drop(known);
+        drop(gone);
+    }
+
     /// How much is in memory.
     pub(super) fn weight(&self) -> usize {
-        self.slots().values().map(Slot::weight).sum()
+        self.known().weight()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known<T>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Reading> Known<T> {
+    fn judge(
+        &mut self,
+        key: &Key,
+        now: Duration,
+        max_staleness: Option<Duration>,
+        max_age: Duration,
+    ) -> AtHand<T> {
+        let hinted = self.hints.get(&key.tenant.tenant).copied();
+        let Some(slot) = self.slots.get_mut(key) else { return AtHand::Nothing };
+        slot.last_used = slot.last_used.max(now);
+        let present = Arc::clone(&slot.present);
+        // Read after the call came: as new as can be.
+        let age = now.saturating_sub(slot.began);
+        let changed = hinted.is_some_and(|hinted| hinted >= slot.began) && age >= HINT_PAUSE;
+        if changed || max_staleness.is_some_and(|most| age > most) || age > max_age + STALE {
+            AtHand::Nothing
+        } else if age > max_age {
+            AtHand::Overdue(present)
+        } else if age > max_age.mul_f64(0.8) {
+            AtHand::Ageing(present)
+        } else {
+            AtHand::Fresh(present)
+        }
     }
 
     /// Former readings go first: only lists that are being paged through need them.
-    fn make_room(&self, slots: &mut HashMap<Key, Slot<T>>, except: &Key) {
-        let mut weight: usize = slots.values().map(Slot::weight).sum();
-        while weight > self.rules.max_weight {
-            let others = slots.iter_mut().filter(|(key, _)| *key != except);
+    fn make_room(&mut self, except: &Key, most: usize, gone: &mut Vec<Arc<T>>) {
+        let mut weight = self.weight();
+        while weight > most {
+            let others = self.slots.iter_mut().filter(|(key, _)| *key != except);
             let oldest = others.min_by_key(|(_, slot)| slot.last_used);
             let Some((key, slot)) = oldest else { break };
             weight -= slot.weight();
-            slot.former = None;
+            gone.extend(slot.former.take());
             weight += slot.weight();
-            if weight > self.rules.max_weight {
+            if weight > most {
                 let key = key.clone();
-                weight -= slots.remove(&key).map_or(0, |slot| slot.weight());
+                weight -= slot.weight();
+                gone.extend(self.slots.remove(&key).map(|slot| slot.present));
             }
         }
-        if weight > self.rules.max_weight
-            && let Some(slot) = slots.get_mut(except)
+        if weight > most
+            && let Some(slot) = self.slots.get_mut(except)
         {
-            slot.former = None;
+            gone.extend(slot.former.take());
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Key, Slot<T>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn weight(&self) -> usize {
+        self.slots.values().map(Slot::weight).sum()
     }
 }
 
 impl<T: Reading> Slot<T> {
     fn new(present: Arc<T>, began: Duration) -> Self {
-        let absent = HashMap::new();
-        Self { present, former: None, began, last_used: began, hinted: None, failed: None, absent }
+        Self { present, former: None, began, last_used: began, absent: HashMap::new() }
     }
 
     fn weight(&self) -> usize {
@@ -245,7 +324,11 @@ mod tests {
 
     fn key(tenant: &str) -> Key {
         let tenant = format!("applications/a/tenants/{tenant}").parse().unwrap();
-        Key { tenant, eyes: Eyes::SystemUser }
+        Key { tenant, eyes: Eyes::SystemUser, life: (Timestamp::UNIX_EPOCH, 1) }
+    }
+
+    fn down() -> BrokerError {
+        BrokerError::UpstreamUnavailable { retry_after: MINUTE, cause: "down".into() }
     }
 
     /// What is at hand, as a word.
@@ -255,6 +338,7 @@ mod tests {
             AtHand::Ageing(_) => "ageing",
             AtHand::Overdue(_) => "overdue",
             AtHand::Nothing => "nothing",
+            AtHand::Failing(_) => "failing",
         }
     }
 
@@ -309,10 +393,58 @@ mod tests {
     #[test]
     fn what_could_not_be_read_again_is_not_tried_by_each_call() {
         let cache = cache(10);
+        let at = |minutes: f64, most| seen(&cache, MINUTE.mul_f64(minutes), most);
+        cache.failed(&key("Cust1"), &down(), MINUTE);
+        assert_eq!(at(1.0, None), "failing", "also where it was never read");
+        assert_eq!(at(1.1, None), "nothing");
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
-        cache.failed(&key("Cust1"), MINUTE * 20);
-        assert_eq!(seen(&cache, MINUTE * 20, None), "fresh");
-        assert_eq!(seen(&cache, MINUTE * 20 + RETRY, None), "overdue");
+        cache.failed(&key("Cust1"), &down(), MINUTE * 14);
+        assert_eq!(at(14.0, None), "fresh", "it may still be used");
+        assert_eq!(at(14.0, Some(MINUTE)), "failing");
+        assert_eq!(at(14.1, None), "ageing");
+        cache.failed(&key("Cust1"), &down(), MINUTE * 20);
+        assert_eq!(at(20.0, None), "fresh");
+        assert_eq!(at(20.1, None), "fresh", "each time twice as long");
+        assert_eq!(at(20.2, None), "overdue");
+    }
+
+    #[test]
+    fn a_failure_makes_nothing_usable_that_was_not() {
+        let cache = cache(10);
+        cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
+        cache.failed(&key("Cust1"), &down(), MINUTE * 200);
+        assert_eq!(seen(&cache, MINUTE * 200, None), "failing", "too old");
+        cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE * 300);
+        cache.hint("Cust1".parse().unwrap(), MINUTE * 301);
+        cache.failed(&key("Cust1"), &down(), MINUTE * 302);
+        assert_eq!(seen(&cache, MINUTE * 302, None), "failing", "out of date");
+    }
+
+    #[test]
+    fn a_hint_that_comes_while_it_is_read_is_not_forgotten() {
+        let cache = cache(10);
+        cache.hint("Cust1".parse().unwrap(), MINUTE + Duration::from_secs(1));
+        cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
+        assert_eq!(seen(&cache, MINUTE * 2, None), "nothing");
+    }
+
+    #[test]
+    fn another_life_of_a_tenant_sees_nothing_of_the_one_before() {
+        let cache = cache(10);
+        cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
+        let next = Key { life: (Timestamp::UNIX_EPOCH, 2), ..key("Cust1") };
+        assert!(matches!(cache.look(&next, MINUTE, None), AtHand::Nothing));
+    }
+
+    #[test]
+    fn what_is_too_old_is_let_go() {
+        let cache = cache(10);
+        cache.insert(&key("Cust1"), Arc::new(People(4)), MINUTE);
+        cache.sweep(MINUTE * 76);
+        assert_eq!(cache.weight(), 4);
+        assert!(cache.kept(&key("Cust1"), MINUTE * 77, |_| true).is_none());
+        cache.sweep(MINUTE * 77);
+        assert_eq!(cache.weight(), 0);
     }
 
     #[test]
@@ -320,8 +452,8 @@ mod tests {
         let cache = cache(10);
         cache.insert(&key("Cust1"), Arc::new(People(2)), MINUTE * 2);
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
-        assert!(cache.kept(&key("Cust1"), |people| people.0 == 1).is_none());
-        assert!(cache.kept(&key("Cust1"), |people| people.0 == 2).is_some());
+        assert!(cache.kept(&key("Cust1"), MINUTE, |people| people.0 == 1).is_none());
+        assert!(cache.kept(&key("Cust1"), MINUTE, |people| people.0 == 2).is_some());
     }
 
     #[test]
@@ -330,7 +462,7 @@ mod tests {
         for (minute, people) in [(1, 1), (2, 2), (3, 3)] {
             cache.insert(&key("Cust1"), Arc::new(People(people)), MINUTE * minute);
         }
-        let kept = |count| cache.kept(&key("Cust1"), |people| people.0 == count).is_some();
+        let kept = |count| cache.kept(&key("Cust1"), MINUTE, |people| people.0 == count).is_some();
         assert_eq!((kept(1), kept(2), kept(3)), (false, true, true));
         // But only where a list goes through it: it takes as much room again.
         for (minute, people) in [(4, 2000), (5, 3000)] {
@@ -342,7 +474,7 @@ mod tests {
     #[test]
     fn who_was_not_looked_at_for_longest_goes_first_and_the_last_read_stays() {
         let cache = cache(10);
-        let holds = |tenant| cache.kept(&key(tenant), |_| true).is_some();
+        let holds = |tenant| cache.kept(&key(tenant), MINUTE, |_| true).is_some();
         cache.insert(&key("Cust1"), Arc::new(People(4)), MINUTE);
         cache.insert(&key("Cust2"), Arc::new(People(4)), MINUTE * 2);
         assert_eq!(seen(&cache, MINUTE * 3, None), "fresh");

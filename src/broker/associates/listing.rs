@@ -74,8 +74,12 @@ impl Associates {
             Some(AssociatePlace::Position { snapshot, .. }) => {
                 self.snapshots.kept(&key, |kept| kept.id == *snapshot).ok_or_else(read_anew)?
             }
-            _ => self.snapshots.get(&key, &look.account, look.max_staleness).await?,
+            _ => self.snapshots.get(&key, look.max_staleness).await?,
         };
+        if !order.is_empty() {
+            // Before it is sorted, which takes a while.
+            snapshot.will_be_paged();
+        }
         let sorted = if order.is_empty() {
             None
         } else if let Some(sorted) = snapshot.sorted(order, languages) {
@@ -95,10 +99,7 @@ impl Associates {
             None => snapshot.at(position),
         };
         let place = |position: usize| match &sorted {
-            Some(_) => {
-                snapshot.will_be_paged();
-                Some(AssociatePlace::Position { snapshot: snapshot.id, position })
-            }
+            Some(_) => Some(AssociatePlace::Position { snapshot: snapshot.id, position }),
             None => at(position.checked_sub(1)?).map(|last| AssociatePlace::Id(last.id)),
         };
         let read_time = snapshot.read_time;

@@ -127,6 +127,9 @@ pub(super) async fn read_all(
         }
         after = Some(next);
     }
-    understand(records);
+    if understand(records) == 0 {
+        // There is a system user at least, through whose eyes we look.
+        return Err(BrokerError::UpstreamInvalid("a tenant without associates".into()));
+    }
     Ok(Snapshot::new(id, began, directory, associates))
 }

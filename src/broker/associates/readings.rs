@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::cache::{AtHand, Cache, CacheRules, Key, Reading};
 use crate::{
@@ -12,59 +13,80 @@ use crate::{
     ports::Clock,
 };
 
-/// On whose account the upstream budget puts what nobody waits for.
-const BACKGROUND: &str = "";
-
 /// A call that finds a reading under way which began before it, and accepts none so old, waits for the next.
 const MAX_ROUNDS: usize = 2;
 
-/// Reads for a key, on an account.
-type Read<T> =
-    Arc<dyn Fn(Key, Arc<str>) -> BoxFuture<'static, Result<T, BrokerError>> + Send + Sync>;
+/// How long a call waits for a new reading where the old one may still be used.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How many readings may be under way: each takes the room of all people of a tenant.
+const MAX_READINGS: usize = 32;
+
+/// When the gateway stops, readings that calls may wait for have this long to end. They change nothing.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Reads for a key.
+type Read<T> = Arc<dyn Fn(Key) -> BoxFuture<'static, Result<T, BrokerError>> + Send + Sync>;
+
+/// What is read, and when that began.
+type Landed<T> = Result<(Arc<T>, Duration), BrokerError>;
+
+/// With what readings are made.
+#[derive(Clone)]
+pub(super) struct ReadingPorts {
+    pub(super) clock: Arc<dyn Clock>,
+    /// By which calls wait.
+    pub(super) pace: Arc<dyn Clock>,
+    pub(super) tasks: TaskTracker,
+    /// Cancelled when the gateway stops.
+    pub(super) stopping: CancellationToken,
+}
 
 /// Readings of one kind.
 pub(super) struct Readings<T> {
     cache: Arc<Cache<T>>,
-    /// What is read, and when that began.
-    flights: Flights<Key, Result<(Arc<T>, Duration), BrokerError>>,
+    flights: Flights<Key, Landed<T>>,
+    under_way: Arc<Semaphore>,
     read: Read<T>,
-    clock: Arc<dyn Clock>,
+    ports: ReadingPorts,
 }
 
 impl<T: Reading + Send + Sync + 'static> Readings<T> {
     /// Nothing read yet.
-    pub(super) fn new(
-        rules: CacheRules,
-        read: Read<T>,
-        clock: Arc<dyn Clock>,
-        tasks: TaskTracker,
-    ) -> Self {
+    pub(super) fn new(rules: CacheRules, read: Read<T>, ports: ReadingPorts) -> Self {
         let cache = Arc::new(Cache::new(rules));
-        Self { cache, flights: Flights::new(tasks), read, clock }
+        let under_way = Arc::new(Semaphore::new(MAX_READINGS));
+        Self { cache, flights: Flights::new(ports.tasks.clone()), under_way, read, ports }
     }
 
     /// What is at hand, else what is read for it; no older than `max_staleness` where that is given.
     pub(super) async fn get(
         &self,
         key: &Key,
-        account: &Arc<str>,
         max_staleness: Option<Duration>,
     ) -> Result<Arc<T>, BrokerError> {
-        let called = self.clock.monotonic();
+        let called = self.now();
         for _ in 0..MAX_ROUNDS {
             let overdue = match self.cache.look(key, called, max_staleness) {
                 AtHand::Fresh(read) => return Ok(read),
                 AtHand::Ageing(read) => {
                     // Nobody waits for it.
-                    drop(self.begin(key, BACKGROUND.into()));
+                    drop(self.begin(key));
                     return Ok(read);
                 }
                 AtHand::Overdue(read) => Some(read),
                 AtHand::Nothing => None,
+                AtHand::Failing(error) => return Err(error),
             };
-            let mut landing = self.begin(key, Arc::clone(account));
-            let landed = landing.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
-            let landed = landed.unwrap_or_else(|| Err(crashed()));
+            let landing = self.landing(key);
+            let landed = match &overdue {
+                None => landing.await,
+                Some(overdue) => tokio::select! {
+                    biased;
+                    landed = landing => landed,
+                    () = self.ports.pace.sleep(PATIENCE) => return Ok(Arc::clone(overdue)),
+                },
+            };
             match (landed, overdue) {
                 (Ok((read, began)), _) => {
                     let age = called.saturating_sub(began);
@@ -82,23 +104,28 @@ impl<T: Reading + Send + Sync + 'static> Readings<T> {
 
     /// The last reading or the one before it, if it is that.
     pub(super) fn kept(&self, key: &Key, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
-        self.cache.kept(key, is_it)
+        self.cache.kept(key, self.now(), is_it)
+    }
+
+    /// Lets go of what is too old to be used.
+    pub(super) fn sweep(&self) {
+        self.cache.sweep(self.now());
     }
 
     /// Somebody says that what is known of a tenant is out of date.
     pub(super) fn hint(&self, tenant: ContextIdentifier) {
-        self.cache.hint(tenant, self.clock.monotonic());
+        self.cache.hint(tenant, self.now());
     }
 
     /// Those of `ids` for which it is worth asking: we have not just done so in vain.
     pub(super) fn worth_asking(&self, key: &Key, ids: &[AssociateId]) -> Vec<AssociateId> {
-        let now = self.clock.monotonic();
+        let now = self.now();
         ids.iter().copied().filter(|id| !self.cache.is_absent(key, *id, now)).collect()
     }
 
     /// Nobody has these ids.
     pub(super) fn absent(&self, key: &Key, ids: impl Iterator<Item = AssociateId>) {
-        self.cache.absent(key, ids, self.clock.monotonic());
+        self.cache.absent(key, ids, self.now());
     }
 
     /// How much is in memory.
@@ -106,20 +133,41 @@ impl<T: Reading + Send + Sync + 'static> Readings<T> {
         self.cache.weight()
     }
 
-    fn begin(&self, key: &Key, account: Arc<str>) -> Landing<T> {
+    fn now(&self) -> Duration {
+        self.ports.clock.monotonic()
+    }
+
+    async fn landing(&self, key: &Key) -> Landed<T> {
+        let mut landing = self.begin(key);
+        let landed = landing.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+        landed.unwrap_or_else(|| Err(crashed()))
+    }
+
+    fn begin(&self, key: &Key) -> tokio::sync::watch::Receiver<Option<Landed<T>>> {
         self.flights.begin(key.clone(), || {
-            let (cache, clock) = (Arc::clone(&self.cache), Arc::clone(&self.clock));
-            let (read, key) = (Arc::clone(&self.read), key.clone());
+            let (cache, ports) = (Arc::clone(&self.cache), self.ports.clone());
+            let (read, under_way) = (Arc::clone(&self.read), Arc::clone(&self.under_way));
+            let key = key.clone();
             async move {
-                let began = clock.monotonic();
-                match read(key.clone(), account).await {
+                // Never closed.
+                let _place = under_way.acquire().await;
+                let began = ports.clock.monotonic();
+                let read = tokio::select! {
+                    biased;
+                    read = read(key.clone()) => read,
+                    () = ports.given_up() => return Err(stopped()),
+                };
+                match read {
                     Ok(read) => {
                         let read = Arc::new(read);
                         cache.insert(&key, Arc::clone(&read), began);
                         Ok((read, began))
                     }
                     Err(error) => {
-                        cache.failed(&key, clock.monotonic());
+                        // A refusal is remembered by those who know when it ends.
+                        if error.is_upstreams() {
+                            cache.failed(&key, &error, ports.clock.monotonic());
+                        }
                         Err(error)
                     }
                 }
@@ -128,7 +176,17 @@ impl<T: Reading + Send + Sync + 'static> Readings<T> {
     }
 }
 
-type Landing<T> = tokio::sync::watch::Receiver<Option<Result<(Arc<T>, Duration), BrokerError>>>;
+impl ReadingPorts {
+    async fn given_up(&self) {
+        self.stopping.cancelled().await;
+        self.pace.sleep(LAST_WORDS).await;
+    }
+}
+
+fn stopped() -> BrokerError {
+    let cause = "the gateway stops".into();
+    BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
+}
 
 fn crashed() -> BrokerError {
     BrokerError::Internal("reading the people of a tenant panicked".into())
@@ -164,9 +222,10 @@ mod tests {
     struct World {
         readings: Arc<Readings<Numbered>>,
         clock: Arc<ManualClock>,
+        pace: Arc<ManualClock>,
+        ports: ReadingPorts,
         count: Arc<AtomicUsize>,
         fails: Arc<Mutex<Option<BrokerError>>>,
-        accounts: Arc<Mutex<Vec<Arc<str>>>>,
         /// While some hold it, readings do not end.
         gate: Arc<tokio::sync::RwLock<()>>,
         begun: Arc<Notify>,
@@ -177,15 +236,13 @@ mod tests {
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
             let count = Arc::<AtomicUsize>::default();
             let fails = Arc::<Mutex<Option<BrokerError>>>::default();
-            let accounts = Arc::<Mutex<Vec<Arc<str>>>>::default();
             let (gate, begun) =
                 (Arc::<tokio::sync::RwLock<()>>::default(), Arc::new(Notify::new()));
             let read: Read<Numbered> = {
                 let (count, fails, gate) = (count.clone(), fails.clone(), gate.clone());
-                let (begun, accounts) = (begun.clone(), accounts.clone());
-                Arc::new(move |_: Key, account: Arc<str>| {
+                let begun = begun.clone();
+                Arc::new(move |_: Key| {
                     let (count, fails, gate) = (count.clone(), fails.clone(), gate.clone());
-                    accounts.lock().unwrap().push(account);
                     begun.notify_one();
                     Box::pin(async move {
                         let _open = gate.read().await;
@@ -196,19 +253,26 @@ mod tests {
                 })
             };
             let rules = CacheRules { max_age: Duration::from_mins(15), max_weight: 10 };
-            let readings = Readings::new(rules, read, clock.clone(), TaskTracker::new());
-            Self { readings: Arc::new(readings), clock, count, fails, accounts, gate, begun }
+            let pace = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+            let ports = ReadingPorts {
+                clock: clock.clone(),
+                pace: pace.clone(),
+                tasks: TaskTracker::new(),
+                stopping: CancellationToken::new(),
+            };
+            let readings = Arc::new(Readings::new(rules, read, ports.clone()));
+            Self { readings, clock, pace, ports, count, fails, gate, begun }
         }
 
         async fn get(&self, max_staleness: Option<Duration>) -> Result<usize, BrokerError> {
-            let read = self.readings.get(&key(), &"ada".into(), max_staleness).await;
+            let read = self.readings.get(&key(), max_staleness).await;
             read.map(|reading| reading.0)
         }
     }
 
     fn key() -> Key {
         let tenant = "applications/a/tenants/Cust1".parse().unwrap();
-        Key { tenant, eyes: Eyes::SystemUser }
+        Key { tenant, eyes: Eyes::SystemUser, life: (Timestamp::UNIX_EPOCH, 1) }
     }
 
     fn down() -> BrokerError {
@@ -216,12 +280,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_who_wait_cost_one_reading_on_the_account_of_the_first() {
+    async fn many_who_wait_cost_one_reading() {
         let world = World::new();
         let waiting = (0..100).map(|_| world.get(None));
         let read = futures_util::future::join_all(waiting).await;
         assert!(read.iter().all(|read| *read == Ok(1)), "{read:?}");
-        assert_eq!(*world.accounts.lock().unwrap(), ["ada".into()]);
     }
 
     #[tokio::test]
@@ -236,7 +299,6 @@ mod tests {
         while world.count.load(Ordering::SeqCst) < 2 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(*world.accounts.lock().unwrap(), ["ada".into(), BACKGROUND.into()]);
     }
 
     #[tokio::test]
@@ -258,7 +320,52 @@ mod tests {
         let refused = BrokerError::NotEnrolled(key().tenant);
         *world.fails.lock().unwrap() = Some(refused.clone());
         world.clock.advance(Duration::from_mins(16));
-        assert_eq!(world.get(None).await, Err(refused));
+        assert_eq!(world.get(None).await, Err(refused.clone()));
+        assert_eq!(world.get(None).await, Err(refused), "nor by the next call");
+    }
+
+    #[tokio::test]
+    async fn who_could_use_what_is_at_hand_waits_half_a_second_for_newer() {
+        let world = World::new();
+        assert_eq!(world.get(None).await, Ok(1));
+        world.clock.advance(Duration::from_mins(16));
+        let _hangs = world.gate.write().await;
+        let mut call = Box::pin(world.get(None));
+        assert!(futures_util::poll!(&mut call).is_pending());
+        world.pace.advance(PATIENCE);
+        assert_eq!(call.await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_tried_by_each_who_asks() {
+        let world = World::new();
+        *world.fails.lock().unwrap() = Some(down());
+        for _ in 0..10 {
+            assert_eq!(world.get(Some(Duration::ZERO)).await, Err(down()));
+        }
+        assert_eq!(world.count.load(Ordering::SeqCst), 1);
+        world.clock.advance(Duration::from_secs(6));
+        *world.fails.lock().unwrap() = None;
+        assert_eq!(world.get(None).await, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_reading_does_not_hold_up_the_gateway_when_it_stops() {
+        let world = World::new();
+        let _hangs = world.gate.write().await;
+        let mut call = Box::pin(world.get(None));
+        assert!(futures_util::poll!(&mut call).is_pending());
+        world.begun.notified().await;
+        world.ports.stopping.cancel();
+        world.ports.tasks.close();
+        let mut end = Box::pin(world.ports.tasks.wait());
+        for _ in 0..20 {
+            assert!(futures_util::poll!(&mut end).is_pending());
+            tokio::task::yield_now().await;
+        }
+        world.pace.advance(LAST_WORDS);
+        end.await;
+        assert_eq!(call.await, Err(stopped()));
     }
 
     #[tokio::test]

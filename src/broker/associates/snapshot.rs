@@ -76,9 +76,14 @@ impl Snapshot {
 
     /// The positions in this order, if somebody has asked for it before.
     pub(super) fn sorted(&self, order: &Order, languages: &Languages) -> Option<Sorted> {
-        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |key: &(Order, Languages)| key.0 == *order && key.1 == *languages;
-        orders.iter().find(|(key, _)| same(key)).map(|(_, sorted)| Arc::clone(sorted))
+        let found = orders.iter().position(|(key, _)| same(key))?;
+        // The one that was not asked for for longest stands first.
+        let found = orders.remove(found);
+        let sorted = Arc::clone(&found.1);
+        orders.push(found);
+        Some(sorted)
     }
 
     /// The positions in this order. Takes a while for many thousand: not for a thread that others wait for.
@@ -106,7 +111,7 @@ impl Snapshot {
 
 impl Reading for Snapshot {
     fn weight(&self) -> usize {
-        self.associates.len()
+        self.associates.len().max(1)
     }
 
     fn is_paged(&self) -> bool {

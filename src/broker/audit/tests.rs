@@ -110,6 +110,37 @@ async fn what_waits_is_committed_together_and_everybody_is_answered() {
 }
 
 #[tokio::test]
+async fn callers_that_come_back_are_waited_for_and_one_alone_is_not() {
+    let mut world = World::new(Durability::BeforeResponse);
+    let first: Vec<_> = (0..10).map(|number| world.record(number).unwrap()).collect();
+    world.start();
+    join_all(first.into_iter().map(Pending::committed)).await;
+    let mut second: Vec<_> = (10..14).map(|number| world.record(number).unwrap()).collect();
+    world.settle().await;
+    assert_eq!(*world.store.groups.lock().unwrap(), [10], "six more are expected");
+    second.extend((14..20).map(|number| world.record(number).unwrap()));
+    join_all(second.into_iter().map(Pending::committed)).await;
+    assert_eq!(*world.store.groups.lock().unwrap(), [10, 10]);
+
+    let alone = world.record(20).unwrap();
+    world.settle().await;
+    assert_eq!(world.trail.queued(), 1);
+    world.clock.advance(Duration::from_millis(1));
+    alone.committed().await.unwrap();
+    for number in 21..25 {
+        world.record(number).unwrap().committed().await.unwrap();
+    }
+    // At the end nobody is waited for.
+    let last: Vec<_> = (25..35).map(|number| world.record(number).unwrap()).collect();
+    join_all(last.into_iter().map(Pending::committed)).await;
+    let flushed = world.record(35).unwrap();
+    world.settle().await;
+    world.trail.flush(MAX_WAIT).await.unwrap();
+    flushed.committed().await.unwrap();
+    assert_eq!(world.kept(), numbers(36));
+}
+
+#[tokio::test]
 async fn groups_are_bounded() {
     let mut world = World::new(Durability::BeforeResponse);
     let pending: Vec<_> = (0..1500).map(|number| world.record(number).unwrap()).collect();

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
 use super::{
     GROUP_LIMIT, Queued, Trail,
+    bell::{Answerer, Ringing},
     chain::{Tip, Unsigned},
 };
 use crate::{
@@ -16,6 +16,11 @@ use crate::{
 
 /// How long events that nobody waits for may be gathered: a commit costs what many calls cost.
 const LINGER: Duration = Duration::from_millis(10);
+
+/// Callers that were answered together call again one soon after the other, and to commit the first of them alone would
+/// cost as much as to commit all: so many of them are waited for, and so long, which is the least that a timer knows.
+const GATHERED: usize = 64;
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Between attempts at a store that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -30,10 +35,12 @@ pub(super) struct Writing {
     /// Where the chain ends; not known before the first group.
     tip: Option<Tip>,
     stage: Stage,
-    waiters: Vec<oneshot::Sender<()>>,
+    waiters: Vec<Answerer>,
     /// How many events the group has, and since when the first of them waits, by the monotonic clock.
     size: u64,
     oldest: Duration,
+    /// How many callers there seem to be that wait for their events, one after the other.
+    callers: usize,
 }
 
 /// How far the group is. Once numbered it stays as it is until it is in the store.
@@ -62,10 +69,41 @@ impl Trail {
         let mut writing = self.writing.lock().await;
         loop {
             if let Stage::Idle = writing.stage {
+                self.gather(&mut writing).await;
                 self.wait_for_work().await;
                 self.take(&mut writing);
             }
             self.commit(&mut writing).await;
+        }
+    }
+
+    /// Returns when as many wait as were there last time, as far as they are worth waiting for. Where they do not come,
+    /// there are fewer now, and the next ones wait for fewer.
+    async fn gather(&self, writing: &mut Writing) {
+        let enough = writing.callers.min(GATHERED);
+        if enough < 2 {
+            return;
+        }
+        let mut gathered = {
+            let mut queue = self.queue();
+            queue.enough = enough;
+            queue.waiting.len() >= enough
+        };
+        let mut timer = self.ports.pace.sleep(GATHER);
+        while !gathered {
+            tokio::select! {
+                () = &mut timer => gathered = true,
+                () = self.work.notified() => {
+                    let queue = self.queue();
+                    // Less is enough where somebody wants everything to be written now.
+                    gathered = queue.waiting.len() >= queue.enough;
+                }
+            }
+        }
+        let mut queue = self.queue();
+        queue.enough = 1;
+        if queue.waiting.len() < enough {
+            writing.callers = queue.waiting.len();
         }
     }
 
@@ -125,12 +163,17 @@ impl Trail {
             }
         }
         writing.stage = Stage::Idle;
+        let callers = {
+            let queue = self.queue();
+            writing.waiters.len() + if queue.urgent { queue.waiting.len() } else { 0 }
+        };
+        writing.callers = writing.callers.max(callers);
         self.ports.counters.audit_groups.increment();
         self.ports.counters.audit_events.add(writing.size);
-        for waiter in writing.waiters.drain(..) {
-            // Whoever gave up has its event kept all the same.
-            let _ = waiter.send(());
-        }
+        let mut ringing = Ringing::default();
+        // Whoever gave up has its event kept all the same.
+        writing.waiters.drain(..).for_each(|waiter| waiter.answer(&mut ringing));
+        drop(ringing);
         self.committed.send_modify(|count| *count += writing.size);
         let waiting_since = self.queue().waiting.front().map(|queued| queued.since);
         self.set_stalled(waiting_since.is_some_and(|since| self.patience_left(since).is_zero()));

@@ -67,6 +67,13 @@ impl Passes {
 }
 
 impl Pass {
+    /// Whether both are one credential.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Ticket(one), Kind::Ticket(other)) => one.credential_id == other.credential_id,
+        }
+    }
+
     /// Whether a 403 may be about the credential and not about what was asked. An access token may have expired when it
     /// is older than 20 minutes; a ticket that has expired is a 401.
     pub(super) fn may_be_forbidden_for_its_age(&self) -> bool {

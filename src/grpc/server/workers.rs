@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{service::Routes, transport::Server};
 
 use super::{ServeError, connection::called};
-use crate::{grpc::layer::Around, listen::Connection};
+use crate::{broker::Bell, grpc::layer::Around, listen::Connection};
 
 /// Opened connections on their way to a worker, which takes them at once.
 const OPENED_CONNECTIONS: usize = 16;
@@ -69,6 +69,12 @@ impl Workers {
                     })
                     .boxed();
                 let serving = services.serve_with_incoming_shutdown(incoming, stop);
+                let serving = async {
+                    tokio::select! {
+                        end = serving => end,
+                        () = Bell::serve() => Ok(()),
+                    }
+                };
                 let end = runtime.block_on(quit.run_until_cancelled(serving)).unwrap_or(Ok(()));
                 // Ends whatever connections are left.
                 drop(runtime);

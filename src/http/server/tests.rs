@@ -64,7 +64,7 @@ async fn listener() -> Listener {
     let ports = HttpPorts { clock, random: Arc::new(Fixed), meter: counted.clone() };
     let mut server = HttpServer::new(socket, None, webhooks, ports);
     let layer = Around {
-        ids: RequestIds::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), Arc::new(Fixed)),
+        ids: RequestIds::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), &Fixed),
         meter: counted.clone(),
         requests: server.requests.clone(),
     };

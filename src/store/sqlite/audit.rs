@@ -1,7 +1,7 @@
 //! The audit trail.
 //!
-//! A group is one transaction on the writing connection: the head first, which is also the check that the group
-//! follows it, then the events. All of it is one hand-over to the driver's thread, which costs more than a row does.
+//! A group is one statement on the writing connection: the head first, which is also the check that the group
+//! follows it, then the events. So it is one hand-over to the driver's thread, which costs more than a row does.
 
 mod record;
 pub(super) mod statements;
@@ -14,7 +14,7 @@ use self::{
     record::{ChainRecord, EventRecord, KeyRecord, ListedRecord},
     statements::{
         APPEND, CHAIN, CHAINS, DELETE_EVENTS, EVENTS, HASHES, KEEP_KEY, KEYS, NEWEST, NEWEST_AFTER,
-        PUT_CHECKPOINT,
+        PREPARE_APPEND, PUT_CHECKPOINT,
     },
 };
 use super::SqliteStore;
@@ -30,7 +30,7 @@ impl AuditStore for SqliteStore {
     async fn append(&self, group: &AuditGroup) -> Result<(), StoreError> {
         let SignedPoint { point, signature } = &group.head;
         let (index, bytes) = packed(&group.rows);
-        let append = sqlx::query_scalar(APPEND)
+        let append = sqlx::query(APPEND)
             .bind(&*point.chain)
             .bind(point.sequence)
             .bind(&point.hash[..])
@@ -41,7 +41,7 @@ impl AuditStore for SqliteStore {
             .bind(index)
             .bind(bytes);
         let mut writer = self.file.writer().await?;
-        let followed = !writer.whole(append).await?.is_empty();
+        let followed = writer.whole(append, PREPARE_APPEND).await?;
         drop(writer);
         if followed { Ok(()) } else { self.kept_already(group).await }
     }

@@ -140,5 +140,7 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("secure_delete", "ON")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", LOG_SIZE_LIMIT)
+        // What is a connection's own needs no file.
+        .pragma("temp_store", "MEMORY")
         .disable_statement_logging()
 }

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction,
-    query::QueryScalar,
+    query::Query,
     sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::ports::StoreError;
+use crate::{
+    ports::StoreError,
+    store::error::{extended_code, sqlite_code},
+};
 
 /// How long SQLite waits for another process's lock. Commands beside a server hold it for milliseconds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,8 +38,8 @@ struct State {
     hasty: bool,
     /// Whether the last use has ended, and left nothing behind.
     at_rest: bool,
-    /// Whether a transaction may be open that the driver does not know of.
-    unfinished: bool,
+    /// Whether it has been prepared for whole transactions.
+    prepared: bool,
 }
 
 enum Slot {
@@ -59,7 +62,7 @@ impl WriterSlot {
                 replaced: 0,
                 hasty: false,
                 at_rest: false,
-                unfinished: false,
+                prepared: false,
             }),
         }
     }
@@ -104,11 +107,6 @@ impl State {
             Slot::Open(connection) => {
                 // Waits until a rollback that a dropped future left behind is done.
                 let alive = connection.ping().await.is_ok();
-                if self.unfinished {
-                    // SQLite has done it by itself, or there is nothing: then this fails, and nothing is to be done.
-                    let _ = run(connection, "ROLLBACK").await;
-                    self.unfinished = false;
-                }
                 if alive && !connection.is_in_transaction() && !self.hasty {
                     return Ok(());
                 }
@@ -120,7 +118,7 @@ impl State {
         self.connection = Slot::Open(options.connect().await?);
         self.replaced += 1;
         self.hasty = false;
-        self.unfinished = false;
+        self.prepared = false;
         Ok(())
     }
 }
@@ -131,18 +129,25 @@ impl Writer<'_> {
         Ok(self.connection()?.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    /// Runs statements that are a whole transaction, from `BEGIN IMMEDIATE` to `COMMIT`, in one hand-over to the
-    /// driver's thread: waking it for each took longer than what it did. What fails, or is dropped, is rolled back
-    /// before the next use.
+    /// Runs a statement that is a transaction by itself: one hand-over to the driver's thread, because waking it takes
+    /// longer than what it does. `prepare` is run before, once for each connection. Whether it was done: a trigger may
+    /// refuse it.
     pub(super) async fn whole(
         &mut self,
-        transaction: QueryScalar<'_, Sqlite, i64, SqliteArguments>,
-    ) -> Result<Vec<i64>, StoreError> {
-        self.state.unfinished = true;
-        let rows = transaction.fetch_all(self.connection()?).await?;
-        self.state.unfinished = false;
+        statement: Query<'_, Sqlite, SqliteArguments>,
+        prepare: &'static str,
+    ) -> Result<bool, StoreError> {
+        if !self.state.prepared {
+            sqlx::raw_sql(prepare).execute(self.connection()?).await?;
+            self.state.prepared = true;
+        }
+        let done = match statement.execute(self.connection()?).await {
+            Ok(_) => true,
+            Err(error) if extended_code(&error) == Some(sqlite_code::CONSTRAINT_TRIGGER) => false,
+            Err(error) => return Err(error.into()),
+        };
         self.state.at_rest = true;
-        Ok(rows)
+        Ok(done)
     }
 
     pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {

@@ -1,20 +1,30 @@
 //! SQL of the audit trail.
 
-/// A whole transaction that adds a group to its chain, with few parameters whatever the size of the group.
+/// Adds a group to its chain: one statement that is a transaction by itself, so that it is one hand-over to the
+/// driver's thread and one answer, whatever the size of the group. [`PREPARE_APPEND`] says what it does.
+pub(super) const APPEND: &str =
+    "INSERT INTO audit_groups VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
+/// What a connection needs before it can append: it is the connection's own, and nothing of it is in the file.
 ///
-/// First the head: a first group must begin with 1, later ones must follow it; if so, it gives a row. Then, only if
-/// it did, the events: ?8 has sequence, time, place and length of each, ?9 the hash and the body of each in a row.
-pub(super) const APPEND: &str = "BEGIN IMMEDIATE; \
+/// First the head: a first group must begin with 1, later ones must follow it; else nothing is done, and the statement
+/// fails. Then the events: `places` has sequence, time, place and length of each, `bytes` the hash and the body of each
+/// in a row.
+pub(super) const PREPARE_APPEND: &str = "CREATE TEMP VIEW IF NOT EXISTS audit_groups \
+     (chain, sequence, hash, time, key_id, signature, first_sequence, places, bytes) \
+     AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE; \
+     CREATE TEMP TRIGGER IF NOT EXISTS audit_append INSTEAD OF INSERT ON audit_groups BEGIN \
      INSERT INTO audit_chains (chain, sequence, hash, time, key_id, signature) \
-     SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?7 = 1 OR EXISTS (SELECT 1 FROM audit_chains WHERE chain = ?1) \
+     SELECT new.chain, new.sequence, new.hash, new.time, new.key_id, new.signature \
+     WHERE new.first_sequence = 1 OR EXISTS (SELECT 1 FROM audit_chains WHERE chain = new.chain) \
      ON CONFLICT (chain) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash, \
      time = excluded.time, key_id = excluded.key_id, signature = excluded.signature \
-     WHERE audit_chains.sequence = ?7 - 1 RETURNING id; \
+     WHERE audit_chains.sequence = new.first_sequence - 1; \
+     SELECT raise(ABORT, 'the group does not follow the head') WHERE changes() = 0; \
      INSERT INTO audit_events (chain_id, sequence, time, hash, body) \
-     SELECT (SELECT id FROM audit_chains WHERE chain = ?1), value ->> 0, value ->> 1, \
-     substr(?9, value ->> 2, 32), substr(?9, (value ->> 2) + 32, value ->> 3) \
-     FROM json_each(?8) WHERE changes() = 1; \
-     COMMIT";
+     SELECT (SELECT id FROM audit_chains WHERE chain = new.chain), value ->> 0, value ->> 1, \
+     substr(new.bytes, value ->> 2, 32), substr(new.bytes, (value ->> 2) + 32, value ->> 3) \
+     FROM json_each(new.places); END";
 
 pub(super) const HASHES: &str = "SELECT sequence, hash FROM audit_events \
      WHERE chain_id = (SELECT id FROM audit_chains WHERE chain = ?1) AND sequence BETWEEN ?2 AND ?3 \
