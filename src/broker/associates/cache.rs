@@ -402,10 +402,13 @@ mod tests {
         assert_eq!(at(14.0, None), "fresh", "it may still be used");
         assert_eq!(at(14.0, Some(MINUTE)), "failing");
         assert_eq!(at(14.1, None), "ageing");
-        cache.failed(&key("Cust1"), &down(), MINUTE * 20);
-        assert_eq!(at(20.0, None), "fresh");
-        assert_eq!(at(20.1, None), "fresh", "each time twice as long");
-        assert_eq!(at(20.2, None), "overdue");
+        for minute in [20.0, 20.1] {
+            assert_eq!(at(minute, None), "overdue");
+            cache.failed(&key("Cust1"), &down(), MINUTE.mul_f64(minute));
+            assert_eq!(at(minute, None), "fresh");
+        }
+        assert_eq!(at(20.2, None), "fresh", "each time twice as long");
+        assert_eq!(at(20.3, None), "overdue");
     }
 
     #[test]
