@@ -62,11 +62,14 @@ pub(crate) fn name(tenant: &str) -> String {
     format!("applications/{APPLICATION}/tenants/{tenant}")
 }
 
+/// Much longer than anything takes, also on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Waits until something that happens in the background has happened.
 pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while !happened() {
-        assert!(tokio::time::Instant::now() < deadline, "did not happen in 10 s: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "did not happen in {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -83,9 +86,9 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
 
 /// As [`eventually`], for what only a call can tell.
 pub(crate) async fn eventually_so(what: &str, mut happened: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while !happened().await {
-        assert!(tokio::time::Instant::now() < deadline, "did not happen in 10 s: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "did not happen in {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
