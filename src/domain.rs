@@ -1,10 +1,12 @@
 //! Types and rules of access to SuperOffice CRM Online. Pure: no input or output, no clock, no randomness.
 
+mod access_token;
 mod api_host;
 mod application;
 mod associate;
 mod audit;
 mod caller_id;
+mod consent;
 mod enrolment;
 mod eyes;
 mod filter;
@@ -13,17 +15,20 @@ mod localized;
 mod name;
 mod obstacle;
 mod order;
+mod redirects;
 mod tenant;
 mod ticket;
 mod user_context;
 
 pub use self::{
+    access_token::{AccessTokenRefused, access_token_tenant},
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     associate::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,
         AssociateSelector, AssociateType, Capabilities, DataWarning, Directory, License,
         ListedAssociate, LookupKey, Owner, Principal, Reference, Role, RoleType, UserGroup,
+        is_same_name,
     },
     audit::{
         AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
@@ -34,10 +39,14 @@ pub use self::{
         ANONYMOUS, COMMAND_LINE_PREFIX, begins_with, claims_spiffe, is_caller_prefix,
         is_reserved_caller, is_trust_domain, trust_domain,
     },
+    consent::{Consent, ConsentAttempt, ConsentId, ConsentIdError, ConsentOutcome},
     enrolment::{Labels, SystemUserToken},
     eyes::{Eyes, EyesError, EyesSelector},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
-    grant::GrantState,
+    grant::{
+        AccessToken, GRANT_FIELDS, Grant, GrantEventKind, GrantFailure, GrantId, GrantName,
+        GrantScope, GrantSelector, GrantState, Identity, ListedGrant, RefreshToken, Subject,
+    },
     localized::Languages,
     name::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
@@ -45,6 +54,7 @@ pub use self::{
     },
     obstacle::{Obstacle, Reason},
     order::{Order, OrderError},
+    redirects::{Redirects, ReturnPrefix, ReturnRefused},
     tenant::{ListedTenant, TENANT_FIELDS, Tenant, TenantState, TenantStatus, Usability},
     ticket::{
         CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,

@@ -11,9 +11,9 @@ use crate::{
     access::{self, IssuerKeySet, IssuerRules},
     config::{Config, ConfigError, Loaded},
     crypto::{Keyring, KeyringError},
-    domain::{AllowedApiHosts, ContextIdentifier, TenantStatus},
-    ports::{IssuedTicket, SignError, Signer, UpstreamError},
-    superoffice::{self, Keys},
+    domain::{AllowedApiHosts, ContextIdentifier, RefreshToken, TenantStatus},
+    ports::{Access, ExchangeError, IssuedTicket, SignError, Signer, UpstreamError},
+    superoffice::{self, Expected, Granted, Keys},
 };
 
 /// The public keys of a login service.
@@ -49,6 +49,36 @@ impl PublicKeys {
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
         superoffice::open_with(&key.ok_or_else(unknown)?, jwt, tenant, now)
     }
+
+    /// What an exchange of a code does with its answer beside the refresh token, without fetching keys.
+    ///
+    /// # Errors
+    /// If it cannot be believed.
+    pub fn open_access(
+        &self,
+        body: &[u8],
+        issuer: &str,
+        client_id: &str,
+        nonce: &str,
+        now: Timestamp,
+    ) -> Result<Access, UpstreamError> {
+        let granted = Granted::read(body)?;
+        let header = superoffice::read_id_token_header(&granted.id_token)?;
+        let key = self.0.find(header.kid.as_deref(), header.x5t.as_deref());
+        let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
+        let expected = Expected { issuer, client_id, nonce: Some(nonce) };
+        let key = key.ok_or_else(unknown)?;
+        let identity = superoffice::open_id_token(&key, &granted.id_token, expected, now)?;
+        granted.to(identity)
+    }
+}
+
+/// The refresh token in the body of a success, if there is one.
+///
+/// # Errors
+/// If there may be one that cannot be read.
+pub fn read_refresh_token(body: &[u8]) -> Result<Option<RefreshToken>, ExchangeError> {
+    superoffice::new_refresh_token(body)
 }
 
 /// Reads the body of a tenant status.

@@ -7,9 +7,13 @@
 
 mod audit;
 mod clock;
+mod consents;
 mod digest;
+mod grants;
 mod jwks_source;
+mod leases;
 mod meter;
+mod oauth;
 mod people;
 mod random;
 mod reload;
@@ -25,9 +29,15 @@ pub use self::{
         AuditGroup, AuditPosition, AuditSigner, AuditStore, ChainedRow, KeptPublicKey, TimeSpan,
     },
     clock::{Clock, ManualClock, SystemClock},
+    consents::{Begun, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS},
     digest::Digest,
+    grants::{Consented, GrantStore, Intent, RefreshOutcome, Rotation, StoredRefreshToken},
     jwks_source::{JwksError, JwksSource},
+    leases::{Lease, LeaseStore},
     meter::Meter,
+    oauth::{
+        Access, AuthorizationRequest, CodeExchange, ExchangeError, OAuth, Refreshed, SignedIn,
+    },
     people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls},
     random::Random,
     reload::{Reloadable, Settling, why_unreadable},

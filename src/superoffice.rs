@@ -5,8 +5,11 @@ mod credentials;
 mod diagnosis;
 mod fault;
 mod gate;
+mod id_token;
 mod jwks;
+mod jwt;
 mod login_host;
+mod oauth;
 mod people;
 mod principal;
 mod refusal;
@@ -19,13 +22,13 @@ mod web_api;
 
 use std::sync::Arc;
 
-use self::jwks::KeySet;
 pub use self::{
     client::{Client, ClientError, ClientOptions},
     credentials::Credentials,
     diagnosis::{Diagnosis, Discovery, Reached},
     fault::Fault,
     login_host::LoginHost,
+    oauth::Registration,
     people::{
         ASSOCIATE_COLUMNS, PeopleQuestions, ROLE_COLUMNS, read_associates, read_associates_by_id,
         read_principal, read_roles, read_user_groups,
@@ -33,9 +36,12 @@ pub use self::{
     resolver::Unresolved,
     skew::CLOCK_ALARM,
 };
+use self::{id_token::IdTokens, jwks::KeySet};
 #[cfg(fuzzing)]
 pub(crate) use self::{
+    id_token::{Expected, open_with as open_id_token, read_header as read_id_token_header},
     jwks::Keys,
+    oauth::{Granted, new_refresh_token},
     system_user::signed_token,
     tenant_status::read_status,
     ticket_jwt::{open_with, read_header},
@@ -45,13 +51,15 @@ use crate::{
     ports::{Clock, Random},
 };
 
-/// The way to SuperOffice of one application: implements the ports for tickets, status, probes and the Web API.
+/// The way to SuperOffice of one application: implements the ports for tickets, status, probes, people's
+/// tokens and the Web API.
 pub struct SuperOffice {
     client: Client,
     login: Arc<LoginHost>,
     credentials: Credentials,
     allowed_api_hosts: AllowedApiHosts,
-    keys: KeySet,
+    keys: Arc<KeySet>,
+    id_tokens: Arc<IdTokens>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -63,11 +71,15 @@ impl SuperOffice {
         client: Client,
         login: Arc<LoginHost>,
         credentials: Credentials,
+        registration: Registration,
         allowed_api_hosts: AllowedApiHosts,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let keys = KeySet::new(Arc::clone(&login), Arc::clone(&clock));
-        Self { client, login, credentials, allowed_api_hosts, keys, clock, random }
+        let keys = Arc::new(KeySet::new(Arc::clone(&login), Arc::clone(&clock)));
+        let id_tokens =
+            IdTokens { registration, keys: Arc::clone(&keys), clock: Arc::clone(&clock) };
+        let id_tokens = Arc::new(id_tokens);
+        Self { client, login, credentials, allowed_api_hosts, keys, id_tokens, clock, random }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     ports::Signer,
     superoffice::{
         Client, ClientError, ClientOptions, Credentials, Diagnosis, LoginHost, PeopleQuestions,
-        SuperOffice,
+        Registration, SuperOffice,
     },
 };
 
@@ -124,17 +124,28 @@ fn application(
     );
     let Surroundings { clock, random, .. } = surroundings.clone();
     let allowed_api_hosts = configured.allowed_api_hosts.clone();
-    let superoffice =
-        Arc::new(SuperOffice::new(client, login, credentials, allowed_api_hosts, clock, random));
+    let registration =
+        Registration { client_id: configured.client_id.clone(), issuer: configured.issuer.clone() };
+    let superoffice = Arc::new(SuperOffice::new(
+        client,
+        login,
+        credentials,
+        registration,
+        allowed_api_hosts,
+        clock,
+        random,
+    ));
     Application {
         id: configured.id.clone(),
         environment: configured.environment,
         client_id: configured.client_id.clone(),
         key_ids,
         allow_reveal_application_token: configured.allow_reveal_application_token,
+        redirects: configured.redirects.clone(),
         login: Arc::<SuperOffice>::clone(&superoffice),
         tenant_status: Arc::<SuperOffice>::clone(&superoffice),
         probe: Arc::<SuperOffice>::clone(&superoffice),
+        oauth: Arc::<SuperOffice>::clone(&superoffice),
         web_api: superoffice,
         people: Arc::new(PeopleQuestions),
         call_rate: CallRate { per_second: configured.calls_per_second, burst: configured.burst },

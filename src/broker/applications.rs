@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::{BrokerError, CallRate};
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
-    domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment},
-    ports::{PeopleCalls, SystemUserLogin, TenantStatusSource, TicketProbe, WebApiHost},
+    domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment, Redirects},
+    ports::{OAuth, PeopleCalls, SystemUserLogin, TenantStatusSource, TicketProbe, WebApiHost},
 };
 
 /// One application and the adapters that speak for it.
@@ -27,12 +27,16 @@ pub struct Application {
     pub key_ids: Vec<String>,
     /// Whether its client secret may be handed out at all.
     pub allow_reveal_application_token: bool,
+    /// Where browsers may be sent while a person consents.
+    pub redirects: Redirects,
     /// Asks for tickets.
     pub login: Arc<dyn SystemUserLogin>,
     /// Asks for the status of tenants.
     pub tenant_status: Arc<dyn TenantStatusSource>,
     /// Tries tickets.
     pub probe: Arc<dyn TicketProbe>,
+    /// Signs people in, and acts for them.
+    pub oauth: Arc<dyn OAuth>,
     /// Calls the Web API of tenants.
     pub web_api: Arc<dyn WebApiHost>,
     /// Knows which calls tell of people.

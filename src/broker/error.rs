@@ -36,6 +36,8 @@ pub enum BrokerError {
     TenantExists(TenantName),
     /// The tenant changed since the etag was read.
     VersionConflict(TenantName),
+    /// It has grants, and its deletion was not forced.
+    TenantHasGrants(TenantName),
     /// The emergency stop is on.
     TenantDisabled(TenantName),
     /// No system user token is stored.
@@ -89,6 +91,7 @@ impl BrokerError {
             | Self::AssociateNotMatched(_) => Reason::ResourceNotFound,
             Self::TenantExists(_) => Reason::AlreadyExists,
             Self::VersionConflict(_) => Reason::VersionConflict,
+            Self::TenantHasGrants(_) => Reason::TenantHasGrants,
             Self::TenantDisabled(_) => Reason::TenantDisabled,
             Self::NotEnrolled(_) => Reason::SystemUserNotEnrolled,
             Self::Refused(_, refusal) => refusal_reason(*refusal),
@@ -117,6 +120,7 @@ impl BrokerError {
             Self::TenantNotFound(name) => format!("{name} does not exist"),
             Self::TenantExists(name) => format!("{name} exists already"),
             Self::VersionConflict(name) => format!("{name} changed since its etag was read"),
+            Self::TenantHasGrants(name) => format!("people of {name} have given grants"),
             Self::TenantDisabled(name) => {
                 format!("{name} is disabled by an administrator of this gateway")
             }
@@ -166,6 +170,9 @@ impl BrokerError {
             Self::TenantNotFound(_) => "add it with CreateTenant or `tenant-gateway tenant add`",
             Self::TenantExists(_) => "use it as it is, or delete it first",
             Self::VersionConflict(_) => "read it again and decide anew",
+            Self::TenantHasGrants(_) => {
+                "revoke its grants, or force the deletion, which revokes them all"
+            }
             Self::TenantDisabled(_) => {
                 "EnableTenant or `tenant-gateway tenant enable` lifts the stop"
             }

@@ -144,22 +144,24 @@ impl Tenants {
         .await
     }
 
-    /// Removes a tenant with its secrets.
+    /// Removes a tenant with its secrets. With `force` its grants are revoked, else there may be none.
     ///
     /// # Errors
-    /// `ApplicationNotConfigured`, `TenantNotFound`, `VersionConflict` if `etag` is not its etag.
+    /// `ApplicationNotConfigured`, `TenantNotFound`, `TenantHasGrants`, `VersionConflict` if `etag` is not its etag.
     pub async fn delete(
         &self,
         authorized: &Authorized<ManageTenants, TenantName>,
         etag: Option<&str>,
+        force: bool,
     ) -> Result<(), BrokerError> {
         let name = authorized.resource().clone();
         let expected = etag.map(version_of);
         let (store, unknown) = (Arc::clone(&self.store), self.unknown(&name));
         self.change(name.clone(), async move {
-            match store.delete(&name, expected).await {
+            match store.delete(&name, expected, force).await {
                 Ok(Deletion::Deleted) => Ok(()),
                 Ok(Deletion::NotFound) => Err(unknown),
+                Ok(Deletion::HasGrants) => Err(BrokerError::TenantHasGrants(name)),
                 Err(StoreError::Conflict) => Err(BrokerError::VersionConflict(name)),
                 Err(other) => Err(other.into()),
             }

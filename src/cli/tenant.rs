@@ -86,7 +86,13 @@ pub(super) enum TenantCommand {
     #[command(
         after_help = "Example:\n  tenant-gateway tenant remove applications/crm-sync/tenants/Cust12345"
     )]
-    Remove(Which),
+    Remove {
+        #[command(flatten)]
+        which: Which,
+        /// Also where people have given grants; they are revoked.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Names one tenant.
@@ -204,7 +210,7 @@ pub(super) async fn run(command: TenantCommand) -> Result<(), Failed> {
         }
         TenantCommand::Disable(which) => set_disabled(&which, true).await,
         TenantCommand::Enable(which) => set_disabled(&which, false).await,
-        TenantCommand::Remove(which) => remove(&which).await,
+        TenantCommand::Remove { which, force } => remove(&which, force).await,
     }
 }
 
@@ -253,12 +259,12 @@ async fn set_disabled(which: &Which, disabled: bool) -> Result<(), Failed> {
     tell(which, if disabled { "is disabled" } else { "is enabled" }, &set?)
 }
 
-async fn remove(which: &Which) -> Result<(), Failed> {
+async fn remove(which: &Which, force: bool) -> Result<(), Failed> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
     let desk = Desk::open(&config).await?;
     let authorized = desk.manage(name.clone())?;
-    let delete = desk.tenants.delete(&authorized, None);
+    let delete = desk.tenants.delete(&authorized, None, force);
     let removed = desk.change("tenant.remove", &name, delete).await;
     desk.close().await;
     removed?;

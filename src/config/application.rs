@@ -12,7 +12,7 @@ use super::{
     error::Problems,
     secret::{Form, SecretSource},
 };
-use crate::domain::{AllowedApiHosts, ApplicationId, Environment};
+use crate::domain::{AllowedApiHosts, ApplicationId, Environment, Redirects};
 
 const EXAMPLE: &str = "there must be at least one application, such as: [[applications]] id = \"crm-sync\", \
     environment = \"sod\", client_id = \"…\", client_secret_file = \"client-secret\", private_key_file = \
@@ -29,12 +29,8 @@ pub struct Application {
     pub client_id: String,
     /// Where its secrets are.
     pub secrets: SecretSources,
-    /// Where SuperOffice sends browsers back to: our own callback.
-    pub redirect_uri: Option<String>,
-    /// Callbacks that front ends own.
-    pub redirect_uris: Vec<String>,
-    /// Where a finished consent may send the browser.
-    pub return_uri_prefixes: Vec<String>,
+    /// Where browsers may be sent while a person consents.
+    pub redirects: Redirects,
     /// The login host, without a trailing slash.
     pub login_uri: String,
     /// Who issues its tokens, without a trailing slash.

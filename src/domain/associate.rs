@@ -17,7 +17,7 @@ pub use self::{
     fields::{ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, ListedAssociate},
     group::{Directory, Reference, UserGroup},
     kind::{AssociateType, Capabilities},
-    lookup::LookupKey,
+    lookup::{LookupKey, is_same_name},
     name::{AssociateId, AssociateName, AssociateSelector},
     principal::{License, Principal},
     role::{Role, RoleType},

@@ -1,11 +1,8 @@
 //! Whose eyes look at a tenant: `credential` in requests, `acting_as` in audit events (CONTRACT section 1).
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr};
 
-use super::AssociateId;
-
-/// The longest id of a grant, in bytes.
-const MAX_GRANT_BYTES: usize = 64;
+use super::{AssociateId, GrantId};
 
 /// Whose rights decide what a call to the Web API sees. What was seen with one pair of eyes is never shown as if seen
 /// with another.
@@ -26,7 +23,7 @@ pub enum EyesSelector {
     /// The person that this associate is, by its grant: `associates/{id}`.
     Associate(AssociateId),
     /// The person of this grant: `grants/{grant}`.
-    Grant(Arc<str>),
+    Grant(GrantId),
 }
 
 /// Not one of the forms above.
@@ -47,13 +44,7 @@ impl FromStr for EyesSelector {
             return id.parse().map(Self::Associate).map_err(|_| EyesError);
         }
         let grant = text.strip_prefix("grants/").ok_or(EyesError)?;
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        let fits = !grant.is_empty() && grant.len() <= MAX_GRANT_BYTES && grant != "-";
-        if fits && grant.bytes().all(legal) {
-            Ok(Self::Grant(grant.into()))
-        } else {
-            Err(EyesError)
-        }
+        grant.parse().map(Self::Grant).map_err(|_| EyesError)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 const MAX_NAME_BYTES: usize = 256;
 
 /// Stands for "any application" in reads and vends (google.aip.dev/159).
-const WILDCARD: &str = "-";
+pub(super) const WILDCARD: &str = "-";
 
 /// Why a resource name is refused. The text names the form wanted and never repeats the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,14 @@ pub enum NameError {
         "wanted the form applications/{{application}}/tenants/{{tenant}}/associates/{{associate}}, such as applications/crm-sync/tenants/Cust12345/associates/5"
     )]
     AssociateName,
+    /// Not the id of a grant.
+    #[error("a grant id is 1 to 64 of A-Z, a-z, 0-9, _ and -")]
+    Grant,
+    /// Not the name of a grant.
+    #[error(
+        "wanted the form applications/{{application}}/tenants/{{tenant}}/grants/{{grant}}, as ListGrants tells it"
+    )]
+    GrantName,
     /// Not the name of a tenant.
     #[error(
         "wanted the form applications/{{application}}/tenants/{{tenant}}, such as applications/crm-sync/tenants/Cust12345"

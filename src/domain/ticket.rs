@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::ContextIdentifier;
+use super::{ContextIdentifier, GrantId};
 
 /// A ticket lives six hours from its last use (documented; SUPEROFFICE.md 2.7).
 pub const TICKET_LIFETIME: Duration = Duration::from_hours(6);
@@ -18,7 +18,8 @@ const PREFIX: &str = "7T:";
 /// Far more than the about 150 bytes of a real ticket; more than this is not a ticket.
 const MAX_TICKET_BYTES: usize = 4096;
 
-/// Names a credential without telling anything of it: `t-` and random characters for a ticket.
+/// Names a credential without telling anything of it: `t-` and random characters for a ticket, `a-`, the id of the
+/// grant, `-` and random characters for an access token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CredentialId(Arc<str>);
 
@@ -27,6 +28,12 @@ impl CredentialId {
     #[must_use]
     pub fn of_ticket(random: [u8; 16]) -> Self {
         Self(format!("t-{:032x}", u128::from_be_bytes(random)).into())
+    }
+
+    /// The id of an access token of a grant, made of 16 random bytes.
+    #[must_use]
+    pub fn of_access_token(grant: &GrantId, random: [u8; 16]) -> Self {
+        Self(format!("a-{grant}-{:032x}", u128::from_be_bytes(random)).into())
     }
 
     /// An id read back from the store or from a caller. A made-up one matches nothing and does nothing.
@@ -39,6 +46,14 @@ impl CredentialId {
     #[must_use]
     pub fn is_ticket(&self) -> bool {
         self.0.starts_with("t-")
+    }
+
+    /// The grant in the id, if it is shaped as the id of an access token.
+    #[must_use]
+    pub fn grant(&self) -> Option<GrantId> {
+        // The id of a grant may hold hyphens, the random characters never do.
+        let (grant, random) = self.0.strip_prefix("a-")?.rsplit_once('-')?;
+        if random.is_empty() { None } else { grant.parse().ok() }
     }
 
     /// The id as text.
@@ -163,6 +178,20 @@ mod tests {
         {
             assert_eq!(ticket_tenant(&text.into()), Err(TicketRefused), "{text}");
         }
+    }
+
+    #[test]
+    fn the_id_of_an_access_token_tells_its_grant() {
+        for grant in ["g", "a-b_C-", "-a"] {
+            let grant: GrantId = grant.parse().unwrap();
+            let id = CredentialId::of_access_token(&grant, [7; 16]);
+            assert_eq!(CredentialId::from_text(id.as_str()).grant(), Some(grant));
+            assert!(!id.is_ticket());
+        }
+        for text in ["", "a-", "a-g", "a-g-", "a--x", "a---x", "t-g-x", "A-g-x", "a-g h-x"] {
+            assert_eq!(CredentialId::from_text(text).grant(), None, "{text}");
+        }
+        assert_eq!(CredentialId::of_ticket([7; 16]).grant(), None);
     }
 
     #[test]

@@ -244,7 +244,8 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
             let name = name.to_string();
             details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
         }
-        BrokerError::TenantDisabled(name)
+        BrokerError::TenantHasGrants(name)
+        | BrokerError::TenantDisabled(name)
         | BrokerError::NotEnrolled(name)
         | BrokerError::AssociateAmbiguous(name, _)
         | BrokerError::Refused(name, _) => add_precondition(error, name, details),
@@ -291,6 +292,7 @@ fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
     match error {
         BrokerError::TenantExists(name)
         | BrokerError::VersionConflict(name)
+        | BrokerError::TenantHasGrants(name)
         | BrokerError::TenantDisabled(name)
         | BrokerError::NotEnrolled(name)
         | BrokerError::Refused(name, _)

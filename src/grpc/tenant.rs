@@ -121,7 +121,7 @@ impl Tenants {
     ) -> Result<pb::DeleteTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
         let etag = Some(request.etag.as_str()).filter(|etag| !etag.is_empty());
-        self.0.tenants.delete(&authorized, etag).await?;
+        self.0.tenants.delete(&authorized, etag, request.force).await?;
         Ok(pb::DeleteTenantResponse {})
     }
 

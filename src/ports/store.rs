@@ -50,6 +50,8 @@ pub enum Deletion {
     Deleted,
     /// There was none.
     NotFound,
+    /// It has grants that are not revoked: nothing was done.
+    HasGrants,
 }
 
 /// Keeps tenants and their system user tokens.
@@ -112,7 +114,8 @@ pub trait TenantStore: Send + Sync + 'static {
     /// Keeps the company's name, likewise.
     async fn put_company_name(&self, name: &TenantName, company: &str) -> Result<(), StoreError>;
 
-    /// Deletes a tenant with its token and its ticket; they cannot be had back.
+    /// Deletes a tenant with its token and its ticket; they cannot be had back. With `force` its grants are revoked:
+    /// of them stays what is needed to tell SuperOffice (see `GrantStore::pending_revocations`), and no more.
     ///
     /// # Errors
     /// `Conflict` if `expected_version` is given and is not its version.
@@ -120,6 +123,7 @@ pub trait TenantStore: Send + Sync + 'static {
         &self,
         name: &TenantName,
         expected_version: Option<i64>,
+        force: bool,
     ) -> Result<Deletion, StoreError>;
 }
 

@@ -6,13 +6,19 @@
 mod applications;
 mod audit;
 mod concurrency;
+mod consents;
+mod grants;
+mod leases;
+mod refreshing;
+mod revoking;
 mod state;
 mod tenants;
 mod tickets;
 mod tokens;
 
 pub(super) use self::{
-    applications::*, audit::*, concurrency::*, state::*, tenants::*, tickets::*, tokens::*,
+    applications::*, audit::*, concurrency::*, consents::*, grants::*, leases::*, refreshing::*,
+    revoking::*, state::*, tenants::*, tickets::*, tokens::*,
 };
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -25,17 +31,34 @@ use super::{KnownApplication, KnownApplications};
 use crate::{
     domain::{AllowedApiHosts, CredentialId, Environment, SystemTicket, Tenant, TenantName},
     ports::{
-        ApplicationStore, AuditStore, SealError, SealedField, Sealer, StoreWatch, TenantStore,
-        TicketStore,
+        ApplicationStore, AuditStore, ConsentStore, GrantStore, LeaseStore, SealError, SealedField,
+        Sealer, StoreWatch, TenantStore, TicketStore,
     },
 };
 
 /// All ports of a store.
 pub(super) trait Store:
-    TenantStore + TicketStore + ApplicationStore + AuditStore + StoreWatch
+    TenantStore
+    + TicketStore
+    + ApplicationStore
+    + AuditStore
+    + LeaseStore
+    + GrantStore
+    + ConsentStore
+    + StoreWatch
 {
 }
-impl<S: TenantStore + TicketStore + ApplicationStore + AuditStore + StoreWatch> Store for S {}
+impl<S> Store for S where
+    S: TenantStore
+        + TicketStore
+        + ApplicationStore
+        + AuditStore
+        + LeaseStore
+        + GrantStore
+        + ConsentStore
+        + StoreWatch
+{
+}
 
 /// Where a store is kept. Every opening is like that of another process.
 #[async_trait]
@@ -92,6 +115,61 @@ macro_rules! store_contract {
             newest_events_come_first_and_pages_go_on_where_they_ended,
             prune_removes_what_is_old_and_keeps_the_head,
             a_public_key_is_kept_in_place_of_the_former,
+        );
+        $crate::store::contract::store_contract!(@tests $place;
+            of_many_who_want_a_lease_one_gets_it,
+            a_lease_is_its_owners_until_it_expires_or_is_given_back,
+            whoever_takes_over_is_told_when_the_former_lease_expired,
+            a_fence_grows_with_every_acquisition_for_ever,
+            only_the_present_lease_is_renewed_or_given_back,
+            an_expired_lease_that_nobody_took_can_be_renewed,
+        );
+        $crate::store::contract::store_contract!(@tests $place;
+            a_consent_makes_a_grant,
+            a_consent_for_an_unknown_tenant_is_not_kept,
+            a_new_consent_replaces_the_token_and_keeps_the_name,
+            two_consents_at_once_for_one_person_make_one_grant,
+            a_grant_is_found_by_its_associate,
+            grants_are_found_by_user_name_in_upper_or_lower_case,
+            grants_are_listed_in_order_and_in_pages,
+            every_reason_of_a_failure_is_read_back,
+        );
+        $crate::store::contract::store_contract!(@tests $place;
+            a_refresh_is_intended_then_settled,
+            only_the_present_token_of_a_known_grant_is_spent,
+            an_outdated_fence_writes_nothing,
+            a_lease_that_expired_and_that_nobody_took_still_writes,
+            a_rotated_token_is_kept_before_the_rest_of_the_answer_is_looked_at,
+            an_orphaned_intent_is_retried_once,
+            a_broken_grant_loses_its_access_token_and_keeps_its_refresh_token,
+            a_failure_that_may_pass_leaves_state_and_tokens,
+            a_consent_during_a_refresh_wins,
+            a_revocation_during_a_refresh_wins,
+            a_deletion_during_a_refresh_wins,
+            no_token_is_spent_twice_and_none_is_lost_however_many_refresh,
+            no_token_is_in_what_is_printed_for_debugging,
+            an_access_token_is_dropped_by_its_own_id_only,
+            a_doubted_grant_is_proven_by_a_lease_that_was_taken_later,
+        );
+        $crate::store::contract::store_contract!(@tests $place;
+            a_revoked_grant_keeps_its_token_until_it_is_revoked_upstream,
+            a_revocation_by_another_process_is_noticed,
+            revoking_an_unknown_grant_is_none,
+            a_consent_after_a_revocation_keeps_the_name_and_is_not_revoked,
+            a_rotated_token_that_meets_a_revoked_grant_is_revoked_too,
+            pending_revocations_come_in_pages,
+            a_tenant_with_grants_is_deleted_by_force_only,
+            a_tenant_whose_grants_are_all_revoked_needs_no_force,
+        );
+        $crate::store::contract::store_contract!(@tests $place;
+            a_consent_is_kept_as_it_was_asked_for,
+            consents_are_bounded_for_a_caller_and_in_all,
+            a_state_is_redeemed_once_also_by_many_at_once,
+            an_expired_attempt_is_not_redeemed,
+            an_attempt_needs_an_open_consent,
+            attempts_of_one_consent_are_bounded,
+            the_first_end_of_a_consent_stays,
+            what_expired_is_forgotten_and_the_rest_is_not,
         );
         $crate::store::contract::store_contract!(@tests $place;
             a_new_store_is_writable,

@@ -1,9 +1,17 @@
 //! Stored columns, and how they become domain types again. The store is not trusted: what makes no sense is
 //! [`StoreError::Corrupt`], and an address that is no longer allowed is not used.
 
-use jiff::Timestamp;
-use std::sync::Arc;
+mod consents;
+mod grants;
 
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+pub(super) use self::{
+    consents::{AttemptRecord, ConsentRecord, OutcomeColumns},
+    grants::{AccessTokenRecord, GrantNameRecord, GrantRecord, RefreshTokenRecord},
+};
 use super::{KnownApplication, KnownApplications};
 use crate::{
     domain::{
@@ -63,8 +71,8 @@ impl TenantRecord {
             disabled: self.disabled,
             token_version: self.token_version,
             version: self.version,
-            create_time: time(self.create_time, "create_time", &name)?,
-            update_time: time(self.update_time, "update_time", &name)?,
+            create_time: microseconds(self.create_time, "create_time", &name)?,
+            update_time: microseconds(self.update_time, "update_time", &name)?,
             last_status: self.status(&name, known.get(&name.application))?.map(Arc::new),
             company_name: self.company_name,
             name,
@@ -101,10 +109,10 @@ impl TenantRecord {
         };
         Ok(Some(TenantStatus {
             state,
-            valid_until: time(valid_until, "status_valid_until", name)?,
+            valid_until: microseconds(valid_until, "status_valid_until", name)?,
             web_api_uri,
             version: version.clone(),
-            read_time: time(read_time, "status_read_time", name)?,
+            read_time: microseconds(read_time, "status_read_time", name)?,
         }))
     }
 }
@@ -118,8 +126,8 @@ impl TicketRecord {
         Ok(SystemTicket {
             value,
             credential_id: CredentialId::from_text(&self.credential_id),
-            issue_time: time(self.issue_time, "issue_time", name)?,
-            expire_time: time(self.expire_time, "expire_time", name)?,
+            issue_time: microseconds(self.issue_time, "issue_time", name)?,
+            expire_time: microseconds(self.expire_time, "expire_time", name)?,
             token_version: self.token_version,
         })
     }
@@ -129,10 +137,15 @@ pub(super) fn application_id(text: &str) -> Result<ApplicationId, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("tenants.application".to_owned()))
 }
 
-fn time(microseconds: i64, column: &str, name: &TenantName) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(microseconds).map_err(|_| corrupt(column, name))
+/// The time in a column.
+pub(super) fn microseconds(
+    value: i64,
+    column: &str,
+    row: &dyn fmt::Display,
+) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(value).map_err(|_| corrupt(column, row))
 }
 
-fn corrupt(column: &str, name: &TenantName) -> StoreError {
-    StoreError::Corrupt(format!("{column} of {name}"))
+fn corrupt(column: &str, row: &dyn fmt::Display) -> StoreError {
+    StoreError::Corrupt(format!("{column} of {row}"))
 }

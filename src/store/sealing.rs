@@ -1,15 +1,12 @@
 //! Secrets, bound to their place (DESIGN rule 6.3).
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use secrecy::SecretString;
 
-use crate::{
-    domain::TenantName,
-    ports::{SealError, SealedField, Sealer},
-};
+use crate::ports::{SealError, SealedField, Sealer};
 
-/// A column that holds a secret of a tenant.
+/// A column that holds secrets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SecretColumn {
     table: &'static str,
@@ -21,7 +18,16 @@ pub(super) const SYSTEM_USER_TOKEN: SecretColumn =
 
 pub(super) const TICKET: SecretColumn = SecretColumn { table: "tickets", field: "value" };
 
-/// Seals and opens secrets of tenants.
+pub(super) const REFRESH_TOKEN: SecretColumn =
+    SecretColumn { table: "refresh_tokens", field: "value" };
+
+pub(super) const ACCESS_TOKEN: SecretColumn =
+    SecretColumn { table: "access_tokens", field: "value" };
+
+pub(super) const VERIFIER: SecretColumn =
+    SecretColumn { table: "consent_attempts", field: "verifier" };
+
+/// Seals and opens secrets, each bound to the name of its resource.
 pub(super) struct Sealing(Arc<dyn Sealer>);
 
 impl Sealing {
@@ -33,7 +39,7 @@ impl Sealing {
         &self,
         column: SecretColumn,
         environment: &str,
-        name: &TenantName,
+        name: &impl fmt::Display,
         secret: &SecretString,
     ) -> Result<Vec<u8>, SealError> {
         let resource = name.to_string();
@@ -44,7 +50,7 @@ impl Sealing {
         &self,
         column: SecretColumn,
         environment: &str,
-        name: &TenantName,
+        name: &impl fmt::Display,
         sealed: &[u8],
     ) -> Result<SecretString, SealError> {
         let resource = name.to_string();

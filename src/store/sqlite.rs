@@ -5,7 +5,10 @@
 
 mod applications;
 mod audit;
+mod consents;
 mod file;
+mod grants;
+mod leases;
 mod lock;
 mod look;
 mod open;
@@ -27,7 +30,7 @@ use crate::{
     ports::{ApplicationStore as _, Sealer, StoreError},
 };
 
-/// Tenants, tokens, tickets and the audit trail in a SQLite file.
+/// Tenants, tokens, tickets, grants, consents and the audit trail in a SQLite file.
 pub struct SqliteStore {
     file: SqliteFile,
     sealing: Sealing,

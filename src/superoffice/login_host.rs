@@ -5,12 +5,12 @@ use std::sync::Arc;
 use reqwest::RequestBuilder;
 
 use super::{
-    client::{Answer, Client, Profile},
+    client::{Answer, Client, Profile, Repeat},
     fault::Fault,
     gate::Gate,
     skew::ClockSkew,
 };
-use crate::ports::{Clock, Random, UpstreamError};
+use crate::ports::{Clock, ExchangeError, Random, UpstreamError};
 
 /// What all applications of one login host share.
 pub struct LoginHost {
@@ -48,12 +48,17 @@ impl LoginHost {
         self.skew.seconds()
     }
 
+    /// Where `path` is.
+    pub(super) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.uri)
+    }
+
     pub(super) fn get(&self, path: &str) -> RequestBuilder {
-        self.client.get(&format!("{}{path}", self.uri))
+        self.client.get(&self.address(path))
     }
 
     pub(super) fn post(&self, path: &str) -> RequestBuilder {
-        self.client.post(&format!("{}{path}", self.uri))
+        self.client.post(&self.address(path))
     }
 
     /// Asks once, past the gate: to find out whether the host answers.
@@ -66,12 +71,40 @@ impl LoginHost {
         profile: Profile,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, UpstreamError> {
+        self.through_the_gate(profile, request).await?.map_err(|fault| fault.of(profile))
+    }
+
+    /// As [`Self::send`], and a failure tells whether the request may have arrived.
+    pub(super) async fn exchange(
+        &self,
+        profile: Profile,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Answer, ExchangeError> {
+        let result = self.through_the_gate(profile, request).await;
+        let fault = match result.map_err(ExchangeError::NotSent)? {
+            Ok(answer) => return Ok(answer),
+            Err(fault) => fault,
+        };
+        let surely_not_sent = fault.may_be_repeated(Repeat::OnlyIfNotSent);
+        Err(match fault.of(profile) {
+            error if surely_not_sent => ExchangeError::NotSent(error),
+            UpstreamError::InvalidResponse(detail) => ExchangeError::InvalidResponse(detail),
+            UpstreamError::Unavailable(detail) => ExchangeError::Transient(detail),
+            other => ExchangeError::Transient(other.to_string()),
+        })
+    }
+
+    async fn through_the_gate(
+        &self,
+        profile: Profile,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Result<Answer, Fault>, UpstreamError> {
         let passage = self.gate.enter().await?;
         let result = self.client.send(profile, &*self.random, request).await;
         passage.report(result.as_ref().err().is_some_and(Fault::is_the_hosts));
         if let Ok(Answer { date: Some(date), .. }) = &result {
             self.skew.note(date, self.clock.now());
         }
-        result.map_err(|fault| fault.of(profile))
+        Ok(result)
     }
 }

@@ -17,6 +17,7 @@ mod configuration;
 mod fault_matrix;
 mod http_listener;
 mod login_host;
+mod oauth;
 mod permissions;
 mod policy;
 mod process;

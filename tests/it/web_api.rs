@@ -15,10 +15,12 @@ use tenant_gateway::{
         ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, PeopleCalls as _, SendError,
         SystemClock, SystemUserLogin as _, TenantStatusSource as _, Verdict, WebApiHost as _,
     },
-    superoffice::{Client, ClientOptions, Credentials, LoginHost, PeopleQuestions, SuperOffice},
+    superoffice::{
+        Client, ClientOptions, Credentials, LoginHost, PeopleQuestions, Registration, SuperOffice,
+    },
 };
 
-use crate::support::{CLIENT_SECRET, Options, PRIVATE_KEY, World};
+use crate::support::{CLIENT_ID, CLIENT_SECRET, Options, PRIVATE_KEY, World};
 
 /// One application in one tenant, with a ticket in hand.
 struct Eyes {
@@ -32,22 +34,24 @@ fn tenant() -> ContextIdentifier {
     "Cust1".parse().unwrap()
 }
 
-fn speaks_for(world: &World, secret: &str) -> SuperOffice {
+/// The way of the usual application to SuperOffice, which accepts one of these secrets.
+pub(crate) fn speaks_for(world: &World, secret: &str, next: Option<&str>) -> SuperOffice {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let options = ClientOptions { timeout: Duration::from_secs(5), allow_loopback: true };
     let client = Client::new(options).unwrap();
     let uri = world.sandbox.login_uri();
+    let registration = Registration { client_id: CLIENT_ID.to_owned(), issuer: uri.clone() };
     let login = LoginHost::new(client.clone(), uri, 8, clock.clone(), random.clone());
     let key = SigningKey::parse(&PRIVATE_KEY.into()).unwrap();
-    let credentials = Credentials::new(secret.into(), None, Arc::new(key), None);
+    let credentials = Credentials::new(secret.into(), next.map(Into::into), Arc::new(key), None);
     let allowed = AllowedApiHosts::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    SuperOffice::new(client, Arc::new(login), credentials, allowed, clock, random)
+    SuperOffice::new(client, Arc::new(login), credentials, registration, allowed, clock, random)
 }
 
 async fn eyes() -> Eyes {
     let world = World::with_files(Options::default()).await;
     let token: SecretString = world.make_tenant("Cust1").into();
-    let superoffice = speaks_for(&world, CLIENT_SECRET);
+    let superoffice = speaks_for(&world, CLIENT_SECRET, None);
     let ticket = superoffice.authenticate(tenant(), &token).await.unwrap().value;
     let uri = superoffice.read(tenant()).await.unwrap().web_api_uri.unwrap();
     Eyes { world, superoffice, uri, system_user: ApiCredential::SystemUser { ticket } }
@@ -143,7 +147,7 @@ async fn the_credential_is_ticket_and_secret_together_and_whatever_stood_in_the_
  {
     let eyes = eyes().await;
     assert_eq!(eyes.ask(&principal()).await.tenant, tenant());
-    let other_secret = speaks_for(&eyes.world, "another-secret-of-the-tests");
+    let other_secret = speaks_for(&eyes.world, "another-secret-of-the-tests", None);
     let refused = other_secret.send(&eyes.uri, &eyes.system_user, principal().request()).await;
     assert_eq!(refused.unwrap().verdict, Verdict::CredentialRefused);
     // The right ones in the request help a wrong one of the call as little as wrong ones harm the right one.

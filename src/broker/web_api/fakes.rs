@@ -28,12 +28,13 @@ use crate::{
     },
     domain::{
         AllowedApiHosts, ApplicationId, AssociateId, AssociateRecord, ContextIdentifier,
-        CredentialId, Environment, Eyes, Principal, Role, SystemTicket, Tenant, TenantName,
-        TenantState, TenantStatus, UserGroup, WebApiUri,
+        CredentialId, Environment, Eyes, Principal, Redirects, Role, SystemTicket, Tenant,
+        TenantName, TenantState, TenantStatus, UserGroup, WebApiUri,
     },
     ports::{
-        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, AssociatePage, Clock as _,
-        Deletion, IssuedTicket, ManualClock, PeopleCalls, Probe, Random, SendError, StoreError,
+        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, AssociatePage,
+        AuthorizationRequest, Clock as _, CodeExchange, Deletion, ExchangeError, IssuedTicket,
+        ManualClock, OAuth, PeopleCalls, Probe, Random, Refreshed, SendError, SignedIn, StoreError,
         StoredToken, SystemUserLogin, TenantStatusSource, TenantStore, TicketProbe, TicketStore,
         UpstreamError, Verdict, WebApiHost,
     },
@@ -125,9 +126,11 @@ impl World {
             client_id: String::new(),
             key_ids: Vec::new(),
             allow_reveal_application_token: false,
+            redirects: Redirects::default(),
             login: upstream.clone(),
             tenant_status: upstream.clone(),
             probe: upstream.clone(),
+            oauth: Arc::new(Nobody),
             web_api: upstream.clone(),
             people,
             call_rate: CallRate { per_second: ten, burst: ten },
@@ -444,7 +447,12 @@ impl TenantStore for Upstream {
         panic!("not asked here")
     }
 
-    async fn delete(&self, _: &TenantName, _: Option<i64>) -> Result<Deletion, StoreError> {
+    async fn delete(
+        &self,
+        _: &TenantName,
+        _: Option<i64>,
+        _: bool,
+    ) -> Result<Deletion, StoreError> {
         panic!("not asked here")
     }
 }
@@ -474,6 +482,25 @@ impl PeopleCalls for Nobody {
     }
 
     fn current_principal(&self, _: ContextIdentifier) -> ApiCall<Principal> {
+        panic!("not asked here")
+    }
+}
+
+#[async_trait]
+impl OAuth for Nobody {
+    fn authorization_uri(&self, _: &AuthorizationRequest<'_>) -> SecretString {
+        panic!("not asked here")
+    }
+
+    async fn exchange_code(&self, _: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError> {
+        panic!("not asked here")
+    }
+
+    async fn refresh(&self, _: &SecretString) -> Result<Refreshed, ExchangeError> {
+        panic!("not asked here")
+    }
+
+    async fn revoke(&self, _: &SecretString) -> Result<(), ExchangeError> {
         panic!("not asked here")
     }
 }

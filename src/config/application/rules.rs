@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::{Application, ApplicationEntry, SecretSources};
 use crate::{
     config::{document::nearest, error::Problems, value},
-    domain::{AllowedApiHosts, ApplicationId, Environment},
+    domain::{AllowedApiHosts, ApplicationId, Environment, Redirects, ReturnPrefix},
 };
 
 /// What people write, and the name that SuperOffice uses.
@@ -39,7 +39,7 @@ impl ApplicationEntry {
                 "must be the client id that SuperOffice gave the application, without white space";
             problems.add(format!("{key}.client_id"), message);
         }
-        self.check_redirects(key, problems);
+        let redirects = self.check_redirects(key, problems);
         let at_least_1 = |number: u32, name: &str, problems: &mut Problems| {
             if number == 0 {
                 problems.add(format!("{key}.{name}"), "must be at least 1");
@@ -56,9 +56,7 @@ impl ApplicationEntry {
             environment,
             client_id: self.client_id,
             secrets: secrets?,
-            redirect_uri: self.redirect_uri,
-            redirect_uris: self.redirect_uris,
-            return_uri_prefixes: self.return_uri_prefixes,
+            redirects,
             issuer: self.issuer.unwrap_or_else(|| login_uri.clone()),
             login_uri,
             allowed_api_hosts: hosts?,
@@ -92,7 +90,7 @@ impl ApplicationEntry {
             .ok()
     }
 
-    fn check_redirects(&self, key: &str, problems: &mut Problems) {
+    fn check_redirects(&self, key: &str, problems: &mut Problems) -> Redirects {
         let own = self.redirect_uri.iter().map(|uri| ("redirect_uri".to_owned(), uri));
         let others = self.redirect_uris.iter().enumerate();
         let others = others.map(|(index, uri)| (format!("redirect_uris[{index}]"), uri));
@@ -101,19 +99,19 @@ impl ApplicationEntry {
                 problems.add(format!("{key}.{name}"), message);
             }
         }
-        for (index, prefix) in self.return_uri_prefixes.iter().enumerate() {
-            let name = format!("{key}.return_uri_prefixes[{index}]");
-            // Without the slash, `https://portal.example` would also allow `https://portal.example.evil.example`.
-            match value::web_uri(prefix) {
-                Err(message) => problems.add(name, message),
-                Ok(url)
-                    if !prefix.starts_with(&format!("{}/", url.origin().ascii_serialization())) =>
-                {
-                    problems
-                        .add(name, "must have a slash after the host, which must be in lower case");
+        let mut return_prefixes = Vec::new();
+        for (index, text) in self.return_uri_prefixes.iter().enumerate() {
+            match value::web_uri(text).and_then(|_| ReturnPrefix::new(text)) {
+                Ok(prefix) => return_prefixes.push(prefix),
+                Err(message) => {
+                    problems.add(format!("{key}.return_uri_prefixes[{index}]"), message);
                 }
-                Ok(_) => {}
             }
+        }
+        Redirects {
+            own: self.redirect_uri.clone(),
+            others: self.redirect_uris.clone(),
+            return_prefixes,
         }
     }
 }

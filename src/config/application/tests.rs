@@ -72,6 +72,22 @@ fn each_rule_of_an_entry_is_held() {
             "applications[0].return_uri_prefixes[0]: must have a slash",
         ),
         (
+            "return_uri_prefixes = [\"https://a.example/\", \"https://a.example/b/../c\"]",
+            "applications[0].return_uri_prefixes[1]: must have a slash",
+        ),
+        (
+            "return_uri_prefixes = [\"https://a@a.example/\"]",
+            "applications[0].return_uri_prefixes[0]: must be an https",
+        ),
+        (
+            "return_uri_prefixes = [\"http://a.example/\"]",
+            "applications[0].return_uri_prefixes[0]: must be an https",
+        ),
+        (
+            "redirect_uri = \"https://a.example/#x\"",
+            "applications[0].redirect_uri: must be an https",
+        ),
+        (
             "return_uri_prefixes = [\"a.example\"]",
             "applications[0].return_uri_prefixes[0]: must be an https",
         ),
@@ -149,4 +165,17 @@ fn the_issuer_follows_the_login_host() {
     let (checked, _) = checked(&[with("login_uri = \"http://127.0.0.1:4711/\"")]);
     assert_eq!(checked.applications[0].login_uri, "http://127.0.0.1:4711");
     assert_eq!(checked.applications[0].issuer, "http://127.0.0.1:4711");
+}
+
+#[test]
+fn where_browsers_may_be_sent_is_taken_as_it_stands() {
+    let lines = "redirect_uri = \"https://gateway.example.com/oauth/callback\"\n\
+        redirect_uris = [\"http://127.0.0.1:8000/\"]\nreturn_uri_prefixes = [\"https://portal.example.com/\"]";
+    let (mut checked, problems) = checked(&[with(lines)]);
+    assert_eq!(problems, []);
+    let redirects = checked.applications.remove(0).redirects;
+    assert!(redirects.receive_codes_at("https://gateway.example.com/oauth/callback"));
+    assert!(redirects.receive_codes_at("http://127.0.0.1:8000/"));
+    assert_eq!(redirects.check_return("https://portal.example.com/done"), Ok(()));
+    assert!(redirects.check_return("https://portal.example.com.evil.example/").is_err());
 }

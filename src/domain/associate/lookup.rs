@@ -18,15 +18,16 @@ impl LookupKey {
     #[must_use]
     pub fn matches(&self, associate: &Associate) -> bool {
         match self {
-            Self::UserName(name) => same(name, &associate.user_name),
-            Self::Email(email) => same(email, &associate.email),
+            Self::UserName(name) => is_same_name(name, &associate.user_name),
+            Self::Email(email) => is_same_name(email, &associate.email),
             Self::PersonId(id) => *id != 0 && *id == associate.person_id,
         }
     }
 }
 
-/// User names and addresses are the same in upper and lower case; beyond ASCII by their letters.
-fn same(wanted: &str, found: &str) -> bool {
+/// Whether two user names, or two addresses, are one: the same in upper and lower case; beyond ASCII by their letters.
+#[must_use]
+pub fn is_same_name(wanted: &str, found: &str) -> bool {
     if wanted.is_empty() {
         return false;
     }

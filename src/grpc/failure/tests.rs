@@ -20,6 +20,7 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::TenantNotFound(tenant().to_string()),
         BrokerError::TenantExists(tenant()),
         BrokerError::VersionConflict(tenant()),
+        BrokerError::TenantHasGrants(tenant()),
         BrokerError::TenantDisabled(tenant()),
         BrokerError::NotEnrolled(tenant()),
         BrokerError::Refused(tenant(), Refusal::Revoked),
@@ -88,6 +89,7 @@ fn is_listed(failure: &Failure) {
             | BrokerError::TenantNotFound(_)
             | BrokerError::TenantExists(_)
             | BrokerError::VersionConflict(_)
+            | BrokerError::TenantHasGrants(_)
             | BrokerError::TenantDisabled(_)
             | BrokerError::NotEnrolled(_)
             | BrokerError::Refused(..)
@@ -139,6 +141,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "NOT_FOUND RESOURCE_NOT_FOUND ResourceInfo",
         "ALREADY_EXISTS ALREADY_EXISTS ResourceInfo",
         "ABORTED VERSION_CONFLICT ResourceInfo",
+        "FAILED_PRECONDITION TENANT_HAS_GRANTS PreconditionFailure",
         "FAILED_PRECONDITION TENANT_DISABLED PreconditionFailure",
         "FAILED_PRECONDITION SYSTEM_USER_NOT_ENROLLED PreconditionFailure",
         "FAILED_PRECONDITION APPLICATION_REVOKED PreconditionFailure",

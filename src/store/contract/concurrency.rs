@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::{
     Place, Store, a_ticket, add, at, cust1, enroll, kept_ticket, name, secret, tenant, token,
 };
-use crate::ports::{StoreError, TicketStore};
+use crate::ports::{StoreError, TenantStore, TicketStore};
 
 const WRITERS: usize = 10;
 
@@ -73,7 +73,7 @@ pub(in crate::store) async fn pages_cover_every_tenant_once_while_others_are_add
     let paging = async {
         let mut seen = Vec::new();
         loop {
-            let page = store.list(None, seen.last(), 7).await.unwrap();
+            let page = TenantStore::list(&*store, None, seen.last(), 7).await.unwrap();
             if page.is_empty() {
                 return seen;
             }

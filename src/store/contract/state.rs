@@ -43,7 +43,7 @@ pub(in crate::store) async fn external_version_changes_with_writes_of_others_and
     let before = version().await;
     enroll(&*store, &cust1()).await;
     store.writable().await.unwrap();
-    TenantStore::delete(&*store, &cust1(), None).await.unwrap();
+    TenantStore::delete(&*store, &cust1(), None, false).await.unwrap();
     add(&*store, &cust1()).await;
     assert_eq!(version().await, before);
 

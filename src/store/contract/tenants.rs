@@ -58,7 +58,7 @@ async fn listed(
 ) -> Vec<String> {
     let application = application.map(|id| id.parse().unwrap());
     let after = after.map(|(application, tenant)| name(application, tenant));
-    let tenants = store.list(application.as_ref(), after.as_ref(), limit);
+    let tenants = TenantStore::list(store, application.as_ref(), after.as_ref(), limit);
     let short = |t: &Tenant| format!("{} {}", t.name.application, t.name.tenant);
     tenants.await.unwrap().iter().map(short).collect()
 }
@@ -204,16 +204,16 @@ pub(in crate::store) async fn a_status_is_forgotten_when_its_address_is_no_longe
         let store = place.open_with(known).await;
         let read = tenant(&*store, &cust1()).await.unwrap();
         assert_eq!(read.last_status, None);
-        assert_eq!(store.list(None, None, 9).await.unwrap(), [read]);
+        assert_eq!(TenantStore::list(&*store, None, None, 9).await.unwrap(), [read]);
     }
 }
 
 pub(in crate::store) async fn delete_cannot_be_undone(place: &dyn Place) {
     let store = place.open().await;
-    let unknown = TenantStore::delete(&*store, &cust1(), None).await.unwrap();
+    let unknown = TenantStore::delete(&*store, &cust1(), None, false).await.unwrap();
     assert_eq!(unknown, Deletion::NotFound);
     enroll(&*store, &cust1()).await;
-    let deleted = TenantStore::delete(&*store, &cust1(), None).await.unwrap();
+    let deleted = TenantStore::delete(&*store, &cust1(), None, false).await.unwrap();
     assert_eq!(deleted, Deletion::Deleted);
     assert_eq!(tenant(&*store, &cust1()).await, None);
     assert_eq!(token(&*store, &cust1()).await, None);
@@ -226,12 +226,12 @@ pub(in crate::store) async fn delete_with_another_version_is_a_conflict(place: &
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
     for version in [1, 3] {
-        let refused = TenantStore::delete(&*store, &cust1(), Some(version)).await;
+        let refused = TenantStore::delete(&*store, &cust1(), Some(version), false).await;
         assert!(matches!(refused, Err(StoreError::Conflict)));
     }
     assert!(token(&*store, &cust1()).await.is_some());
-    let deleted = TenantStore::delete(&*store, &cust1(), Some(2)).await;
+    let deleted = TenantStore::delete(&*store, &cust1(), Some(2), false).await;
     assert_eq!(deleted.unwrap(), Deletion::Deleted);
-    let gone = TenantStore::delete(&*store, &cust1(), Some(2)).await;
+    let gone = TenantStore::delete(&*store, &cust1(), Some(2), false).await;
     assert_eq!(gone.unwrap(), Deletion::NotFound);
 }

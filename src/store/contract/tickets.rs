@@ -80,7 +80,7 @@ pub(in crate::store) async fn a_ticket_goes_with_its_tenant(place: &dyn Place) {
     enroll(&*store, &cust1()).await;
     let ticket = a_ticket(1, 1);
     TicketStore::put(&*store, &cust1(), &ticket).await.unwrap();
-    TenantStore::delete(&*store, &cust1(), None).await.unwrap();
+    TenantStore::delete(&*store, &cust1(), None, false).await.unwrap();
     assert_eq!(kept_ticket(&*store, &cust1()).await, None);
     enroll(&*store, &cust1()).await;
     assert_eq!(kept_ticket(&*store, &cust1()).await, None);

@@ -74,7 +74,7 @@ pub(in crate::store) async fn a_tenant_added_again_never_takes_a_ticket_of_its_f
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
     let former = tenant(&*store, &cust1()).await.unwrap().token_version;
-    TenantStore::delete(&*store, &cust1(), None).await.unwrap();
+    TenantStore::delete(&*store, &cust1(), None, false).await.unwrap();
     enroll(&*store, &cust1()).await;
     assert_ne!(tenant(&*store, &cust1()).await.unwrap().token_version, former);
     assert!(!TicketStore::put(&*store, &cust1(), &a_ticket(1, former)).await.unwrap());

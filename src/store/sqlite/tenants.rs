@@ -12,7 +12,10 @@ use self::statements::{
     APPLICATIONS_OF, CREATE, DELETE, DELETE_TICKET, GET, GET_TOKEN, GET_VERSION, LIST,
     LIST_OF_APPLICATION, NEXT_TOKEN_VERSION, PUT_COMPANY_NAME, PUT_STATUS, SET_DISABLED, SET_TOKEN,
 };
-use super::SqliteStore;
+use super::{
+    SqliteStore,
+    grants::{of_tenant, statements as grants},
+};
 use crate::{
     domain::{ApplicationId, ContextIdentifier, Tenant, TenantName, TenantStatus},
     ports::{Deletion, StoreError, StoredToken, TenantStore},
@@ -194,6 +197,7 @@ impl TenantStore for SqliteStore {
         &self,
         name: &TenantName,
         expected_version: Option<i64>,
+        force: bool,
     ) -> Result<Deletion, StoreError> {
         let tenant = name.tenant.to_string();
         let mut writer = self.file.writer().await?;
@@ -208,6 +212,18 @@ impl TenantStore for SqliteStore {
         };
         if expected_version.is_some_and(|expected| expected != version) {
             return Err(StoreError::Conflict);
+        }
+        let has_grants: bool = sqlx::query_scalar(grants::HAS_GRANTS)
+            .bind(name.application.as_str())
+            .bind(&tenant)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if has_grants && !force {
+            return Ok(Deletion::HasGrants);
+        }
+        for statement in [grants::REVOKE_ALL, grants::DELETE_ACCESS_TOKENS, grants::DELETE_REVOKED]
+        {
+            of_tenant(statement, name).execute(&mut *transaction).await?;
         }
         sqlx::query(DELETE)
             .bind(name.application.as_str())

@@ -1,5 +1,7 @@
 //! What is special to the SQLite file; what every store must do is in `store::contract`.
 
+mod grants;
+
 use std::{
     collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc,
     time::Duration,
@@ -19,6 +21,7 @@ use crate::{
             Place, Store, TestSealer, a_ticket, add, at, cust1, enroll, name, secret,
             store_contract, tenant, token, usual_applications,
         },
+        sealing,
     },
 };
 
@@ -113,7 +116,7 @@ async fn a_commit_is_on_the_disk_and_deleted_bytes_are_overwritten() {
     let folder = Folder::new();
     let store = folder.store().await;
     enroll(&store, &cust1()).await;
-    TenantStore::delete(&store, &cust1(), None).await.unwrap();
+    TenantStore::delete(&store, &cust1(), None, false).await.unwrap();
     for (name, wanted) in [
         ("journal_mode", "wal"),
         ("synchronous", "2"),
@@ -351,8 +354,11 @@ async fn secrets_are_bound_to_their_row() {
 }
 
 fn sealed(name: &TenantName, text: &str) -> Vec<u8> {
-    let sealing = crate::store::sealing::Sealing::new(Arc::new(TestSealer));
-    let column = crate::store::sealing::SYSTEM_USER_TOKEN;
+    sealed_for(sealing::SYSTEM_USER_TOKEN, &name.to_string(), text)
+}
+
+fn sealed_for(column: sealing::SecretColumn, name: &String, text: &str) -> Vec<u8> {
+    let sealing = sealing::Sealing::new(Arc::new(TestSealer));
     sealing.seal(column, "sod", name, &secret(text)).unwrap()
 }
 
@@ -370,7 +376,7 @@ async fn secrets_are_nowhere_in_the_files_and_deleted_ones_not_even_sealed() {
     assert!(!folder.contains(text.as_bytes()));
     assert!(!folder.contains(b"ticket-number-1"));
 
-    TenantStore::delete(&store, &cust1(), None).await.unwrap();
+    TenantStore::delete(&store, &cust1(), None, false).await.unwrap();
     assert!(!folder.contains(&sealed));
     store.close().await;
     assert!(!folder.contains(&sealed));

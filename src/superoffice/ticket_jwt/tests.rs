@@ -1,11 +1,13 @@
 use std::sync::LazyLock;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use jsonwebtoken::{EncodingKey, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, encode};
 use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::superoffice::jwt::MAX_JWT_BYTES;
 
 const NOW: i64 = 1_771_837_200;
 const IDENTITY: &str = "http://schemes.superoffice.net/identity/";

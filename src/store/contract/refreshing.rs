@@ -1,0 +1,335 @@
+//! Promises of `GrantStore` about spending refresh tokens: the rules of DESIGN section 7, "Refresh tokens".
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+
+use super::{
+    Place, Store, at, consent, cust1, granted, kept_token, lease, plain_token, read, refresh,
+    refreshed, secret, to_spend,
+};
+use crate::{
+    domain::{Grant, GrantFailure, GrantState, Reason},
+    ports::{Intent, Lease, RefreshOutcome, Rotation, TenantStore},
+};
+
+async fn intend(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) -> bool {
+    store.intend(&grant.name, lease, version, at(21)).await.unwrap()
+}
+
+async fn rotate(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) -> Rotation {
+    let token = secret("refresh-rotated");
+    store.keep_rotated(&grant.name, lease, version, &token).await.unwrap()
+}
+
+async fn settle(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) -> Option<Grant> {
+    let outcome = refreshed(grant, 9);
+    store.settle(&grant.name, lease, version, &outcome, at(31)).await.unwrap()
+}
+
+/// Nothing that is done under this lease, or with this version, is written.
+async fn nothing_is_written(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) {
+    let before = (read(store, &grant.name).await, kept_token(store, &grant.name).await);
+    let token = to_spend(store, &grant.name).await;
+    assert!(!intend(store, grant, lease, version).await);
+    assert_eq!(rotate(store, grant, lease, version).await, Rotation::TooLate);
+    for outcome in [
+        refreshed(grant, 9),
+        RefreshOutcome::Broken { reason: Reason::ConsentRequired },
+        RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable },
+    ] {
+        let settled = store.settle(&grant.name, lease, version, &outcome, at(31)).await;
+        assert_eq!(settled.unwrap(), None);
+    }
+    assert_eq!((read(store, &grant.name).await, kept_token(store, &grant.name).await), before);
+    assert_eq!(to_spend(store, &grant.name).await, token);
+}
+
+pub(in crate::store) async fn a_refresh_is_intended_then_settled(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let lease = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &lease, 1).await);
+    let intent = Some(Intent { fence: lease.fence, retried: false, time: at(21) });
+    assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, intent)));
+    // Our own, so no orphan; as when the other client secret is tried.
+    assert!(intend(&*store, &grant, &lease, 1).await);
+
+    let settled = settle(&*store, &grant, &lease, 1).await;
+    let wanted = Grant {
+        user_principal_name: "tony@new.example.com".to_owned(),
+        full_name: "Tony Yates Jr.".to_owned(),
+        last_refresh_time: Some(at(31)),
+        version: 2,
+        ..grant.clone()
+    };
+    assert_eq!(settled.as_ref(), Some(&wanted));
+    assert_eq!(read(&*store, &grant.name).await, Some(wanted));
+    let RefreshOutcome::Refreshed { access_token, .. } = refreshed(&grant, 9) else { return };
+    assert_eq!(kept_token(&*store, &grant.name).await, Some(plain_token(&access_token)));
+    // An answer without a refresh token: the one that there is stays.
+    assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
+}
+
+pub(in crate::store) async fn only_the_present_token_of_a_known_grant_is_spent(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let lease = lease(&*store, &grant.name, 20).await;
+    for version in [0, 2] {
+        nothing_is_written(&*store, &grant, &lease, version).await;
+    }
+    let unknown = Grant { name: format!("{}0", grant.name).parse().unwrap(), ..grant };
+    let lease = super::lease(&*store, &unknown.name, 20).await;
+    nothing_is_written(&*store, &unknown, &lease, 1).await;
+    assert!(!store.retry_orphan(&unknown.name, &lease, at(21)).await.unwrap());
+}
+
+pub(in crate::store) async fn an_outdated_fence_writes_nothing(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let slow = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &slow, 1).await);
+    let next = lease(&*store, &grant.name, 40).await;
+    assert_eq!(next.took_over, Some(at(35)));
+    nothing_is_written(&*store, &grant, &slow, 1).await;
+    assert!(!store.retry_orphan(&grant.name, &slow, at(41)).await.unwrap());
+    // Nor one that was given back, or that is for something else.
+    store.release(&next).await.unwrap();
+    nothing_is_written(&*store, &grant, &next, 1).await;
+    let other = consent(&*store, &cust1(), 6, "x").await.grant;
+    let of_other = lease(&*store, &other.name, 41).await;
+    nothing_is_written(&*store, &grant, &of_other, 1).await;
+}
+
+pub(in crate::store) async fn a_lease_that_expired_and_that_nobody_took_still_writes(
+    place: &dyn Place,
+) {
+    let (store, grant) = granted(place).await;
+    let lease = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &lease, 1).await);
+    // The writes come when its time is over: a rotated token is not lost for that.
+    assert_eq!(rotate(&*store, &grant, &lease, 1).await, Rotation::Kept(2));
+    assert!(settle(&*store, &grant, &lease, 2).await.is_some());
+}
+
+pub(in crate::store) async fn a_rotated_token_is_kept_before_the_rest_of_the_answer_is_looked_at(
+    place: &dyn Place,
+) {
+    let (store, grant) = granted(place).await;
+    let first = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &first, 1).await);
+    assert_eq!(rotate(&*store, &grant, &first, 1).await, Rotation::Kept(2));
+    // Repeated, as after a commit of unknown outcome; and another one, which is none of ours.
+    assert_eq!(rotate(&*store, &grant, &first, 1).await, Rotation::Kept(2));
+    let other = store.keep_rotated(&grant.name, &first, 1, &secret("other")).await;
+    assert_eq!(other.unwrap(), Rotation::TooLate);
+
+    // We die here. Whoever comes next has the new token, and no orphan.
+    let store = place.open().await;
+    let kept = Some(("refresh-rotated".to_owned(), 2, None));
+    assert_eq!(to_spend(&*store, &grant.name).await, kept);
+    let next = lease(&*store, &grant.name, 40).await;
+    assert!(!store.retry_orphan(&grant.name, &next, at(41)).await.unwrap());
+    assert!(intend(&*store, &grant, &next, 2).await);
+    // The rest of the answer could not be believed: the token stays.
+    let outcome = RefreshOutcome::Broken { reason: Reason::SubjectMismatch };
+    store.settle(&grant.name, &next, 2, &outcome, at(42)).await.unwrap().unwrap();
+    assert_eq!(to_spend(&*store, &grant.name).await, kept);
+}
+
+pub(in crate::store) async fn an_orphaned_intent_is_retried_once(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let dead = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &dead, 1).await);
+    assert!(!store.retry_orphan(&grant.name, &dead, at(22)).await.unwrap(), "no orphan yet");
+
+    let second = lease(&*store, &grant.name, 40).await;
+    assert!(!intend(&*store, &grant, &second, 1).await, "the orphan is not passed over");
+    for _ in 0..2 {
+        // Repeated, as after a commit of unknown outcome.
+        assert!(store.retry_orphan(&grant.name, &second, at(41)).await.unwrap());
+    }
+    assert!(intend(&*store, &grant, &second, 1).await, "it is our own now");
+    let (_, _, intent) = to_spend(&*store, &grant.name).await.unwrap();
+    assert_eq!(intent.map(|intent| (intent.fence, intent.retried)), Some((second.fence, true)));
+
+    let third = lease(&*store, &grant.name, 60).await;
+    assert!(!intend(&*store, &grant, &third, 1).await);
+    assert!(!store.retry_orphan(&grant.name, &third, at(61)).await.unwrap());
+    // Who gives it up says so.
+    let outcome = RefreshOutcome::Broken { reason: Reason::ConsentRequired };
+    let broken = store.settle(&grant.name, &third, 1, &outcome, at(62)).await.unwrap();
+    assert_eq!(broken.unwrap().state, GrantState::ConsentRequired);
+    assert_eq!(to_spend(&*store, &grant.name).await.unwrap().2, None);
+}
+
+pub(in crate::store) async fn a_broken_grant_loses_its_access_token_and_keeps_its_refresh_token(
+    place: &dyn Place,
+) {
+    let (store, grant) = granted(place).await;
+    let fresh = refresh(&*store, &grant, 1).await;
+    let lease = lease(&*store, &grant.name, 40).await;
+    assert!(intend(&*store, &grant, &lease, 1).await);
+    let outcome = RefreshOutcome::Broken { reason: Reason::ConsentRequired };
+    let settled = store.settle(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
+    let wanted = Grant {
+        state: GrantState::ConsentRequired,
+        last_failure: Some(GrantFailure { reason: Reason::ConsentRequired, time: at(41) }),
+        version: 3,
+        ..fresh
+    };
+    assert_eq!(settled, Some(wanted));
+    assert_eq!(kept_token(&*store, &grant.name).await, None);
+    assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
+    // A later look finds it working again.
+    assert!(intend(&*store, &grant, &lease, 1).await);
+    let mended = settle(&*store, &grant, &lease, 1).await.unwrap();
+    assert_eq!(mended.state, GrantState::Active);
+}
+
+pub(in crate::store) async fn a_failure_that_may_pass_leaves_state_and_tokens(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let fresh = refresh(&*store, &grant, 1).await;
+    let token = kept_token(&*store, &grant.name).await;
+    assert!(token.is_some());
+    let lease = lease(&*store, &grant.name, 40).await;
+    assert!(intend(&*store, &grant, &lease, 1).await);
+    let outcome = RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
+    let settled = store.settle(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
+    let failure = GrantFailure { reason: Reason::UpstreamUnavailable, time: at(41) };
+    let wanted = Grant { last_failure: Some(failure), version: 3, ..fresh };
+    assert_eq!(settled, Some(wanted));
+    assert_eq!(kept_token(&*store, &grant.name).await, token);
+    assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
+}
+
+pub(in crate::store) async fn a_consent_during_a_refresh_wins(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let slow = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &slow, 1).await);
+    consent(&*store, &cust1(), 5, "refresh-2").await;
+    nothing_is_written(&*store, &grant, &slow, 1).await;
+    assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-2".to_owned(), 2, None)));
+}
+
+pub(in crate::store) async fn a_revocation_during_a_refresh_wins(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let slow = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &slow, 1).await);
+    let revoked = store.revoke(&grant.name).await.unwrap();
+    assert_eq!(settle(&*store, &grant, &slow, 1).await, None);
+    assert!(!intend(&*store, &grant, &slow, 1).await);
+    assert!(!store.retry_orphan(&grant.name, &slow, at(22)).await.unwrap());
+    assert_eq!(read(&*store, &grant.name).await, revoked);
+    assert_eq!(to_spend(&*store, &grant.name).await, None);
+    assert_eq!(kept_token(&*store, &grant.name).await, None);
+}
+
+pub(in crate::store) async fn a_deletion_during_a_refresh_wins(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    let slow = lease(&*store, &grant.name, 20).await;
+    assert!(intend(&*store, &grant, &slow, 1).await);
+    TenantStore::delete(&*store, &cust1(), None, true).await.unwrap();
+    store.revoked_upstream(&grant.name, 1).await.unwrap().unwrap();
+    nothing_is_written(&*store, &grant, &slow, 1).await;
+    assert_eq!(read(&*store, &grant.name).await, None);
+}
+
+/// One refresh, as a replica does it; `upstream` accepts its present token once, and rotates it. `false` if another
+/// one is at it.
+async fn refresh_as_a_replica(store: &dyn Store, grant: &Grant, upstream: &Mutex<u32>) -> bool {
+    let life = Duration::from_secs(15);
+    let lease = store.acquire(&grant.name.to_string(), "replica", life, at(20)).await.unwrap();
+    let Some(lease) = lease else { return false };
+    let (token, version, intent) = to_spend(store, &grant.name).await.unwrap();
+    assert_eq!(intent, None);
+    assert!(intend(store, grant, &lease, version).await);
+    let rotated = {
+        let mut present = upstream.lock().unwrap();
+        assert_eq!(token, format!("refresh-{present}"), "spent twice");
+        *present += 1;
+        secret(&format!("refresh-{present}"))
+    };
+    let kept = store.keep_rotated(&grant.name, &lease, version, &rotated).await.unwrap();
+    let Rotation::Kept(version) = kept else { panic!("{kept:?}") };
+    assert!(settle(store, grant, &lease, version).await.is_some());
+    store.release(&lease).await.unwrap();
+    true
+}
+
+pub(in crate::store) async fn no_token_is_spent_twice_and_none_is_lost_however_many_refresh(
+    place: &dyn Place,
+) {
+    let (ours, grant) = granted(place).await;
+    let theirs = place.open().await;
+    let upstream = Arc::new(Mutex::new(1));
+    let mut replicas = JoinSet::new();
+    for number in 0..6 {
+        let store = Arc::clone(if number % 2 == 0 { &ours } else { &theirs });
+        let (grant, upstream) = (grant.clone(), Arc::clone(&upstream));
+        replicas.spawn(async move {
+            let mut done = 0;
+            while done < 5 {
+                done += u32::from(refresh_as_a_replica(&*store, &grant, &upstream).await);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    replicas.join_all().await;
+    assert_eq!(*upstream.lock().unwrap(), 31);
+    let kept = to_spend(&*ours, &grant.name).await;
+    assert_eq!(kept, Some(("refresh-31".to_owned(), 31, None)));
+}
+
+pub(in crate::store) async fn no_token_is_in_what_is_printed_for_debugging(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    refresh(&*store, &grant, 1).await;
+    let token = store.refresh_token(&grant.name).await.unwrap().unwrap();
+    let access = store.access_token(&grant.name).await.unwrap().unwrap();
+    let printed = format!("{token:?} {access:?} {:?}", refreshed(&grant, 1));
+    assert!(!printed.contains("refresh-1") && !printed.contains("access-1"), "{printed}");
+}
+
+pub(in crate::store) async fn an_access_token_is_dropped_by_its_own_id_only(place: &dyn Place) {
+    let (store, grant) = granted(place).await;
+    refresh(&*store, &grant, 1).await;
+    let first = kept_token(&*store, &grant.name).await.unwrap();
+    refresh(&*store, &grant, 2).await;
+    let second = kept_token(&*store, &grant.name).await.unwrap();
+    assert_ne!(first.0, second.0);
+    store.drop_access_token(&grant.name, &first.1).await.unwrap();
+    assert_eq!(kept_token(&*store, &grant.name).await.as_ref(), Some(&second));
+    store.drop_access_token(&grant.name, &second.1).await.unwrap();
+    assert_eq!(kept_token(&*store, &grant.name).await, None);
+    assert!(to_spend(&*store, &grant.name).await.is_some());
+}
+
+pub(in crate::store) async fn a_doubted_grant_is_proven_by_a_lease_that_was_taken_later(
+    place: &dyn Place,
+) {
+    let (store, grant) = granted(place).await;
+    let fresh = refresh(&*store, &grant, 1).await;
+    let other = consent(&*store, &cust1(), 6, "x").await.grant;
+    let early = lease(&*store, &grant.name, 40).await;
+    assert!(intend(&*store, &grant, &early, 1).await);
+    assert_eq!(store.doubt_all(&cust1()).await.unwrap(), 2);
+    assert_eq!(kept_token(&*store, &grant.name).await, None);
+    let doubted = Grant { unproven: true, version: fresh.version + 1, ..fresh };
+    assert_eq!(read(&*store, &grant.name).await.as_ref(), Some(&doubted));
+    // What it learnt may be of before. The exchange is over all the same: it leaves no orphan.
+    assert_eq!(settle(&*store, &grant, &early, 1).await, None);
+    assert_eq!(read(&*store, &grant.name).await, Some(doubted));
+    assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
+    // A token that was rotated meanwhile is the only one that works: it stays.
+    assert_eq!(rotate(&*store, &grant, &early, 1).await, Rotation::Kept(2));
+
+    let later = lease(&*store, &grant.name, 60).await;
+    assert!(intend(&*store, &grant, &later, 2).await);
+    let failure = RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
+    let failed = store.settle(&grant.name, &later, 2, &failure, at(61)).await.unwrap();
+    assert!(failed.unwrap().unproven);
+    assert!(!settle(&*store, &grant, &later, 2).await.unwrap().unproven);
+    assert!(kept_token(&*store, &grant.name).await.is_some());
+    let consented = consent(&*store, &cust1(), 6, "y").await.grant;
+    assert_eq!((consented.name, consented.unproven), (other.name, false));
+}

@@ -1,0 +1,396 @@
+//! Grants, and the tokens behind them.
+
+mod queries;
+pub(super) mod statements;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
+
+pub(super) use self::queries::of_tenant;
+use self::{
+    queries::{key, lower_case, one, one_as, put_access_token, settlement},
+    statements as sql,
+};
+use super::{SqliteStore, leases::is_held};
+use crate::{
+    domain::{
+        AccessToken, ApplicationId, AssociateId, CredentialId, Grant, GrantId, GrantName,
+        GrantScope, GrantState, Identity, TenantName, is_same_name,
+    },
+    ports::{
+        Consented, GrantStore, Lease, RefreshOutcome, Rotation, StoreError, StoredRefreshToken,
+    },
+    store::{
+        record::{AccessTokenRecord, GrantNameRecord, GrantRecord, RefreshTokenRecord},
+        sealing::{ACCESS_TOKEN, REFRESH_TOKEN, SecretColumn},
+    },
+};
+
+#[async_trait]
+impl GrantStore for SqliteStore {
+    async fn consented(
+        &self,
+        application: &ApplicationId,
+        person: &Identity,
+        refresh_token: &SecretString,
+        new_id: &GrantId,
+        now: Timestamp,
+    ) -> Result<Option<Consented>, StoreError> {
+        let environment = self.environment(application).await?;
+        let tenant = person.tenant.to_string();
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let known: bool = sqlx::query_scalar(sql::HAS_TENANT)
+            .bind(application.as_str())
+            .bind(&tenant)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if !known {
+            return Ok(None);
+        }
+        let record: GrantRecord = sqlx::query_as(sql::CONSENTED)
+            .bind(application.as_str())
+            .bind(&tenant)
+            .bind(new_id.as_str())
+            .bind(person.associate_id.get())
+            .bind(&person.user_principal_name)
+            .bind(lower_case(&person.user_principal_name))
+            .bind(&person.full_name)
+            .bind(now.as_microsecond())
+            .fetch_one(&mut *transaction)
+            .await?;
+        let grant = record.into_grant()?;
+        // Only now is it known which name the token is bound to.
+        let sealed = self.sealing.seal(REFRESH_TOKEN, &environment, &grant.name, refresh_token)?;
+        one(sql::PUT_REFRESH_TOKEN, &grant.name).bind(sealed).execute(&mut *transaction).await?;
+        one(sql::DELETE_ACCESS_TOKEN, &grant.name).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Some(Consented { created: grant.token_version == 1, grant }))
+    }
+
+    async fn get(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {
+        to_grant(one_as(sql::GET, name).fetch_optional(self.file.readers()).await?)
+    }
+
+    async fn find(
+        &self,
+        tenant: &TenantName,
+        associate: AssociateId,
+    ) -> Result<Option<Grant>, StoreError> {
+        let record = sqlx::query_as(sql::FIND)
+            .bind(tenant.application.as_str())
+            .bind(tenant.tenant.to_string())
+            .bind(associate.get())
+            .fetch_optional(self.file.readers())
+            .await?;
+        to_grant(record)
+    }
+
+    async fn find_by_user_principal_name(
+        &self,
+        tenant: &TenantName,
+        user_principal_name: &str,
+    ) -> Result<Vec<Grant>, StoreError> {
+        let records: Vec<GrantRecord> = sqlx::query_as(sql::FIND_BY_USER)
+            .bind(tenant.application.as_str())
+            .bind(tenant.tenant.to_string())
+            .bind(lower_case(user_principal_name))
+            .fetch_all(self.file.readers())
+            .await?;
+        let mut grants = to_grants(records)?;
+        // The index is coarser: letters of other alphabets may turn into ASCII in lower case.
+        grants.retain(|grant| is_same_name(user_principal_name, &grant.user_principal_name));
+        Ok(grants)
+    }
+
+    async fn list(
+        &self,
+        scope: &GrantScope,
+        after: Option<&GrantName>,
+        limit: u32,
+    ) -> Result<Vec<Grant>, StoreError> {
+        let (after_tenant, after_id) = after.map_or_else(Default::default, |name| {
+            (name.tenant.tenant.to_string(), name.grant.as_str().to_owned())
+        });
+        let statement = match scope {
+            GrantScope::Application(application) => sqlx::query_as(sql::LIST_OF_APPLICATION)
+                .bind(application.as_str())
+                .bind(after_tenant),
+            GrantScope::Tenant(tenant) => sqlx::query_as(sql::LIST_OF_TENANT)
+                .bind(tenant.application.as_str())
+                .bind(tenant.tenant.to_string()),
+        };
+        to_grants(statement.bind(after_id).bind(limit).fetch_all(self.file.readers()).await?)
+    }
+
+    async fn refresh_token(
+        &self,
+        name: &GrantName,
+    ) -> Result<Option<StoredRefreshToken>, StoreError> {
+        self.open_refresh_token(sql::TO_SPEND, name).await
+    }
+
+    async fn intend(
+        &self,
+        name: &GrantName,
+        lease: &Lease,
+        token_version: i64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let statement =
+            one(sql::INTEND, name).bind(token_version).bind(lease.fence).bind(now.as_microsecond());
+        self.write_under(lease, name, statement).await
+    }
+
+    async fn retry_orphan(
+        &self,
+        name: &GrantName,
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let statement = one(sql::RETRY_ORPHAN, name).bind(lease.fence).bind(now.as_microsecond());
+        self.write_under(lease, name, statement).await
+    }
+
+    async fn keep_rotated(
+        &self,
+        name: &GrantName,
+        lease: &Lease,
+        token_version: i64,
+        refresh_token: &SecretString,
+    ) -> Result<Rotation, StoreError> {
+        let sealed = self.seal(REFRESH_TOKEN, name, refresh_token).await?;
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        if !is_held(&mut transaction, &name.to_string(), lease).await? {
+            return Ok(Rotation::TooLate);
+        }
+        let rotated: Option<(i64, bool)> = one_as(sql::ROTATED, name)
+            .bind(token_version)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some((version, to_be_revoked)) = rotated else {
+            let next = token_version + 1;
+            return self.rotated_before(&mut transaction, name, next, refresh_token).await;
+        };
+        one(sql::PUT_REFRESH_TOKEN, name).bind(sealed).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(if to_be_revoked { Rotation::ToBeRevoked } else { Rotation::Kept(version) })
+    }
+
+    async fn settle(
+        &self,
+        name: &GrantName,
+        lease: &Lease,
+        token_version: i64,
+        outcome: &RefreshOutcome,
+        now: Timestamp,
+    ) -> Result<Option<Grant>, StoreError> {
+        let access_token = match outcome {
+            RefreshOutcome::Refreshed { access_token, .. } => {
+                let sealed = self.seal(ACCESS_TOKEN, name, &access_token.value).await?;
+                Some((access_token, sealed))
+            }
+            RefreshOutcome::Broken { .. } | RefreshOutcome::Failed { .. } => None,
+        };
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        if !is_held(&mut transaction, &name.to_string(), lease).await? {
+            return Ok(None);
+        }
+        // Also if what came of it is not kept: it is over.
+        one(sql::FORGET_INTENT, name).execute(&mut *transaction).await?;
+        let statement = settlement(name, lease, token_version, outcome, now);
+        let grant = to_grant(statement.fetch_optional(&mut *transaction).await?)?;
+        match (&grant, access_token) {
+            (Some(grant), Some((token, sealed))) => {
+                put_access_token(grant, token, sealed).execute(&mut *transaction).await?;
+            }
+            (Some(_), None) if matches!(outcome, RefreshOutcome::Broken { .. }) => {
+                one(sql::DELETE_ACCESS_TOKEN, name).execute(&mut *transaction).await?;
+            }
+            _ => {}
+        }
+        transaction.commit().await?;
+        Ok(grant)
+    }
+
+    async fn access_token(&self, name: &GrantName) -> Result<Option<AccessToken>, StoreError> {
+        let record: Option<AccessTokenRecord> =
+            one_as(sql::GET_ACCESS_TOKEN, name).fetch_optional(self.file.readers()).await?;
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        let value = self.open(ACCESS_TOKEN, name, &record.value).await?;
+        record.into_token(value, name).map(Some)
+    }
+
+    async fn drop_access_token(
+        &self,
+        name: &GrantName,
+        credential_id: &CredentialId,
+    ) -> Result<(), StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        one(sql::DELETE_DEAD_ACCESS_TOKEN, name)
+            .bind(credential_id.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn revoke(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let mut record = one_as(sql::REVOKE, name).fetch_optional(&mut *transaction).await?;
+        if record.is_none() {
+            record = one_as(sql::GET, name).fetch_optional(&mut *transaction).await?;
+        }
+        one(sql::DELETE_ACCESS_TOKEN, name).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        to_grant(record)
+    }
+
+    async fn pending_revocations(
+        &self,
+        after: Option<&GrantName>,
+        limit: u32,
+    ) -> Result<Vec<GrantName>, StoreError> {
+        let (application, tenant, id) = after.map_or_else(Default::default, key);
+        let records: Vec<GrantNameRecord> = sqlx::query_as(sql::PENDING)
+            .bind(application)
+            .bind(tenant)
+            .bind(id)
+            .bind(limit)
+            .fetch_all(self.file.readers())
+            .await?;
+        records.into_iter().map(GrantNameRecord::into_name).collect()
+    }
+
+    async fn token_to_revoke(
+        &self,
+        name: &GrantName,
+    ) -> Result<Option<StoredRefreshToken>, StoreError> {
+        self.open_refresh_token(sql::TO_REVOKE, name).await
+    }
+
+    async fn revoked_upstream(
+        &self,
+        name: &GrantName,
+        token_version: i64,
+    ) -> Result<Option<Grant>, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let record = one_as(sql::REVOKED_UPSTREAM, name)
+            .bind(token_version)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let Some(grant) = to_grant(record)? else {
+            return Ok(None);
+        };
+        one(sql::DELETE_REFRESH_TOKEN, name).execute(&mut *transaction).await?;
+        one(sql::DELETE_OF_NO_TENANT, name).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        // It is deleted whether or not the log can be emptied right now.
+        let _ = writer.forget_deleted().await;
+        Ok(Some(grant))
+    }
+
+    async fn doubt_all(&self, tenant: &TenantName) -> Result<u64, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let doubted = of_tenant(sql::DOUBT_ALL, tenant).execute(&mut *transaction).await?;
+        of_tenant(sql::DELETE_ACCESS_TOKENS, tenant).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(doubted.rows_affected())
+    }
+}
+
+impl SqliteStore {
+    async fn open_refresh_token(
+        &self,
+        statement: &'static str,
+        name: &GrantName,
+    ) -> Result<Option<StoredRefreshToken>, StoreError> {
+        let record: Option<RefreshTokenRecord> =
+            one_as(statement, name).fetch_optional(self.file.readers()).await?;
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        let token = self.open(REFRESH_TOKEN, name, &record.value).await?;
+        record.into_token(token, name).map(Some)
+    }
+
+    /// What became of a token that may have been kept under this version by an attempt of which nobody knows how it
+    /// ended.
+    async fn rotated_before(
+        &self,
+        connection: &mut SqliteConnection,
+        name: &GrantName,
+        version: i64,
+        refresh_token: &SecretString,
+    ) -> Result<Rotation, StoreError> {
+        let record: Option<RefreshTokenRecord> =
+            one_as(sql::PRESENT, name).bind(version).fetch_optional(&mut *connection).await?;
+        let Some(record) = record else {
+            return Ok(Rotation::TooLate);
+        };
+        let kept = self.open(REFRESH_TOKEN, name, &record.value).await?;
+        if kept.expose_secret() != refresh_token.expose_secret() {
+            return Ok(Rotation::TooLate);
+        }
+        let grant = to_grant(one_as(sql::GET, name).fetch_optional(connection).await?)?;
+        Ok(match grant.map(|grant| grant.state) {
+            Some(GrantState::Revoked) => Rotation::ToBeRevoked,
+            Some(GrantState::Active | GrantState::ConsentRequired) => Rotation::Kept(version),
+            None => Rotation::TooLate,
+        })
+    }
+
+    /// Runs a statement that changes one row or none, if the lease is held. Tells whether it did.
+    async fn write_under(
+        &self,
+        lease: &Lease,
+        name: &GrantName,
+        statement: Query<'static, Sqlite, SqliteArguments>,
+    ) -> Result<bool, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        if !is_held(&mut transaction, &name.to_string(), lease).await? {
+            return Ok(false);
+        }
+        let done = statement.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn seal(
+        &self,
+        column: SecretColumn,
+        name: &GrantName,
+        secret: &SecretString,
+    ) -> Result<Vec<u8>, StoreError> {
+        let environment = self.environment(&name.tenant.application).await?;
+        Ok(self.sealing.seal(column, &environment, name, secret)?)
+    }
+
+    async fn open(
+        &self,
+        column: SecretColumn,
+        name: &GrantName,
+        sealed: &[u8],
+    ) -> Result<SecretString, StoreError> {
+        let environment = self.environment(&name.tenant.application).await?;
+        Ok(self.sealing.open(column, &environment, name, sealed)?)
+    }
+}
+
+fn to_grant(record: Option<GrantRecord>) -> Result<Option<Grant>, StoreError> {
+    record.map(GrantRecord::into_grant).transpose()
+}
+
+fn to_grants(records: Vec<GrantRecord>) -> Result<Vec<Grant>, StoreError> {
+    records.into_iter().map(GrantRecord::into_grant).collect()
+}

@@ -1,0 +1,202 @@
+//! What is special to grants and consents in the SQLite file.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{Folder, sealed_for, set, unavailable};
+use crate::{
+    domain::{Consent, ConsentAttempt, ConsentId, Environment, GrantScope, TenantName},
+    ports::{
+        ConsentLimits, ConsentStore as _, GrantStore, SealError, StoreError, StoreWatch as _,
+        TenantStore,
+    },
+    store::{
+        contract::{
+            Store as AnyStore, TestSealer, add, at, consent, cust1, lease, name, read, refresh,
+            tenant, to_spend, usual_applications,
+        },
+        sealing::REFRESH_TOKEN,
+        sqlite::{SqliteFile, SqliteStore, grants::statements},
+    },
+};
+
+fn does_not_open<T>(result: Result<T, StoreError>) {
+    let Err(error) = result else { panic!("it opened") };
+    assert!(matches!(error, StoreError::Seal(SealError::Corrupt(_))), "{error}");
+}
+
+async fn granted(store: &dyn AnyStore, tenant: &TenantName, associate: u8) -> crate::domain::Grant {
+    consent(store, tenant, associate, &format!("refresh-of-{associate}")).await.grant
+}
+
+#[tokio::test]
+async fn tokens_of_grants_are_bound_to_their_row_and_column() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    add(&store, &cust1()).await;
+    let (one, two) = (granted(&store, &cust1(), 1).await, granted(&store, &cust1(), 2).await);
+    refresh(&store, &one, 1).await;
+    refresh(&store, &two, 2).await;
+    folder
+        .meddle(
+            "UPDATE refresh_tokens SET value = (SELECT value FROM refresh_tokens WHERE id LIKE '01%');
+             UPDATE access_tokens SET value = (SELECT value FROM access_tokens WHERE id LIKE '01%')",
+        )
+        .await;
+    assert!(to_spend(&store, &one.name).await.is_some());
+    does_not_open(store.refresh_token(&two.name).await);
+    does_not_open(store.access_token(&two.name).await);
+    store.revoke(&two.name).await.unwrap();
+    does_not_open(store.token_to_revoke(&two.name).await);
+    // Nor is a token that may be handed out made of one that may not.
+    folder.meddle("UPDATE access_tokens SET value = (SELECT value FROM refresh_tokens WHERE id LIKE '01%')").await;
+    does_not_open(store.access_token(&one.name).await);
+    // Nor does a row of one environment open in another.
+    let mut elsewhere = usual_applications();
+    elsewhere.get_mut(&cust1().application).unwrap().environment = Environment::Online;
+    let file = SqliteFile::open(&folder.path()).await.unwrap();
+    let store = SqliteStore::new(file, Arc::new(TestSealer), elsewhere);
+    does_not_open(store.refresh_token(&one.name).await);
+}
+
+#[tokio::test]
+async fn verifiers_are_bound_to_their_attempt() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let id = ConsentId::new([1; 16]);
+    let consent = Consent {
+        id: id.clone(),
+        application: cust1().application,
+        tenant: None,
+        caller: "login:portal".to_owned(),
+        return_uri: None,
+        redirect_uri: None,
+        login_hint: None,
+        enroll_system_user: false,
+        expected_user_principal_name: None,
+        reason: String::new(),
+        create_time: at(0),
+        expire_time: at(100),
+        outcome: None,
+    };
+    let limits = ConsentLimits { open_per_caller: 9, total: 9 };
+    store.begin(&consent, limits).await.unwrap();
+    for state in [[1; 32], [2; 32]] {
+        let attempt = ConsentAttempt {
+            consent: id.clone(),
+            nonce: "n".to_owned(),
+            verifier: "a-verifier-that-nobody-may-see".into(),
+            redirect_uri: String::new(),
+            cookie_digest: None,
+            expire_time: at(100),
+        };
+        assert!(store.mint(&state, &attempt, at(1)).await.unwrap());
+    }
+    assert!(!folder.contains(b"a-verifier-that-nobody-may-see"));
+    folder.meddle("UPDATE consent_attempts SET verifier = (SELECT verifier FROM consent_attempts LIMIT 1)").await;
+    let redeemed = [store.redeem(&[1; 32], at(2)).await, store.redeem(&[2; 32], at(2)).await];
+    assert_eq!(redeemed.iter().filter(|attempt| attempt.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn refresh_tokens_are_nowhere_in_the_files_and_deleted_ones_not_even_sealed() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    add(&store, &cust1()).await;
+    let grant = consent(&store, &cust1(), 5, "a-refresh-token-that-nobody-may-see").await.grant;
+    refresh(&store, &grant, 1).await;
+    let name = grant.name.to_string();
+    let sealed = sealed_for(REFRESH_TOKEN, &name, "a-refresh-token-that-nobody-may-see");
+    assert!(folder.contains(&sealed));
+    for text in ["a-refresh-token-that-nobody-may-see", "8A:Cust1.access"] {
+        assert!(!folder.contains(text.as_bytes()), "{text}");
+    }
+    TenantStore::delete(&store, &cust1(), None, true).await.unwrap();
+    assert!(folder.contains(&sealed), "needed to revoke it");
+    store.revoked_upstream(&grant.name, 1).await.unwrap().unwrap();
+    assert!(!folder.contains(&sealed));
+    // Neither whose it was: nothing is left of the grant.
+    assert!(!folder.contains(b"ony@new.example.com"));
+    assert!(!folder.contains(grant.name.grant.as_str().as_bytes()));
+}
+
+#[tokio::test]
+async fn a_token_is_not_spent_while_the_store_cannot_be_written() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    add(&store, &cust1()).await;
+    let grant = granted(&store, &cust1(), 5).await;
+    let lease = lease(&store, &grant.name, 20).await;
+    assert!(store.intend(&grant.name, &lease, 1, at(21)).await.unwrap());
+    set(&store, "query_only = ON").await;
+    // Also where the intent is there already.
+    unavailable(store.intend(&grant.name, &lease, 1, at(22)).await);
+    assert!(to_spend(&store, &grant.name).await.is_some());
+}
+
+#[tokio::test]
+async fn a_file_without_grants_gets_them_and_keeps_what_it_had() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let before = add(&store, &cust1()).await;
+    store.close().await;
+    folder
+        .meddle(
+            "DROP TABLE consent_attempts; DROP TABLE consents; DROP TABLE access_tokens; DROP TABLE refresh_tokens;
+             DROP TABLE grants; DROP TABLE leases; DROP TABLE lease_fences;
+             DELETE FROM _sqlx_migrations WHERE version >= 3",
+        )
+        .await;
+    let store = folder.store().await;
+    assert_eq!(tenant(&store, &cust1()).await, Some(before));
+    let grant = granted(&store, &cust1(), 5).await;
+    assert_eq!(read(&store, &grant.name).await, Some(grant));
+}
+
+#[tokio::test]
+async fn a_row_of_a_grant_that_makes_no_sense_is_corrupt() {
+    for damage in [
+        "grants SET associate_id = 2147483648",
+        "grants SET id = 'no id'",
+        "grants SET tenant = 'Cust'",
+        "grants SET create_time = 9223372036854775807",
+        "grants SET last_refresh_time = -9223372036854775808",
+        "grants SET last_failure_reason = 'BAD_LUCK', last_failure_time = 1",
+        "grants SET last_failure_reason = 'INTERNAL', last_failure_time = 9223372036854775807",
+    ] {
+        let folder = Folder::new();
+        let store = folder.store().await;
+        add(&store, &cust1()).await;
+        granted(&store, &cust1(), 5).await;
+        folder.meddle(&format!("PRAGMA foreign_keys = OFF; UPDATE {damage}")).await;
+        let scope = GrantScope::Application(cust1().application);
+        let listed = GrantStore::list(&store, &scope, None, 10).await;
+        assert!(matches!(listed, Err(StoreError::Corrupt(_))), "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn looking_for_grants_uses_an_index_and_sorts_nothing() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    add(&store, &name("portal", "Cust1")).await;
+    for statement in [
+        statements::GET,
+        statements::FIND,
+        statements::FIND_BY_USER,
+        statements::LIST_OF_APPLICATION,
+        statements::LIST_OF_TENANT,
+        statements::PENDING,
+        statements::HAS_GRANTS,
+    ] {
+        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
+            .fetch_all(store.file().readers())
+            .await
+            .unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        assert!(plan.iter().any(|step| step.starts_with("SEARCH grants USING")), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.starts_with("SCAN grants")), "{plan:?}");
+    }
+}
