@@ -18,8 +18,9 @@ mod witness;
 pub(crate) use self::identity::{IssuerKeySet, caller_id};
 pub use self::{
     action::{
-        Action, ActionName, IssueSystemTicket, ManageTenants, On, ReadAssociates, ReadAudit,
-        ReadTenants, RevealApplicationToken,
+        Action, ActionName, CallWebApiAsUser, IssueAccessToken, IssueSystemTicket, ManageGrants,
+        ManageTenants, On, ReadAssociates, ReadAudit, ReadGrants, ReadTenants,
+        RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
     gate::{Access, NotAdmitted, Rules},

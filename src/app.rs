@@ -3,6 +3,7 @@
 mod access;
 mod applications;
 mod gateway;
+mod grants;
 mod listeners;
 mod own_thread;
 mod parts;
@@ -13,6 +14,7 @@ mod storage;
 pub(crate) use self::{
     access::usable_keys,
     applications::diagnoses,
+    grants::{connected, impersonation},
     listeners::inspect_tls,
     policy::inspect_policy,
     storage::{known_applications, other_environment, read_keyring, store_path},

@@ -8,12 +8,16 @@ mod associate_hints;
 mod associates;
 mod audit;
 mod changes;
+mod consent;
 mod counters;
+mod credentials;
 mod directory;
 mod error;
 mod explain;
 mod flights;
+mod impersonation;
 mod looking;
+mod state_hints;
 mod status;
 mod tenant_search;
 mod tenants;
@@ -34,13 +38,25 @@ pub use self::{
         Verification, Weight, certify_public_keys, serve_chain,
     },
     changes::TenantChanges,
+    consent::{
+        Answer, Arrival, Arrived, Asked, BegunConsent, ConsentRequest, ConsentStores, ConsentTaken,
+        Consents, Departure, GrantListener, Link, Redeemed, ReturnTo,
+    },
     counters::{Counter, Counters},
     directory::Directory,
-    error::BrokerError,
+    error::{BrokerError, Mismatch, WhyConsent},
     explain::Explanations,
+    impersonation::{
+        GrantEvent, GrantFeed, GrantPage, GrantStores, GrantsOf, HandedOutAccessToken,
+        Impersonation, KindOf,
+    },
+    state_hints::{StateChange, StateHints, Unheard},
     status::{StatusEvent, StatusFeed, Statuses, TooSlow},
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
     web_api::{Asking, CallRate, WebApi},
 };
+
+#[cfg(test)]
+mod fakes;

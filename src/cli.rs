@@ -4,6 +4,7 @@ mod audit;
 mod check;
 #[cfg(feature = "dev")]
 mod dev;
+mod grant;
 mod keys;
 mod output;
 mod policy;
@@ -60,6 +61,9 @@ enum Command {
     /// Add, list, enroll, stop and remove tenants, also beside a running server.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// List and revoke what people gave: the grants by which the gateway acts as them.
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
     /// Make and list the keys that seal stored secrets.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -157,6 +161,7 @@ impl Cli {
                 Err(failed) => Err(failed),
             },
             Command::Tenant(command) => tenant::run(command).await,
+            Command::Grant(command) => grant::run(command).await,
             Command::Keys(command) => keys::run(command).await,
             Command::Audit(command) => match audit::run(command).await {
                 Ok(code) => return code,

@@ -5,16 +5,21 @@ mod access;
 mod application;
 mod associate;
 mod audit;
+mod consent;
 mod convert;
 mod failure;
+mod impersonation;
 mod layer;
 mod normalize;
+mod person;
 mod request;
 mod server;
 mod tenant;
 mod token;
 mod trail;
 mod watch;
+mod watch_access_token;
+mod watch_grants;
 mod watch_status;
 mod watch_ticket;
 
@@ -27,10 +32,10 @@ pub use self::{
     trail::Audit,
 };
 use crate::{
-    access::{Access, ActionName, Authorized, On, Refused, Resource, Rights},
+    access::{Access, Authorized, On, Refused, Resource},
     broker::{
-        Applications, Associates, AuditLog, Explanations, Statuses, TenantSearch, Tenants, Tickets,
-        choose_enrolled,
+        Applications, Associates, AuditLog, Consents, Explanations, Impersonation, Statuses,
+        TenantSearch, Tenants, Tickets, choose_enrolled,
     },
     domain::{ContextIdentifier, TenantName, TenantSelector},
     grpc::{failure::Failure, layer::Context},
@@ -69,6 +74,10 @@ pub struct Services {
     pub statuses: Arc<Statuses>,
     /// Use cases of tickets.
     pub tickets: Arc<Tickets>,
+    /// Use cases of consent.
+    pub consents: Arc<Consents>,
+    /// Use cases of grants and their access tokens.
+    pub impersonation: Arc<Impersonation>,
     /// Use cases of associates.
     pub associates: Arc<Associates>,
     /// Says who can act as whom.
@@ -96,6 +105,25 @@ impl Services {
                 if let Some(tenant) = tenant {
                     self.access.admit_to(&context.caller, tenant).map_err(Refused::from)?;
                 }
+                context.notes.allowed(A::NAME, &name, Arc::clone(authorized.policy_ids()));
+                self.audit.check(A::NAME)?;
+                Ok(authorized)
+            }
+            Err(refused) => Err(refuse(context, A::NAME.as_str(), &name.to_string(), refused)),
+        }
+    }
+
+    /// The same for a call of the Web API, in a tenant where the caller's call is counted already.
+    fn authorize_call<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        context: &Context,
+        resource: R,
+        method: &str,
+        path: &str,
+    ) -> Result<Authorized<A, R>, Failure> {
+        let name: Resource = resource.clone().into();
+        match self.access.authorize_call(&context.caller, resource, method, path) {
+            Ok(authorized) => {
                 context.notes.allowed(A::NAME, &name, Arc::clone(authorized.policy_ids()));
                 self.audit.check(A::NAME)?;
                 Ok(authorized)
@@ -137,31 +165,6 @@ impl Services {
         let name: Resource = chosen.resource().clone().into();
         context.notes.allowed(A::NAME, &name, Arc::clone(chosen.policy_ids()));
         self.audit.check(A::NAME)?;
-        Ok(chosen)
-    }
-
-    /// What the caller may do on a tenant, at least one thing. `question` names the call in the audit trail.
-    async fn rights_selected(
-        &self,
-        context: &Context,
-        question: &'static str,
-        field: &'static str,
-        selector: TenantSelector,
-    ) -> Result<Rights<TenantName>, Failure> {
-        let tenant = selector.tenant;
-        let (caller, actions) = (&context.caller, ActionName::ALL);
-        let chosen = if let Some(application) = &selector.application {
-            let name = TenantName { application: application.clone(), tenant };
-            let text = name.to_string();
-            let rights = self.access.rights(caller, name, actions);
-            rights.map_err(|refused| refuse(context, question, &text, refused))?
-        } else {
-            let permitted = self.access.rights_any(caller, self.candidates(&selector), actions);
-            let permitted = permitted
-                .map_err(|refused| refuse(context, question, &open_name(tenant), refused))?;
-            choose_enrolled(&self.tenants, field, tenant, permitted, Rights::resource).await?
-        };
-        self.concerns(context, chosen.resource())?;
         Ok(chosen)
     }
 

@@ -1,13 +1,18 @@
-//! Inbound HTTP: the listener that SuperOffice reaches, and the admin listener.
+//! Inbound HTTP: the listener that SuperOffice and browsers reach, and the admin listener.
 
 mod admin;
 mod around;
+mod consent;
+mod pages;
 mod problem;
 mod server;
+mod state_change;
 mod webhooks;
 
 pub use self::{
     admin::{Admin, Readiness},
-    server::{HttpPorts, HttpServer},
+    consent::ConsentPages,
+    server::{HttpDoors, HttpPorts, HttpServer},
+    state_change::StateChanges,
     webhooks::Webhooks,
 };

@@ -54,5 +54,5 @@ pub use self::{
     web_api::{
         ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, SendError, Verdict, WebApiHost,
     },
-    webhook::WebhookVerifier,
+    webhook::{NotificationVerifier, WebhookVerifier},
 };

@@ -9,6 +9,7 @@ mod id_token;
 mod jwks;
 mod jwt;
 mod login_host;
+mod notification;
 mod oauth;
 mod people;
 mod principal;

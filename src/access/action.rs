@@ -1,6 +1,6 @@
 //! The actions of the policy (CONTRACT section 5) and what each is done to.
 
-use super::{Gateway, ResourceKind};
+use super::{Gateway, GrantResource, ResourceKind};
 use crate::domain::{ApplicationId, TenantName};
 
 macro_rules! action_names {
@@ -126,6 +126,14 @@ actions! {
     ReadTenants on Gateway, ApplicationId, TenantName;
     /// Add, stop, change and remove tenants.
     ManageTenants on ApplicationId, TenantName;
+    /// See whose consent is stored.
+    ReadGrants on ApplicationId, TenantName;
+    /// Ask for consent, store it, revoke it.
+    ManageGrants on ApplicationId, TenantName;
+    /// Be given a person's access token.
+    IssueAccessToken on GrantResource;
+    /// Have calls sent on as a person.
+    CallWebApiAsUser on GrantResource;
     /// Read the audit trail.
     ReadAudit on Gateway, ApplicationId;
 }

@@ -165,6 +165,35 @@ impl Access {
         }
     }
 
+    /// Decides whether `caller` may have this call of the Web API made by `A`. `path` is percent-decoded and in lower
+    /// case.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub fn authorize_call<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+        method: &str,
+        path: &str,
+    ) -> Result<Authorized<A, R>, Refused> {
+        self.check_still_proven(caller)?;
+        self.quotas.check_not_slowed(Source::Caller(caller))?;
+        let ruling = match &self.rules {
+            Rules::PermitAll => permitted(),
+            Rules::Policies(policies) => {
+                let resource = resource.clone().into();
+                policies.decide_with_context(caller, A::NAME, &resource, method, path)
+            }
+        };
+        if ruling.allowed {
+            Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids))
+        } else {
+            self.quotas.refused(Source::Caller(caller));
+            Err(Refused::Denied(ruling.policy_ids))
+        }
+    }
+
     /// Decides for each of several resources and keeps the permitted ones.
     ///
     /// # Errors
@@ -223,6 +252,20 @@ impl Access {
         resources: impl IntoIterator<Item = R>,
         actions: &[ActionName],
     ) -> Result<Vec<Rights<R>>, Refused> {
+        let permitted_on = self.rights_among(caller, resources, actions)?;
+        self.unless_empty(caller, permitted_on)
+    }
+
+    /// The same where none is no refusal: what is permitted is told beside something else.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`], but never `Denied`.
+    pub fn rights_among<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resources: impl IntoIterator<Item = R>,
+        actions: &[ActionName],
+    ) -> Result<Vec<Rights<R>>, Refused> {
         self.check_still_proven(caller)?;
         self.quotas.check_not_slowed(Source::Caller(caller))?;
         let mut permitted_on = Vec::new();
@@ -242,11 +285,34 @@ impl Access {
                 permitted_on.push(Rights::new(resource, held));
             }
         }
-        if permitted_on.is_empty() {
+        Ok(permitted_on)
+    }
+
+    /// The same for one resource, where rights `within` it count too: `None` if there are none at all.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`], but never `Denied`.
+    pub fn rights_or_within<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+        actions: &[ActionName],
+        within: bool,
+    ) -> Result<Option<Rights<R>>, Refused> {
+        let held = self.rights_among(caller, [resource.clone()], actions)?.pop();
+        Ok(held.or_else(|| within.then(|| Rights::new(resource, Vec::new()))))
+    }
+
+    /// Refuses a caller of whom nothing was `found` to be permitted.
+    ///
+    /// # Errors
+    /// `Denied` if it is empty.
+    pub fn unless_empty<T>(&self, caller: &Caller, found: Vec<T>) -> Result<Vec<T>, Refused> {
+        if found.is_empty() {
             self.quotas.refused(Source::Caller(caller));
             return Err(Refused::Denied(no_policy()));
         }
-        Ok(permitted_on)
+        Ok(found)
     }
 
     fn check_still_proven(&self, caller: &Caller) -> Result<(), Refused> {

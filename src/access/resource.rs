@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::domain::{ApplicationId, NameError, TenantName, application_name};
+use crate::domain::{
+    ApplicationId, AssociateId, Grant, GrantName, NameError, Subject, TenantName, application_name,
+};
 
 /// The gateway as a whole: the resource above all applications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +12,9 @@ pub struct Gateway;
 
 /// Longest id of a grant.
 const MAX_GRANT_BYTES: usize = 64;
+
+/// The id of a grant where there is none yet (CONTRACT section 5).
+const NO_GRANT: &str = "-";
 
 /// What policy decides on. Its text is the resource name, and the id of its entity in policies; the gateway's is
 /// `gateway`.
@@ -36,6 +41,71 @@ pub struct GrantResource {
     pub associate_id: i32,
     /// Whose it is; empty if that was not asked for.
     pub user_principal_name: Arc<str>,
+}
+
+impl GrantResource {
+    /// A grant that there is, with its own attributes.
+    #[must_use]
+    pub fn of(grant: &Grant) -> Self {
+        Self {
+            tenant: grant.name.tenant.clone(),
+            grant: grant.name.grant.as_str().into(),
+            associate_id: grant.associate_id.get(),
+            user_principal_name: grant.user_principal_name.as_str().into(),
+        }
+    }
+
+    /// Where nobody in particular is asked for.
+    #[must_use]
+    pub fn nobody(tenant: &TenantName) -> Self {
+        let (tenant, grant) = (tenant.clone(), NO_GRANT.into());
+        Self { tenant, grant, associate_id: 0, user_principal_name: "".into() }
+    }
+
+    /// Where there is no one grant, with what was asked for.
+    #[must_use]
+    pub fn absent(tenant: &TenantName, subject: &Subject) -> Self {
+        let (mut grant, mut associate_id, mut user_principal_name) = (NO_GRANT, 0, "");
+        match subject {
+            Subject::Associate(id) => associate_id = id.get(),
+            Subject::UserPrincipalName(name) => user_principal_name = name,
+            Subject::Grant(name) => grant = name.grant.as_str(),
+        }
+        let (tenant, grant) = (tenant.clone(), grant.into());
+        Self { tenant, grant, associate_id, user_principal_name: user_principal_name.into() }
+    }
+
+    /// The name of the grant, if it names one.
+    #[must_use]
+    pub fn name(&self) -> Option<GrantName> {
+        let grant = self.grant.parse().ok()?;
+        Some(GrantName { tenant: self.tenant.clone(), grant })
+    }
+
+    /// Whether it is this grant, and what policies may ask about it is still so.
+    #[must_use]
+    pub fn is_of(&self, grant: &Grant) -> bool {
+        *self == Self::of(grant)
+    }
+
+    /// Whether it is this one.
+    #[must_use]
+    pub fn is(&self, name: &GrantName) -> bool {
+        self.tenant == name.tenant && *self.grant == *name.grant.as_str()
+    }
+
+    /// What was asked for, in the same words again.
+    #[must_use]
+    pub fn subject(&self) -> Option<Subject> {
+        if let Some(name) = self.name() {
+            return Some(Subject::Grant(name));
+        }
+        if let Some(id) = AssociateId::new(self.associate_id) {
+            return Some(Subject::Associate(id));
+        }
+        let name = &*self.user_principal_name;
+        (!name.is_empty()).then(|| Subject::UserPrincipalName(name.to_owned()))
+    }
 }
 
 /// The kinds of resource; each is an entity type of the policy.
@@ -200,6 +270,22 @@ mod tests {
             assert_eq!((resource.to_string(), resource.kind()), (name.to_owned(), kind));
         }
         assert_eq!("".parse(), Ok(Resource::Gateway));
+    }
+
+    #[test]
+    fn where_there_is_no_grant_what_was_asked_for_is_all_that_is_known() {
+        let tenant: TenantName = "applications/a/tenants/Cust1".parse().unwrap();
+        let name: GrantName = format!("{tenant}/grants/g1").parse().unwrap();
+        for (subject, id, associate, user) in [
+            (Subject::Associate(AssociateId::new(5).unwrap()), "-", 5, ""),
+            (Subject::UserPrincipalName("a@b.example".to_owned()), "-", 0, "a@b.example"),
+            (Subject::Grant(name), "g1", 0, ""),
+        ] {
+            let resource = GrantResource::absent(&tenant, &subject);
+            let told = (&*resource.grant, resource.associate_id, &*resource.user_principal_name);
+            assert_eq!(told, (id, associate, user));
+            assert_eq!(resource.subject(), Some(subject));
+        }
     }
 
     proptest! {

@@ -146,6 +146,7 @@ fn application(
         tenant_status: Arc::<SuperOffice>::clone(&superoffice),
         probe: Arc::<SuperOffice>::clone(&superoffice),
         oauth: Arc::<SuperOffice>::clone(&superoffice),
+        notifications: Arc::<SuperOffice>::clone(&superoffice),
         web_api: superoffice,
         people: Arc::new(PeopleQuestions),
         call_rate: CallRate { per_second: configured.calls_per_second, burst: configured.burst },

@@ -10,7 +10,7 @@ use crate::{
     config::{self, Config, ConfigError, Problem, Secrets},
     crypto::WebhookKey,
     domain::ApplicationId,
-    http::{HttpPorts, HttpServer, Webhooks},
+    http::{ConsentPages, HttpDoors, HttpPorts, HttpServer, StateChanges, Webhooks},
     listen::{ServerTls, Speaks, TlsFiles, TlsProblem},
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
@@ -82,7 +82,19 @@ pub(super) fn http_server(
         attempts: Arc::clone(&parts.services.audit.attempts),
     };
     let Surroundings { clock, random, .. } = surroundings.clone();
-    HttpServer::new(listener.socket, listener.tls, webhooks, HttpPorts { clock, random, meter })
+    let services = &parts.services;
+    let state_changes = StateChanges {
+        hints: parts.state_hints.clone(),
+        attempts: Arc::clone(&services.audit.attempts),
+    };
+    let consents = ConsentPages {
+        consents: Arc::clone(&services.consents),
+        attempts: Arc::clone(&services.audit.attempts),
+        public_uri: config.http.as_ref().and_then(|http| http.public_uri.clone()),
+    };
+    let doors =
+        HttpDoors { webhooks, state_changes: Some(state_changes), consents: Some(consents) };
+    HttpServer::new(listener.socket, listener.tls, doors, HttpPorts { clock, random, meter })
 }
 
 fn verifiers(

@@ -1,6 +1,6 @@
 //! The use cases, put together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -8,12 +8,13 @@ use super::{Storage, Surroundings, applications::LoginHosts};
 use crate::{
     access::Access,
     broker::{
-        Applications, AssociateHints, AssociateRules, Associates, Attempts, AuditLog, Counters,
-        Directory, Durability, Explanations, Retention, Statuses, TenantSearch, Tenants,
-        TicketRules, TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
+        Applications, AssociateHints, AssociateRules, Associates, Attempts, AuditLog,
+        ConsentStores, Consents, Counters, Directory, Durability, Explanations, GrantStores,
+        Impersonation, Retention, StateHints, Statuses, TenantSearch, Tenants, TicketRules,
+        TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
     },
     config::{AuditDurability, Config},
-    domain::ApplicationId,
+    domain::{ApplicationId, AssociateId, TenantName},
     grpc::{Audit, Services},
     ports::{TenantStore, TicketStore},
     telemetry::{Observed, ObservedKind},
@@ -27,6 +28,8 @@ pub(super) struct Parts {
     pub(super) web_api: Arc<WebApi>,
     /// Hears of changes among associates.
     pub(super) hints: Arc<AssociateHints>,
+    /// Hears of changes of tenants.
+    pub(super) state_hints: StateHints,
     /// Removes old audit events, if any are to be removed.
     pub(super) retention: Option<Retention>,
 }
@@ -79,10 +82,32 @@ impl Parts {
             rules,
             tasks.clone(),
         ));
+        // Associates are seen through people, and what is known of associates says who can be a person.
+        let seen: Arc<OnceLock<Weak<Associates>>> = Arc::default();
+        let kinds = Arc::clone(&seen);
+        let kind_of = Box::new(move |tenant: &TenantName, id: AssociateId| {
+            kinds.get().and_then(Weak::upgrade)?.kind_of(tenant, id)
+        });
+        let grant_stores =
+            GrantStores { grants: storage.store.clone(), leases: storage.store.clone() };
+        let impersonation = Arc::new(Impersonation::new(
+            applications.clone(),
+            directory.clone(),
+            statuses.clone(),
+            grant_stores,
+            clock.clone(),
+            pace.clone(),
+            random.clone(),
+            counters.clone(),
+            config.tickets.renew_if_used_within,
+            kind_of,
+            tasks.clone(),
+        ));
         let web_api = Arc::new(WebApi::new(
             applications.clone(),
             statuses.clone(),
             tickets.clone(),
+            impersonation.clone(),
             clock.clone(),
             pace.clone(),
             random.clone(),
@@ -106,6 +131,7 @@ impl Parts {
             applications.clone(),
             web_api.clone(),
             tickets.clone(),
+            impersonation.clone(),
             statuses.clone(),
             clock.clone(),
             pace.clone(),
@@ -114,7 +140,35 @@ impl Parts {
             tasks.clone(),
             stopping.clone(),
         );
+        let associates = Arc::new(associates);
+        // It is set once, here.
+        let _ = seen.set(Arc::downgrade(&associates));
         let tenants = Arc::new(tenants);
+        let acting = Arc::clone(&impersonation);
+        let stores =
+            ConsentStores { consents: storage.store.clone(), grants: storage.store.clone() };
+        let public_uri = config.http.as_ref().and_then(|http| http.public_uri.clone());
+        let consents = Consents::new(
+            applications.clone(),
+            tenants.clone(),
+            directory.clone(),
+            stores,
+            audit.trail.clone(),
+            clock.clone(),
+            random.clone(),
+            public_uri,
+            Box::new(move |grant, kind| acting.told(grant, kind)),
+            tasks.clone(),
+        );
+        let state_hints = StateHints::new(
+            applications.clone(),
+            directory.clone(),
+            statuses.clone(),
+            tickets.clone(),
+            impersonation.clone(),
+            clock.clone(),
+            tasks.clone(),
+        );
         let audit_log = AuditLog::new(
             storage.store.clone(),
             storage.audit_signer.clone(),
@@ -129,7 +183,9 @@ impl Parts {
             audit_log,
             statuses,
             tickets,
-            associates: Arc::new(associates),
+            consents: Arc::new(consents),
+            impersonation,
+            associates,
             explanations,
             audit: Arc::new(audit),
             stopping,
@@ -148,6 +204,7 @@ impl Parts {
             counters,
             web_api,
             hints: Arc::new(hints),
+            state_hints,
             retention,
         }
     }
@@ -169,6 +226,13 @@ impl Parts {
             exchanges: "exchanges", "Tickets that SuperOffice issued";
             exchange_failures: "exchange_failures", "Exchanges that gave no ticket";
             tickets_dropped: "tickets_dropped", "Tickets proven dead";
+            access_token_hits: "access_token_cache_hits", "Calls answered with an access token in memory";
+            access_token_misses: "access_token_cache_misses", "Calls that had to wait for an access token";
+            refreshes: "refreshes", "Refresh tokens spent for an access token";
+            refresh_failures: "refresh_failures", "Attempts to do so that gave none";
+            retried_after_crash: "retried_after_crash", "Refresh tokens spent a second time, because nobody knows how the first time ended";
+            grants_broken: "grants_broken", "Grants found not to work any more";
+            access_tokens_dropped: "access_tokens_dropped", "Access tokens proven dead";
             status_reads: "tenant_status_reads", "Tenant statuses read";
             associate_hints: "associate_hints", "Webhooks that said that associates of a tenant have changed";
             audit_events: "audit_events", "Events written to the audit trail";
@@ -201,6 +265,13 @@ impl Parts {
             help: "Tenants whose ticket is in memory",
             kind: ObservedKind::Gauge,
             read: Box::new(move || whole(tickets.cached() as u64)),
+        });
+        let impersonation = Arc::clone(&self.services.impersonation);
+        observed.push(Observed {
+            name: "access_tokens_cached",
+            help: "Grants whose access token is in memory",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || whole(impersonation.cached() as u64)),
         });
         let associates = Arc::clone(&self.services.associates);
         observed.push(Observed {

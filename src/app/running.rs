@@ -7,7 +7,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Storage, access::Upkeep, own_thread::OwnThread, parts::Parts};
 use crate::{
-    broker::Directory,
     config::Lifecycle,
     grpc::{Audit, GrpcServer, Health},
     http::{Admin, HttpServer, Readiness},
@@ -141,15 +140,31 @@ impl Started {
         };
         let mut http = long_running.spawn(http);
         let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
-        let watch = watch_store(Arc::clone(&store), parts.directory, Arc::clone(&clock), seen);
+        let impersonation = Arc::clone(&parts.services.impersonation);
+        let grants = Arc::clone(&impersonation);
+        let forget = move || {
+            parts.directory.forget_all();
+            grants.forget_all();
+        };
+        let watch = watch_store(Arc::clone(&store), forget, Arc::clone(&clock), seen);
         let background = async move {
-            let fresh = async { tokio::join!(tickets.keep_fresh(), statuses.keep_fresh()) };
-            tokio::join!(fresh, associates.keep_tidy(), watch, upkeep.run(clock));
+            let fresh = async {
+                tokio::join!(
+                    tickets.keep_fresh(),
+                    statuses.keep_fresh(),
+                    impersonation.keep_fresh(),
+                    impersonation.follow_resumed()
+                )
+            };
+            let told = impersonation.tell_revocations();
+            tokio::join!(fresh, told, associates.keep_tidy(), watch, upkeep.run(clock));
         };
         let audit = Arc::clone(&parts.services.audit);
         let follow = follow_trail(Arc::clone(&audit), health.clone(), stop.clone());
         let attempts = Arc::clone(&audit);
         let attempts = async move { attempts.attempts.run(&attempts.trail).await };
+        let consents = Arc::clone(&parts.services.consents);
+        let state_hints = parts.state_hints;
         let retention = parts.retention;
         let retention = async move {
             match retention {
@@ -158,7 +173,8 @@ impl Started {
             }
         };
         let background = async move {
-            tokio::join!(background, follow, attempts, retention);
+            let own = async { tokio::join!(consents.forget_expired(), state_hints.run()) };
+            tokio::join!(background, follow, attempts, retention, own);
         };
         // The trail outlives all others: what they do at their end is written down, too.
         let (trail, quit_trail) = (Arc::clone(&audit), CancellationToken::new());
@@ -272,7 +288,7 @@ fn report_crash(what: &'static str, how: &str) -> bool {
 /// Commands change the store beside us: what is remembered of it is dropped then.
 async fn watch_store(
     store: Arc<dyn StoreWatch>,
-    directory: Arc<Directory>,
+    forget: impl Fn(),
     clock: Arc<dyn Clock>,
     mut seen: Option<i64>,
 ) {
@@ -281,13 +297,13 @@ async fn watch_store(
             Ok(version) => {
                 // Not known before: something may have been missed.
                 if seen != Some(version) {
-                    directory.forget_all();
+                    forget();
                 }
                 seen = Some(version);
             }
             Err(error) => {
                 // What is remembered may be out of date: the emergency stop must not be missed.
-                directory.forget_all();
+                forget();
                 tracing::warn!(%error, "cannot see whether the store was changed by another process");
             }
         }

@@ -12,7 +12,10 @@ use super::{BrokerError, CallRate};
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
     domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment, Redirects},
-    ports::{OAuth, PeopleCalls, SystemUserLogin, TenantStatusSource, TicketProbe, WebApiHost},
+    ports::{
+        NotificationVerifier, OAuth, PeopleCalls, SystemUserLogin, TenantStatusSource, TicketProbe,
+        WebApiHost,
+    },
 };
 
 /// One application and the adapters that speak for it.
@@ -37,6 +40,8 @@ pub struct Application {
     pub probe: Arc<dyn TicketProbe>,
     /// Signs people in, and acts for them.
     pub oauth: Arc<dyn OAuth>,
+    /// Knows what its login host has signed.
+    pub notifications: Arc<dyn NotificationVerifier>,
     /// Calls the Web API of tenants.
     pub web_api: Arc<dyn WebApiHost>,
     /// Knows which calls tell of people.
@@ -96,6 +101,11 @@ impl Applications {
     /// `ApplicationNotConfigured`.
     pub fn check(&self, id: &ApplicationId) -> Result<(), BrokerError> {
         self.get(id).map(drop)
+    }
+
+    /// All of them, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Application>> {
+        self.0.values()
     }
 
     /// # Errors

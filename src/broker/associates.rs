@@ -23,12 +23,12 @@ use self::{
     readings::{ReadingPorts, Readings},
     snapshot::Snapshot,
 };
-use super::{Applications, Asking, BrokerError, Statuses, Tickets, WebApi};
+use super::{Applications, Asking, BrokerError, Impersonation, Statuses, Tickets, WebApi};
 use crate::{
     access::{Authorized, ReadAssociates},
     domain::{
-        Associate, AssociateId, AssociateName, ContextIdentifier, Eyes, LookupKey, Owner,
-        Principal, Role, TenantName, Usability, UserGroup,
+        Associate, AssociateId, AssociateName, AssociateType, ContextIdentifier, Eyes, LookupKey,
+        Owner, Principal, Role, TenantName, Usability, UserGroup,
     },
     ports::{Clock, MAX_ASSOCIATES_BY_ID, Random},
 };
@@ -84,6 +84,7 @@ pub struct Seen {
 pub struct Associates {
     people: Arc<dyn People>,
     tickets: Arc<Tickets>,
+    impersonation: Arc<Impersonation>,
     statuses: Arc<Statuses>,
     snapshots: Readings<Snapshot>,
     principals: Readings<Principal>,
@@ -101,6 +102,7 @@ impl Associates {
         applications: Arc<Applications>,
         web_api: Arc<WebApi>,
         tickets: Arc<Tickets>,
+        impersonation: Arc<Impersonation>,
         statuses: Arc<Statuses>,
         clock: Arc<dyn Clock>,
         pace: Arc<dyn Clock>,
@@ -133,7 +135,7 @@ impl Associates {
         let snapshots = Readings::new(snapshots, Arc::new(read_snapshot), ports.clone());
         let principals = CacheRules { max_age, max_weight: MAX_PRINCIPALS };
         let principals = Readings::new(principals, Arc::new(read_principal), ports);
-        Self { people, tickets, statuses, snapshots, principals, clock }
+        Self { people, tickets, impersonation, statuses, snapshots, principals, clock }
     }
 
     /// One associate.
@@ -263,6 +265,14 @@ impl Associates {
         self.principals.hint(tenant);
     }
 
+    /// Of what kind an associate is, if the system user has seen it lately: nobody is asked because of this.
+    #[must_use]
+    pub fn kind_of(&self, tenant: &TenantName, id: AssociateId) -> Option<AssociateType> {
+        let is_it = |key: &Key| key.tenant == *tenant && key.eyes == Eyes::SystemUser;
+        let snapshot = self.snapshots.seen(is_it)?;
+        snapshot.get(id).map(|associate| associate.kind)
+    }
+
     /// Lets go of what is too old to be used, until it is dropped.
     pub async fn keep_tidy(&self) {
         loop {
@@ -285,7 +295,10 @@ impl Associates {
         look: &Look,
     ) -> Result<Key, BrokerError> {
         let name = authorized.resource();
-        let tenant = self.tickets.permitted(name).await?;
+        let tenant = match &look.eyes {
+            Eyes::SystemUser => self.tickets.permitted(name).await?,
+            Eyes::Grant(grant) => self.impersonation.permitted(grant).await?,
+        };
         let status = self.statuses.last_known(&tenant);
         let in_doubt = status.is_none_or(|status| {
             let over = self.clock.now().duration_since(status.valid_until);

@@ -17,7 +17,7 @@ mod verification;
 mod writer;
 
 #[cfg(test)]
-mod fakes;
+pub(super) mod fakes;
 
 use std::{
     collections::VecDeque,

@@ -37,6 +37,20 @@ pub struct Counters {
     pub exchange_failures: Counter,
     /// Tickets proven dead and dropped.
     pub tickets_dropped: Counter,
+    /// Access tokens handed out from memory.
+    pub access_token_hits: Counter,
+    /// Calls that had to wait for an access token.
+    pub access_token_misses: Counter,
+    /// Refresh tokens spent for an access token.
+    pub refreshes: Counter,
+    /// Attempts to do so that gave none.
+    pub refresh_failures: Counter,
+    /// Refresh tokens spent a second time, because nobody knows how the first time ended.
+    pub retried_after_crash: Counter,
+    /// Grants found not to work any more.
+    pub grants_broken: Counter,
+    /// Access tokens proven dead and dropped.
+    pub access_tokens_dropped: Counter,
     /// Tenant statuses read.
     pub status_reads: Counter,
     /// Tenant statuses that could not be read.

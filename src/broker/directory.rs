@@ -69,6 +69,12 @@ impl Directory {
         joined.await.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
+    /// The tenant, unless the emergency stop is on: nobody is given a credential of it then.
+    pub(super) async fn enabled(&self, name: &TenantName) -> Found {
+        let tenant = self.get(name).await?;
+        if tenant.disabled { Err(BrokerError::TenantDisabled(name.clone())) } else { Ok(tenant) }
+    }
+
     /// Looks again at this tenant before the next use.
     pub(super) fn forget(&self, name: &TenantName) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     domain::{
-        ApplicationId, AssociateId, AssociateName, Obstacle, Reason, TenantName, TenantState,
-        Usability,
+        ApplicationId, AssociateId, AssociateName, AssociateType, Obstacle, Reason, TenantName,
+        TenantState, Usability,
     },
     ports::{Refusal, SealError, StoreError, UpstreamError},
 };
@@ -44,6 +44,16 @@ pub enum BrokerError {
     NotEnrolled(TenantName),
     /// SuperOffice refuses the system user.
     Refused(TenantName, Refusal),
+    /// SuperOffice accepts none of the configured client secrets of the application.
+    OwnSecretRefused(ApplicationId),
+    /// The state or the code of a sign-in is forged, used or expired, or somebody else's.
+    ConsentInvalid,
+    /// The person said no.
+    ConsentRefused,
+    /// Somebody else signed in, or to another customer, than was asked for.
+    AnotherSubject(Mismatch),
+    /// As many consents are open as may be.
+    TooManyConsents,
     /// The tenant's state does not allow calls.
     TenantNotRunning(TenantName, TenantState),
     /// The tenant has no associates with these ids, or the credential may not see them.
@@ -52,6 +62,16 @@ pub enum BrokerError {
     AssociateNotMatched(TenantName),
     /// So many have it.
     AssociateAmbiguous(TenantName, usize),
+    /// No such grant.
+    GrantNotFound(String),
+    /// Without a consent that works nobody acts as the person.
+    ConsentRequired(TenantName, WhyConsent),
+    /// What SuperOffice gave is for another person or another tenant.
+    SubjectMismatch(TenantName),
+    /// It is known to be of a kind that cannot sign in, so nobody acts as it.
+    CannotSignIn(TenantName, AssociateType),
+    /// So many who consented were last known by the name that was asked for.
+    GrantAmbiguous(TenantName, usize),
     /// What makes an associate an owner cannot be told.
     NoOwner(AssociateName, Vec<Obstacle>),
     /// SuperOffice cannot be asked.
@@ -78,6 +98,28 @@ pub enum BrokerError {
     Internal(Arc<str>),
 }
 
+/// What is not as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The person who signed in.
+    Person,
+    /// The customer to whom they signed in.
+    Tenant,
+}
+
+/// Why a person must consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyConsent {
+    /// It has not.
+    NotGiven,
+    /// SuperOffice no longer accepts it, or it answers for somebody else.
+    NoLongerWorks,
+    /// It was revoked here.
+    Revoked,
+    /// The refresh token that was given is not accepted.
+    NotAccepted,
+}
+
 impl BrokerError {
     /// The stable part.
     #[must_use]
@@ -88,15 +130,22 @@ impl BrokerError {
             Self::ApplicationNotConfigured(_) => Reason::ApplicationNotConfigured,
             Self::TenantNotFound(_)
             | Self::AssociatesNotFound(..)
-            | Self::AssociateNotMatched(_) => Reason::ResourceNotFound,
+            | Self::AssociateNotMatched(_)
+            | Self::GrantNotFound(_) => Reason::ResourceNotFound,
             Self::TenantExists(_) => Reason::AlreadyExists,
             Self::VersionConflict(_) => Reason::VersionConflict,
             Self::TenantHasGrants(_) => Reason::TenantHasGrants,
             Self::TenantDisabled(_) => Reason::TenantDisabled,
             Self::NotEnrolled(_) => Reason::SystemUserNotEnrolled,
             Self::Refused(_, refusal) => refusal_reason(*refusal),
+            Self::OwnSecretRefused(_) => Reason::ApplicationCredentialRefused,
+            Self::ConsentInvalid => Reason::ConsentInvalid,
+            Self::TooManyConsents => Reason::CallerQuotaExceeded,
             Self::TenantNotRunning(..) => Reason::TenantNotRunning,
-            Self::AssociateAmbiguous(..) => Reason::AssociateAmbiguous,
+            Self::AssociateAmbiguous(..) | Self::GrantAmbiguous(..) => Reason::AssociateAmbiguous,
+            Self::ConsentRequired(..) | Self::ConsentRefused => Reason::ConsentRequired,
+            Self::SubjectMismatch(_) | Self::AnotherSubject(_) => Reason::SubjectMismatch,
+            Self::CannotSignIn(..) => Reason::AssociateCannotSignIn,
             Self::UpstreamUnavailable { .. } => Reason::UpstreamUnavailable,
             Self::BudgetExhausted { .. } => Reason::UpstreamBudgetExhausted,
             Self::UpstreamInvalid(_) | Self::NoOwner(..) => Reason::UpstreamInvalidResponse,
@@ -117,7 +166,9 @@ impl BrokerError {
             Self::ApplicationNotConfigured(application) => {
                 format!("application {application} is not configured")
             }
-            Self::TenantNotFound(name) => format!("{name} does not exist"),
+            Self::TenantNotFound(name) | Self::GrantNotFound(name) => {
+                format!("{name} does not exist")
+            }
             Self::TenantExists(name) => format!("{name} exists already"),
             Self::VersionConflict(name) => format!("{name} changed since its etag was read"),
             Self::TenantHasGrants(name) => format!("people of {name} have given grants"),
@@ -126,6 +177,18 @@ impl BrokerError {
             }
             Self::NotEnrolled(name) => format!("no system user token is stored for {name}"),
             Self::Refused(name, refusal) => format!("{name}: {refusal}"),
+            Self::OwnSecretRefused(application) => {
+                format!("SuperOffice accepts no configured client secret of {application}")
+            }
+            Self::ConsentInvalid => "the sign-in is forged, used or expired".to_owned(),
+            Self::ConsentRefused => "the person did not consent".to_owned(),
+            Self::AnotherSubject(Mismatch::Person) => {
+                "another person signed in than was asked for".to_owned()
+            }
+            Self::AnotherSubject(Mismatch::Tenant) => {
+                "the person signed in to another tenant than was asked for".to_owned()
+            }
+            Self::TooManyConsents => "as many consents are open as may be".to_owned(),
             Self::TenantNotRunning(name, state) => format!("{name} is {}", state.as_str()),
             Self::AssociatesNotFound(tenant, ids) => {
                 let told: Vec<_> = ids.iter().take(TOLD_IDS).map(ToString::to_string).collect();
@@ -138,6 +201,18 @@ impl BrokerError {
             }
             Self::AssociateAmbiguous(tenant, count) => {
                 format!("{tenant} has {count} associates that match")
+            }
+            Self::ConsentRequired(tenant, why) => format!("{tenant}: {}", why_consent(*why)),
+            Self::SubjectMismatch(tenant) => {
+                format!(
+                    "SuperOffice answers for another person or tenant than this one of {tenant}"
+                )
+            }
+            Self::CannotSignIn(tenant, kind) => {
+                format!("nobody acts as this associate of {tenant}: {}", why_no_sign_in(*kind))
+            }
+            Self::GrantAmbiguous(tenant, count) => {
+                format!("{count} people of {tenant} were last known by this name")
             }
             Self::NoOwner(name, obstacles) => {
                 let obstacles: Vec<_> = obstacles.iter().map(|one| one.message.as_str()).collect();
@@ -180,6 +255,17 @@ impl BrokerError {
                 "store the token with SetSystemUserToken or `tenant-gateway tenant set-token`"
             }
             Self::Refused(_, refusal) => refusal_mend(*refusal),
+            Self::OwnSecretRefused(_) => refusal_mend(Refusal::Credential),
+            Self::ConsentInvalid => {
+                "begin anew with BeginConsent; only the caller that began a consent completes it, once"
+            }
+            Self::ConsentRefused => "ask the person, and begin anew with BeginConsent",
+            Self::AnotherSubject(_) => {
+                "let the person sign in as the one who was asked, to the tenant that was named"
+            }
+            Self::TooManyConsents => {
+                "complete those that are open, or wait: each ends after seven days"
+            }
             Self::TenantNotRunning(_, TenantState::Suspended) => {
                 "the customer's subscription is suspended; SuperOffice resumes it"
             }
@@ -191,6 +277,15 @@ impl BrokerError {
                 "compare with ListAssociates; texts must be whole, in upper or lower case"
             }
             Self::AssociateAmbiguous(..) => "look up by user_name, or choose one of ListAssociates",
+            Self::GrantNotFound(_) => "ListGrants shows those that there are",
+            Self::ConsentRequired(..) | Self::SubjectMismatch(_) => {
+                "let the person consent (once more): ImpersonationService.BeginConsent"
+            }
+            Self::CannotSignIn(_, AssociateType::System) => {
+                "choose an employee who consents, or use a ticket of the system user for background work"
+            }
+            Self::CannotSignIn(..) => "choose an employee who consents",
+            Self::GrantAmbiguous(..) => "ask by associate_id or by grant",
             Self::NoOwner(..) => {
                 "let an administrator of the customer put the user in order, or choose another owner"
             }
@@ -221,6 +316,16 @@ impl BrokerError {
             | Self::KeyUnavailable(cause)
             | Self::Internal(cause) => Some(cause),
             _ => None,
+        }
+    }
+
+    /// The same, to be told later: when it is worth trying again.
+    pub(super) fn after(self, wait: Duration) -> Self {
+        match self {
+            Self::UpstreamUnavailable { cause, .. } => {
+                Self::UpstreamUnavailable { retry_after: wait, cause }
+            }
+            other => other,
         }
     }
 
@@ -286,6 +391,26 @@ fn refusal_reason(refusal: Refusal) -> Reason {
         Refusal::Rejected => Reason::SystemUserRejected,
         Refusal::Credential => Reason::ApplicationCredentialRefused,
         Refusal::Clock => Reason::UpstreamUnavailable,
+    }
+}
+
+fn why_consent(why: WhyConsent) -> &'static str {
+    match why {
+        WhyConsent::NotGiven => "the person has not consented to being acted for",
+        WhyConsent::NoLongerWorks => "the consent of the person no longer works",
+        WhyConsent::Revoked => "the grant of the person was revoked",
+        WhyConsent::NotAccepted => {
+            "SuperOffice does not accept the refresh token: it is revoked, expired or another application's"
+        }
+    }
+}
+
+fn why_no_sign_in(kind: AssociateType) -> &'static str {
+    match kind {
+        AssociateType::System => {
+            "it is a system user, which works through the API only, cannot sign in and cannot impersonate anybody"
+        }
+        _ => "its kind cannot sign in to SuperOffice, so it cannot consent",
     }
 }
 

@@ -85,6 +85,7 @@ struct Shared {
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
     feed: broadcast::Sender<StatusEvent>,
+    came_back: broadcast::Sender<TenantName>,
 }
 
 #[derive(Debug)]
@@ -127,7 +128,10 @@ impl Statuses {
     ) -> Self {
         let known = RwLock::default();
         let feed = broadcast::Sender::new(FEED_LENGTH);
-        let shared = Arc::new(Shared { known, applications, store, clock, random, counters, feed });
+        let came_back = broadcast::Sender::new(FEED_LENGTH);
+        let shared =
+            Shared { known, applications, store, clock, random, counters, feed, came_back };
+        let shared = Arc::new(shared);
         Self { shared, directory, reads: Flights::new(tasks) }
     }
 
@@ -168,6 +172,11 @@ impl Statuses {
         StatusFeed(self.shared.feed.subscribe())
     }
 
+    /// Tenants that could not be used and can be again, from now on.
+    pub(super) fn came_back(&self) -> broadcast::Receiver<TenantName> {
+        self.shared.came_back.subscribe()
+    }
+
     /// Everything known now. Only for what the caller is permitted to see.
     #[must_use]
     pub fn all_known(&self) -> Vec<StatusEvent> {
@@ -190,15 +199,14 @@ impl Statuses {
         }
     }
 
+    /// Whether calls can go to the tenant, as SuperOffice says now.
+    pub(super) async fn usable_by_now(&self, tenant: &Tenant) -> Read {
+        usable(tenant, self.read(&tenant.name, tenant.create_time).await?)
+    }
+
     /// Whether calls can go to the tenant now.
     pub(super) async fn usable(&self, tenant: &Tenant) -> Read {
-        let status = self.current(tenant).await?;
-        match status.state.usability() {
-            Usability::Usable => Ok(status),
-            Usability::ComesBack(_) | Usability::Stopped => {
-                Err(BrokerError::TenantNotRunning(tenant.name.clone(), status.state))
-            }
-        }
+        usable(tenant, self.current(tenant).await?)
     }
 
     /// Something (HTTP 421, a notification) says that what we know is wrong.
@@ -207,6 +215,14 @@ impl Statuses {
         if let Some(known) = known.get_mut(name) {
             known.doubts += 1;
         }
+    }
+
+    /// The same, and asks at once: what is known is not used any more, whether SuperOffice can be asked or not.
+    pub(super) async fn look_again(&self, tenant: &Tenant) -> Read {
+        // What is stored counts as known, so that it is doubted too.
+        self.shared.at_hand(tenant);
+        self.distrust(&tenant.name);
+        self.read(&tenant.name, tenant.create_time).await
     }
 
     /// A call to this address was told that the tenant is elsewhere (HTTP 421). Many calls that are told so at one time
@@ -243,6 +259,15 @@ impl Statuses {
                 let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
                 drop(self.reads.begin((name.clone(), doubts), work));
             }
+        }
+    }
+}
+
+fn usable(tenant: &Tenant, status: Arc<TenantStatus>) -> Read {
+    match status.state.usability() {
+        Usability::Usable => Ok(status),
+        Usability::ComesBack(_) | Usability::Stopped => {
+            Err(BrokerError::TenantNotRunning(tenant.name.clone(), status.state))
         }
     }
 }
@@ -317,8 +342,13 @@ impl Shared {
             fresh.last_needed.store(before.last_needed.load(Ordering::Relaxed), Ordering::Relaxed);
             fresh.doubts = before.doubts.max(doubts);
         }
-        known.insert(name.clone(), fresh);
+        let usable = |known: &Known| matches!(known.status.state.usability(), Usability::Usable);
+        let is_usable = usable(&fresh);
+        let before = known.insert(name.clone(), fresh);
         drop(known);
+        if is_usable && before.is_some_and(|before| !usable(&before)) {
+            let _ = self.came_back.send(name.clone());
+        }
         // Nobody listening is no error.
         let _ = self.feed.send((name.clone(), status));
     }

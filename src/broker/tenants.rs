@@ -3,7 +3,10 @@
 //! Every change runs to its end on the task tracker, also when its caller goes away: what is in memory never
 //! misses a change that reached the store.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -164,6 +167,34 @@ impl Tenants {
                 Ok(Deletion::HasGrants) => Err(BrokerError::TenantHasGrants(name)),
                 Err(StoreError::Conflict) => Err(BrokerError::VersionConflict(name)),
                 Err(other) => Err(other.into()),
+            }
+        })
+        .await
+    }
+
+    /// What a consent with `enroll_system_user` does, whose caller had `manageTenants`: adds the tenant if it is not
+    /// there, and stores its system user token where an administrator's sign-in brought one.
+    pub(super) async fn enroll(
+        &self,
+        name: TenantName,
+        token: Option<SystemUserToken>,
+        company_name: String,
+    ) -> Result<(), BrokerError> {
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        self.change(name.clone(), async move {
+            match store.create(&name, &BTreeMap::new(), now).await {
+                Ok(_) | Err(StoreError::AlreadyExists) => {}
+                Err(other) => return Err(other.into()),
+            }
+            if !company_name.is_empty() {
+                store.put_company_name(&name, &company_name).await?;
+            }
+            match token {
+                Some(token) => {
+                    let set = store.set_system_user_token(&name, token.secret(), now).await?;
+                    found(&name, set).map(drop)
+                }
+                None => Ok(()),
             }
         })
         .await

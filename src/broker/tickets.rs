@@ -4,7 +4,6 @@
 //! gateway; all who ask meanwhile wait for it. Tickets in use are renewed in the background well before they
 //! expire. A ticket that a caller says was rejected is proven dead before it is replaced.
 
-mod cache;
 mod exchange;
 mod rejected;
 mod renewal;
@@ -15,10 +14,10 @@ use std::{sync::Arc, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::TaskTracker;
 
-use self::{cache::Cache, exchange::Exchange};
+use self::exchange::Exchange;
 use super::{
-    Applications, BrokerError, Counters, Directory, Statuses, TenantChanges, error::RETRY_SOON,
-    flights::Flights,
+    Applications, BrokerError, Counters, Directory, Statuses, TenantChanges,
+    credentials::Credentials, error::RETRY_SOON, flights::Flights,
 };
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
@@ -105,7 +104,7 @@ impl Tickets {
         rules: TicketRules,
         tasks: TaskTracker,
     ) -> Self {
-        let cache = Cache::default();
+        let cache = Credentials::default();
         let exchange = Arc::new(Exchange {
             cache,
             directory: Arc::clone(&directory),
@@ -165,7 +164,8 @@ impl Tickets {
     /// What SuperOffice refused last and would refuse again, so that it is not asked for now.
     pub(super) fn standing_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
         let now = self.exchange.clock.now();
-        self.exchange.cache.standing_refusal(&tenant.name, tenant.token_version, now)
+        let refusal = self.exchange.cache.standing_refusal(&tenant.name, tenant.token_version, now);
+        refusal.map(|(error, _)| error)
     }
 
     /// Tells when the ticket of a tenant may have changed, or whether it may be handed out.
@@ -193,7 +193,9 @@ impl Tickets {
             // Again, after whatever was waited for: the emergency stop, a removal and a new token hold at once.
             let tenant = self.permitted(name).await?;
             let now = self.exchange.clock.now();
-            if let Some(ticket) = self.exchange.cache.hand_out(&tenant, min_ttl, now) {
+            if let Some(ticket) =
+                self.exchange.cache.hand_out(name, tenant.token_version, min_ttl, now)
+            {
                 if !waited {
                     self.exchange.counters.ticket_hits.increment();
                 }
@@ -211,10 +213,7 @@ impl Tickets {
 
     /// The tenant, if we would hand out its ticket at all.
     pub(super) async fn permitted(&self, name: &TenantName) -> Result<Arc<Tenant>, BrokerError> {
-        let tenant = self.directory.get(name).await?;
-        if tenant.disabled {
-            return Err(BrokerError::TenantDisabled(name.clone()));
-        }
+        let tenant = self.directory.enabled(name).await?;
         if !tenant.has_system_user_token() {
             return Err(BrokerError::NotEnrolled(name.clone()));
         }

@@ -20,7 +20,8 @@ use self::{
     healing::{Healing, Kind, Remedy},
 };
 use super::{
-    Application, Applications, BrokerError, Counters, Statuses, Tickets, error::RETRY_SOON,
+    Application, Applications, BrokerError, Counters, Impersonation, Statuses, Tickets,
+    error::RETRY_SOON,
 };
 use crate::{
     domain::{Eyes, TenantName},
@@ -88,16 +89,21 @@ struct Want {
 impl WebApi {
     /// Nothing was called yet. `pace` is the clock by which calls wait for their turns.
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "wiring: every collaborator is named once, in app"
+    )]
     pub fn new(
         applications: Arc<Applications>,
         statuses: Arc<Statuses>,
         tickets: Arc<Tickets>,
+        impersonation: Arc<Impersonation>,
         clock: Arc<dyn Clock>,
         pace: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
     ) -> Self {
-        let passes = Passes { tickets };
+        let passes = Passes { tickets, impersonation };
         let budget = Budget::new(Arc::clone(&pace));
         Self { applications, statuses, passes, budget, clock, pace, random, counters }
     }
@@ -139,6 +145,12 @@ impl WebApi {
             }
             (Verdict::Done { .. }, Body::TooLarge) => Err(doubtful("larger than any answer")),
             (Verdict::Done { .. }, _) => Err(doubtful(&format!("HTTP {status}"))),
+            // Though the token works, or is new: it is the person that may not.
+            (Verdict::CredentialRefused | Verdict::Forbidden, _)
+                if asking.eyes != Eyes::SystemUser =>
+            {
+                Err(doubtful(&format!("HTTP {status} to a person")))
+            }
             // Though the ticket works, or is new: it is the system user that may not.
             (Verdict::CredentialRefused | Verdict::Forbidden, _) => {
                 Err(failed(BrokerError::Refused(name.clone(), Refusal::Rejected)))
@@ -192,7 +204,7 @@ impl WebApi {
             if verdict == Ok(Verdict::Done { success: true }) {
                 self.passes.worked(&asking.tenant, &pass, sent);
             }
-            let remedy = healing.remedy(verdict, pass.may_be_forbidden_for_its_age());
+            let remedy = healing.remedy(verdict, pass.may_be_forbidden_for_its_age(sent));
             // Of a question that answer would say that the credential is bad for good, which nobody has found out.
             let unproven = remedy == Remedy::ProveCredential && want.kind == Kind::Question;
             match self.heal(application, asking, &pass, remedy).await {
@@ -326,7 +338,5 @@ fn unavailable(what: &str, why: &str) -> BrokerError {
     BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
 }
 
-#[cfg(test)]
-pub(super) mod fakes;
 #[cfg(test)]
 mod tests;

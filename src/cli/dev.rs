@@ -12,17 +12,20 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 use superoffice_sandbox::{
     Options, Sandbox,
-    demo::{self, Demo},
+    demo::{self, Demo, DemoUser},
 };
 
 use super::{Failed, output::print, serve};
 use crate::{
     app::Storage,
     config::{Config, LoadedWithSecrets},
-    crypto::{DemoIssuer, Keyring},
-    domain::TenantName,
+    crypto::{DemoIssuer, Keyring, SystemRandom},
+    domain::{Consent, ConsentId, TenantName},
     lifecycle::StopSignals,
-    ports::{Clock as _, StoreWatch as _, SystemClock, TenantStore as _},
+    ports::{
+        Clock as _, ConsentLimits, ConsentStore as _, Random as _, StoreWatch as _, SystemClock,
+        TenantStore as _,
+    },
     telemetry::{LogFormat, start_logging},
 };
 
@@ -37,18 +40,33 @@ const AUDIENCE: &str = "tenant-gateway";
 /// A demonstration is over by then.
 const TOKEN_LIFETIME: Duration = Duration::from_hours(12);
 
+/// How long the printed consent link can be opened: longer than the token lives.
+const LINK_LIFE: Duration = Duration::from_hours(24);
+
 /// Calls, and what goes wrong; the banner says what else one wants to know.
 const LOG_FILTER: &str = "warn,tenant_gateway::grpc=info";
 
 /// Options of `dev`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "each is the name of an option")]
 pub(super) struct DevOptions {
     /// Where gRPC listens; if it is taken and was not asked for, another port is chosen.
     #[arg(long, value_name = "PORT")]
     grpc_port: Option<u16>,
+    /// Where the consent pages are; likewise.
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
     /// Where the admin pages are; likewise.
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
+}
+
+/// What to do with a person.
+struct Acting<'a> {
+    /// Who is asked.
+    user: &'a DemoUser,
+    /// Where that can be answered.
+    link: String,
 }
 
 pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
@@ -62,10 +80,10 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let folder = tempfile::Builder::new().prefix("tenant-gateway-dev-").tempdir()?;
     let file = write_files(folder.path(), options, &sandbox, &demo)?;
     let loaded = Config::load_with_secrets(&file)?;
-    enroll(&loaded, &demo).await?;
+    let acting = prepare(&loaded, &demo).await?;
     let token = folder.path().join("token");
     let served = serve::serve_loaded(loaded, signals, None, |grpc, admin| {
-        print(&banner(grpc, admin, &sandbox, &demo, &token))
+        print(&banner(grpc, admin, &sandbox, &demo, &acting, &token))
     })
     .await;
     sandbox.shutdown().await;
@@ -86,11 +104,19 @@ fn write_files(
     fs::write(folder.join("policy.cedar"), policy(forbidden))?;
     write_token(folder)?;
     let (grpc, admin) = (port(options.grpc_port, 50051), port(options.admin_port, 9090));
+    // Its address stands in links, so it must be known before anything listens.
+    let http = match port(options.http_port, 8080) {
+        0 => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port(),
+        known => known,
+    };
     let text = format!(
         r#"
 [grpc]
 listen = "127.0.0.1:{grpc}"
 reflection = true
+[http]
+listen = "127.0.0.1:{http}"
+public_uri = "http://127.0.0.1:{http}"
 [admin]
 listen = "127.0.0.1:{admin}"
 [lifecycle]
@@ -108,6 +134,7 @@ environment = "sod"
 client_id = "{client_id}"
 client_secret_file = "client_secret"
 private_key_file = "private_key.xml"
+redirect_uri = "http://127.0.0.1:{http}/oauth/callback"
 login_uri = "{login}"
 allowed_api_hosts = ["127.0.0.1"]
 "#,
@@ -119,13 +146,17 @@ allowed_api_hosts = ["127.0.0.1"]
     Ok(file)
 }
 
-/// The demo caller may do everything with tickets, users and tenants, except that one tenant gives it no ticket.
+/// The demo caller may do everything with tickets, users, grants and tenants, except that one tenant gives it no
+/// ticket.
 fn policy(forbidden: &str) -> String {
     format!(
         r#"@id("demo-service")
 permit (
     principal == Caller::"{CALLER}",
-    action in [Action::"issueSystemTicket", Action::"manageTenants", Action::"readAssociates"],
+    action in [
+        Action::"issueSystemTicket", Action::"manageTenants", Action::"readAssociates",
+        Action::"issueAccessToken", Action::"manageGrants", Action::"readGrants", Action::"callWebApiAsUser"
+    ],
     resource in Application::"applications/{APPLICATION}"
 );
 
@@ -166,9 +197,11 @@ fn port(asked: Option<u16>, usual: u16) -> u16 {
     asked.unwrap_or_else(|| if free() { usual } else { 0 })
 }
 
-async fn enroll(loaded: &LoadedWithSecrets, demo: &Demo) -> Result<(), Failed> {
+/// Enrols the tenants, and asks one person of the first for consent.
+async fn prepare<'a>(loaded: &LoadedWithSecrets, demo: &'a Demo) -> Result<Acting<'a>, Failed> {
     let storage = Storage::open(&loaded.config).await?;
     let (store, now) = (&storage.store, SystemClock.now());
+    let mut names = Vec::new();
     for tenant in &demo.tenants {
         let name = format!("applications/{APPLICATION}/tenants/{}", tenant.id);
         let name: TenantName = name.parse().map_err(Failed::other)?;
@@ -176,9 +209,35 @@ async fn enroll(loaded: &LoadedWithSecrets, demo: &Demo) -> Result<(), Failed> {
         store.create(&name, &labels, now).await.map_err(Failed::other)?;
         let token = SecretString::from(tenant.system_user_token.clone());
         store.set_system_user_token(&name, &token, now).await.map_err(Failed::other)?;
+        names.push(name);
     }
+    let first = names.into_iter().next();
+    let public_uri = loaded.config.http.as_ref().and_then(|http| http.public_uri.as_deref());
+    let user = demo.users.iter().find(|user| !user.administrator);
+    let (Some(TenantName { application, tenant }), Some(public_uri), Some(user)) =
+        (first, public_uri, user)
+    else {
+        return Err(Failed::other("the demo data has nobody to act as"));
+    };
+    let consent = Consent {
+        id: ConsentId::new(SystemRandom.bytes()),
+        application,
+        tenant: Some(tenant),
+        caller: CALLER.to_owned(),
+        return_uri: None,
+        redirect_uri: None,
+        login_hint: None,
+        enroll_system_user: false,
+        expected_user_principal_name: Some(user.user_name.clone()),
+        reason: "to try it out".to_owned(),
+        create_time: now,
+        expire_time: now + LINK_LIFE,
+        outcome: None,
+    };
+    let limits = ConsentLimits { open_per_caller: 1, total: 1 };
+    store.begin(&consent, limits).await.map_err(Failed::other)?;
     store.close().await;
-    Ok(())
+    Ok(Acting { user, link: format!("{public_uri}/consent/{}", consent.id) })
 }
 
 fn banner(
@@ -186,6 +245,7 @@ fn banner(
     admin: SocketAddr,
     sandbox: &Sandbox,
     demo: &Demo,
+    acting: &Acting<'_>,
     token_file: &Path,
 ) -> String {
     let of = |index: usize| {
@@ -195,15 +255,21 @@ fn banner(
     let ((first, first_state), (second, second_state), (third, third_state)) =
         (of(0), of(1), of(2));
     let token = token_file.display();
-    let ask = |field: &str, value: &str, method: &str| {
+    let ask = |data: &str, method: &str| {
         format!(
             "  grpcurl -plaintext -H \"authorization: Bearer $(cat {token})\" -d \
-             '{{\"{field}\":\"{value}\"}}' {grpc} tenantgateway.v1.{method}"
+             '{{{data}}}' {grpc} tenantgateway.v1.{method}"
         )
     };
     let call = |field: &str, tenant: &str, method: &str| {
-        ask(field, &format!("applications/{APPLICATION}/tenants/{tenant}"), method)
+        let name = format!("applications/{APPLICATION}/tenants/{tenant}");
+        ask(&format!("\"{field}\":\"{name}\""), method)
     };
+    let of_first = |field: &str, value: &str, method: &str| {
+        let tenant = format!("applications/{APPLICATION}/tenants/{first}");
+        ask(&format!("\"tenant\":\"{tenant}\",\"{field}\":\"{value}\""), method)
+    };
+    let DemoUser { user_name, associate_id, .. } = acting.user;
     let issue = "TokenService/IssueSystemTicket";
     format!(
         "Tenant Gateway with a simulated SuperOffice. Ctrl-C ends both, and nothing is kept.
@@ -213,6 +279,7 @@ fn banner(
   tenants  {first} {first_state}, {second} {second_state}, {third} {third_state}
   caller   {CALLER}, by the token in {token}
   policy   {policy}
+  consent  {link} (open it in a browser, sign in as {user_name}, approve)
 In another terminal:
   # a ticket
 {permitted}
@@ -226,6 +293,12 @@ In another terminal:
 {explain}
   # who the users are, what each can do, and why not
 {associates}
+  # an access token of {user_name}, who must have approved by the consent link above
+{person}
+  # who SuperOffice says that is
+{principal}
+  # a consent link for anybody else
+{begin}
   # who did what, newest first
 {denials}
   # what there is to call, and whether it serves
@@ -237,11 +310,23 @@ In another terminal:
         login = sandbox.login_uri(),
         control = sandbox.control_uri(),
         policy = token_file.with_file_name("policy.cedar").display(),
+        link = acting.link,
+        person =
+            of_first("user_principal_name", user_name, "ImpersonationService/IssueAccessToken"),
+        principal = of_first(
+            "credential",
+            &format!("associates/{associate_id}"),
+            "AssociateService/GetCurrentPrincipal"
+        ),
+        begin = ask(
+            &format!("\"application\":\"applications/{APPLICATION}\""),
+            "ImpersonationService/BeginConsent"
+        ),
         permitted = call("tenant", first, issue),
         suspended = call("tenant", second, issue),
         denied = call("tenant", third, issue),
         associates = call("parent", first, "AssociateService/ListAssociates"),
-        denials = ask("filter", "decision=DENIED", "AuditService/ListAuditEvents"),
+        denials = ask("\"filter\":\"decision=DENIED\"", "AuditService/ListAuditEvents"),
         explain = call("tenant", second, "AccessService/ExplainAccess"),
         disable = call("name", first, "TenantService/DisableTenant"),
     )

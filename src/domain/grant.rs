@@ -12,7 +12,7 @@ pub use self::{
     fields::{GRANT_FIELDS, ListedGrant},
     name::{GrantId, GrantName, GrantScope, GrantSelector},
 };
-use super::{AssociateId, ContextIdentifier, CredentialId, Reason, SystemUserToken};
+use super::{AssociateId, ContextIdentifier, CredentialId, Obstacle, Reason, SystemUserToken};
 
 /// Longer than any refresh token seen; more than this is not one.
 const MAX_REFRESH_TOKEN_BYTES: usize = 4096;
@@ -115,6 +115,37 @@ pub struct GrantFailure {
     pub reason: Reason,
     /// When.
     pub time: Timestamp,
+}
+
+impl GrantFailure {
+    /// The same for people.
+    #[must_use]
+    pub fn obstacle(&self) -> Obstacle {
+        let (message, mend) = match self.reason {
+            Reason::ConsentRequired => (
+                "SuperOffice no longer accepts the refresh token",
+                "let the person consent once more: ImpersonationService.BeginConsent",
+            ),
+            Reason::SubjectMismatch => (
+                "SuperOffice answered for another person or tenant",
+                "let the person consent once more: ImpersonationService.BeginConsent",
+            ),
+            Reason::ApplicationCredentialRefused => (
+                "SuperOffice refused the application's own client secret",
+                "an operator must correct the application's client secret for this environment",
+            ),
+            Reason::TenantNotRunning => (
+                "SuperOffice refused while the tenant could not be used",
+                "nothing: it is tried again when the tenant can be used",
+            ),
+            _ => (
+                "SuperOffice could not be asked, or its answer could not be believed",
+                "nothing: it is tried again",
+            ),
+        };
+        let (message, mend) = (message.to_owned(), mend.to_owned());
+        Obstacle { reason: self.reason, message, mend }
+    }
 }
 
 /// Whose access token is asked for.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Obstacle;
+use super::{AssociateId, GrantName, Obstacle};
 
 /// Whose eyes look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContextKind {
     /// The system user: a ticket, all data, no person.
     SystemUser,
+    /// A person who consented: an access token, and what that person may do.
+    Person(GrantName, AssociateId),
 }
 
 /// One way to act on a tenant, as it is for one caller.
@@ -56,7 +58,7 @@ impl ContextKind {
     /// and accountable work as a person; the system user bypasses rights, cannot impersonate, and needs the
     /// Development Tools licence (SUPEROFFICE.md 2.8 and 9).
     #[must_use]
-    pub fn guidance(self) -> Guidance {
+    pub fn guidance(&self) -> Guidance {
         match self {
             Self::SystemUser => Guidance {
                 interactive: false,
@@ -66,6 +68,14 @@ impl ContextKind {
                 can_impersonate: false,
                 license_needed: "Development Tools (formerly Expander Services), or CRM Suite Core, on the \
                                  customer's subscription; no user licence",
+            },
+            Self::Person(..) => Guidance {
+                interactive: true,
+                accountable: true,
+                cross_user: false,
+                bypasses_rights: false,
+                can_impersonate: true,
+                license_needed: "the person's own user licence",
             },
         }
     }

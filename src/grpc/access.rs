@@ -8,11 +8,16 @@ use super::{
     Services, convert,
     failure::Failure,
     layer::Context,
+    open_name,
     pb::{self, access_service_server::AccessService},
     refuse,
     request::{Checks, answer, open},
 };
-use crate::access::{ActionName, Refused};
+use crate::{
+    access::{ActionName, GrantResource, Refused, Resource, Rights},
+    broker::choose_enrolled,
+    domain::{Grant, Subject, TenantName, TenantSelector},
+};
 
 /// Its full name.
 pub(super) const NAME: &str = pb::access_service_server::SERVICE_NAME;
@@ -21,11 +26,35 @@ pub(super) const NAME: &str = pb::access_service_server::SERVICE_NAME;
 const TEST: &str = "testPermissions";
 const EXPLAIN: &str = "explainAccess";
 
+/// What lets a caller act as a person.
+const AS_A_PERSON: [ActionName; 2] = [ActionName::IssueAccessToken, ActionName::CallWebApiAsUser];
+
+/// What a caller may know of a tenant.
+struct Known {
+    rights: Rights<TenantName>,
+    people: Vec<Arc<Grant>>,
+    on_grants: Vec<Rights<GrantResource>>,
+}
+
+impl Known {
+    fn tenant(&self) -> &TenantName {
+        self.rights.resource()
+    }
+}
+
 /// The service.
 pub(super) struct Accesses(pub(super) Arc<Services>);
 
 impl Accesses {
-    fn test(
+    /// A grant has attributes of its own, which policies may ask about.
+    async fn with_attributes(&self, resource: Resource) -> Result<Resource, Failure> {
+        let Resource::Grant(grant) = &resource else { return Ok(resource) };
+        let Some(name) = grant.name() else { return Ok(resource) };
+        let tenant = name.tenant.clone();
+        Ok(self.0.impersonation.find(&tenant, &Subject::Grant(name)).await?.into())
+    }
+
+    async fn test(
         &self,
         context: &Context,
         request: &pb::TestPermissionsRequest,
@@ -35,6 +64,7 @@ impl Accesses {
         let asked = checks.permissions("permissions", &request.permissions);
         let (Some(resource), Some(asked)) = (resource, asked) else { return Err(checks.failed()) };
         let tenant = resource.tenant().cloned();
+        let resource = self.with_attributes(resource).await?;
         // All of them: whoever has another right on the tenant may know that it has none of these.
         match self.0.access.rights(&context.caller, resource, ActionName::ALL) {
             Ok(rights) => {
@@ -53,6 +83,38 @@ impl Accesses {
         }
     }
 
+    /// What the caller may know of the tenant and of its people. Who may act as a person of it may know that it exists.
+    async fn known(&self, context: &Context, selector: TenantSelector) -> Result<Known, Failure> {
+        let Services { access, impersonation, tenants, .. } = &*self.0;
+        let (caller, tenant) = (&context.caller, selector.tenant);
+        let (names, text): (Vec<_>, _) = match &selector.application {
+            Some(application) => {
+                let name = TenantName { application: application.clone(), tenant };
+                (vec![name.clone()], name.to_string())
+            }
+            None => (self.0.candidates(&selector).collect(), open_name(tenant)),
+        };
+        let mut found = Vec::new();
+        for name in names {
+            let people = impersonation.of_tenant(&name).await?;
+            let resources = people.iter().map(|grant| GrantResource::of(grant));
+            let resources = resources.chain([GrantResource::nobody(&name)]);
+            let on_grants = access.rights_among(caller, resources, &AS_A_PERSON)?;
+            let within = !on_grants.is_empty();
+            let rights = access.rights_or_within(caller, name, ActionName::ALL, within)?;
+            found.extend(rights.map(|rights| Known { rights, people, on_grants }));
+        }
+        let mut found = access
+            .unless_empty(caller, found)
+            .map_err(|refused| refuse(context, EXPLAIN, &text, refused))?;
+        if selector.application.is_some()
+            && let Some(only) = found.pop()
+        {
+            return Ok(only);
+        }
+        Ok(choose_enrolled(tenants, "tenant", tenant, found, Known::tenant).await?)
+    }
+
     async fn explain(
         &self,
         context: &Context,
@@ -62,10 +124,10 @@ impl Accesses {
         let Some(selector) = checks.tenant_selector("tenant", &request.tenant) else {
             return Err(checks.failed());
         };
-        let rights = self.0.rights_selected(context, EXPLAIN, "tenant", selector).await?;
+        let Known { rights, people, on_grants } = self.known(context, selector).await?;
         self.0.concerns(context, rights.resource())?;
-        let contexts = self.0.explanations.explain(&rights).await?;
-        let user_contexts = contexts.iter().map(convert::user_context).collect();
+        let contexts = self.0.explanations.explain(&rights, &people, &on_grants).await?;
+        let user_contexts = convert::user_contexts(&contexts);
         Ok(pb::ExplainAccessResponse { user_contexts })
     }
 }
@@ -77,7 +139,7 @@ impl AccessService for Accesses {
         request: Request<pb::TestPermissionsRequest>,
     ) -> Result<Response<pb::TestPermissionsResponse>, Status> {
         let (context, _, request) = open(request)?;
-        answer(&context, self.test(&context, &request))
+        answer(&context, self.test(&context, &request).await)
     }
 
     async fn explain_access(

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     access::{Authorized, ReadAssociates},
-    broker::{AssociateListPage, AssociateQuery, Look},
+    broker::{AssociateListPage, AssociateQuery, Look, Seen},
     domain::{
-        ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, AssociateSelector, Eyes, EyesSelector, Languages,
-        LookupKey, TenantName, TenantSelector,
+        ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, AssociateSelector, EyesSelector, Languages, LookupKey,
+        TenantName, TenantSelector,
     },
 };
 
@@ -30,6 +30,9 @@ const NOT_OF_PARENT: &str = "not an associate of parent";
 
 /// The longest text that a look-up is given, in bytes: longer than any address (RFC 5321, 4.5.3.1).
 const MAX_LOOKUP_BYTES: usize = 320;
+
+/// What is asked of SuperOffice, as policies see it (SUPEROFFICE.md 6.6).
+const READING_PEOPLE: &str = "/api/v1/user";
 
 /// The service.
 pub(super) struct Associates(pub(super) Arc<Services>);
@@ -79,12 +82,7 @@ impl Associates {
     ) -> Result<Admitted, Failure> {
         let Asked { tenant, eyes, max_staleness } = asked;
         let authorized = self.0.authorize_selected(context, field, tenant).await?;
-        let eyes = match eyes {
-            EyesSelector::SystemUser => Eyes::SystemUser,
-            EyesSelector::Associate(_) | EyesSelector::Grant(_) => {
-                return Err(Failure::Unimplemented(format!("looking through {eyes}")));
-            }
-        };
+        let eyes = self.0.eyes(context, authorized.resource(), eyes, READING_PEOPLE).await?;
         let (account, patience) = (context.caller.shared_id(), context.patience);
         let look = Look { eyes, account, max_staleness, patience };
         Ok(Admitted { authorized, look })
@@ -104,10 +102,9 @@ impl Associates {
         let admitted = self.admit(context, "name", asked).await?;
         let Admitted { authorized, look } = &admitted;
         let seen = self.0.associates.get(authorized, look, name.associate).await?;
-        let languages = languages(metadata);
-        let tenant = admitted.tenant();
-        let associate = convert::associate(tenant, &seen.associate, seen.read_time, &languages);
-        Ok(pb::GetAssociateResponse { associate: Some(associate) })
+        let associate =
+            self.0.shown(context, admitted.tenant(), &languages(metadata), &[seen]).await?.pop();
+        Ok(pb::GetAssociateResponse { associate })
     }
 
     async fn batch_get(
@@ -134,11 +131,9 @@ impl Associates {
         }
         let ids: Vec<_> = names.iter().map(|name| name.associate).collect();
         let seen = self.0.associates.batch_get(authorized, look, &ids).await?;
-        let (tenant, languages) = (admitted.tenant(), languages(metadata));
-        let associates = seen
-            .iter()
-            .map(|seen| convert::associate(tenant, &seen.associate, seen.read_time, &languages));
-        Ok(pb::BatchGetAssociatesResponse { associates: associates.collect() })
+        let associates =
+            self.0.shown(context, admitted.tenant(), &languages(metadata), &seen).await?;
+        Ok(pb::BatchGetAssociatesResponse { associates })
     }
 
     async fn list(
@@ -182,9 +177,9 @@ impl Associates {
         let AssociateListPage { associates, read_time, next } = page;
         let next = next.map(|place| place.to_string());
         let next_page_token = super::application::next_page_token(page_tokens, &query, next)?;
-        let (tenant, languages) = (admitted.tenant(), &wanted.languages);
-        let pb = |one: &Arc<_>| convert::associate(tenant, one, read_time, languages);
-        let associates = associates.iter().map(pb).collect();
+        let seen: Vec<_> =
+            associates.into_iter().map(|associate| Seen { associate, read_time }).collect();
+        let associates = self.0.shown(context, admitted.tenant(), &wanted.languages, &seen).await?;
         Ok(pb::ListAssociatesResponse { associates, next_page_token })
     }
 
@@ -202,9 +197,9 @@ impl Associates {
         let admitted = self.admit(context, "parent", asked).await?;
         let Admitted { authorized, look } = &admitted;
         let seen = self.0.associates.look_up(authorized, look, &key).await?;
-        let (tenant, languages) = (admitted.tenant(), languages(metadata));
-        let associate = convert::associate(tenant, &seen.associate, seen.read_time, &languages);
-        Ok(pb::LookupAssociateResponse { associate: Some(associate) })
+        let associate =
+            self.0.shown(context, admitted.tenant(), &languages(metadata), &[seen]).await?.pop();
+        Ok(pb::LookupAssociateResponse { associate })
     }
 
     async fn principal(

@@ -1,11 +1,15 @@
 //! From our types to those of the contract.
 
 mod associate;
+mod grant;
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
-pub(super) use self::associate::{associate, principal, role, user_group};
+pub(super) use self::{
+    associate::{associate, principal, role, user_group},
+    grant::{access_token, grant, grant_event},
+};
 use super::pb;
 use crate::{
     broker::HandedOutTicket,
@@ -87,20 +91,35 @@ pub(super) fn application(view: &ApplicationView) -> pb::Application {
     }
 }
 
-pub(super) fn user_context(context: &UserContext) -> pb::UserContext {
-    let usable = context.is_usable();
-    let credential = match context.kind {
-        ContextKind::SystemUser => "system".to_owned(),
+/// The system user is recommended for what runs by itself; a person where that is the one way there is.
+pub(super) fn user_contexts(contexts: &[UserContext]) -> Vec<pb::UserContext> {
+    let is_system = |context: &&UserContext| context.kind == ContextKind::SystemUser;
+    let mut usable = contexts.iter().filter(|context| context.is_usable());
+    let recommended = match (contexts.iter().find(is_system), usable.next(), usable.next()) {
+        (Some(system), _, _) if system.is_usable() => Some(system),
+        (_, Some(only), None) => Some(only),
+        _ => None,
+    };
+    let is_it = |context| recommended.is_some_and(|it| std::ptr::eq(it, context));
+    contexts.iter().map(|context| user_context(context, is_it(context))).collect()
+}
+
+fn user_context(context: &UserContext, recommended: bool) -> pb::UserContext {
+    let (credential, grant, associate_id) = match &context.kind {
+        ContextKind::SystemUser => ("system".to_owned(), String::new(), 0),
+        ContextKind::Person(name, associate) => {
+            (format!("grants/{}", name.grant), name.to_string(), associate.get())
+        }
     };
     pb::UserContext {
         credential,
-        usable,
-        // The only one that there is as long as nobody's grant is stored.
-        recommended: usable,
+        grant,
+        associate_id,
+        usable: context.is_usable(),
+        recommended,
         obstacles: context.obstacles.iter().map(obstacle).collect(),
         policy_ids: context.policy_ids.iter().map(ToString::to_string).collect(),
         guidance: Some(guidance(context.kind.guidance())),
-        ..Default::default()
     }
 }
 

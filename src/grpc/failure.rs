@@ -26,6 +26,9 @@ const TOLD_IN_MESSAGE: usize = 8;
 /// When to ask again after an answer that could not be believed.
 const RETRY_AFTER_DISBELIEF: Duration = Duration::from_secs(5);
 
+/// When consents may have ended.
+const RETRY_AFTER_CONSENTS: Duration = Duration::from_hours(1);
+
 /// When to ask again while our own store or key provider is down.
 const RETRY_AFTER_OUR_OUTAGE: Duration = Duration::from_secs(2);
 
@@ -240,6 +243,9 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
             let name = format!("{tenant}/associates/-");
             details.set_resource_info("tenantgateway.v1.Associate", name, "", error.message());
         }
+        BrokerError::GrantNotFound(name) => {
+            details.set_resource_info("tenantgateway.v1.Grant", name, "", error.message());
+        }
         BrokerError::TenantExists(name) | BrokerError::VersionConflict(name) => {
             let name = name.to_string();
             details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
@@ -248,6 +254,10 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         | BrokerError::TenantDisabled(name)
         | BrokerError::NotEnrolled(name)
         | BrokerError::AssociateAmbiguous(name, _)
+        | BrokerError::ConsentRequired(name, _)
+        | BrokerError::SubjectMismatch(name)
+        | BrokerError::CannotSignIn(name, _)
+        | BrokerError::GrantAmbiguous(name, _)
         | BrokerError::Refused(name, _) => add_precondition(error, name, details),
         BrokerError::TenantNotRunning(name, state) => add_not_running(error, name, *state, details),
         BrokerError::UpstreamUnavailable { retry_after, .. } => {
@@ -257,6 +267,18 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
             let description = "applications.calls_per_second of the gateway's configuration";
             details.add_quota_failure_violation(tenant.to_string(), description);
             details.set_retry_info(Some(*retry_after));
+        }
+        BrokerError::OwnSecretRefused(_)
+        | BrokerError::ConsentInvalid
+        | BrokerError::ConsentRefused
+        | BrokerError::AnotherSubject(_) => {
+            let description = format!("{}; {}", error.message(), error.mend());
+            let kind = error.reason().as_str();
+            details.add_precondition_failure_violation(kind, "", description);
+        }
+        BrokerError::TooManyConsents => {
+            details.add_quota_failure_violation("open consents", error.mend());
+            details.set_retry_info(Some(RETRY_AFTER_CONSENTS));
         }
         BrokerError::UpstreamInvalid(_) | BrokerError::NoOwner(..) => {
             details.set_retry_info(Some(RETRY_AFTER_DISBELIEF));
@@ -299,6 +321,10 @@ fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
         | BrokerError::AssociatesNotFound(name, _)
         | BrokerError::AssociateNotMatched(name)
         | BrokerError::AssociateAmbiguous(name, _)
+        | BrokerError::ConsentRequired(name, _)
+        | BrokerError::SubjectMismatch(name)
+        | BrokerError::CannotSignIn(name, _)
+        | BrokerError::GrantAmbiguous(name, _)
         | BrokerError::TenantNotRunning(name, _)
         | BrokerError::BudgetExhausted { tenant: name, .. } => Some(name),
         _ => None,

@@ -191,11 +191,12 @@ impl Checks {
     }
 
     pub(super) fn credential_id(&mut self, field: &str, text: &str) -> Option<CredentialId> {
-        let shaped = (text.starts_with("t-") || text.starts_with("a-"))
+        let id = CredentialId::from_text(text);
+        let shaped = (id.is_ticket() || id.grant().is_some())
             && text.len() <= MAX_CREDENTIAL_ID_BYTES
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let problem = "wanted the credential_id that came with the credential, such as t-…";
-        self.note(field, if shaped { Ok(CredentialId::from_text(text)) } else { Err(problem) })
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let problem = "wanted the credential_id that came with the credential, such as t-… or a-…";
+        self.note(field, if shaped { Ok(id) } else { Err(problem) })
     }
 
     /// A filter on these fields.

@@ -15,12 +15,13 @@ pub use self::connection::Peer;
 use self::workers::{HttpServer, Workers};
 
 use super::{
-    Services, access, application, associate, audit,
+    Services, access, application, associate, audit, impersonation,
     layer::{Around, Surroundings},
     pb::{
         self, access_service_server::AccessServiceServer,
         application_service_server::ApplicationServiceServer,
         associate_service_server::AssociateServiceServer, audit_service_server::AuditServiceServer,
+        impersonation_service_server::ImpersonationServiceServer,
         tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
     },
     tenant, token,
@@ -50,8 +51,9 @@ const OPENED_CONNECTIONS: usize = 16;
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// What stands on the listener, besides reflection.
-const SERVED: [&str; 7] = [
+const SERVED: [&str; 8] = [
     token::NAME,
+    impersonation::NAME,
     tenant::NAME,
     associate::NAME,
     application::NAME,
@@ -146,6 +148,10 @@ impl GrpcServer {
         routes
             .add_service(health_service)
             .add_service(limited!(TokenServiceServer, token::Tokens(Arc::clone(&services))))
+            .add_service(limited!(
+                ImpersonationServiceServer,
+                impersonation::Impersonations(Arc::clone(&services))
+            ))
             .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
             .add_service(limited!(
                 AssociateServiceServer,

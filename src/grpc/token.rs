@@ -13,7 +13,10 @@ use super::{
     watch::{self, Messages},
     watch_ticket::TicketWatch,
 };
-use crate::access::{Authorized, IssueSystemTicket, RevealApplicationToken};
+use crate::{
+    access::{Authorized, IssueSystemTicket, RevealApplicationToken},
+    domain::{GrantName, Subject},
+};
 
 /// Its full name.
 pub(super) const NAME: &str = pb::token_service_server::SERVICE_NAME;
@@ -75,10 +78,15 @@ impl Tokens {
         let tenant = checks.tenant_name("tenant", &request.tenant);
         let id = checks.credential_id("credential_id", &request.credential_id);
         let (Some(tenant), Some(id)) = (tenant, id) else { return Err(checks.failed()) };
-        if !id.is_ticket() {
-            return Err(Failure::Unimplemented("reporting an access token".to_owned()));
-        }
         context.notes.credential(&id);
+        if let Some(grant) = id.grant() {
+            let impersonation = &self.0.impersonation;
+            let subject = Subject::Grant(GrantName { tenant: tenant.clone(), grant });
+            let found = impersonation.find(&tenant, &subject).await?;
+            let authorized = self.0.authorize(context, found)?;
+            impersonation.report_rejected(&authorized, id).await?;
+            return Ok(pb::ReportRejectedCredentialResponse {});
+        }
         let authorized = self.0.authorize(context, tenant)?;
         self.0.tickets.report_rejected(&authorized, id).await?;
         Ok(pb::ReportRejectedCredentialResponse {})

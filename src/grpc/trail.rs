@@ -70,13 +70,19 @@ impl Audit {
         let denied_later = reason == Some(Reason::PolicyDenied)
             && decided.iter().all(|one| one.decision == Decision::Allowed);
         let last = decided.len().saturating_sub(1);
+        let as_user = |one: &&Decided| one.name == Some(ActionName::CallWebApiAsUser);
+        let person = decided.iter().find(as_user).map(|one| acting_as_grant(&one.resource));
         let pending = decided.into_iter().enumerate().map(|(index, mut decided)| {
             // Permitted by policy, but not by the configuration.
             if denied_later && index == last {
                 decided.decision = Decision::Denied;
             }
             let weight = decided.weight();
+            let reads = decided.name == Some(ActionName::ReadAssociates);
             let mut record = decided.record(context, code, reason);
+            if let Some(person) = person.as_ref().filter(|_| reads) {
+                record.acting_as = person.clone();
+            }
             record.credential_id = credential.clone();
             self.trail.record(record, weight)
         });
@@ -124,8 +130,22 @@ impl Notes {
 
     /// The resource of the last decision, where it is known better than what was decided on.
     pub(super) fn resource(&self, resource: impl Into<Resource>) {
+        self.named(resource.into().to_string());
+    }
+
+    /// The same, by its name.
+    pub(super) fn named(&self, name: String) {
         if let Some(last) = self.lock().decided.last_mut() {
-            last.resource = resource.into().to_string().into();
+            last.resource = name.into();
+        }
+    }
+
+    /// The resource of a decision, where it is known better than what was decided on.
+    pub(super) fn done_to(&self, action: ActionName, name: String) {
+        let mut since_kept = self.lock();
+        let decided = since_kept.decided.iter_mut().find(|one| one.name == Some(action));
+        if let Some(decided) = decided {
+            decided.resource = name.into();
         }
     }
 
@@ -185,6 +205,9 @@ impl Decided {
                 | ActionName::ReadAssociates
                 | ActionName::CallWebApiAsSystemUser,
             ) => SYSTEM_USER.into(),
+            Some(ActionName::IssueAccessToken | ActionName::CallWebApiAsUser) => {
+                acting_as_grant(&self.resource)
+            }
             _ => AuditText::default(),
         };
         AuditRecord {
@@ -203,6 +226,13 @@ impl Decided {
             ..AuditRecord::new(self.action, self.decision)
         }
     }
+}
+
+/// Of `applications/…/tenants/…/grants/{grant}` the end, which stands in `credential` too.
+fn acting_as_grant(resource: &AuditText) -> AuditText {
+    let grant = resource.to_string();
+    let grant = grant.find("grants/").and_then(|start| grant.get(start..));
+    grant.map(|text| text.to_owned().into()).unwrap_or_default()
 }
 
 /// Of what is permitted, looking at tenants, grants and the trail itself leaves no event.

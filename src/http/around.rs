@@ -47,6 +47,10 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client(pub(super) IpAddr);
 
+/// What a request is called in log and audit trail.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) Arc<str>);
+
 /// What is needed around requests.
 pub(super) struct Around {
     pub(super) ids: RequestIds,
@@ -63,8 +67,13 @@ pub(super) struct Route {
 }
 
 /// The layer.
-pub(super) async fn around(State(route): State<Route>, request: Request, next: Next) -> Response {
+pub(super) async fn around(
+    State(route): State<Route>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let mut record = Record::new(&route, &request);
+    request.extensions_mut().insert(RequestId(Arc::clone(&record.request_id)));
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
     let mut response = match tokio::time::timeout(REQUEST_TIME, work).await {
         Ok(Ok(response)) => response,

@@ -70,7 +70,7 @@ impl IntoResponse for Problem {
 }
 
 /// CONTRACT section 4, last line.
-fn status_of(reason: Reason) -> StatusCode {
+pub(super) fn status_of(reason: Reason) -> StatusCode {
     // What is too large has a status of its own in HTTP.
     if reason == Reason::ResponseTooLarge {
         return StatusCode::PAYLOAD_TOO_LARGE;

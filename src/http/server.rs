@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware::from_fn_with_state,
-    routing::{any, post},
+    routing::{MethodRouter, any, get, post},
 };
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
@@ -24,7 +24,9 @@ use tower::ServiceExt as _;
 
 use super::{
     around::{Around, Client, Route, around},
+    consent::{CALLBACK, CONSENT, ConsentPages, callback, proceed, show},
     problem::Problem,
+    state_change::{STATE_CHANGE, StateChanges, state_change},
     webhooks::{ASSOCIATES, MAX_BODY_BYTES, Webhooks, associates},
 };
 use crate::{
@@ -75,6 +77,16 @@ pub struct HttpPorts {
     pub meter: Arc<dyn Meter>,
 }
 
+/// What stands on the listener.
+pub struct HttpDoors {
+    /// Hears of changes among associates.
+    pub webhooks: Webhooks,
+    /// Hears of changes of tenants.
+    pub state_changes: Option<StateChanges>,
+    /// Where people consent.
+    pub consents: Option<ConsentPages>,
+}
+
 /// The routes on a bound socket, not yet accepting.
 pub struct HttpServer {
     listener: TcpListener,
@@ -89,7 +101,7 @@ impl HttpServer {
     pub fn new(
         listener: TcpListener,
         tls: Option<Arc<ServerTls>>,
-        webhooks: Webhooks,
+        doors: HttpDoors,
         ports: HttpPorts,
     ) -> Self {
         let HttpPorts { clock, random, meter } = ports;
@@ -98,13 +110,29 @@ impl HttpServer {
         let layer = Arc::new(Around { ids, meter, requests: requests.clone() });
         let named =
             |pattern| from_fn_with_state(Route { around: Arc::clone(&layer), pattern }, around);
-        let associates = post(associates)
-            .fallback(async || Problem::wrong_method())
-            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-            .layer(named(ASSOCIATES))
-            .with_state(Arc::new(webhooks));
+        let hook = |route: MethodRouter, pattern| {
+            route
+                .fallback(async || Problem::wrong_method())
+                .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+                .layer(named(pattern))
+        };
+        let HttpDoors { webhooks, state_changes, consents } = doors;
+        let associates = post(associates).with_state(Arc::new(webhooks));
+        let mut router = Router::new().route(ASSOCIATES, hook(associates, ASSOCIATES));
+        if let Some(state_changes) = state_changes {
+            let changed = post(state_change).with_state(Arc::new(state_changes));
+            router = router.route(STATE_CHANGE, hook(changed, STATE_CHANGE));
+        }
+        if let Some(consents) = consents {
+            let consents = Arc::new(consents);
+            let page = get(show).post(proceed).with_state(Arc::clone(&consents));
+            let callback = get(callback).post(callback).with_state(consents);
+            router = router
+                .route(CONSENT, hook(page, CONSENT))
+                .route(CALLBACK, hook(callback, CALLBACK));
+        }
         let unknown = any(async || Problem::nothing_here()).layer(named("unknown"));
-        let router = Router::new().route(ASSOCIATES, associates).fallback_service(unknown);
+        let router = router.fallback_service(unknown);
         Self { listener, tls, router, requests }
     }
 

@@ -33,12 +33,14 @@ pub struct Intent {
 }
 
 /// A consent that was kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Consented {
     /// The grant.
     pub grant: Grant,
     /// Whether it is a new one.
     pub created: bool,
+    /// The token that was there before, also of a grant that was revoked. It lives until SuperOffice is told.
+    pub replaced: Option<SecretString>,
 }
 
 /// What became of a refresh token that took the place of the one that was spent for it.
@@ -65,12 +67,12 @@ pub enum RefreshOutcome {
         full_name: String,
     },
     /// Only a new consent helps: the grant becomes `CONSENT_REQUIRED` and its access token is deleted. The refresh
-    /// token stays, for later looks.
+    /// token stays, for later looks. Of one that is so already, why and since when stays too.
     Broken {
         /// Why.
         reason: Reason,
     },
-    /// It may pass: state and access token stay as they are.
+    /// It may pass: state and access token stay as they are, and why a grant needs a new consent.
     Failed {
         /// Why.
         reason: Reason,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Literally this, in every environment.
-const ISSUER: &str = "SuperOffice AS";
+pub(super) const ISSUER: &str = "SuperOffice AS";
 
 const JWT: Kind = Kind("system user JWT");
 

@@ -457,13 +457,15 @@ async fn an_owner_is_an_associate_and_its_primary_group() {
 }
 
 #[tokio::test]
-async fn a_person_that_cannot_be_looked_through_yet_is_told_so_and_never_answered_as_the_system_user()
- {
+async fn nobody_looks_through_a_person_who_has_not_consented_nor_is_answered_as_the_system_user() {
     let (_world, mut client) = world(10).await;
-    for credential in ["associates/5", "grants/abc"] {
+    for (credential, code, reason) in [
+        ("associates/5", Code::FailedPrecondition, "CONSENT_REQUIRED"),
+        ("grants/abc", Code::NotFound, "RESOURCE_NOT_FOUND"),
+    ] {
         let request = pb::GetAssociateRequest { credential: credential.to_owned(), ..get(1) };
         let status = client.get_associate(request).await.unwrap_err();
-        assert_status(&status, Code::Unimplemented, "UNIMPLEMENTED");
+        assert_status(&status, code, reason);
     }
     for credential in ["System", "associates/0", "grants/", "grants/-", "associates/5\r\n", "me"] {
         let request = pb::GetAssociateRequest { credential: credential.to_owned(), ..get(1) };

@@ -30,7 +30,7 @@ use tonic_health::pb::{
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    APPLICATION, CLIENT_SECRET, Options, World,
+    APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World,
     binary::{Served, Site},
     callers::{Guarded, ISSUER, bearing, call},
     eventually, eventually_so, get, issue, issue_with,
@@ -45,6 +45,9 @@ const POLICY: &str = r#"
 @id("changes") permit (principal == Caller::"ada", action == Action::"manageTenants", resource);
 @id("looks") permit (principal == Caller::"ada", action == Action::"readTenants", resource);
 @id("people") permit (principal == Caller::"ada", action == Action::"readAssociates", resource);
+@id("grants") permit (principal == Caller::"ada", action == Action::"manageGrants", resource);
+@id("consents") permit (principal == Caller::"ada", action == Action::"readGrants", resource);
+@id("persons") permit (principal == Caller::"ada", action == Action::"issueAccessToken", resource);
 @id("half") permit (principal == Caller::"bob", action == Action::"issueSystemTicket", resource);
 @id("outcasts") forbid (principal == Caller::"mallory", action, resource);
 "#;
@@ -53,6 +56,9 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// Something that was never a ticket.
 const NEVER: &str = "t-00000000000000000000000000000000";
+
+/// Where a front end receives codes.
+const FRONT_END: &str = "https://portal.example.com/callback";
 
 /// One event of a call, without what all events of the call have in common.
 #[derive(Clone)]
@@ -79,6 +85,8 @@ fn allowed(action: &'static str, resource: &str) -> Event {
         "revealApplicationToken" => &["tokens"],
         "manageTenants" => &["changes"],
         "readAssociates" => &["people"],
+        "manageGrants" => &["grants"],
+        "issueAccessToken" => &["persons"],
         other => panic!("{other}"),
     };
     let (resource, decision) = (resource.to_owned(), Decision::Allowed);
@@ -152,13 +160,56 @@ impl Table {
 
 const FORBIDDEN: &[&str] = &["outcasts"];
 
+/// What is there before the rows.
+#[derive(Default)]
+struct Given {
+    /// Of Cust1, which the rows make.
+    system_user_token: String,
+    /// Of somebody at Cust2.
+    grant: String,
+    associate_id: i32,
+    refresh_token: String,
+}
+
+impl Given {
+    /// Leaves two events.
+    async fn make(guarded: &Guarded) -> Self {
+        let world = &guarded.world;
+        world.make_tenant("Cust2");
+        world.sandbox.generate_people("Cust2", 20, 7).unwrap();
+        let signed_in = |id| Some((id, world.sandbox.begin_grant(CLIENT_ID, "Cust2", id).ok()?));
+        let (id, refresh_token) = (1..100).find_map(signed_in).expect("somebody can sign in");
+        let parent = format!("applications/{APPLICATION}");
+        let create =
+            pb::CreateTenantRequest { parent, tenant_id: "Cust2".to_owned(), tenant: None };
+        guarded.call("ada", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+        let import = pb::ImportGrantRequest {
+            tenant: name("Cust2"),
+            refresh_token: refresh_token.clone(),
+            ..Default::default()
+        };
+        let method = "ImpersonationService/ImportGrant";
+        let answer = guarded.call("ada", method, import.encode_to_vec()).await.unwrap();
+        let grant = pb::ImportGrantResponse::decode(&*answer).unwrap().grant.unwrap().name;
+        Self {
+            system_user_token: world.make_tenant("Cust1"),
+            grant,
+            associate_id: id.try_into().unwrap(),
+            refresh_token,
+        }
+    }
+}
+
 /// The rows build on each other: the tenant is made, used and deleted.
-fn table(system_user_token: &str) -> Vec<Row> {
+fn table(given: &Given) -> Vec<Row> {
     let mut table = Table(Vec::new());
-    rows_of_tickets(&mut table, system_user_token);
+    rows_of_tickets(&mut table, &given.system_user_token);
     rows_of_tenants(&mut table);
     rows_of_reads(&mut table);
     rows_of_associates(&mut table);
+    rows_of_nobody(&mut table);
+    rows_of_grants(&mut table, given);
+    rows_of_consent(&mut table);
     let (one, nine) = (name("Cust1"), name("Cust9"));
     let manage = |tenant: &str| allowed("manageTenants", tenant);
     let delete = |name: &str, etag: &str| pb::DeleteTenantRequest {
@@ -440,6 +491,137 @@ fn rows_of_associates(table: &mut Table) {
     });
 }
 
+/// Nobody consented there, so that each names a grant that there is not.
+fn rows_of_nobody(table: &mut Table) {
+    use pb::{issue_access_token_request, watch_access_token_request};
+    let (one, nine) = (name("Cust1"), name("Cust9"));
+    let wildcard = "applications/-/tenants/Cust1";
+    let nobody = |tenant: &str| format!("{tenant}/grants/-");
+    let not_given = Err((Code::FailedPrecondition, "CONSENT_REQUIRED"));
+    let mut rows = |method: &'static str, message: &dyn Fn(&str) -> Vec<u8>| {
+        let mut row = |caller, tenant: &str, end, events: Vec<Event>| {
+            table.0.push(Row { caller, method, message: message(tenant), end, events });
+        };
+        let act = |tenant: &str| vec![allowed("issueAccessToken", &nobody(tenant))];
+        row("ada", &one, not_given, act(&one));
+        row("ada", wildcard, not_given, act(&one));
+        row("ada", &nine, NO_TENANT, act(&nine));
+        row("ada", "Cust1", INVALID, vec![]);
+        for (tenant, resource) in [(&*one, nobody(&one)), (wildcard, wildcard.to_owned())] {
+            let event = denied("issueAccessToken", &resource);
+            row("eve", tenant, DENIED, vec![event.clone()]);
+            row("mallory", tenant, DENIED, vec![event.by(FORBIDDEN)]);
+        }
+    };
+    rows("ImpersonationService/IssueAccessToken", &|tenant| {
+        let subject = Some(issue_access_token_request::Subject::AssociateId(999_999));
+        let tenant = tenant.to_owned();
+        pb::IssueAccessTokenRequest { tenant, subject, ..Default::default() }.encode_to_vec()
+    });
+    rows("ImpersonationService/WatchAccessToken", &|tenant| {
+        let subject = Some(watch_access_token_request::Subject::AssociateId(999_999));
+        let tenant = tenant.to_owned();
+        pb::WatchAccessTokenRequest { tenant, subject, ..Default::default() }.encode_to_vec()
+    });
+
+    let import = |tenant: &str, token: &str| pb::ImportGrantRequest {
+        tenant: tenant.to_owned(),
+        refresh_token: token.to_owned(),
+        reason: "moving in".to_owned(),
+    };
+    let manage = |resource: &str| allowed("manageGrants", resource).because("moving in");
+    let method = "ImpersonationService/ImportGrant";
+    let refused = denied("manageGrants", &one).because("moving in");
+    table.denials(method, &import(&one, "r"), &refused, FORBIDDEN);
+    table.row("ada", method, &import(&one, "r"), not_given, [manage(&one)]);
+    table.row("ada", method, &import(&nine, "r"), NO_TENANT, [manage(&nine)]);
+    table.row("ada", method, &import(&one, ""), INVALID, []);
+
+    let grant = format!("{one}/grants/g1");
+    let method = "ImpersonationService/RevokeGrant";
+    let revoke =
+        |name: &str| pb::RevokeGrantRequest { name: name.to_owned(), ..Default::default() };
+    table.denials(method, &revoke(&grant), &denied("manageGrants", &grant), FORBIDDEN);
+    table.row("ada", method, &revoke(&grant), NO_TENANT, [allowed("manageGrants", &grant)]);
+    table.row("ada", method, &revoke(&one), INVALID, []);
+
+    // What is permitted leaves nothing; what is denied does.
+    let refused = denied("readGrants", &one);
+    let method = "ImpersonationService/GetGrant";
+    let get = |name: &str| pb::GetGrantRequest { name: name.to_owned() };
+    table.denials(method, &get(&grant), &refused, FORBIDDEN);
+    table.row("ada", method, &get(&grant), NO_TENANT, []);
+    let method = "ImpersonationService/ListGrants";
+    let list =
+        |parent: &str| pb::ListGrantsRequest { parent: parent.to_owned(), ..Default::default() };
+    table.denials(method, &list(&one), &refused, FORBIDDEN);
+    table.row("ada", method, &list(&one), OK, []);
+    let method = "ImpersonationService/WatchGrants";
+    let watch = |parent: &str| pb::WatchGrantsRequest { parent: parent.to_owned() };
+    table.denials(method, &watch(&one), &refused, FORBIDDEN);
+    table.row("ada", method, &watch(&one), OK, []);
+}
+
+/// Somebody consented.
+fn rows_of_grants(table: &mut Table, given: &Given) {
+    use pb::{issue_access_token_request, watch_access_token_request};
+    let (tenant, grant) = (name("Cust2"), given.grant.as_str());
+    let token = || allowed("issueAccessToken", grant).of(Credential::Answered);
+    let subject = Some(issue_access_token_request::Subject::AssociateId(given.associate_id));
+    let issue =
+        pb::IssueAccessTokenRequest { tenant: tenant.clone(), subject, ..Default::default() };
+    table.row("ada", "ImpersonationService/IssueAccessToken", &issue, OK, [token()]);
+    let subject = Some(watch_access_token_request::Subject::Grant(grant.to_owned()));
+    let watch =
+        pb::WatchAccessTokenRequest { tenant: tenant.clone(), subject, ..Default::default() };
+    table.row("ada", "ImpersonationService/WatchAccessToken", &watch, OK, [token()]);
+    let import = pb::ImportGrantRequest {
+        tenant,
+        refresh_token: given.refresh_token.clone(),
+        ..Default::default()
+    };
+    let manage = || allowed("manageGrants", grant);
+    table.row("ada", "ImpersonationService/ImportGrant", &import, OK, [manage()]);
+    let get = pb::GetGrantRequest { name: grant.to_owned() };
+    table.row("ada", "ImpersonationService/GetGrant", &get, OK, []);
+    let revoke = pb::RevokeGrantRequest { name: grant.to_owned(), ..Default::default() };
+    table.row("ada", "ImpersonationService/RevokeGrant", &revoke, OK, [manage()]);
+    let list = pb::ListGrantsRequest { parent: "x".to_owned(), ..Default::default() };
+    table.row("ada", "ImpersonationService/ListGrants", &list, INVALID, []);
+    let watch = pb::WatchGrantsRequest { parent: "x".to_owned() };
+    table.row("ada", "ImpersonationService/WatchGrants", &watch, INVALID, []);
+}
+
+fn rows_of_consent(table: &mut Table) {
+    let (one, ours) = (name("Cust1"), format!("applications/{APPLICATION}"));
+    let manage = |resource: &str| allowed("manageGrants", resource);
+    let method = "ImpersonationService/BeginConsent";
+    let begin = |tenant: &str, enroll_system_user| pb::BeginConsentRequest {
+        application: ours.clone(),
+        tenant: tenant.to_owned(),
+        redirect_uri: FRONT_END.to_owned(),
+        enroll_system_user,
+        ..Default::default()
+    };
+    table.row("ada", method, &begin(&one, false), OK, [manage(&one)]);
+    table.row("ada", method, &begin("", false), OK, [manage(&ours)]);
+    let enrol = allowed("manageTenants", &ours);
+    table.row("ada", method, &begin("", true), OK, [manage(&ours), enrol]);
+    table.denials(method, &begin(&one, false), &denied("manageGrants", &one), FORBIDDEN);
+    table.denials(method, &begin("", true), &denied("manageGrants", &ours), FORBIDDEN);
+    table.row("ada", method, &begin("x", false), INVALID, []);
+
+    // Whether there is such a state nobody learns but the caller that began.
+    let method = "ImpersonationService/CompleteConsent";
+    let complete =
+        |state: &str| pb::CompleteConsentRequest { state: state.to_owned(), code: "c".to_owned() };
+    let unknown = Err((Code::FailedPrecondition, "CONSENT_INVALID"));
+    for caller in ["ada", "eve", "mallory"] {
+        table.row(caller, method, &complete("made-up"), unknown, [denied("manageGrants", "")]);
+    }
+    table.row("ada", method, &complete(""), INVALID, []);
+}
+
 /// The methods of the contract. Those of the trail itself have tests of their own.
 fn methods() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
@@ -453,7 +635,7 @@ fn methods() -> BTreeSet<String> {
     services.flat_map(of).filter(|method| !method.starts_with("AuditService/")).collect()
 }
 
-/// The id of the ticket in an answer.
+/// The id of the credential in an answer.
 fn answered_credential(method: &str, answer: &[u8]) -> Option<String> {
     let ticket = match method {
         "TokenService/IssueSystemTicket" => {
@@ -461,6 +643,14 @@ fn answered_credential(method: &str, answer: &[u8]) -> Option<String> {
         }
         "TokenService/WatchSystemTicket" => {
             pb::WatchSystemTicketResponse::decode(answer).unwrap().ticket
+        }
+        "ImpersonationService/IssueAccessToken" => {
+            let token = pb::IssueAccessTokenResponse::decode(answer).unwrap().token;
+            return token.map(|token| token.credential_id);
+        }
+        "ImpersonationService/WatchAccessToken" => {
+            let token = pb::WatchAccessTokenResponse::decode(answer).unwrap().token;
+            return token.map(|token| token.credential_id);
         }
         _ => None,
     };
@@ -492,13 +682,17 @@ fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
             Credential::Answered => credential.unwrap(),
         };
         let acts = ["issueSystemTicket", "revealApplicationToken", "readAssociates"];
-        let acts = acts.contains(&event.action);
+        let acting_as = match event.resource.find("grants/") {
+            _ if acts.contains(&event.action) => "system".into(),
+            Some(start) if event.action == "issueAccessToken" => text(&event.resource[start..]),
+            _ => AuditText::default(),
+        };
         AuditRecord {
             caller: row.caller.into(),
             caller_method: "jwt".into(),
             caller_issuer: ISSUER.into(),
             resource: text(&event.resource),
-            acting_as: if acts { "system".into() } else { AuditText::default() },
+            acting_as,
             policy_ids: event.policies.iter().map(|id| Arc::from(*id)).collect(),
             code: code.into(),
             error_reason: reason
@@ -516,11 +710,12 @@ fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
 
 #[tokio::test]
 async fn each_call_leaves_exactly_the_events_of_the_table() {
-    let extra_application = "allow_reveal_application_token = true".to_owned();
+    let extra_application =
+        format!("allow_reveal_application_token = true\nredirect_uris = [\"{FRONT_END}\"]");
     let options = Options { extra_application, ..Default::default() };
     let mut guarded = Guarded::with(POLICY, options).await;
-    let token = guarded.world.make_tenant("Cust1");
-    let table = table(&token);
+    let given = Given::make(&guarded).await;
+    let table = table(&given);
     let mut unseen = methods();
     let mut expected = BTreeMap::new();
     for (number, row) in table.iter().enumerate() {
@@ -548,8 +743,8 @@ async fn each_call_leaves_exactly_the_events_of_the_table() {
         let wanted: Vec<&AuditRecord> = expected[&id].iter().collect();
         assert_eq!(written.of(&id), wanted, "{id}: {} of {}", row.method, row.caller);
     }
-    // And nothing else.
-    assert_eq!(written.of_calls().count(), expected.values().map(Vec::len).sum::<usize>());
+    // And nothing else, but for what was given.
+    assert_eq!(written.of_calls().count(), 2 + expected.values().map(Vec::len).sum::<usize>());
 }
 
 #[tokio::test]
@@ -581,7 +776,12 @@ async fn the_policy_that_is_in_force_and_each_change_of_it_leave_an_event() {
 #[test]
 fn each_method_in_the_table_is_allowed_and_denied_and_fails() {
     let mut ends = BTreeMap::<_, [bool; 3]>::new();
-    for row in table("Some App-0123456789") {
+    let system_user_token = "Some App-0123456789".to_owned();
+    for row in table(&Given { system_user_token, ..Given::default() }) {
+        // What comes of it is its caller's alone to hear, and begins at SuperOffice: see the tests of consent.
+        if row.method == "ImpersonationService/CompleteConsent" {
+            continue;
+        }
         let [allowed, denied, failed] = ends.entry(row.method).or_default();
         match row.end {
             OK => *allowed = true,
@@ -810,16 +1010,23 @@ async fn no_secret_is_in_the_trail() {
     let extra_application = "allow_reveal_application_token = true".to_owned();
     let options = Options { extra_application, ..Default::default() };
     let mut guarded = Guarded::with(POLICY, options).await;
-    let system_user_token = guarded.world.make_tenant("Cust1");
-    let mut secrets = vec![CLIENT_SECRET.to_owned(), system_user_token.clone()];
-    for row in table(&system_user_token) {
+    let given = Given::make(&guarded).await;
+    let Given { system_user_token, refresh_token, .. } = &given;
+    let mut secrets =
+        vec![CLIENT_SECRET.to_owned(), system_user_token.clone(), refresh_token.clone()];
+    for row in table(&given) {
         let token = guarded.token(row.caller);
         let answer = call(&guarded.channel, row.method, bearing(&token, row.message)).await;
-        if row.method == "TokenService/IssueSystemTicket"
-            && let Ok(answer) = answer
-        {
-            let answer = pb::IssueSystemTicketResponse::decode(&*answer).unwrap();
-            secrets.push(answer.ticket.unwrap().value);
+        match (row.method, answer) {
+            ("TokenService/IssueSystemTicket", Ok(answer)) => {
+                let answer = pb::IssueSystemTicketResponse::decode(&*answer).unwrap();
+                secrets.push(answer.ticket.unwrap().value);
+            }
+            ("ImpersonationService/IssueAccessToken", Ok(answer)) => {
+                let answer = pb::IssueAccessTokenResponse::decode(&*answer).unwrap();
+                secrets.push(answer.token.unwrap().value);
+            }
+            _ => {}
         }
         secrets.extend(token.split('.').map(str::to_owned));
     }
@@ -827,7 +1034,9 @@ async fn no_secret_is_in_the_trail() {
         let text = fs::read_to_string(guarded.world.folder.path().join(file)).unwrap();
         secrets.extend(text.split(['\n', '"']).filter(|line| line.len() > 40).map(str::to_owned));
     }
-    assert!(secrets.iter().any(|secret| secret.starts_with("7T:")), "no ticket was handed out");
+    for kind in ["7T:", "8A:"] {
+        assert!(secrets.iter().any(|secret| secret.starts_with(kind)), "no {kind} was handed out");
+    }
     let running = files_of_the_store(&guarded.world);
     assert!(contains(&running, "nightly sync"), "the trail is not in these files");
     guarded.world.stop().await;

@@ -32,12 +32,12 @@ const TELLING: usize = 20;
 
 /// Secrets, in every form in which they are looked for.
 #[derive(Default)]
-struct Canaries {
+pub(crate) struct Canaries {
     needles: BTreeSet<(String, Vec<u8>)>,
 }
 
 impl Canaries {
-    fn watch(&mut self, what: &str, secret: &str) {
+    pub(crate) fn watch(&mut self, what: &str, secret: &str) {
         assert!(secret.len() >= 8, "{what} is too short to be told from other text");
         let utf16: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let quoted = serde_json::to_string(secret).unwrap();
@@ -79,7 +79,7 @@ impl Canaries {
 
     /// Names what was found and where, and does not repeat it.
     #[track_caller]
-    fn assert_none_in(&self, place: &str, haystack: impl AsRef<[u8]>) {
+    pub(crate) fn assert_none_in(&self, place: &str, haystack: impl AsRef<[u8]>) {
         if let Some(what) = self.found_in(haystack.as_ref()) {
             panic!("{what} is in {place}");
         }
@@ -107,7 +107,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     false
 }
 
-const WEBHOOK_SECRET: &str = "blåbær-på-krukke-4711";
+pub(crate) const WEBHOOK_SECRET: &str = "blåbær-på-krukke-4711";
 
 /// With everything secret that a site can have.
 async fn site() -> Site {
@@ -165,16 +165,16 @@ fn the_canaries_are_found_where_they_are() {
 }
 
 /// A gateway under test, and what it told callers in errors.
-struct Driven {
-    site: Site,
-    served: Served,
-    canaries: Canaries,
-    errors: Vec<String>,
+pub(crate) struct Driven {
+    pub(crate) site: Site,
+    pub(crate) served: Served,
+    pub(crate) canaries: Canaries,
+    pub(crate) errors: Vec<String>,
 }
 
 impl Driven {
-    async fn new() -> Self {
-        let site = site().await;
+    /// Every word that it has to say is in its log.
+    pub(crate) async fn new(site: Site) -> Self {
         let canaries = secrets_of(&site);
         let mut command = site.command(&["serve"]);
         command.env("RUST_LOG", "trace");
@@ -182,14 +182,14 @@ impl Driven {
         Self { site, served, canaries, errors: Vec::new() }
     }
 
-    fn note(&mut self, status: &Status) {
+    pub(crate) fn note(&mut self, status: &Status) {
         let details = status.get_error_details();
         let raw = String::from_utf8_lossy(status.details()).into_owned();
         self.errors.push(format!("{status:?} {status} {details:?} {raw} {:?}", status.metadata()));
     }
 
     /// Adds a tenant with its token. What SuperOffice gave out is watched from now on.
-    async fn enroll(&mut self, id: &str) -> String {
+    pub(crate) async fn enroll(&mut self, id: &str) -> String {
         let token = self.site.make_tenant(id);
         self.canaries.watch(&format!("the token of {id}"), &token);
         let create = pb::CreateTenantRequest {
@@ -224,7 +224,7 @@ impl Driven {
         self.site.sandbox.clear_faults();
     }
 
-    fn files_of_the_store(&self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn files_of_the_store(&self) -> Vec<(String, Vec<u8>)> {
         let files = fs::read_dir(self.site.folder.path()).unwrap();
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
         let names = names.filter(|name| name.starts_with("gateway.db"));
@@ -232,7 +232,7 @@ impl Driven {
     }
 }
 
-fn page(served: &Served, path: &str) -> String {
+pub(crate) fn page(served: &Served, path: &str) -> String {
     let mut connection = TcpStream::connect(served.admin).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).unwrap();
@@ -367,7 +367,7 @@ async fn go_through_webhooks(driven: &mut Driven, token: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
-    let mut driven = Driven::new().await;
+    let mut driven = Driven::new(site().await).await;
     let token = driven.enroll("Cust1").await;
     let ticket = driven.ticket("Cust1").await;
     go_through_faults(&mut driven).await;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tenant_gateway::grpc::pb::{
     self, access_service_client::AccessServiceClient,
     associate_service_client::AssociateServiceClient, audit_service_client::AuditServiceClient,
+    impersonation_service_client::ImpersonationServiceClient, issue_access_token_request::Subject,
     tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
 };
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use tonic_reflection::pb::v1::{
 };
 use tonic_types::StatusExt as _;
 
+use crate::consent::give_consent;
 use crate::support::{
     APPLICATION, assert_status,
     binary::{Process, Served, Site, program},
@@ -238,6 +240,8 @@ async fn the_help_of_every_command_has_an_example() {
         &["tenant", "disable"],
         &["tenant", "enable"],
         &["tenant", "remove"],
+        &["grant", "list"],
+        &["grant", "revoke"],
     ] {
         let help = Process::start(program(&[command, &["--help"]].concat())).finished().await;
         let help = help.succeeded();
@@ -245,7 +249,8 @@ async fn the_help_of_every_command_has_an_example() {
         let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("{help}"));
         assert!(examples.contains(&example), "{command:?}: {help}");
     }
-    for group in [&["--help"][..], &["tenant", "--help"], &["keys", "--help"]] {
+    for group in [&["--help"][..], &["tenant", "--help"], &["keys", "--help"], &["grant", "--help"]]
+    {
         Process::start(program(group)).finished().await.succeeded();
     }
 }
@@ -375,6 +380,28 @@ async fn perform(channel: &Channel, line: &str) -> Result<Vec<String>, Status> {
             let page = client.list_associates(with(token.as_ref(), request)).await?.into_inner();
             Ok(page.associates.into_iter().map(|associate| associate.login).collect())
         }
+        "tenantgateway.v1.ImpersonationService/IssueAccessToken" => {
+            let subject = Some(Subject::UserPrincipalName(text("user_principal_name")));
+            let tenant = text("tenant");
+            let request = pb::IssueAccessTokenRequest { tenant, subject, ..Default::default() };
+            let mut client = ImpersonationServiceClient::new(channel.clone());
+            let answer = client.issue_access_token(with(token.as_ref(), request)).await?;
+            Ok(vec![answer.into_inner().token.unwrap().associate_id.to_string()])
+        }
+        "tenantgateway.v1.ImpersonationService/BeginConsent" => {
+            let application = text("application");
+            let request = pb::BeginConsentRequest { application, ..Default::default() };
+            let mut client = ImpersonationServiceClient::new(channel.clone());
+            let answer = client.begin_consent(with(token.as_ref(), request)).await?;
+            Ok(vec![answer.into_inner().consent_uri])
+        }
+        "tenantgateway.v1.AssociateService/GetCurrentPrincipal" => {
+            let (tenant, credential) = (text("tenant"), text("credential"));
+            let request = pb::GetCurrentPrincipalRequest { tenant, credential };
+            let mut client = AssociateServiceClient::new(channel.clone());
+            let answer = client.get_current_principal(with(token.as_ref(), request)).await?;
+            Ok(vec![answer.into_inner().principal.unwrap().user_name])
+        }
         "tenantgateway.v1.AuditService/ListAuditEvents" => {
             let request =
                 pb::ListAuditEventsRequest { filter: text("filter"), ..Default::default() };
@@ -424,6 +451,9 @@ async fn paste(lines: &[&str]) {
         ("Code: Unauthenticated", false),
         ("TENANT_NOT_RUNNING", true),
         ("\"userName\": \"Emp3@", true),
+        ("\"value\": \"8A:", true),
+        ("\"userName\": \"erik@demo.example\"", true),
+        ("/consent/", true),
         ("DECISION_DENIED", true),
         ("grpc.health.v1.Health", true),
         ("rpc IssueSystemTicket", true),
@@ -443,7 +473,8 @@ async fn paste(lines: &[&str]) {
 #[tokio::test]
 async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
     let temporary = tempfile::tempdir().unwrap();
-    let mut command = program(&["dev", "--grpc-port", "0", "--admin-port", "0"]);
+    let ports = ["--grpc-port", "0", "--http-port", "0", "--admin-port", "0"];
+    let mut command = program(&[&["dev"][..], &ports].concat());
     command.env("TMPDIR", temporary.path());
     let mut dev = Process::start(command);
     let banner = dev.until("prints the last line", |process| {
@@ -451,11 +482,11 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
         said.ends_with("DisableTenant\n").then_some(said)
     });
     let banner = banner.await;
-    assert!(banner.lines().count() <= 32, "{banner}");
+    assert!(banner.lines().count() <= 40, "{banner}");
     let lines: Vec<_> =
         banner.lines().map(str::trim).filter(|line| line.starts_with("grpcurl ")).collect();
-    assert_eq!(lines.len(), 11, "{banner}");
-    let address = words(lines[7])[2].clone();
+    assert_eq!(lines.len(), 14, "{banner}");
+    let address = words(lines[10])[2].clone();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let channel = channel.connect().await.unwrap();
     let does = async |index: usize| perform(&channel, lines[index]).await;
@@ -467,13 +498,29 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
     assert_eq!(does(4).await.unwrap(), ["ERROR_REASON_TENANT_NOT_RUNNING"]);
     let logins = does(5).await.unwrap();
     assert!(logins.contains(&"EMP3".to_owned()), "{logins:?}");
-    assert_eq!(does(6).await.unwrap(), ["issueSystemTicket"]);
-    let services = does(7).await.unwrap();
+    for index in [6, 7] {
+        assert_status(
+            &does(index).await.unwrap_err(),
+            Code::FailedPrecondition,
+            "CONSENT_REQUIRED",
+        );
+    }
+    let (_, link) = banner.split_once("consent  ").unwrap();
+    let link = link.split_whitespace().next().unwrap();
+    let granted = give_consent(link, "erik@demo.example", "Cust10001").await;
+    assert_eq!(granted.status, 200, "{}", granted.text);
+    assert_eq!(does(6).await.unwrap(), ["102"]);
+    assert_eq!(does(7).await.unwrap(), ["erik@demo.example"]);
+    let other = does(8).await.unwrap();
+    let granted = give_consent(&other[0], "carla@demo.example", "Cust10003").await;
+    assert_eq!(granted.status, 200, "{}", granted.text);
+    assert_eq!(does(9).await.unwrap(), ["issueSystemTicket"]);
+    let services = does(10).await.unwrap();
     assert!(services.contains(&"tenantgateway.v1.TokenService".to_owned()), "{services:?}");
-    assert_ne!(does(8).await.unwrap(), ["0"], "no file describes the service");
-    assert_eq!(does(9).await.unwrap(), ["SERVING"]);
+    assert_ne!(does(11).await.unwrap(), ["0"], "no file describes the service");
+    assert_eq!(does(12).await.unwrap(), ["SERVING"]);
     paste(&lines).await;
-    assert_eq!(does(10).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
+    assert_eq!(does(13).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
     let status = does(0).await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
 
@@ -489,7 +536,8 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
 async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_or_cannot_start() {
     let left = |folder: &tempfile::TempDir| fs::read_dir(folder.path()).unwrap().count();
     let dev = |folder: &tempfile::TempDir, port: &str| {
-        let mut command = program(&["dev", "--grpc-port", port, "--admin-port", "0"]);
+        let ports = ["--grpc-port", port, "--http-port", "0", "--admin-port", "0"];
+        let mut command = program(&[&["dev"][..], &ports].concat());
         command.env("TMPDIR", folder.path());
         Process::start(command)
     };

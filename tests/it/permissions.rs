@@ -8,19 +8,23 @@ use tenant_gateway::grpc::pb;
 use tonic::{Code, Status};
 
 use crate::support::{
-    APPLICATION, CLIENT_ID, assert_invalid, assert_status,
+    APPLICATION, CLIENT_ID, Options, assert_invalid, assert_status,
     callers::{Guarded, call},
     eventually_so, name,
 };
 
+/// Where a front end receives codes.
+const FRONT_END: &str = "https://portal.example.com/callback";
+
 /// What a method needs.
+#[derive(Clone, Copy)]
 enum Needs {
     /// These actions, all of them.
     Actions(&'static [&'static str]),
     /// Any right on the tenant.
     AnyRight,
-    /// Not served yet.
-    Unbuilt,
+    /// Everybody is told the same.
+    Nothing,
 }
 
 /// The outcome where the caller has what is needed. The tenant exists and has no token.
@@ -30,7 +34,7 @@ const NOT_ENROLLED: Permitted = Err((Code::FailedPrecondition, "SYSTEM_USER_NOT_
 const UNBUILT: Permitted = Err((Code::Unimplemented, "UNIMPLEMENTED"));
 
 fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
-    use Needs::{Actions, AnyRight, Unbuilt};
+    use Needs::{Actions, AnyRight, Nothing};
     let tenant = || name("Cust1");
     let reason = String::new;
     let parent = || format!("applications/{APPLICATION}");
@@ -147,20 +151,64 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
         // The rows above have deleted it.
         (method, message, Actions(people), Err((Code::NotFound, "RESOURCE_NOT_FOUND")))
     }));
-    let unbuilt = [
-        "ImpersonationService/BeginConsent",
-        "ImpersonationService/CompleteConsent",
-        "ImpersonationService/ImportGrant",
-        "ImpersonationService/GetGrant",
-        "ImpersonationService/ListGrants",
-        "ImpersonationService/RevokeGrant",
-        "ImpersonationService/WatchGrants",
-        "ImpersonationService/IssueAccessToken",
-        "ImpersonationService/WatchAccessToken",
-        "WebApiService/Call",
-    ];
-    table.extend(unbuilt.map(|method| (method, Vec::new(), Unbuilt, UNBUILT)));
+    table.extend(grants());
+    let begin = |enroll_system_user| {
+        let begin = pb::BeginConsentRequest {
+            application: parent(),
+            redirect_uri: FRONT_END.to_owned(),
+            enroll_system_user,
+            ..Default::default()
+        };
+        begin.encode_to_vec()
+    };
+    let both: &[_] = &["manageGrants", "manageTenants"];
+    let complete = pb::CompleteConsentRequest { state: "made-up".to_owned(), code: "c".to_owned() };
+    let unknown = Err((Code::FailedPrecondition, "CONSENT_INVALID"));
+    table.extend([
+        ("ImpersonationService/BeginConsent", begin(false), Actions(&both[..1]), Ok(())),
+        ("ImpersonationService/BeginConsent", begin(true), Actions(both), Ok(())),
+        ("ImpersonationService/CompleteConsent", complete.encode_to_vec(), Nothing, unknown),
+        ("WebApiService/Call", Vec::new(), Nothing, UNBUILT),
+    ]);
     table
+}
+
+/// Of a tenant that the rows before have deleted.
+fn grants() -> [(&'static str, Vec<u8>, Needs, Permitted); 7] {
+    use pb::{issue_access_token_request, watch_access_token_request};
+    let tenant = || name("Cust1");
+    let grant = || format!("{}/grants/g1", tenant());
+    let (read, manage) = (Needs::Actions(&["readGrants"]), Needs::Actions(&["manageGrants"]));
+    let issue = Needs::Actions(&["issueAccessToken"]);
+    let gone: Permitted = Err((Code::NotFound, "RESOURCE_NOT_FOUND"));
+    let import = pb::ImportGrantRequest {
+        tenant: tenant(),
+        refresh_token: "r".to_owned(),
+        ..Default::default()
+    };
+    let get = pb::GetGrantRequest { name: grant() };
+    let list = pb::ListGrantsRequest { parent: tenant(), ..Default::default() };
+    let revoke = pb::RevokeGrantRequest { name: grant(), ..Default::default() };
+    let watch = pb::WatchGrantsRequest { parent: tenant() };
+    let token = pb::IssueAccessTokenRequest {
+        tenant: tenant(),
+        subject: Some(issue_access_token_request::Subject::AssociateId(5)),
+        ..Default::default()
+    };
+    let watch_token = pb::WatchAccessTokenRequest {
+        tenant: tenant(),
+        subject: Some(watch_access_token_request::Subject::AssociateId(5)),
+        ..Default::default()
+    };
+    [
+        ("ImpersonationService/ImportGrant", import.encode_to_vec(), manage, gone),
+        ("ImpersonationService/GetGrant", get.encode_to_vec(), read, gone),
+        ("ImpersonationService/ListGrants", list.encode_to_vec(), read, Ok(())),
+        ("ImpersonationService/RevokeGrant", revoke.encode_to_vec(), manage, gone),
+        ("ImpersonationService/WatchGrants", watch.encode_to_vec(), read, Ok(())),
+        ("ImpersonationService/IssueAccessToken", token.encode_to_vec(), issue, gone),
+        ("ImpersonationService/WatchAccessToken", watch_token.encode_to_vec(), issue, gone),
+    ]
 }
 
 fn associates() -> [(&'static str, Vec<u8>); 8] {
@@ -198,7 +246,7 @@ fn policy() -> String {
         let actions = match needs {
             Needs::Actions(actions) => *actions,
             Needs::AnyRight => &["readAssociates"],
-            Needs::Unbuilt => continue,
+            Needs::Nothing => continue,
         };
         let names: Vec<_> = actions.iter().map(|name| format!("Action::\"{name}\"")).collect();
         policies.push(format!(
@@ -233,7 +281,9 @@ fn every_method_of_the_contract_stands_in_the_table() {
 
 #[tokio::test]
 async fn each_method_needs_its_action_and_nothing_else_will_do() {
-    let guarded = Guarded::new(&policy()).await;
+    let extra_application = format!("redirect_uris = [\"{FRONT_END}\"]");
+    let options = Options { extra_application, ..Options::default() };
+    let guarded = Guarded::with(&policy(), options).await;
     guarded.world.make_tenant("Cust1");
     let create = pb::CreateTenantRequest {
         parent: format!("applications/{APPLICATION}"),
@@ -251,7 +301,7 @@ async fn each_method_needs_its_action_and_nothing_else_will_do() {
                 (0..actions.len()).map(|index| format!("without-{row}-{index}")).collect()
             }
             Needs::AnyRight => vec!["somebody".to_owned()],
-            Needs::Unbuilt => Vec::new(),
+            Needs::Nothing => Vec::new(),
         };
         for caller in without {
             let denied = guarded.call(&caller, method, message.clone()).await;

@@ -19,11 +19,12 @@ use crate::support::{Options, World, assert_status, eventually, issue, issue_wit
 
 const ISSUE: &str = "tenantgateway.v1.TokenService/IssueSystemTicket";
 
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "tenantgateway.v1.AccessService",
     "tenantgateway.v1.ApplicationService",
     "tenantgateway.v1.AssociateService",
     "tenantgateway.v1.AuditService",
+    "tenantgateway.v1.ImpersonationService",
     "tenantgateway.v1.TenantService",
     "tenantgateway.v1.TokenService",
 ];

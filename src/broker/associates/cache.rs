@@ -143,6 +143,13 @@ impl<T: Reading> Cache<T> {
         both.into_iter().find(|one| is_it(one)).map(Arc::clone)
     }
 
+    /// The last reading of the first that is meant, however old.
+    pub(super) fn seen(&self, is_meant: impl Fn(&Key) -> bool) -> Option<Arc<T>> {
+        let known = self.known();
+        let found = known.slots.iter().find(|(key, _)| is_meant(key));
+        found.map(|(_, slot)| Arc::clone(&slot.present))
+    }
+
     /// Takes in a reading that began at `began`, unless a newer one is here. Lets go of what was used longest ago
     /// where room is short.
     pub(super) fn insert(&self, key: &Key, read: Arc<T>, began: Duration) {

@@ -107,6 +107,11 @@ impl<T: Reading + Send + Sync + 'static> Readings<T> {
         self.cache.kept(key, self.now(), is_it)
     }
 
+    /// The last reading of the first that is meant, however old.
+    pub(super) fn seen(&self, is_meant: impl Fn(&Key) -> bool) -> Option<Arc<T>> {
+        self.cache.seen(is_meant)
+    }
+
     /// Lets go of what is too old to be used.
     pub(super) fn sweep(&self) {
         self.cache.sweep(self.now());

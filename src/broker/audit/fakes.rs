@@ -18,7 +18,7 @@ use crate::{
 
 /// What an append does instead of succeeding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(in crate::broker) enum Failure {
     /// Fails, and keeps nothing.
     Refuse,
     /// Keeps the group, and reports a failure.
@@ -33,7 +33,7 @@ type Chain = (ChainState, Vec<AuditRow>);
 
 /// Chains in memory.
 #[derive(Default)]
-pub(super) struct MemoryAudit {
+pub(in crate::broker) struct MemoryAudit {
     chains: Mutex<BTreeMap<Arc<str>, Chain>>,
     failures: Mutex<VecDeque<Failure>>,
     /// The sizes of the groups that were kept.
@@ -41,12 +41,12 @@ pub(super) struct MemoryAudit {
 }
 
 impl MemoryAudit {
-    pub(super) fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
+    pub(in crate::broker) fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
         self.failures.lock().unwrap().extend(failures);
     }
 
     /// All events of a chain.
-    pub(super) fn read(&self, chain: &str) -> Vec<AuditEvent> {
+    pub(in crate::broker) fn read(&self, chain: &str) -> Vec<AuditEvent> {
         let chains = self.chains.lock().unwrap();
         let Some((state, rows)) = chains.get(chain) else { return Vec::new() };
         let name = &state.head.point.chain;
@@ -124,7 +124,7 @@ impl AuditStore for MemoryAudit {
 }
 
 /// The keys of a new keyring of one.
-pub(super) fn keys() -> Arc<AuditKeys> {
+pub(in crate::broker) fn keys() -> Arc<AuditKeys> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keyring.toml");
     let id = Keyring::generate(&path, Timestamp::UNIX_EPOCH).unwrap();

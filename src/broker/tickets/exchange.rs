@@ -4,15 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{TicketRules, TicketStores, cache::Cache};
+use super::{TicketRules, TicketStores};
 use crate::{
-    broker::{Application, BrokerError, Counters, Directory},
+    broker::{
+        Application, BrokerError, Counters, Directory,
+        credentials::{BackOff, Credentials},
+    },
     domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
     ports::{Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, UpstreamError},
 };
 
-/// A dead ticket is replaced at most this often for each tenant (DESIGN section 7).
-const REPLACE_AT_MOST_ONCE_IN: Duration = Duration::from_mins(1);
+/// What SuperOffice refuses for reasons that somebody has to mend (DESIGN section 7).
+const BACK_OFF: BackOff = BackOff { first: Duration::from_mins(1), last: Duration::from_mins(15) };
 
 /// A ticket is renewed when about this much of its life is left: long enough to outlast an outage of
 /// SuperOffice's maintenance windows, short enough that few tickets are made.
@@ -20,7 +23,7 @@ const RENEW_BEFORE: Duration = Duration::from_hours(1);
 
 /// What an exchange works with; shared by all of them.
 pub(super) struct Exchange {
-    pub(super) cache: Cache,
+    pub(super) cache: Credentials<TenantName, SystemTicket>,
     pub(super) directory: Arc<Directory>,
     pub(super) stores: TicketStores,
     pub(super) clock: Arc<dyn Clock>,
@@ -43,10 +46,10 @@ impl Exchange {
             return Ok(self.take_in(&name, ticket));
         }
         let now = self.clock.now();
-        if let Some(error) = self.cache.standing_refusal(&name, token.version, now) {
+        if let Some((error, _)) = self.cache.standing_refusal(&name, token.version, now) {
             return Err(error);
         }
-        let retry_after = self.cache.wait_before_replacing(&name, now, REPLACE_AT_MOST_ONCE_IN);
+        let retry_after = self.cache.wait_before_replacing(&name, now);
         if !retry_after.is_zero() {
             let cause = "a ticket was replaced less than a minute ago and is dead again".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
@@ -129,7 +132,7 @@ impl Exchange {
             Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval | Refusal::Credential,
         ) = error
         {
-            self.cache.refuse(name, token.version, told.clone(), now);
+            self.cache.refuse(name, token.version, told.clone(), BACK_OFF, now);
         }
         told
     }
@@ -170,9 +173,16 @@ impl Exchange {
         ticket
     }
 
+    /// The ticket lives longer.
+    pub(super) fn extend(&self, name: &TenantName, id: &CredentialId, expire_time: Timestamp) {
+        let longer = |ticket: &SystemTicket| SystemTicket { expire_time, ..ticket.clone() };
+        self.cache.amend(name, id, self.renew_time(expire_time), longer);
+        self.directory.changes().tell(name);
+    }
+
     /// Half to one and a half `RENEW_BEFORE` before the end, so that tickets made together are not renewed
     /// together; never in the first two thirds of a life that configuration has made short.
-    pub(super) fn renew_time(&self, expire_time: Timestamp) -> Timestamp {
+    fn renew_time(&self, expire_time: Timestamp) -> Timestamp {
         let life = expire_time.duration_since(self.clock.now()).unsigned_abs();
         let before = self.random.jitter(RENEW_BEFORE).min(life / 3);
         expire_time.saturating_sub(before).unwrap_or(expire_time)

@@ -46,9 +46,7 @@ impl Tickets {
                 Probe::Alive => {
                     let max_age = exchange.rules.max_age;
                     let until = ticket_lifetime_end(ticket.issue_time, now, max_age);
-                    let renew_time = exchange.renew_time(until);
-                    exchange.cache.extend(name, &ticket.credential_id, until, renew_time);
-                    exchange.directory.changes().tell(name);
+                    exchange.extend(name, &ticket.credential_id, until);
                     exchange.stores.tickets.extend(name, &ticket.credential_id, until).await?;
                 }
                 Probe::Dead => {
@@ -68,6 +66,21 @@ impl Tickets {
 }
 
 impl Tickets {
+    /// The tenant's database went back to a backup, which may not know the ticket: the next call gets a new one.
+    pub(in crate::broker) async fn forget(&self, name: &TenantName) -> Result<(), BrokerError> {
+        let exchange = &self.exchange;
+        let stored = exchange.stores.tickets.get(name).await?;
+        let held = exchange.cache.held(name).map(|ticket| ticket.credential_id.clone());
+        for id in held.into_iter().chain(stored.map(|ticket| ticket.credential_id)) {
+            if exchange.cache.drop_dead(name, &id) {
+                exchange.directory.changes().tell(name);
+                exchange.counters.tickets_dropped.increment();
+            }
+            exchange.stores.tickets.delete(name, &id).await?;
+        }
+        Ok(())
+    }
+
     /// The present ticket of this id: in memory, or after a restart in the store.
     async fn find(
         &self,
@@ -78,7 +91,7 @@ impl Tickets {
         if let Some(ticket) = exchange.cache.find(&tenant.name, id) {
             return Ok(Some(ticket));
         }
-        if exchange.cache.has_ticket(&tenant.name) {
+        if exchange.cache.held(&tenant.name).is_some() {
             return Ok(None);
         }
         let stored = exchange.stores.tickets.get(&tenant.name).await?;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::Tickets;
-use crate::{broker::BrokerError, domain::TenantName};
+use crate::domain::TenantName;
 
 /// How often the background looks for tickets that are due. Far shorter than what is left of their lives then.
 const LOOK: Duration = Duration::from_secs(15);
@@ -42,10 +42,7 @@ impl Tickets {
         let key = name.clone();
         let work = || async move {
             let application = Arc::clone(applications.get(&name.application)?);
-            let tenant = directory.get(&name).await?;
-            if tenant.disabled {
-                return Err(BrokerError::TenantDisabled(name));
-            }
+            let tenant = directory.enabled(&name).await?;
             statuses.usable(&tenant).await?;
             exchange.run(application, name, WORTH_RENEWING_FOR).await
         };

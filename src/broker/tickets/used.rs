@@ -26,8 +26,7 @@ impl Tickets {
             return;
         }
         let id = ticket.credential_id.clone();
-        exchange.cache.extend(name, &id, until, exchange.renew_time(until));
-        exchange.directory.changes().tell(name);
+        exchange.extend(name, &id, until);
         let (key, exchange, name) =
             ((name.clone(), id.clone()), Arc::clone(exchange), name.clone());
         let work = || async move {

@@ -2,13 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    broker::{BrokerError, Tickets, tickets::no_uri},
+    broker::{BrokerError, HandedOutAccessToken, Impersonation, Tickets, tickets::no_uri},
     domain::{Eyes, SystemTicket, TenantName, WebApiUri},
     ports::ApiCredential,
 };
+
+/// Above this age a 403 may say that an access token has expired: SuperOffice documents lives of an hour and of twenty
+/// minutes, and both 401 and 403 for what has expired (SUPEROFFICE.md 4.2).
+const SURELY_ALIVE: SignedDuration = SignedDuration::from_mins(20);
 
 /// A ticket that is about to expire might do so on the way.
 const LONG_ENOUGH: Duration = Duration::from_secs(30);
@@ -20,14 +24,16 @@ pub(super) struct Pass {
     kind: Kind,
 }
 
-/// What is behind a credential. A grant's access token will be the other kind.
+/// What is behind a credential.
 enum Kind {
     Ticket(Arc<SystemTicket>),
+    AccessToken(HandedOutAccessToken),
 }
 
 /// Hands out passes, and finds out about those that were refused.
 pub(super) struct Passes {
     pub(super) tickets: Arc<Tickets>,
+    pub(super) impersonation: Arc<Impersonation>,
 }
 
 impl Passes {
@@ -41,6 +47,17 @@ impl Passes {
                 let credential = ApiCredential::SystemUser { ticket: ticket.value.clone() };
                 Ok(Pass { uri, credential, kind: Kind::Ticket(ticket) })
             }
+            // Of another tenant it never is: the decision was made on this one.
+            Eyes::Grant(name) if name.tenant != *tenant => {
+                Err(BrokerError::GrantNotFound(name.to_string()))
+            }
+            Eyes::Grant(name) => {
+                let handed_out = self.impersonation.token(name, LONG_ENOUGH).await?;
+                let access_token = handed_out.token.value.clone();
+                let credential = ApiCredential::Person { access_token };
+                let uri = handed_out.web_api_uri.clone();
+                Ok(Pass { uri, credential, kind: Kind::AccessToken(handed_out) })
+            }
         }
     }
 
@@ -48,6 +65,9 @@ impl Passes {
     pub(super) fn is_doubtful(&self, tenant: &TenantName, pass: &Pass) -> bool {
         match &pass.kind {
             Kind::Ticket(ticket) => self.tickets.is_present(tenant, &ticket.credential_id),
+            Kind::AccessToken(HandedOutAccessToken { grant, token, .. }) => {
+                self.impersonation.is_present(&grant.name, &token.credential_id)
+            }
         }
     }
 
@@ -55,6 +75,9 @@ impl Passes {
     pub(super) async fn prove(&self, tenant: &TenantName, pass: &Pass) -> Result<(), BrokerError> {
         match &pass.kind {
             Kind::Ticket(ticket) => self.tickets.prove(tenant, ticket.credential_id.clone()).await,
+            Kind::AccessToken(HandedOutAccessToken { grant, token, .. }) => {
+                self.impersonation.prove(&grant.name, token.credential_id.clone()).await
+            }
         }
     }
 
@@ -62,6 +85,8 @@ impl Passes {
     pub(super) fn worked(&self, tenant: &TenantName, pass: &Pass, sent: Timestamp) {
         match &pass.kind {
             Kind::Ticket(ticket) => self.tickets.used(tenant, ticket, sent),
+            // Uses make no access token live longer.
+            Kind::AccessToken(_) => {}
         }
     }
 }
@@ -71,14 +96,21 @@ impl Pass {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (Kind::Ticket(one), Kind::Ticket(other)) => one.credential_id == other.credential_id,
+            (Kind::AccessToken(one), Kind::AccessToken(other)) => {
+                one.token.credential_id == other.token.credential_id
+            }
+            _ => false,
         }
     }
 
-    /// Whether a 403 may be about the credential and not about what was asked. An access token may have expired when it
-    /// is older than 20 minutes; a ticket that has expired is a 401.
-    pub(super) fn may_be_forbidden_for_its_age(&self) -> bool {
+    /// Whether a 403 to what was sent then may be about the credential and not about what was asked. A ticket that has
+    /// expired is a 401.
+    pub(super) fn may_be_forbidden_for_its_age(&self, sent: Timestamp) -> bool {
         match &self.kind {
             Kind::Ticket(_) => false,
+            Kind::AccessToken(handed_out) => {
+                sent.duration_since(handed_out.token.issue_time) > SURELY_ALIVE
+            }
         }
     }
 }

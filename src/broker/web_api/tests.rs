@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use http::Method;
 
-use super::{
-    fakes::{Told, World, asking, question, request, tenant},
-    *,
+use super::*;
+use crate::{
+    broker::fakes::{Told, World, asking, question, request, tenant},
+    domain::Reason,
 };
-use crate::domain::Reason;
 
 const SECOND: Duration = Duration::from_secs(1);
 

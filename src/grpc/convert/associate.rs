@@ -1,11 +1,13 @@
 //! Associates in the contract's words.
 
+use std::{collections::HashMap, sync::Arc};
+
 use jiff::Timestamp;
 
-use super::{obstacle, pb, timestamp};
+use super::{grant::grant_state, obstacle, pb, timestamp};
 use crate::domain::{
-    Associate, AssociateName, AssociateType, Capabilities, Languages, Principal, Role, RoleType,
-    TenantName, UserGroup,
+    Associate, AssociateId, AssociateName, AssociateType, Capabilities, Grant, Languages, Obstacle,
+    Principal, Reason, Role, RoleType, TenantName, UserGroup,
 };
 
 /// An associate of a tenant, as a caller with these languages reads it.
@@ -14,10 +16,15 @@ pub(in crate::grpc) fn associate(
     associate: &Associate,
     read_time: Timestamp,
     languages: &Languages,
+    grants: Option<&HashMap<AssociateId, Arc<Grant>>>,
 ) -> pb::Associate {
     let name = AssociateName { tenant: tenant.clone(), associate: associate.id };
-    // Grants come with consent; until then nobody has one.
-    let grant = None;
+    let grant = grants.and_then(|grants| grants.get(&associate.id));
+    let state = grant.map(|grant| grant.state);
+    let impersonation_obstacles = match grants {
+        Some(_) => associate.impersonation_obstacles(state),
+        None => vec![hidden()],
+    };
     pb::Associate {
         name: name.to_string(),
         associate_id: associate.id.get(),
@@ -38,18 +45,23 @@ pub(in crate::grpc) fn associate(
         active: associate.active,
         can_sign_in: associate.can_sign_in(),
         sign_in_obstacles: associate.sign_in_obstacles().iter().map(obstacle).collect(),
-        can_be_impersonated: associate.can_be_impersonated(grant),
-        impersonation_obstacles: associate
-            .impersonation_obstacles(grant)
-            .iter()
-            .map(obstacle)
-            .collect(),
-        grant: String::new(),
-        grant_state: pb::GrantState::Unspecified.into(),
+        can_be_impersonated: associate.can_be_impersonated(state),
+        impersonation_obstacles: impersonation_obstacles.iter().map(obstacle).collect(),
+        grant: grant.map(|grant| grant.name.to_string()).unwrap_or_default(),
+        grant_state: state.map_or(pb::GrantState::Unspecified, grant_state).into(),
         capabilities: Some(capabilities(associate.kind.capabilities())),
         data_warnings: associate.warnings.iter().map(ToString::to_string).collect(),
         read_time: Some(timestamp(read_time)),
         credential_type: associate.credential_type.clone(),
+    }
+}
+
+/// Whether there is a consent the caller may not know.
+fn hidden() -> Obstacle {
+    Obstacle {
+        reason: Reason::PolicyDenied,
+        message: "policy does not let you see who has consented".to_owned(),
+        mend: "ask who administers the gateway for readGrants on the tenant".to_owned(),
     }
 }
 

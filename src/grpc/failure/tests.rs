@@ -1,7 +1,11 @@
 //! Every failure that a caller can meet, against the table of CONTRACT section 4.
 
 use super::*;
-use crate::{access::QuotaKind, ports::Refusal};
+use crate::{
+    access::QuotaKind,
+    broker::{Mismatch, WhyConsent},
+    ports::Refusal,
+};
 
 fn tenant() -> TenantName {
     "applications/crm-sync/tenants/Cust12345".parse().unwrap()
@@ -29,11 +33,22 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::Refused(tenant(), Refusal::Rejected),
         BrokerError::Refused(tenant(), Refusal::Credential),
         BrokerError::Refused(tenant(), Refusal::Clock),
+        BrokerError::OwnSecretRefused(tenant().application),
+        BrokerError::ConsentInvalid,
+        BrokerError::ConsentRefused,
+        BrokerError::AnotherSubject(Mismatch::Person),
+        BrokerError::AnotherSubject(Mismatch::Tenant),
+        BrokerError::TooManyConsents,
         BrokerError::TenantNotRunning(tenant(), TenantState::Suspended),
         BrokerError::TenantNotRunning(tenant(), TenantState::OfflineMaintenance),
         BrokerError::AssociatesNotFound(tenant(), [associate().associate].into()),
         BrokerError::AssociateNotMatched(tenant()),
         BrokerError::AssociateAmbiguous(tenant(), 2),
+        BrokerError::GrantNotFound(format!("{}/grants/g1", tenant())),
+        BrokerError::ConsentRequired(tenant(), WhyConsent::NotGiven),
+        BrokerError::SubjectMismatch(tenant()),
+        BrokerError::CannotSignIn(tenant(), crate::domain::AssociateType::System),
+        BrokerError::GrantAmbiguous(tenant(), 2),
         BrokerError::NoOwner(associate(), Vec::new()),
         BrokerError::UpstreamUnavailable { retry_after: Duration::from_secs(7), cause: cause() },
         BrokerError::BudgetExhausted { tenant: tenant(), retry_after: Duration::from_millis(100) },
@@ -93,10 +108,20 @@ fn is_listed(failure: &Failure) {
             | BrokerError::TenantDisabled(_)
             | BrokerError::NotEnrolled(_)
             | BrokerError::Refused(..)
+            | BrokerError::OwnSecretRefused(_)
+            | BrokerError::ConsentInvalid
+            | BrokerError::ConsentRefused
+            | BrokerError::AnotherSubject(_)
+            | BrokerError::TooManyConsents
             | BrokerError::TenantNotRunning(..)
             | BrokerError::AssociatesNotFound(..)
             | BrokerError::AssociateNotMatched(_)
             | BrokerError::AssociateAmbiguous(..)
+            | BrokerError::GrantNotFound(_)
+            | BrokerError::ConsentRequired(..)
+            | BrokerError::SubjectMismatch(_)
+            | BrokerError::CannotSignIn(..)
+            | BrokerError::GrantAmbiguous(..)
             | BrokerError::NoOwner(..)
             | BrokerError::UpstreamUnavailable { .. }
             | BrokerError::BudgetExhausted { .. }
@@ -150,10 +175,21 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "FAILED_PRECONDITION SYSTEM_USER_REJECTED PreconditionFailure",
         "FAILED_PRECONDITION APPLICATION_CREDENTIAL_REFUSED PreconditionFailure",
         "UNAVAILABLE UPSTREAM_UNAVAILABLE PreconditionFailure",
+        "FAILED_PRECONDITION APPLICATION_CREDENTIAL_REFUSED PreconditionFailure",
+        "FAILED_PRECONDITION CONSENT_INVALID PreconditionFailure",
+        "FAILED_PRECONDITION CONSENT_REQUIRED PreconditionFailure",
+        "FAILED_PRECONDITION SUBJECT_MISMATCH PreconditionFailure",
+        "FAILED_PRECONDITION SUBJECT_MISMATCH PreconditionFailure",
+        "RESOURCE_EXHAUSTED CALLER_QUOTA_EXCEEDED QuotaFailure RetryInfo",
         "FAILED_PRECONDITION TENANT_NOT_RUNNING PreconditionFailure",
         "UNAVAILABLE TENANT_NOT_RUNNING RetryInfo",
         "NOT_FOUND RESOURCE_NOT_FOUND ResourceInfo",
         "NOT_FOUND RESOURCE_NOT_FOUND ResourceInfo",
+        "FAILED_PRECONDITION ASSOCIATE_AMBIGUOUS PreconditionFailure",
+        "NOT_FOUND RESOURCE_NOT_FOUND ResourceInfo",
+        "FAILED_PRECONDITION CONSENT_REQUIRED PreconditionFailure",
+        "FAILED_PRECONDITION SUBJECT_MISMATCH PreconditionFailure",
+        "FAILED_PRECONDITION ASSOCIATE_CANNOT_SIGN_IN PreconditionFailure",
         "FAILED_PRECONDITION ASSOCIATE_AMBIGUOUS PreconditionFailure",
         "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
         "UNAVAILABLE UPSTREAM_UNAVAILABLE RetryInfo",

@@ -61,8 +61,9 @@ async fn listener() -> Listener {
         hints: Arc::new(AssociateHints::new(Box::new(drop), Arc::new(Counters::default()))),
         attempts: Arc::new(Attempts::new(clock.clone())),
     };
+    let doors = HttpDoors { webhooks, state_changes: None, consents: None };
     let ports = HttpPorts { clock, random: Arc::new(Fixed), meter: counted.clone() };
-    let mut server = HttpServer::new(socket, None, webhooks, ports);
+    let mut server = HttpServer::new(socket, None, doors, ports);
     let layer = Around {
         ids: RequestIds::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), &Fixed),
         meter: counted.clone(),

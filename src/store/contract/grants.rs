@@ -112,8 +112,8 @@ pub(in crate::store) async fn refresh(store: &dyn Store, grant: &Grant, number: 
 pub(in crate::store) async fn a_consent_makes_a_grant(place: &dyn Place) {
     let store = place.open().await;
     add(&*store, &cust1()).await;
-    let Consented { grant, created } = consent(&*store, &cust1(), 5, "refresh-1").await;
-    assert!(created);
+    let Consented { grant, created, replaced } = consent(&*store, &cust1(), 5, "refresh-1").await;
+    assert!(created && replaced.is_none());
     let wanted = Grant {
         name: GrantName { tenant: cust1(), grant: GrantId::new([5; 16]) },
         associate_id: AssociateId::new(5).unwrap(),
@@ -142,7 +142,7 @@ pub(in crate::store) async fn a_consent_for_an_unknown_tenant_is_not_kept(place:
     let (id, tony) = (GrantId::new([5; 16]), person(&cust1(), 5, "tony"));
     let application = cust1().application;
     let kept = store.consented(&application, &tony, &secret("x"), &id, at(5)).await.unwrap();
-    assert_eq!(kept, None);
+    assert!(kept.is_none());
     assert_eq!(read(&*store, &GrantName { tenant: cust1(), grant: id }).await, None);
 }
 
@@ -168,7 +168,10 @@ pub(in crate::store) async fn a_new_consent_replaces_the_token_and_keeps_the_nam
         version: 4,
         ..fresh
     };
-    assert_eq!(again.unwrap(), Some(Consented { grant: wanted, created: false }));
+    let Consented { grant, created, replaced } = again.unwrap().unwrap();
+    assert_eq!((grant, created), (wanted, false));
+    // So that it can be revoked at SuperOffice.
+    assert_eq!(replaced.unwrap().expose_secret(), "refresh-1");
     assert_eq!(to_spend(&*store, &name).await, Some(("refresh-2".to_owned(), 2, None)));
     assert_eq!(kept_token(&*store, &name).await, None);
 }

@@ -172,15 +172,22 @@ pub(in crate::store) async fn a_broken_grant_loses_its_access_token_and_keeps_it
     assert!(intend(&*store, &grant, &lease, 1).await);
     let outcome = RefreshOutcome::Broken { reason: Reason::ConsentRequired };
     let settled = store.settle(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
-    let wanted = Grant {
-        state: GrantState::ConsentRequired,
-        last_failure: Some(GrantFailure { reason: Reason::ConsentRequired, time: at(41) }),
-        version: 3,
-        ..fresh
-    };
+    let last_failure = Some(GrantFailure { reason: Reason::ConsentRequired, time: at(41) });
+    let wanted = Grant { state: GrantState::ConsentRequired, last_failure, version: 3, ..fresh };
     assert_eq!(settled, Some(wanted));
     assert_eq!(kept_token(&*store, &grant.name).await, None);
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
+    // What fails later says neither why nor since when.
+    for outcome in [
+        RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable },
+        RefreshOutcome::Broken { reason: Reason::SubjectMismatch },
+    ] {
+        assert!(intend(&*store, &grant, &lease, 1).await);
+        let settled = store.settle(&grant.name, &lease, 1, &outcome, at(42)).await.unwrap();
+        let settled = settled.unwrap();
+        let wanted = (GrantState::ConsentRequired, last_failure);
+        assert_eq!((settled.state, settled.last_failure), wanted);
+    }
     // A later look finds it working again.
     assert!(intend(&*store, &grant, &lease, 1).await);
     let mended = settle(&*store, &grant, &lease, 1).await.unwrap();

@@ -42,6 +42,7 @@ const MINT: &str = "INSERT INTO consent_attempts \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const DELETE_OLDEST: &str = "DELETE FROM consent_attempts WHERE consent = ?1 AND rowid NOT IN \
      (SELECT rowid FROM consent_attempts WHERE consent = ?1 ORDER BY rowid DESC LIMIT ?2)";
+const IS_KEPT: &str = "SELECT EXISTS (SELECT 1 FROM consent_attempts WHERE state_digest = ?1)";
 /// Also where it expired: it is of no use any more.
 const REDEEM: &str = "DELETE FROM consent_attempts WHERE state_digest = ?1 \
      RETURNING consent, nonce, verifier, redirect_uri, cookie_digest, expire_time";
@@ -49,6 +50,9 @@ const FINISH: &str = "UPDATE consents SET outcome = ?2, outcome_grant = ?3, outc
      outcome_reason = ?5 WHERE id = ?1 AND outcome IS NULL";
 const DELETE_ATTEMPTS: &str = "DELETE FROM consent_attempts WHERE consent = ?1";
 const FORGET_ATTEMPTS: &str = "DELETE FROM consent_attempts WHERE expire_time <= ?1";
+/// Of a tenant that is deleted: an old link must not bring it back.
+pub(super) const DELETE_OF_TENANT: &str =
+    "DELETE FROM consents WHERE application = ?1 AND tenant = ?2 AND outcome IS NULL";
 const FORGET: &str = "DELETE FROM consents WHERE expire_time <= ?1";
 
 #[async_trait]
@@ -137,6 +141,14 @@ impl ConsentStore for SqliteStore {
         state_digest: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<(Consent, ConsentAttempt)>, StoreError> {
+        // Anybody can make up states: they must not keep those waiting who write.
+        let is_kept: bool = sqlx::query_scalar(IS_KEPT)
+            .bind(state_digest.as_slice())
+            .fetch_one(self.file.readers())
+            .await?;
+        if !is_kept {
+            return Ok(None);
+        }
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         let attempt: Option<AttemptRecord> = sqlx::query_as(REDEEM)

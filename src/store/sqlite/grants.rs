@@ -62,12 +62,23 @@ impl GrantStore for SqliteStore {
             .fetch_one(&mut *transaction)
             .await?;
         let grant = record.into_grant()?;
+        let former: Option<(Vec<u8>,)> =
+            one_as(sql::FORMER, &grant.name).fetch_optional(&mut *transaction).await?;
+        let replaced = former.and_then(|(sealed,)| {
+            let opened = self.sealing.open(REFRESH_TOKEN, &environment, &grant.name, &sealed);
+            // A consent must not fail for what was left of a former one.
+            opened
+                .inspect_err(|error| {
+                    tracing::error!(%error, grant = %grant.name, "a refresh token that is replaced cannot be opened, and lives on at SuperOffice");
+                })
+                .ok()
+        });
         // Only now is it known which name the token is bound to.
         let sealed = self.sealing.seal(REFRESH_TOKEN, &environment, &grant.name, refresh_token)?;
         one(sql::PUT_REFRESH_TOKEN, &grant.name).bind(sealed).execute(&mut *transaction).await?;
         one(sql::DELETE_ACCESS_TOKEN, &grant.name).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Some(Consented { created: grant.token_version == 1, grant }))
+        Ok(Some(Consented { created: grant.token_version == 1, grant, replaced }))
     }
 
     async fn get(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {

@@ -13,7 +13,7 @@ use self::statements::{
     LIST_OF_APPLICATION, NEXT_TOKEN_VERSION, PUT_COMPANY_NAME, PUT_STATUS, SET_DISABLED, SET_TOKEN,
 };
 use super::{
-    SqliteStore,
+    SqliteStore, consents,
     grants::{of_tenant, statements as grants},
 };
 use crate::{
@@ -221,8 +221,12 @@ impl TenantStore for SqliteStore {
         if has_grants && !force {
             return Ok(Deletion::HasGrants);
         }
-        for statement in [grants::REVOKE_ALL, grants::DELETE_ACCESS_TOKENS, grants::DELETE_REVOKED]
-        {
+        for statement in [
+            grants::REVOKE_ALL,
+            grants::DELETE_ACCESS_TOKENS,
+            grants::DELETE_REVOKED,
+            consents::DELETE_OF_TENANT,
+        ] {
             of_tenant(statement, name).execute(&mut *transaction).await?;
         }
         sqlx::query(DELETE)

@@ -41,6 +41,8 @@ pub(in crate::store::sqlite) const CONSENTED: &str = concat!(
      RETURNING ",
     columns!()
 );
+pub(in crate::store::sqlite) const FORMER: &str =
+    concat!("SELECT value FROM refresh_tokens WHERE ", this_one!());
 /// Whatever was known of the use of the former token goes with it.
 pub(in crate::store::sqlite) const PUT_REFRESH_TOKEN: &str = "INSERT OR REPLACE INTO refresh_tokens (application, tenant, id, value) VALUES (?1, ?2, ?3, ?4)";
 
@@ -120,14 +122,16 @@ pub(in crate::store::sqlite) const REFRESHED: &str = concat!(
     columns!()
 );
 pub(in crate::store::sqlite) const BROKEN: &str = concat!(
-    "UPDATE grants SET state = 'CONSENT_REQUIRED', last_failure_time = ?6, last_failure_reason = ?7, \
-     version = version + 1 WHERE ",
+    "UPDATE grants SET state = 'CONSENT_REQUIRED', \
+     last_failure_time = iif(state = 'ACTIVE', ?6, last_failure_time), \
+     last_failure_reason = iif(state = 'ACTIVE', ?7, last_failure_reason), version = version + 1 WHERE ",
     not_overtaken!(),
     " RETURNING ",
     columns!()
 );
 pub(in crate::store::sqlite) const FAILED: &str = concat!(
-    "UPDATE grants SET last_failure_time = ?6, last_failure_reason = ?7, version = version + 1 WHERE ",
+    "UPDATE grants SET last_failure_time = iif(state = 'ACTIVE', ?6, last_failure_time), \
+     last_failure_reason = iif(state = 'ACTIVE', ?7, last_failure_reason), version = version + 1 WHERE ",
     not_overtaken!(),
     " RETURNING ",
     columns!()

@@ -20,29 +20,28 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::task::TaskTracker;
 
-use super::{Asking, CallRate, WebApi};
+use super::{
+    Application, Applications, Asking, CallRate, Counters, Directory, GrantStores, History,
+    Impersonation, Statuses, TicketRules, TicketStores, Tickets, WebApi,
+    impersonation::fakes::{GrantTable, Provider},
+};
 use crate::{
-    broker::{
-        Application, Applications, Counters, Directory, History, Statuses, TicketRules,
-        TicketStores, Tickets,
-    },
     domain::{
-        AllowedApiHosts, ApplicationId, AssociateId, AssociateRecord, ContextIdentifier,
-        CredentialId, Environment, Eyes, Principal, Redirects, Role, SystemTicket, Tenant,
-        TenantName, TenantState, TenantStatus, UserGroup, WebApiUri,
+        AllowedApiHosts, ApplicationId, AssociateId, AssociateRecord, AssociateType,
+        ContextIdentifier, CredentialId, Environment, Eyes, Principal, Redirects, Role,
+        SystemTicket, Tenant, TenantName, TenantState, TenantStatus, UserGroup, WebApiUri,
     },
     ports::{
-        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, AssociatePage,
-        AuthorizationRequest, Clock as _, CodeExchange, Deletion, ExchangeError, IssuedTicket,
-        ManualClock, OAuth, PeopleCalls, Probe, Random, Refreshed, SendError, SignedIn, StoreError,
-        StoredToken, SystemUserLogin, TenantStatusSource, TenantStore, TicketProbe, TicketStore,
-        UpstreamError, Verdict, WebApiHost,
+        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, AssociatePage, Clock as _,
+        Deletion, IssuedTicket, ManualClock, NotificationVerifier, OAuth, PeopleCalls, Probe,
+        Random, SendError, StoreError, StoredToken, SystemUserLogin, TenantStatusSource,
+        TenantStore, TicketProbe, TicketStore, UpstreamError, Verdict, WebApiHost,
     },
 };
 
 /// What is answered to a call.
 #[derive(Debug, Clone)]
-pub(in crate::broker) enum Told {
+pub(super) enum Told {
     Status(u16),
     Throttle(Duration),
     Body(&'static str),
@@ -54,88 +53,113 @@ pub(in crate::broker) enum Told {
 
 /// A call that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::broker) struct Arrived {
-    pub(in crate::broker) at: Duration,
-    pub(in crate::broker) uri: String,
-    pub(in crate::broker) ticket: String,
-    pub(in crate::broker) method: Method,
+pub(super) struct Arrived {
+    pub(super) at: Duration,
+    pub(super) uri: String,
+    pub(super) ticket: String,
+    pub(super) method: Method,
 }
 
 /// SuperOffice and our stores, for one tenant.
-pub(in crate::broker) struct Upstream {
-    pub(in crate::broker) clock: Arc<ManualClock>,
+pub(super) struct Upstream {
+    pub(super) clock: Arc<ManualClock>,
     /// Answers in order; then all is well.
-    pub(in crate::broker) script: Mutex<VecDeque<Told>>,
-    pub(in crate::broker) arrived: Mutex<Vec<Arrived>>,
-    pub(in crate::broker) dead: Mutex<BTreeSet<String>>,
-    pub(in crate::broker) disabled: Mutex<bool>,
-    /// Where the tenant is; elsewhere calls are misdirected.
-    pub(in crate::broker) host: Mutex<&'static str>,
-    pub(in crate::broker) issued: AtomicU64,
-    pub(in crate::broker) probes: AtomicU64,
-    pub(in crate::broker) status_reads: AtomicU64,
-    pub(in crate::broker) kept: Mutex<Option<SystemTicket>>,
-    pub(in crate::broker) extended: AtomicU64,
+    pub(super) script: Mutex<VecDeque<Told>>,
+    pub(super) arrived: Mutex<Vec<Arrived>>,
+    pub(super) dead: Mutex<BTreeSet<String>>,
+    pub(super) disabled: Mutex<bool>,
+    pub(super) host: Mutex<&'static str>,
+    pub(super) state: Mutex<TenantState>,
+    /// Whose the credentials are.
+    pub(super) principal: Mutex<i32>,
+    pub(super) issued: AtomicU64,
+    pub(super) probes: AtomicU64,
+    pub(super) status_reads: AtomicU64,
+    pub(super) kept: Mutex<Option<SystemTicket>>,
+    pub(super) extended: AtomicU64,
     drawn: AtomicU64,
 }
 
-pub(in crate::broker) struct World {
-    pub(in crate::broker) upstream: Arc<Upstream>,
-    pub(in crate::broker) clock: Arc<ManualClock>,
-    pub(in crate::broker) web_api: WebApi,
-    pub(in crate::broker) counters: Arc<Counters>,
-    pub(in crate::broker) directory: Arc<Directory>,
-    pub(in crate::broker) tasks: TaskTracker,
+/// The associate that is known to be the system user.
+pub(super) const SYSTEM_USER: i32 = 9;
+
+pub(super) struct World {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) web_api: WebApi,
+    pub(super) counters: Arc<Counters>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) tasks: TaskTracker,
+    pub(super) applications: Arc<Applications>,
+    pub(super) grants: Arc<GrantTable>,
+    pub(super) provider: Arc<Provider>,
+    pub(super) impersonation: Arc<Impersonation>,
+    statuses: Arc<Statuses>,
 }
 
-pub(in crate::broker) fn tenant() -> TenantName {
+pub(super) fn tenant() -> TenantName {
     "applications/crm-sync/tenants/Cust1".parse().unwrap()
 }
 
-pub(in crate::broker) fn asking() -> Asking {
+pub(super) fn asking() -> Asking {
     Asking { tenant: tenant(), eyes: Eyes::SystemUser, account: "ada".into(), deadline: None }
 }
 
-impl World {
-    /// Ten calls a second, and as many at once.
-    pub(in crate::broker) fn new() -> Self {
-        Self::with(Arc::new(Nobody))
-    }
-
-    /// The same, with these questions about people.
-    pub(in crate::broker) fn with(people: Arc<dyn PeopleCalls>) -> Self {
-        let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
-        let upstream = Arc::new(Upstream {
-            clock: clock.clone(),
+impl Upstream {
+    pub(super) fn new(clock: Arc<ManualClock>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
             script: Mutex::default(),
             arrived: Mutex::default(),
             dead: Mutex::default(),
             disabled: Mutex::default(),
             host: Mutex::new("one"),
+            state: Mutex::new(TenantState::Running),
+            principal: Mutex::new(5),
             issued: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             status_reads: AtomicU64::new(0),
             kept: Mutex::default(),
             extended: AtomicU64::new(0),
             drawn: AtomicU64::new(0),
-        });
+        })
+    }
+
+    /// The application `crm-sync` in front of it, in which people sign in there.
+    pub(super) fn application(
+        self: &Arc<Self>,
+        redirects: Redirects,
+        oauth: Arc<dyn OAuth>,
+    ) -> Application {
         let ten = NonZeroU32::new(10).unwrap();
-        let application = Application {
+        Application {
             id: tenant().application,
             environment: Environment::Sod,
             client_id: String::new(),
             key_ids: Vec::new(),
             allow_reveal_application_token: false,
-            redirects: Redirects::default(),
-            login: upstream.clone(),
-            tenant_status: upstream.clone(),
-            probe: upstream.clone(),
-            oauth: Arc::new(Nobody),
-            web_api: upstream.clone(),
-            people,
+            redirects,
+            login: self.clone(),
+            tenant_status: self.clone(),
+            probe: self.clone(),
+            oauth,
+            notifications: self.clone(),
+            web_api: self.clone(),
+            people: Arc::new(People(self.clone())),
             call_rate: CallRate { per_second: ten, burst: ten },
             history: History::default(),
-        };
+        }
+    }
+}
+
+impl World {
+    /// Ten calls a second, and as many at once.
+    pub(super) fn new() -> Self {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
+        let upstream = Upstream::new(clock.clone());
+        let grants = Arc::new(GrantTable::default());
+        let provider = Arc::new(Provider::new(grants.log.clone()));
+        let application = upstream.application(Redirects::default(), provider.clone());
         let tasks = TaskTracker::new();
         let counters = Arc::new(Counters::default());
         let applications = Arc::new(Applications::new([application]));
@@ -164,31 +188,69 @@ impl World {
             rules,
             tasks.clone(),
         ));
+        let impersonation = impersonation(
+            &upstream,
+            &clock,
+            &applications,
+            &directory,
+            &statuses,
+            &grants,
+            &counters,
+            &tasks,
+        );
         let web_api = WebApi::new(
-            applications,
-            statuses,
+            applications.clone(),
+            statuses.clone(),
             tickets,
+            impersonation.clone(),
             clock.clone(),
             clock.clone(),
             upstream.clone(),
             counters.clone(),
         );
-        Self { upstream, clock, web_api, counters, directory, tasks }
+        Self {
+            upstream,
+            clock,
+            web_api,
+            counters,
+            directory,
+            tasks,
+            applications,
+            grants,
+            provider,
+            impersonation,
+            statuses,
+        }
+    }
+
+    /// Everything that is only in memory is lost.
+    pub(super) fn restarted(mut self) -> Self {
+        self.impersonation = impersonation(
+            &self.upstream,
+            &self.clock,
+            &self.applications,
+            &self.directory,
+            &self.statuses,
+            &self.grants,
+            &self.counters,
+            &self.tasks,
+        );
+        self
     }
 
     /// A world in which the next calls are answered so.
-    pub(in crate::broker) fn told(script: impl IntoIterator<Item = Told>) -> Self {
+    pub(super) fn told(script: impl IntoIterator<Item = Told>) -> Self {
         let world = Self::new();
         world.upstream.script.lock().unwrap().extend(script);
         world
     }
 
-    pub(in crate::broker) fn asking_within(&self, patience: Duration) -> Asking {
+    pub(super) fn asking_within(&self, patience: Duration) -> Asking {
         Asking { deadline: Some(self.web_api.moment_in(patience)), ..asking() }
     }
 
     /// Lets time pass until it is done.
-    pub(in crate::broker) async fn in_time<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         for _ in 0..100_000 {
             for _ in 0..20 {
@@ -203,24 +265,53 @@ impl World {
     }
 
     /// Which tickets the calls came with, in order.
-    pub(in crate::broker) fn tickets(&self) -> Vec<String> {
+    pub(super) fn tickets(&self) -> Vec<String> {
         self.arrived().into_iter().map(|arrived| arrived.ticket).collect()
     }
 
-    pub(in crate::broker) fn arrived(&self) -> Vec<Arrived> {
+    pub(super) fn arrived(&self) -> Vec<Arrived> {
         self.upstream.arrived.lock().unwrap().clone()
     }
 
     /// Waits for what was left to the background.
-    pub(in crate::broker) async fn settled(&self) {
+    pub(super) async fn settled(&self) {
         while !self.tasks.is_empty() {
             tokio::task::yield_now().await;
         }
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "wiring")]
+fn impersonation(
+    upstream: &Arc<Upstream>,
+    clock: &Arc<ManualClock>,
+    applications: &Arc<Applications>,
+    directory: &Arc<Directory>,
+    statuses: &Arc<Statuses>,
+    grants: &Arc<GrantTable>,
+    counters: &Arc<Counters>,
+    tasks: &TaskTracker,
+) -> Arc<Impersonation> {
+    let kind_of = Box::new(|_: &TenantName, id: AssociateId| {
+        (id.get() == SYSTEM_USER).then_some(AssociateType::System)
+    });
+    Arc::new(Impersonation::new(
+        applications.clone(),
+        directory.clone(),
+        statuses.clone(),
+        GrantStores { grants: grants.clone(), leases: grants.clone() },
+        clock.clone(),
+        clock.clone(),
+        upstream.clone(),
+        counters.clone(),
+        Duration::from_hours(2),
+        kind_of,
+        tasks.clone(),
+    ))
+}
+
 /// A question whose answer is its length.
-pub(in crate::broker) fn question() -> ApiCall<usize> {
+pub(super) fn question() -> ApiCall<usize> {
     ApiCall {
         what: "question",
         method: Method::GET,
@@ -235,7 +326,7 @@ pub(in crate::broker) fn question() -> ApiCall<usize> {
     }
 }
 
-pub(in crate::broker) fn request(method: Method, body: ApiBody) -> ApiRequest {
+pub(super) fn request(method: Method, body: ApiBody) -> ApiRequest {
     let path_and_query = "/v1/Contact/5".to_owned();
     ApiRequest { method, path_and_query, headers: HeaderMap::new(), body }
 }
@@ -248,8 +339,9 @@ impl WebApiHost for Upstream {
         credential: &ApiCredential,
         request: ApiRequest,
     ) -> Result<ApiResponse, SendError> {
-        let ApiCredential::SystemUser { ticket } = credential else { panic!("no person") };
-        let ticket = ticket.expose_secret().to_owned();
+        let (ApiCredential::SystemUser { ticket: secret }
+        | ApiCredential::Person { access_token: secret }) = credential;
+        let ticket = secret.expose_secret().to_owned();
         self.arrived.lock().unwrap().push(Arrived {
             at: self.clock.monotonic(),
             uri: uri.to_string(),
@@ -316,7 +408,7 @@ impl TenantStatusSource for Upstream {
         let api = format!("https://{}.superoffice.com/{tenant}/api", self.host.lock().unwrap());
         let now = self.clock.now();
         Ok(TenantStatus {
-            state: TenantState::Running,
+            state: *self.state.lock().unwrap(),
             valid_until: now + Duration::from_hours(1),
             web_api_uri: Some(WebApiUri::check_api(&api, tenant, &allowed).unwrap()),
             version: String::new(),
@@ -336,6 +428,24 @@ impl TicketProbe for Upstream {
         self.probes.fetch_add(1, Ordering::SeqCst);
         let dead = self.dead.lock().unwrap().contains(ticket.expose_secret());
         Ok(if dead { Probe::Dead } else { Probe::Alive })
+    }
+}
+
+/// Has signed what is the name of a tenant, which names it, and `unnamed`.
+#[async_trait]
+impl NotificationVerifier for Upstream {
+    async fn verify(
+        &self,
+        token: &SecretString,
+    ) -> Result<Option<ContextIdentifier>, UpstreamError> {
+        match token.expose_secret() {
+            "unnamed" => Ok(None),
+            "down" => Err(UpstreamError::Unavailable("as told".to_owned())),
+            token => token
+                .parse()
+                .map(Some)
+                .map_err(|_| UpstreamError::InvalidResponse("forged".to_owned())),
+        }
     }
 }
 
@@ -457,10 +567,10 @@ impl TenantStore for Upstream {
     }
 }
 
-/// Is not asked here.
-struct Nobody;
+/// Knows one question only.
+struct People(Arc<Upstream>);
 
-impl PeopleCalls for Nobody {
+impl PeopleCalls for People {
     fn associates(&self, _: Option<AssociateId>) -> ApiCall<AssociatePage> {
         panic!("not asked here")
     }
@@ -481,26 +591,37 @@ impl PeopleCalls for Nobody {
         panic!("not asked here")
     }
 
-    fn current_principal(&self, _: ContextIdentifier) -> ApiCall<Principal> {
-        panic!("not asked here")
+    fn current_principal(&self, tenant: ContextIdentifier) -> ApiCall<Principal> {
+        let id = AssociateId::new(*self.0.principal.lock().unwrap()).unwrap();
+        ApiCall {
+            what: "principal",
+            method: Method::GET,
+            path_and_query: "/v1/User/currentPrincipal".to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            max_body_bytes: 100,
+            reader: Box::new(move |_| Ok(principal(tenant, id))),
+        }
     }
 }
 
-#[async_trait]
-impl OAuth for Nobody {
-    fn authorization_uri(&self, _: &AuthorizationRequest<'_>) -> SecretString {
-        panic!("not asked here")
-    }
-
-    async fn exchange_code(&self, _: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError> {
-        panic!("not asked here")
-    }
-
-    async fn refresh(&self, _: &SecretString) -> Result<Refreshed, ExchangeError> {
-        panic!("not asked here")
-    }
-
-    async fn revoke(&self, _: &SecretString) -> Result<(), ExchangeError> {
-        panic!("not asked here")
+fn principal(tenant: ContextIdentifier, id: AssociateId) -> Principal {
+    Principal {
+        tenant,
+        kind: AssociateType::Internal,
+        id,
+        login: String::new(),
+        user_name: String::new(),
+        full_name: String::new(),
+        email: String::new(),
+        person_id: 0,
+        contact_id: 0,
+        primary_group_id: 0,
+        secondary_group_ids: Vec::new(),
+        role_id: 0,
+        role_name: String::new(),
+        role_type: None,
+        function_rights: Vec::new(),
+        licenses: Vec::new(),
     }
 }

@@ -1,0 +1,430 @@
+//! A browser or a caller brings the code.
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    Asked, Consents, Shared,
+    begin::{is_secret, same_scope},
+};
+use crate::{
+    access::{ActionName, Caller, ManageGrants, ManageTenants},
+    broker::{Application, BrokerError, Mismatch, Weight, error::RETRY_SOON},
+    domain::{
+        ApplicationId, AssociateId, AuditRecord, AuditText, Consent, ConsentAttempt,
+        ConsentOutcome, ContextIdentifier, Decision, Grant, GrantEventKind, GrantId, Identity,
+        RefreshToken, TenantName, is_same_name,
+    },
+    ports::{Access, CodeExchange, Consented, ExchangeError, SignedIn},
+};
+
+/// How the event of a callback says that nobody proved who calls: a person's browser came, on behalf of who began.
+const METHOD: &str = "consent";
+
+/// The only error of RFC 6749 section 4.1.2.1 that a person decides.
+const ACCESS_DENIED: &str = "access_denied";
+
+/// The others, which may stand in the log.
+const NAMED_ERRORS: [&str; 11] = [
+    "invalid_request",
+    "unauthorized_client",
+    "unsupported_response_type",
+    "invalid_scope",
+    "server_error",
+    "temporarily_unavailable",
+    "interaction_required",
+    "login_required",
+    "account_selection_required",
+    "consent_required",
+    "invalid_client",
+];
+
+/// What SuperOffice sends the browser back with.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The person consented.
+    Code(SecretString),
+    /// Not so: the error, as it came.
+    Error(String),
+}
+
+/// A browser comes back.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Which way it went.
+    pub state: SecretString,
+    /// What it brings.
+    pub answer: Answer,
+    /// The cookie, if it has one.
+    pub cookie: Option<SecretString>,
+    /// For the audit trail.
+    pub request_id: Arc<str>,
+    /// Likewise.
+    pub client_address: AuditText,
+}
+
+/// Where a person goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReturnTo {
+    /// A checked address of the application.
+    pub uri: String,
+    /// The state that came back, which works no more.
+    pub state: String,
+}
+
+/// How a callback ended.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Where the person goes on, if that is known.
+    pub return_to: Option<ReturnTo>,
+    /// What they gave.
+    pub result: Result<ConsentTaken, BrokerError>,
+}
+
+/// A consent that was given, and is stored.
+#[derive(Debug, Clone)]
+pub struct ConsentTaken {
+    /// The grant.
+    pub grant: Grant,
+    /// Whether the system user was enrolled too.
+    pub system_user_enrolled: bool,
+}
+
+/// A state that its caller has shown: it works no more.
+#[derive(Debug)]
+pub struct Redeemed {
+    consent: Consent,
+    attempt: ConsentAttempt,
+}
+
+impl Redeemed {
+    /// For which application.
+    #[must_use]
+    pub fn application(&self) -> &ApplicationId {
+        &self.consent.application
+    }
+
+    /// For which tenant, if one was named.
+    #[must_use]
+    pub fn tenant(&self) -> Option<ContextIdentifier> {
+        self.consent.tenant
+    }
+
+    /// Whether it may enrol a system user, so that its caller must be permitted to.
+    #[must_use]
+    pub fn enrols(&self) -> bool {
+        self.consent.enroll_system_user
+    }
+
+    /// Why the caller asked.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.consent.reason
+    }
+}
+
+impl Consents {
+    /// Takes a state from the caller that began. Nobody else hears that there is such a state.
+    ///
+    /// # Errors
+    /// `ConsentInvalid` if it is forged, used or expired, somebody else's, or bound to a browser.
+    pub async fn redeem(
+        &self,
+        caller: &Caller,
+        state: &SecretString,
+    ) -> Result<Redeemed, BrokerError> {
+        let redeemed = self.shared.redeem(state).await?;
+        let (consent, attempt) = redeemed.ok_or(BrokerError::ConsentInvalid)?;
+        if consent.caller != caller.id() || attempt.cookie_digest.is_some() {
+            tracing::warn!(consent = %consent.id, caller = caller.id(), "a state was shown by another than it belongs to");
+            return Err(BrokerError::ConsentInvalid);
+        }
+        Ok(Redeemed { consent, attempt })
+    }
+
+    /// Completes a consent with the code that a front end received.
+    ///
+    /// # Errors
+    /// Everything in CONTRACT section 4 that can stand between a code and a grant.
+    pub async fn complete(
+        &self,
+        asked: &Asked<ManageGrants>,
+        enrol: Option<&Asked<ManageTenants>>,
+        redeemed: Redeemed,
+        code: SecretString,
+    ) -> Result<ConsentTaken, BrokerError> {
+        let Redeemed { consent, attempt } = redeemed;
+        same_scope(asked, enrol)?;
+        if asked.scope() != (&consent.application, consent.tenant)
+            || asked.caller().id() != consent.caller
+            || enrol.is_some() != consent.enroll_system_user
+        {
+            return Err(BrokerError::Internal("something else was permitted".into()));
+        }
+        let shared = Arc::clone(&self.shared);
+        let work = async move { shared.take(&consent, &attempt, &code, &mut None).await };
+        self.to_the_end(work).await?
+    }
+
+    /// A browser comes back to the gateway's own callback. What happens is written down as done on behalf of the
+    /// caller that began, before it is told.
+    pub async fn callback(&self, arrival: Arrival) -> Arrived {
+        let shared = Arc::clone(&self.shared);
+        let arrived = self.to_the_end(async move { shared.arrive(arrival).await }).await;
+        arrived.unwrap_or_else(|crash| Arrived { return_to: None, result: Err(crash) })
+    }
+}
+
+impl Shared {
+    async fn redeem(
+        &self,
+        state: &SecretString,
+    ) -> Result<Option<(Consent, ConsentAttempt)>, BrokerError> {
+        // What anybody makes up costs the store nothing.
+        if !is_secret(state) {
+            return Ok(None);
+        }
+        Ok(self.stores.consents.redeem(&self.digest(state), self.clock.now()).await?)
+    }
+
+    async fn arrive(self: &Arc<Self>, arrival: Arrival) -> Arrived {
+        let nowhere = |error: BrokerError| Arrived { return_to: None, result: Err(error) };
+        if self.trail.check(Weight::Change).is_err() {
+            return nowhere(no_trail());
+        }
+        let (consent, attempt) = match self.redeem(&arrival.state).await {
+            Ok(Some(redeemed)) => redeemed,
+            Ok(None) => return nowhere(BrokerError::ConsentInvalid),
+            Err(error) => return nowhere(error),
+        };
+        let at_home = self.is_at_home(&consent, &attempt, &arrival);
+        let mut enrolled = None;
+        let result = match &arrival.answer {
+            // Another browser, or an address of ours that was not the one: nobody learns more of the consent here.
+            _ if !at_home => Err(BrokerError::ConsentInvalid),
+            Answer::Code(code) => self.take(&consent, &attempt, code, &mut enrolled).await,
+            Answer::Error(error) if error == ACCESS_DENIED => {
+                self.finish(&consent, &ConsentOutcome::Refused).await;
+                Err(BrokerError::ConsentRefused)
+            }
+            // The link still works: it may go better the next time.
+            Answer::Error(error) => Err(sign_in_failed(error)),
+        };
+        let result = self.write_down(&consent, &arrival, result, enrolled).await;
+        let return_uri = consent.return_uri.filter(|_| at_home);
+        let return_to = return_uri.map(|uri| {
+            let state = arrival.state.expose_secret().to_owned();
+            ReturnTo { uri, state }
+        });
+        Arrived { return_to, result }
+    }
+
+    /// Whether the browser came to where SuperOffice was asked to send it, and is the one that was sent.
+    fn is_at_home(&self, consent: &Consent, attempt: &ConsentAttempt, arrival: &Arrival) -> bool {
+        let application = self.applications.get(&consent.application).ok();
+        let own = application.and_then(|application| application.redirects.own.as_ref());
+        let shown = arrival.cookie.as_ref().map(|cookie| self.digest(cookie));
+        let bound = attempt.cookie_digest.is_none() || attempt.cookie_digest == shown;
+        bound && own == Some(&attempt.redirect_uri)
+    }
+
+    /// Exchanges the code. Its refresh token is stored, or revoked unless somebody's grant may live by it. `enrolled`
+    /// is told of the tenant that was changed beside, whatever else happens.
+    async fn take(
+        self: &Arc<Self>,
+        consent: &Consent,
+        attempt: &ConsentAttempt,
+        code: &SecretString,
+        enrolled: &mut Option<TenantName>,
+    ) -> Result<ConsentTaken, BrokerError> {
+        let application = self.applications.get(&consent.application)?;
+        let exchange = CodeExchange {
+            code,
+            redirect_uri: &attempt.redirect_uri,
+            verifier: &attempt.verifier,
+            nonce: &attempt.nonce,
+        };
+        let signed_in = application.oauth.exchange_code(&exchange).await;
+        let SignedIn { refresh_token, access } =
+            signed_in.map_err(|error| not_exchanged(&application.id, &error))?;
+        let Access { identity, .. } = match access {
+            Ok(access) => access,
+            // Whose it is nobody knows. It is with nobody but us, and not kept.
+            Err(error) => return Err(BrokerError::UpstreamInvalid(error.to_string().into())),
+        };
+        let tenant = TenantName { application: application.id.clone(), tenant: identity.tenant };
+        let person = identity.associate_id;
+        let kept = self.keep(application, consent, identity, &refresh_token, enrolled).await;
+        if kept.is_err() && !self.may_live_by(&tenant, person, refresh_token.secret()).await {
+            self.revoke(application, refresh_token.secret().clone());
+        }
+        kept
+    }
+
+    /// Whether a grant of the person lives by this very token: SuperOffice may give out the same once more. So too
+    /// where that cannot be told.
+    async fn may_live_by(
+        &self,
+        tenant: &TenantName,
+        person: AssociateId,
+        token: &SecretString,
+    ) -> bool {
+        let grants = &self.stores.grants;
+        let grant = match grants.find(tenant, person).await {
+            Ok(Some(grant)) => grant,
+            Ok(None) => return false,
+            Err(_) => return true,
+        };
+        match grants.refresh_token(&grant.name).await {
+            Ok(Some(stored)) => stored.token.expose_secret() == token.expose_secret(),
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// Stores what a person gave, if it is the right one.
+    async fn keep(
+        self: &Arc<Self>,
+        application: &Arc<Application>,
+        consent: &Consent,
+        mut person: Identity,
+        refresh_token: &RefreshToken,
+        enrolled: &mut Option<TenantName>,
+    ) -> Result<ConsentTaken, BrokerError> {
+        check_subject(consent, &person)?;
+        let name = TenantName { application: application.id.clone(), tenant: person.tenant };
+        // Only an administrator speaks for the customer. Nobody else sees the token: what was not asked for is
+        // discarded.
+        let enrols = consent.enroll_system_user && person.is_administrator;
+        let token = person.system_user_token.take().filter(|_| enrols);
+        self.check_tenant(&name, enrols).await?;
+        self.check_open(consent).await?;
+        let system_user_enrolled = token.is_some();
+        if enrols {
+            // Also if it fails: its outcome may be unknown.
+            *enrolled = Some(name.clone());
+            self.tenants.enroll(name.clone(), token, person.company_name.clone()).await?;
+        }
+        let (id, now) = (GrantId::new(self.random.bytes()), self.clock.now());
+        let secret = refresh_token.secret();
+        let consented = self.stores.grants.consented(&application.id, &person, secret, &id, now);
+        let unknown = || BrokerError::TenantNotFound(name.to_string());
+        let Consented { grant, created, replaced } = consented.await?.ok_or_else(unknown)?;
+        let kind = if created { GrantEventKind::Created } else { GrantEventKind::Reconsented };
+        (self.listener)(&grant, kind);
+        let outcome = ConsentOutcome::Granted { grant: grant.name.clone(), system_user_enrolled };
+        self.finish(consent, &outcome).await;
+        // SuperOffice may have given out the same once more.
+        let replaced = replaced.filter(|old| old.expose_secret() != secret.expose_secret());
+        if let Some(replaced) = replaced {
+            self.revoke(application, replaced);
+        }
+        Ok(ConsentTaken { grant, system_user_enrolled })
+    }
+
+    /// A link that was forwarded may bring two people back at once: the first one ends it.
+    async fn check_open(&self, consent: &Consent) -> Result<(), BrokerError> {
+        let present = self.stores.consents.get(&consent.id).await?;
+        let open = present.is_some_and(|present| present.outcome.is_none());
+        if open { Ok(()) } else { Err(BrokerError::ConsentInvalid) }
+    }
+
+    /// Ends the link. What was given or refused stays so, also if it goes on looking open.
+    async fn finish(&self, consent: &Consent, outcome: &ConsentOutcome) {
+        if let Err(error) = self.stores.consents.finish(&consent.id, outcome).await {
+            tracing::warn!(%error, consent = %consent.id, "how a consent ended is not stored");
+        }
+    }
+
+    /// One event for the grant, and one for the tenant if it was enrolled. A result that cannot be written down is
+    /// none.
+    async fn write_down(
+        &self,
+        consent: &Consent,
+        arrival: &Arrival,
+        result: Result<ConsentTaken, BrokerError>,
+        enrolled: Option<TenantName>,
+    ) -> Result<ConsentTaken, BrokerError> {
+        let asked_for = || match consent.tenant {
+            Some(tenant) => {
+                TenantName { application: consent.application.clone(), tenant }.to_string()
+            }
+            None => format!("applications/{}", consent.application),
+        };
+        let taken = result.as_ref().ok();
+        let resource = taken.map_or_else(asked_for, |taken| taken.grant.name.to_string());
+        let reason = result.as_ref().err().map(BrokerError::reason);
+        let record = |action: ActionName, resource: String| AuditRecord {
+            caller: consent.caller.clone().into(),
+            caller_method: METHOD.into(),
+            resource: resource.into(),
+            code: reason.map_or(0, crate::domain::Reason::code),
+            error_reason: reason,
+            reason: consent.reason.clone().into(),
+            request_id: Arc::clone(&arrival.request_id).into(),
+            client_address: arrival.client_address.clone(),
+            ..AuditRecord::new(action.as_str(), Decision::Allowed)
+        };
+        let enrolled = enrolled.map(|tenant| record(ActionName::ManageTenants, tenant.to_string()));
+        let events = [Some(record(ActionName::ManageGrants, resource)), enrolled];
+        let pending: Vec<_> = events
+            .into_iter()
+            .flatten()
+            .map(|event| self.trail.record(event, Weight::Change))
+            .collect();
+        for pending in pending {
+            let committed = match pending {
+                Ok(pending) => pending.committed().await,
+                Err(error) => Err(error),
+            };
+            committed.map_err(|_| no_trail())?;
+        }
+        if let Err(error) = &result {
+            tracing::info!(
+                consent = %consent.id,
+                reason = error.reason().as_str(),
+                cause = error.cause(),
+                request_id = &*arrival.request_id,
+                "a consent was not given"
+            );
+        }
+        result
+    }
+}
+
+fn check_subject(consent: &Consent, person: &Identity) -> Result<(), BrokerError> {
+    if consent.tenant.is_some_and(|tenant| tenant != person.tenant) {
+        return Err(BrokerError::AnotherSubject(Mismatch::Tenant));
+    }
+    let expected = consent.expected_user_principal_name.as_deref();
+    if expected.is_some_and(|expected| !is_same_name(expected, &person.user_principal_name)) {
+        return Err(BrokerError::AnotherSubject(Mismatch::Person));
+    }
+    Ok(())
+}
+
+/// Nobody else's words go to the log.
+fn sign_in_failed(error: &str) -> BrokerError {
+    let named = NAMED_ERRORS.iter().find(|name| **name == error);
+    let named = named.map_or("an error that we do not know", |name| name);
+    let cause = format!("SuperOffice sent the browser back with {named}").into();
+    BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
+}
+
+fn not_exchanged(application: &ApplicationId, error: &ExchangeError) -> BrokerError {
+    let cause = error.to_string().into();
+    match error {
+        // Not a code of this attempt (PKCE), or too old.
+        ExchangeError::InvalidGrant => BrokerError::ConsentInvalid,
+        ExchangeError::InvalidClient => BrokerError::OwnSecretRefused(application.clone()),
+        ExchangeError::InvalidResponse(_) => BrokerError::UpstreamInvalid(cause),
+        ExchangeError::NotSent(_) | ExchangeError::Transient(_) => {
+            BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
+        }
+    }
+}
+
+fn no_trail() -> BrokerError {
+    BrokerError::StoreUnavailable("the audit trail cannot take the event".into())
+}

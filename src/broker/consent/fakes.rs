@@ -1,0 +1,494 @@
+//! A SuperOffice at which people sign in, and stores in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use crate::{
+    domain::{
+        AccessToken, ApplicationId, AssociateId, Consent, ConsentAttempt, ConsentId,
+        ConsentOutcome, ContextIdentifier, CredentialId, Grant, GrantId, GrantName, GrantScope,
+        GrantState, Identity, RefreshToken, SystemUserToken, Tenant, TenantName, TenantStatus,
+    },
+    ports::{
+        Access, AuditSigner, AuthorizationRequest, Begun, CodeExchange, ConsentLimits,
+        ConsentStore, Consented, Deletion, ExchangeError, GrantStore, Lease, OAuth, RefreshOutcome,
+        Refreshed, Rotation, SignedIn, StoreError, StoredRefreshToken, StoredToken, TenantStore,
+        UpstreamError,
+    },
+};
+
+/// Somebody at Cust1.
+pub(super) fn person(name: &str) -> Identity {
+    let associate_id = name.bytes().map(i32::from).sum::<i32>();
+    Identity {
+        tenant: "Cust1".parse().unwrap(),
+        associate_id: AssociateId::new(associate_id).unwrap(),
+        user_principal_name: format!("{name}@example.com"),
+        full_name: name.to_owned(),
+        email: String::new(),
+        is_administrator: false,
+        system_user_token: None,
+        company_name: "Example AS".to_owned(),
+    }
+}
+
+/// Somebody who administers Cust1, of an application that has a system user.
+pub(super) fn administrator(name: &str) -> Identity {
+    let system_user_token = Some(SystemUserToken::new(&"App-token".into()).unwrap());
+    Identity { is_administrator: true, system_user_token, ..person(name) }
+}
+
+/// A sign-in that was approved.
+struct Code {
+    challenge: String,
+    nonce: String,
+    redirect_uri: String,
+    person: Identity,
+    refresh_token: String,
+}
+
+/// SuperOffice, where people sign in.
+pub(in crate::broker) struct SignIn {
+    signer: Arc<dyn AuditSigner>,
+    codes: Mutex<HashMap<String, Code>>,
+    issued: Mutex<u32>,
+    /// Gives out the same refresh token to the same person.
+    pub(super) same_token: Mutex<bool>,
+    /// Fails, in order; then all is well.
+    pub(super) failures: Mutex<VecDeque<ExchangeError>>,
+    pub(super) revoke_failures: Mutex<VecDeque<ExchangeError>>,
+    pub(super) revoked: Mutex<Vec<String>>,
+}
+
+impl SignIn {
+    pub(in crate::broker) fn new(signer: Arc<dyn AuditSigner>) -> Self {
+        Self {
+            signer,
+            codes: Mutex::default(),
+            issued: Mutex::default(),
+            same_token: Mutex::default(),
+            failures: Mutex::default(),
+            revoke_failures: Mutex::default(),
+            revoked: Mutex::default(),
+        }
+    }
+
+    /// What a person gets who signs in at this address: the code and the state.
+    pub(super) fn approve(&self, uri: &SecretString, person: Identity) -> (String, SecretString) {
+        let fields = fields(uri);
+        let mut issued = self.issued.lock().unwrap();
+        *issued += 1;
+        let refresh_token = if *self.same_token.lock().unwrap() {
+            "refresh-same".to_owned()
+        } else {
+            format!("refresh-{issued}")
+        };
+        let code = Code {
+            challenge: fields["code_challenge"].clone(),
+            nonce: fields["nonce"].clone(),
+            redirect_uri: fields["redirect_uri"].clone(),
+            person,
+            refresh_token,
+        };
+        let name = format!("code-{issued}");
+        self.codes.lock().unwrap().insert(name.clone(), code);
+        (name, fields["state"].clone().into())
+    }
+}
+
+/// The fields of an authorization request.
+pub(super) fn fields(uri: &SecretString) -> HashMap<String, String> {
+    let uri = Url::parse(uri.expose_secret()).unwrap();
+    uri.query_pairs().into_owned().collect()
+}
+
+#[async_trait]
+impl OAuth for SignIn {
+    fn authorization_uri(&self, request: &AuthorizationRequest<'_>) -> SecretString {
+        let mut uri =
+            Url::parse("https://sod.superoffice.com/login/common/oauth/authorize").unwrap();
+        uri.query_pairs_mut()
+            .append_pair("redirect_uri", request.redirect_uri)
+            .append_pair("state", request.state.expose_secret())
+            .append_pair("nonce", request.nonce)
+            .append_pair("code_challenge", request.code_challenge)
+            .append_pair("login_hint", request.login_hint.unwrap_or_default());
+        String::from(uri).into()
+    }
+
+    async fn exchange_code(&self, exchange: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError> {
+        if let Some(failure) = self.failures.lock().unwrap().pop_front() {
+            return Err(failure);
+        }
+        let code = self.codes.lock().unwrap().remove(exchange.code.expose_secret());
+        let code = code.ok_or(ExchangeError::InvalidGrant)?;
+        let digest = self.signer.digest(exchange.verifier.expose_secret().as_bytes());
+        let challenge = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, digest);
+        if challenge != code.challenge || exchange.redirect_uri != code.redirect_uri {
+            return Err(ExchangeError::InvalidGrant);
+        }
+        let access = if exchange.nonce == code.nonce {
+            let access_token = "8A:Cust1.x".into();
+            Ok(Access { access_token, expires_in: Duration::from_hours(1), identity: code.person })
+        } else {
+            Err(UpstreamError::InvalidResponse("not the nonce".to_owned()))
+        };
+        let refresh_token = RefreshToken::new(&code.refresh_token.into()).unwrap();
+        Ok(SignedIn { refresh_token, access })
+    }
+
+    async fn refresh(&self, _: &SecretString) -> Result<Refreshed, ExchangeError> {
+        unreachable!("not asked here")
+    }
+
+    async fn revoke(&self, token: &SecretString) -> Result<(), ExchangeError> {
+        if let Some(failure) = self.revoke_failures.lock().unwrap().pop_front() {
+            return Err(failure);
+        }
+        self.revoked.lock().unwrap().push(token.expose_secret().to_owned());
+        Ok(())
+    }
+}
+
+/// Tenants, consents and grants in memory.
+#[derive(Default)]
+pub(in crate::broker) struct Memory {
+    pub(super) tenants: Mutex<BTreeMap<TenantName, (Tenant, Option<String>)>>,
+    pub(super) consents: Mutex<HashMap<ConsentId, Consent>>,
+    pub(super) attempts: Mutex<HashMap<[u8; 32], ConsentAttempt>>,
+    pub(super) grants: Mutex<Vec<(Grant, String)>>,
+    /// Consents are refused for being too many.
+    pub(super) full: Mutex<bool>,
+    /// Grants are not stored.
+    pub(super) down: Mutex<bool>,
+    pub(super) forgotten_before: Mutex<Vec<Timestamp>>,
+}
+
+impl Memory {
+    pub(super) fn add_tenant(&self, name: &TenantName) {
+        let now = Timestamp::UNIX_EPOCH;
+        let tenant = Tenant {
+            name: name.clone(),
+            labels: BTreeMap::new(),
+            company_name: String::new(),
+            disabled: false,
+            token_version: 0,
+            version: 1,
+            create_time: now,
+            update_time: now,
+            last_status: None,
+        };
+        self.tenants.lock().unwrap().insert(name.clone(), (tenant, None));
+    }
+}
+
+#[async_trait]
+impl ConsentStore for Memory {
+    async fn begin(&self, consent: &Consent, _: ConsentLimits) -> Result<Begun, StoreError> {
+        if *self.full.lock().unwrap() {
+            return Ok(Begun::TooManyOfCaller);
+        }
+        self.consents.lock().unwrap().insert(consent.id.clone(), consent.clone());
+        Ok(Begun::Yes)
+    }
+
+    async fn get(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError> {
+        Ok(self.consents.lock().unwrap().get(id).cloned())
+    }
+
+    async fn mint(
+        &self,
+        state_digest: &[u8; 32],
+        attempt: &ConsentAttempt,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let open =
+            self.consents.lock().unwrap().get(&attempt.consent).is_some_and(|c| c.is_open(now));
+        if open {
+            self.attempts.lock().unwrap().insert(*state_digest, attempt.clone());
+        }
+        Ok(open)
+    }
+
+    async fn redeem(
+        &self,
+        state_digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<(Consent, ConsentAttempt)>, StoreError> {
+        let attempt = self.attempts.lock().unwrap().remove(state_digest);
+        let attempt = attempt.filter(|attempt| now < attempt.expire_time);
+        let consents = self.consents.lock().unwrap();
+        Ok(attempt.and_then(|attempt| {
+            let consent = consents.get(&attempt.consent).filter(|consent| consent.is_open(now))?;
+            Some((consent.clone(), attempt))
+        }))
+    }
+
+    async fn finish(&self, id: &ConsentId, outcome: &ConsentOutcome) -> Result<bool, StoreError> {
+        let mut consents = self.consents.lock().unwrap();
+        let open = consents.get_mut(id).filter(|consent| consent.outcome.is_none());
+        Ok(open.map(|consent| consent.outcome = Some(outcome.clone())).is_some())
+    }
+
+    async fn forget_expired(&self, kept: Duration, now: Timestamp) -> Result<u64, StoreError> {
+        self.forgotten_before.lock().unwrap().push(now - kept);
+        Ok(1)
+    }
+}
+
+#[async_trait]
+impl GrantStore for Memory {
+    async fn consented(
+        &self,
+        application: &ApplicationId,
+        person: &Identity,
+        refresh_token: &SecretString,
+        new_id: &GrantId,
+        now: Timestamp,
+    ) -> Result<Option<Consented>, StoreError> {
+        if *self.down.lock().unwrap() {
+            return Err(StoreError::Unavailable("as told".to_owned()));
+        }
+        let tenant = TenantName { application: application.clone(), tenant: person.tenant };
+        if !self.tenants.lock().unwrap().contains_key(&tenant) {
+            return Ok(None);
+        }
+        let token = refresh_token.expose_secret().to_owned();
+        let mut grants = self.grants.lock().unwrap();
+        let known = grants.iter_mut().find(|(grant, _)| {
+            grant.name.tenant == tenant && grant.associate_id == person.associate_id
+        });
+        if let Some((grant, kept)) = known {
+            let replaced = Some(std::mem::replace(kept, token).into());
+            return Ok(Some(Consented { grant: grant.clone(), created: false, replaced }));
+        }
+        let grant = Grant {
+            name: GrantName { tenant, grant: new_id.clone() },
+            associate_id: person.associate_id,
+            user_principal_name: person.user_principal_name.clone(),
+            full_name: person.full_name.clone(),
+            state: GrantState::Active,
+            create_time: now,
+            last_refresh_time: None,
+            last_failure: None,
+            revocation_pending: false,
+            unproven: false,
+            token_version: 1,
+            version: 1,
+        };
+        grants.push((grant.clone(), token));
+        Ok(Some(Consented { grant, created: true, replaced: None }))
+    }
+
+    async fn get(&self, _: &GrantName) -> Result<Option<Grant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn find(
+        &self,
+        tenant: &TenantName,
+        associate: AssociateId,
+    ) -> Result<Option<Grant>, StoreError> {
+        let grants = self.grants.lock().unwrap();
+        let found = grants
+            .iter()
+            .find(|(grant, _)| grant.name.tenant == *tenant && grant.associate_id == associate);
+        Ok(found.map(|(grant, _)| grant.clone()))
+    }
+
+    async fn find_by_user_principal_name(
+        &self,
+        _: &TenantName,
+        _: &str,
+    ) -> Result<Vec<Grant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn list(
+        &self,
+        _: &GrantScope,
+        _: Option<&GrantName>,
+        _: u32,
+    ) -> Result<Vec<Grant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn refresh_token(
+        &self,
+        name: &GrantName,
+    ) -> Result<Option<StoredRefreshToken>, StoreError> {
+        let grants = self.grants.lock().unwrap();
+        let found = grants.iter().find(|(grant, _)| grant.name == *name);
+        Ok(found.map(|(grant, token)| StoredRefreshToken {
+            token: token.clone().into(),
+            version: grant.token_version,
+            intent: None,
+        }))
+    }
+
+    async fn intend(
+        &self,
+        _: &GrantName,
+        _: &Lease,
+        _: i64,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn retry_orphan(
+        &self,
+        _: &GrantName,
+        _: &Lease,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn keep_rotated(
+        &self,
+        _: &GrantName,
+        _: &Lease,
+        _: i64,
+        _: &SecretString,
+    ) -> Result<Rotation, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn settle(
+        &self,
+        _: &GrantName,
+        _: &Lease,
+        _: i64,
+        _: &RefreshOutcome,
+        _: Timestamp,
+    ) -> Result<Option<Grant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn access_token(&self, _: &GrantName) -> Result<Option<AccessToken>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn drop_access_token(&self, _: &GrantName, _: &CredentialId) -> Result<(), StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn revoke(&self, _: &GrantName) -> Result<Option<Grant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn pending_revocations(
+        &self,
+        _: Option<&GrantName>,
+        _: u32,
+    ) -> Result<Vec<GrantName>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn token_to_revoke(
+        &self,
+        _: &GrantName,
+    ) -> Result<Option<StoredRefreshToken>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn revoked_upstream(&self, _: &GrantName, _: i64) -> Result<Option<Grant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn doubt_all(&self, _: &TenantName) -> Result<u64, StoreError> {
+        unreachable!("not asked here")
+    }
+}
+
+#[async_trait]
+impl TenantStore for Memory {
+    async fn create(
+        &self,
+        name: &TenantName,
+        _: &BTreeMap<String, String>,
+        _: Timestamp,
+    ) -> Result<Tenant, StoreError> {
+        if self.tenants.lock().unwrap().contains_key(name) {
+            return Err(StoreError::AlreadyExists);
+        }
+        self.add_tenant(name);
+        Ok(self.tenants.lock().unwrap()[name].0.clone())
+    }
+
+    async fn get(&self, name: &TenantName) -> Result<Option<Tenant>, StoreError> {
+        Ok(self.tenants.lock().unwrap().get(name).map(|(tenant, _)| tenant.clone()))
+    }
+
+    async fn list(
+        &self,
+        _: Option<&ApplicationId>,
+        _: Option<&TenantName>,
+        _: u32,
+    ) -> Result<Vec<Tenant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn applications_of(
+        &self,
+        _: ContextIdentifier,
+    ) -> Result<Vec<ApplicationId>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn set_disabled(
+        &self,
+        _: &TenantName,
+        _: bool,
+        _: Timestamp,
+    ) -> Result<Option<Tenant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn set_system_user_token(
+        &self,
+        name: &TenantName,
+        token: &SecretString,
+        _: Timestamp,
+    ) -> Result<Option<Tenant>, StoreError> {
+        let mut tenants = self.tenants.lock().unwrap();
+        Ok(tenants.get_mut(name).map(|(tenant, kept)| {
+            tenant.token_version += 1;
+            *kept = Some(token.expose_secret().to_owned());
+            tenant.clone()
+        }))
+    }
+
+    async fn system_user_token(&self, _: &TenantName) -> Result<Option<StoredToken>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn put_status(&self, _: &TenantName, _: &TenantStatus) -> Result<(), StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn put_company_name(&self, name: &TenantName, company: &str) -> Result<(), StoreError> {
+        if let Some((tenant, _)) = self.tenants.lock().unwrap().get_mut(name) {
+            company.clone_into(&mut tenant.company_name);
+        }
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        _: &TenantName,
+        _: Option<i64>,
+        _: bool,
+    ) -> Result<Deletion, StoreError> {
+        unreachable!("not asked here")
+    }
+}

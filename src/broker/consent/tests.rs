@@ -1,0 +1,659 @@
+//! The rules of DESIGN section 7, "Consent", one test each.
+
+use std::{sync::Mutex, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    fakes::{Memory, SignIn, administrator, fields, person},
+    *,
+};
+use crate::{
+    access::{Access, ManageGrants, ManageTenants},
+    broker::{
+        Counters, Durability, Mismatch, TrailPorts, TrailRules,
+        audit::fakes::{self, Failure, MemoryAudit},
+        fakes::Upstream,
+    },
+    domain::{AuditEvent, ConsentId, ConsentOutcome, Identity, Redirects, ReturnPrefix},
+    ports::{ExchangeError, ManualClock, SystemClock, TenantStore},
+};
+
+const OWN: &str = "https://gateway.example.com/oauth/callback";
+const FRONT_END: &str = "https://portal.example.com/callback";
+
+struct World {
+    clock: Arc<ManualClock>,
+    superoffice: Arc<SignIn>,
+    memory: Arc<Memory>,
+    audit: Arc<MemoryAudit>,
+    consents: Arc<Consents>,
+    heard: Arc<Mutex<Vec<GrantEventKind>>>,
+    tasks: TaskTracker,
+    writer: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}
+
+fn tenant() -> TenantName {
+    "applications/crm-sync/tenants/Cust1".parse().unwrap()
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "the test owns it")]
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
+        let keys = fakes::keys();
+        let superoffice = Arc::new(SignIn::new(keys.clone()));
+        let upstream = Upstream::new(clock.clone());
+        let redirects = Redirects {
+            own: Some(OWN.to_owned()),
+            others: vec![FRONT_END.to_owned()],
+            return_prefixes: vec![ReturnPrefix::new("https://portal.example.com/").unwrap()],
+        };
+        let application = upstream.application(redirects, superoffice.clone());
+        let memory = Arc::new(Memory::default());
+        memory.add_tenant(&tenant());
+        let store: Arc<dyn TenantStore> = memory.clone();
+        let tasks = TaskTracker::new();
+        let directory = Arc::new(Directory::new(store.clone(), tasks.clone()));
+        let applications = Arc::new(Applications::new([application]));
+        let ids = applications.ids().cloned().collect();
+        let tenants = Tenants::new(ids, directory.clone(), store, clock.clone(), tasks.clone());
+        let audit = Arc::new(MemoryAudit::default());
+        let ports = TrailPorts {
+            store: audit.clone(),
+            signer: keys,
+            clock: clock.clone(),
+            // What is gathered before a commit is waited for.
+            pace: Arc::new(SystemClock),
+            counters: Arc::new(Counters::default()),
+        };
+        let max_wait = Duration::from_secs(1);
+        let rules = TrailRules { durability: Durability::AfterResponse, max_wait };
+        let trail = Arc::new(Trail::new(ports, "serve-test".into(), rules));
+        let writing = trail.clone();
+        let writer = tokio::spawn(async move { writing.run().await });
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ear = heard.clone();
+        let consents = Consents::new(
+            applications,
+            Arc::new(tenants),
+            directory,
+            ConsentStores { consents: memory.clone(), grants: memory.clone() },
+            trail,
+            clock.clone(),
+            upstream,
+            Some("https://gateway.example.com".to_owned()),
+            Box::new(move |_, kind| ear.lock().unwrap().push(kind)),
+            tasks.clone(),
+        );
+        let consents = Arc::new(consents);
+        Self { clock, superoffice, memory, audit, consents, heard, tasks, writer }
+    }
+
+    async fn begin(&self, request: ConsentRequest) -> BegunConsent {
+        self.consents.begin(&may_ask("ada"), None, request).await.unwrap()
+    }
+
+    async fn begin_to_enrol(&self) -> BegunConsent {
+        let (asked, enrol) = (may_ask("ada"), may_enrol("ada"));
+        self.consents.begin(&asked, Some(&enrol), ConsentRequest::default()).await.unwrap()
+    }
+
+    /// The person signs in at this address, and the browser comes back.
+    async fn sign_in(&self, uri: &SecretString, person: Identity) -> Arrived {
+        let (code, state) = self.superoffice.approve(uri, person);
+        self.arrive(state, Answer::Code(code.into()), None).await
+    }
+
+    async fn arrive(
+        &self,
+        state: SecretString,
+        answer: Answer,
+        cookie: Option<SecretString>,
+    ) -> Arrived {
+        let (request_id, client_address) = ("r1".into(), "192.0.2.1".into());
+        let arrival = Arrival { state, answer, cookie, request_id, client_address };
+        self.consents.callback(arrival).await
+    }
+
+    /// What the front end's caller gets for it.
+    async fn complete(
+        &self,
+        caller: &str,
+        state: &SecretString,
+        code: &str,
+    ) -> Result<ConsentTaken, BrokerError> {
+        let redeemed = self.consents.redeem(&Caller::command_line(caller), state).await?;
+        let enrol = redeemed.enrols().then(|| may_enrol(caller));
+        self.consents.complete(&may_ask(caller), enrol.as_ref(), redeemed, code.into()).await
+    }
+
+    async fn revoked(&self) -> Vec<String> {
+        while !self.tasks.is_empty() {
+            self.clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+        self.superoffice.revoked.lock().unwrap().clone()
+    }
+
+    fn stored(&self) -> Vec<String> {
+        self.memory.grants.lock().unwrap().iter().map(|(_, token)| token.clone()).collect()
+    }
+
+    fn token_of_tenant(&self) -> Option<String> {
+        let tenants = self.memory.tenants.lock().unwrap();
+        tenants.get(&tenant()).and_then(|(_, token)| token.clone())
+    }
+
+    fn events(&self) -> Vec<AuditEvent> {
+        self.audit.read("serve-test")
+    }
+}
+
+fn access(caller: &str) -> Access {
+    let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+    Access::command_line(Caller::command_line(caller), clock)
+}
+
+fn may_ask(caller: &str) -> Asked<ManageGrants> {
+    Asked::Tenant(access(caller).authorize(&Caller::command_line(caller), tenant()).unwrap())
+}
+
+fn may_enrol(caller: &str) -> Asked<ManageTenants> {
+    Asked::Tenant(access(caller).authorize(&Caller::command_line(caller), tenant()).unwrap())
+}
+
+fn may_enrol_anybody(caller: &str) -> Asked<ManageTenants> {
+    let application = tenant().application;
+    Asked::Application(
+        access(caller).authorize(&Caller::command_line(caller), application).unwrap(),
+    )
+}
+
+fn may_ask_anybody(caller: &str) -> Asked<ManageGrants> {
+    let application = tenant().application;
+    Asked::Application(
+        access(caller).authorize(&Caller::command_line(caller), application).unwrap(),
+    )
+}
+
+fn id_of(begun: &BegunConsent) -> ConsentId {
+    let uri = begun.consent_uri.as_ref().unwrap().expose_secret();
+    uri.strip_prefix("https://gateway.example.com/consent/").unwrap().parse().unwrap()
+}
+
+fn why(arrived: &Arrived) -> &BrokerError {
+    arrived.result.as_ref().unwrap_err()
+}
+
+#[tokio::test]
+async fn a_consent_begun_by_authorization_uri_needs_no_cookie_and_its_state_completes_it_once() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    assert_eq!(state.expose_secret(), begun.state.expose_secret());
+    let arrived = world.arrive(state.clone(), Answer::Code(code.clone().into()), None).await;
+    let taken = arrived.result.unwrap();
+    assert_eq!(taken.grant.user_principal_name, "tony@example.com");
+    assert!(!taken.system_user_enrolled);
+    assert_eq!(world.stored(), ["refresh-1"]);
+    assert_eq!(*world.heard.lock().unwrap(), [GrantEventKind::Created]);
+    let again = world.arrive(state, Answer::Code(code.into()), None).await;
+    assert_eq!(why(&again), &BrokerError::ConsentInvalid);
+    assert_eq!(
+        world.complete("ada", &begun.state, "code-1").await.unwrap_err(),
+        BrokerError::ConsentInvalid
+    );
+    assert!(world.revoked().await.is_empty());
+}
+
+#[tokio::test]
+async fn state_nonce_and_pkce_are_bound_to_an_expiry() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    world.clock.advance(Duration::from_mins(15));
+    assert_eq!(begun.expire_time, world.clock.now());
+    let late = world.sign_in(&begun.authorization_uri, person("tony")).await;
+    assert_eq!(why(&late), &BrokerError::ConsentInvalid);
+    assert!(world.stored().is_empty());
+}
+
+#[tokio::test]
+async fn states_are_stored_by_digest_only_and_no_two_attempts_share_a_secret() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let again = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+    let kept = format!(
+        "{:?} {:?}",
+        world.memory.attempts.lock().unwrap(),
+        world.memory.consents.lock().unwrap()
+    );
+    assert!(!kept.contains(begun.state.expose_secret()));
+    let (first, second) = (fields(&begun.authorization_uri), fields(&again.authorization_uri));
+    for field in ["state", "nonce", "code_challenge"] {
+        assert_ne!(first[field], second[field], "{field}");
+    }
+    let attempts = world.memory.attempts.lock().unwrap();
+    let digest = world.consents.shared.digest(&begun.state);
+    let verifier = attempts[&digest].verifier.expose_secret();
+    assert!((43..=128).contains(&verifier.len()));
+    assert!(!begun.authorization_uri.expose_secret().contains(verifier));
+    assert!(!kept.contains(again.cookie.expose_secret()));
+}
+
+#[tokio::test]
+async fn codes_go_to_addresses_of_the_application_only() {
+    let world = World::new();
+    for (redirect_uri, good) in [
+        (None, true),
+        (Some(OWN), true),
+        (Some(FRONT_END), true),
+        (Some("https://portal.example.com/callback/"), false),
+        (Some("https://evil.example.com/callback"), false),
+    ] {
+        let redirect_uri = redirect_uri.map(str::to_owned);
+        let request = ConsentRequest { redirect_uri, ..ConsentRequest::default() };
+        let begun = world.consents.begin(&may_ask("ada"), None, request.clone()).await;
+        assert_eq!(begun.is_ok(), good, "{request:?}");
+        let wrong = |error| matches!(error, BrokerError::Invalid { field: "redirect_uri", .. });
+        assert_eq!(begun.is_err_and(wrong), !good);
+    }
+}
+
+#[tokio::test]
+async fn a_return_uri_must_be_registered_and_receives_state_and_result_only() {
+    let world = World::new();
+    let request = |uri: &str| ConsentRequest {
+        return_uri: Some(uri.to_owned()),
+        ..ConsentRequest::default()
+    };
+    let evil = request("https://portal.example.com.evil.example/");
+    let refused = world.consents.begin(&may_ask("ada"), None, evil).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::Invalid { field: "return_uri", .. }));
+    let begun = world.begin(request("https://portal.example.com/done?x=1")).await;
+    let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
+    arrived.result.unwrap();
+    let uri = "https://portal.example.com/done?x=1".to_owned();
+    let state = begun.state.expose_secret().to_owned();
+    assert_eq!(arrived.return_to, Some(ReturnTo { uri, state }));
+}
+
+#[tokio::test]
+async fn only_the_caller_that_began_completes_it() {
+    let world = World::new();
+    let front_end =
+        || ConsentRequest { redirect_uri: Some(FRONT_END.to_owned()), ..ConsentRequest::default() };
+    let begun = world.begin(front_end()).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    let foreign = world.complete("eve", &state, &code).await.unwrap_err();
+    assert_eq!(foreign, BrokerError::ConsentInvalid);
+    let begun = world.begin(front_end()).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    let taken = world.complete("ada", &state, &code).await.unwrap();
+    assert_eq!(taken.grant.name.tenant, tenant());
+    assert!(world.revoked().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_code_for_a_front_end_is_not_taken_at_the_callback_of_the_gateway() {
+    let world = World::new();
+    let redirect_uri = Some(FRONT_END.to_owned());
+    let begun = world.begin(ConsentRequest { redirect_uri, ..ConsentRequest::default() }).await;
+    let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
+    assert_eq!(why(&arrived), &BrokerError::ConsentInvalid);
+    assert!(world.stored().is_empty());
+}
+
+#[tokio::test]
+async fn another_person_or_tenant_than_expected_is_refused_and_the_link_still_works() {
+    let world = World::new();
+    let expected_user_principal_name = Some("Tony@example.com".to_owned());
+    let request = ConsentRequest { expected_user_principal_name, ..ConsentRequest::default() };
+    let begun = world.begin(request).await;
+    assert_eq!(fields(&begun.authorization_uri)["login_hint"], "Tony@example.com");
+    let arrived = world.sign_in(&begun.authorization_uri, person("eve")).await;
+    assert_eq!(why(&arrived), &BrokerError::AnotherSubject(Mismatch::Person));
+    assert_eq!(world.revoked().await, ["refresh-1"]);
+    let elsewhere = Identity { tenant: "Cust2".parse().unwrap(), ..person("tony") };
+    for (identity, wanted) in
+        [(elsewhere, Some(BrokerError::AnotherSubject(Mismatch::Tenant))), (person("tony"), None)]
+    {
+        let departure = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+        let (code, state) = world.superoffice.approve(&departure.authorization_uri, identity);
+        let answer = Answer::Code(code.into());
+        let arrived = world.arrive(state, answer, Some(departure.cookie)).await;
+        assert_eq!(arrived.result.err(), wanted);
+    }
+    assert_eq!(world.revoked().await, ["refresh-1", "refresh-2"]);
+    assert_eq!(world.stored(), ["refresh-3"]);
+}
+
+#[tokio::test]
+async fn without_manage_tenants_a_system_token_is_discarded() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let arrived = world.sign_in(&begun.authorization_uri, administrator("ann")).await;
+    assert!(!arrived.result.unwrap().system_user_enrolled);
+    assert_eq!(world.token_of_tenant(), None);
+}
+
+#[tokio::test]
+async fn with_manage_tenants_an_administrator_enrols_the_tenant_and_its_system_user() {
+    let world = World::new();
+    world.memory.tenants.lock().unwrap().clear();
+    let asked = world.consents.begin(&may_ask("ada"), None, ConsentRequest::default()).await;
+    assert!(matches!(asked.unwrap_err(), BrokerError::TenantNotFound(_)));
+    for round in 1..3 {
+        let begun = world.begin_to_enrol().await;
+        let arrived = world.sign_in(&begun.authorization_uri, administrator("ann")).await;
+        assert!(arrived.result.unwrap().system_user_enrolled);
+        assert_eq!(world.token_of_tenant().as_deref(), Some("App-token"));
+        let known = world.consents.shared.directory.get(&tenant()).await.unwrap();
+        assert_eq!((known.token_version, known.company_name.as_str()), (round, "Example AS"));
+    }
+}
+
+#[tokio::test]
+async fn who_is_no_administrator_enrols_no_system_user_and_the_grant_is_stored() {
+    let world = World::new();
+    let no_claim = Identity { system_user_token: None, ..administrator("ann") };
+    let no_right = Identity { is_administrator: false, ..administrator("tony") };
+    for person in [no_claim, no_right] {
+        let begun = world.begin_to_enrol().await;
+        let arrived = world.sign_in(&begun.authorization_uri, person).await;
+        assert!(!arrived.result.unwrap().system_user_enrolled);
+    }
+    assert_eq!(world.token_of_tenant(), None);
+    assert_eq!(world.stored().len(), 2);
+}
+
+#[tokio::test]
+async fn who_is_no_administrator_adds_no_tenant() {
+    let world = World::new();
+    let (asked, enrol) = (may_ask_anybody("ada"), may_enrol_anybody("ada"));
+    let request = ConsentRequest::default();
+    let begun = world.consents.begin(&asked, Some(&enrol), request).await.unwrap();
+    let elsewhere = Identity { tenant: "Cust2".parse().unwrap(), ..person("tony") };
+    let arrived = world.sign_in(&begun.authorization_uri, elsewhere).await;
+    assert!(matches!(why(&arrived), BrokerError::TenantNotFound(_)));
+    assert_eq!(world.memory.tenants.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_permitted_for_another_tenant_enrols_nothing() {
+    let world = World::new();
+    let other = may_ask_anybody("ada");
+    let request = ConsentRequest::default();
+    let begun = world.consents.begin(&other, Some(&may_enrol("ada")), request).await;
+    assert!(matches!(begun.unwrap_err(), BrokerError::Internal(_)));
+}
+
+#[tokio::test]
+async fn a_consent_opened_by_its_link_needs_the_cookie_at_the_callback() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let id = id_of(&begun);
+    for (cookie, taken) in
+        [(None, false), (Some("0".repeat(64)), false), (Some("same".to_owned()), true)]
+    {
+        let departure = world.consents.proceed(&id, None).await.unwrap();
+        let uri = &departure.authorization_uri;
+        assert_eq!(fields(uri)["redirect_uri"], OWN);
+        let (code, state) = world.superoffice.approve(uri, person("tony"));
+        // Nor does a caller complete it.
+        let shown = cookie.map(|cookie| if taken { departure.cookie } else { cookie.into() });
+        let arrived = world.arrive(state, Answer::Code(code.into()), shown).await;
+        assert_eq!(arrived.result.is_ok(), taken);
+    }
+    assert_eq!(world.stored(), ["refresh-3"]);
+    assert!(matches!(
+        world.consents.open(&id).await.unwrap(),
+        Link::Ended(ConsentOutcome::Granted { .. })
+    ));
+    let ended = world.consents.proceed(&id, None).await.unwrap_err();
+    assert_eq!(ended, BrokerError::ConsentInvalid);
+}
+
+#[tokio::test]
+async fn a_state_that_is_bound_to_a_browser_is_completed_by_no_caller() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let departure = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+    let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
+    let refused = world.complete("ada", &state, &code).await.unwrap_err();
+    assert_eq!(refused, BrokerError::ConsentInvalid);
+}
+
+#[tokio::test]
+async fn a_second_tab_keeps_the_cookie_of_the_first() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let id = id_of(&begun);
+    let first = world.consents.proceed(&id, None).await.unwrap();
+    let second = world.consents.proceed(&id, Some(first.cookie.clone())).await.unwrap();
+    assert_eq!(first.cookie.expose_secret(), second.cookie.expose_secret());
+    let odd = world.consents.proceed(&id, Some("odd".into())).await.unwrap();
+    assert_ne!(odd.cookie.expose_secret(), "odd");
+}
+
+#[tokio::test]
+async fn a_link_works_for_seven_days() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let id = id_of(&begun);
+    world.clock.advance(Duration::from_hours(7 * 24) - Duration::from_secs(1));
+    assert!(matches!(world.consents.open(&id).await.unwrap(), Link::Open(_)));
+    let departure = world.consents.proceed(&id, None).await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.consents.open(&id).await.unwrap(), Link::Expired);
+    assert!(world.consents.proceed(&id, None).await.is_err());
+    let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
+    let arrived = world.arrive(state, Answer::Code(code.into()), Some(departure.cookie)).await;
+    assert_eq!(why(&arrived), &BrokerError::ConsentInvalid);
+    let unknown = ConsentId::new([9; 16]);
+    assert_eq!(world.consents.open(&unknown).await.unwrap(), Link::Unknown);
+}
+
+#[tokio::test]
+async fn two_consents_for_the_same_person_at_once_both_succeed_and_lose_no_refresh_token() {
+    let world = World::new();
+    let (one, other) = tokio::join!(
+        world.begin(ConsentRequest::default()),
+        world.begin(ConsentRequest::default())
+    );
+    let (one, other) = tokio::join!(
+        world.sign_in(&one.authorization_uri, person("tony")),
+        world.sign_in(&other.authorization_uri, person("tony")),
+    );
+    let (one, other) = (one.result.unwrap(), other.result.unwrap());
+    assert_eq!(one.grant.name, other.grant.name);
+    let mut all = world.stored();
+    assert_eq!(all.len(), 1);
+    all.extend(world.revoked().await);
+    all.sort();
+    assert_eq!(all, ["refresh-1", "refresh-2"]);
+    let heard = [GrantEventKind::Created, GrantEventKind::Reconsented];
+    assert_eq!(*world.heard.lock().unwrap(), heard);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_given_out_once_more_is_not_revoked() {
+    let world = World::new();
+    *world.superoffice.same_token.lock().unwrap() = true;
+    for _ in 0..2 {
+        let begun = world.begin(ConsentRequest::default()).await;
+        world.sign_in(&begun.authorization_uri, person("tony")).await.result.unwrap();
+    }
+    assert!(world.revoked().await.is_empty());
+    // Not even where nothing is made of it: the grant lives by it.
+    let request = ConsentRequest {
+        expected_user_principal_name: Some("ann@example.com".to_owned()),
+        ..ConsentRequest::default()
+    };
+    let begun = world.begin(request).await;
+    let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
+    assert_eq!(why(&arrived), &BrokerError::AnotherSubject(Mismatch::Person));
+    *world.memory.down.lock().unwrap() = true;
+    let begun = world.begin(ConsentRequest::default()).await;
+    let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
+    assert!(matches!(why(&arrived), BrokerError::StoreUnavailable(_)));
+    assert!(world.revoked().await.is_empty());
+}
+
+#[tokio::test]
+async fn of_two_who_come_back_by_one_link_the_first_ends_it() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let id = id_of(&begun);
+    let away = world.consents.proceed(&id, None).await.unwrap();
+    let first = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    let second = world.superoffice.approve(&away.authorization_uri, person("ann"));
+    let redeemed = world.consents.redeem(&Caller::command_line("ada"), &first.1).await.unwrap();
+    let cookie = Some(away.cookie);
+    let arrived = world.arrive(second.1, Answer::Code(second.0.into()), cookie).await;
+    assert!(arrived.result.is_ok());
+    let late = world.consents.complete(&may_ask("ada"), None, redeemed, first.0.into()).await;
+    assert_eq!(late.unwrap_err(), BrokerError::ConsentInvalid);
+    assert_eq!((world.stored().len(), world.revoked().await.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_code_of_another_flow_fails() {
+    let world = World::new();
+    let (mine, other) = (
+        world.begin(ConsentRequest::default()).await,
+        world.begin(ConsentRequest::default()).await,
+    );
+    let (injected, _) = world.superoffice.approve(&other.authorization_uri, person("eve"));
+    let arrived = world.arrive(mine.state.clone(), Answer::Code(injected.into()), None).await;
+    assert_eq!(why(&arrived), &BrokerError::ConsentInvalid);
+    // Where PKCE is not looked at, the nonce is.
+    let begun = world.begin(ConsentRequest::default()).await;
+    let foreign = begun.authorization_uri.expose_secret().replace("nonce=0", "nonce=f").into();
+    let arrived = world.sign_in(&foreign, person("eve")).await;
+    assert!(matches!(why(&arrived), BrokerError::UpstreamInvalid(_)));
+    // Whose token that was nobody can tell: a grant may live by it.
+    assert!(world.revoked().await.is_empty());
+    assert!(world.stored().is_empty());
+}
+
+#[tokio::test]
+async fn the_refresh_token_of_a_grant_that_cannot_be_stored_is_revoked_and_never_left() {
+    let world = World::new();
+    *world.memory.down.lock().unwrap() = true;
+    let lost = || ExchangeError::Transient("as told".to_owned());
+    world.superoffice.revoke_failures.lock().unwrap().extend([lost(), lost()]);
+    let begun = world.begin(ConsentRequest::default()).await;
+    let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
+    assert!(matches!(why(&arrived), BrokerError::StoreUnavailable(_)));
+    assert_eq!(world.revoked().await, ["refresh-1"]);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_not_here_or_is_stopped_gets_no_grant() {
+    let world = World::new();
+    let ask_anybody = async || {
+        let request = ConsentRequest::default();
+        world.consents.begin(&may_ask_anybody("ada"), None, request).await.unwrap()
+    };
+    let begun = ask_anybody().await;
+    let elsewhere = Identity { tenant: "Cust2".parse().unwrap(), ..person("tony") };
+    let arrived = world.sign_in(&begun.authorization_uri, elsewhere).await;
+    assert!(matches!(why(&arrived), BrokerError::TenantNotFound(_)));
+    let begun = ask_anybody().await;
+    world.memory.tenants.lock().unwrap().get_mut(&tenant()).unwrap().0.disabled = true;
+    world.consents.shared.directory.forget_all();
+    let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
+    assert_eq!(why(&arrived), &BrokerError::TenantDisabled(tenant()));
+    assert_eq!(world.revoked().await, ["refresh-1", "refresh-2"]);
+}
+
+#[tokio::test]
+async fn errors_from_superoffice_end_in_outcomes() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let id = id_of(&begun);
+    let error = |name: &str| Answer::Error(name.to_owned());
+    let departure = world.consents.proceed(&id, None).await.unwrap();
+    let state = fields(&departure.authorization_uri)["state"].clone().into();
+    let arrived = world.arrive(state, error("<script>"), Some(departure.cookie)).await;
+    let BrokerError::UpstreamUnavailable { cause, .. } = why(&arrived) else { panic!() };
+    assert!(!cause.contains("script"), "{cause}");
+    assert!(matches!(world.consents.open(&id).await.unwrap(), Link::Open(_)));
+    let arrived = world.arrive(begun.state, error("access_denied"), None).await;
+    assert_eq!(why(&arrived), &BrokerError::ConsentRefused);
+    assert_eq!(world.consents.open(&id).await.unwrap(), Link::Ended(ConsentOutcome::Refused));
+    for (failure, wanted) in [
+        (ExchangeError::InvalidClient, BrokerError::OwnSecretRefused(tenant().application)),
+        (ExchangeError::InvalidGrant, BrokerError::ConsentInvalid),
+    ] {
+        let begun = world.begin(ConsentRequest::default()).await;
+        world.superoffice.failures.lock().unwrap().push_back(failure);
+        let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
+        assert_eq!(why(&arrived), &wanted);
+    }
+}
+
+#[tokio::test]
+async fn what_a_browser_brings_is_written_down_as_done_for_the_caller_that_began() {
+    let world = World::new();
+    let (asked, enrol) = (may_ask("ada"), may_enrol("ada"));
+    let request = ConsentRequest { reason: "moving in".to_owned(), ..ConsentRequest::default() };
+    let begun = world.consents.begin(&asked, Some(&enrol), request).await.unwrap();
+    let arrived = world.sign_in(&begun.authorization_uri, administrator("ann")).await;
+    let grant = arrived.result.unwrap().grant.name.to_string();
+    let told: Vec<_> = world
+        .events()
+        .into_iter()
+        .map(|event| {
+            let record = event.record;
+            assert_eq!(&*record.caller, "cli:ada");
+            assert_eq!(&*record.caller_method, "consent");
+            assert_eq!((&*record.reason, &*record.request_id), ("moving in", "r1"));
+            assert_eq!((record.code, &*record.client_address), (0, "192.0.2.1"));
+            (record.action.to_string(), record.resource.to_string())
+        })
+        .collect();
+    let wanted = [("manageGrants", grant), ("manageTenants", tenant().to_string())];
+    assert_eq!(told, wanted.map(|(action, resource)| (action.to_owned(), resource)));
+    let begun = world.begin(ConsentRequest::default()).await;
+    world.arrive(begun.state, Answer::Error("access_denied".to_owned()), None).await;
+    let last = world.events().pop().unwrap().record;
+    assert_eq!((last.code, &*last.resource), (9, &*tenant().to_string()));
+    assert_eq!(last.error_reason_name(), "CONSENT_REQUIRED");
+}
+
+#[tokio::test]
+async fn a_consent_that_cannot_be_written_down_is_not_told() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    world.audit.fail([Failure::Hang]);
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    let arriving = world.arrive(state, Answer::Code(code.into()), None);
+    let mut arriving = std::pin::pin!(arriving);
+    for _ in 0..50 {
+        assert!(futures_util::poll!(arriving.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn there_is_a_limit_to_open_consents_and_expired_ones_are_forgotten() {
+    let world = World::new();
+    *world.memory.full.lock().unwrap() = true;
+    let request = ConsentRequest::default();
+    let refused = world.consents.begin(&may_ask("ada"), None, request).await.unwrap_err();
+    assert_eq!(refused, BrokerError::TooManyConsents);
+    let mut forgetting = std::pin::pin!(world.consents.forget_expired());
+    assert!(futures_util::poll!(forgetting.as_mut()).is_pending());
+    world.clock.advance(LOOK);
+    assert!(futures_util::poll!(forgetting.as_mut()).is_pending());
+    let before = world.clock.now() - REMEMBER;
+    assert_eq!(*world.memory.forgotten_before.lock().unwrap(), [before]);
+}

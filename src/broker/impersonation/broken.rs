@@ -1,0 +1,76 @@
+//! Grants that are broken, and when each is tried again: what SuperOffice refuses may have been refused by mistake.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::domain::GrantName;
+
+/// How long after it broke a grant is tried again (DESIGN section 7).
+const PROBES: [Duration; 3] =
+    [Duration::from_hours(1), Duration::from_hours(6), Duration::from_hours(24)];
+
+/// Those whose next try is still to come. Bounded by the grants in the store.
+#[derive(Default)]
+pub(super) struct Broken(Mutex<HashMap<GrantName, Wait>>);
+
+struct Wait {
+    since: Timestamp,
+    probes: usize,
+}
+
+impl Broken {
+    /// Found broken; that it still is changes nothing.
+    pub(super) fn found(&self, name: &GrantName, since: Timestamp) {
+        self.lock().entry(name.clone()).or_insert(Wait { since, probes: 0 });
+    }
+
+    /// Found broken in the store after a start: what was to be tried before now was tried, or is passed over. Else each
+    /// start would try them all.
+    pub(super) fn remembered(&self, name: &GrantName, since: Timestamp, now: Timestamp) {
+        let probes = passed(since, now);
+        if probes < PROBES.len() {
+            self.lock().entry(name.clone()).or_insert(Wait { since, probes });
+        }
+    }
+
+    /// The try that was due found nothing out: it is due again.
+    pub(super) fn not_found_out(&self, name: &GrantName) {
+        if let Some(wait) = self.lock().get_mut(name) {
+            wait.probes = wait.probes.saturating_sub(1);
+        }
+    }
+
+    /// It works, or there is nothing to try any more.
+    pub(super) fn mended(&self, name: &GrantName) {
+        self.lock().remove(name);
+    }
+
+    /// Those to be tried now, each once for each time.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<GrantName> {
+        let mut due = Vec::new();
+        for (name, wait) in &mut *self.lock() {
+            // After a long sleep one try stands for all that were missed.
+            let passed = passed(wait.since, now);
+            if passed > wait.probes {
+                wait.probes = passed;
+                due.push(name.clone());
+            }
+        }
+        due
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<GrantName, Wait>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many tries were due by now.
+fn passed(since: Timestamp, now: Timestamp) -> usize {
+    let age = now.duration_since(since).unsigned_abs();
+    PROBES.iter().filter(|after| **after <= age).count()
+}

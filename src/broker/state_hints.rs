@@ -1,0 +1,255 @@
+//! What SuperOffice tells of changes of a tenant: a hint, never an order (DESIGN section 6, rule 12). What is so, the
+//! tenant's own status says.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::{Applications, BrokerError, Directory, Impersonation, Statuses, Tickets};
+use crate::{
+    domain::{ContextIdentifier, TenantName},
+    ports::{Clock, UpstreamError},
+};
+
+/// Hints of a tenant make us look once in this time; what came meanwhile, once at its end.
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often minutes that have ended are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is said to have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateChange {
+    /// The tenant's database went back to a backup: it may not know our credentials any more, or know them as
+    /// somebody else's.
+    BackupRestored,
+    /// Whatever else: its status tells.
+    Other,
+}
+
+/// Why a notification is not heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// No login host of ours has signed it for this tenant.
+    #[error("no login host has signed it")]
+    Unsigned,
+    /// That cannot be told now.
+    #[error("the keys of a login host cannot be had")]
+    KeysUnavailable,
+    /// What it says cannot be noted now.
+    #[error("the store does not take it")]
+    StoreUnavailable,
+}
+
+/// What hints are about.
+#[derive(Clone)]
+pub struct StateHints(Arc<Shared>);
+
+struct Shared {
+    applications: Arc<Applications>,
+    directory: Arc<Directory>,
+    statuses: Arc<Statuses>,
+    tickets: Arc<Tickets>,
+    impersonation: Arc<Impersonation>,
+    clock: Arc<dyn Clock>,
+    /// By tenants that are in the store.
+    heard: Mutex<HashMap<TenantName, Heard>>,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+/// What was heard of a tenant in the running minute.
+struct Heard {
+    until: Duration,
+    /// Its credentials were doubted in this minute.
+    doubted: bool,
+    /// To be done at its end.
+    later: Option<StateChange>,
+}
+
+impl StateHints {
+    /// Nothing was heard so far. Looking will run on the runtime that this is called on.
+    #[must_use]
+    pub fn new(
+        applications: Arc<Applications>,
+        directory: Arc<Directory>,
+        statuses: Arc<Statuses>,
+        tickets: Arc<Tickets>,
+        impersonation: Arc<Impersonation>,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let (heard, runtime) = (Mutex::default(), Handle::current());
+        let shared = Shared {
+            applications,
+            directory,
+            statuses,
+            tickets,
+            impersonation,
+            clock,
+            heard,
+            tasks,
+            runtime,
+        };
+        Self(Arc::new(shared))
+    }
+
+    /// Looks where more was heard in a minute than was looked at, for as long as it is polled.
+    pub async fn run(&self) {
+        let shared = &self.0;
+        loop {
+            shared.clock.sleep(LOOK).await;
+            for (name, change) in shared.due() {
+                let again = Arc::clone(shared);
+                let work = async move { again.make_up_for(&name, change).await };
+                shared.tasks.spawn_on(work, &shared.runtime);
+            }
+        }
+    }
+
+    /// A tenant has changed, somebody says, and proves by `token` who that is. Nothing tells whether the tenant is
+    /// known here.
+    ///
+    /// # Errors
+    /// If it is proven by no login host, or that cannot be told now.
+    pub async fn hear(
+        &self,
+        token: &SecretString,
+        tenant: ContextIdentifier,
+        change: StateChange,
+    ) -> Result<(), Unheard> {
+        let shared = &self.0;
+        let (mut signed, mut unknown) = (false, false);
+        for application in shared.applications.all() {
+            match application.notifications.verify(token).await {
+                Ok(named) if named.is_none_or(|named| named == tenant) => {
+                    signed = true;
+                    let name = TenantName { application: application.id.clone(), tenant };
+                    shared.hint(name, change).await?;
+                }
+                Ok(_) | Err(UpstreamError::InvalidResponse(_)) => {}
+                Err(error) => {
+                    tracing::warn!(%error, application = %application.id, "a notification cannot be verified");
+                    unknown = true;
+                }
+            }
+        }
+        match (signed, unknown) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Unheard::KeysUnavailable),
+            (false, false) => Err(Unheard::Unsigned),
+        }
+    }
+}
+
+impl Shared {
+    /// Looks, now or at the end of the minute. Looking belongs to the gateway: SuperOffice does not wait for it. But
+    /// what must not be forgotten is in the store before it is answered, so that it is sent again if that fails.
+    async fn hint(self: &Arc<Self>, name: TenantName, change: StateChange) -> Result<(), Unheard> {
+        let tenant = match self.directory.get(&name).await {
+            Ok(tenant) => tenant,
+            Err(BrokerError::TenantNotFound(_)) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(cause = error.cause(), tenant = %name, "a notification cannot be taken");
+                return Err(Unheard::StoreUnavailable);
+            }
+        };
+        tracing::info!(tenant = %name, ?change, "a tenant has changed, SuperOffice says");
+        let (look, doubt) = self.now(&name, change);
+        if doubt && let Err(unheard) = self.doubt(&name).await {
+            self.later(&name, change);
+            return Err(unheard);
+        }
+        if look {
+            let shared = Arc::clone(self);
+            // What it learns is written down and told by itself.
+            let work = async move { drop(shared.statuses.look_again(&tenant).await) };
+            self.tasks.spawn_on(work, &self.runtime);
+        }
+        Ok(())
+    }
+
+    /// Begins a minute, or leaves to the end of the running one what was done in it before. Whether to look, and
+    /// whether to doubt what is cached, now.
+    fn now(&self, name: &TenantName, change: StateChange) -> (bool, bool) {
+        let until = self.clock.monotonic() + INTERVAL;
+        let restored = change == StateChange::BackupRestored;
+        let mut heard = self.heard();
+        if let Some(heard) = heard.get_mut(name) {
+            let doubt = restored && !heard.doubted;
+            heard.doubted |= doubt;
+            if heard.later != Some(StateChange::BackupRestored) {
+                heard.later = Some(if doubt { StateChange::Other } else { change });
+            }
+            return (false, doubt);
+        }
+        heard.insert(name.clone(), Heard { until, doubted: restored, later: None });
+        (true, restored)
+    }
+
+    /// It was not done: at the end of the minute it is tried again.
+    fn later(&self, name: &TenantName, change: StateChange) {
+        let until = self.clock.monotonic() + INTERVAL;
+        let fresh = Heard { until, doubted: false, later: None };
+        self.heard().entry(name.clone()).or_insert(fresh).later = Some(change);
+    }
+
+    /// What was left to the end of a minute.
+    async fn make_up_for(&self, name: &TenantName, change: StateChange) {
+        let tenant = match self.directory.get(name).await {
+            Ok(tenant) => tenant,
+            Err(BrokerError::TenantNotFound(_)) => return,
+            Err(_) => return self.later(name, change),
+        };
+        if change == StateChange::BackupRestored && self.doubt(name).await.is_err() {
+            self.later(name, change);
+        }
+        let _ = self.statuses.look_again(&tenant).await;
+    }
+
+    /// The tenant's database went back to a backup: nothing that it gave out is believed before it is proven.
+    async fn doubt(&self, name: &TenantName) -> Result<(), Unheard> {
+        let grants = self.impersonation.doubt(name).await;
+        let ticket = self.tickets.forget(name).await;
+        grants.and(ticket).map_err(|error| {
+            tracing::error!(cause = error.cause(), tenant = %name, "credentials cannot be doubted now");
+            Unheard::StoreUnavailable
+        })
+    }
+
+    /// What came in minutes that have ended: these begin anew, and the others are forgotten.
+    fn due(&self) -> Vec<(TenantName, StateChange)> {
+        let now = self.clock.monotonic();
+        let mut due = Vec::new();
+        self.heard().retain(|name, heard| {
+            if now < heard.until {
+                return true;
+            }
+            (heard.until, heard.doubted) = (now + INTERVAL, false);
+            let later = heard.later.take();
+            due.extend(later.map(|change| (name.clone(), change)));
+            later.is_some()
+        });
+        due
+    }
+
+    fn heard(&self) -> MutexGuard<'_, HashMap<TenantName, Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for StateHints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateHints").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

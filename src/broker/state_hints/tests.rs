@@ -1,0 +1,161 @@
+//! DESIGN section 6, rule 12: notifications are hints.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::{
+    broker::{
+        Counters, GrantStores, TicketRules, TicketStores, fakes::Upstream,
+        impersonation::fakes::GrantTable,
+    },
+    domain::{CredentialId, Redirects, SystemTicket},
+    ports::{ManualClock, TicketStore as _},
+};
+
+struct World {
+    clock: Arc<ManualClock>,
+    upstream: Arc<Upstream>,
+    grants: Arc<GrantTable>,
+    hints: StateHints,
+    tasks: TaskTracker,
+}
+
+fn tenant() -> TenantName {
+    "applications/crm-sync/tenants/Cust1".parse().unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
+        let upstream = Upstream::new(clock.clone());
+        let oauth = Arc::new(crate::broker::consent::fakes::SignIn::new(
+            crate::broker::audit::fakes::keys(),
+        ));
+        let applications =
+            Arc::new(Applications::new([upstream.application(Redirects::default(), oauth)]));
+        let (tasks, counters) = (TaskTracker::new(), Arc::new(Counters::default()));
+        let directory = Arc::new(Directory::new(upstream.clone(), tasks.clone()));
+        let statuses = Arc::new(Statuses::new(
+            applications.clone(),
+            directory.clone(),
+            upstream.clone(),
+            clock.clone(),
+            upstream.clone(),
+            counters.clone(),
+            tasks.clone(),
+        ));
+        let rules = TicketRules {
+            max_age: Duration::from_hours(12),
+            renew_if_used_within: Duration::from_hours(2),
+        };
+        let tickets = Arc::new(Tickets::new(
+            applications.clone(),
+            directory.clone(),
+            statuses.clone(),
+            TicketStores { tenants: upstream.clone(), tickets: upstream.clone() },
+            clock.clone(),
+            upstream.clone(),
+            counters.clone(),
+            rules,
+            tasks.clone(),
+        ));
+        let grants = Arc::new(GrantTable::default());
+        let impersonation = Impersonation::new(
+            applications.clone(),
+            directory.clone(),
+            statuses.clone(),
+            GrantStores { grants: grants.clone(), leases: grants.clone() },
+            clock.clone(),
+            clock.clone(),
+            upstream.clone(),
+            counters,
+            Duration::from_hours(2),
+            Box::new(|_, _| None),
+            tasks.clone(),
+        );
+        let hints = StateHints::new(
+            applications,
+            directory,
+            statuses,
+            tickets,
+            Arc::new(impersonation),
+            clock.clone(),
+            tasks.clone(),
+        );
+        Self { clock, upstream, grants, hints, tasks }
+    }
+
+    async fn hear(&self, token: &str, change: StateChange) -> Result<(), Unheard> {
+        let heard = self.hints.hear(&token.into(), tenant().tenant, change).await;
+        while !self.tasks.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        heard
+    }
+
+    fn looks(&self) -> u64 {
+        self.upstream.status_reads.load(Ordering::SeqCst)
+    }
+
+    fn doubted(&self) -> usize {
+        let log = self.grants.log.lock().unwrap();
+        log.iter().filter(|what| **what == "doubt_all").count()
+    }
+}
+
+#[tokio::test]
+async fn a_forged_notification_changes_nothing() {
+    let world = World::new();
+    for (token, wanted) in [
+        ("forged", Unheard::Unsigned),
+        // Signed for somebody else.
+        ("Cust2", Unheard::Unsigned),
+        ("down", Unheard::KeysUnavailable),
+    ] {
+        assert_eq!(world.hear(token, StateChange::BackupRestored).await, Err(wanted), "{token}");
+    }
+    assert_eq!((world.looks(), world.doubted()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_notification_makes_us_look_at_most_once_a_minute_and_misses_nothing() {
+    let world = World::new();
+    for _ in 0..10 {
+        world.hear("Cust1", StateChange::Other).await.unwrap();
+    }
+    world.hear("unnamed", StateChange::BackupRestored).await.unwrap();
+    world.hear("Cust1", StateChange::Other).await.unwrap();
+    // That one does not wait: what it is about is proven again before its next use.
+    assert_eq!((world.looks(), world.doubted()), (1, 1));
+    world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
+    assert_eq!((world.looks(), world.doubted()), (1, 1));
+    let mut run = std::pin::pin!(world.hints.run());
+    for _ in 0..200 {
+        world.clock.advance(LOOK);
+        for _ in 0..20 {
+            assert!(futures_util::poll!(run.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!((world.looks(), world.doubted()), (2, 2));
+    assert!(world.hints.0.heard().is_empty());
+    world.hear("Cust1", StateChange::Other).await.unwrap();
+    assert_eq!(world.looks(), 3);
+}
+
+#[tokio::test]
+async fn after_a_restored_backup_grants_are_doubted_and_the_ticket_is_dropped() {
+    let world = World::new();
+    let now = world.clock.now();
+    let ticket = SystemTicket {
+        value: "7T:old".into(),
+        credential_id: CredentialId::from_text("t-1"),
+        issue_time: now,
+        expire_time: now + Duration::from_hours(6),
+        token_version: 1,
+    };
+    world.upstream.put(&tenant(), &ticket).await.unwrap();
+    world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
+    assert_eq!((world.looks(), world.doubted()), (1, 1));
+    assert!(world.upstream.kept.lock().unwrap().is_none());
+}

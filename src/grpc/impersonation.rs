@@ -1,0 +1,286 @@
+//! `ImpersonationService`: acting as a person who consented.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Services, consent, convert,
+    failure::Failure,
+    layer::Context,
+    pb::{
+        self, impersonation_service_server::ImpersonationService, issue_access_token_request,
+        watch_access_token_request,
+    },
+    person::AskedSubject,
+    request::{Checks, answer, answer_stream, open},
+    watch::{self, Messages},
+    watch_access_token::AccessTokenWatch,
+    watch_grants::GrantWatch,
+};
+use crate::{
+    access::{Authorized, ManageGrants, ReadGrants},
+    broker::{BrokerError, GrantPage, GrantsOf},
+    domain::{GRANT_FIELDS, GrantName, GrantScope, GrantSelector, RefreshToken},
+};
+
+/// Its full name.
+pub(super) const NAME: &str = pb::impersonation_service_server::SERVICE_NAME;
+
+/// A refresh tells how the person is called now. Whoever is called otherwise each time is somebody else's puzzle.
+pub(super) const MAX_DECISIONS: usize = 3;
+
+/// A person whose name changes again and again.
+pub(super) fn renamed() -> Failure {
+    let cause = "the person is called otherwise at each look".into();
+    BrokerError::UpstreamInvalid(cause).into()
+}
+
+/// The service.
+pub(super) struct Impersonations(pub(super) Arc<Services>);
+
+impl Impersonations {
+    async fn import(
+        &self,
+        context: &Context,
+        request: pb::ImportGrantRequest,
+    ) -> Result<pb::ImportGrantResponse, Failure> {
+        let mut checks = Checks::default();
+        let tenant = checks.tenant_name("tenant", &request.tenant);
+        let token = RefreshToken::new(&SecretString::from(request.refresh_token));
+        let token = checks.note("refresh_token", token);
+        let reason = checks.reason("reason", request.reason);
+        let (Some(tenant), Some(token), Some(reason)) = (tenant, token, reason) else {
+            return Err(checks.failed());
+        };
+        context.notes.reason(reason);
+        let authorized = self.0.authorize(context, tenant)?;
+        let grant = self.0.impersonation.import(&authorized, token).await?;
+        // Decided on the tenant, done to the grant.
+        context.notes.named(grant.name.to_string());
+        Ok(pb::ImportGrantResponse { grant: Some(convert::grant(&grant)) })
+    }
+
+    async fn get(
+        &self,
+        context: &Context,
+        request: pb::GetGrantRequest,
+    ) -> Result<pb::GetGrantResponse, Failure> {
+        let mut checks = Checks::default();
+        let name = checks.note("name", request.name.parse::<GrantSelector>());
+        let Some(GrantSelector { tenant, grant }) = name else { return Err(checks.failed()) };
+        let authorized: Authorized<ReadGrants, _> =
+            self.0.authorize_selected(context, "name", tenant).await?;
+        let grant = self.0.impersonation.get(&authorized, &grant).await?;
+        Ok(pb::GetGrantResponse { grant: Some(convert::grant(&grant)) })
+    }
+
+    async fn list(
+        &self,
+        context: &Context,
+        request: pb::ListGrantsRequest,
+    ) -> Result<pb::ListGrantsResponse, Failure> {
+        let Services { impersonation, page_tokens, .. } = &*self.0;
+        let pb::ListGrantsRequest { parent, page_size, page_token, filter } = request;
+        let query = format!("ListGrants {:?} {parent:?} {filter:?}", context.caller.id());
+        let mut checks = Checks::default();
+        let scope = checks.note("parent", parent.parse::<GrantScope>());
+        let filter = checks.filter("filter", &filter, GRANT_FIELDS);
+        let limit = checks.page_size("page_size", page_size);
+        let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
+        let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
+        else {
+            return Err(checks.failed());
+        };
+        let most = limit as usize;
+        let GrantPage { grants, next } = match scope {
+            GrantScope::Application(application) => {
+                let authorized = self.0.authorize(context, application)?;
+                impersonation.list(GrantsOf::Application(&authorized), &filter, after, most).await?
+            }
+            GrantScope::Tenant(tenant) => {
+                let authorized = self.0.authorize(context, tenant)?;
+                impersonation.list(GrantsOf::Tenant(&authorized), &filter, after, most).await?
+            }
+        };
+        let next = next.map(|name| name.to_string());
+        let next_page_token = super::application::next_page_token(&**page_tokens, &query, next)?;
+        let grants = grants.iter().map(convert::grant).collect();
+        Ok(pb::ListGrantsResponse { grants, next_page_token })
+    }
+
+    async fn revoke(
+        &self,
+        context: &Context,
+        request: pb::RevokeGrantRequest,
+    ) -> Result<pb::RevokeGrantResponse, Failure> {
+        let mut checks = Checks::default();
+        let name = checks.note("name", request.name.parse::<GrantName>());
+        let reason = checks.reason("reason", request.reason);
+        let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.failed()) };
+        context.notes.reason(reason);
+        let GrantName { tenant, grant } = &name;
+        let authorized: Result<Authorized<ManageGrants, _>, _> =
+            self.0.authorize(context, tenant.clone());
+        // Decided on the tenant, done to the grant.
+        context.notes.named(name.to_string());
+        let grant = self.0.impersonation.revoke(&authorized?, grant).await?;
+        Ok(pb::RevokeGrantResponse { grant: Some(convert::grant(&grant)) })
+    }
+
+    async fn watch_grants(
+        &self,
+        context: &Arc<Context>,
+        request: &pb::WatchGrantsRequest,
+    ) -> Result<Messages<pb::WatchGrantsResponse>, Failure> {
+        let mut checks = Checks::default();
+        let scope = checks.note("parent", request.parent.parse::<GrantScope>());
+        let Some(scope) = scope else { return Err(checks.failed()) };
+        let watch = GrantWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
+        watch::begin(watch, Arc::clone(context), &self.0).await
+    }
+
+    async fn issue(
+        &self,
+        context: &Context,
+        request: pb::IssueAccessTokenRequest,
+    ) -> Result<pb::IssueAccessTokenResponse, Failure> {
+        use issue_access_token_request::Subject;
+        let impersonation = &self.0.impersonation;
+        let mut checks = Checks::default();
+        let tenant = checks.tenant_selector("tenant", &request.tenant);
+        let subject = match request.subject {
+            Some(Subject::AssociateId(id)) => checks.subject_associate(id),
+            Some(Subject::UserPrincipalName(name)) => checks.subject_name(name),
+            Some(Subject::Grant(name)) => checks.subject_grant(tenant.as_ref(), &name),
+            None => checks.no_subject(),
+        };
+        let min_ttl = checks.duration("min_ttl", request.min_ttl, impersonation.longest_min_ttl());
+        let reason = checks.reason("reason", request.reason);
+        let (Some(tenant), Some(subject), Some(min_ttl), Some(reason)) =
+            (tenant, subject, min_ttl, reason)
+        else {
+            return Err(checks.failed());
+        };
+        context.notes.reason(reason);
+        for _ in 0..MAX_DECISIONS {
+            let authorized =
+                self.0.authorize_person(context, "tenant", tenant.clone(), &subject).await?;
+            if let Some(token) = impersonation.issue(&authorized, min_ttl).await? {
+                context.notes.credential(&token.token.credential_id);
+                let token = Some(convert::access_token(&token));
+                return Ok(pb::IssueAccessTokenResponse { token });
+            }
+            context.notes.forget();
+        }
+        Err(renamed())
+    }
+
+    async fn watch_token(
+        &self,
+        context: &Arc<Context>,
+        request: pb::WatchAccessTokenRequest,
+    ) -> Result<Messages<pb::WatchAccessTokenResponse>, Failure> {
+        use watch_access_token_request::Subject;
+        let mut checks = Checks::default();
+        let tenant = checks.tenant_selector("tenant", &request.tenant);
+        let subject: Option<AskedSubject> = match request.subject {
+            Some(Subject::AssociateId(id)) => checks.subject_associate(id),
+            Some(Subject::UserPrincipalName(name)) => checks.subject_name(name),
+            Some(Subject::Grant(name)) => checks.subject_grant(tenant.as_ref(), &name),
+            None => checks.no_subject(),
+        };
+        let reason = checks.reason("reason", request.reason);
+        let (Some(tenant), Some(subject), Some(reason)) = (tenant, subject, reason) else {
+            return Err(checks.failed());
+        };
+        context.notes.reason(reason);
+        let authorized = self.0.authorize_person(context, "tenant", tenant, &subject).await?;
+        let (services, context) = (Arc::clone(&self.0), Arc::clone(context));
+        let watch = AccessTokenWatch::new(services, Arc::clone(&context), authorized, &subject);
+        watch::begin(watch, context, &self.0).await
+    }
+}
+
+/// Each RPC opens the request, runs the method above, and answers.
+macro_rules! rpc {
+    ($service:ident . $method:ident, $request:ident) => {{
+        let (context, _, request) = open($request)?;
+        answer(&context, $service.$method(&context, request).await)
+    }};
+}
+
+#[tonic::async_trait]
+impl ImpersonationService for Impersonations {
+    async fn begin_consent(
+        &self,
+        request: Request<pb::BeginConsentRequest>,
+    ) -> Result<Response<pb::BeginConsentResponse>, Status> {
+        let (context, _, request) = open(request)?;
+        answer(&context, consent::begin(&self.0, &context, request).await)
+    }
+
+    async fn complete_consent(
+        &self,
+        request: Request<pb::CompleteConsentRequest>,
+    ) -> Result<Response<pb::CompleteConsentResponse>, Status> {
+        let (context, _, request) = open(request)?;
+        answer(&context, consent::complete(&self.0, &context, request).await)
+    }
+
+    async fn import_grant(
+        &self,
+        request: Request<pb::ImportGrantRequest>,
+    ) -> Result<Response<pb::ImportGrantResponse>, Status> {
+        rpc!(self.import, request)
+    }
+
+    async fn get_grant(
+        &self,
+        request: Request<pb::GetGrantRequest>,
+    ) -> Result<Response<pb::GetGrantResponse>, Status> {
+        rpc!(self.get, request)
+    }
+
+    async fn list_grants(
+        &self,
+        request: Request<pb::ListGrantsRequest>,
+    ) -> Result<Response<pb::ListGrantsResponse>, Status> {
+        rpc!(self.list, request)
+    }
+
+    async fn revoke_grant(
+        &self,
+        request: Request<pb::RevokeGrantRequest>,
+    ) -> Result<Response<pb::RevokeGrantResponse>, Status> {
+        rpc!(self.revoke, request)
+    }
+
+    type WatchGrantsStream = Messages<pb::WatchGrantsResponse>;
+
+    async fn watch_grants(
+        &self,
+        request: Request<pb::WatchGrantsRequest>,
+    ) -> Result<Response<Self::WatchGrantsStream>, Status> {
+        let (context, _, request) = open(request)?;
+        answer_stream(&context, self.watch_grants(&context, &request).await)
+    }
+
+    async fn issue_access_token(
+        &self,
+        request: Request<pb::IssueAccessTokenRequest>,
+    ) -> Result<Response<pb::IssueAccessTokenResponse>, Status> {
+        rpc!(self.issue, request)
+    }
+
+    type WatchAccessTokenStream = Messages<pb::WatchAccessTokenResponse>;
+
+    async fn watch_access_token(
+        &self,
+        request: Request<pb::WatchAccessTokenRequest>,
+    ) -> Result<Response<Self::WatchAccessTokenStream>, Status> {
+        let (context, _, request) = open(request)?;
+        answer_stream(&context, self.watch_token(&context, request).await)
+    }
+}

@@ -1,0 +1,194 @@
+use axum::body::{Body, to_bytes};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    broker::{ConsentTaken, Mismatch},
+    domain::{AssociateId, Consent, ConsentOutcome, Grant, GrantState},
+};
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let pair = |(name, value): &(&str, &str)| {
+        (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap())
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs.iter().map(pair) {
+        headers.append(name, value);
+    }
+    headers
+}
+
+fn grant() -> Grant {
+    let time = Timestamp::UNIX_EPOCH;
+    Grant {
+        name: "applications/crm-sync/tenants/Cust1/grants/g1".parse().unwrap(),
+        associate_id: AssociateId::new(5).unwrap(),
+        user_principal_name: "tony@example.com".to_owned(),
+        full_name: "Tony".to_owned(),
+        state: GrantState::Active,
+        create_time: time,
+        last_refresh_time: None,
+        last_failure: None,
+        revocation_pending: false,
+        unproven: false,
+        token_version: 1,
+        version: 1,
+    }
+}
+
+fn consent() -> Consent {
+    Consent {
+        id: ConsentId::new([7; 16]),
+        application: "crm-sync".parse().unwrap(),
+        tenant: None,
+        caller: "spiffe://internal.example/portal".to_owned(),
+        return_uri: None,
+        redirect_uri: None,
+        login_hint: None,
+        enroll_system_user: true,
+        expected_user_principal_name: Some("tony@example.com".to_owned()),
+        reason: "<b>moving in</b>".to_owned(),
+        create_time: Timestamp::UNIX_EPOCH,
+        expire_time: Timestamp::UNIX_EPOCH,
+        outcome: None,
+    }
+}
+
+async fn read(page: Page) -> (u16, String) {
+    let response = page.into_response();
+    let status = response.status().as_u16();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn every_outcome_has_a_page_of_its_own_and_only_a_stored_grant_is_a_success() {
+    let mut titles = std::collections::BTreeSet::new();
+    let cause = || "secret cause".into();
+    let retry_after = Duration::from_secs(1);
+    let errors = [
+        BrokerError::ConsentRefused,
+        BrokerError::ConsentInvalid,
+        BrokerError::AnotherSubject(Mismatch::Tenant),
+        BrokerError::AnotherSubject(Mismatch::Person),
+        BrokerError::UpstreamUnavailable { retry_after, cause: cause() },
+        BrokerError::StoreUnavailable(cause()),
+        BrokerError::TenantNotFound("applications/a/tenants/Cust1".to_owned()),
+        BrokerError::TenantDisabled("applications/a/tenants/Cust1".parse().unwrap()),
+        BrokerError::Internal(cause()),
+    ];
+    let pages = errors.into_iter().map(|error| outcomes::of_result(&Err(error), "r1"));
+    let links = [Link::Expired, Link::Unknown, Link::Ended(ConsentOutcome::Refused)];
+    let links = links.iter().map(outcomes::of_link);
+    let others = [outcomes::of_nonsense(), outcomes::of_foreign_page(), outcomes::of_late("r1")];
+    for page in pages.chain(links).chain(others) {
+        let (status, html) = read(page).await;
+        assert!((400..600).contains(&status), "{status} {html}");
+        assert!(!html.contains("secret cause"), "{html}");
+        let title = html.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0;
+        assert!(titles.insert(title.to_owned()), "{title}");
+    }
+    let taken = ConsentTaken { grant: grant(), system_user_enrolled: false };
+    let (status, html) = read(outcomes::of_result(&Ok(taken), "r1")).await;
+    assert_eq!(status, 200);
+    assert!(html.contains("Access was given") && html.contains("tony@example.com"));
+}
+
+#[tokio::test]
+async fn the_page_says_who_asks_for_what_and_nothing_of_the_workload() {
+    let (status, html) = read(outcomes::of_link(&Link::Open(Box::new(consent())))).await;
+    assert_eq!(status, 200);
+    for part in
+        ["crm-sync", "tony@example.com", "&lt;b&gt;moving in&lt;/b&gt;", "whole company", "<button"]
+    {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert!(!html.contains("spiffe"), "{html}");
+}
+
+#[test]
+fn a_click_counts_only_on_our_own_page() {
+    let own = Some("https://gateway.example.com");
+    for (pairs, good) in [
+        (vec![("sec-fetch-site", "same-origin")], true),
+        (vec![("sec-fetch-site", "same-origin"), ("origin", "null")], true),
+        (vec![("sec-fetch-site", "cross-site"), ("origin", "https://gateway.example.com")], false),
+        (vec![("sec-fetch-site", "same-site")], false),
+        (vec![("sec-fetch-site", "none")], false),
+        (vec![("origin", "https://gateway.example.com")], true),
+        (vec![("origin", "https://gateway.example.com.evil.example")], false),
+        (vec![("origin", "null")], false),
+        (vec![], false),
+    ] {
+        assert_eq!(is_from_our_page(&headers(&pairs), own), good, "{pairs:?}");
+    }
+    assert!(!is_from_our_page(&headers(&[("origin", "")]), None));
+}
+
+#[test]
+fn a_cookie_is_taken_if_it_is_the_only_one_of_its_name() {
+    for (lines, wanted) in [
+        (vec!["__Host-consent=a"], Some("a")),
+        (vec!["x=1; __Host-consent=a;y=2"], Some("a")),
+        (vec!["x=1", "__Host-consent=a"], Some("a")),
+        (vec!["__Host-consent=a; __Host-consent=b"], None),
+        (vec!["consent=a", "x__Host-consent=a"], None),
+        (vec![], None),
+    ] {
+        let pairs: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
+        let found = cookie(&headers(&pairs));
+        assert_eq!(found.as_ref().map(secrecy::ExposeSecret::expose_secret), wanted, "{lines:?}");
+    }
+}
+
+async fn bring(request: Request) -> Option<(String, String)> {
+    let (state, answer) = returned(request).await?;
+    let answer = match answer {
+        Answer::Code(code) => format!("code {}", code.expose_secret()),
+        Answer::Error(error) => format!("error {error}"),
+    };
+    Some((state.expose_secret().to_owned(), answer))
+}
+
+#[tokio::test]
+async fn what_comes_back_is_one_state_with_one_code_or_one_error() {
+    for (query, wanted) in [
+        ("state=s&code=c", Some("code c")),
+        ("state=s&code=c%2B&session_state=x", Some("code c+")),
+        ("error=access_denied&error_description=no&state=s", Some("error access_denied")),
+        ("state=s", None),
+        ("code=c", None),
+        ("", None),
+        ("state=s&code=c&error=e", None),
+        ("state=s&state=t&code=c", None),
+        ("state=s&code=c&code=d", None),
+    ] {
+        let get = Request::get(format!("/oauth/callback?{query}")).body(Body::empty()).unwrap();
+        let post = Request::post("/oauth/callback")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(query))
+            .unwrap();
+        let wanted = wanted.map(|answer| ("s".to_owned(), answer.to_owned()));
+        assert_eq!(bring(get).await, wanted, "{query}");
+        assert_eq!(bring(post).await, wanted, "{query}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_way_back_says_state_and_result_and_nothing_else(
+        query in "(\\?x=[a-z0-9]{0,4})?",
+        state in "\\PC{0,20}",
+    ) {
+        let uri = format!("https://portal.example.com/done{query}");
+        let to = ReturnTo { uri: uri.clone(), state: state.clone() };
+        let back = Url::parse(&return_uri(&to, "granted").unwrap()).unwrap();
+        let pairs: Vec<_> = back.query_pairs().into_owned().collect();
+        let added = &pairs[pairs.len() - 2..];
+        prop_assert_eq!(&added[0], &("state".to_owned(), state));
+        prop_assert_eq!(&added[1], &("result".to_owned(), "granted".to_owned()));
+        prop_assert!(back.as_str().starts_with(&uri));
+        prop_assert_eq!(pairs.len(), 2 + usize::from(!query.is_empty()));
+    }
+}
