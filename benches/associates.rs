@@ -129,7 +129,7 @@ async fn channel(address: SocketAddr) -> Channel {
 
 /// Everybody, read anew and handed out, against the same pages fetched.
 async fn listing(world: &World) {
-    let gateway = Server::gateway(&world.config());
+    let gateway = Server::gateway(&world.config(), "grpc");
     let channel = channel(gateway.address).await;
     let tenant = world.parent();
     let ticket = pb::IssueSystemTicketRequest { tenant, ..Default::default() };
@@ -217,7 +217,7 @@ async fn fetch(world: &World, http: &reqwest::Client, ticket: &pb::SystemTicket)
 
 /// One associate, from memory.
 fn cached(runtime: &Runtime, world: &World) {
-    let gateway = Server::gateway(&world.config());
+    let gateway = Server::gateway(&world.config(), "grpc");
     let name = format!("{}/associates/{}", world.parent(), 3);
     let answer = runtime.block_on(async {
         let mut client = AssociateServiceClient::new(channel(gateway.address).await);

@@ -7,6 +7,7 @@
 
 mod action;
 mod caller;
+mod calling;
 mod gate;
 mod identity;
 mod policy;
@@ -18,11 +19,12 @@ mod witness;
 pub(crate) use self::identity::{IssuerKeySet, caller_id};
 pub use self::{
     action::{
-        Action, ActionName, CallWebApiAsUser, IssueAccessToken, IssueSystemTicket, ManageGrants,
-        ManageTenants, On, ReadAssociates, ReadAudit, ReadGrants, ReadTenants,
-        RevealApplicationToken,
+        Action, ActionName, CallWebApiAsSystemUser, CallWebApiAsUser, CheckExternally,
+        IssueAccessToken, IssueSystemTicket, ManageGrants, ManageTenants, On, ReadAssociates,
+        ReadAudit, ReadGrants, ReadTenants, RevealApplicationToken,
     },
     caller::{Caller, CallerMethod},
+    calling::{Acting, Calling, Chosen, NotActing, is_calling_method},
     gate::{Access, NotAdmitted, Rules},
     identity::{
         Bearer, CertificateProblem, Identification, IssuerKeys, IssuerRules, PeerCertificate,

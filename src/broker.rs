@@ -12,6 +12,7 @@ mod consent;
 mod counters;
 mod credentials;
 mod directory;
+mod egress;
 mod error;
 mod explain;
 mod flights;
@@ -44,6 +45,7 @@ pub use self::{
     },
     counters::{Counter, Counters},
     directory::Directory,
+    egress::{ACT_AS, Egress, Lent, Links, Sending, Sent, not_sent, strip_request, strip_response},
     error::{BrokerError, Mismatch, WhyConsent},
     explain::Explanations,
     impersonation::{

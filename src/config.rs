@@ -49,7 +49,7 @@ pub struct Config {
     /// `[admin]`.
     pub admin: Admin,
     /// `[egress]`.
-    pub egress: Egress,
+    pub egress: Option<Egress>,
     /// `[store]`.
     pub store: Store,
     /// `[crypto]`.

@@ -2,6 +2,7 @@
 
 mod access_token;
 mod api_host;
+mod api_path;
 mod application;
 mod associate;
 mod audit;
@@ -23,6 +24,7 @@ mod user_context;
 pub use self::{
     access_token::{AccessTokenRefused, access_token_tenant},
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
+    api_path::{ApiPath, ApiPathError, gives_credentials},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     associate::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,

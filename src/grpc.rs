@@ -2,11 +2,13 @@
 //! write the answer. Protobuf types do not leave this room.
 
 mod access;
+mod acting;
 mod application;
 mod associate;
 mod audit;
 mod consent;
 mod convert;
+mod envoy;
 mod failure;
 mod impersonation;
 mod layer;
@@ -22,6 +24,7 @@ mod watch_access_token;
 mod watch_grants;
 mod watch_status;
 mod watch_ticket;
+mod web_api;
 
 use std::sync::Arc;
 
@@ -34,8 +37,8 @@ pub use self::{
 use crate::{
     access::{Access, Authorized, On, Refused, Resource},
     broker::{
-        Applications, Associates, AuditLog, Consents, Explanations, Impersonation, Statuses,
-        TenantSearch, Tenants, Tickets, choose_enrolled,
+        Applications, Associates, AuditLog, Consents, Egress, Explanations, Impersonation,
+        Statuses, TenantSearch, Tenants, Tickets, choose_enrolled,
     },
     domain::{ContextIdentifier, TenantName, TenantSelector},
     grpc::{failure::Failure, layer::Context},
@@ -56,6 +59,27 @@ pub mod pb {
 
     /// The descriptor set of the contract, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+/// The generated part of Envoy's API (`vendor/envoy-api/`).
+#[allow(
+    clippy::allow_attributes,
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated; an expectation per lint would break with every release of the generator"
+)]
+pub mod envoy_pb {
+    include!(concat!(env!("OUT_DIR"), "/envoy.rs"));
+    pub use self::{
+        envoy::{config::core::v3 as core, service::auth::v3::*, r#type::v3 as http},
+        google::rpc as google_rpc,
+    };
+
+    /// The descriptor set of it, for reflection.
+    pub const DESCRIPTORS: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/envoy_descriptors.bin"));
 }
 
 /// What the services share.
@@ -80,6 +104,8 @@ pub struct Services {
     pub impersonation: Arc<Impersonation>,
     /// Use cases of associates.
     pub associates: Arc<Associates>,
+    /// Calls of the Web API that are made for callers.
+    pub egress: Arc<Egress>,
     /// Says who can act as whom.
     pub explanations: Explanations,
     /// Writes down what is decided.
@@ -178,7 +204,7 @@ impl Services {
 
 /// Notes a denial. `action` may also be a question that is no action of the policy.
 fn refuse(context: &Context, action: &'static str, resource: &str, refused: Refused) -> Failure {
-    if let Refused::Denied(policy_ids) = &refused {
+    if let Refused::Denied(policy_ids) | Refused::PathNotAllowed(policy_ids) = &refused {
         context.notes.denied(action, resource.to_owned(), Arc::clone(policy_ids));
     }
     refused.into()

@@ -1,8 +1,11 @@
-//! Inbound HTTP: the listener that SuperOffice and browsers reach, and the admin listener.
+//! Inbound HTTP: the listener that SuperOffice and browsers reach, the one through which services call SuperOffice, and
+//! the admin listener.
 
 mod admin;
 mod around;
 mod consent;
+mod conversation;
+mod egress;
 mod pages;
 mod problem;
 mod server;
@@ -12,6 +15,7 @@ mod webhooks;
 pub use self::{
     admin::{Admin, Readiness},
     consent::ConsentPages,
+    egress::{EgressPorts, EgressRules, EgressServer},
     server::{HttpDoors, HttpPorts, HttpServer},
     state_change::StateChanges,
     webhooks::Webhooks,

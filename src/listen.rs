@@ -14,7 +14,7 @@ use std::any::Any;
 pub use self::{
     accept::Acceptor,
     connection::{Connection, Protocol},
-    request_id::{REQUEST_ID, RequestIds},
+    request_id::{REQUEST_ID, RequestIds, trace_id},
     tls::{ServerTls, TlsFiles, TlsProblem},
 };
 

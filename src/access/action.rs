@@ -132,10 +132,14 @@ actions! {
     ManageGrants on ApplicationId, TenantName;
     /// Be given a person's access token.
     IssueAccessToken on GrantResource;
+    /// Have calls sent on as the system user.
+    CallWebApiAsSystemUser on TenantName;
     /// Have calls sent on as a person.
     CallWebApiAsUser on GrantResource;
     /// Read the audit trail.
     ReadAudit on Gateway, ApplicationId;
+    /// Ask on behalf of others, as a proxy does.
+    CheckExternally on Gateway;
 }
 
 #[cfg(test)]

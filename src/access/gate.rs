@@ -7,11 +7,14 @@ use std::{
 };
 
 use super::{
-    ActionName, Authorized, Caller, Identification, On, OverQuota, Policies, PolicyIds, Presented,
-    QuotaRules, Refused, Resource, Rights, Ruling, Unidentified,
+    Action, ActionName, Authorized, Caller, Calling, Identification, On, OverQuota, Policies,
+    PolicyIds, Presented, QuotaRules, Refused, Resource, Rights, Ruling, Unidentified,
     quota::{Quotas, Source},
 };
-use crate::{domain::TenantName, ports::Clock};
+use crate::{
+    domain::{TenantName, gives_credentials},
+    ports::Clock,
+};
 
 /// Why a call is not let in.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -180,6 +183,10 @@ impl Access {
         self.check_still_proven(caller)?;
         self.quotas.check_not_slowed(Source::Caller(caller))?;
         let ruling = match &self.rules {
+            // Only a policy can name what hands out credentials.
+            Rules::PermitAll if gives_credentials(path) => {
+                Ruling { allowed: false, policy_ids: no_policy() }
+            }
             Rules::PermitAll => permitted(),
             Rules::Policies(policies) => {
                 let resource = resource.clone().into();
@@ -191,6 +198,54 @@ impl Access {
         } else {
             self.quotas.refused(Source::Caller(caller));
             Err(Refused::Denied(ruling.policy_ids))
+        }
+    }
+
+    /// Decides on a call of the Web API as it will be sent. Who may make other calls there, and not this one, is told so.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub(super) fn authorize_calling<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        call: Calling<R>,
+    ) -> Result<Authorized<A, Calling<R>>, Refused> {
+        let (method, path) = (call.method.as_str(), call.path.decided());
+        let decided: Result<Authorized<A, R>, _> =
+            self.authorize_call(caller, call.on.clone(), method, path);
+        match decided {
+            Ok(decided) => {
+                let policy_ids = Arc::clone(decided.policy_ids());
+                Ok(Authorized::new(caller.clone(), call, policy_ids))
+            }
+            Err(Refused::Denied(policy_ids))
+                if self.may_in_some_way::<A>(caller, &call.on.into()) =>
+            {
+                Err(Refused::PathNotAllowed(policy_ids))
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    fn may_in_some_way<A: Action>(&self, caller: &Caller, resource: &Resource) -> bool {
+        match &self.rules {
+            Rules::PermitAll => true,
+            Rules::Policies(policies) => {
+                policies.may_for_some_context(caller, A::NAME, resource).allowed
+            }
+        }
+    }
+
+    /// Whether a policy could let the caller do `action` to some grant of the tenant.
+    pub(super) fn may_on_some_grant(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        tenant: &TenantName,
+    ) -> bool {
+        match &self.rules {
+            Rules::PermitAll => true,
+            Rules::Policies(policies) => policies.may_on_some_grant(caller, action, tenant),
         }
     }
 

@@ -8,6 +8,7 @@ mod bearer;
 mod certificate;
 mod issuer_keys;
 mod key_set;
+mod reported;
 mod rules;
 mod token;
 

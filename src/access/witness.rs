@@ -13,6 +13,9 @@ pub enum Refused {
     /// Policy does not permit it: these policies forbid it, or none permits it.
     #[error("not permitted")]
     Denied(PolicyIds),
+    /// Policy permits some calls of the Web API, and not this one: these policies forbid it, or none permits it.
+    #[error("this call is not permitted")]
+    PathNotAllowed(PolicyIds),
     /// It was refused so often that only what is known to be permitted is still answered.
     #[error(transparent)]
     OverQuota(#[from] OverQuota),

@@ -8,7 +8,7 @@ use super::{
     Running, Storage, StorageError,
     access::Doors,
     applications::{Connected, applications},
-    listeners::{Listeners, http_server},
+    listeners::{Listeners, egress_server, http_server},
     own_thread::OwnThread,
     parts::Parts,
     running::Started,
@@ -127,8 +127,12 @@ impl Gateway {
         let http = listeners.http.map(|listener| {
             http_server(listener, &config, secrets, &parts, &surroundings, metrics.clone())
         });
+        let egress = listeners.egress.map(|listener| {
+            egress_server(listener, &config, &parts, &surroundings, metrics.clone())
+        });
         let options = GrpcOptions {
             reflection: config.grpc.reflection,
+            envoy: config.envoy.enabled,
             default_deadline: config.grpc.default_deadline,
             max_connection_age: config.grpc.max_connection_age,
             tls: listeners.grpc.tls,
@@ -149,6 +153,7 @@ impl Gateway {
         let started = Started {
             grpc,
             http,
+            egress,
             admin,
             readiness,
             parts,

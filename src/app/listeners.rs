@@ -10,7 +10,10 @@ use crate::{
     config::{self, Config, ConfigError, Problem, Secrets},
     crypto::WebhookKey,
     domain::ApplicationId,
-    http::{ConsentPages, HttpDoors, HttpPorts, HttpServer, StateChanges, Webhooks},
+    http::{
+        ConsentPages, EgressPorts, EgressRules, EgressServer, HttpDoors, HttpPorts, HttpServer,
+        StateChanges, Webhooks,
+    },
     listen::{ServerTls, Speaks, TlsFiles, TlsProblem},
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
@@ -22,6 +25,7 @@ const LISTEN_BACKLOG: u32 = 4096;
 pub(super) struct Listeners {
     pub(super) grpc: Listener,
     pub(super) http: Option<Listener>,
+    pub(super) egress: Option<Listener>,
     pub(super) admin: TcpListener,
 }
 
@@ -44,6 +48,7 @@ impl Listeners {
             loaded.flatten().map(Arc::new)
         };
         let (grpc_tls, http_tls) = (tls(grpc_files(config)), tls(http_files(config)));
+        let egress_tls = tls(egress_files(config));
         if !problems.is_empty() {
             return Err(ConfigError { file: config.file.clone(), problems }.into());
         }
@@ -53,7 +58,14 @@ impl Listeners {
             }
             None => None,
         };
+        let egress = match &config.egress {
+            Some(egress) => {
+                Some(Listener { socket: listen("egress.listen", egress.listen)?, tls: egress_tls })
+            }
+            None => None,
+        };
         Ok(Self {
+            egress,
             grpc: Listener { socket: listen("grpc.listen", config.grpc.listen)?, tls: grpc_tls },
             http,
             admin: listen("admin.listen", config.admin.listen)?,
@@ -62,8 +74,9 @@ impl Listeners {
 
     /// The TLS files, which can be read again.
     pub(super) fn reloadables(&self) -> impl Iterator<Item = Arc<dyn Reloadable>> {
-        let http = self.http.iter().filter_map(|listener| listener.tls.as_ref());
-        self.grpc.tls.iter().chain(http).map(|tls| Arc::clone(tls) as _)
+        let others = self.http.iter().chain(&self.egress);
+        let others = others.filter_map(|listener| listener.tls.as_ref());
+        self.grpc.tls.iter().chain(others).map(|tls| Arc::clone(tls) as _)
     }
 }
 
@@ -97,6 +110,33 @@ pub(super) fn http_server(
     HttpServer::new(listener.socket, listener.tls, doors, HttpPorts { clock, random, meter })
 }
 
+/// What stands on the listener of `[egress]`.
+pub(super) fn egress_server(
+    listener: Listener,
+    config: &Config,
+    parts: &Parts,
+    surroundings: &Surroundings,
+    meter: Arc<dyn Meter>,
+) -> EgressServer {
+    let section = config.egress.as_ref();
+    let rules = EgressRules {
+        public_uri: section.and_then(|egress| egress.public_uri.clone()),
+        max_body_bytes: section.map(|egress| egress.max_body_bytes).filter(|most| *most > 0),
+    };
+    let Surroundings { clock, random, .. } = surroundings.clone();
+    let services = &parts.services;
+    let needs = EgressPorts {
+        access: Arc::clone(&services.access),
+        egress: Arc::clone(&services.egress),
+        trail: Arc::clone(&services.audit.trail),
+        attempts: Arc::clone(&services.audit.attempts),
+        clock,
+        random,
+        meter,
+    };
+    EgressServer::new(listener.socket, listener.tls, rules, needs)
+}
+
 fn verifiers(
     config: &Config,
     secrets: &Secrets,
@@ -117,7 +157,7 @@ pub(crate) fn inspect_tls(
     config: &Config,
     clock: &Arc<dyn Clock>,
 ) -> Vec<(&'static str, Result<Validity, Vec<Problem>>)> {
-    let all = grpc_files(config).into_iter().chain(http_files(config));
+    let all = [grpc_files(config), http_files(config), egress_files(config)].into_iter().flatten();
     let inspect = |files: TlsFiles| {
         let listener = files.listener;
         let inspected = ServerTls::inspect(&files, Arc::clone(clock));
@@ -135,6 +175,11 @@ fn grpc_files(config: &Config) -> Option<TlsFiles> {
 fn http_files(config: &Config) -> Option<TlsFiles> {
     let tls = config.http.as_ref()?.tls.as_ref()?;
     Some(files("http", Speaks::Http2OrHttp1, tls, true))
+}
+
+fn egress_files(config: &Config) -> Option<TlsFiles> {
+    let tls = config.egress.as_ref()?.tls.as_ref()?;
+    Some(files("egress", Speaks::Http2OrHttp1, tls, config.callers.jwt.is_empty()))
 }
 
 fn files(listener: &'static str, speaks: Speaks, tls: &config::Tls, required: bool) -> TlsFiles {

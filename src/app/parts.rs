@@ -9,9 +9,9 @@ use crate::{
     access::Access,
     broker::{
         Applications, AssociateHints, AssociateRules, Associates, Attempts, AuditLog,
-        ConsentStores, Consents, Counters, Directory, Durability, Explanations, GrantStores,
-        Impersonation, Retention, StateHints, Statuses, TenantSearch, Tenants, TicketRules,
-        TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
+        ConsentStores, Consents, Counters, Directory, Durability, Egress, Explanations,
+        GrantStores, Impersonation, Retention, StateHints, Statuses, TenantSearch, Tenants,
+        TicketRules, TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
     },
     config::{AuditDurability, Config},
     domain::{ApplicationId, AssociateId, TenantName},
@@ -175,6 +175,7 @@ impl Parts {
             clock.clone(),
             counters.clone(),
         );
+        let egress = Egress::new(web_api.clone(), impersonation.clone());
         let services = Services {
             access: Arc::new(access),
             applications,
@@ -186,6 +187,7 @@ impl Parts {
             consents: Arc::new(consents),
             impersonation,
             associates,
+            egress: Arc::new(egress),
             explanations,
             audit: Arc::new(audit),
             stopping,

@@ -2,14 +2,17 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Storage, access::Upkeep, own_thread::OwnThread, parts::Parts};
 use crate::{
     config::Lifecycle,
     grpc::{Audit, GrpcServer, Health},
-    http::{Admin, HttpServer, Readiness},
+    http::{Admin, EgressServer, HttpServer, Readiness},
     ports::{Clock, Reloadable, StoreWatch},
 };
 
@@ -23,10 +26,15 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 /// has happened.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What comes after the last calls that are passed on: flights, the last audit events, the store. Somebody may read an
+/// answer for as long as he likes, and must not take the time of that; half of the hard deadline at most.
+const AFTER_TRANSFERS: Duration = Duration::from_secs(12);
+
 /// What is ready to run.
 pub(super) struct Started {
     pub(super) grpc: GrpcServer,
     pub(super) http: Option<HttpServer>,
+    pub(super) egress: Option<EgressServer>,
     pub(super) admin: Admin,
     pub(super) readiness: Arc<Readiness>,
     pub(super) parts: Parts,
@@ -60,6 +68,8 @@ pub struct Running {
     pub grpc_address: SocketAddr,
     /// Where webhooks are received, if they are.
     pub http_address: Option<SocketAddr>,
+    /// Where calls of the Web API are taken, if they are.
+    pub egress_address: Option<SocketAddr>,
     /// Where the admin pages are.
     pub admin_address: SocketAddr,
     stop: CancellationToken,
@@ -96,21 +106,32 @@ impl Started {
         let reloadables = std::mem::take(&mut self.reloadables);
         let (grpc_address, admin_address) = (self.grpc.address()?, self.admin.address()?);
         let http_address = self.http.as_ref().map(HttpServer::address).transpose()?;
+        let egress_address = self.egress.as_ref().map(EgressServer::address).transpose()?;
         let stop = CancellationToken::new();
         // Before anybody is let in: what another process changes from here on is noticed.
         let seen = self.storage.store.external_version().await.ok();
         self.grpc.health().serving().await;
         self.readiness.open();
         let http = http_address.map(tracing::field::display);
-        tracing::info!(grpc = %grpc_address, admin = %admin_address, http, "serving");
+        let egress = egress_address.map(tracing::field::display);
+        tracing::info!(grpc = %grpc_address, admin = %admin_address, http, egress, "serving");
         let supervisor = tokio::spawn(self.supervise(stop.clone(), seen));
-        Ok(Running { grpc_address, http_address, admin_address, stop, reloadables, supervisor })
+        Ok(Running {
+            grpc_address,
+            http_address,
+            egress_address,
+            admin_address,
+            stop,
+            reloadables,
+            supervisor,
+        })
     }
 
     async fn supervise(self, stop: CancellationToken, seen: Option<i64>) -> Ended {
         let Self {
             grpc,
             http,
+            egress,
             admin,
             readiness,
             parts,
@@ -132,13 +153,25 @@ impl Started {
         let long_running = TaskTracker::new();
         let mut grpc = long_running.spawn(grpc.serve(goaway.clone()));
         let http_stop = goaway.clone();
+        let transfers = egress.as_ref().map(EgressServer::requests).unwrap_or_default();
         let http = async move {
-            match http {
-                Some(http) => http.serve(http_stop).await,
-                None => http_stop.cancelled().await,
-            }
+            let (for_http, for_egress) = (http_stop.clone(), http_stop);
+            let http = async {
+                match http {
+                    Some(http) => http.serve(for_http).await,
+                    None => for_http.cancelled().await,
+                }
+            };
+            let egress = async {
+                match egress {
+                    Some(egress) => egress.serve(for_egress).await,
+                    None => for_egress.cancelled().await,
+                }
+            };
+            tokio::join!(http, egress);
         };
         let mut http = long_running.spawn(http);
+        let mut transfers_cut_off = false;
         let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
         let impersonation = Arc::clone(&parts.services.impersonation);
         let grants = Arc::clone(&impersonation);
@@ -190,7 +223,7 @@ impl Started {
         let crashed = tokio::select! {
             () = stop.cancelled() => false,
             end = &mut grpc => report_crash("gRPC listener", &format!("{end:?}")),
-            end = &mut http => report_crash("HTTP listener", &format!("{end:?}")),
+            end = &mut http => report_crash("HTTP listeners", &format!("{end:?}")),
             end = &mut admin => report_crash("admin listener", &format!("{end:?}")),
             end = &mut background => report_crash("background work", &format!("{end:?}")),
             end = &mut writer => report_crash("audit trail", &format!("{end:?}")),
@@ -204,14 +237,17 @@ impl Started {
             readiness.close();
             health.end_watches().await;
             goaway.cancel();
+            // First what begins new work, then what was begun.
+            quit_background.cancel();
             if !grpc.is_finished() {
                 let _ = (&mut grpc).await;
             }
-            if !http.is_finished() {
-                let _ = (&mut http).await;
+            let after = AFTER_TRANSFERS.min(lifecycle.hard_deadline / 2);
+            let until = begin + lifecycle.hard_deadline.saturating_sub(reserve + after);
+            if !http.is_finished() && timeout_at(until, &mut http).await.is_err() {
+                transfers_cut_off = true;
+                cut_off(&mut http, &transfers, reserve).await;
             }
-            // First what begins new work, then what was begun.
-            quit_background.cancel();
             tasks.close();
             tasks.wait().await;
             end_trail(&audit, FLUSH_PATIENCE, &quit_trail).await;
@@ -221,14 +257,16 @@ impl Started {
             quit.cancel();
             store.close().await;
         });
-        let in_time = in_time.await.is_ok();
+        let in_time = in_time.await.is_ok() && !transfers_cut_off;
         if !in_time {
             // First nobody comes in any more, then everything that happened is written, as far as there is time.
             grpc.abort();
-            http.abort();
             if !grpc.is_finished() {
                 // What it drops may have something to say.
                 let _ = timeout(reserve / 4, &mut grpc).await;
+            }
+            if !http.is_finished() {
+                cut_off(&mut http, &transfers, reserve / 4).await;
             }
             if !quit_trail.is_cancelled() {
                 end_trail(&audit, reserve, &quit_trail).await;
@@ -249,6 +287,18 @@ impl Started {
             }
         }
     }
+}
+
+/// Ends what is still passed on, and gives the event of each its chance.
+async fn cut_off(http: &mut JoinHandle<()>, transfers: &TaskTracker, patience: Duration) {
+    tracing::warn!(transfers = transfers.len(), "calls that are still passed on are cut off");
+    http.abort();
+    transfers.close();
+    let _ = timeout(patience, async {
+        let _ = http.await;
+        transfers.wait().await;
+    })
+    .await;
 }
 
 /// While the trail is stalled what needs it is refused, so callers had better go elsewhere.

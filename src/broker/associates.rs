@@ -363,7 +363,7 @@ impl Associates {
         asked.truncate(MAX_ASSOCIATES_BY_ID);
         let Key { tenant, eyes, .. } = key.clone();
         let account = Arc::clone(&look.account);
-        let asking = Asking { tenant, eyes, account, deadline: Some(deadline) };
+        let asking = Asking { tenant, eyes, account, deadline: Some(deadline), person: None };
         let read_time = self.clock.now();
         let records = self.people.associates_by_id(&asking, &asked).await?;
         let found = |id: &AssociateId| records.iter().any(|record| record.id == *id);
@@ -380,7 +380,7 @@ impl Associates {
 fn reading(people: &dyn People, key: Key) -> Asking {
     let Key { tenant, eyes, .. } = key;
     let deadline = Some(people.moment_in(READ_LIMIT));
-    Asking { tenant, eyes, account: FOR_ALL.into(), deadline }
+    Asking { tenant, eyes, account: FOR_ALL.into(), deadline, person: None }
 }
 
 fn not_found(tenant: &TenantName, ids: &[AssociateId]) -> BrokerError {

@@ -1,5 +1,7 @@
 //! Why a use case did not do what was asked: everything that a caller can be told, and a cause for the log.
 
+mod retry;
+
 use std::{sync::Arc, time::Duration};
 
 use crate::{

@@ -58,6 +58,8 @@ pub(super) struct Arrived {
     pub(super) uri: String,
     pub(super) ticket: String,
     pub(super) method: Method,
+    pub(super) path_and_query: String,
+    pub(super) headers: HeaderMap,
 }
 
 /// SuperOffice and our stores, for one tenant.
@@ -86,7 +88,7 @@ pub(super) const SYSTEM_USER: i32 = 9;
 pub(super) struct World {
     pub(super) upstream: Arc<Upstream>,
     pub(super) clock: Arc<ManualClock>,
-    pub(super) web_api: WebApi,
+    pub(super) web_api: Arc<WebApi>,
     pub(super) counters: Arc<Counters>,
     pub(super) directory: Arc<Directory>,
     pub(super) tasks: TaskTracker,
@@ -102,7 +104,13 @@ pub(super) fn tenant() -> TenantName {
 }
 
 pub(super) fn asking() -> Asking {
-    Asking { tenant: tenant(), eyes: Eyes::SystemUser, account: "ada".into(), deadline: None }
+    Asking {
+        tenant: tenant(),
+        eyes: Eyes::SystemUser,
+        account: "ada".into(),
+        deadline: None,
+        person: None,
+    }
 }
 
 impl Upstream {
@@ -198,7 +206,7 @@ impl World {
             &counters,
             &tasks,
         );
-        let web_api = WebApi::new(
+        let web_api = Arc::new(WebApi::new(
             applications.clone(),
             statuses.clone(),
             tickets,
@@ -207,7 +215,7 @@ impl World {
             clock.clone(),
             upstream.clone(),
             counters.clone(),
-        );
+        ));
         Self {
             upstream,
             clock,
@@ -347,6 +355,8 @@ impl WebApiHost for Upstream {
             uri: uri.to_string(),
             ticket: ticket.clone(),
             method: request.method,
+            path_and_query: request.path_and_query,
+            headers: request.headers,
         });
         let told = if !uri.as_str().contains(*self.host.lock().unwrap()) {
             Some(Told::Status(421))
@@ -369,6 +379,13 @@ impl WebApiHost for Upstream {
             Told::Fail(error) => Err(error),
             Told::Hang => std::future::pending().await,
         }
+    }
+
+    fn headers_of(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError> {
+        let (ApiCredential::SystemUser { ticket: secret }
+        | ApiCredential::Person { access_token: secret }) = credential;
+        let value = secret.expose_secret().parse().unwrap();
+        Ok(HeaderMap::from_iter([(http::header::AUTHORIZATION, value)]))
     }
 }
 

@@ -195,7 +195,7 @@ impl Impersonation {
                 let same = resource.is_of(&token.grant);
                 Ok(same.then_some(token))
             }
-            None => Err(self.nobody(authorized).await?),
+            None => Err(self.nobody(resource).await?),
         }
     }
 
@@ -307,15 +307,11 @@ impl Impersonation {
         Err(BrokerError::ConsentRequired(name.tenant.clone(), why))
     }
 
-    /// Why there is no one grant for what was asked.
+    /// Why there is no one grant for what was asked: for who may know it.
     ///
     /// # Errors
     /// If that cannot be found out.
-    pub async fn nobody<A>(
-        &self,
-        authorized: &Authorized<A, GrantResource>,
-    ) -> Result<BrokerError, BrokerError> {
-        let asked = authorized.resource();
+    pub async fn nobody(&self, asked: &GrantResource) -> Result<BrokerError, BrokerError> {
         let tenant = &asked.tenant;
         self.refresher.directory.enabled(tenant).await?;
         match asked.subject() {

@@ -6,6 +6,7 @@ mod budget;
 mod credential;
 mod healing;
 mod lane;
+mod loan;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,16 +15,18 @@ use futures_util::TryStreamExt as _;
 use http::StatusCode;
 
 pub use self::lane::CallRate;
+pub(super) use self::loan::Loan;
 use self::{
     budget::{Budget, NoTurn, Turn},
     credential::{Pass, Passes},
     healing::{Healing, Kind, Remedy},
 };
 use super::{
-    Application, Applications, BrokerError, Counters, Impersonation, Statuses, Tickets,
+    Application, Applications, BrokerError, Counters, Impersonation, Sent, Statuses, Tickets,
     error::RETRY_SOON,
 };
 use crate::{
+    access::GrantResource,
     domain::{Eyes, TenantName},
     ports::{
         ApiBody, ApiCall, ApiRequest, ApiResponse, Clock, Random, Refusal, SendError,
@@ -48,6 +51,8 @@ pub struct Asking {
     pub account: Arc<str>,
     /// By [`WebApi::moment_in`]; what cannot be done by then is refused at once.
     pub deadline: Option<Duration>,
+    /// The person as decided on: one who is called otherwise by now is not acted for.
+    pub person: Option<GrantResource>,
 }
 
 /// The use case.
@@ -127,7 +132,7 @@ impl WebApi {
         call: &ApiCall<T>,
     ) -> Result<T, BrokerError> {
         let want = Want { kind: Kind::Question, whole: Some(call.max_body_bytes) };
-        let outcome = self.call(asking, call.request(), want).await?;
+        let (outcome, _) = self.call(asking, call.request(), want).await?;
         let name = &asking.tenant;
         let failed = |error: BrokerError| {
             let cause = error.cause().unwrap_or_default();
@@ -165,22 +170,22 @@ impl WebApi {
 
     /// Makes a call and returns as soon as the answer begins. What SuperOffice answers in the end is passed on,
     /// whatever it is.
-    #[cfg_attr(not(test), expect(dead_code, reason = "egress comes later"))]
     pub(super) async fn send(
         &self,
         asking: &Asking,
         request: ApiRequest,
-    ) -> Result<ApiResponse, BrokerError> {
+    ) -> Result<Sent, BrokerError> {
         let repeatable = matches!(request.body, ApiBody::Whole(_));
         let question = request.only_reads() && repeatable;
         let kind = if question { Kind::Question } else { Kind::Order };
         let want = Want { kind, whole: None };
-        let outcome = self.call(asking, request, want).await?;
+        let (outcome, pass) = self.call(asking, request, want).await?;
         let answer = outcome.map_err(|error| {
             tracing::warn!(tenant = %asking.tenant, %error, "no answer from the Web API");
             unavailable("call", &error.to_string())
         })?;
-        Ok(answer.response)
+        let credential_id = pass.credential_id().clone();
+        Ok(Sent { response: answer.response, uri: pass.uri, credential_id })
     }
 
     /// Makes a call as often as it takes, and no oftener than is safe.
@@ -189,7 +194,7 @@ impl WebApi {
         asking: &Asking,
         request: ApiRequest,
         want: Want,
-    ) -> Result<Outcome, BrokerError> {
+    ) -> Result<(Outcome, Pass), BrokerError> {
         let application = self.applications.get(&asking.tenant.application)?;
         let mut healing = Healing::new(want.kind);
         let mut pass = self.ready(application, asking).await?;
@@ -209,15 +214,24 @@ impl WebApi {
             let unproven = remedy == Remedy::ProveCredential && want.kind == Kind::Question;
             match self.heal(application, asking, &pass, remedy).await {
                 Ok(true) => {}
-                Ok(false) => return Ok(outcome),
-                Err(BrokerError::BudgetExhausted { .. }) if !unproven => return Ok(outcome),
+                Ok(false) => return Ok((outcome, pass)),
+                Err(BrokerError::BudgetExhausted { .. }) if !unproven => {
+                    return Ok((outcome, pass));
+                }
                 Err(error) => return Err(error),
             }
-            let Some(request) = again else { return Ok(outcome) };
+            // A 403 does not say that nothing was done, and the credential is not to blame.
+            let done = verdict == Ok(Verdict::Forbidden) && want.kind == Kind::Order;
+            if done && self.passes.is_doubtful(&asking.tenant, &pass) {
+                return Ok((outcome, pass));
+            }
+            let Some(request) = again else { return Ok((outcome, pass)) };
             pass = match self.ready(application, asking).await {
                 Ok(pass) => pass,
                 // There is no time for another call, so that this one's answer is the last.
-                Err(BrokerError::BudgetExhausted { .. }) if !unproven => return Ok(outcome),
+                Err(BrokerError::BudgetExhausted { .. }) if !unproven => {
+                    return Ok((outcome, pass));
+                }
                 Err(error) => return Err(error),
             };
             next = request;
@@ -266,14 +280,13 @@ impl WebApi {
 
     /// A pass, and a turn to use it. The pass comes first: calls that waited for one together must not go together.
     async fn ready(&self, application: &Application, asking: &Asking) -> Result<Pass, BrokerError> {
-        let mut pass = self.passes.pass(&asking.tenant, &asking.eyes).await?;
+        let mut pass = self.passes.pass(asking).await?;
         for _ in 0..MAX_TURNS {
             if let Turn::AtOnce = self.turn(application, asking).await? {
                 break;
             }
             // Much may have changed meanwhile: the emergency stop holds at once.
-            let before =
-                std::mem::replace(&mut pass, self.passes.pass(&asking.tenant, &asking.eyes).await?);
+            let before = std::mem::replace(&mut pass, self.passes.pass(asking).await?);
             if pass.is_same(&before) {
                 break;
             }

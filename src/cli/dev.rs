@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,7 +17,7 @@ use superoffice_sandbox::{
 
 use super::{Failed, output::print, serve};
 use crate::{
-    app::Storage,
+    app::{Running, Storage},
     config::{Config, LoadedWithSecrets},
     crypto::{DemoIssuer, Keyring, SystemRandom},
     domain::{Consent, ConsentId, TenantName},
@@ -59,6 +59,9 @@ pub(super) struct DevOptions {
     /// Where the admin pages are; likewise.
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
+    /// Where calls of the Web API are taken; likewise.
+    #[arg(long, value_name = "PORT")]
+    egress_port: Option<u16>,
 }
 
 /// What to do with a person.
@@ -82,8 +85,8 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let loaded = Config::load_with_secrets(&file)?;
     let acting = prepare(&loaded, &demo).await?;
     let token = folder.path().join("token");
-    let served = serve::serve_loaded(loaded, signals, None, |grpc, admin| {
-        print(&banner(grpc, admin, &sandbox, &demo, &acting, &token))
+    let served = serve::serve_loaded(loaded, signals, None, |running| {
+        print(&banner(running, &sandbox, &demo, &acting, &token))
     })
     .await;
     sandbox.shutdown().await;
@@ -109,6 +112,7 @@ fn write_files(
         0 => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port(),
         known => known,
     };
+    let egress = port(options.egress_port, 8081);
     let text = format!(
         r#"
 [grpc]
@@ -119,6 +123,8 @@ listen = "127.0.0.1:{http}"
 public_uri = "http://127.0.0.1:{http}"
 [admin]
 listen = "127.0.0.1:{admin}"
+[egress]
+listen = "127.0.0.1:{egress}"
 [lifecycle]
 drain_delay = "0s"
 hard_deadline = "12s"
@@ -147,7 +153,7 @@ allowed_api_hosts = ["127.0.0.1"]
 }
 
 /// The demo caller may do everything with tickets, users, grants and tenants, except that one tenant gives it no
-/// ticket.
+/// ticket, and may have reading calls made as the system user.
 fn policy(forbidden: &str) -> String {
     format!(
         r#"@id("demo-service")
@@ -167,11 +173,19 @@ permit (
     resource in Gateway::"gateway"
 );
 
+@id("demo-service-calls")
+permit (
+    principal == Caller::"{CALLER}",
+    action == Action::"callWebApiAsSystemUser",
+    resource in Application::"applications/{APPLICATION}"
+)
+when {{ context.method == "GET" && context.path like "/api/v1/*" }};
+
 @id("hands-off")
 forbid (
     principal,
-    action == Action::"issueSystemTicket",
-    resource == Tenant::"applications/{APPLICATION}/tenants/{forbidden}"
+    action in [Action::"issueSystemTicket", Action::"callWebApi"],
+    resource in Tenant::"applications/{APPLICATION}/tenants/{forbidden}"
 );
 "#
     )
@@ -241,13 +255,14 @@ async fn prepare<'a>(loaded: &LoadedWithSecrets, demo: &'a Demo) -> Result<Actin
 }
 
 fn banner(
-    grpc: SocketAddr,
-    admin: SocketAddr,
+    running: &Running,
     sandbox: &Sandbox,
     demo: &Demo,
     acting: &Acting<'_>,
     token_file: &Path,
 ) -> String {
+    let (grpc, admin) = (running.grpc_address, running.admin_address);
+    let egress = running.egress_address.map(|address| address.to_string()).unwrap_or_default();
     let of = |index: usize| {
         let tenant = demo.tenants.get(index);
         tenant.map(|t| (t.id.as_str(), format!("{:?}", t.state))).unwrap_or_default()
@@ -271,9 +286,16 @@ fn banner(
     };
     let DemoUser { user_name, associate_id, .. } = acting.user;
     let issue = "TokenService/IssueSystemTicket";
+    let curl = |path: &str| {
+        format!(
+            "  curl -sS -H \"authorization: Bearer $(cat {token})\" -H 'gateway-act-as: system' \
+             -H 'accept: application/json' http://{egress}/{APPLICATION}/{first}/api/v1/{path}"
+        )
+    };
     format!(
         "Tenant Gateway with a simulated SuperOffice. Ctrl-C ends both, and nothing is kept.
   gRPC     {grpc} (plaintext, reflection)
+  egress   http://{egress} (calls of the Web API, with the credential put in)
   admin    http://{admin}/readyz and http://{admin}/metrics
   sandbox  {login} (login), {control} (control)
   tenants  {first} {first_state}, {second} {second_state}, {third} {third_state}
@@ -287,6 +309,10 @@ In another terminal:
 {suspended}
   # no ticket: the policy forbids it
 {denied}
+  # a call of the Web API as the system user, without any credential of SuperOffice
+{called}
+  # not this one: what hands out credentials must be named by a policy
+{current_token}
   # no caller, no answer
   grpcurl -plaintext -d '{{\"tenant\":\"applications/{APPLICATION}/tenants/{first}\"}}' {grpc} tenantgateway.v1.{issue}
   # which user should I use, and why can I not?
@@ -325,6 +351,8 @@ In another terminal:
         permitted = call("tenant", first, issue),
         suspended = call("tenant", second, issue),
         denied = call("tenant", third, issue),
+        called = curl("User/currentPrincipal"),
+        current_token = curl("User/currentToken"),
         associates = call("parent", first, "AssociateService/ListAssociates"),
         denials = ask("\"filter\":\"decision=DENIED\"", "AuditService/ListAuditEvents"),
         explain = call("tenant", second, "AccessService/ExplainAccess"),

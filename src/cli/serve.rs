@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ConfigOption, Failed};
 use crate::{
-    app::{Ended, Gateway, Surroundings},
+    app::{Ended, Gateway, Running, Surroundings},
     config::{self, Config, LoadedWithSecrets},
     lifecycle::{ReloadSignal, StopSignals},
     ports::Reloadable,
@@ -16,7 +16,7 @@ pub(super) async fn serve(options: &ConfigOption) -> Result<(), Failed> {
     let reload = ReloadSignal::listen()?;
     let loaded = Config::load_with_secrets(&options.config)?;
     let _log = start_logs(&loaded.config)?;
-    serve_loaded(loaded, signals, Some(reload), |_, _| Ok(())).await
+    serve_loaded(loaded, signals, Some(reload), |_| Ok(())).await
 }
 
 /// Serves until told to stop; `started` hears where. At each `reload`, if there is one, files are read again.
@@ -24,7 +24,7 @@ pub(super) async fn serve_loaded(
     loaded: LoadedWithSecrets,
     signals: StopSignals,
     reload: Option<ReloadSignal>,
-    started: impl FnOnce(std::net::SocketAddr, std::net::SocketAddr) -> Result<(), Failed>,
+    started: impl FnOnce(&Running) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let LoadedWithSecrets { config, secrets, warnings } = loaded;
     for warning in warnings {
@@ -35,7 +35,7 @@ pub(super) async fn serve_loaded(
     // What is needed of them is where it is used; this copy has done its duty.
     drop(secrets);
     let stop = running.stopper();
-    let told = started(running.grpc_address, running.admin_address);
+    let told = started(&running);
     if told.is_err() {
         stop.cancel();
     }

@@ -54,7 +54,7 @@ pub struct Admin {
     pub listen: SocketAddr,
 }
 
-/// `[egress]`: the proxy that adds the credential.
+/// `[egress]`: the proxy that adds the credential. Without the section there is no such listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {

@@ -31,7 +31,7 @@ pub(super) struct Sections {
     grpc: Grpc,
     http: Option<Http>,
     admin: Admin,
-    egress: Egress,
+    egress: Option<Egress>,
     store: StoreEntry,
     crypto: Crypto,
     policy: Policy,
@@ -135,7 +135,9 @@ impl Sections {
         if let Some(http) = &self.http {
             http.check(problems);
         }
-        self.egress.check(problems);
+        if let Some(egress) = &self.egress {
+            egress.check(problems);
+        }
         self.crypto.check(problems);
         self.audit.check(problems);
         self.quotas.check(problems);
@@ -179,17 +181,15 @@ impl Sections {
 
     fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         let http = self.http.iter().map(|http| ("http", http.listen));
-        let others = [
-            ("grpc", self.grpc.listen),
-            ("admin", self.admin.listen),
-            ("egress", self.egress.listen),
-        ];
-        http.chain(others).collect()
+        let egress = self.egress.iter().map(|egress| ("egress", egress.listen));
+        let others = [("grpc", self.grpc.listen), ("admin", self.admin.listen)];
+        http.chain(egress).chain(others).collect()
     }
 
     fn resolve(&mut self, folder: &Path) {
         let http = self.http.iter_mut().flat_map(|http| &mut http.tls);
-        for tls in [&mut self.grpc.tls, &mut self.egress.tls].into_iter().flatten().chain(http) {
+        let egress = self.egress.iter_mut().flat_map(|egress| &mut egress.tls);
+        for tls in self.grpc.tls.iter_mut().chain(http).chain(egress) {
             tls.resolve(folder);
         }
         self.crypto.resolve(folder);

@@ -412,13 +412,13 @@ fn what_nobody_could_call_or_nobody_may_do_is_not_served() {
 fn what_is_not_built_is_named_in_one_warning() {
     assert_eq!(loaded(LEAST).warnings, [""; 0]);
     let text = format!(
-        "[envoy]\nenabled = true\n[login]\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}"
+        "[telemetry]\notlp_endpoint = \"http://127.0.0.1:4317\"\n[login]\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}"
     );
     let warnings = loaded(&text).warnings;
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].ends_with(
-            "gateway.toml: not built yet and without effect: crypto.provider = transit, envoy"
+            "gateway.toml: not built yet and without effect: crypto.provider = transit, telemetry"
         ),
         "{warnings:?}"
     );

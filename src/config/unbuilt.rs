@@ -3,8 +3,7 @@
 use super::document::Document;
 
 /// Keys whose part is not built yet; taken out as each part lands. ` = ` means this value only.
-const NOT_BUILT: [&str; 9] = [
-    "egress",
+const NOT_BUILT: [&str; 7] = [
     "store.password_file",
     "store.password_env",
     "store.ca_file",
@@ -12,7 +11,6 @@ const NOT_BUILT: [&str; 9] = [
     "store.statement_timeout",
     "crypto.provider = transit",
     "telemetry",
-    "envoy",
 ];
 
 /// One warning that names all of them that the file sets.

@@ -120,6 +120,22 @@ impl WebApiUri {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The host; with the port, unless it is that of the scheme.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.behind_scheme().split('/').next().unwrap_or_default()
+    }
+
+    /// `/{tenant}/api`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.behind_scheme().strip_prefix(self.authority()).unwrap_or_default()
+    }
+
+    fn behind_scheme(&self) -> &str {
+        self.0.split_once("://").map_or("", |(_, rest)| rest)
+    }
 }
 
 impl fmt::Display for WebApiUri {

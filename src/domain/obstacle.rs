@@ -133,6 +133,28 @@ impl Reason {
             Self::CallerUnauthenticated => 16,
         }
     }
+
+    /// The HTTP status that goes with it (CONTRACT section 4, last line).
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        // What is too large has a status of its own in HTTP.
+        if self == Self::ResponseTooLarge {
+            return 413;
+        }
+        match self.code() {
+            3 => 400,
+            4 => 504,
+            5 => 404,
+            6 | 10 => 409,
+            7 => 403,
+            8 => 429,
+            9 => 412,
+            12 => 501,
+            14 => 503,
+            16 => 401,
+            _ => 500,
+        }
+    }
 }
 
 /// Why something cannot be done, and what to do about it.

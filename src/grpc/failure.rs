@@ -43,6 +43,8 @@ pub(super) enum Failure {
     IssuerUnavailable { cause: String, retry_after: Duration },
     /// Policy says no.
     Denied,
+    /// Policy permits some calls of the Web API, and not this one.
+    PathNotAllowed,
     /// The caller calls, or is refused, too often.
     OverQuota(OverQuota),
     /// Not built; says what.
@@ -65,6 +67,7 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Denied(_) => Self::Denied,
+            Refused::PathNotAllowed(_) => Self::PathNotAllowed,
             Refused::OverQuota(over) => Self::OverQuota(over),
             Refused::Expired => Self::Unauthenticated(refused.to_string()),
         }
@@ -102,6 +105,7 @@ impl Failure {
             Self::Unauthenticated(_) => Reason::CallerUnauthenticated,
             Self::IssuerUnavailable { .. } => Reason::KeyUnavailable,
             Self::Denied => Reason::PolicyDenied,
+            Self::PathNotAllowed => Reason::PathNotAllowed,
             Self::OverQuota(_) => Reason::CallerQuotaExceeded,
             Self::Unimplemented(_) => Reason::Unimplemented,
             Self::TooLarge(_) => Reason::ResponseTooLarge,
@@ -166,6 +170,11 @@ impl Failure {
             ),
             Self::Denied => {
                 "policy does not permit this call; ask who administers the gateway".to_owned()
+            }
+            Self::PathNotAllowed => {
+                "policy permits other calls of the Web API here, and not this method and path; ask who administers the \
+                 gateway"
+                    .to_owned()
             }
             Self::Unimplemented(what) => format!("{what} is not built"),
             Self::TooLarge(what) => what.clone(),

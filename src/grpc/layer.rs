@@ -28,12 +28,16 @@ use super::{
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
     domain::{AuditText, Reason, TenantName},
-    listen::{REQUEST_ID, RequestIds, text_of_panic},
+    listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
     ports::Meter,
 };
 
 /// Our answer to a passed deadline must leave before the framework's own, which has no details.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(2);
+
+/// What waits for SuperOffice waits so much longer than the deadline, so that it is always this layer that ends the call
+/// and says why.
+const BEYOND_THE_DEADLINE: Duration = Duration::from_millis(50);
 
 /// Services that every gRPC server has and that tell nothing of tenants: probes of a cluster bring no credential,
 /// and the contract is public.
@@ -50,7 +54,7 @@ pub(super) struct Context {
     /// Where the connection comes from.
     client: IpAddr,
     pub(super) client_text: AuditText,
-    /// How long its caller waits, from the beginning.
+    /// How long its caller waits, from the beginning, and a moment more.
     pub(super) patience: Duration,
     /// For the audit trail.
     pub(super) notes: Notes,
@@ -59,6 +63,31 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// What a proxy asks for somebody else, beside the call of the proxy: with its own caller and its own notes.
+    pub(super) fn on_behalf_of(&self, caller: Caller, client: IpAddr, headers: &HeaderMap) -> Self {
+        Self {
+            request_id: Arc::clone(&self.request_id),
+            trace_id: trace_id(headers).map(AuditText::from).unwrap_or_default(),
+            caller,
+            client,
+            client_text: client.to_canonical().to_string().into(),
+            patience: self.patience,
+            notes: Notes::default(),
+            tenant: OnceLock::new(),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Which tenant the call is about, if that is known.
+    pub(super) fn tenant(&self) -> Option<&TenantName> {
+        self.tenant.get()
+    }
+
+    /// Where the call comes from.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// Notes which tenant the call is about. Whether that is new.
     pub(super) fn concerns(&self, tenant: &TenantName) -> bool {
         self.tenant.get().is_none() && self.tenant.set(tenant.clone()).is_ok()
@@ -274,7 +303,7 @@ impl Leaked {
             caller: Caller::nobody(),
             client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip()),
             client_text: peer.map(|peer| Arc::clone(&peer.ip).into()).unwrap_or_default(),
-            patience: limit,
+            patience: limit.saturating_add(BEYOND_THE_DEADLINE),
             notes: Notes::default(),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
@@ -347,14 +376,6 @@ impl Drop for Record {
 fn fail(context: &Context, failure: &Failure) -> Response<Body> {
     context.failed(failure);
     failure.status(&context.request_id).into_http()
-}
-
-/// The trace of `traceparent` (W3C Trace Context, 3.2.2.3), if it is one.
-fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
-    let parent = headers.get("traceparent")?.to_str().ok()?;
-    let id = parent.split('-').nth(1)?;
-    let hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    (id.len() == 32 && hex && id.bytes().any(|b| b != b'0')).then(|| id.into())
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).

@@ -135,7 +135,7 @@ impl Services {
             self.authorize_call(context, found, "GET", path)?;
         match authorized.resource().name() {
             Some(name) => Ok(Eyes::Grant(name)),
-            None => Err(self.impersonation.nobody(&authorized).await?.into()),
+            None => Err(self.impersonation.nobody(authorized.resource()).await?.into()),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::Method;
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 use tonic_types::FieldViolation;
 
 use super::{failure::Failure, layer::Context, server::MAX_MESSAGE_BYTES};
 use crate::{
-    access::{ActionName, Resource},
+    access::{ActionName, Resource, is_calling_method},
     broker::BrokerError,
     domain::{
         ApplicationId, AssociateSelector, ContextIdentifier, CredentialId, Field, Filter, Labels,
@@ -52,8 +53,17 @@ pub(super) fn answer<T: prost::Message>(
     context: &Context,
     result: Result<T, Failure>,
 ) -> Result<Response<T>, Status> {
+    answer_within(context, result, MAX_MESSAGE_BYTES)
+}
+
+/// The same where the largest answer has another size.
+pub(super) fn answer_within<T: prost::Message>(
+    context: &Context,
+    result: Result<T, Failure>,
+    max_bytes: usize,
+) -> Result<Response<T>, Status> {
     // The framework would find out only when the answer has begun, where no error of ours has a place.
-    let fits = |message: &T| message.encoded_len() <= MAX_MESSAGE_BYTES;
+    let fits = |message: &T| message.encoded_len() <= max_bytes;
     match result {
         Ok(message) if fits(&message) => Ok(Response::new(message)),
         Ok(_) => {
@@ -252,6 +262,11 @@ impl Checks {
         let read = read.and_then(|duration| Duration::try_from(duration).ok());
         self.note(MAX_STALENESS, read.map(Some).ok_or("wanted a duration such as 30s"))
     }
+}
+
+/// A method with which an API can be called.
+pub(super) fn calling_method(text: &str) -> Option<Method> {
+    Method::from_bytes(text.as_bytes()).ok().filter(is_calling_method)
 }
 
 /// `None` if it is negative or not a duration (`google/protobuf/duration.proto`).

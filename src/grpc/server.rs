@@ -15,7 +15,9 @@ pub use self::connection::Peer;
 use self::workers::{HttpServer, Workers};
 
 use super::{
-    Services, access, application, associate, audit, impersonation,
+    Services, access, application, associate, audit, envoy,
+    envoy_pb::{self, authorization_server::AuthorizationServer},
+    impersonation,
     layer::{Around, Surroundings},
     pb::{
         self, access_service_server::AccessServiceServer,
@@ -23,8 +25,9 @@ use super::{
         associate_service_server::AssociateServiceServer, audit_service_server::AuditServiceServer,
         impersonation_service_server::ImpersonationServiceServer,
         tenant_service_server::TenantServiceServer, token_service_server::TokenServiceServer,
+        web_api_service_server::WebApiServiceServer,
     },
-    tenant, token,
+    tenant, token, web_api,
 };
 use crate::{
     listen::{Acceptor, RequestIds, ServerTls, Speaks},
@@ -50,8 +53,8 @@ const OPENED_CONNECTIONS: usize = 16;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 
-/// What stands on the listener, besides reflection.
-const SERVED: [&str; 8] = [
+/// What always stands on the listener, besides reflection.
+const SERVED: [&str; 9] = [
     token::NAME,
     impersonation::NAME,
     tenant::NAME,
@@ -59,6 +62,7 @@ const SERVED: [&str; 8] = [
     application::NAME,
     access::NAME,
     audit::NAME,
+    web_api::NAME,
     HEALTH,
 ];
 
@@ -71,6 +75,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct GrpcOptions {
     /// Whether callers can ask for the contract itself.
     pub reflection: bool,
+    /// Whether Envoy may ask whether requests may go on.
+    pub envoy: bool,
     /// For calls that bring no deadline.
     pub default_deadline: Duration,
     /// Connections are ended after this, so that callers spread over new replicas.
@@ -114,7 +120,7 @@ pub struct GrpcServer {
     tls: Option<Arc<ServerTls>>,
     server: HttpServer,
     routes: Routes,
-    health: HealthReporter,
+    health: Health,
     calls: TaskTracker,
 }
 
@@ -132,7 +138,8 @@ impl GrpcServer {
         options: GrpcOptions,
     ) -> Result<Self, ServeError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let health = Health(reporter.clone());
+        let names = SERVED.into_iter().chain(options.envoy.then_some(envoy::NAME)).collect();
+        let health = Health { reporter, served: names };
         health.set(ServingStatus::NotServing).await;
         let calls = TaskTracker::new();
         let surroundings = Surroundings {
@@ -159,13 +166,25 @@ impl GrpcServer {
             ))
             .add_service(limited!(AccessServiceServer, access::Accesses(Arc::clone(&services))))
             .add_service(limited!(AuditServiceServer, audit::Audits(Arc::clone(&services))))
-            .add_service(limited!(ApplicationServiceServer, application::Applications(services)));
+            .add_service(limited!(
+                ApplicationServiceServer,
+                application::Applications(Arc::clone(&services))
+            ));
+        routes.add_service(
+            WebApiServiceServer::new(web_api::WebApis(Arc::clone(&services)))
+                .max_decoding_message_size(web_api::MAX_CALL_BYTES)
+                .max_encoding_message_size(web_api::MAX_CALL_BYTES),
+        );
+        if options.envoy {
+            routes.add_service(limited!(AuthorizationServer, envoy::Authorizations(services)));
+        }
         if options.reflection {
             // With the messages of error details, so that grpcurl can print them.
             let builder = || {
-                SERVED.iter().fold(
+                health.served.iter().fold(
                     tonic_reflection::server::Builder::configure()
                         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+                        .register_encoded_file_descriptor_set(envoy_pb::DESCRIPTORS)
                         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
                         .register_encoded_file_descriptor_set(
                             tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -183,7 +202,7 @@ impl GrpcServer {
             .max_connection_age(options.max_connection_age)
             .layer(Around::new(surroundings));
         let routes = routes.routes();
-        Ok(Self { listener, tls: options.tls, server, routes, health: reporter, calls })
+        Ok(Self { listener, tls: options.tls, server, routes, health, calls })
     }
 
     /// Where it listens.
@@ -197,7 +216,7 @@ impl GrpcServer {
     /// Tells callers whether to come.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health(self.health.clone())
+        self.health.clone()
     }
 
     /// Serves until `stop`, then sends GOAWAY and returns when the calls under way have ended. What is not open yet
@@ -243,7 +262,10 @@ impl GrpcServer {
 
 /// Sets the state that `grpc.health.v1.Health` reports, of the server and of each service.
 #[derive(Clone)]
-pub struct Health(HealthReporter);
+pub struct Health {
+    reporter: HealthReporter,
+    served: Arc<[&'static str]>,
+}
 
 impl Health {
     /// Serving.
@@ -258,24 +280,25 @@ impl Health {
 
     /// Ends the streams of those who watch it, which would keep their connections open for ever.
     pub async fn end_watches(&self) {
-        let mut reporter = self.0.clone();
-        for service in SERVED.iter().chain(&[""]) {
+        let mut reporter = self.reporter.clone();
+        for service in self.served.iter().chain(&[""]) {
             reporter.clear_service_status(service).await;
         }
     }
 
     async fn set(&self, status: ServingStatus) {
-        self.0.set_service_status("", status).await;
-        for service in SERVED.iter().filter(|service| **service != HEALTH) {
-            self.0.set_service_status(*service, status).await;
+        self.reporter.set_service_status("", status).await;
+        for service in self.served.iter().filter(|service| **service != HEALTH) {
+            self.reporter.set_service_status(*service, status).await;
         }
     }
 }
 
-/// `service/method` of all RPCs of the contract, and of those that every gRPC server has.
+/// `service/method` of all RPCs of the contract, of Envoy's question, and of those that every gRPC server has.
 fn methods() -> Result<Vec<String>, prost::DecodeError> {
     let mut methods = Vec::new();
-    for descriptors in [pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+    let sets = [pb::DESCRIPTORS, envoy_pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    for descriptors in sets {
         let set = prost_types::FileDescriptorSet::decode(descriptors)?;
         for file in &set.file {
             for service in &file.service {

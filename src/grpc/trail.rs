@@ -49,6 +49,14 @@ impl Audit {
         Ok(())
     }
 
+    /// Writes what was decided before it is done. How it ends is written by itself.
+    pub(super) async fn announce(&self, context: &Context) -> Result<(), Failure> {
+        let decided = context.notes.lock().decided.clone();
+        self.keep(context, Code::Ok, None).await?;
+        context.notes.lock().decided = decided;
+        Ok(())
+    }
+
     /// The same for a call that nobody waits for any more.
     pub(super) fn keep_unanswered(&self, context: &Context) {
         // What the trail cannot take is in the log: nobody is left to be refused.
@@ -109,6 +117,7 @@ struct SinceKept {
 }
 
 /// One decision.
+#[derive(Clone)]
 struct Decided {
     action: &'static str,
     name: Option<ActionName>,

@@ -157,7 +157,7 @@ impl Drop for Record {
 }
 
 /// Anybody can make up methods.
-fn known_name(method: &Method) -> &'static str {
+pub(super) fn known_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

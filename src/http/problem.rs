@@ -1,6 +1,6 @@
 //! Failures as `application/problem+json` (RFC 9457), with the reasons of the error model (CONTRACT section 4).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
@@ -19,12 +19,13 @@ pub(super) struct Problem {
     status: StatusCode,
     reason: Reason,
     detail: Cow<'static, str>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
     /// With the status that goes with the reason. The detail is for people and never repeats what they sent.
     pub(super) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: status_of(reason), reason, detail: detail.into() }
+        Self { status: status_of(reason), reason, detail: detail.into(), retry_after: None }
     }
 
     /// For a path that is not served, and for what somebody without a credential may not know.
@@ -36,7 +37,12 @@ impl Problem {
     pub(super) fn wrong_method() -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let detail = "this path takes another method; the header Allow names it".into();
-        Self { status, reason: Reason::Unimplemented, detail }
+        Self { status, reason: Reason::Unimplemented, detail, retry_after: None }
+    }
+
+    /// The same may succeed after this.
+    pub(super) fn after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
     }
 
     /// The stable part.
@@ -46,7 +52,7 @@ impl Problem {
 
     /// Writes itself into the response that carries it.
     pub(super) fn write(&self, request_id: &str, response: &mut Response) {
-        let Self { status, reason, detail } = self;
+        let Self { status, reason, detail, retry_after } = self;
         let body = json!({
             "type": "about:blank",
             "title": status.canonical_reason().unwrap_or_default(),
@@ -56,7 +62,13 @@ impl Problem {
             "request_id": request_id,
         });
         *response.body_mut() = Body::from(body.to_string());
-        response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        if let Some(after) = retry_after {
+            // Whole seconds: nobody is told to come too early.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
     }
 }
 
@@ -69,25 +81,9 @@ impl IntoResponse for Problem {
     }
 }
 
-/// CONTRACT section 4, last line.
+/// The status that goes with a reason.
 pub(super) fn status_of(reason: Reason) -> StatusCode {
-    // What is too large has a status of its own in HTTP.
-    if reason == Reason::ResponseTooLarge {
-        return StatusCode::PAYLOAD_TOO_LARGE;
-    }
-    match reason.code() {
-        3 => StatusCode::BAD_REQUEST,
-        4 => StatusCode::GATEWAY_TIMEOUT,
-        5 => StatusCode::NOT_FOUND,
-        6 | 10 => StatusCode::CONFLICT,
-        7 => StatusCode::FORBIDDEN,
-        8 => StatusCode::TOO_MANY_REQUESTS,
-        9 => StatusCode::PRECONDITION_FAILED,
-        12 => StatusCode::NOT_IMPLEMENTED,
-        14 => StatusCode::SERVICE_UNAVAILABLE,
-        16 => StatusCode::UNAUTHORIZED,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+    StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 #[cfg(test)]

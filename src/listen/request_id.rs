@@ -49,6 +49,15 @@ impl RequestIds {
     }
 }
 
+/// The trace that a request belongs to: that of `traceparent` (W3C Trace Context, 3.2.2.3), if it is one.
+#[must_use]
+pub fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let parent = headers.get("traceparent")?.to_str().ok()?;
+    let id = parent.split('-').nth(1)?;
+    let hex = id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (id.len() == 32 && hex && id.bytes().any(|b| b != b'0')).then(|| id.into())
+}
+
 fn fine(id: &str) -> bool {
     (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))

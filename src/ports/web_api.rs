@@ -18,7 +18,7 @@ use crate::domain::WebApiUri;
 pub struct ApiRequest {
     /// What is to be done.
     pub method: Method,
-    /// Begins with `/`; what follows the tenant's `…/api`.
+    /// What follows the tenant's `…/api`: nothing, or something that begins with `/` or `?`.
     pub path_and_query: String,
     /// Whatever is in them, the credential is that of the call.
     pub headers: HeaderMap,
@@ -31,7 +31,12 @@ pub enum ApiBody {
     /// At hand, so it can be sent again.
     Whole(Bytes),
     /// Comes while it is sent, and only once.
-    Stream(BoxStream<'static, io::Result<Bytes>>),
+    Stream {
+        /// What comes.
+        parts: BoxStream<'static, io::Result<Bytes>>,
+        /// So many bytes, if that is known before.
+        length: Option<u64>,
+    },
 }
 
 /// What was answered.
@@ -110,6 +115,12 @@ pub trait WebApiHost: Send + Sync + 'static {
         credential: &ApiCredential,
         request: ApiRequest,
     ) -> Result<ApiResponse, SendError>;
+
+    /// The headers that carry this credential and no other, for somebody who sends a call by itself.
+    ///
+    /// # Errors
+    /// If the credential cannot stand in a header.
+    fn headers_of(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError>;
 }
 
 /// Reads the body of an answer.
@@ -179,7 +190,7 @@ impl fmt::Debug for ApiBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole(body) => write!(f, "{} bytes", body.len()),
-            Self::Stream(_) => f.write_str("a stream"),
+            Self::Stream { .. } => f.write_str("a stream"),
         }
     }
 }
@@ -220,8 +231,8 @@ mod tests {
             headers: HeaderMap::new(),
             body,
         };
-        let stream = Box::pin(futures_util::stream::empty());
-        assert!(request(ApiBody::Stream(stream)).again().is_none());
+        let parts = Box::pin(futures_util::stream::empty());
+        assert!(request(ApiBody::Stream { parts, length: None }).again().is_none());
         let whole = request(ApiBody::Whole(Bytes::from_static(b"{}"))).again().unwrap();
         assert!(matches!(whole.body, ApiBody::Whole(body) if &body[..] == b"{}"));
     }

@@ -61,6 +61,12 @@ pub(super) struct Answer {
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
+/// How much of one answer may lie here unread, over HTTP/2 …
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// … and of all that one connection carries: more than its streams together, so that callers who do not read their
+/// answers hold back nobody else's.
+const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
+
 /// Sends requests to SuperOffice. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -82,6 +88,8 @@ impl Client {
             .https_only(!options.allow_loopback)
             .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .dns_resolver(Arc::new(PublicAddresses { allow_loopback: options.allow_loopback }))
             .build()?;
         Ok(Self { http, timeout: options.timeout })
@@ -99,17 +107,11 @@ impl Client {
         self.http.request(method, address)
     }
 
-    /// Sends a request once and returns as soon as an answer begins, whatever its status.
+    /// Sends a request once and returns as soon as an answer begins, whatever its status. It has no time limit of its
+    /// own.
     #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
-    pub(super) async fn begin(
-        &self,
-        request: RequestBuilder,
-        timeout: Duration,
-    ) -> Result<Response, Fault> {
-        match tokio::time::timeout(timeout, request.send()).await {
-            Ok(answer) => answer.map_err(|error| Fault::new(&error, timeout)),
-            Err(_) => Err(Fault::Timeout(timeout)),
-        }
+    pub(super) async fn begin(&self, request: RequestBuilder) -> Result<Response, Fault> {
+        request.send().await.map_err(|error| Fault::new(&error, self.timeout))
     }
 
     /// Sends a request as its profile allows. A 5xx is an error, every other status an answer.

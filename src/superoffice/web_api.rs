@@ -3,15 +3,15 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
 use reqwest::{
     Method, Response, StatusCode, Url,
@@ -21,6 +21,7 @@ use reqwest::{
     },
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::{sync::Notify, time::timeout};
 use zeroize::Zeroizing;
 
 use super::{Credentials, SuperOffice, fault::Fault, skew};
@@ -42,7 +43,7 @@ const OF_THE_CONNECTION: [HeaderName; 7] =
 /// From a request to the beginning of its answer. The platform tells none; its own clients wait so long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The same for a body that comes while it is sent, such as a document.
+/// The same for a body that comes while it is sent, such as a document: from its last part.
 const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Between two parts of an answer.
@@ -66,18 +67,49 @@ impl WebApiHost for SuperOffice {
         let ApiRequest { method, mut headers, body, .. } = request;
         clear(&method, &mut headers, &body);
         put_on(credential, &self.credentials, &mut headers)?;
-        let timeout = match body {
-            ApiBody::Whole(_) => HEAD_TIMEOUT,
-            ApiBody::Stream(_) => UPLOAD_TIMEOUT,
-        };
-        let body = match body {
-            ApiBody::Whole(bytes) => bytes.into(),
-            ApiBody::Stream(parts) => reqwest::Body::wrap(Parts(Mutex::new(parts))),
+        let (body, sending) = match body {
+            ApiBody::Whole(bytes) => (bytes.into(), None),
+            ApiBody::Stream { parts, length } => {
+                let moved = Arc::new(Notify::new());
+                let stream = Mutex::new(parts);
+                let parts = Parts { stream, left: length, moved: moved.clone() };
+                (reqwest::Body::wrap(parts), Some(moved))
+            }
         };
         let builder = self.client.request(method, address).headers(headers).body(body);
-        let response =
-            self.client.begin(builder, timeout).await.map_err(|fault| not_answered(&fault))?;
+        let answering = self.client.begin(builder);
+        let answer = match sending {
+            None => within(HEAD_TIMEOUT, answering).await,
+            Some(moved) => while_moving(&moved, answering).await,
+        };
+        let response = answer.map_err(|fault| not_answered(&fault))?;
         Ok(answered(response, self.clock.now()))
+    }
+
+    fn headers_of(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError> {
+        let mut headers = HeaderMap::with_capacity(2);
+        put_on(credential, &self.credentials, &mut headers)?;
+        Ok(headers)
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    answering: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    timeout(limit, answering).await.unwrap_or(Err(Fault::Timeout(limit)))
+}
+
+/// As long as parts of the body go out, however slowly, it is not over.
+async fn while_moving<T>(
+    moved: &Notify,
+    answering: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let standstill = async { while timeout(UPLOAD_TIMEOUT, moved.notified()).await.is_ok() {} };
+    tokio::select! {
+        biased;
+        answer = answering => answer,
+        () = standstill => Err(Fault::Timeout(UPLOAD_TIMEOUT)),
     }
 }
 
@@ -133,7 +165,7 @@ fn address(uri: &WebApiUri, path_and_query: &str) -> Result<Url, SendError> {
     let url = Url::parse(&format!("{uri}{path_and_query}")).ok();
     let below = |url: &Url| {
         let rest = url.as_str().strip_prefix(uri.as_str());
-        rest.is_some_and(|rest| rest.starts_with('/'))
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     };
     url.filter(below)
         .ok_or_else(|| SendError::NotSent("the path leads out of the tenant's Web API".to_owned()))
@@ -153,7 +185,7 @@ fn answered(mut response: Response, now: Timestamp) -> ApiResponse {
     let headers = std::mem::take(response.headers_mut());
     let verdict = verdict(status, &headers, now);
     let parts = stream::try_unfold(response, |mut response| async move {
-        let part = tokio::time::timeout(PART_TIMEOUT, response.chunk()).await;
+        let part = timeout(PART_TIMEOUT, response.chunk()).await;
         let late = |_| not_answered(&Fault::Timeout(PART_TIMEOUT));
         let part =
             part.map_err(late)?.map_err(|error| not_answered(&Fault::new(&error, PART_TIMEOUT)))?;
@@ -190,7 +222,12 @@ fn pause(headers: &HeaderMap, now: Timestamp) -> Duration {
 
 /// A body that comes while it is sent. Behind a lock that is never taken: the client wants to share what it sends
 /// between threads, though only one at a time asks for the next part.
-struct Parts(Mutex<BoxStream<'static, io::Result<Bytes>>>);
+struct Parts {
+    stream: Mutex<BoxStream<'static, io::Result<Bytes>>>,
+    /// Bytes that are still to come, if that is known.
+    left: Option<u64>,
+    moved: Arc<Notify>,
+}
 
 impl http_body::Body for Parts {
     type Data = Bytes;
@@ -200,8 +237,18 @@ impl http_body::Body for Parts {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let parts = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        parts.as_mut().poll_next(context).map_ok(Frame::data)
+        let this = self.get_mut();
+        let stream = this.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let part = ready!(stream.as_mut().poll_next(context));
+        this.moved.notify_one();
+        if let (Some(Ok(part)), Some(left)) = (&part, &mut this.left) {
+            *left = left.saturating_sub(part.len() as u64);
+        }
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map(SizeHint::with_exact).unwrap_or_default()
     }
 }
 
@@ -310,7 +357,7 @@ mod tests {
             (Method::DELETE, whole(b""), Some("0")),
             (Method::POST, whole(b""), Some("0")),
             (Method::POST, whole(b"{}"), None),
-            (Method::PUT, ApiBody::Stream(stream::empty().boxed()), None),
+            (Method::PUT, ApiBody::Stream { parts: stream::empty().boxed(), length: None }, None),
         ] {
             let mut headers = headers(&given);
             headers.insert("x-own", HeaderValue::from_static("stays"));
@@ -326,11 +373,12 @@ mod tests {
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let uri = "https://online2.superoffice.com/Cust1/api";
         let uri = WebApiUri::check_api(uri, "Cust1".parse().unwrap(), &allowed).unwrap();
-        for path in ["/v1/User?$top=1", "/v1/%2e%2e/User", "/v1/a/../User", "/", "/v1?x=/../.."] {
+        for path in
+            ["/v1/User?$top=1", "/v1/%2e%2e/User", "/v1/a/../User", "/", "", "?x", "/v1?x=/../.."]
+        {
             assert!(address(&uri, path).is_ok(), "{path}");
         }
-        for path in ["/../../Cust2/api/v1/User", "/%2e%2e/x", "/..", "x", "?x", "", ".evil/", "@e/"]
-        {
+        for path in ["/../../Cust2/api/v1/User", "/%2e%2e/x", "/..", "x", ".evil/", "@e/"] {
             assert!(address(&uri, path).is_err(), "{path}");
         }
     }

@@ -98,9 +98,9 @@ impl Metrics {
         let http_requests = Family::default();
         let http_durations =
             Family::new_with_constructor((|| Histogram::new(DURATION_BUCKETS)) as _);
-        let help = "Requests of the HTTP listener that ended, by status";
+        let help = "Requests of the HTTP and egress listeners that ended, by status";
         registry.register("http_requests", help, Family::clone(&http_requests));
-        let help = "How long requests of the HTTP listener took";
+        let help = "How long requests of the HTTP and egress listeners took, with the bodies of their answers";
         registry.register("http_request_duration_seconds", help, http_durations.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", version);

@@ -12,18 +12,117 @@ use superoffice_sandbox::{
     people::{Associate, AssociateType, Oddities, People, RoleType},
 };
 use tenant_gateway::grpc::pb::{
-    self, associate_service_client::AssociateServiceClient, lookup_associate_request::Key,
+    self, associate_service_client::AssociateServiceClient,
+    impersonation_service_client::ImpersonationServiceClient, lookup_associate_request::Key,
 };
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, IntoRequest, Request, Status, transport::Channel};
 
 use crate::support::{
-    APPLICATION, Options, World, assert_invalid, assert_status, callers::Guarded, name,
+    APPLICATION, CLIENT_ID, Options, World, assert_invalid, assert_status, callers::Guarded, name,
 };
 
 /// Beyond what any of these tests needs: the budget has tests of its own.
 const NO_BUDGET: &str = "calls_per_second = 10000\nburst = 10000";
 
-type Client = AssociateServiceClient<Channel>;
+/// A caller who looks with these eyes wherever a request names none.
+#[derive(Clone)]
+struct Client {
+    inner: AssociateServiceClient<Channel>,
+    credential: String,
+}
+
+macro_rules! calls {
+    ($($method:ident: $request:ident -> $response:ident),+ $(,)?) => {
+        impl Client {
+            $(async fn $method(
+                &mut self,
+                request: impl IntoRequest<pb::$request>,
+            ) -> Result<tonic::Response<pb::$response>, Status> {
+                let mut request = request.into_request();
+                let credential = &mut request.get_mut().credential;
+                if credential.is_empty() {
+                    credential.clone_from(&self.credential);
+                }
+                self.inner.$method(request).await
+            })+
+        }
+    };
+}
+
+calls! {
+    get_associate: GetAssociateRequest -> GetAssociateResponse,
+    batch_get_associates: BatchGetAssociatesRequest -> BatchGetAssociatesResponse,
+    list_associates: ListAssociatesRequest -> ListAssociatesResponse,
+    lookup_associate: LookupAssociateRequest -> LookupAssociateResponse,
+    get_current_principal: GetCurrentPrincipalRequest -> GetCurrentPrincipalResponse,
+    list_user_groups: ListUserGroupsRequest -> ListUserGroupsResponse,
+    list_roles: ListRolesRequest -> ListRolesResponse,
+    resolve_owner: ResolveOwnerRequest -> ResolveOwnerResponse,
+}
+
+/// Who looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Eyes {
+    System,
+    Person,
+}
+
+impl Eyes {
+    async fn world(self, count: usize) -> (World, Client) {
+        let (world, mut client) = world(count).await;
+        if self == Self::Person {
+            let grant = consented(&world).await;
+            let (_, id) = grant.rsplit_once('/').unwrap();
+            client.credential = format!("grants/{id}");
+        }
+        (world, client)
+    }
+}
+
+/// Somebody of Cust1 has consented: the name of the grant.
+async fn consented(world: &World) -> String {
+    let signed_in = |id| world.sandbox.begin_grant(CLIENT_ID, "Cust1", id).ok();
+    let refresh_token = (1..100).find_map(signed_in).expect("somebody can sign in");
+    let import =
+        pb::ImportGrantRequest { tenant: name("Cust1"), refresh_token, ..Default::default() };
+    let mut client = ImpersonationServiceClient::new(world.channel().await);
+    client.import_grant(import).await.unwrap().into_inner().grant.unwrap().name
+}
+
+/// What is promised whoever looks. The rest is about tickets, or about what was read and not about who did.
+macro_rules! whoever_looks {
+    ($($promise:ident),+ $(,)?) => {
+        mod as_the_system_user {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(super::Eyes::System).await;
+            })+
+        }
+        mod as_a_person {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(super::Eyes::Person).await;
+            })+
+        }
+    };
+}
+
+whoever_looks! {
+    everybody_is_told_as_superoffice_holds_them,
+    who_comes_and_goes_during_a_listing_takes_nobody_else_out_of_it,
+    a_batch_comes_in_the_order_asked_and_names_who_is_not_there,
+    an_associate_is_found_by_user_name_address_or_person,
+    groups_and_roles_are_listed_in_pages_with_those_that_were_deleted,
+    texts_come_in_the_callers_language,
+    an_owner_is_an_associate_and_its_primary_group,
+    a_list_in_another_order_has_everybody_once_in_that_order,
+    what_was_read_is_used_until_it_ages_and_then_renewed_behind_its_readers,
+    somebody_new_is_found_without_reading_everybody_again,
+    the_emergency_stop_holds_for_what_is_in_memory,
+    an_answer_that_cannot_be_believed_is_told_and_not_kept,
+    documented_oddities_change_nothing_of_what_is_told,
+    a_tenant_that_has_moved_is_found_again,
+}
 
 /// A gateway that serves a tenant with so many users.
 async fn world(count: usize) -> (World, Client) {
@@ -39,8 +138,8 @@ async fn world_with(count: usize, extra_config: &str) -> (World, Client) {
     let world = World::with(options).await;
     world.enroll("Cust1").await;
     world.sandbox.generate_people("Cust1", count, 7).unwrap();
-    let client = AssociateServiceClient::new(world.channel().await);
-    (world, client)
+    let inner = AssociateServiceClient::new(world.channel().await);
+    (world, Client { inner, credential: String::new() })
 }
 
 fn people(world: &World) -> std::sync::Arc<People> {
@@ -135,15 +234,15 @@ fn assert_told(told: &pb::Associate, held: &Associate, people: &People) {
     assert_eq!(told.active, !held.deleted, "{id}");
     let signs_in = held.kind == AssociateType::Internal && !held.deleted && held.can_login;
     assert_eq!((told.can_sign_in, told.sign_in_obstacles.is_empty()), (signs_in, signs_in), "{id}");
-    // Nobody has consented.
-    assert_eq!((told.can_be_impersonated, told.impersonation_obstacles.is_empty()), (false, false));
+    let has_consented = !told.grant.is_empty();
+    let impersonation = (told.can_be_impersonated, told.impersonation_obstacles.is_empty());
+    assert_eq!(impersonation, (has_consented, has_consented));
     assert_eq!(told.capabilities.unwrap().sign_in, held.kind == AssociateType::Internal);
     assert!(told.read_time.is_some());
 }
 
-#[tokio::test]
-async fn everybody_is_told_as_superoffice_holds_them() {
-    let (world, mut client) = world(300).await;
+async fn everybody_is_told_as_superoffice_holds_them(eyes: Eyes) {
+    let (world, mut client) = eyes.world(300).await;
     let people = people(&world);
     let all = list_all(&mut client, list()).await.unwrap();
     assert_eq!(all.len(), people.associates.len());
@@ -151,6 +250,8 @@ async fn everybody_is_told_as_superoffice_holds_them() {
         assert_told(told, held, &people);
         assert_eq!(get_one(&mut client, held.id).await.unwrap(), *told);
     }
+    let consented = all.iter().filter(|told| told.can_be_impersonated).count();
+    assert_eq!(consented, usize::from(eyes == Eyes::Person));
     let odd = all.iter().filter(|told| !told.data_warnings.is_empty()).count();
     assert!(odd > 0, "external persons with a group and unknown types are among them");
 }
@@ -172,9 +273,8 @@ async fn fifty_thousand_are_each_on_one_page_whatever_its_size() {
     assert_eq!(usize::try_from(in_memory).unwrap(), held.len());
 }
 
-#[tokio::test]
-async fn who_comes_and_goes_during_a_listing_takes_nobody_else_out_of_it() {
-    let (mut world, mut client) = world(200).await;
+async fn who_comes_and_goes_during_a_listing_takes_nobody_else_out_of_it(eyes: Eyes) {
+    let (mut world, mut client) = eyes.world(200).await;
     let before: BTreeSet<u32> = people(&world).associates.keys().copied().collect();
     let request = pb::ListAssociatesRequest { page_size: 10, ..list() };
     let (mut ids, mut page_token) = (Vec::new(), String::new());
@@ -215,9 +315,8 @@ fn internal(login: &str) -> Associate {
     }
 }
 
-#[tokio::test]
-async fn a_batch_comes_in_the_order_asked_and_names_who_is_not_there() {
-    let (world, mut client) = world(50).await;
+async fn a_batch_comes_in_the_order_asked_and_names_who_is_not_there(eyes: Eyes) {
+    let (world, mut client) = eyes.world(50).await;
     let ids: Vec<u32> = people(&world).associates.keys().copied().collect();
     let batch = |ids: &[u32]| pb::BatchGetAssociatesRequest {
         parent: name("Cust1"),
@@ -270,9 +369,8 @@ async fn a_batch_comes_in_the_order_asked_and_names_who_is_not_there() {
     assert!(status.message().contains("more") && status.details().len() < 6000);
 }
 
-#[tokio::test]
-async fn an_associate_is_found_by_user_name_address_or_person() {
-    let (world, mut client) = world(100).await;
+async fn an_associate_is_found_by_user_name_address_or_person(eyes: Eyes) {
+    let (world, mut client) = eyes.world(100).await;
     let people = people(&world);
     let held = people.associates.values().find(|one| !one.user_name.is_empty()).unwrap();
     let found = client.lookup_associate(look_up(Key::UserName(held.user_name.to_uppercase())));
@@ -331,9 +429,8 @@ fn assert_found(
     }
 }
 
-#[tokio::test]
-async fn groups_and_roles_are_listed_in_pages_with_those_that_were_deleted() {
-    let (world, mut client) = world(20).await;
+async fn groups_and_roles_are_listed_in_pages_with_those_that_were_deleted(eyes: Eyes) {
+    let (world, mut client) = eyes.world(20).await;
     let people = people(&world);
     let mut groups = Vec::new();
     let mut page_token = String::new();
@@ -378,9 +475,8 @@ async fn groups_and_roles_are_listed_in_pages_with_those_that_were_deleted() {
     assert!(roles.iter().any(|role| role.user_level == Some(0)), "{roles:?}");
 }
 
-#[tokio::test]
-async fn texts_come_in_the_callers_language() {
-    let (world, mut client) = world(20).await;
+async fn texts_come_in_the_callers_language(eyes: Eyes) {
+    let (world, mut client) = eyes.world(20).await;
     world
         .sandbox
         .change_people("Cust1", |people| {
@@ -423,9 +519,8 @@ async fn the_principal_of_the_system_user_is_told_with_its_rights() {
     }
 }
 
-#[tokio::test]
-async fn an_owner_is_an_associate_and_its_primary_group() {
-    let (world, mut client) = world(100).await;
+async fn an_owner_is_an_associate_and_its_primary_group(eyes: Eyes) {
+    let (world, mut client) = eyes.world(100).await;
     for held in people(&world).associates.values() {
         let request =
             pb::ResolveOwnerRequest { associate: associate_name(held.id), ..Default::default() };
@@ -612,9 +707,8 @@ fn a_filter_chooses_just_those_that_it_means() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn a_list_in_another_order_has_everybody_once_in_that_order() {
-    let (_world, mut client) = world(500).await;
+async fn a_list_in_another_order_has_everybody_once_in_that_order(eyes: Eyes) {
+    let (_world, mut client) = eyes.world(500).await;
     for order_by in ["full_name", "login desc", "type, full_name desc", "active desc, person_id"] {
         let request =
             pb::ListAssociatesRequest { order_by: order_by.to_owned(), page_size: 37, ..list() };
@@ -633,9 +727,8 @@ async fn a_list_in_another_order_has_everybody_once_in_that_order() {
     assert!(all.is_sorted_by(|a, b| a.login.to_lowercase() >= b.login.to_lowercase()));
 }
 
-#[tokio::test]
-async fn what_was_read_is_used_until_it_ages_and_then_renewed_behind_its_readers() {
-    let (mut world, mut client) = world(30).await;
+async fn what_was_read_is_used_until_it_ages_and_then_renewed_behind_its_readers(eyes: Eyes) {
+    let (mut world, mut client) = eyes.world(30).await;
     get_one(&mut client, 1).await.unwrap();
     let read = upstream_calls(&world);
     for _ in 0..20 {
@@ -658,9 +751,8 @@ async fn what_was_read_is_used_until_it_ages_and_then_renewed_behind_its_readers
     .await;
 }
 
-#[tokio::test]
-async fn somebody_new_is_found_without_reading_everybody_again() {
-    let (mut world, mut client) = world(30).await;
+async fn somebody_new_is_found_without_reading_everybody_again(eyes: Eyes) {
+    let (mut world, mut client) = eyes.world(30).await;
     get_one(&mut client, 1).await.unwrap();
     let newcomer = Associate { id: 777_777, ..internal("NEW") };
     world.sandbox.add_associate("Cust1", &newcomer).unwrap();
@@ -685,9 +777,8 @@ async fn somebody_new_is_found_without_reading_everybody_again() {
     assert_eq!(upstream_calls(&world), before, "just read, so nobody else is there");
 }
 
-#[tokio::test]
-async fn the_emergency_stop_holds_for_what_is_in_memory() {
-    let (world, mut client) = world(10).await;
+async fn the_emergency_stop_holds_for_what_is_in_memory(eyes: Eyes) {
+    let (world, mut client) = eyes.world(10).await;
     get_one(&mut client, 1).await.unwrap();
     let disable = pb::DisableTenantRequest { name: name("Cust1"), reason: "incident".to_owned() };
     world.tenants().await.disable_tenant(disable).await.unwrap();
@@ -695,9 +786,8 @@ async fn the_emergency_stop_holds_for_what_is_in_memory() {
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
 }
 
-#[tokio::test]
-async fn an_answer_that_cannot_be_believed_is_told_and_not_kept() {
-    let (mut world, mut client) = world(1500).await;
+async fn an_answer_that_cannot_be_believed_is_told_and_not_kept(eyes: Eyes) {
+    let (mut world, mut client) = eyes.world(1500).await;
     let odd = |change: fn(&mut Oddities)| {
         let mut oddities = Oddities::default();
         change(&mut oddities);
@@ -726,9 +816,8 @@ async fn an_answer_that_cannot_be_believed_is_told_and_not_kept() {
     get_one(&mut client, 1).await.unwrap();
 }
 
-#[tokio::test]
-async fn documented_oddities_change_nothing_of_what_is_told() {
-    let (mut world, mut client) = world(1200).await;
+async fn documented_oddities_change_nothing_of_what_is_told(eyes: Eyes) {
+    let (mut world, mut client) = eyes.world(1200).await;
     let plain = list_all(&mut client, list()).await.unwrap();
     let odd = |change: fn(&mut Oddities)| {
         let mut oddities = Oddities::default();
@@ -759,9 +848,8 @@ async fn documented_oddities_change_nothing_of_what_is_told() {
     }
 }
 
-#[tokio::test]
-async fn a_tenant_that_has_moved_is_found_again() {
-    let (mut world, mut client) = world(10).await;
+async fn a_tenant_that_has_moved_is_found_again(eyes: Eyes) {
+    let (mut world, mut client) = eyes.world(10).await;
     get_one(&mut client, 1).await.unwrap();
     world.sandbox.move_tenant("Cust1", ApiHost::B).unwrap();
     world.advance(Duration::from_secs(1));
@@ -840,7 +928,8 @@ async fn what_cannot_be_asked_before_its_deadline_is_refused_at_once_with_when_t
     let extra_application = "calls_per_second = 1\nburst = 4".to_owned();
     let mut world = World::with(Options { extra_application, ..Default::default() }).await;
     world.enroll("Cust1").await;
-    let mut client = AssociateServiceClient::new(world.channel().await);
+    let inner = AssociateServiceClient::new(world.channel().await);
+    let mut client = Client { inner, credential: String::new() };
     get_one(&mut client, 1).await.unwrap();
     world.advance(Duration::from_secs(61));
     let mut refused = None;

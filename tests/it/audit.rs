@@ -48,6 +48,8 @@ const POLICY: &str = r#"
 @id("grants") permit (principal == Caller::"ada", action == Action::"manageGrants", resource);
 @id("consents") permit (principal == Caller::"ada", action == Action::"readGrants", resource);
 @id("persons") permit (principal == Caller::"ada", action == Action::"issueAccessToken", resource);
+@id("calls") permit (principal == Caller::"ada", action == Action::"callWebApiAsSystemUser", resource)
+when { context.method == "GET" };
 @id("half") permit (principal == Caller::"bob", action == Action::"issueSystemTicket", resource);
 @id("outcasts") forbid (principal == Caller::"mallory", action, resource);
 "#;
@@ -76,6 +78,8 @@ enum Credential {
     None,
     /// The one in the answer.
     Answered,
+    /// The one in the answer before, which has it no more.
+    AnsweredBefore,
     Named(&'static str),
 }
 
@@ -87,6 +91,7 @@ fn allowed(action: &'static str, resource: &str) -> Event {
         "readAssociates" => &["people"],
         "manageGrants" => &["grants"],
         "issueAccessToken" => &["persons"],
+        "callWebApiAsSystemUser" => &["calls"],
         other => panic!("{other}"),
     };
     let (resource, decision) = (resource.to_owned(), Decision::Allowed);
@@ -204,6 +209,7 @@ impl Given {
 fn table(given: &Given) -> Vec<Row> {
     let mut table = Table(Vec::new());
     rows_of_tickets(&mut table, &given.system_user_token);
+    rows_of_calls(&mut table);
     rows_of_tenants(&mut table);
     rows_of_reads(&mut table);
     rows_of_associates(&mut table);
@@ -317,6 +323,28 @@ fn rows_of_tickets(table: &mut Table, system_user_token: &str) {
     let unknown = allowed("issueSystemTicket", &nine).of(named);
     table.row("ada", method, &report(&nine, NEVER), NO_TENANT, [unknown]);
     table.row("ada", method, &report(&one, "x"), INVALID, []);
+}
+
+fn rows_of_calls(table: &mut Table) {
+    let (one, nine) = (name("Cust1"), name("Cust9"));
+    let call = |tenant: &str, method: &str| pb::CallRequest {
+        tenant: tenant.to_owned(),
+        method: method.to_owned(),
+        path: "/api/v1/User/currentPrincipal".to_owned(),
+        reason: "who am I".to_owned(),
+        ..Default::default()
+    };
+    let action = "callWebApiAsSystemUser";
+    let refused = |tenant: &str| denied(action, tenant).because("who am I");
+    let method = "WebApiService/Call";
+    let made = allowed(action, &one).of(Credential::AnsweredBefore).because("who am I");
+    table.row("ada", method, &call(&one, "GET"), OK, [made]);
+    let not_this_one = Err((Code::PermissionDenied, "PATH_NOT_ALLOWED"));
+    table.row("ada", method, &call(&one, "DELETE"), not_this_one, [refused(&one)]);
+    let unknown = allowed(action, &nine).because("who am I");
+    table.row("ada", method, &call(&nine, "GET"), NO_TENANT, [unknown]);
+    table.row("ada", method, &call("Cust1", "GET"), INVALID, []);
+    table.denials(method, &call(&one, "GET"), &refused(&one), FORBIDDEN);
 }
 
 fn rows_of_tenants(table: &mut Table) {
@@ -679,9 +707,14 @@ fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
         let credential = match event.credential {
             Credential::None => "",
             Credential::Named(id) => id,
-            Credential::Answered => credential.unwrap(),
+            Credential::Answered | Credential::AnsweredBefore => credential.unwrap(),
         };
-        let acts = ["issueSystemTicket", "revealApplicationToken", "readAssociates"];
+        let acts = [
+            "issueSystemTicket",
+            "revealApplicationToken",
+            "readAssociates",
+            "callWebApiAsSystemUser",
+        ];
         let acting_as = match event.resource.find("grants/") {
             _ if acts.contains(&event.action) => "system".into(),
             Some(start) if event.action == "issueAccessToken" => text(&event.resource[start..]),
@@ -718,12 +751,14 @@ async fn each_call_leaves_exactly_the_events_of_the_table() {
     let table = table(&given);
     let mut unseen = methods();
     let mut expected = BTreeMap::new();
+    let mut credential = None;
     for (number, row) in table.iter().enumerate() {
         let id = format!("row-{number}");
         let request = named_request(&guarded, row.caller, &id, row.message.clone());
         let answer = call(&guarded.channel, row.method, request).await;
-        let credential =
+        let answered =
             answer.as_ref().ok().and_then(|answer| answered_credential(row.method, answer));
+        credential = answered.or(credential);
         let got = answer.map(drop).map_err(|status| end_of(&status));
         let wanted_end = row.end.map_err(|(code, reason)| (code, reason.to_owned()));
         assert_eq!(got, wanted_end, "{id}: {} of {}", row.method, row.caller);

@@ -1,22 +1,32 @@
 //! Canaries: known secrets never show up in a log, an error, a page, a list, `Debug` output or the files of the store.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
 };
 
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
-use superoffice_sandbox::{Authorization, Endpoint, Fault, FaultBody, FaultScope, Refusal};
+use superoffice_sandbox::{
+    ApiHost, Authorization, Endpoint, Fault, FaultBody, FaultScope, Refusal,
+};
 use tenant_gateway::{
     config::Config,
     crypto::{Keyring, SigningKey},
     domain::SystemUserToken,
-    grpc::pb,
+    grpc::{
+        envoy_pb::{
+            AttributeContext, CheckRequest,
+            attribute_context::{HttpRequest, Peer, Request as CheckedRequest},
+            authorization_client::AuthorizationClient,
+            check_response::HttpResponse,
+        },
+        pb::{self, web_api_service_client::WebApiServiceClient},
+    },
 };
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -112,8 +122,11 @@ pub(crate) const WEBHOOK_SECRET: &str = "blåbær-på-krukke-4711";
 /// With everything secret that a site can have.
 async fn site() -> Site {
     Site::with(Options {
-        extra_config: "[http]\nlisten = \"127.0.0.1:0\"".to_owned(),
-        extra_application: "webhook_secret_file = \"webhook_secret\"".to_owned(),
+        extra_config: "[http]\nlisten = \"127.0.0.1:0\"\n[egress]\nlisten = \"127.0.0.1:0\"\n[envoy]\nenabled = true"
+            .to_owned(),
+        extra_application:
+            "webhook_secret_file = \"webhook_secret\"\nallow_reveal_application_token = true"
+                .to_owned(),
         files: vec![("webhook_secret", WEBHOOK_SECRET)],
         ..Default::default()
     })
@@ -233,13 +246,41 @@ impl Driven {
 }
 
 pub(crate) fn page(served: &Served, path: &str) -> String {
-    let mut connection = TcpStream::connect(served.admin).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).unwrap();
-    let mut page = String::new();
-    connection.read_to_string(&mut page).unwrap();
+    let page = answer(served.admin, &format!("GET {path}"), "");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     page
+}
+
+/// Head and body of an answer.
+fn answer(to: SocketAddr, line: &str, headers: &str) -> String {
+    let mut connection = TcpStream::connect(to).unwrap();
+    let request =
+        format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Calls through the proxy, that work and that do not.
+fn go_through_egress(driven: &mut Driven, id: &str) {
+    let to = driven.served.egress.unwrap();
+    let principal = format!("/{APPLICATION}/{id}/api/v1/User/currentPrincipal");
+    let json = "Accept: application/json\r\n";
+    for (line, headers, status) in [
+        (format!("GET {principal}"), json, "200"),
+        (format!("POST {principal}"), json, "405"),
+        (format!("GET /{APPLICATION}/{id}/api"), json, "200"),
+        (format!("GET /{APPLICATION}/{id}/api/v1/nothing"), "", "404"),
+        (format!("GET /{APPLICATION}/{id}/api/v1/User/currentToken"), "", "403"),
+        (format!("GET /{APPLICATION}/{id}/api/v1/../x"), "", "400"),
+        (format!("GET {principal}"), "Gateway-Act-As: associates/5\r\n", "412"),
+        (format!("GET /{APPLICATION}/Cust999999/api/v1/Contact"), "", "404"),
+    ] {
+        let answer = answer(to, &line, headers);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{line}: {answer}");
+        driven.canaries.assert_none_in("an answer of the proxy", answer);
+    }
 }
 
 /// Everything that can go wrong with SuperOffice, with our secrets in what it says.
@@ -348,6 +389,70 @@ async fn go_through_mistakes(driven: &mut Driven, token: &str, ticket: &str) {
     }
 }
 
+/// Calls that carry the credential, good and bad, and a proxy that is given it.
+async fn go_through_calls(driven: &mut Driven, token: &str) {
+    let channel = driven.served.channel().await;
+    let mut web_api = WebApiServiceClient::new(channel.clone());
+    let call = |path: &str, name: &str, value: &str| pb::CallRequest {
+        tenant: crate::support::name("Cust1"),
+        method: "GET".to_owned(),
+        path: path.to_owned(),
+        headers: vec![pb::Header { name: name.to_owned(), value: value.into() }],
+        ..Default::default()
+    };
+    let principal = "/api/v1/User/currentPrincipal";
+    let done = web_api.call(call(principal, "accept", "application/json")).await.unwrap();
+    let done = done.into_inner();
+    driven.canaries.assert_none_in("an answer", &done.body);
+    for header in &done.headers {
+        driven.canaries.assert_none_in(&header.name, &header.value);
+    }
+    for misplaced in [token, CLIENT_SECRET] {
+        let wrong = [
+            call(&format!("/api/../{misplaced}"), "accept", misplaced),
+            call(principal, misplaced, &format!("{misplaced}\n")),
+            pb::CallRequest { credential: misplaced.to_owned(), ..call(principal, "a", "b") },
+            pb::CallRequest { method: misplaced.to_owned() + " ", ..call(principal, "a", "b") },
+        ];
+        for wrong in wrong {
+            driven.note(&web_api.call(wrong).await.map(drop).unwrap_err());
+        }
+    }
+    let mut proxy = AuthorizationClient::new(channel);
+    let host = driven.site.sandbox.api_uri(ApiHost::A);
+    let host = host.split_once("://").unwrap().1.to_owned();
+    for (path, api_host, good) in [
+        (format!("/crm-sync/Cust1{principal}"), host.clone(), true),
+        (format!("/crm-sync/Cust1{principal}"), token.to_owned(), false),
+        (format!("/crm-sync/Cust1/api/../{token}"), host, false),
+    ] {
+        let http = HttpRequest {
+            method: "GET".to_owned(),
+            path,
+            headers: HashMap::from([
+                ("so-apptoken".to_owned(), token.to_owned()),
+                ("gateway-act-as".to_owned(), if good { "system" } else { token }.to_owned()),
+            ]),
+            ..HttpRequest::default()
+        };
+        let attributes = AttributeContext {
+            source: Some(Peer { principal: token.to_owned(), ..Peer::default() }),
+            request: Some(CheckedRequest { http: Some(http), ..CheckedRequest::default() }),
+            context_extensions: HashMap::from([("api_host".to_owned(), api_host)]),
+            ..AttributeContext::default()
+        };
+        let request = CheckRequest { attributes: Some(attributes) };
+        let response = proxy.check(request).await.unwrap().into_inner();
+        match response.http_response.unwrap() {
+            HttpResponse::OkResponse(_) => assert!(good),
+            HttpResponse::DeniedResponse(denied) => {
+                assert!(!good, "{}", denied.body);
+                driven.errors.push(denied.body);
+            }
+        }
+    }
+}
+
 /// Secrets wherever a webhook can have them.
 async fn go_through_webhooks(driven: &mut Driven, token: &str) {
     let to = driven.served.http.unwrap();
@@ -370,9 +475,11 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     let mut driven = Driven::new(site().await).await;
     let token = driven.enroll("Cust1").await;
     let ticket = driven.ticket("Cust1").await;
+    go_through_egress(&mut driven, "Cust1");
     go_through_faults(&mut driven).await;
     go_through_refusals(&mut driven).await;
     go_through_mistakes(&mut driven, &token, &ticket.value).await;
+    go_through_calls(&mut driven, &token).await;
     go_through_webhooks(&mut driven, &token).await;
 
     // A ticket that SuperOffice no longer knows is proven dead and replaced.
@@ -422,6 +529,7 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
         "\"serving\"",
         "\"call ended\"",
         "\"request ended\"",
+        "\"a request was checked for a proxy\"",
         "UPSTREAM_INVALID_RESPONSE",
         "\"stopped\"",
     ] {

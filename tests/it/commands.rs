@@ -473,7 +473,7 @@ async fn paste(lines: &[&str]) {
 #[tokio::test]
 async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
     let temporary = tempfile::tempdir().unwrap();
-    let ports = ["--grpc-port", "0", "--http-port", "0", "--admin-port", "0"];
+    let ports = ["--grpc-port", "0", "--http-port", "0", "--admin-port", "0", "--egress-port", "0"];
     let mut command = program(&[&["dev"][..], &ports].concat());
     command.env("TMPDIR", temporary.path());
     let mut dev = Process::start(command);
@@ -520,6 +520,16 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
     assert_ne!(does(11).await.unwrap(), ["0"], "no file describes the service");
     assert_eq!(does(12).await.unwrap(), ["SERVING"]);
     paste(&lines).await;
+    let curls: Vec<_> =
+        banner.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
+    let said = ["\"DatabaseContextIdentifier\":\"Cust10001\"", "\"PATH_NOT_ALLOWED\""];
+    assert_eq!(curls.len(), said.len(), "{banner}");
+    for (line, said) in curls.into_iter().zip(said) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]);
+        let answer = Process::start(shell).finished().await.succeeded();
+        assert!(answer.contains(said), "{line}: {answer}");
+    }
     assert_eq!(does(13).await.unwrap(), ["applications/demo/tenants/Cust10001"]);
     let status = does(0).await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
@@ -536,7 +546,8 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
 async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_or_cannot_start() {
     let left = |folder: &tempfile::TempDir| fs::read_dir(folder.path()).unwrap().count();
     let dev = |folder: &tempfile::TempDir, port: &str| {
-        let ports = ["--grpc-port", port, "--http-port", "0", "--admin-port", "0"];
+        let ports =
+            ["--grpc-port", port, "--http-port", "0", "--admin-port", "0", "--egress-port", "0"];
         let mut command = program(&[&["dev"][..], &ports].concat());
         command.env("TMPDIR", folder.path());
         Process::start(command)

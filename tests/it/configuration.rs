@@ -341,5 +341,5 @@ async fn what_has_no_effect_yet_is_told_in_one_warning() {
     let log = served.stop().await.stderr;
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"")).collect();
     let [warning] = warnings.as_slice() else { panic!("not one warning: {log}") };
-    assert!(warning.contains("not built yet") && warning.contains("envoy"), "{warning}");
+    assert!(warning.contains("not built yet") && warning.contains("telemetry"), "{warning}");
 }

@@ -12,6 +12,7 @@ use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use tenant_gateway::grpc::pb::{
     self, application_service_client::ApplicationServiceClient,
     tenant_service_client::TenantServiceClient, token_service_client::TokenServiceClient,
+    web_api_service_client::WebApiServiceClient,
 };
 use tokio::task::JoinSet;
 use tonic::{Status, transport::Channel};
@@ -30,6 +31,7 @@ enum Rpc {
     Report,
     GetStatus,
     WatchStatus,
+    Call,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +41,8 @@ enum Cached {
     Expired,
 }
 
-const RPCS: [Rpc; 5] =
-    [Rpc::Issue, Rpc::WatchTicket, Rpc::Report, Rpc::GetStatus, Rpc::WatchStatus];
+const RPCS: [Rpc; 6] =
+    [Rpc::Issue, Rpc::WatchTicket, Rpc::Report, Rpc::GetStatus, Rpc::WatchStatus, Rpc::Call];
 const CACHED: [Cached; 3] = [Cached::Nothing, Cached::Valid, Cached::Expired];
 
 const DOWN: &str = "UPSTREAM_UNAVAILABLE";
@@ -128,7 +130,7 @@ fn needs(rpc: Rpc, cached: Cached) -> &'static [Endpoint] {
     match (rpc, cached) {
         (Rpc::Report, Cached::Valid) => &[Endpoint::CurrentPrincipal],
         (_, Cached::Valid) | (Rpc::Report, _) => &[],
-        (Rpc::Issue | Rpc::WatchTicket, _) => TICKET,
+        (Rpc::Issue | Rpc::WatchTicket | Rpc::Call, _) => TICKET,
         (Rpc::GetStatus | Rpc::WatchStatus, _) => &[Endpoint::TenantStatus],
     }
 }
@@ -137,6 +139,7 @@ struct Clients {
     tokens: TokenServiceClient<Channel>,
     tenants: TenantServiceClient<Channel>,
     applications: ApplicationServiceClient<Channel>,
+    web_api: WebApiServiceClient<Channel>,
 }
 
 impl Clients {
@@ -162,6 +165,18 @@ impl Clients {
                 let request = pb::WatchTenantStatusRequest { parent };
                 let mut stream = self.tenants.watch_tenant_status(request).await?.into_inner();
                 stream.message().await.map(drop)
+            }
+            Rpc::Call => {
+                // Nothing is there, which is SuperOffice's to say. What else it says is passed on too.
+                let request = pb::CallRequest {
+                    tenant: parent,
+                    method: "GET".to_owned(),
+                    path: "/api/v1/Contact/5".to_owned(),
+                    ..Default::default()
+                };
+                let answer = self.web_api.call(request).await?.into_inner();
+                assert_eq!(answer.status, 404);
+                Ok(())
             }
         }
     }
@@ -199,6 +214,7 @@ async fn world() -> (World, Clients) {
         tokens: world.tokens().await,
         tenants: world.tenants().await,
         applications: world.applications().await,
+        web_api: WebApiServiceClient::new(world.channel().await),
     };
     (world, clients)
 }
@@ -348,7 +364,7 @@ fn the_matrix_has_every_rpc_of_the_services_that_are_served() {
     let set: prost_types::FileDescriptorSet =
         prost::Message::decode(tenant_gateway::grpc::pb::DESCRIPTORS).unwrap();
     let services = set.file.iter().flat_map(|file| &file.service);
-    let built = ["TokenService", "TenantService", "ApplicationService"];
+    let built = ["TokenService", "TenantService", "ApplicationService", "WebApiService"];
     let rpcs: usize =
         services.filter(|s| built.contains(&s.name())).map(|service| service.method.len()).sum();
     assert_eq!(served, rpcs, "an RPC was added: put it into the matrix");

@@ -31,7 +31,6 @@ enum Needs {
 type Permitted = Result<(), (Code, &'static str)>;
 
 const NOT_ENROLLED: Permitted = Err((Code::FailedPrecondition, "SYSTEM_USER_NOT_ENROLLED"));
-const UNBUILT: Permitted = Err((Code::Unimplemented, "UNIMPLEMENTED"));
 
 fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
     use Needs::{Actions, AnyRight, Nothing};
@@ -168,8 +167,19 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
         ("ImpersonationService/BeginConsent", begin(false), Actions(&both[..1]), Ok(())),
         ("ImpersonationService/BeginConsent", begin(true), Actions(both), Ok(())),
         ("ImpersonationService/CompleteConsent", complete.encode_to_vec(), Nothing, unknown),
-        ("WebApiService/Call", Vec::new(), Nothing, UNBUILT),
     ]);
+    let call = pb::CallRequest {
+        tenant: tenant(),
+        method: "GET".to_owned(),
+        path: "/api/v1/Contact/5".to_owned(),
+        ..Default::default()
+    };
+    table.push((
+        "WebApiService/Call",
+        call.encode_to_vec(),
+        Actions(&["callWebApiAsSystemUser"]),
+        Err((Code::NotFound, "RESOURCE_NOT_FOUND")),
+    ));
     table
 }
 

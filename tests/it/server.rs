@@ -19,7 +19,7 @@ use crate::support::{Options, World, assert_status, eventually, issue, issue_wit
 
 const ISSUE: &str = "tenantgateway.v1.TokenService/IssueSystemTicket";
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "tenantgateway.v1.AccessService",
     "tenantgateway.v1.ApplicationService",
     "tenantgateway.v1.AssociateService",
@@ -27,6 +27,7 @@ const SERVICES: [&str; 7] = [
     "tenantgateway.v1.ImpersonationService",
     "tenantgateway.v1.TenantService",
     "tenantgateway.v1.TokenService",
+    "tenantgateway.v1.WebApiService",
 ];
 
 async fn health(world: &World, service: &str) -> Result<ServingStatus, Status> {
@@ -63,7 +64,7 @@ async fn every_service_says_that_it_serves() {
     for service in SERVICES.into_iter().chain([""]) {
         assert_eq!(health(&world, service).await.unwrap(), ServingStatus::Serving, "{service}");
     }
-    for service in ["tenantgateway.v1.WebApiService", "no.such.Service", "tenantgateway.v1"] {
+    for service in ["envoy.service.auth.v3.Authorization", "no.such.Service", "tenantgateway.v1"] {
         let status = health(&world, service).await.unwrap_err();
         assert_status(&status, Code::NotFound, "RESOURCE_NOT_FOUND");
     }
@@ -81,6 +82,15 @@ async fn reflection_lists_what_is_served_and_is_off_by_default() {
     world.reconfigure("reflection = true\n", "").await;
     let status = listed_services(&world).await.unwrap_err();
     assert_status(&status, Code::Unimplemented, "UNIMPLEMENTED");
+}
+
+#[tokio::test]
+async fn envoys_service_is_known_like_the_others_where_it_is_switched_on() {
+    let extra_config = "[envoy]\nenabled = true".to_owned();
+    let world = World::with(Options { extra_config, ..Default::default() }).await;
+    let service = "envoy.service.auth.v3.Authorization";
+    assert_eq!(health(&world, service).await.unwrap(), ServingStatus::Serving);
+    assert!(listed_services(&world).await.unwrap().iter().any(|listed| listed == service));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
 
+pub(crate) mod api_host;
 pub(crate) mod audit;
 pub(crate) mod binary;
 pub(crate) mod callers;

@@ -174,7 +174,7 @@ async fn a_body_that_comes_while_it_is_sent_arrives_as_one_at_hand() {
     let call = PeopleQuestions.associates_by_id(&[AssociateId::new(5).unwrap()]);
     let mut request = call.request();
     let parts: Vec<_> = call.body.chunks(7).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
-    request.body = ApiBody::Stream(stream::iter(parts).boxed());
+    request.body = ApiBody::Stream { parts: stream::iter(parts).boxed(), length: None };
     let body: Vec<Bytes> = eyes.send(request).await.unwrap().body.try_collect().await.unwrap();
     assert_eq!(call.read(&body.concat()), Ok(eyes.ask(&call).await));
 }

@@ -64,6 +64,11 @@ impl PeerCertificate {
         let not_before = instant(validity.not_before.timestamp())?;
         let last = instant(validity.not_after.timestamp())?;
         let end = last.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
+        Ok(Self::named(id, not_before, end))
+    }
+
+    /// Of a caller with this id, which was checked.
+    pub(super) fn named(id: String, not_before: Timestamp, end: Timestamp) -> Self {
         let caller = Caller::proven(Identity {
             id: id.into(),
             method: CallerMethod::Mtls,
@@ -72,7 +77,7 @@ impl PeerCertificate {
             valid_until: Some(end),
             key: None,
         });
-        Ok(Self { caller, not_before, end })
+        Self { caller, not_before, end }
     }
 
     /// The one URI in it, or else the one DNS name, in lower case.
@@ -118,7 +123,7 @@ fn name(names: &[GeneralName<'_>]) -> Result<String, CertificateProblem> {
     }
 }
 
-fn checked_uri(uri: &str) -> Result<String, CertificateProblem> {
+pub(super) fn checked_uri(uri: &str) -> Result<String, CertificateProblem> {
     let refused = |why| Err(CertificateProblem::Name(why));
     if !(1..=MAX_URI_BYTES).contains(&uri.len()) || !uri.bytes().all(|b| b.is_ascii_graphic()) {
         return refused("its URI is empty, longer than 2048 bytes, or not visible ASCII");
@@ -140,7 +145,7 @@ fn checked_uri(uri: &str) -> Result<String, CertificateProblem> {
 }
 
 /// RFC 952 and 1123, 2.1.
-fn checked_host(host: &str) -> Result<String, CertificateProblem> {
+pub(super) fn checked_host(host: &str) -> Result<String, CertificateProblem> {
     let label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

@@ -16,7 +16,10 @@ use super::{
     rule::Rule,
     words::{Words, uid},
 };
-use crate::access::{ActionName, Caller, Resource, ResourceKind};
+use crate::{
+    access::{ActionName, Caller, Resource, ResourceKind},
+    domain::{TenantName, gives_credentials},
+};
 
 /// What was decided, and by which policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +94,38 @@ impl PolicySet {
             Ok(answer) => answer,
             Err(error) => return not_asked(caller, action, &error),
         };
-        if answer.failed.is_empty() {
-            return Ruling::by(answer.allowed, answer.determining);
+        if !answer.failed.is_empty() {
+            return denied_by_failure(caller, action, resource, &answer.failed);
         }
-        denied_by_failure(caller, action, resource, &answer.failed)
+        match call {
+            Some(call) if answer.allowed && gives_credentials(call.path) => {
+                self.naming(caller, action, resource, call, answer.determining)
+            }
+            _ => Ruling::by(answer.allowed, answer.determining),
+        }
+    }
+
+    /// Of the permits of a call that hands out credentials those that name its path: that permit it, and none of its
+    /// neighbours. What permits a whole branch was not written with this path in mind.
+    fn naming(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+        call: WebApiCall<'_>,
+        mut permits: Vec<&Rule>,
+    ) -> Ruling {
+        let lineages = self.lineages(caller, resource);
+        for path in neighbours(call.path) {
+            let neighbour = Some(WebApiCall { path: &path, ..call });
+            let rules = permits.clone();
+            match self.evaluate(rules, &lineages, caller, action, resource, neighbour) {
+                Ok(answer) => permits
+                    .retain(|rule| !answer.determining.iter().any(|other| other.id == rule.id)),
+                Err(error) => return not_asked(caller, action, &error),
+            }
+        }
+        Ruling::by(!permits.is_empty(), permits)
     }
 
     /// Whether the caller may do it in some context: see [`super::Policies::may_for_some_context`].
@@ -125,6 +156,24 @@ impl PolicySet {
             .filter(|rule| rule.permits())
             .collect();
         Ruling::by(!permits.is_empty(), permits)
+    }
+
+    /// Whether any permit of `action` could match this caller on some grant of the tenant: without one nobody has to
+    /// look which grants there are.
+    pub(super) fn may_on_some_grant(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        tenant: &TenantName,
+    ) -> bool {
+        let lineages = self.lineages(caller, &Resource::Tenant(tenant.clone()));
+        let kind = self.words.kind(ResourceKind::Grant);
+        self.rules.iter().any(|rule| {
+            rule.permits()
+                && rule.matches_principal(&lineages.caller)
+                && rule.matches_action(action)
+                && rule.matches_below(kind, &lineages.resource)
+        })
     }
 
     pub(super) fn lineages(&self, caller: &Caller, resource: &Resource) -> Lineages {
@@ -262,6 +311,12 @@ impl PolicySet {
         let request = Request::new(principal, verb, object, context, None).map_err(text)?;
         Ok((request, entities))
     }
+}
+
+/// Paths that differ from this one in their last segment only: all of it, its beginning, its end.
+fn neighbours(path: &str) -> [String; 3] {
+    let (above, last) = path.rsplit_once('/').unwrap_or(("", path));
+    [format!("{above}/-"), format!("{above}/-{last}"), format!("{above}/{last}-")]
 }
 
 fn text(error: impl std::fmt::Display) -> String {

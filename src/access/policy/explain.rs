@@ -3,10 +3,17 @@
 use std::sync::Arc;
 
 use super::{PolicySet, Ruling, WebApiCall, ask::Lineages, rule::Rule};
-use crate::access::{ActionName, Caller, Resource};
+use crate::{
+    access::{ActionName, Caller, Resource},
+    domain::gives_credentials,
+};
 
 /// Most policies that are shown as nearly permitting.
 const MAX_NEAR_MISSES: usize = 10;
+
+/// See "Paths that hand out credentials" in docs/POLICY.md.
+const UNNAMED: &str = "no permit matches that names this path, as in context.path == \"/api/…\": what is there hands out \
+    credentials, which no permit of a whole branch gives";
 
 /// A policy as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +79,9 @@ impl PolicySet {
         };
         let note = match (by_default, applies) {
             (true, false) => Some(not_applicable(action, resource)),
+            (true, true) if call.is_some_and(|call| gives_credentials(call.path)) => {
+                Some(UNNAMED.to_owned())
+            }
             (true, true) => Some("no permit matches".to_owned()),
             (false, _) => None,
         };

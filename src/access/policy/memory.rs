@@ -9,7 +9,10 @@ use quick_cache::{
 };
 
 use super::{PolicySet, Ruling, WebApiCall};
-use crate::access::{ActionName, Caller, Resource};
+use crate::{
+    access::{ActionName, Caller, Resource},
+    domain::TenantName,
+};
 
 /// Most decisions that are remembered; those asked for least make room.
 pub const MAX_DECISIONS: usize = 64 * 1024;
@@ -100,6 +103,18 @@ impl Policies {
         }
         let call = Some(WebApiCall { method, path });
         self.current.load().set.decide(caller, action, resource, call)
+    }
+
+    /// Whether any policy could permit `action` to `caller` on some grant of the tenant. It may say yes where no
+    /// decision does, never the other way round.
+    #[must_use]
+    pub fn may_on_some_grant(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        tenant: &TenantName,
+    ) -> bool {
+        self.current.load().set.may_on_some_grant(caller, action, tenant)
     }
 
     /// Whether `caller` may do it in some context; for actions without a context, what [`Self::decide`] says.

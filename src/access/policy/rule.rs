@@ -83,6 +83,14 @@ impl Rule {
             && self.resource.within.as_ref().is_none_or(|uid| lineage.contains(uid))
     }
 
+    /// Whether it can match something of this kind below a resource. `lineage` is that resource and everything that it
+    /// belongs to.
+    pub(super) fn matches_below(&self, kind: &EntityTypeName, lineage: &[EntityUid]) -> bool {
+        let in_reach = |uid: &EntityUid| uid.type_name() == kind || lineage.contains(uid);
+        self.resource.kind.as_ref().is_none_or(|wanted| wanted == kind)
+            && self.resource.within.as_ref().is_none_or(in_reach)
+    }
+
     /// `lineage` is the caller and its groups.
     pub(super) fn matches_principal(&self, lineage: &[EntityUid]) -> bool {
         self.principal.as_ref().is_none_or(|uid| lineage.contains(uid))

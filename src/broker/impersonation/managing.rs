@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{GrantEvent, GrantFeed, Impersonation, Refresher, lease::EXCHANGE_TIME_OUT};
 use crate::{
-    access::{ActionName, Authorized, ManageGrants, ReadGrants, Rights},
+    access::{ActionName, Authorized, GrantResource, ManageGrants, ReadGrants, Rights},
     broker::{
         BrokerError, WhyConsent,
         error::RETRY_SOON,
@@ -25,6 +25,9 @@ use crate::{
 
 /// So many are looked up one by one.
 const FEW: usize = 8;
+
+/// So many are too many to decide on at each call which of them is meant.
+const MANY: usize = 64;
 
 /// How long is waited before what came of an import is tried to be stored again.
 const STORE_PAUSES: [Duration; 4] = [
@@ -134,6 +137,18 @@ impl Impersonation {
         let limit = u32::try_from(BATCH).unwrap_or(u32::MAX);
         let grants = self.refresher.grants.list(&scope, None, limit).await?;
         Ok(grants.into_iter().map(Arc::new).collect())
+    }
+
+    /// Whom one could act as on a tenant, for a decision: all who ever consented. `None` if there are too many to look
+    /// at.
+    pub(in crate::broker) async fn everybody(
+        &self,
+        tenant: &TenantName,
+    ) -> Result<Option<Vec<GrantResource>>, BrokerError> {
+        let scope = GrantScope::Tenant(tenant.clone());
+        let limit = u32::try_from(MANY).unwrap_or(u32::MAX);
+        let grants = self.refresher.grants.list(&scope, None, limit).await?;
+        Ok((grants.len() < MANY).then(|| grants.iter().map(GrantResource::of).collect()))
     }
 
     /// The grants of these associates. `None` if the caller may not know of grants.

@@ -4,9 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Asking;
 use crate::{
-    broker::{BrokerError, HandedOutAccessToken, Impersonation, Tickets, tickets::no_uri},
-    domain::{Eyes, SystemTicket, TenantName, WebApiUri},
+    broker::{
+        BrokerError, HandedOutAccessToken, Impersonation, Tickets, error::RETRY_SOON,
+        tickets::no_uri,
+    },
+    domain::{CredentialId, Eyes, SystemTicket, TenantName, WebApiUri},
     ports::ApiCredential,
 };
 
@@ -39,7 +43,8 @@ pub(super) struct Passes {
 impl Passes {
     /// Everything that may stand between a tenant and a call to it is asked here: the emergency stop, the enrolment,
     /// the tenant's status.
-    pub(super) async fn pass(&self, tenant: &TenantName, eyes: &Eyes) -> Result<Pass, BrokerError> {
+    pub(super) async fn pass(&self, asking: &Asking) -> Result<Pass, BrokerError> {
+        let Asking { tenant, eyes, person, .. } = asking;
         match eyes {
             Eyes::SystemUser => {
                 let (ticket, status) = self.tickets.ticket(tenant, LONG_ENOUGH).await?;
@@ -53,6 +58,15 @@ impl Passes {
             }
             Eyes::Grant(name) => {
                 let handed_out = self.impersonation.token(name, LONG_ENOUGH).await?;
+                if person.as_ref().is_some_and(|person| !person.is_of(&handed_out.grant)) {
+                    // The next call is decided on what they are called now.
+                    let cause =
+                        "the person is called otherwise since this call was decided on".into();
+                    return Err(BrokerError::UpstreamUnavailable {
+                        retry_after: RETRY_SOON,
+                        cause,
+                    });
+                }
                 let access_token = handed_out.token.value.clone();
                 let credential = ApiCredential::Person { access_token };
                 let uri = handed_out.web_api_uri.clone();
@@ -92,6 +106,14 @@ impl Passes {
 }
 
 impl Pass {
+    /// Names its credential in the audit trail.
+    pub(super) fn credential_id(&self) -> &CredentialId {
+        match &self.kind {
+            Kind::Ticket(ticket) => &ticket.credential_id,
+            Kind::AccessToken(handed_out) => &handed_out.token.credential_id,
+        }
+    }
+
     /// Whether both are one credential.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {

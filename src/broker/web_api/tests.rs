@@ -20,11 +20,12 @@ async fn ask(world: &World) -> Result<usize, BrokerError> {
 
 async fn order(world: &World) -> Result<ApiResponse, BrokerError> {
     let order = request(Method::POST, ApiBody::Whole(Bytes::from_static(b"{}")));
-    world.in_time(world.web_api.send(&asking(), order)).await
+    world.in_time(world.web_api.send(&asking(), order)).await.map(|sent| sent.response)
 }
 
 fn stream_of_one() -> ApiBody {
-    ApiBody::Stream(stream::iter([Ok(Bytes::from_static(b"part"))]).boxed())
+    let parts = stream::iter([Ok(Bytes::from_static(b"part"))]).boxed();
+    ApiBody::Stream { parts, length: None }
 }
 
 fn reason<T>(result: Result<T, BrokerError>) -> Reason {

@@ -15,8 +15,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         return;
     }
     let http = config.http.iter().map(|http| ("http.listen", http.listen));
+    let egress = config.egress.iter().map(|egress| ("egress.listen", egress.listen));
     let others = [("grpc.listen", config.grpc.listen), ("admin.listen", config.admin.listen)];
-    for (key, address) in others.into_iter().chain(http) {
+    for (key, address) in others.into_iter().chain(http).chain(egress) {
         let check = match bind(address) {
             Ok(()) => Check::ok(Topic::Listener, format!("{address} is free")),
             Err(error) => Check::failed(

@@ -69,6 +69,7 @@ fn all() -> Vec<Failure> {
             retry_after: Duration::from_secs(3),
         },
         Failure::Denied,
+        Failure::PathNotAllowed,
         Failure::OverQuota(OverQuota {
             quota: QuotaKind::Caller,
             retry_after: Duration::from_millis(20),
@@ -90,6 +91,7 @@ fn is_listed(failure: &Failure) {
         | Failure::Unauthenticated(_)
         | Failure::IssuerUnavailable { .. }
         | Failure::Denied
+        | Failure::PathNotAllowed
         | Failure::OverQuota(_)
         | Failure::Unimplemented(_)
         | Failure::TooLarge(_)
@@ -202,6 +204,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "UNAUTHENTICATED CALLER_UNAUTHENTICATED",
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "PERMISSION_DENIED POLICY_DENIED",
+        "PERMISSION_DENIED PATH_NOT_ALLOWED",
         "RESOURCE_EXHAUSTED CALLER_QUOTA_EXCEEDED QuotaFailure RetryInfo",
         "UNIMPLEMENTED UNIMPLEMENTED",
         "RESOURCE_EXHAUSTED RESPONSE_TOO_LARGE",

@@ -6,7 +6,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
 
 use super::*;
@@ -121,13 +121,13 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
         let begin = Instant::now();
         listener.answer(words.as_bytes()).await;
         let took = begin.elapsed();
-        assert!(took >= HEAD_TIME && took < 3 * HEAD_TIME, "{words}: {took:?}");
+        assert!(took >= ALLOWANCE.head_time && took < 3 * ALLOWANCE.head_time, "{words}: {took:?}");
     }
     // Nor is the next one of a connection that was answered.
     let begin = Instant::now();
     let answer = listener.answer(b"GET / HTTP/1.1\r\nHost: g\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-    assert!(begin.elapsed() < 3 * HEAD_TIME, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < 3 * ALLOWANCE.head_time, "{:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,7 +156,7 @@ async fn a_client_that_goes_away_is_counted_as_gone() {
 async fn when_all_places_are_taken_the_next_waits_for_one() {
     let listener = listener().await;
     let mut taken = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..ALLOWANCE.connections {
         taken.push(listener.connect(b"GET /never HTTP/1.1\r\nHost: g\r\n\r\n").await);
     }
     let waiting = listener.answer(b"GET /who HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
@@ -177,10 +177,10 @@ async fn a_connection_is_ended_at_its_age_when_it_is_answered() {
         if !asked || stream.read(&mut byte).await.unwrap_or_default() == 0 {
             break;
         }
-        sleep(HEAD_TIME / 2).await;
-        assert!(begin.elapsed() < 2 * MAX_CONNECTION_AGE);
+        sleep(ALLOWANCE.head_time / 2).await;
+        assert!(begin.elapsed() < 2 * ALLOWANCE.age);
     }
-    assert!(begin.elapsed() >= MAX_CONNECTION_AGE, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() >= ALLOWANCE.age, "{:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -244,6 +244,8 @@ pub(crate) struct Served {
     pub(crate) admin: SocketAddr,
     /// Where it receives webhooks, if it does.
     pub(crate) http: Option<SocketAddr>,
+    /// Where it takes calls of the Web API, if it does.
+    pub(crate) egress: Option<SocketAddr>,
 }
 
 impl Served {
@@ -251,8 +253,8 @@ impl Served {
         let mut process = Process::start(command);
         let line = process.until("serves", |process| serving(&process.stderr())).await;
         let address = |field: &str| line[field].as_str().map(|text| text.parse().unwrap());
-        let [grpc, admin, http] = ["grpc", "admin", "http"].map(address);
-        Self { process, grpc: grpc.unwrap(), admin: admin.unwrap(), http }
+        let [grpc, admin, http, egress] = ["grpc", "admin", "http", "egress"].map(address);
+        Self { process, grpc: grpc.unwrap(), admin: admin.unwrap(), http, egress }
     }
 
     pub(crate) async fn channel(&self) -> Channel {

@@ -5,8 +5,10 @@ use std::fs;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::{Buf, BufMut};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use prost::Message as _;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use serde_json::{Value, json};
+use tenant_gateway::grpc::pb;
 use tonic::{
     Request, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -14,7 +16,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{Options, World};
+use super::{APPLICATION, CLIENT_ID, Options, World, name};
 
 /// What the issuer of the tests calls itself, and whom its tokens are for.
 pub(crate) const ISSUER: &str = "https://issuer.test";
@@ -112,6 +114,36 @@ impl Guarded {
     ) -> Result<Vec<u8>, Status> {
         let token = self.token(caller);
         call(&self.channel, method, bearing(&token, message)).await
+    }
+}
+
+impl Guarded {
+    /// Makes a tenant at SuperOffice and enrolls it here, as a caller that may.
+    pub(crate) async fn enroll(&self, caller: &str, tenant: &str) {
+        let system_user_token = self.world.make_tenant(tenant);
+        let create = pb::CreateTenantRequest {
+            parent: format!("applications/{APPLICATION}"),
+            tenant_id: tenant.to_owned(),
+            tenant: None,
+        };
+        self.call(caller, "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+        let set = pb::SetSystemUserTokenRequest { name: name(tenant), system_user_token };
+        let set = set.encode_to_vec();
+        self.call(caller, "TenantService/SetSystemUserToken", set).await.unwrap();
+    }
+
+    /// Imports the grant of a person of an enrolled tenant: which associate it is, and the grant's name.
+    pub(crate) async fn person(&self, caller: &str, tenant: &str) -> (i32, String) {
+        let sandbox = &self.world.sandbox;
+        sandbox.generate_people(tenant, 20, 7).unwrap();
+        let signed_in = |id| Some((id, sandbox.begin_grant(CLIENT_ID, tenant, id).ok()?));
+        let (id, refresh_token) = (1..100).find_map(signed_in).expect("somebody can sign in");
+        let import =
+            pb::ImportGrantRequest { tenant: name(tenant), refresh_token, ..Default::default() };
+        let method = "ImpersonationService/ImportGrant";
+        let imported = self.call(caller, method, import.encode_to_vec()).await.unwrap();
+        let grant = pb::ImportGrantResponse::decode(&*imported).unwrap().grant.unwrap();
+        (i32::try_from(id).unwrap(), grant.name)
     }
 }
 

@@ -1,0 +1,184 @@
+//! Which headers go through the gateway: everything but what is of one connection, what is a credential, and what could
+//! make a server read another call than the one that was decided on.
+
+use http::{HeaderMap, HeaderName, header};
+
+/// Of one connection (RFC 9110 section 7.6.1), and those that servers take for such.
+const OF_THE_CONNECTION: [&str; 12] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Not sent on: credentials, and what says where the request went and what it wants.
+const NOT_SENT: [&str; 15] = [
+    "authorization",
+    "cookie",
+    "cookie2",
+    // The gateway has answered it.
+    "expect",
+    "forwarded",
+    "host",
+    "so-apptoken",
+    "x-client-ip",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
+/// Likewise, by how they begin.
+const NOT_SENT_PREFIXES: [&str; 5] =
+    ["gateway-", "proxy-", "x-forwarded", "x-original-", "x-rewrite-"];
+
+/// Not passed back: credentials, and what leads a client past the gateway.
+const NOT_PASSED_BACK: [&str; 6] =
+    ["alt-svc", "authorization", "refresh", "set-cookie", "set-cookie2", "so-apptoken"];
+
+/// Takes out of a request what does not go to SuperOffice, whichever door it came through. The credential is put in
+/// later, and its headers replace all of their name.
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip(headers, |name| {
+        NOT_SENT.contains(&name) || NOT_SENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    });
+}
+
+/// What is never sent on, where it cannot be seen what came.
+pub fn not_sent() -> impl Iterator<Item = &'static str> {
+    // Without a host there is no request.
+    NOT_SENT.into_iter().filter(|name| *name != "host")
+}
+
+/// Takes out of an answer what is not for a caller.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers, |name| NOT_PASSED_BACK.contains(&name) || name.starts_with("gateway-"));
+}
+
+fn strip(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
+    // Names that the connection's own header makes its own. They may be anything, so they are read first.
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    let is_gone = |name: &HeaderName| {
+        let name = name.as_str();
+        // There are servers that take one for the other.
+        let with_hyphens = name.contains('_').then(|| name.replace('_', "-"));
+        let name = with_hyphens.as_deref().unwrap_or(name);
+        OF_THE_CONNECTION.contains(&name) || is_ours(name)
+    };
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| is_gone(name)).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(names: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for name in names {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name.clone(), HeaderValue::from_static("one"));
+            headers.append(name, HeaderValue::from_static("two"));
+        }
+        headers
+    }
+
+    const PASSES: [&str; 14] = [
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "content-encoding",
+        "content-type",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "range",
+        "so-language",
+        "traceparent",
+        "user-agent",
+        "x-request-id",
+        "x-requested-with",
+    ];
+
+    #[test]
+    fn what_is_of_the_connection_a_credential_or_another_call_is_not_sent_on() {
+        let gone = [
+            "Authorization",
+            "Connection",
+            "Cookie",
+            "Forwarded",
+            "Gateway-Act-As",
+            "Gateway-Rewrite-Links",
+            "Host",
+            "Keep-Alive",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "SO-AppToken",
+            "SO_AppToken",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Upgrade",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-HTTP-Method",
+            "X-HTTP-Method-Override",
+            "X_HTTP_Method_Override",
+            "X-Method-Override",
+            "X-Original-URL",
+            "X-Original-Host",
+            "X-Rewrite-URL",
+        ];
+        let mut given = headers(&[&gone[..], &PASSES].concat());
+        strip_request(&mut given);
+        assert_eq!(given, headers(&PASSES));
+    }
+
+    #[test]
+    fn what_connection_names_goes_with_it_in_both_directions() {
+        for strip in [strip_request, strip_response] {
+            let mut given = headers(&["x-one", "x-two", "x-three", "x-four"]);
+            given.append("connection", HeaderValue::from_static("X-One , close,, a b"));
+            given.append("connection", HeaderValue::from_static("keep-alive,x-two"));
+            given.append("connection", HeaderValue::from_bytes(b"\xff").unwrap());
+            strip(&mut given);
+            assert_eq!(given, headers(&["x-three", "x-four"]));
+        }
+    }
+
+    #[test]
+    fn cookies_credentials_and_ways_past_the_gateway_are_not_passed_back() {
+        let passes =
+            ["content-type", "etag", "location", "retry-after", "www-authenticate", "x-own"];
+        let gone =
+            ["Set-Cookie", "SO-AppToken", "Authorization", "Alt-Svc", "Refresh", "Connection"];
+        let mut given = headers(&[&gone[..], &passes].concat());
+        strip_response(&mut given);
+        assert_eq!(given, headers(&passes));
+    }
+}

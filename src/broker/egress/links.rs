@@ -1,0 +1,294 @@
+//! Links of SuperOffice that lead back through the gateway: a client that followed one past it would send its own token
+//! to SuperOffice.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::domain::{TenantName, WebApiUri};
+
+/// Headers that hold one link.
+const SINGLE: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
+
+/// Where the Web API of a tenant is, and where callers reach it through the gateway.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// `https://online2.superoffice.com/Cust12345/api`, in each of the ways to write it.
+    theirs: Vec<String>,
+    /// `/Cust12345/api`: the same for whoever is on that host.
+    their_path: String,
+    /// `https://gateway.example.com/crm-sync/Cust12345/api`.
+    ours: String,
+}
+
+impl Links {
+    /// Of a tenant that is at `uri`. `public_uri` is that of the egress listener, without a slash at its end.
+    #[must_use]
+    pub fn new(public_uri: &str, tenant: &TenantName, uri: &WebApiUri) -> Self {
+        Self {
+            theirs: spellings(uri),
+            their_path: format!("/{}/api", tenant.tenant),
+            ours: format!("{public_uri}/{}/{}/api", tenant.application, tenant.tenant),
+        }
+    }
+
+    /// Whether an answer has headers with links.
+    #[must_use]
+    pub fn are_in(headers: &HeaderMap) -> bool {
+        headers.contains_key(header::LINK) || SINGLE.iter().any(|name| headers.contains_key(name))
+    }
+
+    /// Rewrites `Location`, `Content-Location` and `Link`. One that leads somewhere else is taken out.
+    pub fn rewrite_headers(&self, headers: &mut HeaderMap) {
+        for name in SINGLE {
+            rewrite(headers, &name, |link| self.rewritten(link));
+        }
+        rewrite(headers, &header::LINK, |links| self.rewritten_list(links));
+    }
+
+    /// The same place through the gateway. `None` if it is not in the tenant's Web API.
+    fn rewritten(&self, link: &str) -> Option<String> {
+        let link = link.trim();
+        let below = |base: &str| {
+            let start = link.get(..base.len())?;
+            let rest = link.get(base.len()..)?;
+            let whole = rest.is_empty() || rest.starts_with(['/', '?', '#']);
+            (start.eq_ignore_ascii_case(base) && whole).then_some(rest)
+        };
+        let mut bases = self.theirs.iter().chain([&self.their_path]);
+        if let Some(rest) = bases.find_map(|base| below(base)) {
+            // Dots could lead out again.
+            let path = rest.split(['?', '#']).next().unwrap_or_default();
+            return (!path.contains("..")).then(|| format!("{}{rest}", self.ours));
+        }
+        // As seen from where it was found, which is right on either side.
+        let relative = !link.starts_with(['/', '\\']) && !has_scheme(link) && !link.contains("..");
+        relative.then(|| link.to_owned())
+    }
+
+    /// `<uri>; rel=next, <uri>; rel=prev` (RFC 8288).
+    fn rewritten_list(&self, links: &str) -> Option<String> {
+        let mut rest = links;
+        let mut list = String::with_capacity(links.len());
+        while let Some((before, after)) = rest.split_once('<') {
+            let (link, behind) = after.split_once('>')?;
+            list.push_str(before);
+            list.push('<');
+            list.push_str(&self.rewritten(link)?);
+            list.push('>');
+            rest = behind;
+        }
+        list.push_str(rest);
+        Some(list)
+    }
+
+    /// Rewrites the absolute links in a body of JSON. `None` if there are none.
+    #[must_use]
+    pub fn rewrite_json(&self, body: &[u8]) -> Option<Vec<u8>> {
+        // A slash may be written with a backslash before it (RFC 8259 section 7).
+        let escaped = |text: &str| text.replace('/', "\\/");
+        let plain = self.theirs.iter().map(|theirs| (theirs.clone(), self.ours.clone()));
+        let behind = self.theirs.iter().map(|theirs| (escaped(theirs), escaped(&self.ours)));
+        replace(body, &plain.chain(behind).collect::<Vec<_>>())
+    }
+}
+
+/// As tenant status names it, and with the port that goes without saying: SuperOffice writes that into its answers
+/// (SUPEROFFICE.md 6.6).
+fn spellings(uri: &WebApiUri) -> Vec<String> {
+    let (authority, path) = (uri.authority(), uri.path());
+    // Colons within brackets are those of an address.
+    let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    let with_port = (!has_port && uri.as_str().starts_with("https:"))
+        .then(|| format!("https://{authority}:443{path}"));
+    [uri.as_str().to_owned()].into_iter().chain(with_port).collect()
+}
+
+/// Each value of a header in other words; without those that have none.
+fn rewrite(headers: &mut HeaderMap, name: &HeaderName, rewritten: impl Fn(&str) -> Option<String>) {
+    if !headers.contains_key(name) {
+        return;
+    }
+    let new: Vec<HeaderValue> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| rewritten(value.to_str().ok()?)?.parse().ok())
+        .collect();
+    headers.remove(name);
+    for value in new {
+        headers.append(name, value);
+    }
+}
+
+/// `scheme:`, as RFC 3986 section 3.1 has it.
+fn has_scheme(link: &str) -> bool {
+    let end = link.find(['/', '?', '#']).unwrap_or(link.len());
+    link.get(..end).is_some_and(|start| start.contains(':'))
+}
+
+/// Puts the second of a pair where the first is whole (behind it the link ends, or goes deeper), in any case. `None` if
+/// none is there. All the first ones begin with the same letter.
+fn replace(body: &[u8], pairs: &[(String, String)]) -> Option<Vec<u8>> {
+    let &letter = pairs.first()?.0.as_bytes().first()?;
+    let mut changed: Option<Vec<u8>> = None;
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(found) = next(body, at, letter) {
+        let is_here = |old: &str| {
+            let end = found + old.len();
+            let whole = body.get(end).is_none_or(|byte| b"/?#\"\\".contains(byte));
+            let here = body.get(found..end);
+            whole && here.is_some_and(|here| here.eq_ignore_ascii_case(old.as_bytes()))
+        };
+        let Some((old, new)) = pairs.iter().find(|(old, _)| is_here(old)) else {
+            at = found + 1;
+            continue;
+        };
+        let into = changed.get_or_insert_with(|| Vec::with_capacity(body.len() + new.len()));
+        into.extend_from_slice(body.get(copied..found).unwrap_or_default());
+        into.extend_from_slice(new.as_bytes());
+        copied = found + old.len();
+        at = copied;
+    }
+    if let Some(into) = &mut changed {
+        into.extend_from_slice(body.get(copied..).unwrap_or_default());
+    }
+    changed
+}
+
+/// Where this letter, in either case, comes next.
+fn next(body: &[u8], at: usize, letter: u8) -> Option<usize> {
+    let here = |byte: &u8| byte.eq_ignore_ascii_case(&letter);
+    body.get(at..)?.iter().position(here).map(|found| at + found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::AllowedApiHosts;
+
+    fn links() -> Links {
+        let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
+        let tenant: TenantName = "applications/crm/tenants/Cust1".parse().unwrap();
+        let uri = "https://online2.superoffice.com/Cust1/api";
+        let uri = WebApiUri::check_api(uri, tenant.tenant, &allowed).unwrap();
+        Links::new("https://gw.example.com", &tenant, &uri)
+    }
+
+    fn location(link: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LOCATION, link.parse().unwrap());
+        links().rewrite_headers(&mut headers);
+        headers.get(header::LOCATION).map(|link| link.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_location_in_the_web_api_leads_through_the_gateway() {
+        for (link, wanted) in [
+            ("https://online2.superoffice.com/Cust1/api/v1/Contact/5?x#y", "/v1/Contact/5?x#y"),
+            ("HTTPS://Online2.SuperOffice.com/cust1/API/v1", "/v1"),
+            ("https://online2.superoffice.com/Cust1/api", ""),
+            ("https://online2.superoffice.com:443/Cust1/api/v1/Contact/5", "/v1/Contact/5"),
+            ("https://ONLINE2.superoffice.com:443/Cust1/api", ""),
+            ("/Cust1/api/v1/Contact/5", "/v1/Contact/5"),
+        ] {
+            let wanted = format!("https://gw.example.com/crm/Cust1/api{wanted}");
+            assert_eq!(location(link), Some(wanted), "{link}");
+        }
+        for link in ["5", "Contact/5?at=12:00", "?page=2", "#x", "./5"] {
+            assert_eq!(location(link).as_deref(), Some(link));
+        }
+    }
+
+    #[test]
+    fn a_location_elsewhere_is_taken_out() {
+        for link in [
+            "https://online2.superoffice.com/Cust1/apix",
+            "https://online2.superoffice.com/Cust2/api/v1",
+            "https://online2.superoffice.com:444/Cust1/api/v1",
+            "https://online2.superoffice.com:4430/Cust1/api/v1",
+            "https://online2.superoffice.com:443/Cust2/api/v1",
+            "https://online2.superoffice.com:443@evil.example/Cust1/api/v1",
+            "https://online2.superoffice.com.evil.example/Cust1/api/v1",
+            "https://online2.superoffice.com@evil.example/Cust1/api/v1",
+            "https://online2.superoffice.com/Cust1/api/../../Cust2/api",
+            "https://evil.example/",
+            "http://online2.superoffice.com/Cust1/api/v1",
+            "//evil.example/x",
+            "/Cust2/api/v1",
+            "/login",
+            "\\\\evil.example",
+            "javascript:alert(1)",
+            "../../x",
+        ] {
+            assert_eq!(location(link), None, "{link}");
+        }
+    }
+
+    #[test]
+    fn links_in_a_list_lead_through_the_gateway_or_are_taken_out() {
+        let mut headers = HeaderMap::new();
+        let here = "<https://online2.superoffice.com:443/Cust1/api/v1?a>; rel=next, </Cust1/api/v1?b>; rel=\"prev\"";
+        headers.append(header::LINK, here.parse().unwrap());
+        headers.append(header::LINK, "<https://evil.example/>; rel=next".parse().unwrap());
+        headers.append(header::LINK, "<https://half".parse().unwrap());
+        links().rewrite_headers(&mut headers);
+        let left: Vec<_> = headers.get_all(header::LINK).iter().collect();
+        let base = "https://gw.example.com/crm/Cust1/api";
+        assert_eq!(left, [&*format!("<{base}/v1?a>; rel=next, <{base}/v1?b>; rel=\"prev\"")]);
+    }
+
+    #[test]
+    fn absolute_links_in_json_lead_through_the_gateway_and_nothing_else_changes() {
+        let rewritten = |body: &str| {
+            links().rewrite_json(body.as_bytes()).map(|body| String::from_utf8(body).unwrap())
+        };
+        let (theirs, ours) =
+            ("https://online2.superoffice.com/Cust1/api", "https://gw.example.com/crm/Cust1/api");
+        for (body, wanted) in [
+            ("{\"next\":\"THERE/v1/Contact?$skip=10\",\"a\":\"THERE\"}", None),
+            (
+                "{\"x\":\"THERExyz\",\"y\":\"THERE/b\"}",
+                Some("{\"x\":\"THERExyz\",\"y\":\"HERE/b\"}"),
+            ),
+        ] {
+            let wanted = wanted.map_or_else(
+                || body.replace("THERE", ours),
+                |wanted: &str| wanted.replace("THERE", theirs).replace("HERE", ours),
+            );
+            assert_eq!(rewritten(&body.replace("THERE", theirs)), Some(wanted));
+        }
+        let escaped = |text: &str| format!("[\"{}\"]", format!("{text}/v1").replace('/', "\\/"));
+        assert_eq!(rewritten(&escaped(theirs)), Some(escaped(ours)));
+        for body in ["{}", "", "\"https://online2.superoffice.com/Cust2/api/v1\"", "\"https://on"] {
+            assert_eq!(rewritten(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn links_that_superoffice_writes_with_its_port_lead_through_the_gateway_too() {
+        let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
+        let tenant: TenantName = "applications/crm/tenants/Cust12345".parse().unwrap();
+        let uri = "https://sod2.superoffice.com:443/Cust12345/api";
+        let uri = WebApiUri::check_api(uri, tenant.tenant, &allowed).unwrap();
+        let links = Links::new("https://gw.example.com", &tenant, &uri);
+        let theirs = "https://sod2.superoffice.com:443/Cust12345/api";
+        let body = |base: &str| {
+            format!(
+                r#"{{"odata.metadata":"{base}/v1/Archive//$metadata","odata.nextLink":"{base}/v1/Contact?$skip=10"}}"#
+            )
+        };
+        let ours = "https://gw.example.com/crm/Cust12345/api";
+        for (theirs, ours) in [
+            (theirs.to_owned(), ours.to_owned()),
+            (theirs.replace("sod2", "SOD2"), ours.to_owned()),
+            (theirs.replace(":443", ""), ours.to_owned()),
+            (theirs.replace('/', "\\/"), ours.replace('/', "\\/")),
+        ] {
+            let (theirs, ours) = (body(&theirs), body(&ours));
+            assert_eq!(links.rewrite_json(theirs.as_bytes()), Some(ours.into_bytes()), "{theirs}");
+        }
+        for elsewhere in [":444/Cust12345/api", ":443/Cust1234/api", ":443x/Cust12345/api"] {
+            let there = body(&format!("https://sod2.superoffice.com{elsewhere}"));
+            assert_eq!(links.rewrite_json(there.as_bytes()), None, "{there}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Calls of the Web API that are made for a caller: whom it acts as, and whether it may.
+
+use std::sync::Arc;
+
+use super::{Services, failure::Failure, layer::Context, refuse};
+use crate::{
+    access::{Acting, Calling, Chosen, NotActing},
+    broker::ACT_AS,
+    domain::{EyesSelector, TenantName},
+};
+
+impl Services {
+    /// Decides on a call, counts it in the tenant, and notes what was decided. `eyes`: `None` where the caller did not
+    /// say, which is not the same as the system user.
+    pub(super) async fn act(
+        &self,
+        context: &Context,
+        call: Calling<TenantName>,
+        eyes: Option<EyesSelector>,
+    ) -> Result<Acting, Failure> {
+        let (caller, tenant) = (&context.caller, &call.on);
+        context.concerns(tenant);
+        let chosen = match eyes {
+            Some(eyes) => self.egress.chosen(tenant, eyes).await?,
+            None if self.access.may_act_as_somebody(caller, tenant) => {
+                self.egress.everybody(tenant).await?
+            }
+            None => Chosen::TheOnly(Vec::new()),
+        };
+        match self.access.act(caller, call, chosen) {
+            Ok(acting) => {
+                let (action, resource) = (acting.action(), acting.resource());
+                context.notes.allowed(action, &resource, Arc::clone(acting.policy_ids()));
+                self.audit.check(action)?;
+                Ok(acting)
+            }
+            Err(NotActing::Several) => {
+                let problem = "policy lets you act as several users here: say as whom, `system`, \
+                    `associates/{associate}` or `grants/{grant}`";
+                Err(Failure::invalid(ACT_AS, problem))
+            }
+            Err(NotActing::Refused { action, resource, refused }) => {
+                Err(refuse(context, action.as_str(), &resource, refused))
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! `envoy.service.auth.v3.Authorization`: a proxy holds a request to a tenant's Web API and asks whether it may go on.
+//!
+//! The proxy has to prove who it is, as every caller does, and needs `checkExternally`; only then what it tells of
+//! the request is looked at (DESIGN rule 6.11). Who sent the request is proven as on our own listeners: by the token
+//! in it, or by the certificate that the proxy has verified. The answer changes the request into the one that was
+//! decided on, with the credential in it. That the proxy sends it to the tenant's host and nowhere else is its
+//! configuration's doing, of which the route tells us (`api_host`).
+
+mod answer;
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+};
+use tonic::{Code, Request, Response, Status};
+
+use super::{
+    Services,
+    envoy_pb::{
+        CheckRequest, CheckResponse,
+        attribute_context::{HttpRequest, Peer},
+        authorization_server::{self, Authorization},
+        core::address::Address,
+    },
+    failure::Failure,
+    layer::Context,
+    request::{Checks, answer, calling_method, open},
+    trail::Audit,
+};
+use crate::{
+    access::{
+        Acting, Authorized, Bearer, Caller, Calling, CertificateProblem, CheckExternally, Gateway,
+        NotAdmitted, PeerCertificate, Presented, RevealApplicationToken,
+    },
+    broker::{ACT_AS, Lent},
+    domain::{ApiPath, EyesError, EyesSelector, TenantName},
+};
+
+/// Its full name.
+pub(super) const NAME: &str = authorization_server::SERVICE_NAME;
+
+/// Where the route tells to which host, and port if it is not 443, the proxy sends the request: a context extension.
+const API_HOST: &str = "api_host";
+
+/// Where a caller says why it calls.
+const REASON: &str = "gateway-reason";
+
+/// The service.
+pub(super) struct Authorizations(pub(super) Arc<Services>);
+
+/// What the proxy tells of the request that it holds.
+struct Held {
+    peer: Result<Option<PeerCertificate>, CertificateProblem>,
+    /// Where the request comes from.
+    client: IpAddr,
+    method: String,
+    path: String,
+    headers: HeaderMap,
+    api_host: String,
+}
+
+/// What is decided on: an event of it is written also if the proxy does not wait.
+struct Checked {
+    context: Context,
+    audit: Arc<Audit>,
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        self.audit.keep_unanswered(&self.context);
+    }
+}
+
+impl Authorizations {
+    async fn check(
+        &self,
+        proxy: &Context,
+        request: CheckRequest,
+    ) -> Result<CheckResponse, Failure> {
+        let _: Authorized<CheckExternally, _> = self.0.authorize(proxy, Gateway)?;
+        let held = Held::read(request, proxy.client());
+        let caller = match self.caller(&held).await {
+            Ok(caller) => caller,
+            Err(not_admitted) => return Ok(self.turned_away(proxy, &held, not_admitted)),
+        };
+        let context = proxy.on_behalf_of(caller, held.client, &held.headers);
+        let checked = Checked { context, audit: Arc::clone(&self.0.audit) };
+        let mut outcome = self.decide(proxy, &checked.context, &held).await;
+        let (code, reason) = match &outcome {
+            Ok(_) => (Code::Ok, None),
+            Err(failure) => (failure.code(), Some(failure.reason())),
+        };
+        // An answer that cannot be written down is none.
+        if let Err(failure) = self.0.audit.keep(&checked.context, code, reason).await {
+            outcome = Err(failure);
+        }
+        tell(&checked.context, outcome.as_ref().err());
+        Ok(outcome.unwrap_or_else(|failure| answer::denied(&failure, &proxy.request_id)))
+    }
+
+    /// Who sent the request. It counts against that caller, and a refusal against where it comes from.
+    async fn caller(&self, held: &Held) -> Result<Caller, NotAdmitted> {
+        // As on the egress listener: a library may insist on an `Authorization` of its own.
+        let proxy = held.headers.contains_key(PROXY_AUTHORIZATION);
+        let name = if proxy { PROXY_AUTHORIZATION } else { AUTHORIZATION };
+        let values = held.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let certificate = held.peer.clone().transpose();
+        let presented =
+            Presented { bearer: Bearer::from_values(values), certificate: certificate.as_ref() };
+        self.0.access.admit(&presented, held.client).await
+    }
+
+    fn turned_away(
+        &self,
+        proxy: &Context,
+        held: &Held,
+        not_admitted: NotAdmitted,
+    ) -> CheckResponse {
+        let caller = match &not_admitted {
+            NotAdmitted::OverQuota { caller, .. } => caller.clone(),
+            NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
+                self.0.audit.attempts.count_address(held.client);
+                Caller::nobody()
+            }
+            NotAdmitted::KeysUnavailable { .. } => Caller::nobody(),
+        };
+        let context = proxy.on_behalf_of(caller, held.client, &held.headers);
+        let failure = not_admitted.into();
+        tell(&context, Some(&failure));
+        answer::denied(&failure, &proxy.request_id)
+    }
+
+    /// Decides as the other doors do, and then whether the proxy may be given the credential.
+    async fn decide(
+        &self,
+        proxy: &Context,
+        checked: &Context,
+        held: &Held,
+    ) -> Result<CheckResponse, Failure> {
+        let (tenant, path) = held.target()?;
+        let method = calling_method(&held.method)
+            .ok_or_else(|| Failure::invalid("method", "wanted a method of HTTP, such as GET"))?;
+        checked.notes.reason(held.words()?);
+        let call = Calling { on: tenant, method, path };
+        let acting = self.0.act(checked, call, held.act_as()?).await?;
+        // With the ticket goes the client secret, which the proxy then holds.
+        let reveal: Option<Authorized<RevealApplicationToken, _>> = match &acting {
+            Acting::SystemUser(_) => Some(self.0.authorize(proxy, acting.tenant().clone())?),
+            Acting::Person(_) => None,
+        };
+        let patience = Some(checked.patience);
+        let lent = self.0.egress.lend(&acting, reveal.as_ref(), &held.api_host, patience).await?;
+        checked.notes.credential(&lent.credential_id);
+        let Lent { headers, path_and_query, .. } = &lent;
+        answer::allowed(headers, path_and_query, &held.headers)
+    }
+}
+
+impl Held {
+    /// Without what cannot be a header. `proxy` is where the proxy is.
+    fn read(request: CheckRequest, proxy: IpAddr) -> Self {
+        let attributes = request.attributes.unwrap_or_default();
+        let source = attributes.source.unwrap_or_default();
+        let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
+        let headers = headers(&http);
+        let mut extensions = attributes.context_extensions;
+        Self {
+            client: client(&source).unwrap_or(proxy),
+            peer: PeerCertificate::reported(&source.principal, &source.certificate),
+            method: http.method,
+            path: http.path,
+            headers,
+            api_host: extensions.remove(API_HOST).unwrap_or_default(),
+        }
+    }
+
+    /// `/{application}/{tenant}/api/…`, as on the egress listener.
+    fn target(&self) -> Result<(TenantName, ApiPath), Failure> {
+        let wanted =
+            "wanted /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/12";
+        let wanted = || Failure::invalid("path", wanted);
+        let (application, rest) =
+            self.path.strip_prefix('/').and_then(|path| path.split_once('/')).ok_or_else(wanted)?;
+        let end = rest.find('/').ok_or_else(wanted)?;
+        let (tenant, path) = rest.split_at(end);
+        let (application, tenant) =
+            application.parse().ok().zip(tenant.parse().ok()).ok_or_else(wanted)?;
+        let path = ApiPath::parse(path)
+            .map_err(|problem| Failure::invalid("path", problem.to_string()))?;
+        Ok((TenantName { application, tenant }, path))
+    }
+
+    /// The caller's words for the audit trail, if there are any.
+    fn words(&self) -> Result<String, Failure> {
+        let words = self.headers.get(REASON).map_or(Ok(""), HeaderValue::to_str);
+        let mut checks = Checks::default();
+        let words = words.ok().and_then(|words| checks.reason(REASON, words.to_owned()));
+        words.ok_or_else(|| Failure::invalid(REASON, "at most 256 printable characters"))
+    }
+
+    /// Whose eyes the request wants, if it says.
+    fn act_as(&self) -> Result<Option<EyesSelector>, Failure> {
+        let mut values = self.headers.get_all(ACT_AS).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let eyes = value.to_str().ok().and_then(|value| value.parse().ok());
+        match (eyes, values.next()) {
+            (Some(eyes), None) => Ok(Some(eyes)),
+            _ => Err(Failure::invalid(ACT_AS, EyesError.to_string())),
+        }
+    }
+}
+
+/// As they came, if the proxy tells them so, else joined by name.
+fn headers(http: &HttpRequest) -> HeaderMap {
+    let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
+    let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
+        let value = &header.raw_value;
+        (&header.key, if value.is_empty() { header.value.as_bytes() } else { value })
+    });
+    let mut headers = HeaderMap::new();
+    for (name, value) in joined.chain(raw) {
+        // `:path` and its like are told besides.
+        let Ok(name) = name.parse::<HeaderName>() else { continue };
+        // Never as if there were none.
+        let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
+        headers.append(name, value);
+    }
+    headers
+}
+
+fn client(peer: &Peer) -> Option<IpAddr> {
+    match peer.address.as_ref()?.address.as_ref()? {
+        Address::SocketAddress(socket) => socket.address.parse().ok(),
+        Address::Pipe(_) => None,
+    }
+}
+
+/// The line in the log. The one of the call itself tells of the proxy.
+fn tell(context: &Context, failure: Option<&Failure>) {
+    tracing::info!(
+        reason = failure.map(|failure| failure.reason().as_str()),
+        cause = failure.and_then(Failure::cause),
+        caller = (!context.caller.is_nobody()).then(|| context.caller.id()),
+        caller_certificate = context.caller.certificate(),
+        client_address = %context.client_text.to_string(),
+        tenant = context.tenant().map(tracing::field::display),
+        request_id = &*context.request_id,
+        "a request was checked for a proxy"
+    );
+}
+
+#[tonic::async_trait]
+impl Authorization for Authorizations {
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        let (context, _, request) = open(request)?;
+        answer(&context, Self::check(self, &context, request).await)
+    }
+}

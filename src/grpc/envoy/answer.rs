@@ -1,0 +1,106 @@
+//! What a proxy is told: to send the request on, changed, or to answer it with a problem.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde_json::json;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::super::{
+    envoy_pb::{
+        CheckResponse, DeniedHttpResponse, OkHttpResponse,
+        check_response::HttpResponse,
+        core::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
+        google_rpc, http as envoy_http,
+    },
+    failure::Failure,
+};
+use crate::broker::{BrokerError, not_sent, strip_request};
+
+/// The request goes on as it was decided: with this path, these headers of ours and without what is not sent to
+/// SuperOffice through any door. What is there of our headers is replaced, also where it is there twice.
+pub(super) fn allowed(
+    credential: &HeaderMap,
+    path_and_query: &str,
+    given: &HeaderMap,
+) -> Result<CheckResponse, Failure> {
+    let mut headers = vec![set(":path", path_and_query)];
+    for (name, value) in credential {
+        // Never happens for what was validated when it came in.
+        let no_text = |_| BrokerError::Internal("a credential is no text".into());
+        let text = value.to_str().map_err(no_text)?;
+        headers.push(set(name.as_str(), text));
+    }
+    let mut left = given.clone();
+    strip_request(&mut left);
+    let gone = given.keys().filter(|name| !left.contains_key(*name));
+    // Also what the proxy does not tell.
+    let gone = gone.map(ToString::to_string).chain(not_sent().map(str::to_owned));
+    // Without a host there is no request; where it goes is the proxy's configuration.
+    let mut headers_to_remove: Vec<String> =
+        gone.filter(|name| name != "host" && !credential.contains_key(name.as_str())).collect();
+    headers_to_remove.sort_unstable();
+    headers_to_remove.dedup();
+    let ok = OkHttpResponse { headers, headers_to_remove };
+    Ok(CheckResponse {
+        status: Some(google_rpc::Status::default()),
+        http_response: Some(HttpResponse::OkResponse(ok)),
+    })
+}
+
+/// The caller is told what it would be told by the egress listener.
+pub(super) fn denied(failure: &Failure, request_id: &str) -> CheckResponse {
+    let (reason, status) = (failure.reason(), failure.status(request_id));
+    let code = reason.http_status();
+    let title = http::StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason());
+    let body = json!({
+        "type": "about:blank",
+        "title": title.unwrap_or_default(),
+        "status": code,
+        "detail": status.message(),
+        "reason": reason.as_str(),
+        "request_id": request_id,
+    });
+    let mut headers = vec![set("content-type", "application/problem+json")];
+    if let Some(delay) = retry_after(failure, &status) {
+        // A whole number, and never too soon.
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        headers.push(set("retry-after", &seconds.to_string()));
+    }
+    if status.code() == Code::Unauthenticated {
+        headers.push(set("www-authenticate", "Bearer"));
+    }
+    let denied = DeniedHttpResponse {
+        status: Some(envoy_http::HttpStatus { code: code.into() }),
+        headers,
+        body: body.to_string(),
+    };
+    let status = google_rpc::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    };
+    CheckResponse {
+        status: Some(status),
+        http_response: Some(HttpResponse::DeniedResponse(denied)),
+    }
+}
+
+fn retry_after(failure: &Failure, status: &Status) -> Option<Duration> {
+    match failure {
+        Failure::Broker(error) => error.retry_after(),
+        _ => status.get_details_retry_info().and_then(|info| info.retry_delay),
+    }
+}
+
+fn set(name: &str, value: &str) -> HeaderValueOption {
+    let header =
+        HeaderValue { key: name.to_owned(), value: value.to_owned(), raw_value: Vec::new() };
+    HeaderValueOption {
+        header: Some(header),
+        append: None,
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        keep_empty_value: false,
+    }
+}

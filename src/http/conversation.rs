@@ -1,0 +1,299 @@
+//! Connections of a listener that speaks HTTP, from the first to the last: who may have how many, for how long, and how
+//! they end.
+
+mod idle;
+mod patient;
+
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{body::Body, response::Response};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{idle::Unanswered, patient::Patient};
+use crate::listen::{Acceptor, Connection, Protocol, ServerTls, Speaks};
+
+/// Opened connections on their way from the accept loop.
+const OPENED_CONNECTIONS: usize = 16;
+
+/// The head of a request.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+const MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
+
+/// A silent peer of HTTP/2 is asked after this whether it is still there …
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// … and has this long to answer.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When every request is answered, what was answered has this long to arrive. Then connections are not waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a listener allows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    /// Connections at one time; more wait until one ends.
+    pub(super) connections: usize,
+    /// Requests at one time on one connection of HTTP/2; more wait in the client.
+    pub(super) streams: u32,
+    /// What a client of HTTP/2 may send on a stream before it is read, …
+    pub(super) stream_window: u32,
+    /// … and on all of them together.
+    pub(super) connection_window: u32,
+    /// A head that takes longer, and a connection on which no other comes, is given up.
+    pub(super) head_time: Duration,
+    /// A client that takes nothing of its answer for so long is given up.
+    pub(super) write_time: Duration,
+    /// A connection is ended after this, when its requests are answered: who keeps one open does not keep it for ever.
+    pub(super) age: Duration,
+    /// Then a client that does not come to an end is not waited for.
+    pub(super) farewell: Duration,
+}
+
+/// Answers what is asked on a connection.
+pub(super) trait Answers: Clone + Send + Sync + 'static {
+    /// What is known of the other end.
+    type Peer: Clone + Send + Sync + 'static;
+
+    /// What is known of the other end, found out once.
+    fn peer(&self, connection: &Connection) -> Self::Peer;
+
+    /// Answers a request.
+    fn answer(
+        self,
+        peer: Self::Peer,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// A bound socket, and what it takes to serve it.
+pub(super) struct Conversations<A> {
+    pub(super) name: &'static str,
+    pub(super) listener: TcpListener,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) allowance: Allowance,
+    pub(super) answers: A,
+    /// The requests that are not answered yet.
+    pub(super) requests: TaskTracker,
+}
+
+impl<A: Answers> Conversations<A> {
+    /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
+    pub(super) async fn serve(self, stop: CancellationToken) {
+        let Self { name, listener, tls, allowance, answers, requests } = self;
+        let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
+        let speaks = Speaks::Http2OrHttp1;
+        let acceptor = Acceptor { name, speaks, listener, tls: tls.clone(), stop: stop.clone() };
+        let serving = async {
+            tokio::join!(acceptor.run(opened), converse(incoming, allowance, &answers, &stop));
+        };
+        let answered = async {
+            stop.cancelled().await;
+            requests.close();
+            requests.wait().await;
+            sleep(LAST_WORDS).await;
+        };
+        let reload = async {
+            match tls {
+                Some(tls) => match tls.watch().await {},
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = answered => {}
+            () = reload => {}
+        }
+    }
+}
+
+/// Serves what was opened until no more comes and all have ended. What is left ends with it.
+async fn converse<A: Answers>(
+    mut incoming: mpsc::Receiver<Connection>,
+    allowance: Allowance,
+    answers: &A,
+    stop: &CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(connection) = incoming.recv(), if connections.len() < allowance.connections => {
+                connections.spawn(serve(connection, allowance, answers.clone(), stop.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+            else => return,
+        }
+    }
+}
+
+async fn serve<A: Answers>(
+    connection: Connection,
+    allowance: Allowance,
+    answers: A,
+    stop: CancellationToken,
+) {
+    let peer = answers.peer(&connection);
+    let protocol = connection.protocol();
+    let connection = Patient::new(connection, allowance.write_time);
+    let answer = move |request| answers.clone().answer(peer.clone(), request);
+    hold(connection, protocol, allowance, answer, stop).await;
+}
+
+/// A connection from its first to its last request.
+async fn hold<F>(
+    connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    protocol: Protocol,
+    allowance: Allowance,
+    answer: impl Fn(Request<Incoming>) -> F,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let builder = match protocol {
+        Protocol::Http1 => limits(allowance).http1_only(),
+        Protocol::Http2 => limits(allowance).http2_only(),
+    };
+    let unanswered = Unanswered::none();
+    let service = service_fn(|request| {
+        let (open, answer) = (unanswered.one(), answer(request));
+        async { Ok::<_, Infallible>(answer.await.map(|body| open.until_taken(body))) }
+    });
+    let idle = async || match protocol {
+        // It has a time limit of its own for heads.
+        Protocol::Http1 => pending().await,
+        Protocol::Http2 => unanswered.none_for(allowance.head_time).await,
+    };
+    let serving = builder.serve_connection(TokioIo::new(connection), service);
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        _ = timeout(allowance.age, stop.cancelled()) => {}
+        () = idle() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    // A client that breaks off is nobody's loss, nor one that asks nothing and stays.
+    tokio::select! {
+        _ = timeout(allowance.farewell, serving) => {}
+        () = idle() => {}
+    }
+}
+
+fn limits(allowance: Allowance) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(allowance.head_time)
+        .max_buf_size(MAX_HEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(allowance.streams)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .initial_stream_window_size(allowance.stream_window)
+        .initial_connection_window_size(allowance.connection_window)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::stream;
+    use hyper::client::conn::http2::handshake;
+    use tokio::{io::DuplexStream, time::Instant};
+
+    use super::*;
+
+    const ALLOWANCE: Allowance = Allowance {
+        connections: 1,
+        streams: 8,
+        stream_window: 64 * 1024,
+        connection_window: 8 * 64 * 1024,
+        head_time: Duration::from_mins(1),
+        write_time: Duration::from_secs(30),
+        age: Duration::from_hours(1),
+        farewell: Duration::from_hours(1),
+    };
+
+    /// The time between an answer's beginning, its two parts, and its end.
+    const PART: Duration = Duration::from_mins(3);
+
+    /// Holds one end of a connection of HTTP/2; the other is for a client.
+    fn held() -> (impl Future<Output = ()>, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let answer = async |_| {
+            let parts = stream::unfold(0, async |sent| {
+                sleep(PART).await;
+                (sent < 2).then(|| (Ok::<_, Infallible>(Bytes::from_static(b"x")), sent + 1))
+            });
+            Response::new(Body::from_stream(parts))
+        };
+        let stop = CancellationToken::new();
+        (hold(ours, Protocol::Http2, ALLOWANCE, answer, stop), theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_of_http2_on_which_nothing_is_asked_is_ended() {
+        let (holding, theirs) = held();
+        let begin = Instant::now();
+        let client = async {
+            let handshake = handshake::<_, _, Body>(TokioExecutor::new(), TokioIo::new(theirs));
+            // It answers every ping.
+            let (_asking, connection) = handshake.await.unwrap();
+            connection.await.unwrap();
+        };
+        tokio::join!(holding, client);
+        assert_eq!(begin.elapsed().as_secs(), ALLOWANCE.head_time.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_at_all_is_given_up() {
+        let (holding, _theirs) = held();
+        let begin = Instant::now();
+        holding.await;
+        assert!(begin.elapsed() <= 2 * ALLOWANCE.head_time);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_of_http2_stays_for_an_answer_that_takes_long() {
+        let (holding, theirs) = held();
+        let begin = Instant::now();
+        let client = async {
+            let handshake = handshake::<_, _, Body>(TokioExecutor::new(), TokioIo::new(theirs));
+            let (mut asking, connection) = handshake.await.unwrap();
+            let asked = async {
+                sleep(ALLOWANCE.head_time / 2).await;
+                let request = Request::get("http://x/").body(Body::empty()).unwrap();
+                let answer = asking.send_request(request).await.unwrap();
+                let body = axum::body::to_bytes(Body::new(answer.into_body()), 10).await.unwrap();
+                assert_eq!(body, "xx");
+                // The client stays.
+                pending::<()>().await;
+            };
+            tokio::select! {
+                ended = connection => ended.unwrap(),
+                () = asked => {}
+            }
+        };
+        tokio::join!(holding, client);
+        let wanted = ALLOWANCE.head_time / 2 + 3 * PART + ALLOWANCE.head_time;
+        assert_eq!(begin.elapsed().as_secs(), wanted.as_secs());
+    }
+}

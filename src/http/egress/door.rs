@@ -1,0 +1,216 @@
+//! One call: who calls, what is asked, may it be done, done.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::FutureExt as _;
+use hyper::{Request, Version, body::Incoming};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    EgressRules, Peer,
+    answer::pass_back,
+    failure::Failure,
+    request::{Asked, Cut, body, check_shape},
+    standstill::Standstill,
+    trail::Record,
+};
+use crate::{
+    access::{Access, Bearer, Caller, Calling, Chosen, NotAdmitted, Presented},
+    broker::{Attempts, Egress, Links, Sending, Sent, Trail},
+    domain::Reason,
+    http::{around::known_name, problem::Problem},
+    listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
+    ports::{ApiBody, Meter},
+};
+
+/// From a call whose body is at hand to the beginning of its answer.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Everything that calls go through.
+pub(super) struct Door {
+    pub(super) access: Arc<Access>,
+    pub(super) egress: Arc<Egress>,
+    pub(super) trail: Arc<Trail>,
+    pub(super) attempts: Arc<Attempts>,
+    pub(super) ids: RequestIds,
+    pub(super) meter: Arc<dyn Meter>,
+    pub(super) rules: EgressRules,
+    /// The calls that have not ended yet.
+    pub(super) requests: TaskTracker,
+    pub(super) standstill: Standstill,
+}
+
+/// A call that has an answer of SuperOffice.
+struct Passed {
+    sent: Sent,
+    method: Method,
+    /// For a body in which they are to be rewritten.
+    links: Option<Links>,
+}
+
+impl Door {
+    /// Answers a request.
+    pub(super) async fn pass(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let request_id = self.ids.of(request.headers());
+        // Where a body has two lengths, what follows it is anybody's guess (RFC 9112 section 6.1).
+        let ends = request.version() == Version::HTTP_11
+            && request.headers().contains_key(header::TRANSFER_ENCODING);
+        let watched = (request.version() == Version::HTTP_2).then_some(&self.standstill);
+        let method = known_name(request.method());
+        let trace_id = trace_id(request.headers());
+        let mut record = Record::begin(
+            Arc::clone(&self),
+            peer.clone(),
+            Arc::clone(&request_id),
+            trace_id,
+            method,
+        );
+        let work = AssertUnwindSafe(Box::pin(self.call(&peer, request, &mut record)));
+        let called = work.catch_unwind().await.unwrap_or_else(|panic| {
+            let (request_id, panic) = (&*request_id, text_of_panic(&*panic));
+            tracing::error!(request_id, panic, "a handler panicked");
+            Err(Problem::new(Reason::Internal, "internal error").into())
+        });
+        let answered = match called {
+            Ok(Passed { sent, method, links }) => {
+                record.opened_with(&sent.credential_id);
+                pass_back(sent, &method, links.as_ref(), watched, record).await
+            }
+            Err(failure) => Err((failure, record)),
+        };
+        let mut answer = answered.unwrap_or_else(|(failure, mut record)| {
+            let mut answer = failure.problem.clone().into_response();
+            failure.problem.write(&request_id, &mut answer);
+            if failure.problem.reason() == Reason::CallerUnauthenticated {
+                let challenge = HeaderValue::from_static("Bearer");
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            record.failed(&failure, answer.status());
+            answer
+        });
+        let headers = answer.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if ends {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    async fn call(
+        &self,
+        peer: &Peer,
+        request: Request<Incoming>,
+        record: &mut Record,
+    ) -> Result<Passed, Failure> {
+        check_shape(&request)?;
+        let caller = match self.admit(peer, request.headers()).await {
+            Ok(caller) => caller,
+            Err(not_admitted) => return Err(self.turn_away(peer, record, not_admitted)),
+        };
+        record.is_called_by(caller.clone());
+        let Asked { tenant, path, eyes, words, rewrite_links } = Asked::read(&request)?;
+        record.words = words;
+        let public_uri = self.rules.public_uri.as_deref();
+        if rewrite_links && public_uri.is_none() {
+            let detail = "Gateway-Rewrite-Links: egress.public_uri of the gateway's configuration is missing";
+            return Err(Problem::new(Reason::InvalidArgument, detail).into());
+        }
+        let chosen = match eyes {
+            Some(eyes) => self.egress.chosen(&tenant, eyes).await?,
+            None if self.access.may_act_as_somebody(&caller, &tenant) => {
+                self.egress.everybody(&tenant).await?
+            }
+            None => Chosen::TheOnly(Vec::new()),
+        };
+        let method = request.method().clone();
+        let call = Calling { on: tenant.clone(), method: method.clone(), path };
+        let acting = match self.access.act(&caller, call, chosen) {
+            Ok(acting) => acting,
+            Err(not_acting) => {
+                record.refused(&not_acting).await?;
+                return Err(not_acting.into());
+            }
+        };
+        let pending = record.permitted(&acting)?;
+        let (parts, incoming) = request.into_parts();
+        let cut = Cut::default();
+        let body = body(incoming, self.rules.max_body_bytes, &cut).await?;
+        let headers = with_ours(parts.headers, &record.request_id, rewrite_links);
+        let patience = matches!(body, ApiBody::Whole(_)).then_some(PATIENCE);
+        let mut pending = Some(pending);
+        // What changes something must not be done and then be answered as if it had not.
+        if !matches!(method, Method::GET | Method::HEAD)
+            && let Some(pending) = pending.take()
+        {
+            pending.committed().await?;
+        }
+        let sent = self.egress.send(&acting, Sending { headers, body, patience }).await;
+        // Before anything of the answer is on the wire.
+        if let Some(pending) = pending {
+            pending.committed().await?;
+        }
+        let mut sent = match (sent, cut.get()) {
+            (Ok(sent), _) => sent,
+            (Err(_), Some(problem)) => return Err(problem.clone().into()),
+            (Err(error), None) => return Err(error.into()),
+        };
+        let links = || Links::new(public_uri.unwrap_or_default(), &tenant, &sent.uri);
+        let links = (rewrite_links || Links::are_in(&sent.response.headers)).then(links);
+        if let Some(links) = &links {
+            links.rewrite_headers(&mut sent.response.headers);
+        }
+        Ok(Passed { sent, method, links: links.filter(|_| rewrite_links) })
+    }
+
+    /// Who calls. A client library may have its own idea of `Authorization`, so the header for proxies comes first.
+    async fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, NotAdmitted> {
+        let name = if headers.contains_key(header::PROXY_AUTHORIZATION) {
+            header::PROXY_AUTHORIZATION
+        } else {
+            header::AUTHORIZATION
+        };
+        let values = headers.get_all(name);
+        let presented = Presented {
+            bearer: Bearer::from_values(values.iter().map(HeaderValue::as_bytes)),
+            certificate: peer.certificate.as_deref(),
+        };
+        self.access.admit(&presented, peer.address).await
+    }
+
+    fn turn_away(&self, peer: &Peer, record: &mut Record, not_admitted: NotAdmitted) -> Failure {
+        match &not_admitted {
+            NotAdmitted::OverQuota { caller, .. } => record.is_called_by(caller.clone()),
+            NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
+                self.attempts.count_address(peer.address);
+            }
+            // It may well be somebody: who, cannot be told now.
+            NotAdmitted::KeysUnavailable { .. } => {}
+        }
+        not_admitted.into()
+    }
+}
+
+/// What is sent besides what the use case leaves in.
+fn with_ours(mut headers: HeaderMap, request_id: &str, rewrite_links: bool) -> HeaderMap {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static(REQUEST_ID), id);
+    }
+    if rewrite_links {
+        // What is compressed cannot be rewritten, and of a part nobody can tell where a link begins.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
+    }
+    headers
+}

@@ -1,0 +1,387 @@
+//! What bad input gets on the egress listener: a refusal or a clean cut, and never a credential.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tenant_gateway::grpc::pb;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::support::{
+    World,
+    api_host::{ApiHostByHand, Told, address, move_to, with_host},
+    eventually, eventually_so,
+    http::{Answer, send},
+};
+
+const CONTACT: &str = "/crm-sync/Cust1/api/v1/Contact/5";
+
+/// Long enough for anything that happens at once.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Sends these bytes, and reads to the end of the connection.
+async fn raw(to: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    // A reset ends it too.
+    let _ = timeout(SOON, read).await.expect("the connection does not end");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+async fn get(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
+    send(to, "GET", path, headers, b"").await
+}
+
+#[tokio::test]
+async fn paths_that_could_be_read_in_two_ways_are_refused() {
+    let (world, host) = with_host("").await;
+    for path in [
+        "/../../Cust2/api/v1/Contact",
+        "/v1/../../../Cust2/api/v1",
+        "/v1/%2e%2e/%2E%2E/x",
+        "/v1/.%2e/x",
+        "/v1/Contact%2f5",
+        "/v1/Contact%5C5",
+        "/v1/..%5c..%5cx",
+        "/v1/Contact;x=1",
+        "/v1//Contact",
+        "/v1/%252e%252e/x",
+        "/v1/Contact%00",
+        "/v1/Contact%0d%0aSO-AppToken:%20x",
+        "/v1/(S(x))/Contact",
+        "/v1/Contact.",
+        "/v1/Contact%ff",
+        "/v1/Contact%",
+    ] {
+        let path = format!("/crm-sync/Cust1/api{path}");
+        let answer = get(address(world.gateway()), &path, &[]).await;
+        answer.assert_problem(400, "INVALID_ARGUMENT");
+    }
+    assert!(host.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn what_names_no_application_or_tenant_is_nowhere() {
+    let (world, host) = with_host("").await;
+    for path in [
+        "/",
+        "/crm-sync",
+        "/crm-sync/",
+        "/Cust1/api/v1/Contact",
+        "//Cust1/api/v1",
+        "/crm-sync/cust1/api/v1",
+        "/crm-sync/%43ust1/api/v1",
+        "/crm-sync/../Cust1/api",
+        "/-/Cust1/api/v1/Contact",
+        "/applications/crm-sync/tenants/Cust1/api",
+        "*",
+    ] {
+        let answer = send(address(world.gateway()), "OPTIONS", path, &[], b"").await;
+        answer.assert_problem(404, "RESOURCE_NOT_FOUND");
+    }
+    for path in
+        ["/crm-sync/Cust1", "/crm-sync/Cust1/", "/crm-sync/Cust1/v1", "/crm-sync/Cust1/apix"]
+    {
+        get(address(world.gateway()), path, &[]).await.assert_problem(400, "INVALID_ARGUMENT");
+    }
+    assert!(host.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn it_is_no_open_proxy_and_upgrades_nothing() {
+    let (world, host) = with_host("").await;
+    let to = address(world.gateway());
+    for line in [
+        "GET http://evil.example/crm-sync/Cust1/api/v1/Contact HTTP/1.1",
+        "GET https://gateway/crm-sync/Cust1/api/v1/Contact HTTP/1.1",
+        "CONNECT evil.example:443 HTTP/1.1",
+        "TRACE /crm-sync/Cust1/api/v1/Contact HTTP/1.1",
+    ] {
+        let request = format!("{line}\r\nHost: gateway\r\nConnection: close\r\n\r\n");
+        let answer = raw(to, request.as_bytes()).await;
+        assert!(["400", "501"].contains(&status(&answer)), "{line}: {answer}");
+        assert!(answer.contains("\"reason\""), "{answer}");
+    }
+    let upgrade = [("Upgrade", "websocket"), ("Connection", "upgrade")];
+    get(to, CONTACT, &upgrade).await.assert_problem(501, "UNIMPLEMENTED");
+    assert!(host.arrived().is_empty());
+    // Clients of HTTP/2 ask in passing, and go on in HTTP/1.1 when nobody hears.
+    let h2c = [("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABk")];
+    assert_eq!(get(to, CONTACT, &h2c).await.status, 200);
+    assert!(host.arrived()[0].header("upgrade").is_empty());
+}
+
+#[tokio::test]
+async fn the_host_header_decides_nothing_and_there_is_one() {
+    let (world, host) = with_host("").await;
+    let to = address(world.gateway());
+    for hosts in ["", "Host: a\r\nHost: b\r\n"] {
+        let request = format!("GET {CONTACT} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        assert_eq!(status(&raw(to, request.as_bytes()).await), "400", "{hosts}");
+    }
+    assert!(host.arrived().is_empty());
+    for named in ["evil.example", "online.superoffice.com", "169.254.169.254", ""] {
+        let request =
+            format!("GET {CONTACT} HTTP/1.1\r\nHost: {named}\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&raw(to, request.as_bytes()).await), "200", "{named}");
+        assert_eq!(host.arrived().pop().unwrap().header("host"), [host.address.to_string()]);
+    }
+}
+
+#[tokio::test]
+async fn requests_whose_end_is_in_doubt_are_refused() {
+    let (world, host) = with_host("").await;
+    for framing in [
+        "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        "Content-Length: +3\r\n\r\nabc",
+        "Content-Length: 3, 4\r\n\r\nabcd",
+        "Content-Length: -1\r\n\r\n",
+        "Content-Length: 99999999999999999999\r\n\r\n",
+        "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+        "X-Own: a\r\n folded\r\n\r\n",
+        "X-Own: a\x00b\r\n\r\n",
+        "X Own: a\r\n\r\n",
+        ": a\r\n\r\n",
+    ] {
+        let request =
+            format!("POST {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{framing}");
+        let answer = raw(address(world.gateway()), request.as_bytes()).await;
+        assert_eq!(status(&answer), "400", "{framing:?}: {answer}");
+    }
+    let old = format!(
+        "POST {CONTACT} HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    );
+    assert_eq!(status(&raw(address(world.gateway()), old.as_bytes()).await), "400");
+    assert!(host.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_hidden_behind_two_lengths_is_never_read() {
+    let (world, host) = with_host("").await;
+    let lengths = ["Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"];
+    for headers in [lengths.concat(), [lengths[1], lengths[0]].concat()] {
+        let hidden = "DELETE /crm-sync/Cust1/api/v1/Contact/6 HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request = format!(
+            "POST {CONTACT} HTTP/1.1\r\nHost: x\r\n{headers}\r\n1\r\na\r\n0\r\n\r\n{hidden}"
+        );
+        let answer = raw(address(world.gateway()), request.as_bytes()).await;
+        assert_eq!(status(&answer), "200", "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        let arrived = host.arrived().pop().unwrap();
+        assert_eq!((arrived.line().starts_with("POST "), &*arrived.body), (true, &b"a"[..]));
+    }
+    assert_eq!(host.arrived().len(), 2);
+}
+
+#[tokio::test]
+async fn a_broken_chunk_ends_the_call_and_what_went_out_of_it_is_not_whole() {
+    let (world, host) = with_host("").await;
+    for chunk in ["zz\r\nabc\r\n0\r\n\r\n", "-1\r\n\r\n", "3\r\nabcdef\r\n0\r\n\r\n"] {
+        let request = format!(
+            "POST {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
+        );
+        let answer = raw(address(world.gateway()), request.as_bytes()).await;
+        assert_eq!(status(&answer), "400", "{chunk:?}: {answer}");
+    }
+    assert!(host.arrived().iter().all(|arrived| !arrived.whole));
+}
+
+#[tokio::test]
+async fn whose_eyes_cannot_be_forged_into_another_header() {
+    let (world, host) = with_host("").await;
+    let to = address(world.gateway());
+    for eyes in [
+        "System",
+        "system, associates/5",
+        "associates/0",
+        "associates/5 ; x",
+        "associates/99999999999",
+        "grants/",
+        "grants/a b",
+        "grants/a/b",
+        "grants/a\tSO-AppToken: x",
+        "grants/\u{e5}",
+    ] {
+        let answer = get(to, CONTACT, &[("Gateway-Act-As", eyes)]).await;
+        answer.assert_problem(400, "INVALID_ARGUMENT");
+    }
+    let twice = [("Gateway-Act-As", "system"), ("gateway-act-as", "associates/5")];
+    get(to, CONTACT, &twice).await.assert_problem(400, "INVALID_ARGUMENT");
+    let long = "x".repeat(257);
+    for words in [long.as_str(), "a\tb"] {
+        let answer = get(to, CONTACT, &[("Gateway-Reason", words)]).await;
+        answer.assert_problem(400, "INVALID_ARGUMENT");
+    }
+    let injected = "Gateway-Act-As: grants/a\r\nSO-AppToken: x\r\n";
+    let request =
+        format!("GET {CONTACT} HTTP/1.1\r\nHost: x\r\n{injected}Connection: close\r\n\r\n");
+    assert_eq!(status(&raw(to, request.as_bytes()).await), "404");
+    assert!(host.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused() {
+    let (world, host) = with_host("").await;
+    let to = address(world.gateway());
+    let large = "x".repeat(40 * 1024);
+    assert_eq!(get(to, CONTACT, &[("X-Own", &large)]).await.status, 431);
+    let long = format!("{CONTACT}?{}", "x".repeat(20 * 1024));
+    get(to, &long, &[]).await.assert_problem(400, "INVALID_ARGUMENT");
+    let client = reqwest::ClientBuilder::new().http2_prior_knowledge().build().unwrap();
+    let request = client.get(format!("http://{to}{CONTACT}")).header("x-own", &large);
+    let answer = client.execute(request.build().unwrap()).await;
+    assert!(answer.map_or(true, |answer| answer.status().as_u16() == 431));
+    assert!(host.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_before_anything_is_sent_or_cut_off() {
+    let (world, host) = with_host("max_body_bytes = 100000").await;
+    let to = address(world.gateway());
+    let body = vec![b'x'; 100_001];
+    let head = format!(
+        "PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100001\r\n\r\n"
+    );
+    // Nobody asks for a body that is going to be refused.
+    let answer = raw(to, head.as_bytes()).await;
+    assert_eq!(status(&answer), "413", "{answer}");
+    assert!(answer.contains("RESPONSE_TOO_LARGE"));
+    assert!(host.arrived().is_empty());
+    let head = format!("PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", body.len(), "x".repeat(body.len()));
+    let answer = raw(to, format!("{head}{chunk}").as_bytes()).await;
+    assert_eq!(status(&answer), "413", "{answer}");
+    assert!(host.arrived().iter().all(|arrived| !arrived.whole));
+    assert_eq!(send(to, "PUT", CONTACT, &[], &body[..100_000]).await.status, 200);
+}
+
+/// The code of the last event of a call.
+async fn ended_with(world: &World, request_id: &str) -> Option<i32> {
+    let filter = format!("request_id=\"{request_id}\"");
+    let list = pb::ListAuditEventsRequest { filter, ..Default::default() };
+    let answer = world.audits().await.list_audit_events(list).await.unwrap().into_inner();
+    (answer.audit_events.len() == 2).then(|| answer.audit_events[0].code)
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_in_its_body_ends_the_call() {
+    let (world, host) = with_host("").await;
+    for (framing, part) in [
+        ("Content-Length: 1000000", "x".repeat(100_000)),
+        ("Transfer-Encoding: chunked", format!("{:x}\r\n{}\r\n", 100_000, "x".repeat(100_000))),
+    ] {
+        let id = framing.split(':').next().unwrap();
+        let head = format!(
+            "PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nX-Request-Id: {id}\r\n{framing}\r\n\r\n{part}"
+        );
+        let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let most = || host.arrived().last().is_some_and(|arrived| arrived.body_bytes == 100_000);
+        eventually("what was sent arrives", most).await;
+        drop(stream);
+        eventually_so("the end is written down", async || {
+            ended_with(&world, id).await.is_some_and(|code| code != 0)
+        })
+        .await;
+    }
+    assert!(host.arrived().iter().all(|arrived| !arrived.whole));
+    assert_eq!(get(address(world.gateway()), CONTACT, &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_while_it_waits_ends_the_call() {
+    let (world, host) = with_host("").await;
+    host.tell(Told::Hang);
+    let head = format!("GET {CONTACT} HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\n\r\n");
+    let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    eventually("the call is there", || host.arrived().len() == 1).await;
+    drop(stream);
+    eventually_so("the end is written down", async || ended_with(&world, "gone").await == Some(1))
+        .await;
+}
+
+#[tokio::test]
+async fn uploads_that_wait_hold_up_no_other_call_of_their_connection() {
+    let (world, host) = with_host("").await;
+    let uri = format!("http://{}{CONTACT}", address(world.gateway()));
+    let client = reqwest::ClientBuilder::new().http2_prior_knowledge().build().unwrap();
+    let put =
+        |bytes: usize| client.execute(client.put(&uri).body(vec![b'x'; bytes]).build().unwrap());
+    // The connection is there before anything waits on it.
+    assert_eq!(put(10).await.unwrap().status(), 200);
+    let mut waiting = tokio::task::JoinSet::new();
+    for nth in 0..6 {
+        host.tell(Told::Hang);
+        waiting.spawn(put(8 << 20));
+        eventually("the upload has begun", || host.arrived().len() == nth + 2).await;
+    }
+    for _ in 0..10 {
+        assert_eq!(timeout(SOON, put(200_000)).await.unwrap().unwrap().status(), 200);
+    }
+    assert!(waiting.try_join_next().is_none());
+}
+
+#[tokio::test]
+async fn an_upstream_that_vanishes_is_told_of_and_never_asked_twice() {
+    let (world, host) = with_host("").await;
+    let to = address(world.gateway());
+    host.tell(Told::LeaveAfter(10_000));
+    let answer = send(to, "PUT", CONTACT, &[], &vec![b'x'; 1_000_000]).await;
+    answer.assert_problem(503, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(host.arrived().len(), 1);
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this".to_vec();
+    host.tell(Told::Raw(half));
+    let answer = get(to, CONTACT, &[("x-request-id", "half")]).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "only this"));
+    assert_eq!(answer.header("content-length"), Some("100"));
+    eventually_so("the end is written down", async || ended_with(&world, "half").await == Some(14))
+        .await;
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".to_vec();
+    host.tell(Told::Raw(chunked));
+    let answer = get(to, CONTACT, &[]).await;
+    assert!(!answer.body.contains("\r\n0\r\n"), "it must not look whole: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_status_that_names_a_host_outside_is_not_believed() {
+    let (world, _) = with_host("").await;
+    let trap = ApiHostByHand::start().await;
+    let port = trap.address.port();
+    for (index, api) in [
+        "https://evil.example/{}/api".to_owned(),
+        "https://superoffice.com.evil.example/{}/api".to_owned(),
+        "http://169.254.169.254/{}/api".to_owned(),
+        "http://[::ffff:169.254.169.254]/{}/api".to_owned(),
+        "http://10.0.0.1/{}/api".to_owned(),
+        format!("http://127.0.0.2:{port}/{{}}/api"),
+        format!("http://localhost:{port}/{{}}/api"),
+        format!("http://[::1]:{port}/{{}}/api"),
+        format!("http://user@127.0.0.1:{port}/{{}}/api"),
+        format!("http://127.0.0.1:{port}/Cust1/api"),
+        format!("http://127.0.0.1:{port}/{{}}/api/v2"),
+        "file:///etc/passwd".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let tenant = format!("Cust{}", 100 + index);
+        move_to(&world.sandbox, &tenant, &api.replace("{}", &tenant));
+        world.enroll(&tenant).await;
+        let path = format!("/crm-sync/{tenant}/api/v1/Contact");
+        let answer = get(address(world.gateway()), &path, &[]).await;
+        answer.assert_problem(503, "UPSTREAM_INVALID_RESPONSE");
+    }
+    assert!(trap.arrived().is_empty());
+}
