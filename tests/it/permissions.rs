@@ -330,6 +330,53 @@ async fn each_method_needs_its_action_and_nothing_else_will_do() {
 }
 
 #[tokio::test]
+async fn who_may_only_act_as_people_is_told_as_whom() {
+    let (one, two) = (name("Cust1"), name("Cust2"));
+    let policy = format!(
+        "permit (principal == Caller::\"all\", action, resource);
+         permit (principal == Caller::\"support\", action == Action::\"issueAccessToken\",
+                 resource in Tenant::\"{one}\");"
+    );
+    let guarded = Guarded::new(&policy).await;
+    for tenant_id in ["Cust1", "Cust2"] {
+        guarded.world.make_tenant(tenant_id);
+        let create = pb::CreateTenantRequest {
+            parent: format!("applications/{APPLICATION}"),
+            tenant_id: tenant_id.to_owned(),
+            tenant: None,
+        };
+        guarded.call("all", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
+    }
+    let method = "AccessService/ExplainAccess";
+    let explain = |tenant: &str| pb::ExplainAccessRequest { tenant: tenant.to_owned() };
+    let told = async |caller: &str, tenant: &str| {
+        let answer = guarded.call(caller, method, explain(tenant).encode_to_vec()).await?;
+        Ok(pb::ExplainAccessResponse::decode(&*answer).unwrap().user_contexts)
+    };
+    // Nobody has consented yet: it may know of that.
+    let contexts: Vec<pb::UserContext> = told("support", &one).await.unwrap();
+    assert_eq!((contexts.len(), contexts[0].usable), (1, false));
+
+    guarded.world.sandbox.generate_people("Cust1", 20, 7).unwrap();
+    let sandbox = &guarded.world.sandbox;
+    let signed_in = |id| sandbox.begin_grant(CLIENT_ID, "Cust1", id).ok();
+    let refresh_token = (1..100).find_map(signed_in).expect("somebody can sign in");
+    let import =
+        pb::ImportGrantRequest { tenant: one.clone(), refresh_token, ..Default::default() };
+    let import = import.encode_to_vec();
+    guarded.call("all", "ImpersonationService/ImportGrant", import).await.unwrap();
+    for tenant in [&*one, "applications/-/tenants/Cust1"] {
+        let contexts = told("support", tenant).await.unwrap();
+        assert_eq!((contexts.len(), contexts[0].usable, contexts[1].usable), (2, false, true));
+        assert!(contexts[1].credential.starts_with("grants/"), "{:?}", contexts[1]);
+    }
+    for (caller, tenant) in [("support", two.as_str()), ("nobody", &one)] {
+        let denied = told(caller, tenant).await.unwrap_err();
+        assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+    }
+}
+
+#[tokio::test]
 async fn a_denied_caller_cannot_tell_what_exists() {
     let guarded = Guarded::new("permit (principal == Caller::\"all\", action, resource);").await;
     guarded.world.make_tenant("Cust1");

@@ -29,8 +29,12 @@ pub struct Policies {
 /// A set and its own decisions: one that was made while the set was replaced is remembered where it was made.
 struct Version {
     set: PolicySet,
-    decisions: Cache<Decided, Ruling, UnitWeighter, std::hash::RandomState>,
+    decisions: Decisions,
+    /// What may be done in some context, apart from the decisions: as one of them it would permit any call.
+    in_some_context: Decisions,
 }
+
+type Decisions = Cache<Decided, Ruling, UnitWeighter, std::hash::RandomState>;
 
 /// Everything that a decision depends on.
 #[derive(Clone)]
@@ -122,7 +126,7 @@ impl Policies {
     /// It tells a caller what to try, and decides nothing. Policies are asked without a context. Held, if that
     /// permits; or if a `permit` asked for the context while no `forbid` matched without it. So a call may still be
     /// denied: by its path, or by a part of a `when` that stands after the one about the context. (A policy that
-    /// writes `context has path`, which is always true, is not found here.)
+    /// writes `context has path`, which is always true, is not found here.) Remembered until the policies change.
     #[must_use]
     pub fn may_for_some_context(
         &self,
@@ -133,20 +137,29 @@ impl Policies {
         if !action.has_context() {
             return self.decide(caller, action, resource);
         }
-        self.current.load().set.may_for_some_context(caller, action, resource)
+        let version = self.current.load();
+        let question = Question { caller, action, resource };
+        if let Some(ruling) = version.in_some_context.get(&question) {
+            return ruling;
+        }
+        let ruling = version.set.may_for_some_context(caller, action, resource);
+        version.in_some_context.insert(question.owned(), ruling.clone());
+        ruling
     }
 }
 
 impl Version {
     fn new(set: PolicySet) -> Self {
-        let decisions = Cache::with(
-            FIRST_DECISIONS,
-            MAX_DECISIONS as u64,
-            UnitWeighter,
-            std::hash::RandomState::new(),
-            DefaultLifecycle::default(),
-        );
-        Self { set, decisions }
+        let decisions = || {
+            Cache::with(
+                FIRST_DECISIONS,
+                MAX_DECISIONS as u64,
+                UnitWeighter,
+                std::hash::RandomState::new(),
+                DefaultLifecycle::default(),
+            )
+        };
+        Self { set, decisions: decisions(), in_some_context: decisions() }
     }
 }
 

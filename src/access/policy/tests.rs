@@ -451,6 +451,18 @@ fn a_context_decides_and_is_never_remembered() {
 }
 
 #[test]
+fn what_some_context_permits_is_remembered_until_policies_are_replaced_and_permits_no_call() {
+    let permit = "permit (principal, action in Action::\"callWebApi\", resource) when { context.path like \"/api/v1/*\" };";
+    let policies = Policies::new(set(permit));
+    let some = || policies.may_for_some_context(&caller("x"), AS_SYSTEM, &tenant()).allowed;
+    assert!(some() && some());
+    assert!(policies.remembered(&caller("x"), AS_SYSTEM, &tenant()).is_none());
+    assert!(!policies.decide(&caller("x"), AS_SYSTEM, &tenant()).allowed);
+    policies.replace(set(""));
+    assert!(!some());
+}
+
+#[test]
 fn what_some_context_permits_is_told() {
     let permit = "@id(\"p\") permit (principal, action, resource) when { true };";
     let some = "@id(\"s\") permit (principal, action in Action::\"callWebApi\", resource) when { context.method == \"GET\" };";

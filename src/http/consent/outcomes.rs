@@ -50,7 +50,7 @@ fn asking(consent: &Consent) -> Page {
     let facts = [
         Some(("Application", consent.application.as_str())),
         Some(("SuperOffice customer", tenant.as_deref().unwrap_or("the one you sign in to"))),
-        Some(("Who is asked", person.unwrap_or("you, whoever signs in"))),
+        Some(("Who is asked", person.unwrap_or("whoever signs in"))),
         Some(("Why", consent.reason.as_str())).filter(|(_, why)| !why.is_empty()),
     ];
     let page = Page::new(StatusCode::OK, "An application asks for access to SuperOffice")
