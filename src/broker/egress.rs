@@ -61,30 +61,31 @@ impl Egress {
         Self { web_api, impersonation }
     }
 
-    /// Who is meant. What this finds is for the decision, not for the caller.
+    /// Who is meant. What this finds is for the decision, not for the caller. `eyes`: `None` where the caller did not
+    /// say; then people are looked for only if it may act as somebody there at all.
     ///
     /// # Errors
-    /// If the store does not answer.
+    /// If the store does not answer, or there are too many people to tell who is meant.
     pub async fn chosen(
         &self,
         tenant: &TenantName,
-        eyes: EyesSelector,
+        eyes: Option<EyesSelector>,
+        may_act_as_somebody: bool,
     ) -> Result<Chosen, BrokerError> {
         let subject = match eyes {
-            EyesSelector::SystemUser => return Ok(Chosen::SystemUser),
-            EyesSelector::Associate(id) => Subject::Associate(id),
-            EyesSelector::Grant(grant) => {
+            None if may_act_as_somebody => return self.everybody(tenant).await,
+            None => return Ok(Chosen::TheOnly(Vec::new())),
+            Some(EyesSelector::SystemUser) => return Ok(Chosen::SystemUser),
+            Some(EyesSelector::Associate(id)) => Subject::Associate(id),
+            Some(EyesSelector::Grant(grant)) => {
                 Subject::Grant(GrantName { tenant: tenant.clone(), grant })
             }
         };
         Ok(Chosen::Person(self.impersonation.find(tenant, &subject).await?))
     }
 
-    /// Who can be meant where nobody was named: for who may act as somebody there at all.
-    ///
-    /// # Errors
-    /// If the store does not answer, or there are too many to tell.
-    pub async fn everybody(&self, tenant: &TenantName) -> Result<Chosen, BrokerError> {
+    /// Who can be meant where nobody was named.
+    async fn everybody(&self, tenant: &TenantName) -> Result<Chosen, BrokerError> {
         let people = self.impersonation.everybody(tenant).await?.map(Chosen::TheOnly);
         people.ok_or_else(|| {
             let problem = "wanted `system`, `associates/{associate}` or `grants/{grant}`: the tenant has too many \

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Services, failure::Failure, layer::Context, refuse};
 use crate::{
-    access::{Acting, Calling, Chosen, NotActing},
+    access::{Acting, Calling, NotActing},
     broker::ACT_AS,
     domain::{EyesSelector, TenantName},
 };
@@ -20,13 +20,8 @@ impl Services {
     ) -> Result<Acting, Failure> {
         let (caller, tenant) = (&context.caller, &call.on);
         context.concerns(tenant);
-        let chosen = match eyes {
-            Some(eyes) => self.egress.chosen(tenant, eyes).await?,
-            None if self.access.may_act_as_somebody(caller, tenant) => {
-                self.egress.everybody(tenant).await?
-            }
-            None => Chosen::TheOnly(Vec::new()),
-        };
+        let somebody = self.access.may_act_as_somebody(caller, tenant);
+        let chosen = self.egress.chosen(tenant, eyes, somebody).await?;
         match self.access.act(caller, call, chosen) {
             Ok(acting) => {
                 let (action, resource) = (acting.action(), acting.resource());

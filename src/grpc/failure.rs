@@ -23,15 +23,6 @@ const TOLD_VIOLATIONS: usize = 32;
 /// … and so many of them in the message.
 const TOLD_IN_MESSAGE: usize = 8;
 
-/// When to ask again after an answer that could not be believed.
-const RETRY_AFTER_DISBELIEF: Duration = Duration::from_secs(5);
-
-/// When consents may have ended.
-const RETRY_AFTER_CONSENTS: Duration = Duration::from_hours(1);
-
-/// When to ask again while our own store or key provider is down.
-const RETRY_AFTER_OUR_OUTAGE: Duration = Duration::from_secs(2);
-
 /// Why a call fails.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
@@ -232,6 +223,12 @@ impl Failure {
 }
 
 fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
+    let stopped = matches!(error, BrokerError::TenantNotRunning(_, state)
+        if !matches!(state.usability(), Usability::ComesBack(_)));
+    // What does not come back by itself is not waited for.
+    if let Some(after) = error.retry_after().filter(|_| !stopped) {
+        details.set_retry_info(Some(after));
+    }
     match error {
         BrokerError::Invalid { field, problem } => {
             details.add_bad_request_violation(*field, problem);
@@ -268,14 +265,10 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         | BrokerError::CannotSignIn(name, _)
         | BrokerError::GrantAmbiguous(name, _)
         | BrokerError::Refused(name, _) => add_precondition(error, name, details),
-        BrokerError::TenantNotRunning(name, state) => add_not_running(error, name, *state, details),
-        BrokerError::UpstreamUnavailable { retry_after, .. } => {
-            details.set_retry_info(Some(*retry_after));
-        }
-        BrokerError::BudgetExhausted { tenant, retry_after } => {
+        BrokerError::TenantNotRunning(name, _) if stopped => add_precondition(error, name, details),
+        BrokerError::BudgetExhausted { tenant, .. } => {
             let description = "applications.calls_per_second of the gateway's configuration";
             details.add_quota_failure_violation(tenant.to_string(), description);
-            details.set_retry_info(Some(*retry_after));
         }
         BrokerError::OwnSecretRefused(_)
         | BrokerError::ConsentInvalid
@@ -287,15 +280,15 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         }
         BrokerError::TooManyConsents => {
             details.add_quota_failure_violation("open consents", error.mend());
-            details.set_retry_info(Some(RETRY_AFTER_CONSENTS));
         }
-        BrokerError::UpstreamInvalid(_) | BrokerError::NoOwner(..) => {
-            details.set_retry_info(Some(RETRY_AFTER_DISBELIEF));
-        }
-        BrokerError::StoreUnavailable(_) | BrokerError::KeyUnavailable(_) => {
-            details.set_retry_info(Some(RETRY_AFTER_OUR_OUTAGE));
-        }
-        BrokerError::RevealNotAllowed(_) | BrokerError::Internal(_) => {}
+        BrokerError::TenantNotRunning(..)
+        | BrokerError::UpstreamUnavailable { .. }
+        | BrokerError::UpstreamInvalid(_)
+        | BrokerError::NoOwner(..)
+        | BrokerError::StoreUnavailable(_)
+        | BrokerError::KeyUnavailable(_)
+        | BrokerError::RevealNotAllowed(_)
+        | BrokerError::Internal(_) => {}
     }
 }
 
@@ -303,20 +296,6 @@ fn add_precondition(error: &BrokerError, name: &TenantName, details: &mut ErrorD
     let description = format!("{}; {}", error.message(), error.mend());
     let kind = error.reason().as_str();
     details.add_precondition_failure_violation(kind, name.to_string(), description);
-}
-
-fn add_not_running(
-    error: &BrokerError,
-    name: &TenantName,
-    state: TenantState,
-    details: &mut ErrorDetails,
-) {
-    match state.usability() {
-        Usability::ComesBack(after) => {
-            details.set_retry_info(Some(after));
-        }
-        Usability::Stopped | Usability::Usable => add_precondition(error, name, details),
-    }
 }
 
 fn tenant_of(error: &BrokerError) -> Option<&TenantName> {

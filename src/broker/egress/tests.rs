@@ -31,7 +31,7 @@ fn sending(names: &[&'static str]) -> Sending {
 }
 
 async fn act(world: &World, eyes: &str) -> Acting {
-    let chosen = egress(world).chosen(&tenant(), eyes.parse().unwrap()).await.unwrap();
+    let chosen = egress(world).chosen(&tenant(), Some(eyes.parse().unwrap()), true).await.unwrap();
     let call = call(Method::GET, "/api/v1/%43ontact/5?x=Y");
     access(world).act(&Caller::anonymous(), call, chosen).unwrap()
 }
@@ -76,7 +76,7 @@ async fn for_a_person_who_has_not_consented_nothing_is_sent() {
 #[tokio::test]
 async fn where_nobody_was_named_the_only_user_is_meant_and_where_there_are_several_nobody() {
     let world = World::new();
-    let chosen = || async { egress(&world).everybody(&tenant()).await.unwrap() };
+    let chosen = || async { egress(&world).chosen(&tenant(), None, true).await.unwrap() };
     let act = |chosen| {
         access(&world).act(&Caller::anonymous(), call(Method::GET, "/api/v1/Contact"), chosen)
     };

@@ -20,7 +20,7 @@ use super::{
     trail::Record,
 };
 use crate::{
-    access::{Access, Bearer, Caller, Calling, Chosen, NotAdmitted, Presented},
+    access::{Access, Bearer, Caller, Calling, NotAdmitted, Presented},
     broker::{Attempts, Egress, Links, Sending, Sent, Trail},
     domain::Reason,
     http::{around::known_name, problem::Problem},
@@ -126,13 +126,8 @@ impl Door {
             let detail = "Gateway-Rewrite-Links: egress.public_uri of the gateway's configuration is missing";
             return Err(Problem::new(Reason::InvalidArgument, detail).into());
         }
-        let chosen = match eyes {
-            Some(eyes) => self.egress.chosen(&tenant, eyes).await?,
-            None if self.access.may_act_as_somebody(&caller, &tenant) => {
-                self.egress.everybody(&tenant).await?
-            }
-            None => Chosen::TheOnly(Vec::new()),
-        };
+        let somebody = self.access.may_act_as_somebody(&caller, &tenant);
+        let chosen = self.egress.chosen(&tenant, eyes, somebody).await?;
         let method = request.method().clone();
         let call = Calling { on: tenant.clone(), method: method.clone(), path };
         let acting = match self.access.act(&caller, call, chosen) {
