@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use crate::{
     access::{NotAdmitted, OverQuota, Refused},
     broker::BrokerError,
-    domain::{Reason, TenantName, TenantState, Usability},
+    domain::{Reason, TenantName, Usability},
 };
 
 /// `ErrorInfo.domain` of every error.
