@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     access::QuotaKind,
     broker::{Mismatch, WhyConsent},
+    domain::TenantState,
     ports::Refusal,
 };
 
