@@ -76,7 +76,8 @@ impl ActionName {
         }
     }
 
-    /// Whether policies also see the method and path of a call. Such decisions are never remembered.
+    /// Whether policies also see the method and path of a call. Where one of them reads these, the decision is never
+    /// remembered.
     #[must_use]
     pub const fn has_context(self) -> bool {
         matches!(self, Self::CallWebApiAsSystemUser | Self::CallWebApiAsUser)

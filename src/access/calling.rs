@@ -160,7 +160,6 @@ impl Access {
         call: Calling<TenantName>,
         chosen: Chosen,
     ) -> Result<Acting, NotActing> {
-        let tenant = call.on.clone();
         let as_person = |grant: GrantResource, call: Calling<TenantName>| {
             let Calling { method, path, .. } = call;
             self.decide::<CallWebApiAsUser, _>(caller, Calling { on: grant, method, path })
@@ -178,10 +177,10 @@ impl Access {
         // Only now: what is denied has a quota of its own, and names that are made up take no room.
         let refused = |over| NotActing::Refused {
             action: acting.action(),
-            resource: tenant.to_string(),
+            resource: acting.tenant().to_string(),
             refused: Refused::OverQuota(over),
         };
-        self.admit_to(caller, &tenant).map_err(refused)?;
+        self.admit_to(caller, acting.tenant()).map_err(refused)?;
         Ok(acting)
     }
 
@@ -195,21 +194,25 @@ impl Access {
         tenant: &TenantName,
         people: Vec<GrantResource>,
     ) -> Result<Option<GrantResource>, NotActing> {
+        if people.is_empty() {
+            // Nobody else can be meant; whether it may is decided on next.
+            return Ok(None);
+        }
         let refused =
             |action, refused| NotActing::Refused { action, resource: tenant.to_string(), refused };
         let system = ActionName::CallWebApiAsSystemUser;
         let of_system = self.rights_among(caller, [tenant.clone()], &[system]);
         if !of_system.map_err(|why| refused(system, why))?.is_empty() {
-            let several = !people.is_empty() && self.may_act_as_somebody(caller, tenant);
+            let several = self.may_act_as_somebody(caller, tenant);
             return if several { Err(NotActing::Several) } else { Ok(None) };
         }
-        let (person, nobody) = (ActionName::CallWebApiAsUser, people.is_empty());
+        let person = ActionName::CallWebApiAsUser;
         let held = self.rights_among(caller, people, &[person]);
         let mut held = held.map_err(|why| refused(person, why))?;
         match (held.pop(), held.is_empty()) {
             (Some(only), true) => Ok(Some(only.resource().clone())),
             // Policies can be written so that only the path of a call shows whom they mean.
-            (None, _) if nobody || !self.may_act_as_somebody(caller, tenant) => Ok(None),
+            (None, _) if !self.may_act_as_somebody(caller, tenant) => Ok(None),
             _ => Err(NotActing::Several),
         }
     }

@@ -1,8 +1,8 @@
 //! What callers may do: Cedar policies, read strictly and asked quickly.
 //!
 //! A set is read once ([`PolicySet::parse`]: `load` checks the policies, `entities` the groups) and then only
-//! asked. `rule` knows which policies can match a question at all, `ask` has Cedar evaluate these, and `memory`
-//! keeps the set in force with the decisions made under it.
+//! asked. `rule` knows which policies can match a question at all, `prepared` has Cedar evaluate these, `ask` makes
+//! decisions of it, and `memory` keeps the set in force with the decisions made under it.
 
 mod ask;
 mod depth;
@@ -10,6 +10,7 @@ mod entities;
 mod explain;
 mod load;
 mod memory;
+mod prepared;
 mod problem;
 mod rule;
 mod words;
@@ -19,7 +20,7 @@ mod examples;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use cedar_policy::{Authorizer, EntityUid};
 
@@ -59,7 +60,7 @@ pub struct PolicyText {
 /// Policies and groups that were found to be right.
 pub struct PolicySet {
     /// In the order of the file.
-    rules: Vec<Rule>,
+    rules: Vec<Arc<Rule>>,
     /// Of each rule whose principal is a caller or a group, where it stands in `rules`.
     by_principal: HashMap<EntityUid, Vec<usize>>,
     /// Rules that any caller may match.
@@ -93,6 +94,7 @@ impl PolicySet {
                 None => any_principal.push(index),
             }
         }
+        let rules = rules.into_iter().map(Arc::new).collect();
         let (authorizer, text) = (Authorizer::new(), text.clone());
         Self { rules, by_principal, any_principal, groups, words, authorizer, text }
     }

@@ -1,18 +1,13 @@
 //! Asking a set: Cedar evaluates the policies that can match, and an error is a denial.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use cedar_policy::{
-    AuthorizationError, Context, Decision, Entities, Entity, EntityUid, EvaluationError, PolicyId,
-    Request, RestrictedExpression,
-};
+use cedar_policy::EntityUid;
 
 use super::{
     PolicySet,
     entities::Groups,
+    prepared::{Failure, Prepared},
     rule::Rule,
     words::{Words, uid},
 };
@@ -39,26 +34,13 @@ pub struct WebApiCall<'a> {
     pub path: &'a str,
 }
 
-/// Who asks and for what, with everything that both belong to.
-pub(super) struct Lineages {
-    /// The caller and its groups.
-    pub(super) caller: Vec<EntityUid>,
-    /// The resource and what is above it.
-    pub(super) resource: Vec<EntityUid>,
-}
-
-/// What Cedar found.
-struct Answer<'a> {
-    allowed: bool,
-    determining: Vec<&'a Rule>,
-    failed: Vec<Failure<'a>>,
-}
-
-struct Failure<'a> {
-    rule: &'a Rule,
-    /// It asked for something of a context that was not there.
-    wants_context: bool,
-    error: String,
+/// What is remembered of a question about calls, each of which has another context.
+#[derive(Clone)]
+pub(super) enum Standing {
+    /// None of the policies that can match reads the context, and none failed: it is the same for every call.
+    Settled(Ruling),
+    /// Each call is asked about.
+    Open(Arc<Prepared>),
 }
 
 impl Ruling {
@@ -66,7 +48,7 @@ impl Ruling {
         Self { allowed: false, policy_ids: [].into() }
     }
 
-    fn by<'a>(allowed: bool, rules: impl IntoIterator<Item = &'a Rule>) -> Self {
+    fn by<'a>(allowed: bool, rules: impl IntoIterator<Item = &'a Arc<Rule>>) -> Self {
         Self { allowed, policy_ids: rules.into_iter().map(|rule| Arc::clone(&rule.id)).collect() }
     }
 }
@@ -90,16 +72,56 @@ impl PolicySet {
             );
             return Ruling::denied();
         }
-        let answer = match self.ask(caller, action, resource, call) {
+        match self.prepare(caller, action, resource) {
+            Ok(prepared) => self.rule_on(&prepared, call),
+            Err(error) => not_asked(caller.id(), action.as_str(), &error),
+        }
+    }
+
+    /// What can be said of a question about calls before there is one.
+    ///
+    /// # Errors
+    /// If it cannot be asked; the text is for the log.
+    pub(super) fn standing(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+    ) -> Result<Standing, String> {
+        let prepared = self.prepare(caller, action, resource)?;
+        if !prepared.reads_context() {
+            let answer = prepared.answer(&self.authorizer, None)?;
+            // A failure is for the log, each time.
+            if answer.failed.is_empty() {
+                return Ok(Standing::Settled(Ruling::by(answer.allowed, answer.determining)));
+            }
+        }
+        Ok(Standing::Open(Arc::new(prepared)))
+    }
+
+    /// Decides on a call, as [`Self::decide`] would.
+    pub(super) fn decide_call(&self, standing: &Standing, call: WebApiCall<'_>) -> Ruling {
+        match standing {
+            // What does not read the path does not name it.
+            Standing::Settled(ruling) if ruling.allowed && gives_credentials(call.path) => {
+                Ruling::denied()
+            }
+            Standing::Settled(ruling) => ruling.clone(),
+            Standing::Open(prepared) => self.rule_on(prepared, Some(call)),
+        }
+    }
+
+    fn rule_on(&self, prepared: &Prepared, call: Option<WebApiCall<'_>>) -> Ruling {
+        let answer = match prepared.answer(&self.authorizer, call) {
             Ok(answer) => answer,
-            Err(error) => return not_asked(caller, action, &error),
+            Err(error) => return not_asked(prepared.caller(), prepared.action(), &error),
         };
         if !answer.failed.is_empty() {
-            return denied_by_failure(caller, action, resource, &answer.failed);
+            return denied_by_failure(prepared, &answer.failed);
         }
         match call {
             Some(call) if answer.allowed && gives_credentials(call.path) => {
-                self.naming(caller, action, resource, call, answer.determining)
+                self.naming(prepared, call, answer.determining)
             }
             _ => Ruling::by(answer.allowed, answer.determining),
         }
@@ -109,20 +131,21 @@ impl PolicySet {
     /// neighbours. What permits a whole branch was not written with this path in mind.
     fn naming(
         &self,
-        caller: &Caller,
-        action: ActionName,
-        resource: &Resource,
+        prepared: &Prepared,
         call: WebApiCall<'_>,
-        mut permits: Vec<&Rule>,
+        mut permits: Vec<&Arc<Rule>>,
     ) -> Ruling {
-        let lineages = self.lineages(caller, resource);
+        let not_asked = |error: String| not_asked(prepared.caller(), prepared.action(), &error);
+        let asked = match prepared.to(&permits) {
+            Ok(asked) => asked,
+            Err(error) => return not_asked(error),
+        };
         for path in neighbours(call.path) {
             let neighbour = Some(WebApiCall { path: &path, ..call });
-            let rules = permits.clone();
-            match self.evaluate(rules, &lineages, caller, action, resource, neighbour) {
+            match asked.answer(&self.authorizer, neighbour) {
                 Ok(answer) => permits
                     .retain(|rule| !answer.determining.iter().any(|other| other.id == rule.id)),
-                Err(error) => return not_asked(caller, action, &error),
+                Err(error) => return not_asked(error),
             }
         }
         Ruling::by(!permits.is_empty(), permits)
@@ -138,12 +161,17 @@ impl PolicySet {
         if !action.has_context() || !action.resource_kinds().contains(&resource.kind()) {
             return self.decide(caller, action, resource, None);
         }
-        let answer = match self.ask(caller, action, resource, None) {
+        let not_asked = |error: String| not_asked(caller.id(), action.as_str(), &error);
+        let prepared = match self.prepare(caller, action, resource) {
+            Ok(prepared) => prepared,
+            Err(error) => return not_asked(error),
+        };
+        let answer = match prepared.answer(&self.authorizer, None) {
             Ok(answer) => answer,
-            Err(error) => return not_asked(caller, action, &error),
+            Err(error) => return not_asked(error),
         };
         if answer.failed.iter().any(|failure| !failure.wants_context) {
-            return denied_by_failure(caller, action, resource, &answer.failed);
+            return denied_by_failure(&prepared, &answer.failed);
         }
         let forbidden = !answer.allowed && !answer.determining.is_empty();
         if answer.allowed || forbidden {
@@ -176,44 +204,6 @@ impl PolicySet {
         })
     }
 
-    pub(super) fn lineages(&self, caller: &Caller, resource: &Resource) -> Lineages {
-        let mut callers = vec![uid(&self.words.caller, caller.id())];
-        callers.extend(self.groups.of_caller(caller.id()));
-        let mut resources = vec![self.words.resource(resource)];
-        resources.extend(above(resource, &self.words, &self.groups));
-        Lineages { caller: callers, resource: resources }
-    }
-
-    /// The policies whose scope can match, in the order of the file.
-    fn candidates(
-        &self,
-        lineages: &Lineages,
-        action: ActionName,
-        kind: ResourceKind,
-    ) -> Vec<&Rule> {
-        let kind = self.words.kind(kind);
-        let of_principal = lineages.caller.iter().filter_map(|uid| self.by_principal.get(uid));
-        let indices = std::iter::once(&self.any_principal).chain(of_principal).flatten();
-        let rules = indices.filter_map(|index| self.rules.get(*index));
-        let mut rules: Vec<_> = rules
-            .filter(|r| r.matches_action(action) && r.matches_resource(kind, &lineages.resource))
-            .collect();
-        rules.sort_unstable_by_key(|rule| rule.span.start);
-        rules
-    }
-
-    fn ask(
-        &self,
-        caller: &Caller,
-        action: ActionName,
-        resource: &Resource,
-        call: Option<WebApiCall<'_>>,
-    ) -> Result<Answer<'_>, String> {
-        let lineages = self.lineages(caller, resource);
-        let rules = self.candidates(&lineages, action, resource.kind());
-        self.evaluate(rules, &lineages, caller, action, resource, call)
-    }
-
     /// As [`Self::decide`], with all policies instead of those that can match.
     #[cfg(test)]
     pub(super) fn decide_with_all(
@@ -224,92 +214,15 @@ impl PolicySet {
         call: Option<WebApiCall<'_>>,
     ) -> Ruling {
         let lineages = self.lineages(caller, resource);
-        let all = self.rules.iter().collect();
-        let answer = self.evaluate(all, &lineages, caller, action, resource, call).unwrap();
+        let all = self.rules.clone();
+        let prepared = Prepared::new(all, &lineages, &self.words, caller, action, resource);
+        let prepared = prepared.unwrap();
+        let answer = prepared.answer(&self.authorizer, call).unwrap();
         if answer.failed.is_empty() {
             Ruling::by(answer.allowed, answer.determining)
         } else {
-            denied_by_failure(caller, action, resource, &answer.failed)
+            denied_by_failure(&prepared, &answer.failed)
         }
-    }
-
-    fn evaluate<'a>(
-        &self,
-        rules: Vec<&'a Rule>,
-        lineages: &Lineages,
-        caller: &Caller,
-        action: ActionName,
-        resource: &Resource,
-        call: Option<WebApiCall<'_>>,
-    ) -> Result<Answer<'a>, String> {
-        if rules.is_empty() {
-            return Ok(Answer { allowed: false, determining: Vec::new(), failed: Vec::new() });
-        }
-        let (request, entities) =
-            self.question(&rules, lineages, caller, action, resource, call)?;
-        let policies = rules.iter().map(|rule| rule.policy.clone());
-        let policies = cedar_policy::PolicySet::from_policies(policies).map_err(text)?;
-        let response = self.authorizer.is_authorized(&request, &policies, &entities);
-        let allowed = response.decision() == Decision::Allow;
-        let reasons: HashSet<&PolicyId> = response.diagnostics().reason().collect();
-        let errors: HashMap<&PolicyId, &EvaluationError> = response
-            .diagnostics()
-            .errors()
-            .map(|AuthorizationError::PolicyEvaluationError(e)| (e.policy_id(), e.inner()))
-            .collect();
-        let failure = |rule: &&'a Rule| {
-            let error = errors.get(rule.policy.id())?;
-            let wants_context = matches!(error, EvaluationError::RecordAttrDoesNotExist(_));
-            Some(Failure { rule, wants_context, error: error.to_string() })
-        };
-        let failed = rules.iter().filter_map(failure).collect();
-        let determining =
-            rules.into_iter().filter(|rule| reasons.contains(rule.policy.id())).collect();
-        Ok(Answer { allowed, determining, failed })
-    }
-
-    fn question(
-        &self,
-        rules: &[&Rule],
-        lineages: &Lineages,
-        caller: &Caller,
-        action: ActionName,
-        resource: &Resource,
-        call: Option<WebApiCall<'_>>,
-    ) -> Result<(Request, Entities), String> {
-        let string = |text: &str| RestrictedExpression::new_string(text.to_owned());
-        let mut of_caller =
-            HashMap::from([("method".to_owned(), string(caller.method().as_str()))]);
-        if let Some(issuer) = caller.issuer() {
-            of_caller.insert("issuer".to_owned(), string(issuer));
-        }
-        let mut of_resource = HashMap::new();
-        if let Resource::Grant(grant) = resource {
-            let associate = RestrictedExpression::new_long(i64::from(grant.associate_id));
-            of_resource.insert("associateId".to_owned(), associate);
-            let name = string(&grant.user_principal_name);
-            of_resource.insert("userPrincipalName".to_owned(), name);
-        }
-        let (principal, of_caller) = entity(&lineages.caller, of_caller)?;
-        let (object, of_resource) = entity(&lineages.resource, of_resource)?;
-        let verb = self.words.action(action).ok_or("an action without a name")?.clone();
-        let mut seen = HashSet::from([principal.clone(), object.clone()]);
-        let named = rules.iter().flat_map(|rule| &rule.named);
-        let entities = [of_caller, of_resource]
-            .into_iter()
-            .chain(self.words.grouped_action(action))
-            .chain(named.filter(|entity| seen.insert(entity.uid())).cloned());
-        let entities = Entities::from_entities(entities, None).map_err(text)?;
-        let context = match call {
-            None => Context::empty(),
-            Some(WebApiCall { method, path }) => {
-                let pairs = [("method", method), ("path", path)];
-                let pairs = pairs.map(|(key, value)| (key.to_owned(), string(value)));
-                Context::from_pairs(pairs).map_err(text)?
-            }
-        };
-        let request = Request::new(principal, verb, object, context, None).map_err(text)?;
-        Ok((request, entities))
     }
 }
 
@@ -317,21 +230,6 @@ impl PolicySet {
 fn neighbours(path: &str) -> [String; 3] {
     let (above, last) = path.rsplit_once('/').unwrap_or(("", path));
     [format!("{above}/-"), format!("{above}/-{last}"), format!("{above}/{last}-")]
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
-/// The first of a lineage, in all the others.
-fn entity(
-    lineage: &[EntityUid],
-    attributes: HashMap<String, RestrictedExpression>,
-) -> Result<(EntityUid, Entity), String> {
-    let (uid, parents) = lineage.split_first().ok_or("nobody and nothing")?;
-    let parents = parents.iter().cloned().collect();
-    let entity = Entity::new(uid.clone(), attributes, parents).map_err(text)?;
-    Ok((uid.clone(), entity))
 }
 
 /// Everything above a resource.
@@ -351,27 +249,21 @@ pub(super) fn above(resource: &Resource, words: &Words, groups: &Groups) -> Vec<
     above
 }
 
-fn not_asked(caller: &Caller, action: ActionName, error: &str) -> Ruling {
-    let action = action.as_str();
-    tracing::error!(caller = caller.id(), action, error, "policies could not be asked: denied");
+pub(super) fn not_asked(caller: &str, action: &str, error: &str) -> Ruling {
+    tracing::error!(caller, action, error, "policies could not be asked: denied");
     Ruling::denied()
 }
 
 /// Cedar passes over a policy that fails, also one that forbids; the gateway does not.
-fn denied_by_failure(
-    caller: &Caller,
-    action: ActionName,
-    resource: &Resource,
-    failed: &[Failure<'_>],
-) -> Ruling {
+fn denied_by_failure(prepared: &Prepared, failed: &[Failure<'_>]) -> Ruling {
     for failure in failed {
         tracing::error!(
             policy_id = &*failure.rule.id,
             line = failure.rule.line,
             error = failure.error,
-            caller = caller.id(),
-            action = action.as_str(),
-            %resource,
+            caller = prepared.caller(),
+            action = prepared.action(),
+            resource = %prepared.resource(),
             "a policy could not be evaluated: denied"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PolicySet, Ruling, WebApiCall, ask::Lineages, rule::Rule};
+use super::{PolicySet, Ruling, WebApiCall, prepared::Lineages, rule::Rule};
 use crate::{
     access::{ActionName, Caller, Resource},
     domain::gives_credentials,
@@ -68,7 +68,7 @@ impl PolicySet {
     ) -> Explanation {
         let ruling = self.decide(caller, action, resource, call);
         let lineages = self.lineages(caller, resource);
-        let by = |rule: &&Rule| ruling.policy_ids.contains(&rule.id);
+        let by = |rule: &&Arc<Rule>| ruling.policy_ids.contains(&rule.id);
         let determining = self.rules.iter().filter(by).map(|rule| self.excerpt(rule)).collect();
         let by_default = !ruling.allowed && ruling.policy_ids.is_empty();
         let applies = action.resource_kinds().contains(&resource.kind());

@@ -4,11 +4,14 @@ use std::hash::{Hash, Hasher};
 
 use arc_swap::ArcSwap;
 use quick_cache::{
-    Equivalent, UnitWeighter,
+    Equivalent, UnitWeighter, Weighter,
     sync::{Cache, DefaultLifecycle},
 };
 
-use super::{PolicySet, Ruling, WebApiCall};
+use super::{
+    PolicySet, Ruling, WebApiCall,
+    ask::{Standing, not_asked},
+};
 use crate::{
     access::{ActionName, Caller, Resource},
     domain::TenantName,
@@ -16,6 +19,14 @@ use crate::{
 
 /// Most decisions that are remembered; those asked for least make room.
 pub const MAX_DECISIONS: usize = 64 * 1024;
+
+/// Most memory for questions about calls: about 6,000 that have to be asked for each call, with the few policies that
+/// usually match, or 64,000 that are settled. They are weighed, because hundreds of policies may match, and their texts
+/// may be long; what weighs too much for its part of the memory is prepared anew for each call.
+const MAX_STANDING_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Memory of a settled question, and of the names in any.
+const SETTLED_BYTES: usize = 1024;
 
 /// Decisions for which there is room from the beginning.
 const FIRST_DECISIONS: usize = 1024;
@@ -29,12 +40,18 @@ pub struct Policies {
 /// A set and its own decisions: one that was made while the set was replaced is remembered where it was made.
 struct Version {
     set: PolicySet,
-    decisions: Decisions,
+    decisions: Memory<Ruling>,
     /// What may be done in some context, apart from the decisions: as one of them it would permit any call.
-    in_some_context: Decisions,
+    in_some_context: Memory<Ruling>,
+    /// What is the same for all calls: not a decision either, it needs the call.
+    standing: Memory<Standing, ByBytes>,
+    on_some_grant: Memory<bool>,
 }
 
-type Decisions = Cache<Decided, Ruling, UnitWeighter, std::hash::RandomState>;
+type Memory<V, W = UnitWeighter> = Cache<Decided, V, W, std::hash::RandomState>;
+
+#[derive(Clone)]
+struct ByBytes;
 
 /// Everything that a decision depends on.
 #[derive(Clone)]
@@ -92,7 +109,8 @@ impl Policies {
         self.current.load().decisions.get(&Question { caller, action, resource })
     }
 
-    /// Decides an action with a context. Never remembered: there are as many contexts as paths.
+    /// Decides an action with a context. The decision is remembered only if no policy that can match reads the
+    /// context: there are as many contexts as paths. Otherwise all is remembered that does not depend on it.
     #[must_use]
     pub fn decide_with_context(
         &self,
@@ -102,15 +120,24 @@ impl Policies {
         method: &str,
         path: &str,
     ) -> Ruling {
-        if !action.has_context() {
+        if !action.has_context() || !action.resource_kinds().contains(&resource.kind()) {
             return self.decide(caller, action, resource);
         }
-        let call = Some(WebApiCall { method, path });
-        self.current.load().set.decide(caller, action, resource, call)
+        let (version, call) = (self.current.load(), WebApiCall { method, path });
+        let question = Question { caller, action, resource };
+        if let Some(standing) = version.standing.get(&question) {
+            return version.set.decide_call(&standing, call);
+        }
+        let standing = match version.set.standing(caller, action, resource) {
+            Ok(standing) => standing,
+            Err(error) => return not_asked(caller.id(), action.as_str(), &error),
+        };
+        version.standing.insert(question.owned(), standing.clone());
+        version.set.decide_call(&standing, call)
     }
 
     /// Whether any policy could permit `action` to `caller` on some grant of the tenant. It may say yes where no
-    /// decision does, never the other way round.
+    /// decision does, never the other way round. Remembered until the policies change.
     #[must_use]
     pub fn may_on_some_grant(
         &self,
@@ -118,7 +145,15 @@ impl Policies {
         action: ActionName,
         tenant: &TenantName,
     ) -> bool {
-        self.current.load().set.may_on_some_grant(caller, action, tenant)
+        let version = self.current.load();
+        let resource = &Resource::Tenant(tenant.clone());
+        let question = Question { caller, action, resource };
+        if let Some(may) = version.on_some_grant.get(&question) {
+            return may;
+        }
+        let may = version.set.may_on_some_grant(caller, action, tenant);
+        version.on_some_grant.insert(question.owned(), may);
+        may
     }
 
     /// Whether `caller` may do it in some context; for actions without a context, what [`Self::decide`] says.
@@ -150,16 +185,28 @@ impl Policies {
 
 impl Version {
     fn new(set: PolicySet) -> Self {
-        let decisions = || {
-            Cache::with(
-                FIRST_DECISIONS,
-                MAX_DECISIONS as u64,
-                UnitWeighter,
-                std::hash::RandomState::new(),
-                DefaultLifecycle::default(),
-            )
+        Self {
+            set,
+            decisions: memory(MAX_DECISIONS as u64, UnitWeighter),
+            in_some_context: memory(MAX_DECISIONS as u64, UnitWeighter),
+            standing: memory(MAX_STANDING_BYTES, ByBytes),
+            on_some_grant: memory(MAX_DECISIONS as u64, UnitWeighter),
+        }
+    }
+}
+
+fn memory<V: Clone, W: Weighter<Decided, V> + Clone>(most: u64, weighter: W) -> Memory<V, W> {
+    let (hasher, lifecycle) = (std::hash::RandomState::new(), DefaultLifecycle::default());
+    Cache::with(FIRST_DECISIONS, most, weighter, hasher, lifecycle)
+}
+
+impl Weighter<Decided, Standing> for ByBytes {
+    fn weight(&self, _: &Decided, standing: &Standing) -> u64 {
+        let prepared = match standing {
+            Standing::Settled(_) => 0,
+            Standing::Open(prepared) => prepared.bytes(),
         };
-        Self { set, decisions: decisions(), in_some_context: decisions() }
+        (SETTLED_BYTES + prepared) as u64
     }
 }
 

@@ -24,6 +24,9 @@ pub(super) struct Rule {
     pub(super) policy: Policy,
     /// Entities that its conditions name, with what they belong to.
     pub(super) named: Vec<Entity>,
+    /// Whether it can say something else in another context. It is taken to do so where its text has the word at all,
+    /// also in a comment: Cedar has no other way to write it.
+    pub(super) reads_context: bool,
     principal: Option<EntityUid>,
     /// A bit for each action.
     actions: u32,
@@ -61,7 +64,8 @@ impl Rule {
             }
         };
         let actions = actions(&policy.action_constraint(), words);
-        Self { id, line, span, policy, named, principal, actions, resource }
+        let reads_context = policy.to_string().contains("context");
+        Self { id, line, span, policy, named, reads_context, principal, actions, resource }
     }
 
     /// The caller or group that it is about; `None` if any caller may match.

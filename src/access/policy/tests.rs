@@ -2,8 +2,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::access::{Caller, CallerMethod, Resource, action};
+use super::{ask::Standing, *};
+use crate::{
+    access::{Caller, CallerMethod, Resource, action},
+    domain::gives_credentials,
+};
 
 const ISSUE: ActionName = ActionName::IssueSystemTicket;
 const AS_SYSTEM: ActionName = ActionName::CallWebApiAsSystemUser;
@@ -436,7 +439,7 @@ fn decisions_are_forgotten_when_policies_are_replaced() {
 }
 
 #[test]
-fn a_context_decides_and_is_never_remembered() {
+fn a_context_decides_each_call() {
     let policies = Policies::new(set(
         "permit (principal == Caller::\"x\", action in Action::\"callWebApi\", resource);\n\
          forbid (principal, action in Action::\"callWebApi\", resource) when { context.path like \"/api/v1/user*\" };",
@@ -448,6 +451,101 @@ fn a_context_decides_and_is_never_remembered() {
     assert!(ask("/api/v1/contact").allowed);
     assert!(!policies.decide(&caller("x"), AS_SYSTEM, &tenant()).allowed, "without a context");
     assert_eq!(policies.remembered(&caller("x"), AS_SYSTEM, &tenant()), None);
+}
+
+#[test]
+fn a_forbid_on_a_path_wins_over_every_permit_that_is_remembered() {
+    let permit = "permit (principal, action in Action::\"callWebApi\", resource);";
+    let forbid = "@id(\"no\") forbid (principal, action in Action::\"callWebApi\", resource) when { context.path like \"/api/v1/user*\" };";
+    let both = format!("{permit}\n{forbid}");
+    let policies = Policies::new(set(&both));
+    let grant = resource("applications/crm/tenants/Cust1/grants/g");
+    let on = [(AS_SYSTEM, tenant()), (ActionName::CallWebApiAsUser, grant)];
+    let ask = |path: &str| {
+        let ask = |(action, resource): &(_, Resource)| {
+            let ruling = policies.decide_with_context(&caller("x"), *action, resource, "GET", path);
+            (ruling.allowed, ids(&ruling).contains(&"no"))
+        };
+        on.each_ref().map(ask)
+    };
+    let (allowed, forbidden) = ([(true, false); 2], [(false, true); 2]);
+    for _ in 0..3 {
+        assert_eq!(ask("/api/v1/contact"), allowed);
+        assert_eq!(ask("/api/v1/user/1"), forbidden);
+    }
+    policies.replace(set(permit));
+    assert_eq!([ask("/api/v1/user/1"), ask("/api/v1/user/1")], [allowed; 2]);
+    policies.replace(set(&both));
+    assert_eq!(ask("/api/v1/user/1"), forbidden);
+}
+
+#[test]
+fn a_decision_on_calls_is_remembered_where_no_policy_that_can_match_has_the_word_context() {
+    let head = "(principal, action in Action::\"callWebApi\", resource)";
+    for (policy, settled) in [
+        (String::new(), Some(false)),
+        (format!("permit {head};"), Some(true)),
+        (format!("permit {head} when {{ principal.method == \"jwt\" }};"), Some(true)),
+        (format!("permit {head}; forbid {head} unless {{ false }};"), Some(false)),
+        (format!("permit {head} when {{ context.method == \"GET\" }};"), None),
+        (format!("permit {head} when {{ context has path }};"), None),
+        (format!("permit {head}; forbid {head} unless {{ context.path like \"/api/*\" }};"), None),
+        (format!("permit {head}; forbid {head} when {{context\n[\"path\"] == \"\"}};"), None),
+        (format!("permit {head} // context\n;"), None),
+        (format!("@id(\"context\") permit {head};"), None),
+        (format!("permit {head} when {{ [context].contains(context) }};"), None),
+        (format!("permit {head}; forbid {head} when {{ Caller::\"a\".method == \"jwt\" }};"), None),
+        (
+            format!(
+                "permit {head}; forbid (principal == Caller::\"y\", action in Action::\"callWebApi\", resource) when {{ context.path like \"*\" }};"
+            ),
+            Some(true),
+        ),
+    ] {
+        let found = match set(&policy).standing(&caller("x"), AS_SYSTEM, &tenant()).unwrap() {
+            Standing::Settled(ruling) => Some(ruling.allowed),
+            Standing::Open(_) => None,
+        };
+        assert_eq!(found, settled, "{policy}");
+    }
+}
+
+#[test]
+fn what_hands_out_credentials_is_not_permitted_by_what_is_remembered() {
+    let token = "/api/v1/user/currenttoken";
+    let permit = "permit (principal, action in Action::\"callWebApi\", resource);";
+    let names = format!(
+        "{permit} @id(\"named\") {} when {{ context.path == \"{token}\" }};",
+        permit.trim_end_matches(';')
+    );
+    for (policy, by) in [(permit, vec![]), (names.as_str(), vec!["named"])] {
+        let policies = Policies::new(set(policy));
+        let ask = |path: &str| {
+            policies.decide_with_context(&caller("x"), AS_SYSTEM, &tenant(), "GET", path)
+        };
+        for _ in 0..3 {
+            assert!(ask("/api/v1/contact").allowed);
+            let ruling = ask(token);
+            assert_eq!((ruling.allowed, ids(&ruling)), (!by.is_empty(), by.clone()));
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_fails_denies_every_call() {
+    let policies = Policies::new(set(
+        "permit (principal, action, resource); @id(\"f\") forbid (principal, action, resource) when { Caller::\"other\".method == \"jwt\" };",
+    ));
+    for _ in 0..3 {
+        let ruling = policies.decide_with_context(
+            &caller("x"),
+            AS_SYSTEM,
+            &tenant(),
+            "GET",
+            "/api/v1/contact",
+        );
+        assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["f"]));
+    }
 }
 
 #[test]
@@ -531,15 +629,36 @@ const ENTITIES: &str = r#"[
     {"uid": {"type": "Tenant", "id": "applications/crm/tenants/Cust2"}, "parents": [{"type": "TenantGroup", "id": "t0"}, {"type": "TenantGroup", "id": "t1"}]}
 ]"#;
 
+/// Conditions of any policy.
+const CONDITIONS: &[&str] = &[
+    "",
+    "",
+    "when { principal.method == \"jwt\" }",
+    "unless { principal has issuer }",
+    "when { resource in TenantGroup::\"t1\" }",
+    "unless { principal in CallerGroup::\"g3\" }",
+    "when { Caller::\"c0\" in CallerGroup::\"g3\" && Tenant::\"applications/crm/tenants/Cust2\" in TenantGroup::\"t1\" }",
+    "when { action in Action::\"callWebApi\" }",
+    "when { Caller::\"c9\".method == \"jwt\" }",
+];
+
+/// Conditions of policies about calls.
+const CALL_CONDITIONS: &[&str] = &[
+    "when { context.path like \"/api/v1/contact*\" }",
+    "when { context.path like \"/api/v1/*\" }",
+    "when { context has path && context.path like \"*/sale\" }",
+    "unless { context.path like \"*/contact\" }",
+    "unless { context has path }",
+    "when { context.method == \"GET\" }",
+    "unless { context.method == \"GET\" && principal.method == \"jwt\" }",
+    "when { context.path == \"/api/v1/user/currenttoken\" }",
+    "when { principal.method == \"jwt\" || context.path like \"*sale*\" }",
+    "when { context.path like \"*sale*\" && Caller::\"c9\".method == context.method }",
+    "when { resource in TenantGroup::\"t1\" } unless { context.path like \"/api/v1/sale*\" }",
+    "when { [context.path, \"context\"].contains(\"context\") }",
+];
+
 fn some_policy() -> impl Strategy<Value = String> {
-    let principal = prop_oneof![
-        Just("principal".to_owned()),
-        Just("principal is Caller".to_owned()),
-        (0..4).prop_map(|n| format!("principal == Caller::\"c{n}\"")),
-        (0..4).prop_map(|n| format!("principal in Caller::\"c{n}\"")),
-        (0..4).prop_map(|n| format!("principal in CallerGroup::\"g{n}\"")),
-        (0..4).prop_map(|n| format!("principal is Caller in CallerGroup::\"g{n}\"")),
-    ];
     let name = (0..ActionName::ALL.len()).prop_map(|n| ActionName::ALL[n].as_str());
     let action = prop_oneof![
         Just("action".to_owned()),
@@ -548,6 +667,32 @@ fn some_policy() -> impl Strategy<Value = String> {
         (name.clone(), name)
             .prop_map(|(a, b)| format!("action in [Action::\"{a}\", Action::\"{b}\"]")),
         Just("action in Action::\"callWebApi\"".to_owned()),
+    ];
+    policy_about(action, CONDITIONS.to_vec())
+}
+
+fn some_policy_about_calls() -> impl Strategy<Value = String> {
+    let actions = [
+        "action in Action::\"callWebApi\"",
+        "action in Action::\"callWebApi\"",
+        "action == Action::\"callWebApiAsUser\"",
+        "action == Action::\"callWebApiAsSystemUser\"",
+    ];
+    let action = prop::sample::select(actions.map(str::to_owned).to_vec());
+    policy_about(action, [CONDITIONS, CALL_CONDITIONS].concat())
+}
+
+fn policy_about(
+    action: impl Strategy<Value = String>,
+    conditions: Vec<&'static str>,
+) -> impl Strategy<Value = String> {
+    let principal = prop_oneof![
+        Just("principal".to_owned()),
+        Just("principal is Caller".to_owned()),
+        (0..4).prop_map(|n| format!("principal == Caller::\"c{n}\"")),
+        (0..4).prop_map(|n| format!("principal in Caller::\"c{n}\"")),
+        (0..4).prop_map(|n| format!("principal in CallerGroup::\"g{n}\"")),
+        (0..4).prop_map(|n| format!("principal is Caller in CallerGroup::\"g{n}\"")),
     ];
     let place = prop_oneof![
         Just("Gateway::\"gateway\"".to_owned()),
@@ -565,33 +710,69 @@ fn some_policy() -> impl Strategy<Value = String> {
         kind.clone().prop_map(|kind| format!("resource is {kind}")),
         (kind, place).prop_map(|(kind, place)| format!("resource is {kind} in {place}")),
     ];
-    let condition = prop::sample::select(vec![
-        "",
-        "",
-        "when { principal.method == \"jwt\" }",
-        "unless { principal has issuer }",
-        "when { resource in TenantGroup::\"t1\" }",
-        "unless { principal in CallerGroup::\"g3\" }",
-        "when { Caller::\"c0\" in CallerGroup::\"g3\" && Tenant::\"applications/crm/tenants/Cust2\" in TenantGroup::\"t1\" }",
-        "when { action in Action::\"callWebApi\" }",
-        "when { Caller::\"c9\".method == \"jwt\" }",
-    ]);
+    let condition = prop::sample::select(conditions);
     let effect = prop::sample::select(vec!["permit", "permit", "forbid"]);
     (effect, principal, action, resource, condition)
         .prop_map(|(effect, p, a, r, c)| format!("{effect} ({p}, {a}, {r}) {c};"))
+}
+
+/// The set of those that are right. A few of the combinations may be refused; most are not, and reading is slow.
+fn set_of(policies: &[String]) -> PolicySet {
+    let right = |policy: &&String| parse(policy, Some(ENTITIES)).is_ok();
+    let (set, _) = parse(&policies.join("\n"), Some(ENTITIES)).unwrap_or_else(|_| {
+        let policies: Vec<_> = policies.iter().filter(right).cloned().collect();
+        parse(&policies.join("\n"), Some(ENTITIES)).unwrap()
+    });
+    set
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
+    fn what_is_remembered_of_calls_decides_as_if_each_were_the_first(
+        sets in [prop::collection::vec(some_policy_about_calls(), 1..10), prop::collection::vec(some_policy_about_calls(), 1..10)],
+        asked in prop::collection::vec((0..4_usize, 0..6_usize, any::<bool>(), any::<bool>(), 0..4_usize, prop::bool::weighted(0.02)), 1..200),
+    ) {
+        let jwt = |id: &str| Caller::supposed(id, CallerMethod::Jwt, Some("https://issuer.example"));
+        let mtls = |id: &str| Caller::supposed(id, CallerMethod::Mtls, None);
+        let callers = [mtls("c0"), mtls("c1"), jwt("c1"), jwt("c2")];
+        let resources = ["gateway", "applications/crm/tenants/Cust1", "applications/crm/tenants/Cust2", "applications/desk/tenants/Cust1", "applications/crm/tenants/Cust1/grants/g", "applications/crm/tenants/Cust2/grants/h"].map(resource);
+        let paths = ["/api/v1/contact", "/api/v1/sale", "/api/v1/user/currenttoken", "/api"];
+        let sets = sets.map(|policies| (set_of(&policies), policies));
+        let mut now = 0;
+        let policies = Policies::new(set_of(&sets[now].1));
+        for (caller, resource, as_user, get, path, replace) in asked {
+            if replace {
+                now = 1 - now;
+                policies.replace(set_of(&sets[now].1));
+            }
+            let (fresh, caller, resource) = (&sets[now].0, &callers[caller], &resources[resource]);
+            let action = if as_user { ActionName::CallWebApiAsUser } else { AS_SYSTEM };
+            let (method, path) = (if get { "GET" } else { "POST" }, paths[path]);
+            let call = Some(WebApiCall { method, path });
+            let ruling = policies.decide_with_context(caller, action, resource, method, path);
+            prop_assert_eq!(&ruling, &fresh.decide(caller, action, resource, call));
+            if action.resource_kinds().contains(&resource.kind()) && !gives_credentials(path) {
+                prop_assert_eq!(ruling, fresh.decide_with_all(caller, action, resource, call));
+            }
+            prop_assert!(!policies.decide(caller, action, resource).allowed, "without a context");
+            prop_assert_eq!(
+                policies.may_for_some_context(caller, action, resource),
+                fresh.may_for_some_context(caller, action, resource)
+            );
+            if let Some(tenant) = resource.tenant() {
+                prop_assert_eq!(
+                    policies.may_on_some_grant(caller, action, tenant),
+                    fresh.may_on_some_grant(caller, action, tenant)
+                );
+            }
+        }
+    }
+
+    #[test]
     fn asking_few_policies_decides_as_asking_all(policies in prop::collection::vec(some_policy(), 1..12)) {
-        // A few of these combinations may be refused; most are not, and reading is slow.
-        let right = |policy: &String| parse(policy, Some(ENTITIES)).is_ok();
-        let (set, _) = parse(&policies.join("\n"), Some(ENTITIES)).unwrap_or_else(|_| {
-            let policies: Vec<_> = policies.into_iter().filter(right).collect();
-            parse(&policies.join("\n"), Some(ENTITIES)).unwrap()
-        });
+        let set = set_of(&policies);
         let callers = ["c0", "c1", "c2"].map(|id| Caller::supposed(id, CallerMethod::Mtls, None));
         for caller in callers.iter().chain([&caller("c1")]) {
             for action in ActionName::ALL {
