@@ -1,13 +1,14 @@
 //! What all listeners share, whatever is spoken on them: letting connections in, TLS with files that are read again,
 //! the id of a request.
 //!
-//! [`Acceptor`] hands over each [`Connection`] whose peer has begun to speak; what it says is read by `grpc` and
-//! `http`.
+//! [`Acceptor`] hands over each [`Connection`] whose peer has begun to speak, [`Workers`] are the threads that serve
+//! them; what it says is read by `grpc` and `http`.
 
 mod accept;
 mod connection;
 mod request_id;
 mod tls;
+mod workers;
 
 use std::any::Any;
 
@@ -16,6 +17,7 @@ pub use self::{
     connection::{Connection, Protocol},
     request_id::{REQUEST_ID, RequestIds, trace_id},
     tls::{ServerTls, TlsFiles, TlsProblem},
+    workers::{Incoming, Seat, WorkerEnded, Workers, worker_count},
 };
 
 /// What is spoken on a listener.

@@ -161,14 +161,15 @@ impl Started {
                     Some(http) => http.serve(for_http).await,
                     None => for_http.cancelled().await,
                 }
+                Ok(())
             };
             let egress = async {
                 match egress {
                     Some(egress) => egress.serve(for_egress).await,
-                    None => for_egress.cancelled().await,
+                    None => Ok(for_egress.cancelled().await),
                 }
             };
-            tokio::join!(http, egress);
+            tokio::try_join!(http, egress).map(drop)
         };
         let mut http = long_running.spawn(http);
         let mut transfers_cut_off = false;
@@ -290,7 +291,7 @@ impl Started {
 }
 
 /// Ends what is still passed on, and gives the event of each its chance.
-async fn cut_off(http: &mut JoinHandle<()>, transfers: &TaskTracker, patience: Duration) {
+async fn cut_off<T>(http: &mut JoinHandle<T>, transfers: &TaskTracker, patience: Duration) {
     tracing::warn!(transfers = transfers.len(), "calls that are still passed on are cut off");
     http.abort();
     transfers.close();

@@ -1,10 +1,10 @@
 //! The gRPC listener: which services stand on it, and its limits.
 
 mod connection;
-mod workers;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,7 +12,7 @@ use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::connection::Peer;
-use self::workers::{HttpServer, Workers};
+use self::connection::called;
 
 use super::{
     Services, access, application, associate, audit, envoy,
@@ -30,7 +30,8 @@ use super::{
     tenant, token, web_api,
 };
 use crate::{
-    listen::{Acceptor, RequestIds, ServerTls, Speaks},
+    broker::Bell,
+    listen::{Acceptor, Incoming, RequestIds, ServerTls, Speaks, WorkerEnded, Workers},
     ports::{Clock, Meter, Random},
 };
 
@@ -101,9 +102,12 @@ pub enum ServeError {
     #[error("the threads of the gRPC listener cannot be started: {0}")]
     Threads(#[from] io::Error),
     /// A thread ended that should not.
-    #[error("a thread of the gRPC listener ended by itself")]
-    WorkerEnded,
+    #[error("gRPC: {0}")]
+    WorkerEnded(#[from] WorkerEnded),
 }
+
+/// What stands around every call.
+type HttpServer = Server<tower::layer::util::Stack<Around, tower::layer::util::Identity>>;
 
 /// A service with our limits on its messages.
 macro_rules! limited {
@@ -234,7 +238,20 @@ impl GrpcServer {
             tls: tls.clone(),
             stop: stop.clone(),
         };
-        let mut workers = Workers::start(&self.server, &self.routes, &stop)?;
+        let (server, routes, end) = (self.server, self.routes, stop.clone());
+        let serve = move |incoming: Incoming| {
+            let services = server.clone().add_routes(routes.clone());
+            let incoming = incoming.map(|connection| Ok::<_, io::Error>(called(connection)));
+            let stop = end.clone().cancelled_owned();
+            let serving = services.serve_with_incoming_shutdown(incoming, stop);
+            async {
+                tokio::select! {
+                    end = serving => Ok(end?),
+                    () = Bell::serve() => Ok(()),
+                }
+            }
+        };
+        let mut workers = Workers::<ServeError>::start("grpc", serve)?;
         let serving = workers.serve(incoming, &stop);
         let serving = async { tokio::join!(serving, acceptor.run(opened)).0 };
         let calls = self.calls;

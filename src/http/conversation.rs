@@ -7,11 +7,13 @@ mod patient;
 use std::{
     convert::Infallible,
     future::{Future, pending},
+    io,
     sync::Arc,
     time::Duration,
 };
 
 use axum::{body::Body, response::Response};
+use futures_util::{Stream, StreamExt as _};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -24,10 +26,17 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{idle::Unanswered, patient::Patient};
-use crate::listen::{Acceptor, Connection, Protocol, ServerTls, Speaks};
+use crate::{
+    broker::Bell,
+    listen::{
+        Acceptor, Connection, Incoming as Handed, Protocol, ServerTls, Speaks, WorkerEnded,
+        Workers, worker_count,
+    },
+};
 
 /// Opened connections on their way from the accept loop.
 const OPENED_CONNECTIONS: usize = 16;
@@ -71,7 +80,7 @@ pub(super) trait Answers: Clone + Send + Sync + 'static {
     type Peer: Clone + Send + Sync + 'static;
 
     /// What is known of the other end, found out once.
-    fn peer(&self, connection: &Connection) -> Self::Peer;
+    fn peer<A>(&self, connection: &Connection<A>) -> Self::Peer;
 
     /// Answers a request.
     fn answer(
@@ -97,34 +106,95 @@ impl<A: Answers> Conversations<A> {
     pub(super) async fn serve(self, stop: CancellationToken) {
         let Self { name, listener, tls, allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
-        let speaks = Speaks::Http2OrHttp1;
-        let acceptor = Acceptor { name, speaks, listener, tls: tls.clone(), stop: stop.clone() };
+        let incoming = ReceiverStream::new(incoming);
+        let acceptor = acceptor(name, listener, tls.as_ref(), &stop);
         let serving = async {
             tokio::join!(acceptor.run(opened), converse(incoming, allowance, &answers, &stop));
         };
-        let answered = async {
-            stop.cancelled().await;
-            requests.close();
-            requests.wait().await;
-            sleep(LAST_WORDS).await;
-        };
-        let reload = async {
-            match tls {
-                Some(tls) => match tls.watch().await {},
-                None => pending().await,
-            }
-        };
         tokio::select! {
             () = serving => {}
-            () = answered => {}
-            () = reload => {}
+            () = answered(requests, &stop) => {}
+            () = reload(tls) => {}
         }
+    }
+
+    /// The same on threads of its own, one for each core: for a listener on which every microsecond counts.
+    ///
+    /// # Errors
+    /// If there are no threads to be had, or one ends by itself.
+    pub(super) async fn serve_on_threads(
+        self,
+        stop: CancellationToken,
+    ) -> Result<(), ThreadsFailed> {
+        let Self { name, listener, tls, mut allowance, answers, requests } = self;
+        let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
+        let acceptor = acceptor(name, listener, tls.as_ref(), &stop);
+        // They are handed out evenly.
+        allowance.connections = allowance.connections.div_ceil(worker_count()?);
+        let end = stop.clone();
+        let serve = move |incoming: Handed| {
+            let (answers, stop) = (answers.clone(), end.clone());
+            async move {
+                tokio::select! {
+                    () = converse(incoming, allowance, &answers, &stop) => {}
+                    () = Bell::serve() => {}
+                }
+                Ok(())
+            }
+        };
+        let mut workers = Workers::start(name, serve)?;
+        let serving = workers.serve(incoming, &stop);
+        let serving = async { tokio::join!(serving, acceptor.run(opened)).0 };
+        let served = tokio::select! {
+            served = serving => served,
+            () = answered(requests, &stop) => Ok(()),
+            () = reload(tls) => Ok(()),
+        };
+        workers.end().await;
+        served
+    }
+}
+
+/// Why a listener with threads of its own ended, or never began.
+#[derive(Debug, thiserror::Error)]
+pub enum ThreadsFailed {
+    /// There are none to be had.
+    #[error("the threads of the listener cannot be started: {0}")]
+    Start(#[from] io::Error),
+    /// One ended that should not.
+    #[error(transparent)]
+    Ended(#[from] WorkerEnded),
+}
+
+fn acceptor(
+    name: &'static str,
+    listener: TcpListener,
+    tls: Option<&Arc<ServerTls>>,
+    stop: &CancellationToken,
+) -> Acceptor {
+    let (tls, stop) = (tls.cloned(), stop.clone());
+    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, stop }
+}
+
+/// Once it is stopped, and everything is answered that was asked.
+async fn answered(requests: TaskTracker, stop: &CancellationToken) {
+    stop.cancelled().await;
+    requests.close();
+    requests.wait().await;
+    sleep(LAST_WORDS).await;
+}
+
+/// Reads the files of TLS again when they change.
+async fn reload(tls: Option<Arc<ServerTls>>) {
+    match tls {
+        Some(tls) => match tls.watch().await {},
+        None => pending().await,
     }
 }
 
 /// Serves what was opened until no more comes and all have ended. What is left ends with it.
-async fn converse<A: Answers>(
-    mut incoming: mpsc::Receiver<Connection>,
+async fn converse<A: Answers, C: Unpin + Send + 'static>(
+    mut incoming: impl Stream<Item = Connection<C>> + Unpin,
     allowance: Allowance,
     answers: &A,
     stop: &CancellationToken,
@@ -132,7 +202,7 @@ async fn converse<A: Answers>(
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            Some(connection) = incoming.recv(), if connections.len() < allowance.connections => {
+            Some(connection) = incoming.next(), if connections.len() < allowance.connections => {
                 connections.spawn(serve(connection, allowance, answers.clone(), stop.clone()));
             }
             Some(_) = connections.join_next() => {}
@@ -141,8 +211,8 @@ async fn converse<A: Answers>(
     }
 }
 
-async fn serve<A: Answers>(
-    connection: Connection,
+async fn serve<A: Answers, C: Unpin + Send + 'static>(
+    connection: Connection<C>,
     allowance: Allowance,
     answers: A,
     stop: CancellationToken,

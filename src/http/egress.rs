@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{door::Door, standstill::Standstill};
-use super::conversation::{Allowance, Answers, Conversations};
+use super::conversation::{Allowance, Answers, Conversations, ThreadsFailed};
 use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
     broker::{Attempts, Egress, Trail},
@@ -137,13 +137,16 @@ impl EgressServer {
     }
 
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
-    pub async fn serve(self, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// If its threads cannot be had, or end by themselves.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), ThreadsFailed> {
         let Self { listener, tls, door: answers, requests } = self;
         let (name, allowance, door) = ("egress", ALLOWANCE, Arc::clone(&answers));
         let conversations = Conversations { name, listener, tls, allowance, answers, requests };
         tokio::select! {
-            () = conversations.serve(stop) => {}
-            () = door.standstill.look() => {}
+            served = conversations.serve_on_threads(stop) => served,
+            () = door.standstill.look() => Ok(()),
         }
     }
 }
@@ -151,7 +154,7 @@ impl EgressServer {
 impl Answers for Arc<Door> {
     type Peer = Peer;
 
-    fn peer(&self, connection: &Connection) -> Peer {
+    fn peer<A>(&self, connection: &Connection<A>) -> Peer {
         let address = connection.address().ip().to_canonical();
         let certificate = connection.client_certificate();
         Peer {

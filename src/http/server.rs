@@ -133,7 +133,7 @@ struct Routes(Router);
 impl Answers for Routes {
     type Peer = Client;
 
-    fn peer(&self, connection: &Connection) -> Client {
+    fn peer<A>(&self, connection: &Connection<A>) -> Client {
         Client(connection.address().ip().to_canonical())
     }
 

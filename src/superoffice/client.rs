@@ -1,8 +1,12 @@
 //! The one HTTP client: time-outs, size limits and repetition as data, in one place.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::DATE, redirect};
+use tokio::runtime::{self, Handle};
 use zeroize::Zeroizing;
 
 use super::{fault::Fault, resolver::PublicAddresses};
@@ -70,8 +74,12 @@ const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 /// Sends requests to SuperOffice. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
+    options: ClientOptions,
+    /// Where nothing else is said.
     http: reqwest::Client,
-    timeout: Duration,
+    /// That of each runtime which serves callers. A connection is driven by the runtime that opened it, so with one for
+    /// all, each call would wake the threads of others.
+    of_runtimes: Arc<RwLock<Vec<(runtime::Id, reqwest::Client)>>>,
 }
 
 impl Client {
@@ -79,20 +87,24 @@ impl Client {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    #[expect(clippy::disallowed_methods, reason = "the one place where the client is made")]
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("tenant-gateway/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .https_only(!options.allow_loopback)
-            .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .http2_initial_stream_window_size(STREAM_WINDOW)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW)
-            .dns_resolver(Arc::new(PublicAddresses { allow_loopback: options.allow_loopback }))
-            .build()?;
-        Ok(Self { http, timeout: options.timeout })
+        Ok(Self { options, http: made(options)?, of_runtimes: Arc::default() })
+    }
+
+    /// The client whose connections the current runtime drives.
+    fn here(&self) -> reqwest::Client {
+        let here = Handle::current().id();
+        let known = |all: &[(runtime::Id, reqwest::Client)]| {
+            all.iter().find(|(id, _)| *id == here).map(|(_, client)| client.clone())
+        };
+        let found = known(&self.of_runtimes.read().unwrap_or_else(PoisonError::into_inner));
+        found.unwrap_or_else(|| {
+            // It could be made before, so it can be made again; if not, that of others is slower and no worse.
+            let client = made(self.options).unwrap_or_else(|_| self.http.clone());
+            let mut all = self.of_runtimes.write().unwrap_or_else(PoisonError::into_inner);
+            all.push((here, client.clone()));
+            client
+        })
     }
 
     pub(super) fn get(&self, uri: &str) -> RequestBuilder {
@@ -104,14 +116,14 @@ impl Client {
     }
 
     pub(super) fn request(&self, method: Method, address: Url) -> RequestBuilder {
-        self.http.request(method, address)
+        self.here().request(method, address)
     }
 
     /// Sends a request once and returns as soon as an answer begins, whatever its status. It has no time limit of its
     /// own.
     #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
     pub(super) async fn begin(&self, request: RequestBuilder) -> Result<Response, Fault> {
-        request.send().await.map_err(|error| Fault::new(&error, self.timeout))
+        request.send().await.map_err(|error| Fault::new(&error, self.options.timeout))
     }
 
     /// Sends a request as its profile allows. A 5xx is an error, every other status an answer.
@@ -142,8 +154,8 @@ impl Client {
         profile: Profile,
         request: RequestBuilder,
     ) -> Result<Answer, Fault> {
-        let fault = |error: reqwest::Error| Fault::new(&error, self.timeout);
-        let mut response = request.timeout(self.timeout).send().await.map_err(fault)?;
+        let fault = |error: reqwest::Error| Fault::new(&error, self.options.timeout);
+        let mut response = request.timeout(self.options.timeout).send().await.map_err(fault)?;
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(Fault::Status(status));
@@ -159,6 +171,21 @@ impl Client {
         }
         Ok(Answer { status, date, body })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the client is made")]
+fn made(options: ClientOptions) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .user_agent(concat!("tenant-gateway/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .https_only(!options.allow_loopback)
+        .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .dns_resolver(Arc::new(PublicAddresses { allow_loopback: options.allow_loopback }))
+        .build()
 }
 
 /// An answer that came, but not with the status wanted.

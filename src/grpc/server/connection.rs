@@ -6,7 +6,7 @@ use tonic::transport::server::Connected;
 
 use crate::{
     access::{CertificateProblem, PeerCertificate},
-    listen::Connection,
+    listen::{Connection, Seat},
 };
 
 /// Who is at the other end; in the extensions of each request.
@@ -23,12 +23,11 @@ pub struct Peer {
 /// What a worker knows of a connection.
 pub(super) struct Called {
     peer: Peer,
-    /// Counts it among those of its worker.
-    _count: Arc<()>,
+    _seat: Seat,
 }
 
 /// A connection in the hands of its worker.
-pub(super) fn called(connection: Connection, count: Arc<()>) -> Connection<Called> {
+pub(super) fn called(connection: Connection<Seat>) -> Connection<Called> {
     let address = connection.address();
     let certificate = connection.client_certificate();
     let peer = Peer {
@@ -36,7 +35,8 @@ pub(super) fn called(connection: Connection, count: Arc<()>) -> Connection<Calle
         ip: address.ip().to_canonical().to_string().into(),
         certificate: certificate.map(|der| Arc::new(PeerCertificate::read(der))),
     };
-    connection.with(Called { peer, _count: count })
+    let seat = connection.about().clone();
+    connection.with(Called { peer, _seat: seat })
 }
 
 impl Connected for Connection<Called> {

@@ -6,46 +6,58 @@
 
 use std::{io, sync::Arc, thread};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt as _,
+    stream::{BoxStream, FuturesUnordered},
+};
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{service::Routes, transport::Server};
 
-use super::{ServeError, connection::called};
-use crate::{broker::Bell, grpc::layer::Around, listen::Connection};
+use super::Connection;
 
 /// Opened connections on their way to a worker, which takes them at once.
 const OPENED_CONNECTIONS: usize = 16;
 
-/// What each worker serves.
-pub(super) type HttpServer =
-    Server<tower::layer::util::Stack<Around, tower::layer::util::Identity>>;
+/// The connections of a worker, as they come.
+pub type Incoming = BoxStream<'static, Connection<Seat>>;
+
+/// Counts a connection among those of its worker.
+#[derive(Debug, Clone, Default)]
+pub struct Seat(Arc<()>);
+
+/// A worker ended that should not.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("a thread of the listener ended by itself")]
+pub struct WorkerEnded;
 
 /// Its threads end when it is dropped; [`Self::end`] waits until they have.
-pub(super) struct Workers {
+pub struct Workers<E> {
     doors: Vec<Door>,
-    serving: FuturesUnordered<oneshot::Receiver<Result<(), ServeError>>>,
+    serving: FuturesUnordered<oneshot::Receiver<Result<(), E>>>,
     threads: Vec<thread::JoinHandle<()>>,
     quit: DropGuard,
 }
 
 /// The way to one worker.
 struct Door {
-    connections: mpsc::Sender<(Connection, Arc<()>)>,
+    connections: mpsc::Sender<Connection<Seat>>,
     /// Each of its connections has a clone.
-    open: Arc<()>,
+    open: Seat,
 }
 
-impl Workers {
-    /// Starts them. Once `stop` is cancelled they send GOAWAY and end with their last call.
-    pub(super) fn start(
-        server: &HttpServer,
-        routes: &Routes,
-        stop: &CancellationToken,
+impl<E: From<WorkerEnded> + Send + 'static> Workers<E> {
+    /// Starts them; their names begin with `name`. Each serves what it is handed with a future that `serve` makes on
+    /// its thread, until that ends.
+    ///
+    /// # Errors
+    /// If there are no threads to be had.
+    pub fn start<F: Future<Output = Result<(), E>>>(
+        name: &str,
+        serve: impl Fn(Incoming) -> F + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let quit = CancellationToken::new();
         let mut workers = Self {
@@ -54,35 +66,24 @@ impl Workers {
             threads: Vec::new(),
             quit: quit.clone().drop_guard(),
         };
-        for number in 0..thread::available_parallelism()?.get() {
+        for number in 0..worker_count()? {
             let (connections, incoming) = mpsc::channel(OPENED_CONNECTIONS);
             let (ended, serving) = oneshot::channel();
-            let services = server.clone().add_routes(routes.clone());
-            let (stop, quit) = (stop.clone().cancelled_owned(), quit.clone());
+            let (serve, quit) = (serve.clone(), quit.clone());
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let serve = move || {
+            let run = move || {
                 // One that has broken meanwhile is nobody's loss.
                 let incoming = ReceiverStream::new(incoming)
-                    .filter_map(async |(connection, count): (Connection, _)| {
-                        let settled = connection.settle().ok()?;
-                        Some(Ok::<_, io::Error>(called(settled, count)))
-                    })
-                    .boxed();
-                let serving = services.serve_with_incoming_shutdown(incoming, stop);
-                let serving = async {
-                    tokio::select! {
-                        end = serving => end,
-                        () = Bell::serve() => Ok(()),
-                    }
-                };
+                    .filter_map(async |connection: Connection<Seat>| connection.settle().ok());
+                let serving = async { serve(incoming.boxed()).await };
                 let end = runtime.block_on(quit.run_until_cancelled(serving)).unwrap_or(Ok(()));
                 // Ends whatever connections are left.
                 drop(runtime);
                 // Nobody waits for it any more: then nobody has to know.
-                let _ = ended.send(end.map_err(ServeError::from));
+                let _ = ended.send(end);
             };
-            let thread = thread::Builder::new().name(format!("grpc-{number}")).spawn(serve)?;
-            workers.doors.push(Door { connections, open: Arc::new(()) });
+            let thread = thread::Builder::new().name(format!("{name}-{number}")).spawn(run)?;
+            workers.doors.push(Door { connections, open: Seat::default() });
             workers.serving.push(serving);
             workers.threads.push(thread);
         }
@@ -91,32 +92,41 @@ impl Workers {
 
     /// Hands each connection to the worker that has the fewest, until all workers have ended: as they should once
     /// `stop` is cancelled, and with an error before.
-    pub(super) async fn serve(
+    ///
+    /// # Errors
+    /// That of a worker, or [`WorkerEnded`].
+    pub async fn serve(
         &mut self,
         mut opened: mpsc::Receiver<Connection>,
         stop: &CancellationToken,
-    ) -> Result<(), ServeError> {
+    ) -> Result<(), E> {
         loop {
             tokio::select! {
-                Some(connection) = opened.recv() => {
-                    let fewest = self.doors.iter().min_by_key(|door| Arc::strong_count(&door.open));
-                    if let Some(Door { connections, open }) = fewest {
-                        // It has ended: the connection ends, too.
-                        let _ = connections.send((connection, Arc::clone(open))).await;
-                    }
-                }
+                connection = opened.recv(), if !self.doors.is_empty() => match connection {
+                    Some(connection) => self.hand_over(connection).await,
+                    // No more will come, and each worker is to know.
+                    None => self.doors.clear(),
+                },
                 ended = self.serving.next() => match ended {
                     None => return Ok(()),
                     Some(Ok(Ok(()))) if stop.is_cancelled() => {}
                     Some(Ok(Err(error))) => return Err(error),
-                    Some(Ok(Ok(())) | Err(_)) => return Err(ServeError::WorkerEnded),
+                    Some(Ok(Ok(())) | Err(_)) => return Err(WorkerEnded.into()),
                 },
             }
         }
     }
 
+    async fn hand_over(&self, connection: Connection) {
+        let fewest = self.doors.iter().min_by_key(|door| Arc::strong_count(&door.open.0));
+        if let Some(Door { connections, open }) = fewest {
+            // It has ended: the connection ends, too.
+            let _ = connections.send(connection.with(open.clone())).await;
+        }
+    }
+
     /// Ends all threads, and what is left on them, and waits for it.
-    pub(super) async fn end(mut self) {
+    pub async fn end(mut self) {
         drop(self.quit);
         while self.serving.next().await.is_some() {}
         for thread in self.threads {
@@ -124,4 +134,12 @@ impl Workers {
             let _ = thread.join();
         }
     }
+}
+
+/// How many threads each listener has that serves on threads of its own.
+///
+/// # Errors
+/// If the system does not say how many cores there are.
+pub fn worker_count() -> io::Result<usize> {
+    thread::available_parallelism().map(usize::from)
 }
