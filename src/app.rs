@@ -2,6 +2,7 @@
 
 mod access;
 mod applications;
+mod consents;
 mod gateway;
 mod grants;
 mod listeners;

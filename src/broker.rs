@@ -40,8 +40,9 @@ pub use self::{
     },
     changes::TenantChanges,
     consent::{
-        Answer, Arrival, Arrived, Asked, BegunConsent, ConsentRequest, ConsentStores, ConsentTaken,
-        Consents, Departure, GrantListener, Link, Redeemed, ReturnTo,
+        Answer, Arrival, Arrived, AskAgain, Asked, BegunConsent, ConsentRequest, ConsentStores,
+        ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, Redeemed, ReturnTo,
+        StillPermitted,
     },
     counters::{Counter, Counters},
     directory::Directory,

@@ -38,8 +38,8 @@ pub use self::{
         ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, Unreadable,
     },
     caller_id::{
-        ANONYMOUS, COMMAND_LINE_PREFIX, begins_with, claims_spiffe, is_caller_prefix,
-        is_reserved_caller, is_trust_domain, trust_domain,
+        ANONYMOUS, COMMAND_LINE_PREFIX, CallerOnRecord, begins_with, claims_spiffe,
+        is_caller_prefix, is_reserved_caller, is_trust_domain, trust_domain,
     },
     consent::{Consent, ConsentAttempt, ConsentId, ConsentIdError, ConsentOutcome},
     enrolment::{Labels, SystemUserToken},

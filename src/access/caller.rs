@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::domain::{ANONYMOUS, COMMAND_LINE_PREFIX};
+use crate::domain::{ANONYMOUS, COMMAND_LINE_PREFIX, CallerOnRecord};
 
 /// How a caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +23,8 @@ pub enum CallerMethod {
 }
 
 impl CallerMethod {
+    const ALL: [Self; 4] = [Self::Anonymous, Self::CommandLine, Self::Jwt, Self::Mtls];
+
     /// Its name in policies and in the audit trail.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -92,6 +94,23 @@ impl Caller {
         Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
     }
 
+    /// What is kept of it, for [`Self::from_record`].
+    #[must_use]
+    pub fn on_record(&self) -> CallerOnRecord {
+        CallerOnRecord {
+            id: self.id().to_owned(),
+            method: self.method().as_str().to_owned(),
+            issuer: self.issuer().map(str::to_owned),
+        }
+    }
+
+    /// Who called once, for asking policy again; none if it is not known how it proved who it is.
+    pub(super) fn from_record(record: &CallerOnRecord) -> Option<Self> {
+        let mut methods = CallerMethod::ALL.into_iter();
+        let method = methods.find(|method| method.as_str() == record.method)?;
+        Some(Self::supposed(&record.id, method, record.issuer.as_deref()))
+    }
+
     fn unproven(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
         let (issuer, certificate, valid_until, key) = (None, None, None, None);
         let id = id.into();
@@ -146,5 +165,26 @@ impl Caller {
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_comes_back_from_its_record_as_policies_see_it() {
+        for method in CallerMethod::ALL {
+            for issuer in [None, Some("https://login.example.com")] {
+                let record = Caller::supposed("sync", method, issuer).on_record();
+                let caller = Caller::from_record(&record).unwrap();
+                assert_eq!(
+                    (caller.id(), caller.method(), caller.issuer()),
+                    ("sync", method, issuer)
+                );
+            }
+        }
+        let unknown = CallerOnRecord { method: String::new(), ..Caller::anonymous().on_record() };
+        assert!(Caller::from_record(&unknown).is_none());
     }
 }

@@ -12,7 +12,7 @@ use super::{
     quota::{Quotas, Source},
 };
 use crate::{
-    domain::{TenantName, gives_credentials},
+    domain::{CallerOnRecord, TenantName, gives_credentials},
     ports::Clock,
 };
 
@@ -165,6 +165,30 @@ impl Access {
         } else {
             self.quotas.refused(Source::Caller(caller));
             Err(Refused::Denied(ruling.policy_ids))
+        }
+    }
+
+    /// Decides for a caller that began something and has gone since. Policy is asked, and not the credential, which may
+    /// have expired. Counts against nobody: it is somebody else who goes on with it.
+    ///
+    /// # Errors
+    /// The policies that forbid it; none if none permits it.
+    pub fn authorize_absent<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        record: &CallerOnRecord,
+        resource: R,
+    ) -> Result<Authorized<A, R>, PolicyIds> {
+        let caller = Caller::from_record(record).ok_or_else(no_policy)?;
+        let ruling = match &self.rules {
+            Rules::PermitAll => permitted(),
+            Rules::Policies(policies) => {
+                policies.decide(&caller, A::NAME, &resource.clone().into())
+            }
+        };
+        if ruling.allowed {
+            Ok(Authorized::new(caller, resource, ruling.policy_ids))
+        } else {
+            Err(ruling.policy_ids)
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Storage, Surroundings, applications::LoginHosts};
+use super::{Storage, Surroundings, applications::LoginHosts, consents::ask_again};
 use crate::{
     access::Access,
     broker::{
@@ -45,6 +45,7 @@ impl Parts {
         stopping: CancellationToken,
     ) -> Self {
         let Surroundings { clock, pace, random } = surroundings;
+        let access = Arc::new(access);
         let ids = applications.ids().cloned().collect::<Vec<ApplicationId>>();
         let applications = Arc::new(applications);
         let counters = Arc::new(Counters::default());
@@ -157,6 +158,7 @@ impl Parts {
             clock.clone(),
             random.clone(),
             public_uri,
+            ask_again(access.clone()),
             Box::new(move |grant, kind| acting.told(grant, kind)),
             tasks.clone(),
         );
@@ -177,7 +179,7 @@ impl Parts {
         );
         let egress = Egress::new(web_api.clone(), impersonation.clone());
         let services = Services {
-            access: Arc::new(access),
+            access,
             applications,
             tenant_search: TenantSearch::new(tenants.clone(), statuses.clone(), clock.clone()),
             tenants,

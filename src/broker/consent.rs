@@ -6,8 +6,10 @@
 //! ([`Consents::complete`]). What happens with the code belongs to the gateway and runs to its end whoever goes away:
 //! a refresh token is stored, or it is revoked.
 
+mod again;
 mod begin;
 mod complete;
+mod events;
 mod revoking;
 
 #[cfg(test)]
@@ -21,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 pub use self::{
+    again::{AskAgain, NoLonger, StillPermitted},
     begin::{BegunConsent, ConsentRequest, Departure, Link},
     complete::{Answer, Arrival, Arrived, ConsentTaken, Redeemed, ReturnTo},
 };
@@ -91,6 +94,7 @@ struct Shared {
     random: Arc<dyn Random>,
     /// Where browsers reach the consent pages, if there are any.
     public_uri: Option<String>,
+    ask_again: AskAgain,
     listener: GrantListener,
     tasks: TaskTracker,
     /// Where codes are exchanged, whoever brings them: callers may stand on a runtime that ends before the gateway.
@@ -115,6 +119,7 @@ impl Consents {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         public_uri: Option<String>,
+        ask_again: AskAgain,
         listener: GrantListener,
         tasks: TaskTracker,
     ) -> Self {
@@ -127,6 +132,7 @@ impl Consents {
             clock,
             random,
             public_uri,
+            ask_again,
             listener,
             tasks,
             runtime: Handle::current(),

@@ -4,6 +4,7 @@ mod retry;
 
 use std::{sync::Arc, time::Duration};
 
+use super::consent::NoLonger;
 use crate::{
     domain::{
         ApplicationId, AssociateId, AssociateName, AssociateType, Obstacle, Reason, TenantName,
@@ -54,6 +55,8 @@ pub enum BrokerError {
     ConsentRefused,
     /// Somebody else signed in, or to another customer, than was asked for.
     AnotherSubject(Mismatch),
+    /// The caller that began a consent is not permitted what came of it.
+    NoLongerPermitted(NoLonger),
     /// As many consents are open as may be.
     TooManyConsents,
     /// The tenant's state does not allow calls.
@@ -128,7 +131,7 @@ impl BrokerError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Invalid { .. } => Reason::InvalidArgument,
-            Self::RevealNotAllowed(_) => Reason::PolicyDenied,
+            Self::RevealNotAllowed(_) | Self::NoLongerPermitted(_) => Reason::PolicyDenied,
             Self::ApplicationNotConfigured(_) => Reason::ApplicationNotConfigured,
             Self::TenantNotFound(_)
             | Self::AssociatesNotFound(..)
@@ -189,6 +192,10 @@ impl BrokerError {
             }
             Self::AnotherSubject(Mismatch::Tenant) => {
                 "the person signed in to another tenant than was asked for".to_owned()
+            }
+            Self::NoLongerPermitted(_) => {
+                "policy does not permit the caller that began the consent to have this tenant"
+                    .to_owned()
             }
             Self::TooManyConsents => "as many consents are open as may be".to_owned(),
             Self::TenantNotRunning(name, state) => format!("{name} is {}", state.as_str()),
@@ -264,6 +271,9 @@ impl BrokerError {
             Self::ConsentRefused => "ask the person, and begin anew with BeginConsent",
             Self::AnotherSubject(_) => {
                 "let the person sign in as the one who was asked, to the tenant that was named"
+            }
+            Self::NoLongerPermitted(_) => {
+                "let the person sign in to another tenant, or ask who administers the gateway"
             }
             Self::TooManyConsents => {
                 "complete those that are open, or wait: each ends after seven days"

@@ -17,10 +17,11 @@ use superoffice_sandbox::{
 
 use super::{Failed, output::print, serve};
 use crate::{
+    access::CallerMethod,
     app::{Running, Storage},
     config::{Config, LoadedWithSecrets},
     crypto::{DemoIssuer, Keyring, SystemRandom},
-    domain::{Consent, ConsentId, TenantName},
+    domain::{CallerOnRecord, Consent, ConsentId, TenantName},
     lifecycle::StopSignals,
     ports::{
         Clock as _, ConsentLimits, ConsentStore as _, Random as _, StoreWatch as _, SystemClock,
@@ -237,7 +238,11 @@ async fn prepare<'a>(loaded: &LoadedWithSecrets, demo: &'a Demo) -> Result<Actin
         id: ConsentId::new(SystemRandom.bytes()),
         application,
         tenant: Some(tenant),
-        caller: CALLER.to_owned(),
+        caller: CallerOnRecord {
+            id: CALLER.to_owned(),
+            method: CallerMethod::Jwt.as_str().to_owned(),
+            issuer: Some(ISSUER.to_owned()),
+        },
         return_uri: None,
         redirect_uri: None,
         login_hint: None,

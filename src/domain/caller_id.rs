@@ -15,6 +15,17 @@ const MAX_SPIFFE_ID_BYTES: usize = 2048;
 /// The longest trust domain, in bytes (SPIFFE-ID, 2.3).
 const MAX_TRUST_DOMAIN_BYTES: usize = 255;
 
+/// Who called, as far as policies can ask: kept where policy is asked again after the caller has gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerOnRecord {
+    /// Names the caller in policies and in the audit trail.
+    pub id: String,
+    /// How it proved who it is, as policies call it.
+    pub method: String,
+    /// Of a token: who vouched for it.
+    pub issuer: Option<String>,
+}
+
 /// Whether an id is one that no credential may give. Case does not matter: people read ids.
 #[must_use]
 pub fn is_reserved_caller(id: &str) -> bool {

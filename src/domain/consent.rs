@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{ApplicationId, ContextIdentifier, GrantName, Reason};
+use super::{ApplicationId, CallerOnRecord, ContextIdentifier, GrantName, Reason};
 
 /// How many characters an id has: 16 bytes in hexadecimal.
 const ID_CHARACTERS: usize = 32;
@@ -70,8 +70,8 @@ pub struct Consent {
     pub application: ApplicationId,
     /// For which customer; `None`: the one that the person chooses.
     pub tenant: Option<ContextIdentifier>,
-    /// Who asked: only this caller completes it.
-    pub caller: String,
+    /// Who asked: only this caller completes it, and what it may do is looked at again then.
+    pub caller: CallerOnRecord,
     /// Where the person is sent at the end.
     pub return_uri: Option<String>,
     /// Where the caller itself receives the code; `None`: the gateway does.

@@ -93,7 +93,14 @@ pub(super) async fn complete(
     } else {
         None
     };
-    let taken = services.consents.complete(&asked, enrol.as_ref(), redeemed, code).await?;
+    let completing =
+        services.consents.complete(&asked, enrol.as_ref(), redeemed, code, context.patience);
+    let taken = completing.await.inspect_err(|error| {
+        if let BrokerError::NoLongerPermitted(denied) = error {
+            let (resource, policy_ids) = (denied.resource.to_string(), &denied.policy_ids);
+            context.notes.denied(denied.action.as_str(), resource, Arc::clone(policy_ids));
+        }
+    })?;
     let ConsentTaken { grant, system_user_enrolled } = taken;
     // Decided on the application or the tenant, done to the grant, and maybe to the tenant.
     context.notes.done_to(ActionName::ManageGrants, grant.name.to_string());

@@ -288,6 +288,7 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         | BrokerError::StoreUnavailable(_)
         | BrokerError::KeyUnavailable(_)
         | BrokerError::RevealNotAllowed(_)
+        | BrokerError::NoLongerPermitted(_)
         | BrokerError::Internal(_) => {}
     }
 }

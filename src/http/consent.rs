@@ -44,6 +44,9 @@ const COOKIE: &str = "__Host-consent";
 /// A little less than a request may take: what was begun goes on, and the person hears so.
 const PATIENCE: Duration = Duration::from_secs(9);
 
+/// So much of it a sign-in may wait for its turn at SuperOffice: then the person is told to try again.
+const IN_LINE: Duration = Duration::from_secs(8);
+
 /// What the consent pages need.
 pub struct ConsentPages {
     /// The use cases.
@@ -144,6 +147,7 @@ pub(super) async fn callback(
         cookie,
         request_id: Arc::clone(&request_id),
         client_address: client.0.to_string().into(),
+        patience: IN_LINE,
     };
     let arriving = pages.consents.callback(arrival);
     let Ok(arrived) = tokio::time::timeout(PATIENCE, arriving).await else {

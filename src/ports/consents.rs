@@ -43,10 +43,11 @@ pub trait ConsentStore: Send + Sync + 'static {
     /// Reads a consent, also one that expired or ended, until it is forgotten.
     async fn get(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError>;
 
-    /// Keeps an attempt under the digest of its state. `false` if its consent is gone, expired or ended.
+    /// Keeps an attempt under the digest of its state: a new one, or one that was redeemed and came to nothing. `false`
+    /// if its consent is gone, expired or ended.
     ///
     /// # Errors
-    /// `AlreadyExists` if that state was used before and is not forgotten.
+    /// `AlreadyExists` if one is kept under that state.
     async fn mint(
         &self,
         state_digest: &[u8; 32],

@@ -35,6 +35,8 @@ pub struct CodeExchange<'a> {
     pub verifier: &'a SecretString,
     /// That of the authorization request.
     pub nonce: &'a str,
+    /// How long it may wait for its turn; what is sent has a time of its own. Too late is `NotSent`.
+    pub patience: Duration,
 }
 
 /// An access token, and whose it is: validated.

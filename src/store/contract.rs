@@ -165,6 +165,7 @@ macro_rules! store_contract {
             a_consent_is_kept_as_it_was_asked_for,
             consents_are_bounded_for_a_caller_and_in_all,
             a_state_is_redeemed_once_also_by_many_at_once,
+            a_state_that_was_given_back_is_redeemed_once_more,
             an_expired_attempt_is_not_redeemed,
             an_attempt_needs_an_open_consent,
             attempts_of_one_consent_are_bounded,

@@ -24,6 +24,9 @@ pub enum Fault {
     /// The host does not prove who it is, or speaks no TLS.
     #[error("cannot connect (TLS: {0})")]
     Tls(&'static str),
+    /// It took too long to connect.
+    #[error("no connection in time")]
+    Unreached,
     /// It took too long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -41,7 +44,7 @@ pub enum Fault {
 impl Fault {
     pub(super) fn new(error: &reqwest::Error, timeout: Duration) -> Self {
         if error.is_timeout() {
-            return Self::Timeout(timeout);
+            return if error.is_connect() { Self::Unreached } else { Self::Timeout(timeout) };
         }
         let mut last: &(dyn Error + 'static) = error;
         for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
@@ -69,8 +72,13 @@ impl Fault {
         match self {
             Self::Name(_) | Self::Connect(_) | Self::Tls(_) => true,
             Self::Broken(_) | Self::Status(_) => repeat == Repeat::Reads,
-            Self::Timeout(_) | Self::TooLarge(_) => false,
+            Self::Unreached | Self::Timeout(_) | Self::TooLarge(_) => false,
         }
+    }
+
+    /// Whether the request surely did not arrive.
+    pub(super) fn is_before_sending(&self) -> bool {
+        matches!(self, Self::Unreached) || self.may_be_repeated(Repeat::OnlyIfNotSent)
     }
 
     /// Whether the host as a whole does not answer. A status that may be about one tenant says nothing of others.
@@ -79,6 +87,7 @@ impl Fault {
             Self::Name(_)
             | Self::Connect(_)
             | Self::Tls(_)
+            | Self::Unreached
             | Self::Timeout(_)
             | Self::Broken(_) => true,
             Self::Status(status) => matches!(
@@ -172,6 +181,10 @@ mod tests {
         {
             assert_eq!(fault.may_be_repeated(Repeat::Reads), read, "{fault}");
             assert_eq!(fault.may_be_repeated(Repeat::OnlyIfNotSent), exchange, "{fault}");
+            assert_eq!(fault.is_before_sending(), exchange, "{fault}");
         }
+        // It has used up the caller's patience, and no more than that.
+        assert!(Fault::Unreached.is_before_sending());
+        assert!(!Fault::Unreached.may_be_repeated(Repeat::Reads));
     }
 }

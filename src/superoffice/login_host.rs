@@ -3,14 +3,25 @@
 use std::sync::Arc;
 
 use reqwest::RequestBuilder;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    client::{Answer, Client, Profile, Repeat},
+    client::{Answer, Client, Profile},
     fault::Fault,
     gate::Gate,
     skew::ClockSkew,
 };
 use crate::ports::{Clock, ExchangeError, Random, UpstreamError};
+
+/// Work that waits until then at most, where it has a limit.
+pub(super) async fn before<T>(
+    until: Option<Instant>,
+    work: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let Some(until) = until else { return work.await };
+    let late = |_| UpstreamError::Unavailable("it was not its turn in time".to_owned());
+    timeout_at(until, work).await.map_err(late)?
+}
 
 /// What all applications of one login host share.
 pub struct LoginHost {
@@ -71,21 +82,23 @@ impl LoginHost {
         profile: Profile,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, UpstreamError> {
-        self.through_the_gate(profile, request).await?.map_err(|fault| fault.of(profile))
+        self.through_the_gate(profile, None, request).await?.map_err(|fault| fault.of(profile))
     }
 
-    /// As [`Self::send`], and a failure tells whether the request may have arrived.
+    /// As [`Self::send`], and a failure tells whether the request may have arrived. It is not sent later than `until`;
+    /// from then on it has its whole time.
     pub(super) async fn exchange(
         &self,
         profile: Profile,
+        until: Option<Instant>,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, ExchangeError> {
-        let result = self.through_the_gate(profile, request).await;
+        let result = self.through_the_gate(profile, until, request).await;
         let fault = match result.map_err(ExchangeError::NotSent)? {
             Ok(answer) => return Ok(answer),
             Err(fault) => fault,
         };
-        let surely_not_sent = fault.may_be_repeated(Repeat::OnlyIfNotSent);
+        let surely_not_sent = fault.is_before_sending();
         Err(match fault.of(profile) {
             error if surely_not_sent => ExchangeError::NotSent(error),
             UpstreamError::InvalidResponse(detail) => ExchangeError::InvalidResponse(detail),
@@ -97,9 +110,10 @@ impl LoginHost {
     async fn through_the_gate(
         &self,
         profile: Profile,
+        until: Option<Instant>,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<Result<Answer, Fault>, UpstreamError> {
-        let passage = self.gate.enter().await?;
+        let passage = before(until, self.gate.enter()).await?;
         let result = self.client.send(profile, &*self.random, request).await;
         passage.report(result.as_ref().err().is_some_and(Fault::is_the_hosts));
         if let Ok(Answer { date: Some(date), .. }) = &result {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
@@ -15,6 +16,7 @@ use super::{
     SuperOffice,
     client::{Answer, Profile, Repeat},
     id_token::IdTokens,
+    login_host::before,
 };
 use crate::ports::{
     Access, AuthorizationRequest, CodeExchange, ExchangeError, OAuth, Refreshed, SignedIn,
@@ -64,7 +66,8 @@ impl OAuth for SuperOffice {
             ("redirect_uri", exchange.redirect_uri),
             ("code_verifier", exchange.verifier.expose_secret()),
         ];
-        let answer = self.tokens(&fields).await?;
+        let until = Instant::now().checked_add(exchange.patience);
+        let answer = self.tokens(until, &fields).await?;
         let none = || ExchangeError::InvalidResponse(format!("{}: no refresh_token", TOKENS.what));
         let refresh_token = new_refresh_token(&answer.body)?.ok_or_else(none)?;
         let access = access(&self.id_tokens, &answer.body, Some(exchange.nonce)).await;
@@ -74,7 +77,7 @@ impl OAuth for SuperOffice {
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Refreshed, ExchangeError> {
         let fields =
             [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
-        let answer = self.tokens(&fields).await?;
+        let answer = self.tokens(None, &fields).await?;
         let rotated = new_refresh_token(&answer.body)?;
         let id_tokens = Arc::clone(&self.id_tokens);
         let access = async move { access(&id_tokens, &answer.body, None).await };
@@ -84,7 +87,7 @@ impl OAuth for SuperOffice {
     async fn revoke(&self, refresh_token: &SecretString) -> Result<(), ExchangeError> {
         let fields =
             [("token", refresh_token.expose_secret()), ("token_type_hint", "refresh_token")];
-        match self.post(REVOKE, "/login/common/oauth/revoke", &fields).await {
+        match self.post(REVOKE, None, "/login/common/oauth/revoke", &fields).await {
             // It is no token of theirs (any more), which is what was wanted.
             Ok(_) | Err(ExchangeError::InvalidGrant) => Ok(()),
             Err(error) => Err(error),
@@ -93,11 +96,15 @@ impl OAuth for SuperOffice {
 }
 
 impl SuperOffice {
-    /// Spends a code or a refresh token.
-    async fn tokens(&self, fields: &[(&str, &str)]) -> Result<Answer, ExchangeError> {
+    /// Spends a code or a refresh token, if its turn comes before `until`.
+    async fn tokens(
+        &self,
+        until: Option<Instant>,
+        fields: &[(&str, &str)],
+    ) -> Result<Answer, ExchangeError> {
         // Without keys the answer could not be validated, and the code would be lost.
-        self.keys.ready().await.map_err(ExchangeError::NotSent)?;
-        self.post(TOKENS, "/login/common/oauth/tokens", fields).await
+        before(until, self.keys.ready()).await.map_err(ExchangeError::NotSent)?;
+        self.post(TOKENS, until, "/login/common/oauth/tokens", fields).await
     }
 
     /// Sends a form with each of our secrets, until one is accepted.
@@ -106,6 +113,7 @@ impl SuperOffice {
     async fn post(
         &self,
         profile: Profile,
+        until: Option<Instant>,
         path: &str,
         fields: &[(&str, &str)],
     ) -> Result<Answer, ExchangeError> {
@@ -118,7 +126,7 @@ impl SuperOffice {
                 let form = "application/x-www-form-urlencoded";
                 builder.header("content-type", form).body(body.as_bytes().to_vec())
             };
-            let answer = self.login.exchange(profile, request).await?;
+            let answer = self.login.exchange(profile, until, request).await?;
             match refusal(profile, &answer) {
                 None => {
                     self.credentials.secret_works(number);

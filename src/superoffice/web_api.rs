@@ -174,7 +174,9 @@ fn address(uri: &WebApiUri, path_and_query: &str) -> Result<Url, SendError> {
 fn not_answered(fault: &Fault) -> SendError {
     let text = fault.to_string();
     match fault {
-        Fault::Name(_) | Fault::Connect(_) | Fault::Tls(_) => SendError::NotSent(text),
+        Fault::Name(_) | Fault::Connect(_) | Fault::Tls(_) | Fault::Unreached => {
+            SendError::NotSent(text)
+        }
         Fault::Timeout(_) => SendError::TimedOut(text),
         Fault::Broken(_) | Fault::Status(_) | Fault::TooLarge(_) => SendError::Broken(text),
     }

@@ -1,16 +1,20 @@
 //! Consent from the link to the grant: a browser, the gateway's pages, and SuperOffice's sign-in.
 
-use std::net::TcpListener;
+use std::{fs, net::TcpListener, time::Duration};
 
 use superoffice_sandbox::{
-    ChangeType, Endpoint, Forgery, SignIn, SignInRules, StateChange,
+    ChangeType, Endpoint, Fault, FaultScope, Forgery, SignIn, SignInRules, StateChange,
     people::{Associate, Person},
 };
-use tenant_gateway::grpc::pb::{self, impersonation_service_client::ImpersonationServiceClient};
-use tonic::transport::Channel;
+use tenant_gateway::{
+    domain::Decision,
+    grpc::pb::{self, impersonation_service_client::ImpersonationServiceClient},
+};
+use tonic::{Code, transport::Channel};
 
 use crate::support::{
-    APPLICATION, CLIENT_ID, Options, World, eventually_so, http::send, name, trail::Written,
+    APPLICATION, CLIENT_ID, Options, World, assert_status, eventually, eventually_so, http::send,
+    name, trail::Written,
 };
 
 const ADMIN: &str = "anna@example.com";
@@ -35,13 +39,18 @@ pub(crate) struct Page {
 
 impl Place {
     async fn new() -> Self {
+        Self::with("", None).await
+    }
+
+    async fn with(login: &str, policy: Option<String>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let public_uri = format!("http://127.0.0.1:{port}");
         let callback = format!("{public_uri}/oauth/callback");
         let options = Options {
             extra_config: format!(
-                "[http]\nlisten = \"127.0.0.1:{port}\"\npublic_uri = \"{public_uri}\""
+                "{login}\n[http]\nlisten = \"127.0.0.1:{port}\"\npublic_uri = \"{public_uri}\""
             ),
+            policy,
             extra_application: format!(
                 "redirect_uri = \"{callback}\"\nredirect_uris = [\"{FRONT_END}\"]\n\
                  return_uri_prefixes = [\"https://portal.example.com/\"]"
@@ -180,6 +189,12 @@ pub(crate) async fn give_consent(link: &str, user: &str, tenant: &str) -> Page {
     Page::get(&back, gone.cookie_back()).await
 }
 
+/// What a front end receives.
+fn code_of(back: &str) -> String {
+    let back = url::Url::parse(back).unwrap();
+    back.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
+}
+
 fn for_tenant(tenant: &str) -> pb::BeginConsentRequest {
     pb::BeginConsentRequest {
         application: format!("applications/{APPLICATION}"),
@@ -229,7 +244,8 @@ async fn a_link_leads_to_a_grant_and_an_administrator_enrols_the_customer() {
         .filter(|event| &*event.record.caller_method == "consent")
         .map(|event| event.record.action.to_string())
         .collect();
-    assert_eq!(actions, ["manageGrants", "manageTenants"]);
+    // What was decided, and what came of it.
+    assert_eq!(actions, ["manageGrants", "manageTenants", "manageGrants", "manageTenants"]);
     written.assert_intact();
 }
 
@@ -273,9 +289,7 @@ async fn a_front_end_completes_by_its_caller() {
     for _ in 0..2 {
         let begun = begin_here().await;
         let back = place.sign_in(&begun.authorization_uri, EMPLOYEE, "Cust10001", "approve").await;
-        let back = url::Url::parse(&back).unwrap();
-        let code = back.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned();
-        let complete = pb::CompleteConsentRequest { state: begun.state, code };
+        let complete = pb::CompleteConsentRequest { code: code_of(&back), state: begun.state };
         let done = place.client().await.complete_consent(complete).await.unwrap().into_inner();
         let grant = done.grant.unwrap();
         assert_eq!((grant.associate_id, grant.user_principal_name.as_str()), (502, EMPLOYEE));
@@ -286,6 +300,95 @@ async fn a_front_end_completes_by_its_caller() {
     let forged = pb::CompleteConsentRequest { state: "0".repeat(64), code: "c".to_owned() };
     let refused = place.client().await.complete_consent(forged).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+}
+
+/// Whoever begins may have any tenant, but for this one.
+fn all_but(tenant: &str) -> String {
+    let tenant = name(tenant);
+    format!(
+        "@id(\"all\") permit (principal, action, resource);\n\
+         @id(\"protected\") forbid (principal, action == Action::\"manageGrants\", resource == Tenant::\"{tenant}\");"
+    )
+}
+
+#[tokio::test]
+async fn a_forbid_on_the_tenant_that_a_person_chooses_holds_as_it_stands_then() {
+    let place = Place::with("", Some(all_but("Cust10002"))).await;
+    place.world.create("Cust10001").await;
+    place.world.create("Cust10002").await;
+    let anywhere = || pb::BeginConsentRequest { tenant: String::new(), ..for_tenant("Cust10001") };
+    let link = place.begin(anywhere()).await.consent_uri;
+    let page = give_consent(&link, EMPLOYEE, "Cust10002").await;
+    assert_eq!(page.status, 403, "{}", page.text);
+    assert!(page.text.contains("Access to this customer is not permitted"), "{}", page.text);
+    eventually_so("what is not kept is revoked", async || place.living() == 0).await;
+    // So too for a front end, which hears it as any caller does.
+    let redirect_uri = FRONT_END.to_owned();
+    let begun = place.begin(pb::BeginConsentRequest { redirect_uri, ..anywhere() }).await;
+    let back = place.sign_in(&begun.authorization_uri, EMPLOYEE, "Cust10002", "approve").await;
+    let complete = pb::CompleteConsentRequest { code: code_of(&back), state: begun.state };
+    let refused = place.client().await.complete_consent(complete).await.unwrap_err();
+    assert_status(&refused, Code::PermissionDenied, "POLICY_DENIED");
+    eventually_so("what is not kept is revoked", async || place.living() == 0).await;
+    // Policy is asked as it is when the browser comes back, also where the tenant was named.
+    let named = place.begin(for_tenant("Cust10001")).await.consent_uri;
+    fs::write(place.world.folder.path().join("policy.cedar"), all_but("Cust10001")).unwrap();
+    for reloadable in place.world.gateway().reloadables() {
+        reloadable.reload().await;
+    }
+    assert_eq!(give_consent(&named, EMPLOYEE, "Cust10001").await.status, 403);
+    // The first link works still, and Cust10002 is not protected any more.
+    let page = give_consent(&link, EMPLOYEE, "Cust10002").await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert_eq!(place.living(), 1);
+    let written = Written::read(&place.world.config_file()).await;
+    let denied: Vec<_> = written
+        .of_calls()
+        .map(|event| &event.record)
+        .filter(|record| record.decision == Decision::Denied)
+        .map(|record| {
+            assert_eq!(record.policy_ids.iter().map(|id| &**id).collect::<Vec<_>>(), ["protected"]);
+            assert_eq!(record.error_reason_name(), "POLICY_DENIED");
+            (record.caller_method.to_string(), record.resource.to_string())
+        })
+        .collect();
+    let wanted = [("consent", "Cust10002"), ("anonymous", "Cust10002"), ("consent", "Cust10001")];
+    assert_eq!(denied, wanted.map(|(method, tenant)| (method.to_owned(), name(tenant))));
+    written.assert_intact();
+}
+
+#[tokio::test]
+async fn a_code_whose_turn_does_not_come_is_not_spent_and_the_same_state_completes_later() {
+    let login = "[login]\nmax_concurrent = 1\ntimeout = \"2s\"";
+    let place = Place::with(login, None).await;
+    place.world.enroll("Cust10003").await;
+    place.world.create("Cust10001").await;
+    let redirect_uri = FRONT_END.to_owned();
+    let begun =
+        place.begin(pb::BeginConsentRequest { redirect_uri, ..for_tenant("Cust10001") }).await;
+    let back = place.sign_in(&begun.authorization_uri, EMPLOYEE, "Cust10001", "approve").await;
+    let complete = async |within: Duration| {
+        let message =
+            pb::CompleteConsentRequest { code: code_of(&back), state: begun.state.clone() };
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(within);
+        place.client().await.complete_consent(request).await
+    };
+    let sandbox = &place.world.sandbox;
+    sandbox.inject(Endpoint::Authenticate, Fault::Hang, FaultScope::always()).unwrap();
+    let hanging = place.world.ticket("Cust10003");
+    let early = async {
+        eventually("the one door is taken", || sandbox.calls(Endpoint::Authenticate) == 1).await;
+        complete(Duration::from_millis(100)).await.unwrap_err()
+    };
+    let (hanging, early) = tokio::join!(hanging, early);
+    assert!(hanging.is_err());
+    // Whichever end noticed first.
+    assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&early.code()), "{early:?}");
+    assert_eq!(sandbox.calls(Endpoint::Tokens), 0);
+    let again = complete(Duration::from_secs(10)).await.unwrap().into_inner();
+    assert_eq!(again.grant.unwrap().user_principal_name, EMPLOYEE);
+    assert_eq!(sandbox.calls(Endpoint::Tokens), 1);
 }
 
 #[tokio::test]

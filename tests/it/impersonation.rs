@@ -6,7 +6,7 @@ use superoffice_sandbox::{Endpoint, Fault, FaultScope, SignInRules};
 use tenant_gateway::grpc::pb::{
     self, associate_service_client::AssociateServiceClient,
     impersonation_service_client::ImpersonationServiceClient, issue_access_token_request::Subject,
-    watch_access_token_request,
+    watch_access_token_request, web_api_service_client::WebApiServiceClient,
 };
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Status, Streaming, transport::Channel};
@@ -180,6 +180,32 @@ async fn a_revoked_grant_ends_here_at_once_and_at_superoffice_soon() {
     assert_status(&refused, Code::FailedPrecondition, "CONSENT_REQUIRED");
     let revoked = || person.world.sandbox.grants().iter().all(|grant| grant.revoked);
     eventually("SuperOffice is told", revoked).await;
+}
+
+/// SuperOffice documents lives of an hour and of twenty minutes, and both 401 and 403 for what has expired.
+#[tokio::test]
+async fn an_access_token_that_dies_after_twenty_minutes_is_replaced_whether_401_or_403_tells() {
+    for expired_access_is_403 in [false, true] {
+        let mut person = Person::new().await;
+        let rules = SignInRules { expired_access_is_403, ..Default::default() };
+        person.world.sandbox.set_sign_in_rules(rules);
+        let first = person.issue().await.unwrap();
+        let refreshes = person.refreshes();
+        person.world.advance(Duration::from_secs(20 * 60 + 1));
+        person.world.sandbox.expire_access_tokens(Some("Cust1"));
+        let call = pb::CallRequest {
+            tenant: name("Cust1"),
+            credential: format!("associates/{}", person.associate_id),
+            method: "GET".to_owned(),
+            path: "/api/v1/User/currentPrincipal".to_owned(),
+            ..Default::default()
+        };
+        let mut web_api = WebApiServiceClient::new(person.world.channel().await);
+        let answer = web_api.call(call).await.unwrap().into_inner();
+        assert_eq!(answer.status, 200, "403: {expired_access_is_403}");
+        assert_ne!(person.issue().await.unwrap(), first);
+        assert_eq!(person.refreshes(), refreshes + 1);
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ mod impersonation;
 mod login_host;
 mod oauth;
 mod permissions;
+mod person_faults;
 mod policy;
 mod process;
 mod quotas;

@@ -28,6 +28,8 @@ use crate::{
 const REDIRECT: &str = "https://gateway.example/oauth/callback?of=a&b";
 const STATE: &str = "st\"ate+/= &<ø>";
 const NONCE: &str = "n-0S6_WzA2Mj+";
+/// Long enough for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 // The pair of RFC 7636 appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -112,7 +114,13 @@ impl People {
 
     async fn exchange(&self, code: &SecretString, nonce: &str) -> Result<SignedIn, ExchangeError> {
         let verifier = VERIFIER.into();
-        let exchange = CodeExchange { code, redirect_uri: REDIRECT, verifier: &verifier, nonce };
+        let exchange = CodeExchange {
+            code,
+            redirect_uri: REDIRECT,
+            verifier: &verifier,
+            nonce,
+            patience: PATIENCE,
+        };
         self.superoffice.exchange_code(&exchange).await
     }
 
@@ -287,8 +295,13 @@ async fn a_code_of_another_sign_in_is_no_ones() {
     people.world.sandbox.clear_faults();
     let code = people.code(&people.employee).await;
     let verifier = "x".repeat(43).into();
-    let exchange =
-        CodeExchange { code: &code, redirect_uri: REDIRECT, verifier: &verifier, nonce: NONCE };
+    let exchange = CodeExchange {
+        code: &code,
+        redirect_uri: REDIRECT,
+        verifier: &verifier,
+        nonce: NONCE,
+        patience: PATIENCE,
+    };
     let refused = people.superoffice.exchange_code(&exchange).await;
     assert_eq!(refused.err(), Some(ExchangeError::InvalidGrant));
 }

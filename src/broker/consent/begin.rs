@@ -115,7 +115,7 @@ impl Consents {
             id: ConsentId::new(shared.random.bytes()),
             application: id.clone(),
             tenant,
-            caller: asked.caller().id().to_owned(),
+            caller: asked.caller().on_record(),
             return_uri: request.return_uri,
             redirect_uri: request.redirect_uri,
             login_hint: request.login_hint,

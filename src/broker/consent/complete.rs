@@ -1,26 +1,24 @@
 //! A browser or a caller brings the code.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     Asked, Consents, Shared,
     begin::{is_secret, same_scope},
+    events::{Progress, no_trail},
 };
 use crate::{
-    access::{ActionName, Caller, ManageGrants, ManageTenants},
+    access::{Caller, ManageGrants, ManageTenants},
     broker::{Application, BrokerError, Mismatch, Weight, error::RETRY_SOON},
     domain::{
-        ApplicationId, AssociateId, AuditRecord, AuditText, Consent, ConsentAttempt,
-        ConsentOutcome, ContextIdentifier, Decision, Grant, GrantEventKind, GrantId, Identity,
-        RefreshToken, TenantName, is_same_name,
+        ApplicationId, AssociateId, AuditText, Consent, ConsentAttempt, ConsentOutcome,
+        ContextIdentifier, Grant, GrantEventKind, GrantId, Identity, RefreshToken, TenantName,
+        is_same_name,
     },
     ports::{Access, CodeExchange, Consented, ExchangeError, SignedIn},
 };
-
-/// How the event of a callback says that nobody proved who calls: a person's browser came, on behalf of who began.
-const METHOD: &str = "consent";
 
 /// The only error of RFC 6749 section 4.1.2.1 that a person decides.
 const ACCESS_DENIED: &str = "access_denied";
@@ -62,6 +60,8 @@ pub struct Arrival {
     pub request_id: Arc<str>,
     /// Likewise.
     pub client_address: AuditText,
+    /// How long the sign-in may wait until it is SuperOffice's turn.
+    pub patience: Duration,
 }
 
 /// Where a person goes on.
@@ -69,7 +69,7 @@ pub struct Arrival {
 pub struct ReturnTo {
     /// A checked address of the application.
     pub uri: String,
-    /// The state that came back, which works no more.
+    /// The state that came back.
     pub state: String,
 }
 
@@ -91,9 +91,10 @@ pub struct ConsentTaken {
     pub system_user_enrolled: bool,
 }
 
-/// A state that its caller has shown: it works no more.
+/// A state that was shown: it works no more, unless nothing is made of it.
 #[derive(Debug)]
 pub struct Redeemed {
+    state_digest: [u8; 32],
     consent: Consent,
     attempt: ConsentAttempt,
 }
@@ -134,16 +135,17 @@ impl Consents {
         caller: &Caller,
         state: &SecretString,
     ) -> Result<Redeemed, BrokerError> {
-        let redeemed = self.shared.redeem(state).await?;
-        let (consent, attempt) = redeemed.ok_or(BrokerError::ConsentInvalid)?;
-        if consent.caller != caller.id() || attempt.cookie_digest.is_some() {
+        let redeemed = self.shared.redeem(state).await?.ok_or(BrokerError::ConsentInvalid)?;
+        let Redeemed { consent, attempt, .. } = &redeemed;
+        if consent.caller.id != caller.id() || attempt.cookie_digest.is_some() {
             tracing::warn!(consent = %consent.id, caller = caller.id(), "a state was shown by another than it belongs to");
             return Err(BrokerError::ConsentInvalid);
         }
-        Ok(Redeemed { consent, attempt })
+        Ok(redeemed)
     }
 
-    /// Completes a consent with the code that a front end received.
+    /// Completes a consent with the code that a front end received. If that could not even be sent, state and code
+    /// can be shown again.
     ///
     /// # Errors
     /// Everything in CONTRACT section 4 that can stand between a code and a grant.
@@ -153,17 +155,21 @@ impl Consents {
         enrol: Option<&Asked<ManageTenants>>,
         redeemed: Redeemed,
         code: SecretString,
+        patience: Duration,
     ) -> Result<ConsentTaken, BrokerError> {
-        let Redeemed { consent, attempt } = redeemed;
+        let consent = &redeemed.consent;
         same_scope(asked, enrol)?;
         if asked.scope() != (&consent.application, consent.tenant)
-            || asked.caller().id() != consent.caller
+            || asked.caller().id() != consent.caller.id
             || enrol.is_some() != consent.enroll_system_user
         {
             return Err(BrokerError::Internal("something else was permitted".into()));
         }
         let shared = Arc::clone(&self.shared);
-        let work = async move { shared.take(&consent, &attempt, &code, &mut None).await };
+        let work = async move {
+            let brought = Brought { redeemed: &redeemed, code: &code, patience, arrival: None };
+            shared.take(brought, &mut Progress::default()).await
+        };
         self.to_the_end(work).await?
     }
 
@@ -176,16 +182,34 @@ impl Consents {
     }
 }
 
+/// A code, and what it belongs to.
+#[derive(Clone, Copy)]
+struct Brought<'a> {
+    redeemed: &'a Redeemed,
+    code: &'a SecretString,
+    patience: Duration,
+    /// Of a browser. Where a caller brings the code, its own call is written down.
+    arrival: Option<&'a Arrival>,
+}
+
 impl Shared {
-    async fn redeem(
-        &self,
-        state: &SecretString,
-    ) -> Result<Option<(Consent, ConsentAttempt)>, BrokerError> {
+    async fn redeem(&self, state: &SecretString) -> Result<Option<Redeemed>, BrokerError> {
         // What anybody makes up costs the store nothing.
         if !is_secret(state) {
             return Ok(None);
         }
-        Ok(self.stores.consents.redeem(&self.digest(state), self.clock.now()).await?)
+        let state_digest = self.digest(state);
+        let redeemed = self.stores.consents.redeem(&state_digest, self.clock.now()).await?;
+        Ok(redeemed.map(|(consent, attempt)| Redeemed { state_digest, consent, attempt }))
+    }
+
+    /// Nothing was made of it: it works once more.
+    async fn give_back(&self, redeemed: &Redeemed) {
+        let Redeemed { state_digest, consent, attempt } = redeemed;
+        let kept = self.stores.consents.mint(state_digest, attempt, self.clock.now()).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, consent = %consent.id, "a state that came to nothing is lost");
+        }
     }
 
     async fn arrive(self: &Arc<Self>, arrival: Arrival) -> Arrived {
@@ -193,26 +217,31 @@ impl Shared {
         if self.trail.check(Weight::Change).is_err() {
             return nowhere(no_trail());
         }
-        let (consent, attempt) = match self.redeem(&arrival.state).await {
+        let redeemed = match self.redeem(&arrival.state).await {
             Ok(Some(redeemed)) => redeemed,
             Ok(None) => return nowhere(BrokerError::ConsentInvalid),
             Err(error) => return nowhere(error),
         };
-        let at_home = self.is_at_home(&consent, &attempt, &arrival);
-        let mut enrolled = None;
+        let at_home = self.is_at_home(&redeemed, &arrival);
+        let consent = &redeemed.consent;
+        let mut progress = Progress::default();
         let result = match &arrival.answer {
             // Another browser, or an address of ours that was not the one: nobody learns more of the consent here.
             _ if !at_home => Err(BrokerError::ConsentInvalid),
-            Answer::Code(code) => self.take(&consent, &attempt, code, &mut enrolled).await,
+            Answer::Code(code) => {
+                let (patience, arrival) = (arrival.patience, Some(&arrival));
+                let brought = Brought { redeemed: &redeemed, code, patience, arrival };
+                self.take(brought, &mut progress).await
+            }
             Answer::Error(error) if error == ACCESS_DENIED => {
-                self.finish(&consent, &ConsentOutcome::Refused).await;
+                self.finish(consent, &ConsentOutcome::Refused).await;
                 Err(BrokerError::ConsentRefused)
             }
             // The link still works: it may go better the next time.
             Answer::Error(error) => Err(sign_in_failed(error)),
         };
-        let result = self.write_down(&consent, &arrival, result, enrolled).await;
-        let return_uri = consent.return_uri.filter(|_| at_home);
+        let result = self.write_down(consent, &arrival, result, progress).await;
+        let return_uri = redeemed.consent.return_uri.filter(|_| at_home);
         let return_to = return_uri.map(|uri| {
             let state = arrival.state.expose_secret().to_owned();
             ReturnTo { uri, state }
@@ -221,7 +250,8 @@ impl Shared {
     }
 
     /// Whether the browser came to where SuperOffice was asked to send it, and is the one that was sent.
-    fn is_at_home(&self, consent: &Consent, attempt: &ConsentAttempt, arrival: &Arrival) -> bool {
+    fn is_at_home(&self, redeemed: &Redeemed, arrival: &Arrival) -> bool {
+        let Redeemed { consent, attempt, .. } = redeemed;
         let application = self.applications.get(&consent.application).ok();
         let own = application.and_then(|application| application.redirects.own.as_ref());
         let shown = arrival.cookie.as_ref().map(|cookie| self.digest(cookie));
@@ -229,23 +259,27 @@ impl Shared {
         bound && own == Some(&attempt.redirect_uri)
     }
 
-    /// Exchanges the code. Its refresh token is stored, or revoked unless somebody's grant may live by it. `enrolled`
-    /// is told of the tenant that was changed beside, whatever else happens.
+    /// Exchanges the code. Its refresh token is stored, or revoked unless somebody's grant may live by it.
     async fn take(
         self: &Arc<Self>,
-        consent: &Consent,
-        attempt: &ConsentAttempt,
-        code: &SecretString,
-        enrolled: &mut Option<TenantName>,
+        brought: Brought<'_>,
+        progress: &mut Progress,
     ) -> Result<ConsentTaken, BrokerError> {
+        let Brought { redeemed, code, patience, .. } = brought;
+        let Redeemed { consent, attempt, .. } = redeemed;
         let application = self.applications.get(&consent.application)?;
         let exchange = CodeExchange {
             code,
             redirect_uri: &attempt.redirect_uri,
             verifier: &attempt.verifier,
             nonce: &attempt.nonce,
+            patience,
         };
         let signed_in = application.oauth.exchange_code(&exchange).await;
+        // The code is still good.
+        if let Err(ExchangeError::NotSent(_) | ExchangeError::InvalidClient) = signed_in {
+            self.give_back(redeemed).await;
+        }
         let SignedIn { refresh_token, access } =
             signed_in.map_err(|error| not_exchanged(&application.id, &error))?;
         let Access { identity, .. } = match access {
@@ -255,7 +289,7 @@ impl Shared {
         };
         let tenant = TenantName { application: application.id.clone(), tenant: identity.tenant };
         let person = identity.associate_id;
-        let kept = self.keep(application, consent, identity, &refresh_token, enrolled).await;
+        let kept = self.keep(application, brought, identity, &refresh_token, progress).await;
         if kept.is_err() && !self.may_live_by(&tenant, person, refresh_token.secret()).await {
             self.revoke(application, refresh_token.secret().clone());
         }
@@ -283,27 +317,35 @@ impl Shared {
         }
     }
 
-    /// Stores what a person gave, if it is the right one.
+    /// Stores what a person gave, if it is the right one and the caller that began is still permitted to have it.
     async fn keep(
         self: &Arc<Self>,
         application: &Arc<Application>,
-        consent: &Consent,
+        brought: Brought<'_>,
         mut person: Identity,
         refresh_token: &RefreshToken,
-        enrolled: &mut Option<TenantName>,
+        progress: &mut Progress,
     ) -> Result<ConsentTaken, BrokerError> {
+        let consent = &brought.redeemed.consent;
         check_subject(consent, &person)?;
-        let name = TenantName { application: application.id.clone(), tenant: person.tenant };
+        let given = TenantName { application: application.id.clone(), tenant: person.tenant };
+        let mut permitted =
+            (self.ask_again)(consent, &given).map_err(BrokerError::NoLongerPermitted)?;
         // Only an administrator speaks for the customer. Nobody else sees the token: what was not asked for is
         // discarded.
-        let enrols = consent.enroll_system_user && person.is_administrator;
-        let token = person.system_user_token.take().filter(|_| enrols);
-        self.check_tenant(&name, enrols).await?;
+        permitted.tenants = permitted.tenants.filter(|_| person.is_administrator);
+        let (name, enrol) = (permitted.grants.resource(), permitted.tenants.as_ref());
+        let token = person.system_user_token.take().filter(|_| enrol.is_some());
+        self.check_tenant(name, enrol.is_some()).await?;
         self.check_open(consent).await?;
+        if let Some(arrival) = brought.arrival {
+            self.announce(consent, arrival, &permitted, progress).await?;
+        }
         let system_user_enrolled = token.is_some();
-        if enrols {
+        if let Some(enrol) = enrol {
+            let name = enrol.resource();
             // Also if it fails: its outcome may be unknown.
-            *enrolled = Some(name.clone());
+            progress.enrolled = Some(name.clone());
             self.tenants.enroll(name.clone(), token, person.company_name.clone()).await?;
         }
         let (id, now) = (GrantId::new(self.random.bytes()), self.clock.now());
@@ -335,61 +377,6 @@ impl Shared {
         if let Err(error) = self.stores.consents.finish(&consent.id, outcome).await {
             tracing::warn!(%error, consent = %consent.id, "how a consent ended is not stored");
         }
-    }
-
-    /// One event for the grant, and one for the tenant if it was enrolled. A result that cannot be written down is
-    /// none.
-    async fn write_down(
-        &self,
-        consent: &Consent,
-        arrival: &Arrival,
-        result: Result<ConsentTaken, BrokerError>,
-        enrolled: Option<TenantName>,
-    ) -> Result<ConsentTaken, BrokerError> {
-        let asked_for = || match consent.tenant {
-            Some(tenant) => {
-                TenantName { application: consent.application.clone(), tenant }.to_string()
-            }
-            None => format!("applications/{}", consent.application),
-        };
-        let taken = result.as_ref().ok();
-        let resource = taken.map_or_else(asked_for, |taken| taken.grant.name.to_string());
-        let reason = result.as_ref().err().map(BrokerError::reason);
-        let record = |action: ActionName, resource: String| AuditRecord {
-            caller: consent.caller.clone().into(),
-            caller_method: METHOD.into(),
-            resource: resource.into(),
-            code: reason.map_or(0, crate::domain::Reason::code),
-            error_reason: reason,
-            reason: consent.reason.clone().into(),
-            request_id: Arc::clone(&arrival.request_id).into(),
-            client_address: arrival.client_address.clone(),
-            ..AuditRecord::new(action.as_str(), Decision::Allowed)
-        };
-        let enrolled = enrolled.map(|tenant| record(ActionName::ManageTenants, tenant.to_string()));
-        let events = [Some(record(ActionName::ManageGrants, resource)), enrolled];
-        let pending: Vec<_> = events
-            .into_iter()
-            .flatten()
-            .map(|event| self.trail.record(event, Weight::Change))
-            .collect();
-        for pending in pending {
-            let committed = match pending {
-                Ok(pending) => pending.committed().await,
-                Err(error) => Err(error),
-            };
-            committed.map_err(|_| no_trail())?;
-        }
-        if let Err(error) = &result {
-            tracing::info!(
-                consent = %consent.id,
-                reason = error.reason().as_str(),
-                cause = error.cause(),
-                request_id = &*arrival.request_id,
-                "a consent was not given"
-            );
-        }
-        result
     }
 }
 
@@ -423,8 +410,4 @@ fn not_exchanged(application: &ApplicationId, error: &ExchangeError) -> BrokerEr
             BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
         }
     }
-}
-
-fn no_trail() -> BrokerError {
-    BrokerError::StoreUnavailable("the audit trail cannot take the event".into())
 }

@@ -63,6 +63,8 @@ pub(in crate::broker) struct SignIn {
     /// Gives out the same refresh token to the same person.
     pub(super) same_token: Mutex<bool>,
     /// Fails, in order; then all is well.
+    /// How long the last exchange might have waited for its turn.
+    pub(super) patience: Mutex<Option<Duration>>,
     pub(super) failures: Mutex<VecDeque<ExchangeError>>,
     pub(super) revoke_failures: Mutex<VecDeque<ExchangeError>>,
     pub(super) revoked: Mutex<Vec<String>>,
@@ -75,6 +77,7 @@ impl SignIn {
             codes: Mutex::default(),
             issued: Mutex::default(),
             same_token: Mutex::default(),
+            patience: Mutex::default(),
             failures: Mutex::default(),
             revoke_failures: Mutex::default(),
             revoked: Mutex::default(),
@@ -125,6 +128,7 @@ impl OAuth for SignIn {
     }
 
     async fn exchange_code(&self, exchange: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError> {
+        *self.patience.lock().unwrap() = Some(exchange.patience);
         if let Some(failure) = self.failures.lock().unwrap().pop_front() {
             return Err(failure);
         }

@@ -15,12 +15,16 @@ use crate::{
         audit::fakes::{self, Failure, MemoryAudit},
         fakes::Upstream,
     },
-    domain::{AuditEvent, ConsentId, ConsentOutcome, Identity, Redirects, ReturnPrefix},
-    ports::{ExchangeError, ManualClock, SystemClock, TenantStore},
+    domain::{
+        AuditEvent, ConsentId, ConsentOutcome, Decision, Identity, Reason, Redirects, ReturnPrefix,
+    },
+    ports::{ExchangeError, ManualClock, SystemClock, TenantStore, UpstreamError},
 };
 
 const OWN: &str = "https://gateway.example.com/oauth/callback";
 const FRONT_END: &str = "https://portal.example.com/callback";
+
+const PATIENCE: Duration = Duration::from_secs(8);
 
 struct World {
     clock: Arc<ManualClock>,
@@ -29,6 +33,8 @@ struct World {
     audit: Arc<MemoryAudit>,
     consents: Arc<Consents>,
     heard: Arc<Mutex<Vec<GrantEventKind>>>,
+    /// Policy says no, once a consent is given.
+    denied: Arc<Mutex<Option<NoLonger>>>,
     tasks: TaskTracker,
     writer: tokio::task::JoinHandle<()>,
 }
@@ -80,6 +86,24 @@ impl World {
         let writer = tokio::spawn(async move { writing.run().await });
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ear = heard.clone();
+        let denied = Arc::new(Mutex::new(None));
+        let policy = denied.clone();
+        let ask_again: AskAgain = Box::new(move |consent, tenant| {
+            let denied = policy.lock().unwrap().clone();
+            let again = access("ada");
+            denied.map_or_else(
+                || {
+                    let enrol = consent.enroll_system_user;
+                    Ok(StillPermitted {
+                        grants: again.authorize_absent(&consent.caller, tenant.clone()).unwrap(),
+                        tenants: enrol.then(|| {
+                            again.authorize_absent(&consent.caller, tenant.clone()).unwrap()
+                        }),
+                    })
+                },
+                Err,
+            )
+        });
         let consents = Consents::new(
             applications,
             Arc::new(tenants),
@@ -89,11 +113,12 @@ impl World {
             clock.clone(),
             upstream,
             Some("https://gateway.example.com".to_owned()),
+            ask_again,
             Box::new(move |_, kind| ear.lock().unwrap().push(kind)),
             tasks.clone(),
         );
         let consents = Arc::new(consents);
-        Self { clock, superoffice, memory, audit, consents, heard, tasks, writer }
+        Self { clock, superoffice, memory, audit, consents, heard, denied, tasks, writer }
     }
 
     async fn begin(&self, request: ConsentRequest) -> BegunConsent {
@@ -118,7 +143,8 @@ impl World {
         cookie: Option<SecretString>,
     ) -> Arrived {
         let (request_id, client_address) = ("r1".into(), "192.0.2.1".into());
-        let arrival = Arrival { state, answer, cookie, request_id, client_address };
+        let patience = PATIENCE;
+        let arrival = Arrival { state, answer, cookie, request_id, client_address, patience };
         self.consents.callback(arrival).await
     }
 
@@ -131,7 +157,8 @@ impl World {
     ) -> Result<ConsentTaken, BrokerError> {
         let redeemed = self.consents.redeem(&Caller::command_line(caller), state).await?;
         let enrol = redeemed.enrols().then(|| may_enrol(caller));
-        self.consents.complete(&may_ask(caller), enrol.as_ref(), redeemed, code.into()).await
+        let (asked, code) = (may_ask(caller), code.into());
+        self.consents.complete(&asked, enrol.as_ref(), redeemed, code, PATIENCE).await
     }
 
     async fn revoked(&self) -> Vec<String> {
@@ -518,7 +545,8 @@ async fn of_two_who_come_back_by_one_link_the_first_ends_it() {
     let cookie = Some(away.cookie);
     let arrived = world.arrive(second.1, Answer::Code(second.0.into()), cookie).await;
     assert!(arrived.result.is_ok());
-    let late = world.consents.complete(&may_ask("ada"), None, redeemed, first.0.into()).await;
+    let (asked, code) = (may_ask("ada"), first.0.into());
+    let late = world.consents.complete(&asked, None, redeemed, code, PATIENCE).await;
     assert_eq!(late.unwrap_err(), BrokerError::ConsentInvalid);
     assert_eq!((world.stored().len(), world.revoked().await.len()), (1, 1));
 }
@@ -620,8 +648,13 @@ async fn what_a_browser_brings_is_written_down_as_done_for_the_caller_that_began
             (record.action.to_string(), record.resource.to_string())
         })
         .collect();
-    let wanted = [("manageGrants", grant), ("manageTenants", tenant().to_string())];
-    assert_eq!(told, wanted.map(|(action, resource)| (action.to_owned(), resource)));
+    // First what was decided, before anything is stored; then what came of it.
+    let tenant_name = || tenant().to_string();
+    let decided = [("manageGrants", tenant_name()), ("manageTenants", tenant_name())];
+    let done = [("manageGrants", grant), ("manageTenants", tenant_name())];
+    let wanted = decided.into_iter().chain(done);
+    let wanted: Vec<_> = wanted.map(|(action, resource)| (action.to_owned(), resource)).collect();
+    assert_eq!(told, wanted);
     let begun = world.begin(ConsentRequest::default()).await;
     world.arrive(begun.state, Answer::Error("access_denied".to_owned()), None).await;
     let last = world.events().pop().unwrap().record;
@@ -630,7 +663,71 @@ async fn what_a_browser_brings_is_written_down_as_done_for_the_caller_that_began
 }
 
 #[tokio::test]
-async fn a_consent_that_cannot_be_written_down_is_not_told() {
+async fn what_began_a_consent_is_decided_again_on_the_tenant_that_was_given() {
+    let world = World::new();
+    let policy_ids: crate::access::PolicyIds = Arc::new(["protected".into()]);
+    let action = crate::access::ActionName::ManageTenants;
+    let denied = NoLonger { action, resource: "the tenant".into(), policy_ids };
+    *world.denied.lock().unwrap() = Some(denied.clone());
+    let begun = world.begin_to_enrol().await;
+    let arrived = world.sign_in(&begun.authorization_uri, administrator("ann")).await;
+    assert_eq!(why(&arrived), &BrokerError::NoLongerPermitted(denied.clone()));
+    assert_eq!(world.token_of_tenant(), None);
+    let [event] = &world.events()[..] else { panic!() };
+    let record = &event.record;
+    assert_eq!((record.decision, record.code), (Decision::Denied, 7));
+    assert_eq!(record.error_reason_name(), "POLICY_DENIED");
+    assert_eq!((&*record.action, &*record.resource), ("manageTenants", "the tenant"));
+    assert_eq!(record.policy_ids, denied.policy_ids);
+    // A caller that brings the code itself hears the same.
+    let redirect_uri = Some(FRONT_END.to_owned());
+    let other = world.begin(ConsentRequest { redirect_uri, ..ConsentRequest::default() }).await;
+    let (code, state) = world.superoffice.approve(&other.authorization_uri, person("tony"));
+    let refused = world.complete("ada", &state, &code).await.unwrap_err();
+    assert_eq!(refused, BrokerError::NoLongerPermitted(denied));
+    assert!(world.stored().is_empty());
+    assert_eq!(world.revoked().await, ["refresh-1", "refresh-2"]);
+    // The link stays open, for another tenant or another policy.
+    *world.denied.lock().unwrap() = None;
+    let departure = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+    let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
+    let arrived = world.arrive(state, Answer::Code(code.into()), Some(departure.cookie)).await;
+    assert!(arrived.result.is_ok());
+}
+
+#[tokio::test]
+async fn a_code_that_did_not_leave_is_not_spent_and_can_be_brought_again() {
+    let world = World::new();
+    let closed = || ExchangeError::NotSent(UpstreamError::Unavailable("as told".to_owned()));
+    let fail = |failure| world.superoffice.failures.lock().unwrap().push_back(failure);
+    let begun = world.begin(ConsentRequest::default()).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    let arrive = || world.arrive(state.clone(), Answer::Code(code.clone().into()), None);
+    for failure in [closed(), ExchangeError::InvalidClient] {
+        fail(failure);
+        assert!(arrive().await.result.is_err());
+    }
+    assert!(arrive().await.result.is_ok());
+    assert_eq!(*world.superoffice.patience.lock().unwrap(), Some(PATIENCE));
+    let redirect_uri = Some(FRONT_END.to_owned());
+    let begun = world.begin(ConsentRequest { redirect_uri, ..ConsentRequest::default() }).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("ann"));
+    fail(closed());
+    let refused = world.complete("ada", &state, &code).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::UpstreamUnavailable { .. }));
+    world.complete("ada", &state, &code).await.unwrap();
+    // What may have left may be spent.
+    let begun = world.begin(ConsentRequest::default()).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("eve"));
+    fail(ExchangeError::Transient("as told".to_owned()));
+    for wanted in [Reason::UpstreamUnavailable, Reason::ConsentInvalid] {
+        let arrived = world.arrive(state.clone(), Answer::Code(code.clone().into()), None).await;
+        assert_eq!(why(&arrived).reason(), wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_consent_that_cannot_be_written_down_is_neither_stored_nor_told() {
     let world = World::new();
     let begun = world.begin(ConsentRequest::default()).await;
     world.audit.fail([Failure::Hang]);
@@ -641,6 +738,7 @@ async fn a_consent_that_cannot_be_written_down_is_not_told() {
         assert!(futures_util::poll!(arriving.as_mut()).is_pending());
         tokio::task::yield_now().await;
     }
+    assert!(world.stored().is_empty());
 }
 
 #[tokio::test]

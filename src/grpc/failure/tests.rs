@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    access::QuotaKind,
-    broker::{Mismatch, WhyConsent},
+    access::{ActionName, QuotaKind},
+    broker::{Mismatch, NoLonger, WhyConsent},
     domain::TenantState,
     ports::Refusal,
 };
@@ -39,6 +39,11 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::ConsentRefused,
         BrokerError::AnotherSubject(Mismatch::Person),
         BrokerError::AnotherSubject(Mismatch::Tenant),
+        BrokerError::NoLongerPermitted(NoLonger {
+            action: ActionName::ManageGrants,
+            resource: "secret cause".into(),
+            policy_ids: ["secret cause".into()].into(),
+        }),
         BrokerError::TooManyConsents,
         BrokerError::TenantNotRunning(tenant(), TenantState::Suspended),
         BrokerError::TenantNotRunning(tenant(), TenantState::OfflineMaintenance),
@@ -115,6 +120,7 @@ fn is_listed(failure: &Failure) {
             | BrokerError::ConsentInvalid
             | BrokerError::ConsentRefused
             | BrokerError::AnotherSubject(_)
+            | BrokerError::NoLongerPermitted(_)
             | BrokerError::TooManyConsents
             | BrokerError::TenantNotRunning(..)
             | BrokerError::AssociatesNotFound(..)
@@ -183,6 +189,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "FAILED_PRECONDITION CONSENT_REQUIRED PreconditionFailure",
         "FAILED_PRECONDITION SUBJECT_MISMATCH PreconditionFailure",
         "FAILED_PRECONDITION SUBJECT_MISMATCH PreconditionFailure",
+        "PERMISSION_DENIED POLICY_DENIED",
         "RESOURCE_EXHAUSTED CALLER_QUOTA_EXCEEDED QuotaFailure RetryInfo",
         "FAILED_PRECONDITION TENANT_NOT_RUNNING PreconditionFailure",
         "UNAVAILABLE TENANT_NOT_RUNNING RetryInfo",

@@ -131,9 +131,18 @@ fn words(error: &BrokerError) -> (&'static str, &'static str, &'static str) {
             "Access to this customer was stopped on our side, so nothing was stored.",
             "Ask whoever sent you here.",
         ),
-        BrokerError::OwnSecretRefused(_)
-        | BrokerError::UpstreamInvalid(_)
-        | BrokerError::UpstreamUnavailable { .. } => (
+        BrokerError::NoLongerPermitted(_) => (
+            "Access to this customer is not permitted",
+            "Whoever sent you here may not be given access to the SuperOffice customer that you signed in to, so \
+             nothing was stored.",
+            "If you have another customer, open the link again and choose that one. If not, ask whoever sent you here.",
+        ),
+        BrokerError::UpstreamUnavailable { .. } => (
+            "SuperOffice cannot be reached now",
+            "Nothing was stored.",
+            "Reload this page in a minute, or open the link again. If it goes on, ask whoever sent you here.",
+        ),
+        BrokerError::OwnSecretRefused(_) | BrokerError::UpstreamInvalid(_) => (
             "SuperOffice could not complete the sign-in",
             "Nothing was stored.",
             "Open the link again in a few minutes. If it goes on, ask whoever sent you here.",

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    broker::{ConsentTaken, Mismatch},
-    domain::{AssociateId, Consent, ConsentOutcome, Grant, GrantState},
+    access::ActionName,
+    broker::{ConsentTaken, Mismatch, NoLonger},
+    domain::{AssociateId, CallerOnRecord, Consent, ConsentOutcome, Grant, GrantState},
 };
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -42,7 +43,11 @@ fn consent() -> Consent {
         id: ConsentId::new([7; 16]),
         application: "crm-sync".parse().unwrap(),
         tenant: None,
-        caller: "spiffe://internal.example/portal".to_owned(),
+        caller: CallerOnRecord {
+            id: "spiffe://internal.example/portal".to_owned(),
+            method: "mtls".to_owned(),
+            issuer: None,
+        },
         return_uri: None,
         redirect_uri: None,
         login_hint: None,
@@ -72,6 +77,12 @@ async fn every_outcome_has_a_page_of_its_own_and_only_a_stored_grant_is_a_succes
         BrokerError::ConsentInvalid,
         BrokerError::AnotherSubject(Mismatch::Tenant),
         BrokerError::AnotherSubject(Mismatch::Person),
+        BrokerError::NoLongerPermitted(NoLonger {
+            action: ActionName::ManageGrants,
+            resource: "secret cause".into(),
+            policy_ids: Arc::new([]),
+        }),
+        BrokerError::OwnSecretRefused("crm-sync".parse().unwrap()),
         BrokerError::UpstreamUnavailable { retry_after, cause: cause() },
         BrokerError::StoreUnavailable(cause()),
         BrokerError::TenantNotFound("applications/a/tenants/Cust1".to_owned()),

@@ -7,7 +7,10 @@ use tokio::task::JoinSet;
 
 use super::{Place, Store, at, cust1};
 use crate::{
-    domain::{Consent, ConsentAttempt, ConsentId, ConsentOutcome, GrantId, GrantName, Reason},
+    domain::{
+        CallerOnRecord, Consent, ConsentAttempt, ConsentId, ConsentOutcome, GrantId, GrantName,
+        Reason,
+    },
     ports::{Begun, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS, StoreError},
 };
 
@@ -18,7 +21,7 @@ fn a_consent(number: u8) -> Consent {
         id: ConsentId::new([number; 16]),
         application: cust1().application,
         tenant: Some(cust1().tenant),
-        caller: "login:portal".to_owned(),
+        caller: caller("login:portal"),
         return_uri: Some("https://portal.example.com/done".to_owned()),
         redirect_uri: None,
         login_hint: Some("tony@example.com".to_owned()),
@@ -29,6 +32,11 @@ fn a_consent(number: u8) -> Consent {
         expire_time: at(1000),
         outcome: None,
     }
+}
+
+fn caller(id: &str) -> CallerOnRecord {
+    let issuer = Some("https://login.example.com".to_owned());
+    CallerOnRecord { id: id.to_owned(), method: "jwt".to_owned(), issuer }
 }
 
 fn an_attempt(number: u8) -> ConsentAttempt {
@@ -56,6 +64,7 @@ pub(in crate::store) async fn a_consent_is_kept_as_it_was_asked_for(place: &dyn 
         tenant: None,
         return_uri: None,
         redirect_uri: Some("https://portal.example.com/callback".to_owned()),
+        caller: CallerOnRecord { issuer: None, ..caller("b") },
         login_hint: None,
         enroll_system_user: false,
         expected_user_principal_name: None,
@@ -74,8 +83,8 @@ pub(in crate::store) async fn a_consent_is_kept_as_it_was_asked_for(place: &dyn 
 pub(in crate::store) async fn consents_are_bounded_for_a_caller_and_in_all(place: &dyn Place) {
     let store = place.open().await;
     let limits = ConsentLimits { open_per_caller: 2, total: 4 };
-    let begin = async |number, caller: &str, second| {
-        let caller = caller.to_owned();
+    let begin = async |number, id: &str, second| {
+        let caller = caller(id);
         let consent = Consent { caller, create_time: at(second), ..a_consent(number) };
         ConsentStore::begin(&*store, &consent, limits).await.unwrap()
     };
@@ -115,6 +124,19 @@ pub(in crate::store) async fn a_state_is_redeemed_once_also_by_many_at_once(plac
     );
     assert_eq!(attempt.expire_time, wanted.expire_time);
     assert!(ours.redeem(&[1; 32], at(2)).await.unwrap().is_none(), "replayed");
+}
+
+pub(in crate::store) async fn a_state_that_was_given_back_is_redeemed_once_more(place: &dyn Place) {
+    let store = place.open().await;
+    begin(&*store, &a_consent(1)).await;
+    assert!(store.mint(&[1; 32], &an_attempt(1), at(1)).await.unwrap());
+    let (_, attempt) = store.redeem(&[1; 32], at(2)).await.unwrap().unwrap();
+    assert!(store.mint(&[1; 32], &attempt, at(3)).await.unwrap());
+    let (consent, again) = store.redeem(&[1; 32], at(4)).await.unwrap().unwrap();
+    assert_eq!(consent, a_consent(1));
+    assert_eq!(again.verifier.expose_secret(), attempt.verifier.expose_secret());
+    assert_eq!(again.expire_time, attempt.expire_time);
+    assert!(store.redeem(&[1; 32], at(5)).await.unwrap().is_none());
 }
 
 pub(in crate::store) async fn an_expired_attempt_is_not_redeemed(place: &dyn Place) {

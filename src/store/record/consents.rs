@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::{application_id, corrupt, microseconds};
 use crate::{
-    domain::{Consent, ConsentAttempt, ConsentId, ConsentOutcome, Reason},
+    domain::{CallerOnRecord, Consent, ConsentAttempt, ConsentId, ConsentOutcome, Reason},
     ports::StoreError,
 };
 
@@ -28,6 +28,8 @@ pub(in crate::store) struct ConsentRecord {
     application: String,
     tenant: Option<String>,
     caller: String,
+    caller_method: String,
+    caller_issuer: Option<String>,
     return_uri: Option<String>,
     redirect_uri: Option<String>,
     login_hint: Option<String>,
@@ -105,7 +107,11 @@ impl ConsentRecord {
             create_time: time(self.create_time, "create_time")?,
             expire_time: time(self.expire_time, "expire_time")?,
             outcome,
-            caller: self.caller,
+            caller: CallerOnRecord {
+                id: self.caller,
+                method: self.caller_method,
+                issuer: self.caller_issuer,
+            },
             return_uri: self.return_uri,
             redirect_uri: self.redirect_uri,
             login_hint: self.login_hint,

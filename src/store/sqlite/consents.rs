@@ -19,7 +19,7 @@ use crate::{
 /// The columns of `ConsentRecord`.
 macro_rules! columns {
     () => {
-        "id, application, tenant, caller, return_uri, redirect_uri, login_hint, enroll_system_user, \
+        "id, application, tenant, caller, caller_method, caller_issuer, return_uri, redirect_uri, login_hint, enroll_system_user, \
          expected_user_principal_name, reason, create_time, expire_time, outcome, outcome_grant, outcome_enrolled, \
          outcome_reason"
     };
@@ -29,8 +29,8 @@ const COUNT_OPEN: &str = "SELECT count(*) FROM consents \
      WHERE caller = ?1 AND outcome IS NULL AND expire_time > ?2";
 const COUNT: &str = "SELECT count(*) FROM consents";
 const BEGIN: &str = "INSERT INTO consents (id, application, tenant, caller, return_uri, redirect_uri, login_hint, \
-     enroll_system_user, expected_user_principal_name, reason, create_time, expire_time) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+     enroll_system_user, expected_user_principal_name, reason, create_time, expire_time, caller_method, \
+     caller_issuer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 const GET: &str = concat!("SELECT ", columns!(), " FROM consents WHERE id = ?1");
 const GET_OPEN: &str = concat!(
     "SELECT ",
@@ -61,7 +61,7 @@ impl ConsentStore for SqliteStore {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         let open: i64 = sqlx::query_scalar(COUNT_OPEN)
-            .bind(&consent.caller)
+            .bind(&consent.caller.id)
             .bind(consent.create_time.as_microsecond())
             .fetch_one(&mut *transaction)
             .await?;
@@ -76,7 +76,7 @@ impl ConsentStore for SqliteStore {
             .bind(consent.id.as_str())
             .bind(consent.application.as_str())
             .bind(consent.tenant.map(|tenant| tenant.to_string()))
-            .bind(&consent.caller)
+            .bind(&consent.caller.id)
             .bind(&consent.return_uri)
             .bind(&consent.redirect_uri)
             .bind(&consent.login_hint)
@@ -85,6 +85,8 @@ impl ConsentStore for SqliteStore {
             .bind(&consent.reason)
             .bind(consent.create_time.as_microsecond())
             .bind(consent.expire_time.as_microsecond())
+            .bind(&consent.caller.method)
+            .bind(&consent.caller.issuer)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;

@@ -82,9 +82,13 @@ struct Login {
 
 impl Login {
     async fn new(script: impl IntoIterator<Item = Does>) -> Self {
+        Self::of(8, script).await
+    }
+
+    async fn of(max_concurrent: u32, script: impl IntoIterator<Item = Does>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let superoffice = superoffice(&origin);
+        let superoffice = superoffice_of(&origin, max_concurrent);
         let script = Mutex::new(script.into_iter().collect());
         Self { listener, superoffice, script, sent: Mutex::default() }
     }
@@ -135,14 +139,19 @@ impl Login {
     }
 
     async fn exchange(&self) -> Result<SignedIn, ExchangeError> {
+        self.during(self.exchange_within(Duration::from_secs(5))).await
+    }
+
+    async fn exchange_within(&self, patience: Duration) -> Result<SignedIn, ExchangeError> {
         let (code, verifier) = ("the code".into(), "the-verifier".into());
         let exchange = CodeExchange {
             code: &code,
             redirect_uri: "https://gateway.example/oauth/callback?a=b&c",
             verifier: &verifier,
             nonce: EXPECTED.nonce.unwrap(),
+            patience,
         };
-        self.during(self.superoffice.exchange_code(&exchange)).await
+        self.superoffice.exchange_code(&exchange).await
     }
 
     fn sent(&self) -> Vec<Sent> {
@@ -151,11 +160,16 @@ impl Login {
 }
 
 fn superoffice(origin: &str) -> SuperOffice {
+    superoffice_of(origin, 8)
+}
+
+fn superoffice_of(origin: &str, max_concurrent: u32) -> SuperOffice {
     let options = ClientOptions { timeout: Duration::from_millis(500), allow_loopback: true };
     let client = Client::new(options).unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp::from_second(NOW).unwrap()));
     let random = Arc::new(Nothing);
-    let login = LoginHost::new(client.clone(), origin.to_owned(), 8, clock.clone(), random.clone());
+    let (caller, origin) = (client.clone(), origin.to_owned());
+    let login = LoginHost::new(caller, origin, max_concurrent, clock.clone(), random.clone());
     let credentials =
         Credentials::new("s&cret 1".into(), Some("secret 2".into()), Arc::new(Nothing), None);
     let registration = Registration {
@@ -420,6 +434,28 @@ async fn what_did_not_leave_was_not_spent() {
         last = superoffice.refresh(&"old".into()).await.err().unwrap();
     }
     assert!(matches!(last, ExchangeError::NotSent(UpstreamError::CircuitOpen(_))), "{last}");
+}
+
+#[tokio::test]
+async fn a_code_waits_for_its_turn_as_long_as_it_may_and_that_takes_nothing_of_its_own_time() {
+    let login = Login::of(1, [Does::Hang, ok(&[])]).await;
+    let old = "old".into();
+    let hanging = login.superoffice.refresh(&old);
+    let codes = async {
+        while login.sent().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let early = login.exchange_within(Duration::from_millis(1)).await;
+        let sent = login.sent().len();
+        // What hangs has half a second, and so has what comes after it.
+        (early, sent, login.exchange_within(Duration::from_secs(5)).await)
+    };
+    let (hung, (early, sent, late)) = login.during(async { tokio::join!(hanging, codes) }).await;
+    assert!(matches!(hung.err(), Some(ExchangeError::Transient(_))));
+    assert!(matches!(early.err(), Some(ExchangeError::NotSent(_))));
+    assert_eq!(sent, 1);
+    assert!(late.is_ok());
+    assert_eq!(login.sent().len(), 2);
 }
 
 /// DESIGN 7, "Refresh tokens": `invalid_client` is about us and touches no grant.

@@ -6,7 +6,9 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Folder, sealed_for, set, unavailable};
 use crate::{
-    domain::{Consent, ConsentAttempt, ConsentId, Environment, GrantScope, TenantName},
+    domain::{
+        CallerOnRecord, Consent, ConsentAttempt, ConsentId, Environment, GrantScope, TenantName,
+    },
     ports::{
         ConsentLimits, ConsentStore as _, GrantStore, SealError, StoreError, StoreWatch as _,
         TenantStore,
@@ -69,7 +71,11 @@ async fn verifiers_are_bound_to_their_attempt() {
         id: id.clone(),
         application: cust1().application,
         tenant: None,
-        caller: "login:portal".to_owned(),
+        caller: CallerOnRecord {
+            id: "login:portal".to_owned(),
+            method: "jwt".to_owned(),
+            issuer: None,
+        },
         return_uri: None,
         redirect_uri: None,
         login_hint: None,
