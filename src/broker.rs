@@ -58,7 +58,7 @@ pub use self::{
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
-    web_api::{Asking, CallRate, WebApi},
+    web_api::{Asking, CallRate, Used, WebApi},
 };
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::{
     access::{self, IssuerKeySet, IssuerRules},
     config::{Config, ConfigError, Loaded},
     crypto::{Keyring, KeyringError},
-    domain::{AllowedApiHosts, ContextIdentifier, RefreshToken, TenantStatus},
+    domain::{AllowedApiHosts, ApiPath, ContextIdentifier, RefreshToken, TenantName, TenantStatus},
+    grpc,
     ports::{Access, ExchangeError, IssuedTicket, SignError, Signer, UpstreamError},
     superoffice::{self, Expected, Granted, Keys},
 };
@@ -140,5 +141,24 @@ impl TokenIssuer {
     /// If it is not a good token of this issuer.
     pub fn caller_id(&self, token: &str, now: Timestamp) -> Result<String, &'static str> {
         access::caller_id(&self.0, &self.1, token, now)
+    }
+}
+
+/// What a proxy tells of a request that it holds.
+pub struct Question {
+    /// Whom the certificate of the request's sender names.
+    pub caller: Option<String>,
+    /// The path as it came.
+    pub path: String,
+    /// Where that leads.
+    pub target: Option<(TenantName, ApiPath)>,
+}
+
+impl Question {
+    /// Reads the message of a question.
+    #[must_use]
+    pub fn read(message: &[u8]) -> Option<Self> {
+        let (caller, path, target) = grpc::read_question(message)?;
+        Some(Self { caller, path, target })
     }
 }

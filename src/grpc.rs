@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+#[cfg(fuzzing)]
+pub(crate) use self::envoy::read_question;
 pub use self::{
     server::{GrpcOptions, GrpcServer, Health, Peer, ServeError},
     trail::Audit,

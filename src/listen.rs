@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod places;
 mod request_id;
 mod tls;
 mod workers;

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tenant_gateway::access::PeerCertificate;
+use tenant_gateway_fuzz::assert_names_one_caller;
 
 fuzz_target!(init: seed_is_accepted(), |der: &[u8]| fuzz(der));
 
@@ -18,15 +19,5 @@ fn seed_is_accepted() {
 
 fn fuzz(der: &[u8]) {
     let Ok(certificate) = PeerCertificate::read(der) else { return };
-    let id = certificate.id();
-    assert!((1..=2048).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
-    let host =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    assert!(id.contains(':') || id.bytes().all(host));
-    if id.to_ascii_lowercase().starts_with("spiffe:") {
-        let rest = id.strip_prefix("spiffe://").expect("the scheme as it is written");
-        let (domain, path) = rest.split_once('/').expect("a path");
-        assert!(!domain.is_empty() && !path.is_empty());
-        assert!(!rest.contains(['?', '#', '@', ':', '%']));
-    }
+    assert_names_one_caller(certificate.id());
 }

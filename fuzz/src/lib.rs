@@ -78,3 +78,17 @@ pub fn assert_not_repeated(input: &str, message: &str) {
         assert!(!random || !message.contains(word), "{message}");
     }
 }
+
+/// The id of a certificate is a host name or a URI; a SPIFFE id is whole.
+pub fn assert_names_one_caller(id: &str) {
+    assert!((1..=2048).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+    let host =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    assert!(id.contains(':') || id.bytes().all(host));
+    if id.to_ascii_lowercase().starts_with("spiffe:") {
+        let rest = id.strip_prefix("spiffe://").expect("the scheme as it is written");
+        let (domain, path) = rest.split_once('/').expect("a path");
+        assert!(!domain.is_empty() && !path.is_empty());
+        assert!(!rest.contains(['?', '#', '@', ':', '%']));
+    }
+}

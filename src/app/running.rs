@@ -164,10 +164,11 @@ impl Started {
                 Ok(())
             };
             let egress = async {
-                match egress {
-                    Some(egress) => egress.serve(for_egress).await,
-                    None => Ok(for_egress.cancelled().await),
-                }
+                let Some(egress) = egress else {
+                    for_egress.cancelled().await;
+                    return Ok(());
+                };
+                egress.serve(for_egress).await
             };
             tokio::try_join!(http, egress).map(drop)
         };

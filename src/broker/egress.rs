@@ -16,10 +16,10 @@ pub use self::{
     lending::Lent,
     links::Links,
 };
-use super::{Asking, BrokerError, Impersonation, WebApi};
+use super::{Asking, BrokerError, Impersonation, Used, WebApi};
 use crate::{
     access::{Acting, Chosen},
-    domain::{CredentialId, Eyes, EyesSelector, GrantName, Subject, TenantName, WebApiUri},
+    domain::{Eyes, EyesSelector, GrantName, Subject, TenantName, WebApiUri},
     ports::{ApiBody, ApiRequest, ApiResponse},
 };
 
@@ -44,8 +44,6 @@ pub struct Sent {
     pub response: ApiResponse,
     /// Where it came from.
     pub uri: WebApiUri,
-    /// The credential that opened the tenant.
-    pub credential_id: CredentialId,
 }
 
 /// The use case.
@@ -94,18 +92,23 @@ impl Egress {
         })
     }
 
-    /// Makes the call, and returns as soon as the answer begins.
+    /// Makes the call, and returns as soon as the answer begins. `used` hears of each credential before it is sent.
     ///
     /// # Errors
     /// Everything in CONTRACT section 4 that can stand between a tenant and a call to it. What SuperOffice answers is
     /// no error.
-    pub async fn send(&self, acting: &Acting, sending: Sending) -> Result<Sent, BrokerError> {
+    pub async fn send(
+        &self,
+        acting: &Acting,
+        sending: Sending,
+        used: Used<'_>,
+    ) -> Result<Sent, BrokerError> {
         let Sending { mut headers, body, patience } = sending;
         let asking = self.asking(acting, patience).await?;
         strip_request(&mut headers);
         let path_and_query = acting.path().sent().to_owned();
         let request = ApiRequest { method: acting.method().clone(), path_and_query, headers, body };
-        let mut sent = self.web_api.send(&asking, request).await?;
+        let mut sent = self.web_api.send(&asking, request, used).await?;
         strip_response(&mut sent.response.headers);
         Ok(sent)
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     access::GrantResource,
-    domain::{Eyes, TenantName},
+    domain::{CredentialId, Eyes, TenantName},
     ports::{
         ApiBody, ApiCall, ApiRequest, ApiResponse, Clock, Random, Refusal, SendError,
         UpstreamError, Verdict,
@@ -54,6 +54,9 @@ pub struct Asking {
     /// The person as decided on: one who is called otherwise by now is not acted for.
     pub person: Option<GrantResource>,
 }
+
+/// Is told each credential before it is sent: also how a call ends that has no answer is written down with it.
+pub type Used<'a> = &'a mut (dyn FnMut(&CredentialId) + Send);
 
 /// The use case.
 pub struct WebApi {
@@ -132,7 +135,7 @@ impl WebApi {
         call: &ApiCall<T>,
     ) -> Result<T, BrokerError> {
         let want = Want { kind: Kind::Question, whole: Some(call.max_body_bytes) };
-        let (outcome, _) = self.call(asking, call.request(), want).await?;
+        let (outcome, _) = self.call(asking, call.request(), want, &mut |_| {}).await?;
         let name = &asking.tenant;
         let failed = |error: BrokerError| {
             let cause = error.cause().unwrap_or_default();
@@ -174,18 +177,18 @@ impl WebApi {
         &self,
         asking: &Asking,
         request: ApiRequest,
+        used: Used<'_>,
     ) -> Result<Sent, BrokerError> {
         let repeatable = matches!(request.body, ApiBody::Whole(_));
         let question = request.only_reads() && repeatable;
         let kind = if question { Kind::Question } else { Kind::Order };
         let want = Want { kind, whole: None };
-        let (outcome, pass) = self.call(asking, request, want).await?;
+        let (outcome, pass) = self.call(asking, request, want, used).await?;
         let answer = outcome.map_err(|error| {
             tracing::warn!(tenant = %asking.tenant, %error, "no answer from the Web API");
             unavailable("call", &error.to_string())
         })?;
-        let credential_id = pass.credential_id().clone();
-        Ok(Sent { response: answer.response, uri: pass.uri, credential_id })
+        Ok(Sent { response: answer.response, uri: pass.uri })
     }
 
     /// Makes a call as often as it takes, and no oftener than is safe.
@@ -194,6 +197,7 @@ impl WebApi {
         asking: &Asking,
         request: ApiRequest,
         want: Want,
+        used: Used<'_>,
     ) -> Result<(Outcome, Pass), BrokerError> {
         let application = self.applications.get(&asking.tenant.application)?;
         let mut healing = Healing::new(want.kind);
@@ -201,6 +205,7 @@ impl WebApi {
         let mut next = request;
         loop {
             let again = next.again();
+            used(pass.credential_id());
             // Before it is sent: a ticket's life slides from then.
             let sent = self.clock.now();
             self.counters.web_api_calls.increment();

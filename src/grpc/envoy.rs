@@ -261,3 +261,16 @@ impl Authorization for Authorizations {
         answer(&context, Self::check(self, &context, request).await)
     }
 }
+
+/// What the fuzz target sees of a question: whom the peer's certificate names, the path, and where that leads.
+#[cfg(fuzzing)]
+pub(crate) fn read_question(
+    question: &[u8],
+) -> Option<(Option<String>, String, Option<(TenantName, ApiPath)>)> {
+    let request = prost::Message::decode(question).ok()?;
+    let held = Held::read(request, IpAddr::from([127, 0, 0, 1]));
+    let _ = (held.words(), held.act_as());
+    let target = held.target().ok();
+    let peer = held.peer.ok().flatten();
+    Some((peer.map(|peer| peer.id().to_owned()), held.path, target))
+}

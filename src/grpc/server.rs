@@ -236,11 +236,13 @@ impl GrpcServer {
             speaks: Speaks::Http2,
             listener: self.listener,
             tls: tls.clone(),
+            // Their number is not bounded here at all.
+            of_one_address: usize::MAX,
             stop: stop.clone(),
         };
-        let (server, routes, end) = (self.server, self.routes, stop.clone());
+        let (http, routes, end) = (self.server, self.routes, stop.clone());
         let serve = move |incoming: Incoming| {
-            let services = server.clone().add_routes(routes.clone());
+            let services = http.clone().add_routes(routes.clone());
             let incoming = incoming.map(|connection| Ok::<_, io::Error>(called(connection)));
             let stop = end.clone().cancelled_owned();
             let serving = services.serve_with_incoming_shutdown(incoming, stop);
@@ -267,13 +269,13 @@ impl GrpcServer {
                 None => std::future::pending().await,
             }
         };
-        let served = tokio::select! {
-            served = serving => served,
+        let ended = tokio::select! {
+            ended = serving => ended,
             () = answered => Ok(()),
             () = reload => Ok(()),
         };
         workers.end().await;
-        served
+        ended
     }
 }
 

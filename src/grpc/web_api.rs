@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     access::Calling,
-    broker::{BrokerError, Sending, Sent},
+    broker::{BrokerError, Links, Sending, Sent},
     domain::{ApiPath, EyesSelector},
     ports::{ApiBody, ApiResponse, SendError},
 };
@@ -69,9 +69,12 @@ impl WebApis {
         }
         let body = ApiBody::Whole(body.into());
         let sending = Sending { headers, body, patience: Some(context.patience) };
-        let Sent { response, credential_id, .. } = self.0.egress.send(&acting, sending).await?;
-        context.notes.credential(&credential_id);
-        let ApiResponse { status, headers, body, .. } = response;
+        let used = &mut |id: &_| context.notes.credential(id);
+        let Sent { response, uri } = self.0.egress.send(&acting, sending, used).await?;
+        let ApiResponse { status, mut headers, body, .. } = response;
+        if Links::are_in(&headers) {
+            Links::for_calls(acting.tenant(), &uri).rewrite_headers(&mut headers);
+        }
         let headers = headers.iter().map(to_pb).collect();
         let body = whole(body).await?.into();
         Ok(pb::CallResponse { status: status.as_u16().into(), headers, body })

@@ -56,7 +56,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What a listener allows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
-    /// Connections at one time; more wait until one ends.
+    /// Connections at one time; more wait until one ends. One address may have half of them.
     pub(super) connections: usize,
     /// Requests at one time on one connection of HTTP/2; more wait in the client.
     pub(super) streams: u32,
@@ -107,7 +107,7 @@ impl<A: Answers> Conversations<A> {
         let Self { name, listener, tls, allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
         let incoming = ReceiverStream::new(incoming);
-        let acceptor = acceptor(name, listener, tls.as_ref(), &stop);
+        let acceptor = acceptor(name, listener, tls.as_ref(), allowance, &stop);
         let serving = async {
             tokio::join!(acceptor.run(opened), converse(incoming, allowance, &answers, &stop));
         };
@@ -128,7 +128,7 @@ impl<A: Answers> Conversations<A> {
     ) -> Result<(), ThreadsFailed> {
         let Self { name, listener, tls, mut allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
-        let acceptor = acceptor(name, listener, tls.as_ref(), &stop);
+        let acceptor = acceptor(name, listener, tls.as_ref(), allowance, &stop);
         // They are handed out evenly.
         allowance.connections = allowance.connections.div_ceil(worker_count()?);
         let end = stop.clone();
@@ -170,10 +170,13 @@ fn acceptor(
     name: &'static str,
     listener: TcpListener,
     tls: Option<&Arc<ServerTls>>,
+    allowance: Allowance,
     stop: &CancellationToken,
 ) -> Acceptor {
     let (tls, stop) = (tls.cloned(), stop.clone());
-    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, stop }
+    // Others find places, too.
+    let of_one_address = allowance.connections / 2;
+    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, of_one_address, stop }
 }
 
 /// Once it is stopped, and everything is answered that was asked.

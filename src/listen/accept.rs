@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ALPN_HTTP_2, ServerTls, Speaks,
     connection::{Connection, Protocol, Stream},
+    places::{Place, Places},
 };
 
 /// From the first packet to the first words. Who takes longer is no client of ours.
@@ -40,6 +41,8 @@ enum Refused {
     NoHttp2,
     #[error("the client does not speak HTTP/2")]
     NotHttp2,
+    #[error("its address has as many connections as one address may have")]
+    Crowded,
 }
 
 /// The accept loop. Everything that it starts ends with it.
@@ -52,6 +55,8 @@ pub struct Acceptor {
     pub listener: TcpListener,
     /// Ends TLS; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// Connections that one address may have; more are closed.
+    pub of_one_address: usize,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -70,6 +75,7 @@ impl Acceptor {
         // Dropped at the end, and with it whatever is not open yet.
         let mut openings = JoinSet::new();
         let mut complaints = Complaints::of(self.name);
+        let places = Places::of_each(self.of_one_address);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -82,10 +88,14 @@ impl Acceptor {
                 accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
                     match accepted {
                         Ok((tcp, peer)) => {
+                            let Some(place) = places.take(peer.ip()) else {
+                                complaints.refused(peer, &Refused::Crowded);
+                                continue;
+                            };
                             let tls = self.tls.as_ref().map(|tls| tls.in_force());
                             let stop = self.stop.clone();
                             let opening = Opening { speaks: self.speaks, tls, stop };
-                            openings.spawn(hand_over(tcp, peer, opening, opened.clone()));
+                            openings.spawn(hand_over((tcp, place), peer, opening, opened.clone()));
                         }
                         Err(error) if is_of_one_connection(&error) => {}
                         Err(error) => {
@@ -114,7 +124,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn hand_over(
-    tcp: TcpStream,
+    tcp: (TcpStream, Place),
     address: SocketAddr,
     opening: Opening,
     opened: mpsc::Sender<Connection>,
@@ -131,7 +141,7 @@ async fn hand_over(
 }
 
 async fn open(
-    tcp: TcpStream,
+    (tcp, place): (TcpStream, Place),
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
@@ -149,7 +159,7 @@ async fn open(
             Stream::Tls(Box::new(tls))
         }
     };
-    let begun = Connection::begin(stream, address, stop).await.map_err(handshake_failed)?;
+    let begun = Connection::begin(stream, address, place, stop).await.map_err(handshake_failed)?;
     if speaks == Speaks::Http2 && begun.protocol() != Protocol::Http2 {
         return Err(Refused::NotHttp2);
     }

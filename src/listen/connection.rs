@@ -17,6 +17,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::places::Place;
+
 /// With these bytes every client of HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -45,6 +47,7 @@ pub struct Connection<A = ()> {
     protocol: Protocol,
     words: Words,
     farewell: Farewell,
+    place: Place,
     about: A,
 }
 
@@ -67,6 +70,7 @@ impl Connection {
     pub(super) async fn begin(
         mut stream: Stream,
         address: SocketAddr,
+        place: Place,
         stop: CancellationToken,
     ) -> io::Result<Self> {
         let mut words = Words { bytes: [0; PREFACE.len()], read: 0, replayed: 0 };
@@ -93,7 +97,7 @@ impl Connection {
             // A client that waits for its answer says nothing, and there is no PING that it would answer.
             Protocol::Http1 => Farewell::Answered,
         };
-        Ok(Self { stream, address, protocol, words, farewell, about: () })
+        Ok(Self { stream, address, protocol, words, farewell, place, about: () })
     }
 }
 
@@ -126,8 +130,8 @@ impl<A> Connection<A> {
     /// The same, with this beside it for as long as it is open.
     #[must_use]
     pub fn with<B>(self, about: B) -> Connection<B> {
-        let Self { stream, address, protocol, words, farewell, .. } = self;
-        Connection { stream, address, protocol, words, farewell, about }
+        let Self { stream, address, protocol, words, farewell, place, .. } = self;
+        Connection { stream, address, protocol, words, farewell, place, about }
     }
 
     /// Hands the socket from the runtime that opened it to the one that runs now, which will wait for its bytes.

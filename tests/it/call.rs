@@ -366,6 +366,52 @@ async fn what_superoffice_answers_passes_unchanged_and_that_it_does_not_answer_i
 }
 
 #[tokio::test]
+async fn headers_that_lead_into_the_web_api_can_be_called_again_and_others_are_taken_out() {
+    let mut open = Open::new().await;
+    let inside = open.host.uri("Cust1");
+    for (location, wanted) in [
+        (format!("{inside}/v1/Contact/6?x=1"), Some("/api/v1/Contact/6?x=1")),
+        ("/Cust1/api/v1/Contact/6".to_owned(), Some("/api/v1/Contact/6")),
+        ("6".to_owned(), Some("6")),
+        ("/Cust2/api/v1/Contact/6".to_owned(), None),
+        ("https://evil.example/api/v1/Contact/6".to_owned(), None),
+    ] {
+        let head = format!("HTTP/1.1 201 Created\r\nLocation: {location}\r\n");
+        open.host.tell(Answer::Body(head.leak(), inside.clone().into_bytes()));
+        let answer = open.call(get("/api/v1/Contact")).await.unwrap();
+        let header = answer.headers.iter().find(|header| header.name == "location");
+        assert_eq!(header.map(|header| &header.value[..]), wanted.map(str::as_bytes), "{location}");
+        assert_eq!(answer.body, inside.as_bytes());
+    }
+    open.host.tell(Answer::Body(
+        format!("HTTP/1.1 200 OK\r\nLink: <{inside}/v1/Contact?$skip=10>; rel=next\r\n").leak(),
+        Vec::new(),
+    ));
+    let answer = open.call(get("/api/v1/Contact")).await.unwrap();
+    let link = answer.headers.iter().find(|header| header.name == "link").unwrap();
+    let link = str::from_utf8(&link.value).unwrap();
+    assert_eq!(link, "</api/v1/Contact?$skip=10>; rel=next");
+    let next = link.split(['<', '>']).nth(1).unwrap();
+    open.call(get(next)).await.unwrap();
+    assert_eq!(last(&open.host).line(), "GET /Cust1/api/v1/Contact?$skip=10 HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_call_that_has_no_answer_is_in_the_trail_with_the_credential_that_was_sent() {
+    let mut open = Open::new().await;
+    open.host.tell(Answer::Raw(b"nonsense\r\n\r\n".to_vec()));
+    let post = pb::CallRequest { method: "POST".to_owned(), ..get("/api/v1/Contact") };
+    let status = open.call(post).await.err().unwrap();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    let credential = open.world.ticket("Cust1").await.unwrap().credential_id.clone();
+    open.world.stop().await;
+    let written = Written::read(&open.world.config_file()).await;
+    let mut ends = written.of_calls().map(|event| &event.record).filter(|record| record.code != 0);
+    let end = ends.next().unwrap();
+    assert_eq!((end.code, &*end.credential_id), (Code::Unavailable.into(), &*credential));
+}
+
+#[tokio::test]
 async fn every_call_is_in_the_trail_with_who_as_whom_and_why() {
     let mut told = Told::new().await;
     let (associate, grant) = told.guarded.person("all", "Cust1").await;

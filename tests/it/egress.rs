@@ -15,7 +15,7 @@ use crate::support::{
     api_host::{ApiHostByHand, FINE, Told, address, with_host},
     binary::Process,
     callers::Guarded,
-    eventually_so,
+    eventually, eventually_so,
     http::{Answer, request, send},
     name,
 };
@@ -500,6 +500,25 @@ async fn what_has_no_answer_is_unavailable_and_says_when_to_come_again() {
 // What is written down
 
 #[tokio::test]
+async fn a_call_that_has_no_answer_is_in_the_trail_with_the_credential_that_was_sent() {
+    let (world, host) = with_host("").await;
+    let to = address(world.gateway());
+    host.tell(Told::Raw(b"nonsense\r\n\r\n".to_vec()));
+    send(to, "POST", CONTACT, &[], b"{}").await.assert_problem(503, "UPSTREAM_UNAVAILABLE");
+    host.tell(Told::Hang);
+    let mut leaves = TcpStream::connect(to).await.unwrap();
+    leaves.write_all(&request("GET", CONTACT, &[], b"")).await.unwrap();
+    eventually("the second call is there", || host.arrived().len() == 2).await;
+    drop(leaves);
+    eventually_so("both have ended", async || events(&world, "").await.len() == 4).await;
+    let ends: Vec<_> =
+        events(&world, "").await.into_iter().filter(|event| event.code != 0).collect();
+    let credential = world.ticket("Cust1").await.unwrap().credential_id.clone();
+    let written: Vec<_> = ends.iter().map(|end| (end.code, end.credential_id.as_str())).collect();
+    assert_eq!(written, [(14, credential.as_str()), (1, credential.as_str())]);
+}
+
+#[tokio::test]
 async fn each_call_leaves_its_decision_and_its_end_in_the_trail() {
     let (world, host) = with_host("").await;
     let to = address(world.gateway());
@@ -590,4 +609,38 @@ async fn a_stop_waits_for_calls_under_way_and_tells_idle_connections() {
     assert!(TcpStream::connect(to).await.is_err());
     let text = Answer::read(&mut idle).await;
     assert_eq!(text.status, 200);
+}
+
+#[tokio::test]
+async fn what_the_hard_deadline_cuts_off_is_in_the_trail_with_its_end() {
+    let host = ApiHostByHand::start().await;
+    let options = Options {
+        extra_config: format!("{LISTENS}[login]\ntimeout = \"1s\"\n"),
+        lifecycle: Some("drain_delay = \"0s\"\nhard_deadline = \"4s\"".to_owned()),
+        ..Options::default()
+    };
+    let mut world = World::with(options).await;
+    host.take_in(&world.sandbox, "Cust1");
+    world.enroll("Cust1").await;
+    let to = address(world.gateway());
+    let mut under_way = Vec::new();
+    for (id, told) in [("unanswered", Told::Hang), ("answered", Told::Bytes(64 << 20))] {
+        let arrived = host.arrived().len();
+        host.tell(told);
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        let request = request("GET", CONTACT, &[("X-Request-Id", id)], b"");
+        stream.write_all(&request).await.unwrap();
+        eventually("the call is there", || host.arrived().len() > arrived).await;
+        under_way.push(stream);
+    }
+    under_way[1].read_exact(&mut [0; 1000]).await.unwrap();
+    assert_eq!(world.stop().await, Ended::CutOff);
+    world.start().await.unwrap();
+    let credential = world.ticket("Cust1").await.unwrap().credential_id.clone();
+    for id in ["unanswered", "answered"] {
+        let events = events(&world, &format!(" AND request_id=\"{id}\"")).await;
+        let [decided, ended] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((decided.code, decided.credential_id.as_str()), (0, ""));
+        assert_eq!((ended.code, ended.credential_id == credential), (1, true), "{ended:?}");
+    }
 }

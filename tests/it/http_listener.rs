@@ -11,7 +11,7 @@ use serde_json::Value;
 use tenant_gateway::app::Ended;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::support::{
@@ -44,6 +44,32 @@ fn options(extra_config: String) -> Options {
 
 fn address(world: &World) -> SocketAddr {
     world.gateway().http_address.unwrap()
+}
+
+// Who is let in
+
+#[tokio::test]
+async fn one_address_takes_half_of_the_places_and_no_more() {
+    let world = world().await;
+    let to = address(&world);
+    let mut open = Vec::new();
+    for _ in 0..128 {
+        open.push(TcpStream::connect(to).await.unwrap());
+    }
+    let closed = async || {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        let _ = stream.write_all(&request("GET", "/", &[], b"")).await;
+        // Nothing comes; a reset is an end too.
+        stream.read(&mut [0]).await.unwrap_or(0) == 0
+    };
+    assert!(closed().await);
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(to).await.unwrap();
+    other.write_all(&request("GET", "/", &[], b"")).await.unwrap();
+    assert_eq!(Answer::read(&mut other).await.status, 404);
+    drop(open.pop());
+    eventually_so("a place is free", async || !closed().await).await;
 }
 
 // What it answers

@@ -6,6 +6,7 @@ pub(crate) mod binary;
 pub(crate) mod callers;
 mod certificates;
 pub(crate) mod http;
+pub(crate) mod http2_host;
 pub(crate) mod load;
 mod program;
 pub(crate) mod trail;

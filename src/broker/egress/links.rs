@@ -15,7 +15,7 @@ pub struct Links {
     theirs: Vec<String>,
     /// `/Cust12345/api`: the same for whoever is on that host.
     their_path: String,
-    /// `https://gateway.example.com/crm-sync/Cust12345/api`.
+    /// `https://gateway.example.com/crm-sync/Cust12345/api`, or `/api` for those who name the tenant elsewhere.
     ours: String,
 }
 
@@ -23,11 +23,15 @@ impl Links {
     /// Of a tenant that is at `uri`. `public_uri` is that of the egress listener, without a slash at its end.
     #[must_use]
     pub fn new(public_uri: &str, tenant: &TenantName, uri: &WebApiUri) -> Self {
-        Self {
-            theirs: spellings(uri),
-            their_path: format!("/{}/api", tenant.tenant),
-            ours: format!("{public_uri}/{}/{}/api", tenant.application, tenant.tenant),
-        }
+        let ours = format!("{public_uri}/{}/{}/api", tenant.application, tenant.tenant);
+        Self { ours, ..Self::for_calls(tenant, uri) }
+    }
+
+    /// The same for who names the tenant elsewhere: paths from `/api` on, as `WebApiService.Call` takes them.
+    #[must_use]
+    pub fn for_calls(tenant: &TenantName, uri: &WebApiUri) -> Self {
+        let their_path = format!("/{}/api", tenant.tenant);
+        Self { theirs: spellings(uri), their_path, ours: "/api".to_owned() }
     }
 
     /// Whether an answer has headers with links.

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     access::{Access, Caller, Calling, NotActing, QuotaRules, Rules},
     broker::fakes::{Told, World, tenant},
-    domain::{ApiPath, Reason},
+    domain::{ApiPath, CredentialId, Reason},
 };
 
 fn access(world: &World) -> Access {
@@ -30,6 +30,18 @@ fn sending(names: &[&'static str]) -> Sending {
     Sending { headers, body: ApiBody::Whole(Bytes::new()), patience: None }
 }
 
+/// The call, and the last credential that was sent with it.
+async fn send(
+    world: &World,
+    acting: &Acting,
+    sending: Sending,
+) -> (Result<Sent, BrokerError>, Option<CredentialId>) {
+    let mut used = None;
+    let mut note = |id: &CredentialId| used = Some(id.clone());
+    let sent = world.in_time(egress(world).send(acting, sending, &mut note)).await;
+    (sent, used)
+}
+
 async fn act(world: &World, eyes: &str) -> Acting {
     let chosen = egress(world).chosen(&tenant(), Some(eyes.parse().unwrap()), true).await.unwrap();
     let call = call(Method::GET, "/api/v1/%43ontact/5?x=Y");
@@ -41,10 +53,11 @@ async fn what_was_decided_on_is_what_is_sent_and_headers_of_the_caller_are_not_a
     let world = World::new();
     let acting = act(&world, "system").await;
     let sending = sending(&["authorization", "so-apptoken", "gateway-act-as", "if-match"]);
-    let sent = world.in_time(egress(&world).send(&acting, sending)).await.unwrap();
+    let (sent, used) = send(&world, &acting, sending).await;
+    let sent = sent.unwrap();
     assert_eq!(sent.response.status, 200);
     assert_eq!(sent.uri.as_str(), "https://one.superoffice.com/Cust1/api");
-    assert!(sent.credential_id.is_ticket());
+    assert!(used.unwrap().is_ticket());
     let arrived = world.arrived();
     assert_eq!(
         (&arrived[0].method, &*arrived[0].path_and_query),
@@ -59,8 +72,9 @@ async fn a_person_is_acted_as_with_that_persons_token() {
     let world = World::new();
     world.grants.add(&tenant(), 5);
     let acting = act(&world, "associates/5").await;
-    let sent = world.in_time(egress(&world).send(&acting, sending(&[]))).await.unwrap();
-    assert!(sent.credential_id.grant().is_some());
+    let (sent, used) = send(&world, &acting, sending(&[])).await;
+    assert_eq!(sent.unwrap().response.status, 200);
+    assert!(used.unwrap().grant().is_some());
     assert!(world.tickets()[0].starts_with("8A:"), "{:?}", world.tickets());
 }
 
@@ -68,8 +82,9 @@ async fn a_person_is_acted_as_with_that_persons_token() {
 async fn for_a_person_who_has_not_consented_nothing_is_sent() {
     let world = World::new();
     let acting = act(&world, "associates/5").await;
-    let error = world.in_time(egress(&world).send(&acting, sending(&[]))).await.err().unwrap();
-    assert_eq!(error.reason(), Reason::ConsentRequired);
+    let (sent, used) = send(&world, &acting, sending(&[])).await;
+    assert_eq!(sent.err().unwrap().reason(), Reason::ConsentRequired);
+    assert_eq!(used, None);
     assert!(world.arrived().is_empty());
 }
 
@@ -89,6 +104,6 @@ async fn where_nobody_was_named_the_only_user_is_meant_and_where_there_are_sever
 async fn what_superoffice_answers_is_passed_on_without_its_cookies() {
     let world = World::told([Told::Status(404)]);
     let acting = act(&world, "").await;
-    let sent = world.in_time(egress(&world).send(&acting, sending(&[]))).await.unwrap();
-    assert_eq!(sent.response.status, 404);
+    let (sent, _) = send(&world, &acting, sending(&[])).await;
+    assert_eq!(sent.unwrap().response.status, 404);
 }

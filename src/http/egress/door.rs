@@ -82,7 +82,6 @@ impl Door {
         });
         let answered = match called {
             Ok(Passed { sent, method, links }) => {
-                record.opened_with(&sent.credential_id);
                 pass_back(sent, &method, links.as_ref(), watched, record).await
             }
             Err(failure) => Err((failure, record)),
@@ -150,7 +149,8 @@ impl Door {
         {
             pending.committed().await?;
         }
-        let sent = self.egress.send(&acting, Sending { headers, body, patience }).await;
+        let sending = Sending { headers, body, patience };
+        let sent = self.egress.send(&acting, sending, &mut |id| record.opens_with(id)).await;
         // Before anything of the answer is on the wire.
         if let Some(pending) = pending {
             pending.committed().await?;

@@ -133,8 +133,8 @@ impl Record {
         }
     }
 
-    /// Which credential opened the tenant.
-    pub(super) fn opened_with(&mut self, id: &CredentialId) {
+    /// Which credential is to open the tenant.
+    pub(super) fn opens_with(&mut self, id: &CredentialId) {
         if let Some(decided) = &mut self.decided {
             decided.credential_id = id.shared().into();
         }

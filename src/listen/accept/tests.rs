@@ -39,8 +39,8 @@ async fn door_for(speaks: Speaks, tls: Option<ServerTls>) -> Door {
     let address = listener.local_addr().unwrap();
     let (sender, opened) = mpsc::channel(1);
     let stop = CancellationToken::new();
-    let (name, tls) = ("test", tls.map(Arc::new));
-    let acceptor = Acceptor { name, speaks, listener, tls, stop: stop.clone() };
+    let (name, tls, of_one_address) = ("test", tls.map(Arc::new), usize::MAX);
+    let acceptor = Acceptor { name, speaks, listener, tls, of_one_address, stop: stop.clone() };
     Door { address, opened, stop, accepting: tokio::spawn(acceptor.run(sender)) }
 }
 

@@ -13,7 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair, SanType,
 };
 use rustls::{
-    ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
@@ -40,14 +40,15 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// For `localhost`, good for a server and for a client, and never the same twice.
+    /// For `localhost` and 127.0.0.1, good for a server and for a client, and never the same twice.
     pub(crate) fn issue(&self) -> Identity {
         self.issue_until(4000)
     }
 
     /// As [`Self::issue`], until the first day of a year.
     pub(crate) fn issue_until(&self, year: i32) -> Identity {
-        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let mut params =
+            CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         self.sign(&params)
@@ -91,6 +92,18 @@ impl Identity {
 
     pub(crate) fn key_pem(&self) -> String {
         pem("PRIVATE KEY", &self.key)
+    }
+
+    /// A server that is this, and speaks one protocol.
+    pub(crate) fn server(self, alpn: &str) -> ServerConfig {
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
+        let (chain, key) = (vec![self.certificate.into()], PrivateKeyDer::Pkcs8(self.key.into()));
+        let mut config = builder.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        config
     }
 
     /// Replaces `tls.crt` and `tls.key` as careful tools do: written beside, then renamed.
