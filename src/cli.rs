@@ -46,6 +46,8 @@ enum Command {
     #[command(after_help = "Example:\n  tenant-gateway serve --config gateway.toml")]
     Serve(ConfigOption),
     /// Run against a simulated SuperOffice, with demo data; nothing is kept.
+    ///
+    /// Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP) stop it in order, and its files go.
     #[cfg(feature = "dev")]
     #[command(after_help = "Example:\n  tenant-gateway dev")]
     Dev(dev::DevOptions),

@@ -1,6 +1,6 @@
 //! When the process is asked to stop, and how hard; when it is asked to read again what it has read.
 
-use std::{io, sync::Arc};
+use std::{future::pending, io, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,8 @@ use crate::ports::Reloadable;
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    /// SIGHUP, until it was heard: for a terminal that is closed the kernel sends one, and the shell another.
+    hangup: Option<Signal>,
 }
 
 impl StopSignals {
@@ -23,7 +25,16 @@ impl StopSignals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: None,
         })
+    }
+
+    /// Listens for SIGHUP too: for what ends with its terminal.
+    ///
+    /// # Errors
+    /// If the process cannot listen for signals.
+    pub fn or_hangup(self) -> io::Result<Self> {
+        Ok(Self { hangup: Some(signal(SignalKind::hangup())?), ..self })
     }
 
     /// Cancels `stop` at the first signal, and returns at the second: somebody does not want to wait.
@@ -32,10 +43,22 @@ impl StopSignals {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",
                 _ = self.interrupt.recv() => "SIGINT",
+                () = hung_up(&mut self.hangup) => {
+                    self.hangup = None;
+                    "SIGHUP"
+                }
             };
             tracing::info!(signal = name, "asked to stop");
             stop.cancel();
         }
+    }
+}
+
+/// Never, where nobody listens for it.
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => pending().await,
     }
 }
 

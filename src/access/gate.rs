@@ -128,15 +128,17 @@ impl Access {
     ) -> Result<Caller, NotAdmitted> {
         let source = Source::Address(from);
         self.quotas.check_not_slowed(source)?;
-        identification.identify(presented, self.clock.now()).await.map_err(|unidentified| {
-            match unidentified {
-                Unidentified::Refused(cause) => {
-                    self.quotas.refused(source);
-                    NotAdmitted::Unauthenticated(cause)
-                }
-                Unidentified::KeysUnavailable { cause, retry_after } => {
-                    NotAdmitted::KeysUnavailable { cause, retry_after }
-                }
+        let mut attempt = Attempt { quotas: &self.quotas, source, excused: false };
+        let identified = identification.identify(presented, from, self.clock.now()).await;
+        // While an issuer is out, nobody is to blame.
+        attempt.excused = matches!(
+            identified,
+            Ok(_) | Err(Unidentified::KeysUnavailable { others_known: false, .. })
+        );
+        identified.map_err(|unidentified| match unidentified {
+            Unidentified::Refused(cause) => NotAdmitted::Unauthenticated(cause),
+            Unidentified::KeysUnavailable { cause, retry_after, .. } => {
+                NotAdmitted::KeysUnavailable { cause, retry_after }
             }
         })
     }
@@ -261,7 +263,8 @@ impl Access {
     }
 
     /// Whether a policy could let the caller do `action` to some grant of the tenant.
-    pub(super) fn may_on_some_grant(
+    #[must_use]
+    pub fn may_on_some_grant(
         &self,
         caller: &Caller,
         action: ActionName,
@@ -367,19 +370,18 @@ impl Access {
         Ok(permitted_on)
     }
 
-    /// The same for one resource, where rights `within` it count too: `None` if there are none at all.
+    /// The same for one resource, for a caller who may know that it has none.
     ///
     /// # Errors
     /// As [`Self::authorize`], but never `Denied`.
-    pub fn rights_or_within<R: Clone + Into<Resource>>(
+    pub fn rights_if_any<R: Clone + Into<Resource>>(
         &self,
         caller: &Caller,
         resource: R,
         actions: &[ActionName],
-        within: bool,
-    ) -> Result<Option<Rights<R>>, Refused> {
+    ) -> Result<Rights<R>, Refused> {
         let held = self.rights_among(caller, [resource.clone()], actions)?.pop();
-        Ok(held.or_else(|| within.then(|| Rights::new(resource, Vec::new()))))
+        Ok(held.unwrap_or_else(|| Rights::new(resource, Vec::new())))
     }
 
     /// Refuses a caller of whom nothing was `found` to be permitted.
@@ -416,6 +418,22 @@ impl Access {
                 self.quotas.check_not_slowed(Source::Caller(caller))?;
                 Ok(policies.decide(caller, action, resource))
             }
+        }
+    }
+}
+
+/// Somebody who has not shown yet who it is. Until then it counts as refused, also if it does not wait for the answer:
+/// who makes up names of keys would be free to guess otherwise.
+struct Attempt<'a> {
+    quotas: &'a Quotas,
+    source: Source<'a>,
+    excused: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.excused {
+            self.quotas.refused(self.source);
         }
     }
 }

@@ -11,8 +11,9 @@ mod key_set;
 mod reported;
 mod rules;
 mod token;
+mod waiting;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use quick_cache::sync::Cache;
@@ -27,7 +28,7 @@ pub use self::{
 };
 use self::{
     issuer_keys::Unavailable,
-    key_set::Verdict,
+    key_set::NotSigned,
     rules::not_taken,
     token::{LEEWAY, Unverified},
 };
@@ -61,6 +62,8 @@ pub enum Unidentified {
         cause: String,
         /// Asking sooner does not help.
         retry_after: Duration,
+        /// Whether the issuer has keys that are known: then it is the one of this token that is not.
+        others_known: bool,
     },
 }
 
@@ -71,8 +74,8 @@ impl From<&'static str> for Unidentified {
 }
 
 impl From<Unavailable> for Unidentified {
-    fn from(Unavailable { cause, retry_after }: Unavailable) -> Self {
-        Self::KeysUnavailable { cause, retry_after }
+    fn from(Unavailable { cause, retry_after, others_known }: Unavailable) -> Self {
+        Self::KeysUnavailable { cause, retry_after, others_known }
     }
 }
 
@@ -136,13 +139,15 @@ impl Identification {
         }
     }
 
-    /// Who is calling. Waits only where the keys to tell are not known yet.
+    /// Who is calling. Waits only where the keys to tell are not known yet, and of those who call `from` one address
+    /// only some.
     ///
     /// # Errors
     /// If nobody can be named by what is presented.
     pub async fn identify(
         &self,
         presented: &Presented<'_>,
+        from: IpAddr,
         now: Timestamp,
     ) -> Result<Caller, Unidentified> {
         if let Some(caller) = self.remembered(presented, now) {
@@ -157,7 +162,7 @@ impl Identification {
                 None => Err("it shows no token".into()),
             },
             Bearer::Token(token) => {
-                let caller = self.verify(token, now).await?;
+                let caller = self.verify(token, from, now).await?;
                 Ok(with_certificate(caller, certificate))
             }
         }
@@ -206,7 +211,12 @@ impl Identification {
         keys.zip(caller.identity().key).is_some_and(|(keys, number)| keys.contains(number))
     }
 
-    async fn verify(&self, text: &str, now: Timestamp) -> Result<Caller, Unidentified> {
+    async fn verify(
+        &self,
+        text: &str,
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<Caller, Unidentified> {
         let of_token = |why: &str| Unidentified::Refused(format!("the token: {why}"));
         let token = Unverified::read(text).map_err(of_token)?;
         let mut issuers = self.issuers.iter().enumerate();
@@ -221,7 +231,7 @@ impl Identification {
         let others: Vec<_> =
             others.map(|(_, issuer)| issuer.rules.caller_prefix.as_str()).collect();
         let id = issuer.rules.caller_id(checked.subject, &others).map_err(refused)?;
-        let key = issuer.signed_by(&token, now).await?.map_err(refused)?;
+        let key = issuer.signed_by(&token, from, now).await?.map_err(refused)?;
 
         let caller = Caller::proven(Identity {
             id: id.into(),
@@ -256,21 +266,28 @@ impl Issuer {
     async fn signed_by(
         &self,
         token: &Unverified<'_>,
+        from: IpAddr,
         now: Timestamp,
     ) -> Result<Result<u64, &'static str>, Unavailable> {
-        self.keys.first(now).await?;
-        let verdict = || self.keys.usable(now).keys().map(|keys| keys.verify(token));
-        match verdict() {
-            Some(Verdict::Signed(number)) => return Ok(Ok(number)),
-            Some(Verdict::Wrong(why)) => return Ok(Err(why)),
+        self.keys.first(from, now).await?;
+        let signed_by = || match self.keys.usable(now).keys() {
+            Some(keys) => keys.signed_by(token),
+            None => Err(NotSigned::Unknown("its issuer has no key that may be believed")),
+        };
+        let signed = match signed_by() {
             // Rolled over since we looked, perhaps; or the keys were withdrawn this moment.
-            Some(Verdict::Unknown(_)) | None => self.keys.look_again().await?,
-        }
-        match verdict() {
-            Some(Verdict::Signed(number)) => Ok(Ok(number)),
-            Some(Verdict::Wrong(why) | Verdict::Unknown(why)) => Ok(Err(why)),
-            None => Ok(Err("its issuer has no key that may be believed")),
-        }
+            Err(NotSigned::Unknown(_)) => {
+                self.keys.look_again(from).await?;
+                signed_by()
+            }
+            // A key that was replaced under its name is known soon: who forges signatures is not waited for.
+            wrong @ Err(NotSigned::Wrong(_)) => {
+                self.keys.look_soon();
+                wrong
+            }
+            signed @ Ok(_) => signed,
+        };
+        Ok(signed.map_err(NotSigned::why))
     }
 }
 
@@ -284,10 +301,7 @@ pub(crate) fn caller_id(
 ) -> Result<String, &'static str> {
     let token = Unverified::read(token)?;
     let id = rules.caller_id(token.claims.check(rules, now)?.subject, &[])?;
-    match keys.verify(&token) {
-        Verdict::Signed(_) => Ok(id),
-        Verdict::Wrong(why) | Verdict::Unknown(why) => Err(why),
-    }
+    keys.signed_by(&token).map(|_| id).map_err(NotSigned::why)
 }
 
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {

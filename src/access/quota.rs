@@ -6,7 +6,7 @@
 
 use std::{
     hash::{BuildHasher as _, Hash, RandomState},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
     sync::{
         Arc,
@@ -175,11 +175,17 @@ impl Quotas {
     fn key(&self, source: Source<'_>) -> u64 {
         match source {
             Source::Caller(caller) => self.hasher.hash_one(identity(caller)),
-            Source::Address(IpAddr::V4(address)) => self.hasher.hash_one(address),
-            Source::Address(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-                Some(address) => self.hasher.hash_one(address),
-                None => self.hasher.hash_one(address.to_bits() >> IPV6_SITE_BITS),
-            },
+            Source::Address(address) => self.hasher.hash_one(site(address)),
+        }
+    }
+}
+
+/// What stands for everybody who can call from this address.
+pub(super) fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(host) => host.into(),
+        IpAddr::V6(host) => {
+            Ipv6Addr::from_bits(host.to_bits() >> IPV6_SITE_BITS << IPV6_SITE_BITS).into()
         }
     }
 }

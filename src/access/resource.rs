@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use super::ActionName;
 use crate::domain::{
     ApplicationId, AssociateId, Grant, GrantName, NameError, Subject, TenantName, application_name,
 };
@@ -15,6 +16,9 @@ const MAX_GRANT_BYTES: usize = 64;
 
 /// The id of a grant where there is none yet (CONTRACT section 5).
 const NO_GRANT: &str = "-";
+
+/// The id of a grant of which is not known whose it is. No name has it.
+const ANY_GRANT: &str = "*";
 
 /// What policy decides on. Its text is the resource name, and the id of its entity in policies; the gateway's is
 /// `gateway`.
@@ -55,11 +59,17 @@ impl GrantResource {
         }
     }
 
-    /// Where nobody in particular is asked for.
+    /// Whoever's it is: for the question whether there is anybody at all whose grant, once there is one, a caller may
+    /// use. It has no attributes.
     #[must_use]
-    pub fn nobody(tenant: &TenantName) -> Self {
-        let (tenant, grant) = (tenant.clone(), NO_GRANT.into());
+    pub fn anybodys(tenant: &TenantName) -> Self {
+        let (tenant, grant) = (tenant.clone(), ANY_GRANT.into());
         Self { tenant, grant, associate_id: 0, user_principal_name: "".into() }
+    }
+
+    /// Whether it is that of [`Self::anybodys`].
+    pub(super) fn is_anybodys(&self) -> bool {
+        &*self.grant == ANY_GRANT
     }
 
     /// Where there is no one grant, with what was asked for.
@@ -155,6 +165,12 @@ impl Resource {
             Self::Tenant(_) => ResourceKind::Tenant,
             Self::Grant(_) => ResourceKind::Grant,
         }
+    }
+
+    /// Whether a question about it leaves something open that policies may ask for: of a call method and path, or whose
+    /// the grant is.
+    pub(super) fn leaves_open(&self, action: ActionName) -> bool {
+        action.has_context() || matches!(self, Self::Grant(grant) if grant.is_anybodys())
     }
 
     /// The tenant that it is or belongs to.

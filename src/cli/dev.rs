@@ -78,7 +78,7 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let _log = start_logging(LogFormat::Pretty, &filter)
         .map_err(|error| Failed::Usage(error.to_string()))?;
     // Before there is a folder that would be left behind.
-    let signals = StopSignals::listen()?;
+    let signals = StopSignals::listen()?.or_hangup()?;
     let sandbox = Sandbox::start(Options::default()).await.map_err(Failed::other)?;
     let demo = demo::populate(sandbox.control()).map_err(Failed::other)?;
     let folder = tempfile::Builder::new().prefix("tenant-gateway-dev-").tempdir()?;

@@ -41,7 +41,7 @@ pub(super) enum PolicyCommand {
     /// Asks the files, not a server, and gives nobody anything. Exit code 0 if the question could be answered,
     /// allowed or denied.
     #[command(
-        after_help = "Examples:\n  tenant-gateway policy explain --caller system:serviceaccount:billing:invoices --action issueSystemTicket --resource applications/crm-sync/tenants/Cust12345\n  tenant-gateway policy explain --caller spiffe://example.org/jobs --caller-method mtls --action callWebApiAsSystemUser --resource applications/crm-sync/tenants/Cust12345 --http-method GET --path /api/v1/contact"
+        after_help = "Examples:\n  tenant-gateway policy explain --caller system:serviceaccount:billing:invoices --action issueSystemTicket --resource applications/crm-sync/tenants/Cust12345\n  tenant-gateway policy explain --caller spiffe://example.org/jobs --caller-method mtls --action callWebApiAsSystemUser --resource applications/crm-sync/tenants/Cust12345 --http-method GET --path /api/v1/contact\n  tenant-gateway policy explain --caller system:serviceaccount:support:desk --action issueAccessToken --resource applications/crm-sync/tenants/Cust12345/grants/- --associate-id 102 --user-principal-name erik@customer.example"
     )]
     Explain(ExplainOptions),
     /// Print what policies can speak of: entity types, actions and context, in Cedar's schema language.
@@ -81,6 +81,12 @@ pub(super) struct ExplainOptions {
     /// To what: `gateway`, or the name of an application, tenant or grant.
     #[arg(long, value_name = "NAME")]
     resource: String,
+    /// Of a grant: whose it is, as policies may ask; without it 0.
+    #[arg(long, value_name = "ID")]
+    associate_id: Option<i32>,
+    /// Of a grant: whose it is, as policies may ask; without it empty.
+    #[arg(long, value_name = "NAME")]
+    user_principal_name: Option<String>,
     /// Of a call to SuperOffice's Web API: the method.
     #[arg(long, value_name = "METHOD", requires = "path")]
     http_method: Option<String>,
@@ -145,8 +151,7 @@ fn check(files: &PolicyFiles, output: OutputOption) -> Result<ExitCode, Failed> 
 
 fn explain(options: &ExplainOptions) -> Result<ExitCode, Failed> {
     let action = action(&options.action)?;
-    let resource: Resource =
-        options.resource.parse().map_err(|error| Failed::Usage(format!("--resource: {error}")))?;
+    let resource = options.resource()?;
     if options.caller.is_empty() || !options.caller.bytes().all(|b| b.is_ascii_graphic()) {
         let message = "--caller: a caller's id is printable ASCII without spaces";
         return Err(Failed::Usage(message.to_owned()));
@@ -165,11 +170,52 @@ fn explain(options: &ExplainOptions) -> Result<ExitCode, Failed> {
     let (text, applications) = options.files.read()?;
     let (set, _) = PolicySet::parse(&text, &applications).map_err(Failed::other)?;
     let explained = set.explain(&caller, action, &resource, call);
+    let warning = options.warning(&explained);
+    let warning = warning.as_deref();
     match options.output.output {
-        Format::Json => print_json(&as_json(&caller, action, &resource, call, &explained))?,
-        Format::Text => print(&as_text(&caller, action, &resource, &explained))?,
+        Format::Json => {
+            print_json(&as_json(&caller, action, &resource, call, &explained, warning))?;
+        }
+        Format::Text => print(&as_text(&caller, action, &resource, &explained, warning))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl ExplainOptions {
+    fn resource(&self) -> Result<Resource, Failed> {
+        let usage = |message: String| Err(Failed::Usage(message));
+        match (self.resource.parse(), self.associate_id, &self.user_principal_name) {
+            (Err(error), ..) => usage(format!("--resource: {error}")),
+            (Ok(Resource::Grant(mut grant)), id, name) => {
+                grant.associate_id = id.unwrap_or_default();
+                grant.user_principal_name = name.as_deref().unwrap_or_default().into();
+                Ok(Resource::Grant(grant))
+            }
+            (Ok(resource), None, None) => Ok(resource),
+            _ => {
+                usage("--associate-id and --user-principal-name: only a grant has them".to_owned())
+            }
+        }
+    }
+
+    /// If a policy asks whose grant it is, and that was not said.
+    fn warning(&self, found: &Explanation) -> Option<String> {
+        let attributes = [
+            ("associateId", "--associate-id", self.associate_id.is_some()),
+            ("userPrincipalName", "--user-principal-name", self.user_principal_name.is_some()),
+        ];
+        let options: Vec<_> = attributes
+            .into_iter()
+            .filter(|(attribute, _, said)| !said && found.attributes.contains(attribute))
+            .map(|(_, option, _)| option)
+            .collect();
+        let options = options.join(" and ");
+        (!options.is_empty()).then(|| {
+            format!(
+                "a policy asks whose grant it is, and may decide otherwise: say so with {options}"
+            )
+        })
+    }
 }
 
 /// The action of this name, or help.
@@ -216,6 +262,7 @@ fn as_text(
     action: ActionName,
     resource: &Resource,
     found: &Explanation,
+    warning: Option<&str>,
 ) -> String {
     let decision = if found.ruling.allowed { "ALLOWED" } else { "DENIED" };
     let by = caller.issuer().map(|issuer| format!(", {issuer}")).unwrap_or_default();
@@ -239,6 +286,7 @@ fn as_text(
     for near in &found.near_misses {
         lines.push(format!("  {}: {}", place(&near.policy), near.differs));
     }
+    lines.extend(warning.map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }
 
@@ -252,6 +300,7 @@ fn as_json(
     resource: &Resource,
     call: Option<WebApiCall<'_>>,
     found: &Explanation,
+    warning: Option<&str>,
 ) -> Value {
     let policy = |policy: &Excerpt| json!({ "id": &*policy.policy_id, "effect": policy.effect, "file": policy.file, "line": policy.line, "text": policy.text });
     let near: Vec<_> = found
@@ -270,6 +319,7 @@ fn as_json(
         "caller_groups": found.caller_groups,
         "resource_parents": found.resource_parents,
         "near_misses": near,
+        "warning": warning,
     })
 }
 

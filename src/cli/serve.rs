@@ -55,7 +55,8 @@ pub(super) async fn serve_loaded(
     }
 }
 
-/// Without a signal to wait for, never ends. `dev` has none: its terminal is gone, and so is the person who looked.
+/// Without a signal to wait for, never ends. `dev` has none: SIGHUP stops it, because with its terminal the person is
+/// gone who looked.
 async fn reload_when_asked(reload: Option<ReloadSignal>, reloadables: &[Arc<dyn Reloadable>]) {
     match reload {
         Some(reload) => reload.each(reloadables).await,

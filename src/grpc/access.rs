@@ -14,7 +14,7 @@ use super::{
     request::{Checks, answer, open},
 };
 use crate::{
-    access::{ActionName, GrantResource, Refused, Resource, Rights},
+    access::{ActionName, Caller, GrantResource, Refused, Resource, Rights},
     broker::choose_enrolled,
     domain::{Grant, Subject, TenantName, TenantSelector},
 };
@@ -54,6 +54,24 @@ impl Accesses {
         Ok(self.0.impersonation.find(&tenant, &Subject::Grant(name)).await?.into())
     }
 
+    /// Whether the caller has any right on the tenant or on a grant of it, also on one that there will be once somebody
+    /// consents. Decided on names; only for whom a policy names certain grants, anybody looks which there are.
+    async fn may_know(&self, caller: &Caller, tenant: &TenantName) -> Result<bool, Failure> {
+        let Services { access, impersonation, .. } = &*self.0;
+        let on_tenant = access.rights_among(caller, [tenant.clone()], ActionName::ALL)?;
+        let anybodys = [GrantResource::anybodys(tenant)];
+        if !on_tenant.is_empty() || !access.rights_among(caller, anybodys, &AS_A_PERSON)?.is_empty()
+        {
+            return Ok(true);
+        }
+        if !AS_A_PERSON.iter().any(|action| access.may_on_some_grant(caller, *action, tenant)) {
+            return Ok(false);
+        }
+        let people = impersonation.of_tenant(tenant).await?;
+        let resources = people.iter().map(|grant| GrantResource::of(grant));
+        Ok(!access.rights_among(caller, resources, &AS_A_PERSON)?.is_empty())
+    }
+
     async fn test(
         &self,
         context: &Context,
@@ -63,10 +81,17 @@ impl Accesses {
         let resource = checks.resource("resource", &request.resource);
         let asked = checks.permissions("permissions", &request.permissions);
         let (Some(resource), Some(asked)) = (resource, asked) else { return Err(checks.failed()) };
+        let (access, caller) = (&self.0.access, &context.caller);
         let tenant = resource.tenant().cloned();
-        let resource = self.with_attributes(resource).await?;
-        // All of them: whoever has another right on the tenant may know that it has none of these.
-        match self.0.access.rights(&context.caller, resource, ActionName::ALL) {
+        // Of all actions: whoever has another right on the tenant may know that it has none of these.
+        let rights = match &tenant {
+            Some(tenant) if self.may_know(caller, tenant).await? => {
+                let resource = self.with_attributes(resource).await?;
+                access.rights_if_any(caller, resource, ActionName::ALL)
+            }
+            _ => access.rights(caller, resource, ActionName::ALL),
+        };
+        match rights {
             Ok(rights) => {
                 if let Some(tenant) = &tenant {
                     self.0.concerns(context, tenant)?;
@@ -83,7 +108,7 @@ impl Accesses {
         }
     }
 
-    /// What the caller may know of the tenant and of its people. Who may act as a person of it may know that it exists.
+    /// What the caller may know of the tenant and of its people.
     async fn known(&self, context: &Context, selector: TenantSelector) -> Result<Known, Failure> {
         let Services { access, impersonation, tenants, .. } = &*self.0;
         let (caller, tenant) = (&context.caller, selector.tenant);
@@ -96,13 +121,15 @@ impl Accesses {
         };
         let mut found = Vec::new();
         for name in names {
+            if !self.may_know(caller, &name).await? {
+                continue;
+            }
             let people = impersonation.of_tenant(&name).await?;
             let resources = people.iter().map(|grant| GrantResource::of(grant));
-            let resources = resources.chain([GrantResource::nobody(&name)]);
+            let resources = resources.chain([GrantResource::anybodys(&name)]);
             let on_grants = access.rights_among(caller, resources, &AS_A_PERSON)?;
-            let within = !on_grants.is_empty();
-            let rights = access.rights_or_within(caller, name, ActionName::ALL, within)?;
-            found.extend(rights.map(|rights| Known { rights, people, on_grants }));
+            let rights = access.rights_if_any(caller, name, ActionName::ALL)?;
+            found.push(Known { rights, people, on_grants });
         }
         let mut found = access
             .unless_empty(caller, found)

@@ -41,8 +41,9 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Calls at one time on one connection; more wait in the client.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
 
-/// Metadata of one call, workload tokens included.
-const MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
+/// Metadata of one call, workload tokens included. A token that is too large gets a status that says so as long as it
+/// is below this; beyond, HTTP/2 refuses the call (431, or the end of the connection).
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 
 /// A silent peer is asked after this whether it is still there …
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -57,8 +57,8 @@ fn with(claims: &Value, changes: &Value) -> Value {
 }
 
 /// Moves the gateway's clock on while something waits for it by that clock; until it is dropped.
-fn ticking(guarded: &Guarded, by: Duration) -> JoinSet<()> {
-    let clock = guarded.world.clock.clone();
+fn ticking(world: &World, by: Duration) -> JoinSet<()> {
+    let clock = world.clock.clone();
     let mut ticking = JoinSet::new();
     ticking.spawn(async move {
         loop {
@@ -134,9 +134,10 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
         good.chars().rev().collect(),
         format!("{header}..{}", &good[signed.len() + 1..]),
         "A".repeat(20_000),
+        "A".repeat(40_000),
     ];
     // A made-up key id makes the gateway look at the issuer's keys again, which takes a while by its clock.
-    let ticking = ticking(&guarded, Duration::from_millis(10));
+    let ticking = ticking(&guarded.world, Duration::from_millis(10));
     for token in bad {
         assert_unauthenticated(&ask(&guarded.channel, &[&format!("Bearer {token}")]).await);
     }
@@ -177,7 +178,7 @@ async fn a_token_dies_when_its_key_leaves_the_set() {
     assert_eq!(ask(&guarded.channel, &[&old]).await.code(), Code::NotFound);
     let new = TestIssuer::new(ISSUER, "two");
     fs::write(guarded.world.folder.path().join("jwks.json"), new.jwks()).unwrap();
-    let ticking = ticking(&guarded, Duration::from_millis(100));
+    let ticking = ticking(&guarded.world, Duration::from_millis(100));
     eventually_so("the withdrawn key is believed no more", async || {
         ask(&guarded.channel, &[&old]).await.code() == Code::Unauthenticated
     })
@@ -185,6 +186,20 @@ async fn a_token_dies_when_its_key_leaves_the_set() {
     drop(ticking);
     let new = format!("Bearer {}", new.token("sync", guarded.world.clock_seconds()));
     assert_eq!(ask(&guarded.channel, &[&new]).await.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_key_that_is_replaced_under_its_name_is_known_soon() {
+    let guarded = Guarded::new(&only("sync")).await;
+    let replaced = TestIssuer::new(ISSUER, "one");
+    let token = format!("Bearer {}", replaced.token("sync", guarded.world.clock_seconds()));
+    assert_unauthenticated(&ask(&guarded.channel, &[&token]).await);
+    fs::write(guarded.world.folder.path().join("jwks.json"), replaced.jwks()).unwrap();
+    let _ticking = ticking(&guarded.world, Duration::from_millis(10));
+    eventually_so("the new key is believed", async || {
+        ask(&guarded.channel, &[&token]).await.code() == Code::NotFound
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -239,7 +254,10 @@ async fn no_issuer_can_name_the_callers_of_another() {
     );
     // Its own name, signed by another's key of the same id.
     let claims = ci.claims("deploy", now);
-    assert_unauthenticated(&ask(&channel, &[&format!("Bearer {}", main.sign(&claims))]).await);
+    let foreign = format!("Bearer {}", main.sign(&claims));
+    let ticking = ticking(&world, Duration::from_millis(10));
+    assert_unauthenticated(&ask(&channel, &[&foreign]).await);
+    drop(ticking);
     let prefixed = ask(&channel, &[&format!("Bearer {}", mesh.token("deploy", now))]).await;
     assert_status(&prefixed, Code::PermissionDenied, "POLICY_DENIED");
     assert_unauthenticated(

@@ -543,7 +543,8 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
 }
 
 #[tokio::test]
-async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_or_cannot_start() {
+async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_its_terminal_is_closed_or_it_cannot_start()
+ {
     let left = |folder: &tempfile::TempDir| fs::read_dir(folder.path()).unwrap().count();
     let dev = |folder: &tempfile::TempDir, port: &str| {
         let ports =
@@ -558,6 +559,15 @@ async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_
     stopped.until("makes its folder", begun).await;
     stopped.signal(Signal::INT);
     stopped.finished().await.succeeded();
+    assert_eq!(left(&temporary), 0);
+
+    // A terminal that is closed tells it twice: the kernel does, and the shell.
+    let mut closed = dev(&temporary, "0");
+    let serves = |process: &Process| process.stdout().ends_with("DisableTenant\n").then_some(());
+    closed.until("serves", serves).await;
+    closed.signal(Signal::HUP);
+    closed.signal(Signal::HUP);
+    closed.finished().await.succeeded();
     assert_eq!(left(&temporary), 0);
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -244,6 +244,27 @@ async fn policy_decides_on_caller_user_method_and_path_and_nothing_is_sent_witho
 }
 
 #[tokio::test]
+async fn a_forbid_on_a_path_wins_over_every_permit_that_is_remembered() {
+    let (guarded, host, _) = guarded().await;
+    let call = |path| guarded.get("jobs", path, &[("Gateway-Act-As", "system")]);
+    let (forbidden, other) = (CONTACT, "/crm-sync/Cust1/api/v1/Person/1");
+    for path in [forbidden, other, forbidden] {
+        assert_eq!(call(path).await.status, 200);
+    }
+    let forbid = "forbid (principal, action in Action::\"callWebApi\", resource)
+        when { context.path like \"/api/v1/contact*\" };";
+    let policy = format!("{SYSTEM}{AS_PEOPLE}{forbid}");
+    fs::write(guarded.world.folder.path().join("policy.cedar"), policy).unwrap();
+    for reloadable in guarded.world.gateway().reloadables() {
+        reloadable.reload().await;
+    }
+    let arrived = host.arrived().len();
+    call(forbidden).await.assert_problem(403, "PATH_NOT_ALLOWED");
+    assert_eq!(host.arrived().len(), arrived);
+    assert_eq!(call(other).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_workload_token_comes_in_either_header_and_goes_no_further() {
     let (guarded, host, _) = guarded().await;
     let token = guarded.token("jobs");

@@ -1,16 +1,27 @@
 //! Who may call what: every method of the contract against the table of CONTRACT section 5, and the answers of
 //! `AccessService`.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::symlink,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use prost::Message as _;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, sqlite::SqliteConnectOptions};
 use tenant_gateway::grpc::pb;
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use crate::support::{
-    APPLICATION, CLIENT_ID, Options, assert_invalid, assert_status,
-    callers::{Guarded, call},
-    eventually_so, name,
+    APPLICATION, CLIENT_ID, Options, World, assert_invalid, assert_status,
+    callers::{CALLERS, Guarded, ISSUER, TestIssuer, bearing, call},
+    eventually, eventually_so, name,
 };
 
 /// Where a front end receives codes.
@@ -273,6 +284,30 @@ fn policy() -> String {
     policies.join("\n")
 }
 
+async fn test(
+    guarded: &Guarded,
+    caller: &str,
+    resource: &str,
+    permissions: &[&str],
+) -> Result<Vec<String>, Status> {
+    let permissions = permissions.iter().map(|p| (*p).to_owned()).collect();
+    let request = pb::TestPermissionsRequest { resource: resource.to_owned(), permissions };
+    let answer =
+        guarded.call(caller, "AccessService/TestPermissions", request.encode_to_vec()).await?;
+    Ok(pb::TestPermissionsResponse::decode(&*answer).unwrap().permissions)
+}
+
+async fn explain(
+    guarded: &Guarded,
+    caller: &str,
+    tenant: &str,
+) -> Result<Vec<pb::UserContext>, Status> {
+    let request = pb::ExplainAccessRequest { tenant: tenant.to_owned() };
+    let answer =
+        guarded.call(caller, "AccessService/ExplainAccess", request.encode_to_vec()).await?;
+    Ok(pb::ExplainAccessResponse::decode(&*answer).unwrap().user_contexts)
+}
+
 #[test]
 fn every_method_of_the_contract_stands_in_the_table() {
     let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
@@ -347,12 +382,7 @@ async fn who_may_only_act_as_people_is_told_as_whom() {
         };
         guarded.call("all", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
     }
-    let method = "AccessService/ExplainAccess";
-    let explain = |tenant: &str| pb::ExplainAccessRequest { tenant: tenant.to_owned() };
-    let told = async |caller: &str, tenant: &str| {
-        let answer = guarded.call(caller, method, explain(tenant).encode_to_vec()).await?;
-        Ok(pb::ExplainAccessResponse::decode(&*answer).unwrap().user_contexts)
-    };
+    let told = async |caller: &str, tenant: &str| explain(&guarded, caller, tenant).await;
     // Nobody has consented yet: it may know of that.
     let contexts: Vec<pb::UserContext> = told("support", &one).await.unwrap();
     assert_eq!((contexts.len(), contexts[0].usable), (1, false));
@@ -395,6 +425,47 @@ async fn a_denied_caller_cannot_tell_what_exists() {
         let missing = ask(tenant).await.unwrap_err();
         assert_eq!((there.code(), there.message()), (missing.code(), missing.message()));
         assert_eq!(there.details(), missing.details());
+    }
+}
+
+#[tokio::test]
+async fn what_a_caller_without_rights_is_told_of_itself_does_not_depend_on_what_exists_either() {
+    let guarded = Guarded::new("permit (principal == Caller::\"all\", action, resource);").await;
+    guarded.enroll("all", "Cust1").await;
+    let (_, grant) = guarded.person("all", "Cust1").await;
+    let (missing, other) = (format!("{}/grants/g1", name("Cust1")), name("Cust9"));
+    let resources = [name("Cust1"), other.clone(), grant, missing, format!("{other}/grants/g1")];
+    let mut told = Vec::new();
+    for resource in resources {
+        told.push(test(&guarded, "somebody", &resource, &["readTenants"]).await.unwrap_err());
+    }
+    for tenant in [name("Cust1"), other] {
+        told.push(explain(&guarded, "somebody", &tenant).await.unwrap_err());
+    }
+    for status in &told {
+        assert_status(status, Code::PermissionDenied, "POLICY_DENIED");
+        assert_eq!((status.message(), status.details()), (told[0].message(), told[0].details()));
+    }
+}
+
+#[tokio::test]
+async fn who_has_no_rights_is_denied_before_anybody_looks_into_the_store() {
+    let guarded = Guarded::new("permit (principal == Caller::\"all\", action, resource);").await;
+    guarded.enroll("all", "Cust1").await;
+    let file = SqliteConnectOptions::new().filename(guarded.world.folder.path().join("gateway.db"));
+    let mut store = file.connect().await.unwrap();
+    store.execute("DROP TABLE grants").await.unwrap();
+    store.close().await.unwrap();
+    let (tenant, grant) = (name("Cust1"), format!("{}/grants/g1", name("Cust1")));
+    for caller in ["all", "somebody"] {
+        let told = [
+            explain(&guarded, caller, &tenant).await.map(drop),
+            test(&guarded, caller, &grant, &["issueAccessToken"]).await.map(drop),
+        ];
+        for answer in told {
+            let denied = answer.unwrap_err().code() == Code::PermissionDenied;
+            assert_eq!(denied, caller == "somebody", "{caller}");
+        }
     }
 }
 
@@ -466,6 +537,116 @@ async fn a_policy_that_does_not_load_leaves_the_old_one_in_force() {
 }
 
 #[tokio::test]
+async fn a_group_that_changes_in_its_file_is_another_as_soon_as_it_is_written() {
+    let entities = |caller: &str| {
+        format!(
+            "[{{\"uid\": {{\"type\": \"Caller\", \"id\": \"{caller}\"}}, \
+             \"parents\": [{{\"type\": \"CallerGroup\", \"id\": \"jobs\"}}]}}]"
+        )
+    };
+    let first = entities("sync").leak();
+    let options = Options {
+        extra_config: "entities_file = \"entities.json\"".to_owned(),
+        files: vec![("entities.json", first)],
+        ..Default::default()
+    };
+    let policy = "permit (principal in CallerGroup::\"jobs\", action, resource);";
+    let guarded = Guarded::with(policy, options).await;
+    let read = async |caller: &str| {
+        let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
+        guarded.call(caller, "TenantService/GetTenant", message).await.unwrap_err().code()
+    };
+    assert_eq!((read("sync").await, read("other").await), (Code::NotFound, Code::PermissionDenied));
+    fs::write(guarded.world.folder.path().join("entities.json"), entities("other")).unwrap();
+    eventually_so("the other is in the group", async || {
+        guarded.world.clock.advance(Duration::from_secs(1));
+        read("other").await == Code::NotFound
+    })
+    .await;
+    assert_eq!(read("sync").await, Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn policies_that_kubernetes_replaces_by_a_link_are_taken() {
+    let options = Options {
+        callers: Some(CALLERS.to_owned()),
+        policy: Some(String::new()),
+        ..Default::default()
+    };
+    let mut world = World::with_files(options).await;
+    let folder = world.folder.path().to_owned();
+    // As a ConfigMap is mounted: the file is a link into a folder that is itself a link, which is replaced.
+    let version = |number: u8, caller: &str| {
+        let target = format!("..{number}");
+        fs::create_dir(folder.join(&target)).unwrap();
+        let policy = format!("permit (principal == Caller::\"{caller}\", action, resource);");
+        fs::write(folder.join(&target).join("policy.cedar"), policy).unwrap();
+        symlink(target, folder.join("..new")).unwrap();
+        fs::rename(folder.join("..new"), folder.join("..data")).unwrap();
+    };
+    version(1, "sync");
+    fs::remove_file(folder.join("policy.cedar")).unwrap();
+    symlink("..data/policy.cedar", folder.join("policy.cedar")).unwrap();
+    let issuer = TestIssuer::new(ISSUER, "one");
+    fs::write(folder.join("jwks.json"), issuer.jwks()).unwrap();
+    world.start().await.unwrap();
+    let channel = world.channel().await;
+    let read = async |caller: &str| {
+        let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
+        let request = bearing(&issuer.token(caller, world.clock_seconds()), message);
+        call(&channel, "TenantService/GetTenant", request).await.unwrap_err().code()
+    };
+    assert_eq!((read("sync").await, read("other").await), (Code::NotFound, Code::PermissionDenied));
+    version(2, "other");
+    eventually_so("the new version is in force", async || {
+        world.clock.advance(Duration::from_secs(1));
+        read("other").await == Code::NotFound
+    })
+    .await;
+    assert_eq!(read("sync").await, Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_policies_are_replaced_no_call_fails_that_all_of_them_permit() {
+    let permit = "permit (principal == Caller::\"sync\", action, resource);\n";
+    let others = "permit (principal == Caller::\"other\", action, resource);\n";
+    let guarded = Guarded::new(permit).await;
+    let (token, file) = (guarded.token("sync"), guarded.world.folder.path().join("policy.cedar"));
+    let (done, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = JoinSet::new();
+    for _ in 0..4 {
+        let (channel, token) = (guarded.channel.clone(), token.clone());
+        let (done, calls) = (Arc::clone(&done), Arc::clone(&calls));
+        callers.spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
+                let request = bearing(&token, message);
+                let answer = call(&channel, "TenantService/GetTenant", request).await;
+                assert_eq!(answer.unwrap_err().code(), Code::NotFound);
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for round in 0..30 {
+        let before = calls.load(Ordering::Relaxed);
+        let policy = if round % 2 == 0 { format!("{others}{permit}") } else { permit.to_owned() };
+        fs::write(&file, policy).unwrap();
+        for reloadable in guarded.world.gateway().reloadables() {
+            reloadable.reload().await;
+        }
+        let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
+        let other = guarded.call("other", "TenantService/GetTenant", message).await;
+        let wanted = if round % 2 == 0 { Code::NotFound } else { Code::PermissionDenied };
+        assert_eq!(other.unwrap_err().code(), wanted, "{round}");
+        eventually("calls run", || calls.load(Ordering::Relaxed) > before + 4).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn test_permissions_names_what_the_caller_holds_and_nothing_else() {
     let policy = format!(
         "permit (principal == Caller::\"sync\", action in [Action::\"issueSystemTicket\", Action::\"readTenants\"], \
@@ -475,11 +656,7 @@ async fn test_permissions_names_what_the_caller_holds_and_nothing_else() {
     );
     let guarded = Guarded::new(&policy).await;
     let test = async |caller: &str, resource: &str, permissions: &[&str]| {
-        let permissions = permissions.iter().map(|p| (*p).to_owned()).collect();
-        let request = pb::TestPermissionsRequest { resource: resource.to_owned(), permissions };
-        let answer =
-            guarded.call(caller, "AccessService/TestPermissions", request.encode_to_vec()).await?;
-        Ok::<_, Status>(pb::TestPermissionsResponse::decode(&*answer).unwrap().permissions)
+        test(&guarded, caller, resource, permissions).await
     };
     let asked = [
         "manageTenants",
@@ -506,16 +683,67 @@ async fn test_permissions_names_what_the_caller_holds_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn who_has_any_right_on_a_tenant_is_told_which_it_has_on_its_grants_and_the_other_way_round()
+{
+    let one = name("Cust1");
+    let policy = format!(
+        "permit (principal == Caller::\"all\", action, resource);
+         permit (principal == Caller::\"reader\", action in [Action::\"readGrants\", Action::\"readTenants\"], \
+         resource in Tenant::\"{one}\");
+         permit (principal == Caller::\"support\", action == Action::\"issueAccessToken\", \
+         resource in Tenant::\"{one}\");"
+    );
+    let guarded = Guarded::new(&policy).await;
+    guarded.enroll("all", "Cust1").await;
+    let (_, grant) = guarded.person("all", "Cust1").await;
+    let asked = ["issueAccessToken", "readTenants"];
+    let none: [&str; 0] = [];
+    for resource in [grant, format!("{one}/grants/abc"), format!("{one}/grants/-")] {
+        assert_eq!(test(&guarded, "reader", &resource, &asked).await.unwrap(), none, "{resource}");
+        let held = test(&guarded, "support", &resource, &asked).await.unwrap();
+        assert_eq!(held, ["issueAccessToken"], "{resource}");
+    }
+    assert_eq!(test(&guarded, "reader", &one, &asked).await.unwrap(), ["readTenants"]);
+    assert_eq!(test(&guarded, "support", &one, &asked).await.unwrap(), none);
+    for resource in [name("Cust2"), format!("{}/grants/abc", name("Cust2"))] {
+        for caller in ["reader", "support"] {
+            let denied = test(&guarded, caller, &resource, &asked).await.unwrap_err();
+            assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_may_act_as_a_person_who_has_not_consented_yet_is_told_so_and_nobody_else_is() {
+    let one = name("Cust1");
+    let policy = format!(
+        "permit (principal == Caller::\"all\", action, resource);
+         permit (principal == Caller::\"support\", action == Action::\"issueAccessToken\", \
+         resource in Tenant::\"{one}\") when {{ resource.associateId == 102 }};
+         permit (principal, action == Action::\"issueAccessToken\", resource) when \
+         {{ principal.method == \"mtls\" }};
+         permit (principal == Caller::\"caller\", action == Action::\"callWebApiAsUser\", \
+         resource in Tenant::\"{one}\") when {{ context.method == \"GET\" && resource.associateId == 102 }};"
+    );
+    let guarded = Guarded::new(&policy).await;
+    guarded.enroll("all", "Cust1").await;
+    for caller in ["support", "caller"] {
+        let contexts = explain(&guarded, caller, &one).await.unwrap();
+        assert_eq!((contexts.len(), contexts[0].usable), (1, false), "{caller}");
+        assert!(test(&guarded, caller, &one, &["readTenants"]).await.unwrap().is_empty());
+    }
+    let denied = explain(&guarded, "somebody", &one).await.unwrap_err();
+    assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
+}
+
+#[tokio::test]
 async fn explain_access_names_everything_in_the_way_at_once() {
     let policy = "permit (principal == Caller::\"sync\", action, resource);\n\
                   @id(\"readers\") permit (principal == Caller::\"reader\", action == Action::\"readTenants\", resource);\n\
                   permit (principal == Caller::\"grants\", action == Action::\"readGrants\", resource);";
     let guarded = Guarded::new(policy).await;
     let explain = async |caller: &str, tenant: &str| {
-        let request = pb::ExplainAccessRequest { tenant: tenant.to_owned() };
-        let answer =
-            guarded.call(caller, "AccessService/ExplainAccess", request.encode_to_vec()).await?;
-        let mut contexts = pb::ExplainAccessResponse::decode(&*answer).unwrap().user_contexts;
+        let mut contexts = explain(&guarded, caller, tenant).await?;
         assert_eq!(contexts.len(), 1);
         Ok::<_, Status>(contexts.remove(0))
     };

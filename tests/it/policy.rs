@@ -88,6 +88,49 @@ async fn a_decision_is_explained() {
 }
 
 #[tokio::test]
+async fn a_decision_that_depends_on_whose_grant_it_is_says_so_until_it_is_told_whose() {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies/support-impersonation.cedar");
+    let grant = "applications/support-desk/tenants/Cust1/grants/g1";
+    let ask = [
+        &["policy", "explain", "--policy", policy, "--resource", grant][..],
+        &["--caller", "system:serviceaccount:support:desk", "--action", "issueAccessToken"],
+    ]
+    .concat();
+    let said = run(&ask).await.succeeded();
+    for wanted in ["ALLOWED: ", "warning: ", "--user-principal-name"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    let said = run(&[&ask[..], &["--output", "json"]].concat()).await.json();
+    let warning = said["warning"].as_str().unwrap();
+    assert!(warning.contains("--user-principal-name") && !warning.contains("--associate-id"));
+
+    let told = |user| [&ask[..], &["--user-principal-name", user, "--output", "json"]].concat();
+    for (user, decision, by) in [
+        ("admin@customer.example", "DENIED", "support-not-as-administrator"),
+        ("erik@customer.example", "ALLOWED", "support-impersonates"),
+    ] {
+        let said = run(&told(user)).await.json();
+        assert_eq!((&said["decision"], &said["warning"]), (&json!(decision), &json!(null)));
+        assert_eq!(said["policies"][0]["id"], by);
+    }
+    let (_site, policy, _) = site(
+        "permit (principal, action, resource is Grant) when { resource.associateId == 5 };",
+        "[]",
+    )
+    .await;
+    let ask = ["policy", "explain", "--policy", &policy, "--caller", "x", "--resource", grant];
+    let ask = [&ask[..], &["--action", "issueAccessToken", "--associate-id"]].concat();
+    for (id, decision) in [("5", "ALLOWED: "), ("6", "DENIED: ")] {
+        let said = run(&[&ask[..], &[id]].concat()).await.succeeded();
+        assert!(said.starts_with(decision) && !said.contains("warning"), "{said}");
+    }
+    let tenant = ["policy", "explain", "--policy", &policy, "--caller", "x", "--resource", TENANT];
+    let tenant = [&tenant[..], &["--action", "readTenants", "--associate-id", "5"]].concat();
+    let message = run(&tenant).await.failed(2);
+    assert!(message.contains("--associate-id") && message.contains("grant"), "{message}");
+}
+
+#[tokio::test]
 async fn the_schema_is_printed() {
     let schema = run(&["policy", "schema"]).await.succeeded();
     assert!(schema.contains("action issueSystemTicket"), "{schema}");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,11 +14,12 @@ use rustix::process::Signal;
 use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use tenant_gateway::{crypto::SystemRandom, grpc::pb, ports::Random as _};
 use tokio::{task::JoinSet, time::Instant};
+use tonic::Code;
 
 use crate::support::{
     APPLICATION, Options,
     binary::{Served, Site},
-    eventually, issue, issue_with, name,
+    eventually, eventually_so, issue, issue_with, name,
 };
 
 const TENANTS: usize = 200;
@@ -325,4 +327,27 @@ async fn a_signal_in_the_first_moment_stops_it_in_order_too() {
         let ended = served.process.finished().await;
         assert_eq!((ended.code, ended.signal), (Some(0), None), "{ended:?}");
     }
+}
+
+#[tokio::test]
+async fn sighup_puts_a_changed_policy_in_force() {
+    let policy = Some("permit (principal, action, resource);".to_owned());
+    let site = Site::with(Options { policy, ..Default::default() }).await;
+    let served = site.serve().await;
+    let list = || pb::ListTenantsRequest {
+        parent: format!("applications/{APPLICATION}"),
+        ..Default::default()
+    };
+    let mut tenants = served.tenants().await;
+    tenants.list_tenants(list()).await.unwrap();
+    fs::write(site.file("policy.cedar"), "forbid (principal, action, resource);").unwrap();
+    served.process.signal(Signal::HUP);
+    eventually_so("it is in force", async || {
+        let answer = tenants.clone().list_tenants(list()).await;
+        answer.is_err_and(|status| status.code() == Code::PermissionDenied)
+    })
+    .await;
+    let log = served.stop().await.stderr;
+    let line = |wanted: &str| log.lines().position(|line| line.contains(wanted)).expect(wanted);
+    assert!(line("asked to reload") < line("policy reloaded"), "{log}");
 }

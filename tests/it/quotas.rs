@@ -8,7 +8,7 @@ use tonic::{Code, Request, Status};
 
 use crate::support::{
     Options, assert_status,
-    callers::{Guarded, bearing, call},
+    callers::{Guarded, ISSUER, TestIssuer, bearing, call},
     name,
 };
 
@@ -80,6 +80,31 @@ async fn guessing_tokens_is_slow_and_stops_nobody_who_is_known() {
     assert_eq!(ask(known).await.unwrap_err().code(), Code::NotFound);
     guarded.world.clock.advance(Duration::from_millis(20));
     assert_eq!(ask(right).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn who_makes_up_names_of_keys_is_slowed_also_if_it_never_waits_for_an_answer() {
+    let extra_config = "[quotas]\nrefused_per_source = { per_second = 1, burst = 5 }".to_owned();
+    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    let ask = async |token: String| {
+        let mut request = bearing(&token, get("Cust1"));
+        request.set_timeout(Duration::from_millis(100));
+        call(&guarded.channel, GET, request).await.unwrap_err()
+    };
+    let known = guarded.token("sync");
+    assert_eq!(ask(known.clone()).await.code(), Code::NotFound);
+    let now = guarded.world.clock_seconds();
+    for guess in 0.. {
+        assert!(guess < 20, "never slowed");
+        // The clock of the gateway stands, so that nobody looks whether the issuer has such a key.
+        let made_up = TestIssuer::new(ISSUER, &format!("made-up-{guess}")).token("sync", now);
+        if ask(made_up).await.code() == Code::ResourceExhausted {
+            break;
+        }
+    }
+    let over = ask(guarded.token("other")).await;
+    assert_over_quota(&over, "quotas.refused_per_source");
+    assert_eq!(ask(known).await.code(), Code::NotFound);
 }
 
 #[tokio::test]

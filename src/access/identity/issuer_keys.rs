@@ -4,14 +4,17 @@
 //! it asked: so a rotation fails no call, and made-up key names cost the issuer one fetch a cool-down, however many
 //! come.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwapOption, Guard};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
-use super::key_set::{KeySet, KeySetProblem};
+use super::{
+    key_set::{KeySet, KeySetProblem},
+    waiting::{Place, Waiting},
+};
 use crate::ports::{Clock, JwksSource, Random, Reloadable};
 
 /// Keys are fetched again after this, with jitter, so that a withdrawn key stops being believed.
@@ -32,9 +35,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a fetch that failed.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Calls that wait for the keys of one issuer at one time. Who makes up names of keys fills this, not our memory.
-const MAX_WAITING: usize = 256;
-
 /// The public keys of one issuer, kept fresh by [`Self::keep_fresh`].
 pub struct IssuerKeys {
     issuer: String,
@@ -47,7 +47,7 @@ pub struct IssuerKeys {
     /// The number of the fetch that somebody waits for.
     wanted: watch::Sender<u64>,
     reload: Notify,
-    waiting: Semaphore,
+    waiting: Waiting,
 }
 
 /// The keys of one fetch.
@@ -80,6 +80,7 @@ impl Usable {
 pub(super) struct Unavailable {
     pub(super) cause: String,
     pub(super) retry_after: Duration,
+    pub(super) others_known: bool,
 }
 
 impl IssuerKeys {
@@ -103,7 +104,7 @@ impl IssuerKeys {
             fetches: watch::Sender::default(),
             wanted: watch::Sender::default(),
             reload: Notify::new(),
-            waiting: Semaphore::new(MAX_WAITING),
+            waiting: Waiting::default(),
         }
     }
 
@@ -133,23 +134,25 @@ impl IssuerKeys {
 
     /// Waits until a fetch that begins from now on has ended. If that one fails, or there are too many who wait,
     /// nobody can tell whether the key is the issuer's.
-    pub(super) async fn look_again(&self) -> Result<(), Unavailable> {
-        let Ok(_place) = self.waiting.try_acquire() else {
-            return Err(self.unavailable("too many calls wait for them"));
-        };
+    pub(super) async fn look_again(&self, from: IpAddr) -> Result<(), Unavailable> {
+        let _place = self.place(from)?;
         let mut fetches = self.fetches.subscribe();
-        let next = fetches.borrow().begun + 1;
-        self.want(next);
+        let next = self.look_soon();
         self.ended(&mut fetches, next).await
     }
 
+    /// Wants a fetch, and says which one that will be. Nobody waits for it here.
+    pub(super) fn look_soon(&self) -> u64 {
+        let next = self.fetches.borrow().begun + 1;
+        self.want(next);
+        next
+    }
+
     /// Waits for the first fetch, if it has not ended yet; with no keys after it, says why.
-    pub(super) async fn first(&self, now: Timestamp) -> Result<(), Unavailable> {
+    pub(super) async fn first(&self, from: IpAddr, now: Timestamp) -> Result<(), Unavailable> {
         let mut fetches = self.fetches.subscribe();
         if fetches.borrow().ended == 0 {
-            let Ok(_place) = self.waiting.try_acquire() else {
-                return Err(self.unavailable("too many calls wait for them"));
-            };
+            let _place = self.place(from)?;
             return self.ended(&mut fetches, 1).await;
         }
         if self.are_known(now) {
@@ -162,6 +165,11 @@ impl IssuerKeys {
         };
         self.want(next);
         Err(self.unavailable(failure.as_deref().unwrap_or("they are too old")))
+    }
+
+    fn place(&self, from: IpAddr) -> Result<Place<'_>, Unavailable> {
+        let place = self.waiting.take(from);
+        place.ok_or_else(|| self.unavailable("too many calls wait for them"))
     }
 
     fn want(&self, fetch: u64) {
@@ -187,7 +195,8 @@ impl IssuerKeys {
 
     fn unavailable(&self, why: &str) -> Unavailable {
         let cause = format!("the keys of the issuer {} are not known: {why}", self.issuer);
-        Unavailable { cause, retry_after: self.cool_down() }
+        let others_known = self.are_known(self.clock.now());
+        Unavailable { cause, retry_after: self.cool_down(), others_known }
     }
 
     fn cool_down(&self) -> Duration {

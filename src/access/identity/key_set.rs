@@ -52,6 +52,22 @@ struct Key {
     decoding: DecodingKey,
 }
 
+/// Why no key of a set signed a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotSigned {
+    /// The key may have been published since.
+    Unknown(&'static str),
+    /// The key is known.
+    Wrong(&'static str),
+}
+
+impl NotSigned {
+    pub(super) fn why(self) -> &'static str {
+        let (Self::Unknown(why) | Self::Wrong(why)) = self;
+        why
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Material {
     Rsa { n: Vec<u8>, e: Vec<u8> },
@@ -77,17 +93,6 @@ struct WireKey {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
-}
-
-/// What a set says of a token's signature.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is of the key with this number.
-    Signed(u64),
-    /// It is not of the key that the header names.
-    Wrong(&'static str),
-    /// The key may be one that was published since.
-    Unknown(&'static str),
 }
 
 impl KeySet {
@@ -122,28 +127,26 @@ impl KeySet {
         self.keys.iter().any(|key| key.number == number)
     }
 
-    /// Verifies a token's signature with the key that its header names, or the only one for its algorithm.
-    pub(super) fn verify(&self, token: &Unverified<'_>) -> Verdict {
+    /// The number of the key that signed a token: one that its header names, or the only one for its algorithm.
+    pub(super) fn signed_by(&self, token: &Unverified<'_>) -> Result<u64, NotSigned> {
+        let named = self.keys.iter().filter(|key| token.kid.is_none() || key.kid == token.kid);
+        let named: Vec<_> = named.collect();
+        // A name is meant for one key, but several may share one (RFC 7517, 4.5).
         let fits = |key: &&Key| key.material.algorithm() == token.algorithm;
-        let Some(kid) = token.kid.as_deref() else {
-            let mut fitting = self.keys.iter().filter(fits);
-            return match (fitting.next(), fitting.next()) {
-                // Without a name, a key that was replaced is known by its signature only.
-                (Some(key), None) if key.signed(token) => Verdict::Signed(key.number),
-                (Some(_), None) => Verdict::Unknown("its signature is wrong"),
-                _ => Verdict::Unknown("it names no key, and not exactly one key can be meant"),
-            };
+        let fitting: Vec<_> = named.iter().copied().filter(fits).collect();
+        let wrong = match (&token.kid, named.len(), fitting.len()) {
+            (Some(_), 0, _) => return Err(NotSigned::Unknown("it is signed by an unknown key")),
+            (None, _, 0 | 2..) => {
+                let why = "it names no key, and not exactly one key can be meant";
+                return Err(NotSigned::Unknown(why));
+            }
+            (Some(_), _, 0) => NotSigned::Wrong("its key is for another algorithm"),
+            (Some(_), ..) => NotSigned::Wrong("its signature is wrong"),
+            // Without a name, a key that was replaced is known by its signature only.
+            (None, ..) => NotSigned::Unknown("its signature is wrong"),
         };
-        let mut named = self.keys.iter().filter(|key| key.kid.as_deref() == Some(kid)).peekable();
-        if named.peek().is_none() {
-            return Verdict::Unknown("it is signed by an unknown key");
-        }
-        // A name is meant for one key, but keys of several types may share one (RFC 7517, 4.5).
-        match named.find(fits) {
-            None => Verdict::Wrong("its key is for another algorithm"),
-            Some(key) if key.signed(token) => Verdict::Signed(key.number),
-            Some(_) => Verdict::Wrong("its signature is wrong"),
-        }
+        let signed = fitting.into_iter().find(|key| key.signed(token));
+        signed.map(|key| key.number).ok_or(wrong)
     }
 }
 

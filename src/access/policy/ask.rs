@@ -158,7 +158,7 @@ impl PolicySet {
         action: ActionName,
         resource: &Resource,
     ) -> Ruling {
-        if !action.has_context() || !action.resource_kinds().contains(&resource.kind()) {
+        if !resource.leaves_open(action) || !action.resource_kinds().contains(&resource.kind()) {
             return self.decide(caller, action, resource, None);
         }
         let not_asked = |error: String| not_asked(caller.id(), action.as_str(), &error);
@@ -170,7 +170,7 @@ impl PolicySet {
             Ok(answer) => answer,
             Err(error) => return not_asked(error),
         };
-        if answer.failed.iter().any(|failure| !failure.wants_context) {
+        if answer.failed.iter().any(|failure| !failure.wants_more) {
             return denied_by_failure(&prepared, &answer.failed);
         }
         let forbidden = !answer.allowed && !answer.determining.is_empty();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{PolicySet, Ruling, WebApiCall, prepared::Lineages, rule::Rule};
 use crate::{
-    access::{ActionName, Caller, Resource},
+    access::{ActionName, Caller, Resource, ResourceKind},
     domain::gives_credentials,
 };
 
@@ -14,6 +14,9 @@ const MAX_NEAR_MISSES: usize = 10;
 /// See "Paths that hand out credentials" in docs/POLICY.md.
 const UNNAMED: &str = "no permit matches that names this path, as in context.path == \"/api/…\": what is there hands out \
     credentials, which no permit of a whole branch gives";
+
+/// What policies may ask about a grant, and nobody can tell by its name.
+const OF_GRANTS: [&str; 2] = ["associateId", "userPrincipalName"];
 
 /// A policy as it stands in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Explanation {
     pub near_misses: Vec<NearMiss>,
     /// What else explains it.
     pub note: Option<String>,
+    /// Attributes of the grant for which a policy asks that can match.
+    pub attributes: Vec<&'static str>,
 }
 
 impl PolicySet {
@@ -85,6 +90,16 @@ impl PolicySet {
             (true, true) => Some("no permit matches".to_owned()),
             (false, _) => None,
         };
+        let kind = self.words.kind(resource.kind());
+        let asked_for = |attribute: &&str| {
+            resource.kind() == ResourceKind::Grant
+                && self.rules.iter().any(|rule| {
+                    rule.matches_principal(&lineages.caller)
+                        && rule.matches_action(action)
+                        && rule.matches_resource(kind, &lineages.resource)
+                        && rule.policy.to_string().contains(attribute)
+                })
+        };
         let names = |uids: &[cedar_policy::EntityUid]| {
             uids.iter().skip(1).map(ToString::to_string).collect()
         };
@@ -94,6 +109,7 @@ impl PolicySet {
             resource_parents: names(&lineages.resource),
             near_misses,
             note,
+            attributes: OF_GRANTS.into_iter().filter(asked_for).collect(),
             ruling,
         }
     }

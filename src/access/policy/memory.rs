@@ -156,7 +156,8 @@ impl Policies {
         may
     }
 
-    /// Whether `caller` may do it in some context; for actions without a context, what [`Self::decide`] says.
+    /// Whether `caller` may do it in some context, and to somebody's grant if it may be anybody's; where neither is open,
+    /// what [`Self::decide`] says.
     ///
     /// It tells a caller what to try, and decides nothing. Policies are asked without a context. Held, if that
     /// permits; or if a `permit` asked for the context while no `forbid` matched without it. So a call may still be
@@ -169,7 +170,7 @@ impl Policies {
         action: ActionName,
         resource: &Resource,
     ) -> Ruling {
-        if !action.has_context() {
+        if !resource.leaves_open(action) {
             return self.decide(caller, action, resource);
         }
         let version = self.current.load();

@@ -55,8 +55,8 @@ pub(super) struct Answer<'a> {
 
 pub(super) struct Failure<'a> {
     pub(super) rule: &'a Arc<Rule>,
-    /// It asked for something of a context that was not there.
-    pub(super) wants_context: bool,
+    /// It asked for something that is not known yet.
+    pub(super) wants_more: bool,
     pub(super) error: String,
 }
 
@@ -179,8 +179,13 @@ impl Prepared {
             .collect();
         let failed = self.rules.iter().filter_map(|rule| {
             let error = errors.get(rule.policy.id())?;
-            let wants_context = matches!(error, EvaluationError::RecordAttrDoesNotExist(_));
-            Some(Failure { rule, wants_context, error: error.to_string() })
+            // Of the context, or of a grant that may be anybody's: everything else has what the schema says.
+            let wants_more = matches!(
+                error,
+                EvaluationError::RecordAttrDoesNotExist(_)
+                    | EvaluationError::EntityAttrDoesNotExist(_)
+            );
+            Some(Failure { rule, wants_more, error: error.to_string() })
         });
         let failed = failed.collect();
         let determining =
@@ -211,7 +216,9 @@ fn entities(
         of_caller.insert("issuer".to_owned(), string(issuer));
     }
     let mut of_resource = HashMap::new();
-    if let Resource::Grant(grant) = resource {
+    if let Resource::Grant(grant) = resource
+        && !grant.is_anybodys()
+    {
         let associate = RestrictedExpression::new_long(i64::from(grant.associate_id));
         of_resource.insert("associateId".to_owned(), associate);
         let name = string(&grant.user_principal_name);

@@ -590,6 +590,32 @@ fn what_some_context_permits_is_told() {
 }
 
 #[test]
+fn whether_anybodys_grant_could_be_used_does_not_depend_on_whose_there_are() {
+    let tenant = tenant().tenant().cloned().unwrap();
+    let anybodys = Resource::from(crate::access::GrantResource::anybodys(&tenant));
+    let whose = "permit (principal, action == Action::\"issueAccessToken\", resource) when { resource.associateId == 5 };";
+    let not_whose = "forbid (principal, action == Action::\"issueAccessToken\", resource) when { resource.userPrincipalName like \"admin@*\" };";
+    let all = "permit (principal, action, resource);";
+    let others = "permit (principal, action == Action::\"issueAccessToken\", resource) when { principal.method == \"mtls\" && resource.associateId == 5 };";
+    let never = "forbid (principal, action == Action::\"issueAccessToken\", resource);";
+    for (policies, allowed) in [
+        (vec![whose], true),
+        (vec![all, not_whose], true),
+        (vec![whose, not_whose], true),
+        (vec![not_whose], false),
+        (vec![others], false),
+        (vec![whose, never], false),
+    ] {
+        let asked = Policies::new(set(&policies.join("\n")));
+        for _ in 0..2 {
+            let ruling =
+                asked.may_for_some_context(&caller("x"), ActionName::IssueAccessToken, &anybodys);
+            assert_eq!(ruling.allowed, allowed, "{policies:?}");
+        }
+    }
+}
+
+#[test]
 fn an_explanation_names_policies_groups_and_what_nearly_permits() {
     let entities = "[{\"uid\": {\"type\": \"Caller\", \"id\": \"x\"}, \"parents\": [{\"type\": \"CallerGroup\", \"id\": \"ops\"}]}]";
     let policy = "@id(\"read\")\npermit (principal in CallerGroup::\"ops\", action == Action::\"readTenants\", resource);\n\

@@ -1,11 +1,18 @@
 //! A host of the test's own, and what it is told.
 
-use std::{fs, sync::Mutex};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::issuers::KeyFile;
@@ -14,6 +21,7 @@ use crate::issuers::KeyFile;
 struct Host {
     origin: String,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     seen: Mutex<Vec<String>>,
 }
 
@@ -21,25 +29,57 @@ impl Host {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        Self { origin, listener, seen: Mutex::default() }
+        Self { origin, listener, tls: None, seen: Mutex::default() }
+    }
+
+    /// With a certificate of this authority.
+    async fn secure(authority: &CertifiedIssuer<'static, KeyPair>) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let chain = vec![params.signed_by(&key, authority).unwrap().der().clone()];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key);
+        let host = Self::new().await;
+        let tls = Some(TlsAcceptor::from(Arc::new(config.unwrap())));
+        Self { origin: host.origin.replace("http:", "https:"), tls, ..host }
     }
 
     async fn serve(&self, answers: &[(&str, String)]) -> std::convert::Infallible {
         loop {
-            let (mut tcp, _) = self.listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(tcp.read_u8().await.unwrap());
+            let (tcp, _) = self.listener.accept().await.unwrap();
+            match &self.tls {
+                None => self.answer(tcp, answers).await,
+                // Who does not believe the certificate leaves.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(tcp).await {
+                        self.answer(stream, answers).await;
+                    }
+                }
             }
-            let request = String::from_utf8(request).unwrap();
-            let path = request.split(' ').nth(1).unwrap().to_owned();
-            self.seen.lock().unwrap().push(request);
-            let answer = answers.iter().find(|(known, _)| *known == path);
-            let answer =
-                answer.map_or_else(|| status("404 Not Found", ""), |(_, text)| text.clone());
-            // Who has heard enough leaves.
-            let _ = tcp.write_all(answer.as_bytes()).await;
         }
+    }
+
+    async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+        answers: &[(&str, String)],
+    ) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        let request = String::from_utf8(request).unwrap();
+        let path = request.split(' ').nth(1).unwrap().to_owned();
+        self.seen.lock().unwrap().push(request);
+        let answer = answers.iter().find(|(known, _)| *known == path);
+        let answer = answer.map_or_else(|| status("404 Not Found", ""), |(_, text)| text.clone());
+        // Who has heard enough leaves.
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
     }
 
     async fn fetch(
@@ -137,6 +177,74 @@ async fn keys_are_found_by_discovery_and_the_token_goes_to_the_issuer_alone() {
     };
     assert_eq!(fetched.unwrap(), b"keys");
     assert_eq!(other.sent_token(), [false]);
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn pem(authority: &CertifiedIssuer<'static, KeyPair>) -> String {
+    let text = BASE64_STANDARD.encode(authority.der());
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+#[tokio::test]
+async fn keys_come_from_a_host_that_the_authority_in_the_file_has_signed_and_from_no_other() {
+    let (own, foreign) = (authority(), authority());
+    let (of_own, of_foreign) = (pem(&own), pem(&foreign));
+    let folder = tempfile::tempdir().unwrap();
+    let (file, token) = (folder.path().join("ca.crt"), folder.path().join("token"));
+    fs::write(&token, "canary").unwrap();
+    let host = Host::secure(&own).await;
+    let (ca_file, bearer_token_file) = (Some(file.clone()), Some(token));
+    let endpoint = IssuerEndpoint { ca_file, bearer_token_file, ..host.endpoint() };
+    let answers =
+        [host.document(&format!("{}/jwks", host.origin)), ("/jwks", status("200 OK", "keys"))];
+    // The file is read again for each fetch.
+    for (authorities, believed) in [
+        (&of_foreign, false),
+        (&of_own, true),
+        (&format!("{of_foreign}{of_own}"), true),
+        (&of_foreign, false),
+    ] {
+        fs::write(&file, authorities).unwrap();
+        host.seen.lock().unwrap().clear();
+        match host.fetch(endpoint.clone(), &answers).await {
+            Ok(keys) => assert!(believed && keys == b"keys"),
+            Err(error) => assert!(!believed && error.0.contains("ca_file"), "{error}"),
+        }
+        assert_eq!(host.sent_token(), if believed { vec![true, true] } else { vec![] });
+    }
+    // Nor do the authorities of the machine know it.
+    let endpoint = IssuerEndpoint { ca_file: None, ..endpoint };
+    assert!(host.fetch(endpoint, &answers).await.unwrap_err().0.contains("cannot connect"));
+    assert!(host.sent_token().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_that_is_replaced_in_its_file_is_sent_with_the_next_fetch() {
+    let host = Host::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let endpoint = IssuerEndpoint {
+        jwks_uri: Some(format!("{}/jwks", host.origin)),
+        bearer_token_file: Some(file.clone()),
+        ..host.endpoint()
+    };
+    let source = KeyEndpoint::new(endpoint);
+    let answers = [("/jwks", status("200 OK", "keys"))];
+    for token in ["first", "second"] {
+        fs::write(&file, token).unwrap();
+        let fetched = tokio::select! {
+            never = host.serve(&answers) => match never {},
+            fetched = source.fetch() => fetched,
+        };
+        assert_eq!(fetched.unwrap(), b"keys");
+        let seen = host.seen.lock().unwrap().pop().unwrap();
+        assert!(seen.contains(&format!("authorization: Bearer {token}\r\n")), "{seen}");
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,19 @@
 //! When keys are fetched, and who waits for what.
 
-use std::pin::pin;
+use std::{net::Ipv4Addr, pin::pin};
 
 use futures_util::{future::join_all, poll};
 
 use super::*;
 use crate::{
-    access::identity::tests::forge::{Forge, NoJitter, Published, set},
+    access::identity::{
+        tests::forge::{Forge, NoJitter, Published, set},
+        waiting::MAX_WAITING,
+    },
     ports::ManualClock,
 };
+
+const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct World {
     clock: Arc<ManualClock>,
@@ -111,7 +116,7 @@ async fn made_up_names_of_keys_cost_the_issuer_one_fetch_a_cool_down() {
     let mut fresh = pin!(world.keys.keep_fresh());
     settle!(fresh);
     for round in 1..4 {
-        let mut calls = pin!(join_all((0..100).map(|_| world.keys.look_again())));
+        let mut calls = pin!(join_all((0..100).map(|_| world.keys.look_again(SOMEWHERE))));
         assert!(poll!(&mut calls).is_pending());
         world.clock.advance(Duration::from_millis(4999));
         settle!(fresh);
@@ -133,7 +138,7 @@ async fn a_call_waits_for_a_fetch_that_began_after_it_asked() {
     settle!(fresh);
     assert_eq!(world.source.begun(), 2);
     // This fetch may have been answered before the key was published.
-    let mut call = pin!(world.keys.look_again());
+    let mut call = pin!(world.keys.look_again(SOMEWHERE));
     assert!(poll!(&mut call).is_pending());
     world.source.open(true);
     settle!(fresh);
@@ -154,35 +159,75 @@ async fn before_the_first_fetch_has_ended_calls_wait_and_after_it_failed_they_do
     world.source.open(false);
     world.source.fail();
     let mut fresh = pin!(world.keys.keep_fresh());
-    let mut call = pin!(world.keys.first(world.clock.now()));
+    let mut call = pin!(world.keys.first(SOMEWHERE, world.clock.now()));
     assert!(poll!(&mut call).is_pending());
     settle!(fresh);
     assert!(poll!(&mut call).is_pending());
     world.source.open(true);
     settle!(fresh);
     assert!(call.await.unwrap_err().cause.contains("out of order"));
-    let unavailable = world.keys.first(world.clock.now()).await.unwrap_err();
-    assert_eq!(unavailable.retry_after, COOL_DOWN);
+    let unavailable = world.keys.first(SOMEWHERE, world.clock.now()).await.unwrap_err();
+    assert_eq!((unavailable.retry_after, unavailable.others_known), (COOL_DOWN, false));
     // That call has asked for the next fetch.
     world.source.publish(&set(&[&Forge::ed("1")]));
     world.clock.advance(COOL_DOWN);
     settle!(fresh);
-    assert_eq!(world.keys.first(world.clock.now()).await, Ok(()));
+    assert_eq!(world.keys.first(SOMEWHERE, world.clock.now()).await, Ok(()));
 }
 
 #[tokio::test]
 async fn more_calls_than_can_wait_are_turned_away_at_once() {
     let world = world(false);
-    let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(world.keys.look_again())).collect();
+    let site = |number| IpAddr::V4(Ipv4Addr::from_bits(number));
+    let mut waiting: Vec<_> = (1..)
+        .map(|number| Box::pin(world.keys.look_again(site(number))))
+        .take(MAX_WAITING)
+        .collect();
     for call in &mut waiting {
         assert!(poll!(call).is_pending());
     }
-    assert!(world.keys.look_again().await.unwrap_err().cause.contains("too many"));
-    assert!(world.keys.first(world.clock.now()).await.unwrap_err().cause.contains("too many"));
+    assert!(world.keys.look_again(SOMEWHERE).await.unwrap_err().cause.contains("too many"));
+    let now = world.clock.now();
+    assert!(world.keys.first(SOMEWHERE, now).await.unwrap_err().cause.contains("too many"));
     // Who gives up makes place.
     waiting.pop();
-    let mut call = pin!(world.keys.look_again());
+    let mut call = pin!(world.keys.look_again(SOMEWHERE));
     assert!(poll!(&mut call).is_pending());
+}
+
+#[tokio::test]
+async fn however_many_calls_come_from_one_address_others_find_a_place() {
+    let world = world(false);
+    let mut fresh = pin!(world.keys.keep_fresh());
+    settle!(fresh);
+    let [one, same_site, two]: [IpAddr; 3] =
+        ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|address| address.parse().unwrap());
+    let mut waiting = Vec::new();
+    let mut crowd = async |from| {
+        let mut places = 0;
+        loop {
+            let mut call = Box::pin(world.keys.look_again(from));
+            match poll!(&mut call) {
+                std::task::Poll::Pending => waiting.push(call),
+                std::task::Poll::Ready(turned_away) => {
+                    // It is this one's key that is not known: guessing, perhaps.
+                    assert!(turned_away.unwrap_err().others_known);
+                    return places;
+                }
+            }
+            places += 1;
+        }
+    };
+    assert_eq!(crowd(one).await, MAX_WAITING / 2);
+    assert_eq!(crowd(same_site).await, 0);
+    assert_eq!(crowd(two).await, MAX_WAITING / 4);
+    assert_ne!(crowd(SOMEWHERE).await, 0);
+    world.clock.advance(COOL_DOWN);
+    settle!(fresh);
+    for call in waiting {
+        assert_eq!(call.await, Ok(()));
+    }
+    assert!(world.keys.waiting.take(one).is_some());
 }
 
 #[tokio::test]
