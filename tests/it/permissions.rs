@@ -324,6 +324,17 @@ fn every_method_of_the_contract_stands_in_the_table() {
     assert_eq!(methods, in_table);
 }
 
+#[test]
+fn the_readme_names_every_method_of_the_contract_beside_its_service() {
+    let readme = include_str!("../../README.md");
+    for (method, ..) in table() {
+        let (service, method) = method.split_once('/').unwrap();
+        let row = format!("| `tenantgateway.v1.{service}` |");
+        let row = readme.lines().find(|line| line.starts_with(&row)).unwrap_or_default();
+        assert!(row.contains(&format!("`{method}`")), "{service}: {method} is not in {row:?}");
+    }
+}
+
 #[tokio::test]
 async fn each_method_needs_its_action_and_nothing_else_will_do() {
     let extra_application = format!("redirect_uris = [\"{FRONT_END}\"]");

@@ -4,7 +4,7 @@ use axum::{extract::Extension, routing::get};
 use jiff::Timestamp;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -84,7 +84,13 @@ async fn listener() -> Listener {
 
 impl Listener {
     async fn connect(&self, words: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        self.connect_from([127, 0, 0, 1], words).await
+    }
+
+    async fn connect_from(&self, address: [u8; 4], words: &[u8]) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
         stream.write_all(words).await.unwrap();
         stream
     }
@@ -156,10 +162,14 @@ async fn a_client_that_goes_away_is_counted_as_gone() {
 async fn when_all_places_are_taken_the_next_waits_for_one() {
     let listener = listener().await;
     let mut taken = Vec::new();
-    for _ in 0..ALLOWANCE.connections {
-        taken.push(listener.connect(b"GET /never HTTP/1.1\r\nHost: g\r\n\r\n").await);
+    for place in 0..ALLOWANCE.connections {
+        // No address may have them all.
+        let from = [127, 0, 0, if place % 2 == 0 { 1 } else { 2 }];
+        let never = b"GET /never HTTP/1.1\r\nHost: g\r\n\r\n";
+        taken.push(listener.connect_from(from, never).await);
     }
-    let waiting = listener.answer(b"GET /who HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
+    let who = b"GET /who HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n";
+    let waiting = rest(listener.connect_from([127, 0, 0, 3], who).await);
     let mut waiting = std::pin::pin!(waiting);
     timeout(Duration::from_millis(200), waiting.as_mut()).await.unwrap_err();
     taken.pop();
