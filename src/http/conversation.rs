@@ -29,7 +29,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{idle::Unanswered, patient::Patient};
+use self::{
+    idle::{Last, Unanswered},
+    patient::Patient,
+};
 use crate::{
     broker::Bell,
     listen::{
@@ -243,8 +246,10 @@ async fn hold<F>(
     };
     let unanswered = Unanswered::none();
     let service = service_fn(|request| {
-        let (open, answer) = (unanswered.one(), answer(request));
-        async { Ok::<_, Infallible>(answer.await.map(|body| open.until_taken(body))) }
+        // HTTP/1.1 needs no count.
+        let open = (protocol == Protocol::Http2).then(|| unanswered.one());
+        let answer = answer(request);
+        async { Ok::<_, Infallible>(answer.await.map(|body| Last::new(body, open))) }
     });
     let idle = async || match protocol {
         // It has a time limit of its own for heads.

@@ -47,17 +47,17 @@ impl Drop for Open {
     }
 }
 
-impl Open {
-    /// The same body, with whose end the request is answered.
-    pub(super) fn until_taken(self, body: Body) -> Last {
-        Last { body, _open: self }
-    }
-}
-
 /// The body of an answer, with which its request ends.
 pub(super) struct Last {
     body: Body,
-    _open: Open,
+    _open: Option<Open>,
+}
+
+impl Last {
+    /// The request of which this is the answer is answered when this is taken.
+    pub(super) fn new(body: Body, open: Option<Open>) -> Self {
+        Self { body, _open: open }
+    }
 }
 
 impl HttpBody for Last {
