@@ -19,6 +19,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// repeated.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A host that speaks HTTP/2 is asked whether it is still there when it has said nothing for so long while an answer is
+/// due, …
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// … and has this long to say so. Over a connection that is dead without a word, call after call would else go and
+/// wait for its time-out.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The first pause before a repetition; each further one is four times as long, all with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -123,7 +130,11 @@ impl Client {
     /// own.
     #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
     pub(super) async fn begin(&self, request: RequestBuilder) -> Result<Response, Fault> {
-        request.send().await.map_err(|error| Fault::new(&error, self.options.timeout))
+        request.send().await.map_err(|error| match Fault::new(&error, self.options.timeout) {
+            // There is no limit here that could have passed: the connection was found dead.
+            Fault::Timeout(_) => Fault::Broken("it was dead".to_owned()),
+            fault => fault,
+        })
     }
 
     /// Sends a request as its profile allows. A 5xx is an error, every other status an answer.
@@ -184,6 +195,8 @@ fn made(options: ClientOptions) -> Result<reqwest::Client, reqwest::Error> {
         .pool_idle_timeout(IDLE_TIMEOUT)
         .http2_initial_stream_window_size(STREAM_WINDOW)
         .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
         .dns_resolver(Arc::new(PublicAddresses { allow_loopback: options.allow_loopback }))
         .build()
 }

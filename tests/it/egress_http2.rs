@@ -181,3 +181,14 @@ async fn an_answer_over_http2_that_breaks_off_is_not_passed_back_as_whole() {
         assert_eq!((rest, host.heads()), (vec![], 1), "{end:?}");
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_is_dead_without_a_word_is_given_up_before_its_calls_are() {
+    let (_site, _served, host, to) = with(Http2Host::that_breaks_off().await).await;
+    host.break_next(Break::Silence);
+    // On the dead one first, then on another.
+    assert_eq!(get(to, CONTACT, &[]).await.status, 200);
+    assert_eq!(host.heads(), 2);
+    assert_eq!(get(to, CONTACT, &[]).await.status, 200);
+    assert_eq!(host.heads(), 1);
+}

@@ -70,6 +70,8 @@ pub(crate) enum Break {
     NotHeard,
     /// The connection ends, and it may have been heard.
     Heard,
+    /// Nothing is heard or said on the connection any more, and it stays.
+    Silence,
 }
 
 impl Http2Host {
@@ -219,6 +221,7 @@ async fn by_hand(mut tls: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()> {
             }
             Break::NotHeard => goaway(stream - 1),
             Break::Heard => goaway(stream),
+            Break::Silence => std::future::pending().await,
         };
         tls.write_all(&last_words).await?;
         tls.shutdown().await?;
