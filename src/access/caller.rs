@@ -94,7 +94,7 @@ impl Caller {
         Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
     }
 
-    /// What is kept of it, for [`Self::from_record`].
+    /// What is kept of it, for when it has gone.
     #[must_use]
     pub fn on_record(&self) -> CallerOnRecord {
         CallerOnRecord {

@@ -10,6 +10,7 @@ mod again;
 mod begin;
 mod complete;
 mod events;
+mod keeping;
 mod revoking;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use self::keeping::Keeping;
 pub use self::{
     again::{AskAgain, NoLonger, StillPermitted},
     begin::{BegunConsent, ConsentRequest, Departure, Link},
@@ -95,6 +97,7 @@ struct Shared {
     /// Where browsers reach the consent pages, if there are any.
     public_uri: Option<String>,
     ask_again: AskAgain,
+    keeping: Keeping,
     listener: GrantListener,
     tasks: TaskTracker,
     /// Where codes are exchanged, whoever brings them: callers may stand on a runtime that ends before the gateway.
@@ -133,6 +136,7 @@ impl Consents {
             random,
             public_uri,
             ask_again,
+            keeping: Keeping::default(),
             listener,
             tasks,
             runtime: Handle::current(),

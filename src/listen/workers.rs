@@ -77,8 +77,8 @@ impl<E: From<WorkerEnded> + Send + 'static> Workers<E> {
                     .filter_map(async |connection: Connection<Seat>| connection.settle().ok());
                 let serving = async { serve(incoming.boxed()).await };
                 let end = runtime.block_on(quit.run_until_cancelled(serving)).unwrap_or(Ok(()));
-                // Ends whatever connections are left.
-                drop(runtime);
+                // Ends whatever connections are left. A name that is still looked up is not waited for.
+                runtime.shutdown_background();
                 // Nobody waits for it any more: then nobody has to know.
                 let _ = ended.send(end);
             };

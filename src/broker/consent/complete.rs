@@ -337,6 +337,8 @@ impl Shared {
         let (name, enrol) = (permitted.grants.resource(), permitted.tenants.as_ref());
         let token = person.system_user_token.take().filter(|_| enrol.is_some());
         self.check_tenant(name, enrol.is_some()).await?;
+        // Whoever comes back by the same link meanwhile finds it taken.
+        let _kept = self.keeping.begin(&consent.id).ok_or(BrokerError::ConsentInvalid)?;
         self.check_open(consent).await?;
         if let Some(arrival) = brought.arrival {
             self.announce(consent, arrival, &permitted, progress).await?;

@@ -552,6 +552,25 @@ async fn of_two_who_come_back_by_one_link_the_first_ends_it() {
 }
 
 #[tokio::test]
+async fn of_two_who_come_back_by_one_link_at_once_one_is_heard() {
+    let world = World::new();
+    let begun = world.begin(ConsentRequest::default()).await;
+    let id = id_of(&begun);
+    let mut ways = Vec::new();
+    for who in ["tony", "ann"] {
+        let away = world.consents.proceed(&id, None).await.unwrap();
+        let (code, state) = world.superoffice.approve(&away.authorization_uri, person(who));
+        ways.push(world.arrive(state, Answer::Code(code.into()), Some(away.cookie)));
+    }
+    let arrived = futures_util::future::join_all(ways).await;
+    let (heard, late): (Vec<_>, Vec<_>) =
+        arrived.into_iter().partition(|arrived| arrived.result.is_ok());
+    assert_eq!((heard.len(), late.len()), (1, 1));
+    assert_eq!(why(&late[0]), &BrokerError::ConsentInvalid);
+    assert_eq!((world.stored().len(), world.revoked().await.len()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_code_of_another_flow_fails() {
     let world = World::new();
     let (mine, other) = (
