@@ -259,7 +259,7 @@ async fn every_way_that_gives_no_access_has_a_page_that_says_what_to_do() {
     broken().unwrap();
     browser.ask(&json!({ "open": link }));
     browser.sign_in(EMPLOYEE, None);
-    let failed = "SuperOffice could not complete the sign-in";
+    let failed = "SuperOffice cannot be reached now";
     browser.page(json!({ "press": "#approve" }), "superoffice-error", 503, failed);
     place.world.sandbox.clear_faults();
 
