@@ -17,6 +17,7 @@ mod name;
 mod obstacle;
 mod order;
 mod redirects;
+mod site;
 mod tenant;
 mod ticket;
 mod user_context;
@@ -57,6 +58,7 @@ pub use self::{
     obstacle::{Obstacle, Reason},
     order::{Order, OrderError},
     redirects::{Redirects, ReturnPrefix, ReturnRefused},
+    site::site,
     tenant::{ListedTenant, TENANT_FIELDS, Tenant, TenantState, TenantStatus, Usability},
     ticket::{
         CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,

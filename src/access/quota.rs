@@ -6,7 +6,7 @@
 
 use std::{
     hash::{BuildHasher as _, Hash, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -22,7 +22,10 @@ use governor::{
 use quick_cache::sync::Cache;
 
 use super::Caller;
-use crate::{domain::TenantName, ports::Clock};
+use crate::{
+    domain::{TenantName, site},
+    ports::Clock,
+};
 
 /// Buckets of one kind that are remembered. Beyond that all share these …
 const MAX_BUCKETS: usize = 65_536;
@@ -32,9 +35,6 @@ const SHARED_BUCKETS: u64 = 4_096;
 const CHECKS_TO_TIDY: u32 = 1_024;
 /// Sources that are not looked at for the moment.
 const MAX_SLOWED: usize = 16_384;
-
-/// An IPv6 host has a whole network of this length to choose its address from (RFC 6177).
-const IPV6_SITE_BITS: u32 = 64;
 
 /// A rate: so many a second over time, and `burst` at once after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,16 +176,6 @@ impl Quotas {
         match source {
             Source::Caller(caller) => self.hasher.hash_one(identity(caller)),
             Source::Address(address) => self.hasher.hash_one(site(address)),
-        }
-    }
-}
-
-/// What stands for everybody who can call from this address.
-pub(super) fn site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(host) => host.into(),
-        IpAddr::V6(host) => {
-            Ipv6Addr::from_bits(host.to_bits() >> IPV6_SITE_BITS << IPV6_SITE_BITS).into()
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Of IPv6, a subscriber has a network of this size at least.
-const IPV6_SITE_BITS: u32 = 64;
+use crate::domain::site;
 
 /// The places of a listener.
 #[derive(Clone)]
@@ -52,16 +51,6 @@ impl Drop for Place {
             if *count.get() == 0 {
                 count.remove();
             }
-        }
-    }
-}
-
-fn site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let network = u128::MAX << (u128::BITS - IPV6_SITE_BITS);
-            Ipv6Addr::from_bits(address.to_bits() & network).into()
         }
     }
 }

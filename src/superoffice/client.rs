@@ -74,8 +74,8 @@ pub(super) struct Answer {
 
 /// How much of one answer may lie here unread, over HTTP/2 …
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// … and of all that one connection carries: more than its streams together, so that callers who do not read their
-/// answers hold back nobody else's.
+/// … and of all that one connection carries: more than its streams together, so that the bytes of answers which nobody
+/// reads hold back no others. How many answers there may be at once, the host says.
 const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 
 /// Sends requests to SuperOffice. Cheap to clone; clones share connections.

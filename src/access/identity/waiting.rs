@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::access::quota::site;
+use crate::domain::site;
 
 /// Calls that wait for the keys of one issuer at one time. Who makes up names of keys fills this, not our memory.
 pub(super) const MAX_WAITING: usize = 512;
