@@ -10,6 +10,7 @@ mod caller_id;
 mod consent;
 mod enrolment;
 mod eyes;
+mod file_text;
 mod filter;
 mod grant;
 mod localized;
@@ -45,6 +46,7 @@ pub use self::{
     consent::{Consent, ConsentAttempt, ConsentId, ConsentIdError, ConsentOutcome},
     enrolment::{Labels, SystemUserToken},
     eyes::{Eyes, EyesError, EyesSelector},
+    file_text::{NotUtf8, file_text, trimmed, without_byte_order_mark},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     grant::{
         AccessToken, GRANT_FIELDS, Grant, GrantEventKind, GrantFailure, GrantId, GrantName,

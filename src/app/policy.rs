@@ -17,7 +17,7 @@ use crate::{
     access::{MAX_POLICY_FILE_BYTES, Policies, PolicyError, PolicyProblem, PolicySet, PolicyText},
     broker::{Trail, Weight},
     config::{Config, ConfigError, Problem},
-    domain::{ApplicationId, AuditRecord, Decision, Reason},
+    domain::{ApplicationId, AuditRecord, Decision, Reason, file_text},
     ports::{Clock, Reloadable, Settling, why_unreadable},
 };
 
@@ -251,13 +251,13 @@ fn read(policy: &Path, entities: Option<&Path>) -> Contents {
 
 fn read_bounded(path: &Path) -> Result<String, String> {
     let limit = u64::try_from(MAX_POLICY_FILE_BYTES).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_string(&mut text));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
     match read {
-        Ok(_) if text.len() > MAX_POLICY_FILE_BYTES => {
+        Ok(_) if bytes.len() > MAX_POLICY_FILE_BYTES => {
             Err(format!("is larger than {MAX_POLICY_FILE_BYTES} bytes"))
         }
-        Ok(_) => Ok(text),
+        Ok(_) => file_text(&bytes).map(str::to_owned).map_err(|error| error.to_string()),
         Err(error) => Err(why_unreadable(&error).to_owned()),
     }
 }

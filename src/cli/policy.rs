@@ -18,7 +18,7 @@ use crate::{
         ActionName, Caller, CallerMethod, Excerpt, Explanation, MAX_POLICY_FILE_BYTES,
         POLICY_SCHEMA, PolicyError, PolicyProblem, PolicySet, PolicyText, Resource, WebApiCall,
     },
-    domain::ApplicationId,
+    domain::{ApplicationId, file_text},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -356,6 +356,7 @@ fn read(file: &Path) -> Result<String, Failed> {
     if bytes.len() > MAX_POLICY_FILE_BYTES {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
-    String::from_utf8(bytes)
-        .map_err(|error| Failed::Failed(format!("{}: not UTF-8: {error}", file.display())))
+    file_text(&bytes)
+        .map(str::to_owned)
+        .map_err(|error| Failed::Failed(format!("{}: {error}", file.display())))
 }

@@ -23,7 +23,9 @@ use crate::{
     app::Storage,
     broker::{BrokerError, Directory, Page, Tenants},
     config::Config,
-    domain::{ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName},
+    domain::{
+        ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName, file_text,
+    },
     ports::{StoreWatch as _, SystemClock},
 };
 
@@ -365,17 +367,19 @@ fn read_token(file: Option<&Path>) -> Result<SecretString, Failed> {
 }
 
 fn token_text(file: Option<&Path>) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     if let Some(path) = file {
-        File::open(path)?.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text)?;
+        File::open(path)?.take(MAX_TOKEN_FILE_BYTES).read_to_end(&mut bytes)?;
     } else {
         let input = io::stdin();
         if input.is_terminal() {
             say("paste the system user token, then press Enter and Ctrl-D:");
         }
-        input.lock().take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text)?;
+        input.lock().take(MAX_TOKEN_FILE_BYTES).read_to_end(&mut bytes)?;
     }
-    Ok(text)
+    let text =
+        file_text(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -14,6 +14,7 @@ use super::{
     storage::StoreEntry,
     unbuilt,
 };
+use crate::domain::file_text;
 
 /// The keys that hold lists.
 const LISTS: [&str; 5] = [
@@ -96,8 +97,11 @@ pub(super) fn read<S>(
 }
 
 fn read_text(file: &Path, problems: &mut Problems) -> Option<String> {
-    let message = match std::fs::read_to_string(file) {
-        Ok(text) => return Some(text),
+    let message = match std::fs::read(file) {
+        Ok(bytes) => match file_text(&bytes) {
+            Ok(text) => return Some(text.to_owned()),
+            Err(error) => error.to_string(),
+        },
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => {
                 "there is no such file; name another with --config".to_owned()
@@ -105,7 +109,6 @@ fn read_text(file: &Path, problems: &mut Problems) -> Option<String> {
             io::ErrorKind::PermissionDenied => {
                 "may not be read; give the user of this process read permission".to_owned()
             }
-            io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
             kind => format!("cannot be read ({kind})"),
         },
     };

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::error::Problems;
+use crate::domain::{NotUtf8, file_text, trimmed};
 
 /// Client secrets have tens of characters, RSA keys a few thousand; whatever is larger is another file.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
@@ -41,9 +42,9 @@ pub(super) enum Need {
 /// What a secret looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// One line; white space around it is the editor's.
+    /// One line; white space and byte order marks around it are the editor's.
     Line,
-    /// Kept as it is; its parser decides.
+    /// Kept as it is, without a byte order mark before it; its parser decides.
     Text,
 }
 
@@ -158,7 +159,8 @@ fn read_environment(name: &str) -> Result<SecretString, String> {
         VarError::NotPresent => "is not set; set it, or use the key that ends in _file",
         VarError::NotUnicode(_) => "is not UTF-8 text",
     })?;
-    not_empty(Zeroizing::new(text).as_str())
+    // A shell that reads a file into a variable keeps the mark.
+    not_empty(Zeroizing::new(text).trim_start_matches('\u{feff}'))
 }
 
 fn read_file(path: &Path) -> Result<SecretString, String> {
@@ -175,8 +177,10 @@ fn read_file(path: &Path) -> Result<SecretString, String> {
     if bytes.len() > MAX_SECRET_BYTES {
         return Err(format!("is larger than {MAX_SECRET_BYTES} bytes; this is no secret"));
     }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| "is not UTF-8 text; keys are PEM or XML, not DER".to_owned())?;
+    let text = file_text(&bytes).map_err(|error| match error {
+        NotUtf8::Utf16 => error.to_string(),
+        NotUtf8::Other => "is not UTF-8 text; keys are PEM or XML, not DER".to_owned(),
+    })?;
     not_empty(text)
 }
 
@@ -189,14 +193,14 @@ fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn not_empty(text: &str) -> Result<SecretString, String> {
-    if text.trim().is_empty() {
+    if trimmed(text).is_empty() {
         return Err("is empty; write the secret into it".to_owned());
     }
     Ok(SecretString::from(text.to_owned()))
 }
 
 fn one_line(secret: &SecretString) -> Option<SecretString> {
-    let text = secret.expose_secret().trim();
+    let text = trimmed(secret.expose_secret());
     (!text.contains(char::is_control)).then(|| SecretString::from(text.to_owned()))
 }
 

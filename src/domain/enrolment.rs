@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::trimmed;
+
 /// Labels a tenant may have, and how long a key or a value may be: enough to sort by, too little to store in.
 const MAX_LABELS: usize = 64;
 const MAX_LABEL_BYTES: usize = 256;
@@ -51,7 +53,7 @@ impl SystemUserToken {
     /// # Errors
     /// With what is wrong, for people; never with the text.
     pub fn new(text: &SecretString) -> Result<Self, String> {
-        let text = text.expose_secret().trim();
+        let text = trimmed(text.expose_secret());
         if text.is_empty() {
             Err("must not be empty".to_owned())
         } else if text.len() > MAX_TOKEN_BYTES {

@@ -12,7 +12,9 @@ pub use self::{
     fields::{GRANT_FIELDS, ListedGrant},
     name::{GrantId, GrantName, GrantScope, GrantSelector},
 };
-use super::{AssociateId, ContextIdentifier, CredentialId, Obstacle, Reason, SystemUserToken};
+use super::{
+    AssociateId, ContextIdentifier, CredentialId, Obstacle, Reason, SystemUserToken, trimmed,
+};
 
 /// Longer than any refresh token seen; more than this is not one.
 const MAX_REFRESH_TOKEN_BYTES: usize = 4096;
@@ -190,7 +192,7 @@ impl RefreshToken {
     /// # Errors
     /// With what is wrong, for people; never with the text.
     pub fn new(text: &SecretString) -> Result<Self, String> {
-        let text = text.expose_secret().trim();
+        let text = trimmed(text.expose_secret());
         if text.is_empty() {
             Err("must not be empty".to_owned())
         } else if text.len() > MAX_REFRESH_TOKEN_BYTES {

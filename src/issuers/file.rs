@@ -9,7 +9,10 @@ use std::{
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use crate::ports::{JwksError, JwksSource, why_unreadable};
+use crate::{
+    domain::{NotUtf8, without_byte_order_mark},
+    ports::{JwksError, JwksSource, why_unreadable},
+};
 
 /// A key set has a few kilobytes, a bundle of every public authority a quarter of a megabyte.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -54,6 +57,9 @@ fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     match read {
         Err(error) => Err(why_unreadable(&error)),
         Ok(length) if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE_BYTES) => {
+            // JSON, PEM and tokens do not begin with a byte order mark.
+            let marks = bytes.len() - without_byte_order_mark(&bytes).map_err(NotUtf8::text)?.len();
+            bytes.drain(..marks);
             Ok(bytes)
         }
         Ok(_) => Err("is larger than 1 MiB"),

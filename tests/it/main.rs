@@ -24,6 +24,7 @@ mod egress_http2;
 mod egress_input;
 mod ext_authz;
 mod fault_matrix;
+mod file_encodings;
 mod grant_commands;
 mod http_listener;
 mod impersonation;

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     broker::{CursorRefused, ExportCursor},
     cli::{Failed, say},
+    domain::file_text,
     ports::AuditSigner,
 };
 
@@ -84,7 +85,10 @@ fn text_of(path: &Path) -> io::Result<String> {
     if fs::metadata(path)?.len() > MAX_CURSOR_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "too large for a cursor"));
     }
-    fs::read_to_string(path)
+    let text = fs::read(path)?;
+    let text =
+        file_text(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(text.to_owned())
 }
 
 /// All or nothing, also when the machine stops: a cursor that is half written would be no cursor.

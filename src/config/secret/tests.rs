@@ -80,7 +80,9 @@ fn a_secret_that_cannot_be_read_is_told_with_the_mend() {
     for (bytes, wanted) in [
         (&b""[..], "is empty"),
         (&b" \n"[..], "is empty"),
-        (&b"\xff\xfe"[..], "is not UTF-8"),
+        (&b"\xff\xfes\0"[..], "is UTF-16"),
+        (&b"\xef\xbb\xbf\r\n"[..], "is empty"),
+        (&b"\xe4"[..], "is not UTF-8"),
         (&b"one\ntwo"[..], "has more than one line"),
         (&large[..], "is larger than"),
     ] {
@@ -120,6 +122,19 @@ fn a_line_is_trimmed_and_a_key_is_kept() {
     assert_eq!(line.unwrap().expose_secret(), "hunter2");
     let (text, _) = read_from(folder.path(), Form::Text);
     assert_eq!(text.unwrap().expose_secret(), " hunter2 \r\n");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_secret() {
+    let folder = TempDir::new().unwrap();
+    for text in ["\u{feff}hunter2", "\u{feff} hunter2\r\n", " \u{feff}hunter2"] {
+        fs::write(folder.path().join("secret"), text).unwrap();
+        let (line, _) = read_from(folder.path(), Form::Line);
+        assert_eq!(line.unwrap().expose_secret(), "hunter2", "{text:?}");
+    }
+    fs::write(folder.path().join("secret"), "\u{feff}-----BEGIN").unwrap();
+    let (text, _) = read_from(folder.path(), Form::Text);
+    assert_eq!(text.unwrap().expose_secret(), "-----BEGIN");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::KeyringError;
+use crate::domain::file_text;
 
 /// Read and write for the owner, nothing for anybody else.
 const OWNER_ONLY: u32 = 0o600;
@@ -100,14 +101,20 @@ fn read_with_owner(path: &Path) -> Result<(Zeroizing<String>, Owner), KeyringErr
     }
     // Room for all of it at once: growing would leave copies behind that nobody zeroes.
     let room = usize::try_from(metadata.len().min(MAX_LENGTH)).unwrap_or_default() + 64;
-    let mut text = Zeroizing::new(String::with_capacity(room));
-    let read = file.take(MAX_LENGTH + 1).read_to_string(&mut text);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    let read = file.take(MAX_LENGTH + 1).read_to_end(&mut bytes);
     match read {
         Ok(length) if length as u64 > MAX_LENGTH => {
             let error = io::Error::other("it is larger than 1 MiB");
             Err(io_error(path, "read it", error))
         }
-        Ok(_) => Ok((text, Owner { user: metadata.uid(), group: metadata.gid() })),
+        Ok(_) => {
+            let text = file_text(&bytes).map_err(|error| {
+                io_error(path, "read it", io::Error::new(ErrorKind::InvalidData, error))
+            })?;
+            let text = Zeroizing::new(text.to_owned());
+            Ok((text, Owner { user: metadata.uid(), group: metadata.gid() }))
+        }
         Err(error) => Err(io_error(path, "read it", error)),
     }
 }

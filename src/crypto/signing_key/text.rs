@@ -3,10 +3,10 @@
 use zeroize::Zeroizing;
 
 use super::SigningKeyError;
+use crate::domain::trimmed as trim;
 
 /// An 8192-bit key is about 6 KiB.
 const MAX_LENGTH: usize = 64 * 1024;
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The text without what surrounds the key, with real line breaks and without carriage returns.
 pub(super) fn normalize(text: &str) -> Result<Zeroizing<String>, SigningKeyError> {
@@ -41,10 +41,6 @@ pub(super) fn normalize(text: &str) -> Result<Zeroizing<String>, SigningKeyError
         trimmed if trimmed.len() < normal.len() => Ok(Zeroizing::new(trimmed.to_owned())),
         _ => Ok(normal),
     }
-}
-
-fn trim(text: &str) -> &str {
-    text.trim_matches(|character: char| character.is_whitespace() || character == BYTE_ORDER_MARK)
 }
 
 fn unquote(text: &str) -> &str {

@@ -23,7 +23,11 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::validity::Validity;
-use crate::{listen::Speaks, ports::why_unreadable};
+use crate::{
+    domain::{NotUtf8, without_byte_order_mark},
+    listen::Speaks,
+    ports::why_unreadable,
+};
 
 /// A bundle of every public authority has a quarter of this.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -116,7 +120,13 @@ fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
     let limit = u64::try_from(MAX_FILE_BYTES + 1).unwrap_or(u64::MAX);
     file.by_ref().take(limit).read_to_end(&mut bytes).map_err(|error| why_unreadable(&error))?;
-    if bytes.len() > MAX_FILE_BYTES { Err("is larger than 1 MiB") } else { Ok(bytes) }
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err("is larger than 1 MiB");
+    }
+    // PEM readers look for BEGIN at the beginning of a line.
+    let marks = bytes.len() - without_byte_order_mark(&bytes).map_err(NotUtf8::text)?.len();
+    bytes.drain(..marks);
+    Ok(bytes)
 }
 
 /// Puts the files together, if they are whole and fit each other.

@@ -101,6 +101,27 @@ fn what_is_no_certificate_has_no_validity_and_breaks_nothing() {
 }
 
 #[test]
+fn a_byte_order_mark_before_a_certificate_or_key_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Authority::new().write(folder.path());
+    let paths = [&files.certificate, &files.private_key, files.client_ca.as_ref().unwrap()];
+    for path in paths {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, format!("\u{feff}{text}")).unwrap();
+    }
+    ServerTls::load(files.clone(), clock()).unwrap();
+    for (path, key) in
+        paths.into_iter().zip(["certificate_file", "private_key_file", "client_ca_file"])
+    {
+        let text = fs::read(path).unwrap();
+        fs::write(path, b"\xff\xfe-\0-\0").unwrap();
+        let told = problems(&files);
+        assert!(told[0].starts_with(key) && told[0].contains("UTF-16"), "{told:?}");
+        fs::write(path, text).unwrap();
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let files = Authority::new().write(folder.path());
