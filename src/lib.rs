@@ -19,6 +19,7 @@ pub mod http;
 pub mod issuers;
 pub mod lifecycle;
 pub mod listen;
+pub mod outbound;
 pub mod ports;
 pub mod store;
 pub mod superoffice;

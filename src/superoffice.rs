@@ -27,14 +27,12 @@ pub use self::{
     client::{Client, ClientError, ClientOptions},
     credentials::Credentials,
     diagnosis::{Diagnosis, Discovery, Reached},
-    fault::Fault,
     login_host::LoginHost,
     oauth::Registration,
     people::{
         ASSOCIATE_COLUMNS, PeopleQuestions, ROLE_COLUMNS, read_associates, read_associates_by_id,
         read_principal, read_roles, read_user_groups,
     },
-    resolver::Unresolved,
     skew::CLOCK_ALARM,
 };
 use self::{id_token::IdTokens, jwks::KeySet};

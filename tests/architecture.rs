@@ -20,14 +20,15 @@ mod tokens;
 use self::source::Source;
 
 /// A room, and the rooms it may know.
-const ROOMS: [(&str, &[&str]); 19] = [
+const ROOMS: [(&str, &[&str]); 20] = [
     ("domain", &[]),
     ("ports", &["domain"]),
     ("access", &["domain", "ports"]),
     ("broker", &["domain", "ports", "access"]),
     ("crypto", &["domain", "ports"]),
-    ("superoffice", &["domain", "ports"]),
-    ("issuers", &["domain", "ports"]),
+    ("outbound", &["domain", "ports"]),
+    ("superoffice", &["domain", "ports", "outbound"]),
+    ("issuers", &["domain", "ports", "outbound"]),
     ("store", &["domain", "ports"]),
     ("telemetry", &["domain", "ports"]),
     ("listen", &["domain", "ports"]),
@@ -59,7 +60,7 @@ const RESERVED: [(&str, &[&str], &str); 23] = [
     ("hyper_util", &["http"], "inbound HTTP is served in one room"),
     (
         "reqwest",
-        &["superoffice", "issuers"],
+        &["outbound", "superoffice", "issuers"],
         "calls go out through one client a room, which checks where to",
     ),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
@@ -80,7 +81,7 @@ const RESERVED: [(&str, &[&str], &str); 23] = [
 ];
 
 /// The rooms that open or accept connections, and those that install the provider.
-const TLS_ROOMS: &[&str] = &["listen", "superoffice", "crypto", "app", "cli", "main"];
+const TLS_ROOMS: &[&str] = &["listen", "outbound", "crypto", "app", "cli", "main"];
 
 /// Types, rules and use cases touch the outside through ports only.
 const PURE_ROOMS: [&str; 3] = ["domain", "ports", "broker"];

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     discovery::{allowed, jwks_uri, metadata_uri},
-    http::{Http, bearer},
+    http::{Document, Http, bearer},
 };
 use crate::ports::{JwksError, JwksSource};
 
@@ -42,11 +42,11 @@ impl KeyEndpoint {
         token: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, JwksError> {
         let issuer = metadata_uri(&self.0.issuer)?;
-        let metadata = http.get(&issuer, token).await?;
+        let metadata = http.get(Document::Discovery, &issuer, token).await?;
         let keys = jwks_uri(&self.0.issuer, &metadata)?;
         // Another host is not the issuer: it gets the token only where it proves itself to the same authorities.
         let entitled = self.0.ca_file.is_some() || keys.origin() == issuer.origin();
-        http.get(&keys, token.filter(|_| entitled)).await
+        http.get(Document::Keys, &keys, token.filter(|_| entitled)).await
     }
 }
 
@@ -59,7 +59,7 @@ impl JwksSource for KeyEndpoint {
             None => None,
         };
         match &self.0.jwks_uri {
-            Some(uri) => http.get(&known(uri)?, token.as_ref()).await,
+            Some(uri) => http.get(Document::Keys, &known(uri)?, token.as_ref()).await,
             None => self.discovered(&http, token.as_ref()).await,
         }
     }

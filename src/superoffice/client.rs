@@ -115,7 +115,12 @@ impl Client {
     }
 
     pub(super) fn get(&self, uri: &str) -> RequestBuilder {
-        self.http.get(uri).header("accept", "application/json")
+        self.get_accepting(uri, "application/json")
+    }
+
+    /// As [`Self::get`], with other media types.
+    pub(super) fn get_accepting(&self, uri: &str, accept: &'static str) -> RequestBuilder {
+        self.http.get(uri).header("accept", accept)
     }
 
     pub(super) fn post(&self, uri: &str) -> RequestBuilder {

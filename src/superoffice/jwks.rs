@@ -22,6 +22,9 @@ const JWKS: Profile = Profile { what: "JWKS", max_body_bytes: 256 * 1024, repeat
 /// Documented (SUPEROFFICE.md 1.2), so `jwks_uri` of the discovery document is not needed.
 pub(super) const JWKS_PATH: &str = "/login/.well-known/jwks";
 
+/// RFC 7517 section 8.5 registers a media type for key sets. A host that uses it may refuse a request for plain JSON only.
+const ACCEPT: &str = "application/jwk-set+json, application/json, */*;q=0.1";
+
 /// Keys are fetched again after this, so that a withdrawn key stops being believed.
 const FRESH: SignedDuration = SignedDuration::from_hours(1);
 
@@ -177,7 +180,7 @@ pub(super) async fn count_usable(login: &LoginHost) -> Result<usize, UpstreamErr
 }
 
 async fn read(login: &LoginHost) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
-    let answer = login.send(JWKS, || login.get(JWKS_PATH)).await?;
+    let answer = login.send(JWKS, || login.get_accepting(JWKS_PATH, ACCEPT)).await?;
     if answer.status.is_success() { Ok(answer.body) } else { Err(unexpected(JWKS, answer.status)) }
 }
 

@@ -68,6 +68,11 @@ impl LoginHost {
         self.client.get(&self.address(path))
     }
 
+    /// As [`Self::get`], with other media types.
+    pub(super) fn get_accepting(&self, path: &str, accept: &'static str) -> RequestBuilder {
+        self.client.get_accepting(&self.address(path), accept)
+    }
+
     pub(super) fn post(&self, path: &str) -> RequestBuilder {
         self.client.post(&self.address(path))
     }

@@ -5,16 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Why a host's name leads nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unresolved {
-    /// There is no such name, or no name server answers.
-    #[error("the name of the host cannot be resolved")]
-    Unknown,
-    /// There is, but not on the public network.
-    #[error("the name of the host has no public address")]
-    NotPublic,
-}
+use crate::outbound::Unresolved;
 
 /// Resolves with the system, and keeps public addresses only.
 #[derive(Debug)]

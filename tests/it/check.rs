@@ -291,6 +291,37 @@ async fn an_issuer_whose_keys_cannot_be_had_is_told() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_fails_in_tls_is_told_with_the_cause() {
+    let world = guarded().await;
+    let (own, other) = (Authority::new(), Authority::new());
+    write(&world, "ca.crt", &own.pem());
+    let line = "jwks_file = \"jwks.json\"";
+    for (identity, found) in [
+        (own.issue_until(2001), "its certificate has expired"),
+        (other.issue(), "ca_file must have the certificate of the authority"),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("https://{}/keys", listener.local_addr().unwrap());
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(identity.server("http/1.1")));
+        let mut host = tokio::task::JoinSet::new();
+        host.spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                // The client leaves: it does not trust the certificate.
+                let _ = acceptor.accept(tcp).await;
+            }
+        });
+        let there = format!("jwks_uri = \"{uri}\"\nca_file = \"ca.crt\"");
+        edit(&world, |text| text.replace(line, &there));
+        let checked = check(&world).await;
+        assert_eq!(checked.code, 1, "{}", checked.text);
+        checked.assert_told("failed", "callers", "callers.jwt[0]", found);
+        edit(&world, |text| text.replace(&there, line));
+        host.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn client_certificates_that_name_nobody_are_a_warning() {
     let world = guarded().await;
     let authority = Authority::new();

@@ -3,8 +3,9 @@
 use super::report::{Check, Report, State, Topic};
 use crate::{
     config::Application,
+    outbound::{Fault, Unresolved},
     ports::UpstreamError,
-    superoffice::{CLOCK_ALARM, Diagnosis, Discovery, Fault, Reached, Unresolved},
+    superoffice::{CLOCK_ALARM, Diagnosis, Discovery, Reached},
 };
 
 /// Whether the login host can be asked for more.

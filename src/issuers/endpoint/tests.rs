@@ -6,8 +6,15 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
@@ -36,7 +43,12 @@ impl Host {
     async fn secure(authority: &CertifiedIssuer<'static, KeyPair>) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        let chain = vec![params.signed_by(&key, authority).unwrap().der().clone()];
+        let certificate = params.signed_by(&key, authority).unwrap().der().clone();
+        Self::with_certificate(certificate, &key).await
+    }
+
+    async fn with_certificate(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
+        let chain = vec![certificate];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -59,6 +71,19 @@ impl Host {
                         self.answer(stream, answers).await;
                     }
                 }
+            }
+        }
+    }
+
+    /// As [`Self::serve`], also with clients that speak something else than HTTP.
+    async fn serve_anything(&self, answers: &[(&str, String)]) {
+        loop {
+            let (mut tcp, _) = self.listener.accept().await.unwrap();
+            let mut first = [0];
+            if matches!(tcp.peek(&mut first).await, Ok(1)) && first[0] == b'G' {
+                self.answer(tcp, answers).await;
+            } else {
+                let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
             }
         }
     }
@@ -180,13 +205,22 @@ async fn keys_are_found_by_discovery_and_the_token_goes_to_the_issuer_alone() {
 }
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    named_authority("authority of the tests")
+}
+
+fn named_authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 fn pem(authority: &CertifiedIssuer<'static, KeyPair>) -> String {
-    let text = BASE64_STANDARD.encode(authority.der());
+    pem_of(authority.der())
+}
+
+fn pem_of(certificate: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(certificate);
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
@@ -219,8 +253,149 @@ async fn keys_come_from_a_host_that_the_authority_in_the_file_has_signed_and_fro
     }
     // Nor do the authorities of the machine know it.
     let endpoint = IssuerEndpoint { ca_file: None, ..endpoint };
-    assert!(host.fetch(endpoint, &answers).await.unwrap_err().0.contains("cannot connect"));
+    let error = host.fetch(endpoint, &answers).await.unwrap_err().0;
+    assert!(error.contains("not trusted here") && error.contains("set ca_file"), "{error}");
     assert!(host.sent_token().is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_of_tls_is_told_with_its_cause_and_the_mend() {
+    let own = authority();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.crt");
+    fs::write(&ca_file, pem(&own)).unwrap();
+    let signed = |change: &dyn Fn(&mut CertificateParams)| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        change(&mut params);
+        (params.signed_by(&key, &own).unwrap().der().clone(), key)
+    };
+    let as_server = {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().der().clone(), key)
+    };
+    let trusted = folder.path().join("as-server.crt");
+    fs::write(&trusted, pem_of(&as_server.0)).unwrap();
+    let of_foreign = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        (params.signed_by(&key, &named_authority(name)).unwrap().der().clone(), key)
+    };
+    for ((certificate, key), ca_file, why, mend) in [
+        (of_foreign("other"), &ca_file, "authority that is not trusted here", "ca_file must have"),
+        // Every cluster of Kubernetes calls its authority by the same name.
+        (
+            of_foreign("authority of the tests"),
+            &ca_file,
+            "not that of the trusted authority of this name",
+            "ca_file must have",
+        ),
+        (
+            signed(&|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
+            &ca_file,
+            "has expired",
+            "renew it",
+        ),
+        (
+            signed(&|params| params.not_before = rcgen::date_time_ymd(2999, 1, 1)),
+            &ca_file,
+            "not valid yet",
+            "clock",
+        ),
+        (
+            signed(&|params| {
+                let names = CertificateParams::new(["issuer.example".to_owned()]);
+                params.subject_alt_names = names.unwrap().subject_alt_names;
+            }),
+            &ca_file,
+            "for another name",
+            "write the host",
+        ),
+        (
+            signed(&|params| {
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            }),
+            &ca_file,
+            "not for servers",
+            "correct the certificate",
+        ),
+        (as_server, &trusted, "that of an authority (CA:TRUE)", "a certificate of its own"),
+    ] {
+        let host = Host::with_certificate(certificate, &key).await;
+        let endpoint = IssuerEndpoint { ca_file: Some(ca_file.clone()), ..host.endpoint() };
+        let error = host.fetch(endpoint, &[]).await.unwrap_err().0;
+        assert!(error.contains(why) && error.contains(mend), "{error} is not {why}: {mend}");
+        assert!(error.contains(&host.origin) && !error.contains("issuer.example"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_reached_is_told_with_how_far_it_came() {
+    let host = Host::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("http://{}/jwks", free.local_addr().unwrap());
+    drop(free);
+    let plain = host.origin.replace("http:", "https:");
+    let html = status("200 OK", "\n<!doctype html><title>Sign in</title>");
+    for (uri, why, mend) in [
+        (closed, "cannot connect (connection refused)", "see whether the host runs"),
+        ("https://issuer.invalid/jwks".to_owned(), "cannot be resolved", "name server"),
+        (format!("{plain}/jwks"), "does not speak TLS", "the port"),
+        (format!("{}/jwks", host.origin), "HTML came instead of JSON", "check the URI"),
+    ] {
+        let endpoint = IssuerEndpoint { jwks_uri: Some(uri), ..host.endpoint() };
+        let answers = [("/jwks", html.clone())];
+        let source = KeyEndpoint::new(endpoint);
+        let error = tokio::select! {
+            fetched = source.fetch() => fetched.unwrap_err().0,
+            () = host.serve_anything(&answers) => unreachable!(),
+        };
+        assert!(error.contains(why) && error.contains(mend), "{error} is not {why}: {mend}");
+    }
+    // Takes the connection, and says nothing.
+    let endpoint =
+        IssuerEndpoint { jwks_uri: Some(format!("{}/jwks", host.origin)), ..host.endpoint() };
+    let error = KeyEndpoint::new(endpoint).fetch().await.unwrap_err().0;
+    assert!(error.contains("no answer within 5s"), "{error}");
+}
+
+#[tokio::test]
+async fn each_document_is_asked_for_by_its_registered_media_type() {
+    let host = Host::new().await;
+    let answers =
+        [host.document(&format!("{}/jwks", host.origin)), ("/jwks", status("200 OK", "keys"))];
+    host.fetch(host.endpoint(), &answers).await.unwrap();
+    let seen = host.seen.lock().unwrap().clone();
+    assert!(seen[0].contains("accept: application/json, */*;q=0.1\r\n"), "{}", seen[0]);
+    let wanted = "accept: application/jwk-set+json, application/json, */*;q=0.1\r\n";
+    assert!(seen[1].contains(wanted), "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_any_file_of_an_issuer_changes_nothing() {
+    let own = authority();
+    let host = Host::secure(&own).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (ca_file, token) = (folder.path().join("ca.crt"), folder.path().join("token"));
+    fs::write(&ca_file, format!("\u{feff}{}", pem(&own))).unwrap();
+    fs::write(&token, "\u{feff}canary\r\n").unwrap();
+    let (ca_file, bearer_token_file) = (Some(ca_file), Some(token.clone()));
+    let endpoint = IssuerEndpoint { ca_file, bearer_token_file, ..host.endpoint() };
+    let answers =
+        [host.document(&format!("{}/jwks", host.origin)), ("/jwks", status("200 OK", "keys"))];
+    host.fetch(endpoint.clone(), &answers).await.unwrap();
+    assert_eq!(host.sent_token(), [true, true]);
+
+    let file = folder.path().join("jwks.json");
+    fs::write(&file, "\u{feff}{\"keys\":[]}").unwrap();
+    assert_eq!(KeyFile::new(file.clone()).fetch().await.unwrap(), b"{\"keys\":[]}");
+    for wide in [&file, &token] {
+        fs::write(wide, b"\xff\xfe{\0").unwrap();
+    }
+    assert!(KeyFile::new(file).fetch().await.unwrap_err().0.contains("UTF-16"));
+    assert!(host.fetch(endpoint, &answers).await.unwrap_err().0.contains("UTF-16"));
 }
 
 #[tokio::test]
