@@ -1,6 +1,7 @@
 //! Types and rules of access to SuperOffice CRM Online. Pure: no input or output, no clock, no randomness.
 
 mod access_token;
+mod alarm;
 mod api_host;
 mod api_path;
 mod application;
@@ -25,6 +26,7 @@ mod user_context;
 
 pub use self::{
     access_token::{AccessTokenRefused, access_token_tenant},
+    alarm::AlarmLimit,
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
     api_path::{ApiPath, ApiPathError, gives_credentials},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
@@ -49,8 +51,9 @@ pub use self::{
     file_text::{NotUtf8, file_text, trimmed, without_byte_order_mark},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     grant::{
-        AccessToken, GRANT_FIELDS, Grant, GrantEventKind, GrantFailure, GrantId, GrantName,
-        GrantScope, GrantSelector, GrantState, Identity, ListedGrant, RefreshToken, Subject,
+        AccessToken, Failing, GRANT_FIELDS, Grant, GrantEventKind, GrantFailure, GrantId,
+        GrantName, GrantScope, GrantSelector, GrantState, Identity, ListedGrant, RefreshToken,
+        Subject,
     },
     localized::Languages,
     name::{

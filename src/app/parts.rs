@@ -145,7 +145,7 @@ impl Parts {
         // It is set once, here.
         let _ = seen.set(Arc::downgrade(&associates));
         let tenants = Arc::new(tenants);
-        let acting = Arc::clone(&impersonation);
+        let (acting, of_system_users) = (Arc::clone(&impersonation), Arc::clone(&tickets));
         let stores =
             ConsentStores { consents: storage.store.clone(), grants: storage.store.clone() };
         let public_uri = config.http.as_ref().and_then(|http| http.public_uri.clone());
@@ -159,7 +159,10 @@ impl Parts {
             random.clone(),
             public_uri,
             ask_again(access.clone()),
-            Box::new(move |grant, kind| acting.told(grant, kind)),
+            Box::new(move |grant, kind| {
+                acting.told(grant, kind);
+                of_system_users.consented(&grant.name.tenant);
+            }),
             tasks.clone(),
         );
         let state_hints = StateHints::new(

@@ -4,17 +4,20 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 
-use super::{BrokerError, CallRate};
+use super::{BrokerError, CallRate, credentials::Circumstances};
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
-    domain::{ApplicationFailure, ApplicationId, ApplicationView, Environment, Redirects},
+    domain::{
+        AlarmLimit, ApplicationFailure, ApplicationId, ApplicationView, Environment, Redirects,
+    },
     ports::{
-        NotificationVerifier, OAuth, PeopleCalls, SystemUserLogin, TenantStatusSource, TicketProbe,
-        WebApiHost,
+        Clock, ExchangeError, NotificationVerifier, OAuth, PeopleCalls, SystemUserLogin,
+        TenantStatusSource, TicketProbe, WebApiHost,
     },
 };
 
@@ -58,24 +61,80 @@ impl fmt::Debug for Application {
     }
 }
 
+/// A client secret that worked this recently works: SuperOffice refuses something else.
+const WORKED_RECENTLY: Duration = Duration::from_mins(10);
+
 /// When asking for a credential last succeeded and last failed.
 #[derive(Debug, Default)]
-pub struct History(Mutex<Last>);
+pub struct History {
+    last: Mutex<Last>,
+    alarm: AlarmLimit,
+}
 
 #[derive(Debug, Default, Clone)]
 struct Last {
     success: Option<Timestamp>,
+    /// When SuperOffice last accepted the client secret, by the monotonic clock.
+    secret_accepted: Option<Duration>,
     failure: Option<ApplicationFailure>,
 }
 
 impl History {
-    pub(super) fn succeeded(&self, time: Timestamp) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).success = Some(time);
+    /// SuperOffice accepted the client secret, in an exchange that was sent at `time` and ended at `now` (monotonic).
+    pub(super) fn succeeded(&self, time: Timestamp, now: Duration) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).success = Some(time);
+        self.secret_accepted(now);
+    }
+
+    /// SuperOffice accepted the client secret, whatever became of the rest.
+    pub(super) fn secret_accepted(&self, now: Duration) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).secret_accepted = Some(now);
+        if self.alarm.clear() {
+            tracing::info!("SuperOffice accepts the application's credentials again");
+        }
     }
 
     pub(super) fn failed(&self, time: Timestamp, error: &BrokerError) {
         let failure = Some(ApplicationFailure { time, obstacle: error.obstacle() });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
+    }
+
+    fn secret_works(&self, now: Duration) -> bool {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.secret_accepted.is_some_and(|time| now.saturating_sub(time) < WORKED_RECENTLY)
+    }
+}
+
+impl Application {
+    /// Whether SuperOffice refuses the client secret itself. A 401 without the name of an error may as well be about the
+    /// token that was shown: it is, as long as the same secret works for others.
+    pub(super) fn secret_is_refused(&self, error: &ExchangeError, now: Duration) -> bool {
+        match error {
+            ExchangeError::InvalidClient => true,
+            ExchangeError::Unauthorized => !self.history.secret_works(now),
+            _ => false,
+        }
+    }
+
+    /// Writes the alarm that the application's own secret, key or clock is refused, at most once a minute.
+    pub(super) fn alarm(&self, cause: &dyn fmt::Display, now: Duration) {
+        let alarm = "own_credential_or_clock";
+        match self.history.alarm.raise(now) {
+            Some(held_back) => {
+                let application = &self.id;
+                tracing::error!(alarm, %application, %cause, held_back, "SuperOffice refuses the application's own credentials, or the clock of this machine; no tenant and no grant is to blame");
+            }
+            None => tracing::debug!(alarm, application = %self.id, %cause, "refused again"),
+        }
+    }
+
+    /// Everything that can end a refusal of its credentials.
+    pub(super) fn circumstances(&self, clock: &dyn Clock) -> Circumstances {
+        Circumstances {
+            now: clock.monotonic(),
+            credential_changes: self.login.credential_changes(),
+            clock_is_off: self.login.clock_is_off(),
+        }
     }
 }
 
@@ -128,7 +187,7 @@ impl Applications {
 }
 
 fn view(application: &Application) -> ApplicationView {
-    let last = application.history.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let last = application.history.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
     ApplicationView {
         id: application.id.clone(),
         environment: application.environment,

@@ -58,13 +58,47 @@ struct Held<C> {
     last_used: AtomicI64,
 }
 
-/// SuperOffice said no, and will go on saying no until somebody acts.
+/// A refusal or failure that is repeated to callers. Times are of the monotonic clock.
 struct Refused {
     error: BrokerError,
     token_version: i64,
-    until: Timestamp,
+    until: Duration,
     back_off: Duration,
     last: Duration,
+    ended_by: EndedBy,
+}
+
+/// An event that ends a refusal before its time, besides another version of the lasting secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    /// None.
+    Nothing,
+    /// Another client secret or private key is found to work: their changes are counted, and this was the count.
+    OtherCredential(u64),
+    /// The login host's clock and ours agree again.
+    CorrectClock,
+}
+
+/// The present state of everything that can end a refusal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// Now, by the monotonic clock.
+    pub(super) now: Duration,
+    /// `SystemUserLogin::credential_changes`.
+    pub(super) credential_changes: u64,
+    /// `SystemUserLogin::clock_is_off`.
+    pub(super) clock_is_off: bool,
+}
+
+impl Refused {
+    fn stands(&self, circumstances: &Circumstances) -> bool {
+        let ended = match self.ended_by {
+            EndedBy::Nothing => false,
+            EndedBy::OtherCredential(changes) => changes != circumstances.credential_changes,
+            EndedBy::CorrectClock => !circumstances.clock_is_off,
+        };
+        circumstances.now < self.until && !ended
+    }
 }
 
 impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
@@ -172,41 +206,52 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         &self,
         name: &K,
         token_version: i64,
-        now: Timestamp,
+        circumstances: &Circumstances,
     ) -> Option<(BrokerError, Duration)> {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let refused = entries.get(name)?.refusal.as_ref()?;
-        (refused.token_version == token_version && now < refused.until)
-            .then(|| (refused.error.clone(), refused.until.duration_since(now).unsigned_abs()))
+        (refused.token_version == token_version && refused.stands(circumstances))
+            .then(|| (refused.error.clone(), refused.until.saturating_sub(circumstances.now)))
     }
 
-    /// Remembers a refusal; the same one again for twice as long.
+    /// Remembers a refusal, one after another for twice as long. Returns for how long.
     pub(super) fn refuse(
         &self,
         name: &K,
         token_version: i64,
         error: BrokerError,
         back_off: BackOff,
-        now: Timestamp,
-    ) {
+        ended_by: EndedBy,
+        now: Duration,
+    ) -> Duration {
         let BackOff { first, last } = back_off;
         self.change(name, |entry| {
             let back_off = match &entry.refusal {
                 Some(before) if before.token_version == token_version => {
-                    before.back_off.saturating_mul(2).min(last)
+                    before.back_off.saturating_mul(2).clamp(first.min(last), last)
                 }
                 _ => first,
             };
-            let until = now.saturating_add(back_off).unwrap_or(Timestamp::MAX);
-            entry.refusal = Some(Box::new(Refused { error, token_version, until, back_off, last }));
-        });
+            let until = now.saturating_add(back_off);
+            let refused = Refused { error, token_version, until, back_off, last, ended_by };
+            entry.refusal = Some(Box::new(refused));
+            back_off
+        })
     }
 
-    /// Those whose credential is due for renewal and was used lately. Notes for each that it will not be due
-    /// again before `retry_time`. Forgets what has expired.
+    /// Ends a refusal: the next caller asks SuperOffice. If that is refused again, it is remembered for longer.
+    pub(super) fn end_refusal(&self, name: &K) {
+        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = entries.get_mut(name).and_then(|entry| entry.refusal.as_mut()) {
+            refused.until = Duration::ZERO;
+        }
+    }
+
+    /// Those whose credential is due for renewal and was used lately. `now` and `monotonic` are the same moment by both
+    /// clocks. Notes for each that it will not be due again before `retry_time`. Forgets what has expired.
     pub(super) fn due(
         &self,
-        now: Timestamp,
+        (now, monotonic): (Timestamp, Duration),
         used_within: Duration,
         retry_time: impl Fn() -> Timestamp,
     ) -> Vec<K> {
@@ -214,11 +259,11 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         let mut due = Vec::new();
         entries.retain(|name, entry| {
             let Some(held) = &mut entry.held else {
-                return entry.worth_keeping(now);
+                return entry.worth_keeping(now, monotonic);
             };
             if held.credential.remaining(now).is_zero() {
                 entry.held = None;
-                return entry.worth_keeping(now);
+                return entry.worth_keeping(now, monotonic);
             }
             let idle = now.as_second().saturating_sub(held.last_used.load(Ordering::Relaxed));
             let used = u64::try_from(idle).is_ok_and(|idle| idle < used_within.as_secs());
@@ -252,11 +297,11 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
 
 impl<C> Entry<C> {
     /// Without a credential an entry is kept as long as it still holds somebody back.
-    fn worth_keeping(&self, now: Timestamp) -> bool {
+    fn worth_keeping(&self, now: Timestamp, monotonic: Duration) -> bool {
         let lately =
             |time: Timestamp, span: Duration| now.duration_since(time).unsigned_abs() < span;
         let refusal = self.refusal.as_ref();
-        refusal.is_some_and(|it| now < it.until || lately(it.until, it.last * 2))
+        refusal.is_some_and(|it| monotonic < it.until.saturating_add(it.last * 2))
             || self.replaced.is_some_and(|time| lately(time, REPLACE_AT_MOST_ONCE_IN))
             || self.dead.is_some()
     }

@@ -415,6 +415,14 @@ impl SystemUserLogin for Upstream {
     fn application_token(&self) -> SecretString {
         SecretString::default()
     }
+
+    fn credential_changes(&self) -> u64 {
+        0
+    }
+
+    fn clock_is_off(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]

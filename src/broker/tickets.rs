@@ -163,9 +163,16 @@ impl Tickets {
 
     /// What SuperOffice refused last and would refuse again, so that it is not asked for now.
     pub(super) fn standing_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
-        let now = self.exchange.clock.now();
-        let refusal = self.exchange.cache.standing_refusal(&tenant.name, tenant.token_version, now);
+        let application = self.applications.get(&tenant.name.application).ok()?;
+        let circumstances = application.circumstances(&*self.exchange.clock);
+        let (name, version) = (&tenant.name, tenant.token_version);
+        let refusal = self.exchange.cache.standing_refusal(name, version, &circumstances);
         refusal.map(|(error, _)| error)
+    }
+
+    /// A person of the tenant consented, which may have ended what SuperOffice refused: the next caller asks again.
+    pub fn consented(&self, name: &TenantName) {
+        self.exchange.cache.end_refusal(name);
     }
 
     /// Tells when the ticket of a tenant may have changed, or whether it may be handed out.

@@ -228,6 +228,8 @@ fn as_json(grant: &Grant) -> Value {
         "create_time": grant.create_time.to_string(),
         "last_refresh_time": grant.last_refresh_time.map(|time| time.to_string()),
         "last_failure": failure,
+        "failure_count": grant.failing.map_or(0, |failing| failing.count),
+        "failing_since": grant.failing.map(|failing| failing.since.to_string()),
         "revocation_pending": grant.revocation_pending,
         "etag": grant.etag(),
     })

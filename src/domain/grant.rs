@@ -64,6 +64,8 @@ pub enum GrantEventKind {
     Refreshed,
     /// Only a new consent helps.
     Broken,
+    /// A refresh failed, and may work later: told at the first failure, the second, the fourth and so on.
+    Failed,
     /// The person consented again.
     Reconsented,
     /// Nobody acts as the person any more; also when that has reached SuperOffice.
@@ -91,6 +93,8 @@ pub struct Grant {
     pub last_refresh_time: Option<Timestamp>,
     /// How it last failed since the last consent, also if it has worked again after that.
     pub last_failure: Option<GrantFailure>,
+    /// The refreshes that failed since it last gave an access token, or since the last consent. `None` if none did.
+    pub failing: Option<Failing>,
     /// Revoked here, and SuperOffice is still to be told.
     pub revocation_pending: bool,
     /// Its customer's database went back to a backup: nothing that was learnt before counts until a refresh shows
@@ -108,6 +112,15 @@ impl Grant {
     pub fn etag(&self) -> String {
         format!("\"{}\"", self.version)
     }
+}
+
+/// Refreshes that failed, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failing {
+    /// Their number, at least one.
+    pub count: u32,
+    /// When the first of them failed.
+    pub since: Timestamp,
 }
 
 /// How a refresh failed.

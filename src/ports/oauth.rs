@@ -112,6 +112,10 @@ pub enum ExchangeError {
     /// Our own secret is wrong, each that is configured: nothing was spent, and no grant is to blame.
     #[error("SuperOffice accepts none of the configured client secrets")]
     InvalidClient,
+    /// HTTP 401 without the name of an error, with each secret that is configured. It may be about the secret, or about
+    /// the code or token, which is not spent.
+    #[error("SuperOffice answers 401 without saying why")]
+    Unauthorized,
     /// Surely nothing was spent: it did not leave.
     #[error("not sent: {0}")]
     NotSent(UpstreamError),
@@ -199,6 +203,7 @@ mod tests {
         for (error, spent) in [
             (ExchangeError::InvalidGrant, false),
             (ExchangeError::InvalidClient, false),
+            (ExchangeError::Unauthorized, false),
             (ExchangeError::NotSent(UpstreamError::Unavailable(detail())), false),
             (ExchangeError::Transient(detail()), true),
             (ExchangeError::InvalidResponse(detail()), true),

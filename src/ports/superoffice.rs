@@ -73,6 +73,12 @@ pub trait SystemUserLogin: Send + Sync + 'static {
 
     /// The value of `SO-AppToken` that goes with its tickets: the client secret.
     fn application_token(&self) -> SecretString;
+
+    /// Counts how often another client secret or private key than before was found to work.
+    fn credential_changes(&self) -> u64;
+
+    /// Whether the login host's clock was too far from ours when it last answered.
+    fn clock_is_off(&self) -> bool;
 }
 
 /// Asks for the status of tenants. Needs no credential.

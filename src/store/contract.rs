@@ -143,6 +143,7 @@ macro_rules! store_contract {
             an_orphaned_intent_is_retried_once,
             a_broken_grant_loses_its_access_token_and_keeps_its_refresh_token,
             a_failure_that_may_pass_leaves_state_and_tokens,
+            failures_in_a_row_are_counted_until_a_success_or_a_consent,
             a_consent_during_a_refresh_wins,
             a_revocation_during_a_refresh_wins,
             a_deletion_during_a_refresh_wins,

@@ -4,19 +4,36 @@
 //! configured beforehand as the next one and tried when the first is refused. The one that last worked is used
 //! from then on.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use secrecy::SecretString;
 
 use crate::ports::Signer;
 
+/// While SuperOffice refuses all pairs, each tenant and grant would multiply its calls by their number. The others than
+/// the one that last worked are tried this often in a minute, for all tenants together: a change of the secret needs one.
+const TRIALS_A_MINUTE: u32 = 60;
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// One secret and one key, or two.
 pub struct Credentials {
     secrets: Candidates<SecretString>,
     signers: Candidates<Arc<dyn Signer>>,
+    trials: Mutex<Trials>,
+    changes: AtomicU64,
+}
+
+/// Trials since the beginning of a minute, by the monotonic clock.
+#[derive(Default)]
+struct Trials {
+    since: Duration,
+    count: u32,
 }
 
 struct Candidates<T> {
@@ -46,7 +63,24 @@ impl Credentials {
         Self {
             secrets: Candidates::new(secret, next_secret),
             signers: Candidates::new(signer, next_signer),
+            trials: Mutex::default(),
+            changes: AtomicU64::new(0),
         }
+    }
+
+    /// Counts how often another secret or key than before was found to work.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Whether another secret or key than the one that last worked may be tried now; takes one trial if so.
+    pub(super) fn may_try_another(&self, now: Duration) -> bool {
+        let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(trials.since) >= MINUTE {
+            *trials = Trials { since: now, count: 0 };
+        }
+        trials.count += 1;
+        trials.count <= TRIALS_A_MINUTE
     }
 
     /// The secret that last worked.
@@ -61,7 +95,7 @@ impl Credentials {
 
     /// The secret of this number has been seen to work.
     pub(super) fn secret_works(&self, number: usize) {
-        self.secrets.use_from_now_on(number, "client secret");
+        self.note(self.secrets.use_from_now_on(number, "client secret"));
     }
 
     /// Every pair, those that last worked first.
@@ -77,8 +111,15 @@ impl Credentials {
 
     /// This pair has been seen to work.
     pub(super) fn works(&self, pair: &Pair) {
-        self.secrets.use_from_now_on(pair.indices.0, "client secret");
-        self.signers.use_from_now_on(pair.indices.1, "private key");
+        let secret = self.secrets.use_from_now_on(pair.indices.0, "client secret");
+        let key = self.signers.use_from_now_on(pair.indices.1, "private key");
+        self.note(secret || key);
+    }
+
+    fn note(&self, changed: bool) {
+        if changed {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -103,8 +144,10 @@ impl<T: Clone> Candidates<T> {
         std::iter::once(working).chain(other)
     }
 
-    fn use_from_now_on(&self, index: usize, what: &'static str) {
-        if self.working.swap(index, Ordering::Relaxed) != index {
+    /// Returns whether it is another one than before.
+    fn use_from_now_on(&self, index: usize, what: &'static str) -> bool {
+        let changed = self.working.swap(index, Ordering::Relaxed) != index;
+        if changed {
             let now = if index == 0 { "the first" } else { "the next" };
             tracing::warn!(
                 what,
@@ -112,6 +155,7 @@ impl<T: Clone> Candidates<T> {
                 "SuperOffice takes another one than before; finish the rotation"
             );
         }
+        changed
     }
 }
 
@@ -149,8 +193,20 @@ mod tests {
         assert_eq!(two.secret().expose_secret(), "s2");
         two.secret_works(0);
         assert_eq!(two.secret().expose_secret(), "s1");
+        assert_eq!(two.changes(), 2);
         let one = Credentials::new("s1".into(), None, Arc::new(Named("k1")), None);
         assert_eq!(names(&one), ["s1k1"]);
         assert_eq!(one.secrets().count(), 1);
+    }
+
+    #[test]
+    fn trials_of_other_secrets_and_keys_are_limited_a_minute() {
+        let credentials = Credentials::new("s1".into(), None, Arc::new(Named("k1")), None);
+        for minute in [0, 1, 7] {
+            let tried = (0..60).map(|second| Duration::from_secs(60 * minute + second));
+            let tried = tried.flat_map(|now| [now, now, now]);
+            let tried = tried.filter(|now| credentials.may_try_another(*now)).count();
+            assert_eq!(tried, TRIALS_A_MINUTE as usize);
+        }
     }
 }

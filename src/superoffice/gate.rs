@@ -11,7 +11,10 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::ports::{Clock, Random, UpstreamError};
+use crate::{
+    domain::AlarmLimit,
+    ports::{Clock, Random, UpstreamError},
+};
 
 /// So many calls in a row without an answer open the circuit.
 const FAILURES_TO_OPEN: u32 = 8;
@@ -28,6 +31,7 @@ const WHILE_TRIED: Duration = Duration::from_secs(1);
 pub(super) struct Gate {
     cap: Semaphore,
     circuit: Mutex<Circuit>,
+    alarm: AlarmLimit,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -61,7 +65,7 @@ impl Gate {
         let cap = usize::try_from(max_concurrent).unwrap_or(Semaphore::MAX_PERMITS);
         let cap = Semaphore::new(cap.min(Semaphore::MAX_PERMITS));
         let circuit = Mutex::new(Circuit::Closed { failures: 0 });
-        Self { cap, circuit, clock, random }
+        Self { cap, circuit, alarm: AlarmLimit::default(), clock, random }
     }
 
     /// Whether calls are refused because the host does not answer.
@@ -126,7 +130,14 @@ impl Gate {
     fn open(&self, circuit: &mut Circuit, pause: Duration) {
         let until = self.clock.now().saturating_add(self.random.jitter(pause));
         *circuit = Circuit::Open { until: until.unwrap_or(Timestamp::MAX), pause };
-        tracing::error!(?pause, "the login host does not answer; it is asked again after a pause");
+        // Once a minute while it lasts: a trial fails every few seconds.
+        if let Some(held_back) = self.alarm.raise(self.clock.monotonic()) {
+            tracing::error!(
+                ?pause,
+                held_back,
+                "the login host does not answer; it is asked again after a pause"
+            );
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Circuit> {

@@ -118,7 +118,11 @@ impl SuperOffice {
         fields: &[(&str, &str)],
     ) -> Result<Answer, ExchangeError> {
         let client_id = self.id_tokens.registration.client_id.as_str();
-        for (number, secret) in self.credentials.secrets() {
+        let mut refused = ExchangeError::Unauthorized;
+        for (place, (number, secret)) in self.credentials.secrets().enumerate() {
+            if place > 0 && !self.credentials.may_try_another(self.clock.monotonic()) {
+                break;
+            }
             let client = [("client_id", client_id), ("client_secret", secret.expose_secret())];
             let body = encoded(&[client.as_slice(), fields].concat());
             let request = || {
@@ -132,16 +136,12 @@ impl SuperOffice {
                     self.credentials.secret_works(number);
                     return Ok(answer);
                 }
-                Some(ExchangeError::InvalidClient) => {}
+                Some(ExchangeError::InvalidClient) => refused = ExchangeError::InvalidClient,
+                Some(ExchangeError::Unauthorized) => {}
                 Some(error) => return Err(error),
             }
         }
-        tracing::error!(
-            alarm = "client_secret",
-            client_id,
-            "SuperOffice accepts no client secret that is configured; grants are not to blame"
-        );
-        Err(ExchangeError::InvalidClient)
+        Err(refused)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     client::{Profile, Repeat, json, unexpected},
     credentials::Pair,
     refusal::refusal,
+    skew::CLOCK_ALARM,
     ticket_jwt,
 };
 use crate::{
@@ -66,7 +67,10 @@ impl SystemUserLogin for SuperOffice {
         // A ticket that cannot be validated is thrown away and asked for again, and each adds a row at the customer.
         self.keys.ready().await?;
         let mut refused = Refusal::Rejected;
-        for pair in self.credentials.pairs() {
+        for (place, pair) in self.credentials.pairs().into_iter().enumerate() {
+            if place > 0 && !self.credentials.may_try_another(self.clock.monotonic()) {
+                break;
+            }
             match self.authenticate_with(&pair, tenant, system_user_token).await {
                 Ok(ticket) => {
                     self.credentials.works(&pair);
@@ -83,6 +87,15 @@ impl SystemUserLogin for SuperOffice {
 
     fn application_token(&self) -> SecretString {
         self.credentials.secret()
+    }
+
+    fn credential_changes(&self) -> u64 {
+        self.credentials.changes()
+    }
+
+    fn clock_is_off(&self) -> bool {
+        let skew = self.login.clock_skew_seconds().unsigned_abs();
+        skew >= CLOCK_ALARM.unsigned_abs().as_secs()
     }
 }
 

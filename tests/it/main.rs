@@ -35,6 +35,7 @@ mod person_faults;
 mod policy;
 mod process;
 mod quotas;
+mod refusals;
 mod rejected;
 mod rotation;
 mod server;

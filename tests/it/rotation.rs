@@ -1,5 +1,7 @@
 //! Promises of secret and key rotation: configured beforehand as the next ones, taken when the platform has them.
 
+use std::time::Duration;
+
 use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use tenant_gateway::{config::Config, grpc::pb};
 use tonic::Code;
@@ -88,12 +90,13 @@ async fn a_rejected_ticket_is_tried_with_the_other_secret_before_it_is_replaced(
 
 #[tokio::test]
 async fn every_pair_is_tried_once_and_then_the_application_or_the_system_user_is_to_blame() {
-    let world = prepared().await;
+    let mut world = prepared().await;
     world.enroll("Cust1").await;
     world.sandbox.set_secrets(CLIENT_ID, &["a third"]).unwrap();
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "SYSTEM_USER_REJECTED");
     assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 4);
+    world.advance(Duration::from_secs(61));
     world.sandbox.set_secrets(CLIENT_ID, &[CLIENT_SECRET]).unwrap();
     let fault = Fault::Refuse { message: "Authorization error: InvalidSignature (7)".to_owned() };
     world.sandbox.inject(Endpoint::Authenticate, fault, FaultScope::always()).unwrap();

@@ -226,15 +226,18 @@ async fn refusals_of_superoffice_have_their_reasons_and_are_not_asked_for_again_
 
 #[tokio::test]
 async fn a_wrong_token_a_wrong_secret_and_a_wrong_clock_are_told_apart() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.set_token("Cust1", "Some App-0123456789").await;
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "SYSTEM_USER_REJECTED");
+    // The gateway remembers a refusal for one minute, the next one for two.
+    world.advance(Duration::from_secs(61));
     world.sandbox.set_secrets(CLIENT_ID, &["another"]).unwrap();
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "SYSTEM_USER_REJECTED");
     world.sandbox.set_secrets(CLIENT_ID, &[CLIENT_SECRET]).unwrap();
+    world.advance(Duration::from_secs(121));
     world.sandbox.shift_clock(3600);
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE").retry_info().unwrap();

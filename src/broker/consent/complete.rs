@@ -277,11 +277,16 @@ impl Shared {
         };
         let signed_in = application.oauth.exchange_code(&exchange).await;
         // The code is still good.
-        if let Err(ExchangeError::NotSent(_) | ExchangeError::InvalidClient) = signed_in {
+        if let Err(
+            ExchangeError::NotSent(_) | ExchangeError::InvalidClient | ExchangeError::Unauthorized,
+        ) = signed_in
+        {
             self.give_back(redeemed).await;
         }
+        let now = self.clock.monotonic();
         let SignedIn { refresh_token, access } =
-            signed_in.map_err(|error| not_exchanged(&application.id, &error))?;
+            signed_in.map_err(|error| not_exchanged(application, &error, now))?;
+        application.history.secret_accepted(now);
         let Access { identity, .. } = match access {
             Ok(access) => access,
             // Whose it is nobody knows. It is with nobody but us, and not kept.
@@ -401,12 +406,19 @@ fn sign_in_failed(error: &str) -> BrokerError {
     BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
 }
 
-fn not_exchanged(application: &ApplicationId, error: &ExchangeError) -> BrokerError {
+fn not_exchanged(application: &Application, error: &ExchangeError, now: Duration) -> BrokerError {
     let cause = error.to_string().into();
     match error {
         // Not a code of this attempt (PKCE), or too old.
         ExchangeError::InvalidGrant => BrokerError::ConsentInvalid,
-        ExchangeError::InvalidClient => BrokerError::OwnSecretRefused(application.clone()),
+        ExchangeError::InvalidClient | ExchangeError::Unauthorized => {
+            if application.secret_is_refused(error, now) {
+                application.alarm(error, now);
+                BrokerError::OwnSecretRefused(application.id.clone())
+            } else {
+                BrokerError::UpstreamInvalid(cause)
+            }
+        }
         ExchangeError::InvalidResponse(_) => BrokerError::UpstreamInvalid(cause),
         ExchangeError::NotSent(_) | ExchangeError::Transient(_) => {
             BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }

@@ -283,6 +283,7 @@ impl GrantStore for Memory {
             create_time: now,
             last_refresh_time: None,
             last_failure: None,
+            failing: None,
             revocation_pending: false,
             unproven: false,
             token_version: 1,

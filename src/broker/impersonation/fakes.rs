@@ -12,8 +12,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     domain::{
-        AccessToken, ApplicationId, AssociateId, CredentialId, Grant, GrantFailure, GrantId,
-        GrantName, GrantScope, GrantState, Identity, RefreshToken, TenantName,
+        AccessToken, ApplicationId, AssociateId, CredentialId, Failing, Grant, GrantFailure,
+        GrantId, GrantName, GrantScope, GrantState, Identity, RefreshToken, TenantName,
     },
     ports::{
         Access, AuthorizationRequest, CodeExchange, Consented, ExchangeError, GrantStore, Intent,
@@ -150,6 +150,7 @@ fn new_grant(name: &GrantName, person: &Identity, now: Timestamp) -> Grant {
         create_time: now,
         last_refresh_time: None,
         last_failure: None,
+        failing: None,
         revocation_pending: false,
         unproven: false,
         token_version: 1,
@@ -178,7 +179,7 @@ impl GrantStore for GrantTable {
             (row.intent, row.access, row.doubted_at) = (None, None, None);
             let grant = &mut row.grant;
             grant.state = GrantState::Active;
-            (grant.last_failure, grant.unproven) = (None, false);
+            (grant.last_failure, grant.failing, grant.unproven) = (None, None, false);
             grant.token_version += 1;
             grant.version += 1;
             return Ok(Some(Consented { grant: grant.clone(), created: false, replaced }));
@@ -320,6 +321,10 @@ impl GrantStore for GrantTable {
         if overtaken {
             return Ok(None);
         }
+        if !matches!(outcome, RefreshOutcome::Refreshed { .. }) {
+            let before = grant.failing.unwrap_or(Failing { count: 0, since: now });
+            grant.failing = Some(Failing { count: before.count + 1, ..before });
+        }
         match outcome {
             RefreshOutcome::Refreshed { access_token, user_principal_name, full_name } => {
                 row.access = Some(access_token.clone());
@@ -327,6 +332,7 @@ impl GrantStore for GrantTable {
                 grant.user_principal_name = user_principal_name.clone();
                 grant.full_name = full_name.clone();
                 (grant.unproven, row.doubted_at) = (false, None);
+                grant.failing = None;
             }
             RefreshOutcome::Broken { reason } => {
                 row.access = None;

@@ -12,7 +12,7 @@ use super::{GrantEvent, GrantFeed, Impersonation, Refresher, lease::EXCHANGE_TIM
 use crate::{
     access::{ActionName, Authorized, GrantResource, ManageGrants, ReadGrants, Rights},
     broker::{
-        BrokerError, WhyConsent,
+        Application, BrokerError, WhyConsent,
         error::RETRY_SOON,
         looking::{BATCH, Looking},
     },
@@ -309,7 +309,9 @@ impl Granting {
                 Err(ExchangeError::Transient(format!("not within {EXCHANGE_TIME_OUT:?}")))
             }
         };
-        let refreshed = answer.map_err(|error| not_imported(tenant, &error))?;
+        let now = self.refresher.clock.monotonic();
+        let refreshed = answer.map_err(|error| not_imported(&application, tenant, &error, now))?;
+        application.history.secret_accepted(now);
         // Whose it is only the rest of the answer says; until then it is held here, and revoked if it comes to nothing.
         let mut rotated = None;
         let kept = refreshed.once_kept(|new| {
@@ -375,14 +377,26 @@ impl Granting {
     }
 }
 
-fn not_imported(tenant: &TenantName, error: &ExchangeError) -> BrokerError {
+fn not_imported(
+    application: &Application,
+    tenant: &TenantName,
+    error: &ExchangeError,
+    now: Duration,
+) -> BrokerError {
     tracing::warn!(%error, %tenant, "a refresh token is not imported");
     let cause = error.to_string().into();
     match error {
         ExchangeError::InvalidGrant => {
             BrokerError::ConsentRequired(tenant.clone(), WhyConsent::NotAccepted)
         }
-        ExchangeError::InvalidClient => BrokerError::Refused(tenant.clone(), Refusal::Credential),
+        ExchangeError::InvalidClient | ExchangeError::Unauthorized => {
+            if application.secret_is_refused(error, now) {
+                application.alarm(error, now);
+                BrokerError::Refused(tenant.clone(), Refusal::Credential)
+            } else {
+                BrokerError::ConsentRequired(tenant.clone(), WhyConsent::NotAccepted)
+            }
+        }
         ExchangeError::NotSent(error) => BrokerError::from_upstream(tenant, error),
         ExchangeError::Transient(_) => {
             BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }

@@ -1,6 +1,8 @@
 //! Spending a refresh token: each step in the order that loses none, whatever fails between two of them (DESIGN
 //! section 7, "Refresh tokens").
 
+mod failing;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -9,7 +11,6 @@ use tokio::sync::Notify;
 use super::{
     broken::Broken,
     feed::Feed,
-    keeping::WRITE_ATTEMPTS,
     known::KnownGrants,
     lease::{EXCHANGE_TIME_OUT, Holding, Leases},
 };
@@ -17,15 +18,14 @@ use crate::{
     broker::{
         Application, Applications, BrokerError, Counters, Directory, Statuses, WhyConsent,
         credentials::{BackOff, Credentials},
-        error::RETRY_SOON,
     },
     domain::{
         AccessToken, CredentialId, Grant, GrantEventKind, GrantName, GrantState, Reason,
         RefreshToken, TenantName,
     },
     ports::{
-        Access, Clock, ExchangeError, GrantStore, Random, RefreshOutcome, Refreshed, Refusal,
-        Rotation, StoreError, StoredRefreshToken,
+        Access, Clock, ExchangeError, GrantStore, Random, RefreshOutcome, Refreshed, Rotation,
+        StoreError, StoredRefreshToken,
     },
 };
 
@@ -94,10 +94,12 @@ impl Refresher {
         if self.is_done(&grant, purpose).await? {
             return Ok(());
         }
-        let now = self.clock.now();
-        if let Some((error, wait)) = self.cache.standing_refusal(&name, grant.token_version, now) {
+        let circumstances = application.circumstances(&*self.clock);
+        let refusal = self.cache.standing_refusal(&name, grant.token_version, &circumstances);
+        if let Some((error, wait)) = refusal {
             return Err(error.after(wait));
         }
+        let now = self.clock.now();
         let retry_after = self.cache.wait_before_replacing(&name, now);
         if !retry_after.is_zero() {
             let cause = "a token was replaced less than a minute ago and is dead again".into();
@@ -254,7 +256,7 @@ impl Refresher {
             Ok(Ok(access)) => access,
             Ok(Err(error)) => {
                 let error = BrokerError::from_upstream(&spending.grant.name.tenant, &error);
-                return self.failed(spending, error, 1).await;
+                return self.failed(spending, error, self.passing(), 1).await;
             }
             Err(NotKept::Overtaken) => {
                 self.known.forget(&spending.grant.name);
@@ -327,55 +329,12 @@ impl Refresher {
             return Ok(());
         };
         self.counters.refreshes.increment();
-        application.history.succeeded(sent);
+        application.history.succeeded(sent, self.clock.monotonic());
         self.broken.mended(name);
         let grant = self.known.learn(grant);
         self.take_in(name, access_token);
         self.feed.tell(&grant, GrantEventKind::Refreshed, now);
         Ok(())
-    }
-
-    /// No answer of use.
-    async fn refused(
-        &self,
-        mut spending: Spending<'_>,
-        error: ExchangeError,
-    ) -> Result<(), BrokerError> {
-        let tenant = spending.grant.name.tenant.clone();
-        tracing::warn!(%error, grant = %spending.grant.name, "no access token from SuperOffice");
-        let cause = error.to_string().into();
-        // Then it must not look later as if nobody knew.
-        let surely_unspent =
-            matches!(error, ExchangeError::NotSent(_) | ExchangeError::InvalidClient);
-        let told = match error {
-            ExchangeError::InvalidGrant => {
-                // The status that let us through may be an hour old.
-                let usable = match self.directory.get(&tenant).await {
-                    Ok(tenant) => self.statuses.usable_by_now(&tenant).await.map(drop),
-                    Err(error) => Err(error),
-                };
-                match usable {
-                    Ok(()) => {
-                        let why = BrokerError::ConsentRequired(tenant, WhyConsent::NoLongerWorks);
-                        return self.broken(&mut spending, why).await;
-                    }
-                    Err(passing) => passing,
-                }
-            }
-            ExchangeError::InvalidClient => {
-                // Ours to mend, and every grant of the application has it.
-                let alarm = "own_credential_or_clock";
-                tracing::error!(alarm, %tenant, "our client secret is refused; no grant is to blame");
-                BrokerError::Refused(tenant, Refusal::Credential)
-            }
-            ExchangeError::NotSent(error) => BrokerError::from_upstream(&tenant, &error),
-            ExchangeError::Transient(_) => {
-                BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
-            }
-            ExchangeError::InvalidResponse(_) => BrokerError::UpstreamInvalid(cause),
-        };
-        let attempts = if surely_unspent { WRITE_ATTEMPTS } else { 1 };
-        self.failed(spending, told, attempts).await
     }
 
     /// Only a new consent helps.
@@ -400,36 +359,6 @@ impl Refresher {
             self.feed.tell(&grant, GrantEventKind::Broken, now);
             self.directory.changes().tell(&name.tenant);
         }
-        Err(error)
-    }
-
-    /// It may pass, or we must mend it: what is still valid goes on being served.
-    async fn failed(
-        &self,
-        spending: Spending<'_>,
-        error: BrokerError,
-        write_attempts: u32,
-    ) -> Result<(), BrokerError> {
-        let Spending { application, grant, version, holding, .. } = spending;
-        let name = &grant.name;
-        let now = self.clock.now();
-        self.counters.refresh_failures.increment();
-        application.history.failed(now, &error);
-        let outcome = RefreshOutcome::Failed { reason: error.reason() };
-        let lease = holding.lease.clone();
-        let write = || self.grants.settle(name, &lease, version, &outcome, now);
-        match self.insist_at_most(holding, write_attempts, write).await {
-            Ok(Some(grant)) => drop(self.known.learn(grant)),
-            Ok(None) => self.known.forget(name),
-            Err(error) => {
-                tracing::warn!(%error, grant = %name, "how a refresh failed is not stored; it counts as unknown");
-            }
-        }
-        let back_off = match &error {
-            BrokerError::Refused(..) => LASTING,
-            _ => BackOff { first: self.random.jitter(PASSING.first), ..PASSING },
-        };
-        self.cache.refuse(name, version, error.clone(), back_off, now);
         Err(error)
     }
 }

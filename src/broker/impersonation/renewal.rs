@@ -67,9 +67,9 @@ impl Impersonation {
 
     pub(super) fn renew_due(&self) {
         let refresher = &self.refresher;
-        let now = refresher.clock.now();
+        let (now, monotonic) = (refresher.clock.now(), refresher.clock.monotonic());
         let retry = || now.saturating_add(refresher.random.jitter(RETRY)).unwrap_or(Timestamp::MAX);
-        for name in refresher.cache.due(now, self.renew_if_used_within, retry) {
+        for name in refresher.cache.due((now, monotonic), self.renew_if_used_within, retry) {
             // One that lives longer than what is due was renewed by another replica.
             let life = refresher.cache.held(&name).map(|held| held.remaining(now));
             let min_ttl = life.unwrap_or_default().saturating_add(Duration::from_secs(1));

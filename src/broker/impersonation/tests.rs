@@ -268,6 +268,37 @@ async fn our_own_wrong_secret_breaks_no_grant() {
 }
 
 #[tokio::test]
+async fn a_401_without_a_name_blames_the_secret_only_where_it_has_not_worked_lately() {
+    let world = World::new();
+    let (name, other) = (world.grants.add(&tenant(), 5), world.grants.add(&tenant(), 6));
+    let unnamed = || Answer::Error(ExchangeError::Unauthorized);
+    // The secret has not worked yet.
+    world.provider.told([unnamed()]);
+    assert_eq!(reason(issue(&world, 5).await), Reason::ApplicationCredentialRefused);
+    world.clock.advance(Duration::from_mins(2));
+    issue(&world, 6).await.unwrap();
+    for since in [0, 9] {
+        world.clock.advance(Duration::from_mins(since));
+        world.provider.told([unnamed()]);
+        let sent = world.provider.sent().len();
+        for _ in 0..60 {
+            assert_eq!(reason(issue(&world, 5).await), Reason::UpstreamUnavailable, "{since}");
+        }
+        assert_eq!(world.provider.sent().len(), sent + 1, "it backs off");
+    }
+    let grant = world.grants.grant(&name);
+    assert_eq!(
+        (grant.state, grant.failing.map(|failing| failing.count)),
+        (GrantState::Active, Some(3))
+    );
+    assert_eq!(world.grants.grant(&other).failing, None);
+    // The secret last worked more than ten minutes ago.
+    world.clock.advance(Duration::from_mins(16));
+    world.provider.told([unnamed()]);
+    assert_eq!(reason(issue(&world, 5).await), Reason::ApplicationCredentialRefused);
+}
+
+#[tokio::test]
 async fn what_passes_backs_off_and_a_token_that_is_still_valid_goes_on_being_served() {
     let world = World::new();
     world.grants.add(&tenant(), 5);

@@ -8,14 +8,21 @@ use super::{TicketRules, TicketStores};
 use crate::{
     broker::{
         Application, BrokerError, Counters, Directory,
-        credentials::{BackOff, Credentials},
+        credentials::{BackOff, Circumstances, Credentials, EndedBy},
+        error::RETRY_SOON,
     },
     domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
     ports::{Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, UpstreamError},
 };
 
-/// What SuperOffice refuses for reasons that somebody has to mend (DESIGN section 7).
-const BACK_OFF: BackOff = BackOff { first: Duration::from_mins(1), last: Duration::from_mins(15) };
+/// Refusals that last until somebody acts.
+const LASTING: BackOff = BackOff { first: Duration::from_mins(1), last: Duration::from_mins(15) };
+
+/// A refused timestamp: clocks are corrected by themselves.
+const CLOCK: BackOff = BackOff { first: Duration::from_secs(10), last: Duration::from_mins(1) };
+
+/// No answer of use: errors, pages instead of JSON, time-outs. Each exchange may have added a row at the customer.
+const PASSING: BackOff = BackOff { first: RETRY_SOON, last: Duration::from_mins(1) };
 
 /// A ticket is renewed when about this much of its life is left: long enough to outlast an outage of
 /// SuperOffice's maintenance windows, short enough that few tickets are made.
@@ -45,10 +52,12 @@ impl Exchange {
         if let Some(ticket) = self.stored(&name, &token, min_ttl).await? {
             return Ok(self.take_in(&name, ticket));
         }
-        let now = self.clock.now();
-        if let Some((error, _)) = self.cache.standing_refusal(&name, token.version, now) {
-            return Err(error);
+        let circumstances = application.circumstances(&*self.clock);
+        let refusal = self.cache.standing_refusal(&name, token.version, &circumstances);
+        if let Some((error, wait)) = refusal {
+            return Err(error.after(wait));
         }
+        let now = self.clock.now();
         let retry_after = self.cache.wait_before_replacing(&name, now);
         if !retry_after.is_zero() {
             let cause = "a ticket was replaced less than a minute ago and is dead again".into();
@@ -96,7 +105,7 @@ impl Exchange {
         match application.login.authenticate(name.tenant, &token.token).await {
             Ok(issued) => {
                 self.counters.exchanges.increment();
-                application.history.succeeded(issue_time);
+                application.history.succeeded(issue_time, self.clock.monotonic());
                 self.keep_company_name(name, &issued).await;
                 Ok(SystemTicket {
                     value: issued.value,
@@ -117,24 +126,50 @@ impl Exchange {
         token: &StoredToken,
         error: &UpstreamError,
     ) -> BrokerError {
-        let now = self.clock.now();
+        let circumstances = application.circumstances(&*self.clock);
         self.counters.exchange_failures.increment();
         let told = BrokerError::from_upstream(name, error);
-        application.history.failed(now, &told);
+        application.history.failed(self.clock.now(), &told);
+        // Once for each exchange, and these are limited from here on.
+        tracing::warn!(%error, tenant = %name, "no ticket from SuperOffice");
         if let UpstreamError::Refused(Refusal::Credential | Refusal::Clock) = error {
             // Ours to mend, and every tenant of the application has it.
-            let alarm = "own_credential_or_clock";
-            tracing::error!(alarm, %error, tenant = %name, "no ticket from SuperOffice");
-        } else {
-            tracing::warn!(%error, tenant = %name, "no ticket from SuperOffice");
+            application.alarm(error, circumstances.now);
         }
-        if let UpstreamError::Refused(
-            Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval | Refusal::Credential,
-        ) = error
-        {
-            self.cache.refuse(name, token.version, told.clone(), BACK_OFF, now);
+        let Some((back_off, ended_by)) = self.back_off(error, &circumstances) else { return told };
+        let (version, now) = (token.version, circumstances.now);
+        let wait = self.cache.refuse(name, version, told.clone(), back_off, ended_by, now);
+        told.after(wait)
+    }
+
+    /// Returns how long a failure is repeated to callers without asking SuperOffice again, and the event that ends that
+    /// before its time. `None` if the failure is not remembered.
+    fn back_off(
+        &self,
+        error: &UpstreamError,
+        circumstances: &Circumstances,
+    ) -> Option<(BackOff, EndedBy)> {
+        match error {
+            // A text that names no reason may mean the client secret as well.
+            UpstreamError::Refused(Refusal::Credential | Refusal::Rejected) => {
+                Some((LASTING, EndedBy::OtherCredential(circumstances.credential_changes)))
+            }
+            UpstreamError::Refused(Refusal::Clock) => {
+                let off = circumstances.clock_is_off;
+                Some((CLOCK, if off { EndedBy::CorrectClock } else { EndedBy::Nothing }))
+            }
+            UpstreamError::Refused(
+                Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval,
+            ) => Some((LASTING, EndedBy::Nothing)),
+            UpstreamError::Unavailable(_)
+            | UpstreamError::InvalidResponse(_)
+            | UpstreamError::Misdirected => {
+                let first = self.random.jitter(PASSING.first);
+                Some((BackOff { first, ..PASSING }, EndedBy::Nothing))
+            }
+            // The circuit limits calls by itself.
+            UpstreamError::CircuitOpen(_) => None,
         }
-        told
     }
 
     /// A ticket that cannot be stored is used all the same: thrown away, the next call would ask for another.

@@ -30,7 +30,11 @@ impl Tickets {
         let exchange = &self.exchange;
         let now = exchange.clock.now();
         let retry = || now.saturating_add(exchange.random.jitter(RETRY)).unwrap_or(Timestamp::MAX);
-        for name in exchange.cache.due(now, exchange.rules.renew_if_used_within, retry) {
+        for name in exchange.cache.due(
+            (now, exchange.clock.monotonic()),
+            exchange.rules.renew_if_used_within,
+            retry,
+        ) {
             self.begin_renewal(name);
         }
     }

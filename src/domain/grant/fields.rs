@@ -75,6 +75,7 @@ mod tests {
             create_time: time,
             last_refresh_time: Some(time),
             last_failure: None,
+            failing: None,
             revocation_pending: false,
             unproven: false,
             token_version: 1,

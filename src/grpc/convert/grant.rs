@@ -36,6 +36,10 @@ pub(in crate::grpc) fn grant(grant: &Grant) -> pb::Grant {
         last_failure_time: grant.last_failure.map(|failure| timestamp(failure.time)),
         revocation_pending: grant.revocation_pending,
         etag: grant.etag(),
+        failure_count: grant
+            .failing
+            .map_or(0, |failing| failing.count.try_into().unwrap_or(i32::MAX)),
+        failing_since: grant.failing.map(|failing| timestamp(failing.since)),
     }
 }
 
@@ -44,6 +48,7 @@ pub(in crate::grpc) fn grant_event(event: &GrantEvent) -> pb::GrantEvent {
         GrantEventKind::Created => pb::GrantEventKind::Created,
         GrantEventKind::Refreshed => pb::GrantEventKind::Refreshed,
         GrantEventKind::Broken => pb::GrantEventKind::Broken,
+        GrantEventKind::Failed => pb::GrantEventKind::Failed,
         GrantEventKind::Reconsented => pb::GrantEventKind::Reconsented,
         GrantEventKind::Revoked => pb::GrantEventKind::Revoked,
         GrantEventKind::Resync => pb::GrantEventKind::Resync,

@@ -31,6 +31,7 @@ fn grant() -> Grant {
         create_time: time,
         last_refresh_time: None,
         last_failure: None,
+        failing: None,
         revocation_pending: false,
         unproven: false,
         token_version: 1,

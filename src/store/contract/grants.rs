@@ -123,6 +123,7 @@ pub(in crate::store) async fn a_consent_makes_a_grant(place: &dyn Place) {
         create_time: at(5),
         last_refresh_time: None,
         last_failure: None,
+        failing: None,
         revocation_pending: false,
         unproven: false,
         token_version: 1,

@@ -12,7 +12,7 @@ use super::{
     refreshed, secret, to_spend,
 };
 use crate::{
-    domain::{Grant, GrantFailure, GrantState, Reason},
+    domain::{Failing, Grant, GrantFailure, GrantState, Reason},
     ports::{Intent, Lease, RefreshOutcome, Rotation, TenantStore},
 };
 
@@ -173,7 +173,9 @@ pub(in crate::store) async fn a_broken_grant_loses_its_access_token_and_keeps_it
     let outcome = RefreshOutcome::Broken { reason: Reason::ConsentRequired };
     let settled = store.settle(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
     let last_failure = Some(GrantFailure { reason: Reason::ConsentRequired, time: at(41) });
-    let wanted = Grant { state: GrantState::ConsentRequired, last_failure, version: 3, ..fresh };
+    let failing = Some(Failing { count: 1, since: at(41) });
+    let wanted =
+        Grant { state: GrantState::ConsentRequired, last_failure, failing, version: 3, ..fresh };
     assert_eq!(settled, Some(wanted));
     assert_eq!(kept_token(&*store, &grant.name).await, None);
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
@@ -204,10 +206,41 @@ pub(in crate::store) async fn a_failure_that_may_pass_leaves_state_and_tokens(pl
     let outcome = RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
     let settled = store.settle(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
     let failure = GrantFailure { reason: Reason::UpstreamUnavailable, time: at(41) };
-    let wanted = Grant { last_failure: Some(failure), version: 3, ..fresh };
+    let failing = Some(Failing { count: 1, since: at(41) });
+    let wanted = Grant { last_failure: Some(failure), failing, version: 3, ..fresh };
     assert_eq!(settled, Some(wanted));
     assert_eq!(kept_token(&*store, &grant.name).await, token);
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
+}
+
+pub(in crate::store) async fn failures_in_a_row_are_counted_until_a_success_or_a_consent(
+    place: &dyn Place,
+) {
+    let (store, grant) = granted(place).await;
+    assert_eq!(grant.failing, None);
+    let lease = lease(&*store, &grant.name, 20).await;
+    let mut failed = 0;
+    let mut fail = async |outcome: RefreshOutcome| {
+        failed += 1;
+        assert!(intend(&*store, &grant, &lease, 1).await);
+        let now = at(20 + failed);
+        let settled = store.settle(&grant.name, &lease, 1, &outcome, now).await.unwrap();
+        settled.unwrap().failing
+    };
+    let passing = || RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
+    let broken = || RefreshOutcome::Broken { reason: Reason::ConsentRequired };
+    let since = at(21);
+    assert_eq!(fail(passing()).await, Some(Failing { count: 1, since }));
+    assert_eq!(fail(passing()).await, Some(Failing { count: 2, since }));
+    assert_eq!(fail(broken()).await, Some(Failing { count: 3, since }));
+    assert_eq!(fail(passing()).await, Some(Failing { count: 4, since }));
+    // Another process reads the same.
+    let read_again = read(&*place.open().await, &grant.name).await.unwrap();
+    assert_eq!(read_again.failing, Some(Failing { count: 4, since }));
+    assert_eq!(settle(&*store, &grant, &lease, 1).await.unwrap().failing, None);
+    let since = at(25);
+    assert_eq!(fail(passing()).await, Some(Failing { count: 1, since }));
+    assert_eq!(consent(&*store, &cust1(), 5, "refresh-2").await.grant.failing, None);
 }
 
 pub(in crate::store) async fn a_consent_during_a_refresh_wins(place: &dyn Place) {

@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use super::{application_id, corrupt, microseconds};
 use crate::{
     domain::{
-        AccessToken, AssociateId, CredentialId, Grant, GrantFailure, GrantName, GrantState, Reason,
-        TenantName,
+        AccessToken, AssociateId, CredentialId, Failing, Grant, GrantFailure, GrantName,
+        GrantState, Reason, TenantName,
     },
     ports::{Intent, StoreError, StoredRefreshToken},
 };
@@ -33,6 +33,8 @@ pub(in crate::store) struct GrantRecord {
     last_refresh_time: Option<i64>,
     last_failure_reason: Option<String>,
     last_failure_time: Option<i64>,
+    failure_count: i64,
+    failing_since: Option<i64>,
     revocation_pending: bool,
     doubted_at_fence: Option<i64>,
     token_version: i64,
@@ -83,6 +85,14 @@ impl GrantRecord {
             }),
             _ => None,
         };
+        let failing = match self.failing_since {
+            Some(since) => Some(Failing {
+                count: u32::try_from(self.failure_count)
+                    .map_err(|_| corrupt("failure_count", &name))?,
+                since: time(since, "failing_since")?,
+            }),
+            None => None,
+        };
         Ok(Grant {
             associate_id: associate_id.ok_or_else(|| corrupt("associate_id", &name))?,
             user_principal_name: self.user_principal_name,
@@ -94,6 +104,7 @@ impl GrantRecord {
                 .map(|refreshed| time(refreshed, "last_refresh_time"))
                 .transpose()?,
             last_failure,
+            failing,
             revocation_pending: self.revocation_pending,
             unproven: self.doubted_at_fence.is_some(),
             token_version: self.token_version,

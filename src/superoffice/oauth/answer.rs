@@ -72,7 +72,8 @@ pub(super) fn refusal(profile: Profile, answer: &Answer) -> Option<ExchangeError
         "invalid_grant" => ExchangeError::InvalidGrant,
         "invalid_client" => ExchangeError::InvalidClient,
         // Whatever else is said: credentials are what 401 is about (RFC 9110 section 15.5.2).
-        _ if status == StatusCode::UNAUTHORIZED => ExchangeError::InvalidClient,
+        // The answer does not say whether it means our secret or the token.
+        _ if status == StatusCode::UNAUTHORIZED => ExchangeError::Unauthorized,
         error => {
             let named = NAMED_ERRORS.iter().find(|name| **name == error);
             let named = named.map_or("and no error that we know", |name| name);

@@ -469,11 +469,21 @@ async fn a_refused_secret_has_the_other_one_tried_and_the_one_that_works_stays()
         login.sent().iter().map(|sent| sent.field("client_secret").unwrap()).collect();
     assert_eq!(secrets, ["s&cret 1", "secret 2", "secret 2"]);
 
-    for does in [refused(), error(400, "invalid_client"), Does::Answer(401, "<p>".to_owned())] {
+    let unnamed = |body: &str| Does::Answer(401, body.to_owned());
+    for (does, wanted) in [
+        (refused(), ExchangeError::InvalidClient),
+        (error(400, "invalid_client"), ExchangeError::InvalidClient),
+        // It does not say what it is about.
+        (unnamed("<p>"), ExchangeError::Unauthorized),
+        (unnamed("{}"), ExchangeError::Unauthorized),
+        (unnamed(""), ExchangeError::Unauthorized),
+    ] {
         let login = Login::new([does]).await;
-        assert_eq!(login.refresh().await.err(), Some(ExchangeError::InvalidClient));
+        assert_eq!(login.refresh().await.err(), Some(wanted));
         assert_eq!(login.sent().len(), 2);
     }
+    let login = Login::new([refused(), unnamed("{}")]).await;
+    assert_eq!(login.refresh().await.err(), Some(ExchangeError::InvalidClient));
     // What the second says counts.
     let login = Login::new([refused(), error(400, "invalid_grant")]).await;
     assert_eq!(login.refresh().await.err(), Some(ExchangeError::InvalidGrant));

@@ -4,7 +4,8 @@
 macro_rules! columns {
     () => {
         "application, tenant, id, associate_id, user_principal_name, full_name, state, create_time, \
-         last_refresh_time, last_failure_reason, last_failure_time, revocation_pending, doubted_at_fence, \
+         last_refresh_time, last_failure_reason, last_failure_time, failure_count, failing_since, \
+         revocation_pending, doubted_at_fence, \
          token_version, version"
     };
 }
@@ -27,6 +28,13 @@ macro_rules! not_overtaken {
     };
 }
 
+/// Counts a failure at time `?6`, up to the largest number that an `int32` of the API holds.
+macro_rules! one_more_failure {
+    () => {
+        "failure_count = min(failure_count + 1, 2147483647), failing_since = coalesce(failing_since, ?6),"
+    };
+}
+
 pub(in crate::store::sqlite) const HAS_TENANT: &str =
     "SELECT EXISTS (SELECT 1 FROM tenants WHERE application = ?1 AND tenant = ?2)";
 
@@ -37,7 +45,7 @@ pub(in crate::store::sqlite) const CONSENTED: &str = concat!(
      ON CONFLICT (application, tenant, associate_id) DO UPDATE SET \
      user_principal_name = excluded.user_principal_name, user_principal_key = excluded.user_principal_key, \
      full_name = excluded.full_name, state = 'ACTIVE', last_failure_reason = NULL, last_failure_time = NULL, \
-     revocation_pending = 0, doubted_at_fence = NULL, token_version = token_version + 1, version = version + 1 \
+     failure_count = 0, failing_since = NULL, revocation_pending = 0, doubted_at_fence = NULL, token_version = token_version + 1, version = version + 1 \
      RETURNING ",
     columns!()
 );
@@ -116,13 +124,15 @@ pub(in crate::store::sqlite) const ROTATED: &str = concat!(
 
 pub(in crate::store::sqlite) const REFRESHED: &str = concat!(
     "UPDATE grants SET state = 'ACTIVE', last_refresh_time = ?6, user_principal_name = ?7, user_principal_key = ?8, \
-     full_name = ?9, doubted_at_fence = NULL, version = version + 1 WHERE ",
+     full_name = ?9, failure_count = 0, failing_since = NULL, doubted_at_fence = NULL, version = version + 1 WHERE ",
     not_overtaken!(),
     " RETURNING ",
     columns!()
 );
 pub(in crate::store::sqlite) const BROKEN: &str = concat!(
-    "UPDATE grants SET state = 'CONSENT_REQUIRED', \
+    "UPDATE grants SET state = 'CONSENT_REQUIRED', ",
+    one_more_failure!(),
+    " \
      last_failure_time = iif(state = 'ACTIVE', ?6, last_failure_time), \
      last_failure_reason = iif(state = 'ACTIVE', ?7, last_failure_reason), version = version + 1 WHERE ",
     not_overtaken!(),
@@ -130,7 +140,9 @@ pub(in crate::store::sqlite) const BROKEN: &str = concat!(
     columns!()
 );
 pub(in crate::store::sqlite) const FAILED: &str = concat!(
-    "UPDATE grants SET last_failure_time = iif(state = 'ACTIVE', ?6, last_failure_time), \
+    "UPDATE grants SET ",
+    one_more_failure!(),
+    " last_failure_time = iif(state = 'ACTIVE', ?6, last_failure_time), \
      last_failure_reason = iif(state = 'ACTIVE', ?7, last_failure_reason), version = version + 1 WHERE ",
     not_overtaken!(),
     " RETURNING ",

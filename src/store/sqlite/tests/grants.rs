@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{Folder, sealed_for, set, unavailable};
 use crate::{
     domain::{
-        CallerOnRecord, Consent, ConsentAttempt, ConsentId, Environment, GrantScope, TenantName,
+        CallerOnRecord, Consent, ConsentAttempt, ConsentId, Environment, Failing, GrantScope,
+        TenantName,
     },
     ports::{
         ConsentLimits, ConsentStore as _, GrantStore, SealError, StoreError, StoreWatch as _,
@@ -161,6 +162,36 @@ async fn a_file_without_grants_gets_them_and_keeps_what_it_had() {
 }
 
 #[tokio::test]
+async fn a_grant_of_before_that_fails_counts_as_having_failed_once() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    add(&store, &cust1()).await;
+    let mut names = Vec::new();
+    for associate in [5, 6, 7] {
+        names.push(granted(&store, &cust1(), associate).await.name);
+    }
+    store.close().await;
+    // The last failure of the first came after it worked, that of the second before, and the third has none.
+    folder
+        .meddle(
+            "ALTER TABLE grants DROP COLUMN failing_since; ALTER TABLE grants DROP COLUMN failure_count;
+             DELETE FROM _sqlx_migrations WHERE version >= 5;
+             UPDATE grants SET last_failure_reason = 'INTERNAL', last_failure_time = 2000000, last_refresh_time = 1000000
+             WHERE associate_id = 5;
+             UPDATE grants SET last_failure_reason = 'INTERNAL', last_failure_time = 1000000, last_refresh_time = 2000000
+             WHERE associate_id = 6;",
+        )
+        .await;
+    let store = folder.store().await;
+    let mut failing = Vec::new();
+    for name in &names {
+        failing.push(read(&store, name).await.unwrap().failing);
+    }
+    let since = jiff::Timestamp::from_second(2).unwrap();
+    assert_eq!(failing, [Some(Failing { count: 1, since }), None, None]);
+}
+
+#[tokio::test]
 async fn a_row_of_a_grant_that_makes_no_sense_is_corrupt() {
     for damage in [
         "grants SET associate_id = 2147483648",
@@ -170,6 +201,8 @@ async fn a_row_of_a_grant_that_makes_no_sense_is_corrupt() {
         "grants SET last_refresh_time = -9223372036854775808",
         "grants SET last_failure_reason = 'BAD_LUCK', last_failure_time = 1",
         "grants SET last_failure_reason = 'INTERNAL', last_failure_time = 9223372036854775807",
+        "grants SET failure_count = 4294967296, failing_since = 1",
+        "grants SET failure_count = 1, failing_since = 9223372036854775807",
     ] {
         let folder = Folder::new();
         let store = folder.store().await;
