@@ -8,6 +8,7 @@ mod associate;
 mod audit;
 mod caller_id;
 mod consent;
+mod credential_operation;
 mod enrolment;
 mod eyes;
 mod filter;
@@ -25,7 +26,7 @@ mod user_context;
 pub use self::{
     access_token::{AccessTokenRefused, access_token_tenant},
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
-    api_path::{ApiPath, ApiPathError, gives_credentials},
+    api_path::{ApiPath, ApiPathError},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     associate::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,
@@ -43,6 +44,7 @@ pub use self::{
         is_caller_prefix, is_reserved_caller, is_trust_domain, trust_domain,
     },
     consent::{Consent, ConsentAttempt, ConsentId, ConsentIdError, ConsentOutcome},
+    credential_operation::credential_operation,
     enrolment::{Labels, SystemUserToken},
     eyes::{Eyes, EyesError, EyesSelector},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
