@@ -9,6 +9,7 @@ mod associate;
 mod audit;
 mod caller_id;
 mod consent;
+mod credential_operation;
 mod enrolment;
 mod eyes;
 mod file_text;
@@ -28,7 +29,7 @@ pub use self::{
     access_token::{AccessTokenRefused, access_token_tenant},
     alarm::AlarmLimit,
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
-    api_path::{ApiPath, ApiPathError, gives_credentials},
+    api_path::{ApiPath, ApiPathError},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     associate::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,
@@ -46,6 +47,7 @@ pub use self::{
         is_caller_prefix, is_reserved_caller, is_trust_domain, trust_domain,
     },
     consent::{Consent, ConsentAttempt, ConsentId, ConsentIdError, ConsentOutcome},
+    credential_operation::credential_operation,
     enrolment::{Labels, SystemUserToken},
     eyes::{Eyes, EyesError, EyesSelector},
     file_text::{NotUtf8, file_text, trimmed, without_byte_order_mark},

@@ -38,7 +38,7 @@ pub use self::{
     oauth::{
         Access, AuthorizationRequest, CodeExchange, ExchangeError, OAuth, Refreshed, SignedIn,
     },
-    people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls},
+    people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls, ReadRows},
     random::Random,
     reload::{Reloadable, Settling, why_unreadable},
     sealer::{PageTokens, SealError, SealedField, Sealer},

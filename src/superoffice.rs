@@ -8,6 +8,7 @@ mod gate;
 mod id_token;
 mod jwks;
 mod jwt;
+mod lenient;
 mod login_host;
 mod notification;
 mod oauth;

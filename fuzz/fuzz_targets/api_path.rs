@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tenant_gateway::domain::{ApiPath, gives_credentials};
+use tenant_gateway::domain::{ApiPath, credential_operation};
 
 fuzz_target!(|text: &str| {
     let Ok(path) = ApiPath::parse(text) else { return };
@@ -20,5 +20,5 @@ fuzz_target!(|text: &str| {
         let other = ApiPath::parse(&format!("/api{other}")).unwrap();
         assert_eq!(other.decided(), decided);
     }
-    let _ = gives_credentials(decided);
+    let _ = credential_operation("GET", decided);
 });

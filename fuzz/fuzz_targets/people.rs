@@ -37,7 +37,8 @@ fn fuzz(data: &[u8]) {
     for error in [groups.as_ref().err(), roles.as_ref().err()].into_iter().flatten() {
         assert_not_repeated(&String::from_utf8_lossy(data), &error.to_string());
     }
-    let directory = Directory::new(groups.unwrap_or_default(), roles.unwrap_or_default());
+    let groups = groups.map(|read| read.items).unwrap_or_default();
+    let directory = Directory::new(groups, roles.map(|read| read.items).unwrap_or_default());
     if let Ok(principal) = read_principal(data, tenant()) {
         assert_eq!(principal.tenant, tenant());
         assert!(principal.function_rights.is_sorted() && principal.secondary_group_ids.is_sorted());

@@ -77,6 +77,12 @@ impl Answer {
         Self::empty(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, location)
     }
 
+    /// Puts one text in the place of another.
+    pub(crate) fn rewritten(self, from: &str, to: &str) -> Self {
+        let body = String::from_utf8_lossy(&self.body).replace(from, to).into_bytes();
+        Self { body, ..self }
+    }
+
     pub(crate) fn with_retry_after(self, seconds: u64) -> Self {
         self.with(RETRY_AFTER, HeaderValue::from(seconds))
     }

@@ -19,7 +19,7 @@ pub(crate) use self::changes::changed_columns;
 pub use self::generate::generate;
 pub use self::kind::{AssociateType, RoleType};
 pub use self::model::{Associate, Company, License, LicenseScope, Person, Role, UserGroup};
-pub use self::oddities::{Oddities, PrimaryKeyForm};
+pub use self::oddities::{Oddities, PrimaryKeyForm, Rewrite};
 
 /// The functional right that makes an administrator. SuperOffice asks for the one of general or of
 /// user administrators (SUPEROFFICE.md 2.2, documented); what they are called is inferred.

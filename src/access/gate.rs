@@ -12,7 +12,7 @@ use super::{
     quota::{Quotas, Source},
 };
 use crate::{
-    domain::{CallerOnRecord, TenantName, gives_credentials},
+    domain::{CallerOnRecord, TenantName, credential_operation},
     ports::Clock,
 };
 
@@ -210,7 +210,7 @@ impl Access {
         self.quotas.check_not_slowed(Source::Caller(caller))?;
         let ruling = match &self.rules {
             // Only a policy can name what hands out credentials.
-            Rules::PermitAll if gives_credentials(path) => {
+            Rules::PermitAll if credential_operation(method, path).is_some() => {
                 Ruling { allowed: false, policy_ids: no_policy() }
             }
             Rules::PermitAll => permitted(),

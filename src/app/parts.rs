@@ -140,6 +140,7 @@ impl Parts {
             rules,
             tasks.clone(),
             stopping.clone(),
+            counters.clone(),
         );
         let associates = Arc::new(associates);
         // It is set once, here.
@@ -241,6 +242,8 @@ impl Parts {
             grants_broken: "grants_broken", "Grants found not to work any more";
             access_tokens_dropped: "access_tokens_dropped", "Access tokens proven dead";
             status_reads: "tenant_status_reads", "Tenant statuses read";
+            people_rows_left_out: "people_rows_left_out", "Rows about associates, user groups and roles that were left out because they have no id";
+            people_rows_in_part: "people_rows_in_part", "Rows about associates, user groups and roles of which a value could not be read";
             associate_hints: "associate_hints", "Webhooks that said that associates of a tenant have changed";
             audit_events: "audit_events", "Events written to the audit trail";
             audit_groups: "audit_groups", "Commits of audit events";

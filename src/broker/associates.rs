@@ -7,6 +7,7 @@
 
 mod cache;
 mod listing;
+mod oddities;
 mod people;
 mod readings;
 mod snapshot;
@@ -19,11 +20,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::listing::{AssociateListPage, AssociatePlace, AssociateQuery, NoPlace};
 use self::{
     cache::{CacheRules, HINT_PAUSE, Key, Reading},
+    oddities::{OddRows, Oddities},
     people::{People, Upstream, read_all},
     readings::{ReadingPorts, Readings},
     snapshot::Snapshot,
 };
-use super::{Applications, Asking, BrokerError, Impersonation, Statuses, Tickets, WebApi};
+use super::{
+    Applications, Asking, BrokerError, Counters, Impersonation, Statuses, Tickets, WebApi,
+};
 use crate::{
     access::{Authorized, ReadAssociates},
     domain::{
@@ -110,24 +114,38 @@ impl Associates {
         rules: AssociateRules,
         tasks: TaskTracker,
         stopping: CancellationToken,
+        counters: Arc<Counters>,
     ) -> Self {
+        let oddities = Arc::new(Oddities::new(counters));
         let people: Arc<dyn People> = Arc::new(Upstream { applications, web_api });
         let ports = ReadingPorts { clock: Arc::clone(&clock), pace, tasks, stopping };
         let read_snapshot = {
             let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
+            let oddities = Arc::clone(&oddities);
             move |key: Key| {
                 let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
-                let asking = reading(&*people, key);
+                let oddities = Arc::clone(&oddities);
+                let asking = reading(&*people, key.clone());
                 let id = u128::from_be_bytes(random.bytes());
-                Box::pin(async move { read_all(&*people, &asking, &*clock, id).await }) as _
+                Box::pin(async move {
+                    let read = read_all(&*people, &asking, &*clock, id).await?;
+                    read.odd.into_iter().for_each(|(what, odd)| oddities.note(&key, what, odd));
+                    Ok(read.snapshot)
+                }) as _
             }
         };
         let read_principal = {
             let people = Arc::clone(&people);
             move |key: Key| {
-                let people = Arc::clone(&people);
-                let asking = reading(&*people, key);
-                Box::pin(async move { people.principal(&asking).await }) as _
+                let (people, oddities) = (Arc::clone(&people), Arc::clone(&oddities));
+                let asking = reading(&*people, key.clone());
+                Box::pin(async move {
+                    let principal = people.principal(&asking).await?;
+                    let mut odd = OddRows::default();
+                    odd.see(&principal.warnings);
+                    oddities.note(&key, "principal", odd);
+                    Ok(principal)
+                }) as _
             }
         };
         let AssociateRules { max_age, max_in_memory } = rules;

@@ -71,6 +71,10 @@ pub struct Counters {
     pub audit_failures: Counter,
     /// Kept events that could not be read when they were listed.
     pub audit_unreadable: Counter,
+    /// Rows about people that were left out because they have no id.
+    pub people_rows_left_out: Counter,
+    /// Rows about people of which a value could not be read.
+    pub people_rows_in_part: Counter,
     /// Notifications that associates of a tenant have changed, each once.
     pub associate_hints: Counter,
 }

@@ -34,7 +34,7 @@ use crate::{
     ports::{
         ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, AssociatePage, Clock as _,
         Deletion, IssuedTicket, ManualClock, NotificationVerifier, OAuth, PeopleCalls, Probe,
-        Random, SendError, StoreError, StoredToken, SystemUserLogin, TenantStatusSource,
+        Random, ReadRows, SendError, StoreError, StoredToken, SystemUserLogin, TenantStatusSource,
         TenantStore, TicketProbe, TicketStore, UpstreamError, Verdict, WebApiHost,
     },
 };
@@ -608,11 +608,11 @@ impl PeopleCalls for People {
         panic!("not asked here")
     }
 
-    fn user_groups(&self) -> ApiCall<Vec<UserGroup>> {
+    fn user_groups(&self) -> ApiCall<ReadRows<UserGroup>> {
         panic!("not asked here")
     }
 
-    fn roles(&self) -> ApiCall<Vec<Role>> {
+    fn roles(&self) -> ApiCall<ReadRows<Role>> {
         panic!("not asked here")
     }
 
@@ -648,5 +648,6 @@ fn principal(tenant: ContextIdentifier, id: AssociateId) -> Principal {
         role_type: None,
         function_rights: Vec::new(),
         licenses: Vec::new(),
+        warnings: Vec::new(),
     }
 }

@@ -11,11 +11,6 @@ const MAX_BYTES: usize = 16 * 1024;
 /// The root of the Web API, in lower case.
 const ROOT: &str = "api";
 
-/// Operations of agents with such a word in their names read or write credentials, keys and passwords
-/// (SUPEROFFICE.md 6.1 and 6.4; the specifications of the agents `User` and `Associate`).
-const CREDENTIAL_WORDS: [&str; 6] =
-    ["token", "credential", "encryptionkey", "password", "serviceauth", "secret"];
-
 /// A path of the Web API with its query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiPath {
@@ -109,19 +104,6 @@ impl ApiPath {
     #[must_use]
     pub fn sent(&self) -> &str {
         &self.sent
-    }
-}
-
-/// Whether what is at this path, in the form of [`ApiPath::decided`], hands out or changes credentials.
-#[must_use]
-pub fn gives_credentials(decided: &str) -> bool {
-    let mut segments = decided.split('/').skip(3);
-    match (segments.next(), segments.next(), segments.next()) {
-        (Some("user"), Some(what), _) => what.starts_with("currenttoken"),
-        (Some("agents"), Some(_), Some(operation)) => {
-            CREDENTIAL_WORDS.iter().any(|word| operation.contains(word))
-        }
-        _ => false,
     }
 }
 
@@ -301,34 +283,6 @@ mod tests {
         }
         let long = format!("/api/{}", "a".repeat(MAX_BYTES));
         assert_eq!(ApiPath::parse(&long), Err(ApiPathError::TooLong));
-    }
-
-    #[test]
-    fn paths_that_hand_out_credentials_are_known_in_every_spelling() {
-        for path in [
-            "/api/v1/User/currentToken",
-            "/api/v1/user/CURRENTTOKEN/",
-            "/api/v1/User/%63urrentToken?x",
-            "/api/v2/User/currentToken.json",
-            "/api/v1/Agents/Associate/GetEncryptionKey",
-            "/api/v1/Agents/User/GetAccessToken",
-            "/api/v1/Agents/User/GetExternalTokens",
-            "/api/v1/Agents/User/GetServiceAuth",
-            "/api/v1/Agents/User/SaveUntrustedCredentialsForAssociate",
-            "/api/v1/agents/user/setgeneratedpassword",
-        ] {
-            assert!(gives_credentials(&read(path).0), "{path}");
-        }
-        for path in [
-            "/api",
-            "/api/v1/User",
-            "/api/v1/User/currentPrincipal",
-            "/api/v1/Contact/12",
-            "/api/v1/Agents/Ticket/GetTicketEntity",
-            "/api/v1/Agents/Contact/GetContactEntity",
-        ] {
-            assert!(!gives_credentials(&read(path).0), "{path}");
-        }
     }
 
     /// Spells a path in another way that means the same.

@@ -11,7 +11,7 @@ use axum::{
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{around::Client, problem::Problem};
+use super::{around::Client, problem::Problem, webhooks::without_mark};
 use crate::{
     broker::{Attempts, StateChange, StateHints, Unheard},
     domain::{ContextIdentifier, Reason},
@@ -82,7 +82,7 @@ pub(super) async fn state_change(
 }
 
 fn read(body: &[u8]) -> Option<(ContextIdentifier, StateChange, SecretString)> {
-    let told: Notification = serde_json::from_slice(body).ok()?;
+    let told: Notification = serde_json::from_slice(without_mark(body)).ok()?;
     let change = match told.change_type {
         BACKUP_RESTORED => StateChange::BackupRestored,
         _ => StateChange::Other,

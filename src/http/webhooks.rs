@@ -123,8 +123,13 @@ async fn body(request: Request) -> Result<Bytes, Problem> {
     })
 }
 
+/// Returns the body without a byte order mark, which some writers of JSON put before it (RFC 8259 section 8.1).
+pub(super) fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 fn read(body: &[u8]) -> Option<(ContextIdentifier, Uuid, Event)> {
-    let told: Notification = serde_json::from_slice(body).ok()?;
+    let told: Notification = serde_json::from_slice(without_mark(body)).ok()?;
     let tenant = told.context_identifier.parse().ok()?;
     let event_id = Uuid::try_parse(&told.event_id).ok()?;
     Some((tenant, event_id, told.event))
@@ -148,6 +153,9 @@ mod tests {
         assert_eq!(event.as_str(), "associate.changed");
         let older = GOOD.replace(r#""FieldValues":{"type":0}"#, r#""Values":{"associate_id":900}"#);
         assert!(read(older.as_bytes()).is_some());
+        let odd = r#""Names":"cut \ud83d","Number":1e999,"#;
+        let odd = GOOD.replacen('{', &format!("\u{feff}{{{odd}"), 1);
+        assert!(read(odd.as_bytes()).is_some());
     }
 
     #[test]

@@ -9,7 +9,11 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::DATE, r
 use tokio::runtime::{self, Handle};
 use zeroize::Zeroizing;
 
-use super::{fault::Fault, resolver::PublicAddresses};
+use super::{
+    fault::Fault,
+    lenient::{read_repaired, without_mark},
+    resolver::PublicAddresses,
+};
 use crate::ports::{Random, UpstreamError};
 
 /// Connecting takes longer than this only if something is wrong.
@@ -216,7 +220,7 @@ pub(super) fn json<'b, T: serde::Deserialize<'b>>(
     profile: Profile,
     body: &'b [u8],
 ) -> Result<T, UpstreamError> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(without_mark(body)).map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Data => "JSON with other fields or types than documented",
             _ => "not JSON",
@@ -227,4 +231,12 @@ pub(super) fn json<'b, T: serde::Deserialize<'b>>(
             profile.what
         ))
     })
+}
+
+/// Reads JSON as [`json`] does, also where a character in it cannot be read.
+pub(super) fn json_repaired<T: serde::de::DeserializeOwned>(
+    profile: Profile,
+    body: &[u8],
+) -> Result<T, UpstreamError> {
+    read_repaired(body, |body| json(profile, body))
 }

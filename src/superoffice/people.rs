@@ -1,6 +1,7 @@
-//! Reading what SuperOffice tells of the people of a tenant (SUPEROFFICE.md 6): from the bytes of an answer to types
-//! of the domain, without a connection. What cannot be read of one associate is a warning on it; what makes the answer
-//! as a whole doubtful refuses it. Nothing that was received is repeated in an error.
+//! Reading the people of a tenant: from the bytes of an answer to types of the domain, without a connection.
+//!
+//! A value that cannot be read is a warning on its row, and a row without an id is left out. An answer is refused as a
+//! whole only where it would be wrong. No error repeats what was received.
 
 mod archive;
 mod associates;
@@ -10,7 +11,7 @@ mod groups;
 mod principal;
 mod roles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde::Deserialize;
 
@@ -21,7 +22,10 @@ pub use self::{
     principal::read_principal,
     roles::{ROLE_COLUMNS, read_roles},
 };
-use super::client::{self, Profile};
+use super::{
+    client::{self, Profile},
+    lenient::read_repaired,
+};
 use crate::ports::UpstreamError;
 
 /// Reads JSON of at most the profile's size.
@@ -37,19 +41,30 @@ fn refused(profile: Profile, why: &str) -> UpstreamError {
     UpstreamError::InvalidResponse(format!("{}: {why}", profile.what))
 }
 
-/// By ascending id, each once: archives repeat a row where they join, but do not contradict themselves.
+/// Returns items by ascending id, each once: archives repeat a row where they join. If rows of one id differ, the first
+/// counts, with a warning.
 fn each_once<T: PartialEq>(
-    profile: Profile,
     items: impl IntoIterator<Item = (i32, T)>,
-) -> Result<Vec<T>, UpstreamError> {
-    let mut by_id = BTreeMap::new();
+    contradicted: impl Fn(&mut T),
+) -> Vec<T> {
+    let mut by_id: BTreeMap<i32, (T, bool)> = BTreeMap::new();
     for (id, item) in items {
-        if let Some(other) = by_id.get(&id)
-            && *other != item
-        {
-            return Err(refused(profile, "two rows with one id that differ"));
+        match by_id.entry(id) {
+            Entry::Vacant(place) => drop(place.insert((item, false))),
+            Entry::Occupied(mut first) => {
+                let (first, differs) = first.get_mut();
+                *differs |= *first != item;
+            }
         }
-        by_id.insert(id, item);
     }
-    Ok(by_id.into_values().collect())
+    let finished = by_id.into_values().map(|(mut item, differs)| {
+        if differs {
+            contradicted(&mut item);
+        }
+        item
+    });
+    finished.collect()
 }
+
+#[cfg(test)]
+mod tests;

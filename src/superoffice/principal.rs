@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     SuperOffice,
-    client::{Profile, Repeat, json, unexpected},
+    client::{Profile, Repeat, json_repaired, unexpected},
     web_api::{scheme, secret_header},
 };
 use crate::{
@@ -63,7 +63,7 @@ impl SuperOffice {
         let answer = answer.map_err(|fault| fault.of(PRINCIPAL))?;
         match answer.status {
             StatusCode::OK => {
-                let principal: Principal = json(PRINCIPAL, &answer.body)?;
+                let principal: Principal = json_repaired(PRINCIPAL, &answer.body)?;
                 let same = principal.database_context_identifier == tenant.to_string();
                 if !same {
                     tracing::error!(%tenant, "a ticket opens another tenant; it is dropped");

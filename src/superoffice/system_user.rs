@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     SuperOffice,
-    client::{Profile, Repeat, json, unexpected},
+    client::{Profile, Repeat, json_repaired, unexpected},
     credentials::Pair,
     refusal::refusal,
     skew::CLOCK_ALARM,
@@ -118,7 +118,7 @@ impl SuperOffice {
         if !answer.status.is_success() {
             return Err(unexpected(AUTHENTICATE, answer.status).into());
         }
-        let response: Response = json(AUTHENTICATE, &answer.body)?;
+        let response: Response = json_repaired(AUTHENTICATE, &answer.body)?;
         if !response.is_successful {
             return Err(match refusal(&response.error_message.unwrap_or_default()) {
                 None => Miss::OtherPairMayDo(Refusal::Rejected),

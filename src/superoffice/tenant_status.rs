@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use super::{
     SuperOffice,
-    client::{Profile, Repeat, json, unexpected},
+    client::{Profile, Repeat, json_repaired, unexpected},
     login_host::LoginHost,
 };
 use crate::{
@@ -32,10 +32,21 @@ struct Wire {
     context_identifier: String,
     endpoint: Option<String>,
     state: String,
+    #[serde(default, deserialize_with = "readable")]
     is_running: Option<bool>,
-    valid_until: Timestamp,
+    #[serde(default, deserialize_with = "readable")]
+    valid_until: Option<Timestamp>,
     api: Option<String>,
+    #[serde(default, deserialize_with = "readable")]
     version: Option<String>,
+}
+
+/// Reads what the answer is right without; `None` if it is of another type or form than documented.
+fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 #[async_trait]
@@ -82,7 +93,7 @@ pub(crate) fn read_status(
     allowed: &AllowedApiHosts,
     now: Timestamp,
 ) -> Result<TenantStatus, UpstreamError> {
-    let wire: Wire = json(STATUS, body)?;
+    let wire: Wire = json_repaired(STATUS, body)?;
     if wire.context_identifier != tenant.to_string() {
         return Err(refused("of another tenant"));
     }
@@ -97,8 +108,10 @@ pub(crate) fn read_status(
     let (earliest, latest) = (now.saturating_add(SHORTEST), now.saturating_add(LONGEST));
     Ok(TenantStatus {
         state,
+        // One that cannot be read holds for the shortest time.
         valid_until: wire
             .valid_until
+            .unwrap_or(now)
             .clamp(earliest.unwrap_or(now), latest.unwrap_or(Timestamp::MAX)),
         web_api_uri,
         version: version.chars().filter(|c| !c.is_control()).take(MAX_VERSION_CHARS).collect(),
@@ -162,6 +175,26 @@ mod tests {
         };
         assert_eq!(until("2020-01-01T00:00:00Z"), "2026-02-23T09:00:15Z");
         assert_eq!(until("2099-01-01T00:00:00Z"), "2026-02-23T10:00:00Z");
+        assert_eq!(until("soon"), "2026-02-23T09:00:15Z");
+        assert_eq!(until("0001-01-01T00:00:00"), "2026-02-23T09:00:15Z");
+    }
+
+    #[test]
+    fn one_odd_field_that_the_answer_is_right_without_does_not_stop_a_tenant() {
+        let before = check(&documented()).unwrap();
+        let odd = ["null", "7", "true", "[]", "{}", r#""\ud83d""#, "NaN", "1e999"];
+        for value in odd {
+            for field in [r#""IsRunning": true"#, r#""Version": "Release_11.10_2026.02.24-02""#] {
+                let name = field.split(':').next().unwrap();
+                let status = check(&documented().replace(field, &format!("{name}: {value}")));
+                let mut status = status.unwrap_or_else(|error| panic!("{name} {value}: {error}"));
+                status.version.clone_from(&before.version);
+                assert_eq!(status, before, "{name} {value}");
+            }
+            let text = documented().replacen('{', &format!(r#"{{"\ud83d": {value},"#), 1);
+            assert_eq!(check(&text).as_ref(), Ok(&before), "{value}");
+        }
+        assert_eq!(check(&format!("\u{feff}{}", documented())), Ok(before));
     }
 
     #[test]
@@ -179,7 +212,6 @@ mod tests {
                 r#""https://online2.superoffice.com/Cust12345","#,
                 r#""https://127.0.0.1/Cust12345","#,
             ),
-            (r#""ValidUntil": "2026"#, r#""ValidUntil": "soon"#),
             (r#""State": "Running","#, ""),
             ("{", "<html>{"),
         ] {

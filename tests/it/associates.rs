@@ -9,7 +9,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use prost::Message as _;
 use superoffice_sandbox::{
     ApiHost, Endpoint, Fault, FaultScope,
-    people::{Associate, AssociateType, Oddities, People, RoleType},
+    people::{Associate, AssociateType, Oddities, People, Rewrite, RoleType},
 };
 use tenant_gateway::grpc::pb::{
     self, associate_service_client::AssociateServiceClient,
@@ -948,4 +948,71 @@ async fn what_cannot_be_asked_before_its_deadline_is_refused_at_once_with_when_t
     assert!(details.quota_failure().is_some());
     let wait = details.retry_info().unwrap().retry_delay.unwrap();
     assert!(wait > Duration::ZERO && wait <= Duration::from_secs(2), "{wait:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_takes_nobody_else_down_and_is_counted_and_told() {
+    let (mut world, mut client) = world(30).await;
+    let plain = list_all(&mut client, list()).await.unwrap();
+    let groups = |answer: pb::ListUserGroupsResponse| answer.user_groups;
+    let list_groups = || pb::ListUserGroupsRequest { parent: name("Cust1"), ..Default::default() };
+    let all_groups = groups(client.list_user_groups(list_groups()).await.unwrap().into_inner());
+    // Spelt alike in JSON, and the name of one only.
+    let is_plain =
+        |name: &str| name.len() > 3 && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b' ');
+    let count = |name: &str| plain.iter().filter(|one| one.full_name == name).count();
+    let cut = plain.iter().find(|one| is_plain(&one.full_name) && count(&one.full_name) == 1);
+    let cut = cut.unwrap();
+    let (user, role, list_path) =
+        ("api/v1/User", "api/v1/Role", "api/v1/MDOList/usergroupwithhistoryall");
+    let rewrite = |path: &str, from: &str, to: &str| Rewrite {
+        path: path.to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    let quoted = |end: &str| format!("\"{}{end}\"", cut.full_name);
+    let nobody = r#""value":[{"EntityName":"associate","Column":{"fullName":{"RawValue":"x"}}},"#;
+    let zero = r#""value":[{"PrimaryKey":0,"Column":{"roleId":{"RawValue":0},"name":{"RawValue":"Odd"}}},"#;
+    let number = r#"[{"Id":900,"Name":42,"Deleted":false,"Rank":1},{"#;
+    // Rows of one kind, in which a part cannot be read or which are left out: as many of each.
+    for (odd, left_out, in_part) in [
+        (rewrite(role, r#""value":["#, zero), 1, 0),
+        (rewrite(list_path, "[{", number), 0, 1),
+        (rewrite(user, &quoted(""), &quoted("\\ud83d")), 0, 1),
+        (rewrite(user, r#""value":["#, nobody), 1, 0),
+    ] {
+        let oddities = Oddities { rewrites: vec![odd.clone()], ..Oddities::default() };
+        world.sandbox.set_oddities("Cust1", oddities).unwrap();
+        let before = odd_rows(&world).await;
+        world.advance(Duration::from_secs(1));
+        client.get_associate(with(get(1), "gateway-max-staleness", "0s")).await.unwrap();
+        let all = list_all(&mut client, list()).await.unwrap();
+        assert_eq!(all.len(), plain.len(), "{odd:?}");
+        for (told, before) in all.iter().zip(&plain) {
+            let mut told = pb::Associate { read_time: before.read_time, ..told.clone() };
+            if odd.path == user && in_part == 1 && told.name == cut.name {
+                let warning = told.data_warnings.iter().find(|text| text.starts_with("fullName"));
+                assert!(warning.is_some(), "{:?}", told.data_warnings);
+                assert_eq!(told.full_name, format!("{}\u{fffd}", cut.full_name));
+                told.data_warnings.clone_from(&before.data_warnings);
+                told.full_name.clone_from(&before.full_name);
+            }
+            assert_eq!(told, *before, "{odd:?}");
+        }
+        let (out, part) = odd_rows(&world).await;
+        assert_eq!((out - before.0, part - before.1), (left_out, in_part), "{odd:?}");
+        let told = groups(client.list_user_groups(list_groups()).await.unwrap().into_inner());
+        let (known, odd_group): (Vec<_>, Vec<_>) =
+            told.into_iter().partition(|group| group.group_id != 900);
+        assert_eq!(known, all_groups);
+        if let [group] = &odd_group[..] {
+            assert_eq!((group.display_name.as_str(), group.data_warnings.len()), ("42", 1));
+        }
+    }
+}
+
+/// The rows that were left out and that were read in part, so far.
+async fn odd_rows(world: &World) -> (i64, i64) {
+    let left_out = world.metric("people_rows_left_out_total").await;
+    (left_out, world.metric("people_rows_in_part_total").await)
 }

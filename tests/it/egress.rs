@@ -232,6 +232,8 @@ async fn policy_decides_on_caller_user_method_and_path_and_nothing_is_sent_witho
         ("jobs", "/crm-sync/Cust1/api/v1/User/currentToken", "system", path),
         ("jobs", "/crm-sync/Cust1/api/v1/user/CURRENT%54oken/", "system", path),
         ("both", "/crm-sync/Cust1/api/v1/Agents/Associate/GetEncryptionKey", "system", path),
+        ("jobs", "/crm-sync/Cust1/api/v1/Webhook/12?$select=Name", "system", path),
+        ("both", "/crm-sync/Cust1/api/v1/Agents/EMail/GetEMailAccount", "system", path),
     ] {
         let answer = guarded.get(caller, target, &[("Gateway-Act-As", eyes)]).await;
         answer.assert_problem(403, reason);

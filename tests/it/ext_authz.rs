@@ -377,6 +377,7 @@ async fn a_request_that_is_not_permitted_or_not_a_call_is_denied_however_it_is_s
         "/crm-sync/Cust1/api/v1/User/currentToken",
         "/crm-sync/Cust1/API/v1/user/CURRENTTOKEN",
         "/crm-sync/Cust1/api/v1/%75ser/currentPrincipal",
+        "/crm-sync/Cust1/api/v1/Webhook/12",
         "/crm-sync/Cust1/api",
     ] {
         let told = Told { path: Some(path), ..Told::of("sync") };

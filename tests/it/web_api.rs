@@ -127,14 +127,14 @@ async fn groups_and_roles_are_read_raw_and_those_that_were_deleted_too() {
     let eyes = eyes().await;
     eyes.world.sandbox.generate_people("Cust1", 20, 1).unwrap();
     let people = eyes.world.sandbox.people("Cust1").unwrap();
-    let groups = eyes.ask(&PeopleQuestions.user_groups()).await;
+    let groups = eyes.ask(&PeopleQuestions.user_groups()).await.items;
     let read: Vec<_> =
         groups.iter().map(|g| (g.id.unsigned_abs(), g.display_name.as_str(), g.deleted)).collect();
     let there: Vec<_> =
         people.groups.values().map(|g| (g.id, g.name.as_str(), g.deleted)).collect();
     assert_eq!(read, there);
     assert!(there.iter().any(|(_, _, deleted)| *deleted));
-    let roles = eyes.ask(&PeopleQuestions.roles()).await;
+    let roles = eyes.ask(&PeopleQuestions.roles()).await.items;
     let read: Vec<_> =
         roles.iter().map(|r| (r.id.unsigned_abs(), r.display_name.as_str(), r.deleted)).collect();
     let there: Vec<_> = people.roles.values().map(|r| (r.id, r.name.as_str(), r.deleted)).collect();

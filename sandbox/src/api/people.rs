@@ -108,7 +108,9 @@ pub(super) fn answer(
     asked: &Asked,
     address: &str,
 ) -> Answer {
-    respond((tenant, caller), route, asked, address).unwrap_or_else(|answer| answer)
+    let answer = respond((tenant, caller), route, asked, address).unwrap_or_else(|answer| answer);
+    let rewrites = tenant.oddities.rewrites.iter().filter(|rewrite| rewrite.path == asked.path);
+    rewrites.fold(answer, |answer, rewrite| answer.rewritten(&rewrite.from, &rewrite.to))
 }
 
 fn respond(

@@ -15,6 +15,18 @@ pub enum PrimaryKeyForm {
     Mixed,
 }
 
+/// A part of answers that is sent in another form, as no documentation describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// Answers to calls of this path, such as `api/v1/User`.
+    pub path: String,
+    /// A part of the JSON text.
+    pub from: String,
+    /// Takes its place, whether or not that is JSON.
+    pub to: String,
+}
+
 /// Switches for the oddities of the Web API about people. The default is what is documented.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,6 +56,8 @@ pub struct Oddities {
     pub extra_column: bool,
     /// The restricted operations answer as if they did not exist (404) instead of 403.
     pub restricted_is_404: bool,
+    /// Parts of answers that are sent in another form.
+    pub rewrites: Vec<Rewrite>,
 }
 
 impl Default for Oddities {
@@ -61,6 +75,7 @@ impl Default for Oddities {
             wrong_types: Vec::new(),
             extra_column: false,
             restricted_is_404: false,
+            rewrites: Vec::new(),
         }
     }
 }

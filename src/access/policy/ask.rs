@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     access::{ActionName, Caller, Resource, ResourceKind},
-    domain::{TenantName, gives_credentials},
+    domain::{TenantName, credential_operation},
 };
 
 /// What was decided, and by which policies.
@@ -102,8 +102,10 @@ impl PolicySet {
     /// Decides on a call, as [`Self::decide`] would.
     pub(super) fn decide_call(&self, standing: &Standing, call: WebApiCall<'_>) -> Ruling {
         match standing {
-            // What does not read the path does not name it.
-            Standing::Settled(ruling) if ruling.allowed && gives_credentials(call.path) => {
+            // A policy that does not read the context names no operation.
+            Standing::Settled(ruling)
+                if ruling.allowed && credential_operation(call.method, call.path).is_some() =>
+            {
                 Ruling::denied()
             }
             Standing::Settled(ruling) => ruling.clone(),
@@ -119,20 +121,22 @@ impl PolicySet {
         if !answer.failed.is_empty() {
             return denied_by_failure(prepared, &answer.failed);
         }
-        match call {
-            Some(call) if answer.allowed && gives_credentials(call.path) => {
-                self.naming(prepared, call, answer.determining)
+        let operation = call.and_then(|call| credential_operation(call.method, call.path));
+        match (call, operation) {
+            (Some(call), Some(operation)) if answer.allowed => {
+                self.naming(prepared, call, operation, answer.determining)
             }
             _ => Ruling::by(answer.allowed, answer.determining),
         }
     }
 
-    /// Of the permits of a call that hands out credentials those that name its path: that permit it, and none of its
-    /// neighbours. What permits a whole branch was not written with this path in mind.
+    /// Keeps only the permits that name the operation, which can return credentials: they match this path or this
+    /// operation, and no sibling of both. A permit of a whole branch was not written with this operation in mind.
     fn naming(
         &self,
         prepared: &Prepared,
         call: WebApiCall<'_>,
+        operation: &str,
         mut permits: Vec<&Arc<Rule>>,
     ) -> Ruling {
         let not_asked = |error: String| not_asked(prepared.caller(), prepared.action(), &error);
@@ -140,9 +144,9 @@ impl PolicySet {
             Ok(asked) => asked,
             Err(error) => return not_asked(error),
         };
-        for path in neighbours(call.path) {
-            let neighbour = Some(WebApiCall { path: &path, ..call });
-            match asked.answer(&self.authorizer, neighbour) {
+        for (path, operation) in siblings(call.path).iter().zip(&siblings(operation)) {
+            let sibling = Some(WebApiCall { path, ..call });
+            match asked.answer_about(&self.authorizer, sibling, operation) {
                 Ok(answer) => permits
                     .retain(|rule| !answer.determining.iter().any(|other| other.id == rule.id)),
                 Err(error) => return not_asked(error),
@@ -226,8 +230,8 @@ impl PolicySet {
     }
 }
 
-/// Paths that differ from this one in their last segment only: all of it, its beginning, its end.
-fn neighbours(path: &str) -> [String; 3] {
+/// Returns paths that differ from this one in their last segment only: all of it, its beginning, its end.
+fn siblings(path: &str) -> [String; 3] {
     let (above, last) = path.rsplit_once('/').unwrap_or(("", path));
     [format!("{above}/-"), format!("{above}/-{last}"), format!("{above}/{last}-")]
 }

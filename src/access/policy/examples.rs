@@ -147,6 +147,92 @@ fn a_support_tool_impersonates_and_is_never_the_system_user() {
     }
 }
 
+/// Each operation whose answer can hold a credential, with a path and a method that invoke it.
+fn credential_operations() -> Vec<(&'static str, String, String)> {
+    let list = include_str!("../../domain/credential_operations.txt");
+    let lines = list.lines().filter_map(|line| line.strip_prefix("secret "));
+    let operations = lines.map(|line| {
+        let (template, plain) = line.split_once(' ').unwrap_or((line, ""));
+        let template = template.trim_end_matches("/*");
+        let segment = |segment: &'static str| if segment.starts_with('{') { "12" } else { segment };
+        let path: Vec<_> = template.split('/').map(segment).collect();
+        let method = if plain.contains("GET") { "POST" } else { "GET" };
+        (template, format!("/api/v1{}", path.join("/")), method.to_owned())
+    });
+    operations.collect()
+}
+
+#[test]
+fn an_operation_that_returns_credentials_is_permitted_only_by_a_policy_that_names_it() {
+    let broad = include_str!("../../../docs/policies/support-impersonation.cedar");
+    let (caller, act) = ("system:serviceaccount:support:desk", "callWebApiAsUser");
+    let grant = format!("{DESK}/grants/g1");
+    let operations = credential_operations();
+    assert!(operations.len() > 100);
+    let permit = format!(
+        "permit (principal == Caller::\"{caller}\", action in Action::\"callWebApi\", resource) when"
+    );
+    let example = |more: &str| Example::new(&format!("{broad}\n{more}"), None, jwt(caller));
+    let quoted = |texts: Vec<String>| format!("[{}]", texts.join(", "));
+    let paths = quoted(operations.iter().map(|one| format!("\"{}\"", one.1)).collect());
+    let templates = quoted(operations.iter().map(|one| format!("\"{}\"", one.0)).collect());
+    let by_path = format!("{permit} {{ {paths}.contains(context.path) }};");
+    let by_operation = format!("{permit} {{ {templates}.contains(context.credentialOperation) }};");
+    let forbid = "forbid (principal, action in Action::\"callWebApi\", resource)
+        when { context.credentialOperation != \"\" };";
+    for (policy, allowed) in [
+        (String::new(), false),
+        (format!("{permit} {{ context.method == \"GET\" || context.method == \"POST\" }};"), false),
+        (format!("{permit} {{ context.path like \"/api/v1/*\" }};"), false),
+        (format!("{permit} {{ context.credentialOperation like \"/*\" }};"), false),
+        (format!("{permit} {{ context.credentialOperation != \"\" }};"), false),
+        (format!("{by_path} {forbid}"), false),
+        (by_path, true),
+        (by_operation, true),
+    ] {
+        let example = example(&policy);
+        for (_, path, method) in &operations {
+            example.calls(allowed, act, &grant, method, path);
+        }
+    }
+    let named = example(&format!("{permit} {{ context.path == \"/api/v1/webhook/12\" }};"));
+    named.calls(true, act, &grant, "GET", "/api/v1/webhook/12");
+    named.calls(false, act, &grant, "GET", "/api/v1/webhook/13");
+    named.calls(false, act, &grant, "GET", "/api/v1/webhook");
+    let example = Example::new(broad, None, jwt(caller));
+    for (method, path) in [
+        ("GET", "/api/v1/contact/12"),
+        ("PUT", "/api/v1/person/12"),
+        ("POST", "/api/v1/appointment"),
+        ("GET", "/api/v1/document/12/content"),
+        ("GET", "/api/v1/user"),
+        ("GET", "/api/v1/user/currentprincipal"),
+        ("POST", "/api/v1/agents/contact/getcontactentity"),
+        ("DELETE", "/api/v1/webhook/12"),
+    ] {
+        example.calls(true, act, &grant, method, path);
+    }
+}
+
+#[test]
+fn a_branch_with_its_operations_by_name_is_permitted_as_docs_policy_shows_it() {
+    let policy = "permit (principal, action == Action::\"callWebApiAsSystemUser\", resource) when {
+        context.path like \"/api/v1/webhook*\" &&
+        [\"\", \"/webhook\", \"/webhook/{id}\"].contains(context.credentialOperation)
+    };";
+    let example = Example::new(policy, None, jwt("webhooks"));
+    for (allowed, method, path) in [
+        (true, "GET", "/api/v1/webhook"),
+        (true, "PUT", "/api/v1/webhook/12"),
+        (true, "DELETE", "/api/v1/webhook/12"),
+        (true, "POST", "/api/v1/webhook/test"),
+        (false, "GET", "/api/v1/webhook/default"),
+        (false, "GET", "/api/v1/contact/12"),
+    ] {
+        example.calls(allowed, "callWebApiAsSystemUser", CRM, method, path);
+    }
+}
+
 #[test]
 fn a_support_tool_does_not_impersonate_administrators() {
     use crate::access::{GrantResource, Resource};

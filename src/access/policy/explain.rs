@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::{PolicySet, Ruling, WebApiCall, prepared::Lineages, rule::Rule};
 use crate::{
     access::{ActionName, Caller, Resource, ResourceKind},
-    domain::gives_credentials,
+    domain::credential_operation,
 };
 
 /// Most policies that are shown as nearly permitting.
 const MAX_NEAR_MISSES: usize = 10;
 
-/// See "Paths that hand out credentials" in docs/POLICY.md.
-const UNNAMED: &str = "no permit matches that names this path, as in context.path == \"/api/…\": what is there hands out \
-    credentials, which no permit of a whole branch gives";
+/// See "Operations that return credentials" in docs/POLICY.md.
+const UNNAMED: &str = "no permit names this operation, whose answers can hold credentials: write a permit with context.path == or \
+    context.credentialOperation ==; a permit of a whole branch does not give it";
 
 /// What policies may ask about a grant, and nobody can tell by its name.
 const OF_GRANTS: [&str; 2] = ["associateId", "userPrincipalName"];
@@ -82,11 +82,10 @@ impl PolicySet {
         } else {
             Vec::new()
         };
+        let operation = call.and_then(|call| credential_operation(call.method, call.path));
         let note = match (by_default, applies) {
             (true, false) => Some(not_applicable(action, resource)),
-            (true, true) if call.is_some_and(|call| gives_credentials(call.path)) => {
-                Some(UNNAMED.to_owned())
-            }
+            (true, true) if operation.is_some() => Some(UNNAMED.to_owned()),
             (true, true) => Some("no permit matches".to_owned()),
             (false, _) => None,
         };

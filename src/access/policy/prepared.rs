@@ -19,7 +19,10 @@ use super::{
     rule::Rule,
     words::{Words, uid},
 };
-use crate::access::{ActionName, Caller, Resource, ResourceKind};
+use crate::{
+    access::{ActionName, Caller, Resource, ResourceKind},
+    domain::credential_operation,
+};
 
 /// Who asks and for what, with everything that both belong to.
 pub(super) struct Lineages {
@@ -155,13 +158,25 @@ impl Prepared {
         authorizer: &Authorizer,
         call: Option<WebApiCall<'_>>,
     ) -> Result<Answer<'_>, String> {
+        let operation = call.and_then(|call| credential_operation(call.method, call.path));
+        self.answer_about(authorizer, call, operation.unwrap_or_default())
+    }
+
+    /// As [`Self::answer`], with this as the operation that can return credentials; empty for none.
+    pub(super) fn answer_about(
+        &self,
+        authorizer: &Authorizer,
+        call: Option<WebApiCall<'_>>,
+        operation: &str,
+    ) -> Result<Answer<'_>, String> {
         if self.rules.is_empty() {
             return Ok(Answer::default());
         }
         let context = match call {
             None => Context::empty(),
             Some(WebApiCall { method, path }) => {
-                let pairs = [("method", method), ("path", path)];
+                let pairs =
+                    [("method", method), ("path", path), ("credentialOperation", operation)];
                 let pairs = pairs.map(|(key, value)| (key.to_owned(), string(value)));
                 Context::from_pairs(pairs).map_err(text)?
             }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{ask::Standing, *};
 use crate::{
     access::{Caller, CallerMethod, Resource, action},
-    domain::gives_credentials,
+    domain::credential_operation,
 };
 
 const ISSUE: ActionName = ActionName::IssueSystemTicket;
@@ -779,7 +779,7 @@ proptest! {
             let call = Some(WebApiCall { method, path });
             let ruling = policies.decide_with_context(caller, action, resource, method, path);
             prop_assert_eq!(&ruling, &fresh.decide(caller, action, resource, call));
-            if action.resource_kinds().contains(&resource.kind()) && !gives_credentials(path) {
+            if action.resource_kinds().contains(&resource.kind()) && credential_operation(method, path).is_none() {
                 prop_assert_eq!(ruling, fresh.decide_with_all(caller, action, resource, call));
             }
             prop_assert!(!policies.decide(caller, action, resource).allowed, "without a context");

@@ -19,6 +19,8 @@ pub struct UserGroup {
     pub rank: i32,
     /// Whether it is deleted.
     pub deleted: bool,
+    /// Oddities found when it was read.
+    pub warnings: Vec<DataWarning>,
 }
 
 /// A group or role as an associate's row tells it: by id, by name, or both.
@@ -72,6 +74,9 @@ impl Directory {
             if group.deleted {
                 warnings.push(DataWarning::DeletedGroup(group.id));
             }
+            if !group.warnings.is_empty() {
+                warnings.push(DataWarning::GroupInPart(group.id));
+            }
             return Arc::clone(group);
         }
         warnings.push(match reference.id {
@@ -79,12 +84,15 @@ impl Directory {
             id => DataWarning::UnknownGroup(id),
         });
         let (id, display_name) = (reference.id, reference.name.clone());
-        Arc::new(UserGroup { id, display_name, rank: 0, deleted: false })
+        Arc::new(UserGroup { id, display_name, rank: 0, deleted: false, warnings: Vec::new() })
     }
 
     /// The role referred to, likewise.
     pub(super) fn role(&self, reference: &Reference, warnings: &mut Vec<DataWarning>) -> Arc<Role> {
         if let Some(role) = self.roles.find(reference) {
+            if !role.warnings.is_empty() {
+                warnings.push(DataWarning::RoleInPart(role.id));
+            }
             return Arc::clone(role);
         }
         warnings.push(match reference.id {
@@ -97,6 +105,7 @@ impl Directory {
             description: String::new(),
             role_type: None,
             deleted: false,
+            warnings: Vec::new(),
         })
     }
 }

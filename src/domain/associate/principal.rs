@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 
-use super::{AssociateId, AssociateType, RoleType};
+use super::{AssociateId, AssociateType, DataWarning, RoleType};
 use crate::domain::ContextIdentifier;
 
 /// A licence that a user or the whole site holds.
@@ -49,6 +49,8 @@ pub struct Principal {
     pub function_rights: Vec<String>,
     /// The licences held, as SuperOffice orders them.
     pub licenses: Vec<License>,
+    /// Oddities found when it was read.
+    pub warnings: Vec<DataWarning>,
 }
 
 impl Principal {

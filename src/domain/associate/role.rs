@@ -1,5 +1,6 @@
 //! Roles: for whom they are made, and the default levels (SUPEROFFICE.md 6.4).
 
+use super::DataWarning;
 use crate::domain::localized::translations;
 
 /// For whom a role is made.
@@ -54,6 +55,8 @@ pub struct Role {
     pub role_type: Option<RoleType>,
     /// Whether it is deleted.
     pub deleted: bool,
+    /// Oddities found when it was read.
+    pub warnings: Vec<DataWarning>,
 }
 
 impl Role {
@@ -98,8 +101,9 @@ mod tests {
             ("", None, None),
         ] {
             let display_name = name.to_owned();
+            let (description, warnings) = (String::new(), Vec::new());
             let role =
-                Role { id: 1, display_name, description: String::new(), role_type, deleted: false };
+                Role { id: 1, display_name, description, role_type, deleted: false, warnings };
             assert_eq!(role.user_level(), wanted, "{name}");
         }
     }

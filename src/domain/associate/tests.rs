@@ -51,6 +51,7 @@ fn directory() -> Directory {
         display_name: name.to_owned(),
         rank: id,
         deleted: id == 8,
+        warnings: Vec::new(),
     };
     let role = |id, name: &str| Role {
         id,
@@ -58,6 +59,7 @@ fn directory() -> Directory {
         description: String::new(),
         role_type: Some(RoleType::Employee),
         deleted: false,
+        warnings: Vec::new(),
     };
     let groups = vec![
         group(3, "NO:\"Salg\";US:\"Sales\""),
@@ -361,6 +363,7 @@ fn rights_are_held_by_name_and_by_every_system_user() {
         role_type: None,
         function_rights: ["admin-all", "export-data"].map(str::to_owned).to_vec(),
         licenses: Vec::new(),
+        warnings: Vec::new(),
     };
     let employee = principal(AssociateType::Internal);
     assert!(employee.has_right("export-data") && !employee.has_right("export"));

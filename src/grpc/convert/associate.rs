@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{grant::grant_state, obstacle, pb, timestamp};
 use crate::domain::{
-    Associate, AssociateId, AssociateName, AssociateType, Capabilities, Grant, Languages, Obstacle,
-    Principal, Reason, Role, RoleType, TenantName, UserGroup,
+    Associate, AssociateId, AssociateName, AssociateType, Capabilities, DataWarning, Grant,
+    Languages, Obstacle, Principal, Reason, Role, RoleType, TenantName, UserGroup,
 };
 
 /// An associate of a tenant, as a caller with these languages reads it.
@@ -50,7 +50,7 @@ pub(in crate::grpc) fn associate(
         grant: grant.map(|grant| grant.name.to_string()).unwrap_or_default(),
         grant_state: state.map_or(pb::GrantState::Unspecified, grant_state).into(),
         capabilities: Some(capabilities(associate.kind.capabilities())),
-        data_warnings: associate.warnings.iter().map(ToString::to_string).collect(),
+        data_warnings: data_warnings(&associate.warnings),
         read_time: Some(timestamp(read_time)),
         credential_type: associate.credential_type.clone(),
     }
@@ -71,6 +71,7 @@ pub(in crate::grpc) fn user_group(group: &UserGroup, languages: &Languages) -> p
         display_name: languages.of(&group.display_name).to_owned(),
         rank: group.rank,
         deleted: group.deleted,
+        data_warnings: data_warnings(&group.warnings),
     }
 }
 
@@ -82,6 +83,7 @@ pub(in crate::grpc) fn role(role: &Role, languages: &Languages) -> pb::Role {
         role_type: role_type(role.role_type).into(),
         user_level: role.user_level().map(i32::from),
         deleted: role.deleted,
+        data_warnings: data_warnings(&role.warnings),
     }
 }
 
@@ -107,7 +109,12 @@ pub(in crate::grpc) fn principal(
         function_rights: principal.function_rights.clone(),
         licenses: principal.licenses.iter().map(|license| license.name.clone()).collect(),
         tenant: tenant.to_string(),
+        data_warnings: data_warnings(&principal.warnings),
     }
+}
+
+fn data_warnings(warnings: &[DataWarning]) -> Vec<String> {
+    warnings.iter().map(ToString::to_string).collect()
 }
 
 fn kind(kind: AssociateType) -> pb::AssociateType {

@@ -10,7 +10,10 @@ use serde::{Deserialize, de::IgnoredAny};
 use crate::{
     domain::{Identity, RefreshToken, access_token_tenant},
     ports::{Access, ExchangeError, UpstreamError},
-    superoffice::client::{Answer, Profile, Repeat, json},
+    superoffice::{
+        client::{Answer, Profile, Repeat, json_repaired},
+        lenient::without_mark,
+    },
 };
 
 pub(super) const TOKENS: Profile =
@@ -66,7 +69,9 @@ pub(super) fn refusal(profile: Profile, answer: &Answer) -> Option<ExchangeError
     if status.is_success() {
         return None;
     }
-    let refused = serde_json::from_slice(&answer.body).ok().filter(|_| status.is_client_error());
+    let refused = serde_json::from_slice(without_mark(&answer.body))
+        .ok()
+        .filter(|_| status.is_client_error());
     let error = refused.map(|Refused { error }| error).unwrap_or_default();
     Some(match error.as_str() {
         "invalid_grant" => ExchangeError::InvalidGrant,
@@ -88,10 +93,10 @@ pub(super) fn refusal(profile: Profile, answer: &Answer) -> Option<ExchangeError
 pub(crate) fn new_refresh_token(body: &[u8]) -> Result<Option<RefreshToken>, ExchangeError> {
     let invalid = |why: &str| ExchangeError::InvalidResponse(format!("{}: {why}", TOKENS.what));
     // A list would be read in the order of the fields.
-    if !body.trim_ascii_start().starts_with(b"{") {
+    if !without_mark(body).trim_ascii_start().starts_with(b"{") {
         return Err(invalid("a success without JSON"));
     }
-    let first = json(TOKENS, body).map_err(|error| match error {
+    let first = json_repaired(TOKENS, body).map_err(|error| match error {
         UpstreamError::InvalidResponse(detail) => ExchangeError::InvalidResponse(detail),
         other => ExchangeError::InvalidResponse(other.to_string()),
     })?;
@@ -108,7 +113,7 @@ pub(crate) fn new_refresh_token(body: &[u8]) -> Result<Option<RefreshToken>, Exc
 impl Granted {
     /// Reads the rest of a success.
     pub(crate) fn read(body: &[u8]) -> Result<Self, UpstreamError> {
-        let granted: Self = json(TOKENS, body)?;
+        let granted: Self = json_repaired(TOKENS, body)?;
         if !granted.token_type.eq_ignore_ascii_case("Bearer") {
             return Err(refused("token_type is not Bearer"));
         }

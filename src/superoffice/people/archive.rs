@@ -5,12 +5,12 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize,
-    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 use super::{
     Profile,
-    cell::{Bounded, Cell, Kept, Unreadable, Value},
+    cell::{Bounded, Cell, Value},
     json, refused,
 };
 use crate::ports::UpstreamError;
@@ -38,14 +38,15 @@ impl<'a, C: Columns> Row<'a, C> {
         place.and_then(|place| self.cells.get(place)?.as_ref()).unwrap_or(NULL)
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Kept, Unreadable> {
-        self.cell(name).text()
+    /// The id in its own column, else the primary key; `None` if neither is a number greater than 0.
+    pub(super) fn id(&self, name: &str) -> Option<i32> {
+        let id = |cell: &Cell<'a>| cell.int().ok().flatten().filter(|id| *id > 0);
+        id(self.cell(name)).or_else(|| id(&self.primary_key))
     }
 
-    /// The id in its own column, else the primary key.
-    pub(super) fn id(&self, name: &str) -> Option<i32> {
-        let id = self.cell(name).int().ok()?;
-        id.or_else(|| self.primary_key.int().ok()?)
+    /// Whether the primary key is this id.
+    pub(super) fn is_key(&self, id: i32) -> bool {
+        self.primary_key.int() == Ok(Some(id))
     }
 }
 
@@ -93,7 +94,7 @@ impl<'de: 'a, 'a, C: Columns> Deserialize<'de> for Row<'a, C> {
             cells: vec![None; C::NAMES.len()],
             columns: PhantomData,
         };
-        deserializer.deserialize_map(Into { row: &mut row, nested: false })?;
+        deserializer.deserialize_any(Into { row: &mut row, nested: false })?;
         Ok(row)
     }
 }
@@ -108,10 +109,11 @@ impl<'de: 'a, 'a, C: Columns> DeserializeSeed<'de> for Into<'_, 'a, C> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
+/// In place of an object anything else is a row without columns.
 impl<'de: 'a, 'a, C: Columns> Visitor<'de> for Into<'_, 'a, C> {
     type Value = ();
 
@@ -119,18 +121,50 @@ impl<'de: 'a, 'a, C: Columns> Visitor<'de> for Into<'_, 'a, C> {
         f.write_str("a row")
     }
 
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key_seed(Key(C::NAMES))? {
             match key {
-                Place::PrimaryKey if !self.nested => self.row.primary_key = map.next_value()?,
+                Place::PrimaryKey if !self.nested => {
+                    let stands = self.row.primary_key != Cell::NULL;
+                    self.row.primary_key.put(stands, map.next_value()?);
+                }
                 Place::Columns if !self.nested => {
                     map.next_value_seed(Into { row: self.row, nested: true })?;
                 }
                 Place::At(place) => {
-                    let cell = Some(map.next_value()?);
-                    let before = self.row.cells.get_mut(place);
-                    if before.and_then(|before| std::mem::replace(before, cell)).is_some() {
-                        return Err(A::Error::custom("a column stands twice"));
+                    let cell: Cell<'a> = map.next_value()?;
+                    if let Some(column) = self.row.cells.get_mut(place) {
+                        let stands = column.is_some();
+                        column.get_or_insert_default().put(stands, cell);
                     }
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -141,7 +175,7 @@ impl<'de: 'a, 'a, C: Columns> Visitor<'de> for Into<'_, 'a, C> {
 }
 
 /// What a key of a row stands for.
-enum Place {
+pub(super) enum Place {
     PrimaryKey,
     Columns,
     At(usize),
@@ -149,7 +183,7 @@ enum Place {
 }
 
 /// Looks a key up without keeping it.
-struct Key(&'static [&'static str]);
+pub(super) struct Key(pub(super) &'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = Place;

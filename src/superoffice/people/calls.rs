@@ -14,7 +14,8 @@ use super::{
 use crate::{
     domain::{AssociateId, AssociateRecord, ContextIdentifier, Principal, Role, UserGroup},
     ports::{
-        ASSOCIATES_A_PAGE, ApiCall, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls, UpstreamError,
+        ASSOCIATES_A_PAGE, ApiCall, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls, ReadRows,
+        UpstreamError,
     },
     superoffice::principal::PRINCIPAL,
 };
@@ -54,11 +55,11 @@ impl PeopleCalls for PeopleQuestions {
         call
     }
 
-    fn user_groups(&self) -> ApiCall<Vec<UserGroup>> {
+    fn user_groups(&self) -> ApiCall<ReadRows<UserGroup>> {
         get(GROUPS, "/v1/MDOList/usergroupwithhistoryall?flat=true", read_user_groups)
     }
 
-    fn roles(&self) -> ApiCall<Vec<Role>> {
+    fn roles(&self) -> ApiCall<ReadRows<Role>> {
         let query = archive(ROLE_COLUMNS, "roleId", "roleId > 0");
         get(ROLES, &format!("/v1/Role?{query}"), read_roles)
     }

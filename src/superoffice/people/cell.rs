@@ -3,7 +3,10 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
 
 use crate::domain::Reference;
 
@@ -12,6 +15,9 @@ const MAX_LIST: usize = 1000;
 
 /// The longest text that is kept, in bytes: the database's longest has 254 characters, in several languages more.
 const MAX_TEXT_BYTES: usize = 2048;
+
+/// The deepest nesting that is read: a list of values with a raw and a displayed form. Deeper values are passed over.
+const MAX_DEPTH: u8 = 4;
 
 /// A value of any JSON type, or two as rows in Full mode have them. Absent and null are the same.
 ///
@@ -30,7 +36,7 @@ pub(super) enum Value<'a> {
     Int(i64),
     Text(Cow<'a, str>),
     List(Vec<Cell<'a>>),
-    /// A number that is not whole.
+    /// Something that no column holds: a number that is not whole, an object of another form, two values for one name.
     Other,
 }
 
@@ -43,11 +49,21 @@ pub(super) struct Unreadable;
 pub(super) struct Kept {
     pub(super) text: String,
     pub(super) cut: bool,
+    /// Whether it holds U+FFFD, which stands for what could not be read.
+    pub(super) replaced: bool,
 }
 
 impl<'a> Cell<'a> {
     /// What an absent value is.
     pub(super) const NULL: Cell<'static> = Cell { raw: Value::Null, shown: Value::Null };
+
+    /// Something that cannot be read.
+    const OTHER: Cell<'static> = Cell { raw: Value::Other, shown: Value::Null };
+
+    /// Puts a value where none or the same one is. Two that differ are one that cannot be read.
+    pub(super) fn put(&mut self, stands: bool, value: Self) {
+        *self = if stands && *self != value { Cell::OTHER } else { value };
+    }
 
     fn one(value: Value<'a>) -> Self {
         Self { raw: value, shown: Value::Null }
@@ -105,6 +121,14 @@ impl<'a> Cell<'a> {
             Value::Null => Ok(Kept::default()),
             Value::Text(text) => Ok(kept(text)),
             _ => Err(Unreadable),
+        }
+    }
+
+    /// A text, and of a number its digits: names are sometimes written as numbers.
+    pub(super) fn name(&self) -> Option<String> {
+        match self.shown() {
+            Value::Int(number) => Some(number.to_string()),
+            _ => self.text().ok().map(|kept| kept.text),
         }
     }
 
@@ -168,31 +192,41 @@ fn parts(text: &str) -> Vec<&str> {
 }
 
 fn kept(text: &str) -> Kept {
+    let replaced = text.contains(char::REPLACEMENT_CHARACTER);
     if text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control) {
-        return Kept { text: text.to_owned(), cut: false };
+        return Kept { text: text.to_owned(), cut: false, replaced };
     }
     let clean: String = text.chars().filter(|character| !character.is_control()).collect();
     let end = clean.floor_char_boundary(MAX_TEXT_BYTES);
     match clean.get(..end) {
-        Some(head) if end < clean.len() => Kept { text: head.to_owned(), cut: true },
-        _ => Kept { text: clean, cut: false },
+        Some(head) if end < clean.len() => Kept { text: head.to_owned(), cut: true, replaced },
+        _ => Kept { text: clean, cut: false, replaced },
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Cell<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(CellVisitor)
+        CellVisitor { depth: 0, in_list: false }.deserialize(deserializer)
     }
 }
 
-/// Of an object in place of a value its raw one counts.
-impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cell::deserialize(deserializer).map(Cell::into_raw)
-    }
+/// Reads a value at a depth of nesting.
+#[derive(Clone, Copy)]
+struct CellVisitor {
+    depth: u8,
+    in_list: bool,
 }
 
-struct CellVisitor;
+impl<'de> DeserializeSeed<'de> for CellVisitor {
+    type Value = Cell<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cell<'de>, D::Error> {
+        if self.depth > MAX_DEPTH {
+            return IgnoredAny::deserialize(deserializer).map(|_| Cell::OTHER);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
 
 impl<'de> Visitor<'de> for CellVisitor {
     type Value = Cell<'de>;
@@ -217,8 +251,11 @@ impl<'de> Visitor<'de> for CellVisitor {
         Ok(Cell::one(i64::try_from(number).map_or(Value::Other, Value::Int)))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Cell<'de>, E> {
-        Ok(Cell::one(Value::Other))
+    /// One that is whole counts as such: 5.0 is 5.
+    fn visit_f64<E>(self, number: f64) -> Result<Cell<'de>, E> {
+        let whole = number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX);
+        let digits = whole.then(|| format!("{number:.0}").parse().ok()).flatten();
+        Ok(Cell::one(digits.map_or(Value::Other, Value::Int)))
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Cell<'de>, E> {
@@ -230,21 +267,41 @@ impl<'de> Visitor<'de> for CellVisitor {
         Ok(Cell::one(Value::Text(Cow::Owned(text.to_owned()))))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, cells: A) -> Result<Cell<'de>, A::Error> {
-        let all = BoundedVisitor::<Cell<'de>, MAX_LIST>(PhantomData).visit_seq(cells)?;
-        Ok(Cell::one(Value::List(all.0)))
+    /// Passes over more than a list may hold, and over lists in lists.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<Cell<'de>, A::Error> {
+        let mut all = Vec::new();
+        let inner = Self { depth: self.depth + 1, in_list: true };
+        while !self.in_list && all.len() < MAX_LIST {
+            match cells.next_element_seed(inner)? {
+                Some(cell) => all.push(cell),
+                None => return Ok(Cell::one(Value::List(all))),
+            }
+        }
+        while cells.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(if self.in_list { Cell::OTHER } else { Cell::one(Value::List(all)) })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cell<'de>, A::Error> {
-        let mut cell = Cell::NULL;
+        let (mut raw, mut shown, mut others) = (None, None, false);
         while let Some(key) = map.next_key::<Form>()? {
-            match key {
-                Form::RawValue => cell.raw = map.next_value()?,
-                Form::DisplayValue => cell.shown = map.next_value()?,
-                Form::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
+            let form = match key {
+                Form::RawValue => &mut raw,
+                Form::DisplayValue => &mut shown,
+                Form::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    others = true;
+                    continue;
+                }
+            };
+            let inner = Self { depth: self.depth + 1, ..self };
+            let value = map.next_value_seed(inner)?.into_raw();
+            let differs = form.as_ref().is_some_and(|before| *before != value);
+            *form = Some(if differs { Value::Other } else { value });
         }
-        Ok(cell)
+        if raw.is_none() && shown.is_none() && others {
+            return Ok(Cell::OTHER);
+        }
+        Ok(Cell { raw: raw.unwrap_or_default(), shown: shown.unwrap_or_default() })
     }
 }
 
@@ -298,6 +355,84 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedVisitor
     }
 }
 
+/// The elements of a list that could be read, and whether there was something else.
+#[derive(Debug)]
+pub(super) struct Many<T, const MAX: usize> {
+    pub(super) items: Vec<T>,
+    /// Whether it is no list, or holds more.
+    pub(super) odd: bool,
+}
+
+impl<T, const MAX: usize> Default for Many<T, MAX> {
+    fn default() -> Self {
+        Self { items: Vec::new(), odd: false }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Many<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ManyVisitor(PhantomData))
+    }
+}
+
+struct ManyVisitor<T, const MAX: usize>(PhantomData<T>);
+
+impl<T, const MAX: usize> Many<T, MAX> {
+    fn no_list<E>() -> Result<Self, E> {
+        Ok(Self { items: Vec::new(), odd: true })
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ManyVisitor<T, MAX> {
+    type Value = Many<T, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Many::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Many::no_list()
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Many::no_list()
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Many::no_list()
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Many::no_list()
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Many::no_list()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Many::no_list()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < MAX {
+            match list.next_element()? {
+                Some(item) => items.push(item),
+                None => return Ok(Many { items, odd: false }),
+            }
+        }
+        let odd = list.next_element::<IgnoredAny>()?.is_some();
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Many { items, odd })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,7 +455,12 @@ mod tests {
             ("{}", Ok(None)),
             ("2147483648", Err(Unreadable)),
             ("18446744073709551615", Err(Unreadable)),
+            ("5.0", Ok(Some(5))),
             ("1.5", Err(Unreadable)),
+            ("2147483648.0", Err(Unreadable)),
+            (r#"{"Value":5}"#, Err(Unreadable)),
+            (r#"{"RawValue":5,"RawValue":5}"#, Ok(Some(5))),
+            (r#"{"RawValue":5,"RawValue":6}"#, Err(Unreadable)),
             ("true", Err(Unreadable)),
             ("[5]", Err(Unreadable)),
             (r#""five""#, Err(Unreadable)),
@@ -350,6 +490,9 @@ mod tests {
         assert_eq!(text(r#""Åse\u0000\n""#), Ok("Åse".to_owned()));
         assert_eq!(text(r#"{"RawValue":1,"DisplayValue":"One"}"#), Ok("One".to_owned()));
         assert_eq!(text("5"), Err(Unreadable));
+        assert!(cell(r#""cut \ufffd""#).text().unwrap().replaced);
+        assert_eq!(cell("42").name().as_deref(), Some("42"));
+        assert_eq!(cell("[42]").name(), None);
         let long = serde_json::to_string(&"å".repeat(2000)).unwrap();
         let kept = cell(&long).text().unwrap();
         assert!(kept.cut && kept.text.len() <= MAX_TEXT_BYTES);
@@ -374,6 +517,7 @@ mod tests {
         ] {
             assert_eq!(cell(json).references().as_ref(), Ok(&wanted), "{json}");
         }
+        assert_eq!(cell(r#"{"Id":3}"#).references(), Err(Unreadable));
         assert_eq!(cell("[true]").references(), Err(Unreadable));
         assert_eq!(cell("[[3]]").references(), Err(Unreadable));
     }
@@ -381,9 +525,11 @@ mod tests {
     #[test]
     fn lists_are_bounded_while_they_are_read() {
         let long = format!("[{}0]", "0,".repeat(MAX_LIST));
-        assert!(serde_json::from_str::<Cell<'_>>(&long).is_err());
+        assert!(matches!(cell(&long).raw(), Value::List(all) if all.len() == MAX_LIST));
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        assert!(serde_json::from_str::<Cell<'_>>(&deep).is_err());
+        assert_eq!(cell(&deep).references(), Err(Unreadable));
+        let deep = format!("{}5{}", r#"{"RawValue":"#.repeat(10_000), "}".repeat(10_000));
+        assert_eq!(cell(&deep).int(), Err(Unreadable));
         assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2]").is_ok());
         assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2,3]").is_err());
     }

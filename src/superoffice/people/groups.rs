@@ -1,13 +1,16 @@
 //! The list of user groups, `GET /api/v1/MDOList/usergroup` (SUPEROFFICE.md 6.5).
 
-use serde::Deserialize;
-
 use super::{
     Profile,
+    archive::{Columns, Row},
     cell::{Bounded, Cell, Unreadable},
-    each_once, json, refused,
+    each_once, json, read_repaired, refused,
 };
-use crate::{domain::UserGroup, ports::UpstreamError, superoffice::client::Repeat};
+use crate::{
+    domain::{DataWarning, UserGroup},
+    ports::{ReadRows, UpstreamError},
+    superoffice::client::Repeat,
+};
 
 pub(super) const GROUPS: Profile =
     Profile { what: "MDOList/usergroup", max_body_bytes: 8 * 1024 * 1024, repeat: Repeat::Reads };
@@ -15,48 +18,67 @@ pub(super) const GROUPS: Profile =
 /// More than this are not the groups of a company.
 const MAX_GROUPS: usize = 20_000;
 
-/// An item of the list. Everything else in it is for lists of other things.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
-pub(super) struct Item<'a> {
-    #[serde(borrow)]
-    id: Cell<'a>,
-    #[serde(borrow)]
-    name: Cell<'a>,
-    #[serde(borrow)]
-    rank: Cell<'a>,
-    #[serde(borrow)]
-    deleted: Cell<'a>,
+/// The fields of an item that are read. The others are for lists of other things.
+pub(super) const GROUP_FIELDS: &[&str] = &["Id", "Name", "Rank", "Deleted"];
+
+#[derive(Debug)]
+struct GroupFields;
+
+impl Columns for GroupFields {
+    const NAMES: &'static [&'static str] = GROUP_FIELDS;
 }
 
 /// Reads the groups, by ascending id. Names may hold translations.
 ///
 /// # Errors
 /// If the answer is not such a list.
-pub fn read_user_groups(body: &[u8]) -> Result<Vec<UserGroup>, UpstreamError> {
-    let items: Option<Bounded<Item<'_>, MAX_GROUPS>> = json(GROUPS, body)?;
-    let items = items.ok_or_else(|| refused(GROUPS, "null in place of a list"))?.0;
-    let mut groups = Vec::with_capacity(items.len());
-    for item in items {
-        let group = item.group();
-        let group = group.map_err(|Unreadable| refused(GROUPS, "a group that cannot be read"))?;
-        // Lists may hold "no selection" and "all" too.
-        if group.id > 0 {
-            groups.push((group.id, group));
-        }
-    }
-    each_once(GROUPS, groups)
+pub fn read_user_groups(body: &[u8]) -> Result<ReadRows<UserGroup>, UpstreamError> {
+    read_repaired(body, |body| {
+        let items: Option<Bounded<Row<'_, GroupFields>, MAX_GROUPS>> = json(GROUPS, body)?;
+        let items = items.ok_or_else(|| refused(GROUPS, "null in place of a list"))?.0;
+        // Lists may hold "no selection" and "all" too, with an id of 0 or less.
+        let count = items.iter().filter(|item| !matches!(item.cell("Id").int(), Ok(Some(..=0))));
+        let count = count.count();
+        let groups: Vec<_> = items.iter().filter_map(group).collect();
+        let left_out = count - groups.len();
+        let groups = groups.into_iter().map(|group| (group.id, group));
+        let items = each_once(groups, |group| group.warnings.push(DataWarning::Contradicted));
+        Ok(ReadRows { items, left_out })
+    })
 }
 
-impl Item<'_> {
-    fn group(&self) -> Result<UserGroup, Unreadable> {
-        Ok(UserGroup {
-            id: self.id.int()?.ok_or(Unreadable)?,
-            display_name: self.name.text()?.text,
-            rank: self.rank.int()?.unwrap_or(0),
-            deleted: self.deleted.flag()?.unwrap_or(false),
-        })
+fn group(item: &Row<'_, GroupFields>) -> Option<UserGroup> {
+    let id = item.cell("Id").int().ok().flatten().filter(|id| *id > 0)?;
+    let mut warnings = Vec::new();
+    let (rank, deleted) = (item.cell("Rank").int(), item.cell("Deleted").flag());
+    for (field, unreadable) in [("Rank", rank.is_err()), ("Deleted", deleted.is_err())] {
+        warnings.extend(unreadable.then_some(DataWarning::Unreadable(field)));
+    }
+    Some(UserGroup {
+        id,
+        display_name: named(item.cell("Name"), "Name", &mut warnings),
+        rank: rank.ok().flatten().unwrap_or(0),
+        deleted: deleted.ok().flatten().unwrap_or(false),
+        warnings,
+    })
+}
+
+/// Reads the name of a group or role. A number is read as its digits, with a warning.
+pub(super) fn named(
+    cell: &Cell<'_>,
+    field: &'static str,
+    warnings: &mut Vec<DataWarning>,
+) -> String {
+    match cell.text() {
+        Ok(kept) => {
+            warnings.extend(kept.cut.then_some(DataWarning::Cut(field)));
+            warnings.extend(kept.replaced.then_some(DataWarning::Replaced(field)));
+            kept.text
+        }
+        Err(Unreadable) => {
+            warnings.push(DataWarning::Unreadable(field));
+            cell.name().unwrap_or_default()
+        }
     }
 }
 
@@ -74,11 +96,11 @@ mod tests {
             {"Id":4,"Name":"NO:\"Salg\";US:\"Sales\"","Rank":2},
             {"Id":0,"Name":"(all)"}
         ]"#;
-        let groups = read_user_groups(body).unwrap();
+        let groups = read_user_groups(body).unwrap().items;
         let seen: Vec<_> = groups.iter().map(|g| (g.id, g.rank, g.deleted)).collect();
         assert_eq!(seen, [(3, 0, true), (4, 2, false)]);
         assert_eq!(groups[1].display_name, "NO:\"Salg\";US:\"Sales\"");
-        assert_eq!(read_user_groups(b"[]"), Ok(Vec::new()));
+        assert_eq!(read_user_groups(b"[]").unwrap().items, []);
     }
 
     #[test]
@@ -89,18 +111,47 @@ mod tests {
             "{}",
             r#"{"Message":"The request is invalid.","MessageDetail":"x"}"#,
             "<html></html>",
-            "[null]",
-            r#"[{"Name":"no id"}]"#,
-            r#"[{"Id":"x"}]"#,
-            r#"[{"Id":5,"Deleted":"perhaps"}]"#,
-            r#"[{"Id":5,"Name":["a"]}]"#,
-            r#"[{"Id":5,"Id":6}]"#,
-            r#"[{"Id":5,"Name":"a"},{"Id":5,"Name":"b"}]"#,
+            r#"[{"Id":5}"#,
         ] {
             let refused = read_user_groups(body.as_bytes());
             assert!(matches!(refused, Err(UpstreamError::InvalidResponse(_))), "{body}");
         }
         let many = format!("[{}{{}}]", "{},".repeat(MAX_GROUPS));
         assert!(read_user_groups(many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_group_without_an_id_is_left_out_and_what_else_is_odd_is_told() {
+        use DataWarning::{Contradicted, Replaced, Unreadable};
+        for (odd, left_out) in [
+            ("null", 1),
+            ("7", 1),
+            (r#"{"Name":"no id"}"#, 1),
+            (r#"{"Id":"x"}"#, 1),
+            (r#"{"Id":2147483648}"#, 1),
+            (r#"{"Id":6,"Id":7}"#, 1),
+            (r#"{"Id":0,"Name":"(all)"}"#, 0),
+            (r#"{"Id":-1,"Name":"(none)"}"#, 0),
+        ] {
+            let read = read_user_groups(format!(r#"[{odd},{{"Id":5,"Name":"a"}}]"#).as_bytes());
+            let read = read.unwrap();
+            assert_eq!((read.items.len(), read.left_out), (1, left_out), "{odd}");
+        }
+        for (fields, name, warnings) in [
+            (r#""Name":42"#, "42", vec![Unreadable("Name")]),
+            (r#""Name":["a"]"#, "", vec![Unreadable("Name")]),
+            (r#""Name":"a\ud83d""#, "a\u{fffd}", vec![Replaced("Name")]),
+            (r#""Name":"a","Deleted":"perhaps""#, "a", vec![Unreadable("Deleted")]),
+            (r#""Name":"a","Rank":[]"#, "a", vec![Unreadable("Rank")]),
+            (r#""Name":"a"},{"Id":5,"Name":"b""#, "a", vec![Contradicted]),
+        ] {
+            let read = read_user_groups(format!(r#"[{{"Id":5,{fields}}}]"#).as_bytes()).unwrap();
+            let [group] = &read.items[..] else { panic!("{fields}: {read:?}") };
+            assert_eq!(
+                (group.display_name.as_str(), &group.warnings),
+                (name, &warnings),
+                "{fields}"
+            );
+        }
     }
 }

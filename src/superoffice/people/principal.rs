@@ -1,14 +1,22 @@
 //! `GET /api/v1/User/currentPrincipal`, in full (SUPEROFFICE.md 6.2).
 
+use std::fmt;
+
 use jiff::civil::Date;
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{Deserializer, IgnoredAny, MapAccess, Visitor},
+};
 
 use super::{
-    cell::{Bounded, Cell, Unreadable, Value},
-    json, refused,
+    archive::{Columns, Key, Place, Row},
+    cell::{Cell, Kept, Many, Unreadable, Value},
+    json, read_repaired, refused,
 };
 use crate::{
-    domain::{AssociateId, AssociateType, ContextIdentifier, License, Principal, RoleType},
+    domain::{
+        AssociateId, AssociateType, ContextIdentifier, DataWarning, License, Principal, RoleType,
+    },
     ports::UpstreamError,
     superoffice::principal::PRINCIPAL,
 };
@@ -16,101 +24,177 @@ use crate::{
 /// How many rights, licences and groups a user may have.
 const MAX_ITEMS: usize = 10_000;
 
+const RIGHTS: &str = "FunctionRights";
+const GROUPS: &str = "SecondaryGroups";
+const LICENSES: &str = "Licenses";
+
+/// The fields of the carrier that are read.
+pub(super) const PRINCIPAL_FIELDS: &[&str] = &[
+    "DatabaseContextIdentifier",
+    "UserType",
+    "Associate",
+    "AssociateId",
+    "UserName",
+    "FullName",
+    "EMailAddress",
+    "PersonId",
+    "ContactId",
+    "GroupId",
+    "RoleId",
+    "RoleName",
+    "RoleType",
+    GROUPS,
+    RIGHTS,
+    LICENSES,
+];
+
+/// The fields of a licence that are read.
+pub(super) const LICENSE_FIELDS: &[&str] = &["Name", "ExpiryDate"];
+
+#[derive(Debug)]
+struct LicenseFields;
+
+impl Columns for LicenseFields {
+    const NAMES: &'static [&'static str] = LICENSE_FIELDS;
+}
+
 /// The carrier, as far as it is read.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Wire<'a> {
-    #[serde(borrow)]
-    database_context_identifier: Cell<'a>,
-    #[serde(borrow)]
-    user_type: Cell<'a>,
-    #[serde(borrow)]
-    associate: Cell<'a>,
-    #[serde(borrow)]
-    associate_id: Cell<'a>,
-    #[serde(borrow)]
-    user_name: Cell<'a>,
-    #[serde(borrow)]
-    full_name: Cell<'a>,
-    /// The platform's casing.
-    #[serde(rename = "EMailAddress", borrow)]
-    e_mail_address: Cell<'a>,
-    #[serde(borrow)]
-    person_id: Cell<'a>,
-    #[serde(borrow)]
-    contact_id: Cell<'a>,
-    #[serde(borrow)]
-    group_id: Cell<'a>,
-    #[serde(borrow)]
-    secondary_groups: Bounded<Cell<'a>, MAX_ITEMS>,
-    #[serde(borrow)]
-    role_id: Cell<'a>,
-    #[serde(borrow)]
-    role_name: Cell<'a>,
-    #[serde(borrow)]
-    role_type: Cell<'a>,
-    #[serde(borrow)]
-    function_rights: Bounded<Cell<'a>, MAX_ITEMS>,
-    #[serde(borrow)]
-    licenses: Bounded<WireLicense<'a>, MAX_ITEMS>,
+struct Wire<'a> {
+    /// By the place of the field's name.
+    cells: Vec<Option<Cell<'a>>>,
+    rights: Many<Cell<'a>, MAX_ITEMS>,
+    groups: Many<Cell<'a>, MAX_ITEMS>,
+    licenses: Many<Row<'a, LicenseFields>, MAX_ITEMS>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct WireLicense<'a> {
-    #[serde(borrow)]
-    name: Cell<'a>,
-    #[serde(borrow)]
-    expiry_date: Cell<'a>,
-}
-
-/// Reads who a credential for this tenant is.
+/// Reads who a credential for this tenant is. Tenant and id must be readable; any other field may be empty, with a warning.
 ///
 /// # Errors
 /// If it is of another tenant, or not such a carrier.
 pub fn read_principal(body: &[u8], tenant: ContextIdentifier) -> Result<Principal, UpstreamError> {
-    let wire: Option<Wire<'_>> = json(PRINCIPAL, body)?;
-    let wire = wire.ok_or_else(|| refused(PRINCIPAL, "null in place of a principal"))?;
-    let unreadable = |Unreadable| refused(PRINCIPAL, "a field of another form than documented");
-    let proven = wire.database_context_identifier.text().map_err(unreadable)?.text;
-    if proven != tenant.to_string() {
-        return Err(refused(PRINCIPAL, "of another tenant"));
-    }
-    wire.principal(tenant).map_err(unreadable)
+    read_repaired(body, |body| {
+        let wire: Option<Wire<'_>> = json(PRINCIPAL, body)?;
+        let wire = wire.ok_or_else(|| refused(PRINCIPAL, "null in place of a principal"))?;
+        let proven = wire.cell("DatabaseContextIdentifier").text();
+        if proven.is_ok_and(|proven| proven.text == tenant.to_string()) {
+            wire.principal(tenant)
+        } else {
+            Err(refused(PRINCIPAL, "of another tenant"))
+        }
+    })
 }
 
-impl Wire<'_> {
-    fn principal(&self, tenant: ContextIdentifier) -> Result<Principal, Unreadable> {
-        let text = |cell: &Cell<'_>| cell.text().map(|kept| kept.text);
-        let number = |cell: &Cell<'_>| cell.int().map(Option::unwrap_or_default);
-        let id = self.associate_id.int()?.and_then(AssociateId::new).ok_or(Unreadable)?;
-        let rights = self.function_rights.0.iter().map(text);
-        let mut function_rights = rights.collect::<Result<Vec<_>, _>>()?;
-        function_rights.sort_unstable();
-        function_rights.dedup();
-        let groups = self.secondary_groups.0.iter().map(number);
-        let mut secondary_group_ids = groups.collect::<Result<Vec<_>, _>>()?;
-        secondary_group_ids.retain(|id| *id != 0);
-        secondary_group_ids.sort_unstable();
-        secondary_group_ids.dedup();
+impl<'a> Wire<'a> {
+    fn cell(&self, name: &str) -> &Cell<'a> {
+        const NULL: &Cell<'_> = &Cell::NULL;
+        let place = PRINCIPAL_FIELDS.iter().position(|known| *known == name);
+        place.and_then(|place| self.cells.get(place)?.as_ref()).unwrap_or(NULL)
+    }
+
+    fn principal(&self, tenant: ContextIdentifier) -> Result<Principal, UpstreamError> {
+        let id = self.cell("AssociateId").int().ok().flatten().and_then(AssociateId::new);
+        let id = id.ok_or_else(|| refused(PRINCIPAL, "no associate id"))?;
+        let mut reading = Reading { wire: self, warnings: Vec::new() };
         Ok(Principal {
             tenant,
-            kind: kind(&self.user_type)?,
+            kind: reading
+                .or_default("UserType", |cell| kind(cell).map(Some))
+                .unwrap_or(AssociateType::UNTOLD),
             id,
-            login: text(&self.associate)?,
-            user_name: text(&self.user_name)?,
-            full_name: text(&self.full_name)?,
-            email: text(&self.e_mail_address)?,
-            person_id: number(&self.person_id)?,
-            contact_id: number(&self.contact_id)?,
-            primary_group_id: number(&self.group_id)?,
-            secondary_group_ids,
-            role_id: number(&self.role_id)?,
-            role_name: text(&self.role_name)?,
-            role_type: RoleType::from_api_name(&text(&self.role_type)?),
-            function_rights,
-            licenses: self.licenses.0.iter().map(license).collect::<Result<_, _>>()?,
+            login: reading.text("Associate"),
+            user_name: reading.text("UserName"),
+            full_name: reading.text("FullName"),
+            email: reading.text("EMailAddress"),
+            person_id: reading.number("PersonId"),
+            contact_id: reading.number("ContactId"),
+            primary_group_id: reading.number("GroupId"),
+            secondary_group_ids: reading.groups(),
+            role_id: reading.number("RoleId"),
+            role_name: reading.text("RoleName"),
+            role_type: RoleType::from_api_name(&reading.text("RoleType")),
+            function_rights: reading.rights(),
+            licenses: reading.licenses(),
+            warnings: reading.warnings,
         })
+    }
+}
+
+/// Reading the carrier, and the oddities in it.
+struct Reading<'r, 'a> {
+    wire: &'r Wire<'a>,
+    warnings: Vec<DataWarning>,
+}
+
+impl<'a> Reading<'_, 'a> {
+    fn or_default<T: Default>(
+        &mut self,
+        field: &'static str,
+        read: fn(&Cell<'a>) -> Result<T, Unreadable>,
+    ) -> T {
+        read(self.wire.cell(field)).unwrap_or_else(|Unreadable| {
+            self.warnings.push(DataWarning::Unreadable(field));
+            T::default()
+        })
+    }
+
+    fn text(&mut self, field: &'static str) -> String {
+        let Kept { text, cut, replaced } = self.or_default(field, Cell::text);
+        self.warnings.extend(cut.then_some(DataWarning::Cut(field)));
+        self.warnings.extend(replaced.then_some(DataWarning::Replaced(field)));
+        text
+    }
+
+    fn number(&mut self, field: &'static str) -> i32 {
+        self.or_default(field, Cell::int).unwrap_or(0)
+    }
+
+    fn groups(&mut self) -> Vec<i32> {
+        let groups = &self.wire.groups;
+        let read = groups.items.iter().map(|cell| cell.int().map(Option::unwrap_or_default));
+        let mut ids = self.items(GROUPS, groups.odd, read);
+        ids.retain(|id| *id != 0);
+        ids
+    }
+
+    /// A right that cannot be read is none that is held.
+    fn rights(&mut self) -> Vec<String> {
+        let rights = &self.wire.rights;
+        self.items(
+            RIGHTS,
+            rights.odd,
+            rights.items.iter().map(|cell| cell.text().map(|kept| kept.text)),
+        )
+    }
+
+    fn licenses(&mut self) -> Vec<License> {
+        let licenses = &self.wire.licenses;
+        let read: Vec<_> = licenses.items.iter().filter_map(license).collect();
+        if licenses.odd || read.len() < licenses.items.len() {
+            self.warnings.push(DataWarning::Unreadable(LICENSES));
+        }
+        read
+    }
+
+    /// In order, each once.
+    fn items<T: Ord>(
+        &mut self,
+        field: &'static str,
+        odd: bool,
+        read: impl Iterator<Item = Result<T, Unreadable>>,
+    ) -> Vec<T> {
+        let (mut odd, mut items) = (odd, Vec::new());
+        for item in read {
+            match item {
+                Ok(item) => items.push(item),
+                Err(Unreadable) => odd = true,
+            }
+        }
+        if odd {
+            self.warnings.push(DataWarning::Unreadable(field));
+        }
+        items.sort_unstable();
+        items.dedup();
+        items
     }
 }
 
@@ -123,16 +207,59 @@ fn kind(cell: &Cell<'_>) -> Result<AssociateType, Unreadable> {
     Ok(kind.unwrap_or(AssociateType::UNTOLD))
 }
 
-fn license(wire: &WireLicense<'_>) -> Result<License, Unreadable> {
-    let date = wire.expiry_date.text()?.text;
+/// Reads a licence; `None` if its name or its end cannot be read.
+fn license(wire: &Row<'_, LicenseFields>) -> Option<License> {
+    let date = wire.cell("ExpiryDate").text().ok()?.text;
     // The day is enough, and the zone of the hour is not told.
     let expires: Option<Date> = match date.get(..10) {
         None if date.is_empty() => None,
-        day => Some(day.and_then(|day| day.parse().ok()).ok_or(Unreadable)?),
+        day => Some(day?.parse().ok()?),
     };
-    // 0001-01-01 is how SuperOffice writes that there is none (SUPEROFFICE.md 6.6).
+    // SuperOffice writes 0001-01-01 where there is none.
     let expires = expires.filter(|date| date.year() > 1);
-    Ok(License { name: wire.name.text()?.text, expires })
+    let name = wire.cell("Name").text().ok()?.text;
+    (!name.is_empty()).then_some(License { name, expires })
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Wire<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(WireVisitor)
+    }
+}
+
+struct WireVisitor;
+
+impl<'de> Visitor<'de> for WireVisitor {
+    type Value = Wire<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a principal")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire<'de>, A::Error> {
+        let (rights, groups, licenses) = (Many::default(), Many::default(), Many::default());
+        let cells = vec![None; PRINCIPAL_FIELDS.len()];
+        let mut wire = Wire { cells, rights, groups, licenses };
+        while let Some(key) = map.next_key_seed(Key(PRINCIPAL_FIELDS))? {
+            let Place::At(place) = key else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            match PRINCIPAL_FIELDS.get(place) {
+                Some(&RIGHTS) => wire.rights = map.next_value()?,
+                Some(&GROUPS) => wire.groups = map.next_value()?,
+                Some(&LICENSES) => wire.licenses = map.next_value()?,
+                _ => {
+                    let cell: Cell<'de> = map.next_value()?;
+                    if let Some(field) = wire.cells.get_mut(place) {
+                        let stands = field.is_some();
+                        field.get_or_insert_default().put(stands, cell);
+                    }
+                }
+            }
+        }
+        Ok(wire)
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +306,7 @@ mod tests {
                         expires: Some("2027-01-31".parse().unwrap())
                     },
                 ],
+                warnings: Vec::new(),
             }
         );
     }
@@ -211,11 +339,8 @@ mod tests {
             r#""AssociateId":5,"DatabaseContextIdentifier":"cust12345""#,
             r#""AssociateId":5,"DatabaseContextIdentifier":12345"#,
             r#""AssociateId":0,"DatabaseContextIdentifier":"Cust12345""#,
-            r#""AssociateId":5,"DatabaseContextIdentifier":"Cust12345","FullName":7"#,
-            r#""AssociateId":5,"DatabaseContextIdentifier":"Cust12345","SecondaryGroups":7"#,
-            r#""AssociateId":5,"DatabaseContextIdentifier":"Cust12345","FunctionRights":[true]"#,
-            r#""AssociateId":5,"DatabaseContextIdentifier":"Cust12345","UserType":[]"#,
-            r#""AssociateId":5,"DatabaseContextIdentifier":"Cust12345","Licenses":[{"ExpiryDate":"soon"}]"#,
+            r#""AssociateId":5,"AssociateId":6,"DatabaseContextIdentifier":"Cust12345""#,
+            r#""AssociateId":5,"DatabaseContextIdentifier":"Cust12345","DatabaseContextIdentifier":"Cust1""#,
         ] {
             let refused = read_principal(format!("{{{fields}}}").as_bytes(), tenant());
             assert!(matches!(refused, Err(UpstreamError::InvalidResponse(_))), "{fields}");
@@ -223,5 +348,46 @@ mod tests {
         for body in ["", "null", "[]", "7", "<html>"] {
             assert!(read_principal(body.as_bytes(), tenant()).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn what_is_odd_in_a_principal_is_told_and_the_rest_is_read() {
+        use DataWarning::{Cut, Replaced, Unreadable};
+        let long = format!(r#""FullName":"{}""#, "a".repeat(5000));
+        for (fields, warning) in [
+            (r#""FullName":7"#, Unreadable("FullName")),
+            (r#""FullName":"a","FullName":"b""#, Unreadable("FullName")),
+            (r#""FullName":"a\ud83d""#, Replaced("FullName")),
+            (&long, Cut("FullName")),
+            (r#""UserType":[]"#, Unreadable("UserType")),
+            (r#""PersonId":"x""#, Unreadable("PersonId")),
+            (r#""GroupId":2147483648"#, Unreadable("GroupId")),
+            (r#""SecondaryGroups":7"#, Unreadable("SecondaryGroups")),
+            (r#""SecondaryGroups":{"x":1}"#, Unreadable("SecondaryGroups")),
+            (r#""FunctionRights":[true]"#, Unreadable("FunctionRights")),
+            (r#""Licenses":"all""#, Unreadable("Licenses")),
+            (r#""Licenses":[null]"#, Unreadable("Licenses")),
+            (r#""Licenses":[{"Name":"a","ExpiryDate":"soon"}]"#, Unreadable("Licenses")),
+            (
+                r#""Licenses":[{"Name":"a","ExpiryDate":"2027-13-31T00:00:00"}]"#,
+                Unreadable("Licenses"),
+            ),
+        ] {
+            let body = format!(
+                r#"{{"AssociateId":5,"Associate":"AA","DatabaseContextIdentifier":"Cust12345",{fields}}}"#
+            );
+            let principal = read_principal(body.as_bytes(), tenant()).unwrap();
+            assert_eq!(
+                (principal.login.as_str(), principal.warnings),
+                ("AA", vec![warning]),
+                "{fields}"
+            );
+            assert_eq!(principal.licenses, [], "a licence without an end may have ended");
+        }
+        let body = r#"{"AssociateId":5,"DatabaseContextIdentifier":"Cust12345","FunctionRights":["b",7,"a"],
+            "Licenses":[{"Name":"a"},7]}"#;
+        let principal = read_principal(body.as_bytes(), tenant()).unwrap();
+        assert_eq!(principal.function_rights, ["a", "b"]);
+        assert_eq!(principal.licenses.len(), 1);
     }
 }

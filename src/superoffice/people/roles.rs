@@ -3,12 +3,13 @@
 use super::{
     Profile,
     archive::{Columns, Row, Rows, read_rows},
-    cell::Unreadable,
-    each_once, refused,
+    each_once,
+    groups::named,
+    read_repaired, refused,
 };
 use crate::{
-    domain::{Role, RoleType},
-    ports::UpstreamError,
+    domain::{DataWarning, Role, RoleType},
+    ports::{ReadRows, UpstreamError},
     superoffice::client::Repeat,
 };
 
@@ -33,34 +34,45 @@ impl Columns for RoleColumns {
 ///
 /// # Errors
 /// If the answer is not all of them.
-pub fn read_roles(body: &[u8]) -> Result<Vec<Role>, UpstreamError> {
-    let Some(Rows { rows, more }) = read_rows::<RoleColumns, MAX_ROLES>(ROLES, body)? else {
-        return Err(refused(ROLES, "null in place of rows"));
-    };
-    if more {
-        return Err(refused(ROLES, "only some of the roles"));
-    }
-    let mut roles = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let role = role(row).map_err(|Unreadable| refused(ROLES, "a role that cannot be read"))?;
-        roles.push((role.id, role));
-    }
-    each_once(ROLES, roles)
+pub fn read_roles(body: &[u8]) -> Result<ReadRows<Role>, UpstreamError> {
+    read_repaired(body, |body| {
+        let Some(Rows { rows, more }) = read_rows::<RoleColumns, MAX_ROLES>(ROLES, body)? else {
+            return Err(refused(ROLES, "null in place of rows"));
+        };
+        if more {
+            return Err(refused(ROLES, "only some of the roles"));
+        }
+        let roles: Vec<_> = rows.iter().filter_map(role).collect();
+        let left_out = rows.len() - roles.len();
+        let roles = roles.into_iter().map(|role| (role.id, role));
+        let items = each_once(roles, |role| role.warnings.push(DataWarning::Contradicted));
+        Ok(ReadRows { items, left_out })
+    })
 }
 
-fn role(row: &Row<'_, RoleColumns>) -> Result<Role, Unreadable> {
-    let name = || row.text("roleTypeName").ok();
-    let code = row.cell("roleTypeId").int()?;
-    Ok(Role {
-        id: row.id("roleId").filter(|id| *id > 0).ok_or(Unreadable)?,
-        display_name: row.text("name")?.text,
-        description: row.text("description")?.text,
-        // The name may come in any language, and only helps where there is no number.
-        role_type: match code {
+fn role(row: &Row<'_, RoleColumns>) -> Option<Role> {
+    let id = row.id("roleId")?;
+    let mut warnings = Vec::new();
+    let (code, deleted) = (row.cell("roleTypeId").int(), row.cell("isDeleted").flag());
+    for (column, unreadable) in [("roleTypeId", code.is_err()), ("isDeleted", deleted.is_err())] {
+        warnings.extend(unreadable.then_some(DataWarning::Unreadable(column)));
+    }
+    let told = row.cell("roleId");
+    if !told.is_null() && told.int() != Ok(Some(id)) {
+        warnings.push(DataWarning::Unreadable("roleId"));
+    }
+    // The name may come in any language, and only helps where there is no number.
+    let name = || row.cell("roleTypeName").text().ok();
+    Some(Role {
+        id,
+        display_name: named(row.cell("name"), "name", &mut warnings),
+        description: named(row.cell("description"), "description", &mut warnings),
+        role_type: match code.ok().flatten() {
             Some(code) => RoleType::from_code(code),
             None => name().and_then(|name| RoleType::from_api_name(&name.text)),
         },
-        deleted: row.cell("isDeleted").flag()?.unwrap_or(false),
+        deleted: deleted.ok().flatten().unwrap_or(false),
+        warnings,
     })
 }
 
@@ -78,7 +90,7 @@ mod tests {
              "name":{"RawValue":"System","DisplayValue":"System"},
              "roleTypeName":{"RawValue":"System"},"isDeleted":{"RawValue":true,"DisplayValue":"[B:1]"}}},
             {"PrimaryKey":"3","name":"Odd","roleTypeId":"77"}]}"#;
-        let roles = read_roles(body).unwrap();
+        let roles = read_roles(body).unwrap().items;
         let seen: Vec<_> = roles.iter().map(|r| (r.id, r.role_type, r.deleted)).collect();
         assert_eq!(
             seen,
@@ -97,14 +109,53 @@ mod tests {
             "null",
             "[]",
             r#"{"value":null}"#,
-            r#"{"value":[{"name":"no id"}]}"#,
-            r#"{"value":[{"roleId":0}]}"#,
-            r#"{"value":[{"roleId":1,"name":5}]}"#,
             r#"{"value":[{"roleId":1}],"odata.nextLink":"https://sod.superoffice.com/x"}"#,
-            r#"{"value":[{"roleId":1,"name":"a"},{"roleId":1,"name":"b"}]}"#,
         ] {
             let refused = read_roles(body.as_bytes());
             assert!(matches!(refused, Err(UpstreamError::InvalidResponse(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_role_without_an_id_is_left_out_and_what_else_is_odd_is_told() {
+        use DataWarning::{Contradicted, Cut, Replaced, Unreadable};
+        for odd in [
+            "null",
+            "[]",
+            r#"{"name":"no id"}"#,
+            r#"{"roleId":0,"PrimaryKey":"0"}"#,
+            r#"{"roleId":-3}"#,
+            r#"{"roleId":1,"roleId":2}"#,
+            r#"{"PrimaryKey":{"x":1},"Column":null}"#,
+        ] {
+            let body = format!(r#"{{"value":[{odd},{{"roleId":5,"name":"a"}}]}}"#);
+            let read = read_roles(body.as_bytes()).unwrap();
+            assert_eq!((read.items.len(), read.left_out), (1, 1), "{odd}");
+        }
+        let long = format!(r#""description":"{}""#, "a".repeat(5000));
+        for (columns, role_type, warnings) in [
+            (r#""name":5,"roleTypeId":0"#, Some(RoleType::Employee), vec![Unreadable("name")]),
+            (r#""name":"\udead""#, None, vec![Replaced("name")]),
+            (&long, None, vec![Cut("description")]),
+            (
+                r#""roleTypeId":[],"roleTypeName":"System""#,
+                Some(RoleType::System),
+                vec![Unreadable("roleTypeId")],
+            ),
+            (r#""roleTypeId":0,"roleTypeId":1"#, None, vec![Unreadable("roleTypeId")]),
+            (r#""isDeleted":5"#, None, vec![Unreadable("isDeleted")]),
+            (r#""PrimaryKey":"5","roleId":"x""#, None, vec![Unreadable("roleId")]),
+            (r#""name":"a"},{"roleId":5,"name":"b""#, None, vec![Contradicted]),
+        ] {
+            let id = if columns.contains("PrimaryKey") { "" } else { r#""roleId":5,"# };
+            let read =
+                read_roles(format!(r#"{{"value":[{{{id}{columns}}}]}}"#).as_bytes()).unwrap();
+            let [role] = &read.items[..] else { panic!("{columns}: {read:?}") };
+            assert_eq!(
+                (role.id, role.role_type, &role.warnings),
+                (5, role_type, &warnings),
+                "{columns}"
+            );
         }
     }
 }

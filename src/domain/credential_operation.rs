@@ -1,0 +1,265 @@
+//! Operations of the Web API whose answers can hold passwords, keys, tokens or secrets.
+//!
+//! `credential_operations.txt` lists them. `tools/derive-credential-operations` makes that file from SuperOffice's API
+//! descriptions, by what the answers hold. Where a path can be read in two ways, it counts as an operation of the list.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+const LIST: &str = include_str!("credential_operations.txt");
+
+/// The folder of the agents; below it, an agent and its operation.
+const AGENTS: &str = "agents";
+
+/// The list, by the first literal of the path, or by the agent.
+static OPERATIONS: LazyLock<HashMap<&'static str, Vec<Operation>>> = LazyLock::new(|| {
+    let mut areas: HashMap<_, Vec<_>> = HashMap::new();
+    for operation in LIST.lines().filter_map(Operation::read) {
+        areas.entry(operation.area()).or_default().push(operation);
+    }
+    // The first that matches counts, so templates with literals stand before those with parameters.
+    for operations in areas.values_mut() {
+        operations.sort_by_key(|operation: &Operation| {
+            operation.segments.iter().map(|segment| segment.is_none()).collect::<Vec<_>>()
+        });
+    }
+    areas
+});
+
+/// A path template of the list.
+struct Operation {
+    /// Its text in the list.
+    template: &'static str,
+    /// Whether its answers can hold credentials. Others are listed only because a listed template matches them too.
+    secret: bool,
+    /// `None` for a parameter.
+    segments: Vec<Option<&'static str>>,
+    /// Whether more segments may follow.
+    open: bool,
+    /// Methods whose answers hold no credential.
+    plain_methods: Vec<&'static str>,
+}
+
+/// Returns the operation that a call invokes, if its answer can hold credentials: the path template without the
+/// version, such as `/webhook/{id}`.
+///
+/// `path` is in the form of [`ApiPath::decided`](super::ApiPath::decided). A method that the API does not describe for
+/// the path counts as one whose answer holds credentials, because nothing says what it returns.
+#[must_use]
+pub fn credential_operation(method: &str, path: &str) -> Option<&'static str> {
+    let mut segments: Vec<&str> = Vec::with_capacity(8);
+    for segment in path.split('/').skip(2) {
+        // `user(5)` is OData's way to write `user/5`.
+        match segment.split_once('(') {
+            Some((name, key)) if is_name(name) => {
+                segments.extend([name, key.trim_end_matches(')')].iter().filter(|s| !s.is_empty()));
+            }
+            _ => segments.push(segment),
+        }
+    }
+    // `$value`, `$count` and the like are other forms of what stands before them.
+    while segments.last().is_some_and(|last| last.starts_with('$')) {
+        segments.pop();
+    }
+    let method = if method == "HEAD" { "GET" } else { method };
+    // A server may know a path without a version too.
+    let first = name(segments.first()?);
+    let versioned = first != AGENTS && !OPERATIONS.contains_key(first);
+    find(method, segments.get(usize::from(versioned)..)?)
+}
+
+fn find(method: &str, segments: &[&str]) -> Option<&'static str> {
+    let first = name(segments.first()?);
+    let area = if first == AGENTS { name(segments.get(1)?) } else { first };
+    let found = OPERATIONS.get(area)?.iter().find_map(|operation| {
+        let plain = operation.plain_methods.contains(&method);
+        // For another method a plain path is whatever else matches it.
+        (operation.matches(segments) && (operation.secret || plain))
+            .then(|| (!plain).then_some(operation.template))
+    });
+    found.flatten()
+}
+
+/// The name that a segment begins with. Servers may know forms with something behind it, such as `.json`.
+fn name(segment: &str) -> &str {
+    let end = segment.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(segment.len());
+    segment.get(..end).unwrap_or(segment)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && name(text).len() == text.len()
+}
+
+impl Operation {
+    /// Reads a line: `secret` or `plain`, the template, and methods.
+    fn read(line: &'static str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let secret = match words.next()? {
+            "secret" => true,
+            "plain" => false,
+            _ => return None,
+        };
+        let template = words.next()?;
+        let (template, open) = match template.strip_suffix("/*") {
+            Some(template) => (template, true),
+            None => (template, false),
+        };
+        let literal = |segment: &'static str| (!segment.starts_with('{')).then_some(segment);
+        let segments = template.split('/').skip(1).map(literal).collect();
+        Some(Self { template, secret, segments, open, plain_methods: words.collect() })
+    }
+
+    fn area(&self) -> &'static str {
+        let first = self.segments.first().copied().flatten().unwrap_or_default();
+        let second = || self.segments.get(1).copied().flatten().unwrap_or_default();
+        if first == AGENTS { second() } else { first }
+    }
+
+    fn matches(&self, segments: &[&str]) -> bool {
+        let enough = segments.len() == self.segments.len()
+            || self.open && segments.len() > self.segments.len();
+        enough
+            && self.segments.iter().zip(segments).all(|(wanted, segment)| match wanted {
+                None => true,
+                Some(literal) if self.secret => *literal == name(segment),
+                Some(literal) => literal == segment,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::domain::ApiPath;
+
+    fn of(method: &str, path: &str) -> Option<&'static str> {
+        credential_operation(method, ApiPath::parse(path).unwrap().decided())
+    }
+
+    fn filled(template: &str) -> String {
+        template
+            .split('/')
+            .map(|s| if s.starts_with('{') { "12" } else { s })
+            .collect::<Vec<_>>()
+            .join("/")
+    }
+
+    #[test]
+    fn every_line_of_the_list_is_read_and_stands_once() {
+        let lines: Vec<_> = LIST.lines().filter(|line| !line.starts_with('#')).collect();
+        let read: Vec<_> = lines.iter().filter_map(|line| Operation::read(line)).collect();
+        assert_eq!(read.len(), lines.len());
+        assert!(read.iter().filter(|one| one.secret).count() > 100);
+        let templates: HashSet<_> = read.iter().map(|one| one.template).collect();
+        assert_eq!(templates.len(), read.len());
+        for one in &read {
+            assert_eq!(one.template, one.template.to_lowercase());
+            assert!(one.segments.first().unwrap().is_some(), "{}", one.template);
+        }
+    }
+
+    #[test]
+    fn every_listed_operation_is_known_in_every_spelling() {
+        let all = LIST.lines().filter_map(Operation::read).collect::<Vec<_>>();
+        for one in all.iter().filter(|one| one.secret) {
+            let path = filled(one.template);
+            let spellings = [
+                format!("/api/v1{path}"),
+                format!("/api/v1{path}/"),
+                format!("/api/v2{}", path.to_uppercase()),
+                format!("/api{path}"),
+                format!("/api/v1{path}?$select=Name"),
+                format!("/api/v1{path}/$value"),
+                format!("/api/v1{path}.json"),
+                format!("/api/v1{}", path.replacen('s', "%73", 1)),
+            ];
+            for method in ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "X"] {
+                let described = if method == "HEAD" { "GET" } else { method };
+                let wanted = (!one.plain_methods.contains(&described)).then_some(one.template);
+                for spelling in &spellings {
+                    assert_eq!(of(method, spelling), wanted, "{method} {spelling}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn known_operations_that_hand_out_credentials_are_listed() {
+        for (method, path) in [
+            ("GET", "/api/v1/User/currentToken"),
+            ("GET", "/api/v1/User/currentToken/x"),
+            ("GET", "/api/v1/User(5)"),
+            ("GET", "/api/v1/User/5"),
+            ("GET", "/api/v1/User/current"),
+            ("GET", "/api/v1/Webhook"),
+            ("GET", "/api/v1/Webhook/5"),
+            ("PUT", "/api/v1/Webhook/5"),
+            ("POST", "/api/v1/Webhook"),
+            ("GET", "/api/v1/CRMScript/5"),
+            ("GET", "/api/v1/ChatSession/5"),
+            ("POST", "/api/v1/Agents/Webhook/GetAllWebhooks"),
+            ("POST", "/api/v1/Agents/EMail/GetEMailAccount"),
+            ("POST", "/api/v1/Agents/EMail/GetCurrentAccount()"),
+            ("POST", "/api/v1/Agents/User/GetServiceAuth"),
+            ("POST", "/api/v1/Agents/User/GetAccessToken"),
+            ("POST", "/api/v1/Agents/User/GetExternalTokens"),
+            ("POST", "/api/v1/Agents/User/GetUntrustedCredentials"),
+            ("POST", "/api/v1/Agents/User/SetGeneratedPassword"),
+            ("POST", "/api/v1/Agents/Person/GetUserCandidateByPerson"),
+            ("POST", "/api/v1/Agents/Person/CreateTemporaryKey"),
+            ("POST", "/api/v1/Agents/CustomerService/CreateSession"),
+            ("POST", "/api/v1/Agents/CustomerService/GetSmsConfig"),
+            ("POST", "/api/v1/Agents/CRMScript/GetCRMScriptEntity"),
+            ("POST", "/api/v1/Agents/Associate/GetEncryptionKey"),
+            ("POST", "/api/v1/Agents/Authentication/Whatever"),
+        ] {
+            assert!(of(method, path).is_some(), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn ordinary_operations_are_not_listed() {
+        for (method, path) in [
+            ("GET", "/api"),
+            ("GET", "/api/v1"),
+            ("GET", "/api/v1/User"),
+            ("GET", "/api/v1/User?$select=userName,password"),
+            ("GET", "/api/v1/User/currentPrincipal"),
+            ("HEAD", "/api/v1/User/currentPrincipal"),
+            ("DELETE", "/api/v1/User/5"),
+            ("GET", "/api/v1/Contact/12"),
+            ("PATCH", "/api/v1/Contact/12"),
+            ("GET", "/api/v1/Contact/Duplicates/Secret Token (Norge)"),
+            ("GET", "/api/v1/Person/12"),
+            ("POST", "/api/v1/Appointment"),
+            ("GET", "/api/v1/Document/12/Content"),
+            ("GET", "/api/v1/Project/12"),
+            ("GET", "/api/v1/Ticket/12"),
+            ("GET", "/api/v1/Sale/12"),
+            ("GET", "/api/v1/ERPSync"),
+            ("POST", "/api/v1/Webhook/Test"),
+            ("DELETE", "/api/v1/Webhook/5"),
+            ("GET", "/api/v1/Webhook/5/LastError"),
+            ("GET", "/api/v1/MDOList/usergroup"),
+            ("POST", "/api/v1/Archive/AllUsers"),
+            ("POST", "/api/v1/Agents/Contact/GetContactEntity"),
+            ("POST", "/api/v1/Agents/Quote/GetQuoteEntity"),
+            ("POST", "/api/v1/Agents/User/CanChangePassword"),
+            ("POST", "/api/v1/Agents/User/ChangePassword"),
+            ("POST", "/api/Agents/User/ChangePassword"),
+            ("POST", "/api/v1/Agents/Archive/GetArchiveListByColumns"),
+        ] {
+            assert_eq!(of(method, path), None, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_literal_operation_owns_is_not_taken_for_its_neighbour_with_a_parameter() {
+        assert_eq!(of("POST", "/api/v1/Webhook/Test"), None);
+        // No such operation is described, so the one with the parameter counts.
+        assert_eq!(of("GET", "/api/v1/Webhook/Test"), Some("/webhook/{id}"));
+        assert_eq!(of("GET", "/api/v1/User/someone"), Some("/user/{id}"));
+        assert_eq!(of("GET", "/api/v1/User/currentPrincipal.json"), Some("/user/{id}"));
+    }
+}
