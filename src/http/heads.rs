@@ -7,9 +7,9 @@
 //!
 //! All other bytes pass as they came, most of them without being copied.
 //!
-//! A head that has not arrived as a whole is held, in memory that grows as it arrives: at most 32 KiB and one read over
-//! HTTP/1.1, at most 96 KiB over HTTP/2 (a frame of 16 KiB, 48 KiB of a field, 32 KiB of fields before it), and up to
-//! twice as much with the spare capacity of growing buffers. The table of HPACK has at most 4 KiB.
+//! A head that has not arrived as a whole is held in memory that grows as it arrives. Over HTTP/1.1 that is at most
+//! 32 KiB and one read. Over HTTP/2 it is at most 96 KiB: a frame of 16 KiB, 48 KiB of a field, and 32 KiB of the fields
+//! before it. Growing buffers may have the same again in spare capacity. The table of HPACK holds at most 4 KiB.
 
 mod chunked;
 mod fields;

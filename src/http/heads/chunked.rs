@@ -34,7 +34,7 @@ pub(super) struct Chunked {
     left: u64,
 }
 
-/// How far a body has come.
+/// The progress of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     /// All bytes belong to the body, and it goes on.

@@ -285,7 +285,8 @@ impl Http2 {
     }
 }
 
-/// How many bytes of a frame are needed at once: all of one that holds a header block, the head of another.
+/// Returns the number of bytes of a frame that are needed at once: the whole frame if it holds a header block, else its
+/// head.
 fn wanted(bytes: &[u8]) -> Option<usize> {
     let head = FrameHead::read(bytes)?;
     let payload =
