@@ -12,7 +12,8 @@ use crate::{
     config::{Config, ConfigError, Loaded},
     crypto::{Keyring, KeyringError},
     domain::{AllowedApiHosts, ApiPath, ContextIdentifier, RefreshToken, TenantName, TenantStatus},
-    grpc,
+    grpc, http,
+    listen::Protocol,
     ports::{Access, ExchangeError, IssuedTicket, SignError, Signer, UpstreamError},
     superoffice::{self, Expected, Granted, Keys},
 };
@@ -161,4 +162,14 @@ impl Question {
         let (caller, path, target) = grpc::read_question(message)?;
         Some(Self { caller, path, target })
     }
+}
+
+/// Compares what hyper sees of a connection with and without the layer that reads heads before it. So many of the bytes
+/// arrive at a time.
+///
+/// # Errors
+/// If a request differs that needed no change, or hyper answers a request over HTTP/1.1 by itself.
+pub fn compare_heads(bytes: &[u8], at_once: usize, http2: bool) -> Result<(), String> {
+    let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+    http::compare_heads(bytes, at_once, protocol)
 }

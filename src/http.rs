@@ -6,12 +6,15 @@ mod around;
 mod consent;
 mod conversation;
 mod egress;
+mod heads;
 mod pages;
 mod problem;
 mod server;
 mod state_change;
 mod webhooks;
 
+#[cfg(fuzzing)]
+pub(crate) use self::heads::compare as compare_heads;
 pub use self::{
     admin::{Admin, Readiness},
     consent::ConsentPages,

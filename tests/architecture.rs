@@ -50,7 +50,7 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 23] = [
+const RESERVED: [(&str, &[&str], &str); 24] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
@@ -58,6 +58,7 @@ const RESERVED: [(&str, &[&str], &str); 23] = [
     ("axum", &["http"], "inbound HTTP is served in one room"),
     ("hyper", &["http"], "inbound HTTP is served in one room"),
     ("hyper_util", &["http"], "inbound HTTP is served in one room"),
+    ("httparse", &["http"], "inbound HTTP is served in one room"),
     (
         "reqwest",
         &["outbound", "superoffice", "issuers"],

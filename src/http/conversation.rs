@@ -33,6 +33,7 @@ use self::{
     idle::{Last, Unanswered},
     patient::Patient,
 };
+use super::heads::{AcceptableHeads, MAX_HEAD_BYTES, find_problem};
 use crate::{
     broker::Bell,
     listen::{
@@ -44,9 +45,9 @@ use crate::{
 /// Opened connections on their way from the accept loop.
 const OPENED_CONNECTIONS: usize = 16;
 
-/// The head of a request.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// The head of a request: `heads` refuses a larger one before hyper would.
 const MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
+const _: () = assert!(MAX_HEADER_LIST_BYTES as usize == MAX_HEAD_BYTES);
 
 /// A silent peer of HTTP/2 is asked after this whether it is still there …
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -248,7 +249,7 @@ async fn hold<F>(
     let service = service_fn(|request| {
         // HTTP/1.1 needs no count.
         let open = (protocol == Protocol::Http2).then(|| unanswered.one());
-        let answer = answer(request);
+        let answer = answer(find_problem(request));
         async { Ok::<_, Infallible>(answer.await.map(|body| Last::new(body, open))) }
     });
     let idle = async || match protocol {
@@ -256,6 +257,7 @@ async fn hold<F>(
         Protocol::Http1 => pending().await,
         Protocol::Http2 => unanswered.none_for(allowance.head_time).await,
     };
+    let connection = AcceptableHeads::new(connection, protocol);
     let serving = builder.serve_connection(TokioIo::new(connection), service);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {

@@ -40,6 +40,11 @@ impl Problem {
         Self { status, reason: Reason::Unimplemented, detail, retry_after: None }
     }
 
+    /// The same with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// The same may succeed after this.
     pub(super) fn after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }

@@ -19,6 +19,7 @@ use super::{
     around::{Around, Client, Route, around},
     consent::{CALLBACK, CONSENT, ConsentPages, callback, proceed, show},
     conversation::{Allowance, Answers, Conversations},
+    heads::HeadProblem,
     problem::Problem,
     state_change::{STATE_CHANGE, StateChanges, state_change},
     webhooks::{ASSOCIATES, MAX_BODY_BYTES, Webhooks, associates},
@@ -106,7 +107,11 @@ impl HttpServer {
                 .route(CONSENT, hook(page, CONSENT))
                 .route(CALLBACK, hook(callback, CALLBACK));
         }
-        let unknown = any(async || Problem::nothing_here()).layer(named("unknown"));
+        let unknown = any(async |request: Request<Body>| {
+            let head_problem = request.extensions().get::<HeadProblem>().copied();
+            head_problem.map_or_else(Problem::nothing_here, Problem::from)
+        });
+        let unknown = unknown.layer(named("unknown"));
         let router = router.fallback_service(unknown);
         Self { listener, tls, router, requests }
     }

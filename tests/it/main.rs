@@ -20,6 +20,7 @@ mod consent;
 mod crashes;
 mod egress;
 mod egress_bodies;
+mod egress_heads;
 mod egress_http2;
 mod egress_input;
 mod ext_authz;

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod http2_host;
 pub(crate) mod load;
 mod program;
+pub(crate) mod raw_http2;
 pub(crate) mod trail;
 pub(crate) mod wire;
 mod world;

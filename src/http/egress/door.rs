@@ -23,7 +23,7 @@ use crate::{
     access::{Access, Bearer, Caller, Calling, NotAdmitted, Presented},
     broker::{Attempts, Egress, Links, Sending, Sent, Trail},
     domain::Reason,
-    http::{around::known_name, problem::Problem},
+    http::{around::known_name, heads::HeadProblem, problem::Problem},
     listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
     ports::{ApiBody, Meter},
 };
@@ -112,12 +112,23 @@ impl Door {
         request: Request<Incoming>,
         record: &mut Record,
     ) -> Result<Passed, Failure> {
-        check_shape(&request)?;
-        let caller = match self.admit(peer, request.headers()).await {
-            Ok(caller) => caller,
-            Err(not_admitted) => return Err(self.turn_away(peer, record, not_admitted)),
+        let head_problem = request.extensions().get::<HeadProblem>().copied();
+        if head_problem.is_none() {
+            check_shape(&request)?;
+        }
+        let caller = match (self.admit(peer, request.headers()).await, head_problem) {
+            (Ok(caller), _) => caller,
+            // The credential may be in the part of the head that could not be read.
+            (Err(NotAdmitted::Unauthenticated(_)), Some(problem)) if problem.may_hide_caller() => {
+                self.attempts.count_address(peer.address);
+                return Err(Problem::from(problem).into());
+            }
+            (Err(not_admitted), _) => return Err(self.turn_away(peer, record, not_admitted)),
         };
         record.is_called_by(caller.clone());
+        if let Some(problem) = head_problem {
+            return Err(Problem::from(problem).into());
+        }
         let Asked { tenant, path, eyes, words, rewrite_links } = Asked::read(&request)?;
         record.words = words;
         let public_uri = self.rules.public_uri.as_deref();

@@ -1,0 +1,335 @@
+//! HTTP/2: decodes each header block of a connection, and changes none that h2 accepts (RFC 9113).
+//!
+//! Until a block has to be changed, all bytes pass as they came, and h2 keeps the same dynamic table as the client. From
+//! then on each block of the connection is written anew, with literals that need no table.
+
+use super::{
+    Output,
+    fields::{are_trailers, ruling, write, write_malformed, write_refused},
+    hpack::{Decoder, Fields},
+    target::Ruling,
+};
+
+/// With this many bytes every connection begins (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
+
+const FRAME_HEAD_BYTES: usize = 9;
+
+/// The largest payload of a frame, which h2 does not raise (RFC 9113, section 6.5.2).
+const MAX_FRAME_BYTES: usize = 16 * 1024;
+
+/// A block of more frames, about 1 MiB, ends the connection: a client could go on for ever.
+const MAX_BLOCK_FRAMES: u32 = 64;
+
+const HEADERS: u8 = 1;
+const PUSH_PROMISE: u8 = 5;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// The header blocks of a connection.
+pub(super) struct Http2 {
+    place: Place,
+    decoder: Decoder,
+    /// The fields of the block that is being read.
+    fields: Fields,
+    /// The block that has not ended.
+    block: Option<Block>,
+    /// Blocks are written anew.
+    anew: bool,
+    /// The last stream that was opened.
+    last_stream: u32,
+    /// The beginning of a frame that has not arrived as a whole.
+    held: Vec<u8>,
+}
+
+/// The meaning of the next bytes.
+enum Place {
+    Preface(usize),
+    Frame,
+    /// The payload of a frame that holds no header block.
+    Payload(usize),
+    /// A frame for which h2 ends the connection.
+    Untouched,
+    /// No more bytes are passed: the connection ends.
+    Broken,
+}
+
+/// A header block of which frames are missing.
+struct Block {
+    stream: u32,
+    ends_stream: bool,
+    at_start: bool,
+    depends_on_itself: bool,
+    frames: u32,
+    /// The beginning of a field.
+    undecoded: Vec<u8>,
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy)]
+struct FrameHead {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+impl FrameHead {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let [l2, l1, l0, kind, flags, s3, s2, s1, s0, ..] = *bytes else { return None };
+        let length = u32::from_be_bytes([0, l2, l1, l0]);
+        let stream = u32::from_be_bytes([s3 & 0x7f, s2, s1, s0]);
+        Some(Self { length: usize::try_from(length).ok()?, kind, flags, stream })
+    }
+
+    fn write(self) -> [u8; FRAME_HEAD_BYTES] {
+        let [_, l2, l1, l0] = u32::try_from(self.length).unwrap_or_default().to_be_bytes();
+        let [s3, s2, s1, s0] = self.stream.to_be_bytes();
+        [l2, l1, l0, self.kind, self.flags, s3, s2, s1, s0]
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn holds_block(self) -> bool {
+        matches!(self.kind, HEADERS | CONTINUATION)
+    }
+}
+
+/// The connection does not keep to the protocol.
+struct Broken;
+
+impl Http2 {
+    pub(super) fn new() -> Self {
+        Self {
+            place: Place::Preface(PREFACE_BYTES),
+            decoder: Decoder::default(),
+            fields: Fields::default(),
+            block: None,
+            anew: false,
+            last_stream: 0,
+            held: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes of the client.
+    pub(super) fn pass(&mut self, mut input: &[u8], output: &mut Output<'_>) {
+        while !input.is_empty() {
+            let used = match &mut self.place {
+                Place::Preface(left) | Place::Payload(left) => {
+                    let here = input.len().min(*left);
+                    *left -= here;
+                    if *left == 0 {
+                        self.place = Place::Frame;
+                    }
+                    output.keep(input.get(..here).unwrap_or_default());
+                    here
+                }
+                Place::Frame => self.frame(input, output),
+                Place::Untouched => {
+                    output.keep(input);
+                    return;
+                }
+                Place::Broken => {
+                    output.drop_input();
+                    return;
+                }
+            };
+            input = input.get(used..).unwrap_or_default();
+        }
+    }
+
+    /// The client sends nothing more: what is held is no whole frame, and passes as it is.
+    pub(super) fn end(&mut self, output: &mut Output<'_>) {
+        output.put(&std::mem::take(&mut self.held));
+    }
+
+    /// Takes bytes of a frame. Returns how many.
+    fn frame(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {
+        if self.held.is_empty() {
+            if let Some(length) = wanted(input)
+                && let Some(frame) = input.get(..length)
+            {
+                self.whole_frame(frame, true, output);
+                return length;
+            }
+            output.drop_input();
+            self.held.extend_from_slice(input);
+            return input.len();
+        }
+        output.drop_input();
+        let wanted_now = wanted(&self.held).unwrap_or(FRAME_HEAD_BYTES);
+        let missing = wanted_now.saturating_sub(self.held.len()).min(input.len());
+        self.held.extend_from_slice(input.get(..missing).unwrap_or_default());
+        if wanted(&self.held).is_some_and(|length| length <= self.held.len()) {
+            let frame = std::mem::take(&mut self.held);
+            self.whole_frame(&frame, false, output);
+        }
+        missing
+    }
+
+    /// Takes a frame, of which only the head is there if it holds no header block.
+    fn whole_frame(&mut self, frame: &[u8], in_input: bool, output: &mut Output<'_>) {
+        let Some(head) = FrameHead::read(frame) else { return };
+        let pass = |output: &mut Output<'_>| {
+            if in_input { output.keep(frame) } else { output.put(frame) }
+        };
+        if head.length > MAX_FRAME_BYTES || head.kind == PUSH_PROMISE {
+            // h2 refuses both, and ends the connection.
+            self.place = Place::Untouched;
+            return pass(output);
+        }
+        if !head.holds_block() {
+            if self.block.is_some() {
+                return self.end_connection(head.stream, output);
+            }
+            self.place = if head.length > 0 { Place::Payload(head.length) } else { Place::Frame };
+            return pass(output);
+        }
+        let payload = frame.get(FRAME_HEAD_BYTES..).unwrap_or_default();
+        match self.part_of_block(head, payload) {
+            Err(Broken) => self.end_connection(head.stream, output),
+            Ok(None) => output.drop_input(),
+            Ok(Some(block)) => match self.rewritten(&block) {
+                Some(new) => write_block(&block, &new, output),
+                None => pass(output),
+            },
+        }
+        if self.block.is_none() {
+            self.fields.clear();
+        }
+    }
+
+    /// Decodes a part of a header block. Returns the block if it ends with this part.
+    fn part_of_block(&mut self, head: FrameHead, payload: &[u8]) -> Result<Option<Block>, Broken> {
+        let (mut block, part) = match (head.kind, self.block.take()) {
+            (HEADERS, None) => {
+                let (part, dependency) = fragment(head, payload).ok_or(Broken)?;
+                let block = Block {
+                    stream: head.stream,
+                    ends_stream: head.has(END_STREAM),
+                    at_start: true,
+                    depends_on_itself: dependency == Some(head.stream),
+                    frames: 0,
+                    undecoded: Vec::new(),
+                };
+                (block, part)
+            }
+            (CONTINUATION, Some(block)) if block.stream == head.stream => (block, payload),
+            _ => return Err(Broken),
+        };
+        block.frames += 1;
+        if block.frames > MAX_BLOCK_FRAMES {
+            return Err(Broken);
+        }
+        let ends = head.has(END_HEADERS);
+        if block.undecoded.is_empty() {
+            let read = self.decode(part, &mut block)?;
+            block.undecoded.extend_from_slice(part.get(read..).unwrap_or_default());
+        } else {
+            let mut undecoded = std::mem::take(&mut block.undecoded);
+            undecoded.extend_from_slice(part);
+            let read = self.decode(&undecoded, &mut block)?;
+            undecoded.drain(..read);
+            block.undecoded = undecoded;
+        }
+        if ends {
+            let is_whole = block.undecoded.is_empty() && !self.decoder.is_inside_field();
+            return is_whole.then_some(Some(block)).ok_or(Broken);
+        }
+        // The frames before the last are not kept.
+        self.anew = true;
+        self.block = Some(block);
+        Ok(None)
+    }
+
+    fn decode(&mut self, bytes: &[u8], block: &mut Block) -> Result<usize, Broken> {
+        let first = &mut block.at_start;
+        self.decoder.read(bytes, &mut self.fields, first).map_err(|_| Broken)
+    }
+
+    /// The block that passes in place of this one, if it does not pass as it is.
+    fn rewritten(&mut self, block: &Block) -> Option<Vec<u8>> {
+        let opens = block.stream % 2 == 1 && block.stream > self.last_stream;
+        let new = if opens {
+            self.last_stream = block.stream;
+            match ruling(&self.fields, block.ends_stream) {
+                Ruling::Refuse(problem) => Some(write_refused(&self.fields, problem)),
+                _ if block.depends_on_itself => {
+                    Some(write_refused(&self.fields, super::HeadProblem::Malformed))
+                }
+                Ruling::Keep => None,
+                Ruling::Replace(path) => Some(write(&self.fields, Some(&path))),
+            }
+        } else {
+            // The end of a request, of which the service learns by its body.
+            (!are_trailers(&self.fields)).then(write_malformed)
+        };
+        self.anew |= new.is_some();
+        new.or_else(|| self.anew.then(|| write(&self.fields, None)))
+    }
+
+    /// Lets h2 end the connection with GOAWAY: a block that refers to entry 0 of the table cannot be decoded.
+    fn end_connection(&mut self, stream: u32, output: &mut Output<'_>) {
+        let (kind, flags) = (HEADERS, END_HEADERS | END_STREAM);
+        let head = FrameHead { length: 1, kind, flags, stream: stream.max(1) };
+        output.put(&head.write());
+        output.put(&[0x80]);
+        (self.place, self.block) = (Place::Broken, None);
+        self.held = Vec::new();
+    }
+}
+
+/// Returns the number of bytes of a frame that are needed at once: the whole frame if it holds a header block, else its
+/// head.
+fn wanted(bytes: &[u8]) -> Option<usize> {
+    let head = FrameHead::read(bytes)?;
+    let payload =
+        if head.holds_block() && head.length <= MAX_FRAME_BYTES { head.length } else { 0 };
+    Some(FRAME_HEAD_BYTES + payload)
+}
+
+/// The part of a header block in a HEADERS frame, and the stream that it depends on (RFC 9113, section 6.2).
+fn fragment(head: FrameHead, mut payload: &[u8]) -> Option<(&[u8], Option<u32>)> {
+    let mut padding = 0;
+    if head.has(PADDED) {
+        let (length, rest) = payload.split_first()?;
+        (padding, payload) = (usize::from(*length), rest);
+    }
+    let mut dependency = None;
+    if head.has(PRIORITY) {
+        let ([d3, d2, d1, d0, _], rest) = payload.split_first_chunk()?;
+        dependency = Some(u32::from_be_bytes([d3 & 0x7f, *d2, *d1, *d0]));
+        payload = rest;
+    }
+    let length = payload.len().checked_sub(padding)?;
+    Some((payload.get(..length)?, dependency))
+}
+
+/// Writes a header block as a HEADERS frame and as many CONTINUATION frames as it needs.
+fn write_block(block: &Block, new: &[u8], output: &mut Output<'_>) {
+    let mut parts = new.chunks(MAX_FRAME_BYTES).peekable();
+    let mut kind = HEADERS;
+    let mut flags = if block.ends_stream { END_STREAM } else { 0 };
+    loop {
+        let part = parts.next().unwrap_or_default();
+        if parts.peek().is_none() {
+            flags |= END_HEADERS;
+        }
+        let head = FrameHead { length: part.len(), kind, flags, stream: block.stream };
+        output.put(&head.write());
+        output.put(part);
+        if parts.peek().is_none() {
+            return;
+        }
+        (kind, flags) = (CONTINUATION, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests;
