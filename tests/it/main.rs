@@ -37,6 +37,7 @@ mod quotas;
 mod rejected;
 mod rotation;
 mod server;
+mod single_headers;
 mod store_faults;
 mod tenant_filter;
 mod tenants;
