@@ -36,8 +36,8 @@ use self::{
 use crate::{
     broker::Bell,
     listen::{
-        Acceptor, Connection, Incoming as Handed, Protocol, ServerTls, Speaks, WorkerEnded,
-        Workers, worker_count,
+        Acceptor, Connection, Incoming as Handed, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS,
+        Protocol, ServerTls, Speaks, WorkerEnded, Workers, worker_count,
     },
 };
 
@@ -283,6 +283,8 @@ fn limits(allowance: Allowance) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(allowance.streams)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_CANCELLED_STREAMS)
+        .max_local_error_reset_streams(MAX_STREAM_ERRORS)
         .initial_stream_window_size(allowance.stream_window)
         .initial_connection_window_size(allowance.connection_window)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)

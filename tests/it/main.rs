@@ -13,6 +13,7 @@ mod call;
 mod callers;
 mod canary;
 mod canary_people;
+mod cancelled;
 mod check;
 mod commands;
 mod configuration;
