@@ -18,6 +18,7 @@ pub use self::{
     accept::Acceptor,
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
     connection::{Connection, Protocol},
+    places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},
     tls::{ServerTls, TlsFiles, TlsProblem},
     workers::{Incoming, Seat, WorkerEnded, Workers, worker_count},

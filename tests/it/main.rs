@@ -19,6 +19,7 @@ mod commands;
 mod configuration;
 mod consent;
 mod crashes;
+mod early_answers;
 mod egress;
 mod egress_bodies;
 mod egress_http2;
