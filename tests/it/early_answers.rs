@@ -125,7 +125,7 @@ async fn an_upload_that_is_refused_early_sees_why() {
     for (to, call, token, status, reason) in [
         (egress, ("PUT", CONTACT), "", 401, "CALLER_UNAUTHENTICATED"),
         (egress, ("PUT", CONTACT), &*old, 401, "CALLER_UNAUTHENTICATED"),
-        (egress, ("PUT", CONTACT), &*token, 403, "POLICY_DENIED"),
+        (egress, ("PUT", CONTACT), &*token, 403, "PATH_NOT_ALLOWED"),
         (egress, ("PUT", BAD_PATH), &*token, 400, "INVALID_ARGUMENT"),
         (egress, ("POST", "/nowhere"), &*token, 404, "RESOURCE_NOT_FOUND"),
         (http, ("POST", "/nowhere"), "", 404, "RESOURCE_NOT_FOUND"),

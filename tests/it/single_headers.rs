@@ -59,7 +59,8 @@ async fn pages_problems_and_redirects_have_one_content_type() {
         ("GET", HOOK, 405, Some(problem)),
         ("POST", HOOK, 401, Some(problem)),
     ] {
-        let answer = send(to, method, path, &[], b"").await;
+        // The button of our own page is pressed.
+        let answer = send(to, method, path, &[("Sec-Fetch-Site", "same-origin")], b"").await;
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
         let kinds: Vec<_> = kind.into_iter().collect();
         assert_eq!(answer.values("content-type"), kinds, "{method} {path}");

@@ -104,7 +104,12 @@ impl Frames {
                 }
                 SETTINGS | WINDOW_UPDATE => {}
                 _ => {
-                    return Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload });
+                    return Some(Frame {
+                        kind,
+                        flags,
+                        stream: u32::from_be_bytes(stream),
+                        payload,
+                    });
                 }
             }
         }
