@@ -140,7 +140,11 @@ fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a 
 }
 
 /// The body: held where it is small, else passed on as it comes. `cut` tells later why it ended early.
-pub(super) async fn body(body: RequestBody, most: Option<u64>, cut: &Cut) -> Result<ApiBody, Problem> {
+pub(super) async fn body(
+    body: RequestBody,
+    most: Option<u64>,
+    cut: &Cut,
+) -> Result<ApiBody, Problem> {
     let length = body.size_hint().exact();
     if let (Some(length), Some(most)) = (length, most)
         && length > most
