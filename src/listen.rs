@@ -5,6 +5,7 @@
 //! them; what it says is read by `grpc` and `http`.
 
 mod accept;
+mod cancelled;
 mod connection;
 mod places;
 mod request_id;
@@ -15,7 +16,9 @@ use std::any::Any;
 
 pub use self::{
     accept::Acceptor,
+    cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
     connection::{Connection, Protocol},
+    places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},
     tls::{ServerTls, TlsFiles, TlsProblem},
     workers::{Incoming, Seat, WorkerEnded, Workers, worker_count},

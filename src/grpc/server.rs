@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     broker::Bell,
-    listen::{Acceptor, Incoming, RequestIds, ServerTls, Speaks, WorkerEnded, Workers},
+    listen::{
+        Acceptor, Incoming, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, RequestIds, ServerTls,
+        Speaks, WorkerEnded, Workers,
+    },
     ports::{Clock, Meter, Random},
 };
 
@@ -204,6 +207,8 @@ impl GrpcServer {
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .http2_max_header_list_size(Some(MAX_HEADER_LIST_BYTES))
             .max_concurrent_streams(Some(MAX_CONCURRENT_STREAMS))
+            .http2_max_pending_accept_reset_streams(Some(MAX_CANCELLED_STREAMS))
+            .http2_max_local_error_reset_streams(Some(MAX_STREAM_ERRORS))
             .max_connection_age(options.max_connection_age)
             .layer(Around::new(surroundings));
         let routes = routes.routes();

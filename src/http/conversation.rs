@@ -2,7 +2,10 @@
 //! they end.
 
 mod idle;
+mod lengths;
+mod lingering;
 mod patient;
+mod request_body;
 
 use std::{
     convert::Infallible,
@@ -29,16 +32,18 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(super) use self::request_body::RequestBody;
 use self::{
     idle::{Last, Unanswered},
+    lingering::{Lingerers, Lingering},
     patient::Patient,
 };
 use super::heads::{AcceptableHeads, MAX_HEAD_BYTES, find_problem};
 use crate::{
     broker::Bell,
     listen::{
-        Acceptor, Connection, Incoming as Handed, Protocol, ServerTls, Speaks, WorkerEnded,
-        Workers, worker_count,
+        Acceptor, Connection, Incoming as Handed, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS,
+        Protocol, ServerTls, Speaks, WorkerEnded, Workers, worker_count,
     },
 };
 
@@ -90,7 +95,7 @@ pub(super) trait Answers: Clone + Send + Sync + 'static {
     fn answer(
         self,
         peer: Self::Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
@@ -112,11 +117,11 @@ impl<A: Answers> Conversations<A> {
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
         let incoming = ReceiverStream::new(incoming);
         let acceptor = acceptor(name, listener, tls.as_ref(), allowance, &stop);
-        let serving = async {
-            tokio::join!(acceptor.run(opened), converse(incoming, allowance, &answers, &stop));
-        };
+        let lingerers = Lingerers::among(allowance.connections);
+        let conversing = converse(incoming, allowance, &answers, &lingerers, &stop);
+        let serving = async { tokio::join!(acceptor.run(opened), conversing) };
         tokio::select! {
-            () = serving => {}
+            _ = serving => {}
             () = answered(requests, &stop) => {}
             () = reload(tls) => {}
         }
@@ -133,14 +138,15 @@ impl<A: Answers> Conversations<A> {
         let Self { name, listener, tls, mut allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
         let acceptor = acceptor(name, listener, tls.as_ref(), allowance, &stop);
+        let lingerers = Lingerers::among(allowance.connections);
         // They are handed out evenly.
         allowance.connections = allowance.connections.div_ceil(worker_count()?);
         let end = stop.clone();
         let serve = move |incoming: Handed| {
-            let (answers, stop) = (answers.clone(), end.clone());
+            let (answers, lingerers, stop) = (answers.clone(), lingerers.clone(), end.clone());
             async move {
                 tokio::select! {
-                    () = converse(incoming, allowance, &answers, &stop) => {}
+                    () = converse(incoming, allowance, &answers, &lingerers, &stop) => {}
                     () = Bell::serve() => {}
                 }
                 Ok(())
@@ -204,13 +210,15 @@ async fn converse<A: Answers, C: Unpin + Send + 'static>(
     mut incoming: impl Stream<Item = Connection<C>> + Unpin,
     allowance: Allowance,
     answers: &A,
+    lingerers: &Lingerers,
     stop: &CancellationToken,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(connection) = incoming.next(), if connections.len() < allowance.connections => {
-                connections.spawn(serve(connection, allowance, answers.clone(), stop.clone()));
+                let (answers, lingerers) = (answers.clone(), lingerers.clone());
+                connections.spawn(serve(connection, allowance, answers, lingerers, stop.clone()));
             }
             Some(_) = connections.join_next() => {}
             else => return,
@@ -222,12 +230,19 @@ async fn serve<A: Answers, C: Unpin + Send + 'static>(
     connection: Connection<C>,
     allowance: Allowance,
     answers: A,
+    lingerers: Lingerers,
     stop: CancellationToken,
 ) {
     let peer = answers.peer(&connection);
     let protocol = connection.protocol();
+    let address = connection.address().ip();
     let connection = Patient::new(connection, allowance.write_time);
-    let answer = move |request| answers.clone().answer(peer.clone(), request);
+    let is_http1 = protocol == Protocol::Http1;
+    let (connection, requests) = Lingering::new(connection, address, is_http1, lingerers);
+    let answer = move |request| {
+        let (answers, peer) = (answers.clone(), peer.clone());
+        Arc::clone(&requests).answer(request, |request| answers.answer(peer, request))
+    };
     hold(connection, protocol, allowance, answer, stop).await;
 }
 
@@ -285,6 +300,8 @@ fn limits(allowance: Allowance) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(allowance.streams)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_CANCELLED_STREAMS)
+        .max_local_error_reset_streams(MAX_STREAM_ERRORS)
         .initial_stream_window_size(allowance.stream_window)
         .initial_connection_window_size(allowance.connection_window)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)

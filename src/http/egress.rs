@@ -19,12 +19,12 @@ use std::{
 };
 
 use axum::{body::Body, response::Response};
-use hyper::{Request, body::Incoming};
+use hyper::Request;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{door::Door, standstill::Standstill};
-use super::conversation::{Allowance, Answers, Conversations, ThreadsFailed};
+use super::conversation::{Allowance, Answers, Conversations, RequestBody, ThreadsFailed};
 use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
     broker::{Attempts, Egress, Trail},
@@ -164,7 +164,7 @@ impl Answers for Arc<Door> {
         }
     }
 
-    async fn answer(self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
         self.pass(peer, request).await
     }
 }

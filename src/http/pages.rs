@@ -5,7 +5,7 @@
 mod escape;
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -101,12 +101,13 @@ impl IntoResponse for Page {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         // The names in it are ours, so it is always a legal value; else the strictest of the listener stands.
         let policy = HeaderValue::from_str(&self.policy()).ok();
-        let headers: [Option<(HeaderName, HeaderValue)>; 2] = [
-            Some((header::CONTENT_TYPE, html)),
-            policy.map(|policy| (header::CONTENT_SECURITY_POLICY, policy)),
-        ];
         let mut response = (self.status, self.html()).into_response();
-        response.headers_mut().extend(headers.into_iter().flatten());
+        let headers = response.headers_mut();
+        // Replaces that of a plain text, which the body brings: `extend` would add a second one.
+        headers.insert(header::CONTENT_TYPE, html);
+        if let Some(policy) = policy {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
         response
     }
 }

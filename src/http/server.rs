@@ -10,7 +10,7 @@ use axum::{
     response::Response,
     routing::{MethodRouter, any, get, post},
 };
-use hyper::{Request, body::Incoming};
+use hyper::Request;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use super::{
     around::{Around, Client, Route, around},
     consent::{CALLBACK, CONSENT, ConsentPages, callback, proceed, show},
-    conversation::{Allowance, Answers, Conversations},
+    conversation::{Allowance, Answers, Conversations, RequestBody},
     heads::HeadProblem,
     problem::Problem,
     state_change::{STATE_CHANGE, StateChanges, state_change},
@@ -142,7 +142,7 @@ impl Answers for Routes {
         Client(connection.address().ip().to_canonical())
     }
 
-    async fn answer(self, client: Client, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer(self, client: Client, mut request: Request<RequestBody>) -> Response<Body> {
         request.extensions_mut().insert(client);
         let Ok(answer) = self.0.oneshot(request).await;
         answer

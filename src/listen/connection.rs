@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::places::Place;
+use super::{cancelled::charge, places::Place};
 
 /// With these bytes every client of HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -193,9 +193,13 @@ impl<A: Unpin> AsyncRead for Connection<A> {
         if this.words.replay(buffer) {
             return Poll::Ready(Ok(()));
         }
+        let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
                 this.farewell.heard();
+                if this.protocol == Protocol::Http2 {
+                    charge(buffer.filled().len() - before, context);
+                }
                 Poll::Ready(read)
             }
             Poll::Pending => {

@@ -9,26 +9,29 @@ use std::{
 use crate::domain::site;
 
 /// The places of a listener.
-#[derive(Clone)]
-pub(super) struct Places {
+#[derive(Debug, Clone)]
+pub struct Places {
     each: usize,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// The place of a connection, which is free again when this is dropped.
-pub(super) struct Place {
+#[derive(Debug)]
+pub struct Place {
     site: IpAddr,
     places: Places,
 }
 
 impl Places {
     /// So many for each address.
-    pub(super) fn of_each(each: usize) -> Self {
+    #[must_use]
+    pub fn of_each(each: usize) -> Self {
         Self { each, taken: Arc::default() }
     }
 
     /// `None` if this address has its share.
-    pub(super) fn take(&self, address: IpAddr) -> Option<Place> {
+    #[must_use]
+    pub fn take(&self, address: IpAddr) -> Option<Place> {
         let site = site(address);
         let mut taken = self.lock();
         let count = taken.entry(site).or_default();

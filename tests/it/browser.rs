@@ -1,6 +1,7 @@
-//! Consent in a real browser, from the link to a token that acts as the person.
+//! Consent in a real browser, from the link to a token that acts as the person: without a proxy, and behind nginx and
+//! Envoy.
 //!
-//! Needs Chromium, Node.js and packages from npm, so `cargo test` leaves it out (`test = false`); `tools/check-consent`
+//! Needs Chromium, nginx, Envoy, Node.js and packages from npm, so `cargo test` leaves it out (`test = false`); `tools/check-consent`
 //! installs what it needs and runs it, and `.ci/run` does that.
 #![cfg(test)]
 
@@ -8,8 +9,9 @@
 mod support;
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
@@ -111,17 +113,86 @@ impl Drop for Browser {
     }
 }
 
+/// The proxy between the browser and the gateway.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Front {
+    Nothing,
+    Nginx,
+    Envoy,
+}
+
+/// A proxy, as a process that ends with the test.
+struct Proxy {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Proxy {
+    /// Starts it, and waits until it listens.
+    async fn start(front: Front, listen: u16, gateway: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name| std::env::var(name).expect("run this with tools/check-consent");
+        let (file, text) = match front {
+            Front::Nothing => unreachable!("there is no proxy"),
+            Front::Nginx => ("nginx.conf", include_str!("../browser/nginx.conf")),
+            Front::Envoy => ("envoy.yaml", include_str!("../browser/envoy.yaml")),
+        };
+        let text = text
+            .replace("LISTEN_PORT", &listen.to_string())
+            .replace("GATEWAY_PORT", &gateway.to_string())
+            .replace("LISTEN", &format!("127.0.0.1:{listen}"))
+            .replace("GATEWAY", &format!("127.0.0.1:{gateway}"));
+        let file = folder.path().join(file);
+        fs::write(&file, text).unwrap();
+        let mut command = if front == Front::Nginx {
+            let mut command = Command::new(program("NGINX"));
+            command.arg("-p").arg(folder.path()).args(["-e", "stderr", "-c"]);
+            command
+        } else {
+            let mut command = Command::new(program("ENVOY"));
+            command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
+            command.arg("--config-path");
+            command
+        };
+        let mut child = command.arg(&file).stdout(Stdio::null()).spawn().unwrap();
+        eventually("the proxy listens", || {
+            assert!(child.try_wait().unwrap().is_none(), "{front:?} has ended");
+            TcpStream::connect(("127.0.0.1", listen)).is_ok()
+        })
+        .await;
+        Self { child, _folder: folder }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A gateway with consent pages, two customers, and who works there.
 struct Place {
     world: World,
     public_uri: String,
+    _proxy: Option<Proxy>,
 }
 
 impl Place {
     /// `return_uri_prefix` is where a front end may have the browser back.
     async fn new(return_uri_prefix: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let public_uri = format!("http://127.0.0.1:{port}");
+        Self::behind(Front::Nothing, return_uri_prefix).await
+    }
+
+    async fn behind(front: Front, return_uri_prefix: &str) -> Self {
+        let port = free_port();
+        let public_port = if front == Front::Nothing { port } else { free_port() };
+        let public_uri = format!("http://127.0.0.1:{public_port}");
         let callback = format!("{public_uri}/oauth/callback");
         let options = Options {
             extra_config: format!(
@@ -161,7 +232,11 @@ impl Place {
             };
             world.sandbox.change_people(tenant, change).unwrap();
         }
-        Self { world, public_uri }
+        let proxy = match front {
+            Front::Nothing => None,
+            front => Some(Proxy::start(front, public_port, port).await),
+        };
+        Self { world, public_uri, _proxy: proxy }
     }
 
     async fn client(&self) -> ImpersonationServiceClient<tonic::transport::Channel> {
@@ -198,12 +273,10 @@ impl Place {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_leads_to_a_token_of_the_person_with_scripts_and_without_and_on_a_telephone() {
-    let (place, mut browser) = (Place::new(PORTAL).await, Browser::start());
-    for (scripts, width, shot) in
-        [(true, WIDE, "wide"), (false, WIDE, "without-scripts"), (true, NARROW, "narrow")]
-    {
+/// From the link to a token, with scripts and without, in pages of these widths.
+async fn a_link_leads_to_a_token(front: Front, browsers: &[(bool, u32, &str)]) {
+    let (place, mut browser) = (Place::behind(front, PORTAL).await, Browser::start());
+    for (scripts, width, shot) in browsers.iter().copied() {
         let request = pb::BeginConsentRequest { enroll_system_user: true, ..Default::default() };
         let link = place.begin(request).await.consent_uri;
         browser.begin(scripts, width);
@@ -224,6 +297,25 @@ async fn a_link_leads_to_a_token_of_the_person_with_scripts_and_without_and_on_a
         let text = browser.page(json!({ "open": link }), &used, 410, "This link was used already");
         assert!(text.contains("Access was given by it"), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_leads_to_a_token_of_the_person_with_scripts_and_without_and_on_a_telephone() {
+    let browsers =
+        [(true, WIDE, "wide"), (false, WIDE, "without-scripts"), (true, NARROW, "narrow")];
+    a_link_leads_to_a_token(Front::Nothing, &browsers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_leads_to_a_token_behind_nginx() {
+    let browsers = [(true, WIDE, "nginx"), (false, NARROW, "nginx-without-scripts")];
+    a_link_leads_to_a_token(Front::Nginx, &browsers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_leads_to_a_token_behind_envoy() {
+    let browsers = [(true, WIDE, "envoy"), (false, NARROW, "envoy-without-scripts")];
+    a_link_leads_to_a_token(Front::Envoy, &browsers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

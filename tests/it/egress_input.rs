@@ -258,7 +258,9 @@ async fn a_body_beyond_the_limit_is_refused_before_anything_is_sent_or_cut_off()
     assert_eq!(status(&answer), "413", "{answer}");
     assert!(answer.contains("RESPONSE_TOO_LARGE"));
     assert!(host.arrived().is_empty());
-    let head = format!("PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = format!(
+        "PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
     let chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", body.len(), "x".repeat(body.len()));
     let answer = raw(to, format!("{head}{chunk}").as_bytes()).await;
     assert_eq!(status(&answer), "413", "{answer}");

@@ -47,6 +47,27 @@ const NOT_SENT_PREFIXES: [&str; 5] =
 const NOT_PASSED_BACK: [&str; 6] =
     ["alt-svc", "authorization", "refresh", "set-cookie", "set-cookie2", "so-apptoken"];
 
+/// Headers of an answer that have one value (RFC 9110 section 5.3). Readers differ in which one of two they take, so only
+/// the first is passed back: the gateway itself reads the first. Every other header may be a list and passes unchanged.
+const SINGLE_VALUED: [HeaderName; 16] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::AGE,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::SERVER,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::X_CONTENT_TYPE_OPTIONS,
+];
+
 /// Takes out of a request what does not go to SuperOffice, whichever door it came through. The credential is put in
 /// later, and its headers replace all of their name.
 pub fn strip_request(headers: &mut HeaderMap) {
@@ -64,6 +85,20 @@ pub fn not_sent() -> impl Iterator<Item = &'static str> {
 /// Takes out of an answer what is not for a caller.
 pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers, |name| NOT_PASSED_BACK.contains(&name) || name.starts_with("gateway-"));
+    keep_first_values(headers);
+}
+
+fn keep_first_values(headers: &mut HeaderMap) {
+    if headers.len() == headers.keys_len() {
+        return;
+    }
+    for name in SINGLE_VALUED {
+        if headers.get_all(&name).iter().nth(1).is_some()
+            && let Some(first) = headers.get(&name).cloned()
+        {
+            headers.insert(name, first);
+        }
+    }
 }
 
 fn strip(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
@@ -173,12 +208,22 @@ mod tests {
 
     #[test]
     fn cookies_credentials_and_ways_past_the_gateway_are_not_passed_back() {
-        let passes =
-            ["content-type", "etag", "location", "retry-after", "www-authenticate", "x-own"];
+        let passes = ["allow", "cache-control", "link", "vary", "www-authenticate", "x-own"];
         let gone =
             ["Set-Cookie", "SO-AppToken", "Authorization", "Alt-Svc", "Refresh", "Connection"];
         let mut given = headers(&[&gone[..], &passes].concat());
         strip_response(&mut given);
         assert_eq!(given, headers(&passes));
+    }
+
+    #[test]
+    fn of_a_header_that_has_one_value_the_first_is_passed_back() {
+        for name in SINGLE_VALUED {
+            let mut given = headers(&[name.as_str(), "vary"]);
+            strip_response(&mut given);
+            let mut wanted = headers(&["vary"]);
+            wanted.insert(name, HeaderValue::from_static("one"));
+            assert_eq!(given, wanted);
+        }
     }
 }

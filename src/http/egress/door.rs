@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
-use hyper::{Request, Version, body::Incoming};
+use hyper::{Request, Version};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -23,7 +23,7 @@ use crate::{
     access::{Access, Bearer, Caller, Calling, NotAdmitted, Presented},
     broker::{Attempts, Egress, Links, Sending, Sent, Trail},
     domain::Reason,
-    http::{around::known_name, heads::HeadProblem, problem::Problem},
+    http::{around::known_name, conversation::RequestBody, heads::HeadProblem, problem::Problem},
     listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
     ports::{ApiBody, Meter},
 };
@@ -58,12 +58,9 @@ impl Door {
     pub(super) async fn pass(
         self: Arc<Self>,
         peer: Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> Response<Body> {
         let request_id = self.ids.of(request.headers());
-        // Where a body has two lengths, what follows it is anybody's guess (RFC 9112 section 6.1).
-        let ends = request.version() == Version::HTTP_11
-            && request.headers().contains_key(header::TRANSFER_ENCODING);
         let watched = (request.version() == Version::HTTP_2).then_some(&self.standstill);
         let method = known_name(request.method());
         let trace_id = trace_id(request.headers());
@@ -100,16 +97,13 @@ impl Door {
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             headers.insert(REQUEST_ID, id);
         }
-        if ends {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         answer
     }
 
     async fn call(
         &self,
         peer: &Peer,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         record: &mut Record,
     ) -> Result<Passed, Failure> {
         let head_problem = request.extensions().get::<HeadProblem>().copied();

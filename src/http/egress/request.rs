@@ -11,17 +11,14 @@ use std::{
 use axum::http::{HeaderMap, HeaderName, Method, Version, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use hyper::{
-    Request,
-    body::{Body as HttpBody, Incoming},
-};
+use hyper::{Request, body::Body as HttpBody};
 use tokio::time::timeout;
 
 use crate::{
     access::is_calling_method,
     broker::ACT_AS,
     domain::{ApiPath, AuditText, EyesSelector, Reason, TenantName},
-    http::problem::Problem,
+    http::{conversation::RequestBody, problem::Problem},
     ports::ApiBody,
 };
 
@@ -55,7 +52,7 @@ pub(super) struct Asked {
 pub(super) type Cut = Arc<OnceLock<Problem>>;
 
 /// Refuses what is no plain request for something on this server.
-pub(super) fn check_shape(request: &Request<Incoming>) -> Result<(), Problem> {
+pub(super) fn check_shape(request: &Request<RequestBody>) -> Result<(), Problem> {
     let bad = |detail: &'static str| Err(Problem::new(Reason::InvalidArgument, detail));
     let (method, headers) = (request.method(), request.headers());
     if matches!(*method, Method::CONNECT | Method::TRACE) {
@@ -88,7 +85,7 @@ pub(super) fn check_shape(request: &Request<Incoming>) -> Result<(), Problem> {
 
 impl Asked {
     /// Reads the target and the headers that are meant for the gateway.
-    pub(super) fn read(request: &Request<Incoming>) -> Result<Self, Problem> {
+    pub(super) fn read(request: &Request<RequestBody>) -> Result<Self, Problem> {
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         let (tenant, rest) = split(target).ok_or_else(nowhere)?;
         let path = ApiPath::parse(rest).map_err(|error| invalid("path", &error))?;
@@ -143,7 +140,11 @@ fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a 
 }
 
 /// The body: held where it is small, else passed on as it comes. `cut` tells later why it ended early.
-pub(super) async fn body(body: Incoming, most: Option<u64>, cut: &Cut) -> Result<ApiBody, Problem> {
+pub(super) async fn body(
+    body: RequestBody,
+    most: Option<u64>,
+    cut: &Cut,
+) -> Result<ApiBody, Problem> {
     let length = body.size_hint().exact();
     if let (Some(length), Some(most)) = (length, most)
         && length > most

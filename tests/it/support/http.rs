@@ -1,6 +1,6 @@
 //! HTTP by hand: every byte is the test's, and every byte of the answer is seen.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use tokio::{
@@ -27,6 +27,7 @@ impl Answer {
         tokio::time::timeout(PATIENCE, read).await.expect("the connection does not end").unwrap();
         let (head, body) =
             text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        assert_single_values(head);
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Self { status, head: head.to_owned(), body: body.to_owned() }
     }
@@ -35,6 +36,12 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.split("\r\n").filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// All values of a header, by its name in lower case.
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.split("\r\n").filter_map(|line| line.split_once(": "));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
     /// The problem that it tells of, which has this status and reason.
@@ -47,6 +54,22 @@ impl Answer {
         assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
         assert!(!problem["detail"].as_str().unwrap().is_empty());
         problem
+    }
+}
+
+/// Headers of which an answer may have several lines (RFC 9110 section 5.3, RFC 6265 section 3).
+const LISTS: [&str; 7] =
+    ["allow", "cache-control", "link", "set-cookie", "vary", "via", "www-authenticate"];
+
+/// Fails if an answer has two lines of a header that has one value.
+#[track_caller]
+pub(crate) fn assert_single_values(head: &str) {
+    let mut names = BTreeSet::new();
+    for (name, _) in head.lines().skip(1).filter_map(|line| line.split_once(':')) {
+        let name = name.to_lowercase();
+        // Headers that the tests make up begin with x-own.
+        let is_list = LISTS.contains(&&*name) || name.starts_with("x-own");
+        assert!(names.insert(name.clone()) || is_list, "{name} comes twice: {head}");
     }
 }
 

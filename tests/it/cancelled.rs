@@ -1,0 +1,163 @@
+//! Clients of HTTP/2 that cancel many requests at once. Other calls of the same connection go on.
+
+use std::{net::SocketAddr, time::Duration};
+
+use prost::Message as _;
+use tenant_gateway::grpc::pb;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::{
+    World,
+    api_host::{Told, address, with_host},
+    eventually,
+    frames::{
+        self, DATA, END_STREAM, ENHANCE_YOUR_CALM, Frames, HEADERS, PING, WINDOW_UPDATE, cancel,
+        frame, head,
+    },
+    http::send,
+    name,
+};
+
+const BURSTS: u32 = 10;
+const BURST: u32 = 200;
+
+const ISSUE: &str = "/tenantgateway.v1.TokenService/IssueSystemTicket";
+const WATCH: &str = "/tenantgateway.v1.TokenService/WatchSystemTicket";
+const CONTACT: &str = "/crm-sync/Cust1/api/v1/Contact/5";
+
+fn grpc(stream: u32, flags: u8, path: &str) -> Vec<u8> {
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "gateway"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    head(stream, flags, &fields)
+}
+
+fn message(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+    [&[0], &length[..], bytes].concat()
+}
+
+/// Opens and cancels streams in bursts, each of which is sent at once. Half of the requests are whole.
+async fn cancel_in_bursts(frames: &mut Frames, open: impl Fn(u32, bool) -> Vec<u8>) {
+    let mut stream = 3;
+    for _ in 0..BURSTS {
+        let mut burst = Vec::new();
+        for nth in 0..BURST {
+            burst.extend(open(stream, nth % 2 == 0));
+            burst.extend(cancel(stream));
+            stream += 2;
+        }
+        frames.send(&burst).await;
+    }
+}
+
+/// The next ticket of a watch on stream 1.
+async fn ticket(frames: &mut Frames) -> String {
+    loop {
+        let frame = frames.next_of(1).await;
+        assert!(
+            [HEADERS, DATA].contains(&frame.kind) && frame.flags & END_STREAM == 0,
+            "{frame:?}"
+        );
+        if frame.kind == DATA {
+            let message = pb::WatchSystemTicketResponse::decode(&frame.payload[5..]).unwrap();
+            return message.ticket.unwrap().credential_id;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_survives_2000_cancelled_calls_on_its_connection() {
+    let mut world = World::new().await;
+    world.enroll("Cust1").await;
+    let mut frames = Frames::connect(world.gateway().grpc_address).await;
+    let watch = pb::WatchSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
+    frames.send(&grpc(1, 0, WATCH)).await;
+    frames.send(&frame(DATA, END_STREAM, 1, &message(&watch.encode_to_vec()))).await;
+    let first = ticket(&mut frames).await;
+    let issue = pb::IssueSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
+    let issue = message(&issue.encode_to_vec());
+    let open = |stream, whole| {
+        let data = if whole { frame(DATA, END_STREAM, stream, &issue) } else { Vec::new() };
+        [grpc(stream, 0, ISSUE), data].concat()
+    };
+    cancel_in_bursts(&mut frames, open).await;
+    // Only the watch uses the ticket, and the next comes at the latest half an hour before its end.
+    for _ in 0..4 {
+        let looked = world.metric("ticket_cache_hits_total").await;
+        world.advance(Duration::from_hours(1));
+        while world.metric("ticket_cache_hits_total").await == looked {}
+    }
+    world.advance(Duration::from_mins(91));
+    assert_ne!(ticket(&mut frames).await, first);
+}
+
+#[tokio::test]
+async fn a_download_survives_2000_cancelled_calls_on_its_connection() {
+    const BYTES: usize = 1 << 20;
+    let (world, host) = with_host("").await;
+    host.tell(Told::Bytes(BYTES as u64));
+    let mut frames = Frames::connect(address(world.gateway())).await;
+    let get = |stream, flags| {
+        let fields = [
+            (":method", if flags == END_STREAM { "GET" } else { "PUT" }),
+            (":scheme", "http"),
+            (":path", CONTACT),
+            (":authority", "gateway"),
+        ];
+        head(stream, flags, &fields)
+    };
+    frames.send(&get(1, END_STREAM)).await;
+    assert_eq!(frames.next_of(1).await.kind, HEADERS);
+    // The window of the client holds the rest back meanwhile.
+    cancel_in_bursts(&mut frames, |stream, whole| get(stream, u8::from(whole))).await;
+    for stream in [0, 1] {
+        frames.send(&frame(WINDOW_UPDATE, 0, stream, &(1_u32 << 30).to_be_bytes())).await;
+    }
+    let mut come = 0;
+    while come < BYTES {
+        let frame = frames.next_of(1).await;
+        assert_eq!(frame.kind, DATA, "{frame:?}");
+        come += frame.payload.len();
+    }
+    assert_eq!(come, BYTES);
+}
+
+/// Sends cancelled calls without end, until the gateway ends the connection.
+async fn flood(to: SocketAddr) -> Option<u32> {
+    const CALLS: u32 = 100_000;
+    let frames = Frames::connect(to).await;
+    let (mut reader, mut writer) = frames.0.into_split();
+    let writing = async {
+        for first in (1..2 * CALLS).step_by(2000) {
+            let burst = (first..first + 2000).step_by(2);
+            // A head out of the static table (RFC 7541): the least that a call can be.
+            let call = |stream| [frame(HEADERS, 5, stream, &[0x83, 0x86, 0x84]), cancel(stream)];
+            let bytes: Vec<_> = burst.flat_map(call).flatten().collect();
+            if writer.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+        // Whoever is still there answers.
+        let _ = writer.write_all(&frame(PING, 0, 0, b"the end.")).await;
+    };
+    let reading = frames::until_goaway(&mut reader);
+    tokio::join!(writing, reading).1
+}
+
+#[tokio::test]
+async fn a_flood_of_cancelled_calls_is_ended_or_worked_off_and_disturbs_nobody() {
+    let (world, host) = with_host("").await;
+    for to in [world.gateway().grpc_address, address(world.gateway())] {
+        let code = flood(to).await;
+        assert!([None, Some(ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
+    }
+    assert_eq!(send(address(world.gateway()), "GET", CONTACT, &[], b"").await.status, 200);
+    world.ticket("Cust1").await.unwrap();
+    eventually("the call has arrived", || host.arrived().len() == 1).await;
+}
