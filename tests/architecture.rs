@@ -49,7 +49,7 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 23] = [
+const RESERVED: [(&str, &[&str], &str); 24] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
@@ -62,6 +62,7 @@ const RESERVED: [(&str, &[&str], &str); 23] = [
         &["superoffice", "issuers"],
         "calls go out through one client a room, which checks where to",
     ),
+    ("h2", &["superoffice"], "errors of HTTP/2 are told apart where calls go out"),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
     ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
     ("jsonwebtoken", &["superoffice", "access"], "tokens are validated where they arrive"),

@@ -30,6 +30,10 @@ pub enum Fault {
     /// It took too long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// The host refused the stream, or left before it took it on: it did not process the request (RFC 9113 sections 6.8
+    /// and 8.7).
+    #[error("the host did not process the request (HTTP/2)")]
+    NotProcessed,
     /// It broke off.
     #[error("the connection broke ({0})")]
     Broken(String),
@@ -57,6 +61,9 @@ impl Fault {
             {
                 return Self::Tls(tls_words(tls));
             }
+            if cause.downcast_ref().is_some_and(is_not_processed) {
+                return Self::NotProcessed;
+            }
             last = cause;
         }
         let words = match last.downcast_ref::<io::Error>() {
@@ -70,7 +77,7 @@ impl Fault {
     /// Whether the request may be sent again. Not after a time-out, which has used up the caller's patience.
     pub(super) fn may_be_repeated(&self, repeat: Repeat) -> bool {
         match self {
-            Self::Name(_) | Self::Connect(_) | Self::Tls(_) => true,
+            Self::Name(_) | Self::Connect(_) | Self::Tls(_) | Self::NotProcessed => true,
             Self::Broken(_) | Self::Status(_) => repeat == Repeat::Reads,
             Self::Unreached | Self::Timeout(_) | Self::TooLarge(_) => false,
         }
@@ -89,6 +96,7 @@ impl Fault {
             | Self::Tls(_)
             | Self::Unreached
             | Self::Timeout(_)
+            | Self::NotProcessed
             | Self::Broken(_) => true,
             Self::Status(status) => matches!(
                 *status,
@@ -107,6 +115,12 @@ impl Fault {
             _ => UpstreamError::Unavailable(text),
         }
     }
+}
+
+fn is_not_processed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 /// Libraries print what the other side said, such as the debug data of a GOAWAY; we do not.
