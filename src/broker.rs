@@ -25,6 +25,7 @@ mod tenants;
 mod tickets;
 mod web_api;
 
+pub(crate) use self::error::LOOK_FIRST;
 pub use self::{
     applications::{Application, Applications, History},
     associate_hints::AssociateHints,
@@ -58,7 +59,7 @@ pub use self::{
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
-    web_api::{Asking, CallRate, Used, WebApi},
+    web_api::{Asking, CallRate, SendProgress, Used, WebApi},
 };
 
 #[cfg(test)]

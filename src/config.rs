@@ -27,7 +27,7 @@ pub use self::{
     callers::{Callers, JwtIssuer, Mtls},
     each_secret::ReadSecret,
     error::{ConfigError, Problem},
-    limits::{Associates, Lifecycle, Login, Quota, Quotas, Tickets},
+    limits::{Associates, Lifecycle, Login, Quota, Quotas, Tickets, WebApi},
     listeners::{Admin, Egress, Grpc, Http, Tls},
     oversight::{Audit, AuditDurability, Envoy, Log, LogFormat, LogLevel, Policy, Telemetry},
     secret::SecretSource,
@@ -66,6 +66,8 @@ pub struct Config {
     pub associates: Associates,
     /// `[login]`.
     pub login: Login,
+    /// `[web_api]`.
+    pub web_api: WebApi,
     /// `[lifecycle]`.
     pub lifecycle: Lifecycle,
     /// `[log]`.

@@ -6,6 +6,7 @@
 //! `store::contract` that every implementation must pass.
 
 mod audit;
+mod body_copy;
 mod clock;
 mod consents;
 mod digest;
@@ -28,6 +29,7 @@ pub use self::{
     audit::{
         AuditGroup, AuditPosition, AuditSigner, AuditStore, ChainedRow, KeptPublicKey, TimeSpan,
     },
+    body_copy::{BodyCopy, BodyParts, COPIED_BYTES, CopyBudget},
     clock::{Clock, ManualClock, SystemClock},
     consents::{Begun, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS},
     digest::Digest,
@@ -52,7 +54,8 @@ pub use self::{
         UpstreamError,
     },
     web_api::{
-        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, SendError, Verdict, WebApiHost,
+        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, Replay, SendError, Verdict,
+        WebApiHost,
     },
     webhook::{NotificationVerifier, WebhookVerifier},
 };

@@ -134,6 +134,7 @@ impl Gateway {
             reflection: config.grpc.reflection,
             envoy: config.envoy.enabled,
             default_deadline: config.grpc.default_deadline,
+            web_api_timeout: config.web_api.timeout,
             max_connection_age: config.grpc.max_connection_age,
             tls: listeners.grpc.tls,
         };

@@ -122,6 +122,7 @@ pub(super) fn egress_server(
     let rules = EgressRules {
         public_uri: section.and_then(|egress| egress.public_uri.clone()),
         max_body_bytes: section.map(|egress| egress.max_body_bytes).filter(|most| *most > 0),
+        timeout: config.web_api.timeout,
     };
     let Surroundings { clock, random, .. } = surroundings.clone();
     let services = &parts.services;

@@ -145,6 +145,9 @@ impl Started {
             ..
         } = self;
         let health = grpc.health();
+        // Calls that are cut off get an answer, so that no client library repeats an unsafe one by itself.
+        let (grpc_cut_off, egress_cut_off) =
+            (grpc.cut_off(), egress.as_ref().map(EgressServer::cut_off).unwrap_or_default());
         let quit = CancellationToken::new();
         let store: Arc<dyn StoreWatch> = storage.store.clone();
         let tickets = Arc::clone(&parts.services.tickets);
@@ -248,7 +251,7 @@ impl Started {
             let until = begin + lifecycle.hard_deadline.saturating_sub(reserve + after);
             if !http.is_finished() && timeout_at(until, &mut http).await.is_err() {
                 transfers_cut_off = true;
-                cut_off(&mut http, &transfers, reserve).await;
+                cut_off(&mut http, &egress_cut_off, &transfers, reserve).await;
             }
             tasks.close();
             tasks.wait().await;
@@ -262,13 +265,19 @@ impl Started {
         let in_time = in_time.await.is_ok() && !transfers_cut_off;
         if !in_time {
             // First nobody comes in any more, then everything that happened is written, as far as there is time.
+            grpc_cut_off.cancel();
+            egress_cut_off.cancel();
+            if !grpc.is_finished() {
+                // The answers of the calls that are cut off.
+                let _ = timeout(reserve / 4, &mut grpc).await;
+            }
             grpc.abort();
             if !grpc.is_finished() {
                 // What it drops may have something to say.
                 let _ = timeout(reserve / 4, &mut grpc).await;
             }
             if !http.is_finished() {
-                cut_off(&mut http, &transfers, reserve / 4).await;
+                cut_off(&mut http, &egress_cut_off, &transfers, reserve / 4).await;
             }
             if !quit_trail.is_cancelled() {
                 end_trail(&audit, reserve, &quit_trail).await;
@@ -292,11 +301,21 @@ impl Started {
 }
 
 /// Ends what is still passed on, and gives the event of each its chance.
-async fn cut_off<T>(http: &mut JoinHandle<T>, transfers: &TaskTracker, patience: Duration) {
+async fn cut_off<T>(
+    http: &mut JoinHandle<T>,
+    unanswered: &CancellationToken,
+    transfers: &TaskTracker,
+    patience: Duration,
+) {
     tracing::warn!(transfers = transfers.len(), "calls that are still passed on are cut off");
-    http.abort();
+    unanswered.cancel();
     transfers.close();
-    let _ = timeout(patience, async {
+    // The answers of those that have none yet.
+    if timeout(patience / 2, &mut *http).await.is_ok() {
+        return;
+    }
+    http.abort();
+    let _ = timeout(patience / 2, async {
         let _ = http.await;
         transfers.wait().await;
     })

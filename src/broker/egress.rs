@@ -9,7 +9,7 @@ mod links;
 
 use std::{sync::Arc, time::Duration};
 
-use http::HeaderMap;
+use http::{HeaderMap, header::RETRY_AFTER};
 
 pub use self::{
     headers::{not_sent, strip_request, strip_response},
@@ -33,8 +33,9 @@ pub struct Sending {
     pub headers: HeaderMap,
     /// The body.
     pub body: ApiBody,
-    /// How long the caller waits for the beginning of the answer.
-    pub patience: Option<Duration>,
+    /// The longest wait for the beginning of the answer, all attempts together. For a body that arrives while it is
+    /// sent, the time counts from its last part.
+    pub patience: Duration,
 }
 
 /// What came of it.
@@ -92,7 +93,7 @@ impl Egress {
         })
     }
 
-    /// Makes the call, and returns as soon as the answer begins. `used` hears of each credential before it is sent.
+    /// Makes the call, and returns as soon as the answer begins. `used` receives each step.
     ///
     /// # Errors
     /// Everything in CONTRACT section 4 that can stand between a tenant and a call to it. What SuperOffice answers is
@@ -104,12 +105,19 @@ impl Egress {
         used: Used<'_>,
     ) -> Result<Sent, BrokerError> {
         let Sending { mut headers, body, patience } = sending;
-        let asking = self.asking(acting, patience).await?;
+        let whole = matches!(body, ApiBody::Whole(_));
+        let asking = self.asking(acting, whole.then_some(patience)).await?;
         strip_request(&mut headers);
         let path_and_query = acting.path().sent().to_owned();
-        let request = ApiRequest { method: acting.method().clone(), path_and_query, headers, body };
+        let (method, answer_within) = (acting.method().clone(), patience);
+        let request = ApiRequest { method, path_and_query, headers, body, answer_within };
+        let safe = request.only_reads();
         let mut sent = self.web_api.send(&asking, request, used).await?;
         strip_response(&mut sent.response.headers);
+        // Front ends say so of their servers, which may have done what was asked all the same.
+        if !safe && sent.response.status.is_server_error() {
+            sent.response.headers.remove(RETRY_AFTER);
+        }
         Ok(sent)
     }
 

@@ -1,9 +1,11 @@
 //! Why a use case did not do what was asked: everything that a caller can be told, and a cause for the log.
 
 mod retry;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
+use self::words::{why_consent, why_no_sign_in};
 use super::consent::NoLonger;
 use crate::{
     domain::{
@@ -15,6 +17,10 @@ use crate::{
 
 /// What a caller should wait before it asks again when our store or SuperOffice does not answer.
 pub(crate) const RETRY_SOON: Duration = Duration::from_secs(2);
+
+/// The advice after an unsafe call whose outcome is unknown.
+pub(crate) const LOOK_FIRST: &str =
+    "whether SuperOffice did what was asked is unknown: look there before you send it again";
 
 /// So many ids stand in a message: it travels in a header, of which clients take 8 KiB in all.
 const TOLD_IDS: usize = 10;
@@ -86,6 +92,13 @@ pub enum BrokerError {
         /// For the log.
         cause: Arc<str>,
     },
+    /// An unsafe call was sent, and nobody knows whether SuperOffice did it.
+    OutcomeUnknown {
+        /// It took too long; otherwise the connection broke.
+        timed_out: bool,
+        /// For the log.
+        cause: Arc<str>,
+    },
     /// The calls that SuperOffice allows to this tenant are used up for longer than the caller can wait.
     BudgetExhausted {
         /// The tenant.
@@ -151,7 +164,10 @@ impl BrokerError {
             Self::ConsentRequired(..) | Self::ConsentRefused => Reason::ConsentRequired,
             Self::SubjectMismatch(_) | Self::AnotherSubject(_) => Reason::SubjectMismatch,
             Self::CannotSignIn(..) => Reason::AssociateCannotSignIn,
-            Self::UpstreamUnavailable { .. } => Reason::UpstreamUnavailable,
+            Self::OutcomeUnknown { timed_out: true, .. } => Reason::DeadlineExceeded,
+            Self::UpstreamUnavailable { .. } | Self::OutcomeUnknown { .. } => {
+                Reason::UpstreamUnavailable
+            }
             Self::BudgetExhausted { .. } => Reason::UpstreamBudgetExhausted,
             Self::UpstreamInvalid(_) | Self::NoOwner(..) => Reason::UpstreamInvalidResponse,
             Self::StoreUnavailable(_) => Reason::StoreUnavailable,
@@ -228,6 +244,12 @@ impl BrokerError {
                 format!("{name} cannot be made an owner: {}", obstacles.join("; "))
             }
             Self::UpstreamUnavailable { .. } => "SuperOffice cannot be asked now".to_owned(),
+            Self::OutcomeUnknown { timed_out: true, .. } => {
+                "SuperOffice did not answer in time".to_owned()
+            }
+            Self::OutcomeUnknown { .. } => {
+                "the connection to SuperOffice broke before its answer was whole".to_owned()
+            }
             Self::BudgetExhausted { tenant, .. } => {
                 format!("the calls that SuperOffice allows to {tenant} are used up for now")
             }
@@ -304,6 +326,7 @@ impl BrokerError {
             Self::UpstreamUnavailable { .. }
             | Self::BudgetExhausted { .. }
             | Self::UpstreamInvalid(_) => "try again after the time in RetryInfo",
+            Self::OutcomeUnknown { .. } => LOOK_FIRST,
             Self::StoreUnavailable(_) => "try again; an operator finds the cause in the log",
             Self::KeyUnavailable(_) => "an operator must bring the key back into the keyring",
             Self::Internal(_) => {
@@ -323,6 +346,7 @@ impl BrokerError {
     pub fn cause(&self) -> Option<&str> {
         match self {
             Self::UpstreamUnavailable { cause, .. }
+            | Self::OutcomeUnknown { cause, .. }
             | Self::UpstreamInvalid(cause)
             | Self::StoreUnavailable(cause)
             | Self::KeyUnavailable(cause)
@@ -403,26 +427,6 @@ fn refusal_reason(refusal: Refusal) -> Reason {
         Refusal::Rejected => Reason::SystemUserRejected,
         Refusal::Credential => Reason::ApplicationCredentialRefused,
         Refusal::Clock => Reason::UpstreamUnavailable,
-    }
-}
-
-fn why_consent(why: WhyConsent) -> &'static str {
-    match why {
-        WhyConsent::NotGiven => "the person has not consented to being acted for",
-        WhyConsent::NoLongerWorks => "the consent of the person no longer works",
-        WhyConsent::Revoked => "the grant of the person was revoked",
-        WhyConsent::NotAccepted => {
-            "SuperOffice does not accept the refresh token: it is revoked, expired or another application's"
-        }
-    }
-}
-
-fn why_no_sign_in(kind: AssociateType) -> &'static str {
-    match kind {
-        AssociateType::System => {
-            "it is a system user, which works through the API only, cannot sign in and cannot impersonate anybody"
-        }
-        _ => "its kind cannot sign in to SuperOffice, so it cannot consent",
     }
 }
 

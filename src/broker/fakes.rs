@@ -336,7 +336,13 @@ pub(super) fn question() -> ApiCall<usize> {
 
 pub(super) fn request(method: Method, body: ApiBody) -> ApiRequest {
     let path_and_query = "/v1/Contact/5".to_owned();
-    ApiRequest { method, path_and_query, headers: HeaderMap::new(), body }
+    ApiRequest {
+        method,
+        path_and_query,
+        headers: HeaderMap::new(),
+        body,
+        answer_within: Duration::from_secs(30),
+    }
 }
 
 #[async_trait]

@@ -7,6 +7,7 @@ mod credential;
 mod healing;
 mod lane;
 mod loan;
+mod outcome;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,23 +15,26 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use http::StatusCode;
 
-pub use self::lane::CallRate;
 pub(super) use self::loan::Loan;
 use self::{
     budget::{Budget, NoTurn, Turn},
     credential::{Pass, Passes},
     healing::{Healing, Kind, Remedy},
+    outcome::{REST_OF_BODY, did_not_run, no_answer},
+};
+pub use self::{
+    lane::CallRate,
+    outcome::{SendProgress, Used},
 };
 use super::{
     Application, Applications, BrokerError, Counters, Impersonation, Sent, Statuses, Tickets,
-    error::RETRY_SOON,
 };
 use crate::{
     access::GrantResource,
-    domain::{CredentialId, Eyes, TenantName},
+    domain::{Eyes, TenantName},
     ports::{
-        ApiBody, ApiCall, ApiRequest, ApiResponse, Clock, Random, Refusal, SendError,
-        UpstreamError, Verdict,
+        ApiCall, ApiRequest, ApiResponse, Clock, Random, Refusal, Replay, SendError, UpstreamError,
+        Verdict,
     },
 };
 
@@ -54,9 +58,6 @@ pub struct Asking {
     /// The person as decided on: one who is called otherwise by now is not acted for.
     pub person: Option<GrantResource>,
 }
-
-/// Is told each credential before it is sent: also how a call ends that has no answer is written down with it.
-pub type Used<'a> = &'a mut (dyn FnMut(&CredentialId) + Send);
 
 /// The use case.
 pub struct WebApi {
@@ -142,7 +143,7 @@ impl WebApi {
             tracing::warn!(tenant = %name, call = call.what, reason = error.reason().as_str(), cause, "no answer from the Web API");
             error
         };
-        let answer = outcome.map_err(|error| failed(unavailable(call.what, &error.to_string())))?;
+        let answer = outcome.map_err(|error| failed(no_answer(call.what, true, &error)))?;
         let status = answer.response.status;
         let doubtful = |why: &str| {
             failed(BrokerError::UpstreamInvalid(format!("{}: {why}", call.what).into()))
@@ -167,7 +168,10 @@ impl WebApi {
                 Err(failed(BrokerError::from_upstream(name, &UpstreamError::Misdirected)))
             }
             (Verdict::Throttled { retry_after }, _) => Err(self.exhausted(name, retry_after)),
-            (Verdict::Failed, _) => Err(failed(unavailable(call.what, &format!("HTTP {status}")))),
+            (Verdict::Failed, _) => {
+                let failure = SendError::Broken(format!("HTTP {status}"));
+                Err(failed(no_answer(call.what, true, &failure)))
+            }
         }
     }
 
@@ -179,14 +183,14 @@ impl WebApi {
         request: ApiRequest,
         used: Used<'_>,
     ) -> Result<Sent, BrokerError> {
-        let repeatable = matches!(request.body, ApiBody::Whole(_));
-        let question = request.only_reads() && repeatable;
+        let safe = request.only_reads();
+        let question = safe && request.is_replayable();
         let kind = if question { Kind::Question } else { Kind::Order };
         let want = Want { kind, whole: None };
         let (outcome, pass) = self.call(asking, request, want, used).await?;
         let answer = outcome.map_err(|error| {
             tracing::warn!(tenant = %asking.tenant, %error, "no answer from the Web API");
-            unavailable("call", &error.to_string())
+            no_answer("call", safe, &error)
         })?;
         Ok(Sent { response: answer.response, uri: pass.uri })
     }
@@ -204,43 +208,60 @@ impl WebApi {
         let mut pass = self.ready(application, asking).await?;
         let mut next = request;
         loop {
-            let again = next.again();
-            used(pass.credential_id());
+            let replay = next.replay();
+            used(SendProgress::Sends(pass.credential_id()));
             // Before it is sent: a ticket's life slides from then.
             let sent = self.clock.now();
             self.counters.web_api_calls.increment();
             let outcome = Box::pin(self.attempt(application, asking, &pass, next, want)).await;
             let verdict = outcome.as_ref().map(|answer| answer.response.verdict);
+            if did_not_run(verdict) {
+                used(SendProgress::DidNotRun);
+            }
             if verdict == Ok(Verdict::Done { success: true }) {
                 self.passes.worked(&asking.tenant, &pass, sent);
             }
             let remedy = healing.remedy(verdict, pass.may_be_forbidden_for_its_age(sent));
             // Of a question that answer would say that the credential is bad for good, which nobody has found out.
             let unproven = remedy == Remedy::ProveCredential && want.kind == Kind::Question;
+            // A 403 does not say that nothing was done, so no other error takes the place of that answer.
+            let done = verdict == Ok(Verdict::Forbidden) && want.kind == Kind::Order;
+            let answers = |error: &BrokerError| {
+                done || matches!(error, BrokerError::BudgetExhausted { .. }) && !unproven
+            };
             match self.heal(application, asking, &pass, remedy).await {
                 Ok(true) => {}
                 Ok(false) => return Ok((outcome, pass)),
-                Err(BrokerError::BudgetExhausted { .. }) if !unproven => {
-                    return Ok((outcome, pass));
-                }
+                Err(error) if answers(&error) => return Ok((outcome, pass)),
                 Err(error) => return Err(error),
             }
-            // A 403 does not say that nothing was done, and the credential is not to blame.
-            let done = verdict == Ok(Verdict::Forbidden) && want.kind == Kind::Order;
+            // The credential is not to blame.
             if done && self.passes.is_doubtful(&asking.tenant, &pass) {
                 return Ok((outcome, pass));
             }
-            let Some(request) = again else { return Ok((outcome, pass)) };
+            let Some(request) = self.replayed(asking, replay).await else {
+                return Ok((outcome, pass));
+            };
             pass = match self.ready(application, asking).await {
                 Ok(pass) => pass,
                 // There is no time for another call, so that this one's answer is the last.
-                Err(BrokerError::BudgetExhausted { .. }) if !unproven => {
-                    return Ok((outcome, pass));
-                }
+                Err(error) if answers(&error) => return Ok((outcome, pass)),
                 Err(error) => return Err(error),
             };
             next = request;
             self.counters.web_api_repeats.increment();
+        }
+    }
+
+    /// Returns the request to send once more; `None` if its body is not copied as a whole, or does not arrive in time.
+    async fn replayed(&self, asking: &Asking, replay: Option<Replay>) -> Option<ApiRequest> {
+        let replay = replay?;
+        let left = asking.deadline.map(|deadline| deadline.saturating_sub(self.pace.monotonic()));
+        let limit = left.unwrap_or(REST_OF_BODY).min(REST_OF_BODY);
+        tokio::select! {
+            biased;
+            request = replay.request() => request,
+            () = self.pace.sleep(limit) => None,
         }
     }
 
@@ -349,11 +370,6 @@ async fn whole(mut response: ApiResponse, most: usize) -> Outcome {
         body.extend_from_slice(&part);
     }
     Ok(Answer { response, body: Body::Whole(body.freeze()) })
-}
-
-fn unavailable(what: &str, why: &str) -> BrokerError {
-    let cause = format!("{what}: {why}").into();
-    BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
 }
 
 #[cfg(test)]

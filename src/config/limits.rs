@@ -1,4 +1,4 @@
-//! Rates and times: `[quotas]`, `[tickets]`, `[associates]`, `[login]`, `[lifecycle]`.
+//! Rates and times: `[quotas]`, `[tickets]`, `[associates]`, `[login]`, `[web_api]`, `[lifecycle]`.
 
 use std::time::Duration;
 
@@ -70,6 +70,15 @@ pub struct Login {
     pub timeout: Duration,
 }
 
+/// `[web_api]`: calls to the Web API of tenants.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebApi {
+    /// The limit of a call without a deadline of its own, to the beginning of its answer.
+    #[serde(deserialize_with = "value::duration")]
+    pub timeout: Duration,
+}
+
 /// `[lifecycle]`: how the process stops.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -107,6 +116,12 @@ impl Default for Associates {
 impl Default for Login {
     fn default() -> Self {
         Self { max_concurrent: 32, timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Default for WebApi {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(300) }
     }
 }
 
@@ -169,6 +184,14 @@ impl Login {
         }
         if self.timeout.is_zero() {
             problems.add("login.timeout", "must be longer than nothing");
+        }
+    }
+}
+
+impl WebApi {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if self.timeout.is_zero() {
+            problems.add("web_api.timeout", "must be longer than nothing");
         }
     }
 }

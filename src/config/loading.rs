@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Admin, Associates, Audit, Callers, Config, ConfigError, Crypto, Egress, Envoy, Grpc, Http,
-    Lifecycle, Log, Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tickets,
+    Lifecycle, Log, Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tickets, WebApi,
     application::{self, ApplicationEntry},
     document::Document,
     error::Problems,
@@ -41,6 +41,7 @@ pub(super) struct Sections {
     tickets: Tickets,
     associates: Associates,
     login: Login,
+    web_api: WebApi,
     lifecycle: Lifecycle,
     log: Log,
     telemetry: Telemetry,
@@ -147,6 +148,7 @@ impl Sections {
         self.tickets.check(problems);
         self.associates.check(problems);
         self.login.check(problems);
+        self.web_api.check(problems);
         self.lifecycle.check(&self.login, problems);
         self.callers.check(&self.grpc, &self.listeners(), problems);
         self.resolve(folder);
@@ -172,6 +174,7 @@ impl Sections {
             tickets: self.tickets,
             associates: self.associates,
             login: self.login,
+            web_api: self.web_api,
             lifecycle: self.lifecycle,
             log: self.log,
             telemetry: self.telemetry,

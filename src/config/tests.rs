@@ -222,7 +222,7 @@ proptest::proptest! {
 /// Lines of a configuration file, good and bad, with a secret in the wrong place here and there.
 fn any_line() -> impl proptest::strategy::Strategy<Value = String> {
     use proptest::prelude::*;
-    let section: &str = "\\[(grpc|http|admin|egress|store|crypto|policy|audit|quotas|tickets|login|lifecycle|log|callers|callers\\.mtls|grpc\\.tls)\\]|\\[\\[(applications|callers\\.jwt|grpc)\\]\\]";
+    let section: &str = "\\[(grpc|http|admin|egress|store|crypto|policy|audit|quotas|tickets|login|web_api|lifecycle|log|callers|callers\\.mtls|grpc\\.tls)\\]|\\[\\[(applications|callers\\.jwt|grpc)\\]\\]";
     let key = "(listen|tls|url|file|max_wait|retention|per_caller|max_age|timeout|max_concurrent|level|id|environment|client_id|client_secret|client_secret_file|private_key_env|redirect_uris|allowed_api_hosts|login_uri|burst|issuer|enabled|[a-z]{1,3})(\\.[a-z]{1,6})?";
     let value = "\"(hunter2|127\\.0\\.0\\.1:0|0\\.0\\.0\\.0:1|30s|1h|sod|online|crm-sync|https://[a-z./]{0,9}|sqlite:[a-z]{0,3}|[a-z]{0,4})\"|-?[0-9]{1,20}|true|1\\.5|2026-01-01|\\[\\]|\\[\"hunter2\"\\]|\\[\\{ id = \"hunter2\" \\}\\]|\\{ [a-z]{1,3} = \"hunter2\" \\}|hunter2";
     prop_oneof![
@@ -271,6 +271,7 @@ fn each_section_holds_its_rules() {
         ("[lifecycle]\ndrain_delay = \"25s\"", "lifecycle.hard_deadline: must be at least"),
         ("[login]\nmax_concurrent = 0", "login.max_concurrent: must be at least 1"),
         ("[login]\ntimeout = \"0s\"", "login.timeout: must be longer"),
+        ("[web_api]\ntimeout = \"0s\"", "web_api.timeout: must be longer"),
         ("[grpc]\ndefault_deadline = \"0s\"", "grpc.default_deadline: must be longer"),
         ("[grpc]\nmax_connection_age = \"0s\"", "grpc.max_connection_age: must be longer"),
         ("[grpc]\nlisten = \"0.0.0.0:1\"", "grpc.listen: credentials would cross"),
@@ -477,6 +478,7 @@ fn a_good_file_is_loaded_with_its_secrets() {
     let loaded = Folder::new(LEAST).load_with_secrets().unwrap();
     assert_eq!(loaded.warnings, [""; 0]);
     assert_eq!(loaded.config.grpc.default_deadline, Duration::from_secs(30));
+    assert_eq!(loaded.config.web_api.timeout, Duration::from_secs(300));
     let secrets = &loaded.secrets.applications[0];
     assert_eq!(secrets.client_secret.expose_secret(), "hunter2");
     assert_eq!(secrets.private_key.expose_secret(), "<RSAKeyValue/>\n");

@@ -1,5 +1,7 @@
 //! The error model (CONTRACT section 4): every failure becomes a status here and nowhere else.
 
+mod unknown_outcome;
+
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
@@ -120,6 +122,9 @@ impl Failure {
 
     /// The status with all its details.
     pub(super) fn status(&self, request_id: &str) -> Status {
+        if self.outcome_is_unknown() {
+            return self.status_of_unknown_outcome(request_id);
+        }
         let reason = self.reason();
         let mut details = ErrorDetails::new();
         details.set_error_info(reason.as_str(), DOMAIN, self.metadata());
@@ -136,6 +141,7 @@ impl Failure {
                 Usability::Stopped => Code::FailedPrecondition,
                 Usability::ComesBack(_) | Usability::Usable => Code::Unavailable,
             },
+            Self::Broker(BrokerError::OutcomeUnknown { timed_out: false, .. }) => Code::Aborted,
             _ => Code::from_i32(self.reason().code()),
         }
     }
@@ -283,6 +289,7 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         }
         BrokerError::TenantNotRunning(..)
         | BrokerError::UpstreamUnavailable { .. }
+        | BrokerError::OutcomeUnknown { .. }
         | BrokerError::UpstreamInvalid(_)
         | BrokerError::NoOwner(..)
         | BrokerError::StoreUnavailable(_)

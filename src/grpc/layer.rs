@@ -3,9 +3,13 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    future::pending,
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{self, Poll},
     time::{Duration, Instant},
 };
@@ -15,8 +19,11 @@ use http::{
     HeaderMap, HeaderValue, Request, Response,
     header::{AUTHORIZATION, Entry},
 };
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
-use tonic::{Code, body::Body};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
@@ -24,6 +31,7 @@ use super::{
     normalize::normalize,
     server::Peer,
     trail::{Audit, Notes},
+    web_api,
 };
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
@@ -61,6 +69,8 @@ pub(super) struct Context {
     pub(super) notes: Notes,
     tenant: OnceLock<TenantName>,
     failure: OnceLock<(Reason, Option<String>)>,
+    /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
+    outcome_unknown: AtomicBool,
 }
 
 impl Context {
@@ -76,6 +86,7 @@ impl Context {
             notes: Notes::default(),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
+            outcome_unknown: AtomicBool::new(false),
         }
     }
 
@@ -108,6 +119,20 @@ impl Context {
         );
     }
 
+    /// Notes whether an unsafe request has left whose outcome is unknown.
+    pub(super) fn note_unknown_outcome(&self, unknown: bool) {
+        self.outcome_unknown.store(unknown, Ordering::Relaxed);
+    }
+
+    /// The status of a call that fails.
+    pub(super) fn status(&self, failure: &Failure) -> Status {
+        if self.outcome_unknown.load(Ordering::Relaxed) {
+            failure.status_of_unknown_outcome(&self.request_id)
+        } else {
+            failure.status(&self.request_id)
+        }
+    }
+
     /// Notes why the call fails, for the log.
     pub(super) fn failed(&self, failure: &Failure) {
         let _ = self.failure.set((failure.reason(), failure.cause().map(str::to_owned)));
@@ -121,6 +146,10 @@ pub(super) struct Surroundings {
     pub(super) ids: RequestIds,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) default_deadline: Duration,
+    /// The same for calls of the Web API, which may take minutes.
+    pub(super) web_api_timeout: Duration,
+    /// Ends the calls of the Web API that have no answer yet, before their connections are cut.
+    pub(super) cut_off: CancellationToken,
     /// The calls that are not answered yet.
     pub(super) calls: TaskTracker,
     /// `service/method` of everything that is served; a call to anything else is counted as `unknown`.
@@ -183,12 +212,18 @@ where
         let around = Arc::clone(&self.around);
         let inner = self.inner.clone();
         async move {
-            let limit = around.limit(request.headers());
+            let calls_web_api = request.uri().path() == web_api::CALL;
+            let limit = around.limit(request.headers(), calls_web_api);
             let mut record = around.record(&request, limit);
             let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
-            let response = match tokio::time::timeout(limit, work).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(panic)) => {
+            let answered = tokio::select! {
+                biased;
+                answered = tokio::time::timeout(limit, work) => Some(answered),
+                () = around.cut_off(calls_web_api) => None,
+            };
+            let response = match answered {
+                Some(Ok(Ok(response))) => response,
+                Some(Ok(Err(panic))) => {
                     tracing::error!(
                         request_id = &*record.context.request_id,
                         panic = text_of_panic(&*panic),
@@ -196,7 +231,8 @@ where
                     );
                     fail(&record.context, &Failure::Panicked)
                 }
-                Err(_) => fail(&record.context, &Failure::DeadlineExceeded),
+                Some(Err(_)) => fail(&record.context, &Failure::DeadlineExceeded),
+                None => fail(&record.context, &Failure::ShuttingDown),
             };
             let (response, code) = normalize(response, &record.context);
             let (mut response, code) = around.keep(&record.context, response, code).await;
@@ -246,7 +282,7 @@ impl Leaked {
         match self.surroundings.audit.keep(context, code, reason).await {
             Ok(()) => (response, code),
             Err(failure) => {
-                let status = failure.status(&context.request_id);
+                let status = context.status(&failure);
                 context.failed(&failure);
                 let code = status.code();
                 (status.into_http(), code)
@@ -286,10 +322,20 @@ impl Leaked {
         fail(&record.context, &not_admitted.into())
     }
 
-    fn limit(&self, headers: &HeaderMap) -> Duration {
+    /// Completes when a call that has no answer yet must end.
+    async fn cut_off(&self, calls_web_api: bool) {
+        if calls_web_api {
+            self.surroundings.cut_off.cancelled().await;
+        } else {
+            pending().await
+        }
+    }
+
+    fn limit(&self, headers: &HeaderMap, calls_web_api: bool) -> Duration {
         let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
         match asked.and_then(read_timeout) {
             Some(asked) => asked.saturating_sub(DEADLINE_MARGIN.min(asked / 10)),
+            None if calls_web_api => self.surroundings.web_api_timeout,
             None => self.surroundings.default_deadline,
         }
     }
@@ -308,6 +354,7 @@ impl Leaked {
             notes: Notes::default(),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
+            outcome_unknown: AtomicBool::new(false),
         };
         Record {
             context: Arc::new(context),
@@ -376,7 +423,7 @@ impl Drop for Record {
 
 fn fail(context: &Context, failure: &Failure) -> Response<Body> {
     context.failed(failure);
-    failure.status(&context.request_id).into_http()
+    context.status(failure).into_http()
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).

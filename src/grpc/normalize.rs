@@ -42,7 +42,7 @@ fn ours(status: &Status, context: &Context) -> Status {
         other => return described(status, other),
     };
     context.failed(&failure);
-    failure.status(&context.request_id)
+    context.status(&failure)
 }
 
 /// Keeps code and message, and adds the reason that goes with the code.

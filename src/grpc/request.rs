@@ -85,7 +85,7 @@ pub(super) fn answer_stream<T>(
 /// The status of a call that fails.
 fn refuse(context: &Context, failure: &Failure) -> Status {
     context.failed(failure);
-    failure.status(&context.request_id)
+    context.status(failure)
 }
 
 /// Collects what is wrong with a request.

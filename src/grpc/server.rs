@@ -84,6 +84,8 @@ pub struct GrpcOptions {
     pub envoy: bool,
     /// For calls that bring no deadline.
     pub default_deadline: Duration,
+    /// The same for calls of the Web API.
+    pub web_api_timeout: Duration,
     /// Connections are ended after this, so that callers spread over new replicas.
     pub max_connection_age: Duration,
     /// Ends TLS on the listener; `None` is plain text.
@@ -130,6 +132,7 @@ pub struct GrpcServer {
     routes: Routes,
     health: Health,
     calls: TaskTracker,
+    cut_off: CancellationToken,
 }
 
 impl GrpcServer {
@@ -150,12 +153,15 @@ impl GrpcServer {
         let health = Health { reporter, served: names };
         health.set(ServingStatus::NotServing).await;
         let calls = TaskTracker::new();
+        let cut_off = CancellationToken::new();
         let surroundings = Surroundings {
             access: Arc::clone(&services.access),
             audit: Arc::clone(&services.audit),
             ids: RequestIds::new(clock, &*random),
             meter,
             default_deadline: options.default_deadline,
+            web_api_timeout: options.web_api_timeout,
+            cut_off: cut_off.clone(),
             calls: calls.clone(),
             methods: methods()?,
         };
@@ -212,7 +218,7 @@ impl GrpcServer {
             .max_connection_age(options.max_connection_age)
             .layer(Around::new(surroundings));
         let routes = routes.routes();
-        Ok(Self { listener, tls: options.tls, server, routes, health, calls })
+        Ok(Self { listener, tls: options.tls, server, routes, health, calls, cut_off })
     }
 
     /// Where it listens.
@@ -227,6 +233,12 @@ impl GrpcServer {
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Ends calls of the Web API that have no answer yet, each with a status, when it is cancelled.
+    #[must_use]
+    pub fn cut_off(&self) -> CancellationToken {
+        self.cut_off.clone()
     }
 
     /// Serves until `stop`, then sends GOAWAY and returns when the calls under way have ended. What is not open yet

@@ -17,13 +17,16 @@ use super::{
 };
 use crate::{
     access::Calling,
-    broker::{BrokerError, Links, Sending, Sent},
+    broker::{BrokerError, Links, SendProgress, Sending, Sent},
     domain::{ApiPath, EyesSelector},
     ports::{ApiBody, ApiResponse, SendError},
 };
 
 /// Its full name.
 pub(super) const NAME: &str = pb::web_api_service_server::SERVICE_NAME;
+
+/// The path of its only method.
+pub(super) const CALL: &str = "/tenantgateway.v1.WebApiService/Call";
 
 /// The largest body either way (CONTRACT section 3).
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -68,8 +71,14 @@ impl WebApis {
             self.0.audit.announce(context).await?;
         }
         let body = ApiBody::Whole(body.into());
-        let sending = Sending { headers, body, patience: Some(context.patience) };
-        let used = &mut |id: &_| context.notes.credential(id);
+        let sending = Sending { headers, body, patience: context.patience };
+        let used = &mut |progress: SendProgress<'_>| match progress {
+            SendProgress::Sends(id) => {
+                context.notes.credential(id);
+                context.note_unknown_outcome(changes);
+            }
+            SendProgress::DidNotRun => context.note_unknown_outcome(false),
+        };
         let Sent { response, uri } = self.0.egress.send(&acting, sending, used).await?;
         let ApiResponse { status, mut headers, body, .. } = response;
         if Links::are_in(&headers) {

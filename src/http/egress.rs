@@ -29,7 +29,7 @@ use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
     broker::{Attempts, Egress, Trail},
     listen::{Connection, RequestIds, ServerTls},
-    ports::{Clock, Meter, Random},
+    ports::{Clock, CopyBudget, Meter, Random},
 };
 
 /// Requests at one time on a connection of HTTP/2, and what each may send before it is read.
@@ -51,6 +51,9 @@ const ALLOWANCE: Allowance = Allowance {
     farewell: Duration::from_hours(1),
 };
 
+/// The memory of all copies of request bodies whose length is not known before, each of up to 64 KiB.
+const COPIES_BYTES: usize = 32 * 1024 * 1024;
+
 /// What the listener needs of the rest.
 pub struct EgressPorts {
     /// Who calls, and what it may do.
@@ -70,12 +73,14 @@ pub struct EgressPorts {
 }
 
 /// The configurable part.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EgressRules {
     /// Where callers reach the listener, without a slash at its end. Links of SuperOffice lead there.
     pub public_uri: Option<String>,
     /// Largest body of a request, if there is a limit.
     pub max_body_bytes: Option<u64>,
+    /// The longest wait for the beginning of an answer.
+    pub timeout: Duration,
 }
 
 /// The proxy on a bound socket, not yet accepting.
@@ -118,6 +123,8 @@ impl EgressServer {
             rules,
             requests: requests.clone(),
             standstill: Standstill::default(),
+            copies: CopyBudget::new(COPIES_BYTES),
+            cut_off: CancellationToken::new(),
         };
         Self { listener, tls, door: Arc::new(door), requests }
     }
@@ -134,6 +141,12 @@ impl EgressServer {
     #[must_use]
     pub fn requests(&self) -> TaskTracker {
         self.requests.clone()
+    }
+
+    /// Ends calls that have no answer yet, each with a problem document, when it is cancelled.
+    #[must_use]
+    pub fn cut_off(&self) -> CancellationToken {
+        self.door.cut_off.clone()
     }
 
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.

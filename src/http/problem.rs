@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::domain::Reason;
+use crate::{broker::LOOK_FIRST, domain::Reason};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -20,12 +20,17 @@ pub(super) struct Problem {
     reason: Reason,
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
+    outcome_unknown: bool,
 }
+
+/// `google.rpc.Code` of a call that was given up.
+const ABORTED: i32 = 10;
 
 impl Problem {
     /// With the status that goes with the reason. The detail is for people and never repeats what they sent.
     pub(super) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: status_of(reason), reason, detail: detail.into(), retry_after: None }
+        let (status, detail) = (status_of(reason), detail.into());
+        Self { status, reason, detail, retry_after: None, outcome_unknown: false }
     }
 
     /// For a path that is not served, and for what somebody without a credential may not know.
@@ -37,7 +42,7 @@ impl Problem {
     pub(super) fn wrong_method() -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let detail = "this path takes another method; the header Allow names it".into();
-        Self { status, reason: Reason::Unimplemented, detail, retry_after: None }
+        Self { status, detail, ..Self::new(Reason::Unimplemented, "") }
     }
 
     /// The same with another status.
@@ -50,6 +55,26 @@ impl Problem {
         Self { retry_after, ..self }
     }
 
+    /// The same after an unsafe request was sent: without advice to send it again, which is what follows the first
+    /// semicolon of the detail, and with 504 for 503, after which clients send again.
+    pub(super) fn of_unknown_outcome(self) -> Self {
+        let status = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => StatusCode::GATEWAY_TIMEOUT,
+            status => status,
+        };
+        let happened = self.detail.split(';').next().unwrap_or_default();
+        let detail = format!("{happened}; {LOOK_FIRST}").into();
+        Self { status, detail, retry_after: None, outcome_unknown: true, ..self }
+    }
+
+    /// The `google.rpc.Code` that a call over gRPC would end with.
+    pub(super) fn code(&self) -> i32 {
+        match self.status {
+            StatusCode::GATEWAY_TIMEOUT if self.reason != Reason::DeadlineExceeded => ABORTED,
+            _ => self.reason.code(),
+        }
+    }
+
     /// The stable part.
     pub(super) fn reason(&self) -> Reason {
         self.reason
@@ -57,8 +82,8 @@ impl Problem {
 
     /// Writes itself into the response that carries it.
     pub(super) fn write(&self, request_id: &str, response: &mut Response) {
-        let Self { status, reason, detail, retry_after } = self;
-        let body = json!({
+        let Self { status, reason, detail, retry_after, outcome_unknown } = self;
+        let mut body = json!({
             "type": "about:blank",
             "title": status.canonical_reason().unwrap_or_default(),
             "status": status.as_u16(),
@@ -66,6 +91,9 @@ impl Problem {
             "reason": reason.as_str(),
             "request_id": request_id,
         });
+        if *outcome_unknown {
+            body["outcome"] = "unknown".into();
+        }
         *response.body_mut() = Body::from(body.to_string());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
@@ -118,6 +146,23 @@ mod tests {
                 _ => 412,
             };
             assert_eq!(status_of(*reason).as_u16(), wanted, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn no_problem_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
+        for reason in Reason::ALL {
+            let detail = "it broke; send it again after the time in Retry-After";
+            let before = Problem::new(*reason, detail).after(Some(Duration::from_secs(2)));
+            let problem = before.clone().of_unknown_outcome();
+            let wanted = if before.status == 503 { 504 } else { before.status.as_u16() };
+            assert_eq!((problem.status.as_u16(), problem.reason), (wanted, *reason));
+            let mut response = problem.clone().into_response();
+            problem.write("id-1", &mut response);
+            assert!(!response.headers().contains_key(header::RETRY_AFTER), "{reason:?}");
+            assert_eq!(problem.detail, format!("it broke; {LOOK_FIRST}"));
+            let aborted = before.status == 503;
+            assert_eq!(problem.code(), if aborted { ABORTED } else { reason.code() }, "{reason:?}");
         }
     }
 }

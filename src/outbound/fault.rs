@@ -26,6 +26,10 @@ pub enum Fault {
     /// It took too long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// The host refused the stream, or left before it took it on: it did not process the request (RFC 9113 sections 6.8
+    /// and 8.7).
+    #[error("the host did not process the request (HTTP/2)")]
+    NotProcessed,
     /// It broke off.
     #[error("the connection broke ({0})")]
     Broken(String),
@@ -136,6 +140,9 @@ impl Fault {
             {
                 return Self::Tls(TlsFault::of(tls));
             }
+            if cause.downcast_ref().is_some_and(is_not_processed) {
+                return Self::NotProcessed;
+            }
             last = cause;
         }
         let words = match last.downcast_ref::<io::Error>() {
@@ -145,6 +152,12 @@ impl Fault {
         };
         if error.is_connect() { Self::Connect(words) } else { Self::Broken(words) }
     }
+}
+
+fn is_not_processed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 /// Libraries print what the other side said, such as the debug data of a GOAWAY; we do not.

@@ -2,7 +2,7 @@
 //!
 //! Knows no host and no credential by itself: both come with the call, chosen by the use case.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use http::{HeaderMap, Method, StatusCode};
 use secrecy::SecretString;
 
-use super::UpstreamError;
+use super::{BodyCopy, BodyParts, UpstreamError};
 use crate::domain::WebApiUri;
 
 /// A call to the Web API, without the credential.
@@ -24,6 +24,9 @@ pub struct ApiRequest {
     pub headers: HeaderMap,
     /// What is sent.
     pub body: ApiBody,
+    /// The longest wait for the beginning of the answer. For a body that arrives while it is sent, the time counts from
+    /// its last part.
+    pub answer_within: Duration,
 }
 
 /// The body of a request.
@@ -33,10 +36,41 @@ pub enum ApiBody {
     /// Comes while it is sent, and only once.
     Stream {
         /// What comes.
-        parts: BoxStream<'static, io::Result<Bytes>>,
+        parts: BodyParts,
         /// So many bytes, if that is known before.
         length: Option<u64>,
+        /// The copy that is taken while the body is sent, if one is taken.
+        copy: Option<BodyCopy>,
     },
+}
+
+/// A request that was sent and may be sent once more. Its drop frees the copy of the body.
+#[derive(Debug)]
+pub struct Replay {
+    method: Method,
+    path_and_query: String,
+    headers: HeaderMap,
+    body: ReplayBody,
+    answer_within: Duration,
+}
+
+enum ReplayBody {
+    Whole(Bytes),
+    Copy(BodyCopy),
+}
+
+impl Replay {
+    /// Reads the rest of the body where it still arrives, and returns the request; `None` if the body is too long for a
+    /// copy, failed, or found no room in the budget of copies.
+    pub async fn request(self) -> Option<ApiRequest> {
+        let Self { method, path_and_query, headers, body, answer_within } = self;
+        let body = match body {
+            ReplayBody::Whole(body) => body,
+            ReplayBody::Copy(copy) => copy.whole().await?,
+        };
+        let body = ApiBody::Whole(body);
+        Some(ApiRequest { method, path_and_query, headers, body, answer_within })
+    }
 }
 
 /// What was answered.
@@ -123,6 +157,10 @@ pub trait WebApiHost: Send + Sync + 'static {
     fn headers_of(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError>;
 }
 
+/// The longest wait for the beginning of an answer to a question of our own. The platform names no limit; its own
+/// clients wait this long.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Reads the body of an answer.
 type Reader<T> = Box<dyn Fn(&[u8]) -> Result<T, UpstreamError> + Send + Sync>;
 
@@ -153,6 +191,7 @@ impl<T> ApiCall<T> {
             path_and_query: self.path_and_query.clone(),
             headers: self.headers.clone(),
             body: ApiBody::Whole(self.body.clone()),
+            answer_within: QUESTION_TIMEOUT,
         }
     }
 
@@ -166,16 +205,27 @@ impl<T> ApiCall<T> {
 }
 
 impl ApiRequest {
-    /// The same request to be sent once more, unless its body comes only once.
+    /// Returns what it takes to send the request once more, or `None` if its body arrives only once and is not copied.
+    /// Takes the copy out of the request.
     #[must_use]
-    pub fn again(&self) -> Option<Self> {
-        let ApiBody::Whole(body) = &self.body else { return None };
-        Some(Self {
+    pub fn replay(&mut self) -> Option<Replay> {
+        let body = match &mut self.body {
+            ApiBody::Whole(body) => ReplayBody::Whole(body.clone()),
+            ApiBody::Stream { copy, .. } => ReplayBody::Copy(copy.take()?),
+        };
+        Some(Replay {
             method: self.method.clone(),
             path_and_query: self.path_and_query.clone(),
             headers: self.headers.clone(),
-            body: ApiBody::Whole(body.clone()),
+            body,
+            answer_within: self.answer_within,
         })
+    }
+
+    /// Whether [`Self::replay`] returns something.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        !matches!(self.body, ApiBody::Stream { copy: None, .. })
     }
 
     /// Whether it only reads, by its method (RFC 9110 section 9.2.1).
@@ -192,6 +242,15 @@ impl fmt::Debug for ApiBody {
             Self::Whole(body) => write!(f, "{} bytes", body.len()),
             Self::Stream { .. } => f.write_str("a stream"),
         }
+    }
+}
+
+impl fmt::Debug for ReplayBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "whole",
+            Self::Copy(_) => "a copy",
+        })
     }
 }
 
@@ -213,6 +272,7 @@ impl<T> fmt::Debug for ApiCall<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::CopyBudget;
 
     #[test]
     fn a_credential_is_never_printed() {
@@ -223,17 +283,27 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_body_that_comes_only_once_cannot_be_sent_again() {
+    #[tokio::test]
+    async fn a_body_that_comes_only_once_is_sent_again_only_from_its_copy() {
         let request = |body| ApiRequest {
             method: Method::PUT,
             path_and_query: "/v1/Contact/5".to_owned(),
             headers: HeaderMap::new(),
             body,
+            answer_within: Duration::from_secs(1),
         };
-        let parts = Box::pin(futures_util::stream::empty());
-        assert!(request(ApiBody::Stream { parts, length: None }).again().is_none());
-        let whole = request(ApiBody::Whole(Bytes::from_static(b"{}"))).again().unwrap();
-        assert!(matches!(whole.body, ApiBody::Whole(body) if &body[..] == b"{}"));
+        let parts = || -> BodyParts { Box::pin(futures_util::stream::empty()) };
+        let once = ApiBody::Stream { parts: parts(), length: None, copy: None };
+        assert!(request(once).replay().is_none());
+        let (parts, copy) = BodyCopy::of(parts(), &CopyBudget::new(0));
+        let copied = ApiBody::Stream { parts, length: None, copy: Some(copy) };
+        let whole = ApiBody::Whole(Bytes::from_static(b"{}"));
+        for (body, sent) in [(copied, ""), (whole, "{}")] {
+            let mut request = request(body);
+            assert!(request.is_replayable());
+            let again = request.replay().unwrap().request().await.unwrap();
+            assert!(matches!(again.body, ApiBody::Whole(body) if &body[..] == sent.as_bytes()));
+            assert_eq!(again.path_and_query, request.path_and_query);
+        }
     }
 }

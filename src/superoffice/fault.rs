@@ -10,7 +10,7 @@ impl Fault {
     /// Whether the request may be sent again. Not after a time-out, which has used up the caller's patience.
     pub(super) fn may_be_repeated(&self, repeat: Repeat) -> bool {
         match self {
-            Self::Name(_) | Self::Connect(_) | Self::Tls(_) => true,
+            Self::Name(_) | Self::Connect(_) | Self::Tls(_) | Self::NotProcessed => true,
             Self::Broken(_) | Self::Status(_) => repeat == Repeat::Reads,
             Self::Unreached | Self::Timeout(_) | Self::TooLarge(_) => false,
         }
@@ -29,6 +29,7 @@ impl Fault {
             | Self::Tls(_)
             | Self::Unreached
             | Self::Timeout(_)
+            | Self::NotProcessed
             | Self::Broken(_) => true,
             Self::Status(status) => matches!(
                 *status,

@@ -40,12 +40,6 @@ const APPLICATION_TOKEN: HeaderName = HeaderName::from_static("so-apptoken");
 const OF_THE_CONNECTION: [HeaderName; 7] =
     [CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-/// From a request to the beginning of its answer. The platform tells none; its own clients wait so long.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The same for a body that comes while it is sent, such as a document: from its last part.
-const UPLOAD_TIMEOUT: Duration = Duration::from_mins(5);
-
 /// Between two parts of an answer.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -64,12 +58,12 @@ impl WebApiHost for SuperOffice {
         request: ApiRequest,
     ) -> Result<ApiResponse, SendError> {
         let address = address(uri, &request.path_and_query)?;
-        let ApiRequest { method, mut headers, body, .. } = request;
+        let ApiRequest { method, mut headers, body, answer_within, .. } = request;
         clear(&method, &mut headers, &body);
         put_on(credential, &self.credentials, &mut headers)?;
         let (body, sending) = match body {
             ApiBody::Whole(bytes) => (bytes.into(), None),
-            ApiBody::Stream { parts, length } => {
+            ApiBody::Stream { parts, length, .. } => {
                 let moved = Arc::new(Notify::new());
                 let stream = Mutex::new(parts);
                 let parts = Parts { stream, left: length, moved: moved.clone() };
@@ -79,8 +73,8 @@ impl WebApiHost for SuperOffice {
         let builder = self.client.request(method, address).headers(headers).body(body);
         let answering = self.client.begin(builder);
         let answer = match sending {
-            None => within(HEAD_TIMEOUT, answering).await,
-            Some(moved) => while_moving(&moved, answering).await,
+            None => within(answer_within, answering).await,
+            Some(moved) => while_moving(&moved, answer_within, answering).await,
         };
         let response = answer.map_err(|fault| not_answered(&fault))?;
         Ok(answered(response, self.clock.now()))
@@ -103,13 +97,14 @@ async fn within<T>(
 /// As long as parts of the body go out, however slowly, it is not over.
 async fn while_moving<T>(
     moved: &Notify,
+    limit: Duration,
     answering: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
-    let standstill = async { while timeout(UPLOAD_TIMEOUT, moved.notified()).await.is_ok() {} };
+    let standstill = async { while timeout(limit, moved.notified()).await.is_ok() {} };
     tokio::select! {
         biased;
         answer = answering => answer,
-        () = standstill => Err(Fault::Timeout(UPLOAD_TIMEOUT)),
+        () = standstill => Err(Fault::Timeout(limit)),
     }
 }
 
@@ -174,11 +169,21 @@ fn address(uri: &WebApiUri, path_and_query: &str) -> Result<Url, SendError> {
 fn not_answered(fault: &Fault) -> SendError {
     let text = fault.to_string();
     match fault {
-        Fault::Name(_) | Fault::Connect(_) | Fault::Tls(_) | Fault::Unreached => {
-            SendError::NotSent(text)
-        }
+        Fault::Name(_)
+        | Fault::Connect(_)
+        | Fault::Tls(_)
+        | Fault::Unreached
+        | Fault::NotProcessed => SendError::NotSent(text),
         Fault::Timeout(_) => SendError::TimedOut(text),
         Fault::Broken(_) | Fault::Status(_) | Fault::TooLarge(_) => SendError::Broken(text),
+    }
+}
+
+/// The fault of an answer that had begun, so the request was processed.
+fn broke_off(fault: &Fault) -> SendError {
+    match not_answered(fault) {
+        SendError::NotSent(text) => SendError::Broken(text),
+        error => error,
     }
 }
 
@@ -190,7 +195,7 @@ fn answered(mut response: Response, now: Timestamp) -> ApiResponse {
         let part = timeout(PART_TIMEOUT, response.chunk()).await;
         let late = |_| not_answered(&Fault::Timeout(PART_TIMEOUT));
         let part =
-            part.map_err(late)?.map_err(|error| not_answered(&Fault::new(&error, PART_TIMEOUT)))?;
+            part.map_err(late)?.map_err(|error| broke_off(&Fault::new(&error, PART_TIMEOUT)))?;
         Ok(part.map(|part| (part, response)))
     });
     ApiResponse { verdict, status, headers, body: parts.boxed() }
@@ -354,12 +359,14 @@ mod tests {
             (HOST, "elsewhere.example"),
         ];
         let whole = |bytes| ApiBody::Whole(Bytes::from_static(bytes));
+        let parts = stream::empty().boxed();
+        let upload = ApiBody::Stream { parts, length: None, copy: None };
         for (method, body, length) in [
             (Method::GET, whole(b""), None),
             (Method::DELETE, whole(b""), Some("0")),
             (Method::POST, whole(b""), Some("0")),
             (Method::POST, whole(b"{}"), None),
-            (Method::PUT, ApiBody::Stream { parts: stream::empty().boxed(), length: None }, None),
+            (Method::PUT, upload, None),
         ] {
             let mut headers = headers(&given);
             headers.insert("x-own", HeaderValue::from_static("stays"));

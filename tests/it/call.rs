@@ -406,13 +406,13 @@ async fn a_call_that_has_no_answer_is_in_the_trail_with_the_credential_that_was_
     open.host.tell(Answer::Raw(b"nonsense\r\n\r\n".to_vec()));
     let post = pb::CallRequest { method: "POST".to_owned(), ..get("/api/v1/Contact") };
     let status = open.call(post).await.err().unwrap();
-    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    assert_status(&status, Code::Aborted, "UPSTREAM_UNAVAILABLE");
     let credential = open.world.ticket("Cust1").await.unwrap().credential_id.clone();
     open.world.stop().await;
     let written = Written::read(&open.world.config_file()).await;
     let mut ends = written.of_calls().map(|event| &event.record).filter(|record| record.code != 0);
     let end = ends.next().unwrap();
-    assert_eq!((end.code, &*end.credential_id), (Code::Unavailable.into(), &*credential));
+    assert_eq!((end.code, &*end.credential_id), (Code::Aborted.into(), &*credential));
 }
 
 #[tokio::test]

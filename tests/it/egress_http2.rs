@@ -142,22 +142,45 @@ async fn what_an_http2_host_surely_did_not_hear_is_sent_again_and_orders_it_may_
         ("GET", &[], failed, 200),
         ("POST", b"{}", Break::NotHeard, 200),
         ("POST", b"{}", refused, 200),
-        ("POST", b"{}", Break::Heard, 503),
-        ("POST", b"{}", failed, 503),
-        ("POST", b"{}", Break::Reset(CANCEL), 503),
-        // Nobody has kept what was sent of them.
+        ("POST", b"{}", Break::Heard, 504),
+        ("POST", b"{}", failed, 504),
+        ("POST", b"{}", Break::Reset(CANCEL), 504),
+        // These bodies are too large for a copy. In the first two cases the host did not process the request.
         ("PUT", &large, Break::NotHeard, 503),
         ("PUT", &large, refused, 503),
-        ("PUT", &large, failed, 503),
+        ("PUT", &large, failed, 504),
     ] {
         host.break_next(end);
         let answer = send(to, method, CONTACT, &[], body).await;
         let what = format!("{method} {end:?}: {answer:?}");
         assert_eq!(answer.status, status, "{what}");
-        if status == 503 {
-            answer.assert_problem(503, "UPSTREAM_UNAVAILABLE");
+        if status != 200 {
+            let problem = answer.assert_problem(status, "UPSTREAM_UNAVAILABLE");
+            assert_eq!(problem["outcome"] == "unknown", status == 504, "{what}");
+            assert_eq!(answer.header("retry-after").is_some(), status == 503, "{what}");
         }
         assert_eq!(host.heads(), if status == 200 { 2 } else { 1 }, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_without_a_length_is_sent_once_more_over_http2_after_401_and_421() {
+    let (_site, _served, host, to) = with(Http2Host::start().await).await;
+    let refused = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
+    // The ticket is probed after 401, and is dead as well.
+    for (answers, arrived) in [(&[401, 401][..], 3), (&[421], 2)] {
+        let before = host.arrived().len();
+        answers.iter().for_each(|status| host.tell(refused(*status)));
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        let head = format!("POST {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        let body = "Transfer-Encoding: chunked\r\n\r\n7\r\n{\"a\":1}\r\n0\r\n\r\n";
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let answer = Answer::read(&mut stream).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "{}"), "{answers:?}");
+        let all = host.arrived();
+        assert_eq!(all.len() - before, arrived, "{answers:?}");
+        let last = all.last().unwrap();
+        assert_eq!((last.body_bytes, last.whole), (7, true), "{answers:?}");
     }
 }
 

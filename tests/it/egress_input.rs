@@ -341,7 +341,7 @@ async fn an_upstream_that_vanishes_is_told_of_and_never_asked_twice() {
     let to = address(world.gateway());
     host.tell(Told::LeaveAfter(10_000));
     let answer = send(to, "PUT", CONTACT, &[], &vec![b'x'; 1_000_000]).await;
-    answer.assert_problem(503, "UPSTREAM_UNAVAILABLE");
+    answer.assert_problem(504, "UPSTREAM_UNAVAILABLE");
     assert_eq!(host.arrived().len(), 1);
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this".to_vec();
     host.tell(Told::Raw(half));

@@ -174,7 +174,7 @@ async fn a_body_that_comes_while_it_is_sent_arrives_as_one_at_hand() {
     let call = PeopleQuestions.associates_by_id(&[AssociateId::new(5).unwrap()]);
     let mut request = call.request();
     let parts: Vec<_> = call.body.chunks(7).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
-    request.body = ApiBody::Stream { parts: stream::iter(parts).boxed(), length: None };
+    request.body = ApiBody::Stream { parts: stream::iter(parts).boxed(), length: None, copy: None };
     let body: Vec<Bytes> = eyes.send(request).await.unwrap().body.try_collect().await.unwrap();
     assert_eq!(call.read(&body.concat()), Ok(eyes.ask(&call).await));
 }
@@ -228,7 +228,13 @@ async fn nothing_is_sent_outside_of_the_tenant() {
     for path in ["/../../Cust2/api/v1/User/currentPrincipal", "/%2e%2e/%2e%2e/x", "@127.0.0.1/"] {
         let (method, body) = (Method::GET, ApiBody::Whole(Bytes::new()));
         let path_and_query = path.to_owned();
-        let request = ApiRequest { method, path_and_query, headers: HeaderMap::new(), body };
+        let request = ApiRequest {
+            method,
+            path_and_query,
+            headers: HeaderMap::new(),
+            body,
+            answer_within: Duration::from_secs(30),
+        };
         assert!(matches!(eyes.send(request).await, Err(SendError::NotSent(_))), "{path}");
     }
     assert_eq!(eyes.world.sandbox.calls(Endpoint::CurrentPrincipal), 0);

@@ -6,7 +6,10 @@ use http::{HeaderValue, Method};
 use super::*;
 use crate::{
     access::{Access, Caller, Calling, NotActing, QuotaRules, Rules},
-    broker::fakes::{Told, World, tenant},
+    broker::{
+        SendProgress,
+        fakes::{Told, World, tenant},
+    },
     domain::{ApiPath, CredentialId, Reason},
 };
 
@@ -27,7 +30,7 @@ fn sending(names: &[&'static str]) -> Sending {
     for name in names {
         headers.insert(*name, HeaderValue::from_static("theirs"));
     }
-    Sending { headers, body: ApiBody::Whole(Bytes::new()), patience: None }
+    Sending { headers, body: ApiBody::Whole(Bytes::new()), patience: Duration::from_mins(1) }
 }
 
 /// The call, and the last credential that was sent with it.
@@ -37,7 +40,11 @@ async fn send(
     sending: Sending,
 ) -> (Result<Sent, BrokerError>, Option<CredentialId>) {
     let mut used = None;
-    let mut note = |id: &CredentialId| used = Some(id.clone());
+    let mut note = |progress: SendProgress<'_>| {
+        if let SendProgress::Sends(id) = progress {
+            used = Some(id.clone());
+        }
+    };
     let sent = world.in_time(egress(world).send(acting, sending, &mut note)).await;
     (sent, used)
 }

@@ -17,6 +17,12 @@ impl BrokerError {
         Self::UpstreamUnavailable { retry_after: RETRY_SOON, cause: error.to_string().into() }
     }
 
+    /// Whether the call was sent, may change something, and nobody knows whether it did.
+    #[must_use]
+    pub fn outcome_is_unknown(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown { .. })
+    }
+
     /// When the same call may succeed without anything being changed by its caller; `None` if it will not.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

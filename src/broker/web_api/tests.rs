@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     broker::fakes::{Told, World, asking, question, request, tenant},
     domain::Reason,
+    ports::{ApiBody, BodyCopy, COPIED_BYTES, CopyBudget},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,7 +30,30 @@ async fn send(world: &World, request: ApiRequest) -> Result<Sent, BrokerError> {
 
 fn stream_of_one() -> ApiBody {
     let parts = stream::iter([Ok(Bytes::from_static(b"part"))]).boxed();
-    ApiBody::Stream { parts, length: None }
+    ApiBody::Stream { parts, length: None, copy: None }
+}
+
+/// A body of so many bytes without a length, which is copied while it is sent.
+fn copied(bytes: usize, budget: &CopyBudget) -> ApiBody {
+    let parts = stream::iter([Ok(Bytes::from(vec![b'x'; bytes]))]).boxed();
+    let (parts, copy) = BodyCopy::of(parts, budget);
+    ApiBody::Stream { parts, length: None, copy: Some(copy) }
+}
+
+/// The steps that a call's records received, and the status of its answer.
+async fn steps(
+    world: &World,
+    request: ApiRequest,
+) -> (Vec<&'static str>, Result<u16, BrokerError>) {
+    let mut steps = Vec::new();
+    let mut used = |progress: SendProgress<'_>| {
+        steps.push(match progress {
+            SendProgress::Sends(_) => "sends",
+            SendProgress::DidNotRun => "did not run",
+        });
+    };
+    let sent = world.in_time(world.web_api.send(&asking(), request, &mut used)).await;
+    (steps, sent.map(|sent| sent.response.status.as_u16()))
 }
 
 fn reason<T>(result: Result<T, BrokerError>) -> Reason {
@@ -97,6 +121,104 @@ async fn a_body_that_comes_only_once_is_never_sent_twice_and_the_ticket_is_prove
         let probes = world.upstream.probes.load(Ordering::SeqCst);
         assert_eq!(probes, u64::from(status == 401), "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_copied_body_is_sent_once_more_only_if_the_request_did_not_run_and_only_up_to_64_kib() {
+    let budget = CopyBudget::new(1 << 20);
+    for (status, bytes, calls) in [
+        (401, 0, 2),
+        (401, 15, 2),
+        (401, COPIED_BYTES, 2),
+        (401, COPIED_BYTES + 1, 1),
+        (421, 15, 2),
+        (421, COPIED_BYTES + 1, 1),
+        (200, 15, 1),
+        (403, 15, 1),
+        (429, 15, 1),
+        (500, 15, 1),
+        (503, 15, 1),
+    ] {
+        let world = World::told([Told::Status(status)]);
+        let upload = request(Method::POST, copied(bytes, &budget));
+        let (_, answered) = steps(&world, upload).await;
+        assert_eq!(world.arrived().len(), calls, "{status} {bytes}");
+        assert_eq!(answered, Ok(if calls == 2 { 200 } else { status }), "{status} {bytes}");
+        assert_eq!(budget.free(), 1 << 20, "{status} {bytes}");
+    }
+}
+
+#[tokio::test]
+async fn without_room_for_its_copy_a_body_is_sent_once() {
+    let world = World::told([Told::Status(401)]);
+    let upload = request(Method::POST, copied(15, &CopyBudget::new(0)));
+    assert_eq!(steps(&world, upload).await.1, Ok(401));
+    assert_eq!(world.arrived().len(), 1);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_that_never_comes_is_not_waited_for() {
+    let world = World::told([Told::Status(401)]);
+    let (parts, copy) = BodyCopy::of(stream::pending().boxed(), &CopyBudget::new(1 << 20));
+    let body = ApiBody::Stream { parts, length: None, copy: Some(copy) };
+    let (_, answered) = steps(&world, request(Method::POST, body)).await;
+    assert_eq!(answered, Ok(401));
+    assert!(world.clock.monotonic() <= 2 * REST_OF_BODY);
+}
+
+#[tokio::test]
+async fn a_safe_call_with_a_copied_body_is_healed_like_any_other_safe_call() {
+    let world = World::told([Told::Status(503)]);
+    let read = request(Method::GET, copied(15, &CopyBudget::new(1 << 20)));
+    assert_eq!(steps(&world, read).await.1, Ok(200));
+    assert_eq!(world.arrived().len(), 2);
+}
+
+#[tokio::test]
+async fn each_step_of_a_call_says_whether_the_last_request_may_have_run() {
+    let broken = || Told::Fail(SendError::Broken(String::new()));
+    let not_sent = || Told::Fail(SendError::NotSent(String::new()));
+    let timed_out = || Told::Fail(SendError::TimedOut(String::new()));
+    for (script, wanted, reason) in [
+        (vec![Told::Status(200)], &["sends"][..], None),
+        (vec![Told::Status(503)], &["sends"], None),
+        (vec![broken()], &["sends"], Some(Reason::UpstreamUnavailable)),
+        (vec![timed_out()], &["sends"], Some(Reason::DeadlineExceeded)),
+        (vec![Told::Status(401)], &["sends", "did not run", "sends"], None),
+        (
+            vec![Told::Status(421), timed_out()],
+            &["sends", "did not run", "sends"],
+            Some(Reason::DeadlineExceeded),
+        ),
+        (
+            vec![Told::Status(401), Told::Status(401)],
+            &["sends", "did not run", "sends", "did not run"],
+            None,
+        ),
+        (vec![not_sent()], &["sends", "did not run"], Some(Reason::UpstreamUnavailable)),
+    ] {
+        let world = World::told(script);
+        let order = request(Method::POST, ApiBody::Whole(Bytes::from_static(b"{}")));
+        let (steps, answered) = steps(&world, order).await;
+        assert_eq!(steps, wanted, "{answered:?}");
+        assert_eq!(answered.as_ref().err().map(BrokerError::reason), reason);
+        if let Err(error) = answered {
+            let ran = steps.last() == Some(&"sends");
+            assert_eq!(error.outcome_is_unknown(), ran, "{error:?}");
+            assert_eq!(error.retry_after().is_none(), ran, "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_answered_by_its_deadline_has_an_unknown_outcome() {
+    let world = World::told([Told::Hang]);
+    let order = request(Method::POST, ApiBody::Whole(Bytes::from_static(b"{}")));
+    let asking = world.asking_within(3 * SECOND);
+    let sent = world.in_time(world.web_api.send(&asking, order, &mut |_| {})).await;
+    let error = sent.err().unwrap();
+    assert_eq!(error.reason(), Reason::DeadlineExceeded);
+    assert!(error.outcome_is_unknown() && error.retry_after().is_none());
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ fn mend(fault: &Fault) -> &'static str {
         Fault::Tls(_) => {
             "correct login_uri, or take away what breaks TLS open on the way; compare the clock of this machine too"
         }
-        Fault::Unreached | Fault::Timeout(_) | Fault::Broken(_) => {
+        Fault::Unreached | Fault::Timeout(_) | Fault::NotProcessed | Fault::Broken(_) => {
             "see whether a firewall drops the connection, and https://status.superoffice.com"
         }
         Fault::Status(_) | Fault::TooLarge(_) => {

@@ -57,6 +57,8 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::GrantAmbiguous(tenant(), 2),
         BrokerError::NoOwner(associate(), Vec::new()),
         BrokerError::UpstreamUnavailable { retry_after: Duration::from_secs(7), cause: cause() },
+        BrokerError::OutcomeUnknown { timed_out: true, cause: cause() },
+        BrokerError::OutcomeUnknown { timed_out: false, cause: cause() },
         BrokerError::BudgetExhausted { tenant: tenant(), retry_after: Duration::from_millis(100) },
         BrokerError::UpstreamInvalid(cause()),
         BrokerError::StoreUnavailable(cause()),
@@ -133,6 +135,7 @@ fn is_listed(failure: &Failure) {
             | BrokerError::GrantAmbiguous(..)
             | BrokerError::NoOwner(..)
             | BrokerError::UpstreamUnavailable { .. }
+            | BrokerError::OutcomeUnknown { .. }
             | BrokerError::BudgetExhausted { .. }
             | BrokerError::UpstreamInvalid(_)
             | BrokerError::StoreUnavailable(_)
@@ -203,6 +206,8 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "FAILED_PRECONDITION ASSOCIATE_AMBIGUOUS PreconditionFailure",
         "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
         "UNAVAILABLE UPSTREAM_UNAVAILABLE RetryInfo",
+        "DEADLINE_EXCEEDED DEADLINE_EXCEEDED",
+        "ABORTED UPSTREAM_UNAVAILABLE",
         "RESOURCE_EXHAUSTED UPSTREAM_BUDGET_EXHAUSTED QuotaFailure RetryInfo",
         "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
         "UNAVAILABLE STORE_UNAVAILABLE RetryInfo",
@@ -222,6 +227,30 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "INTERNAL INTERNAL RequestInfo",
     ];
     assert_eq!(table, wanted);
+}
+
+#[test]
+fn no_failure_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
+    for failure in all() {
+        let before = failure.status("id-1");
+        let status = failure.status_of_unknown_outcome("id-1");
+        let what = format!("{failure:?}: {status:?}");
+        let wanted = if before.code() == Code::Unavailable { Code::Aborted } else { before.code() };
+        assert_eq!(status.code(), wanted, "{what}");
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1", "{what}");
+        let details = status.get_error_details();
+        assert!(details.retry_info().is_none() && details.quota_failure().is_none(), "{what}");
+        let info = details.error_info().unwrap();
+        assert_eq!(info.reason, failure.reason().as_str(), "{what}");
+        assert_eq!(info.metadata["outcome"], "unknown", "{what}");
+        assert!(status.message().ends_with("look there before you send it again"), "{what}");
+        assert!(!format!("{status:?}").contains("secret cause"), "{failure:?}");
+    }
+    // The use case's own error needs no note of the layer.
+    let broken = BrokerError::OutcomeUnknown { timed_out: false, cause: "broken".into() };
+    let status = Failure::Broker(broken).status("id-1");
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
+    assert_eq!(status.get_error_details().error_info().unwrap().metadata["outcome"], "unknown");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn no_room() -> Failure {
 }
 
 fn too_large() -> Failure {
-    let detail = "links are rewritten in answers of up to 16 MiB: ask for fewer items at a time, or without \
+    let detail = "links are rewritten in answers of up to 16 MiB; ask for fewer items at a time, or without \
         Gateway-Rewrite-Links";
     Problem::new(Reason::ResponseTooLarge, detail).into()
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use hyper::{Request, Version};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     EgressRules, Peer,
@@ -21,15 +21,15 @@ use super::{
 };
 use crate::{
     access::{Access, Bearer, Caller, Calling, NotAdmitted, Presented},
-    broker::{Attempts, Egress, Links, Sending, Sent, Trail},
+    broker::{Attempts, Egress, Links, SendProgress, Sending, Sent, Trail},
     domain::Reason,
     http::{around::known_name, conversation::RequestBody, heads::HeadProblem, problem::Problem},
     listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
-    ports::{ApiBody, Meter},
+    ports::{CopyBudget, Meter},
 };
 
-/// From a call whose body is at hand to the beginning of its answer.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// When another replica answers in place of one that is stopping.
+const STOPPED_SOON: Duration = Duration::from_secs(2);
 
 /// Everything that calls go through.
 pub(super) struct Door {
@@ -43,6 +43,10 @@ pub(super) struct Door {
     /// The calls that have not ended yet.
     pub(super) requests: TaskTracker,
     pub(super) standstill: Standstill,
+    /// The memory of copies of request bodies.
+    pub(super) copies: CopyBudget,
+    /// Ends the calls that have no answer yet.
+    pub(super) cut_off: CancellationToken,
 }
 
 /// A call that has an answer of SuperOffice.
@@ -72,18 +76,25 @@ impl Door {
             method,
         );
         let work = AssertUnwindSafe(Box::pin(self.call(&peer, request, &mut record)));
-        let called = work.catch_unwind().await.unwrap_or_else(|panic| {
-            let (request_id, panic) = (&*request_id, text_of_panic(&*panic));
-            tracing::error!(request_id, panic, "a handler panicked");
-            Err(Problem::new(Reason::Internal, "internal error").into())
-        });
+        let called = tokio::select! {
+            biased;
+            called = work.catch_unwind() => called.unwrap_or_else(|panic| {
+                let (request_id, panic) = (&*request_id, text_of_panic(&*panic));
+                tracing::error!(request_id, panic, "a handler panicked");
+                Err(Problem::new(Reason::Internal, "internal error").into())
+            }),
+            () = self.cut_off.cancelled() => Err(stopped()),
+        };
         let answered = match called {
             Ok(Passed { sent, method, links }) => {
                 pass_back(sent, &method, links.as_ref(), watched, record).await
             }
             Err(failure) => Err((failure, record)),
         };
-        let mut answer = answered.unwrap_or_else(|(failure, mut record)| {
+        let mut answer = answered.unwrap_or_else(|(mut failure, mut record)| {
+            if record.outcome_is_unknown {
+                failure.problem = failure.problem.of_unknown_outcome();
+            }
             let mut answer = failure.problem.clone().into_response();
             failure.problem.write(&request_id, &mut answer);
             if failure.problem.reason() == Reason::CallerUnauthenticated {
@@ -144,18 +155,23 @@ impl Door {
         let pending = record.permitted(&acting)?;
         let (parts, incoming) = request.into_parts();
         let cut = Cut::default();
-        let body = body(incoming, self.rules.max_body_bytes, &cut).await?;
+        let body = body(incoming, self.rules.max_body_bytes, &cut, &self.copies).await?;
         let headers = with_ours(parts.headers, &record.request_id, rewrite_links);
-        let patience = matches!(body, ApiBody::Whole(_)).then_some(PATIENCE);
+        let safe = matches!(method, Method::GET | Method::HEAD);
         let mut pending = Some(pending);
         // What changes something must not be done and then be answered as if it had not.
-        if !matches!(method, Method::GET | Method::HEAD)
-            && let Some(pending) = pending.take()
-        {
+        if !safe && let Some(pending) = pending.take() {
             pending.committed().await?;
         }
-        let sending = Sending { headers, body, patience };
-        let sent = self.egress.send(&acting, sending, &mut |id| record.opens_with(id)).await;
+        let sending = Sending { headers, body, patience: self.rules.timeout };
+        let mut used = |progress: SendProgress<'_>| match progress {
+            SendProgress::Sends(id) => {
+                record.opens_with(id);
+                record.outcome_is_unknown = !safe;
+            }
+            SendProgress::DidNotRun => record.outcome_is_unknown = false,
+        };
+        let sent = self.egress.send(&acting, sending, &mut used).await;
         // Before anything of the answer is on the wire.
         if let Some(pending) = pending {
             pending.committed().await?;
@@ -199,6 +215,11 @@ impl Door {
         }
         not_admitted.into()
     }
+}
+
+fn stopped() -> Failure {
+    let detail = "this replica of the gateway is stopping; another one answers";
+    Problem::new(Reason::ShuttingDown, detail).after(Some(STOPPED_SOON)).into()
 }
 
 /// What is sent besides what the use case leaves in.

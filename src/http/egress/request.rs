@@ -19,11 +19,12 @@ use crate::{
     broker::ACT_AS,
     domain::{ApiPath, AuditText, EyesSelector, Reason, TenantName},
     http::{conversation::RequestBody, problem::Problem},
-    ports::ApiBody,
+    ports::{ApiBody, BodyCopy, COPIED_BYTES, CopyBudget},
 };
 
-/// A body of known length up to this is held, so that a call that met a dead ticket can be made once more.
-const HELD_BYTES: u64 = 64 * 1024;
+/// A body of known length up to this is held, so that a call that met a dead ticket can be made once more. The same size
+/// limits the copy of a body without a length.
+const HELD_BYTES: u64 = COPIED_BYTES as u64;
 
 /// For all of such a body.
 const HELD_TIME: Duration = Duration::from_mins(1);
@@ -139,11 +140,13 @@ fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a 
     value.to_str().map(Some).map_err(|_| invalid(name.as_str(), &"wanted visible ASCII"))
 }
 
-/// The body: held where it is small, else passed on as it comes. `cut` tells later why it ended early.
+/// Returns the body: a small one is held; any other is passed on as it comes, with a copy if it may be small. `cut` says
+/// later why it ended early.
 pub(super) async fn body(
     body: RequestBody,
     most: Option<u64>,
     cut: &Cut,
+    copies: &CopyBudget,
 ) -> Result<ApiBody, Problem> {
     let length = body.size_hint().exact();
     if let (Some(length), Some(most)) = (length, most)
@@ -165,7 +168,11 @@ pub(super) async fn body(
             let whole = whole.map_err(|_| cut.get().cloned().unwrap_or_else(ended_early))?;
             Ok(ApiBody::Whole(whole.freeze()))
         }
-        length => Ok(ApiBody::Stream { parts, length }),
+        Some(_) => Ok(ApiBody::Stream { parts, length, copy: None }),
+        None => {
+            let (parts, copy) = BodyCopy::of(parts, copies);
+            Ok(ApiBody::Stream { parts, length, copy: Some(copy) })
+        }
     }
 }
 

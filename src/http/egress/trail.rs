@@ -43,6 +43,8 @@ pub(super) struct Record {
     status: u16,
     reason: Option<Reason>,
     cause: Option<String>,
+    /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
+    pub(super) outcome_is_unknown: bool,
     /// Bytes of the answer's body.
     pub(super) passed_back: u64,
     _unanswered: TaskTrackerToken,
@@ -71,6 +73,7 @@ impl Record {
             status: CLIENT_GONE,
             reason: None,
             cause: None,
+            outcome_is_unknown: false,
             passed_back: 0,
             _unanswered: unanswered,
         }
@@ -166,7 +169,7 @@ impl Record {
         let reason = failure.problem.reason();
         self.ended_by(reason, failure.cause.clone());
         if let Some(decided) = &mut self.decided {
-            decided.code = reason.code();
+            decided.code = failure.problem.code();
         }
     }
 

@@ -61,6 +61,8 @@ pub(crate) enum Told {
     Raw(Vec<u8>),
     /// A body of so many bytes.
     Bytes(u64),
+    /// These headers with an empty body, before anything of the request's body is read; the body is read after that.
+    Early(&'static str),
     /// Nothing, ever; the body is not read either.
     Hang,
     /// The connection ends when so much of the body has come.
@@ -157,6 +159,12 @@ async fn converse(
             sleep(Duration::from_mins(5)).await;
             return;
         }
+        if let Told::Early(head) = &told {
+            let head = format!("{head}Content-Length: 0\r\n\r\n");
+            if stream.write_all(head.as_bytes()).await.is_err() {
+                return;
+            }
+        }
         let most = if let Told::LeaveAfter(bytes) = &told { *bytes } else { u64::MAX };
         if !body(&mut stream, &mut rest, &arrived, index, most).await {
             return;
@@ -171,6 +179,7 @@ async fn converse(
                 false
             }
             Told::Bytes(bytes) => send(&mut stream, bytes).await,
+            Told::Early(_) => true,
             Told::Hang | Told::LeaveAfter(_) => false,
         };
         if !sent {
