@@ -42,7 +42,7 @@ pub use self::{
     consent::{
         Answer, Arrival, Arrived, AskAgain, Asked, BegunConsent, ConsentRequest, ConsentStores,
         ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, Redeemed, ReturnTo,
-        StillPermitted,
+        StillPermitted, Way, WhyInvalid,
     },
     counters::{Counter, Counters},
     directory::Directory,

@@ -4,7 +4,7 @@ mod retry;
 
 use std::{sync::Arc, time::Duration};
 
-use super::consent::NoLonger;
+use super::consent::{NoLonger, WhyInvalid};
 use crate::{
     domain::{
         ApplicationId, AssociateId, AssociateName, AssociateType, Obstacle, Reason, TenantName,
@@ -50,7 +50,7 @@ pub enum BrokerError {
     /// SuperOffice accepts none of the configured client secrets of the application.
     OwnSecretRefused(ApplicationId),
     /// The state or the code of a sign-in is forged, used or expired, or somebody else's.
-    ConsentInvalid,
+    ConsentInvalid(WhyInvalid),
     /// The person said no.
     ConsentRefused,
     /// Somebody else signed in, or to another customer, than was asked for.
@@ -144,7 +144,7 @@ impl BrokerError {
             Self::NotEnrolled(_) => Reason::SystemUserNotEnrolled,
             Self::Refused(_, refusal) => refusal_reason(*refusal),
             Self::OwnSecretRefused(_) => Reason::ApplicationCredentialRefused,
-            Self::ConsentInvalid => Reason::ConsentInvalid,
+            Self::ConsentInvalid(_) => Reason::ConsentInvalid,
             Self::TooManyConsents => Reason::CallerQuotaExceeded,
             Self::TenantNotRunning(..) => Reason::TenantNotRunning,
             Self::AssociateAmbiguous(..) | Self::GrantAmbiguous(..) => Reason::AssociateAmbiguous,
@@ -185,7 +185,7 @@ impl BrokerError {
             Self::OwnSecretRefused(application) => {
                 format!("SuperOffice accepts no configured client secret of {application}")
             }
-            Self::ConsentInvalid => "the sign-in is forged, used or expired".to_owned(),
+            Self::ConsentInvalid(_) => "the sign-in is forged, used or expired".to_owned(),
             Self::ConsentRefused => "the person did not consent".to_owned(),
             Self::AnotherSubject(Mismatch::Person) => {
                 "another person signed in than was asked for".to_owned()
@@ -265,7 +265,7 @@ impl BrokerError {
             }
             Self::Refused(_, refusal) => refusal_mend(*refusal),
             Self::OwnSecretRefused(_) => refusal_mend(Refusal::Credential),
-            Self::ConsentInvalid => {
+            Self::ConsentInvalid(_) => {
                 "begin anew with BeginConsent; only the caller that began a consent completes it, once"
             }
             Self::ConsentRefused => "ask the person, and begin anew with BeginConsent",
@@ -327,6 +327,7 @@ impl BrokerError {
             | Self::StoreUnavailable(cause)
             | Self::KeyUnavailable(cause)
             | Self::Internal(cause) => Some(cause),
+            Self::ConsentInvalid(why) => Some(why.as_str()),
             _ => None,
         }
     }
