@@ -54,7 +54,7 @@ pub use self::{
         Impersonation, KindOf,
     },
     state_hints::{StateChange, StateHints, Unheard},
-    status::{StatusEvent, StatusFeed, Statuses, TooSlow},
+    status::{StaleStatuses, StatusEvent, StatusFeed, Statuses, TooSlow},
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},

@@ -362,12 +362,12 @@ impl BrokerError {
     pub(crate) fn from_upstream(name: &TenantName, error: &UpstreamError) -> Self {
         match error {
             // A wrong clock mends itself or is mended; nobody's authorization is in doubt.
-            UpstreamError::Refused(Refusal::Clock) | UpstreamError::Unavailable(_) => {
-                Self::UpstreamUnavailable {
-                    retry_after: RETRY_SOON,
-                    cause: error.to_string().into(),
-                }
-            }
+            UpstreamError::Refused(Refusal::Clock)
+            | UpstreamError::Unavailable(_)
+            | UpstreamError::HostUnavailable(_) => Self::UpstreamUnavailable {
+                retry_after: RETRY_SOON,
+                cause: error.to_string().into(),
+            },
             UpstreamError::CircuitOpen(retry_after) => Self::UpstreamUnavailable {
                 retry_after: *retry_after,
                 cause: error.to_string().into(),

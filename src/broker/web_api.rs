@@ -4,6 +4,7 @@
 
 mod budget;
 mod credential;
+mod dead_host;
 mod healing;
 mod lane;
 mod loan;
@@ -14,11 +15,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use http::StatusCode;
 
+pub(super) use self::dead_host::is_gateways;
 pub use self::lane::CallRate;
 pub(super) use self::loan::Loan;
 use self::{
     budget::{Budget, NoTurn, Turn},
     credential::{Pass, Passes},
+    dead_host::evidence,
     healing::{Healing, Kind, Remedy},
 };
 use super::{
@@ -214,7 +217,11 @@ impl WebApi {
             if verdict == Ok(Verdict::Done { success: true }) {
                 self.passes.worked(&asking.tenant, &pass, sent);
             }
-            let remedy = healing.remedy(verdict, pass.may_be_forbidden_for_its_age(sent));
+            let remedy = if self.has_moved(asking, &pass, want.kind, evidence(&outcome)).await {
+                healing.follow(verdict)
+            } else {
+                healing.remedy(verdict, pass.may_be_forbidden_for_its_age(sent))
+            };
             // Of a question that answer would say that the credential is bad for good, which nobody has found out.
             let unproven = remedy == Remedy::ProveCredential && want.kind == Kind::Question;
             match self.heal(application, asking, &pass, remedy).await {
@@ -266,6 +273,7 @@ impl WebApi {
                 }
             }
             Remedy::Relocate => self.statuses.misdirected(tenant, &pass.uri),
+            Remedy::Follow => {}
             Remedy::WaitOut(how_long) | Remedy::Pause(how_long) => {
                 self.counters.web_api_throttled.increment();
                 tracing::warn!(%tenant, ?how_long, "SuperOffice wants fewer calls to the tenant");
@@ -323,6 +331,7 @@ impl WebApi {
                 _ => Ok(Answer { response, body: Body::ToCome }),
             }
         };
+        let answering = self.watched(asking, pass, want.kind, answering);
         let left = asking.deadline.map(|deadline| deadline.saturating_sub(self.pace.monotonic()));
         let most = want.whole.map(|_| LONGEST_READ);
         let Some(limit) = left.into_iter().chain(most).min() else { return answering.await };
@@ -356,5 +365,7 @@ fn unavailable(what: &str, why: &str) -> BrokerError {
     BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
 }
 
+#[cfg(test)]
+mod moved_tests;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ mod commands;
 mod configuration;
 mod consent;
 mod crashes;
+mod dead_hosts;
 mod egress;
 mod egress_bodies;
 mod egress_http2;

@@ -229,7 +229,7 @@ async fn nothing_is_sent_outside_of_the_tenant() {
         let (method, body) = (Method::GET, ApiBody::Whole(Bytes::new()));
         let path_and_query = path.to_owned();
         let request = ApiRequest { method, path_and_query, headers: HeaderMap::new(), body };
-        assert!(matches!(eyes.send(request).await, Err(SendError::NotSent(_))), "{path}");
+        assert!(matches!(eyes.send(request).await, Err(SendError::Unsendable(_))), "{path}");
     }
     assert_eq!(eyes.world.sandbox.calls(Endpoint::CurrentPrincipal), 0);
 }
