@@ -43,7 +43,7 @@ pub use self::{
     consent::{
         Answer, Arrival, Arrived, AskAgain, Asked, BegunConsent, ConsentRequest, ConsentStores,
         ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, Redeemed, ReturnTo,
-        StillPermitted,
+        StillPermitted, Way, WhyInvalid,
     },
     counters::{Counter, Counters},
     directory::Directory,
@@ -55,7 +55,7 @@ pub use self::{
         Impersonation, KindOf,
     },
     state_hints::{StateChange, StateHints, Unheard},
-    status::{StatusEvent, StatusFeed, Statuses, TooSlow},
+    status::{StaleStatuses, StatusEvent, StatusFeed, Statuses, TooSlow},
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},

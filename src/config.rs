@@ -14,6 +14,7 @@ mod loading;
 mod oversight;
 mod secret;
 mod storage;
+mod tenants;
 mod unbuilt;
 mod value;
 
@@ -32,6 +33,7 @@ pub use self::{
     oversight::{Audit, AuditDurability, Envoy, Log, LogFormat, LogLevel, Policy, Telemetry},
     secret::SecretSource,
     storage::{Crypto, CryptoProvider, Store, StoreLocation},
+    tenants::Tenants,
 };
 
 /// Every option with its default, as a configuration file.
@@ -60,6 +62,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[quotas]`.
     pub quotas: Quotas,
+    /// `[tenants]`.
+    pub tenants: Tenants,
     /// `[tickets]`.
     pub tickets: Tickets,
     /// `[associates]`.

@@ -64,7 +64,7 @@ const RESERVED: [(&str, &[&str], &str); 24] = [
         &["outbound", "superoffice", "issuers"],
         "calls go out through one client a room, which checks where to",
     ),
-    ("h2", &["superoffice"], "errors of HTTP/2 are told apart where calls go out"),
+    ("h2", &["superoffice", "outbound"], "errors of HTTP/2 are told apart where calls go out"),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
     ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
     ("jsonwebtoken", &["superoffice", "access"], "tokens are validated where they arrive"),

@@ -116,7 +116,9 @@ impl Gateway {
         let audit = Arc::clone(&parts.services.audit);
         upkeep.tell(&audit.trail);
         let stalled = move || audit.trail.stalled();
-        let readiness = Arc::new(Readiness::new(storage.store.clone(), stalled));
+        let statuses = Arc::clone(&parts.services.statuses);
+        let stale = move || statuses.stale().map(|stale| stale.to_string());
+        let readiness = Arc::new(Readiness::new(storage.store.clone(), stalled, stale));
         let certified = certify_public_keys(&*storage.store, &*storage.audit_signer).await;
         if let Err(error) = certified {
             // Only a rotated key that has left the keyring will be missed, and the next start tries again.

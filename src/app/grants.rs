@@ -22,6 +22,7 @@ pub(crate) fn connected(config: &Config, secrets: &Secrets) -> Result<Applicatio
 pub(crate) fn impersonation(
     storage: &Storage,
     applications: Applications,
+    max_stale_status: Duration,
     tasks: &TaskTracker,
 ) -> Impersonation {
     let Surroundings { clock, pace, random } = Surroundings::of_the_machine();
@@ -34,6 +35,7 @@ pub(crate) fn impersonation(
         clock.clone(),
         random.clone(),
         counters.clone(),
+        max_stale_status,
         tasks.clone(),
     ));
     Impersonation::new(

@@ -66,6 +66,7 @@ impl Parts {
             clock.clone(),
             random.clone(),
             counters.clone(),
+            config.tenants.max_stale_status,
             tasks.clone(),
         ));
         let rules = TicketRules {
@@ -289,6 +290,13 @@ impl Parts {
             help: "Associates in memory, over all tenants",
             kind: ObservedKind::Gauge,
             read: Box::new(move || whole(associates.in_memory() as u64)),
+        });
+        let statuses = Arc::clone(&self.services.statuses);
+        observed.push(Observed {
+            name: "stale_tenant_statuses",
+            help: "Tenants in use whose status is used after its time because it cannot be read again",
+            kind: ObservedKind::Gauge,
+            read: Box::new(move || whole(statuses.stale().map_or(0, |stale| stale.tenants as u64))),
         });
         let web_api = Arc::clone(&self.web_api);
         observed.push(Observed {

@@ -10,6 +10,7 @@ mod again;
 mod begin;
 mod complete;
 mod events;
+mod failed;
 mod keeping;
 mod revoking;
 
@@ -28,6 +29,7 @@ pub use self::{
     again::{AskAgain, NoLonger, StillPermitted},
     begin::{BegunConsent, ConsentRequest, Departure, Link},
     complete::{Answer, Arrival, Arrived, ConsentTaken, Redeemed, ReturnTo},
+    failed::{Way, WhyInvalid},
 };
 use super::{Applications, BrokerError, Directory, Tenants, Trail};
 use crate::{

@@ -6,7 +6,7 @@ mod words;
 use std::{sync::Arc, time::Duration};
 
 use self::words::{why_consent, why_no_sign_in};
-use super::consent::NoLonger;
+use super::consent::{NoLonger, WhyInvalid};
 use crate::{
     domain::{
         ApplicationId, AssociateId, AssociateName, AssociateType, Obstacle, Reason, TenantName,
@@ -56,7 +56,7 @@ pub enum BrokerError {
     /// SuperOffice accepts none of the configured client secrets of the application.
     OwnSecretRefused(ApplicationId),
     /// The state or the code of a sign-in is forged, used or expired, or somebody else's.
-    ConsentInvalid,
+    ConsentInvalid(WhyInvalid),
     /// The person said no.
     ConsentRefused,
     /// Somebody else signed in, or to another customer, than was asked for.
@@ -157,7 +157,7 @@ impl BrokerError {
             Self::NotEnrolled(_) => Reason::SystemUserNotEnrolled,
             Self::Refused(_, refusal) => refusal_reason(*refusal),
             Self::OwnSecretRefused(_) => Reason::ApplicationCredentialRefused,
-            Self::ConsentInvalid => Reason::ConsentInvalid,
+            Self::ConsentInvalid(_) => Reason::ConsentInvalid,
             Self::TooManyConsents => Reason::CallerQuotaExceeded,
             Self::TenantNotRunning(..) => Reason::TenantNotRunning,
             Self::AssociateAmbiguous(..) | Self::GrantAmbiguous(..) => Reason::AssociateAmbiguous,
@@ -201,7 +201,7 @@ impl BrokerError {
             Self::OwnSecretRefused(application) => {
                 format!("SuperOffice accepts no configured client secret of {application}")
             }
-            Self::ConsentInvalid => "the sign-in is forged, used or expired".to_owned(),
+            Self::ConsentInvalid(_) => "the sign-in is forged, used or expired".to_owned(),
             Self::ConsentRefused => "the person did not consent".to_owned(),
             Self::AnotherSubject(Mismatch::Person) => {
                 "another person signed in than was asked for".to_owned()
@@ -287,7 +287,7 @@ impl BrokerError {
             }
             Self::Refused(_, refusal) => refusal_mend(*refusal),
             Self::OwnSecretRefused(_) => refusal_mend(Refusal::Credential),
-            Self::ConsentInvalid => {
+            Self::ConsentInvalid(_) => {
                 "begin anew with BeginConsent; only the caller that began a consent completes it, once"
             }
             Self::ConsentRefused => "ask the person, and begin anew with BeginConsent",
@@ -351,6 +351,7 @@ impl BrokerError {
             | Self::StoreUnavailable(cause)
             | Self::KeyUnavailable(cause)
             | Self::Internal(cause) => Some(cause),
+            Self::ConsentInvalid(why) => Some(why.as_str()),
             _ => None,
         }
     }
@@ -385,12 +386,12 @@ impl BrokerError {
     pub(crate) fn from_upstream(name: &TenantName, error: &UpstreamError) -> Self {
         match error {
             // A wrong clock mends itself or is mended; nobody's authorization is in doubt.
-            UpstreamError::Refused(Refusal::Clock) | UpstreamError::Unavailable(_) => {
-                Self::UpstreamUnavailable {
-                    retry_after: RETRY_SOON,
-                    cause: error.to_string().into(),
-                }
-            }
+            UpstreamError::Refused(Refusal::Clock)
+            | UpstreamError::Unavailable(_)
+            | UpstreamError::HostUnavailable(_) => Self::UpstreamUnavailable {
+                retry_after: RETRY_SOON,
+                cause: error.to_string().into(),
+            },
             UpstreamError::CircuitOpen(retry_after) => Self::UpstreamUnavailable {
                 retry_after: *retry_after,
                 cause: error.to_string().into(),

@@ -71,6 +71,12 @@ pub(super) struct Upstream {
     pub(super) dead: Mutex<BTreeSet<String>>,
     pub(super) disabled: Mutex<bool>,
     pub(super) host: Mutex<&'static str>,
+    /// A host that is gone, and what calls to it come to.
+    pub(super) gone: Mutex<Option<(&'static str, Told)>>,
+    /// Tenant status cannot be read.
+    pub(super) login_down: Mutex<bool>,
+    /// The stored status of the tenant.
+    pub(super) last_status: Mutex<Option<TenantStatus>>,
     pub(super) state: Mutex<TenantState>,
     /// Whose the credentials are.
     pub(super) principal: Mutex<i32>,
@@ -96,7 +102,7 @@ pub(super) struct World {
     pub(super) grants: Arc<GrantTable>,
     pub(super) provider: Arc<Provider>,
     pub(super) impersonation: Arc<Impersonation>,
-    statuses: Arc<Statuses>,
+    pub(super) statuses: Arc<Statuses>,
 }
 
 pub(super) fn tenant() -> TenantName {
@@ -122,6 +128,9 @@ impl Upstream {
             dead: Mutex::default(),
             disabled: Mutex::default(),
             host: Mutex::new("one"),
+            gone: Mutex::default(),
+            login_down: Mutex::default(),
+            last_status: Mutex::default(),
             state: Mutex::new(TenantState::Running),
             principal: Mutex::new(5),
             issued: AtomicU64::new(0),
@@ -179,6 +188,7 @@ impl World {
             clock.clone(),
             upstream.clone(),
             counters.clone(),
+            Duration::from_hours(24),
             tasks.clone(),
         ));
         let rules = TicketRules {
@@ -364,7 +374,11 @@ impl WebApiHost for Upstream {
             path_and_query: request.path_and_query,
             headers: request.headers,
         });
-        let told = if !uri.as_str().contains(*self.host.lock().unwrap()) {
+        let gone =
+            self.gone.lock().unwrap().clone().filter(|(host, _)| uri.as_str().contains(host));
+        let told = if let Some((_, told)) = gone {
+            Some(told)
+        } else if !uri.as_str().contains(*self.host.lock().unwrap()) {
             Some(Told::Status(421))
         } else if self.dead.lock().unwrap().contains(&ticket) {
             Some(Told::Status(401))
@@ -435,6 +449,9 @@ impl SystemUserLogin for Upstream {
 impl TenantStatusSource for Upstream {
     async fn read(&self, tenant: ContextIdentifier) -> Result<TenantStatus, UpstreamError> {
         self.status_reads.fetch_add(1, Ordering::SeqCst);
+        if *self.login_down.lock().unwrap() {
+            return Err(UpstreamError::Unavailable("as told".to_owned()));
+        }
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let api = format!("https://{}.superoffice.com/{tenant}/api", self.host.lock().unwrap());
         let now = self.clock.now();
@@ -453,10 +470,13 @@ impl TicketProbe for Upstream {
     async fn probe(
         &self,
         _: ContextIdentifier,
-        _: &WebApiUri,
+        uri: &WebApiUri,
         ticket: &SecretString,
     ) -> Result<Probe, UpstreamError> {
         self.probes.fetch_add(1, Ordering::SeqCst);
+        if self.gone.lock().unwrap().as_ref().is_some_and(|(host, _)| uri.as_str().contains(host)) {
+            return Err(UpstreamError::HostUnavailable("as told".to_owned()));
+        }
         let dead = self.dead.lock().unwrap().contains(ticket.expose_secret());
         Ok(if dead { Probe::Dead } else { Probe::Alive })
     }
@@ -529,7 +549,7 @@ impl TenantStore for Upstream {
             version: 1,
             create_time: now,
             update_time: now,
-            last_status: None,
+            last_status: self.last_status.lock().unwrap().clone().map(Arc::new),
         }))
     }
 
@@ -537,7 +557,8 @@ impl TenantStore for Upstream {
         Ok(Some(StoredToken { token: "token".into(), version: 1 }))
     }
 
-    async fn put_status(&self, _: &TenantName, _: &TenantStatus) -> Result<(), StoreError> {
+    async fn put_status(&self, _: &TenantName, status: &TenantStatus) -> Result<(), StoreError> {
+        *self.last_status.lock().unwrap() = Some(status.clone());
         Ok(())
     }
 

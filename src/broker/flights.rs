@@ -48,6 +48,11 @@ where
         landed.clone().ok_or(Crashed)
     }
 
+    /// The work of this key, if it is under way.
+    pub(super) fn present(&self, key: &K) -> Option<watch::Receiver<Option<T>>> {
+        self.flying.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
     /// Begins the work of this key if nobody has, and does not wait.
     pub(super) fn begin<F>(&self, key: K, work: impl FnOnce() -> F) -> watch::Receiver<Option<T>>
     where

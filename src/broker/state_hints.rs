@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Applications, BrokerError, Directory, Impersonation, Statuses, Tickets};
 use crate::{
-    domain::{ContextIdentifier, TenantName},
+    domain::{ContextIdentifier, Tenant, TenantName},
     ports::{Clock, UpstreamError},
 };
 
@@ -30,6 +30,9 @@ pub enum StateChange {
     /// The tenant's database went back to a backup: it may not know our credentials any more, or know them as
     /// somebody else's.
     BackupRestored,
+    /// The tenant is suspended or deleted: calls must not go by its last status any more, whether or not it can be read
+    /// again.
+    Ended,
     /// Whatever else: its status tells.
     Other,
 }
@@ -70,6 +73,8 @@ struct Heard {
     until: Duration,
     /// Its credentials were doubted in this minute.
     doubted: bool,
+    /// The tenant was said to be suspended or deleted after we looked.
+    ended: bool,
     /// To be done at its end.
     later: Option<StateChange>,
 }
@@ -106,9 +111,9 @@ impl StateHints {
         let shared = &self.0;
         loop {
             shared.clock.sleep(LOOK).await;
-            for (name, change) in shared.due() {
+            for (name, change, ended) in shared.due() {
                 let again = Arc::clone(shared);
-                let work = async move { again.make_up_for(&name, change).await };
+                let work = async move { again.make_up_for(&name, change, ended).await };
                 shared.tasks.spawn_on(work, &shared.runtime);
             }
         }
@@ -170,7 +175,8 @@ impl Shared {
         if look {
             let shared = Arc::clone(self);
             // What it learns is written down and told by itself.
-            let work = async move { drop(shared.statuses.look_again(&tenant).await) };
+            let ended = change == StateChange::Ended;
+            let work = async move { shared.look(&tenant, ended).await };
             self.tasks.spawn_on(work, &self.runtime);
         }
         Ok(())
@@ -185,33 +191,49 @@ impl Shared {
         if let Some(heard) = heard.get_mut(name) {
             let doubt = restored && !heard.doubted;
             heard.doubted |= doubt;
+            heard.ended |= change == StateChange::Ended;
             if heard.later != Some(StateChange::BackupRestored) {
                 heard.later = Some(if doubt { StateChange::Other } else { change });
             }
             return (false, doubt);
         }
-        heard.insert(name.clone(), Heard { until, doubted: restored, later: None });
+        heard.insert(name.clone(), Heard { until, doubted: restored, ended: false, later: None });
         (true, restored)
     }
 
     /// It was not done: at the end of the minute it is tried again.
     fn later(&self, name: &TenantName, change: StateChange) {
         let until = self.clock.monotonic() + INTERVAL;
-        let fresh = Heard { until, doubted: false, later: None };
+        let fresh = Heard { until, doubted: false, ended: false, later: None };
         self.heard().entry(name.clone()).or_insert(fresh).later = Some(change);
     }
 
     /// What was left to the end of a minute.
-    async fn make_up_for(&self, name: &TenantName, change: StateChange) {
+    async fn make_up_for(&self, name: &TenantName, change: StateChange, ended: bool) {
         let tenant = match self.directory.get(name).await {
             Ok(tenant) => tenant,
             Err(BrokerError::TenantNotFound(_)) => return,
-            Err(_) => return self.later(name, change),
+            Err(_) => {
+                self.later(name, change);
+                if let Some(heard) = self.heard().get_mut(name) {
+                    heard.ended |= ended;
+                }
+                return;
+            }
         };
         if change == StateChange::BackupRestored && self.doubt(name).await.is_err() {
             self.later(name, change);
         }
-        let _ = self.statuses.look_again(&tenant).await;
+        self.look(&tenant, ended).await;
+    }
+
+    /// Reads the tenant's status, which stores and announces what it learns, and logs a failure.
+    async fn look(&self, tenant: &Tenant, ended: bool) {
+        let _ = if ended {
+            self.statuses.refute(tenant).await
+        } else {
+            self.statuses.look_again(tenant).await
+        };
     }
 
     /// The tenant's database went back to a backup: nothing that it gave out is believed before it is proven.
@@ -225,7 +247,7 @@ impl Shared {
     }
 
     /// What came in minutes that have ended: these begin anew, and the others are forgotten.
-    fn due(&self) -> Vec<(TenantName, StateChange)> {
+    fn due(&self) -> Vec<(TenantName, StateChange, bool)> {
         let now = self.clock.monotonic();
         let mut due = Vec::new();
         self.heard().retain(|name, heard| {
@@ -233,8 +255,8 @@ impl Shared {
                 return true;
             }
             (heard.until, heard.doubted) = (now + INTERVAL, false);
-            let later = heard.later.take();
-            due.extend(later.map(|change| (name.clone(), change)));
+            let (later, ended) = (heard.later.take(), std::mem::take(&mut heard.ended));
+            due.extend(later.map(|change| (name.clone(), change, ended)));
             later.is_some()
         });
         due

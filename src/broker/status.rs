@@ -2,14 +2,18 @@
 //!
 //! Asked before first use and again when it runs out. Tenants in use are asked again in the background, so a
 //! call rarely waits; one that meets an overdue status waits a moment for the new one. While SuperOffice cannot
-//! be asked, the last status holds for an hour, except after a hint that it is wrong.
+//! be asked, the last status is used for `tenants.max_stale_status`, except after HTTP 421 and after a signed notice
+//! that the tenant is suspended or deleted. Calls that fail because their host is gone make us ask early
+//! (`suspicion`).
+
+mod known;
+mod refuted;
+mod stale;
+mod suspicion;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -17,6 +21,8 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
+use self::known::{AtHand, Known, is_recent};
+pub use self::stale::StaleStatuses;
 use super::{Applications, BrokerError, Counters, flights::Flights};
 use crate::{
     access::{Authorized, ReadTenants},
@@ -25,23 +31,18 @@ use crate::{
     ports::{Clock, Random, TenantStore},
 };
 
-/// How long after `ValidUntil` a status still holds while it cannot be read again.
-const STALE: Duration = Duration::from_hours(1);
-
 /// How long a call waits for an overdue status before it goes on with the old one.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// After a failed read the old status is used without another try for about this long.
-const RETRY: Duration = Duration::from_secs(5);
+/// After a failed read the old status is used without another try for this long and, spread over tenants, up to half
+/// as long again.
+const RETRY: Duration = Duration::from_secs(15);
 
 /// How often the background looks for overdue statuses.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What nobody needs is forgotten once in so many looks: it stops all calls for a moment.
 const LOOKS_TO_FORGET: u32 = 60;
-
-/// A tenant is in use if a call needed its status within this time.
-const IN_USE_SECONDS: i64 = 600;
 
 /// What was learnt but not read by its readers yet. Who falls behind by more is ended.
 const FEED_LENGTH: usize = 1024;
@@ -80,43 +81,24 @@ pub struct Statuses {
 struct Shared {
     known: RwLock<HashMap<TenantName, Known>>,
     applications: Arc<Applications>,
+    directory: Arc<Directory>,
     store: Arc<dyn TenantStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
     feed: broadcast::Sender<StatusEvent>,
     came_back: broadcast::Sender<TenantName>,
-}
-
-#[derive(Debug)]
-struct Known {
-    status: Arc<TenantStatus>,
-    /// When the tenant was added: one that was deleted and added again is another.
-    added: Timestamp,
-    /// How often something said that what we know is wrong …
-    doubts: u64,
-    /// … and how often it had when this was asked for. It is not used if something has said so since.
-    doubts_when_asked: u64,
-    /// Unix seconds; set by every call, so it needs no exclusive lock.
-    last_needed: AtomicI64,
-    retry_time: Timestamp,
-}
-
-/// What we have at hand.
-enum AtHand {
-    /// Nothing that may be used.
-    Nothing,
-    /// Good.
-    Fresh(Arc<TenantStatus>),
-    /// Good enough while it cannot be read again.
-    Overdue(Arc<TenantStatus>),
-    /// The same, and a read has just failed.
-    OverdueAndTried(Arc<TenantStatus>),
+    /// The time after `ValidUntil` for which a status is used while it cannot be read again.
+    max_stale: Duration,
 }
 
 impl Statuses {
-    /// Knows nothing yet.
+    /// Knows nothing yet. While a status cannot be read again, it is used for `max_stale` after its time.
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "wiring: every collaborator is named once, in app"
+    )]
     pub fn new(
         applications: Arc<Applications>,
         directory: Arc<Directory>,
@@ -124,13 +106,24 @@ impl Statuses {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
+        max_stale: Duration,
         tasks: TaskTracker,
     ) -> Self {
         let known = RwLock::default();
         let feed = broadcast::Sender::new(FEED_LENGTH);
         let came_back = broadcast::Sender::new(FEED_LENGTH);
-        let shared =
-            Shared { known, applications, store, clock, random, counters, feed, came_back };
+        let shared = Shared {
+            known,
+            applications,
+            directory: Arc::clone(&directory),
+            store,
+            clock,
+            random,
+            counters,
+            feed,
+            came_back,
+            max_stale,
+        };
         let shared = Arc::new(shared);
         Self { shared, directory, reads: Flights::new(tasks) }
     }
@@ -209,55 +202,74 @@ impl Statuses {
         usable(tenant, self.current(tenant).await?)
     }
 
-    /// Something (HTTP 421, a notification) says that what we know is wrong.
-    pub(super) fn distrust(&self, name: &TenantName) {
-        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get_mut(name) {
-            known.doubts += 1;
-        }
-    }
-
-    /// The same, and asks at once: what is known is not used any more, whether SuperOffice can be asked or not.
+    /// SuperOffice has signed a notice that the tenant has changed. Asks at once; the old status is used until the
+    /// answer comes, and while none can be had.
     pub(super) async fn look_again(&self, tenant: &Tenant) -> Read {
-        // What is stored counts as known, so that it is doubted too.
-        self.shared.at_hand(tenant);
-        self.distrust(&tenant.name);
+        self.note(tenant, Known::doubt);
         self.read(&tenant.name, tenant.create_time).await
     }
 
-    /// A call to this address was told that the tenant is elsewhere (HTTP 421). Many calls that are told so at one time
-    /// cost one look.
+    /// SuperOffice has signed a notice that the tenant is suspended or deleted. Asks at once; the old status is not
+    /// used any more, whether SuperOffice can be asked or not.
+    pub(super) async fn refute(&self, tenant: &Tenant) -> Read {
+        self.note(tenant, Known::refute);
+        self.read(&tenant.name, tenant.create_time).await
+    }
+
+    fn note(&self, tenant: &Tenant, event: impl FnOnce(&mut Known)) {
+        // Brings in the stored status, so that it is questioned too.
+        self.shared.at_hand(tenant);
+        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(&tenant.name) {
+            event(known);
+        }
+    }
+
+    /// A call to this address was answered with HTTP 421: the tenant is elsewhere, so its status must not be used any
+    /// more. Many such answers at one time cost one read. Where tenant status has just confirmed the address in
+    /// spite of HTTP 421, it is asked again only after a pause.
     pub(super) fn misdirected(&self, name: &TenantName, uri: &WebApiUri) {
+        let now = self.shared.clock.monotonic();
         let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get_mut(name)
-            && known.status.web_api_uri.as_ref() == Some(uri)
-            && !known.is_doubted()
+            && known.is_at(uri)
+            && !known.is_refuted()
+            && !is_recent(known.confirmed, now)
         {
-            known.doubts += 1;
+            known.refute();
         }
     }
 
     async fn read(&self, name: &TenantName, added: Timestamp) -> Read {
-        let doubts = self.shared.doubts(name);
+        self.read_at(name, added, self.shared.doubts(name)).await
+    }
+
+    async fn read_at(&self, name: &TenantName, added: Timestamp, doubts: u64) -> Read {
         let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
         let joined = self.reads.join((name.clone(), doubts), work).await;
         joined.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
+    /// Not waited for: the flight belongs to the task tracker.
+    fn begin_read(&self, name: &TenantName, added: Timestamp, doubts: u64) {
+        let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
+        drop(self.reads.begin((name.clone(), doubts), work));
+    }
+
     /// Keeps the statuses of tenants in use fresh, until it is dropped.
     pub async fn keep_fresh(&self) {
         let mut looks: u32 = 0;
+        let mut stale = false;
         loop {
             self.shared.clock.sleep(LOOK).await;
             looks = looks.wrapping_add(1);
-            if looks.is_multiple_of(LOOKS_TO_FORGET) {
+            let minute = looks.is_multiple_of(LOOKS_TO_FORGET);
+            if minute {
                 self.shared.forget_unused();
             }
+            stale = self.log_stale(stale, minute);
             for (name, added) in self.shared.overdue_and_in_use() {
-                // Not waited for: the flight belongs to the task tracker.
-                let doubts = self.shared.doubts(&name);
-                let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
-                drop(self.reads.begin((name.clone(), doubts), work));
+                self.begin_read(&name, added, self.shared.doubts(&name));
             }
         }
     }
@@ -284,7 +296,7 @@ impl Shared {
             .filter(|known| known.added == added)
         {
             known.needed(now);
-            return known.at_hand(now);
+            return known.at_hand(now, self.max_stale);
         }
         // After a restart the stored status is as good as it was before.
         let Some(stored) = &tenant.last_status else {
@@ -296,7 +308,7 @@ impl Shared {
         if known.added != added {
             *known = fresh();
         }
-        known.at_hand(now)
+        known.at_hand(now, self.max_stale)
     }
 
     /// How often something said that what we know of the tenant is wrong.
@@ -322,30 +334,50 @@ impl Shared {
             }
             Err(error) => {
                 self.counters.status_failures.increment();
-                tracing::warn!(%error, tenant = %name, "tenant status not read");
-                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(known) = known.get_mut(&name) {
-                    known.retry_time =
-                        now.saturating_add(self.random.jitter(RETRY)).unwrap_or(Timestamp::MAX);
+                if self.failed(&name, now) {
+                    tracing::warn!(%error, tenant = %name, "tenant status not read");
+                } else {
+                    // While a login host is down this happens to every tenant all the time.
+                    tracing::debug!(%error, tenant = %name, "tenant status still not read");
                 }
+                self.store_refutation(&name).await;
                 Err(BrokerError::from_upstream(&name, &error))
             }
         }
     }
 
+    /// Notes that a read failed. Returns whether that is news.
+    fn failed(&self, name: &TenantName, now: Timestamp) -> bool {
+        let pause = RETRY + self.random.jitter(RETRY / 2) / 2;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.get_mut(name).is_none_or(|known| {
+            known.retry_time = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+            !std::mem::replace(&mut known.failing, true)
+        })
+    }
+
     fn keep(&self, name: &TenantName, mut fresh: Known, doubts: u64) {
         let status = Arc::clone(&fresh.status);
+        let now = self.clock.monotonic();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         (fresh.doubts, fresh.doubts_when_asked) = (doubts, doubts);
-        // Reading in the background is not a use.
         if let Some(before) = known.get(name) {
-            fresh.last_needed.store(before.last_needed.load(Ordering::Relaxed), Ordering::Relaxed);
-            fresh.doubts = before.doubts.max(doubts);
+            fresh.replaces(before, doubts, now);
         }
         let usable = |known: &Known| matches!(known.status.state.usability(), Usability::Usable);
         let is_usable = usable(&fresh);
         let before = known.insert(name.clone(), fresh);
         drop(known);
+        let moved = |before: &Known| {
+            let (from, to) = (&before.status.web_api_uri, &status.web_api_uri);
+            from.is_some() && to.is_some() && from != to
+        };
+        if before.as_ref().is_some_and(moved) {
+            tracing::info!(tenant = %name, "the tenant's Web API is at another address now");
+        }
+        if before.as_ref().is_some_and(|before| before.status.web_api_uri != status.web_api_uri) {
+            self.directory.changes().tell(name);
+        }
         if is_usable && before.is_some_and(|before| !usable(&before)) {
             let _ = self.came_back.send(name.clone());
         }
@@ -357,66 +389,23 @@ impl Shared {
     fn forget_unused(&self) {
         let now = self.clock.now();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        // What is doubted stays: forgotten, the store would bring it back as good.
+        // A refuted status stays: forgotten, the store might bring it back as good.
         known.retain(|_, known| {
             known.in_use(now)
-                || known.is_doubted()
-                || !matches!(known.at_hand(now), AtHand::Nothing)
+                || known.is_refuted()
+                || !matches!(known.at_hand(now, self.max_stale), AtHand::Nothing)
         });
     }
 
     fn overdue_and_in_use(&self) -> Vec<(TenantName, Timestamp)> {
         let now = self.clock.now();
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let due = |known: &Known| {
-            known.status.valid_until <= now && known.retry_time <= now && known.in_use(now)
-        };
+        let due =
+            |known: &Known| known.is_overdue(now) && known.retry_time <= now && known.in_use(now);
         known
             .iter()
             .filter(|(_, known)| due(known))
             .map(|(name, known)| (name.clone(), known.added))
             .collect()
-    }
-}
-
-impl Known {
-    fn new(status: Arc<TenantStatus>, added: Timestamp, now: Timestamp) -> Self {
-        Self {
-            status,
-            added,
-            doubts: 0,
-            doubts_when_asked: 0,
-            last_needed: AtomicI64::new(now.as_second()),
-            retry_time: now,
-        }
-    }
-
-    /// Written once a second at most: every call reads this, on every core.
-    fn needed(&self, now: Timestamp) {
-        if self.last_needed.load(Ordering::Relaxed) != now.as_second() {
-            self.last_needed.store(now.as_second(), Ordering::Relaxed);
-        }
-    }
-
-    fn is_doubted(&self) -> bool {
-        self.doubts_when_asked < self.doubts
-    }
-
-    fn in_use(&self, now: Timestamp) -> bool {
-        now.as_second() - self.last_needed.load(Ordering::Relaxed) < IN_USE_SECONDS
-    }
-
-    fn at_hand(&self, now: Timestamp) -> AtHand {
-        let status = Arc::clone(&self.status);
-        let stale_until = status.valid_until.saturating_add(STALE).unwrap_or(Timestamp::MAX);
-        if self.is_doubted() || stale_until <= now {
-            AtHand::Nothing
-        } else if now < status.valid_until {
-            AtHand::Fresh(status)
-        } else if now < self.retry_time {
-            AtHand::OverdueAndTried(status)
-        } else {
-            AtHand::Overdue(status)
-        }
     }
 }

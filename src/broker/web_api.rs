@@ -4,6 +4,7 @@
 
 mod budget;
 mod credential;
+mod dead_host;
 mod healing;
 mod lane;
 mod loan;
@@ -15,10 +16,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use http::StatusCode;
 
+pub(super) use self::dead_host::is_gateways;
 pub(super) use self::loan::Loan;
 use self::{
     budget::{Budget, NoTurn, Turn},
     credential::{Pass, Passes},
+    dead_host::evidence,
     healing::{Healing, Kind, Remedy},
     outcome::{REST_OF_BODY, did_not_run, no_answer},
 };
@@ -221,7 +224,11 @@ impl WebApi {
             if verdict == Ok(Verdict::Done { success: true }) {
                 self.passes.worked(&asking.tenant, &pass, sent);
             }
-            let remedy = healing.remedy(verdict, pass.may_be_forbidden_for_its_age(sent));
+            let remedy = if self.has_moved(asking, &pass, want.kind, evidence(&outcome)).await {
+                healing.follow(verdict)
+            } else {
+                healing.remedy(verdict, pass.may_be_forbidden_for_its_age(sent))
+            };
             // Of a question that answer would say that the credential is bad for good, which nobody has found out.
             let unproven = remedy == Remedy::ProveCredential && want.kind == Kind::Question;
             // A 403 does not say that nothing was done, so no other error takes the place of that answer.
@@ -287,6 +294,7 @@ impl WebApi {
                 }
             }
             Remedy::Relocate => self.statuses.misdirected(tenant, &pass.uri),
+            Remedy::Follow => {}
             Remedy::WaitOut(how_long) | Remedy::Pause(how_long) => {
                 self.counters.web_api_throttled.increment();
                 tracing::warn!(%tenant, ?how_long, "SuperOffice wants fewer calls to the tenant");
@@ -344,6 +352,7 @@ impl WebApi {
                 _ => Ok(Answer { response, body: Body::ToCome }),
             }
         };
+        let answering = self.watched(asking, pass, want.kind, answering);
         let left = asking.deadline.map(|deadline| deadline.saturating_sub(self.pace.monotonic()));
         let most = want.whole.map(|_| LONGEST_READ);
         let Some(limit) = left.into_iter().chain(most).min() else { return answering.await };
@@ -372,5 +381,7 @@ async fn whole(mut response: ApiResponse, most: usize) -> Outcome {
     Ok(Answer { response, body: Body::Whole(body.freeze()) })
 }
 
+#[cfg(test)]
+mod moved_tests;
 #[cfg(test)]
 mod tests;

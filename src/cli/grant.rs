@@ -167,7 +167,7 @@ async fn revoke(name: &str, options: &ConfigOption, output: OutputOption) -> Res
     let authorized = access.authorize(&caller, name.tenant.clone()).map_err(Failed::other)?;
     let storage = Storage::open(&config).await?;
     let tasks = TaskTracker::new();
-    let grants = impersonation(&storage, applications, &tasks);
+    let grants = impersonation(&storage, applications, config.tenants.max_stale_status, &tasks);
     let ready = match storage.store.get(&name).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(BrokerError::GrantNotFound(name.to_string())),

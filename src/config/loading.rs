@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use super::{
     Admin, Associates, Audit, Callers, Config, ConfigError, Crypto, Egress, Envoy, Grpc, Http,
-    Lifecycle, Log, Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tickets, WebApi,
+    Lifecycle, Log, Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tenants, Tickets,
+    WebApi,
     application::{self, ApplicationEntry},
     document::Document,
     error::Problems,
@@ -38,6 +39,7 @@ pub(super) struct Sections {
     policy: Policy,
     audit: Audit,
     quotas: Quotas,
+    tenants: Tenants,
     tickets: Tickets,
     associates: Associates,
     login: Login,
@@ -145,6 +147,7 @@ impl Sections {
         self.crypto.check(problems);
         self.audit.check(problems);
         self.quotas.check(problems);
+        self.tenants.check(problems);
         self.tickets.check(problems);
         self.associates.check(problems);
         self.login.check(problems);
@@ -171,6 +174,7 @@ impl Sections {
             policy: self.policy,
             audit: self.audit,
             quotas: self.quotas,
+            tenants: self.tenants,
             tickets: self.tickets,
             associates: self.associates,
             login: self.login,

@@ -262,6 +262,7 @@ fn each_section_holds_its_rules() {
     for (section, wanted) in [
         ("[associates]\nmax_age = \"59s\"", "associates.max_age: must be from"),
         ("[associates]\nmax_in_memory = 0", "associates.max_in_memory: must be at least 1"),
+        ("[tenants]\nmax_stale_status = \"7d1ms\"", "tenants.max_stale_status: must be at most"),
         ("[tickets]\nmax_age = \"59m\"", "tickets.max_age: must be from"),
         ("[tickets]\nmax_age = \"7d1ms\"", "tickets.max_age: must be from"),
         (

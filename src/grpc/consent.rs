@@ -79,7 +79,7 @@ pub(super) async fn complete(
     // Who began is asked before policy: only then is it known what is to be decided on.
     let redeemed = services.consents.redeem(&context.caller, &state).await;
     let redeemed = redeemed.inspect_err(|error| {
-        if *error == BrokerError::ConsentInvalid {
+        if matches!(error, BrokerError::ConsentInvalid(_)) {
             context.notes.denied(ActionName::ManageGrants.as_str(), String::new(), Arc::new([]));
         }
     })?;
@@ -93,8 +93,9 @@ pub(super) async fn complete(
     } else {
         None
     };
+    let (patience, request_id) = (context.patience, Arc::clone(&context.request_id));
     let completing =
-        services.consents.complete(&asked, enrol.as_ref(), redeemed, code, context.patience);
+        services.consents.complete(&asked, enrol.as_ref(), redeemed, code, patience, request_id);
     let taken = completing.await.inspect_err(|error| {
         if let BrokerError::NoLongerPermitted(denied) = error {
             let (resource, policy_ids) = (denied.resource.to_string(), &denied.policy_ids);

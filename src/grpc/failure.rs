@@ -277,7 +277,7 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
             details.add_quota_failure_violation(tenant.to_string(), description);
         }
         BrokerError::OwnSecretRefused(_)
-        | BrokerError::ConsentInvalid
+        | BrokerError::ConsentInvalid(_)
         | BrokerError::ConsentRefused
         | BrokerError::AnotherSubject(_) => {
             let description = format!("{}; {}", error.message(), error.mend());

@@ -33,16 +33,23 @@ pub struct Readiness {
     open: AtomicBool,
     store: Arc<dyn StoreWatch>,
     audit_stalled: Box<dyn Fn() -> bool + Send + Sync>,
+    remark: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 impl Readiness {
-    /// Not ready until [`Self::open`].
+    /// Not ready until [`Self::open`]. `remark` says what an operator should know though callers are served.
     #[must_use]
     pub fn new(
         store: Arc<dyn StoreWatch>,
         audit_stalled: impl Fn() -> bool + Send + Sync + 'static,
+        remark: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self { open: AtomicBool::new(false), store, audit_stalled: Box::new(audit_stalled) }
+        Self {
+            open: AtomicBool::new(false),
+            store,
+            audit_stalled: Box::new(audit_stalled),
+            remark: Box::new(remark),
+        }
     }
 
     /// Start has finished.
@@ -116,7 +123,10 @@ impl Admin {
 
 async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
     match readiness.obstacle().await {
-        None => "ok\n".into_response(),
+        None => match (readiness.remark)() {
+            Some(remark) => format!("ok: {remark}\n").into_response(),
+            None => "ok\n".into_response(),
+        },
         Some(obstacle) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {obstacle}\n")).into_response()
         }

@@ -28,7 +28,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    broker::{Answer, Arrival, Arrived, Attempts, BrokerError, Consents, Link, ReturnTo},
+    broker::{Answer, Arrival, Arrived, Attempts, BrokerError, Consents, Link, ReturnTo, Way},
     domain::ConsentId,
 };
 
@@ -83,7 +83,16 @@ pub(super) async fn show(
             }
             outcomes::of_link(&link)
         }
-        Err(error) => outcomes::of_error(&error, &request_id),
+        Err(error) => {
+            let cause = error.cause();
+            tracing::info!(
+                reason = error.reason().as_str(),
+                cause,
+                request_id = &*request_id,
+                "a consent page was not shown"
+            );
+            outcomes::of_error(&error, Way::Link, &request_id)
+        }
     }
 }
 
@@ -95,12 +104,15 @@ pub(super) async fn proceed(
     headers: HeaderMap,
 ) -> Response {
     if !is_from_our_page(&headers, pages.public_uri.as_deref()) {
-        return outcomes::of_foreign_page().into_response();
+        let cause =
+            "the click was not on the consent page, or the browser does not say where it was";
+        tracing::info!(cause, request_id = &*request_id, "a consent was not given");
+        return outcomes::of_foreign_page(&request_id).into_response();
     }
     let Some(id) = consent_id(id) else {
         return outcomes::of_link(&Link::Unknown).into_response();
     };
-    match pages.consents.proceed(&id, cookie(&headers)).await {
+    match pages.consents.proceed(&id, cookie(&headers), &request_id).await {
         Ok(departure) => {
             let cookie = format!(
                 "{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
@@ -115,11 +127,11 @@ pub(super) async fn proceed(
             response
         }
         // The page itself says best why its link leads nowhere.
-        Err(BrokerError::ConsentInvalid) => match pages.consents.open(&id).await {
+        Err(error @ BrokerError::ConsentInvalid(_)) => match pages.consents.open(&id).await {
             Ok(link) if !matches!(link, Link::Open(_)) => outcomes::of_link(&link).into_response(),
-            _ => outcomes::of_error(&BrokerError::ConsentInvalid, &request_id).into_response(),
+            _ => outcomes::of_error(&error, Way::Link, &request_id).into_response(),
         },
-        Err(error) => outcomes::of_error(&error, &request_id).into_response(),
+        Err(error) => outcomes::of_error(&error, Way::Link, &request_id).into_response(),
     }
 }
 
@@ -139,7 +151,9 @@ pub(super) async fn callback(
     let cookie = cookie(request.headers());
     let Some((state, answer)) = returned(request).await else {
         pages.attempts.count_address(client.0);
-        return outcomes::of_nonsense().into_response();
+        let cause = "the callback needs one state, and either one code or one error";
+        tracing::info!(cause, request_id = &*request_id, "a consent was not given");
+        return outcomes::of_nonsense(&request_id).into_response();
     };
     let arrival = Arrival {
         state,
@@ -153,17 +167,17 @@ pub(super) async fn callback(
     let Ok(arrived) = tokio::time::timeout(PATIENCE, arriving).await else {
         return outcomes::of_late(&request_id).into_response();
     };
-    let Arrived { return_to, result } = arrived;
+    let Arrived { return_to, way, result } = arrived;
     match (&result, return_to) {
         (Ok(_), Some(to)) => match return_uri(&to, "granted") {
             Some(uri) => see_other(&uri),
-            None => outcomes::of_result(&result, &request_id).into_response(),
+            None => outcomes::of_result(&result, way, &request_id).into_response(),
         },
         (result, to) => {
-            if matches!(result, Err(BrokerError::ConsentInvalid)) {
+            if matches!(result, Err(BrokerError::ConsentInvalid(_))) {
                 pages.attempts.count_address(client.0);
             }
-            let page = outcomes::of_result(result, &request_id);
+            let page = outcomes::of_result(result, way, &request_id);
             let name = result.as_ref().err().map(outcomes::name).unwrap_or_default();
             let back = to.and_then(|to| return_uri(&to, &name));
             match back {

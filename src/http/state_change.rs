@@ -20,8 +20,10 @@ use crate::{
 /// The path.
 pub(super) const STATE_CHANGE: &str = "/webhooks/superoffice/state-change";
 
-/// Its number in the documentation; the others need no more than a look.
+/// Numbers of the documentation. The others need no more than a look.
 const BACKUP_RESTORED: i64 = 1;
+const SUSPEND: i64 = 2;
+const DELETE: i64 = 4;
 
 const UNDOCUMENTED: &str = "the body is not that of a customer state change: JSON with ChangeType, ContextIdentifier \
     and Token";
@@ -85,6 +87,7 @@ fn read(body: &[u8]) -> Option<(ContextIdentifier, StateChange, SecretString)> {
     let told: Notification = serde_json::from_slice(without_mark(body)).ok()?;
     let change = match told.change_type {
         BACKUP_RESTORED => StateChange::BackupRestored,
+        SUSPEND | DELETE => StateChange::Ended,
         _ => StateChange::Other,
     };
     Some((told.context_identifier.parse().ok()?, change, told.token))
@@ -102,7 +105,10 @@ mod tests {
         for (number, wanted) in [
             ("0", StateChange::Other),
             ("1", StateChange::BackupRestored),
-            ("4", StateChange::Other),
+            ("2", StateChange::Ended),
+            ("3", StateChange::Other),
+            ("4", StateChange::Ended),
+            ("5", StateChange::Other),
             ("99", StateChange::Other),
         ] {
             let text = GOOD.replace(":5", &format!(":{number}"));

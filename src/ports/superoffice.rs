@@ -13,6 +13,10 @@ pub enum UpstreamError {
     /// Not reachable, timed out, or says that it cannot serve.
     #[error("SuperOffice is unavailable: {0}")]
     Unavailable(String),
+    /// The tenant's host cannot be reached, does not answer, or a front end answers in its place. The tenant may have
+    /// moved without a word.
+    #[error("the tenant's host is unavailable: {0}")]
+    HostUnavailable(String),
     /// It did not answer many calls before this one, and is given a rest for this long.
     #[error("SuperOffice does not answer and is asked again in {0:?}")]
     CircuitOpen(Duration),

@@ -111,9 +111,12 @@ pub enum Verdict {
 /// A call without an answer. Details are ours, for the log; they never repeat what was received.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Surely nothing was sent.
+    /// The host was not reached, so nothing was sent.
     #[error("not sent: {0}")]
     NotSent(String),
+    /// The request cannot be sent as it is, whatever the host does.
+    #[error("cannot be sent: {0}")]
+    Unsendable(String),
     /// It may or may not have been dealt with.
     #[error("broke off: {0}")]
     Broken(String),

@@ -16,8 +16,10 @@ use super::{
 };
 use crate::ports::{Random, UpstreamError};
 
-/// Connecting takes longer than this only if something is wrong.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connecting takes longer than this only if something is wrong. One lost SYN is sent again after a second (RFC 6298
+/// section 2). It is short so that a call whose tenant has left a dead data centre can find it and go there within a
+/// deadline of ten seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Idle connections are given up early: one that the other side has closed would fail an exchange, which is not
 /// repeated.

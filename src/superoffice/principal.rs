@@ -60,7 +60,13 @@ impl SuperOffice {
             builder.header("so-apptoken", application_token.clone())
         };
         let answer = self.client.send(PRINCIPAL, &*self.random, request).await;
-        let answer = answer.map_err(|fault| fault.of(PRINCIPAL))?;
+        let answer = answer.map_err(|fault| {
+            if fault.is_the_hosts() {
+                UpstreamError::HostUnavailable(format!("{}: {fault}", PRINCIPAL.what))
+            } else {
+                fault.of(PRINCIPAL)
+            }
+        })?;
         match answer.status {
             StatusCode::OK => {
                 let principal: Principal = json_repaired(PRINCIPAL, &answer.body)?;

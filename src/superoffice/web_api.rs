@@ -114,8 +114,9 @@ fn put_on(
     credentials: &Credentials,
     headers: &mut HeaderMap,
 ) -> Result<(), SendError> {
-    let sendable =
-        |value: &str| secret_header(value).map_err(|error| SendError::NotSent(error.to_string()));
+    let sendable = |value: &str| {
+        secret_header(value).map_err(|error| SendError::Unsendable(error.to_string()))
+    };
     headers.remove(APPLICATION_TOKEN);
     let authorization = match credential {
         ApiCredential::SystemUser { ticket } => {
@@ -162,8 +163,9 @@ fn address(uri: &WebApiUri, path_and_query: &str) -> Result<Url, SendError> {
         let rest = url.as_str().strip_prefix(uri.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     };
-    url.filter(below)
-        .ok_or_else(|| SendError::NotSent("the path leads out of the tenant's Web API".to_owned()))
+    url.filter(below).ok_or_else(|| {
+        SendError::Unsendable("the path leads out of the tenant's Web API".to_owned())
+    })
 }
 
 fn not_answered(fault: &Fault) -> SendError {

@@ -1,5 +1,8 @@
 //! Consent from the link to the grant: a browser, the gateway's pages, and SuperOffice's sign-in.
 
+#[path = "failed_consents.rs"]
+mod failed;
+
 use std::{fs, net::TcpListener, time::Duration};
 
 use superoffice_sandbox::{

@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use axum::body::Body;
 use http::{Response, Version};
+use superoffice_sandbox::Endpoint;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -12,7 +13,7 @@ use tokio::{
 
 use crate::support::{
     Options,
-    api_host::move_to,
+    api_host::{ApiHostByHand, move_to},
     binary::{Served, Site},
     eventually,
     http::{Answer, request, send},
@@ -214,4 +215,21 @@ async fn a_connection_that_is_dead_without_a_word_is_given_up_before_its_calls_a
     assert_eq!(host.heads(), 2);
     assert_eq!(get(to, CONTACT, &[]).await.status, 200);
     assert_eq!(host.heads(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_sends_every_connection_away_is_left_for_the_one_that_tenant_status_names() {
+    for end in [Break::NotHeard, Break::Heard] {
+        let (site, _served, host, to) = with(Http2Host::that_breaks_off().await).await;
+        site.sandbox.set_status_validity(Duration::from_hours(1));
+        assert_eq!(get(to, CONTACT, &[]).await.status, 200);
+        site.sandbox.clear_faults();
+        let new = ApiHostByHand::start().await;
+        new.take_in(&site.sandbox, "Cust1");
+        site.sandbox.reset_counts();
+        (0..20).for_each(|_| host.break_next(end));
+        assert_eq!(get(to, CONTACT, &[]).await.status, 200, "{end:?}");
+        let reads = site.sandbox.calls(Endpoint::TenantStatus);
+        assert_eq!((new.arrived().len(), reads), (1, 1), "{end:?}");
+    }
 }

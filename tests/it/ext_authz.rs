@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use serde_json::Value;
-use superoffice_sandbox::TenantState;
+use superoffice_sandbox::{Endpoint, TenantState};
 use tenant_gateway::{
     domain::Decision,
     grpc::envoy_pb::{
@@ -489,4 +489,28 @@ async fn a_new_policy_holds_at_the_next_question() {
         matches!(response.http_response, Some(HttpResponse::DeniedResponse(_)))
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_status_of_a_tenant_that_is_used_through_a_proxy_is_at_most_about_a_minute_old() {
+    let mut asked = Asked::new().await;
+    let sandbox = &asked.guarded.world.sandbox;
+    sandbox.set_status_validity(Duration::from_hours(1));
+    asked.allowed("proxy", Told::of("sync")).await;
+    asked.guarded.world.sandbox.reset_counts();
+    asked.allowed("proxy", Told::of("sync")).await;
+    assert_eq!(asked.guarded.world.sandbox.calls(Endpoint::TenantStatus), 0);
+    // The proxy sees that the host is gone, and cannot say so.
+    let (from, to) = (superoffice_sandbox::ApiHost::A, superoffice_sandbox::ApiHost::B);
+    asked.guarded.world.sandbox.move_tenant("Cust1", to).unwrap();
+    asked.guarded.world.advance(Duration::from_secs(61));
+    eventually_so("a request to the old host is refused", async || {
+        matches!(
+            asked.check("proxy", Told::of("sync")).await.unwrap().http_response,
+            Some(HttpResponse::DeniedResponse(_))
+        )
+    })
+    .await;
+    assert_eq!(asked.guarded.world.sandbox.calls(Endpoint::TenantStatus), 1);
+    assert_ne!(asked.guarded.world.sandbox.api_uri(from), asked.guarded.world.sandbox.api_uri(to));
 }

@@ -19,6 +19,7 @@ mod commands;
 mod configuration;
 mod consent;
 mod crashes;
+mod dead_hosts;
 mod early_answers;
 mod egress;
 mod egress_bodies;

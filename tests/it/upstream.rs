@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use superoffice_sandbox::{Endpoint, Fault, FaultScope, TenantState};
-use tonic::Code;
+use tenant_gateway::grpc::pb;
+use tonic::{Code, Request};
 
-use crate::support::{Options, World, assert_status};
+use crate::support::{Options, World, assert_status, eventually_so, get, name};
 
 /// With a login time-out so short that a test of time-outs is quick.
 async fn impatient() -> World {
@@ -188,19 +189,90 @@ async fn refusals_are_recognized_by_their_names_and_any_other_text_rejects_the_s
     world.ticket("Cust1").await.unwrap();
 }
 
+async fn page(world: &World, path: &str) -> String {
+    get(world.gateway().admin_address, path).await
+}
+
+async fn status(world: &World, staleness: Option<&str>) -> Result<pb::TenantStatus, tonic::Status> {
+    let mut request = Request::new(pb::GetTenantStatusRequest { name: name("Cust1") });
+    if let Some(staleness) = staleness {
+        request.metadata_mut().insert("gateway-max-staleness", staleness.parse().unwrap());
+    }
+    let mut client = world.tenants().await;
+    Ok(client.get_tenant_status(request).await?.into_inner().status.unwrap())
+}
+
+/// The login host is down for all but what `impatient` has done.
+fn login_is_down(world: &World) {
+    for endpoint in
+        [Endpoint::TenantStatus, Endpoint::Authenticate, Endpoint::Jwks, Endpoint::Tokens]
+    {
+        world.sandbox.inject(endpoint, Fault::status(503), FaultScope::always()).unwrap();
+    }
+}
+
 #[tokio::test]
-async fn an_overdue_status_serves_for_an_hour_while_it_cannot_be_read_again_and_no_longer() {
+async fn a_stale_status_serves_for_a_day_while_it_cannot_be_read_again_and_no_longer() {
     let mut world = impatient().await;
     world.ticket("Cust1").await.unwrap();
     let down = Fault::status(503);
     world.sandbox.inject(Endpoint::TenantStatus, down, FaultScope::always()).unwrap();
-    world.advance(Duration::from_mins(59));
-    world.ticket("Cust1").await.unwrap();
-    world.advance(Duration::from_mins(3));
+    for hours in [1, 4, 6, 6, 6] {
+        world.advance(Duration::from_hours(hours));
+        world.ticket("Cust1").await.unwrap();
+    }
+    world.advance(Duration::from_mins(63));
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     world.sandbox.clear_faults();
     world.ticket("Cust1").await.unwrap();
+}
+
+#[tokio::test]
+async fn how_long_a_stale_status_serves_is_configured() {
+    let extra_config = "[login]\ntimeout = \"1s\"\n[tenants]\nmax_stale_status = \"0s\"".to_owned();
+    let mut world = World::with(Options { extra_config, ..Default::default() }).await;
+    world.enroll("Cust1").await;
+    world.ticket("Cust1").await.unwrap();
+    login_is_down(&world);
+    world.advance(Duration::from_mins(2));
+    let status = world.ticket("Cust1").await.unwrap_err();
+    assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_login_host_is_survived_and_told_also_over_a_restart() {
+    let mut world = impatient().await;
+    world.ticket("Cust1").await.unwrap();
+    let read = status(&world, None).await.unwrap();
+    assert!(page(&world, "/readyz").await.ends_with("\r\n\r\nok\n"));
+    login_is_down(&world);
+    for restarts in [false, true] {
+        world.advance(Duration::from_mins(85));
+        if restarts {
+            world.restart().await;
+        }
+        world.ticket("Cust1").await.unwrap();
+        // The true times are shown.
+        let shown = status(&world, None).await.unwrap();
+        assert_eq!((&shown.read_time, &shown.valid_until), (&read.read_time, &read.valid_until));
+        assert_eq!(world.metric("stale_tenant_statuses").await, 1);
+        let ready = page(&world, "/readyz").await;
+        assert!(ready.starts_with("HTTP/1.0 200") || ready.starts_with("HTTP/1.1 200"), "{ready}");
+        assert!(ready.contains("ok: stale tenant statuses are served"), "{ready}");
+        // A caller that wants a newer status gets an error.
+        let refused = status(&world, Some("30s")).await.unwrap_err();
+        assert_status(&refused, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
+    }
+    world.sandbox.clear_faults();
+    world.advance(Duration::from_secs(60));
+    eventually_so("the login host is asked again", async || {
+        world.ticket("Cust1").await.unwrap();
+        status(&world, None).await.unwrap().read_time != read.read_time
+    })
+    .await;
+    assert_eq!(world.metric("stale_tenant_statuses").await, 0);
+    assert!(page(&world, "/readyz").await.ends_with("\r\n\r\nok\n"));
 }
 
 #[tokio::test]

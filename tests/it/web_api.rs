@@ -235,7 +235,7 @@ async fn nothing_is_sent_outside_of_the_tenant() {
             body,
             answer_within: Duration::from_secs(30),
         };
-        assert!(matches!(eyes.send(request).await, Err(SendError::NotSent(_))), "{path}");
+        assert!(matches!(eyes.send(request).await, Err(SendError::Unsendable(_))), "{path}");
     }
     assert_eq!(eyes.world.sandbox.calls(Endpoint::CurrentPrincipal), 0);
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Asked, Consents, Shared};
+use super::{
+    Asked, Consents, Shared,
+    failed::{self, WhyInvalid},
+};
 use crate::{
     access::{ManageGrants, ManageTenants},
     broker::{Application, BrokerError},
@@ -155,6 +158,7 @@ impl Consents {
     }
 
     /// The person clicks. `cookie` is what the browser has of an earlier click: another tab may still need it.
+    /// `request_id` names the click in the log.
     ///
     /// # Errors
     /// `ConsentInvalid` if the link leads nowhere (any more).
@@ -162,17 +166,38 @@ impl Consents {
         &self,
         id: &ConsentId,
         cookie: Option<SecretString>,
+        request_id: &str,
+    ) -> Result<Departure, BrokerError> {
+        let failed = |consent: Option<&Consent>, error: BrokerError| {
+            failed::log(request_id, consent, None, &error);
+            error
+        };
+        match self.open(id).await {
+            Ok(Link::Open(consent)) => {
+                let departed = self.depart(&consent, cookie).await;
+                departed.map_err(|error| failed(Some(&consent), error))
+            }
+            Ok(_) => Err(failed(None, BrokerError::ConsentInvalid(WhyInvalid::LinkEnded))),
+            Err(error) => Err(failed(None, error)),
+        }
+    }
+
+    async fn depart(
+        &self,
+        consent: &Consent,
+        cookie: Option<SecretString>,
     ) -> Result<Departure, BrokerError> {
         let shared = &*self.shared;
-        let Link::Open(consent) = self.open(id).await? else {
-            return Err(BrokerError::ConsentInvalid);
-        };
         let application = shared.applications.get(&consent.application)?;
-        let own = application.redirects.own.clone().ok_or(BrokerError::ConsentInvalid)?;
+        let own = application
+            .redirects
+            .own
+            .clone()
+            .ok_or(BrokerError::ConsentInvalid(WhyInvalid::NoCallback))?;
         // Only pages of ours can set a cookie of that name, so what looks like one is one.
         let cookie = cookie.filter(is_secret).unwrap_or_else(|| shared.secret());
         let digest = shared.digest(&cookie);
-        let minted = shared.mint(application, &consent, own, Some(digest)).await?;
+        let minted = shared.mint(application, consent, own, Some(digest)).await?;
         let authorization_uri = minted.authorization_uri;
         Ok(Departure { authorization_uri, cookie, cookie_life: ATTEMPT_LIFE })
     }
@@ -211,7 +236,7 @@ impl Shared {
             expire_time: later(now, ATTEMPT_LIFE).min(consent.expire_time),
         };
         if !self.stores.consents.mint(&self.digest(&state), &attempt, now).await? {
-            return Err(BrokerError::ConsentInvalid);
+            return Err(BrokerError::ConsentInvalid(WhyInvalid::Ended));
         }
         let authorization_uri = application.oauth.authorization_uri(&AuthorizationRequest {
             tenant: consent.tenant,

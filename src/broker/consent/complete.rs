@@ -8,6 +8,7 @@ use super::{
     Asked, Consents, Shared,
     begin::{is_secret, same_scope},
     events::{Progress, no_trail},
+    failed::{self, Way, WhyInvalid},
 };
 use crate::{
     access::{Caller, ManageGrants, ManageTenants},
@@ -78,6 +79,8 @@ pub struct ReturnTo {
 pub struct Arrived {
     /// Where the person goes on, if that is known.
     pub return_to: Option<ReturnTo>,
+    /// The way by which the person got to the sign-in.
+    pub way: Way,
     /// What they gave.
     pub result: Result<ConsentTaken, BrokerError>,
 }
@@ -135,17 +138,19 @@ impl Consents {
         caller: &Caller,
         state: &SecretString,
     ) -> Result<Redeemed, BrokerError> {
-        let redeemed = self.shared.redeem(state).await?.ok_or(BrokerError::ConsentInvalid)?;
+        let redeemed = self.shared.redeem(state).await?;
         let Redeemed { consent, attempt, .. } = &redeemed;
         if consent.caller.id != caller.id() || attempt.cookie_digest.is_some() {
             tracing::warn!(consent = %consent.id, caller = caller.id(), "a state was shown by another than it belongs to");
-            return Err(BrokerError::ConsentInvalid);
+            let other = consent.caller.id != caller.id();
+            let why = if other { WhyInvalid::OtherCaller } else { WhyInvalid::NeedsBrowser };
+            return Err(BrokerError::ConsentInvalid(why));
         }
         Ok(redeemed)
     }
 
     /// Completes a consent with the code that a front end received. If that could not even be sent, state and code
-    /// can be shown again.
+    /// can be shown again. `request_id` names the call in the log.
     ///
     /// # Errors
     /// Everything in CONTRACT section 4 that can stand between a code and a grant.
@@ -156,6 +161,7 @@ impl Consents {
         redeemed: Redeemed,
         code: SecretString,
         patience: Duration,
+        request_id: Arc<str>,
     ) -> Result<ConsentTaken, BrokerError> {
         let consent = &redeemed.consent;
         same_scope(asked, enrol)?;
@@ -168,7 +174,13 @@ impl Consents {
         let shared = Arc::clone(&self.shared);
         let work = async move {
             let brought = Brought { redeemed: &redeemed, code: &code, patience, arrival: None };
-            shared.take(brought, &mut Progress::default()).await
+            let mut progress = Progress::default();
+            let taken = shared.take(brought, &mut progress).await;
+            if let Err(error) = &taken {
+                let given = progress.given.as_ref();
+                failed::log(&request_id, Some(&redeemed.consent), given, error);
+            }
+            taken
         };
         self.to_the_end(work).await?
     }
@@ -178,7 +190,11 @@ impl Consents {
     pub async fn callback(&self, arrival: Arrival) -> Arrived {
         let shared = Arc::clone(&self.shared);
         let arrived = self.to_the_end(async move { shared.arrive(arrival).await }).await;
-        arrived.unwrap_or_else(|crash| Arrived { return_to: None, result: Err(crash) })
+        arrived.unwrap_or_else(|crash| Arrived {
+            return_to: None,
+            way: Way::Unknown,
+            result: Err(crash),
+        })
     }
 }
 
@@ -193,14 +209,16 @@ struct Brought<'a> {
 }
 
 impl Shared {
-    async fn redeem(&self, state: &SecretString) -> Result<Option<Redeemed>, BrokerError> {
+    async fn redeem(&self, state: &SecretString) -> Result<Redeemed, BrokerError> {
         // What anybody makes up costs the store nothing.
         if !is_secret(state) {
-            return Ok(None);
+            return Err(BrokerError::ConsentInvalid(WhyInvalid::Malformed));
         }
         let state_digest = self.digest(state);
         let redeemed = self.stores.consents.redeem(&state_digest, self.clock.now()).await?;
-        Ok(redeemed.map(|(consent, attempt)| Redeemed { state_digest, consent, attempt }))
+        let (consent, attempt) =
+            redeemed.ok_or(BrokerError::ConsentInvalid(WhyInvalid::UnknownState))?;
+        Ok(Redeemed { state_digest, consent, attempt })
     }
 
     /// Nothing was made of it: it works once more.
@@ -213,50 +231,60 @@ impl Shared {
     }
 
     async fn arrive(self: &Arc<Self>, arrival: Arrival) -> Arrived {
-        let nowhere = |error: BrokerError| Arrived { return_to: None, result: Err(error) };
+        let nowhere = |error: BrokerError| {
+            failed::log(&arrival.request_id, None, None, &error);
+            Arrived { return_to: None, way: Way::Unknown, result: Err(error) }
+        };
         if self.trail.check(Weight::Change).is_err() {
             return nowhere(no_trail());
         }
         let redeemed = match self.redeem(&arrival.state).await {
-            Ok(Some(redeemed)) => redeemed,
-            Ok(None) => return nowhere(BrokerError::ConsentInvalid),
+            Ok(redeemed) => redeemed,
             Err(error) => return nowhere(error),
         };
-        let at_home = self.is_at_home(&redeemed, &arrival);
+        let astray = self.astray(&redeemed, &arrival);
+        let way = match (astray, redeemed.attempt.cookie_digest) {
+            (Some(_), _) => Way::Unknown,
+            (None, Some(_)) => Way::Link,
+            (None, None) => Way::Address,
+        };
         let consent = &redeemed.consent;
         let mut progress = Progress::default();
-        let result = match &arrival.answer {
+        let result = match (&arrival.answer, astray) {
             // Another browser, or an address of ours that was not the one: nobody learns more of the consent here.
-            _ if !at_home => Err(BrokerError::ConsentInvalid),
-            Answer::Code(code) => {
+            (_, Some(why)) => Err(BrokerError::ConsentInvalid(why)),
+            (Answer::Code(code), None) => {
                 let (patience, arrival) = (arrival.patience, Some(&arrival));
                 let brought = Brought { redeemed: &redeemed, code, patience, arrival };
                 self.take(brought, &mut progress).await
             }
-            Answer::Error(error) if error == ACCESS_DENIED => {
+            (Answer::Error(error), None) if error == ACCESS_DENIED => {
                 self.finish(consent, &ConsentOutcome::Refused).await;
                 Err(BrokerError::ConsentRefused)
             }
             // The link still works: it may go better the next time.
-            Answer::Error(error) => Err(sign_in_failed(error)),
+            (Answer::Error(error), None) => Err(sign_in_failed(error)),
         };
         let result = self.write_down(consent, &arrival, result, progress).await;
-        let return_uri = redeemed.consent.return_uri.filter(|_| at_home);
+        let return_uri = redeemed.consent.return_uri.filter(|_| astray.is_none());
         let return_to = return_uri.map(|uri| {
             let state = arrival.state.expose_secret().to_owned();
             ReturnTo { uri, state }
         });
-        Arrived { return_to, result }
+        Arrived { return_to, way, result }
     }
 
-    /// Whether the browser came to where SuperOffice was asked to send it, and is the one that was sent.
-    fn is_at_home(&self, redeemed: &Redeemed, arrival: &Arrival) -> bool {
+    /// Why this is not the browser that was sent, or not the address that SuperOffice was asked to send it to, if so.
+    fn astray(&self, redeemed: &Redeemed, arrival: &Arrival) -> Option<WhyInvalid> {
         let Redeemed { consent, attempt, .. } = redeemed;
         let application = self.applications.get(&consent.application).ok();
         let own = application.and_then(|application| application.redirects.own.as_ref());
         let shown = arrival.cookie.as_ref().map(|cookie| self.digest(cookie));
         let bound = attempt.cookie_digest.is_none() || attempt.cookie_digest == shown;
-        bound && own == Some(&attempt.redirect_uri)
+        if !bound {
+            return Some(WhyInvalid::OtherBrowser);
+        }
+        (own != Some(&attempt.redirect_uri)).then_some(WhyInvalid::OtherAddress)
     }
 
     /// Exchanges the code. Its refresh token is stored, or revoked unless somebody's grant may live by it.
@@ -294,6 +322,7 @@ impl Shared {
         };
         let tenant = TenantName { application: application.id.clone(), tenant: identity.tenant };
         let person = identity.associate_id;
+        progress.given = Some(tenant.clone());
         let kept = self.keep(application, brought, identity, &refresh_token, progress).await;
         if kept.is_err() && !self.may_live_by(&tenant, person, refresh_token.secret()).await {
             self.revoke(application, refresh_token.secret().clone());
@@ -343,7 +372,10 @@ impl Shared {
         let token = person.system_user_token.take().filter(|_| enrol.is_some());
         self.check_tenant(name, enrol.is_some()).await?;
         // Whoever comes back by the same link meanwhile finds it taken.
-        let _kept = self.keeping.begin(&consent.id).ok_or(BrokerError::ConsentInvalid)?;
+        let _kept = self
+            .keeping
+            .begin(&consent.id)
+            .ok_or(BrokerError::ConsentInvalid(WhyInvalid::Overtaken))?;
         self.check_open(consent).await?;
         if let Some(arrival) = brought.arrival {
             self.announce(consent, arrival, &permitted, progress).await?;
@@ -376,7 +408,7 @@ impl Shared {
     async fn check_open(&self, consent: &Consent) -> Result<(), BrokerError> {
         let present = self.stores.consents.get(&consent.id).await?;
         let open = present.is_some_and(|present| present.outcome.is_none());
-        if open { Ok(()) } else { Err(BrokerError::ConsentInvalid) }
+        if open { Ok(()) } else { Err(BrokerError::ConsentInvalid(WhyInvalid::Ended)) }
     }
 
     /// Ends the link. What was given or refused stays so, also if it goes on looking open.
@@ -410,7 +442,7 @@ fn not_exchanged(application: &Application, error: &ExchangeError, now: Duration
     let cause = error.to_string().into();
     match error {
         // Not a code of this attempt (PKCE), or too old.
-        ExchangeError::InvalidGrant => BrokerError::ConsentInvalid,
+        ExchangeError::InvalidGrant => BrokerError::ConsentInvalid(WhyInvalid::CodeRefused),
         ExchangeError::InvalidClient | ExchangeError::Unauthorized => {
             if application.secret_is_refused(error, now) {
                 application.alarm(error, now);

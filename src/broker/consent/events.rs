@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Arrival, ConsentTaken, Shared, StillPermitted};
+use super::{Arrival, ConsentTaken, Shared, StillPermitted, failed};
 use crate::{
     access::{ActionName, PolicyIds},
     broker::{BrokerError, Weight},
@@ -17,6 +17,8 @@ const METHOD: &str = "consent";
 pub(super) struct Progress {
     /// The tenant that was changed beside.
     pub(super) enrolled: Option<TenantName>,
+    /// The tenant that the person signed in to.
+    pub(super) given: Option<TenantName>,
     /// The policies that permit the grant, and the change of the tenant.
     policy_ids: (PolicyIds, PolicyIds),
 }
@@ -55,7 +57,7 @@ impl Shared {
         result: Result<ConsentTaken, BrokerError>,
         progress: Progress,
     ) -> Result<ConsentTaken, BrokerError> {
-        let Progress { enrolled, policy_ids } = progress;
+        let Progress { enrolled, given, policy_ids } = progress;
         let reason = result.as_ref().err().map(BrokerError::reason);
         let ended = |action: ActionName| AuditRecord {
             code: reason.map_or(0, Reason::code),
@@ -83,16 +85,11 @@ impl Shared {
             policy_ids: policy_ids.1,
             ..ended(ActionName::ManageTenants)
         });
-        self.commit([Some(first), second].into_iter().flatten()).await?;
-        if let Err(error) = &result {
-            tracing::info!(
-                consent = %consent.id,
-                reason = error.reason().as_str(),
-                cause = error.cause(),
-                request_id = &*arrival.request_id,
-                "a consent was not given"
-            );
+        let written = self.commit([Some(first), second].into_iter().flatten()).await;
+        if let Some(error) = result.as_ref().err().or(written.as_ref().err()) {
+            failed::log(&arrival.request_id, Some(consent), given.as_ref(), error);
         }
+        written?;
         result
     }
 

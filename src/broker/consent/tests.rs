@@ -158,7 +158,7 @@ impl World {
         let redeemed = self.consents.redeem(&Caller::command_line(caller), state).await?;
         let enrol = redeemed.enrols().then(|| may_enrol(caller));
         let (asked, code) = (may_ask(caller), code.into());
-        self.consents.complete(&asked, enrol.as_ref(), redeemed, code, PATIENCE).await
+        self.consents.complete(&asked, enrol.as_ref(), redeemed, code, PATIENCE, "r1".into()).await
     }
 
     async fn revoked(&self) -> Vec<String> {
@@ -215,6 +215,10 @@ fn id_of(begun: &BegunConsent) -> ConsentId {
     uri.strip_prefix("https://gateway.example.com/consent/").unwrap().parse().unwrap()
 }
 
+fn invalid(why: WhyInvalid) -> BrokerError {
+    BrokerError::ConsentInvalid(why)
+}
+
 fn why(arrived: &Arrived) -> &BrokerError {
     arrived.result.as_ref().unwrap_err()
 }
@@ -232,10 +236,10 @@ async fn a_consent_begun_by_authorization_uri_needs_no_cookie_and_its_state_comp
     assert_eq!(world.stored(), ["refresh-1"]);
     assert_eq!(*world.heard.lock().unwrap(), [GrantEventKind::Created]);
     let again = world.arrive(state, Answer::Code(code.into()), None).await;
-    assert_eq!(why(&again), &BrokerError::ConsentInvalid);
+    assert_eq!(why(&again), &invalid(WhyInvalid::UnknownState));
     assert_eq!(
         world.complete("ada", &begun.state, "code-1").await.unwrap_err(),
-        BrokerError::ConsentInvalid
+        invalid(WhyInvalid::UnknownState)
     );
     assert!(world.revoked().await.is_empty());
 }
@@ -247,7 +251,7 @@ async fn state_nonce_and_pkce_are_bound_to_an_expiry() {
     world.clock.advance(Duration::from_mins(15));
     assert_eq!(begun.expire_time, world.clock.now());
     let late = world.sign_in(&begun.authorization_uri, person("tony")).await;
-    assert_eq!(why(&late), &BrokerError::ConsentInvalid);
+    assert_eq!(why(&late), &invalid(WhyInvalid::UnknownState));
     assert!(world.stored().is_empty());
 }
 
@@ -255,7 +259,7 @@ async fn state_nonce_and_pkce_are_bound_to_an_expiry() {
 async fn states_are_stored_by_digest_only_and_no_two_attempts_share_a_secret() {
     let world = World::new();
     let begun = world.begin(ConsentRequest::default()).await;
-    let again = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+    let again = world.consents.proceed(&id_of(&begun), None, "r1").await.unwrap();
     let kept = format!(
         "{:?} {:?}",
         world.memory.attempts.lock().unwrap(),
@@ -319,7 +323,7 @@ async fn only_the_caller_that_began_completes_it() {
     let begun = world.begin(front_end()).await;
     let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
     let foreign = world.complete("eve", &state, &code).await.unwrap_err();
-    assert_eq!(foreign, BrokerError::ConsentInvalid);
+    assert_eq!(foreign, invalid(WhyInvalid::OtherCaller));
     let begun = world.begin(front_end()).await;
     let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
     let taken = world.complete("ada", &state, &code).await.unwrap();
@@ -333,7 +337,7 @@ async fn a_code_for_a_front_end_is_not_taken_at_the_callback_of_the_gateway() {
     let redirect_uri = Some(FRONT_END.to_owned());
     let begun = world.begin(ConsentRequest { redirect_uri, ..ConsentRequest::default() }).await;
     let arrived = world.sign_in(&begun.authorization_uri, person("tony")).await;
-    assert_eq!(why(&arrived), &BrokerError::ConsentInvalid);
+    assert_eq!(why(&arrived), &invalid(WhyInvalid::OtherAddress));
     assert!(world.stored().is_empty());
 }
 
@@ -351,7 +355,7 @@ async fn another_person_or_tenant_than_expected_is_refused_and_the_link_still_wo
     for (identity, wanted) in
         [(elsewhere, Some(BrokerError::AnotherSubject(Mismatch::Tenant))), (person("tony"), None)]
     {
-        let departure = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+        let departure = world.consents.proceed(&id_of(&begun), None, "r1").await.unwrap();
         let (code, state) = world.superoffice.approve(&departure.authorization_uri, identity);
         let answer = Answer::Code(code.into());
         let arrived = world.arrive(state, answer, Some(departure.cookie)).await;
@@ -429,7 +433,7 @@ async fn a_consent_opened_by_its_link_needs_the_cookie_at_the_callback() {
     for (cookie, taken) in
         [(None, false), (Some("0".repeat(64)), false), (Some("same".to_owned()), true)]
     {
-        let departure = world.consents.proceed(&id, None).await.unwrap();
+        let departure = world.consents.proceed(&id, None, "r1").await.unwrap();
         let uri = &departure.authorization_uri;
         assert_eq!(fields(uri)["redirect_uri"], OWN);
         let (code, state) = world.superoffice.approve(uri, person("tony"));
@@ -443,18 +447,18 @@ async fn a_consent_opened_by_its_link_needs_the_cookie_at_the_callback() {
         world.consents.open(&id).await.unwrap(),
         Link::Ended(ConsentOutcome::Granted { .. })
     ));
-    let ended = world.consents.proceed(&id, None).await.unwrap_err();
-    assert_eq!(ended, BrokerError::ConsentInvalid);
+    let ended = world.consents.proceed(&id, None, "r1").await.unwrap_err();
+    assert_eq!(ended, invalid(WhyInvalid::LinkEnded));
 }
 
 #[tokio::test]
 async fn a_state_that_is_bound_to_a_browser_is_completed_by_no_caller() {
     let world = World::new();
     let begun = world.begin(ConsentRequest::default()).await;
-    let departure = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+    let departure = world.consents.proceed(&id_of(&begun), None, "r1").await.unwrap();
     let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
     let refused = world.complete("ada", &state, &code).await.unwrap_err();
-    assert_eq!(refused, BrokerError::ConsentInvalid);
+    assert_eq!(refused, invalid(WhyInvalid::NeedsBrowser));
 }
 
 #[tokio::test]
@@ -462,10 +466,10 @@ async fn a_second_tab_keeps_the_cookie_of_the_first() {
     let world = World::new();
     let begun = world.begin(ConsentRequest::default()).await;
     let id = id_of(&begun);
-    let first = world.consents.proceed(&id, None).await.unwrap();
-    let second = world.consents.proceed(&id, Some(first.cookie.clone())).await.unwrap();
+    let first = world.consents.proceed(&id, None, "r1").await.unwrap();
+    let second = world.consents.proceed(&id, Some(first.cookie.clone()), "r1").await.unwrap();
     assert_eq!(first.cookie.expose_secret(), second.cookie.expose_secret());
-    let odd = world.consents.proceed(&id, Some("odd".into())).await.unwrap();
+    let odd = world.consents.proceed(&id, Some("odd".into()), "r1").await.unwrap();
     assert_ne!(odd.cookie.expose_secret(), "odd");
 }
 
@@ -476,13 +480,13 @@ async fn a_link_works_for_seven_days() {
     let id = id_of(&begun);
     world.clock.advance(Duration::from_hours(7 * 24) - Duration::from_secs(1));
     assert!(matches!(world.consents.open(&id).await.unwrap(), Link::Open(_)));
-    let departure = world.consents.proceed(&id, None).await.unwrap();
+    let departure = world.consents.proceed(&id, None, "r1").await.unwrap();
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(world.consents.open(&id).await.unwrap(), Link::Expired);
-    assert!(world.consents.proceed(&id, None).await.is_err());
+    assert!(world.consents.proceed(&id, None, "r1").await.is_err());
     let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
     let arrived = world.arrive(state, Answer::Code(code.into()), Some(departure.cookie)).await;
-    assert_eq!(why(&arrived), &BrokerError::ConsentInvalid);
+    assert_eq!(why(&arrived), &invalid(WhyInvalid::UnknownState));
     let unknown = ConsentId::new([9; 16]);
     assert_eq!(world.consents.open(&unknown).await.unwrap(), Link::Unknown);
 }
@@ -538,7 +542,7 @@ async fn of_two_who_come_back_by_one_link_the_first_ends_it() {
     let world = World::new();
     let begun = world.begin(ConsentRequest::default()).await;
     let id = id_of(&begun);
-    let away = world.consents.proceed(&id, None).await.unwrap();
+    let away = world.consents.proceed(&id, None, "r1").await.unwrap();
     let first = world.superoffice.approve(&begun.authorization_uri, person("tony"));
     let second = world.superoffice.approve(&away.authorization_uri, person("ann"));
     let redeemed = world.consents.redeem(&Caller::command_line("ada"), &first.1).await.unwrap();
@@ -546,8 +550,8 @@ async fn of_two_who_come_back_by_one_link_the_first_ends_it() {
     let arrived = world.arrive(second.1, Answer::Code(second.0.into()), cookie).await;
     assert!(arrived.result.is_ok());
     let (asked, code) = (may_ask("ada"), first.0.into());
-    let late = world.consents.complete(&asked, None, redeemed, code, PATIENCE).await;
-    assert_eq!(late.unwrap_err(), BrokerError::ConsentInvalid);
+    let late = world.consents.complete(&asked, None, redeemed, code, PATIENCE, "r1".into()).await;
+    assert_eq!(late.unwrap_err(), invalid(WhyInvalid::Ended));
     assert_eq!((world.stored().len(), world.revoked().await.len()), (1, 1));
 }
 
@@ -558,7 +562,7 @@ async fn of_two_who_come_back_by_one_link_at_once_one_is_heard() {
     let id = id_of(&begun);
     let mut ways = Vec::new();
     for who in ["tony", "ann"] {
-        let away = world.consents.proceed(&id, None).await.unwrap();
+        let away = world.consents.proceed(&id, None, "r1").await.unwrap();
         let (code, state) = world.superoffice.approve(&away.authorization_uri, person(who));
         ways.push(world.arrive(state, Answer::Code(code.into()), Some(away.cookie)));
     }
@@ -566,7 +570,8 @@ async fn of_two_who_come_back_by_one_link_at_once_one_is_heard() {
     let (heard, late): (Vec<_>, Vec<_>) =
         arrived.into_iter().partition(|arrived| arrived.result.is_ok());
     assert_eq!((heard.len(), late.len()), (1, 1));
-    assert_eq!(why(&late[0]), &BrokerError::ConsentInvalid);
+    let late = why(&late[0]);
+    assert!(matches!(late, BrokerError::ConsentInvalid(_)), "{late:?}");
     assert_eq!((world.stored().len(), world.revoked().await.len()), (1, 1));
 }
 
@@ -579,7 +584,7 @@ async fn a_code_of_another_flow_fails() {
     );
     let (injected, _) = world.superoffice.approve(&other.authorization_uri, person("eve"));
     let arrived = world.arrive(mine.state.clone(), Answer::Code(injected.into()), None).await;
-    assert_eq!(why(&arrived), &BrokerError::ConsentInvalid);
+    assert_eq!(why(&arrived), &invalid(WhyInvalid::CodeRefused));
     // Where PKCE is not looked at, the nonce is.
     let begun = world.begin(ConsentRequest::default()).await;
     let foreign = begun.authorization_uri.expose_secret().replace("nonce=0", "nonce=f").into();
@@ -627,7 +632,7 @@ async fn errors_from_superoffice_end_in_outcomes() {
     let begun = world.begin(ConsentRequest::default()).await;
     let id = id_of(&begun);
     let error = |name: &str| Answer::Error(name.to_owned());
-    let departure = world.consents.proceed(&id, None).await.unwrap();
+    let departure = world.consents.proceed(&id, None, "r1").await.unwrap();
     let state = fields(&departure.authorization_uri)["state"].clone().into();
     let arrived = world.arrive(state, error("<script>"), Some(departure.cookie)).await;
     let BrokerError::UpstreamUnavailable { cause, .. } = why(&arrived) else { panic!() };
@@ -638,7 +643,7 @@ async fn errors_from_superoffice_end_in_outcomes() {
     assert_eq!(world.consents.open(&id).await.unwrap(), Link::Ended(ConsentOutcome::Refused));
     for (failure, wanted) in [
         (ExchangeError::InvalidClient, BrokerError::OwnSecretRefused(tenant().application)),
-        (ExchangeError::InvalidGrant, BrokerError::ConsentInvalid),
+        (ExchangeError::InvalidGrant, invalid(WhyInvalid::CodeRefused)),
     ] {
         let begun = world.begin(ConsentRequest::default()).await;
         world.superoffice.failures.lock().unwrap().push_back(failure);
@@ -708,7 +713,7 @@ async fn what_began_a_consent_is_decided_again_on_the_tenant_that_was_given() {
     assert_eq!(world.revoked().await, ["refresh-1", "refresh-2"]);
     // The link stays open, for another tenant or another policy.
     *world.denied.lock().unwrap() = None;
-    let departure = world.consents.proceed(&id_of(&begun), None).await.unwrap();
+    let departure = world.consents.proceed(&id_of(&begun), None, "r1").await.unwrap();
     let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
     let arrived = world.arrive(state, Answer::Code(code.into()), Some(departure.cookie)).await;
     assert!(arrived.result.is_ok());

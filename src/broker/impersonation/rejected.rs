@@ -8,9 +8,9 @@ use http::StatusCode;
 use super::Impersonation;
 use crate::{
     access::{Authorized, GrantResource, IssueAccessToken},
-    broker::{Application, BrokerError, Statuses, tickets::no_uri},
+    broker::{Application, BrokerError, Statuses, tickets::no_uri, web_api::is_gateways},
     domain::{AccessToken, CredentialId, Grant, GrantName, Tenant, TenantStatus},
-    ports::{ApiCredential, Probe, UpstreamError, Verdict},
+    ports::{ApiCredential, Probe, SendError, UpstreamError, Verdict},
 };
 
 impl Impersonation {
@@ -102,7 +102,7 @@ struct Check {
 }
 
 impl Check {
-    /// A tenant that has moved is looked for once.
+    /// A tenant that has moved is looked for once, also where its old host is dead and says nothing.
     async fn run(&self) -> Result<Probe, BrokerError> {
         let failed = |error: UpstreamError| {
             tracing::warn!(%error, grant = %self.grant.name, "access token could not be tried");
@@ -110,13 +110,17 @@ impl Check {
         };
         match self.probe(&self.status).await? {
             Ok(probe) => Ok(probe),
-            Err(UpstreamError::Misdirected) => {
-                self.statuses.distrust(&self.tenant.name);
+            Err(error) if self.has_moved(&error).await => {
                 let status = self.statuses.usable(&self.tenant).await?;
                 self.probe(&status).await?.map_err(failed)
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    async fn has_moved(&self, error: &UpstreamError) -> bool {
+        let Some(uri) = &self.status.web_api_uri else { return false };
+        self.statuses.has_moved(&self.tenant.name, uri, error).await
     }
 
     /// `currentPrincipal` needs no right but a credential that works: a 403 says that it has expired (SUPEROFFICE.md
@@ -133,12 +137,19 @@ impl Check {
         let sent = self.application.web_api.send(uri, &credential, call.request()).await;
         let mut response = match sent {
             Ok(response) => response,
-            Err(error) => return unavailable(error.to_string()),
+            Err(error @ SendError::Unsendable(_)) => return unavailable(error.to_string()),
+            Err(error) => return Ok(Err(UpstreamError::HostUnavailable(error.to_string()))),
         };
         match response.verdict {
             Verdict::CredentialRefused | Verdict::Forbidden => return Ok(Ok(Probe::Dead)),
             Verdict::Misdirected => return Ok(Err(UpstreamError::Misdirected)),
             Verdict::Done { .. } if response.status == StatusCode::OK => {}
+            _ if is_gateways(response.status) => {
+                return Ok(Err(UpstreamError::HostUnavailable(format!(
+                    "HTTP {}",
+                    response.status
+                ))));
+            }
             _ => return unavailable(format!("HTTP {}", response.status)),
         }
         let mut body = Vec::new();

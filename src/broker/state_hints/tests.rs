@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::{
     broker::{
@@ -42,6 +44,7 @@ impl World {
             clock.clone(),
             upstream.clone(),
             counters.clone(),
+            Duration::from_hours(24),
             tasks.clone(),
         ));
         let rules = TicketRules {
@@ -158,4 +161,37 @@ async fn after_a_restored_backup_grants_are_doubted_and_the_ticket_is_dropped() 
     world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
     assert_eq!((world.looks(), world.doubted()), (1, 1));
     assert!(world.upstream.kept.lock().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn only_a_notice_that_the_tenant_is_suspended_or_deleted_ends_a_status_that_cannot_be_read_again()
+ {
+    for (changes, usable, a_minute_later) in [
+        (vec![StateChange::Other], true, true),
+        (vec![StateChange::BackupRestored], true, true),
+        (vec![StateChange::Ended], false, false),
+        (vec![StateChange::Other, StateChange::Ended, StateChange::BackupRestored], true, false),
+    ] {
+        let world = World::new();
+        let shared = &world.hints.0;
+        let tenant = shared.directory.get(&tenant()).await.unwrap();
+        shared.statuses.current(&tenant).await.unwrap();
+        *world.upstream.login_down.lock().unwrap() = true;
+        assert_eq!(world.hear("forged", StateChange::Ended).await, Err(Unheard::Unsigned));
+        for change in &changes {
+            world.hear("Cust1", *change).await.unwrap();
+        }
+        assert_eq!(shared.statuses.current(&tenant).await.is_ok(), usable, "{changes:?}");
+        let mut run = std::pin::pin!(world.hints.run());
+        for _ in 0..70 {
+            world.clock.advance(LOOK);
+            for _ in 0..20 {
+                assert!(futures_util::poll!(run.as_mut()).is_pending());
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(shared.statuses.current(&tenant).await.is_ok(), a_minute_later, "{changes:?}");
+        let stored = world.upstream.last_status.lock().unwrap().clone().unwrap();
+        assert_eq!(stored.valid_until == Timestamp::UNIX_EPOCH, !a_minute_later, "{changes:?}");
+    }
 }

@@ -114,17 +114,21 @@ struct Check {
 }
 
 impl Check {
-    /// A tenant that has moved is looked for once.
+    /// A tenant that has moved is looked for once, also where its old host is dead and says nothing.
     async fn run(&self) -> Result<Probe, BrokerError> {
         match self.probe(&self.status).await? {
             Ok(probe) => Ok(probe),
-            Err(UpstreamError::Misdirected) => {
-                self.statuses.distrust(&self.tenant.name);
+            Err(error) if self.has_moved(&error).await => {
                 let status = self.statuses.usable(&self.tenant).await?;
                 self.probe(&status).await?.map_err(|error| self.failed(&error))
             }
             Err(error) => Err(self.failed(&error)),
         }
+    }
+
+    async fn has_moved(&self, error: &UpstreamError) -> bool {
+        let Some(uri) = &self.status.web_api_uri else { return false };
+        self.statuses.has_moved(&self.tenant.name, uri, error).await
     }
 
     async fn probe(

@@ -38,6 +38,8 @@ pub(super) enum Remedy {
     ProveCredential,
     /// Ask where the tenant is.
     Relocate,
+    /// Nothing: the tenant is known to be elsewhere by now.
+    Follow,
     /// Let nobody call for so long; then this one may come again.
     WaitOut(Duration),
     /// Let nobody call for so long, and leave it at that.
@@ -74,8 +76,15 @@ impl Healing {
             Ok(Verdict::Failed) | Err(SendError::NotSent(_) | SendError::Broken(_)) => self.again(),
             // A time-out has used up the caller's patience.
             Ok(Verdict::Done { .. } | Verdict::Forbidden | Verdict::Misdirected)
-            | Err(SendError::TimedOut(_)) => Remedy::None,
+            | Err(SendError::TimedOut(_) | SendError::Unsendable(_)) => Remedy::None,
         }
+    }
+
+    /// The remedy for a failed call that may be made once more, and whose tenant is at another address by now. It
+    /// follows once, like after HTTP 421.
+    pub(super) fn follow(&mut self, outcome: Result<Verdict, &SendError>) -> Remedy {
+        let again = std::mem::replace(&mut self.relocated, true);
+        if again { self.remedy(outcome, false) } else { Remedy::Follow }
     }
 
     fn prove(&mut self) -> Remedy {
@@ -127,6 +136,17 @@ mod tests {
         for kind in [Kind::Question, Kind::Order] {
             let remedies = remedies(kind, Verdict::Misdirected);
             assert_eq!(remedies[..2], [Remedy::Relocate, Remedy::None]);
+        }
+    }
+
+    #[test]
+    fn a_call_follows_its_tenant_once_and_not_after_421_too() {
+        let error = SendError::NotSent(String::new());
+        for kind in [Kind::Question, Kind::Order] {
+            let mut healing = Healing::new(kind);
+            assert_eq!(healing.follow(Err(&error)), Remedy::Follow);
+            assert_ne!(healing.follow(Err(&error)), Remedy::Follow);
+            assert_eq!(healing.remedy(Ok(Verdict::Misdirected), false), Remedy::None);
         }
     }
 

@@ -37,6 +37,7 @@ impl WebApi {
             return Err(BrokerError::Invalid { field: "api_host", problem: problem.to_owned() });
         }
         self.counters.web_api_calls.increment();
+        self.lent(&asking.tenant);
         let headers = application.web_api.headers_of(&pass.credential);
         let headers = headers.map_err(|error| BrokerError::Internal(error.to_string().into()))?;
         Ok(Loan { headers, credential_id: pass.credential_id().clone(), uri: pass.uri })

@@ -27,7 +27,8 @@ pub type Used<'a> = &'a mut (dyn FnMut(SendProgress<'_>) + Send);
 /// was not sent.
 pub(super) fn did_not_run(outcome: Result<Verdict, &SendError>) -> bool {
     match outcome {
-        Ok(Verdict::CredentialRefused | Verdict::Misdirected) | Err(SendError::NotSent(_)) => true,
+        Ok(Verdict::CredentialRefused | Verdict::Misdirected)
+        | Err(SendError::NotSent(_) | SendError::Unsendable(_)) => true,
         Ok(
             Verdict::Done { .. } | Verdict::Forbidden | Verdict::Throttled { .. } | Verdict::Failed,
         )

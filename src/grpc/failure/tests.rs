@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     access::{ActionName, QuotaKind},
-    broker::{Mismatch, NoLonger, WhyConsent},
+    broker::{Mismatch, NoLonger, WhyConsent, WhyInvalid},
     domain::TenantState,
     ports::Refusal,
 };
@@ -35,7 +35,7 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::Refused(tenant(), Refusal::Credential),
         BrokerError::Refused(tenant(), Refusal::Clock),
         BrokerError::OwnSecretRefused(tenant().application),
-        BrokerError::ConsentInvalid,
+        BrokerError::ConsentInvalid(WhyInvalid::UnknownState),
         BrokerError::ConsentRefused,
         BrokerError::AnotherSubject(Mismatch::Person),
         BrokerError::AnotherSubject(Mismatch::Tenant),
@@ -119,7 +119,7 @@ fn is_listed(failure: &Failure) {
             | BrokerError::NotEnrolled(_)
             | BrokerError::Refused(..)
             | BrokerError::OwnSecretRefused(_)
-            | BrokerError::ConsentInvalid
+            | BrokerError::ConsentInvalid(_)
             | BrokerError::ConsentRefused
             | BrokerError::AnotherSubject(_)
             | BrokerError::NoLongerPermitted(_)

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     access::ActionName,
-    broker::{ConsentTaken, Mismatch, NoLonger},
+    broker::{ConsentTaken, Mismatch, NoLonger, Way, WhyInvalid},
     domain::{AssociateId, CallerOnRecord, Consent, ConsentOutcome, Grant, GrantState},
 };
 
@@ -75,7 +75,7 @@ async fn every_outcome_has_a_page_of_its_own_and_only_a_stored_grant_is_a_succes
     let retry_after = Duration::from_secs(1);
     let errors = [
         BrokerError::ConsentRefused,
-        BrokerError::ConsentInvalid,
+        BrokerError::ConsentInvalid(WhyInvalid::CodeRefused),
         BrokerError::AnotherSubject(Mismatch::Tenant),
         BrokerError::AnotherSubject(Mismatch::Person),
         BrokerError::NoLongerPermitted(NoLonger {
@@ -90,10 +90,11 @@ async fn every_outcome_has_a_page_of_its_own_and_only_a_stored_grant_is_a_succes
         BrokerError::TenantDisabled("applications/a/tenants/Cust1".parse().unwrap()),
         BrokerError::Internal(cause()),
     ];
-    let pages = errors.into_iter().map(|error| outcomes::of_result(&Err(error), "r1"));
+    let pages = errors.into_iter().map(|error| outcomes::of_result(&Err(error), Way::Link, "r1"));
     let links = [Link::Expired, Link::Unknown, Link::Ended(ConsentOutcome::Refused)];
     let links = links.iter().map(outcomes::of_link);
-    let others = [outcomes::of_nonsense(), outcomes::of_foreign_page(), outcomes::of_late("r1")];
+    let others =
+        [outcomes::of_nonsense("r1"), outcomes::of_foreign_page("r1"), outcomes::of_late("r1")];
     for page in pages.chain(links).chain(others) {
         let (status, html) = read(page).await;
         assert!((400..600).contains(&status), "{status} {html}");
@@ -102,9 +103,50 @@ async fn every_outcome_has_a_page_of_its_own_and_only_a_stored_grant_is_a_succes
         assert!(titles.insert(title.to_owned()), "{title}");
     }
     let taken = ConsentTaken { grant: grant(), system_user_enrolled: false };
-    let (status, html) = read(outcomes::of_result(&Ok(taken), "r1")).await;
+    let (status, html) = read(outcomes::of_result(&Ok(taken), Way::Link, "r1")).await;
     assert_eq!(status, 200);
     assert!(html.contains("Access was given") && html.contains("tony@example.com"));
+}
+
+#[tokio::test]
+async fn a_page_after_a_failure_says_what_helps_by_the_way_that_the_person_came() {
+    let (retry_after, cause) = (Duration::from_secs(1), || "secret cause".into());
+    let mut errors = vec![
+        BrokerError::UpstreamUnavailable { retry_after, cause: cause() },
+        BrokerError::UpstreamInvalid(cause()),
+        BrokerError::OwnSecretRefused("crm-sync".parse().unwrap()),
+        BrokerError::ConsentInvalid(WhyInvalid::CodeRefused),
+        BrokerError::AnotherSubject(Mismatch::Person),
+        BrokerError::AnotherSubject(Mismatch::Tenant),
+        BrokerError::StoreUnavailable(cause()),
+        BrokerError::KeyUnavailable(cause()),
+    ];
+    errors.push(BrokerError::NoLongerPermitted(NoLonger {
+        action: ActionName::ManageGrants,
+        resource: "secret cause".into(),
+        policy_ids: Arc::new([]),
+    }));
+    for error in errors {
+        for (way, helps, harms) in [
+            (Way::Link, "the link", "egin again"),
+            (Way::Address, "egin again where you came from", "pen the link"),
+            (Way::Unknown, "egin again", "secret cause"),
+        ] {
+            if way == Way::Unknown
+                && matches!(
+                    error,
+                    BrokerError::StoreUnavailable(_) | BrokerError::KeyUnavailable(_)
+                )
+            {
+                continue;
+            }
+            let (_, html) = read(outcomes::of_error(&error, way, "r1")).await;
+            assert!(html.contains(helps), "{error:?} {way:?}: {html}");
+            assert!(!html.contains(harms), "{error:?} {way:?}: {html}");
+            assert!(!html.contains("eload"), "a spent state is brought again: {html}");
+            assert!(html.contains("r1"), "{html}");
+        }
+    }
 }
 
 #[tokio::test]

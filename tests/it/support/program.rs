@@ -68,6 +68,11 @@ impl Program {
         self.lines.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
     }
 
+    /// All lines that have `text` in them.
+    pub(crate) fn all(&self, text: &str) -> Vec<String> {
+        self.lines.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
