@@ -14,6 +14,7 @@ mod filter;
 mod grant;
 mod localized;
 mod name;
+mod normal_form;
 mod obstacle;
 mod order;
 mod redirects;
@@ -25,7 +26,7 @@ mod user_context;
 pub use self::{
     access_token::{AccessTokenRefused, access_token_tenant},
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
-    api_path::{ApiPath, ApiPathError, gives_credentials},
+    api_path::{ApiPath, ApiPathError, folded_path, gives_credentials},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     associate::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,
@@ -55,6 +56,7 @@ pub use self::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
         application_name,
     },
+    normal_form::folded_name,
     obstacle::{Obstacle, Reason},
     order::{Order, OrderError},
     redirects::{Redirects, ReturnPrefix, ReturnRefused},

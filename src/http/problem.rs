@@ -25,7 +25,12 @@ pub(super) struct Problem {
 impl Problem {
     /// With the status that goes with the reason. The detail is for people and never repeats what they sent.
     pub(super) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: status_of(reason), reason, detail: detail.into(), retry_after: None }
+        let mut detail: Cow<'static, str> = detail.into();
+        // Texts that gRPC shows too name its message, whose place in HTTP a header takes.
+        if detail.contains("RetryInfo") {
+            detail = detail.replace("RetryInfo", "Retry-After").into();
+        }
+        Self { status: status_of(reason), reason, detail, retry_after: None }
     }
 
     /// For a path that is not served, and for what somebody without a credential may not know.
@@ -89,6 +94,15 @@ pub(super) fn status_of(reason: Reason) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::BrokerError;
+
+    #[test]
+    fn texts_over_http_name_the_header_that_says_when_to_try_again() {
+        let error = BrokerError::UpstreamInvalid("cause".to_owned());
+        let problem =
+            Problem::new(error.reason(), format!("{}; {}", error.message(), error.mend()));
+        assert!(problem.detail.ends_with("try again after the time in Retry-After"), "{problem:?}");
+    }
 
     #[test]
     fn every_reason_has_the_status_of_the_contract() {

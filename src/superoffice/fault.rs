@@ -3,6 +3,7 @@
 
 use std::{error::Error, io, time::Duration};
 
+use hyper_util::client::legacy;
 use reqwest::StatusCode;
 use rustls::CertificateError;
 
@@ -43,18 +44,32 @@ pub enum Fault {
 
 impl Fault {
     pub(super) fn new(error: &reqwest::Error, timeout: Duration) -> Self {
-        if error.is_timeout() {
-            return if error.is_connect() { Self::Unreached } else { Self::Timeout(timeout) };
+        if error.is_timeout() && !error.is_connect() {
+            return Self::Timeout(timeout);
         }
-        let mut last: &(dyn Error + 'static) = error;
+        Self::from_causes(error, error.is_connect(), error.is_timeout())
+    }
+
+    /// A call of the Web API that was not answered. Only connecting has a limit there.
+    pub(super) fn of_sending(error: &legacy::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let timed_out = causes
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| cause.kind() == io::ErrorKind::TimedOut);
+        Self::from_causes(error, error.is_connect(), timed_out)
+    }
+
+    fn from_causes(error: &(dyn Error + 'static), connecting: bool, timed_out: bool) -> Self {
+        if connecting && timed_out {
+            return Self::Unreached;
+        }
+        let mut last = error;
         for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
             if let Some(unresolved) = cause.downcast_ref() {
                 return Self::Name(*unresolved);
             }
             // Only while connecting: later, the request may have arrived.
-            if error.is_connect()
-                && let Some(tls) = tls_error(cause)
-            {
+            if connecting && let Some(tls) = tls_error(cause) {
                 return Self::Tls(tls_words(tls));
             }
             last = cause;
@@ -64,7 +79,7 @@ impl Fault {
             None if std::ptr::addr_eq(last, error) => "unknown".to_owned(),
             None => own_words(last).to_owned(),
         };
-        if error.is_connect() { Self::Connect(words) } else { Self::Broken(words) }
+        if connecting { Self::Connect(words) } else { Self::Broken(words) }
     }
 
     /// Whether the request may be sent again. Not after a time-out, which has used up the caller's patience.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::{
     access::is_calling_method,
-    broker::ACT_AS,
+    broker::{ACT_AS, method_override},
     domain::{ApiPath, AuditText, EyesSelector, Reason, TenantName},
     http::problem::Problem,
     ports::ApiBody,
@@ -90,9 +90,13 @@ impl Asked {
     /// Reads the target and the headers that are meant for the gateway.
     pub(super) fn read(request: &Request<Incoming>) -> Result<Self, Problem> {
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let (tenant, rest) = split(target).ok_or_else(nowhere)?;
+        let (tenant, rest) = split(target).ok_or_else(|| nowhere(target))?;
         let path = ApiPath::parse(rest).map_err(|error| invalid("path", &error))?;
         let headers = request.headers();
+        if let Some(name) = method_override(request.method(), headers) {
+            let problem = "the request is not sent on as another method: send it with that method instead of POST";
+            return Err(invalid(name, &problem));
+        }
         let eyes = match the_only(headers, &HeaderName::from_static(ACT_AS))? {
             Some(eyes) => Some(eyes.parse().map_err(|error| invalid("Gateway-Act-As", &error))?),
             None => None,
@@ -120,9 +124,12 @@ fn split(target: &str) -> Option<(TenantName, &str)> {
     Some((TenantName { application, tenant }, rest))
 }
 
-fn nowhere() -> Problem {
-    let detail =
-        "wanted /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/5";
+fn nowhere(target: &str) -> Problem {
+    let detail = if target.starts_with("//") {
+        "the path begins with two slashes: remove the slash at the end of your client's base address"
+    } else {
+        "wanted /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/5"
+    };
     Problem::new(Reason::ResourceNotFound, detail)
 }
 
