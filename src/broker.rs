@@ -47,7 +47,10 @@ pub use self::{
     },
     counters::{Counter, Counters},
     directory::Directory,
-    egress::{ACT_AS, Egress, Lent, Links, Sending, Sent, not_sent, strip_request, strip_response},
+    egress::{
+        ACT_AS, Egress, Lent, Links, Sending, Sent, method_override, not_sent, strip_request,
+        strip_response,
+    },
     error::{BrokerError, Mismatch, WhyConsent},
     explain::Explanations,
     impersonation::{

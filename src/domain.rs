@@ -17,6 +17,7 @@ mod filter;
 mod grant;
 mod localized;
 mod name;
+mod normal_form;
 mod obstacle;
 mod order;
 mod redirects;
@@ -29,7 +30,7 @@ pub use self::{
     access_token::{AccessTokenRefused, access_token_tenant},
     alarm::AlarmLimit,
     api_host::{AllowedApiHosts, UriRefused, WebApiUri},
-    api_path::{ApiPath, ApiPathError},
+    api_path::{ApiPath, ApiPathError, folded_path},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     associate::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, Associate, AssociateId, AssociateName, AssociateRecord,
@@ -62,6 +63,7 @@ pub use self::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
         application_name,
     },
+    normal_form::folded_name,
     obstacle::{Obstacle, Reason},
     order::{Order, OrderError},
     redirects::{Redirects, ReturnPrefix, ReturnRefused},

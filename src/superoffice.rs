@@ -18,6 +18,7 @@ mod refusal;
 mod resolver;
 mod skew;
 mod system_user;
+mod target;
 mod tenant_status;
 mod ticket_jwt;
 mod web_api;

@@ -50,15 +50,21 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 24] = [
+const RESERVED: [(&str, &[&str], &str); 27] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("prost_types", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("axum", &["http"], "inbound HTTP is served in one room"),
     ("hyper", &["http"], "inbound HTTP is served in one room"),
-    ("hyper_util", &["http"], "inbound HTTP is served in one room"),
+    (
+        "hyper_util",
+        &["http", "superoffice"],
+        "inbound HTTP is served in one room; the Web API is called from one",
+    ),
     ("httparse", &["http"], "inbound HTTP is served in one room"),
+    ("hyper_rustls", &["superoffice"], "the Web API is called from one room"),
+    ("icu_*", &["domain"], "texts of people have one normal form"),
     (
         "reqwest",
         &["outbound", "superoffice", "issuers"],

@@ -1,6 +1,6 @@
 //! What callers may do: Cedar policies, read strictly and asked quickly.
 //!
-//! A set is read once ([`PolicySet::parse`]: `load` checks the policies, `entities` the groups) and then only
+//! A set is read once ([`PolicySet::parse`]: `load` checks the policies, `normal_form` their literals, `entities` the groups) and then only
 //! asked. `rule` knows which policies can match a question at all, `prepared` has Cedar evaluate these, `ask` makes
 //! decisions of it, and `memory` keeps the set in force with the decisions made under it.
 
@@ -10,6 +10,7 @@ mod entities;
 mod explain;
 mod load;
 mod memory;
+mod normal_form;
 mod prepared;
 mod problem;
 mod rule;

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, header::RETRY_AFTER};
 
 pub use self::{
-    headers::{not_sent, strip_request, strip_response},
+    headers::{method_override, not_sent, strip_request, strip_response},
     lending::Lent,
     links::Links,
 };

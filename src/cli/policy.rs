@@ -18,7 +18,7 @@ use crate::{
         ActionName, Caller, CallerMethod, Excerpt, Explanation, MAX_POLICY_FILE_BYTES,
         POLICY_SCHEMA, PolicyError, PolicyProblem, PolicySet, PolicyText, Resource, WebApiCall,
     },
-    domain::{ApplicationId, file_text},
+    domain::{ApiPath, ApplicationId, file_text},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -90,7 +90,7 @@ pub(super) struct ExplainOptions {
     /// Of a call to SuperOffice's Web API: the method.
     #[arg(long, value_name = "METHOD", requires = "path")]
     http_method: Option<String>,
-    /// Of a call to SuperOffice's Web API: the path, from `/api/`.
+    /// The path of a call to SuperOffice's Web API as in a request, from `/api/`.
     #[arg(long, value_name = "PATH", requires = "http_method")]
     path: Option<String>,
     #[command(flatten)]
@@ -241,14 +241,14 @@ fn call(options: &ExplainOptions, action: ActionName) -> Result<Option<(String, 
             "--http-method and --path: only callWebApiAsSystemUser and callWebApiAsUser are decided by them",
         ),
         (Some(method), Some(path)) => {
-            let plain = !path.contains(['%', '\\', ';', '?', '#'])
-                && !path.split('/').any(|segment| segment == "." || segment == "..");
-            if !path.starts_with("/api/") || !plain {
-                return usage(
-                    "--path: wanted a path from /api/ on, decoded, without dot segments, \\, ;, % and query, such as /api/v1/contact",
-                );
-            }
-            Ok(Some((method.to_ascii_uppercase(), path.to_lowercase())))
+            let path = match ApiPath::parse(path) {
+                Ok(_) if path.contains('?') => {
+                    return usage("--path: policies do not see the query: leave it out");
+                }
+                Ok(path) => path,
+                Err(error) => return usage(&format!("--path: {error}")),
+            };
+            Ok(Some((method.to_ascii_uppercase(), path.decided().to_owned())))
         }
         _ if action.has_context() => usage(
             "this action is decided by the call: give --http-method and --path, such as --http-method GET --path /api/v1/contact",

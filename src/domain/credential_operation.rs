@@ -185,6 +185,23 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_is_known_where_a_lenient_server_would_find_it() {
+        for path in [
+            "/api/v1/user/CURRENTTOKEN/",
+            "/api/v1/User/%63urrentToken?x",
+            "/api/v2/User/currentToken.json",
+            "/api/v1/User./currentToken%20.",
+            "/api/v1/%20User/\u{200b}currentToken",
+            "/api/v1/u\u{17f}er/currentTo\u{212a}en",
+            "/api/v1/User/\u{ff23}urrentToken",
+        ] {
+            assert!(of("GET", path).is_some(), "{path}");
+        }
+        let path = "/api/v1/Agents/Associate/GetEncrypt\u{131}onKey";
+        assert!(of("POST", path).is_some(), "{path}");
+    }
+
+    #[test]
     fn known_operations_that_hand_out_credentials_are_listed() {
         for (method, path) in [
             ("GET", "/api/v1/User/currentToken"),

@@ -34,7 +34,7 @@ use crate::{
         Acting, Authorized, Bearer, Caller, Calling, CertificateProblem, CheckExternally, Gateway,
         NotAdmitted, PeerCertificate, Presented, RevealApplicationToken,
     },
-    broker::{ACT_AS, Lent},
+    broker::{ACT_AS, Lent, method_override},
     domain::{ApiPath, EyesError, EyesSelector, TenantName},
 };
 
@@ -142,6 +142,10 @@ impl Authorizations {
         let (tenant, path) = held.target()?;
         let method = calling_method(&held.method)
             .ok_or_else(|| Failure::invalid("method", "wanted a method of HTTP, such as GET"))?;
+        if let Some(name) = method_override(&method, &held.headers) {
+            let problem = "the request is not sent on as another method: send it with that method instead of POST";
+            return Err(Failure::invalid(name, problem));
+        }
         checked.notes.reason(held.words()?);
         let call = Calling { on: tenant, method, path };
         let acting = self.0.act(checked, call, held.act_as()?).await?;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     access::Calling,
-    broker::{BrokerError, Links, SendProgress, Sending, Sent},
+    broker::{BrokerError, Links, SendProgress, Sending, Sent, method_override},
     domain::{ApiPath, EyesSelector},
     ports::{ApiBody, ApiResponse, SendError},
 };
@@ -57,6 +57,13 @@ impl WebApis {
         let method = checks.method("method", &method);
         let path = checks.note("path", ApiPath::parse(&path));
         let headers = checks.headers("headers", &headers);
+        let headers = headers.and_then(|headers| {
+            let overrides = method.as_ref().and_then(|method| method_override(method, &headers));
+            let checked = overrides.map_or(Ok(headers), |name| {
+                Err(format!("{name}: the call is not sent on as another method: put that method into `method`"))
+            });
+            checks.note("headers", checked)
+        });
         let reason = checks.reason("reason", reason);
         let (Some(on), Some(eyes), Some(method), Some(path), Some(headers), Some(reason)) =
             (tenant, eyes, method, path, headers, reason)

@@ -29,7 +29,12 @@ const ABORTED: i32 = 10;
 impl Problem {
     /// With the status that goes with the reason. The detail is for people and never repeats what they sent.
     pub(super) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        let (status, detail) = (status_of(reason), detail.into());
+        let mut detail: Cow<'static, str> = detail.into();
+        // Texts that gRPC shows too name its message, whose place in HTTP a header takes.
+        if detail.contains("RetryInfo") {
+            detail = detail.replace("RetryInfo", "Retry-After").into();
+        }
+        let status = status_of(reason);
         Self { status, reason, detail, retry_after: None, outcome_unknown: false }
     }
 
@@ -122,6 +127,15 @@ pub(super) fn status_of(reason: Reason) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::BrokerError;
+
+    #[test]
+    fn texts_over_http_name_the_header_that_says_when_to_try_again() {
+        let error = BrokerError::UpstreamInvalid("cause".to_owned());
+        let problem =
+            Problem::new(error.reason(), format!("{}; {}", error.message(), error.mend()));
+        assert!(problem.detail.ends_with("try again after the time in Retry-After"), "{problem:?}");
+    }
 
     #[test]
     fn every_reason_has_the_status_of_the_contract() {

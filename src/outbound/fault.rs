@@ -126,18 +126,29 @@ impl Fault {
     /// Finds the cause of an error of the client, whose limit is `timeout`.
     #[must_use]
     pub fn new(error: &reqwest::Error, timeout: Duration) -> Self {
-        if error.is_timeout() {
-            return if error.is_connect() { Self::Unreached } else { Self::Timeout(timeout) };
+        if error.is_timeout() && !error.is_connect() {
+            return Self::Timeout(timeout);
         }
-        let mut last: &(dyn Error + 'static) = error;
+        Self::from_causes(error, error.is_connect(), error.is_timeout())
+    }
+
+    /// Finds the cause of an error of any client. `connecting`: no connection was made yet. `timed_out`: a time limit
+    /// passed.
+    pub(crate) fn from_causes(
+        error: &(dyn Error + 'static),
+        connecting: bool,
+        timed_out: bool,
+    ) -> Self {
+        if connecting && timed_out {
+            return Self::Unreached;
+        }
+        let mut last = error;
         for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
             if let Some(unresolved) = cause.downcast_ref() {
                 return Self::Name(*unresolved);
             }
             // Only while connecting: later, the request may have arrived.
-            if error.is_connect()
-                && let Some(tls) = tls_error(cause)
-            {
+            if connecting && let Some(tls) = tls_error(cause) {
                 return Self::Tls(TlsFault::of(tls));
             }
             if cause.downcast_ref().is_some_and(is_not_processed) {
@@ -150,7 +161,7 @@ impl Fault {
             None if std::ptr::addr_eq(last, error) => "unknown".to_owned(),
             None => own_words(last).to_owned(),
         };
-        if error.is_connect() { Self::Connect(words) } else { Self::Broken(words) }
+        if connecting { Self::Connect(words) } else { Self::Broken(words) }
     }
 }
 

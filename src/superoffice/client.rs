@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::DATE, redirect};
+use reqwest::{RequestBuilder, Response, StatusCode, header::DATE, redirect};
 use tokio::runtime::{self, Handle};
 use zeroize::Zeroizing;
 
@@ -13,24 +13,28 @@ use super::{
     fault::Fault,
     lenient::{read_repaired, without_mark},
     resolver::PublicAddresses,
+    target::{self, TargetClient, TargetRequest},
 };
 use crate::ports::{Random, UpstreamError};
 
 /// Connecting takes longer than this only if something is wrong. One lost SYN is sent again after a second (RFC 6298
 /// section 2). It is short so that a call whose tenant has left a dead data centre can find it and go there within a
 /// deadline of ten seconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Idle connections are given up early: one that the other side has closed would fail an exchange, which is not
 /// repeated.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A host that speaks HTTP/2 is asked whether it is still there when it has said nothing for so long while an answer is
 /// due, …
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// … and has this long to say so. Over a connection that is dead without a word, call after call would else go and
 /// wait for its time-out.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The name of this client.
+pub(super) const AGENT: &str = concat!("tenant-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// The first pause before a repetition; each further one is four times as long, all with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -46,8 +50,14 @@ pub struct ClientOptions {
 
 /// The client could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be set up: {0}")]
-pub struct ClientError(#[from] reqwest::Error);
+pub enum ClientError {
+    /// The client of everything but the Web API.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Http(#[from] reqwest::Error),
+    /// TLS of the Web API.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
 
 /// What a kind of request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -79,20 +89,22 @@ pub(super) struct Answer {
 }
 
 /// How much of one answer may lie here unread, over HTTP/2 …
-const STREAM_WINDOW: u32 = 1024 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// … and of all that one connection carries: more than its streams together, so that the bytes of answers which nobody
 /// reads hold back no others. How many answers there may be at once, the host says.
-const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
+pub(super) const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 
 /// Sends requests to SuperOffice. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     options: ClientOptions,
-    /// Where nothing else is said.
+    /// For everything but the Web API.
     http: reqwest::Client,
-    /// That of each runtime which serves callers. A connection is driven by the runtime that opened it, so with one for
-    /// all, each call would wake the threads of others.
-    of_runtimes: Arc<RwLock<Vec<(runtime::Id, reqwest::Client)>>>,
+    /// TLS of the Web API.
+    tls: rustls::ClientConfig,
+    /// For the Web API, one for each runtime which serves callers. A connection is driven by the runtime that opened it,
+    /// so with one for all, each call would wake the threads of others.
+    of_runtimes: Arc<RwLock<Vec<(runtime::Id, TargetClient)>>>,
 }
 
 impl Client {
@@ -101,19 +113,18 @@ impl Client {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        Ok(Self { options, http: made(options)?, of_runtimes: Arc::default() })
+        Ok(Self { options, http: made(options)?, tls: target::tls()?, of_runtimes: Arc::default() })
     }
 
     /// The client whose connections the current runtime drives.
-    fn here(&self) -> reqwest::Client {
+    fn here(&self) -> TargetClient {
         let here = Handle::current().id();
-        let known = |all: &[(runtime::Id, reqwest::Client)]| {
+        let known = |all: &[(runtime::Id, TargetClient)]| {
             all.iter().find(|(id, _)| *id == here).map(|(_, client)| client.clone())
         };
         let found = known(&self.of_runtimes.read().unwrap_or_else(PoisonError::into_inner));
         found.unwrap_or_else(|| {
-            // It could be made before, so it can be made again; if not, that of others is slower and no worse.
-            let client = made(self.options).unwrap_or_else(|_| self.http.clone());
+            let client = TargetClient::new(self.options, self.tls.clone());
             let mut all = self.of_runtimes.write().unwrap_or_else(PoisonError::into_inner);
             all.push((here, client.clone()));
             client
@@ -133,19 +144,9 @@ impl Client {
         self.http.post(uri).header("accept", "application/json")
     }
 
-    pub(super) fn request(&self, method: Method, address: Url) -> RequestBuilder {
-        self.here().request(method, address)
-    }
-
-    /// Sends a request once and returns as soon as an answer begins, whatever its status. It has no time limit of its
-    /// own.
-    #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
-    pub(super) async fn begin(&self, request: RequestBuilder) -> Result<Response, Fault> {
-        request.send().await.map_err(|error| match Fault::new(&error, self.options.timeout) {
-            // There is no limit here that could have passed: the connection was found dead.
-            Fault::Timeout(_) => Fault::Broken("it was dead".to_owned()),
-            fault => fault,
-        })
+    /// Sends a call of the Web API and returns as soon as an answer begins, whatever its status. There is no time limit.
+    pub(super) async fn begin(&self, request: TargetRequest) -> Result<Response, Fault> {
+        self.here().begin(request).await
     }
 
     /// Sends a request as its profile allows. A 5xx is an error, every other status an answer.
@@ -198,7 +199,7 @@ impl Client {
 #[expect(clippy::disallowed_methods, reason = "the one place where the client is made")]
 fn made(options: ClientOptions) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
-        .user_agent(concat!("tenant-gateway/", env!("CARGO_PKG_VERSION")))
+        .user_agent(AGENT)
         .redirect(redirect::Policy::none())
         .no_proxy()
         .https_only(!options.allow_loopback)

@@ -1,5 +1,8 @@
 //! The meaning of a fault for requests to SuperOffice: whether they are repeated, and whether the host is down.
 
+use std::{error::Error as _, io};
+
+use hyper_util::client::legacy;
 use reqwest::StatusCode;
 
 use super::client::{Profile, Repeat};
@@ -7,6 +10,15 @@ pub(super) use crate::outbound::Fault;
 use crate::ports::UpstreamError;
 
 impl Fault {
+    /// A call of the Web API that was not answered. Only connecting has a limit there.
+    pub(super) fn of_sending(error: &legacy::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let timed_out = causes
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| cause.kind() == io::ErrorKind::TimedOut);
+        Self::from_causes(error, error.is_connect(), timed_out)
+    }
+
     /// Whether the request may be sent again. Not after a time-out, which has used up the caller's patience.
     pub(super) fn may_be_repeated(&self, repeat: Repeat) -> bool {
         match self {

@@ -8,24 +8,29 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use crate::outbound::Unresolved;
 
 /// Resolves with the system, and keeps public addresses only.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct PublicAddresses {
     pub(super) allow_loopback: bool,
 }
 
+impl PublicAddresses {
+    /// Returns the addresses of a host, without those of our own network.
+    pub(super) async fn addresses(self, host: &str) -> Result<Vec<SocketAddr>, Unresolved> {
+        let found = tokio::net::lookup_host((host, 0)).await;
+        let found = found.map_err(|_| Unresolved::Unknown)?;
+        let allowed = |a: &SocketAddr| {
+            is_public(a.ip()) || (self.allow_loopback && a.ip().to_canonical().is_loopback())
+        };
+        let usable: Vec<SocketAddr> = found.filter(allowed).collect();
+        if usable.is_empty() { Err(Unresolved::NotPublic) } else { Ok(usable) }
+    }
+}
+
 impl Resolve for PublicAddresses {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_loopback = self.allow_loopback;
+        let resolver = *self;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let found = found.map_err(|_| Unresolved::Unknown)?;
-            let allowed = |a: &SocketAddr| {
-                is_public(a.ip()) || (allow_loopback && a.ip().to_canonical().is_loopback())
-            };
-            let usable: Vec<SocketAddr> = found.filter(allowed).collect();
-            if usable.is_empty() {
-                return Err(Unresolved::NotPublic.into());
-            }
+            let usable = resolver.addresses(name.as_str()).await?;
             Ok(Box::new(usable.into_iter()) as Addrs)
         })
     }

@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
+use http::Uri;
 use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
 use reqwest::{
@@ -24,7 +25,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::Notify, time::timeout};
 use zeroize::Zeroizing;
 
-use super::{Credentials, SuperOffice, fault::Fault, skew};
+use super::{
+    Credentials, SuperOffice,
+    fault::Fault,
+    skew,
+    target::{TargetBody, TargetRequest},
+};
 use crate::{
     domain::WebApiUri,
     ports::{
@@ -57,21 +63,20 @@ impl WebApiHost for SuperOffice {
         credential: &ApiCredential,
         request: ApiRequest,
     ) -> Result<ApiResponse, SendError> {
-        let address = address(uri, &request.path_and_query)?;
+        let target = target(uri, &request.path_and_query)?;
         let ApiRequest { method, mut headers, body, answer_within, .. } = request;
         clear(&method, &mut headers, &body);
         put_on(credential, &self.credentials, &mut headers)?;
         let (body, sending) = match body {
-            ApiBody::Whole(bytes) => (bytes.into(), None),
+            ApiBody::Whole(bytes) => (TargetBody::Whole(bytes), None),
             ApiBody::Stream { parts, length, .. } => {
                 let moved = Arc::new(Notify::new());
                 let stream = Mutex::new(parts);
                 let parts = Parts { stream, left: length, moved: moved.clone() };
-                (reqwest::Body::wrap(parts), Some(moved))
+                (TargetBody::Stream(reqwest::Body::wrap(parts)), Some(moved))
             }
         };
-        let builder = self.client.request(method, address).headers(headers).body(body);
-        let answering = self.client.begin(builder);
+        let answering = self.client.begin(TargetRequest { method, target, headers, body });
         let answer = match sending {
             None => within(answer_within, answering).await,
             Some(moved) => while_moving(&moved, answer_within, answering).await,
@@ -156,14 +161,16 @@ fn clear(method: &Method, headers: &mut HeaderMap, body: &ApiBody) {
     }
 }
 
-/// A path with dots in it could lead to the neighbour on the same host.
-fn address(uri: &WebApiUri, path_and_query: &str) -> Result<Url, SendError> {
-    let url = Url::parse(&format!("{uri}{path_and_query}")).ok();
-    let below = |url: &Url| {
-        let rest = url.as_str().strip_prefix(uri.as_str());
+/// Returns the target with its bytes as they are. A path with dot segments could lead to the neighbour on the same host.
+fn target(uri: &WebApiUri, path_and_query: &str) -> Result<Uri, SendError> {
+    let text = format!("{uri}{path_and_query}");
+    let is_below = |text: &str| {
+        let rest = text.strip_prefix(uri.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
     };
-    url.filter(below).ok_or_else(|| {
+    // The URL parser resolves dot segments, encoded ones included.
+    let resolved = Url::parse(&text).ok().filter(|url| is_below(url.as_str()));
+    resolved.filter(|_| is_below(&text)).and_then(|_| text.parse().ok()).ok_or_else(|| {
         SendError::Unsendable("the path leads out of the tenant's Web API".to_owned())
     })
 }
@@ -380,6 +387,20 @@ mod tests {
     }
 
     #[test]
+    fn a_target_keeps_its_bytes() {
+        let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
+        let uri = "https://online2.superoffice.com/Cust1/api";
+        let uri = WebApiUri::check_api(uri, "Cust1".parse().unwrap(), &allowed).unwrap();
+        for path in [
+            "/v1/x%2By%26z'[]{}|^",
+            "/v1/%c3%85/?$filter=name eq 'a'&b=|^`{}%27".replace(' ', "%20").as_str(),
+        ] {
+            let target = target(&uri, path).unwrap();
+            assert_eq!(target.path_and_query().unwrap().as_str(), format!("/Cust1/api{path}"));
+        }
+    }
+
+    #[test]
     fn a_path_that_leads_out_of_the_tenant_is_not_sent() {
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let uri = "https://online2.superoffice.com/Cust1/api";
@@ -387,10 +408,10 @@ mod tests {
         for path in
             ["/v1/User?$top=1", "/v1/%2e%2e/User", "/v1/a/../User", "/", "", "?x", "/v1?x=/../.."]
         {
-            assert!(address(&uri, path).is_ok(), "{path}");
+            assert!(target(&uri, path).is_ok(), "{path}");
         }
         for path in ["/../../Cust2/api/v1/User", "/%2e%2e/x", "/..", "x", ".evil/", "@e/"] {
-            assert!(address(&uri, path).is_err(), "{path}");
+            assert!(target(&uri, path).is_err(), "{path}");
         }
     }
 }

@@ -222,7 +222,7 @@ async fn a_path_or_method_that_policy_does_not_permit_is_refused_however_it_is_s
     }
     assert!(told.host.arrived().is_empty());
     told.call("sync", get("/Api/v1/%43ontact/12")).await.unwrap();
-    assert_eq!(only(&told.host).line(), "GET /Cust1/api/v1/Contact/12 HTTP/1.1");
+    assert_eq!(only(&told.host).line(), "GET /Cust1/api/v1/%43ontact/12 HTTP/1.1");
 }
 
 #[tokio::test]
@@ -251,6 +251,12 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_of_it_is_sent() {
         let refused = open.call(get(path)).await.err().unwrap();
         assert_invalid(&refused, &["path"]);
     }
+    let tunnelled = pb::CallRequest {
+        method: "POST".to_owned(),
+        headers: vec![header("X-HTTP-Method-Override", "DELETE")],
+        ..get("/api/v1")
+    };
+    assert_invalid(&open.call(tunnelled).await.err().unwrap(), &["headers"]);
     for method in ["", "GET ", "G\r\nET", "TRACE", "CONNECT"] {
         let request = pb::CallRequest { method: method.to_owned(), ..get("/api/v1") };
         assert_invalid(&open.call(request).await.err().unwrap(), &["method"]);

@@ -109,8 +109,8 @@ async fn every_method_and_body_and_query_arrives_as_it_was_sent() {
         let answer = send(address(world.gateway()), method, path, &[], body.as_bytes()).await;
         assert_eq!(answer.status, 200);
         let arrived = host.arrived().pop().unwrap();
-        let query = path.strip_prefix("/crm-sync").unwrap().replace('\'', "%27");
-        assert_eq!(arrived.line(), format!("{method} {query} HTTP/1.1"));
+        let target = path.strip_prefix("/crm-sync").unwrap();
+        assert_eq!(arrived.line(), format!("{method} {target} HTTP/1.1"));
         assert_eq!(arrived.header("content-length"), [body.len().to_string()]);
         assert_eq!(arrived.body, body.as_bytes());
     }

@@ -57,12 +57,71 @@ async fn paths_that_could_be_read_in_two_ways_are_refused() {
         "/v1/Contact%00",
         "/v1/Contact%0d%0aSO-AppToken:%20x",
         "/v1/(S(x))/Contact",
-        "/v1/Contact.",
+        "/v1/Contact%3b5",
+        "/v1/Contact%25%32%65",
+        "/v1/Duplicates/Acme\u{2026}",
+        "/v1/Duplicates/c%E2%84%85o",
         "/v1/Contact%ff",
         "/v1/Contact%",
     ] {
         let path = format!("/crm-sync/Cust1/api{path}");
         let answer = get(address(world.gateway()), &path, &[]).await;
+        answer.assert_problem(400, "INVALID_ARGUMENT");
+    }
+    assert!(host.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn company_names_in_a_path_and_quotes_in_a_query_arrive_as_they_came() {
+    let (world, host) = with_host("").await;
+    for target in [
+        "/api/v1/Contact/Duplicates/Acme%20Inc.",
+        "/api/v1/Contact/Duplicates/100%25%20Norsk",
+        "/api/v1/Contact/Duplicates/Stra%C3%9Fe",
+        "/api/v1/Contact/Duplicates/Stra%c3%9fe/",
+        "/api/v1/Contact/Duplicates/O%E2%80%99Brien%20%E2%80%93%20S%C3%B8nner",
+        "/api/v1/Contact/Duplicates/A%CC%8As",
+        "/api/v1/Contact/Duplicates/%E4%B8%AD%E5%9B%BD",
+        "/api/v1/Contact/Duplicates/a%2Bb%26c+d&e'f",
+        "/api/v1/Contact?$filter=name%20eq%20'O''Brien'&x=%27[a]{b}|",
+    ] {
+        let path = format!("/crm-sync/Cust1{target}");
+        assert_eq!(get(address(world.gateway()), &path, &[]).await.status, 200, "{target}");
+        let arrived = host.arrived().pop().unwrap();
+        assert_eq!(arrived.line(), format!("GET /Cust1{target} HTTP/1.1"));
+    }
+}
+
+#[tokio::test]
+async fn a_slash_too_many_before_the_api_is_named() {
+    let (world, host) = with_host("").await;
+    for (path, status, reason) in [
+        ("/crm-sync/Cust1//api/v1/Contact", 400, "INVALID_ARGUMENT"),
+        ("/crm-sync/Cust1/api//v1/Contact", 400, "INVALID_ARGUMENT"),
+        ("//crm-sync/Cust1/api/v1/Contact", 404, "RESOURCE_NOT_FOUND"),
+    ] {
+        let answer = get(address(world.gateway()), path, &[]).await;
+        let problem = answer.assert_problem(status, reason);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("slash") || detail.contains("//"), "{path}: {detail}");
+        assert!(detail.contains("address"), "{path}: {detail}");
+    }
+    assert!(host.arrived().is_empty());
+}
+
+#[tokio::test]
+async fn a_post_that_asks_for_another_method_is_refused() {
+    let (world, host) = with_host("").await;
+    for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"] {
+        let headers = [(name, "DELETE")];
+        let answer = send(address(world.gateway()), "POST", CONTACT, &headers, b"").await;
+        let problem = answer.assert_problem(400, "INVALID_ARGUMENT");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(&name.to_lowercase()), "{detail}");
+    }
+    for query in ["_method=DELETE", "a=b&X-HTTP-Method-Override=DELETE"] {
+        let path = format!("{CONTACT}?{query}");
+        let answer = send(address(world.gateway()), "POST", &path, &[], b"").await;
         answer.assert_problem(400, "INVALID_ARGUMENT");
     }
     assert!(host.arrived().is_empty());

@@ -34,6 +34,7 @@ mod http_listener;
 mod impersonation;
 mod login_host;
 mod oauth;
+mod operations;
 mod permissions;
 mod person_faults;
 mod policy;

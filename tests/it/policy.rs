@@ -135,3 +135,27 @@ async fn the_schema_is_printed() {
     let schema = run(&["policy", "schema"]).await.succeeded();
     assert!(schema.contains("action issueSystemTicket"), "{schema}");
 }
+
+#[tokio::test]
+async fn explaining_uses_the_normal_forms_of_paths_and_user_principal_names() {
+    let policy = "permit (principal, action, resource);
+        @id(\"people\") forbid (principal, action in Action::\"callWebApi\", resource)
+        when { context.path like \"/api/v1/person/*\" };
+        @id(\"admins\") forbid (principal, action == Action::\"issueAccessToken\", resource)
+        when { resource.userPrincipalName like \"admin@*\" };";
+    let (_site, policy, _) = site(policy, "[]").await;
+    let ask = ["policy", "explain", "--policy", &policy, "--caller", "x", "--resource"];
+    let call = ["--action", "callWebApiAsSystemUser", "--http-method", "get", "--path"];
+    for path in ["/api/v1/person/5", "/API/v1/Person/%35.", "/api/v1/PERSON/Stra\u{df}e"] {
+        let explained = run(&[&ask[..], &[TENANT], &call, &[path]].concat()).await;
+        assert!(explained.stdout.contains("people"), "{path}: {explained:?}");
+    }
+    for path in ["/api/v1/../x", "/api/v1/a%2Fb", "/api/v1/x?y=1", "/v1/x"] {
+        let message = run(&[&ask[..], &[TENANT], &call, &[path]].concat()).await.failed(2);
+        assert!(message.contains("--path: "), "{path}: {message}");
+    }
+    let grant = format!("{TENANT}/grants/-");
+    let issue = ["--action", "issueAccessToken", "--user-principal-name", "ADMIN@x.example"];
+    let explained = run(&[&ask[..], &[grant.as_str()], &issue].concat()).await;
+    assert!(explained.stdout.contains("admins"), "{explained:?}");
+}

@@ -30,7 +30,7 @@ pub struct Ruling {
 pub struct WebApiCall<'a> {
     /// The method, in upper case.
     pub method: &'a str,
-    /// The path, percent-decoded and in lower case.
+    /// The path in normal form ([`crate::domain::ApiPath::decided`]).
     pub path: &'a str,
 }
 

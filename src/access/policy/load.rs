@@ -17,6 +17,7 @@ use super::{
     ask::above,
     depth,
     entities::{self, Groups, caller_id_problem},
+    normal_form::{self, misspelt},
     problem::Finder,
     rule::Rule,
     words::{Words, schema},
@@ -93,6 +94,7 @@ impl Reader<'_> {
         let Some(policies) = self.parsed() else { return Vec::new() };
         let policies = self.named(policies);
         self.validate(&policies, validator);
+        policies.iter().for_each(|placed| self.check_literals(placed));
         policies.into_iter().map(|placed| self.rule(placed)).collect()
     }
 
@@ -201,6 +203,16 @@ impl Reader<'_> {
                 // Looks like something that it is not.
                 _ => self.finder.cedar_problem(warning, line),
             }
+        }
+    }
+
+    /// Refuses literals that are compared with a value in normal form and are not.
+    fn check_literals(&mut self, placed: &Placed) {
+        for wrong in misspelt(&placed.policy) {
+            let text = self.text.get(placed.span.clone()).unwrap_or_default();
+            let at = normal_form::place(text, &wrong.literal);
+            let line = at.map_or(placed.line, |at| self.finder.line(placed.span.start + at));
+            self.finder.problem(Some(line), wrong.message);
         }
     }
 

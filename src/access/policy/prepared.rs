@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     access::{ActionName, Caller, Resource, ResourceKind},
-    domain::credential_operation,
+    domain::{credential_operation, folded_name},
 };
 
 /// Who asks and for what, with everything that both belong to.
@@ -236,7 +236,8 @@ fn entities(
     {
         let associate = RestrictedExpression::new_long(i64::from(grant.associate_id));
         of_resource.insert("associateId".to_owned(), associate);
-        let name = string(&grant.user_principal_name);
+        // Policies see one spelling of it: literals in another one are refused at load.
+        let name = string(&folded_name(&grant.user_principal_name));
         of_resource.insert("userPrincipalName".to_owned(), name);
     }
     let asking = [entity(&lineages.caller, of_caller)?, entity(&lineages.resource, of_resource)?];

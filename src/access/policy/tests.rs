@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{ask::Standing, *};
 use crate::{
-    access::{Caller, CallerMethod, Resource, action},
+    access::{Caller, CallerMethod, GrantResource, Resource, action},
     domain::credential_operation,
 };
 
@@ -426,6 +426,47 @@ fn the_attributes_of_caller_and_grant_decide() {
     );
     assert!(policies.remembered(&caller("x"), action, &kari).unwrap().allowed);
     assert_eq!(policies.remembered(&caller("y"), action, &kari), None);
+}
+
+#[test]
+fn a_literal_that_is_not_in_normal_form_is_an_error_with_its_line_and_correction() {
+    let policy = "// \"/API\"\nforbid (principal, action in Action::\"callWebApi\", resource)\nwhen {\n  \
+                  context.path like \"*/Foo*\" ||\n  [\"GET\", \"post\"].contains(context.method)\n};\n\
+                  forbid (principal, action == Action::\"issueAccessToken\", resource)\nwhen {\n  \
+                  resource.userPrincipalName like \"Admin@*\"\n};";
+    let wanted = [
+        "policy.cedar:4: \"*/Foo*\" never matches: context.path ",
+        "policy.cedar:5: \"post\" never matches: context.method is in upper case; write \"POST\"",
+        "policy.cedar:9: \"Admin@*\" never matches: userPrincipalName ",
+        "write \"*/foo*\"",
+        "write \"admin@*\"",
+    ];
+    refused(policy, None, &wanted);
+}
+
+#[test]
+fn a_forbid_holds_for_every_spelling_of_a_user_principal_name() {
+    let set = set("permit (principal, action, resource);
+        @id(\"admins\") forbid (principal, action, resource is Grant)
+        when { resource.userPrincipalName like \"admin@*\" || resource.userPrincipalName == \"strasse@x.example\" };");
+    let issue = ActionName::IssueAccessToken;
+    let ruling = |name: &str| {
+        let Resource::Grant(grant) = resource("applications/crm/tenants/Cust1/grants/g1") else {
+            panic!()
+        };
+        let grant = GrantResource { user_principal_name: name.into(), ..grant };
+        set.decide(&caller("a"), issue, &grant.into(), None)
+    };
+    for name in [
+        "admin@x.example",
+        "Admin@x.example",
+        "ADMIN@X.example",
+        "STRASSE@x.example",
+        "Stra\u{df}e@x.example",
+    ] {
+        assert_eq!((ruling(name).allowed, ids(&ruling(name))), (false, vec!["admins"]), "{name}");
+    }
+    assert!(ruling("erik@x.example").allowed);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which headers go through the gateway: everything but what is of one connection, what is a credential, and what could
 //! make a server read another call than the one that was decided on.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 /// Of one connection (RFC 9110 section 7.6.1), and those that servers take for such.
 const OF_THE_CONNECTION: [&str; 12] = [
@@ -39,6 +39,11 @@ const NOT_SENT: [&str; 15] = [
     "x-rewrite-url",
 ];
 
+/// Headers that name another method than that of the request. Servers that honour one would do something else than was
+/// decided on, and one that is dropped would leave the caller with a POST instead of its DELETE.
+const METHOD_OVERRIDES: [&str; 3] =
+    ["x-http-method", "x-http-method-override", "x-method-override"];
+
 /// Likewise, by how they begin.
 const NOT_SENT_PREFIXES: [&str; 5] =
     ["gateway-", "proxy-", "x-forwarded", "x-original-", "x-rewrite-"];
@@ -67,6 +72,16 @@ const SINGLE_VALUED: [HeaderName; 16] = [
     header::STRICT_TRANSPORT_SECURITY,
     header::X_CONTENT_TYPE_OPTIONS,
 ];
+/// Returns the name of a header by which a POST asks for another method, also written with `_` for `-`.
+/// Servers honour it for POST alone; elsewhere it is taken off like others.
+#[must_use]
+pub fn method_override(method: &Method, headers: &HeaderMap) -> Option<&'static str> {
+    let names = headers.keys().map(HeaderName::as_str).filter(|_| *method == Method::POST);
+    names
+        .filter(|name| name.starts_with(['x', 'X']))
+        .map(|name| name.replace('_', "-"))
+        .find_map(|name| METHOD_OVERRIDES.into_iter().find(|known| *known == name))
+}
 
 /// Takes out of a request what does not go to SuperOffice, whichever door it came through. The credential is put in
 /// later, and its headers replace all of their name.
@@ -158,6 +173,23 @@ mod tests {
         "x-request-id",
         "x-requested-with",
     ];
+
+    #[test]
+    fn a_header_that_names_another_method_is_found_in_every_spelling() {
+        for name in [
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x_http_method_override",
+        ] {
+            let known = name.replace('_', "-");
+            assert_eq!(method_override(&Method::POST, &headers(&[name])), Some(&*known), "{name}");
+            assert_eq!(method_override(&Method::GET, &headers(&[name])), None, "{name}");
+        }
+        for name in ["x-http-method-overrides", "x-method", "http-method-override"] {
+            assert_eq!(method_override(&Method::POST, &headers(&[name])), None, "{name}");
+        }
+    }
 
     #[test]
     fn what_is_of_the_connection_a_credential_or_another_call_is_not_sent_on() {

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::domain::{TenantName, WebApiUri};
+use crate::domain::{ApiPath, TenantName, WebApiUri};
 
 /// Headers that hold one link.
 const SINGLE: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
@@ -59,9 +59,10 @@ impl Links {
         };
         let mut bases = self.theirs.iter().chain([&self.their_path]);
         if let Some(rest) = bases.find_map(|base| below(base)) {
-            // Dots could lead out again.
-            let path = rest.split(['?', '#']).next().unwrap_or_default();
-            return (!path.contains("..")).then(|| format!("{}{rest}", self.ours));
+            let (target, fragment) = split_fragment(rest);
+            // A link that the gateway would refuse is left out.
+            let path = ApiPath::parse(&format!("/api{target}")).ok()?;
+            return Some(format!("{}{}{fragment}", self.ours, path.sent()));
         }
         // As seen from where it was found, which is right on either side.
         let relative = !link.starts_with(['/', '\\']) && !has_scheme(link) && !link.contains("..");
@@ -84,7 +85,7 @@ impl Links {
         Some(list)
     }
 
-    /// Rewrites the absolute links in a body of JSON. `None` if there are none.
+    /// Rewrites the absolute links in a body of JSON that the gateway passes on. `None` if there are none.
     #[must_use]
     pub fn rewrite_json(&self, body: &[u8]) -> Option<Vec<u8>> {
         // A slash may be written with a backslash before it (RFC 8259 section 7).
@@ -104,6 +105,28 @@ fn spellings(uri: &WebApiUri) -> Vec<String> {
     let with_port = (!has_port && uri.as_str().starts_with("https:"))
         .then(|| format!("https://{authority}:443{path}"));
     [uri.as_str().to_owned()].into_iter().chain(with_port).collect()
+}
+
+/// A link without its fragment, and the fragment with its `#`.
+fn split_fragment(link: &str) -> (&str, &str) {
+    link.split_at(link.find('#').unwrap_or(link.len()))
+}
+
+/// Whether the gateway would pass on what follows the base of a link in JSON. The link ends where no link goes on.
+fn is_passed(json: &[u8]) -> bool {
+    let mut rest = json.iter().copied().enumerate();
+    let end = loop {
+        match rest.next() {
+            // Only an escaped slash or character code continues a link (RFC 8259 section 7).
+            Some((at, b'\\')) if !matches!(rest.next(), Some((_, b'/' | b'u'))) => break at,
+            Some((at, byte)) if byte.is_ascii_whitespace() || b"\"<>".contains(&byte) => break at,
+            Some(_) => {}
+            None => break json.len(),
+        }
+    };
+    let link = json.get(..end).unwrap_or_default();
+    let link = serde_json::from_slice::<String>(&[&b"\""[..], link, b"\""].concat());
+    link.is_ok_and(|link| ApiPath::parse(&format!("/api{}", split_fragment(&link).0)).is_ok())
 }
 
 /// Each value of a header in other words; without those that have none.
@@ -140,7 +163,10 @@ fn replace(body: &[u8], pairs: &[(String, String)]) -> Option<Vec<u8>> {
             let end = found + old.len();
             let whole = body.get(end).is_none_or(|byte| b"/?#\"\\".contains(byte));
             let here = body.get(found..end);
-            whole && here.is_some_and(|here| here.eq_ignore_ascii_case(old.as_bytes()))
+            let accepted = || is_passed(body.get(end..).unwrap_or_default());
+            whole
+                && here.is_some_and(|here| here.eq_ignore_ascii_case(old.as_bytes()))
+                && accepted()
         };
         let Some((old, new)) = pairs.iter().find(|(old, _)| is_here(old)) else {
             at = found + 1;
@@ -166,6 +192,8 @@ fn next(body: &[u8], at: usize, letter: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::domain::AllowedApiHosts;
 
@@ -228,6 +256,70 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_the_gateway_would_refuse_is_not_handed_out() {
+        let theirs = "https://online2.superoffice.com/Cust1/api";
+        for rest in [
+            "/v1/a;b",
+            "/v1//x",
+            "/v1/a%2Fb",
+            "/v1/%2e%2e/x",
+            "/v1/x?_method=DELETE",
+            "/v1/a%",
+            "/v1/(S(x))",
+        ] {
+            assert_eq!(location(&format!("{theirs}{rest}")), None, "{rest}");
+            assert_eq!(location(&format!("/Cust1/api{rest}")), None, "{rest}");
+            let list = format!("<{theirs}{rest}>; rel=next");
+            let mut headers = HeaderMap::new();
+            headers.insert(header::LINK, list.parse().unwrap());
+            links().rewrite_headers(&mut headers);
+            assert_eq!(headers.len(), 0, "{rest}");
+            for body in [
+                format!("{{\"a\":\"{theirs}{rest}\"}}"),
+                format!("[\"{theirs}{rest}\"]").replace('/', "\\/"),
+            ] {
+                assert_eq!(links().rewrite_json(body.as_bytes()), None, "{rest}");
+            }
+        }
+        let body =
+            format!("[\"{theirs}/v1/a;b\",\"{theirs}/v1/Duplicates/Acme%20Inc.?a='b'\\u0026c=1\"]");
+        let rewritten = links().rewrite_json(body.as_bytes()).unwrap();
+        let wanted = body
+            .replace(&format!("{theirs}/v1/Dup"), "https://gw.example.com/crm/Cust1/api/v1/Dup");
+        assert_eq!(String::from_utf8(rewritten).unwrap(), wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn every_rewritten_link_is_passed_on_to_the_place_that_it_named(
+            rest in "((/|%2e|%2F|%C3%85|%25|[a-zA-Z.;(' ?=&#\\u{e5}\\u{2026}\\\\-]){0,12})",
+        ) {
+            let theirs = format!("https://online2.superoffice.com/Cust1/api{rest}");
+            let upstream = |link: &str| {
+                let base = "https://gw.example.com/crm/Cust1";
+                let (target, _) = split_fragment(link.strip_prefix(base).unwrap());
+                ApiPath::parse(target).unwrap().sent().to_owned()
+            };
+            let wanted = || ApiPath::parse(&format!("/api{}", split_fragment(&rest).0)).unwrap();
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = theirs.trim().parse() {
+                headers.insert(header::LOCATION, value);
+                links().rewrite_headers(&mut headers);
+                if let Some(link) = headers.get(header::LOCATION) {
+                    let wanted = ApiPath::parse(&format!("/api{}", split_fragment(rest.trim()).0)).unwrap();
+                    prop_assert_eq!(upstream(link.to_str().unwrap()), wanted.sent());
+                }
+            }
+            let body = serde_json::to_vec(&[&theirs]).unwrap();
+            let ends_early = rest.contains([' ', '\\']);
+            if let Some(body) = links().rewrite_json(&body).filter(|_| !ends_early) {
+                let [link] = serde_json::from_slice::<[String; 1]>(&body).unwrap();
+                prop_assert_eq!(upstream(&link), wanted().sent());
+            }
+        }
+    }
+
+    #[test]
     fn links_in_a_list_lead_through_the_gateway_or_are_taken_out() {
         let mut headers = HeaderMap::new();
         let here = "<https://online2.superoffice.com:443/Cust1/api/v1?a>; rel=next, </Cust1/api/v1?b>; rel=\"prev\"";
@@ -275,9 +367,10 @@ mod tests {
         let uri = WebApiUri::check_api(uri, tenant.tenant, &allowed).unwrap();
         let links = Links::new("https://gw.example.com", &tenant, &uri);
         let theirs = "https://sod2.superoffice.com:443/Cust12345/api";
-        let body = |base: &str| {
+        // The gateway would refuse the empty segment of the first one, so that one stays as it came.
+        let body = |metadata: &str, next: &str| {
             format!(
-                r#"{{"odata.metadata":"{base}/v1/Archive//$metadata","odata.nextLink":"{base}/v1/Contact?$skip=10"}}"#
+                r#"{{"odata.metadata":"{metadata}/v1/Archive//$metadata","odata.nextLink":"{next}/v1/Contact?$skip=10"}}"#
             )
         };
         let ours = "https://gw.example.com/crm/Cust12345/api";
@@ -287,11 +380,12 @@ mod tests {
             (theirs.replace(":443", ""), ours.to_owned()),
             (theirs.replace('/', "\\/"), ours.replace('/', "\\/")),
         ] {
-            let (theirs, ours) = (body(&theirs), body(&ours));
+            let (theirs, ours) = (body(&theirs, &theirs), body(&theirs, &ours));
             assert_eq!(links.rewrite_json(theirs.as_bytes()), Some(ours.into_bytes()), "{theirs}");
         }
         for elsewhere in [":444/Cust12345/api", ":443/Cust1234/api", ":443x/Cust12345/api"] {
-            let there = body(&format!("https://sod2.superoffice.com{elsewhere}"));
+            let there = format!("https://sod2.superoffice.com{elsewhere}");
+            let there = body(&there, &there);
             assert_eq!(links.rewrite_json(there.as_bytes()), None, "{there}");
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     domain::{
         AccessToken, ApplicationId, AssociateId, CredentialId, Failing, Grant, GrantFailure,
         GrantId, GrantName, GrantScope, GrantState, Identity, RefreshToken, TenantName,
+        is_same_name,
     },
     ports::{
         Access, AuthorizationRequest, CodeExchange, Consented, ExchangeError, GrantStore, Intent,
@@ -215,7 +216,7 @@ impl GrantStore for GrantTable {
         let grants = table.rows.values().map(|row| &row.grant);
         let named = |grant: &&Grant| {
             grant.name.tenant == *tenant
-                && grant.user_principal_name.eq_ignore_ascii_case(user_principal_name)
+                && is_same_name(user_principal_name, &grant.user_principal_name)
         };
         Ok(grants.filter(named).cloned().collect())
     }

@@ -668,6 +668,20 @@ async fn a_new_consent_ends_what_was_known_of_the_former_one() {
 }
 
 #[tokio::test]
+async fn two_grants_whose_names_fold_alike_are_ambiguous() {
+    let world = World::new();
+    let (five, six) = (world.grants.add(&tenant(), 5), world.grants.add(&tenant(), 6));
+    let named = |name: &str| Subject::UserPrincipalName(name.to_owned());
+    world.grants.rename(&five, "Stra\u{df}e@example.com");
+    for name in ["STRASSE@example.com", "stra\u{df}e@EXAMPLE.com"] {
+        assert!(world.in_time(ask(&world, named(name), ANY)).await.is_ok(), "{name}");
+    }
+    world.grants.rename(&six, "strasse@example.com");
+    let several = world.in_time(ask(&world, named("strasse@example.com"), ANY)).await;
+    assert_eq!(several, Err(BrokerError::GrantAmbiguous(tenant(), 2)));
+}
+
+#[tokio::test]
 async fn who_is_meant_is_one_person_or_nobody() {
     let world = World::new();
     let five = world.grants.add(&tenant(), 5);

@@ -1,6 +1,7 @@
 //! Finding an associate by something else than its id.
 
 use super::Associate;
+use crate::domain::folded_name;
 
 /// What is known of the one looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +26,34 @@ impl LookupKey {
     }
 }
 
-/// Whether two user names, or two addresses, are one: the same in upper and lower case; beyond ASCII by their letters.
+/// Whether two user names, or two addresses, are one: equal in Unicode NFC and case folding, as policies compare them.
 #[must_use]
 pub fn is_same_name(wanted: &str, found: &str) -> bool {
     if wanted.is_empty() {
         return false;
     }
-    if wanted.is_ascii() || found.is_ascii() {
+    if wanted.is_ascii() && found.is_ascii() {
         return wanted.eq_ignore_ascii_case(found);
     }
-    let letters = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
-    letters(wanted) == letters(found)
+    folded_name(wanted) == folded_name(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_fold_alike_are_one() {
+        for (wanted, found, same) in [
+            ("Tony@Example.com", "tony@example.COM", true),
+            ("STRASSE@x.example", "stra\u{df}e@x.example", true),
+            ("A\u{30a}se@x.example", "\u{e5}se@x.example", true),
+            ("karl@x.example", "\u{212a}arl@x.example", true),
+            ("tony@example.com", "tony@example.org", false),
+            ("admin@x.example", "\u{430}dmin@x.example", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_same_name(wanted, found), same, "{wanted} {found}");
+        }
+    }
 }

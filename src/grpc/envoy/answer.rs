@@ -58,7 +58,8 @@ pub(super) fn denied(failure: &Failure, request_id: &str) -> CheckResponse {
         "type": "about:blank",
         "title": title.unwrap_or_default(),
         "status": code,
-        "detail": status.message(),
+        // The caller speaks HTTP, where a header takes the place of that message.
+        "detail": status.message().replace("RetryInfo", "Retry-After"),
         "reason": reason.as_str(),
         "request_id": request_id,
     });

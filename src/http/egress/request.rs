@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::{
     access::is_calling_method,
-    broker::ACT_AS,
+    broker::{ACT_AS, method_override},
     domain::{ApiPath, AuditText, EyesSelector, Reason, TenantName},
     http::{conversation::RequestBody, problem::Problem},
     ports::{ApiBody, BodyCopy, COPIED_BYTES, CopyBudget},
@@ -88,9 +88,13 @@ impl Asked {
     /// Reads the target and the headers that are meant for the gateway.
     pub(super) fn read(request: &Request<RequestBody>) -> Result<Self, Problem> {
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let (tenant, rest) = split(target).ok_or_else(nowhere)?;
+        let (tenant, rest) = split(target).ok_or_else(|| nowhere(target))?;
         let path = ApiPath::parse(rest).map_err(|error| invalid("path", &error))?;
         let headers = request.headers();
+        if let Some(name) = method_override(request.method(), headers) {
+            let problem = "the request is not sent on as another method: send it with that method instead of POST";
+            return Err(invalid(name, &problem));
+        }
         let eyes = match the_only(headers, &HeaderName::from_static(ACT_AS))? {
             Some(eyes) => Some(eyes.parse().map_err(|error| invalid("Gateway-Act-As", &error))?),
             None => None,
@@ -118,9 +122,12 @@ fn split(target: &str) -> Option<(TenantName, &str)> {
     Some((TenantName { application, tenant }, rest))
 }
 
-fn nowhere() -> Problem {
-    let detail =
-        "wanted /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/5";
+fn nowhere(target: &str) -> Problem {
+    let detail = if target.starts_with("//") {
+        "the path begins with two slashes: remove the slash at the end of your client's base address"
+    } else {
+        "wanted /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/5"
+    };
     Problem::new(Reason::ResourceNotFound, detail)
 }
 

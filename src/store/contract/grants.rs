@@ -15,7 +15,11 @@ use crate::{
     ports::{Consented, GrantStore, Intent, Lease, RefreshOutcome},
 };
 
-pub(super) fn person(tenant: &TenantName, id: i32, user_principal_name: &str) -> Identity {
+pub(in crate::store) fn person(
+    tenant: &TenantName,
+    id: i32,
+    user_principal_name: &str,
+) -> Identity {
     Identity {
         tenant: tenant.tenant,
         associate_id: AssociateId::new(id).unwrap(),
@@ -225,8 +229,11 @@ pub(in crate::store) async fn grants_are_found_by_user_name_in_upper_or_lower_ca
     add(6, "søren@example.com").await;
     // Went from one person to another.
     add(7, "tony@example.com").await;
-    // The sign of the Kelvin, which is `k` in lower case.
+    // The sign of the Kelvin, whose normal form is `K`.
     add(8, "\u{212a}arl@example.com").await;
+    add(9, "Stra\u{df}e@example.com").await;
+    add(10, "A\u{30a}se@example.com").await;
+    add(11, "\u{c5}SE@example.com").await;
     let found = async |user: &str| {
         let found = store.find_by_user_principal_name(&cust1(), user).await.unwrap();
         let mut ids: Vec<i32> = found.iter().map(|grant| grant.associate_id.get()).collect();
@@ -235,7 +242,9 @@ pub(in crate::store) async fn grants_are_found_by_user_name_in_upper_or_lower_ca
     };
     assert_eq!(found("TONY@example.COM").await, [5, 7]);
     assert_eq!(found("SØREN@example.com").await, [6]);
-    assert_eq!(found("karl@example.com").await, [0_i32; 0]);
+    assert_eq!(found("karl@example.com").await, [8]);
+    assert_eq!(found("STRASSE@example.com").await, [9]);
+    assert_eq!(found("\u{e5}se@example.com").await, [10, 11]);
     assert_eq!(found("").await, [0_i32; 0]);
     refresh(&*store, &tony, 1).await;
     assert_eq!(found("tony@example.com").await, [7]);

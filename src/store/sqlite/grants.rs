@@ -10,14 +10,14 @@ use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 pub(super) use self::queries::of_tenant;
 use self::{
-    queries::{key, lower_case, one, one_as, put_access_token, settlement},
+    queries::{key, one, one_as, put_access_token, settlement},
     statements as sql,
 };
 use super::{SqliteStore, leases::is_held};
 use crate::{
     domain::{
         AccessToken, ApplicationId, AssociateId, CredentialId, Grant, GrantId, GrantName,
-        GrantScope, GrantState, Identity, TenantName, is_same_name,
+        GrantScope, GrantState, Identity, TenantName, folded_name, is_same_name,
     },
     ports::{
         Consented, GrantStore, Lease, RefreshOutcome, Rotation, StoreError, StoredRefreshToken,
@@ -56,7 +56,7 @@ impl GrantStore for SqliteStore {
             .bind(new_id.as_str())
             .bind(person.associate_id.get())
             .bind(&person.user_principal_name)
-            .bind(lower_case(&person.user_principal_name))
+            .bind(folded_name(&person.user_principal_name).into_owned())
             .bind(&person.full_name)
             .bind(now.as_microsecond())
             .fetch_one(&mut *transaction)
@@ -107,11 +107,11 @@ impl GrantStore for SqliteStore {
         let records: Vec<GrantRecord> = sqlx::query_as(sql::FIND_BY_USER)
             .bind(tenant.application.as_str())
             .bind(tenant.tenant.to_string())
-            .bind(lower_case(user_principal_name))
+            .bind(folded_name(user_principal_name).into_owned())
             .fetch_all(self.file.readers())
             .await?;
         let mut grants = to_grants(records)?;
-        // The index is coarser: letters of other alphabets may turn into ASCII in lower case.
+        // The key of a row that somebody changed by hand may be another one.
         grants.retain(|grant| is_same_name(user_principal_name, &grant.user_principal_name));
         Ok(grants)
     }

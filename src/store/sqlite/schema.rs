@@ -6,6 +6,7 @@ use sqlx::{Connection as _, SqliteConnection, migrate::Migrator};
 
 use super::open::OpenError;
 use crate::{
+    domain::folded_name,
     ports::StoreError,
     store::error::{primary_code, sqlite_code},
 };
@@ -48,7 +49,25 @@ pub(super) async fn prepare(
         .run_direct(None, &mut *transaction, false)
         .await
         .map_err(|error| sqlx_error(error.into()))?;
+    fill_user_principal_keys(&mut transaction).await.map_err(sqlx_error)?;
     transaction.commit().await.map_err(sqlx_error)
+}
+
+/// Fills in the keys that a migration left empty, because SQL cannot fold them.
+async fn fill_user_principal_keys(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT user_principal_name FROM grants WHERE user_principal_key = ''",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for name in names {
+        sqlx::query("UPDATE grants SET user_principal_key = ?1 WHERE user_principal_key = '' AND user_principal_name = ?2")
+            .bind(folded_name(&name).into_owned())
+            .bind(name)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Refuses a file that is not ours or newer, and changes nothing.

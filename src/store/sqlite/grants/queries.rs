@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::statements as sql;
 use crate::{
-    domain::{AccessToken, Grant, GrantName, TenantName},
+    domain::{AccessToken, Grant, GrantName, TenantName, folded_name},
     ports::{Lease, RefreshOutcome},
     store::record::GrantRecord,
 };
@@ -69,7 +69,7 @@ pub(super) fn settlement(
     match outcome {
         RefreshOutcome::Refreshed { user_principal_name, full_name, .. } => statement
             .bind(user_principal_name.clone())
-            .bind(lower_case(user_principal_name))
+            .bind(folded_name(user_principal_name).into_owned())
             .bind(full_name.clone()),
         RefreshOutcome::Broken { reason } | RefreshOutcome::Failed { reason } => {
             statement.bind(reason.as_str())
@@ -85,9 +85,4 @@ pub(super) fn put_access_token(grant: &Grant, token: &AccessToken, sealed: Vec<u
         .bind(token.issue_time.as_microsecond())
         .bind(token.expire_time.as_microsecond())
         .bind(grant.token_version)
-}
-
-/// By what names are looked up that are the same in upper and lower case.
-pub(super) fn lower_case(name: &str) -> String {
-    name.chars().flat_map(char::to_lowercase).collect()
 }

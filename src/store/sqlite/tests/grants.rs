@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{Folder, sealed_for, set, unavailable};
 use crate::{
     domain::{
-        CallerOnRecord, Consent, ConsentAttempt, ConsentId, Environment, Failing, GrantScope,
-        TenantName,
+        CallerOnRecord, Consent, ConsentAttempt, ConsentId, Environment, Failing, GrantId,
+        GrantScope, TenantName,
     },
     ports::{
         ConsentLimits, ConsentStore as _, GrantStore, SealError, StoreError, StoreWatch as _,
@@ -16,8 +16,8 @@ use crate::{
     },
     store::{
         contract::{
-            Store as AnyStore, TestSealer, add, at, consent, cust1, lease, name, read, refresh,
-            tenant, to_spend, usual_applications,
+            Store as AnyStore, TestSealer, add, at, consent, cust1, lease, name, person, read,
+            refresh, secret, tenant, to_spend, usual_applications,
         },
         sealing::REFRESH_TOKEN,
         sqlite::{SqliteFile, SqliteStore, grants::statements},
@@ -189,6 +189,36 @@ async fn a_grant_of_before_that_fails_counts_as_having_failed_once() {
     }
     let since = jiff::Timestamp::from_second(2).unwrap();
     assert_eq!(failing, [Some(Failing { count: 1, since }), None, None]);
+}
+
+#[tokio::test]
+async fn a_file_with_keys_in_lower_case_gets_folded_ones() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    add(&store, &cust1()).await;
+    let names = ["Tony@Example.com", "Stra\u{df}e@example.com", "A\u{30a}se@example.com"];
+    for (id, user) in (5_u8..).zip(names) {
+        let person = person(&cust1(), id.into(), user);
+        let grant = GrantId::new([id; 16]);
+        let application = cust1().application;
+        store.consented(&application, &person, &secret("x"), &grant, at(5)).await.unwrap();
+    }
+    store.close().await;
+    folder
+        .meddle(
+            "UPDATE grants SET user_principal_key = CASE associate_id WHEN 5 THEN 'tony@example.com'
+               WHEN 6 THEN 'straße@example.com' ELSE 'a\u{30a}se@example.com' END;
+             DELETE FROM _sqlx_migrations WHERE version >= 6",
+        )
+        .await;
+    let store = folder.store().await;
+    for (id, user) in
+        [(5, "TONY@example.com"), (6, "STRASSE@EXAMPLE.com"), (7, "\u{c5}se@example.com")]
+    {
+        let found = store.find_by_user_principal_name(&cust1(), user).await.unwrap();
+        let found: Vec<i32> = found.iter().map(|grant| grant.associate_id.get()).collect();
+        assert_eq!(found, [id], "{user}");
+    }
 }
 
 #[tokio::test]

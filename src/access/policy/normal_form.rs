@@ -1,0 +1,367 @@
+//! Policy literals that are compared with values in normal form.
+//!
+//! `context.path`, `context.method` and `userPrincipalName` reach a policy in one spelling. A literal in another spelling
+//! never matches: a `forbid` that holds one would silently forbid nothing. Such a literal is an error at load.
+
+use cedar_policy::Policy;
+use serde_json::{Map, Value};
+
+use crate::domain::{folded_name, folded_path};
+
+/// A value that reaches policies in normal form only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Normal {
+    Path,
+    Method,
+    UserPrincipalName,
+}
+
+/// A literal that never matches, and its correction.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misspelt {
+    /// The literal as the policy means it. In a pattern `*` is the wildcard and [`STAR`] the character.
+    pub(super) literal: String,
+    /// The problem and its correction, for people.
+    pub(super) message: String,
+}
+
+/// Stands for the character `*` in a pattern.
+const STAR: char = '\u{10ffff}';
+
+impl Normal {
+    const ALL: [Self; 3] = [Self::Path, Self::Method, Self::UserPrincipalName];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Path => "context.path",
+            Self::Method => "context.method",
+            Self::UserPrincipalName => "userPrincipalName",
+        }
+    }
+
+    fn attribute(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::UserPrincipalName => "userPrincipalName",
+        }
+    }
+
+    fn rule(self) -> &'static str {
+        match self {
+            Self::Path => {
+                "is percent-decoded, in lower case (Unicode NFKC and case folding), without a slash at its end, without \
+                 dots and spaces at the end of a segment"
+            }
+            Self::Method => "is in upper case",
+            Self::UserPrincipalName => "is in Unicode NFC and case folded (lower case)",
+        }
+    }
+
+    /// Returns the normal form of a literal, or of the part of a pattern between two wildcards.
+    fn form(self, text: &str, part: Part) -> String {
+        match self {
+            Self::Path => folded_path(text, part.begins, part.ends),
+            Self::Method => text.to_ascii_uppercase(),
+            Self::UserPrincipalName => folded_name(text).into_owned(),
+        }
+    }
+}
+
+/// Where a part of a pattern stands. A whole literal both begins and ends the value.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    begins: bool,
+    ends: bool,
+}
+
+/// Returns the literals of a policy that can match nothing because they are not in normal form.
+pub(super) fn misspelt(policy: &Policy) -> Vec<Misspelt> {
+    let mut found = Vec::new();
+    if let Ok(policy) = policy.to_json() {
+        for condition in policy["conditions"].as_array().into_iter().flatten() {
+            walk(&condition["body"], &mut found);
+        }
+    }
+    found
+}
+
+/// Looks for comparisons in an expression of Cedar's JSON format.
+fn walk(expression: &Value, found: &mut Vec<Misspelt>) {
+    if let Some((operator, operands)) = operation(expression) {
+        let (left, right) = (&operands["left"], &operands["right"]);
+        match operator {
+            "==" | "!=" => compare(left, right, found),
+            "contains" => compare_elements(left, right, found),
+            "containsAll" | "containsAny" => compare(left, right, found),
+            "like" => {
+                for normal in Normal::ALL.into_iter().filter(|normal| yields(left, *normal)) {
+                    found.extend(check_pattern(&operands["pattern"], normal));
+                }
+            }
+            _ => {}
+        }
+    }
+    match expression {
+        Value::Object(fields) => fields.values().for_each(|field| walk(field, found)),
+        Value::Array(elements) => elements.iter().for_each(|element| walk(element, found)),
+        _ => {}
+    }
+}
+
+/// The one operation of an expression.
+fn operation(expression: &Value) -> Option<(&str, &Value)> {
+    let (operator, operands) = expression.as_object()?.iter().next()?;
+    operands.is_object().then_some((operator, operands))
+}
+
+/// The fields of a record.
+fn fields(record: &Value) -> impl Iterator<Item = &Value> {
+    record.as_object().into_iter().flat_map(Map::values)
+}
+
+/// A set on one side, one of its elements on the other.
+fn compare_elements(set: &Value, element: &Value, found: &mut Vec<Misspelt>) {
+    match set["Set"].as_array() {
+        Some(elements) => elements.iter().for_each(|one| compare(one, element, found)),
+        None => compare(set, element, found),
+    }
+}
+
+/// Checks the literals that one side is compared with on the other. Records are compared field by field.
+fn compare(left: &Value, right: &Value, found: &mut Vec<Misspelt>) {
+    if let (Some(ours), Some(theirs)) = (left["Record"].as_object(), right["Record"].as_object()) {
+        for (name, field) in ours {
+            if let Some(other) = theirs.get(name) {
+                compare(field, other, found);
+            }
+        }
+        return;
+    }
+    for (value, literals) in [(left, right), (right, left)] {
+        for normal in Normal::ALL {
+            if yields(value, normal) {
+                check_literals(literals, normal, found);
+            }
+            if is_context(value)
+                && let Some(field) = literals["Record"].get(normal.attribute())
+            {
+                check_literals(field, normal, found);
+            }
+        }
+    }
+}
+
+fn is_context(expression: &Value) -> bool {
+    expression["Var"] == "context"
+}
+
+/// Whether an expression can have this value, alone or within a set or record.
+fn yields(expression: &Value, normal: Normal) -> bool {
+    let Some((operator, operands)) = operation(expression) else {
+        return expression["Set"]
+            .as_array()
+            .is_some_and(|set| set.iter().any(|one| yields(one, normal)));
+    };
+    match operator {
+        "." => {
+            let of_context = is_context(&operands["left"]) || normal == Normal::UserPrincipalName;
+            operands["attr"] == normal.attribute() && of_context
+                || yields(&operands["left"], normal)
+        }
+        "if-then-else" => yields(&operands["then"], normal) || yields(&operands["else"], normal),
+        "Record" => fields(operands).any(|field| yields(field, normal)),
+        _ => false,
+    }
+}
+
+/// Checks every literal that an expression can have as its value.
+fn check_literals(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>) {
+    if let Some(literal) = expression["Value"].as_str() {
+        let whole = Part { begins: true, ends: true };
+        let form = normal.form(literal, whole);
+        if form != literal {
+            found.push(wrong(literal.to_owned(), &form, literal, normal));
+        }
+    }
+    if let Some(elements) = expression["Set"].as_array() {
+        elements.iter().for_each(|element| check_literals(element, normal, found));
+    }
+    match operation(expression) {
+        Some(("if-then-else", operands)) => {
+            check_literals(&operands["then"], normal, found);
+            check_literals(&operands["else"], normal, found);
+        }
+        Some(("Record", record)) => {
+            fields(record).for_each(|field| check_literals(field, normal, found));
+        }
+        // A field of a record that is written out.
+        Some((".", operands)) => check_literals(&operands["left"], normal, found),
+        _ => {}
+    }
+}
+
+fn check_pattern(pattern: &Value, normal: Normal) -> Option<Misspelt> {
+    let parts = pattern.as_array()?;
+    let (mut literal, mut shown, mut form) = (String::new(), String::new(), String::new());
+    for (index, part) in parts.iter().enumerate() {
+        match part["Literal"].as_str() {
+            Some(text) => {
+                let place = Part { begins: index == 0, ends: index + 1 == parts.len() };
+                literal.push_str(&text.replace('*', &STAR.to_string()));
+                shown.push_str(&text.replace('*', "\\*"));
+                form.push_str(&normal.form(text, place).replace('*', "\\*"));
+            }
+            None => {
+                [&mut literal, &mut shown, &mut form].into_iter().for_each(|text| text.push('*'))
+            }
+        }
+    }
+    (form != shown).then(|| wrong(literal, &form, &shown, normal))
+}
+
+fn wrong(literal: String, form: &str, shown: &str, normal: Normal) -> Misspelt {
+    let (name, rule) = (normal.name(), normal.rule());
+    // A backslash before an asterisk is Cedar's own, not one to escape again.
+    let quoted = |text: &str| format!("{text:?}").replace("\\\\*", "\\*");
+    let (shown, form) = (quoted(shown), quoted(form));
+    let message = format!("{shown} never matches: {name} {rule}; write {form}");
+    Misspelt { literal, message }
+}
+
+/// Returns where a literal begins in the text of a policy.
+pub(super) fn place(policy: &str, literal: &str) -> Option<usize> {
+    let mut rest = policy.char_indices().peekable();
+    while let Some((at, c)) = rest.next() {
+        match c {
+            '/' if rest.next_if(|(_, next)| *next == '/').is_some() => {
+                while rest.next_if(|(_, next)| *next != '\n').is_some() {}
+            }
+            '"' if unescaped(&mut rest) == literal => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Reads a string to its closing quote.
+fn unescaped(rest: &mut impl Iterator<Item = (usize, char)>) -> String {
+    let mut text = String::new();
+    while let Some((_, c)) = rest.next() {
+        match c {
+            '"' => break,
+            '\\' => {
+                let escaped = rest.next().map_or('\\', |(_, escaped)| escaped);
+                text.push(match escaped {
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    '0' => '\0',
+                    '*' => STAR,
+                    'u' => {
+                        let digits =
+                            rest.by_ref().map(|(_, c)| c).skip(1).take_while(|c| *c != '}');
+                        code(&digits.collect::<String>())
+                    }
+                    'x' => code(&rest.by_ref().map(|(_, c)| c).take(2).collect::<String>()),
+                    other => other,
+                });
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+fn code(digits: &str) -> char {
+    u32::from_str_radix(digits, 16).ok().and_then(char::from_u32).unwrap_or('\u{fffd}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(condition: &str) -> Vec<String> {
+        let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+        misspelt(&text.parse().unwrap()).into_iter().map(|wrong| wrong.message).collect()
+    }
+
+    #[test]
+    fn a_literal_that_is_not_in_normal_form_is_found_with_its_correction() {
+        let path = |operator: &str, literal: &str| format!("context.path {operator} {literal:?}");
+        for (condition, correction) in [
+            (path("==", "/api/v1/Contact"), "\"/api/v1/contact\""),
+            (path("!=", "/api/v1/Contact"), "\"/api/v1/contact\""),
+            (path("==", "/api/v1/contact/"), "\"/api/v1/contact\""),
+            (path("==", "/api/v1/a%20b"), "\"/api/v1/a b\""),
+            (path("==", "/api/v1/acme inc."), "\"/api/v1/acme inc\""),
+            (path("==", "/api//v1/x"), "\"/api/v1/x\""),
+            (path("==", "/api/v1/stra\u{df}e"), "\"/api/v1/strasse\""),
+            (path("==", "/api/v1/a\u{30a}s"), "\"/api/v1/\u{e5}s\""),
+            (path("like", "*Foo*"), "\"*foo*\""),
+            (path("like", "*/acme inc."), "\"*/acme inc\""),
+            (path("like", "/api/v1/acme./*"), "\"/api/v1/acme/*\""),
+            (path("like", "/api/v1/contact*/"), "\"/api/v1/contact*\""),
+            (r#"context.path like "/API/\*/*""#.to_owned(), r#""/api/\*/*""#),
+            (r#""/API" == context["path"]"#.to_owned(), "\"/api\""),
+            (r#"["/api", "/API"].contains(context.path)"#.to_owned(), "\"/api\""),
+            (r#"[context.path].contains("/API")"#.to_owned(), "\"/api\""),
+            (r#"[context.path].containsAny(["/API"])"#.to_owned(), "\"/api\""),
+            (r#"{a: context.path, b: 1} == {a: "/API", b: 1}"#.to_owned(), "\"/api\""),
+            (r#"{a: context.path}.a == "/API""#.to_owned(), "\"/api\""),
+            (r#"context == {method: "GET", path: "/API"}"#.to_owned(), "\"/api\""),
+            (r#"context.path == (if true then "/api" else "/API")"#.to_owned(), "\"/api\""),
+            (r#"(if true then context.path else "") like "/API*""#.to_owned(), "\"/api*\""),
+            (r#"!(false || context.path like "/API*")"#.to_owned(), "\"/api*\""),
+            (r#"context.method == "get""#.to_owned(), "\"GET\""),
+            (r#"["GET", "Post"].contains(context.method)"#.to_owned(), "\"POST\""),
+            (
+                r#"resource.userPrincipalName == "Admin@x.example""#.to_owned(),
+                "\"admin@x.example\"",
+            ),
+            (r#"resource.userPrincipalName like "Admin@*""#.to_owned(), "\"admin@*\""),
+            (
+                r#"resource.userPrincipalName like "*@STRA\u{df}E.example""#.to_owned(),
+                "\"*@strasse.example\"",
+            ),
+            (
+                r#"["Admin@x.example"].contains(resource.userPrincipalName)"#.to_owned(),
+                "\"admin@x.example\"",
+            ),
+        ] {
+            let messages = messages(&condition);
+            assert_eq!(messages.len(), 1, "{condition}: {messages:?}");
+            assert!(
+                messages[0].ends_with(&format!("write {correction}")),
+                "{condition}: {messages:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn literals_in_normal_form_and_those_of_other_values_are_left_alone() {
+        for condition in [
+            r#"context.path == "/api/v1/contact/100% norsk""#,
+            r#"context.path == """#,
+            r#"context.path like "*""#,
+            r#"context.path like "/api/v1/acme inc.*""#,
+            r#"context.path like "/api/v1/contact/*""#,
+            r#"context.path like "*/\u{4e2d}\u{56fd}*""#,
+            r#"context == {method: "GET", path: "/api"}"#,
+            r#"principal.method == "jwt" && principal.issuer == "https://Issuer.example""#,
+            r#"resource.userPrincipalName == """#,
+            r#"resource.userPrincipalName like "admin@*" && principal == Caller::"Admin""#,
+        ] {
+            assert_eq!(messages(condition), [""; 0], "{condition}");
+        }
+    }
+
+    #[test]
+    fn a_literal_is_found_in_the_text_of_its_policy() {
+        let text =
+            "// \"/API\"\n  context.path == \"x\" ||\n context.path like \"/\\u{41}PI/\\**\"";
+        let at = place(text, &format!("/API/{STAR}*")).unwrap();
+        assert_eq!(text[at..].split('u').next(), Some("\"/\\"));
+        assert_eq!(place(text, "/API"), None);
+    }
+}
