@@ -15,6 +15,7 @@ mod canary;
 mod canary_people;
 mod check;
 mod commands;
+mod compression;
 mod configuration;
 mod consent;
 mod crashes;
