@@ -18,6 +18,7 @@ mod commands;
 mod compression;
 mod configuration;
 mod consent;
+mod contract;
 mod crashes;
 mod egress;
 mod egress_bodies;
