@@ -7,6 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::server::ACCEPTED_ENCODINGS;
 use crate::{
     access::{NotAdmitted, OverQuota, Refused},
     broker::BrokerError,
@@ -42,6 +43,8 @@ pub(super) enum Failure {
     OverQuota(OverQuota),
     /// Not built; says what.
     Unimplemented(String),
+    /// The message is compressed in a way that is not accepted.
+    EncodingNotAccepted,
     /// Message too large.
     TooLarge(String),
     /// The deadline passed.
@@ -100,7 +103,7 @@ impl Failure {
             Self::Denied => Reason::PolicyDenied,
             Self::PathNotAllowed => Reason::PathNotAllowed,
             Self::OverQuota(_) => Reason::CallerQuotaExceeded,
-            Self::Unimplemented(_) => Reason::Unimplemented,
+            Self::Unimplemented(_) | Self::EncodingNotAccepted => Reason::Unimplemented,
             Self::TooLarge(_) => Reason::ResponseTooLarge,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
             Self::ShuttingDown => Reason::ShuttingDown,
@@ -174,6 +177,10 @@ impl Failure {
                     .to_owned()
             }
             Self::Unimplemented(what) => format!("{what} is not built"),
+            Self::EncodingNotAccepted => format!(
+                "the grpc-encoding of this call is not accepted; compress requests with gzip or not at all \
+                 (accepted: {ACCEPTED_ENCODINGS})"
+            ),
             Self::TooLarge(what) => what.clone(),
             Self::DeadlineExceeded => {
                 "the deadline passed; what was begun goes on, so ask again or allow more time"

@@ -28,8 +28,8 @@ use tower::{Layer, Service};
 
 use super::{
     failure::{Failure, code_name},
-    normalize::normalize,
-    server::Peer,
+    normalize::{ACCEPT_ENCODING, normalize},
+    server::{ACCEPTED_ENCODINGS, Peer},
     trail::{Audit, Notes},
     web_api,
 };
@@ -236,6 +236,9 @@ where
             };
             let (response, code) = normalize(response, &record.context);
             let (mut response, code) = around.keep(&record.context, response, code).await;
+            // Also a refusal says what is accepted, and a client that compresses learns that it may.
+            let accepted = HeaderValue::from_static(ACCEPTED_ENCODINGS);
+            response.headers_mut().insert(ACCEPT_ENCODING, accepted);
             if let Ok(mut id) = HeaderValue::from_str(&record.context.request_id) {
                 // Never twice the same, so not worth a place in the header table of the connection (RFC 7541
                 // section 7.1.3): putting it there cost more than the rest of this layer.

@@ -13,6 +13,9 @@ use crate::domain::Reason;
 /// The header that carries the details of an error.
 const DETAILS: &str = "grpc-status-details-bin";
 
+/// The framework puts it on its refusal of a message whose encoding it does not accept, and on no other error.
+pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
 /// Replaces an error without details by one of ours. Looks at answers that are an error from their first byte;
 /// later ones come from our own streams.
 pub(super) fn normalize(response: Response<Body>, context: &Context) -> (Response<Body>, Code) {
@@ -29,14 +32,20 @@ pub(super) fn normalize(response: Response<Body>, context: &Context) -> (Respons
 
 fn ours(status: &Status, context: &Context) -> Status {
     let failure = match status.code() {
+        Code::Unimplemented if status.metadata().contains_key(ACCEPT_ENCODING) => {
+            Failure::EncodingNotAccepted
+        }
         Code::Unimplemented => Failure::Unimplemented("this method".to_owned()),
         // The framework's word for a message above the limit.
         Code::OutOfRange | Code::ResourceExhausted => {
-            Failure::TooLarge("the message is larger than 4 MiB".to_owned())
+            let problem = "the message is larger than 4 MiB (16 KiB for a health check or for \
+                           reflection), which is also the limit after decompression";
+            Failure::TooLarge(problem.to_owned())
         }
         // The framework's word for bytes that are not the message.
         Code::Internal | Code::InvalidArgument => {
-            Failure::invalid("", "the body is not a message of this method")
+            let problem = "the body is not a message of this method in the call's grpc-encoding";
+            Failure::invalid("", problem)
         }
         Code::DeadlineExceeded | Code::Cancelled => Failure::DeadlineExceeded,
         other => return described(status, other),

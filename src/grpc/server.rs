@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{service::Routes, transport::Server};
+use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::connection::Peer;
@@ -40,6 +40,14 @@ use crate::{
 
 /// The largest message either way. Requests are small; a page of a thousand tenants is not.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The same for services that anybody may call, who ask in names: gzip would turn 4 KiB of a stranger into 4 MiB here.
+pub(super) const MAX_OPEN_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// The encodings of requests that every service accepts. Answers are never compressed: they are small, and the length
+/// of a compressed answer that holds a secret beside text of the caller's choice tells of the secret (the BREACH
+/// attack).
+pub(super) const ACCEPTED_ENCODINGS: &str = "identity,gzip";
 
 /// Calls at one time on one connection; more wait in the client.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
@@ -115,12 +123,13 @@ pub enum ServeError {
 /// What stands around every call.
 type HttpServer = Server<tower::layer::util::Stack<Around, tower::layer::util::Identity>>;
 
-/// A service with our limits on its messages.
+/// Limits the messages of a service, and accepts gzip. A limit holds before and after decompression, which stops there.
 macro_rules! limited {
-    ($server:ident, $service:expr) => {
-        $server::new($service)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    ($server:expr, $largest:expr) => {
+        $server
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size($largest)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES.max($largest))
     };
 }
 
@@ -166,31 +175,40 @@ impl GrpcServer {
             methods: methods()?,
         };
         let mut routes = Routes::builder();
+        let of = || Arc::clone(&services);
         routes
-            .add_service(health_service)
-            .add_service(limited!(TokenServiceServer, token::Tokens(Arc::clone(&services))))
+            .add_service(limited!(health_service, MAX_OPEN_MESSAGE_BYTES))
+            .add_service(limited!(TokenServiceServer::new(token::Tokens(of())), MAX_MESSAGE_BYTES))
             .add_service(limited!(
-                ImpersonationServiceServer,
-                impersonation::Impersonations(Arc::clone(&services))
+                ImpersonationServiceServer::new(impersonation::Impersonations(of())),
+                MAX_MESSAGE_BYTES
             ))
-            .add_service(limited!(TenantServiceServer, tenant::Tenants(Arc::clone(&services))))
             .add_service(limited!(
-                AssociateServiceServer,
-                associate::Associates(Arc::clone(&services))
+                TenantServiceServer::new(tenant::Tenants(of())),
+                MAX_MESSAGE_BYTES
             ))
-            .add_service(limited!(AccessServiceServer, access::Accesses(Arc::clone(&services))))
-            .add_service(limited!(AuditServiceServer, audit::Audits(Arc::clone(&services))))
             .add_service(limited!(
-                ApplicationServiceServer,
-                application::Applications(Arc::clone(&services))
+                AssociateServiceServer::new(associate::Associates(of())),
+                MAX_MESSAGE_BYTES
+            ))
+            .add_service(limited!(
+                AccessServiceServer::new(access::Accesses(of())),
+                MAX_MESSAGE_BYTES
+            ))
+            .add_service(limited!(AuditServiceServer::new(audit::Audits(of())), MAX_MESSAGE_BYTES))
+            .add_service(limited!(
+                ApplicationServiceServer::new(application::Applications(of())),
+                MAX_MESSAGE_BYTES
+            ))
+            .add_service(limited!(
+                WebApiServiceServer::new(web_api::WebApis(of())),
+                web_api::MAX_CALL_BYTES
             ));
-        routes.add_service(
-            WebApiServiceServer::new(web_api::WebApis(Arc::clone(&services)))
-                .max_decoding_message_size(web_api::MAX_CALL_BYTES)
-                .max_encoding_message_size(web_api::MAX_CALL_BYTES),
-        );
         if options.envoy {
-            routes.add_service(limited!(AuthorizationServer, envoy::Authorizations(services)));
+            routes.add_service(limited!(
+                AuthorizationServer::new(envoy::Authorizations(services)),
+                MAX_MESSAGE_BYTES
+            ));
         }
         if options.reflection {
             // With the messages of error details, so that grpcurl can print them.
@@ -206,7 +224,9 @@ impl GrpcServer {
                     |builder, service| builder.with_service_name(*service),
                 )
             };
-            routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+            routes
+                .add_service(limited!(builder().build_v1()?, MAX_OPEN_MESSAGE_BYTES))
+                .add_service(limited!(builder().build_v1alpha()?, MAX_OPEN_MESSAGE_BYTES));
         }
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))

@@ -114,7 +114,10 @@ async fn head(stream: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
 }
 
 /// Calls one after the other on one connection, and returns statuses and bodies.
-async fn call(to: SocketAddr, calls: Vec<(String, String)>) -> Vec<(String, String, String)> {
+async fn call(
+    to: SocketAddr,
+    calls: Vec<(String, String)>,
+) -> Vec<(String, String, String, String)> {
     let mut stream = BufReader::new(TcpStream::connect(to).await.unwrap());
     let mut answers = Vec::with_capacity(calls.len());
     for (method, target) in calls {
@@ -126,7 +129,7 @@ async fn call(to: SocketAddr, calls: Vec<(String, String)>) -> Vec<(String, Stri
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.unwrap();
         let status = line.split(' ').nth(1).unwrap().to_owned();
-        answers.push((target, status, String::from_utf8(body).unwrap()));
+        answers.push((method, target, status, String::from_utf8(body).unwrap()));
     }
     answers
 }
@@ -180,8 +183,8 @@ async fn every_official_operation_arrives_byte_for_byte_or_is_refused_for_a_docu
     }
     let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
     while let Some(answers) = calling.join_next().await {
-        for (target, status, body) in answers.unwrap() {
-            match documented_refusal(&target) {
+        for (method, target, status, body) in answers.unwrap() {
+            match documented_refusal(&method, &target) {
                 None => {
                     assert_eq!((&*status, body), ("200", format!("/Cust1{target}")), "{target}")
                 }

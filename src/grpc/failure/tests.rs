@@ -83,6 +83,7 @@ fn all() -> Vec<Failure> {
             retry_after: Duration::from_millis(20),
         }),
         Failure::Unimplemented("this".to_owned()),
+        Failure::EncodingNotAccepted,
         Failure::TooLarge("too large".to_owned()),
         Failure::DeadlineExceeded,
         Failure::ShuttingDown,
@@ -102,6 +103,7 @@ fn is_listed(failure: &Failure) {
         | Failure::PathNotAllowed
         | Failure::OverQuota(_)
         | Failure::Unimplemented(_)
+        | Failure::EncodingNotAccepted
         | Failure::TooLarge(_)
         | Failure::DeadlineExceeded
         | Failure::ShuttingDown
@@ -219,6 +221,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "PERMISSION_DENIED POLICY_DENIED",
         "PERMISSION_DENIED PATH_NOT_ALLOWED",
         "RESOURCE_EXHAUSTED CALLER_QUOTA_EXCEEDED QuotaFailure RetryInfo",
+        "UNIMPLEMENTED UNIMPLEMENTED",
         "UNIMPLEMENTED UNIMPLEMENTED",
         "RESOURCE_EXHAUSTED RESPONSE_TOO_LARGE",
         "DEADLINE_EXCEEDED DEADLINE_EXCEEDED",

@@ -201,13 +201,19 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) async fn finished(mut self) -> Finished {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) async fn finished(self) -> Finished {
+        self.finished_within(PATIENCE).await
+    }
+
+    /// The same for a program that may take longer.
+    pub(crate) async fn finished_within(mut self, patience: Duration) -> Finished {
+        let deadline = Instant::now() + patience;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(Instant::now() < deadline, "does not end: {}", self.stderr());
+            let said = || format!("{}{}", self.stdout(), self.stderr());
+            assert!(Instant::now() < deadline, "does not end: {}", said());
             sleep(PAUSE).await;
         };
         for reader in self.readers.drain(..) {
