@@ -161,7 +161,8 @@ mod tests {
 
         #[test]
         fn composition_changes_no_form(text in "\\PC{0,12}") {
-            prop_assert_eq!(folded_name(&NFD.normalize(&text)), folded_name(&text));
+            let decomposed = NFD.normalize(&text);
+            prop_assert_eq!(folded_name(&decomposed), folded_name(&text));
             for other in [NFKD.normalize(&text), NFKC.normalize(&text)] {
                 prop_assert_eq!(folded_segment(&other), folded_segment(&text));
             }

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn texts_over_http_name_the_header_that_says_when_to_try_again() {
-        let error = BrokerError::UpstreamInvalid("cause".to_owned());
+        let error = BrokerError::UpstreamInvalid("cause".into());
         let problem =
             Problem::new(error.reason(), format!("{}; {}", error.message(), error.mend()));
         assert!(problem.detail.ends_with("try again after the time in Retry-After"), "{problem:?}");

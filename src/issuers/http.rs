@@ -188,7 +188,9 @@ fn not_answered(fault: &Fault, has_ca_file: bool) -> String {
         }
         Fault::Tls(TlsFault::NoTls) => "; correct the port in the URI",
         Fault::Tls(_) => "; correct the certificate or the TLS versions of the host",
-        Fault::Timeout(_) | Fault::Broken(_) => "; see whether the host is overloaded or restarts",
+        Fault::Timeout(_) | Fault::NotProcessed | Fault::Broken(_) => {
+            "; see whether the host is overloaded or restarts"
+        }
         Fault::Status(_) | Fault::TooLarge(_) => "",
     };
     format!("{fault}{mend}")

@@ -280,7 +280,7 @@ async fn while_the_login_host_is_down_too_a_call_fails_in_time_and_the_old_addre
     place.world.sandbox.clear_faults();
     let down = Fault::status(503);
     place.world.sandbox.inject(Endpoint::TenantStatus, down, FaultScope::always()).unwrap();
-    let status = place.call("GET").await.unwrap_err();
+    let status = place.call("GET").await.err().unwrap();
     assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     place.world.ticket("Cust1").await.unwrap();
     assert!(!place.is_shown().await);

@@ -146,7 +146,9 @@ fn documented_refusal(method: &str, target: &str) -> Option<(&'static str, &'sta
     match ApiPath::parse(target) {
         // `100% Norsk` as a browser writes it.
         Err(_) => target.contains("%%20").then_some(("400", "INVALID_ARGUMENT")),
-        Ok(path) if credential_operation(method, path.decided()).is_some() => Some(("403", "PATH_NOT_ALLOWED")),
+        Ok(path) if credential_operation(method, path.decided()).is_some() => {
+            Some(("403", "PATH_NOT_ALLOWED"))
+        }
         Ok(_) => None,
     }
 }

@@ -314,7 +314,8 @@ mod tests {
             let ends_early = rest.contains([' ', '\\']);
             if let Some(body) = links().rewrite_json(&body).filter(|_| !ends_early) {
                 let [link] = serde_json::from_slice::<[String; 1]>(&body).unwrap();
-                prop_assert_eq!(upstream(&link), wanted().sent());
+                let wanted = wanted();
+                prop_assert_eq!(upstream(&link), wanted.sent());
             }
         }
     }

@@ -162,6 +162,7 @@ impl Exchange {
                 Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval,
             ) => Some((LASTING, EndedBy::Nothing)),
             UpstreamError::Unavailable(_)
+            | UpstreamError::HostUnavailable(_)
             | UpstreamError::InvalidResponse(_)
             | UpstreamError::Misdirected => {
                 let first = self.random.jitter(PASSING.first);

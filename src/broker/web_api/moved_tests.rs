@@ -7,7 +7,10 @@ use futures_util::future::join_all;
 use http::Method;
 
 use super::*;
-use crate::broker::fakes::{Told, World, asking, question, request};
+use crate::{
+    broker::fakes::{Told, World, asking, question, request},
+    ports::ApiBody,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const OLD: &str = "https://one.superoffice.com/Cust1/api";
@@ -89,7 +92,7 @@ async fn a_silent_host_makes_us_ask_while_an_order_waits_and_the_order_goes_on()
     let world = gone(Told::Hang).await;
     let asking = world.asking_within(30 * SECOND);
     let order = request(Method::POST, ApiBody::Whole(Bytes::from_static(b"{}")));
-    let mut no = |_: &CredentialId| {};
+    let mut no = |_: SendProgress<'_>| {};
     let mut waiting = Box::pin(world.web_api.send(&asking, order, &mut no));
     for _ in 0..100 {
         assert!(futures_util::poll!(&mut waiting).is_pending());
