@@ -236,7 +236,7 @@ where
             };
             let (response, code) = normalize(response, &record.context);
             let (mut response, code) = around.keep(&record.context, response, code).await;
-            // Also a refusal says what is accepted, and a client that compresses learns that it may.
+            // Every answer lists the accepted encodings, so that clients learn that they may compress.
             let accepted = HeaderValue::from_static(ACCEPTED_ENCODINGS);
             response.headers_mut().insert(ACCEPT_ENCODING, accepted);
             if let Ok(mut id) = HeaderValue::from_str(&record.context.request_id) {

@@ -13,7 +13,7 @@ use crate::domain::Reason;
 /// The header that carries the details of an error.
 const DETAILS: &str = "grpc-status-details-bin";
 
-/// The framework puts it on its refusal of a message whose encoding it does not accept, and on no other error.
+/// tonic sets this header when it refuses a message encoding, and on no other error.
 pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Replaces an error without details by one of ours. Looks at answers that are an error from their first byte;

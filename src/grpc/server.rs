@@ -41,7 +41,8 @@ use crate::{
 /// The largest message either way. Requests are small; a page of a thousand tenants is not.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The same for services that anybody may call, who ask in names: gzip would turn 4 KiB of a stranger into 4 MiB here.
+/// The largest request to a service that needs no credential. Without it, 4 KiB of gzip from an unauthenticated client
+/// would expand to 4 MiB.
 pub(super) const MAX_OPEN_MESSAGE_BYTES: usize = 16 * 1024;
 
 /// The encodings of requests that every service accepts. Answers are never compressed: they are small, and the length

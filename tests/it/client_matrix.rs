@@ -52,7 +52,7 @@ permit (principal == Caller::"jobs", action == Action::"callWebApiAsSystemUser",
 unless { context.path like "/api/v1/denied*" };
 "#;
 
-/// Of every HTTP client.
+/// The cases of every HTTP client.
 const HTTP: [&str; 10] = [
     "early-expired",
     "early-denied",
@@ -66,19 +66,19 @@ const HTTP: [&str; 10] = [
     "keep-alive-chunked",
 ];
 
-/// Of every generated client.
+/// The cases of every generated client.
 const GENERATED: [&str; 4] = ["unary", "gzip", "watch", "error-details"];
 
-/// Those that use one connection, which is counted.
+/// The cases that must use one connection; connections are counted.
 const KEPT_ALIVE: [&str; 2] = ["keep-alive", "keep-alive-chunked"];
 
-/// How often each upload is refused: whether a client sees the answer is a race.
+/// The number of refused uploads in a case: whether a client sees the answer is a race.
 const REPEATS: u32 = 10;
 
-/// One language takes seconds; its programs give up a single call after 30.
+/// The time limit of one program. It takes seconds, and limits each call to 30 s.
 const PATIENCE: Duration = Duration::from_mins(4);
 
-/// An API host that says what arrived, compresses, and knows ranges.
+/// Starts an API host that reports what it received, compresses, and supports ranges.
 async fn start_api_host(serving: &mut JoinSet<()>) -> SocketAddr {
     let api = Router::new()
         .route("/echo", any(echo))

@@ -127,7 +127,7 @@ async fn a_client_that_compresses_is_answered_and_the_answer_is_not_compressed()
 }
 
 #[tokio::test]
-async fn an_encoding_that_is_not_accepted_is_told_which_are() {
+async fn an_unsupported_encoding_is_refused_with_the_list_of_accepted_ones() {
     let world = World::new().await;
     let address = world.gateway().grpc_address;
     for encoding in [
@@ -155,14 +155,14 @@ async fn an_encoding_that_is_not_accepted_is_told_which_are() {
             assert_eq!(told, [ACCEPTED], "{method}");
         }
     }
-    // What does not exist does not exist in gzip either.
+    // An unknown method keeps its own text.
     let status = fails(address, "tenantgateway.v1.TenantService/NoSuch", &gzip(b"")).await;
     assert_status(&status, Code::Unimplemented, "UNIMPLEMENTED");
     assert!(status.message().contains("this method"), "{status:?}");
 }
 
 #[tokio::test]
-async fn what_comes_out_of_gzip_is_within_the_limit_of_the_message() {
+async fn the_size_limit_holds_for_the_decompressed_message() {
     let world = World::new().await;
     let address = world.gateway().grpc_address;
     let large = 4 * 1024 * 1024;
@@ -177,7 +177,7 @@ async fn what_comes_out_of_gzip_is_within_the_limit_of_the_message() {
         assert_status(&status, Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
         assert!(status.message().contains("decompression"), "{status:?}");
     }
-    // As it comes it is held to the same.
+    // The limit also holds for a message that is not compressed.
     let (headers, _) = send(address, HEALTH, &[], 0, &vec![0; 16 * 1024 + 1]).await;
     let status = Status::from_header_map(&headers).unwrap();
     assert_status(&status, Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
@@ -212,7 +212,7 @@ async fn bytes_that_are_not_what_their_encoding_says_are_refused() {
 }
 
 #[tokio::test]
-async fn who_has_no_credential_is_turned_away_before_anything_is_decompressed() {
+async fn an_unauthenticated_call_is_refused_before_its_message_is_decompressed() {
     let guarded = Guarded::new("permit (principal, action, resource);").await;
     let address = guarded.world.gateway().grpc_address;
     let status = fails(address, GET_TENANT, &gzip(&vec![0; 8 * 1024 * 1024])).await;
