@@ -2,8 +2,10 @@
 
 mod fault;
 mod resolver;
+mod tls;
 
 pub use self::{
     fault::{Fault, TlsFault},
     resolver::{SystemAddresses, Unresolved},
+    tls::{PlatformTls, PlatformTlsError},
 };

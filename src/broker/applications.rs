@@ -119,12 +119,11 @@ impl Application {
     /// Writes the alarm that the application's own secret, key or clock is refused, at most once a minute.
     pub(super) fn alarm(&self, cause: &dyn fmt::Display, now: Duration) {
         let alarm = "own_credential_or_clock";
-        match self.history.alarm.raise(now) {
-            Some(held_back) => {
-                let application = &self.id;
-                tracing::error!(alarm, %application, %cause, held_back, "SuperOffice refuses the application's own credentials, or the clock of this machine; no tenant and no grant is to blame");
-            }
-            None => tracing::debug!(alarm, application = %self.id, %cause, "refused again"),
+        let application = &self.id;
+        if let Some(held_back) = self.history.alarm.raise(now) {
+            tracing::error!(alarm, %application, %cause, held_back, "SuperOffice refuses the application's own credentials, or the clock of this machine; no tenant and no grant is to blame");
+        } else {
+            tracing::debug!(alarm, %application, %cause, "refused again");
         }
     }
 

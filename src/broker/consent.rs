@@ -12,6 +12,7 @@ mod complete;
 mod events;
 mod failed;
 mod keeping;
+mod refused;
 mod revoking;
 
 #[cfg(test)]

@@ -388,16 +388,13 @@ impl BrokerError {
             // A wrong clock mends itself or is mended; nobody's authorization is in doubt.
             UpstreamError::Refused(Refusal::Clock)
             | UpstreamError::Unavailable(_)
-            | UpstreamError::HostUnavailable(_) => Self::UpstreamUnavailable {
+            | UpstreamError::HostUnavailable(_)
+            | UpstreamError::Misdirected => Self::UpstreamUnavailable {
                 retry_after: RETRY_SOON,
                 cause: error.to_string().into(),
             },
             UpstreamError::CircuitOpen(retry_after) => Self::UpstreamUnavailable {
                 retry_after: *retry_after,
-                cause: error.to_string().into(),
-            },
-            UpstreamError::Misdirected => Self::UpstreamUnavailable {
-                retry_after: RETRY_SOON,
                 cause: error.to_string().into(),
             },
             UpstreamError::InvalidResponse(_) => Self::UpstreamInvalid(error.to_string().into()),

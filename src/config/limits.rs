@@ -121,7 +121,7 @@ impl Default for Login {
 
 impl Default for WebApi {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(300) }
+        Self { timeout: Duration::from_mins(5) }
     }
 }
 

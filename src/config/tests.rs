@@ -479,7 +479,7 @@ fn a_good_file_is_loaded_with_its_secrets() {
     let loaded = Folder::new(LEAST).load_with_secrets().unwrap();
     assert_eq!(loaded.warnings, [""; 0]);
     assert_eq!(loaded.config.grpc.default_deadline, Duration::from_secs(30));
-    assert_eq!(loaded.config.web_api.timeout, Duration::from_secs(300));
+    assert_eq!(loaded.config.web_api.timeout, Duration::from_mins(5));
     let secrets = &loaded.secrets.applications[0];
     assert_eq!(secrets.client_secret.expose_secret(), "hunter2");
     assert_eq!(secrets.private_key.expose_secret(), "<RSAKeyValue/>\n");

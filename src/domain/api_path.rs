@@ -338,9 +338,9 @@ mod tests {
             let some = name.bytes().fold(String::new(), |mut text, byte| {
                 let plain = byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte);
                 if plain {
-                    text.push(byte.into())
+                    text.push(byte.into());
                 } else {
-                    write!(text, "%{byte:02x}").unwrap()
+                    write!(text, "%{byte:02x}").unwrap();
                 }
                 text
             });

@@ -19,7 +19,7 @@ static OPERATIONS: LazyLock<HashMap<&'static str, Vec<Operation>>> = LazyLock::n
     // The first that matches counts, so templates with literals stand before those with parameters.
     for operations in areas.values_mut() {
         operations.sort_by_key(|operation: &Operation| {
-            operation.segments.iter().map(|segment| segment.is_none()).collect::<Vec<_>>()
+            operation.segments.iter().map(Option::is_none).collect::<Vec<_>>()
         });
     }
     areas

@@ -330,7 +330,7 @@ impl Leaked {
         if calls_web_api {
             self.surroundings.cut_off.cancelled().await;
         } else {
-            pending().await
+            pending::<()>().await;
         }
     }
 

@@ -96,8 +96,8 @@ impl Problem {
             "reason": reason.as_str(),
             "request_id": request_id,
         });
-        if *outcome_unknown {
-            body["outcome"] = "unknown".into();
+        if let Some(body) = body.as_object_mut().filter(|_| *outcome_unknown) {
+            body.insert("outcome".to_owned(), "unknown".into());
         }
         *response.body_mut() = Body::from(body.to_string());
         let headers = response.headers_mut();

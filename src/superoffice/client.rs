@@ -13,9 +13,12 @@ use super::{
     fault::Fault,
     lenient::{read_repaired, without_mark},
     resolver::PublicAddresses,
-    target::{self, TargetClient, TargetRequest},
+    target::{TargetClient, TargetRequest},
 };
-use crate::ports::{Random, UpstreamError};
+use crate::{
+    outbound::{PlatformTls, PlatformTlsError},
+    ports::{Random, UpstreamError},
+};
 
 /// Connecting takes longer than this only if something is wrong. One lost SYN is sent again after a second (RFC 6298
 /// section 2). It is short so that a call whose tenant has left a dead data centre can find it and go there within a
@@ -56,7 +59,7 @@ pub enum ClientError {
     Http(#[from] reqwest::Error),
     /// TLS of the Web API.
     #[error("the HTTP client cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(#[from] PlatformTlsError),
 }
 
 /// What a kind of request may cost.
@@ -101,7 +104,7 @@ pub struct Client {
     /// For everything but the Web API.
     http: reqwest::Client,
     /// TLS of the Web API.
-    tls: rustls::ClientConfig,
+    tls: PlatformTls,
     /// For the Web API, one for each runtime which serves callers. A connection is driven by the runtime that opened it,
     /// so with one for all, each call would wake the threads of others.
     of_runtimes: Arc<RwLock<Vec<(runtime::Id, TargetClient)>>>,
@@ -113,7 +116,12 @@ impl Client {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        Ok(Self { options, http: made(options)?, tls: target::tls()?, of_runtimes: Arc::default() })
+        Ok(Self {
+            options,
+            http: made(options)?,
+            tls: PlatformTls::new()?,
+            of_runtimes: Arc::default(),
+        })
     }
 
     /// The client whose connections the current runtime drives.

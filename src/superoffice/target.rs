@@ -9,7 +9,6 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
     vec,
@@ -29,7 +28,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use reqwest::{Body, Response};
-use rustls::{ClientConfig, crypto::CryptoProvider};
 use tokio::time::timeout;
 use tower::Service;
 
@@ -41,7 +39,7 @@ use super::{
     fault::Fault,
     resolver::PublicAddresses,
 };
-use crate::outbound::Unresolved;
+use crate::outbound::{PlatformTls, Unresolved};
 
 /// Most repetitions of a request that the host refused without processing it (RFC 9113 section 8.7).
 const MAX_REPETITIONS: usize = 2;
@@ -72,27 +70,15 @@ pub(super) enum TargetBody {
 #[derive(Clone, Debug)]
 pub(super) struct TargetClient(legacy::Client<Connector, Body>);
 
-/// Returns the TLS settings: the system's certificate authorities, as for all other requests.
-pub(super) fn tls() -> Result<ClientConfig, rustls::Error> {
-    let provider = CryptoProvider::get_default().cloned();
-    let provider =
-        provider.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let verifier = rustls_platform_verifier::Verifier::new(Arc::clone(&provider))?;
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(builder.with_no_client_auth())
-}
-
 impl TargetClient {
-    pub(super) fn new(options: ClientOptions, tls: ClientConfig) -> Self {
+    pub(super) fn new(options: ClientOptions, tls: PlatformTls) -> Self {
         let ClientOptions { timeout, allow_loopback } = options;
         let mut http = HttpConnector::new_with_resolver(PublicAddresses { allow_loopback });
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(TCP_KEEPALIVE));
         http.set_keepalive_interval(Some(TCP_KEEPALIVE));
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls);
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls.into_config());
         let https = if allow_loopback { https.https_or_http() } else { https.https_only() };
         let connector = https.enable_all_versions().wrap_connector(http);
         let connector = ConnectTimeout { connector, limit: CONNECT_TIMEOUT.min(timeout) };

@@ -269,7 +269,7 @@ fn go_through_egress(driven: &mut Driven, id: &str) {
     let json = "Accept: application/json\r\n";
     for (line, headers, status) in [
         (format!("GET {principal}"), json, "200"),
-        (format!("POST {principal}"), json, "405"),
+        (format!("POST {principal}"), json, "403"),
         (format!("GET /{APPLICATION}/{id}/api"), json, "200"),
         (format!("GET /{APPLICATION}/{id}/api/v1/nothing"), "", "404"),
         (format!("GET /{APPLICATION}/{id}/api/v1/User/currentToken"), "", "403"),

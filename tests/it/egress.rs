@@ -666,6 +666,6 @@ async fn what_the_hard_deadline_cuts_off_is_in_the_trail_with_its_end() {
         let events = events(&world, &format!(" AND request_id=\"{id}\"")).await;
         let [decided, ended] = &events[..] else { panic!("{events:?}") };
         assert_eq!((decided.code, decided.credential_id.as_str()), (0, ""));
-        assert_eq!((ended.code, ended.credential_id == credential), (1, true), "{ended:?}");
+        assert_eq!((ended.code, ended.credential_id == credential), (14, true), "{ended:?}");
     }
 }

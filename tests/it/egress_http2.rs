@@ -171,7 +171,9 @@ async fn a_small_body_without_a_length_is_sent_once_more_over_http2_after_401_an
     // The ticket is probed after 401, and is dead as well.
     for (answers, arrived) in [(&[401, 401][..], 3), (&[421], 2)] {
         let before = host.arrived().len();
-        answers.iter().for_each(|status| host.tell(refused(*status)));
+        for status in answers {
+            host.tell(refused(*status));
+        }
         let mut stream = TcpStream::connect(to).await.unwrap();
         let head = format!("POST {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
         let body = "Transfer-Encoding: chunked\r\n\r\n7\r\n{\"a\":1}\r\n0\r\n\r\n";

@@ -157,7 +157,9 @@ fn documented_refusal(method: &str, target: &str) -> Option<(&'static str, &'sta
 async fn every_official_operation_arrives_byte_for_byte_or_is_refused_for_a_documented_reason() {
     let (host, _serving) = echo().await;
     let world = World::with(Options {
-        extra_config: "[egress]\nlisten = \"127.0.0.1:0\"".to_owned(),
+        extra_config: "[egress]\nlisten = \"127.0.0.1:0\"\n\
+                       [quotas]\nrefused_per_source = { per_second = 100000 }"
+            .to_owned(),
         extra_application: "calls_per_second = 100000\nburst = 100000".to_owned(),
         ..Options::default()
     })
@@ -188,7 +190,7 @@ async fn every_official_operation_arrives_byte_for_byte_or_is_refused_for_a_docu
         for (method, target, status, body) in answers.unwrap() {
             match documented_refusal(&method, &target) {
                 None => {
-                    assert_eq!((&*status, body), ("200", format!("/Cust1{target}")), "{target}")
+                    assert_eq!((&*status, body), ("200", format!("/Cust1{target}")), "{target}");
                 }
                 Some((wanted, reason)) => {
                     assert_eq!(status, wanted, "{target}: {body}");

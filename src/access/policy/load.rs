@@ -94,7 +94,9 @@ impl Reader<'_> {
         let Some(policies) = self.parsed() else { return Vec::new() };
         let policies = self.named(policies);
         self.validate(&policies, validator);
-        policies.iter().for_each(|placed| self.check_literals(placed));
+        for placed in &policies {
+            self.check_literals(placed);
+        }
         policies.into_iter().map(|placed| self.rule(placed)).collect()
     }
 

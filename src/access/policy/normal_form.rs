@@ -79,8 +79,10 @@ struct Part {
 pub(super) fn misspelt(policy: &Policy) -> Vec<Misspelt> {
     let mut found = Vec::new();
     if let Ok(policy) = policy.to_json() {
-        for condition in policy["conditions"].as_array().into_iter().flatten() {
-            walk(&condition["body"], &mut found);
+        for condition in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(body) = condition.get("body") {
+                walk(body, &mut found);
+            }
         }
     }
     found
@@ -91,9 +93,8 @@ fn walk(expression: &Value, found: &mut Vec<Misspelt>) {
     if let Some((operator, operands)) = operation(expression) {
         let (left, right) = (&operands["left"], &operands["right"]);
         match operator {
-            "==" | "!=" => compare(left, right, found),
+            "==" | "!=" | "containsAll" | "containsAny" => compare(left, right, found),
             "contains" => compare_elements(left, right, found),
-            "containsAll" | "containsAny" => compare(left, right, found),
             "like" => {
                 for normal in Normal::ALL.into_iter().filter(|normal| yields(left, *normal)) {
                     found.extend(check_pattern(&operands["pattern"], normal));
@@ -185,7 +186,9 @@ fn check_literals(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>)
         }
     }
     if let Some(elements) = expression["Set"].as_array() {
-        elements.iter().for_each(|element| check_literals(element, normal, found));
+        for element in elements {
+            check_literals(element, normal, found);
+        }
     }
     match operation(expression) {
         Some(("if-then-else", operands)) => {
@@ -213,7 +216,9 @@ fn check_pattern(pattern: &Value, normal: Normal) -> Option<Misspelt> {
                 form.push_str(&normal.form(text, place).replace('*', "\\*"));
             }
             None => {
-                [&mut literal, &mut shown, &mut form].into_iter().for_each(|text| text.push('*'))
+                for text in [&mut literal, &mut shown, &mut form] {
+                    text.push('*');
+                }
             }
         }
     }

@@ -115,14 +115,20 @@ pub(super) async fn read_all(
     let began = (clock.monotonic(), clock.now());
     let (groups, roles) = tokio::try_join!(people.user_groups(asking), people.roles(asking))?;
     let mut odd_groups = OddRows { left_out: groups.left_out, in_part: 0 };
-    groups.items.iter().for_each(|group| odd_groups.see(&group.warnings));
+    for group in &groups.items {
+        odd_groups.see(&group.warnings);
+    }
     let mut odd_roles = OddRows { left_out: roles.left_out, in_part: 0 };
-    roles.items.iter().for_each(|role| odd_roles.see(&role.warnings));
+    for role in &roles.items {
+        odd_roles.see(&role.warnings);
+    }
     let directory = Directory::new(groups.items, roles.items);
     let mut associates = Vec::new();
     let mut odd = OddRows::default();
     let mut understand = |records: Vec<AssociateRecord>| {
-        records.iter().for_each(|record| odd.see(&record.warnings));
+        for record in &records {
+            odd.see(&record.warnings);
+        }
         associates.extend(records.into_iter().map(|one| Arc::new(Associate::new(one, &directory))));
         associates.len()
     };

@@ -9,10 +9,11 @@ use super::{
     begin::{is_secret, same_scope},
     events::{Progress, no_trail},
     failed::{self, Way, WhyInvalid},
+    refused::{not_exchanged, sign_in_failed},
 };
 use crate::{
     access::{Caller, ManageGrants, ManageTenants},
-    broker::{Application, BrokerError, Mismatch, Weight, error::RETRY_SOON},
+    broker::{Application, BrokerError, Mismatch, Weight},
     domain::{
         ApplicationId, AssociateId, AuditText, Consent, ConsentAttempt, ConsentOutcome,
         ContextIdentifier, Grant, GrantEventKind, GrantId, Identity, RefreshToken, TenantName,
@@ -23,21 +24,6 @@ use crate::{
 
 /// The only error of RFC 6749 section 4.1.2.1 that a person decides.
 const ACCESS_DENIED: &str = "access_denied";
-
-/// The others, which may stand in the log.
-const NAMED_ERRORS: [&str; 11] = [
-    "invalid_request",
-    "unauthorized_client",
-    "unsupported_response_type",
-    "invalid_scope",
-    "server_error",
-    "temporarily_unavailable",
-    "interaction_required",
-    "login_required",
-    "account_selection_required",
-    "consent_required",
-    "invalid_client",
-];
 
 /// What SuperOffice sends the browser back with.
 #[derive(Debug, Clone)]
@@ -428,32 +414,4 @@ fn check_subject(consent: &Consent, person: &Identity) -> Result<(), BrokerError
         return Err(BrokerError::AnotherSubject(Mismatch::Person));
     }
     Ok(())
-}
-
-/// Nobody else's words go to the log.
-fn sign_in_failed(error: &str) -> BrokerError {
-    let named = NAMED_ERRORS.iter().find(|name| **name == error);
-    let named = named.map_or("an error that we do not know", |name| name);
-    let cause = format!("SuperOffice sent the browser back with {named}").into();
-    BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
-}
-
-fn not_exchanged(application: &Application, error: &ExchangeError, now: Duration) -> BrokerError {
-    let cause = error.to_string().into();
-    match error {
-        // Not a code of this attempt (PKCE), or too old.
-        ExchangeError::InvalidGrant => BrokerError::ConsentInvalid(WhyInvalid::CodeRefused),
-        ExchangeError::InvalidClient | ExchangeError::Unauthorized => {
-            if application.secret_is_refused(error, now) {
-                application.alarm(error, now);
-                BrokerError::OwnSecretRefused(application.id.clone())
-            } else {
-                BrokerError::UpstreamInvalid(cause)
-            }
-        }
-        ExchangeError::InvalidResponse(_) => BrokerError::UpstreamInvalid(cause),
-        ExchangeError::NotSent(_) | ExchangeError::Transient(_) => {
-            BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
-        }
-    }
 }

@@ -92,7 +92,7 @@ impl Lengths {
         match self.place {
             Place::Head if text.is_empty() && self.head.has_request_line => self.end_of_head(),
             // Empty lines before a request are ignored (RFC 9112 section 2.2).
-            Place::Head if text.is_empty() => Some(Place::Head),
+            Place::Head | Place::Trailers if text.is_empty() => Some(Place::Head),
             Place::Head if self.head.has_request_line => {
                 self.head.add(text, line.is_cut)?;
                 Some(Place::Head)
@@ -106,7 +106,6 @@ impl Lengths {
                 0 => Some(Place::Trailers),
                 size => Some(Place::Chunk(size.checked_add(2)?)),
             },
-            Place::Trailers if text.is_empty() => Some(Place::Head),
             place => Some(place),
         }
     }

@@ -301,7 +301,7 @@ mod tests {
     async fn the_sending_half_is_closed_before_what_comes_is_read() {
         let time = time_to_end(async |mut theirs| {
             assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
-            theirs.write_all(&[b'x'; 1 << 20]).await.unwrap();
+            theirs.write_all(&vec![b'x'; 1 << 20]).await.unwrap();
         });
         // The client closes, too.
         assert_eq!(time.await, Duration::ZERO);

@@ -5,8 +5,11 @@ use super::*;
 
 const MIB: usize = 1 << 20;
 
+/// The parts that are not read yet, whether they are the last, and the reader that waits.
+type Written = (VecDeque<io::Result<Bytes>>, bool, Option<Waker>);
+
 /// A body that a test writes part by part; its drop ends it.
-struct Writer(Arc<Mutex<(VecDeque<io::Result<Bytes>>, bool, Option<Waker>)>>);
+struct Writer(Arc<Mutex<Written>>);
 
 impl Writer {
     fn new() -> (Self, BodyParts) {

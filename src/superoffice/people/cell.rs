@@ -378,8 +378,8 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Many<T, MA
 struct ManyVisitor<T, const MAX: usize>(PhantomData<T>);
 
 impl<T, const MAX: usize> Many<T, MAX> {
-    fn no_list<E>() -> Result<Self, E> {
-        Ok(Self { items: Vec::new(), odd: true })
+    fn no_list() -> Self {
+        Self { items: Vec::new(), odd: true }
     }
 }
 
@@ -395,28 +395,28 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ManyVisitor<T,
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Many::no_list()
+        Ok(Many::no_list())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Many::no_list()
+        Ok(Many::no_list())
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Many::no_list()
+        Ok(Many::no_list())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Many::no_list()
+        Ok(Many::no_list())
     }
 
     fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Many::no_list()
+        Ok(Many::no_list())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Many::no_list()
+        Ok(Many::no_list())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {

@@ -3,7 +3,7 @@
 use super::{
     Profile,
     archive::{Columns, Row},
-    cell::{Bounded, Cell, Unreadable},
+    cell::{Bounded, Cell},
     each_once, json, read_repaired, refused,
 };
 use crate::{
@@ -69,16 +69,13 @@ pub(super) fn named(
     field: &'static str,
     warnings: &mut Vec<DataWarning>,
 ) -> String {
-    match cell.text() {
-        Ok(kept) => {
-            warnings.extend(kept.cut.then_some(DataWarning::Cut(field)));
-            warnings.extend(kept.replaced.then_some(DataWarning::Replaced(field)));
-            kept.text
-        }
-        Err(Unreadable) => {
-            warnings.push(DataWarning::Unreadable(field));
-            cell.name().unwrap_or_default()
-        }
+    if let Ok(kept) = cell.text() {
+        warnings.extend(kept.cut.then_some(DataWarning::Cut(field)));
+        warnings.extend(kept.replaced.then_some(DataWarning::Replaced(field)));
+        kept.text
+    } else {
+        warnings.push(DataWarning::Unreadable(field));
+        cell.name().unwrap_or_default()
     }
 }
 

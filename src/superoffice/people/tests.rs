@@ -106,8 +106,10 @@ fn changes() -> Vec<Change> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let text = prop::collection::vec(any::<u16>(), 0..6)
-        .prop_map(|units| units.iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>());
+    let text = prop::collection::vec(any::<u16>(), 0..6).prop_map(|units| {
+        let escapes = units.iter().map(|unit| format!("\\u{unit:04x}"));
+        escapes.collect::<Vec<_>>().concat()
+    });
     let leaf = prop_oneof![
         prop::sample::select(odd_values()),
         text.prop_map(|text| format!("\"{text}\"").into_bytes()),
@@ -397,7 +399,14 @@ fn one_odd_cell_of_a_group_or_role_changes_nothing_else() {
                 let of = |all: &[UserGroup]| {
                     all.iter().map(|one| (one.id, of_group(one), one.warnings.clone())).collect()
                 };
-                only_one_is_odd(of(&whole), of(&read.items), ids[row], *name == "Id", name, change);
+                only_one_is_odd(
+                    of(&whole),
+                    &of(&read.items),
+                    ids[row],
+                    *name == "Id",
+                    name,
+                    change,
+                );
             }
             for (column, (name, _)) in role(1).iter().enumerate() {
                 let mut rows: Vec<_> = ids.iter().map(|id| object(&role(*id))).collect();
@@ -408,7 +417,7 @@ fn one_odd_cell_of_a_group_or_role_changes_nothing_else() {
                     all.iter().map(|one| (one.id, of_role(one), one.warnings.clone())).collect()
                 };
                 let is_id = ["roleId", "PrimaryKey"].contains(name);
-                only_one_is_odd(of(&whole), of(&read.items), ids[row], is_id, name, change);
+                only_one_is_odd(of(&whole), &of(&read.items), ids[row], is_id, name, change);
             }
         }
     }
@@ -418,7 +427,7 @@ type Item = (i32, Vec<(&'static str, String)>, Vec<DataWarning>);
 
 fn only_one_is_odd(
     whole: Vec<Item>,
-    read: Vec<Item>,
+    read: &[Item],
     id: i32,
     is_id: bool,
     column: &str,
