@@ -51,7 +51,7 @@ pub use self::{
     credential_operation::credential_operation,
     enrolment::{Labels, SystemUserToken},
     eyes::{Eyes, EyesError, EyesSelector},
-    file_text::{NotUtf8, file_text, trimmed, without_byte_order_mark},
+    file_text::{NotUtf8, file_text, remove_byte_order_marks, trimmed, without_byte_order_mark},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     grant::{
         AccessToken, Failing, GRANT_FIELDS, Grant, GrantEventKind, GrantFailure, GrantId,

@@ -14,6 +14,7 @@ mod workers;
 
 use std::any::Any;
 
+pub(crate) use self::cancelled::charge;
 pub use self::{
     accept::Acceptor,
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,13 +65,16 @@ impl fmt::Debug for Application {
 }
 
 /// A client secret that worked this recently works: SuperOffice refuses something else.
-const WORKED_RECENTLY: Duration = Duration::from_mins(10);
+/// Longer than an access token lives: each grant in use is refreshed within this time.
+const WORKED_RECENTLY: Duration = Duration::from_mins(65);
 
 /// When asking for a credential last succeeded and last failed.
 #[derive(Debug, Default)]
 pub struct History {
     last: Mutex<Last>,
     alarm: AlarmLimit,
+    /// Counts how often the credentials worked again after an alarm.
+    recoveries: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -90,6 +96,7 @@ impl History {
     pub(super) fn secret_accepted(&self, now: Duration) {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).secret_accepted = Some(now);
         if self.alarm.clear() {
+            self.recoveries.fetch_add(1, Ordering::Relaxed);
             tracing::info!("SuperOffice accepts the application's credentials again");
         }
     }
@@ -131,7 +138,8 @@ impl Application {
     pub(super) fn circumstances(&self, clock: &dyn Clock) -> Circumstances {
         Circumstances {
             now: clock.monotonic(),
-            credential_changes: self.login.credential_changes(),
+            credential_changes: self.login.credential_changes()
+                + self.history.recoveries.load(Ordering::Relaxed),
             clock_is_off: self.login.clock_is_off(),
         }
     }

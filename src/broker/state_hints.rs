@@ -75,6 +75,8 @@ struct Heard {
     doubted: bool,
     /// The tenant was said to be suspended or deleted after we looked.
     ended: bool,
+    /// The status was refuted in this minute.
+    refuted: bool,
     /// To be done at its end.
     later: Option<StateChange>,
 }
@@ -191,20 +193,26 @@ impl Shared {
         if let Some(heard) = heard.get_mut(name) {
             let doubt = restored && !heard.doubted;
             heard.doubted |= doubt;
+            // A status that is known to be wrong is not used to the end of the minute.
+            if change == StateChange::Ended && !std::mem::replace(&mut heard.refuted, true) {
+                return (true, doubt);
+            }
             heard.ended |= change == StateChange::Ended;
             if heard.later != Some(StateChange::BackupRestored) {
                 heard.later = Some(if doubt { StateChange::Other } else { change });
             }
             return (false, doubt);
         }
-        heard.insert(name.clone(), Heard { until, doubted: restored, ended: false, later: None });
+        let refuted = change == StateChange::Ended;
+        let fresh = Heard { until, doubted: restored, ended: false, refuted, later: None };
+        heard.insert(name.clone(), fresh);
         (true, restored)
     }
 
     /// It was not done: at the end of the minute it is tried again.
     fn later(&self, name: &TenantName, change: StateChange) {
         let until = self.clock.monotonic() + INTERVAL;
-        let fresh = Heard { until, doubted: false, ended: false, later: None };
+        let fresh = Heard { until, doubted: false, ended: false, refuted: false, later: None };
         self.heard().entry(name.clone()).or_insert(fresh).later = Some(change);
     }
 
@@ -254,7 +262,7 @@ impl Shared {
             if now < heard.until {
                 return true;
             }
-            (heard.until, heard.doubted) = (now + INTERVAL, false);
+            (heard.until, heard.doubted, heard.refuted) = (now + INTERVAL, false, false);
             let (later, ended) = (heard.later.take(), std::mem::take(&mut heard.ended));
             due.extend(later.map(|change| (name.clone(), change, ended)));
             later.is_some()

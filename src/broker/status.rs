@@ -6,6 +6,7 @@
 //! that the tenant is suspended or deleted. Calls that fail because their host is gone make us ask early
 //! (`suspicion`).
 
+mod failures;
 mod known;
 mod refuted;
 mod stale;
@@ -21,9 +22,12 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
-use self::known::{AtHand, Known, is_recent};
 pub use self::stale::StaleStatuses;
-use super::{Applications, BrokerError, Counters, flights::Flights};
+use self::{
+    failures::ReadFailures,
+    known::{AtHand, Known, is_recent},
+};
+use super::{Applications, BrokerError, Counters, error::RETRY_SOON, flights::Flights};
 use crate::{
     access::{Authorized, ReadTenants},
     broker::Directory,
@@ -80,6 +84,7 @@ pub struct Statuses {
 
 struct Shared {
     known: RwLock<HashMap<TenantName, Known>>,
+    failures: ReadFailures,
     applications: Arc<Applications>,
     directory: Arc<Directory>,
     store: Arc<dyn TenantStore>,
@@ -114,6 +119,7 @@ impl Statuses {
         let came_back = broadcast::Sender::new(FEED_LENGTH);
         let shared = Shared {
             known,
+            failures: ReadFailures::default(),
             applications,
             directory: Arc::clone(&directory),
             store,
@@ -181,12 +187,19 @@ impl Statuses {
     pub(super) async fn current(&self, tenant: &Tenant) -> Read {
         match self.shared.at_hand(tenant) {
             AtHand::Fresh(status) | AtHand::OverdueAndTried(status) => Ok(status),
-            AtHand::Nothing => self.read(&tenant.name, tenant.create_time).await,
+            AtHand::Nothing => match self.shared.standing_failure(tenant) {
+                Some(error) => Err(error),
+                None => self.read(&tenant.name, tenant.create_time).await,
+            },
             AtHand::Overdue(old) => {
                 let read = self.read(&tenant.name, tenant.create_time);
                 match tokio::time::timeout(PATIENCE, read).await {
                     Ok(Ok(status)) => Ok(status),
-                    Ok(Err(_)) | Err(_) => Ok(old),
+                    // It may have been refuted in the meantime.
+                    Ok(Err(_)) | Err(_) => match self.shared.at_hand(tenant) {
+                        AtHand::Nothing => self.read(&tenant.name, tenant.create_time).await,
+                        _ => Ok(old),
+                    },
                 }
             }
         }
@@ -311,6 +324,12 @@ impl Shared {
         known.at_hand(now, self.max_stale)
     }
 
+    /// Returns the failure of a read that is too recent for another one.
+    fn standing_failure(&self, tenant: &Tenant) -> Option<BrokerError> {
+        let events = (tenant.create_time, self.doubts(&tenant.name));
+        self.failures.standing(&tenant.name, events, self.clock.monotonic())
+    }
+
     /// How often something said that what we know of the tenant is wrong.
     fn doubts(&self, name: &TenantName) -> u64 {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -325,8 +344,8 @@ impl Shared {
             Ok(status) => {
                 self.counters.status_reads.increment();
                 let status = Arc::new(status);
-                self.keep(&name, Known::new(Arc::clone(&status), added, now), doubts);
-                if let Err(error) = self.store.put_status(&name, &status).await {
+                let kept = self.keep(&name, Known::new(Arc::clone(&status), added, now), doubts);
+                if kept && let Err(error) = self.store.put_status(&name, &status).await {
                     // Only a restart misses it.
                     tracing::warn!(%error, tenant = %name, "tenant status not stored");
                 }
@@ -341,7 +360,11 @@ impl Shared {
                     tracing::debug!(%error, tenant = %name, "tenant status still not read");
                 }
                 self.store_refutation(&name).await;
-                Err(BrokerError::from_upstream(&name, &error))
+                let error = BrokerError::from_upstream(&name, &error);
+                let now = self.clock.monotonic();
+                let until = now + self.random.jitter(RETRY_SOON);
+                self.failures.note(name, (added, doubts), (now, until), error.clone());
+                Err(error)
             }
         }
     }
@@ -356,10 +379,16 @@ impl Shared {
         })
     }
 
-    fn keep(&self, name: &TenantName, mut fresh: Known, doubts: u64) {
+    /// Takes a status that was read. Returns `false` for one that is older than what is known.
+    fn keep(&self, name: &TenantName, mut fresh: Known, doubts: u64) -> bool {
         let status = Arc::clone(&fresh.status);
         let now = self.clock.monotonic();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = |it: &Known| it.added == fresh.added && it.doubts_when_asked > doubts;
+        if known.get(name).is_some_and(is_newer) {
+            // A read that began after a later event was answered first.
+            return false;
+        }
         (fresh.doubts, fresh.doubts_when_asked) = (doubts, doubts);
         if let Some(before) = known.get(name) {
             fresh.replaces(before, doubts, now);
@@ -383,6 +412,7 @@ impl Shared {
         }
         // Nobody listening is no error.
         let _ = self.feed.send((name.clone(), status));
+        true
     }
 
     /// What nobody needs and nobody may use any more: of tenants that were removed, too.

@@ -31,6 +31,7 @@ pub use self::{
 };
 use super::{
     Application, Applications, BrokerError, Counters, Impersonation, Sent, Statuses, Tickets,
+    error::RETRY_SOON,
 };
 use crate::{
     access::GrantResource,
@@ -208,7 +209,7 @@ impl WebApi {
     ) -> Result<(Outcome, Pass), BrokerError> {
         let application = self.applications.get(&asking.tenant.application)?;
         let mut healing = Healing::new(want.kind);
-        let mut pass = self.ready(application, asking).await?;
+        let mut pass = self.in_time(asking, self.ready(application, asking)).await?;
         let mut next = request;
         loop {
             let replay = next.replay();
@@ -236,20 +237,20 @@ impl WebApi {
             let answers = |error: &BrokerError| {
                 done || matches!(error, BrokerError::BudgetExhausted { .. }) && !unproven
             };
-            match self.heal(application, asking, &pass, remedy).await {
+            match self.in_time(asking, self.heal(application, asking, &pass, remedy)).await {
                 Ok(true) => {}
                 Ok(false) => return Ok((outcome, pass)),
                 Err(error) if answers(&error) => return Ok((outcome, pass)),
                 Err(error) => return Err(error),
             }
-            // The credential is not to blame.
-            if done && self.passes.is_doubtful(&asking.tenant, &pass) {
+            // An unsafe call is not sent again after a 403, which does not prove that it did not run.
+            if done {
                 return Ok((outcome, pass));
             }
             let Some(request) = self.replayed(asking, replay).await else {
                 return Ok((outcome, pass));
             };
-            pass = match self.ready(application, asking).await {
+            pass = match self.in_time(asking, self.ready(application, asking)).await {
                 Ok(pass) => pass,
                 // There is no time for another call, so that this one's answer is the last.
                 Err(error) if answers(&error) => return Ok((outcome, pass)),
@@ -257,6 +258,24 @@ impl WebApi {
             };
             next = request;
             self.counters.web_api_repeats.increment();
+        }
+    }
+
+    /// Waits for the work that precedes an attempt, but not beyond the deadline of the call.
+    async fn in_time<T>(
+        &self,
+        asking: &Asking,
+        work: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let Some(deadline) = asking.deadline else { return work.await };
+        let left = deadline.saturating_sub(self.pace.monotonic());
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.pace.sleep(left) => {
+                let cause = "the credential was not ready before the deadline".into();
+                Err(BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause })
+            }
         }
     }
 

@@ -156,7 +156,7 @@ pub fn folded_path(text: &str, begins: bool, ends: bool) -> String {
         let decoded = decode(segment).unwrap_or(Cow::Borrowed(segment));
         let folded = folded_part(&decoded, whole_before, whole_behind);
         let empty = folded.is_empty() && index > 0 && whole_behind;
-        if empty && text != "/" {
+        if empty {
             continue;
         }
         if index > 0 {

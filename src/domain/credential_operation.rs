@@ -10,6 +10,13 @@ const LIST: &str = include_str!("credential_operations.txt");
 /// The folder of the agents; below it, an agent and its operation.
 const AGENTS: &str = "agents";
 
+/// Most readings of a path: each of the first five segments with brackets can be read in two ways. No template of the
+/// list has more segments than four behind the version.
+const MAX_READINGS: usize = 32;
+
+/// Most segments of a path that are read: more than any template of the list has.
+const MAX_SEGMENTS: usize = 12;
+
 /// The list, by the first literal of the path, or by the agent.
 static OPERATIONS: LazyLock<HashMap<&'static str, Vec<Operation>>> = LazyLock::new(|| {
     let mut areas: HashMap<_, Vec<_>> = HashMap::new();
@@ -46,25 +53,44 @@ struct Operation {
 /// the path counts as one whose answer holds credentials, because nothing says what it returns.
 #[must_use]
 pub fn credential_operation(method: &str, path: &str) -> Option<&'static str> {
-    let mut segments: Vec<&str> = Vec::with_capacity(8);
-    for segment in path.split('/').skip(2) {
-        // `user(5)` is OData's way to write `user/5`.
-        match segment.split_once('(') {
-            Some((name, key)) if is_name(name) => {
-                segments.extend([name, key.trim_end_matches(')')].iter().filter(|s| !s.is_empty()));
-            }
-            _ => segments.push(segment),
-        }
-    }
+    let mut segments: Vec<&str> = path.split('/').skip(2).collect();
     // `$value`, `$count` and the like are other forms of what stands before them.
     while segments.last().is_some_and(|last| last.starts_with('$')) {
         segments.pop();
     }
+    segments.truncate(MAX_SEGMENTS);
     let method = if method == "HEAD" { "GET" } else { method };
-    // A server may know a path without a version too.
-    let first = name(segments.first()?);
-    let versioned = first != AGENTS && !OPERATIONS.contains_key(first);
-    find(method, segments.get(usize::from(versioned)..)?)
+    readings(&segments).iter().find_map(|segments| {
+        // A server may know a path without a version too.
+        let first = name(segments.first()?);
+        let versioned = first != AGENTS && !OPERATIONS.contains_key(first);
+        find(method, segments.get(usize::from(versioned)..)?)
+    })
+}
+
+/// Returns the ways in which servers can read the segments of a path. `user(5)` is the way of `OData` to write
+/// `user/5`; other servers take it for one segment. Readings that split segments at their brackets come first.
+fn readings<'a>(segments: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let mut readings: Vec<Vec<&'a str>> = vec![Vec::with_capacity(segments.len() + 1)];
+    for segment in segments {
+        let brackets = segment.split_once('(').filter(|(name, _)| is_name(name));
+        let mut split = Vec::new();
+        if let Some((name, key)) = brackets
+            && readings.len() < MAX_READINGS
+        {
+            let key = key.trim_end_matches(')');
+            split.clone_from(&readings);
+            for reading in &mut split {
+                reading.extend([name, key].iter().filter(|part| !part.is_empty()));
+            }
+        }
+        for reading in &mut readings {
+            reading.push(*segment);
+        }
+        split.append(&mut readings);
+        readings = split;
+    }
+    readings
 }
 
 fn find(method: &str, segments: &[&str]) -> Option<&'static str> {
@@ -230,9 +256,54 @@ mod tests {
             ("POST", "/api/v1/Agents/CRMScript/GetCRMScriptEntity"),
             ("POST", "/api/v1/Agents/Associate/GetEncryptionKey"),
             ("POST", "/api/v1/Agents/Authentication/Whatever"),
+            ("POST", "/api/v1/Agents/Quote/GetConnection"),
+            ("POST", "/api/v1/Agents/Quote/SaveConnectionConfigFields"),
+            ("POST", "/api/v1/Agents/Configuration/GetCSRegistryValue"),
         ] {
             assert!(of(method, path).is_some(), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn brackets_are_read_as_a_key_and_as_a_part_of_the_name() {
+        for (method, path, wanted) in [
+            ("GET", "/api/v1/User(5)", "/user/{id}"),
+            ("POST", "/api/v1/User(5)", "/user/{id}"),
+            ("GET", "/api/v1/User/anna(test)", "/user/{id}"),
+            ("GET", "/api/v1/User/anna(test)/$value", "/user/{id}"),
+            ("GET", "/api/v1/Webhook/5(x)", "/webhook/{id}"),
+            ("GET", "/api/v1(x)/User/currentToken", "/user/currenttoken"),
+            ("GET", "/api/v1(x)/User(currentToken)", "/user/currenttoken"),
+            ("GET", "/api/v1()/User()/currentToken()", "/user/currenttoken"),
+            (
+                "GET",
+                "/api/Attachment(CopyFromCrmDocument)/5(x)",
+                "/attachment/copyfromcrmdocument/{documentid}",
+            ),
+            ("POST", "/api/v1/Agents(User)/GetAccessToken(x)", "/agents/user/getaccesstoken"),
+            (
+                "POST",
+                "/api/v1/Agents/Authentication/Authenticate",
+                "/agents/authentication/{operation}",
+            ),
+            (
+                "POST",
+                "/api/v1/Agents/Authentication/Authenticate/x",
+                "/agents/authentication/{operation}",
+            ),
+            (
+                "POST",
+                "/api/v1/Agents/Authentication/Authenticate(x)",
+                "/agents/authentication/{operation}",
+            ),
+        ] {
+            assert_eq!(of(method, path), Some(wanted), "{method} {path}");
+        }
+        for path in ["/api/v1/User(", "/api/v1/Contact(5)", "/api/v1/Contact/anna(test)"] {
+            assert_eq!(of("GET", path), None, "{path}");
+        }
+        let many = format!("/api/v1{}", "/User(5)".repeat(1000));
+        assert_eq!(of("GET", &many), None);
     }
 
     #[test]

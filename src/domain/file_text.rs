@@ -53,6 +53,20 @@ pub fn without_byte_order_mark(mut bytes: &[u8]) -> Result<&[u8], NotUtf8> {
     if is_utf_16 || bytes.starts_with(UTF_32_MARK) { Err(NotUtf8::Utf16) } else { Ok(bytes) }
 }
 
+/// Removes every byte order mark of UTF-8, also between files that were joined.
+pub fn remove_byte_order_marks(bytes: &mut Vec<u8>) {
+    let (mut at, mut kept) = (0, 0);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        if rest.starts_with(UTF_8_MARK) {
+            at += UTF_8_MARK.len();
+        } else {
+            bytes.copy_within(at..=at, kept);
+            (at, kept) = (at + 1, kept + 1);
+        }
+    }
+    bytes.truncate(kept);
+}
+
 /// Returns the text of a file without its byte order mark.
 ///
 /// # Errors
@@ -70,6 +84,13 @@ pub fn trimmed(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marks_between_joined_files_are_removed() {
+        let mut bytes = "\u{feff}\u{feff}one\n\u{feff}two\u{feff}".as_bytes().to_vec();
+        remove_byte_order_marks(&mut bytes);
+        assert_eq!(bytes, b"one\ntwo");
+    }
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_text() {

@@ -2,7 +2,6 @@
 //! they end.
 
 mod idle;
-mod lengths;
 mod lingering;
 mod patient;
 mod request_body;
@@ -11,19 +10,20 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     io,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
 use axum::{body::Body, response::Response};
 use futures_util::{Stream, StreamExt as _};
-use hyper::{Request, body::Incoming, service::service_fn};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
     sync::mpsc,
     task::JoinSet,
@@ -246,7 +246,7 @@ async fn serve<A: Answers, C: Unpin + Send + 'static>(
     hold(connection, protocol, allowance, answer, stop).await;
 }
 
-/// A connection from its first to its last request.
+/// Serves a connection from its first to its last request.
 async fn hold<F>(
     connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     protocol: Protocol,
@@ -256,45 +256,98 @@ async fn hold<F>(
 ) where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let builder = match protocol {
-        Protocol::Http1 => limits(allowance).http1_only(),
-        Protocol::Http2 => limits(allowance).http2_only(),
+    let connection = AcceptableHeads::new(connection, protocol);
+    match protocol {
+        Protocol::Http1 => hold_http1(connection, allowance, answer, stop).await,
+        Protocol::Http2 => hold_http2(connection, allowance, answer, stop).await,
+    }
+}
+
+/// Serves a connection of HTTP/1.1, and shuts its stream down in every case in which an answer was sent.
+async fn hold_http1<F>(
+    connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    allowance: Allowance,
+    answer: impl Fn(Request<Incoming>) -> F,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let answer = answer(find_problem(request));
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    let stream = TokioIo::new(connection);
+    let mut connection = http1_limits(allowance).serve_connection(stream, service);
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        _ = timeout(allowance.age, stop.cancelled()) => None,
     };
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        Pin::new(&mut connection).graceful_shutdown();
+        let Ok(ended) = timeout(allowance.farewell, &mut connection).await else { return };
+        ended
+    };
+    // Other errors mean that the client is gone, or that the answer is not whole: a regular end would hide that.
+    if ended.is_err_and(|error| !error.is_parse()) {
+        return;
+    }
+    // hyper leaves the shutdown to us after a request that asked for an upgrade, which clients do by default over
+    // cleartext. After every other request the stream is shut down already, and this does nothing.
+    let mut stream = connection.into_parts().io.into_inner();
+    let given_up = async {
+        stop.cancelled().await;
+        sleep(allowance.farewell).await;
+    };
+    tokio::select! {
+        _ = stream.shutdown() => {}
+        () = given_up => {}
+    }
+}
+
+/// Serves a connection of HTTP/2.
+async fn hold_http2<F>(
+    connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    allowance: Allowance,
+    answer: impl Fn(Request<Incoming>) -> F,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     let unanswered = Unanswered::none();
     let service = service_fn(|request| {
-        // HTTP/1.1 needs no count.
-        let open = (protocol == Protocol::Http2).then(|| unanswered.one());
+        let open = unanswered.one();
         let answer = answer(find_problem(request));
         async { Ok::<_, Infallible>(answer.await.map(|body| Last::new(body, open))) }
     });
-    let idle = async || match protocol {
-        // It has a time limit of its own for heads.
-        Protocol::Http1 => pending().await,
-        Protocol::Http2 => unanswered.none_for(allowance.head_time).await,
-    };
-    let connection = AcceptableHeads::new(connection, protocol);
+    let builder = http2_limits(allowance);
     let serving = builder.serve_connection(TokioIo::new(connection), service);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         _ = serving.as_mut() => return,
         _ = timeout(allowance.age, stop.cancelled()) => {}
-        () = idle() => {}
+        () = unanswered.none_for(allowance.head_time) => {}
     }
     serving.as_mut().graceful_shutdown();
-    // A client that breaks off is nobody's loss, nor one that asks nothing and stays.
+    // Errors of the client, and clients that stay without a request, are ignored.
     tokio::select! {
         _ = timeout(allowance.farewell, serving) => {}
-        () = idle() => {}
+        () = unanswered.none_for(allowance.head_time) => {}
     }
 }
 
-fn limits(allowance: Allowance) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http1_limits(allowance: Allowance) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(allowance.head_time)
         .max_buf_size(MAX_HEAD_BYTES);
+    builder
+}
+
+fn http2_limits(allowance: Allowance) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -9,7 +9,11 @@
 //!
 //! A head that has not arrived as a whole is held in memory that grows as it arrives. Over HTTP/1.1 that is at most
 //! 32 KiB and one read. Over HTTP/2 it is at most 96 KiB: a frame of 16 KiB, 48 KiB of a field, and 32 KiB of the fields
-//! before it. Growing buffers may have the same again in spare capacity. The table of HPACK holds at most 4 KiB.
+//! before it. Only the list of fields has spare capacity. The table of HPACK holds at most 4 KiB.
+//!
+//! A head that is written anew may be much larger than the bytes that the client sent, because a reference to the table
+//! of HPACK has one byte. At most 64 KiB and one head wait for hyper. The bytes of the client behind them are read
+//! when hyper has taken these.
 
 mod chunked;
 mod fields;
@@ -28,13 +32,16 @@ use std::{
 };
 
 use hyper::Request;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop,
+};
 
 pub(super) use self::problem::HeadProblem;
 #[cfg(fuzzing)]
 pub(crate) use self::trial::compare;
 use self::{http1::Http1, http2::Http2};
-use crate::listen::Protocol;
+use crate::listen::{Protocol, charge};
 
 /// The head of a request. Over HTTP/2 it is counted as RFC 9113 does, with 32 bytes for each field (section 6.5.2).
 pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -42,8 +49,8 @@ pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Header lines of a request over HTTP/1.1.
 const MAX_HEADER_LINES: usize = 100;
 
-/// The bytes that are read and dropped behind a head that was refused.
-const DROPPED_BYTES: usize = 256 * 1024;
+/// When more bytes than this wait for hyper, no other frame of HTTP/2 is read.
+const MAX_READY_BYTES: usize = 64 * 1024;
 
 /// Replaced heads of more than this are not kept in memory for the next.
 const KEPT_CAPACITY: usize = 4096;
@@ -55,13 +62,31 @@ pub(super) struct AcceptableHeads<S> {
     /// Bytes for hyper that are not those of the client, and how many of them it has.
     ready: Vec<u8>,
     taken: usize,
+    /// Bytes of the client that are read when hyper has taken those that are ready.
+    later: Vec<u8>,
     ended: bool,
-    dropped: usize,
 }
 
 enum Heads {
     Http1(Http1),
     Http2(Box<Http2>),
+}
+
+impl Heads {
+    /// Takes bytes of the client; an empty input is the end. Returns how many were taken.
+    fn pass(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {
+        match self {
+            Self::Http1(heads) if input.is_empty() => heads.end(output),
+            Self::Http2(heads) if input.is_empty() => heads.end(output),
+            Self::Http1(heads) => heads.pass(input, output),
+            Self::Http2(heads) => return heads.pass(input, output),
+        }
+        input.len()
+    }
+
+    fn has_refused(&self) -> bool {
+        matches!(self, Self::Http1(heads) if heads.has_refused())
+    }
 }
 
 /// The output for the bytes of one read.
@@ -102,15 +127,16 @@ impl<S> AcceptableHeads<S> {
             Protocol::Http1 => Heads::Http1(Http1::new()),
             Protocol::Http2 => Heads::Http2(Box::new(Http2::new())),
         };
-        Self { stream, protocol, ready: Vec::new(), taken: 0, ended: false, dropped: 0 }
+        Self { stream, protocol, ready: Vec::new(), taken: 0, later: Vec::new(), ended: false }
     }
 
-    /// Gives out what is ready. Returns whether there was something.
-    fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+    fn is_ready(&self) -> bool {
+        self.taken < self.ready.len()
+    }
+
+    /// Gives out bytes that are ready. Returns how many.
+    fn give(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
         let rest = self.ready.get(self.taken..).unwrap_or_default();
-        if rest.is_empty() {
-            return false;
-        }
         let fits = rest.len().min(buffer.remaining());
         buffer.put_slice(rest.get(..fits).unwrap_or_default());
         self.taken += fits;
@@ -119,39 +145,25 @@ impl<S> AcceptableHeads<S> {
             self.ready.clear();
             self.ready.shrink_to(KEPT_CAPACITY);
         }
-        true
+        fits
     }
 
-    /// Takes what was read. Returns how much of it passes where it is; an empty input is the end.
+    /// Takes the bytes of a read. Returns how many of them pass where they are; an empty input is the end.
     fn take(&mut self, input: &[u8]) -> usize {
         let mut output = Output { kept: 0, in_place: true, ready: &mut self.ready };
-        match &mut self.protocol {
-            Heads::Http1(heads) if input.is_empty() => heads.end(&mut output),
-            Heads::Http2(heads) if input.is_empty() => heads.end(&mut output),
-            Heads::Http1(heads) => heads.pass(input, &mut output),
-            Heads::Http2(heads) => heads.pass(input, &mut output),
-        }
-        output.kept
+        let used = self.protocol.pass(input, &mut output);
+        let kept = output.kept;
+        self.later.extend_from_slice(input.get(used..).unwrap_or_default());
+        kept
     }
 
-    fn has_refused(&self) -> bool {
-        matches!(&self.protocol, Heads::Http1(heads) if heads.has_refused())
-    }
-}
-
-impl<S: AsyncRead + Unpin> AcceptableHeads<S> {
-    /// Reads and drops what has arrived behind a head that was refused: closing a socket with unread bytes resets it,
-    /// and the client may lose the answer (RFC 9112, section 9.6).
-    fn drop_rest(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) {
-        let before = buffer.filled().len();
-        while !self.ended && self.dropped < DROPPED_BYTES && buffer.remaining() > 0 {
-            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) else {
-                return;
-            };
-            let dropped = buffer.filled().len() - before;
-            buffer.set_filled(before);
-            self.dropped += dropped;
-            self.ended = dropped == 0 || read.is_err();
+    /// Takes bytes of an earlier read.
+    fn take_later(&mut self) {
+        let mut output = Output { kept: 0, in_place: false, ready: &mut self.ready };
+        let used = self.protocol.pass(&self.later, &mut output);
+        self.later.drain(..used);
+        if self.later.is_empty() {
+            self.later = Vec::new();
         }
     }
 }
@@ -164,17 +176,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for AcceptableHeads<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
         loop {
-            let refused = this.has_refused();
-            if refused {
-                this.drop_rest(context, buffer);
-            }
-            if buffer.remaining() == 0 || this.give(buffer) {
+            if this.is_ready() {
+                // Charged like a read: these may be many more bytes than the client has sent.
+                ready!(coop::poll_proceed(context)).made_progress();
+                let given = this.give(buffer);
+                charge(given, context);
                 return Poll::Ready(Ok(()));
             }
-            if refused {
-                // hyper ends the connection with its answer, which a client gets that has ended its side before.
+            if this.protocol.has_refused() {
+                // Nothing behind this head is read as a request. hyper ends the connection with its answer, also if the
+                // client has ended its side before, and the shutdown reads and discards the rest.
                 return Poll::Pending;
+            }
+            if !this.later.is_empty() {
+                this.take_later();
+                continue;
             }
             if this.ended {
                 return Poll::Ready(Ok(()));

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use zeroize::Zeroizing;
 
 use crate::{
-    domain::{NotUtf8, without_byte_order_mark},
+    domain::{NotUtf8, remove_byte_order_marks, without_byte_order_mark},
     ports::{JwksError, JwksSource, why_unreadable},
 };
 
@@ -58,8 +58,9 @@ fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         Err(error) => Err(why_unreadable(&error)),
         Ok(length) if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE_BYTES) => {
             // JSON, PEM and tokens do not begin with a byte order mark.
-            let marks = bytes.len() - without_byte_order_mark(&bytes).map_err(NotUtf8::text)?.len();
-            bytes.drain(..marks);
+            without_byte_order_mark(&bytes).map_err(NotUtf8::text)?;
+            // Joined files have one in the middle, too.
+            remove_byte_order_marks(&mut bytes);
             Ok(bytes)
         }
         Ok(_) => Err("is larger than 1 MiB"),

@@ -16,17 +16,18 @@ use tokio::task::coop;
 /// with: the decoded heads of 128 KiB of frames, at most some 16 MiB for one connection.
 pub const MAX_CANCELLED_STREAMS: usize = 2048;
 
-/// Streams that the server has reset in the life of one connection because the client broke a rule. Frames for a stream
-/// that was answered early and is forgotten count among them, so that the limit leaves room for refused uploads. It costs
-/// no memory: it is a counter.
-pub const MAX_STREAM_ERRORS: usize = 16 * 1024;
+/// Streams that the server has reset in the life of one connection because the client broke a rule.
+///
+/// Refused uploads count too, although their clients broke no rule: h2 remembers 50 streams that it has reset, for 1 s,
+/// and counts each DATA frame of any other for the life of the connection. The limit costs no memory: it is a counter.
+pub const MAX_STREAM_ERRORS: usize = 1024 * 1024;
 
 /// The bytes that use up one unit of a task's budget. A task has 128 units for each turn.
 const BYTES_PER_UNIT: usize = 1024;
 
 /// Charges the budget of the task for bytes that it has read, so that it reads at most about 128 KiB of a connection
 /// before it takes new streams from the queue and lets others run.
-pub(super) fn charge(bytes: usize, context: &mut Context<'_>) {
+pub(crate) fn charge(bytes: usize, context: &mut Context<'_>) {
     // The read itself has cost one unit.
     for _ in 0..bytes / BYTES_PER_UNIT {
         // Without budget the next read waits for the next turn.

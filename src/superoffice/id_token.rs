@@ -13,7 +13,7 @@ use super::{
     oauth::Registration,
 };
 use crate::{
-    domain::{AssociateId, ContextIdentifier, Identity, SystemUserToken},
+    domain::{AssociateId, ContextIdentifier, Identity, SystemUserToken, is_same_name},
     ports::{Clock, UpstreamError},
 };
 
@@ -149,13 +149,13 @@ fn identity(claims: Claims) -> Result<Identity, &'static str> {
         Number::Number(number) => i32::try_from(*number).ok().and_then(AssociateId::new),
         Number::Text(text) => text.parse().ok(),
     };
-    // The same by what is documented; were they not, one of them would be somebody else's.
+    // `upn` and `sub` name the same person by the documentation. Their spelling may differ.
     let user_principal_name = claims.upn.unwrap_or_else(|| claims.sub.clone());
-    if !user_principal_name.eq_ignore_ascii_case(&claims.sub) {
-        return Err("upn and sub are not the same");
-    }
     if !is_user_name(&user_principal_name) {
         return Err("upn is no user name");
+    }
+    if !is_same_name(&user_principal_name, &claims.sub) {
+        return Err("upn and sub are not the same");
     }
     let name = |parts: [Option<String>; 2]| {
         let parts: Vec<String> = parts.into_iter().flatten().collect();

@@ -136,8 +136,11 @@ impl SuperOffice {
                     self.credentials.secret_works(number);
                     return Ok(answer);
                 }
-                Some(ExchangeError::InvalidClient) => refused = ExchangeError::InvalidClient,
-                Some(ExchangeError::Unauthorized) => {}
+                // Only of the secret that last worked: the other one need not be active yet.
+                Some(ExchangeError::InvalidClient) if place == 0 => {
+                    refused = ExchangeError::InvalidClient;
+                }
+                Some(ExchangeError::InvalidClient | ExchangeError::Unauthorized) => {}
                 Some(error) => return Err(error),
             }
         }

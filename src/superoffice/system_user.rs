@@ -1,5 +1,7 @@
 //! The system user flow over REST (SUPEROFFICE.md 2.3, 2.4).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, tz::TimeZone};
@@ -67,7 +69,9 @@ impl SystemUserLogin for SuperOffice {
         // A ticket that cannot be validated is thrown away and asked for again, and each adds a row at the customer.
         self.keys.ready().await?;
         let mut refused = Refusal::Rejected;
-        for (place, pair) in self.credentials.pairs().into_iter().enumerate() {
+        let pairs = self.credentials.pairs();
+        let last_worked = pairs.first().map(|pair| Arc::clone(&pair.signer));
+        for (place, pair) in pairs.into_iter().enumerate() {
             if place > 0 && !self.credentials.may_try_another(self.clock.monotonic()) {
                 break;
             }
@@ -77,8 +81,13 @@ impl SystemUserLogin for SuperOffice {
                     return Ok(ticket);
                 }
                 Err(Miss::Final(error)) => return Err(error),
-                // What one pair learnt stays true when another learns less.
-                Err(Miss::OtherPairMayDo(Refusal::Credential)) => refused = Refusal::Credential,
+                // Only of the key that last worked: the other one need not be registered yet. What one pair learnt
+                // stays true when another learns less.
+                Err(Miss::OtherPairMayDo(Refusal::Credential))
+                    if last_worked.as_ref().is_some_and(|key| Arc::ptr_eq(key, &pair.signer)) =>
+                {
+                    refused = Refusal::Credential;
+                }
                 Err(Miss::OtherPairMayDo(_)) => {}
             }
         }

@@ -78,6 +78,8 @@ impl TargetClient {
         http.set_nodelay(true);
         http.set_keepalive(Some(TCP_KEEPALIVE));
         http.set_keepalive_interval(Some(TCP_KEEPALIVE));
+        // Divides the time among the addresses of the host, so that one dead address does not use up all of it.
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT.min(timeout)));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls.into_config());
         let https = if allow_loopback { https.https_or_http() } else { https.https_only() };
         let connector = https.enable_all_versions().wrap_connector(http);

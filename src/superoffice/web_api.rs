@@ -46,7 +46,7 @@ const APPLICATION_TOKEN: HeaderName = HeaderName::from_static("so-apptoken");
 const OF_THE_CONNECTION: [HeaderName; 7] =
     [CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-/// Between two parts of an answer.
+/// The time between two parts of an answer, if the call has less time.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the one client that is known to honour 429 waits where nothing is said (SUPEROFFICE.md 7.1).
@@ -82,7 +82,7 @@ impl WebApiHost for SuperOffice {
             Some(moved) => while_moving(&moved, answer_within, answering).await,
         };
         let response = answer.map_err(|fault| not_answered(&fault))?;
-        Ok(answered(response, self.clock.now()))
+        Ok(answered(response, self.clock.now(), answer_within.max(PART_TIMEOUT)))
     }
 
     fn headers_of(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError> {
@@ -196,15 +196,16 @@ fn broke_off(fault: &Fault) -> SendError {
     }
 }
 
-fn answered(mut response: Response, now: Timestamp) -> ApiResponse {
+/// `part_timeout` limits the time between two parts of the answer.
+fn answered(mut response: Response, now: Timestamp, part_timeout: Duration) -> ApiResponse {
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
     let verdict = verdict(status, &headers, now);
-    let parts = stream::try_unfold(response, |mut response| async move {
-        let part = timeout(PART_TIMEOUT, response.chunk()).await;
-        let late = |_| not_answered(&Fault::Timeout(PART_TIMEOUT));
+    let parts = stream::try_unfold(response, move |mut response| async move {
+        let part = timeout(part_timeout, response.chunk()).await;
+        let late = |_| not_answered(&Fault::Timeout(part_timeout));
         let part =
-            part.map_err(late)?.map_err(|error| broke_off(&Fault::new(&error, PART_TIMEOUT)))?;
+            part.map_err(late)?.map_err(|error| broke_off(&Fault::new(&error, part_timeout)))?;
         Ok(part.map(|part| (part, response)))
     });
     ApiResponse { verdict, status, headers, body: parts.boxed() }

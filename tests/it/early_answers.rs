@@ -169,6 +169,41 @@ async fn an_upload_over_tls_that_is_refused_early_sees_why() {
 }
 
 #[tokio::test]
+async fn an_upload_that_offers_an_upgrade_sees_why_it_is_refused() {
+    let world = World::with(options("")).await;
+    let gateway = world.gateway();
+    // The HTTP client of the JDK sends this by default.
+    let headers =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    for to in [gateway.http_address.unwrap(), gateway.egress_address.unwrap()] {
+        for chunked in [false, true] {
+            let answer = upload_to(to, ("PUT", "/nowhere"), headers, chunked).await;
+            assert_eq!(answer.status, 404);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_head_is_refused_sees_why() {
+    let world = World::with(options("")).await;
+    let gateway = world.gateway();
+    let large = format!("X-Large: {}\r\n", "x".repeat(40_000));
+    for to in [gateway.http_address.unwrap(), gateway.egress_address.unwrap()] {
+        for (headers, status, reason) in [
+            ("No colon\r\n", 400, "INVALID_ARGUMENT"),
+            (&*large, 431, "INVALID_ARGUMENT"),
+            ("Transfer-Encoding: gzip\r\n", 501, "UNIMPLEMENTED"),
+        ] {
+            for chunked in [false, true] {
+                let answer = upload_to(to, ("PUT", "/nowhere"), headers, chunked).await;
+                let reason_seen = &answer.problem["reason"];
+                assert_eq!((answer.status, reason_seen), (status, &reason.into()));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_small_body_of_a_refused_call_costs_no_connection() {
     let (world, host) = with_host("").await;
     let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();

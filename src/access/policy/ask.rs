@@ -16,6 +16,10 @@ use crate::{
     domain::{TenantName, credential_operation},
 };
 
+/// Most positions of a segment at which [`siblings`] inserts a character: each costs an evaluation. Names of operations
+/// are shorter.
+const MAX_POSITIONS: usize = 64;
+
 /// What was decided, and by which policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruling {
@@ -144,7 +148,12 @@ impl PolicySet {
             Ok(asked) => asked,
             Err(error) => return not_asked(error),
         };
-        for (path, operation) in siblings(call.path).iter().zip(&siblings(operation)) {
+        let (paths, operations) = (siblings(call.path), siblings(operation));
+        let pairs = paths.iter().cycle().zip(operations.iter().cycle());
+        for (path, operation) in pairs.take(paths.len().max(operations.len())) {
+            if permits.is_empty() {
+                break;
+            }
             let sibling = Some(WebApiCall { path, ..call });
             match asked.answer_about(&self.authorizer, sibling, operation) {
                 Ok(answer) => permits
@@ -230,10 +239,16 @@ impl PolicySet {
     }
 }
 
-/// Returns paths that differ from this one in their last segment only: all of it, its beginning, its end.
-fn siblings(path: &str) -> [String; 3] {
+/// Returns paths that differ from this one in their last segment only: another segment, and this one with a character
+/// more at each of its first positions and at its end. A pattern with a wildcard in this segment matches one of them.
+fn siblings(path: &str) -> Vec<String> {
     let (above, last) = path.rsplit_once('/').unwrap_or(("", path));
-    [format!("{above}/-"), format!("{above}/-{last}"), format!("{above}/{last}-")]
+    let positions = last.char_indices().map(|(at, _)| at).take(MAX_POSITIONS);
+    let longer = positions.chain([last.len()]).filter_map(|at| {
+        let (before, behind) = last.split_at_checked(at)?;
+        Some(format!("{above}/{before}-{behind}"))
+    });
+    std::iter::once(format!("{above}/-")).chain(longer).collect()
 }
 
 /// Everything above a resource.

@@ -94,9 +94,7 @@ impl Reader<'_> {
         let Some(policies) = self.parsed() else { return Vec::new() };
         let policies = self.named(policies);
         self.validate(&policies, validator);
-        for placed in &policies {
-            self.check_literals(placed);
-        }
+        self.check_literals(&policies);
         policies.into_iter().map(|placed| self.rule(placed)).collect()
     }
 
@@ -189,7 +187,7 @@ impl Reader<'_> {
                 ValidationError::UnsafeAttributeAccess(_)
                     if error.to_string().contains(" in context for ") =>
                 {
-                    let message = "context has a method and a path in callWebApiAsSystemUser and callWebApiAsUser only: write `action in Action::\"callWebApi\"` in the head of the policy, and nothing but these two attributes";
+                    let message = "only callWebApiAsSystemUser and callWebApiAsUser have a context: write `action in Action::\"callWebApi\"` in the head of the policy, and no attributes of context but method, path and credentialOperation";
                     self.finder.problem(line, format!("policy {}: {message}", error.policy_id()));
                 }
                 _ => self.finder.cedar_problem(error, line),
@@ -209,12 +207,24 @@ impl Reader<'_> {
     }
 
     /// Refuses literals that are compared with a value in normal form and are not.
-    fn check_literals(&mut self, placed: &Placed) {
-        for wrong in misspelt(&placed.policy) {
-            let text = self.text.get(placed.span.clone()).unwrap_or_default();
-            let at = normal_form::place(text, &wrong.literal);
-            let line = at.map_or(placed.line, |at| self.finder.line(placed.span.start + at));
-            self.finder.problem(Some(line), wrong.message);
+    fn check_literals(&mut self, policies: &[Placed]) {
+        let checked: Vec<_> = policies.iter().map(|placed| &placed.policy).collect();
+        let found = match misspelt(&checked) {
+            Ok(found) => found,
+            Err(error) => {
+                let message = format!(
+                    "the literals of the policies cannot be checked: {error}; load the file again, or divide it"
+                );
+                return self.finder.problem(None, message);
+            }
+        };
+        for (placed, found) in policies.iter().zip(found) {
+            for wrong in found {
+                let text = self.text.get(placed.span.clone()).unwrap_or_default();
+                let at = normal_form::place(text, &wrong.literal);
+                let line = at.map_or(placed.line, |at| self.finder.line(placed.span.start + at));
+                self.finder.problem(Some(line), wrong.message);
+            }
         }
     }
 

@@ -1,7 +1,10 @@
 //! Policy literals that are compared with values in normal form.
 //!
-//! `context.path`, `context.method` and `userPrincipalName` reach a policy in one spelling. A literal in another spelling
-//! never matches: a `forbid` that holds one would silently forbid nothing. Such a literal is an error at load.
+//! `context.path`, `context.method`, `context.credentialOperation` and `userPrincipalName` reach a policy in one
+//! spelling. A literal in another spelling never matches: a `forbid` that holds one would silently forbid nothing. Such a
+//! literal is an error at load.
+
+use std::thread;
 
 use cedar_policy::Policy;
 use serde_json::{Map, Value};
@@ -13,6 +16,7 @@ use crate::domain::{folded_name, folded_path};
 enum Normal {
     Path,
     Method,
+    CredentialOperation,
     UserPrincipalName,
 }
 
@@ -28,13 +32,19 @@ pub(super) struct Misspelt {
 /// Stands for the character `*` in a pattern.
 const STAR: char = '\u{10ffff}';
 
+/// Stack of the thread that checks literals. Cedar's JSON of the deepest legal policy is some thousand levels deep, and
+/// making, walking and dropping it take a stack frame for each level. Only the pages that are used take memory.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+
 impl Normal {
-    const ALL: [Self; 3] = [Self::Path, Self::Method, Self::UserPrincipalName];
+    const ALL: [Self; 4] =
+        [Self::Path, Self::Method, Self::CredentialOperation, Self::UserPrincipalName];
 
     fn name(self) -> &'static str {
         match self {
             Self::Path => "context.path",
             Self::Method => "context.method",
+            Self::CredentialOperation => "context.credentialOperation",
             Self::UserPrincipalName => "userPrincipalName",
         }
     }
@@ -43,6 +53,7 @@ impl Normal {
         match self {
             Self::Path => "path",
             Self::Method => "method",
+            Self::CredentialOperation => "credentialOperation",
             Self::UserPrincipalName => "userPrincipalName",
         }
     }
@@ -54,6 +65,7 @@ impl Normal {
                  dots and spaces at the end of a segment"
             }
             Self::Method => "is in upper case",
+            Self::CredentialOperation => "is in lower case",
             Self::UserPrincipalName => "is in Unicode NFC and case folded (lower case)",
         }
     }
@@ -63,6 +75,7 @@ impl Normal {
         match self {
             Self::Path => folded_path(text, part.begins, part.ends),
             Self::Method => text.to_ascii_uppercase(),
+            Self::CredentialOperation => text.to_ascii_lowercase(),
             Self::UserPrincipalName => folded_name(text).into_owned(),
         }
     }
@@ -75,17 +88,36 @@ struct Part {
     ends: bool,
 }
 
-/// Returns the literals of a policy that can match nothing because they are not in normal form.
-pub(super) fn misspelt(policy: &Policy) -> Vec<Misspelt> {
+/// Returns for each policy the literals that can match nothing because they are not in normal form. Checks them on a
+/// thread of its own, whose stack suffices for the deepest legal policy.
+///
+/// # Errors
+/// If a policy cannot be checked.
+pub(super) fn misspelt(policies: &[&Policy]) -> Result<Vec<Vec<Misspelt>>, String> {
+    let check = || -> Result<Vec<Vec<Misspelt>>, String> {
+        policies.iter().map(|policy| misspelt_in(policy)).collect()
+    };
+    let builder = thread::Builder::new().name("policies".to_owned()).stack_size(STACK_BYTES);
+    let checked = thread::scope(|scope| {
+        builder.spawn_scoped(scope, check).map(thread::ScopedJoinHandle::join)
+    });
+    match checked {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => Err("the check has ended with a panic".to_owned()),
+        Err(error) => Err(format!("no thread can be started: {error}")),
+    }
+}
+
+/// Returns the literals of one policy that can match nothing. Needs a large stack.
+fn misspelt_in(policy: &Policy) -> Result<Vec<Misspelt>, String> {
+    let policy = policy.to_json().map_err(|error| error.to_string())?;
     let mut found = Vec::new();
-    if let Ok(policy) = policy.to_json() {
-        for condition in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {
-            if let Some(body) = condition.get("body") {
-                walk(body, &mut found);
-            }
+    for condition in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(body) = condition.get("body") {
+            walk(body, &mut found);
         }
     }
-    found
+    Ok(found)
 }
 
 /// Looks for comparisons in an expression of Cedar's JSON format.
@@ -144,17 +176,43 @@ fn compare(left: &Value, right: &Value, found: &mut Vec<Misspelt>) {
             if yields(value, normal) {
                 check_literals(literals, normal, found);
             }
-            if is_context(value)
-                && let Some(field) = literals["Record"].get(normal.attribute())
-            {
-                check_literals(field, normal, found);
+            if holds_context(value) {
+                check_context(literals, normal, found);
             }
         }
     }
 }
 
-fn is_context(expression: &Value) -> bool {
-    expression["Var"] == "context"
+/// Checks the attribute of every record that an expression, which is compared with `context`, can have as its value.
+fn check_context(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>) {
+    if let Some(elements) = expression["Set"].as_array() {
+        for element in elements {
+            check_context(element, normal, found);
+        }
+    }
+    if let Some(field) = expression["Record"].get(normal.attribute()) {
+        check_literals(field, normal, found);
+    }
+    if let Some(("if-then-else", operands)) = operation(expression) {
+        check_context(&operands["then"], normal, found);
+        check_context(&operands["else"], normal, found);
+    }
+}
+
+/// Whether an expression can be `context`, or a set or record that holds it.
+fn holds_context(expression: &Value) -> bool {
+    if expression["Var"] == "context" {
+        return true;
+    }
+    let Some((operator, operands)) = operation(expression) else {
+        return expression["Set"].as_array().is_some_and(|set| set.iter().any(holds_context));
+    };
+    match operator {
+        "." => holds_context(&operands["left"]),
+        "if-then-else" => holds_context(&operands["then"]) || holds_context(&operands["else"]),
+        "Record" => fields(operands).any(holds_context),
+        _ => false,
+    }
 }
 
 /// Whether an expression can have this value, alone or within a set or record.
@@ -166,9 +224,9 @@ fn yields(expression: &Value, normal: Normal) -> bool {
     };
     match operator {
         "." => {
-            let of_context = is_context(&operands["left"]) || normal == Normal::UserPrincipalName;
-            operands["attr"] == normal.attribute() && of_context
-                || yields(&operands["left"], normal)
+            let is_attribute = operands["attr"] == normal.attribute()
+                && (normal == Normal::UserPrincipalName || holds_context(&operands["left"]));
+            is_attribute || yields(&operands["left"], normal)
         }
         "if-then-else" => yields(&operands["then"], normal) || yields(&operands["else"], normal),
         "Record" => fields(operands).any(|field| yields(field, normal)),
@@ -204,11 +262,24 @@ fn check_literals(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>)
     }
 }
 
+/// Returns the parts of a pattern of Cedar's JSON format, `None` for a wildcard. Cedar writes each character as a
+/// literal of its own.
+fn parts(pattern: &[Value]) -> Vec<Option<String>> {
+    let mut parts: Vec<Option<String>> = Vec::new();
+    for element in pattern {
+        match (element["Literal"].as_str(), parts.last_mut()) {
+            (Some(text), Some(Some(part))) => part.push_str(text),
+            (text, _) => parts.push(text.map(str::to_owned)),
+        }
+    }
+    parts
+}
+
 fn check_pattern(pattern: &Value, normal: Normal) -> Option<Misspelt> {
-    let parts = pattern.as_array()?;
+    let parts = parts(pattern.as_array()?);
     let (mut literal, mut shown, mut form) = (String::new(), String::new(), String::new());
     for (index, part) in parts.iter().enumerate() {
-        match part["Literal"].as_str() {
+        match part {
             Some(text) => {
                 let place = Part { begins: index == 0, ends: index + 1 == parts.len() };
                 literal.push_str(&text.replace('*', &STAR.to_string()));
@@ -288,7 +359,9 @@ mod tests {
 
     fn messages(condition: &str) -> Vec<String> {
         let text = format!("permit (principal, action, resource) when {{ {condition} }};");
-        misspelt(&text.parse().unwrap()).into_iter().map(|wrong| wrong.message).collect()
+        let policy: Policy = text.parse().unwrap();
+        let found = misspelt(&[&policy]).unwrap();
+        found.into_iter().flatten().map(|wrong| wrong.message).collect()
     }
 
     #[test]
@@ -307,6 +380,12 @@ mod tests {
             (path("like", "*/acme inc."), "\"*/acme inc\""),
             (path("like", "/api/v1/acme./*"), "\"/api/v1/acme/*\""),
             (path("like", "/api/v1/contact*/"), "\"/api/v1/contact*\""),
+            (path("like", "/api/v1/contact/*/"), "\"/api/v1/contact/*\""),
+            (path("like", "/api/v1/user/"), "\"/api/v1/user\""),
+            (path("like", "*/acme%20inc*"), "\"*/acme inc*\""),
+            (path("like", "/api//v1/*"), "\"/api/v1/*\""),
+            (path("like", "*/a\u{30a}s/*"), "\"*/\u{e5}s/*\""),
+            (path("==", "/"), "\"\""),
             (r#"context.path like "/API/\*/*""#.to_owned(), r#""/api/\*/*""#),
             (r#""/API" == context["path"]"#.to_owned(), "\"/api\""),
             (r#"["/api", "/API"].contains(context.path)"#.to_owned(), "\"/api\""),
@@ -314,12 +393,25 @@ mod tests {
             (r#"[context.path].containsAny(["/API"])"#.to_owned(), "\"/api\""),
             (r#"{a: context.path, b: 1} == {a: "/API", b: 1}"#.to_owned(), "\"/api\""),
             (r#"{a: context.path}.a == "/API""#.to_owned(), "\"/api\""),
+            (r#"{a: context}.a.path == "/API""#.to_owned(), "\"/api\""),
+            (r#"{a: {b: context}}.a.b.path like "/API*""#.to_owned(), "\"/api*\""),
+            (r#"(if true then context else context).path == "/API""#.to_owned(), "\"/api\""),
+            (r#"{a: context} == {a: {method: "GET", path: "/API"}}"#.to_owned(), "\"/api\""),
+            (r#"[context].contains({method: "GET", path: "/API"})"#.to_owned(), "\"/api\""),
+            (r#"[context].containsAny([{method: "GET", path: "/API"}])"#.to_owned(), "\"/api\""),
+            (
+                r#"context == (if true then {path: "/api"} else {path: "/API"})"#.to_owned(),
+                "\"/api\"",
+            ),
             (r#"context == {method: "GET", path: "/API"}"#.to_owned(), "\"/api\""),
             (r#"context.path == (if true then "/api" else "/API")"#.to_owned(), "\"/api\""),
             (r#"(if true then context.path else "") like "/API*""#.to_owned(), "\"/api*\""),
             (r#"!(false || context.path like "/API*")"#.to_owned(), "\"/api*\""),
             (r#"context.method == "get""#.to_owned(), "\"GET\""),
             (r#"["GET", "Post"].contains(context.method)"#.to_owned(), "\"POST\""),
+            (r#"context.credentialOperation == "/Webhook/{ID}""#.to_owned(), "\"/webhook/{id}\""),
+            (r#"["", "/User"].contains(context.credentialOperation)"#.to_owned(), "\"/user\""),
+            (r#"context.credentialOperation like "*/getUser*""#.to_owned(), "\"*/getuser*\""),
             (
                 r#"resource.userPrincipalName == "Admin@x.example""#.to_owned(),
                 "\"admin@x.example\"",
@@ -329,6 +421,7 @@ mod tests {
                 r#"resource.userPrincipalName like "*@STRA\u{df}E.example""#.to_owned(),
                 "\"*@strasse.example\"",
             ),
+            (r#"resource.userPrincipalName like "a\u{30a}se@*""#.to_owned(), "\"\u{e5}se@*\""),
             (
                 r#"["Admin@x.example"].contains(resource.userPrincipalName)"#.to_owned(),
                 "\"admin@x.example\"",
@@ -351,6 +444,13 @@ mod tests {
             r#"context.path like "*""#,
             r#"context.path like "/api/v1/acme inc.*""#,
             r#"context.path like "/api/v1/contact/*""#,
+            r#"context.path like "/api/v1/*""#,
+            r#"context.path like "/api/*/user/currenttoken""#,
+            r#"context.path like "*/contact/*""#,
+            r#"context.path like "/*/*/*""#,
+            r#"context.credentialOperation != """#,
+            r#"context.credentialOperation == "/webhook/{id}""#,
+            r#"{a: context}.a.path == "/api""#,
             r#"context.path like "*/\u{4e2d}\u{56fd}*""#,
             r#"context == {method: "GET", path: "/api"}"#,
             r#"principal.method == "jwt" && principal.issuer == "https://Issuer.example""#,
@@ -359,6 +459,14 @@ mod tests {
         ] {
             assert_eq!(messages(condition), [""; 0], "{condition}");
         }
+    }
+
+    #[test]
+    fn literals_of_a_deep_policy_are_checked_on_a_small_stack() {
+        let condition = format!("{}context.path == \"/API\"", "1 + 1 == 2 && ".repeat(250));
+        let check = move || assert_eq!(messages(&condition).len(), 1);
+        let small = thread::Builder::new().stack_size(1024 * 1024);
+        small.spawn(check).unwrap().join().unwrap();
     }
 
     #[test]

@@ -573,6 +573,44 @@ fn what_hands_out_credentials_is_not_permitted_by_what_is_remembered() {
 }
 
 #[test]
+fn a_permit_names_an_operation_only_if_it_matches_no_sibling() {
+    let all = "/api/v1/agents/webhook/getallwebhooks";
+    let long = format!("/api/v1/webhook/a{}b", "x".repeat(200));
+    let exactly = format!("context.path == \"{long}\"");
+    for (condition, method, path, allowed) in [
+        ("context.path like \"/api/v1/agents/*/get*webhooks\"", "POST", all, false),
+        ("context.path like \"/api/v1/agents/*/getall*webhooks\"", "POST", all, false),
+        ("context.path like \"/api/v1/agents/*/getallwebhook*\"", "POST", all, false),
+        ("context.path like \"/api/v1/agents/*/*lw*\"", "POST", all, false),
+        ("context.path like \"/api/v1/agents/*\"", "POST", all, false),
+        ("context.path like \"*hooks\"", "POST", all, false),
+        ("context.path like \"/api/*/agents/webhook/getallwebhooks\"", "POST", all, true),
+        ("context.credentialOperation like \"/agents/*/get*webhooks\"", "POST", all, false),
+        ("context.credentialOperation like \"*/getall*\"", "POST", all, false),
+        ("context.credentialOperation != \"\"", "POST", all, false),
+        (
+            "context.path like \"/api/v1/agents/*\" && \
+             context.credentialOperation == \"/agents/webhook/getallwebhooks\"",
+            "POST",
+            all,
+            true,
+        ),
+        ("context.path like \"/api/v1/webhook/a*b\"", "GET", long.as_str(), false),
+        ("context.path like \"/api/v1/webhook/*\"", "GET", long.as_str(), false),
+        (exactly.as_str(), "GET", long.as_str(), true),
+        ("context.credentialOperation == \"/webhook/{id}\"", "GET", long.as_str(), true),
+        ("context.credentialOperation like \"/webhook/{*}\"", "GET", long.as_str(), false),
+    ] {
+        let policy = format!(
+            "permit (principal, action in Action::\"callWebApi\", resource) when {{ {condition} }};"
+        );
+        let call = Some(WebApiCall { method, path });
+        let ruling = set(&policy).decide(&caller("x"), AS_SYSTEM, &tenant(), call);
+        assert_eq!(ruling.allowed, allowed, "{condition} {path}");
+    }
+}
+
+#[test]
 fn a_policy_that_fails_denies_every_call() {
     let policies = Policies::new(set(
         "permit (principal, action, resource); @id(\"f\") forbid (principal, action, resource) when { Caller::\"other\".method == \"jwt\" };",

@@ -54,8 +54,10 @@ const NOT_PASSED_BACK: [&str; 6] =
 
 /// Headers of an answer that have one value (RFC 9110 section 5.3). Readers differ in which one of two they take, so only
 /// the first is passed back: the gateway itself reads the first. Every other header may be a list and passes unchanged.
-const SINGLE_VALUED: [HeaderName; 16] = [
+const SINGLE_VALUED: [HeaderName; 19] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_MAX_AGE,
     header::AGE,
     header::CONTENT_DISPOSITION,
     header::CONTENT_LENGTH,
@@ -71,6 +73,7 @@ const SINGLE_VALUED: [HeaderName; 16] = [
     header::SERVER,
     header::STRICT_TRANSPORT_SECURITY,
     header::X_CONTENT_TYPE_OPTIONS,
+    header::X_FRAME_OPTIONS,
 ];
 /// Returns the name of a header by which a POST asks for another method, also written with `_` for `-`.
 /// Servers honour it for POST alone; elsewhere it is taken off like others.

@@ -112,10 +112,10 @@ fn split_fragment(link: &str) -> (&str, &str) {
     link.split_at(link.find('#').unwrap_or(link.len()))
 }
 
-/// Whether the gateway would pass on what follows the base of a link in JSON. The link ends where no link goes on.
-fn is_passed(json: &[u8]) -> bool {
+/// Returns the length of what follows the base of a link in JSON. The link ends where no link goes on.
+fn length_of_rest(json: &[u8]) -> usize {
     let mut rest = json.iter().copied().enumerate();
-    let end = loop {
+    loop {
         match rest.next() {
             // Only an escaped slash or character code continues a link (RFC 8259 section 7).
             Some((at, b'\\')) if !matches!(rest.next(), Some((_, b'/' | b'u'))) => break at,
@@ -123,9 +123,12 @@ fn is_passed(json: &[u8]) -> bool {
             Some(_) => {}
             None => break json.len(),
         }
-    };
-    let link = json.get(..end).unwrap_or_default();
-    let link = serde_json::from_slice::<String>(&[&b"\""[..], link, b"\""].concat());
+    }
+}
+
+/// Whether the gateway would pass on what follows the base of a link.
+fn is_passed(rest: &[u8]) -> bool {
+    let link = serde_json::from_slice::<String>(&[&b"\""[..], rest, b"\""].concat());
     link.is_ok_and(|link| ApiPath::parse(&format!("/api{}", split_fragment(&link).0)).is_ok())
 }
 
@@ -163,20 +166,23 @@ fn replace(body: &[u8], pairs: &[(String, String)]) -> Option<Vec<u8>> {
             let end = found + old.len();
             let whole = body.get(end).is_none_or(|byte| b"/?#\"\\".contains(byte));
             let here = body.get(found..end);
-            let accepted = || is_passed(body.get(end..).unwrap_or_default());
-            whole
-                && here.is_some_and(|here| here.eq_ignore_ascii_case(old.as_bytes()))
-                && accepted()
+            whole && here.is_some_and(|here| here.eq_ignore_ascii_case(old.as_bytes()))
         };
         let Some((old, new)) = pairs.iter().find(|(old, _)| is_here(old)) else {
             at = found + 1;
             continue;
         };
+        let base_end = found + old.len();
+        let length = length_of_rest(body.get(base_end..).unwrap_or_default());
+        // Each link is read once: a text of nothing but links would else take quadratic time.
+        at = base_end + length;
+        if !is_passed(body.get(base_end..at).unwrap_or_default()) {
+            continue;
+        }
         let into = changed.get_or_insert_with(|| Vec::with_capacity(body.len() + new.len()));
         into.extend_from_slice(body.get(copied..found).unwrap_or_default());
         into.extend_from_slice(new.as_bytes());
-        copied = found + old.len();
-        at = copied;
+        copied = base_end;
     }
     if let Some(into) = &mut changed {
         into.extend_from_slice(body.get(copied..).unwrap_or_default());

@@ -292,8 +292,8 @@ async fn a_401_without_a_name_blames_the_secret_only_where_it_has_not_worked_lat
         (GrantState::Active, Some(3))
     );
     assert_eq!(world.grants.grant(&other).failing, None);
-    // The secret last worked more than ten minutes ago.
-    world.clock.advance(Duration::from_mins(16));
+    // The secret last worked longer ago than an access token lives.
+    world.clock.advance(Duration::from_mins(66));
     world.provider.told([unnamed()]);
     assert_eq!(reason(issue(&world, 5).await), Reason::ApplicationCredentialRefused);
 }

@@ -170,7 +170,7 @@ async fn only_a_notice_that_the_tenant_is_suspended_or_deleted_ends_a_status_tha
         (vec![StateChange::Other], true, true),
         (vec![StateChange::BackupRestored], true, true),
         (vec![StateChange::Ended], false, false),
-        (vec![StateChange::Other, StateChange::Ended, StateChange::BackupRestored], true, false),
+        (vec![StateChange::Other, StateChange::Ended, StateChange::BackupRestored], false, false),
     ] {
         let world = World::new();
         let shared = &world.hints.0;

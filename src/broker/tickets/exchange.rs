@@ -130,8 +130,13 @@ impl Exchange {
         self.counters.exchange_failures.increment();
         let told = BrokerError::from_upstream(name, error);
         application.history.failed(self.clock.now(), &told);
-        // Once for each exchange, and these are limited from here on.
-        tracing::warn!(%error, tenant = %name, "no ticket from SuperOffice");
+        if matches!(error, UpstreamError::CircuitOpen(_)) {
+            // Nothing was asked, and every call meets this while the login host is down.
+            tracing::debug!(%error, tenant = %name, "no ticket from SuperOffice");
+        } else {
+            // Once for each exchange, and these are limited from here on.
+            tracing::warn!(%error, tenant = %name, "no ticket from SuperOffice");
+        }
         if let UpstreamError::Refused(Refusal::Credential | Refusal::Clock) = error {
             // Ours to mend, and every tenant of the application has it.
             application.alarm(error, circumstances.now);

@@ -50,12 +50,12 @@ impl Drop for Open {
 /// The body of an answer, with which its request ends.
 pub(super) struct Last {
     body: Body,
-    _open: Option<Open>,
+    _open: Open,
 }
 
 impl Last {
     /// The request of which this is the answer is answered when this is taken.
-    pub(super) fn new(body: Body, open: Option<Open>) -> Self {
+    pub(super) fn new(body: Body, open: Open) -> Self {
         Self { body, _open: open }
     }
 }

@@ -29,8 +29,11 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{lengths::Lengths, request_body::RequestBody};
-use crate::listen::{Place, Places};
+use super::request_body::RequestBody;
+use crate::{
+    http::heads::HeadProblem,
+    listen::{Place, Places},
+};
 
 /// From the end of the answer until the connection is closed in any case.
 const LINGERING_TIME: Duration = Duration::from_secs(30);
@@ -78,12 +81,11 @@ impl Lingerers {
 pub(super) struct Requests {
     /// The client may have sent, or be sending, bytes that belong to no answered request.
     unread: AtomicBool,
-    /// A request has come with two lengths.
-    two_lengths: AtomicBool,
 }
 
 impl Requests {
-    /// Has a request answered. If its body was not read to the end, the answer says that the connection ends.
+    /// Has a request answered. If its body was not read to the end, or its head was refused, the answer says that the
+    /// connection ends.
     pub(super) async fn answer<F>(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -93,6 +95,9 @@ impl Requests {
         F: Future<Output = Response<Body>>,
     {
         let version = request.version();
+        // Nothing behind such a head is read as a request.
+        let problem = request.extensions().get::<HeadProblem>().copied();
+        let is_refused = problem.is_some_and(HeadProblem::may_hide_caller);
         let (parts, incoming) = request.into_parts();
         let (body, rest) = RequestBody::new(incoming, &parts.headers);
         let mut answer = handler(Request::from_parts(parts, body)).await;
@@ -103,8 +108,7 @@ impl Requests {
             }
             return answer;
         }
-        // The bytes after a body with two lengths are another request to a proxy that believes in the other length.
-        let closes = !ended || self.two_lengths.load(Ordering::Relaxed);
+        let closes = !ended || is_refused;
         self.unread.store(closes, Ordering::Relaxed);
         if closes {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -119,8 +123,7 @@ pub(super) struct Lingering<S> {
     address: IpAddr,
     lingerers: Lingerers,
     requests: Arc<Requests>,
-    /// Of a connection of HTTP/1.1.
-    lengths: Option<Lengths>,
+    is_http1: bool,
     phase: Phase,
 }
 
@@ -147,22 +150,17 @@ impl<S> Lingering<S> {
         lingerers: Lingerers,
     ) -> (Self, Arc<Requests>) {
         let requests = Arc::<Requests>::default();
-        let lengths = is_http1.then(Lengths::default);
         let shared = Arc::clone(&requests);
         (
-            Self { stream, address, lingerers, requests: shared, lengths, phase: Phase::Open },
+            Self { stream, address, lingerers, requests: shared, is_http1, phase: Phase::Open },
             requests,
         )
     }
 
-    fn see(&mut self, bytes: &[u8]) {
-        let Some(lengths) = &mut self.lengths else { return };
-        if bytes.is_empty() {
-            return;
-        }
-        self.requests.unread.store(true, Ordering::Relaxed);
-        if lengths.are_doubtful_after(bytes) {
-            self.requests.two_lengths.store(true, Ordering::Relaxed);
+    /// Records that bytes of the client were read.
+    fn see(&self, read: usize) {
+        if self.is_http1 && read > 0 {
+            self.requests.unread.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -209,7 +207,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        self.see(buffer.filled().get(before..).unwrap_or_default());
+        self.see(buffer.filled().len() - before);
         Poll::Ready(read)
     }
 }

@@ -63,10 +63,15 @@ fn read(fields: &Fields, ends_stream: bool) -> Result<Option<&[u8]>, HeadProblem
             return Err(HeadProblem::Malformed);
         }
     }
-    if ends_stream && length.is_some_and(|length| length > 0) {
+    let has_length = length.is_some_and(|length| length > 0);
+    if ends_stream && has_length {
         return Err(HeadProblem::Framing);
     }
     pseudo.check().ok_or(HeadProblem::Malformed)?;
+    // CONNECT alone has no path. It has no body, and h2 refuses one with a length.
+    if pseudo.path.is_none() && has_length {
+        return Err(HeadProblem::Framing);
+    }
     Ok(pseudo.path)
 }
 

@@ -252,7 +252,7 @@ fn body(request: &httparse::Request<'_, '_>) -> Result<Place, HeadProblem> {
         // hyper ends the connection with the answer.
         1 if has_length => Ok(Place::Untouched),
         1 => Ok(Place::Chunked(Chunked::new())),
-        _ => Err(HeadProblem::TransferCoding),
+        _ => Err(HeadProblem::Framing),
     }
 }
 

@@ -4,7 +4,7 @@
 //! then on each block of the connection is written anew, with literals that need no table.
 
 use super::{
-    Output,
+    MAX_READY_BYTES, Output,
     fields::{are_trailers, ruling, write, write_malformed, write_refused},
     hpack::{Decoder, Fields},
     target::Ruling,
@@ -117,31 +117,35 @@ impl Http2 {
         }
     }
 
-    /// Takes the next bytes of the client.
-    pub(super) fn pass(&mut self, mut input: &[u8], output: &mut Output<'_>) {
-        while !input.is_empty() {
-            let used = match &mut self.place {
+    /// Takes the next bytes of the client, until more than [`MAX_READY_BYTES`] wait in the output. Returns how many bytes
+    /// were taken.
+    pub(super) fn pass(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {
+        let mut used = 0;
+        while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty())
+            && output.ready.len() <= MAX_READY_BYTES
+        {
+            used += match &mut self.place {
                 Place::Preface(left) | Place::Payload(left) => {
-                    let here = input.len().min(*left);
+                    let here = rest.len().min(*left);
                     *left -= here;
                     if *left == 0 {
                         self.place = Place::Frame;
                     }
-                    output.keep(input.get(..here).unwrap_or_default());
+                    output.keep(rest.get(..here).unwrap_or_default());
                     here
                 }
-                Place::Frame => self.frame(input, output),
+                Place::Frame => self.frame(rest, output),
                 Place::Untouched => {
-                    output.keep(input);
-                    return;
+                    output.keep(rest);
+                    rest.len()
                 }
                 Place::Broken => {
                     output.drop_input();
-                    return;
+                    rest.len()
                 }
             };
-            input = input.get(used..).unwrap_or_default();
         }
+        used
     }
 
     /// The client sends nothing more: what is held is no whole frame, and passes as it is.
@@ -159,18 +163,24 @@ impl Http2 {
                 return length;
             }
             output.drop_input();
-            self.held.extend_from_slice(input);
+            self.hold(input);
             return input.len();
         }
         output.drop_input();
         let wanted_now = wanted(&self.held).unwrap_or(FRAME_HEAD_BYTES);
         let missing = wanted_now.saturating_sub(self.held.len()).min(input.len());
-        self.held.extend_from_slice(input.get(..missing).unwrap_or_default());
+        self.hold(input.get(..missing).unwrap_or_default());
         if wanted(&self.held).is_some_and(|length| length <= self.held.len()) {
             let frame = std::mem::take(&mut self.held);
             self.whole_frame(&frame, false, output);
         }
         missing
+    }
+
+    /// Holds bytes of a frame without spare capacity: clients that are not known yet may hold many frames open.
+    fn hold(&mut self, bytes: &[u8]) {
+        self.held.reserve_exact(bytes.len());
+        self.held.extend_from_slice(bytes);
     }
 
     /// Takes a frame, of which only the head is there if it holds no header block.
@@ -230,12 +240,14 @@ impl Http2 {
         let ends = head.has(END_HEADERS);
         if block.undecoded.is_empty() {
             let read = self.decode(part, &mut block)?;
-            block.undecoded.extend_from_slice(part.get(read..).unwrap_or_default());
+            block.undecoded = part.get(read..).unwrap_or_default().to_vec();
         } else {
             let mut undecoded = std::mem::take(&mut block.undecoded);
+            undecoded.reserve_exact(part.len());
             undecoded.extend_from_slice(part);
             let read = self.decode(&undecoded, &mut block)?;
             undecoded.drain(..read);
+            undecoded.shrink_to_fit();
             block.undecoded = undecoded;
         }
         if ends {

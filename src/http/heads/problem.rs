@@ -13,7 +13,7 @@ pub(in crate::http) enum HeadProblem {
     Target,
     /// The head has too many lines or bytes.
     TooLarge,
-    /// The body has no length, or more than one.
+    /// The body has more than one length, or a length that is not valid.
     Framing,
     /// The body comes in a transfer coding that is not implemented.
     TransferCoding,
@@ -78,9 +78,11 @@ impl From<HeadProblem> for Problem {
                 "the length of the body is not clear: send one valid Content-Length, or over HTTP/1.1 \
                  Transfer-Encoding: chunked",
             ),
-            HeadProblem::TransferCoding => {
-                bad("the only transfer coding is chunked: send Transfer-Encoding: chunked")
-            }
+            // RFC 9112, section 6.1.
+            HeadProblem::TransferCoding => Self::new(
+                Reason::Unimplemented,
+                "the only transfer coding is chunked: send Transfer-Encoding: chunked",
+            ),
             HeadProblem::Malformed => bad(
                 "the head of the request is not valid HTTP: check the request line and the header lines, or over \
                  HTTP/2 the pseudo-header fields and that header names are in lower case",

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::validity::Validity;
 use crate::{
-    domain::{NotUtf8, without_byte_order_mark},
+    domain::{NotUtf8, remove_byte_order_marks, without_byte_order_mark},
     listen::Speaks,
     ports::why_unreadable,
 };
@@ -124,8 +124,9 @@ fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
         return Err("is larger than 1 MiB");
     }
     // PEM readers look for BEGIN at the beginning of a line.
-    let marks = bytes.len() - without_byte_order_mark(&bytes).map_err(NotUtf8::text)?.len();
-    bytes.drain(..marks);
+    without_byte_order_mark(&bytes).map_err(NotUtf8::text)?;
+    // Joined files have one in the middle, too.
+    remove_byte_order_marks(&mut bytes);
     Ok(bytes)
 }
 

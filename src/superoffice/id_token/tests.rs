@@ -114,6 +114,14 @@ fn what_differs_between_versions_and_people_is_read_all_the_same() {
     for none in [Value::Null, json!(""), json!(" ")] {
         assert!(read(&[("system_token", none)]).unwrap().system_user_token.is_none());
     }
+    for (sub, upn) in [
+        ("ANNA.ADMIN@example.com", "anna.admin@example.com"),
+        ("A\u{30a}SE@example.com", "\u{e5}se@example.com"),
+        ("\u{e5}se@example.com", "\u{c5}se@example.com"),
+    ] {
+        let identity = read(&[("sub", json!(sub)), ("upn", json!(upn))]).unwrap();
+        assert_eq!(identity.user_principal_name, upn);
+    }
     let least = read(&[
         ("upn", Value::Null),
         ("email", Value::Null),
@@ -166,6 +174,7 @@ fn claims_that_cannot_be_believed_are_refused_and_not_repeated() {
         ("associateid", json!(5.5), unread),
         ("associateid", Value::Null, unread),
         ("upn", json!("canary@example.com"), "upn and sub are not the same"),
+        ("upn", json!("\u{430}nna.admin@example.com"), "upn and sub are not the same"),
         ("sub", json!("canary@example.com"), "upn and sub are not the same"),
         ("sub", Value::Null, unread),
         ("system_token", json!("canary\n-8k8Q7DmBgo"), "system_token is no token"),

@@ -120,7 +120,7 @@ fn heads_that_hyper_would_refuse_are_replaced_and_nothing_behind_them_passes() {
         (
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST",
-            HeadProblem::TransferCoding,
+            HeadProblem::Framing,
         ),
     ] {
         assert_refused(bytes, method, problem);

@@ -76,13 +76,16 @@ fn targets(seen: &Seen) -> Vec<&str> {
 fn passed(bytes: &[u8], at_once: usize) -> Vec<u8> {
     let mut heads = Http2::new();
     let mut passed = Vec::new();
-    for part in bytes.chunks(at_once) {
-        let mut ready = Vec::new();
-        let mut output = Output { kept: 0, in_place: true, ready: &mut ready };
-        heads.pass(part, &mut output);
-        let kept = output.kept;
-        passed.extend_from_slice(&part[..kept]);
-        passed.extend_from_slice(&ready);
+    for mut part in bytes.chunks(at_once) {
+        while !part.is_empty() {
+            let mut ready = Vec::new();
+            let mut output = Output { kept: 0, in_place: true, ready: &mut ready };
+            let used = heads.pass(part, &mut output);
+            let kept = output.kept;
+            passed.extend_from_slice(&part[..kept]);
+            passed.extend_from_slice(&ready);
+            part = &part[used..];
+        }
     }
     passed
 }
@@ -253,6 +256,47 @@ fn a_connection_that_breaks_the_protocol_is_ended_by_h2() {
             assert!(!targets(&seen).contains(&"/behind"));
         }
     }
+}
+
+#[test]
+fn a_connect_with_a_length_is_refused_with_an_answer() {
+    let fields = [(":method", "CONNECT"), (":authority", "a:1"), ("content-length", "5")];
+    let seen = serve_all(&[
+        frame(HEADERS, END_HEADERS, 1, &block(&fields)),
+        frame(DATA, END_STREAM, 1, b"hello"),
+    ]);
+    assert_eq!(seen.requests[0].problem, Some(HeadProblem::Framing.target()));
+    assert!(sent(&seen, RST_STREAM).is_empty());
+}
+
+#[test]
+fn blocks_that_grow_when_they_are_written_anew_are_written_when_there_is_room() {
+    const REQUESTS: u32 = 40;
+    let large = "x".repeat(3000);
+    let mut first = block(&with(&[(":path", "/<")]));
+    let mut literal = block(&[("x-large", large.as_str())]);
+    literal[0] = 0x40;
+    first.extend(literal);
+    // Each refers to the entry of the table nine times, with a byte each.
+    let again = [block(&GET), vec![0xbe; 9]].concat();
+    let ends = END_HEADERS | END_STREAM;
+    let mut frames = vec![frame(HEADERS, ends, 1, &first)];
+    frames.extend((1..REQUESTS).map(|nth| frame(HEADERS, ends, 2 * nth + 1, &again)));
+    let bytes = connection(&frames);
+    let mut heads = Http2::new();
+    let (mut rest, mut all) = (&bytes[..], 0);
+    while !rest.is_empty() {
+        let mut ready = Vec::new();
+        let used = heads.pass(rest, &mut Output { kept: 0, in_place: false, ready: &mut ready });
+        assert!(used > 0 && ready.len() <= MAX_READY_BYTES + MAX_HEAD_BYTES, "{}", ready.len());
+        all += ready.len();
+        rest = &rest[used..];
+    }
+    assert!(all > 10 * MAX_READY_BYTES);
+    let seen = serve_all(&frames);
+    assert_eq!(seen.requests.len(), usize::try_from(REQUESTS).unwrap());
+    assert!(seen.requests[1..].iter().all(|request| request.problem.is_none()));
+    assert!(sent(&seen, GO_AWAY).is_empty());
 }
 
 #[test]

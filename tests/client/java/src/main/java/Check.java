@@ -290,7 +290,7 @@ public final class Check {
 
   public static void main(String[] arguments) throws Exception {
     given = new Gson().fromJson(arguments[0], Given.class);
-    HttpClient jdk = HttpClient.newBuilder().connectTimeout(DEADLINE).version(HttpClient.Version.HTTP_1_1).build();
+    HttpClient jdk = HttpClient.newBuilder().connectTimeout(DEADLINE).build(); // It asks for an upgrade to h2c.
     httpCases("jdk", (method, uri, headers, body, how) -> jdk(jdk, method, uri, headers, body, how));
     try (CloseableHttpClient apache = HttpClients.createDefault()) {
       httpCases("apache", (method, uri, headers, body, how) -> apache(apache, method, uri, headers, body, how));
