@@ -68,7 +68,7 @@ async fn what_was_decided_on_is_what_is_sent_and_headers_of_the_caller_are_not_a
     let arrived = world.arrived();
     assert_eq!(
         (&arrived[0].method, &*arrived[0].path_and_query),
-        (&Method::GET, "/v1/Contact/5?x=Y")
+        (&Method::GET, "/v1/%43ontact/5?x=Y")
     );
     assert_eq!(arrived[0].headers.keys().collect::<Vec<_>>(), ["if-match"]);
     assert_eq!(arrived[0].ticket, "7T:1");

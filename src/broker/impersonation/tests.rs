@@ -672,7 +672,10 @@ async fn two_grants_whose_names_fold_alike_are_ambiguous() {
     let world = World::new();
     let (five, six) = (world.grants.add(&tenant(), 5), world.grants.add(&tenant(), 6));
     let named = |name: &str| Subject::UserPrincipalName(name.to_owned());
-    world.grants.rename(&five, "Stra\u{df}e@example.com");
+    let user_principal_name = "Stra\u{df}e@example.com".to_owned();
+    world.grants.rename(&five, &user_principal_name);
+    let renamed = crate::domain::Identity { user_principal_name, ..person(&tenant(), 5) };
+    world.provider.told([Answer::For(renamed)]);
     for name in ["STRASSE@example.com", "stra\u{df}e@EXAMPLE.com"] {
         assert!(world.in_time(ask(&world, named(name), ANY)).await.is_ok(), "{name}");
     }

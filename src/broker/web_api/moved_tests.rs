@@ -179,6 +179,8 @@ async fn after_421_the_old_address_is_not_used_again_also_where_status_cannot_be
     let stored = world.upstream.last_status.lock().unwrap().clone().unwrap();
     assert_eq!(stored.valid_until, jiff::Timestamp::UNIX_EPOCH);
     *world.upstream.login_down.lock().unwrap() = false;
+    // The failure is repeated to callers for a moment.
+    world.clock.advance(5 * SECOND);
     assert_eq!(ask(&world).await, Ok(4));
     assert_eq!(world.arrived().last().unwrap().uri, NEW);
 }
