@@ -216,7 +216,8 @@ async fn requests_whose_end_is_in_doubt_are_refused() {
         let request =
             format!("POST {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{framing}");
         let answer = raw(address(world.gateway()), request.as_bytes()).await;
-        assert_eq!(status(&answer), "400", "{framing:?}: {answer}");
+        // 501 for a transfer coding other than chunked (RFC 9112 section 6.1).
+        assert!(["400", "501"].contains(&status(&answer)), "{framing:?}: {answer}");
     }
     let old = format!(
         "POST {CONTACT} HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

@@ -59,7 +59,7 @@ async fn a_login_host_that_does_not_answer_is_given_a_rest_and_found_again_witho
         let status = world.ticket(&format!("Cust{number}")).await.unwrap_err();
         let details = assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
         let wait = details.retry_info().unwrap().retry_delay.unwrap();
-        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(2), "{wait:?}");
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(3), "{wait:?}");
     }
     for endpoint in Endpoint::ALL {
         assert_eq!(world.sandbox.calls(endpoint), 0, "{endpoint:?}");
@@ -67,7 +67,7 @@ async fn a_login_host_that_does_not_answer_is_given_a_rest_and_found_again_witho
     world.ticket("Cust12").await.unwrap();
     assert_eq!(world.metric("login_circuits_open").await, 1);
     world.sandbox.clear_faults();
-    world.advance(Duration::from_secs(2));
+    world.advance(Duration::from_secs(5));
     world.ticket("Cust1").await.unwrap();
     world.ticket("Cust2").await.unwrap();
 }

@@ -174,6 +174,7 @@ async fn a_status_that_superoffice_has_contradicted_is_not_used_while_it_cannot_
         assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     }
     world.sandbox.clear_faults();
+    world.advance(Duration::from_secs(5));
     let ticket = world.ticket("Cust1").await.unwrap();
     let host = world.sandbox.api_uri(ApiHost::B);
     assert_eq!(ticket.web_api_uri, format!("{host}/Cust1/api"));

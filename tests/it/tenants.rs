@@ -533,6 +533,7 @@ async fn a_stale_status_holds_for_a_day_while_superoffice_is_down() {
     let details = assert_status(&refused, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     world.sandbox.clear_faults();
+    world.advance(Duration::from_secs(5));
     let again = status(&world, "Cust1").await.unwrap();
     assert_eq!(again.state(), pb::TenantState::Running);
     assert!(again.read_time.unwrap().seconds > read.read_time.unwrap().seconds);
@@ -556,6 +557,8 @@ async fn a_status_that_cannot_be_believed_changes_nothing() {
         assert!(!refused.message().contains("evil"), "{}", refused.message());
         assert_eq!(world.tenant("Cust1").await.status(), pb::TenantState::Unspecified);
         world.sandbox.clear_faults();
+        // The failure is repeated to callers for a moment.
+        world.advance(Duration::from_secs(5));
     }
     let read = status(&world, "Cust1").await.unwrap();
     for fault in unbelievable {

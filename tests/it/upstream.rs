@@ -227,6 +227,7 @@ async fn a_stale_status_serves_for_a_day_while_it_cannot_be_read_again_and_no_lo
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     world.sandbox.clear_faults();
+    world.advance(Duration::from_secs(5));
     world.ticket("Cust1").await.unwrap();
 }
 
