@@ -12,7 +12,7 @@ use tokio::task::coop;
 /// the connection with `ENHANCE_YOUR_CALM`.
 ///
 /// Each holds its stream state and the head of its request until the server takes it, which is at the next turn of the
-/// connection's task: about 3 KiB for a usual request, so 6 MiB for all. [`charge`] limits what a client can fill them
+/// connection's task: about 3 KiB for a usual request, so 6 MiB for all. `charge` limits what a client can fill them
 /// with: the decoded heads of 128 KiB of frames, at most some 16 MiB for one connection.
 pub const MAX_CANCELLED_STREAMS: usize = 2048;
 
