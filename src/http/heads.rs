@@ -188,7 +188,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AcceptableHeads<S> {
                 return Poll::Ready(Ok(()));
             }
             if this.protocol.has_refused() {
-                // Nothing behind this head is read as a request. hyper ends the connection with its answer, also if the
+                // The bytes behind this head are not read as a request. hyper ends the connection with its answer, also if the
                 // client has ended its side before, and the shutdown reads and discards the rest.
                 return Poll::Pending;
             }

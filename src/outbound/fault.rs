@@ -8,7 +8,7 @@ use rustls::CertificateError;
 
 use super::resolver::Unresolved;
 
-/// What became of a request that was not answered, by how far it came.
+/// The reason why a request was not answered, by how far it came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The host's name leads nowhere, or to addresses of our own network.

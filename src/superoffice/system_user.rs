@@ -81,8 +81,8 @@ impl SystemUserLogin for SuperOffice {
                     return Ok(ticket);
                 }
                 Err(Miss::Final(error)) => return Err(error),
-                // Only of the key that last worked: the other one need not be registered yet. What one pair learnt
-                // stays true when another learns less.
+                // Only of the key that last worked: the other one need not be registered yet. A
+                // later pair without such an answer does not change the result.
                 Err(Miss::OtherPairMayDo(Refusal::Credential))
                     if last_worked.as_ref().is_some_and(|key| Arc::ptr_eq(key, &pair.signer)) =>
                 {

@@ -141,7 +141,7 @@ async fn flood(to: SocketAddr) -> Option<u32> {
                 return;
             }
         }
-        // Whoever is still there answers.
+        // A gateway that still serves the connection answers.
         let _ = writer.write_all(&frame(PING, 0, 0, b"the end.")).await;
     };
     let reading = frames::until_goaway(&mut reader);

@@ -312,7 +312,7 @@ async fn an_early_answer_over_http2_asks_the_client_to_stop_without_an_error() {
             }
             let reset = frames.next_of(stream).await;
             assert_eq!((reset.kind, reset.code()), (RST_STREAM, 0));
-            // What was on its way is thrown away, and disturbs nobody.
+            // The bytes on their way are discarded and disturb no other request.
             frames.send(&frame(DATA, 0, stream, &[b'x'; 16 * 1024])).await;
         }
     }

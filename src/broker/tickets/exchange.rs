@@ -131,7 +131,7 @@ impl Exchange {
         let told = BrokerError::from_upstream(name, error);
         application.history.failed(self.clock.now(), &told);
         if matches!(error, UpstreamError::CircuitOpen(_)) {
-            // Nothing was asked, and every call meets this while the login host is down.
+            // No request was sent, and every call ends here while the login host is down.
             tracing::debug!(%error, tenant = %name, "no ticket from SuperOffice");
         } else {
             // Once for each exchange, and these are limited from here on.

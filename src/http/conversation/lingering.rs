@@ -76,7 +76,7 @@ impl Lingerers {
     }
 }
 
-/// What is known of the requests of a connection, shared by its stream and its handlers.
+/// The state of a connection's requests, shared by its stream and its handlers.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// The client may have sent, or be sending, bytes that belong to no answered request.
@@ -95,7 +95,7 @@ impl Requests {
         F: Future<Output = Response<Body>>,
     {
         let version = request.version();
-        // Nothing behind such a head is read as a request.
+        // The bytes behind such a head are not read as a request.
         let problem = request.extensions().get::<HeadProblem>().copied();
         let is_refused = problem.is_some_and(HeadProblem::may_hide_caller);
         let (parts, incoming) = request.into_parts();
@@ -284,7 +284,7 @@ mod tests {
         (stream, theirs)
     }
 
-    /// How long a connection takes to end while its client does this.
+    /// Returns the time that a connection takes to end while its client does this.
     async fn time_to_end(client: impl AsyncFnOnce(DuplexStream)) -> Duration {
         let (mut stream, theirs) = unread(&Lingerers::among(4));
         let begin = Instant::now();

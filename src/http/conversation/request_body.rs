@@ -66,7 +66,7 @@ impl RequestBody {
 }
 
 impl Rest {
-    /// Whether the body has ended. Of a request of HTTP/1.1 a small rest is read first.
+    /// Whether the body has ended. Reads a small rest of an HTTP/1.1 request first.
     pub(super) async fn has_ended(self, version: Version) -> bool {
         let Some(state) = &self.state else { return true };
         let state = std::mem::replace(&mut *lock(state), State::Gone);
