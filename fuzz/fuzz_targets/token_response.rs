@@ -54,11 +54,14 @@ fn open(body: &[u8]) -> Result<Access, UpstreamError> {
 }
 
 fn check(body: &[u8]) {
-    let parsed: Value = serde_json::from_str(&String::from_utf8_lossy(body)).unwrap_or(Value::Null);
+    // An answer that is JSON only after a repair has nothing that it could be compared with.
+    let parsed = serde_json::from_slice::<Value>(body).ok();
     if let Ok(Some(token)) = read_refresh_token(body) {
         let token = token.secret().expose_secret();
         assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()));
-        assert_eq!(parsed["refresh_token"].as_str().map(str::trim), Some(token));
+        if let Some(parsed) = &parsed {
+            assert_eq!(parsed["refresh_token"].as_str().map(str::trim), Some(token));
+        }
     }
     let Ok(access) = open(body) else { return };
     let identity = &access.identity;
@@ -71,10 +74,10 @@ fn check(body: &[u8]) {
     let user = &identity.user_principal_name;
     assert!((1..=320).contains(&user.len()) && !user.contains(char::is_control));
     // Everything signed by anything else than the key fails before this, so the claims can be looked at again.
-    let Some(id_token) = parsed["id_token"].as_str() else { return };
+    let Some(id_token) = parsed.as_ref().and_then(|parsed| parsed["id_token"].as_str()) else { return };
     let claims = URL_SAFE_NO_PAD.decode(id_token.split('.').nth(1).expect("claims"));
     let claims = claims.expect("base64url");
-    let claims: Value = serde_json::from_str(&String::from_utf8_lossy(&claims)).expect("claims");
+    let Ok(claims) = serde_json::from_slice::<Value>(&claims) else { return };
     if claims.is_array() {
         return; // read in the order of the fields
     }
