@@ -14,7 +14,7 @@ use crate::{
         ConsentPages, EgressPorts, EgressRules, EgressServer, HttpDoors, HttpPorts, HttpServer,
         StateChanges, Webhooks,
     },
-    listen::{ServerTls, Speaks, TlsFiles, TlsProblem},
+    listen::{IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem},
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
 
@@ -88,6 +88,7 @@ pub(super) fn http_server(
     parts: &Parts,
     surroundings: &Surroundings,
     meter: Arc<dyn Meter>,
+    intake: Arc<IntakeBudget>,
 ) -> HttpServer {
     let webhooks = Webhooks {
         verifiers: verifiers(config, secrets),
@@ -107,7 +108,12 @@ pub(super) fn http_server(
     };
     let doors =
         HttpDoors { webhooks, state_changes: Some(state_changes), consents: Some(consents) };
-    HttpServer::new(listener.socket, listener.tls, doors, HttpPorts { clock, random, meter })
+    HttpServer::new(
+        listener.socket,
+        listener.tls,
+        doors,
+        HttpPorts { clock, random, meter, intake },
+    )
 }
 
 /// What stands on the listener of `[egress]`.
@@ -117,6 +123,7 @@ pub(super) fn egress_server(
     parts: &Parts,
     surroundings: &Surroundings,
     meter: Arc<dyn Meter>,
+    intake: Arc<IntakeBudget>,
 ) -> EgressServer {
     let section = config.egress.as_ref();
     let rules = EgressRules {
@@ -134,6 +141,7 @@ pub(super) fn egress_server(
         clock,
         random,
         meter,
+        intake,
     };
     EgressServer::new(listener.socket, listener.tls, rules, needs)
 }

@@ -22,16 +22,19 @@ use super::{
     heads::HeadProblem,
     problem::Problem,
     state_change::{STATE_CHANGE, StateChanges, state_change},
-    webhooks::{ASSOCIATES, MAX_BODY_BYTES, Webhooks, associates},
+    webhook_body::MAX_BODY_BYTES,
+    webhooks::{ASSOCIATES, Webhooks, associates},
 };
 use crate::{
-    listen::{Connection, RequestIds, ServerTls},
+    listen::{Connection, IntakeBudget, RequestIds, ServerTls},
     ports::{Clock, Meter, Random},
 };
 
 /// Nobody has reason to be here often, or long.
 const ALLOWANCE: Allowance = Allowance {
     connections: 256,
+    // Nobody is authenticated here, so that every connection is a stranger's.
+    strangers: 128,
     streams: 8,
     // With that of `MAX_BODY_BYTES` all that one can fill.
     stream_window: 64 * 1024,
@@ -51,6 +54,8 @@ pub struct HttpPorts {
     pub random: Arc<dyn Random>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
+    /// The memory of requests.
+    pub intake: Arc<IntakeBudget>,
 }
 
 /// What stands on the listener.
@@ -67,6 +72,7 @@ pub struct HttpDoors {
 pub struct HttpServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    intake: Arc<IntakeBudget>,
     router: Router,
     requests: TaskTracker,
 }
@@ -80,7 +86,7 @@ impl HttpServer {
         doors: HttpDoors,
         ports: HttpPorts,
     ) -> Self {
-        let HttpPorts { clock, random, meter } = ports;
+        let HttpPorts { clock, random, meter, intake } = ports;
         let requests = TaskTracker::new();
         let ids = RequestIds::new(clock, &*random);
         let layer = Arc::new(Around { ids, meter, requests: requests.clone() });
@@ -113,7 +119,7 @@ impl HttpServer {
         });
         let unknown = unknown.layer(named("unknown"));
         let router = router.fallback_service(unknown);
-        Self { listener, tls, router, requests }
+        Self { listener, tls, intake, router, requests }
     }
 
     /// Where it listens.
@@ -126,9 +132,11 @@ impl HttpServer {
 
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { listener, tls, router, requests } = self;
+        let Self { listener, tls, intake, router, requests } = self;
         let (name, allowance, answers) = ("http", ALLOWANCE, Routes(router));
-        Conversations { name, listener, tls, allowance, answers, requests }.serve(stop).await;
+        Conversations { name, listener, tls, intake, allowance, answers, requests }
+            .serve(stop)
+            .await;
     }
 }
 

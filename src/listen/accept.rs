@@ -13,13 +13,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_HTTP_2, ServerTls, Speaks,
+    ALPN_HTTP_2, IntakeBudget, ServerTls, Speaks,
     connection::{Connection, Protocol, Stream},
-    places::{Place, Places},
+    connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
+    waiting_room::WaitingRoom,
 };
 
 /// From the first packet to the first words. Who takes longer is no client of ours.
-const OPENING_TIME: Duration = Duration::from_secs(10);
+pub(super) const OPENING_TIME: Duration = Duration::from_secs(10);
 
 /// Connections that are being opened at one time; others wait in the listener's queue.
 const MAX_OPENINGS: usize = 1024;
@@ -41,8 +42,10 @@ enum Refused {
     NoHttp2,
     #[error("the client does not speak HTTP/2")]
     NotHttp2,
-    #[error("its address has as many connections as one address may have")]
-    Crowded,
+    #[error(transparent)]
+    TooMany(#[from] TooManyConnections),
+    #[error("it had not finished opening when another address needed its slot")]
+    Evicted,
 }
 
 /// The accept loop. Everything that it starts ends with it.
@@ -55,8 +58,10 @@ pub struct Acceptor {
     pub listener: TcpListener,
     /// Ends TLS; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
-    /// Connections that one address may have; more are closed.
-    pub of_one_address: usize,
+    /// The number of connections without a permitted request.
+    pub strangers: usize,
+    /// The memory of their requests.
+    pub intake: Arc<IntakeBudget>,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -70,16 +75,28 @@ struct Opening {
 }
 
 impl Acceptor {
+    fn opening(&self) -> Opening {
+        let tls = self.tls.as_ref().map(|tls| tls.in_force());
+        Opening { speaks: self.speaks, tls, stop: self.stop.clone() }
+    }
+
     /// Hands over each connection that was opened, until it is stopped or nobody takes them any more.
     pub async fn run(self, opened: mpsc::Sender<Connection>) {
         // Dropped at the end, and with it whatever is not open yet.
         let mut openings = JoinSet::new();
         let mut complaints = Complaints::of(self.name);
-        let places = Places::of_each(self.of_one_address);
+        let limiter = ConnectionLimiter::new(self.strangers, Arc::clone(&self.intake));
+        let mut waiting = WaitingRoom::default();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = opened.closed() => break,
+                () = waiting.pause() => {
+                    for (tcp, peer, slot) in waiting.admitted(&limiter) {
+                        let opening = self.opening();
+                        openings.spawn(hand_over((tcp, slot), peer, opening, opened.clone()));
+                    }
+                }
                 Some(ended) = openings.join_next() => {
                     if let Ok(Some((peer, refused))) = ended {
                         complaints.refused(peer, &refused);
@@ -88,14 +105,14 @@ impl Acceptor {
                 accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
                     match accepted {
                         Ok((tcp, peer)) => {
-                            let Some(place) = places.take(peer.ip()) else {
-                                complaints.refused(peer, &Refused::Crowded);
+                            let Ok(slot) = limiter.take(peer.ip()) else {
+                                if let Err(too_many) = waiting.enter(tcp, peer) {
+                                    complaints.refused(peer, &too_many.into());
+                                }
                                 continue;
                             };
-                            let tls = self.tls.as_ref().map(|tls| tls.in_force());
-                            let stop = self.stop.clone();
-                            let opening = Opening { speaks: self.speaks, tls, stop };
-                            openings.spawn(hand_over((tcp, place), peer, opening, opened.clone()));
+                            let opening = self.opening();
+                            openings.spawn(hand_over((tcp, slot), peer, opening, opened.clone()));
                         }
                         Err(error) if is_of_one_connection(&error) => {}
                         Err(error) => {
@@ -124,12 +141,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn hand_over(
-    tcp: (TcpStream, Place),
+    tcp: (TcpStream, Arc<ConnectionSlot>),
     address: SocketAddr,
     opening: Opening,
     opened: mpsc::Sender<Connection>,
 ) -> Option<(SocketAddr, Refused)> {
-    match timeout(OPENING_TIME, open(tcp, address, opening)).await {
+    let evicted = tcp.1.evicted().clone();
+    let opening = timeout(OPENING_TIME, open(tcp, address, opening));
+    let Some(opening) = evicted.run_until_cancelled(opening).await else {
+        return Some((address, Refused::Evicted));
+    };
+    match opening {
         Ok(Ok(connection)) => {
             // Nobody takes it: we are stopping.
             let _ = opened.send(connection).await;
@@ -141,7 +163,7 @@ async fn hand_over(
 }
 
 async fn open(
-    (tcp, place): (TcpStream, Place),
+    (tcp, slot): (TcpStream, Arc<ConnectionSlot>),
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
@@ -159,7 +181,7 @@ async fn open(
             Stream::Tls(Box::new(tls))
         }
     };
-    let begun = Connection::begin(stream, address, place, stop).await.map_err(handshake_failed)?;
+    let begun = Connection::begin(stream, address, slot, stop).await.map_err(handshake_failed)?;
     if speaks == Speaks::Http2 && begun.protocol() != Protocol::Http2 {
         return Err(Refused::NotHttp2);
     }
