@@ -15,19 +15,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
-use super::failure::Failure;
+use super::{failure::Failure, normalize::message_too_large};
 use crate::listen::{IntakeExhausted, Undecided};
 
 /// The time for a request message to arrive, whatever `grpc-timeout` says. A message is at most 4 MiB, and callers are
 /// near.
 const ARRIVAL_TIME: Duration = Duration::from_secs(10);
-
-/// The largest request of services that answer everyone (`grpc.*`): a service name, or a symbol of the contract.
-pub(super) const MAX_PUBLIC_BYTES: usize = 8 * 1024;
-
-/// The largest request of all other methods but those that carry a body of the Web API.
-/// `BatchGetAssociates` with 500 names, the largest, takes 40 KiB.
-pub(super) const MAX_REQUEST_BYTES: usize = 256 * 1024;
 
 /// The bytes of a message's prefix: a flag, and the length (gRPC over HTTP/2).
 const PREFIX_BYTES: usize = 5;
@@ -105,7 +98,7 @@ fn check_length(message: &[u8], limit: usize) -> Result<(), Failure> {
     let length = message.get(1..PREFIX_BYTES).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
     let too_large =
         |length: [u8; 4]| usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX) > limit;
-    if length.is_some_and(too_large) { Err(too_large_for(limit)) } else { Ok(()) }
+    if length.is_some_and(too_large) { Err(message_too_large()) } else { Ok(()) }
 }
 
 /// Appends bytes of a message, and charges the memory that they take before it is allocated.
@@ -118,7 +111,7 @@ fn append(
     let most = limit.saturating_add(PREFIX_BYTES);
     let wanted = message.len().saturating_add(data.len());
     if wanted > most {
-        return Err(too_large_for(limit).into());
+        return Err(message_too_large().into());
     }
     if wanted > message.capacity() {
         let capacity = wanted.max(2 * message.capacity()).min(most);
@@ -127,10 +120,6 @@ fn append(
     }
     message.extend_from_slice(data);
     Ok(())
-}
-
-fn too_large_for(limit: usize) -> Failure {
-    Failure::TooLarge(format!("the message is larger than {} KiB", limit / 1024))
 }
 
 /// A message that was received whole.

@@ -29,12 +29,12 @@ use tower::{Layer, Service};
 
 use super::{
     failure::{Failure, code_name},
-    intake::{MAX_PUBLIC_BYTES, MAX_REQUEST_BYTES, NotReceived, receive},
+    intake::{NotReceived, receive},
     normalize::{ACCEPT_ENCODING, normalize},
     public_stream::PublicStream,
-    server::{ACCEPTED_ENCODINGS, Peer, STREAM_WINDOW},
+    server::{ACCEPTED_ENCODINGS, MAX_OPEN_MESSAGE_BYTES, Peer, STREAM_WINDOW},
     trail::{Audit, Notes},
-    web_api,
+    web_api::{self, MAX_CALL_BYTES},
 };
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
@@ -57,9 +57,6 @@ const OPEN_TO_ALL: &str = "/grpc.";
 
 /// Public services whose calls have more than one request message.
 const REFLECTION: &str = "/grpc.reflection.";
-
-/// Methods whose requests carry a body: of the Web API, or of the request that a proxy asks about.
-const WITH_BODY: [&str; 2] = [web_api::CALL, "/envoy.service.auth.v3.Authorization/Check"];
 
 /// What is known of a call while it runs.
 pub(super) struct Context {
@@ -481,15 +478,9 @@ impl Drop for Record {
     }
 }
 
-/// The largest request of a method.
+/// The largest request of a method, before decompression. Each service has a limit of its own after it.
 fn request_limit(path: &str) -> usize {
-    if path.starts_with(OPEN_TO_ALL) {
-        MAX_PUBLIC_BYTES
-    } else if WITH_BODY.contains(&path) {
-        web_api::MAX_CALL_BYTES
-    } else {
-        MAX_REQUEST_BYTES
-    }
+    if path.starts_with(OPEN_TO_ALL) { MAX_OPEN_MESSAGE_BYTES } else { MAX_CALL_BYTES }
 }
 
 fn fail(context: &Context, failure: &Failure) -> Response<Body> {

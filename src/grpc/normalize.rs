@@ -37,11 +37,7 @@ fn ours(status: &Status, context: &Context) -> Status {
         }
         Code::Unimplemented => Failure::Unimplemented("this method".to_owned()),
         // The framework's word for a message above the limit.
-        Code::OutOfRange | Code::ResourceExhausted => {
-            let problem = "the message is larger than 4 MiB (16 KiB for a health check or for \
-                           reflection), which is also the limit after decompression";
-            Failure::TooLarge(problem.to_owned())
-        }
+        Code::OutOfRange | Code::ResourceExhausted => message_too_large(),
         // The framework's word for bytes that are not the message.
         Code::Internal | Code::InvalidArgument => {
             let problem = "the body is not a message of this method in the call's grpc-encoding";
@@ -52,6 +48,13 @@ fn ours(status: &Status, context: &Context) -> Status {
     };
     context.failed(&failure);
     context.status(&failure)
+}
+
+/// The failure of a message above the limit.
+pub(super) fn message_too_large() -> Failure {
+    let problem = "the message is larger than 4 MiB (16 KiB for a health check or for \
+                   reflection), which is also the limit after decompression";
+    Failure::TooLarge(problem.to_owned())
 }
 
 /// Keeps code and message, and adds the reason that goes with the code.

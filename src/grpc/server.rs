@@ -18,7 +18,6 @@ use super::{
     Services, access, application, associate, audit, envoy,
     envoy_pb::{self, authorization_server::AuthorizationServer},
     impersonation,
-    intake::MAX_REQUEST_BYTES,
     layer::{Around, Surroundings},
     pb::{
         self, access_service_server::AccessServiceServer,
@@ -194,27 +193,27 @@ impl GrpcServer {
         let of = || Arc::clone(&services);
         routes
             .add_service(limited!(health_service, MAX_OPEN_MESSAGE_BYTES))
-            .add_service(limited!(TokenServiceServer::new(token::Tokens(of())), MAX_REQUEST_BYTES))
+            .add_service(limited!(TokenServiceServer::new(token::Tokens(of())), MAX_MESSAGE_BYTES))
             .add_service(limited!(
                 ImpersonationServiceServer::new(impersonation::Impersonations(of())),
-                MAX_REQUEST_BYTES
+                MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
                 TenantServiceServer::new(tenant::Tenants(of())),
-                MAX_REQUEST_BYTES
+                MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
                 AssociateServiceServer::new(associate::Associates(of())),
-                MAX_REQUEST_BYTES
+                MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
                 AccessServiceServer::new(access::Accesses(of())),
-                MAX_REQUEST_BYTES
+                MAX_MESSAGE_BYTES
             ))
-            .add_service(limited!(AuditServiceServer::new(audit::Audits(of())), MAX_REQUEST_BYTES))
+            .add_service(limited!(AuditServiceServer::new(audit::Audits(of())), MAX_MESSAGE_BYTES))
             .add_service(limited!(
                 ApplicationServiceServer::new(application::Applications(of())),
-                MAX_REQUEST_BYTES
+                MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
                 WebApiServiceServer::new(web_api::WebApis(of())),
