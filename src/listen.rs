@@ -9,6 +9,7 @@ mod cancelled;
 mod connection;
 mod places;
 mod request_id;
+mod socket;
 mod tls;
 mod workers;
 
@@ -21,6 +22,7 @@ pub use self::{
     connection::{Connection, Protocol},
     places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},
+    socket::{bound_socket, why_not_bound},
     tls::{ServerTls, TlsFiles, TlsProblem},
     workers::{Incoming, Seat, WorkerEnded, Workers, worker_count},
 };

@@ -88,6 +88,8 @@ impl Acceptor {
                 accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
                     match accepted {
                         Ok((tcp, peer)) => {
+                            // On a listener for both families an IPv4 client has an IPv4-mapped address.
+                            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                             let Some(place) = places.take(peer.ip()) else {
                                 complaints.refused(peer, &Refused::Crowded);
                                 continue;
