@@ -19,6 +19,8 @@ GATEWAY, SANDBOX = (str(pathlib.Path(path).resolve()) for path in sys.argv[1:3])
 
 INSIDE, OUTSIDE = "tgw-inside", "tgw-outside"
 LOGIN, API_A = 9000, 9001
+# Names the shared memory of squid, so that another one on this machine is not in the way.
+SERVICE = "tgwcheck"
 # Public IPv4 addresses behind the well-known prefix of NAT64 (RFC 6052).
 FIRST, SECOND = "64:ff9b::1432:201", "64:ff9b::1432:202"
 PRIVATE = "64:ff9b::a00:1"
@@ -116,20 +118,29 @@ def certificates(folder):
 
 
 def squid(folder, processes, password):
-    """A forward proxy on the outside, which alone knows the names. With `password` it asks for one."""
+    """A forward proxy on the outside, which alone knows the names. With `password` it asks for one.
+
+    It does not run as root, and reads and writes a folder of its own.
+    """
+    folder = folder / "squid"
+    folder.mkdir(exist_ok=True)
+    shutil.chown(folder, "proxy")
+    shutil.copy(HERE / "check_password.py", folder)
+    python = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
     hosts = "".join(f"{FIRST} {name}\n" for name in ("login.crm.example", "api.crm.example"))
     (folder / "hosts").write_text(hosts + "::1 localhost\n", encoding="utf-8")
-    helper = f"auth_param basic program {sys.executable} {HERE / 'check_password.py'} {PROXY_USER} {urllib.parse.quote(PROXY_PASSWORD)}\n"
+    quoted = urllib.parse.quote(PROXY_PASSWORD)
+    helper = f"auth_param basic program {python} {folder}/check_password.py {PROXY_USER} {quoted}\n"
     rules = f"{helper}acl known proxy_auth REQUIRED\nhttp_access allow known\n" if password else "http_access allow all\n"
     (folder / "squid.conf").write_text(
         f"http_port [fd00:1::1]:3128\nhosts_file {folder}/hosts\npid_filename none\ncache deny all\n"
-        f"cache_log {folder}/squid-cache.log\naccess_log stdio:{folder}/squid-access.log\n"
-        "shutdown_lifetime 0 seconds\npinger_enable off\ncache_effective_user root\n"
+        f"cache_log {folder}/cache.log\naccess_log stdio:{folder}/access.log\n"
+        "shutdown_lifetime 0 seconds\npinger_enable off\ncache_effective_user proxy\n"
         f"{rules}http_access deny all\n",
         encoding="utf-8",
     )
-    (folder / "squid-access.log").unlink(missing_ok=True)
-    processes.start("squid", OUTSIDE, "squid", "-N", "-f", str(folder / "squid.conf"))
+    (folder / "access.log").unlink(missing_ok=True)
+    processes.start("squid", OUTSIDE, "squid", "-N", "-n", SERVICE, "-f", str(folder / "squid.conf"))
     eventually("squid listens", lambda: listens(OUTSIDE, 3128))
 
 
@@ -177,7 +188,7 @@ class Gateway:
         for old in self.folder.glob("gateway.db*"):
             old.unlink()
         self.command("tenant", "add", "Cust10001")
-        self.command("tenant", "set-token", "Cust10001", "--file", "demo/Cust10001.system_user_token")
+        self.command("tenant", "set-token", "Cust10001", "--token-file", "demo/Cust10001.system_user_token")
         self.processes.start("gateway", INSIDE, GATEWAY, "serve", environment=self.environment)
         eventually("the gateway listens", lambda: listens(INSIDE, 8081))
         return self
@@ -231,10 +242,12 @@ def behind_squid(folder, processes):
         gateway.answers()
         if "outbound https goes through a proxy" not in processes.log("gateway"):
             raise Wrong("the start does not say that there is a proxy")
-        asked = (folder / "squid-access.log").read_text(encoding="utf-8")
-        for host in ("login.crm.example:443", "api.crm.example:443"):
-            if f"CONNECT {host}" not in asked:
-                raise Wrong(f"squid was not asked for {host}:\n{asked}")
+    # It writes a line when a tunnel is closed.
+    log = folder / "squid" / "access.log"
+    for host in ("login.crm.example:443", "api.crm.example:443"):
+        eventually(f"squid was asked for {host}", lambda: f"CONNECT {host}" in log.read_text(encoding="utf-8"))
+    with Gateway(folder, processes) as gateway:
+        gateway.answers()
         processes.stop("squid")
         eventually("calls fail without squid", lambda: gateway.call()[0] == 503)
         gateway.fails("the proxy http://[fd00:1::1]:3128 cannot be connected to (connection refused)")
@@ -297,12 +310,15 @@ def clean():
     for namespace in (INSIDE, OUTSIDE):
         subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
         shutil.rmtree(pathlib.Path("/etc/netns") / namespace, ignore_errors=True)
+    for segment in pathlib.Path("/dev/shm").glob(f"{SERVICE}-*"):
+        segment.unlink()
 
 
 def main():
     clean()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
+        folder.chmod(0o711)
         processes = Processes(folder)
         try:
             network()
@@ -319,8 +335,8 @@ def main():
             behind_squid(folder, processes)
             without_ipv4(folder, processes)
         except (Wrong, subprocess.CalledProcessError) as error:
-            for name in processes.running:
-                print(f"--- {name}\n{processes.log(name)[-4000:]}", file=sys.stderr)
+            for log in sorted(folder.rglob("*.log")):
+                print(f"--- {log.name}\n{log.read_text(encoding='utf-8')[-4000:]}", file=sys.stderr)
             print(f"check-networks: failed: {error} {getattr(error, 'stderr', '') or ''}", file=sys.stderr)
             return 1
         finally:
