@@ -13,7 +13,7 @@ use crate::domain::{
     InvalidProxyUri, Nat64Prefix, NoProxy, ProxyAddress, ProxyUri, is_proxy_username,
 };
 
-/// The variables that name the proxy for https, the first that is set wins. All targets are https, so `HTTP_PROXY` is not
+/// The variables that name the proxy for https. The first that is set wins. All targets are https, so `HTTP_PROXY` is not
 /// among them.
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
@@ -30,7 +30,7 @@ pub struct Outbound {
     nat64_prefixes: Vec<String>,
 }
 
-/// `[proxy]` as it stands in the file.
+/// The section `[proxy]`, not checked yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ProxyEntry {
@@ -46,7 +46,7 @@ pub(super) struct ProxyEntry {
 pub struct Proxy {
     /// Where it listens.
     pub address: ProxyAddress,
-    /// Who the gateway is to it.
+    /// The user name for it.
     pub username: Option<String>,
     /// The hosts that are reached without it.
     pub no_proxy: NoProxy,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// What an entry must look like.
+/// The forms of an entry.
 const FORM: &str = "must be \"*\", a host name such as \"example.com\" (with all below it), \".example.com\" (only those \
      below it), an IP address or a network such as \"10.0.0.0/8\"; \":443\" behind it limits it to that port";
 

@@ -172,7 +172,7 @@ fn not_answered(fault: &Fault, has_ca_file: bool) -> String {
         Fault::Timeout(_) | Fault::NotProcessed | Fault::Broken(_) => {
             "; see whether the host is overloaded or restarts"
         }
-        // What is wrong with the proxy says what to do by itself.
+        // The fault of a proxy says what to do by itself.
         Fault::Proxy { .. } | Fault::Status(_) | Fault::TooLarge(_) => "",
     };
     format!("{fault}{mend}")

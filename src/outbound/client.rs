@@ -31,17 +31,15 @@ pub const AGENT: &str = concat!("tenant-gateway/", env!("CARGO_PKG_VERSION"));
 /// Most repetitions of a request that the host refused without processing it (RFC 9113 section 8.7).
 const MAX_REPETITIONS: usize = 2;
 
-/// A host that speaks HTTP/2 is asked whether it is still there when it has said nothing for so long while an answer is
-/// due, …
+/// An HTTP/2 connection without traffic is probed after this time while an answer is due.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// … and has this long to say so. Over a connection that is dead without a word, call after call would else go and
-/// wait for its time-out.
+/// The time limit for the answer to a probe. Without probes, call after call would use a dead connection and time out.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of one answer may lie here unread, over HTTP/2 …
+/// The HTTP/2 flow control window of one answer.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// … and of all that one connection carries: more than its streams together, so that the bytes of answers which nobody
-/// reads hold back no others. How many answers there may be at once, the host says.
+/// The window of a connection. It is larger than those of its streams together, so that answers that are not read hold back
+/// no others.
 const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 
 /// Sends requests. Follows no redirects. Cheap to clone; clones share connections, which are driven by the runtime that
@@ -49,7 +47,7 @@ const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 #[derive(Clone)]
 pub struct HttpClient(Arc<Pools>);
 
-/// What makes connections.
+/// The settings from which connection pools are made.
 pub(super) struct Shared {
     pub(super) network: Network,
     pub(super) profile: Profile,
@@ -64,8 +62,8 @@ struct Pools {
     replacing: Mutex<()>,
 }
 
-/// Connections that are made within [`Profile::max_connection_age`] of each other, and trust the same authorities. When
-/// the time is over, a new pool takes its place: answers under way go on, and idle connections are closed.
+/// Connections that are made within [`Profile::max_connection_age`] of each other, and trust the same authorities. After
+/// that time a new pool replaces it: answers under way continue, and idle connections are closed.
 struct Pool {
     client: legacy::Client<Connector, Sending>,
     tls: Arc<Tls>,

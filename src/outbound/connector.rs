@@ -51,7 +51,7 @@ struct Parts {
 
 /// The host of a URI.
 struct Target {
-    /// As it stands in the URI: an IPv6 address is in brackets.
+    /// The host as in the URI: an IPv6 address is in brackets.
     host: String,
     port: u16,
     tls: bool,

@@ -27,7 +27,7 @@ pub enum Fault {
     Proxy {
         /// The proxy.
         proxy: ProxyAddress,
-        /// How far it came, and what to do.
+        /// The cause, and what to do.
         why: ProxyFault,
     },
     /// It took too long to connect.

@@ -1,4 +1,4 @@
-//! What all clients share: the proxy, the certificate authorities, the resolver.
+//! The network: the proxy, the certificate authorities and the resolver that all clients share.
 
 use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     ports::{Clock, Reloadable},
 };
 
-/// What is configured of the way out.
+/// The configuration of outbound connections.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkOptions {
     /// The proxy, if there is one.
@@ -36,7 +36,7 @@ pub enum NetworkError {
     CaFile {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The mistake in it.
         what: String,
     },
     /// TLS cannot be set up.
@@ -44,7 +44,7 @@ pub enum NetworkError {
     Tls(#[from] TlsError),
 }
 
-/// What all clients share. Cheap to clone.
+/// The proxy, the certificate authorities and the resolver that all clients share. Cheap to clone.
 #[derive(Clone)]
 pub struct Network(Arc<Inner>);
 

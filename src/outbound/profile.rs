@@ -1,4 +1,4 @@
-//! How each kind of client behaves.
+//! Settings of each kind of client.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub enum Addresses {
     Any,
 }
 
-/// How one kind of client behaves.
+/// Settings of one kind of client.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile {
     /// The addresses that it connects to.

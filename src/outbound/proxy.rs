@@ -76,7 +76,7 @@ pub enum ProxyFault {
         "did not connect to the host (HTTP {0}); see its log, and whether it can resolve and reach the host"
     )]
     Status(StatusCode),
-    /// What answered is no proxy.
+    /// The answer is not that of a proxy.
     #[error(
         "does not answer as an HTTP proxy, but with HTML or another protocol; correct its address and port, and see whether \
          it allows CONNECT"
@@ -85,7 +85,7 @@ pub enum ProxyFault {
     /// It broke the connection while TLS was agreed on with the host.
     #[error("broke the connection to the host ({0}); see its log")]
     Broken(String),
-    /// What it connected to is not the host.
+    /// It connected to something else than the host.
     #[error("connected to something that TLS does not accept: {0}{advice}", advice = tunnel_advice(*.0))]
     Host(TlsFault),
 }

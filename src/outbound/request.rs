@@ -69,7 +69,7 @@ impl Request {
     }
 }
 
-/// What the client below takes. An empty body is none.
+/// A body in the form that hyper's client takes. An empty body is none.
 pub(super) enum Sending {
     Whole(Option<Bytes>),
     Stream(StreamedBody),

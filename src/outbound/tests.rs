@@ -74,7 +74,7 @@ async fn get(client: &HttpClient, uri: &str) -> Result<String, Fault> {
     Ok(String::from_utf8(body).unwrap())
 }
 
-/// As in production, but with little patience.
+/// The profile of production, with a short time limit.
 fn strict() -> Profile {
     Profile {
         connect_timeout: Duration::from_millis(500),
@@ -168,7 +168,7 @@ async fn each_fault_of_a_proxy_names_it_and_says_what_to_do() {
 async fn a_proxy_that_is_not_there_is_told_apart_from_a_host_that_is_not() {
     let authority = Authority::new();
     let mut gone = Proxy::new(Behaviour::Silent).await.outbound();
-    // Nobody listens at a port that was free a moment ago.
+    // A port that was free a moment ago has no listener.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     gone.address.port = free.local_addr().unwrap().port();
     drop(free);
@@ -408,7 +408,7 @@ async fn authorities_of_the_file_are_trusted_beside_those_of_the_system_and_when
     for (content, trusted) in [
         (foreign.pem.clone(), false),
         (format!("\u{feff}{}{}", foreign.pem, own.pem), true),
-        // What cannot be used changes nothing.
+        // An unusable file changes nothing.
         ("nothing".to_owned(), true),
         (foreign.pem.clone(), false),
     ] {

@@ -32,7 +32,7 @@ use crate::{
 
 const ALPN_HTTP_1: &[u8] = b"http/1.1";
 
-/// How often the file of authorities is looked at. Content is compared, as for the files of listeners.
+/// The interval between two looks at the file of authorities. Content is compared, as for the files of listeners.
 const LOOK_AT_FILE: Duration = Duration::from_secs(1);
 
 /// A bundle of every public authority has a quarter of this.
@@ -166,7 +166,7 @@ impl Trust {
         }
     }
 
-    /// Reads the file, and takes it where it has changed. `asked`: a reload was asked for.
+    /// Reads the file, and takes it where it has changed. `asked`: an explicit reload.
     pub(super) async fn look(&self, asked: bool) {
         let Some(path) = self.ca_file.clone() else { return };
         let mut settling = self.settling.lock().await;

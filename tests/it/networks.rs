@@ -43,7 +43,7 @@ async fn front(tls: TlsAcceptor, host: SocketAddr, tasks: &mut JoinSet<()>) -> S
     address
 }
 
-/// A proxy that connects to one address whatever it is asked for, unless it is broken.
+/// A proxy that connects to one address whatever the request names, unless it is broken.
 async fn proxy(to: SocketAddr, broken: Arc<AtomicBool>, tasks: &mut JoinSet<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

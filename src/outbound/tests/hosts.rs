@@ -1,4 +1,4 @@
-//! Hosts that answer with the target that they were asked for.
+//! Hosts that answer with the target of the request.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -101,7 +101,7 @@ impl Host {
         self.heads.lock().unwrap().clone()
     }
 
-    /// How many requests came.
+    /// The number of requests.
     pub(super) fn requests(&self) -> usize {
         self.heads.lock().unwrap().len()
     }

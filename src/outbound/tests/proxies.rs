@@ -23,10 +23,10 @@ const CONNECTED: &str = "HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r
 const ASKS: &str =
     "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
 
-/// What a proxy does with each connection.
+/// The behaviour of a proxy on each connection.
 #[derive(Debug, Clone)]
 pub(super) enum Behaviour {
-    /// Connects to this address, whatever host was asked for.
+    /// Connects to this address, whatever the request names.
     ConnectsTo(SocketAddr),
     /// Likewise, where the request has this credential.
     Asks(&'static str, SocketAddr),
