@@ -110,12 +110,12 @@ impl ProxyEntry {
         let given = (self.password_file, self.password_env);
         let password =
             SecretSource::either("proxy.password", given, Need::Optional, folder, problems);
-        self.username.as_deref().filter(|name| !is_proxy_username(name)).inspect(|_| {
+        if self.username.as_deref().is_some_and(|name| !is_proxy_username(name)) {
             problems.add(
                 "proxy.username",
                 "must not be empty, and has no colon and no control characters",
             );
-        });
+        }
         if let (Some(password), None) = (&password, &self.username) {
             problems.add(password.key(), "has no effect without proxy.username; add it");
         }

@@ -81,7 +81,7 @@ impl Nat64Prefix {
             return None;
         }
         // Bits 64 to 71 are skipped (RFC 6052 section 2.2).
-        let octets: Vec<u8> = address.octets().into_iter().collect();
+        let octets = address.octets();
         let first = usize::try_from(self.bits / 8).ok()?;
         let behind = octets.iter().enumerate().skip(first).filter(|(index, _)| *index != 8);
         let mut embedded = behind.map(|(_, octet)| *octet);

@@ -1,4 +1,4 @@
-//! Name resolution that keeps to the addresses of a profile (DESIGN rule 6.6).
+//! Name resolution that keeps to the addresses of a profile.
 
 use std::{
     future::Future,
