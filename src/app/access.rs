@@ -116,18 +116,16 @@ fn issuers(
 }
 
 fn source(issuer: &JwtIssuer, network: &Network) -> Arc<dyn JwksSource> {
-    match &issuer.jwks_file {
-        Some(file) => Arc::new(KeyFile::new(file.clone())),
-        None => {
-            let endpoint = IssuerEndpoint {
-                issuer: issuer.issuer.clone(),
-                jwks_uri: issuer.jwks_uri.clone(),
-                ca_file: issuer.ca_file.clone(),
-                bearer_token_file: issuer.bearer_token_file.clone(),
-            };
-            Arc::new(KeyEndpoint::new(endpoint, network.clone()))
-        }
+    if let Some(file) = &issuer.jwks_file {
+        return Arc::new(KeyFile::new(file.clone()));
     }
+    let endpoint = IssuerEndpoint {
+        issuer: issuer.issuer.clone(),
+        jwks_uri: issuer.jwks_uri.clone(),
+        ca_file: issuer.ca_file.clone(),
+        bearer_token_file: issuer.bearer_token_file.clone(),
+    };
+    Arc::new(KeyEndpoint::new(endpoint, network.clone()))
 }
 
 /// How many keys of an issuer can be used, read as they are for calls; else why none.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Networks that are not on the public network, or have hosts of services that are no upstream of ours, such as those of
 /// AS112. Everything from 224.0.0.0 on is multicast or reserved.
 const SPECIAL_V4: [(Ipv4Addr, u32); 18] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network (RFC 791)
+    (Ipv4Addr::UNSPECIFIED, 8),           // this network (RFC 791)
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private use (RFC 1918)
     (Ipv4Addr::new(100, 64, 0, 0), 10),   // shared address space (RFC 6598)
     (Ipv4Addr::new(127, 0, 0, 0), 8),     // loopback (RFC 1122)

@@ -356,7 +356,7 @@ async fn a_dead_address_does_not_keep_a_host_from_being_reached() {
 
 #[tokio::test]
 async fn a_host_that_moves_is_found_at_its_new_address_once_its_connections_are_old() {
-    let first = Host::at(Ipv4Addr::new(127, 0, 0, 1).into(), 0, None).await;
+    let first = Host::at(Ipv4Addr::LOCALHOST.into(), 0, None).await;
     let port = first.address.port();
     let second = Host::at(Ipv4Addr::new(127, 0, 0, 3).into(), port, None).await;
     let uri = format!("http://crm.example:{port}/");

@@ -24,12 +24,12 @@ pub(super) async fn establish<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    stream.write_all(&request(host, port, authorization)).await.map_err(broken)?;
-    stream.flush().await.map_err(broken)?;
+    stream.write_all(&request(host, port, authorization)).await.map_err(|error| broken(&error))?;
+    stream.flush().await.map_err(|error| broken(&error))?;
     let mut head = Vec::new();
     loop {
         // A proxy that closes after a part of its answer has answered nothing.
-        if stream.read_buf(&mut head).await.map_err(broken)? == 0 {
+        if stream.read_buf(&mut head).await.map_err(|error| broken(&error))? == 0 {
             return Err(if head.is_empty() { ProxyFault::Closed } else { ProxyFault::NotAProxy });
         }
         while let Some((answer, length)) = parse(&head)? {
@@ -108,11 +108,11 @@ impl Answer {
     }
 }
 
-fn broken(error: io::Error) -> ProxyFault {
+fn broken(error: &io::Error) -> ProxyFault {
     match error.kind() {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => ProxyFault::Closed,
-        _ => ProxyFault::Broken(kind(&error)),
+        _ => ProxyFault::Broken(kind(error)),
     }
 }
