@@ -6,6 +6,7 @@ mod consents;
 mod gateway;
 mod grants;
 mod listeners;
+mod network;
 mod own_thread;
 mod parts;
 mod policy;
@@ -17,6 +18,7 @@ pub(crate) use self::{
     applications::diagnoses,
     grants::{connected, impersonation},
     listeners::inspect_tls,
+    network::network,
     policy::inspect_policy,
     storage::{known_applications, other_environment, read_keyring, store_path},
 };

@@ -11,6 +11,7 @@ mod error;
 mod limits;
 mod listeners;
 mod loading;
+mod outbound;
 mod oversight;
 mod secret;
 mod storage;
@@ -30,6 +31,7 @@ pub use self::{
     error::{ConfigError, Problem},
     limits::{Associates, Lifecycle, Login, Quota, Quotas, Tickets, WebApi},
     listeners::{Admin, Egress, Grpc, Http, Tls},
+    outbound::{Outbound, Proxy},
     oversight::{Audit, AuditDurability, Envoy, Log, LogFormat, LogLevel, Policy, Telemetry},
     secret::SecretSource,
     storage::{Crypto, CryptoProvider, Store, StoreLocation},
@@ -52,6 +54,10 @@ pub struct Config {
     pub admin: Admin,
     /// `[egress]`.
     pub egress: Option<Egress>,
+    /// The outbound proxy: that of `[proxy]`, or of the environment where there is no such section.
+    pub proxy: Option<Proxy>,
+    /// `[outbound]`.
+    pub outbound: Outbound,
     /// `[store]`.
     pub store: Store,
     /// `[crypto]`.
@@ -113,6 +119,8 @@ pub struct Secrets {
     pub applications: Vec<ApplicationSecrets>,
     /// The database's password.
     pub store_password: Option<SecretString>,
+    /// The password for the outbound proxy, if a user name is configured.
+    pub proxy_password: Option<SecretString>,
 }
 
 /// The log filter of the environment variable `RUST_LOG`, if it is set.
@@ -146,6 +154,12 @@ impl Config {
     pub fn load_with_secrets(file: &Path) -> Result<LoadedWithSecrets, ConfigError> {
         let (config, secrets, warnings) = loading::load(file, loading::read_secrets)?;
         Ok(LoadedWithSecrets { config, secrets, warnings })
+    }
+
+    /// Reads the password for the outbound proxy. `None` if it cannot be read, or there is none.
+    #[must_use]
+    pub fn read_proxy_password(&self) -> Option<SecretString> {
+        self.proxy.as_ref()?.read_password(&mut Problems::default())
     }
 
     /// Whether this configuration may be served with what is built today.

@@ -17,9 +17,12 @@ mod filter;
 mod grant;
 mod localized;
 mod name;
+mod no_proxy;
 mod normal_form;
 mod obstacle;
 mod order;
+mod proxy_address;
+mod public_address;
 mod redirects;
 mod site;
 mod tenant;
@@ -63,9 +66,12 @@ pub use self::{
         ApplicationId, ContextIdentifier, ListScope, NameError, TenantName, TenantSelector,
         application_name,
     },
+    no_proxy::{InvalidNoProxy, NoProxy},
     normal_form::folded_name,
     obstacle::{Obstacle, Reason},
     order::{Order, OrderError},
+    proxy_address::{InvalidProxyUri, ProxyAddress, ProxyUri, is_proxy_username},
+    public_address::{InvalidNat64Prefix, Nat64Prefix, is_public_address},
     redirects::{Redirects, ReturnPrefix, ReturnRefused},
     site::site,
     tenant::{ListedTenant, TENANT_FIELDS, Tenant, TenantState, TenantStatus, Usability},

@@ -11,6 +11,7 @@ mod connection_limiter;
 mod intake_budget;
 mod places;
 mod request_id;
+mod socket;
 mod tls;
 mod undecided;
 mod waiting_room;
@@ -26,6 +27,7 @@ pub use self::{
     intake_budget::{IntakeBudget, IntakeExhausted, Reservation},
     places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},
+    socket::{bound_socket, why_not_bound},
     tls::{ServerTls, TlsFiles, TlsProblem},
     undecided::Undecided,
     workers::{Incoming, Seat, WorkerEnded, Workers, worker_count},

@@ -1,11 +1,30 @@
-//! Outbound: shared by every room that sends requests to other hosts.
+//! Outbound: builds every client that sends requests to other hosts.
+//!
+//! [`Network`] holds what all of them share: the proxy, the certificate authorities, the resolver and the rules for
+//! addresses. A [`Profile`] says how one kind of client behaves, and [`HttpClient`] sends the requests.
 
+mod client;
+mod connector;
 mod fault;
+mod network;
+mod profile;
+mod proxy;
+mod request;
 mod resolver;
+mod stream;
 mod tls;
+mod tunnel;
 
 pub use self::{
+    client::{AGENT, HttpClient},
     fault::{Fault, TlsFault},
-    resolver::{SystemAddresses, Unresolved},
-    tls::{PlatformTls, PlatformTlsError},
+    network::{Network, NetworkError, NetworkOptions},
+    profile::{Addresses, Profile},
+    proxy::{OutboundProxy, ProxyFault},
+    request::{Body, Request, Response, StreamedBody},
+    resolver::{NameLookup, SystemNames, Unresolved},
+    tls::{Authorities, AuthoritiesError, TlsError},
 };
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,8 @@ mod oauth;
 mod people;
 mod principal;
 mod refusal;
-mod resolver;
 mod skew;
 mod system_user;
-mod target;
 mod tenant_status;
 mod ticket_jwt;
 mod web_api;
@@ -26,7 +24,7 @@ mod web_api;
 use std::sync::Arc;
 
 pub use self::{
-    client::{Client, ClientError, ClientOptions},
+    client::{Client, ClientOptions},
     credentials::Credentials,
     diagnosis::{Diagnosis, Discovery, Reached},
     login_host::LoginHost,

@@ -50,27 +50,23 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 27] = [
+const RESERVED: [(&str, &[&str], &str); 31] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("prost_types", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
     ("axum", &["http"], "inbound HTTP is served in one room"),
-    ("hyper", &["http"], "inbound HTTP is served in one room"),
-    (
-        "hyper_util",
-        &["http", "superoffice"],
-        "inbound HTTP is served in one room; the Web API is called from one",
-    ),
-    ("httparse", &["http"], "inbound HTTP is served in one room"),
-    ("hyper_rustls", &["superoffice"], "the Web API is called from one room"),
+    ("hyper", HTTP_ROOMS, "inbound HTTP is served in one room, and clients are built in one"),
+    ("hyper_util", HTTP_ROOMS, "inbound HTTP is served in one room, and clients are built in one"),
+    ("httparse", HTTP_ROOMS, "inbound HTTP is served in one room; proxies answer in another"),
+    ("hyper_util::client", &["outbound"], CLIENTS),
+    ("hyper::client", &["outbound"], CLIENTS),
+    ("tonic::transport::Channel", &["outbound"], CLIENTS),
+    ("tonic::transport::Endpoint", &["outbound"], CLIENTS),
+    ("hyper_rustls", &[], CLIENTS),
+    ("reqwest", &[], "clients are built in `outbound`, on one that keeps the bytes of a target"),
     ("icu_*", &["domain"], "texts of people have one normal form"),
-    (
-        "reqwest",
-        &["outbound", "superoffice", "issuers"],
-        "calls go out through one client a room, which checks where to",
-    ),
-    ("h2", &["superoffice", "outbound"], "errors of HTTP/2 are told apart where calls go out"),
+    ("h2", &["outbound"], "errors of HTTP/2 are told apart where calls go out"),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
     ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
     ("jsonwebtoken", &["superoffice", "access"], "tokens are validated where they arrive"),
@@ -87,6 +83,12 @@ const RESERVED: [(&str, &[&str], &str); 27] = [
     ("superoffice_sandbox", &["cli"], "the product must build and run without the sandbox"),
     ("std::env", &["config", "cli", "main"], "the configuration names what it reads"),
 ];
+
+/// The rooms that speak HTTP below its libraries.
+const HTTP_ROOMS: &[&str] = &["http", "outbound"];
+
+/// The way out has one door: time-outs, proxy, certificate authorities, and the rules for addresses.
+const CLIENTS: &str = "clients are built in one room, and others receive them";
 
 /// The rooms that open or accept connections, and those that install the provider.
 const TLS_ROOMS: &[&str] = &["listen", "outbound", "crypto", "app", "cli", "main"];

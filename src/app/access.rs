@@ -11,6 +11,7 @@ use crate::{
     config::{Config, ConfigError, JwtIssuer, Quota, Quotas},
     crypto::KeyedDigest,
     issuers::{IssuerEndpoint, KeyEndpoint, KeyFile},
+    outbound::Network,
     ports::{Clock, JwksSource, Reloadable},
 };
 
@@ -21,25 +22,29 @@ pub(super) struct Doors {
 }
 
 /// Runs as long as callers are let in.
-#[derive(Default)]
 pub(super) struct Upkeep {
+    network: Network,
     issuers: Vec<Arc<IssuerKeys>>,
     policy: Option<Arc<PolicyFiles>>,
 }
 
 impl Doors {
     /// Reads the policy. Fetches nothing yet: an issuer that is down must not keep the gateway from starting.
-    pub(super) fn new(config: &Config, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        config: &Config,
+        surroundings: &Surroundings,
+        network: Network,
+    ) -> Result<Self, ConfigError> {
         let clock = Arc::clone(&surroundings.clock);
         let quotas = quota_rules(&config.quotas);
         let policy = PolicyFiles::load(config)?.map(Arc::new);
         let policies = policy.as_ref().map(|policy| policy.policies());
-        let mut upkeep = Upkeep { issuers: Vec::new(), policy };
+        let mut upkeep = Upkeep { network, issuers: Vec::new(), policy };
         let access = if config.callers.insecure_anonymous {
             let rules = policies.map_or(Rules::PermitAll, Rules::Policies);
             Access::insecure_anonymous(rules, quotas, clock)
         } else {
-            let issuers = issuers(config, surroundings);
+            let issuers = issuers(config, surroundings, &upkeep.network);
             upkeep.issuers = issuers.iter().map(|(_, keys)| Arc::clone(keys)).collect();
             let digest = KeyedDigest::new();
             let digest = digest.map_err(|error| problem(config, "callers", error.to_string()))?;
@@ -61,7 +66,10 @@ impl Upkeep {
     /// What can be read again when somebody asks for it.
     pub(super) fn reloadables(&self) -> Vec<Arc<dyn Reloadable>> {
         let policy = self.policy.iter().map(|policy| Arc::clone(policy) as Arc<dyn Reloadable>);
-        policy.chain(self.issuers.iter().map(|keys| Arc::clone(keys) as _)).collect()
+        let issuers = self.issuers.iter().map(|keys| Arc::clone(keys) as _);
+        let network = Arc::new(self.network.clone());
+        // Issuers are asked over the network as it is then.
+        [network as Arc<dyn Reloadable>].into_iter().chain(policy).chain(issuers).collect()
     }
 
     /// Has what was loaded, and each change from now on, written to the audit trail.
@@ -71,7 +79,7 @@ impl Upkeep {
         }
     }
 
-    /// Keeps keys and policy up to date, until it is dropped.
+    /// Keeps keys, policy and certificate authorities up to date, until it is dropped.
     pub(super) async fn run(self, clock: Arc<dyn Clock>) {
         let keys = join_all(self.issuers.iter().map(|keys| keys.keep_fresh()));
         let policy = async {
@@ -80,11 +88,15 @@ impl Upkeep {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(keys, policy);
+        tokio::join!(keys, policy, self.network.watch(&*clock));
     }
 }
 
-fn issuers(config: &Config, surroundings: &Surroundings) -> Vec<(IssuerRules, Arc<IssuerKeys>)> {
+fn issuers(
+    config: &Config,
+    surroundings: &Surroundings,
+    network: &Network,
+) -> Vec<(IssuerRules, Arc<IssuerKeys>)> {
     let one = |issuer: &JwtIssuer| {
         let rules = IssuerRules {
             issuer: issuer.issuer.clone(),
@@ -96,27 +108,29 @@ fn issuers(config: &Config, surroundings: &Surroundings) -> Vec<(IssuerRules, Ar
         };
         let Surroundings { clock, random, .. } = surroundings.clone();
         let name = issuer.issuer.clone();
-        let keys = IssuerKeys::new(name, source(issuer), issuer.max_key_age, clock, random);
+        let keys =
+            IssuerKeys::new(name, source(issuer, network), issuer.max_key_age, clock, random);
         (rules, Arc::new(keys))
     };
     config.callers.jwt.iter().map(one).collect()
 }
 
-fn source(issuer: &JwtIssuer) -> Arc<dyn JwksSource> {
-    match &issuer.jwks_file {
-        Some(file) => Arc::new(KeyFile::new(file.clone())),
-        None => Arc::new(KeyEndpoint::new(IssuerEndpoint {
-            issuer: issuer.issuer.clone(),
-            jwks_uri: issuer.jwks_uri.clone(),
-            ca_file: issuer.ca_file.clone(),
-            bearer_token_file: issuer.bearer_token_file.clone(),
-        })),
+fn source(issuer: &JwtIssuer, network: &Network) -> Arc<dyn JwksSource> {
+    if let Some(file) = &issuer.jwks_file {
+        return Arc::new(KeyFile::new(file.clone()));
     }
+    let endpoint = IssuerEndpoint {
+        issuer: issuer.issuer.clone(),
+        jwks_uri: issuer.jwks_uri.clone(),
+        ca_file: issuer.ca_file.clone(),
+        bearer_token_file: issuer.bearer_token_file.clone(),
+    };
+    Arc::new(KeyEndpoint::new(endpoint, network.clone()))
 }
 
 /// How many keys of an issuer can be used, read as they are for calls; else why none.
-pub(crate) async fn usable_keys(issuer: &JwtIssuer) -> Result<usize, String> {
-    let body = source(issuer).fetch().await.map_err(|error| error.to_string())?;
+pub(crate) async fn usable_keys(issuer: &JwtIssuer, network: &Network) -> Result<usize, String> {
+    let body = source(issuer, network).fetch().await.map_err(|error| error.to_string())?;
     IssuerKeys::usable_in(&body)
 }
 

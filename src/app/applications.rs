@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use secrecy::SecretString;
 
-use super::{StartError, Surroundings};
+use super::Surroundings;
 use crate::{
     broker::{Application, Applications, CallRate, History},
     config::{self, ApplicationSecrets, Config, ConfigError, Problem, SecretSource, Secrets},
     crypto::{SigningKey, SigningKeyError},
+    outbound::Network,
     ports::Signer,
     superoffice::{
-        Client, ClientError, ClientOptions, Credentials, Diagnosis, LoginHost, PeopleQuestions,
-        Registration, SuperOffice,
+        Client, ClientOptions, Credentials, Diagnosis, LoginHost, PeopleQuestions, Registration,
+        SuperOffice,
     },
 };
 
@@ -36,13 +37,14 @@ pub(super) fn applications(
     config: &Config,
     secrets: &Secrets,
     surroundings: &Surroundings,
-) -> Result<Connected, StartError> {
+    network: &Network,
+) -> Result<Connected, ConfigError> {
     let keys = signing_keys(config, secrets)?;
     let mut login_hosts = LoginHosts::new();
     let mut applications = Vec::new();
     let with_secrets = config.applications.iter().zip(&secrets.applications);
     for ((configured, secrets), keys) in with_secrets.zip(keys) {
-        let connection = connect(config, configured, surroundings, &mut login_hosts)?;
+        let connection = connect(config, configured, surroundings, network, &mut login_hosts);
         applications.push(application(configured, secrets, keys, connection, surroundings));
     }
     Ok(Connected { applications: Applications::new(applications), login_hosts })
@@ -52,12 +54,13 @@ pub(super) fn applications(
 pub(crate) fn diagnoses(
     config: &Config,
     surroundings: &Surroundings,
-) -> Result<Vec<Diagnosis>, ClientError> {
+    network: &Network,
+) -> Vec<Diagnosis> {
     let mut login_hosts = LoginHosts::new();
     let diagnosis = |configured: &config::Application| {
-        let (_, login) = connect(config, configured, surroundings, &mut login_hosts)?;
+        let (_, login) = connect(config, configured, surroundings, network, &mut login_hosts);
         let allowed_api_hosts = configured.allowed_api_hosts.clone();
-        Ok(Diagnosis::new(login, allowed_api_hosts, Arc::clone(&surroundings.clock)))
+        Diagnosis::new(login, allowed_api_hosts, Arc::clone(&surroundings.clock))
     };
     config.applications.iter().map(diagnosis).collect()
 }
@@ -66,18 +69,19 @@ fn connect(
     config: &Config,
     configured: &config::Application,
     surroundings: &Surroundings,
+    network: &Network,
     login_hosts: &mut LoginHosts,
-) -> Result<(Client, Arc<LoginHost>), ClientError> {
+) -> (Client, Arc<LoginHost>) {
     let options = ClientOptions {
         timeout: config.login.timeout,
         allow_loopback: configured.allowed_api_hosts.allow_loopback(),
     };
-    let client = Client::new(options)?;
+    let client = Client::new(network, options);
     let Surroundings { clock, random, .. } = surroundings.clone();
     let (uri, cap) = (configured.login_uri.clone(), config.login.max_concurrent);
     let new = || Arc::new(LoginHost::new(client.clone(), uri.clone(), cap, clock, random));
     let login = Arc::clone(login_hosts.entry(uri.clone()).or_insert_with(new));
-    Ok((client, login))
+    (client, login)
 }
 
 /// All keys, or everything that is wrong with any of them.

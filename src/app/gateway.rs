@@ -9,6 +9,7 @@ use super::{
     access::Doors,
     applications::{Connected, applications},
     listeners::{Listeners, egress_server, http_server},
+    network::{announce, network},
     own_thread::OwnThread,
     parts::Parts,
     running::Started,
@@ -19,9 +20,8 @@ use crate::{
     crypto::SystemRandom,
     grpc::{GrpcOptions, GrpcServer, ServeError},
     http::{Admin, Readiness},
-    listen::IntakeBudget,
+    listen::{IntakeBudget, why_not_bound},
     ports::{Clock, Random, SystemClock},
-    superoffice::ClientError,
     telemetry::Metrics,
 };
 
@@ -35,9 +35,7 @@ pub enum StartError {
     #[error(transparent)]
     Storage(StorageError),
     /// A listener cannot be had.
-    #[error(
-        "{key} = {address}: cannot listen there: {source}; choose another address or stop what is using it"
-    )]
+    #[error("{key} = {address}: cannot listen there: {source}; {mend}")]
     Listen {
         /// The key of the configuration.
         key: &'static str,
@@ -45,10 +43,9 @@ pub enum StartError {
         address: SocketAddr,
         /// Why not.
         source: io::Error,
+        /// What to do.
+        mend: &'static str,
     },
-    /// Outbound TLS cannot be set up.
-    #[error(transparent)]
-    Client(#[from] ClientError),
     /// There is no thread to be had.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -101,9 +98,11 @@ impl Gateway {
         surroundings: Surroundings,
     ) -> Result<Running, StartError> {
         config.check_servable()?;
+        let network = network(&config, secrets.proxy_password.as_ref())?;
+        announce(&config);
         let Connected { applications, login_hosts } =
-            applications(&config, secrets, &surroundings)?;
-        let (access, upkeep) = Doors::new(&config, &surroundings)?.open();
+            applications(&config, secrets, &surroundings, &network)?;
+        let (access, upkeep) = Doors::new(&config, &surroundings, network)?.open();
         let mut reloadables = upkeep.reloadables();
         let listeners = Listeners::open(&config, &surroundings.clock)?;
         reloadables.extend(listeners.reloadables());
@@ -184,6 +183,7 @@ impl Gateway {
         started.run().await.map_err(|source| StartError::Listen {
             key: "grpc.listen",
             address: config.grpc.listen,
+            mend: why_not_bound(config.grpc.listen, &source),
             source,
         })
     }

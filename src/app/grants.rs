@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
-use super::{StartError, Storage, Surroundings, applications::applications};
+use super::{StartError, Storage, Surroundings, applications::applications, network::network};
 use crate::{
     broker::{Applications, Counters, Directory, GrantStores, Impersonation, Statuses},
     config::{Config, Secrets},
@@ -15,7 +15,9 @@ use crate::{
 /// # Errors
 /// If a private key cannot be read, or outbound TLS cannot be set up.
 pub(crate) fn connected(config: &Config, secrets: &Secrets) -> Result<Applications, StartError> {
-    Ok(applications(config, secrets, &Surroundings::of_the_machine())?.applications)
+    let network = network(config, secrets.proxy_password.as_ref())?;
+    let surroundings = Surroundings::of_the_machine();
+    Ok(applications(config, secrets, &surroundings, &network)?.applications)
 }
 
 /// The use cases of grants, over the store alone: nothing is renewed, and no kind of associate is known.

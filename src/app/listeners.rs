@@ -1,6 +1,6 @@
 //! From the sections of listeners to bound sockets and their TLS.
 
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -14,7 +14,9 @@ use crate::{
         ConsentPages, EgressPorts, EgressRules, EgressServer, HttpDoors, HttpPorts, HttpServer,
         StateChanges, Webhooks,
     },
-    listen::{IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem},
+    listen::{
+        IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem, bound_socket, why_not_bound,
+    },
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
 
@@ -212,16 +214,9 @@ fn told(listener: &'static str, problems: Vec<TlsProblem>) -> impl Iterator<Item
 }
 
 fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() {
-            tokio::net::TcpSocket::new_v4()
-        } else {
-            tokio::net::TcpSocket::new_v6()
-        }?;
-        // A restart must not wait for connections of the former process to be forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(LISTEN_BACKLOG)
-    };
-    bind().map_err(|source| StartError::Listen { key, address, source })
+    let bind = || bound_socket(address)?.listen(LISTEN_BACKLOG);
+    bind().map_err(|source| {
+        let mend = why_not_bound(address, &source);
+        StartError::Listen { key, address, source, mend }
+    })
 }

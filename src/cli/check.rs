@@ -22,6 +22,7 @@ use crate::{
     app::{Surroundings, diagnoses},
     config::Config,
     domain::{Tenant, TenantName},
+    outbound::Network,
 };
 
 /// What cannot be known.
@@ -64,7 +65,10 @@ async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), Failed
     setup::secrets(&config, report);
     setup::tls(&config, report);
     callers::policy(&config, report);
-    callers::callers(&config, options.offline, report).await;
+    let network = setup::network(&config, report);
+    if let Some(network) = &network {
+        callers::callers(&config, options.offline, network, report).await;
+    }
     let listeners = |report: &mut Report| listeners::check(&config, report);
     let tenants = store::keyring_and_store(&config, &wanted, report, listeners).await;
     if let Some(tenants) = &tenants {
@@ -73,8 +77,8 @@ async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), Failed
     if options.offline {
         let found = "SuperOffice was not asked: --offline";
         report.add(Check::skipped(Topic::LoginHost, found));
-    } else {
-        superoffice(&config, &tenants.unwrap_or_default(), report).await;
+    } else if let Some(network) = &network {
+        superoffice(&config, network, &tenants.unwrap_or_default(), report).await;
     }
     report.add(Check::skipped(Topic::Exchange, NO_EXCHANGE));
     Ok(())
@@ -89,16 +93,8 @@ fn missing(wanted: &BTreeSet<TenantName>, tenants: &[Tenant], report: &mut Repor
     }
 }
 
-async fn superoffice(config: &Config, tenants: &[Tenant], report: &mut Report) {
-    let surroundings = Surroundings::of_the_machine();
-    let diagnoses = match diagnoses(config, &surroundings) {
-        Ok(diagnoses) => diagnoses,
-        Err(error) => {
-            let mend = "install the certificates of public authorities on this machine";
-            report.add(Check::failed(Topic::LoginHost, error.to_string(), mend));
-            return;
-        }
-    };
+async fn superoffice(config: &Config, network: &Network, tenants: &[Tenant], report: &mut Report) {
+    let diagnoses = diagnoses(config, &Surroundings::of_the_machine(), network);
     let mut ways = Vec::new();
     for (index, (application, diagnosis)) in config.applications.iter().zip(&diagnoses).enumerate()
     {

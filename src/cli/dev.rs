@@ -126,6 +126,7 @@ public_uri = "http://127.0.0.1:{http}"
 listen = "127.0.0.1:{admin}"
 [egress]
 listen = "127.0.0.1:{egress}"
+[proxy]
 [lifecycle]
 drain_delay = "0s"
 hard_deadline = "12s"

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{Application, Config, Problem, SecretSource, error::Problems, secret::Form};
+use super::{Application, Config, Problem, Proxy, SecretSource, error::Problems, secret::Form};
 
 /// One secret that the configuration names.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ impl Config {
     #[must_use]
     pub fn read_each_secret(&self) -> Vec<ReadSecret> {
         let password = self.store.password.iter().map(|source| read(source, Form::Line));
+        let proxy = self.proxy.iter().filter_map(Proxy::password_source);
+        let password = password.chain(proxy.map(|source| read(source, Form::Line)));
         password.chain(self.applications.iter().flat_map(Application::read_each_secret)).collect()
     }
 }

@@ -6,11 +6,12 @@ use serde::Deserialize;
 
 use super::{
     Admin, Associates, Audit, Callers, Config, ConfigError, Crypto, Egress, Envoy, Grpc, Http,
-    Lifecycle, Log, Login, Policy, Quotas, SecretSources, Secrets, Telemetry, Tenants, Tickets,
-    WebApi,
+    Lifecycle, Log, Login, Outbound, Policy, Quotas, SecretSources, Secrets, Telemetry, Tenants,
+    Tickets, WebApi,
     application::{self, ApplicationEntry},
     document::Document,
     error::Problems,
+    outbound::{self, ProxyEntry},
     secret::Form,
     storage::StoreEntry,
     unbuilt,
@@ -18,12 +19,14 @@ use super::{
 use crate::domain::file_text;
 
 /// The keys that hold lists.
-const LISTS: [&str; 5] = [
+const LISTS: [&str; 7] = [
     "applications",
     "applications.redirect_uris",
     "applications.return_uri_prefixes",
     "applications.allowed_api_hosts",
     "callers.jwt",
+    "proxy.no_proxy",
+    "outbound.nat64_prefixes",
 ];
 
 /// The file as it stands.
@@ -34,6 +37,8 @@ pub(super) struct Sections {
     http: Option<Http>,
     admin: Admin,
     egress: Option<Egress>,
+    proxy: Option<ProxyEntry>,
+    outbound: Outbound,
     store: StoreEntry,
     crypto: Crypto,
     policy: Policy,
@@ -119,15 +124,36 @@ fn read_text(file: &Path, problems: &mut Problems) -> Option<String> {
     None
 }
 
+impl ConfigError {
+    /// Adds the lines of keys that were checked after the file was read.
+    #[must_use]
+    pub(crate) fn with_lines(mut self) -> Self {
+        let text = std::fs::read(&self.file).unwrap_or_default();
+        let text = file_text(&text).unwrap_or_default();
+        if let Some(document) = Document::parse(text, &mut Problems::default()) {
+            for problem in self.problems.iter_mut().filter(|problem| problem.line.is_none()) {
+                problem.line = document.line_of(&problem.key);
+            }
+        }
+        self
+    }
+}
+
 /// Reads every secret that the draft names, also when something else is wrong.
 pub(super) fn read_secrets(draft: &Draft, problems: &mut Problems) -> Option<Secrets> {
     let password = draft.config.store.password.as_ref();
     let password = password.map(|source| source.read(Form::Line, problems));
+    let proxy = draft.config.proxy.as_ref().filter(|proxy| proxy.username.is_some());
+    let proxy = proxy.map(|proxy| proxy.read_password(problems));
     // Read them all before one that is wrong ends it.
     let read: Vec<_> = draft.secrets.iter().map(|sources| sources.read(problems)).collect();
     Some(Secrets {
         applications: read.into_iter().collect::<Option<_>>()?,
         store_password: match password {
+            Some(password) => Some(password?),
+            None => None,
+        },
+        proxy_password: match proxy {
             Some(password) => Some(password?),
             None => None,
         },
@@ -144,6 +170,7 @@ impl Sections {
         if let Some(egress) = &self.egress {
             egress.check(problems);
         }
+        self.outbound.check(problems);
         self.crypto.check(problems);
         self.audit.check(problems);
         self.quotas.check(problems);
@@ -169,6 +196,8 @@ impl Sections {
             http: self.http,
             admin: self.admin,
             egress: self.egress,
+            proxy: outbound::proxy(self.proxy, folder, outbound::variable, problems),
+            outbound: self.outbound,
             store: self.store.check(folder, problems),
             crypto: self.crypto,
             policy: self.policy,
@@ -202,6 +231,7 @@ impl Sections {
         for tls in self.grpc.tls.iter_mut().chain(http).chain(egress) {
             tls.resolve(folder);
         }
+        self.outbound.resolve(folder);
         self.crypto.resolve(folder);
         self.policy.resolve(folder);
         self.callers.resolve(folder);

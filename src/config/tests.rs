@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::{application::ApplicationEntry, document::Document, loading::Sections, *};
 
 mod defaults;
+mod outbound;
 
 /// The least that is a configuration.
 const LEAST: &str = r#"

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use reqwest::header::HeaderValue;
+use http::header::HeaderValue;
 use url::Url;
 
 use super::{
     discovery::{allowed, jwks_uri, metadata_uri},
     http::{Document, Http, bearer},
 };
-use crate::ports::{JwksError, JwksSource};
+use crate::{
+    outbound::Network,
+    ports::{JwksError, JwksSource},
+};
 
 /// How an issuer is asked for its keys.
 #[derive(Debug, Clone)]
@@ -27,13 +30,16 @@ pub struct IssuerEndpoint {
 
 /// Fetches an issuer's keys. Files are read again at each fetch, because whoever wrote them replaces them.
 #[derive(Debug, Clone)]
-pub struct KeyEndpoint(IssuerEndpoint);
+pub struct KeyEndpoint {
+    endpoint: IssuerEndpoint,
+    network: Network,
+}
 
 impl KeyEndpoint {
     /// Connects nothing yet.
     #[must_use]
-    pub fn new(endpoint: IssuerEndpoint) -> Self {
-        Self(endpoint)
+    pub fn new(endpoint: IssuerEndpoint, network: Network) -> Self {
+        Self { endpoint, network }
     }
 
     async fn discovered(
@@ -41,11 +47,11 @@ impl KeyEndpoint {
         http: &Http,
         token: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, JwksError> {
-        let issuer = metadata_uri(&self.0.issuer)?;
+        let issuer = metadata_uri(&self.endpoint.issuer)?;
         let metadata = http.get(Document::Discovery, &issuer, token).await?;
-        let keys = jwks_uri(&self.0.issuer, &metadata)?;
+        let keys = jwks_uri(&self.endpoint.issuer, &metadata)?;
         // Another host is not the issuer: it gets the token only where it proves itself to the same authorities.
-        let entitled = self.0.ca_file.is_some() || keys.origin() == issuer.origin();
+        let entitled = self.endpoint.ca_file.is_some() || keys.origin() == issuer.origin();
         http.get(Document::Keys, &keys, token.filter(|_| entitled)).await
     }
 }
@@ -53,12 +59,12 @@ impl KeyEndpoint {
 #[async_trait]
 impl JwksSource for KeyEndpoint {
     async fn fetch(&self) -> Result<Vec<u8>, JwksError> {
-        let http = Http::new(self.0.ca_file.as_deref()).await?;
-        let token = match &self.0.bearer_token_file {
+        let http = Http::new(&self.network, self.endpoint.ca_file.as_deref()).await?;
+        let token = match &self.endpoint.bearer_token_file {
             Some(path) => Some(bearer(path).await?),
             None => None,
         };
-        match &self.0.jwks_uri {
+        match &self.endpoint.jwks_uri {
             Some(uri) => http.get(Document::Keys, &known(uri)?, token.as_ref()).await,
             None => self.discovered(&http, token.as_ref()).await,
         }

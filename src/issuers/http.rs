@@ -1,21 +1,19 @@
-//! The one way out of this room: one GET, bounded in time and size, without proxies and redirects.
+//! The one way out of this room: one GET, bounded in time and size, without redirects.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use reqwest::{Certificate, StatusCode, header::HeaderValue, redirect};
+use http::{StatusCode, header::HeaderValue};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::file;
 use crate::{
-    outbound::{Fault, SystemAddresses, TlsFault},
+    outbound::{Authorities, Fault, HttpClient, Network, Profile, Request, TlsFault},
     ports::JwksError,
 };
 
 /// For one request, from its beginning to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// For its connection, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// More than this is no key set, and no discovery document.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -46,47 +44,27 @@ impl Document {
 
 /// Sends requests. Made anew for each fetch, so that it has the authorities that are in the file then.
 pub(super) struct Http {
-    client: reqwest::Client,
+    client: HttpClient,
     has_ca_file: bool,
 }
 
 impl Http {
-    /// Trusts the authorities in `ca_file` alone, or those of the machine.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place of this room where a client is made"
-    )]
-    pub(super) async fn new(ca_file: Option<&Path>) -> Result<Self, JwksError> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("tenant-gateway/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .dns_resolver(Arc::new(SystemAddresses))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT);
-        if let Some(path) = ca_file {
-            let unusable = |what| JwksError(format!("ca_file: {}: {what}", path.display()));
-            let pem = file::read("ca_file", path).await?;
-            let authorities = Certificate::from_pem_bundle(&pem);
-            let authorities = authorities.map_err(|_| unusable("is not PEM that can be read"))?;
-            if authorities.is_empty() {
-                return Err(unusable(
-                    "has no certificate in it; it must be PEM (-----BEGIN CERTIFICATE-----)",
-                ));
-            }
-            builder = builder.tls_certs_only(authorities);
-        }
-        let client = builder.build().map_err(|_| {
-            JwksError("TLS cannot be set up; check the certificates in ca_file".to_owned())
-        })?;
-        Ok(Self { client, has_ca_file: ca_file.is_some() })
+    /// Trusts the authorities in `ca_file` alone, or those of the network.
+    pub(super) async fn new(network: &Network, ca_file: Option<&Path>) -> Result<Self, JwksError> {
+        let profile = Profile::issuer();
+        let Some(path) = ca_file else {
+            return Ok(Self { client: network.client(profile), has_ca_file: false });
+        };
+        let pem = file::read("ca_file", path).await?;
+        let unusable = |what| JwksError(format!("ca_file: {}: {what}", path.display()));
+        let authorities =
+            Authorities::from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
+        let client = network.client_trusting(profile, authorities);
+        let client = client.map_err(|error| unusable(error.to_string()))?;
+        Ok(Self { client, has_ca_file: true })
     }
 
     /// The body of a successful answer.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place of this room where requests are sent"
-    )]
     pub(super) async fn get(
         &self,
         document: Document,
@@ -94,19 +72,22 @@ impl Http {
         token: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, JwksError> {
         let failed = |why: String| JwksError(format!("{uri}: {why}"));
-        let fault = |error: reqwest::Error| {
-            failed(not_answered(&Fault::new(&error, TIMEOUT), self.has_ca_file))
-        };
-        let mut request = self.client.get(uri.clone()).header("accept", document.accept());
+        let fault = |fault: Fault| failed(not_answered(&fault, self.has_ca_file));
+        let late = |_| fault(Fault::Timeout(TIMEOUT));
+        let until = Instant::now() + TIMEOUT;
+        let mut request = Request::get(uri.as_str(), document.accept());
         if let Some(token) = token {
-            request = request.header("authorization", token);
+            request = request.header("authorization", token.clone());
         }
-        let mut response = request.send().await.map_err(fault)?;
-        if !response.status().is_success() {
-            return Err(failed(of_status(response.status(), token.is_some())));
+        let response = timeout_at(until, self.client.begin(request)).await.map_err(late)?;
+        let mut response = response.map_err(fault)?;
+        if !response.status.is_success() {
+            return Err(failed(of_status(response.status, token.is_some())));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(fault)? {
+        loop {
+            let chunk = timeout_at(until, response.chunk()).await.map_err(late)?;
+            let Some(chunk) = chunk.map_err(fault)? else { break };
             if body.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(failed("more than 256 KiB came".to_owned()));
             }
@@ -191,7 +172,8 @@ fn not_answered(fault: &Fault, has_ca_file: bool) -> String {
         Fault::Timeout(_) | Fault::NotProcessed | Fault::Broken(_) => {
             "; see whether the host is overloaded or restarts"
         }
-        Fault::Status(_) | Fault::TooLarge(_) => "",
+        // The fault of a proxy says what to do by itself.
+        Fault::Proxy { .. } | Fault::Status(_) | Fault::TooLarge(_) => "",
     };
     format!("{fault}{mend}")
 }

@@ -105,6 +105,8 @@ impl Acceptor {
                 accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
                     match accepted {
                         Ok((tcp, peer)) => {
+                            // On a listener for both families an IPv4 client has an IPv4-mapped address.
+                            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                             let Ok(slot) = limiter.take(peer.ip()) else {
                                 if let Err(too_many) = waiting.enter(tcp, peer) {
                                     complaints.refused(peer, &too_many.into());

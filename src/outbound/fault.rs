@@ -3,10 +3,12 @@
 
 use std::{error::Error, io, time::Duration};
 
-use reqwest::StatusCode;
+use http::StatusCode;
+use hyper_util::client::legacy;
 use rustls::CertificateError;
 
-use super::resolver::Unresolved;
+use super::{proxy::ProxyFault, resolver::Unresolved};
+use crate::domain::ProxyAddress;
 
 /// The reason why a request was not answered, by how far it came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,14 @@ pub enum Fault {
     /// The host does not prove who it is, or speaks no TLS.
     #[error("cannot connect (TLS: {0})")]
     Tls(TlsFault),
+    /// The outbound proxy does not lead to the host.
+    #[error("the proxy {proxy} {why}")]
+    Proxy {
+        /// The proxy.
+        proxy: ProxyAddress,
+        /// The cause, and what to do.
+        why: ProxyFault,
+    },
     /// It took too long to connect.
     #[error("no connection in time")]
     Unreached,
@@ -88,7 +98,7 @@ pub enum TlsFault {
 }
 
 impl TlsFault {
-    fn of(error: &rustls::Error) -> Self {
+    pub(super) fn of(error: &rustls::Error) -> Self {
         match error {
             rustls::Error::InvalidCertificate(certificate) => Self::of_certificate(certificate),
             rustls::Error::InvalidMessage(_) => Self::NoTls,
@@ -123,33 +133,31 @@ impl TlsFault {
 }
 
 impl Fault {
-    /// Finds the cause of an error of the client, whose limit is `timeout`.
-    #[must_use]
-    pub fn new(error: &reqwest::Error, timeout: Duration) -> Self {
-        if error.is_timeout() && !error.is_connect() {
-            return Self::Timeout(timeout);
+    /// Finds the cause of an error of the client. Only connecting has a limit there.
+    pub(super) fn of_sending(error: &legacy::Error) -> Self {
+        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+        match causes.find_map(|cause| cause.downcast_ref::<Self>()) {
+            // The connector has found the cause already.
+            Some(fault) => fault.clone(),
+            None => Self::from_causes(error, error.is_connect()),
         }
-        Self::from_causes(error, error.is_connect(), error.is_timeout())
     }
 
-    /// Finds the cause of an error of any client. `connecting`: no connection was made yet. `timed_out`: a time limit
-    /// passed.
-    pub(crate) fn from_causes(
-        error: &(dyn Error + 'static),
-        connecting: bool,
-        timed_out: bool,
-    ) -> Self {
-        if connecting && timed_out {
-            return Self::Unreached;
-        }
+    /// Finds the cause of an error. `connecting`: no connection was made yet.
+    pub(super) fn from_causes(error: &(dyn Error + 'static), connecting: bool) -> Self {
         let mut last = error;
         for cause in std::iter::successors(error.source(), |&cause| cause.source()) {
             if let Some(unresolved) = cause.downcast_ref() {
                 return Self::Name(*unresolved);
             }
-            // Only while connecting: later, the request may have arrived.
-            if connecting && let Some(tls) = tls_error(cause) {
-                return Self::Tls(TlsFault::of(tls));
+            if connecting {
+                // Only while connecting: later, the request may have arrived.
+                if let Some(tls) = tls_error(cause) {
+                    return Self::Tls(TlsFault::of(tls));
+                }
+                if is_timeout(cause) {
+                    return Self::Unreached;
+                }
             }
             if cause.downcast_ref().is_some_and(is_not_processed) {
                 return Self::NotProcessed;
@@ -157,12 +165,21 @@ impl Fault {
             last = cause;
         }
         let words = match last.downcast_ref::<io::Error>() {
-            Some(error) => deepest(error).kind().to_string(),
+            Some(error) => kind(error),
             None if std::ptr::addr_eq(last, error) => "unknown".to_owned(),
             None => own_words(last).to_owned(),
         };
         if connecting { Self::Connect(words) } else { Self::Broken(words) }
     }
+}
+
+/// Names the kind of an I/O error, without what the other side said.
+pub(super) fn kind(error: &io::Error) -> String {
+    deepest(error).kind().to_string()
+}
+
+fn is_timeout(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 fn is_not_processed(error: &h2::Error) -> bool {
@@ -180,7 +197,7 @@ fn own_words(cause: &(dyn Error + 'static)) -> &'static str {
     }
 }
 
-fn tls_error<'e>(cause: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+pub(super) fn tls_error<'e>(cause: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
     match cause.downcast_ref::<io::Error>() {
         Some(error) => deepest(error).get_ref()?.downcast_ref(),
         None => cause.downcast_ref(),

@@ -1,43 +1,25 @@
-//! The one HTTP client: time-outs, size limits and repetition as data, in one place.
+//! The one client of SuperOffice: time-outs, size limits and repetition as data, in one place.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use reqwest::{RequestBuilder, Response, StatusCode, header::DATE, redirect};
-use tokio::runtime::{self, Handle};
+use http::{StatusCode, header::DATE};
+use tokio::{
+    runtime::{self, Handle},
+    time::{Instant, timeout_at},
+};
 use zeroize::Zeroizing;
 
 use super::{
     fault::Fault,
     lenient::{read_repaired, without_mark},
-    resolver::PublicAddresses,
-    target::{TargetClient, TargetRequest},
 };
 use crate::{
-    outbound::{PlatformTls, PlatformTlsError},
+    outbound::{self, HttpClient, Network, Request, Response},
     ports::{Random, UpstreamError},
 };
-
-/// Connecting takes longer than this only if something is wrong. One lost SYN is sent again after a second (RFC 6298
-/// section 2). It is short so that a call whose tenant has left a dead data centre can find it and go there within a
-/// deadline of ten seconds.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Idle connections are given up early: one that the other side has closed would fail an exchange, which is not
-/// repeated.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A host that speaks HTTP/2 is asked whether it is still there when it has said nothing for so long while an answer is
-/// due, …
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// … and has this long to say so. Over a connection that is dead without a word, call after call would else go and
-/// wait for its time-out.
-pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The name of this client.
-pub(super) const AGENT: &str = concat!("tenant-gateway/", env!("CARGO_PKG_VERSION"));
 
 /// The first pause before a repetition; each further one is four times as long, all with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -49,17 +31,6 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Plain http and loopback addresses: for tests.
     pub allow_loopback: bool,
-}
-
-/// The client could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The client of everything but the Web API.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Http(#[from] reqwest::Error),
-    /// TLS of the Web API.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Tls(#[from] PlatformTlsError),
 }
 
 /// What a kind of request may cost.
@@ -91,69 +62,43 @@ pub(super) struct Answer {
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
-/// How much of one answer may lie here unread, over HTTP/2 …
-pub(super) const STREAM_WINDOW: u32 = 1024 * 1024;
-/// … and of all that one connection carries: more than its streams together, so that the bytes of answers which nobody
-/// reads hold back no others. How many answers there may be at once, the host says.
-pub(super) const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
-
 /// Sends requests to SuperOffice. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     options: ClientOptions,
+    network: Network,
     /// For everything but the Web API.
-    http: reqwest::Client,
-    /// TLS of the Web API.
-    tls: PlatformTls,
+    http: HttpClient,
     /// For the Web API, one for each runtime which serves callers. A connection is driven by the runtime that opened it,
     /// so with one for all, each call would wake the threads of others.
-    of_runtimes: Arc<RwLock<Vec<(runtime::Id, TargetClient)>>>,
+    of_runtimes: Arc<RwLock<Vec<(runtime::Id, HttpClient)>>>,
 }
 
 impl Client {
-    /// Follows no redirects, uses no proxy, and resolves names to public addresses only.
-    ///
-    /// # Errors
-    /// If TLS cannot be set up.
-    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
-        Ok(Self {
-            options,
-            http: made(options)?,
-            tls: PlatformTls::new()?,
-            of_runtimes: Arc::default(),
-        })
+    /// Connects nothing yet. Follows no redirects, and connects to public addresses only.
+    #[must_use]
+    pub fn new(network: &Network, options: ClientOptions) -> Self {
+        let http = network.client(options.profile());
+        Self { options, network: network.clone(), http, of_runtimes: Arc::default() }
     }
 
     /// The client whose connections the current runtime drives.
-    fn here(&self) -> TargetClient {
+    fn here(&self) -> HttpClient {
         let here = Handle::current().id();
-        let known = |all: &[(runtime::Id, TargetClient)]| {
+        let known = |all: &[(runtime::Id, HttpClient)]| {
             all.iter().find(|(id, _)| *id == here).map(|(_, client)| client.clone())
         };
         let found = known(&self.of_runtimes.read().unwrap_or_else(PoisonError::into_inner));
         found.unwrap_or_else(|| {
-            let client = TargetClient::new(self.options, self.tls.clone());
+            let client = self.network.client(self.options.profile());
             let mut all = self.of_runtimes.write().unwrap_or_else(PoisonError::into_inner);
             all.push((here, client.clone()));
             client
         })
     }
 
-    pub(super) fn get(&self, uri: &str) -> RequestBuilder {
-        self.get_accepting(uri, "application/json")
-    }
-
-    /// As [`Self::get`], with other media types.
-    pub(super) fn get_accepting(&self, uri: &str, accept: &'static str) -> RequestBuilder {
-        self.http.get(uri).header("accept", accept)
-    }
-
-    pub(super) fn post(&self, uri: &str) -> RequestBuilder {
-        self.http.post(uri).header("accept", "application/json")
-    }
-
     /// Sends a call of the Web API and returns as soon as an answer begins, whatever its status. There is no time limit.
-    pub(super) async fn begin(&self, request: TargetRequest) -> Result<Response, Fault> {
+    pub(super) async fn begin(&self, request: Request) -> Result<Response, Fault> {
         self.here().begin(request).await
     }
 
@@ -162,7 +107,7 @@ impl Client {
         &self,
         profile: Profile,
         random: &dyn Random,
-        request: impl Fn() -> RequestBuilder,
+        request: impl Fn() -> Request,
     ) -> Result<Answer, Fault> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..2 {
@@ -179,22 +124,19 @@ impl Client {
     }
 
     /// Sends a request once, whatever becomes of it.
-    #[expect(clippy::disallowed_methods, reason = "the one place where requests are sent")]
-    pub(super) async fn once(
-        &self,
-        profile: Profile,
-        request: RequestBuilder,
-    ) -> Result<Answer, Fault> {
-        let fault = |error: reqwest::Error| Fault::new(&error, self.options.timeout);
-        let mut response = request.timeout(self.options.timeout).send().await.map_err(fault)?;
-        let status = response.status();
+    pub(super) async fn once(&self, profile: Profile, request: Request) -> Result<Answer, Fault> {
+        let limit = self.options.timeout;
+        let until = Instant::now() + limit;
+        let late = |_| Fault::Timeout(limit);
+        let mut response = timeout_at(until, self.http.begin(request)).await.map_err(late)??;
+        let status = response.status;
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(Fault::Status(status));
         }
-        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date = response.headers.get(DATE).and_then(|date| date.to_str().ok());
         let date = date.map(str::to_owned);
         let mut body = Zeroizing::new(Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(fault)? {
+        while let Some(chunk) = timeout_at(until, response.chunk()).await.map_err(late)?? {
             if body.len() + chunk.len() > profile.max_body_bytes {
                 return Err(Fault::TooLarge(profile.max_body_bytes));
             }
@@ -204,21 +146,10 @@ impl Client {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where the client is made")]
-fn made(options: ClientOptions) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .user_agent(AGENT)
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .https_only(!options.allow_loopback)
-        .connect_timeout(CONNECT_TIMEOUT.min(options.timeout))
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(PING_TIMEOUT)
-        .dns_resolver(Arc::new(PublicAddresses { allow_loopback: options.allow_loopback }))
-        .build()
+impl ClientOptions {
+    fn profile(self) -> outbound::Profile {
+        outbound::Profile::superoffice(self.timeout, self.allow_loopback)
+    }
 }
 
 /// An answer that came, but not with the status wanted.

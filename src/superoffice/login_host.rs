@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reqwest::RequestBuilder;
+use http::{HeaderValue, Method};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -11,7 +11,10 @@ use super::{
     gate::Gate,
     skew::ClockSkew,
 };
-use crate::ports::{Clock, ExchangeError, Random, UpstreamError};
+use crate::{
+    outbound::Request,
+    ports::{Clock, ExchangeError, Random, UpstreamError},
+};
 
 /// Work that waits until then at most, where it has a limit.
 pub(super) async fn before<T>(
@@ -22,6 +25,9 @@ pub(super) async fn before<T>(
     let late = |_| UpstreamError::Unavailable("it was not its turn in time".to_owned());
     timeout_at(until, work).await.map_err(late)?
 }
+
+/// The media type of answers.
+pub(super) const JSON: &str = "application/json";
 
 /// What all applications of one login host share.
 pub struct LoginHost {
@@ -64,17 +70,18 @@ impl LoginHost {
         format!("{}{path}", self.uri)
     }
 
-    pub(super) fn get(&self, path: &str) -> RequestBuilder {
-        self.client.get(&self.address(path))
+    pub(super) fn get(&self, path: &str) -> Request {
+        self.get_accepting(path, JSON)
     }
 
     /// As [`Self::get`], with other media types.
-    pub(super) fn get_accepting(&self, path: &str, accept: &'static str) -> RequestBuilder {
-        self.client.get_accepting(&self.address(path), accept)
+    pub(super) fn get_accepting(&self, path: &str, accept: &'static str) -> Request {
+        Request::get(&self.address(path), accept)
     }
 
-    pub(super) fn post(&self, path: &str) -> RequestBuilder {
-        self.client.post(&self.address(path))
+    pub(super) fn post(&self, path: &str) -> Request {
+        let request = Request::new(Method::POST, &self.address(path));
+        request.header("accept", HeaderValue::from_static(JSON))
     }
 
     /// Asks once, past the gate: to find out whether the host answers.
@@ -85,7 +92,7 @@ impl LoginHost {
     pub(super) async fn send(
         &self,
         profile: Profile,
-        request: impl Fn() -> RequestBuilder,
+        request: impl Fn() -> Request,
     ) -> Result<Answer, UpstreamError> {
         self.through_the_gate(profile, None, request).await?.map_err(|fault| fault.of(profile))
     }
@@ -96,7 +103,7 @@ impl LoginHost {
         &self,
         profile: Profile,
         until: Option<Instant>,
-        request: impl Fn() -> RequestBuilder,
+        request: impl Fn() -> Request,
     ) -> Result<Answer, ExchangeError> {
         let result = self.through_the_gate(profile, until, request).await;
         let fault = match result.map_err(ExchangeError::NotSent)? {
@@ -116,7 +123,7 @@ impl LoginHost {
         &self,
         profile: Profile,
         until: Option<Instant>,
-        request: impl Fn() -> RequestBuilder,
+        request: impl Fn() -> Request,
     ) -> Result<Result<Answer, Fault>, UpstreamError> {
         let passage = before(until, self.gate.enter()).await?;
         let result = self.client.send(profile, &*self.random, request).await;

@@ -126,9 +126,8 @@ impl SuperOffice {
             let client = [("client_id", client_id), ("client_secret", secret.expose_secret())];
             let body = encoded(&[client.as_slice(), fields].concat());
             let request = || {
-                let builder = self.login.post(path);
-                let form = "application/x-www-form-urlencoded";
-                builder.header("content-type", form).body(body.as_bytes().to_vec())
+                let body = Zeroizing::new(body.as_bytes().to_vec());
+                self.login.post(path).body("application/x-www-form-urlencoded", body)
             };
             let answer = self.login.exchange(profile, until, request).await?;
             match refusal(profile, &answer) {

@@ -1,17 +1,19 @@
 //! Trying a ticket with the cheapest call there is (SUPEROFFICE.md 2.8, 6.2).
 
 use async_trait::async_trait;
-use reqwest::StatusCode;
+use http::StatusCode;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
     SuperOffice,
     client::{Profile, Repeat, json_repaired, unexpected},
+    login_host::JSON,
     web_api::{scheme, secret_header},
 };
 use crate::{
     domain::{ContextIdentifier, WebApiUri},
+    outbound::Request,
     ports::{Probe, TicketProbe, UpstreamError},
 };
 
@@ -56,8 +58,9 @@ impl SuperOffice {
         let authorization = secret_header(&scheme("SOTicket", ticket))?;
         let application_token = secret_header(application_token.expose_secret())?;
         let request = || {
-            let builder = self.client.get(&uri).header("authorization", authorization.clone());
-            builder.header("so-apptoken", application_token.clone())
+            Request::get(&uri, JSON)
+                .header("authorization", authorization.clone())
+                .header("so-apptoken", application_token.clone())
         };
         let answer = self.client.send(PRINCIPAL, &*self.random, request).await;
         let answer = answer.map_err(|fault| {

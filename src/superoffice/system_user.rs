@@ -13,6 +13,7 @@ use super::{
     SuperOffice,
     client::{Profile, Repeat, json_repaired, unexpected},
     credentials::Pair,
+    login_host::JSON,
     refusal::refusal,
     skew::CLOCK_ALARM,
     ticket_jwt,
@@ -120,8 +121,8 @@ impl SuperOffice {
             .map_err(|_| Miss::OtherPairMayDo(Refusal::Credential))?;
         let body = request_body(&signed, &pair.secret, tenant)?;
         let request = || {
-            let builder = self.login.post("/Login/api/PartnerSystemUser/Authenticate");
-            builder.header("content-type", "application/json").body(body.to_vec())
+            let body = Zeroizing::new(body.to_vec());
+            self.login.post("/Login/api/PartnerSystemUser/Authenticate").body(JSON, body)
         };
         let answer = self.login.send(AUTHENTICATE, request).await?;
         if !answer.status.is_success() {

@@ -1,8 +1,8 @@
 //! Tenant status (SUPEROFFICE.md 5): what SuperOffice says of a tenant, checked before it is believed.
 
 use async_trait::async_trait;
+use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use super::{

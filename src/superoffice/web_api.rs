@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,28 +11,24 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use http::Uri;
-use http_body::{Frame, SizeHint};
-use jiff::Timestamp;
-use reqwest::{
-    Method, Response, StatusCode, Url,
+use http::{
+    Method, StatusCode, Uri,
     header::{
         AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderName, HeaderValue,
         RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
+use http_body::{Frame, SizeHint};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::Notify, time::timeout};
+use url::Url;
 use zeroize::Zeroizing;
 
-use super::{
-    Credentials, SuperOffice,
-    fault::Fault,
-    skew,
-    target::{TargetBody, TargetRequest},
-};
+use super::{Credentials, SuperOffice, fault::Fault, skew};
 use crate::{
     domain::WebApiUri,
+    outbound::{Body, Request, Response},
     ports::{
         ApiBody, ApiCredential, ApiRequest, ApiResponse, SendError, UpstreamError, Verdict,
         WebApiHost,
@@ -68,15 +64,14 @@ impl WebApiHost for SuperOffice {
         clear(&method, &mut headers, &body);
         put_on(credential, &self.credentials, &mut headers)?;
         let (body, sending) = match body {
-            ApiBody::Whole(bytes) => (TargetBody::Whole(bytes), None),
+            ApiBody::Whole(bytes) => (Body::Whole(bytes), None),
             ApiBody::Stream { parts, length, .. } => {
                 let moved = Arc::new(Notify::new());
-                let stream = Mutex::new(parts);
-                let parts = Parts { stream, left: length, moved: moved.clone() };
-                (TargetBody::Stream(reqwest::Body::wrap(parts)), Some(moved))
+                let parts = Parts { stream: parts, left: length, moved: moved.clone() };
+                (Body::Stream(Box::pin(parts)), Some(moved))
             }
         };
-        let answering = self.client.begin(TargetRequest { method, target, headers, body });
+        let answering = self.client.begin(Request { method, uri: Some(target), headers, body });
         let answer = match sending {
             None => within(answer_within, answering).await,
             Some(moved) => while_moving(&moved, answer_within, answering).await,
@@ -181,6 +176,7 @@ fn not_answered(fault: &Fault) -> SendError {
         Fault::Name(_)
         | Fault::Connect(_)
         | Fault::Tls(_)
+        | Fault::Proxy { .. }
         | Fault::Unreached
         | Fault::NotProcessed => SendError::NotSent(text),
         Fault::Timeout(_) => SendError::TimedOut(text),
@@ -198,14 +194,13 @@ fn broke_off(fault: &Fault) -> SendError {
 
 /// `part_timeout` limits the time between two parts of the answer.
 fn answered(mut response: Response, now: Timestamp, part_timeout: Duration) -> ApiResponse {
-    let status = response.status();
-    let headers = std::mem::take(response.headers_mut());
+    let status = response.status;
+    let headers = std::mem::take(&mut response.headers);
     let verdict = verdict(status, &headers, now);
     let parts = stream::try_unfold(response, move |mut response| async move {
         let part = timeout(part_timeout, response.chunk()).await;
         let late = |_| not_answered(&Fault::Timeout(part_timeout));
-        let part =
-            part.map_err(late)?.map_err(|error| broke_off(&Fault::new(&error, part_timeout)))?;
+        let part = part.map_err(late)?.map_err(|fault| broke_off(&fault))?;
         Ok(part.map(|part| (part, response)))
     });
     ApiResponse { verdict, status, headers, body: parts.boxed() }
@@ -237,10 +232,9 @@ fn pause(headers: &HeaderMap, now: Timestamp) -> Duration {
     asked.unwrap_or(USUAL_PAUSE).min(LONGEST_PAUSE)
 }
 
-/// A body that comes while it is sent. Behind a lock that is never taken: the client wants to share what it sends
-/// between threads, though only one at a time asks for the next part.
+/// A body that comes while it is sent.
 struct Parts {
-    stream: Mutex<BoxStream<'static, io::Result<Bytes>>>,
+    stream: BoxStream<'static, io::Result<Bytes>>,
     /// Bytes that are still to come, if that is known.
     left: Option<u64>,
     moved: Arc<Notify>,
@@ -255,8 +249,7 @@ impl http_body::Body for Parts {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
-        let stream = this.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let part = ready!(stream.as_mut().poll_next(context));
+        let part = ready!(this.stream.as_mut().poll_next(context));
         this.moved.notify_one();
         if let (Some(Ok(part)), Some(left)) = (&part, &mut this.left) {
             *left = left.saturating_sub(part.len() as u64);

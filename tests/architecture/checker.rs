@@ -94,6 +94,9 @@ fn finds_libraries_outside_their_rooms() {
         ("use std::{collections::BTreeMap, fs};", "src/domain.rs"),
         ("use superoffice_sandbox::Sandbox;", "src/app.rs"),
         ("use crate::grpc::pb;", "src/cli/tenant.rs"),
+        ("use hyper_util::{client::legacy::Client, rt::TokioIo};", "src/http/conversation.rs"),
+        ("fn f() { tonic::transport::Channel::from_static(X); }", "src/grpc/server.rs"),
+        ("fn f() { reqwest::Client::new(); }", "src/superoffice/client.rs"),
     ] {
         assert_eq!(libraries(file, text).len(), 1, "{text} in {file}");
     }

@@ -35,6 +35,7 @@ mod grant_commands;
 mod http_listener;
 mod impersonation;
 mod login_host;
+mod networks;
 mod oauth;
 mod operations;
 mod permissions;

@@ -11,6 +11,7 @@ use superoffice_sandbox::{ApiHost, Endpoint, Fault, FaultBody, FaultScope};
 use tenant_gateway::{
     crypto::{SigningKey, SystemRandom},
     domain::{AllowedApiHosts, AssociateId, ContextIdentifier, Principal, WebApiUri},
+    outbound::{Network, NetworkOptions},
     ports::{
         ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, PeopleCalls as _, SendError,
         SystemClock, SystemUserLogin as _, TenantStatusSource as _, Verdict, WebApiHost as _,
@@ -38,7 +39,8 @@ fn tenant() -> ContextIdentifier {
 pub(crate) fn speaks_for(world: &World, secret: &str, next: Option<&str>) -> SuperOffice {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let options = ClientOptions { timeout: Duration::from_secs(5), allow_loopback: true };
-    let client = Client::new(options).unwrap();
+    let network = Network::new(NetworkOptions::default()).unwrap();
+    let client = Client::new(&network, options);
     let uri = world.sandbox.login_uri();
     let registration = Registration { client_id: CLIENT_ID.to_owned(), issuer: uri.clone() };
     let login = LoginHost::new(client.clone(), uri, 8, clock.clone(), random.clone());

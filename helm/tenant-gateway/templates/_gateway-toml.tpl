@@ -31,6 +31,12 @@
 {{- $_ := set $config.store "ca_file" (printf "%s/store/ca.crt" $files) }}
 {{- end }}
 {{- end }}
+{{- if .Values.outbound.proxyPassword.secretName }}
+{{- $_ := set $config "proxy" (merge (dict "password_file" (printf "%s/outbound/proxy-password" $files)) (default dict $config.proxy)) }}
+{{- end }}
+{{- if .Values.outbound.ca.configMapName }}
+{{- $_ := set $config "outbound" (merge (dict "ca_file" (printf "%s/outbound/ca.crt" $files)) (default dict $config.outbound)) }}
+{{- end }}
 {{- $_ := set $config.crypto "keyring_file" (printf "%s/keyring/keyring.toml" $files) }}
 {{- range $listener, $tls := .Values.tls }}
 {{- if $tls.enabled }}

@@ -8,6 +8,7 @@ use crate::{
     access::{PolicyError, PolicyProblem},
     app::{inspect_policy, usable_keys},
     config::{Config, JwtIssuer},
+    outbound::Network,
 };
 
 /// Reads the policy as `serve` does.
@@ -37,13 +38,18 @@ pub(super) fn policy(config: &Config, report: &mut Report) {
 }
 
 /// How callers prove who they are, and whether that can be told now.
-pub(super) async fn callers(config: &Config, offline: bool, report: &mut Report) {
+pub(super) async fn callers(
+    config: &Config,
+    offline: bool,
+    network: &Network,
+    report: &mut Report,
+) {
     let callers = &config.callers;
     if callers.insecure_anonymous {
         report.add(anonymous(config));
     }
     for (index, issuer) in callers.jwt.iter().enumerate() {
-        let check = issuer_keys(issuer, offline).await;
+        let check = issuer_keys(issuer, offline, network).await;
         report.add(check.at(format!("callers.jwt[{index}]")));
     }
     let authorities = config.grpc.tls.as_ref().and_then(|tls| tls.client_ca_file.as_ref());
@@ -69,13 +75,13 @@ fn anonymous(config: &Config) -> Check {
     Check::warning(Topic::Callers, found, mend).at("callers.insecure_anonymous")
 }
 
-async fn issuer_keys(issuer: &JwtIssuer, offline: bool) -> Check {
+async fn issuer_keys(issuer: &JwtIssuer, offline: bool, network: &Network) -> Check {
     let name = &issuer.issuer;
     if offline && issuer.jwks_file.is_none() {
         let found = format!("{name} was not asked for its keys: --offline");
         return Check::skipped(Topic::Callers, found);
     }
-    match usable_keys(issuer).await {
+    match usable_keys(issuer, network).await {
         Ok(keys) => {
             Check::ok(Topic::Callers, format!("{name}: {} can be used", count(keys, "key")))
         }

@@ -48,11 +48,13 @@ fn mend(fault: &Fault) -> &'static str {
             "correct login_uri or the name server: the gateway connects to public addresses only"
         }
         Fault::Connect(_) => {
-            "let this machine connect to it through firewall and network policy; the gateway uses no proxy"
+            "let this machine connect to it through firewall and network policy, or set [proxy] https to the proxy that leads there"
         }
         Fault::Tls(_) => {
-            "correct login_uri, or take away what breaks TLS open on the way; compare the clock of this machine too"
+            "correct login_uri, or set outbound.ca_file to the authority of what breaks TLS open on the way; compare the \
+             clock of this machine too"
         }
+        Fault::Proxy { .. } => "correct [proxy], or the environment variable that names the proxy",
         Fault::Unreached | Fault::Timeout(_) | Fault::NotProcessed | Fault::Broken(_) => {
             "see whether a firewall drops the connection, and https://status.superoffice.com"
         }

@@ -38,6 +38,8 @@ topics! {
     PrivateKey = "private_key",
     /// Certificate and key of a listener.
     Tls = "tls",
+    /// The way out: proxy and certificate authorities.
+    Network = "network",
     /// What callers may do.
     Policy = "policy",
     /// How callers prove who they are.
@@ -79,6 +81,7 @@ impl Topic {
                 | Self::Secret
                 | Self::PrivateKey
                 | Self::Tls
+                | Self::Network
                 | Self::Policy
                 | Self::Keyring
                 | Self::Application

@@ -4,9 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use super::report::{Check, Report, State, Topic};
 use crate::{
-    app::{inspect_tls, read_keyring},
-    config::{Config, ConfigError, Loaded, ReadSecret},
+    app::{inspect_tls, network as network_of, read_keyring},
+    config::{Config, ConfigError, Loaded, Proxy, ReadSecret},
     crypto::{Keyring, SigningKey},
+    outbound::Network,
     ports::{Clock, SystemClock},
 };
 
@@ -102,6 +103,30 @@ pub(super) fn tls(config: &Config, report: &mut Report) {
             }
         };
         report.add(check.at(format!("{listener}.tls.certificate_file")));
+    }
+}
+
+/// Reads the certificate authorities of outbound connections, and says which proxy is used.
+pub(super) fn network(config: &Config, report: &mut Report) -> Option<Network> {
+    if let Some(Proxy { address, source, username, .. }) = &config.proxy {
+        let credential = if username.is_some() { ", with user name and password" } else { "" };
+        let found = format!("https goes through the proxy {address}{credential}");
+        report.add(Check::ok(Topic::Network, found).at(*source));
+    }
+    match network_of(config, config.read_proxy_password().as_ref()) {
+        Ok(network) => {
+            if let Some(file) = &config.outbound.ca_file {
+                let found = format!("the authorities in {} are trusted too", file.display());
+                report.add(Check::ok(Topic::Network, found).at("outbound.ca_file"));
+            }
+            Some(network)
+        }
+        Err(error) => {
+            for problem in &error.problems {
+                report.add(Check::of_problem(Topic::Network, State::Failed, problem));
+            }
+            None
+        }
     }
 }
 

@@ -9,7 +9,8 @@ pub(super) fn everything() -> String {
     let option = |line: &str| {
         let text = line.strip_prefix("# ")?;
         let key = text.split_once(" = ").map(|(key, _)| key);
-        let key = key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let key = key.is_some_and(|key| key.bytes().all(letters));
         (key || text.starts_with('[')).then(|| text.to_owned())
     };
     let lines = DEFAULT_CONFIG.lines();

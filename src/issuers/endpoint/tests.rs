@@ -22,7 +22,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::issuers::KeyFile;
+use crate::{issuers::KeyFile, outbound::NetworkOptions};
+
+fn network() -> Network {
+    Network::new(NetworkOptions::default()).unwrap()
+}
 
 /// Answers each request by its path, and keeps what it was sent.
 struct Host {
@@ -112,7 +116,7 @@ impl Host {
         endpoint: IssuerEndpoint,
         answers: &[(&str, String)],
     ) -> Result<Vec<u8>, JwksError> {
-        let source = KeyEndpoint::new(endpoint);
+        let source = KeyEndpoint::new(endpoint, network());
         tokio::select! {
             never = self.serve(answers) => match never {},
             fetched = source.fetch() => fetched,
@@ -347,7 +351,7 @@ async fn a_host_that_is_not_reached_is_told_with_how_far_it_came() {
     ] {
         let endpoint = IssuerEndpoint { jwks_uri: Some(uri), ..host.endpoint() };
         let answers = [("/jwks", html.clone())];
-        let source = KeyEndpoint::new(endpoint);
+        let source = KeyEndpoint::new(endpoint, network());
         let error = tokio::select! {
             fetched = source.fetch() => fetched.unwrap_err().0,
             () = host.serve_anything(&answers) => unreachable!(),
@@ -357,7 +361,7 @@ async fn a_host_that_is_not_reached_is_told_with_how_far_it_came() {
     // Takes the connection, and says nothing.
     let endpoint =
         IssuerEndpoint { jwks_uri: Some(format!("{}/jwks", host.origin)), ..host.endpoint() };
-    let error = KeyEndpoint::new(endpoint).fetch().await.unwrap_err().0;
+    let error = KeyEndpoint::new(endpoint, network()).fetch().await.unwrap_err().0;
     assert!(error.contains("no answer within 5s"), "{error}");
 }
 
@@ -408,7 +412,7 @@ async fn a_token_that_is_replaced_in_its_file_is_sent_with_the_next_fetch() {
         bearer_token_file: Some(file.clone()),
         ..host.endpoint()
     };
-    let source = KeyEndpoint::new(endpoint);
+    let source = KeyEndpoint::new(endpoint, network());
     let answers = [("/jwks", status("200 OK", "keys"))];
     for token in ["first", "second"] {
         fs::write(&file, token).unwrap();

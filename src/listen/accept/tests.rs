@@ -33,9 +33,12 @@ async fn door(tls: Option<ServerTls>) -> Door {
     door_for(Speaks::Http2, tls).await
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test owns it")]
 async fn door_for(speaks: Speaks, tls: Option<ServerTls>) -> Door {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    door_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), speaks, tls)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test owns it")]
+fn door_at(listener: TcpListener, speaks: Speaks, tls: Option<ServerTls>) -> Door {
     let address = listener.local_addr().unwrap();
     let (sender, opened) = mpsc::channel(1);
     let stop = CancellationToken::new();
@@ -87,6 +90,21 @@ async fn a_connection_knows_the_address_of_its_peer_and_the_certificate_that_was
     let mut words = [0; 32];
     connection.read_exact(&mut words).await.unwrap();
     assert_eq!(words, *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand more");
+}
+
+#[tokio::test]
+async fn an_ipv4_client_of_a_listener_for_both_families_has_its_ipv4_address() {
+    let any = "[::]:0".parse().unwrap();
+    let listener = crate::listen::bound_socket(any).unwrap().listen(8).unwrap();
+    let mut door = door_at(listener, Speaks::Http2, None);
+    for loopback in ["127.0.0.1", "::1"] {
+        let address = (loopback, door.address.port());
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(PREFACE).await.unwrap();
+        let connection = door.opened.recv().await.unwrap();
+        assert_eq!(connection.address(), client.local_addr().unwrap());
+        assert_eq!(connection.address().is_ipv4(), loopback == "127.0.0.1");
+    }
 }
 
 #[tokio::test]

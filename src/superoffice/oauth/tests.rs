@@ -23,6 +23,7 @@ use url::Url;
 use super::*;
 use crate::{
     domain::AllowedApiHosts,
+    outbound::{Network, NetworkOptions},
     ports::{ManualClock, Random, SignError, Signer},
     superoffice::{
         Client, ClientOptions, Credentials, LoginHost,
@@ -165,7 +166,8 @@ fn superoffice(origin: &str) -> SuperOffice {
 
 fn superoffice_of(origin: &str, max_concurrent: u32) -> SuperOffice {
     let options = ClientOptions { timeout: Duration::from_millis(500), allow_loopback: true };
-    let client = Client::new(options).unwrap();
+    let network = Network::new(NetworkOptions::default()).unwrap();
+    let client = Client::new(&network, options);
     let clock = Arc::new(ManualClock::new(Timestamp::from_second(NOW).unwrap()));
     let random = Arc::new(Nothing);
     let (caller, origin) = (client.clone(), origin.to_owned());

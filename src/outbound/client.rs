@@ -1,0 +1,167 @@
+//! The client that sends requests: byte for byte, over pooled connections whose age is bounded.
+//!
+//! Clients that build on a URL parser read every address as a browser does and write some characters of it anew, such as
+//! `'` in a query as `%27`. A caller's target must arrive as it came, so this is hyper's own client.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{
+    HeaderValue,
+    header::{ACCEPT, USER_AGENT},
+};
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::Instant;
+
+use super::{
+    Body, Fault, Network, Profile, Request, Response, connector::Connector, profile::IDLE_TIMEOUT,
+    request::Sending, tls::Tls,
+};
+
+/// The name of this program in requests.
+pub const AGENT: &str = concat!("tenant-gateway/", env!("CARGO_PKG_VERSION"));
+
+/// Most repetitions of a request that the host refused without processing it (RFC 9113 section 8.7).
+const MAX_REPETITIONS: usize = 2;
+
+/// An HTTP/2 connection without traffic is probed after this time while an answer is due.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// The time limit for the answer to a probe. Without probes, call after call would use a dead connection and time out.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The HTTP/2 flow control window of one answer.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// The window of a connection. It is larger than those of its streams together, so that answers that are not read hold back
+/// no others.
+const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
+
+/// Sends requests. Follows no redirects. Cheap to clone; clones share connections, which are driven by the runtime that
+/// opened them.
+#[derive(Clone)]
+pub struct HttpClient(Arc<Pools>);
+
+/// The settings from which connection pools are made.
+pub(super) struct Shared {
+    pub(super) network: Network,
+    pub(super) profile: Profile,
+    /// Trusted in place of the network's authorities.
+    pub(super) own: Option<Arc<Tls>>,
+}
+
+struct Pools {
+    shared: Shared,
+    current: ArcSwap<Pool>,
+    /// Held while a new pool is made, so that only one is.
+    replacing: Mutex<()>,
+}
+
+/// Connections that are made within [`Profile::max_connection_age`] of each other, and trust the same authorities. After
+/// that time a new pool replaces it: answers under way continue, and idle connections are closed.
+struct Pool {
+    client: legacy::Client<Connector, Sending>,
+    tls: Arc<Tls>,
+    since: Instant,
+}
+
+impl HttpClient {
+    pub(super) fn new(shared: Shared) -> Self {
+        let current = ArcSwap::from_pointee(shared.pool());
+        Self(Arc::new(Pools { shared, current, replacing: Mutex::default() }))
+    }
+
+    /// Sends a request and returns as soon as an answer begins, whatever its status. It is sent again only if the host
+    /// says that it has not processed it. There is no time limit but that of connecting.
+    ///
+    /// # Errors
+    /// If no answer begins.
+    pub async fn begin(&self, request: Request) -> Result<Response, Fault> {
+        let Request { method, uri, mut headers, body } = request;
+        let uri = uri.ok_or_else(|| Fault::Connect("the address is not a URI".to_owned()))?;
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        let again = match &body {
+            Body::Whole(bytes) => Some(bytes.clone()),
+            Body::Stream(_) => None,
+        };
+        let mut body = Sending::from(body);
+        let mut repetitions = 0;
+        loop {
+            let mut request = http::Request::new(body);
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            let error = match self.pool().client.request(request).await {
+                Ok(response) => return Ok(Response::new(response)),
+                Err(error) => error,
+            };
+            match (&again, Fault::of_sending(&error)) {
+                (Some(bytes), Fault::NotProcessed) if repetitions < MAX_REPETITIONS => {
+                    body = Body::Whole(bytes.clone()).into();
+                    repetitions += 1;
+                }
+                (_, fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Returns the pool in force, which is a new one where the last is too old.
+    fn pool(&self) -> Arc<Pool> {
+        let Pools { shared, current, replacing } = &*self.0;
+        let pool = current.load_full();
+        if shared.is_current(&pool) {
+            return pool;
+        }
+        let _one = replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = current.load_full();
+        if shared.is_current(&pool) {
+            return pool;
+        }
+        let pool = Arc::new(shared.pool());
+        current.store(Arc::clone(&pool));
+        pool
+    }
+}
+
+impl Shared {
+    fn tls(&self) -> Arc<Tls> {
+        match &self.own {
+            Some(own) => Arc::clone(own),
+            None => self.network.tls(),
+        }
+    }
+
+    fn is_current(&self, pool: &Pool) -> bool {
+        pool.since.elapsed() < self.profile.max_connection_age
+            && Arc::ptr_eq(&pool.tls, &self.tls())
+    }
+
+    fn pool(&self) -> Pool {
+        let tls = self.tls();
+        let connector = self.network.connector(self.profile, Arc::clone(&tls));
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build(connector);
+        Pool { client, tls, since: Instant::now() }
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("profile", &self.0.shared.profile)
+            .finish_non_exhaustive()
+    }
+}
