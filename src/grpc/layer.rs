@@ -40,9 +40,12 @@ use crate::{
     ports::Meter,
 };
 
-/// Our answer to a passed deadline must leave before the framework's own, which says CANCELLED and has no details; and
-/// before it leaves, its event is committed. A tenth of the deadline at most.
+/// Our answer to a passed deadline must leave before the framework's own, which says CANCELLED and has no details. A
+/// tenth of the deadline at most …
 const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
+
+/// … and this at least. Timers of both are rounded up to the same whole milliseconds, and ours began earlier.
+const LEAST_MARGIN: Duration = Duration::from_micros(500);
 
 /// What waits for SuperOffice waits so much longer than the deadline, so that it is always this layer that ends the call
 /// and says why.
@@ -211,14 +214,17 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let around = Arc::clone(&self.around);
         let inner = self.inner.clone();
+        // Before the framework's own timer begins.
+        let begin = tokio::time::Instant::now();
         async move {
             let calls_web_api = request.uri().path() == web_api::CALL;
-            let limit = around.limit(request.headers(), calls_web_api);
+            let asked = asked_deadline(request.headers());
+            let limit = around.limit(asked, calls_web_api);
             let mut record = around.record(&request, limit);
             let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
             let answered = tokio::select! {
                 biased;
-                answered = tokio::time::timeout(limit, work) => Some(answered),
+                answered = tokio::time::timeout_at(begin + limit, work) => Some(answered),
                 () = around.cut_off(calls_web_api) => None,
             };
             let response = match answered {
@@ -235,7 +241,16 @@ where
                 None => fail(&record.context, &Failure::ShuttingDown),
             };
             let (response, code) = normalize(response, &record.context);
-            let (mut response, code) = around.keep(&record.context, response, code).await;
+            // An answer that is not yet written down when the deadline passes comes too late as well.
+            let keep_by = asked.map(|asked| begin + asked.saturating_sub(margin(asked) / 2));
+            let keep = around.keep(&record.context, response, code);
+            let (mut response, code) = match keep_by {
+                Some(by) => tokio::time::timeout_at(by, keep).await.unwrap_or_else(|_| {
+                    let failure = Failure::DeadlineExceeded;
+                    (fail(&record.context, &failure), failure.code())
+                }),
+                None => keep.await,
+            };
             // Every answer lists the accepted encodings, so that clients learn that they may compress.
             let accepted = HeaderValue::from_static(ACCEPTED_ENCODINGS);
             response.headers_mut().insert(ACCEPT_ENCODING, accepted);
@@ -316,7 +331,7 @@ impl Leaked {
     fn turn_away(&self, record: &mut Record, not_admitted: NotAdmitted) -> Response<Body> {
         match &not_admitted {
             NotAdmitted::OverQuota { caller, .. } => record.is_called_by(caller.clone()),
-            NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
+            NotAdmitted::Unauthenticated(_) | NotAdmitted::Distrusted | NotAdmitted::Slowed(_) => {
                 self.surroundings.audit.attempts.count_address(record.context.client);
             }
             // It may well be somebody: who, cannot be told now.
@@ -334,10 +349,9 @@ impl Leaked {
         }
     }
 
-    fn limit(&self, headers: &HeaderMap, calls_web_api: bool) -> Duration {
-        let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
-        match asked.and_then(read_timeout) {
-            Some(asked) => asked.saturating_sub(DEADLINE_MARGIN.min(asked / 10)),
+    fn limit(&self, asked: Option<Duration>, calls_web_api: bool) -> Duration {
+        match asked {
+            Some(asked) => asked.saturating_sub(margin(asked)),
             None if calls_web_api => self.surroundings.web_api_timeout,
             None => self.surroundings.default_deadline,
         }
@@ -427,6 +441,15 @@ impl Drop for Record {
 fn fail(context: &Context, failure: &Failure) -> Response<Body> {
     context.failed(failure);
     context.status(failure).into_http()
+}
+
+fn asked_deadline(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(read_timeout)
+}
+
+/// How long before its deadline a call is ended.
+fn margin(asked: Duration) -> Duration {
+    (asked / 10).clamp(LEAST_MARGIN, DEADLINE_MARGIN)
 }
 
 /// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).

@@ -16,6 +16,7 @@ use super::{
     ALPN_HTTP_2, ServerTls, Speaks,
     connection::{Connection, Protocol, Stream},
     places::{Place, Places},
+    tls::ClientTrust,
 };
 
 /// From the first packet to the first words. Who takes longer is no client of ours.
@@ -66,6 +67,7 @@ pub struct Acceptor {
 struct Opening {
     speaks: Speaks,
     tls: Option<Arc<ServerConfig>>,
+    client_trust: Option<Arc<ClientTrust>>,
     stop: CancellationToken,
 }
 
@@ -93,8 +95,9 @@ impl Acceptor {
                                 continue;
                             };
                             let tls = self.tls.as_ref().map(|tls| tls.in_force());
+                            let client_trust = self.tls.as_ref().and_then(|tls| tls.client_trust());
                             let stop = self.stop.clone();
-                            let opening = Opening { speaks: self.speaks, tls, stop };
+                            let opening = Opening { speaks: self.speaks, tls, client_trust, stop };
                             openings.spawn(hand_over((tcp, place), peer, opening, opened.clone()));
                         }
                         Err(error) if is_of_one_connection(&error) => {}
@@ -145,7 +148,7 @@ async fn open(
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
-    let Opening { speaks, tls, stop } = opening;
+    let Opening { speaks, tls, client_trust, stop } = opening;
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
     let stream = match tls {
@@ -159,11 +162,12 @@ async fn open(
             Stream::Tls(Box::new(tls))
         }
     };
+    let shown = client_trust.and_then(|trust| stream.shown_chain(trust));
     let begun = Connection::begin(stream, address, place, stop).await.map_err(handshake_failed)?;
     if speaks == Speaks::Http2 && begun.protocol() != Protocol::Http2 {
         return Err(Refused::NotHttp2);
     }
-    Ok(begun)
+    Ok(begun.showing(shown))
 }
 
 /// Probes that only look whether the port is open come every few seconds.

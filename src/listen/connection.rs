@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd as _,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,7 +18,12 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{cancelled::charge, places::Place};
+use super::{
+    cancelled::charge,
+    places::Place,
+    tls::{ClientTrust, ShownChain},
+};
+use crate::ports::ShownCertificate;
 
 /// With these bytes every client of HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,6 +46,15 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// The chain of certificates that the client has shown, if it has.
+    pub(super) fn shown_chain(&self, trust: Arc<ClientTrust>) -> Option<Arc<ShownChain>> {
+        let Self::Tls(tls) = self else { return None };
+        let (_, session) = tls.get_ref();
+        ShownChain::new(session.peer_certificates()?, trust).map(Arc::new)
+    }
+}
+
 /// A connection whose peer has begun to speak, with what its server wants to know of it beside it.
 pub struct Connection<A = ()> {
     stream: Stream,
@@ -48,6 +63,7 @@ pub struct Connection<A = ()> {
     words: Words,
     farewell: Farewell,
     place: Place,
+    shown: Option<Arc<ShownChain>>,
     about: A,
 }
 
@@ -97,7 +113,12 @@ impl Connection {
             // A client that waits for its answer says nothing, and there is no PING that it would answer.
             Protocol::Http1 => Farewell::Answered,
         };
-        Ok(Self { stream, address, protocol, words, farewell, place, about: () })
+        Ok(Self { stream, address, protocol, words, farewell, place, shown: None, about: () })
+    }
+
+    /// The same, with the chain that its client has shown.
+    pub(super) fn showing(self, shown: Option<Arc<ShownChain>>) -> Self {
+        Self { shown, ..self }
     }
 }
 
@@ -114,12 +135,10 @@ impl<A> Connection<A> {
         self.protocol
     }
 
-    /// The certificate that the client has shown, in DER. It was verified against `client_ca_file`.
+    /// The certificate that the client has shown. It was verified against `client_ca_file`.
     #[must_use]
-    pub fn client_certificate(&self) -> Option<&[u8]> {
-        let Stream::Tls(tls) = &self.stream else { return None };
-        let (_, session) = tls.get_ref();
-        session.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref)
+    pub fn client_certificate(&self) -> Option<Arc<dyn ShownCertificate>> {
+        self.shown.clone().map(|shown| shown as _)
     }
 
     /// What its server wanted to know of it.
@@ -130,8 +149,8 @@ impl<A> Connection<A> {
     /// The same, with this beside it for as long as it is open.
     #[must_use]
     pub fn with<B>(self, about: B) -> Connection<B> {
-        let Self { stream, address, protocol, words, farewell, place, .. } = self;
-        Connection { stream, address, protocol, words, farewell, place, about }
+        let Self { stream, address, protocol, words, farewell, place, shown, .. } = self;
+        Connection { stream, address, protocol, words, farewell, place, shown, about }
     }
 
     /// Hands the socket from the runtime that opened it to the one that runs now, which will wait for its bytes.

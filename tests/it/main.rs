@@ -53,6 +53,7 @@ mod tenant_filter;
 mod tenants;
 mod tickets;
 mod tls;
+mod trust;
 mod unknown_outcome;
 mod upstream;
 mod watches;

@@ -72,6 +72,7 @@ fn all() -> Vec<Failure> {
     all.extend([
         Failure::invalid("tenant", "wrong"),
         Failure::Unauthenticated("secret cause".to_owned()),
+        Failure::CertificateNotTrusted,
         Failure::IssuerUnavailable {
             cause: "secret cause".to_owned(),
             retry_after: Duration::from_secs(3),
@@ -98,6 +99,7 @@ fn is_listed(failure: &Failure) {
     match failure {
         Failure::Invalid(_)
         | Failure::Unauthenticated(_)
+        | Failure::CertificateNotTrusted
         | Failure::IssuerUnavailable { .. }
         | Failure::Denied
         | Failure::PathNotAllowed
