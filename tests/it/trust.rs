@@ -4,15 +4,17 @@ use std::{fs, path::Path, time::Duration};
 
 use prost::Message as _;
 use tenant_gateway::grpc::pb::{self, impersonation_service_client::ImpersonationServiceClient};
-use tokio::io::AsyncWriteExt as _;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use crate::support::{
     APPLICATION, Authority, Client, Options, World, assert_status,
     callers::{Guarded, bearing, call},
-    eventually_so,
-    http::Answer,
-    name, replace,
+    eventually_so, name, replace,
 };
 
 const JOBS: &str = "spiffe://test/jobs";
@@ -95,6 +97,31 @@ async fn idle(
     events
 }
 
+/// Sends a request on a connection that stays open: the status and the problem that the answer tells of.
+async fn exchange(
+    stream: &mut BufReader<TlsStream<TcpStream>>,
+    request: &str,
+) -> (u16, serde_json::Value) {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let (mut status, mut length) = (0, 0);
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+            status = rest[..3].parse().unwrap();
+        }
+        if let Some(number) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+            length = number.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
 fn watch() -> pb::WatchGrantsRequest {
     pb::WatchGrantsRequest { parent: name("Cust1") }
 }
@@ -115,11 +142,10 @@ async fn a_removed_authority_ends_calls_and_streams_of_connections_that_are_open
     let mut others = idle(&other, Request::new(watch())).await;
     let to = mutual.world.gateway().egress_address.unwrap();
     let http = Client { alpn: Some("http/1.1"), ..going.clone() };
-    let mut egress = http.handshake(to).await.unwrap();
+    let mut egress = BufReader::new(http.handshake(to).await.unwrap());
     let request =
         format!("GET /{APPLICATION}/Cust9/api/v1/Contact/1 HTTP/1.1\r\nHost: {to}\r\n\r\n");
-    egress.write_all(request.as_bytes()).await.unwrap();
-    Answer::read(&mut egress).await.assert_problem(404, "RESOURCE_NOT_FOUND");
+    assert_eq!(exchange(&mut egress, &request).await.0, 404);
 
     replace(mutual.files.path(), "ca.crt", &mutual.staying.pem());
     eventually_so("an open connection is no longer trusted", async || {
@@ -134,14 +160,12 @@ async fn a_removed_authority_ends_calls_and_streams_of_connections_that_are_open
     assert_not_trusted(&again.unwrap_err());
     eventually_so("the egress listener has seen it too", async || {
         mutual.world.clock.advance(LOOK);
-        egress.write_all(request.as_bytes()).await.unwrap();
-        Answer::read(&mut egress).await.status == 401
+        exchange(&mut egress, &request).await.0 == 401
     })
     .await;
-    egress.write_all(request.as_bytes()).await.unwrap();
-    let answer = Answer::read(&mut egress).await;
-    answer.assert_problem(401, "CALLER_UNAUTHENTICATED");
-    assert!(answer.body.contains("no longer trusted"), "{}", answer.body);
+    let (status, problem) = exchange(&mut egress, &request).await;
+    assert_eq!((status, &problem["reason"]), (401, &"CALLER_UNAUTHENTICATED".into()));
+    assert!(problem["detail"].as_str().unwrap().contains("no longer trusted"), "{problem}");
 
     // Certificates of the other authority go on, on connections and streams.
     get(&other).await.unwrap();
