@@ -1,6 +1,6 @@
-//! Tokens of every algorithm, made by PyJWT, against the program itself.
+//! Tokens of every algorithm, made by `PyJWT`, against the program itself.
 //!
-//! Needs Python with PyJWT, so `cargo test` leaves it out (`test = false`); `tools/check-tokens` installs what it needs
+//! Needs Python with `PyJWT`, so `cargo test` leaves it out (`test = false`); `tools/check-tokens` installs what it needs
 //! and runs it, and `.ci/run` does that.
 #![cfg(test)]
 

@@ -93,7 +93,9 @@ impl Access {
         let mut attempt = None;
         let ruling = self.rule(caller, A::NAME, &resource.clone().into(), &mut attempt)?;
         if ruling.allowed {
-            attempt.map(Attempt::excuse);
+            if let Some(attempt) = attempt {
+                attempt.excuse();
+            }
             Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids))
         } else {
             Err(Refused::Denied(ruling.policy_ids))
@@ -230,7 +232,9 @@ impl Access {
         }
         match (permitted.is_empty(), slowed) {
             (false, _) => {
-                attempt.map(Attempt::excuse);
+                if let Some(attempt) = attempt {
+                    attempt.excuse();
+                }
                 Ok(permitted)
             }
             (true, Some(over)) => Err(over.into()),

@@ -177,7 +177,9 @@ impl Identification {
     }
 
     /// Reads the certificate of a connection.
-    #[must_use]
+    ///
+    /// # Errors
+    /// If it does not name exactly one caller.
     pub fn read_certificate(
         &self,
         shown: Arc<dyn ShownCertificate>,

@@ -18,12 +18,14 @@ use super::{
 use crate::domain::file_text;
 
 /// The keys that hold lists.
-const LISTS: [&str; 5] = [
+const LISTS: [&str; 7] = [
     "applications",
     "applications.redirect_uris",
     "applications.return_uri_prefixes",
     "applications.allowed_api_hosts",
     "callers.jwt",
+    "callers.jwt.audiences",
+    "callers.jwt.algorithms",
 ];
 
 /// The file as it stands.

@@ -27,6 +27,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
+    deadline,
     failure::{Failure, code_name},
     normalize::{ACCEPT_ENCODING, normalize},
     server::{ACCEPTED_ENCODINGS, Peer},
@@ -39,13 +40,6 @@ use crate::{
     listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
     ports::Meter,
 };
-
-/// Our answer to a passed deadline must leave before the framework's own, which says CANCELLED and has no details. A
-/// tenth of the deadline at most …
-const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
-
-/// … and this at least. Timers of both are rounded up to the same whole milliseconds, and ours began earlier.
-const LEAST_MARGIN: Duration = Duration::from_micros(500);
 
 /// What waits for SuperOffice waits so much longer than the deadline, so that it is always this layer that ends the call
 /// and says why.
@@ -218,7 +212,7 @@ where
         let begin = tokio::time::Instant::now();
         async move {
             let calls_web_api = request.uri().path() == web_api::CALL;
-            let asked = asked_deadline(request.headers());
+            let asked = deadline::asked(request.headers());
             let limit = around.limit(asked, calls_web_api);
             let mut record = around.record(&request, limit);
             let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
@@ -242,7 +236,8 @@ where
             };
             let (response, code) = normalize(response, &record.context);
             // An answer that is not yet written down when the deadline passes comes too late as well.
-            let keep_by = asked.map(|asked| begin + asked.saturating_sub(margin(asked) / 2));
+            let keep_by =
+                asked.map(|asked| begin + asked.saturating_sub(deadline::margin(asked) / 2));
             let keep = around.keep(&record.context, response, code);
             let (mut response, code) = match keep_by {
                 Some(by) => tokio::time::timeout_at(by, keep).await.unwrap_or_else(|_| {
@@ -351,7 +346,7 @@ impl Leaked {
 
     fn limit(&self, asked: Option<Duration>, calls_web_api: bool) -> Duration {
         match asked {
-            Some(asked) => asked.saturating_sub(margin(asked)),
+            Some(asked) => asked.saturating_sub(deadline::margin(asked)),
             None if calls_web_api => self.surroundings.web_api_timeout,
             None => self.surroundings.default_deadline,
         }
@@ -441,64 +436,4 @@ impl Drop for Record {
 fn fail(context: &Context, failure: &Failure) -> Response<Body> {
     context.failed(failure);
     context.status(failure).into_http()
-}
-
-fn asked_deadline(headers: &HeaderMap) -> Option<Duration> {
-    headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(read_timeout)
-}
-
-/// How long before its deadline a call is ended.
-fn margin(asked: Duration) -> Duration {
-    (asked / 10).clamp(LEAST_MARGIN, DEADLINE_MARGIN)
-}
-
-/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
-fn read_timeout(value: &str) -> Option<Duration> {
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_deadline_is_read_in_each_unit_and_nothing_else() {
-        assert_eq!(read_timeout("1H"), Some(Duration::from_hours(1)));
-        assert_eq!(read_timeout("2M"), Some(Duration::from_mins(2)));
-        assert_eq!(read_timeout("3S"), Some(Duration::from_secs(3)));
-        assert_eq!(read_timeout("4m"), Some(Duration::from_millis(4)));
-        assert_eq!(read_timeout("5u"), Some(Duration::from_micros(5)));
-        assert_eq!(read_timeout("6n"), Some(Duration::from_nanos(6)));
-        for value in ["", "S", "1", "1s", "-1S", "+1S", "123456789S", "1.5S", "å", "1å"] {
-            assert_eq!(read_timeout(value), None, "{value}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_deadline_of_the_protocol_is_read_and_nothing_else(
-            text in "[0-9]{1,9}[HMSmunsh]|[+-]?[0-9.]{0,4}\\PC{0,2}|\\PC{0,12}",
-        ) {
-            let digits = text.trim_end_matches(['H', 'M', 'S', 'm', 'u', 'n']);
-            let legal = digits.len() + 1 == text.len()
-                && (1..=8).contains(&digits.len())
-                && digits.bytes().all(|b| b.is_ascii_digit());
-            prop_assert_eq!(read_timeout(&text).is_some(), legal);
-        }
-    }
 }

@@ -214,7 +214,7 @@ async fn the_shortest_deadlines_end_as_every_other() {
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
     world.ticket("Cust2").await.unwrap();
-    delay_exchanges(&world, Duration::from_secs(5));
+    delay_exchanges(&world, Duration::from_secs(60));
     let (cold, warm) = (issue("Cust1").encode_to_vec(), issue("Cust2").encode_to_vec());
     for timeout in ["0m", "1n", "1u", "900u", "1m", "2m", "3m", "5m", "10m"] {
         for _ in 0..10 {

@@ -29,7 +29,9 @@ pub(super) struct Buckets {
     interval: u64,
     /// Nanoseconds in which an empty bucket is full again.
     depth: u64,
+    /// All shards but the last.
     shards: Box<[Mutex<Shard>]>,
+    last: Mutex<Shard>,
     clock: Arc<dyn Clock>,
 }
 
@@ -44,8 +46,8 @@ impl Buckets {
     pub(super) fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
         let interval = 1_000_000_000_u64.div_ceil(rate.per_second.get().into());
         let depth = interval.saturating_mul(rate.burst.get().into());
-        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
-        Self { interval, depth, shards, clock }
+        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS - 1).collect();
+        Self { interval, depth, shards, last: Mutex::default(), clock }
     }
 
     /// Takes one token, or tells when there is one.
@@ -90,13 +92,13 @@ impl Buckets {
 
     fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
         let index = usize::try_from(key >> 32).unwrap_or_default() % SHARDS;
-        let shard = self.shards.get(index).unwrap_or(&self.shards[0]);
+        let shard = self.shards.get(index).unwrap_or(&self.last);
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap().full.len()).sum()
+        self.shards.iter().chain([&self.last]).map(|shard| shard.lock().unwrap().full.len()).sum()
     }
 }
 

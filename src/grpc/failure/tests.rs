@@ -219,6 +219,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "INTERNAL INTERNAL RequestInfo",
         "INVALID_ARGUMENT INVALID_ARGUMENT BadRequest",
         "UNAUTHENTICATED CALLER_UNAUTHENTICATED",
+        "UNAUTHENTICATED CALLER_UNAUTHENTICATED",
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "PERMISSION_DENIED POLICY_DENIED",
         "PERMISSION_DENIED PATH_NOT_ALLOWED",
