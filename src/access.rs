@@ -27,8 +27,8 @@ pub use self::{
     calling::{Acting, Calling, Chosen, NotActing, is_calling_method},
     gate::{Access, NotAdmitted, Rules},
     identity::{
-        Bearer, CertificateProblem, Identification, IssuerKeys, IssuerRules, PeerCertificate,
-        Presented, Unidentified,
+        Bearer, CertificateProblem, CertificateRules, Identification, InspectedKeys, IssuerKeys,
+        IssuerRules, NameKind, NamePattern, NoKeys, PeerCertificate, Presented, Unidentified,
     },
     policy::{
         Excerpt, Explanation, MAX_DECISIONS, MAX_ENTITIES, MAX_POLICIES, MAX_POLICY_FILE_BYTES,

@@ -14,7 +14,7 @@ mod running;
 mod storage;
 
 pub(crate) use self::{
-    access::usable_keys,
+    access::inspect_keys,
     applications::diagnoses,
     grants::{connected, impersonation},
     listeners::inspect_tls,

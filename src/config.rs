@@ -26,7 +26,7 @@ use secrecy::SecretString;
 use self::error::Problems;
 pub use self::{
     application::{Application, ApplicationSecrets, SecretSources},
-    callers::{Callers, JwtIssuer, Mtls},
+    callers::{Callers, CertificateIdentity, JwtIssuer, Mtls},
     each_secret::ReadSecret,
     error::{ConfigError, Problem},
     limits::{Associates, Lifecycle, Login, Quota, Quotas, Tickets, WebApi},

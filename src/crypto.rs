@@ -3,7 +3,7 @@
 //! [`Keyring`] is the file of key-encryption keys. From it come [`EnvelopeSealer`], which seals every credential in
 //! the store, [`PageTokenKey`], which seals what callers carry from page to page, and [`AuditKeys`], which sign the
 //! audit trail. [`SigningKey`] is an application's RSA key. [`KeyedDigest`] names what must not be kept.
-//! [`WebhookKey`] tells deliveries of SuperOffice from anybody's. The cryptographic library is used in this room only.
+//! [`TokenSignatures`] verifies callers' tokens. [`WebhookKey`] tells deliveries of SuperOffice from anybody's. The cryptographic library is used in this room only.
 
 mod aead;
 mod audit_key;
@@ -15,6 +15,7 @@ mod keyring;
 mod random;
 mod signing_key;
 mod token_seal;
+mod token_signature;
 mod webhook_key;
 
 #[cfg(feature = "dev")]
@@ -27,5 +28,6 @@ pub use self::{
     random::SystemRandom,
     signing_key::{SigningKey, SigningKeyError},
     token_seal::{MAX_PAGE_TOKEN_LENGTH, PageTokenKey},
+    token_signature::TokenSignatures,
     webhook_key::WebhookKey,
 };

@@ -27,6 +27,7 @@ mod redirects;
 mod site;
 mod tenant;
 mod ticket;
+mod token_algorithm;
 mod user_context;
 
 pub use self::{
@@ -79,5 +80,6 @@ pub use self::{
         CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,
         ticket_tenant,
     },
+    token_algorithm::TokenAlgorithm,
     user_context::{ContextKind, Guidance, UserContext},
 };

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     access::{self, IssuerKeySet, IssuerRules},
     config::{Config, ConfigError, Loaded},
-    crypto::{Keyring, KeyringError},
+    crypto::{Keyring, KeyringError, TokenSignatures},
     domain::{AllowedApiHosts, ApiPath, ContextIdentifier, RefreshToken, TenantName, TenantStatus},
     grpc, http,
     listen::Protocol,
@@ -47,7 +47,7 @@ impl PublicKeys {
         now: Timestamp,
     ) -> Result<IssuedTicket, UpstreamError> {
         let header = superoffice::read_header(jwt)?;
-        let key = self.0.find(header.kid.as_deref(), header.x5t.as_deref());
+        let key = self.0.signer(&header, jwt);
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
         superoffice::open_with(&key.ok_or_else(unknown)?, jwt, tenant, now)
     }
@@ -66,7 +66,7 @@ impl PublicKeys {
     ) -> Result<Access, UpstreamError> {
         let granted = Granted::read(body)?;
         let header = superoffice::read_id_token_header(&granted.id_token)?;
-        let key = self.0.find(header.kid.as_deref(), header.x5t.as_deref());
+        let key = self.0.signer(&header, &granted.id_token);
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
         let expected = Expected { issuer, client_id, nonce: Some(nonce) };
         let key = key.ok_or_else(unknown)?;
@@ -133,15 +133,17 @@ impl TokenIssuer {
     /// # Errors
     /// If no key in it can be used.
     pub fn read(rules: IssuerRules, jwks: &[u8]) -> Result<Self, String> {
-        IssuerKeySet::read(jwks, None).map(|keys| Self(rules, keys)).map_err(|e| e.to_string())
+        IssuerKeySet::read(jwks, None, &rules.algorithms)
+            .map(|keys| Self(rules, keys))
+            .map_err(|e| e.to_string())
     }
 
     /// The id of the caller that a token names, without waiting for keys.
     ///
     /// # Errors
     /// If it is not a good token of this issuer.
-    pub fn caller_id(&self, token: &str, now: Timestamp) -> Result<String, &'static str> {
-        access::caller_id(&self.0, &self.1, token, now)
+    pub fn caller_id(&self, token: &str, now: Timestamp) -> Result<String, String> {
+        access::caller_id(&self.0, &self.1, &TokenSignatures, token, now).map_err(Into::into)
     }
 }
 

@@ -8,6 +8,7 @@ mod associate;
 mod audit;
 mod consent;
 mod convert;
+mod deadline;
 mod envoy;
 mod failure;
 mod impersonation;

@@ -19,6 +19,8 @@ mod people;
 mod random;
 mod reload;
 mod sealer;
+mod shown_certificate;
+mod signature;
 mod signer;
 mod store;
 mod superoffice;
@@ -44,6 +46,8 @@ pub use self::{
     random::Random,
     reload::{Reloadable, Settling, why_unreadable},
     sealer::{PageTokens, SealError, SealedField, Sealer},
+    shown_certificate::ShownCertificate,
+    signature::{PublicKey, SignatureVerifier},
     signer::{SignError, Signer},
     store::{
         ApplicationBinding, ApplicationStore, Deletion, StoreError, StoreWatch, StoredToken,

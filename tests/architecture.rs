@@ -50,7 +50,7 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 31] = [
+const RESERVED: [(&str, &[&str], &str); 30] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
@@ -69,10 +69,9 @@ const RESERVED: [(&str, &[&str], &str); 31] = [
     ("h2", &["outbound"], "errors of HTTP/2 are told apart where calls go out"),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
     ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
-    ("jsonwebtoken", &["superoffice", "access"], "tokens are validated where they arrive"),
+    ("jsonwebtoken", &["superoffice"], "tokens are validated where they arrive"),
     ("cedar_policy", &["access"], "decisions are made in one room"),
     ("miette", &["access"], "policies are read, and their mistakes told, in one room"),
-    ("governor", &["access"], "callers are limited where they are known"),
     ("x509_parser", &["access", "listen"], "certificates are read where they arrive"),
     ("rustls", TLS_ROOMS, "TLS is set up at the edges"),
     ("rustls_*", TLS_ROOMS, "TLS is set up at the edges"),

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tenant_gateway::access::PeerCertificate;
+use tenant_gateway::access::{CertificateRules, PeerCertificate};
 use tenant_gateway_fuzz::assert_names_one_caller;
 
 fuzz_target!(init: seed_is_accepted(), |der: &[u8]| fuzz(der));
@@ -13,11 +13,11 @@ fn seed_is_accepted() {
         include_bytes!("../corpus_seed/certificate/uri").as_slice(),
         include_bytes!("../corpus_seed/certificate/dns"),
     ] {
-        assert!(PeerCertificate::read(der).is_ok());
+        assert!(PeerCertificate::read(der, &CertificateRules::default()).is_ok());
     }
 }
 
 fn fuzz(der: &[u8]) {
-    let Ok(certificate) = PeerCertificate::read(der) else { return };
+    let Ok(certificate) = PeerCertificate::read(der, &CertificateRules::default()) else { return };
     assert_names_one_caller(certificate.id());
 }

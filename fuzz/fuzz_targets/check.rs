@@ -3,7 +3,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use libfuzzer_sys::fuzz_target;
-use tenant_gateway::{access::PeerCertificate, fuzzing::Question};
+use tenant_gateway::{access::{CertificateRules, PeerCertificate}, fuzzing::Question};
 use tenant_gateway_fuzz::assert_names_one_caller;
 
 fuzz_target!(init: seeds_are_accepted(), |data: &[u8]| fuzz(data));
@@ -24,9 +24,9 @@ fn seeds_are_accepted() {
 /// A question, or the certificate in one.
 fn fuzz(data: &[u8]) {
     let id = |peer: PeerCertificate| peer.id().to_owned();
-    let reported = PeerCertificate::reported("", &escaped(data));
+    let reported = PeerCertificate::reported("", &escaped(data), &CertificateRules::default());
     let reported = reported.map(|peer| id(peer.expect("one was shown")));
-    assert_eq!(reported, PeerCertificate::read(data).map(id));
+    assert_eq!(reported, PeerCertificate::read(data, &CertificateRules::default()).map(id));
 
     let Some(Question { caller, path, target }) = Question::read(data) else { return };
     if let Some(caller) = caller {

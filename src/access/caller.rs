@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::domain::{ANONYMOUS, COMMAND_LINE_PREFIX, CallerOnRecord};
+use crate::{
+    domain::{ANONYMOUS, COMMAND_LINE_PREFIX, CallerOnRecord},
+    ports::ShownCertificate,
+};
 
 /// How a caller proved who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +58,23 @@ pub(super) struct Identity {
     pub(super) valid_until: Option<Timestamp>,
     /// Of a token: the key that signed it, as a number that dies with the key.
     pub(super) key: Option<u64>,
+    /// The certificate of the connection, if the proof needs it.
+    pub(super) shown: Option<Arc<dyn ShownCertificate>>,
+}
+
+impl Identity {
+    /// An identity of which nothing was proven.
+    fn unproven(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
+        Self {
+            id: id.into(),
+            method,
+            issuer: None,
+            certificate: None,
+            valid_until: None,
+            key: None,
+            shown: None,
+        }
+    }
 }
 
 impl Caller {
@@ -88,10 +108,9 @@ impl Caller {
     /// never for a call.
     #[must_use]
     pub fn supposed(id: &str, method: CallerMethod, issuer: Option<&str>) -> Self {
-        let (certificate, valid_until, key) = (None, None, None);
-        let (id, issuer) = (id.to_owned(), issuer.map(Arc::from));
-        let id = id.into();
-        Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
+        let mut identity = Identity::unproven(id, method);
+        identity.issuer = issuer.map(Arc::from);
+        Self::proven(identity)
     }
 
     /// What is kept of it, for when it has gone.
@@ -112,9 +131,7 @@ impl Caller {
     }
 
     fn unproven(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
-        let (issuer, certificate, valid_until, key) = (None, None, None, None);
-        let id = id.into();
-        Self::proven(Identity { id, method, issuer, certificate, valid_until, key })
+        Self::proven(Identity::unproven(id, method))
     }
 
     pub(super) fn proven(identity: Identity) -> Self {

@@ -274,7 +274,7 @@ mod tests {
                 let refused = match refused {
                     Refused::Denied(_) => "denied",
                     Refused::PathNotAllowed(_) => "path",
-                    Refused::OverQuota(_) | Refused::Expired => "otherwise",
+                    Refused::OverQuota(_) | Refused::Expired | Refused::Distrusted => "otherwise",
                 };
                 format!("{} {refused}", action.as_str())
             }

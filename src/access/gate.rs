@@ -1,47 +1,31 @@
 //! The one place that says who is calling and what it may do.
 
+mod admission;
+
 use std::{
-    net::IpAddr,
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{
     Action, ActionName, Authorized, Caller, Calling, Identification, On, OverQuota, Policies,
-    PolicyIds, Presented, QuotaRules, Refused, Resource, Rights, Ruling, Unidentified,
-    quota::{Quotas, Source},
+    PolicyIds, QuotaRules, Refused, Resource, Rights, Ruling,
+    quota::{Attempt, Quotas, Source},
 };
 use crate::{
     domain::{CallerOnRecord, TenantName, credential_operation},
     ports::Clock,
 };
 
-/// Why a call is not let in.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum NotAdmitted {
-    /// No credential, or none that proves anything. The cause is for the log.
-    #[error("{0}")]
-    Unauthenticated(String),
-    /// The keys of the token's issuer cannot be had, so nobody can tell. The cause is for the log.
-    #[error("{cause}")]
-    KeysUnavailable {
-        /// For the log.
-        cause: String,
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// Too many refusals before this one.
-    #[error(transparent)]
-    Slowed(#[from] OverQuota),
-    /// Too many calls of a caller who is known.
-    #[error("{over}")]
-    OverQuota {
-        /// Who it is.
-        caller: Caller,
-        /// Which quota is used up.
-        over: OverQuota,
-    },
-}
+pub use self::admission::NotAdmitted;
+
+/// How often the credential of an idle stream is looked at besides: its key may be withdrawn, and its authority removed.
+const LOOK_AT_CREDENTIAL: Duration = Duration::from_secs(5);
+
+/// A wait is at least this long, so that a clock that stands still is not asked without a pause.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// Tells who is calling and decides what it may do.
 pub struct Access {
@@ -96,61 +80,6 @@ impl Access {
         Self { callers, rules: Rules::Policies(policies), quotas, clock }
     }
 
-    /// Who is calling. Counts the call, and a refusal against where it comes from.
-    ///
-    /// # Errors
-    /// If the caller does not prove who it is, or calls too often.
-    pub async fn admit(
-        &self,
-        presented: &Presented<'_>,
-        from: IpAddr,
-    ) -> Result<Caller, NotAdmitted> {
-        let caller = match &self.callers {
-            Callers::Everybody(caller) => caller.clone(),
-            Callers::Proven(identification) => {
-                match identification.remembered(presented, self.clock.now()) {
-                    Some(caller) => caller,
-                    None => self.prove(identification, presented, from).await?,
-                }
-            }
-        };
-        match self.quotas.call(&caller) {
-            Ok(()) => Ok(caller),
-            Err(over) => Err(NotAdmitted::OverQuota { caller, over }),
-        }
-    }
-
-    async fn prove(
-        &self,
-        identification: &Identification,
-        presented: &Presented<'_>,
-        from: IpAddr,
-    ) -> Result<Caller, NotAdmitted> {
-        let source = Source::Address(from);
-        self.quotas.check_not_slowed(source)?;
-        let mut attempt = Attempt { quotas: &self.quotas, source, excused: false };
-        let identified = identification.identify(presented, from, self.clock.now()).await;
-        // While an issuer is out, nobody is to blame.
-        attempt.excused = matches!(
-            identified,
-            Ok(_) | Err(Unidentified::KeysUnavailable { others_known: false, .. })
-        );
-        identified.map_err(|unidentified| match unidentified {
-            Unidentified::Refused(cause) => NotAdmitted::Unauthenticated(cause),
-            Unidentified::KeysUnavailable { cause, retry_after, .. } => {
-                NotAdmitted::KeysUnavailable { cause, retry_after }
-            }
-        })
-    }
-
-    /// Counts a call in a tenant.
-    ///
-    /// # Errors
-    /// If the caller calls too often there.
-    pub fn admit_to(&self, caller: &Caller, tenant: &TenantName) -> Result<(), OverQuota> {
-        self.quotas.call_in(caller, tenant)
-    }
-
     /// Decides whether `caller` may do `A` to `resource`. Runs on the name alone, before any look-up.
     ///
     /// # Errors
@@ -161,11 +90,14 @@ impl Access {
         resource: R,
     ) -> Result<Authorized<A, R>, Refused> {
         self.check_still_proven(caller)?;
-        let ruling = self.rule(caller, A::NAME, &resource.clone().into())?;
+        let mut attempt = None;
+        let ruling = self.rule(caller, A::NAME, &resource.clone().into(), &mut attempt)?;
         if ruling.allowed {
+            if let Some(attempt) = attempt {
+                attempt.excuse();
+            }
             Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids))
         } else {
-            self.quotas.refused(Source::Caller(caller));
             Err(Refused::Denied(ruling.policy_ids))
         }
     }
@@ -207,7 +139,7 @@ impl Access {
         path: &str,
     ) -> Result<Authorized<A, R>, Refused> {
         self.check_still_proven(caller)?;
-        self.quotas.check_not_slowed(Source::Caller(caller))?;
+        let attempt = self.quotas.attempt(Source::Caller(caller))?;
         let ruling = match &self.rules {
             // Only a policy can name what hands out credentials.
             Rules::PermitAll if credential_operation(method, path).is_some() => {
@@ -220,9 +152,9 @@ impl Access {
             }
         };
         if ruling.allowed {
+            attempt.excuse();
             Ok(Authorized::new(caller.clone(), resource, ruling.policy_ids))
         } else {
-            self.quotas.refused(Source::Caller(caller));
             Err(Refused::Denied(ruling.policy_ids))
         }
     }
@@ -287,8 +219,9 @@ impl Access {
     ) -> Result<Vec<Authorized<A, R>>, Refused> {
         self.check_still_proven(caller)?;
         let (mut permitted, mut denying, mut slowed) = (Vec::new(), Vec::new(), None);
+        let mut attempt = None;
         for resource in resources {
-            match self.rule(caller, A::NAME, &resource.clone().into()) {
+            match self.rule(caller, A::NAME, &resource.clone().into(), &mut attempt) {
                 Ok(Ruling { allowed: true, policy_ids }) => {
                     permitted.push(Authorized::new(caller.clone(), resource, policy_ids));
                 }
@@ -298,10 +231,14 @@ impl Access {
             }
         }
         match (permitted.is_empty(), slowed) {
-            (false, _) => Ok(permitted),
+            (false, _) => {
+                if let Some(attempt) = attempt {
+                    attempt.excuse();
+                }
+                Ok(permitted)
+            }
             (true, Some(over)) => Err(over.into()),
             (true, None) => {
-                self.quotas.refused(Source::Caller(caller));
                 denying.sort_unstable();
                 denying.dedup();
                 Err(Refused::Denied(denying.into()))
@@ -349,7 +286,8 @@ impl Access {
         actions: &[ActionName],
     ) -> Result<Vec<Rights<R>>, Refused> {
         self.check_still_proven(caller)?;
-        self.quotas.check_not_slowed(Source::Caller(caller))?;
+        // Whether it is refused, the caller of this function tells.
+        self.quotas.attempt(Source::Caller(caller))?.excuse();
         let mut permitted_on = Vec::new();
         for resource in resources {
             let name = resource.clone().into();
@@ -390,50 +328,48 @@ impl Access {
     /// `Denied` if it is empty.
     pub fn unless_empty<T>(&self, caller: &Caller, found: Vec<T>) -> Result<Vec<T>, Refused> {
         if found.is_empty() {
-            self.quotas.refused(Source::Caller(caller));
+            drop(self.quotas.attempt(Source::Caller(caller)));
             return Err(Refused::Denied(no_policy()));
         }
         Ok(found)
     }
 
-    fn check_still_proven(&self, caller: &Caller) -> Result<(), Refused> {
-        match &self.callers {
-            Callers::Everybody(_) => Ok(()),
-            Callers::Proven(proven) if proven.still_holds(caller, self.clock.now()) => Ok(()),
-            Callers::Proven(_) => Err(Refused::Expired),
+    /// Waits until the credential of a caller holds no longer. For streams, which end with it also while they are idle.
+    pub async fn credential_ends(&self, caller: &Caller) -> Refused {
+        loop {
+            if let Err(refused) = self.check_still_proven(caller) {
+                return refused;
+            }
+            let until = caller.identity().valid_until.unwrap_or(Timestamp::MAX);
+            let left = until.duration_since(self.clock.now()).unsigned_abs();
+            self.clock.sleep(left.clamp(SHORTEST_WAIT, LOOK_AT_CREDENTIAL)).await;
         }
     }
 
-    fn rule(
-        &self,
+    fn check_still_proven(&self, caller: &Caller) -> Result<(), Refused> {
+        match &self.callers {
+            Callers::Everybody(_) => Ok(()),
+            Callers::Proven(proven) => proven.check_still_holds(caller, self.clock.now()),
+        }
+    }
+
+    fn rule<'a>(
+        &'a self,
         caller: &Caller,
         action: ActionName,
         resource: &Resource,
+        attempt: &mut Option<Attempt<'a>>,
     ) -> Result<Ruling, OverQuota> {
         let Rules::Policies(policies) = &self.rules else { return Ok(permitted()) };
         match policies.remembered(caller, action, resource) {
             // No guess, so nothing to slow down.
             Some(ruling) if ruling.allowed => Ok(ruling),
             _ => {
-                self.quotas.check_not_slowed(Source::Caller(caller))?;
+                if attempt.is_none() {
+                    *attempt = Some(self.quotas.attempt(Source::Caller(caller))?);
+                }
                 Ok(policies.decide(caller, action, resource))
             }
-        }
-    }
-}
-
-/// Somebody who has not shown yet who it is. Until then it counts as refused, also if it does not wait for the answer:
-/// who makes up names of keys would be free to guess otherwise.
-struct Attempt<'a> {
-    quotas: &'a Quotas,
-    source: Source<'a>,
-    excused: bool,
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if !self.excused {
-            self.quotas.refused(self.source);
         }
     }
 }

@@ -6,11 +6,13 @@
 
 mod bearer;
 mod certificate;
+mod certificate_rules;
 mod issuer_keys;
 mod key_set;
 mod reported;
 mod rules;
 mod token;
+mod verify;
 mod waiting;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
@@ -23,17 +25,16 @@ pub(crate) use self::key_set::KeySet as IssuerKeySet;
 pub use self::{
     bearer::Bearer,
     certificate::{CertificateProblem, PeerCertificate},
-    issuer_keys::IssuerKeys,
+    certificate_rules::{CertificateRules, NameKind, NamePattern},
+    issuer_keys::{InspectedKeys, IssuerKeys, NoKeys},
     rules::IssuerRules,
 };
-use self::{
-    issuer_keys::Unavailable,
-    key_set::NotSigned,
-    rules::not_taken,
-    token::{LEEWAY, Unverified},
+use self::{issuer_keys::Unavailable, rules::not_taken, token::Unverified};
+use super::{
+    caller::{Caller, CallerMethod},
+    witness::Refused,
 };
-use super::caller::{Caller, CallerMethod, Identity};
-use crate::ports::Digest;
+use crate::ports::{Digest, ShownCertificate, SignatureVerifier};
 
 /// Verified tokens that are remembered: about 300 bytes each, and more than a fleet has callers. Who sends more
 /// different ones pays with signatures that are verified again.
@@ -56,6 +57,8 @@ pub struct Presented<'a> {
 pub enum Unidentified {
     /// There is no credential, or one that is not good: why, for the log. Repeats nothing of it.
     Refused(String),
+    /// The certificate of the connection is no longer trusted.
+    Distrusted,
     /// Whether the token is good cannot be told now.
     KeysUnavailable {
         /// Why, for the log.
@@ -67,8 +70,8 @@ pub enum Unidentified {
     },
 }
 
-impl From<&'static str> for Unidentified {
-    fn from(why: &'static str) -> Self {
+impl From<&str> for Unidentified {
+    fn from(why: &str) -> Self {
         Self::Refused(why.to_owned())
     }
 }
@@ -82,7 +85,8 @@ impl From<Unavailable> for Unidentified {
 /// Tells who is calling.
 pub struct Identification {
     issuers: Vec<Issuer>,
-    mtls: bool,
+    mtls: Option<CertificateRules>,
+    signatures: Arc<dyn SignatureVerifier>,
     digest: Arc<dyn Digest>,
     remembered: Cache<[u8; 32], Remembered>,
 }
@@ -105,12 +109,13 @@ struct Remembered {
 }
 
 impl Identification {
-    /// `mtls`: whether client certificates are looked at. Configuration sees to it that no two issuers are the same
-    /// and that no prefix begins with another.
+    /// `mtls`: how client certificates name callers, if they do. Configuration sees to it that no prefix begins with
+    /// another, and that no token is meant for two entries of one issuer.
     #[must_use]
     pub fn new(
         jwt: Vec<(IssuerRules, Arc<IssuerKeys>)>,
-        mtls: bool,
+        mtls: Option<CertificateRules>,
+        signatures: Arc<dyn SignatureVerifier>,
         digest: Arc<dyn Digest>,
     ) -> Self {
         let issuer = |(rules, keys): (IssuerRules, _)| Issuer {
@@ -119,7 +124,7 @@ impl Identification {
             keys,
         };
         let issuers = jwt.into_iter().map(issuer).collect();
-        Self { issuers, mtls, digest, remembered: Cache::new(MAX_REMEMBERED) }
+        Self { issuers, mtls, signatures, digest, remembered: Cache::new(MAX_REMEMBERED) }
     }
 
     /// The caller, if that can be told without verifying a signature: its token was verified a short while ago and
@@ -132,7 +137,8 @@ impl Identification {
             Bearer::Token(token) => {
                 let key = self.digest.digest(token.as_bytes());
                 let Remembered { caller, issuer, until } = self.remembered.get(&key)?;
-                let still = now < until && self.key_lives(issuer, &caller, now);
+                let issuer = self.issuers.get(issuer)?;
+                let still = now < until && issuer.key_lives(&caller, now);
                 still.then(|| with_certificate(caller, certificate))
             }
             Bearer::Unusable(_) => None,
@@ -158,7 +164,9 @@ impl Identification {
             Bearer::Unusable(why) => Err(why.into()),
             Bearer::Absent => match certificate {
                 Some(certificate) => Ok(certificate.caller().clone()),
-                None if self.mtls => Err("it shows no token and no client certificate".into()),
+                None if self.mtls.is_some() => {
+                    Err("it shows no token and no client certificate".into())
+                }
                 None => Err("it shows no token".into()),
             },
             Bearer::Token(token) => {
@@ -168,19 +176,58 @@ impl Identification {
         }
     }
 
-    /// Whether what a caller proved still holds: for streams, before each message.
-    #[must_use]
-    pub fn still_holds(&self, caller: &Caller, now: Timestamp) -> bool {
+    /// Reads the certificate of a connection.
+    ///
+    /// # Errors
+    /// If it does not name exactly one caller.
+    pub fn read_certificate(
+        &self,
+        shown: Arc<dyn ShownCertificate>,
+    ) -> Result<PeerCertificate, CertificateProblem> {
+        PeerCertificate::shown(shown, &self.mtls.clone().unwrap_or_default())
+    }
+
+    /// Reads what a proxy tells of the certificate of its peer.
+    ///
+    /// # Errors
+    /// As [`PeerCertificate::reported`].
+    pub fn reported_certificate(
+        &self,
+        name: &str,
+        pem: &str,
+    ) -> Result<Option<PeerCertificate>, CertificateProblem> {
+        PeerCertificate::reported(name, pem, &self.mtls.clone().unwrap_or_default())
+    }
+
+    /// Checks whether what a caller proved still holds: for streams, before each message.
+    ///
+    /// # Errors
+    /// If its credential has expired, its key was withdrawn, or its certificate is no longer trusted.
+    pub fn check_still_holds(&self, caller: &Caller, now: Timestamp) -> Result<(), Refused> {
         let identity = caller.identity();
         let lives = match identity.method {
             CallerMethod::Jwt => {
-                let mut issuers = self.issuers.iter();
-                let issuer = issuers.position(|issuer| Some(&*issuer.name) == caller.issuer());
-                issuer.is_some_and(|issuer| self.key_lives(issuer, caller, now))
+                let own = |issuer: &Issuer| Some(&*issuer.name) == caller.issuer();
+                self.issuers.iter().any(|issuer| own(issuer) && issuer.key_lives(caller, now))
             }
             CallerMethod::Anonymous | CallerMethod::CommandLine | CallerMethod::Mtls => true,
         };
-        lives && identity.valid_until.is_none_or(|until| now < until)
+        if !lives || identity.valid_until.is_some_and(|until| until <= now) {
+            return Err(Refused::Expired);
+        }
+        if identity.shown.as_ref().is_some_and(|shown| !shown.is_trusted(now)) {
+            return Err(Refused::Distrusted);
+        }
+        Ok(())
+    }
+
+    /// The caller that a token claims to be, by a digest. Nothing is verified.
+    #[must_use]
+    pub(super) fn claimed(&self, presented: &Presented<'_>) -> Option<[u8; 32]> {
+        let Bearer::Token(text) = presented.bearer else { return None };
+        let token = Unverified::read(text).ok()?;
+        let known = self.issuers.iter().any(|issuer| issuer.rules.issuer == token.claims.iss);
+        known.then(|| self.digest.digest(&token.claims.claimed()))
     }
 
     /// The certificate that counts, if there is one. One that is not good is not as none.
@@ -189,7 +236,7 @@ impl Identification {
         presented: &Presented<'a>,
         now: Timestamp,
     ) -> Result<Option<&'a PeerCertificate>, Unidentified> {
-        let Some(certificate) = presented.certificate.filter(|_| self.mtls) else {
+        let Some(certificate) = presented.certificate.filter(|_| self.mtls.is_some()) else {
             return Ok(None);
         };
         let refused = |problem: &CertificateProblem| Unidentified::Refused(problem.to_string());
@@ -199,55 +246,13 @@ impl Identification {
                 "the client certificate is not valid now; renew it and connect again".into()
             );
         }
+        if !certificate.is_trusted(now) {
+            return Err(Unidentified::Distrusted);
+        }
         let prefixes = self.issuers.iter().map(|issuer| issuer.rules.caller_prefix.as_str());
         not_taken(certificate.id(), prefixes)
             .map_err(|why| Unidentified::Refused(format!("the client certificate: {why}")))?;
         Ok(Some(certificate))
-    }
-
-    fn key_lives(&self, issuer: usize, caller: &Caller, now: Timestamp) -> bool {
-        let keys = self.issuers.get(issuer).map(|issuer| issuer.keys.usable(now));
-        let keys = keys.as_ref().and_then(|usable| usable.keys());
-        keys.zip(caller.identity().key).is_some_and(|(keys, number)| keys.contains(number))
-    }
-
-    async fn verify(
-        &self,
-        text: &str,
-        from: IpAddr,
-        now: Timestamp,
-    ) -> Result<Caller, Unidentified> {
-        let of_token = |why: &str| Unidentified::Refused(format!("the token: {why}"));
-        let token = Unverified::read(text).map_err(of_token)?;
-        let mut issuers = self.issuers.iter().enumerate();
-        let found = issuers.find(|(_, issuer)| issuer.rules.issuer == token.claims.iss);
-        let (place, issuer) =
-            found.ok_or_else(|| of_token("its issuer is not one of callers.jwt"))?;
-        let refused =
-            |why: &str| Unidentified::Refused(format!("the token of {}: {why}", issuer.name));
-        // Before the signature: a token that is no good whoever signed it costs no arithmetic and waits for no keys.
-        let checked = token.claims.check(&issuer.rules, now).map_err(refused)?;
-        let others = self.issuers.iter().enumerate().filter(|(other, _)| *other != place);
-        let others: Vec<_> =
-            others.map(|(_, issuer)| issuer.rules.caller_prefix.as_str()).collect();
-        let id = issuer.rules.caller_id(checked.subject, &others).map_err(refused)?;
-        let key = issuer.signed_by(&token, from, now).await?.map_err(refused)?;
-
-        let caller = Caller::proven(Identity {
-            id: id.into(),
-            method: CallerMethod::Jwt,
-            issuer: Some(Arc::clone(&issuer.name)),
-            certificate: None,
-            valid_until: Some(later(checked.expiry, LEEWAY)),
-            key: Some(key),
-        });
-        let until = checked.expiry.min(later(now, REMEMBERED_FOR));
-        if now < until {
-            let digest = self.digest.digest(text.as_bytes());
-            let remembered = Remembered { caller: caller.clone(), issuer: place, until };
-            self.remembered.insert(digest, remembered);
-        }
-        Ok(caller)
     }
 }
 
@@ -262,32 +267,10 @@ impl fmt::Debug for Identification {
 }
 
 impl Issuer {
-    /// The number of the key that signed a token, or why it is none of the issuer's.
-    async fn signed_by(
-        &self,
-        token: &Unverified<'_>,
-        from: IpAddr,
-        now: Timestamp,
-    ) -> Result<Result<u64, &'static str>, Unavailable> {
-        self.keys.first(from, now).await?;
-        let signed_by = || match self.keys.usable(now).keys() {
-            Some(keys) => keys.signed_by(token),
-            None => Err(NotSigned::Unknown("its issuer has no key that may be believed")),
-        };
-        let signed = match signed_by() {
-            // Rolled over since we looked, perhaps; or the keys were withdrawn this moment.
-            Err(NotSigned::Unknown(_)) => {
-                self.keys.look_again(from).await?;
-                signed_by()
-            }
-            // A key that was replaced under its name is known soon: who forges signatures is not waited for.
-            wrong @ Err(NotSigned::Wrong(_)) => {
-                self.keys.look_soon();
-                wrong
-            }
-            signed @ Ok(_) => signed,
-        };
-        Ok(signed.map_err(NotSigned::why))
+    /// Returns whether the key that signed the caller's token is still published.
+    fn key_lives(&self, caller: &Caller, now: Timestamp) -> bool {
+        let usable = self.keys.usable(now);
+        usable.keys().zip(caller.identity().key).is_some_and(|(keys, number)| keys.contains(number))
     }
 }
 
@@ -296,12 +279,13 @@ impl Issuer {
 pub(crate) fn caller_id(
     rules: &IssuerRules,
     keys: &IssuerKeySet,
+    signatures: &dyn SignatureVerifier,
     token: &str,
     now: Timestamp,
-) -> Result<String, &'static str> {
+) -> Result<String, std::borrow::Cow<'static, str>> {
     let token = Unverified::read(token)?;
-    let id = rules.caller_id(token.claims.check(rules, now)?.subject, &[])?;
-    keys.signed_by(&token).map(|_| id).map_err(NotSigned::why)
+    let id = rules.caller_id(&token.claims.check(rules, now)?.subject, &[])?;
+    keys.signed_by(&token, signatures).map(|_| id).map_err(key_set::NotSigned::why)
 }
 
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
@@ -314,6 +298,7 @@ fn with_certificate(caller: Caller, certificate: Option<&PeerCertificate>) -> Ca
     let mut identity = caller.identity().clone();
     identity.certificate = Some(certificate.id().into());
     identity.valid_until = identity.valid_until.map(|until| until.min(certificate.end()));
+    identity.shown = certificate.as_shown().cloned();
     Caller::proven(identity)
 }
 

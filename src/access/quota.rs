@@ -1,40 +1,38 @@
-//! How often callers may ask, and how often anybody may be refused.
+//! How often callers may call, and how often they may be refused.
 //!
-//! Token buckets (GCRA, in the words of the library): one for each caller, one for each caller in each tenant, and
-//! one for the refusals of each source. The last makes guessing slow: a source that was refused too often is not
-//! even looked at for a moment, except with what is known to be good already.
+//! Token buckets: one for each caller, one for each caller in each tenant, and one for the refusals of each source. The
+//! last makes guessing slow: while the bucket of a source is empty, only credentials that were verified before are
+//! accepted from there. Callers that were verified from there in the last hour have a reserve of their own, so that
+//! their new tokens are still verified during a flood.
+
+mod buckets;
 
 use std::{
     hash::{BuildHasher as _, Hash, RandomState},
     net::IpAddr,
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use governor::{
-    Quota, RateLimiter, clock, middleware::NoOpMiddleware, nanos::Nanos,
-    state::keyed::DashMapStateStore,
-};
 use quick_cache::sync::Cache;
 
+use self::buckets::Buckets;
 use super::Caller;
 use crate::{
     domain::{TenantName, site},
     ports::Clock,
 };
 
-/// Buckets of one kind that are remembered. Beyond that all share these …
-const MAX_BUCKETS: usize = 65_536;
-/// … until enough of them are full again.
-const SHARED_BUCKETS: u64 = 4_096;
-/// Full buckets are forgotten after so many checks, if there are too many.
-const CHECKS_TO_TIDY: u32 = 1_024;
-/// Sources that are not looked at for the moment.
-const MAX_SLOWED: usize = 16_384;
+/// Callers that are remembered as verified, each with the address that it called from.
+const MAX_VERIFIED: usize = 65_536;
+
+/// How long a caller is remembered as verified.
+const VERIFIED_FOR: Duration = Duration::from_hours(1);
+
+/// The tokens of one such caller that are verified although the bucket of its source is empty.
+const RESERVE: Rate =
+    Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN.saturating_add(4) };
 
 /// A rate: so many a second over time, and `burst` at once after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,21 +111,23 @@ pub(super) struct Quotas {
     caller: Option<Buckets>,
     caller_and_tenant: Option<Buckets>,
     refused: Option<Buckets>,
-    /// Until when a source is not looked at, by the monotonic clock.
-    slowed: Cache<u64, Duration>,
+    reserve: Buckets,
+    /// When a caller was last verified from an address, by the monotonic clock.
+    verified: Cache<u64, Duration>,
     clock: Arc<dyn Clock>,
     hasher: RandomState,
 }
 
 impl Quotas {
     pub(super) fn new(rules: QuotaRules, clock: Arc<dyn Clock>) -> Self {
-        let buckets = |rate: Option<Rate>| rate.map(|rate| Buckets::new(rate, Arc::clone(&clock)));
+        let buckets = |rate: Rate| Buckets::new(rate, Arc::clone(&clock));
         Self {
-            caller: buckets(rules.per_caller),
-            caller_and_tenant: buckets(rules.per_caller_and_tenant),
-            refused: buckets(rules.refused_per_source),
-            slowed: Cache::new(MAX_SLOWED),
-            clock,
+            caller: rules.per_caller.map(buckets),
+            caller_and_tenant: rules.per_caller_and_tenant.map(buckets),
+            refused: rules.refused_per_source.map(buckets),
+            reserve: buckets(RESERVE),
+            verified: Cache::new(MAX_VERIFIED),
+            clock: Arc::clone(&clock),
             hasher: RandomState::new(),
         }
     }
@@ -148,28 +148,51 @@ impl Quotas {
         taken.map_err(|retry_after| OverQuota { quota, retry_after })
     }
 
-    /// Counts a refusal.
-    pub(super) fn refused(&self, source: Source<'_>) {
-        let Some(buckets) = &self.refused else { return };
+    /// Begins something that may be refused. It counts as refused from now on, so that attempts at the same time are
+    /// counted too, until it is excused.
+    ///
+    /// # Errors
+    /// If the source was refused so often that it has to wait.
+    pub(super) fn attempt(&self, source: Source<'_>) -> Result<Attempt<'_>, OverQuota> {
+        let Some(refused) = &self.refused else { return Ok(Attempt::default()) };
         let key = self.key(source);
-        if let Err(wait) = buckets.take(key) {
-            self.slowed.insert(key, self.clock.monotonic() + wait);
+        match refused.take(key) {
+            Ok(()) => Ok(Attempt { source: Some((refused, key)), reserve: None }),
+            Err(retry_after) => Err(OverQuota { quota: QuotaKind::Refused, retry_after }),
         }
     }
 
-    /// Whether a source was refused so often that it has to wait before it may try anything that is not known to be
-    /// good.
-    pub(super) fn check_not_slowed(&self, source: Source<'_>) -> Result<(), OverQuota> {
-        if self.slowed.is_empty() {
-            return Ok(());
+    /// The same from the reserve of a caller that claims to be one that was verified from there. It counts against the
+    /// reserve and, on credit, against the source: whoever claims to be somebody else uses up that caller's reserve
+    /// alone, and the source is still refused no more often than its rate says.
+    pub(super) fn attempt_of_claimed(&self, from: IpAddr, claim: &[u8]) -> Option<Attempt<'_>> {
+        let key = self.claim_key(from, claim);
+        let since = self.clock.monotonic().saturating_sub(self.verified.get(&key)?);
+        if since >= VERIFIED_FOR {
+            return None;
         }
-        let now = self.clock.monotonic();
-        match self.slowed.get(&self.key(source)) {
-            Some(until) if now < until => {
-                Err(OverQuota { quota: QuotaKind::Refused, retry_after: until.saturating_sub(now) })
+        self.reserve.take(key).ok()?;
+        let mut attempt = Attempt { source: None, reserve: Some((&self.reserve, key)) };
+        if let Some(refused) = &self.refused {
+            let source = self.key(Source::Address(from));
+            match refused.overdraw(source) {
+                Ok(()) => attempt.source = Some((refused, source)),
+                Err(_) => {
+                    attempt.excuse();
+                    return None;
+                }
             }
-            _ => Ok(()),
         }
+        Some(attempt)
+    }
+
+    /// Remembers that a caller was verified from there.
+    pub(super) fn verified(&self, from: IpAddr, claim: &[u8]) {
+        self.verified.insert(self.claim_key(from, claim), self.clock.monotonic());
+    }
+
+    fn claim_key(&self, from: IpAddr, claim: &[u8]) -> u64 {
+        self.hasher.hash_one((site(from), claim))
     }
 
     fn key(&self, source: Source<'_>) -> u64 {
@@ -180,64 +203,25 @@ impl Quotas {
     }
 }
 
+/// Something that counts as refused unless it is excused.
+#[derive(Default)]
+pub(super) struct Attempt<'a> {
+    /// The buckets that gave a token, and the key of each.
+    source: Option<(&'a Buckets, u64)>,
+    reserve: Option<(&'a Buckets, u64)>,
+}
+
+impl Attempt<'_> {
+    /// It was not refused, or not by its own fault.
+    pub(super) fn excuse(self) {
+        for (buckets, key) in self.source.into_iter().chain(self.reserve) {
+            buckets.give_back(key);
+        }
+    }
+}
+
 fn identity(caller: &Caller) -> impl Hash {
     (caller.id(), caller.method(), caller.issuer())
-}
-
-type Limiter = RateLimiter<u64, DashMapStateStore<u64>, Monotonic, NoOpMiddleware<Nanos>>;
-
-/// Token buckets of one rate, by a keyed hash of whose they are.
-struct Buckets {
-    limiter: Limiter,
-    clock: Monotonic,
-    checks: AtomicU32,
-    /// More are in use than are remembered.
-    crowded: AtomicBool,
-}
-
-impl Buckets {
-    fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
-        let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
-        let clock = Monotonic(clock);
-        Self {
-            limiter: Limiter::dashmap_with_clock(quota, clock.clone()),
-            clock,
-            checks: AtomicU32::new(0),
-            crowded: AtomicBool::new(false),
-        }
-    }
-
-    /// Takes one token, or tells when there is one.
-    fn take(&self, key: u64) -> Result<(), Duration> {
-        if self.checks.fetch_add(1, Ordering::Relaxed).is_multiple_of(CHECKS_TO_TIDY) {
-            self.tidy();
-        }
-        let crowded = self.crowded.load(Ordering::Relaxed);
-        let key = if crowded { key % SHARED_BUCKETS } else { key };
-        self.limiter.check_key(&key).map_err(|early| {
-            early.wait_time_from(clock::Clock::now(&self.clock)).max(Duration::from_millis(1))
-        })
-    }
-
-    fn tidy(&self) {
-        if self.limiter.len() < MAX_BUCKETS && !self.crowded.load(Ordering::Relaxed) {
-            return;
-        }
-        self.limiter.retain_recent();
-        self.crowded.store(self.limiter.len() >= MAX_BUCKETS / 2, Ordering::Relaxed);
-    }
-}
-
-/// Our monotonic clock, in the words of the library.
-#[derive(Clone)]
-struct Monotonic(Arc<dyn Clock>);
-
-impl clock::Clock for Monotonic {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.monotonic().into()
-    }
 }
 
 #[cfg(test)]
@@ -296,37 +280,74 @@ mod tests {
             ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::ffff:1", "::ffff:192.0.2.1"]
                 .map(|address| Source::Address(address.parse().unwrap()));
         for _ in 0..200 {
-            quotas.refused(bad);
-            quotas.refused(site);
+            drop(quotas.attempt(bad).unwrap());
+            drop(quotas.attempt(site).unwrap());
         }
-        quotas.check_not_slowed(bad).unwrap();
-        quotas.refused(bad);
-        quotas.refused(site);
-        let over = quotas.check_not_slowed(bad).unwrap_err();
+        let over = quotas.attempt(bad).err().unwrap();
         assert_eq!(over.quota, QuotaKind::Refused);
         assert_eq!(over.retry_after, Duration::from_millis(20));
-        quotas.check_not_slowed(mapped).unwrap_err();
-        quotas.check_not_slowed(same_site).unwrap_err();
-        quotas.check_not_slowed(neighbour).unwrap();
+        assert!(quotas.attempt(mapped).is_err());
+        assert!(quotas.attempt(same_site).is_err());
+        assert!(quotas.attempt(neighbour).is_ok());
         clock.advance(over.retry_after);
-        quotas.check_not_slowed(bad).unwrap();
+        assert!(quotas.attempt(bad).is_ok());
+        assert!(quotas.attempt(bad).is_err());
     }
 
     #[test]
-    fn a_flood_of_names_takes_no_more_room_than_is_set_aside() {
-        let (quotas, clock) = quotas(Some(rate(1, 1)), None, None);
-        let buckets = quotas.caller.as_ref().unwrap();
-        let most = MAX_BUCKETS + CHECKS_TO_TIDY as usize + usize::try_from(SHARED_BUCKETS).unwrap();
-        for name in 0..3 * MAX_BUCKETS as u64 {
-            let _ = buckets.take(quotas.hasher.hash_one(name));
-            assert!(buckets.limiter.len() <= most);
+    fn a_source_is_refused_exactly_as_often_as_its_rate_says() {
+        let (quotas, clock) = quotas(None, None, Some(rate(50, 200)));
+        let source = Source::Address("192.0.2.1".parse().unwrap());
+        let mut admitted = 0;
+        // Ten seconds of a flood, ten attempts each millisecond.
+        for _ in 0..10_000 {
+            for _ in 0..10 {
+                admitted += u32::from(quotas.attempt(source).map(drop).is_ok());
+            }
+            clock.advance(Duration::from_millis(1));
         }
-        // And when it is over, everybody has a bucket again: also where the first look in between came too early.
-        buckets.crowded.store(true, Ordering::Relaxed);
-        clock.advance(Duration::from_secs(10));
-        for name in 0..u64::from(2 * CHECKS_TO_TIDY) {
-            let _ = buckets.take(name);
+        assert_eq!(admitted, 200 + 50 * 10 - 1, "burst, and one each 20 ms after the first");
+    }
+
+    #[test]
+    fn attempts_that_were_excused_count_for_nothing_and_open_ones_for_one_each() {
+        let (quotas, _) = quotas(None, None, Some(rate(1, 3)));
+        let source = Source::Address("192.0.2.1".parse().unwrap());
+        for _ in 0..100 {
+            quotas.attempt(source).unwrap().excuse();
         }
-        assert!(!buckets.crowded.load(Ordering::Relaxed));
+        let open: Vec<_> = (0..3).map(|_| quotas.attempt(source).unwrap()).collect();
+        assert!(quotas.attempt(source).is_err());
+        for attempt in open {
+            attempt.excuse();
+        }
+        assert!(quotas.attempt(source).is_ok());
+    }
+
+    #[test]
+    fn a_verified_caller_keeps_a_reserve_that_only_claims_of_its_own_name_use_up() {
+        let (quotas, clock) = quotas(None, None, Some(rate(50, 200)));
+        let (here, elsewhere) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        for caller in [b"sync", b"mail"] {
+            quotas.verified(here, caller);
+        }
+        let flood = || while quotas.attempt(Source::Address(here)).is_ok() {};
+        flood();
+        assert!(quotas.attempt_of_claimed(here, b"unknown").is_none());
+        assert!(quotas.attempt_of_claimed(elsewhere, b"sync").is_none());
+        // An attacker claims to be one of them.
+        for _ in 0..5 {
+            assert!(quotas.attempt_of_claimed(here, b"sync").is_some());
+        }
+        assert!(quotas.attempt_of_claimed(here, b"sync").is_none());
+        quotas.attempt_of_claimed(here, b"mail").unwrap().excuse();
+        // What the claims used on credit, the flood does not get.
+        clock.advance(Duration::from_millis(100));
+        assert!(quotas.attempt(Source::Address(here)).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert!(quotas.attempt_of_claimed(here, b"sync").is_some());
+        clock.advance(VERIFIED_FOR);
+        flood();
+        assert!(quotas.attempt_of_claimed(here, b"mail").is_none());
     }
 }

@@ -22,6 +22,9 @@ pub enum Refused {
     /// What proved who the caller is holds no longer: on a stream that was opened with it.
     #[error("the caller's credential has expired or its key was withdrawn")]
     Expired,
+    /// The certificate of the caller's connection is no longer trusted.
+    #[error("the client certificate is no longer trusted")]
+    Distrusted,
 }
 
 /// Proof that a caller may do `A` to the resource inside. What was decided is what is done: a use case takes the

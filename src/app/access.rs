@@ -3,13 +3,17 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use futures_util::future::join_all;
+use jiff::SignedDuration;
 
 use super::{Surroundings, policy::PolicyFiles, storage::problem};
 use crate::{
-    access::{Access, Identification, IssuerKeys, IssuerRules, QuotaRules, Rate, Rules},
+    access::{
+        Access, CertificateRules, Identification, InspectedKeys, IssuerKeys, IssuerRules, NameKind,
+        NamePattern, NoKeys, QuotaRules, Rate, Rules,
+    },
     broker::Trail,
-    config::{Config, ConfigError, JwtIssuer, Quota, Quotas},
-    crypto::KeyedDigest,
+    config::{CertificateIdentity, Config, ConfigError, JwtIssuer, Mtls, Quota, Quotas},
+    crypto::{KeyedDigest, TokenSignatures},
     issuers::{IssuerEndpoint, KeyEndpoint, KeyFile},
     outbound::Network,
     ports::{Clock, JwksSource, Reloadable},
@@ -48,8 +52,9 @@ impl Doors {
             upkeep.issuers = issuers.iter().map(|(_, keys)| Arc::clone(keys)).collect();
             let digest = KeyedDigest::new();
             let digest = digest.map_err(|error| problem(config, "callers", error.to_string()))?;
-            let callers =
-                Identification::new(issuers, config.callers.mtls.enabled, Arc::new(digest));
+            let mtls = certificate_rules(&config.callers.mtls);
+            let signatures = Arc::new(TokenSignatures);
+            let callers = Identification::new(issuers, mtls, signatures, Arc::new(digest));
             let missing = || problem(config, "policy.file", "is missing".to_owned());
             let policies = policies.ok_or_else(missing)?;
             Access::new(callers, policies, quotas, clock)
@@ -100,7 +105,10 @@ fn issuers(
     let one = |issuer: &JwtIssuer| {
         let rules = IssuerRules {
             issuer: issuer.issuer.clone(),
-            audience: issuer.audience.clone(),
+            audiences: issuer.all_audiences().map(str::to_owned).collect(),
+            caller_claim: issuer.caller_claim.clone(),
+            algorithms: issuer.algorithms.clone(),
+            leeway: issuer.leeway.try_into().unwrap_or(SignedDuration::MAX),
             caller_prefix: issuer.caller_prefix.clone(),
             spiffe_trust_domain: issuer.spiffe_trust_domain.clone(),
             max_lifetime: issuer.max_lifetime,
@@ -108,11 +116,24 @@ fn issuers(
         };
         let Surroundings { clock, random, .. } = surroundings.clone();
         let name = issuer.issuer.clone();
-        let keys =
-            IssuerKeys::new(name, source(issuer, network), issuer.max_key_age, clock, random);
+        let (source, algorithms) = (source(issuer, network), issuer.algorithms.clone());
+        let keys = IssuerKeys::new(name, source, issuer.max_key_age, algorithms, clock, random);
         (rules, Arc::new(keys))
     };
     config.callers.jwt.iter().map(one).collect()
+}
+
+/// How client certificates name callers, if they do.
+fn certificate_rules(mtls: &Mtls) -> Option<CertificateRules> {
+    let kind = |identity| match identity {
+        CertificateIdentity::Uri => NameKind::Uri,
+        CertificateIdentity::Dns => NameKind::Dns,
+        CertificateIdentity::CommonName => NameKind::CommonName,
+    };
+    mtls.enabled.then(|| CertificateRules {
+        identity: mtls.identity.map(kind),
+        pattern: mtls.pattern.clone().map(NamePattern::new),
+    })
 }
 
 fn source(issuer: &JwtIssuer, network: &Network) -> Arc<dyn JwksSource> {
@@ -128,10 +149,14 @@ fn source(issuer: &JwtIssuer, network: &Network) -> Arc<dyn JwksSource> {
     Arc::new(KeyEndpoint::new(endpoint, network.clone()))
 }
 
-/// How many keys of an issuer can be used, read as they are for calls; else why none.
-pub(crate) async fn usable_keys(issuer: &JwtIssuer, network: &Network) -> Result<usize, String> {
-    let body = source(issuer, network).fetch().await.map_err(|error| error.to_string())?;
-    IssuerKeys::usable_in(&body)
+/// Reads the keys of an issuer as they are read for calls.
+pub(crate) async fn inspect_keys(
+    issuer: &JwtIssuer,
+    network: &Network,
+) -> Result<InspectedKeys, NoKeys> {
+    let fetched = source(issuer, network).fetch().await;
+    let body = fetched.map_err(|error| NoKeys::Unreadable(error.to_string()))?;
+    IssuerKeys::inspect(&body, &issuer.algorithms)
 }
 
 fn quota_rules(quotas: &Quotas) -> QuotaRules {

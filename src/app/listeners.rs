@@ -14,9 +14,7 @@ use crate::{
         ConsentPages, EgressPorts, EgressRules, EgressServer, HttpDoors, HttpPorts, HttpServer,
         StateChanges, Webhooks,
     },
-    listen::{
-        IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem, bound_socket, why_not_bound,
-    },
+    listen::{IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem, bound_socket, why_not_bound},
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
 

@@ -6,13 +6,23 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Grpc, error::Problems, value};
-use crate::domain::{begins_with, is_caller_prefix, is_trust_domain};
+use crate::domain::{TokenAlgorithm, begins_with, is_caller_prefix, is_trust_domain};
 
 /// Keys are fetched every five minutes, give or take: younger than this they must be believed.
 const LEAST_KEY_AGE: Duration = Duration::from_mins(10);
+
+/// A larger difference between clocks is no leeway but a wrong clock, and each minute of it is one that a stolen token
+/// lives longer.
+const MOST_LEEWAY: Duration = Duration::from_mins(5);
+
+/// Claims that say something else than who the caller is, or that differ from token to token.
+const NOT_CALLER_CLAIMS: [&str; 6] = ["iss", "aud", "exp", "nbf", "iat", "jti"];
+
+/// The longest name of a claim, and the longest pattern, in bytes.
+const MAX_NAME_BYTES: usize = 256;
 
 /// `[callers]`: how callers prove who they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -32,8 +42,18 @@ pub struct Callers {
 pub struct JwtIssuer {
     /// The `iss` claim.
     pub issuer: String,
-    /// What `aud` must hold.
+    /// The audience that `aud` must hold.
     pub audience: String,
+    /// Audiences of which `aud` must hold one, where there are several.
+    pub audiences: Vec<String>,
+    /// The claim whose value names the caller.
+    pub caller_claim: String,
+    /// The algorithms with which tokens may be signed.
+    #[serde(deserialize_with = "algorithms")]
+    pub algorithms: Vec<TokenAlgorithm>,
+    /// How far the issuer's clock and ours may be apart, in either direction.
+    #[serde(deserialize_with = "value::duration")]
+    pub leeway: Duration,
     /// Where the issuer's keys are; found by discovery if neither this nor `jwks_file` is given.
     #[serde(deserialize_with = "value::some_web_uri")]
     pub jwks_uri: Option<String>,
@@ -60,6 +80,10 @@ impl Default for JwtIssuer {
         Self {
             issuer: String::new(),
             audience: String::new(),
+            audiences: Vec::new(),
+            caller_claim: "sub".to_owned(),
+            algorithms: TokenAlgorithm::ALL.to_vec(),
+            leeway: Duration::from_secs(30),
             jwks_uri: None,
             jwks_file: None,
             ca_file: None,
@@ -78,6 +102,42 @@ impl Default for JwtIssuer {
 pub struct Mtls {
     /// Whether a client certificate names the caller.
     pub enabled: bool,
+    /// The kind of name in the certificate that names the caller.
+    pub identity: Option<CertificateIdentity>,
+    /// Of several names, the one that matches names the caller.
+    pub pattern: Option<String>,
+}
+
+/// A kind of name in a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateIdentity {
+    /// A URI in `subjectAltName`.
+    Uri,
+    /// A DNS name in `subjectAltName`.
+    Dns,
+    /// The common name of the subject.
+    CommonName,
+}
+
+fn algorithms<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<TokenAlgorithm>, D::Error> {
+    let supported = TokenAlgorithm::list(&TokenAlgorithm::ALL);
+    let form = || D::Error::custom(format!("must be a list of algorithms in quotes: {supported}"));
+    let names = Vec::<String>::deserialize(value).map_err(|_| form())?;
+    let mut algorithms = Vec::new();
+    for name in names {
+        if name.starts_with("HS") || name.eq_ignore_ascii_case("none") {
+            return Err(D::Error::custom(format!(
+                "must not list an algorithm that proves nothing: whoever can verify an HMAC can also make one, and \
+                 `none` is no signature; choose among {supported}"
+            )));
+        }
+        let algorithm = TokenAlgorithm::from_name(&name).ok_or_else(form)?;
+        if !algorithms.contains(&algorithm) {
+            algorithms.push(algorithm);
+        }
+    }
+    if algorithms.is_empty() { Err(form()) } else { Ok(algorithms) }
 }
 
 impl Callers {
@@ -104,6 +164,7 @@ impl Callers {
             self.check_prefix(index, issuer, problems);
             self.check_issuer(index, issuer, problems);
         }
+        self.mtls.check(problems);
         let client_ca = grpc.tls.as_ref().and_then(|tls| tls.client_ca_file.as_ref());
         if self.mtls.enabled && client_ca.is_none() {
             problems.add(
@@ -131,13 +192,21 @@ impl Callers {
         }
     }
 
-    /// A token says by its issuer whose it is.
+    /// A token must be meant for one entry: those of one issuer must differ in their audiences or in their keys.
     fn check_issuer(&self, index: usize, issuer: &JwtIssuer, problems: &mut Problems) {
         let mut others = self.jwt.iter().take(index);
-        if !issuer.issuer.is_empty() && others.any(|other| other.issuer == issuer.issuer) {
+        let same = |other: &JwtIssuer| {
+            let shared =
+                other.all_audiences().any(|one| issuer.all_audiences().any(|two| one == two));
+            other.issuer == issuer.issuer
+                && shared
+                && (&other.jwks_uri, &other.jwks_file) == (&issuer.jwks_uri, &issuer.jwks_file)
+        };
+        if !issuer.issuer.is_empty() && others.any(same) {
             problems.add(
                 format!("callers.jwt[{index}].issuer"),
-                "is another entry's too: a token could be meant for either; keep one of the two",
+                "is another entry's too, with a common audience and the same keys: a token could be meant for either; \
+                 give the two different audiences or different keys, or keep one of them with `audiences`",
             );
         }
     }
@@ -160,12 +229,84 @@ impl Callers {
     }
 }
 
-impl JwtIssuer {
-    fn check(&self, key: &str, problems: &mut Problems) {
-        for (name, text) in [("issuer", &self.issuer), ("audience", &self.audience)] {
-            if text.trim().is_empty() {
-                problems.add(format!("{key}.{name}"), "is missing");
+impl Mtls {
+    fn check(&self, problems: &mut Problems) {
+        for (name, given) in
+            [("identity", self.identity.is_some()), ("pattern", self.pattern.is_some())]
+        {
+            if given && !self.enabled {
+                let key = format!("callers.mtls.{name}");
+                problems.add(
+                    key,
+                    "needs callers.mtls.enabled = true: without it no certificate names a caller",
+                );
             }
+        }
+        let Some(pattern) = &self.pattern else { return };
+        let plain = (1..=MAX_NAME_BYTES).contains(&pattern.len())
+            && pattern.bytes().all(|byte| byte.is_ascii_graphic());
+        if !plain {
+            problems.add(
+                "callers.mtls.pattern",
+                "must be 1 to 256 visible ASCII characters without spaces, in which * stands for any characters, \
+                 such as \"spiffe://prod.example.org/*\"",
+            );
+        } else if pattern.starts_with('^') || pattern.ends_with('$') || pattern.contains('\\') {
+            problems.add(
+                "callers.mtls.pattern",
+                "is no regular expression: only * has a meaning (any characters), and the whole name must match, as \
+                 in \"spiffe://prod.example.org/*\"",
+            );
+        }
+    }
+}
+
+impl JwtIssuer {
+    /// The audiences, whichever key gives them.
+    pub fn all_audiences(&self) -> impl Iterator<Item = &str> {
+        let one = Some(self.audience.as_str()).filter(|audience| !audience.is_empty());
+        one.into_iter().chain(self.audiences.iter().map(String::as_str))
+    }
+
+    fn check_audiences(&self, key: &str, problems: &mut Problems) {
+        if self.all_audiences().all(|audience| audience.trim().is_empty())
+            && self.audiences.is_empty()
+        {
+            let what = "is missing: without it, tokens for other services would be accepted";
+            problems.add(format!("{key}.audience"), what);
+        }
+        if self.audiences.iter().any(|audience| audience.trim().is_empty()) {
+            problems.add(format!("{key}.audiences"), "holds an empty audience: take it out");
+        }
+    }
+
+    fn check_claim(&self, key: &str, problems: &mut Problems) {
+        let claim = self.caller_claim.as_str();
+        if !(1..=MAX_NAME_BYTES).contains(&claim.len()) || claim.trim() != claim {
+            problems.add(
+                format!("{key}.caller_claim"),
+                "must be the name of a claim whose value is a string, such as \"azp\"; without it `sub` counts",
+            );
+        } else if NOT_CALLER_CLAIMS.contains(&claim) {
+            problems.add(
+                format!("{key}.caller_claim"),
+                "names no caller: iss, aud, exp, nbf, iat and jti say something else, or differ from token to token; \
+                 choose a claim that always names the same workload, such as \"sub\" or \"azp\"",
+            );
+        }
+    }
+
+    fn check(&self, key: &str, problems: &mut Problems) {
+        if self.issuer.trim().is_empty() {
+            problems.add(format!("{key}.issuer"), "is missing");
+        }
+        self.check_audiences(key, problems);
+        self.check_claim(key, problems);
+        if self.leeway > MOST_LEEWAY {
+            problems.add(
+                format!("{key}.leeway"),
+                "must be at most 5m: a token lives so much longer than its issuer says; set the clocks right instead",
+            );
         }
         if self.jwks_uri.is_some() && self.jwks_file.is_some() {
             problems.add(format!("{key}.jwks_uri"), "jwks_file is given too; keep one of the two");

@@ -19,7 +19,7 @@ use super::{
 use crate::domain::file_text;
 
 /// The keys that hold lists.
-const LISTS: [&str; 7] = [
+const LISTS: [&str; 9] = [
     "applications",
     "applications.redirect_uris",
     "applications.return_uri_prefixes",
@@ -27,6 +27,8 @@ const LISTS: [&str; 7] = [
     "callers.jwt",
     "proxy.no_proxy",
     "outbound.nat64_prefixes",
+    "callers.jwt.audiences",
+    "callers.jwt.algorithms",
 ];
 
 /// The file as it stands.

@@ -331,6 +331,42 @@ fn callers_hold_their_rules() {
             &format!("{jwt}{jwt}caller_prefix = \"b:\""),
             "callers.jwt[1].issuer: is another entry's too",
         ),
+        (
+            &format!("{jwt}{jwt}caller_prefix = \"b:\"\naudiences = [\"other\"]"),
+            "callers.jwt[1].issuer: is another entry's too, with a common audience",
+        ),
+        (&format!("{jwt}audiences = [\"a\", \" \"]"), "callers.jwt[0].audiences: holds an empty"),
+        (
+            "[[callers.jwt]]\nissuer = \"https://a\"\naudiences = []",
+            "callers.jwt[0].audience: is missing",
+        ),
+        (&format!("{jwt}caller_claim = \"\""), "callers.jwt[0].caller_claim: must be the name"),
+        (&format!("{jwt}caller_claim = \"jti\""), "callers.jwt[0].caller_claim: names no caller"),
+        (&format!("{jwt}leeway = \"301s\""), "callers.jwt[0].leeway: must be at most 5m"),
+        (
+            &format!("{jwt}algorithms = []"),
+            "callers.jwt[0].algorithms: must be a list of algorithms",
+        ),
+        (
+            &format!("{jwt}algorithms = [\"ES256K\"]"),
+            "callers.jwt[0].algorithms: must be a list of algorithms in quotes: RS256, RS384",
+        ),
+        (
+            &format!("{jwt}algorithms = [\"RS256\", \"HS256\"]"),
+            "callers.jwt[0].algorithms: must not list an algorithm that proves nothing",
+        ),
+        (
+            &format!("{jwt}algorithms = [\"none\"]"),
+            "callers.jwt[0].algorithms: must not list an algorithm that proves nothing",
+        ),
+        (
+            &format!("{jwt}[callers.mtls]\nidentity = \"dns\""),
+            "callers.mtls.identity: needs callers.mtls.enabled",
+        ),
+        (
+            &format!("{jwt}[callers.mtls]\npattern = \"*\""),
+            "callers.mtls.pattern: needs callers.mtls.enabled",
+        ),
         (&format!("{jwt}caller_prefix = \"spiffe:\""), "callers.jwt[0].caller_prefix: must be"),
         (&format!("{jwt}caller_prefix = \"SPIFFE://a/\""), "callers.jwt[0].caller_prefix: must be"),
         (&format!("{jwt}caller_prefix = \"cli:\""), "callers.jwt[0].caller_prefix: must be"),
@@ -384,6 +420,35 @@ fn callers_hold_their_rules() {
     let distinct =
         format!("{jwt}{second}caller_prefix = \"b:\"\n{third}caller_prefix = \"c:\"\n{LEAST}");
     assert_eq!(loaded(&distinct).config.callers.jwt.len(), 3);
+    // The same issuer with audiences of its own, and with keys of its own.
+    let twice = format!(
+        "{jwt}{}caller_prefix = \"b:\"\n{jwt}caller_prefix = \"c:\"\njwks_file = \"j\"\n{LEAST}",
+        jwt.replace("audience = \"g\"", "audiences = [\"h\", \"i\"]")
+    );
+    let jwt = loaded(&twice).config.callers.jwt;
+    assert_eq!(jwt[1].all_audiences().collect::<Vec<_>>(), ["h", "i"]);
+}
+
+#[test]
+fn patterns_of_certificate_names_hold_their_rules() {
+    let with = |mtls: &str| {
+        format!(
+            "[grpc.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\nclient_ca_file = \"a\"\n\
+             [callers.mtls]\nenabled = true\n{mtls}\n"
+        )
+    };
+    for (mtls, wanted) in [
+        ("pattern = \"\"", "callers.mtls.pattern: must be 1 to 256"),
+        ("pattern = \"a b\"", "callers.mtls.pattern: must be 1 to 256"),
+        ("pattern = \"^spiffe://a/.*$\"", "callers.mtls.pattern: is no regular expression"),
+        ("pattern = \"a\\\\.b\"", "callers.mtls.pattern: is no regular expression"),
+        ("identity = \"email\"", "callers.mtls.identity"),
+    ] {
+        assert_one(&problems_of_section(&with(mtls)), wanted);
+    }
+    for mtls in ["identity = \"uri\"\npattern = \"spiffe://a/*\"", "identity = \"common_name\""] {
+        assert_eq!(problems_of_section(&with(mtls)), [""; 0], "{mtls}");
+    }
 }
 
 #[test]

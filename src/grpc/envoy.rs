@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     access::{
-        Acting, Authorized, Bearer, Caller, Calling, CertificateProblem, CheckExternally, Gateway,
-        NotAdmitted, PeerCertificate, Presented, RevealApplicationToken,
+        Acting, Authorized, Bearer, Caller, Calling, CheckExternally, Gateway, NotAdmitted,
+        Presented, RevealApplicationToken,
     },
     broker::{ACT_AS, Lent, method_override},
     domain::{ApiPath, EyesError, EyesSelector, TenantName},
@@ -52,7 +52,9 @@ pub(super) struct Authorizations(pub(super) Arc<Services>);
 
 /// What the proxy tells of the request that it holds.
 struct Held {
-    peer: Result<Option<PeerCertificate>, CertificateProblem>,
+    /// The name of the sender's certificate, as the proxy tells it, and the certificate as PEM.
+    principal: String,
+    certificate: String,
     /// Where the request comes from.
     client: IpAddr,
     method: String,
@@ -106,7 +108,8 @@ impl Authorizations {
         let proxy = held.headers.contains_key(PROXY_AUTHORIZATION);
         let name = if proxy { PROXY_AUTHORIZATION } else { AUTHORIZATION };
         let values = held.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-        let certificate = held.peer.clone().transpose();
+        let certificate =
+            self.0.access.reported_certificate(&held.principal, &held.certificate).transpose();
         let presented =
             Presented { bearer: Bearer::from_values(values), certificate: certificate.as_ref() };
         self.0.access.admit(&presented, held.client).await
@@ -120,7 +123,7 @@ impl Authorizations {
     ) -> CheckResponse {
         let caller = match &not_admitted {
             NotAdmitted::OverQuota { caller, .. } => caller.clone(),
-            NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
+            NotAdmitted::Unauthenticated(_) | NotAdmitted::Distrusted | NotAdmitted::Slowed(_) => {
                 self.0.audit.attempts.count_address(held.client);
                 Caller::nobody()
             }
@@ -172,7 +175,8 @@ impl Held {
         let mut extensions = attributes.context_extensions;
         Self {
             client: client(&source).unwrap_or(proxy),
-            peer: PeerCertificate::reported(&source.principal, &source.certificate),
+            principal: source.principal.clone(),
+            certificate: source.certificate.clone(),
             method: http.method,
             path: http.path,
             headers,
@@ -275,6 +279,9 @@ pub(crate) fn read_question(
     let held = Held::read(request, IpAddr::from([127, 0, 0, 1]));
     let _ = (held.words(), held.act_as());
     let target = held.target().ok();
-    let peer = held.peer.ok().flatten();
+    let rules = crate::access::CertificateRules::default();
+    let peer = crate::access::PeerCertificate::reported(&held.principal, &held.certificate, &rules)
+        .ok()
+        .flatten();
     Some((peer.map(|peer| peer.id().to_owned()), held.path, target))
 }

@@ -21,6 +21,11 @@ pub(super) const DOMAIN: &str = "tenantgateway";
 const UNAUTHENTICATED: &str = "the call needs a credential that names its caller: metadata `authorization: Bearer …` \
     with a token of a configured issuer, or a client certificate";
 
+/// For a client whose certificate was accepted when its connection began.
+const CERTIFICATE_NOT_TRUSTED: &str = "the client certificate of this connection is no longer trusted: its authority \
+    was removed from client_ca_file, or a certificate of its chain has expired; connect again with a certificate of a \
+    present authority";
+
 /// An error travels in headers, of which clients take 8 KiB in all: so many wrong fields are told …
 const TOLD_VIOLATIONS: usize = 32;
 /// … and so many of them in the message.
@@ -36,6 +41,8 @@ pub(super) enum Failure {
     Invalid(Vec<FieldViolation>),
     /// Nobody proved who calls. The cause is for the log.
     Unauthenticated(String),
+    /// The certificate of the caller's connection is no longer trusted.
+    CertificateNotTrusted,
     /// Nobody can tell who calls: the keys of the issuer are not at hand. The cause is for the log.
     IssuerUnavailable { cause: String, retry_after: Duration },
     /// Policy says no.
@@ -72,6 +79,7 @@ impl From<Refused> for Failure {
             Refused::PathNotAllowed(_) => Self::PathNotAllowed,
             Refused::OverQuota(over) => Self::OverQuota(over),
             Refused::Expired => Self::Unauthenticated(refused.to_string()),
+            Refused::Distrusted => Self::CertificateNotTrusted,
         }
     }
 }
@@ -80,6 +88,7 @@ impl From<NotAdmitted> for Failure {
     fn from(not_admitted: NotAdmitted) -> Self {
         match not_admitted {
             NotAdmitted::Unauthenticated(cause) => Self::Unauthenticated(cause),
+            NotAdmitted::Distrusted => Self::CertificateNotTrusted,
             NotAdmitted::KeysUnavailable { cause, retry_after } => {
                 Self::IssuerUnavailable { cause, retry_after }
             }
@@ -104,7 +113,7 @@ impl Failure {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Invalid(_) => Reason::InvalidArgument,
-            Self::Unauthenticated(_) => Reason::CallerUnauthenticated,
+            Self::Unauthenticated(_) | Self::CertificateNotTrusted => Reason::CallerUnauthenticated,
             Self::IssuerUnavailable { .. } => Reason::KeyUnavailable,
             Self::Denied => Reason::PolicyDenied,
             Self::PathNotAllowed => Reason::PathNotAllowed,
@@ -124,6 +133,7 @@ impl Failure {
         match self {
             Self::Broker(error) => error.cause(),
             Self::Unauthenticated(cause) | Self::IssuerUnavailable { cause, .. } => Some(cause),
+            Self::CertificateNotTrusted => Some("the client certificate is no longer trusted"),
             Self::Panicked => Some("a handler panicked"),
             _ => None,
         }
@@ -166,6 +176,8 @@ impl Failure {
                 format!("the request has wrong fields: {}{more}", fields.join("; "))
             }
             Self::Unauthenticated(_) => UNAUTHENTICATED.to_owned(),
+            // The client has shown this certificate and proven that it is its own, so it may know.
+            Self::CertificateNotTrusted => CERTIFICATE_NOT_TRUSTED.to_owned(),
             Self::IssuerUnavailable { .. } => {
                 "the keys of the token's issuer cannot be had now; try again after the time in RetryInfo"
                     .to_owned()

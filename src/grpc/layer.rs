@@ -28,6 +28,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
+    deadline,
     failure::{Failure, code_name},
     intake::{NotReceived, receive},
     normalize::{ACCEPT_ENCODING, normalize},
@@ -42,10 +43,6 @@ use crate::{
     listen::{IntakeExhausted, REQUEST_ID, RequestIds, Undecided, text_of_panic, trace_id},
     ports::Meter,
 };
-
-/// Our answer to a passed deadline must leave before the framework's own, which says CANCELLED and has no details; and
-/// before it leaves, its event is committed. A tenth of the deadline at most.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
 
 /// What waits for SuperOffice waits so much longer than the deadline, so that it is always this layer that ends the call
 /// and says why.
@@ -221,9 +218,12 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let around = Arc::clone(&self.around);
         let inner = self.inner.clone();
+        // Before the framework's own timer begins.
+        let begin = tokio::time::Instant::now();
         async move {
             let calls_web_api = request.uri().path() == web_api::CALL;
-            let limit = around.limit(request.headers(), calls_web_api);
+            let asked = deadline::asked(request.headers());
+            let limit = around.limit(asked, calls_web_api);
             let undecided = Leaked::begin(&request);
             let overloaded = undecided.is_err();
             let mut record = around.record(&request, limit, undecided.unwrap_or_default());
@@ -235,7 +235,7 @@ where
             let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
             let answered = tokio::select! {
                 biased;
-                answered = tokio::time::timeout(limit, work) => Some(answered),
+                answered = tokio::time::timeout_at(begin + limit, work) => Some(answered),
                 () = around.cut_off(calls_web_api) => None,
             };
             let response = match answered {
@@ -252,7 +252,17 @@ where
                 None => fail(&record.context, &Failure::ShuttingDown),
             };
             let (response, code) = normalize(response, &record.context);
-            let (mut response, code) = around.keep(&record.context, response, code).await;
+            // An answer that is not yet written down when the deadline passes comes too late as well.
+            let keep_by =
+                asked.map(|asked| begin + asked.saturating_sub(deadline::margin(asked) / 2));
+            let keep = around.keep(&record.context, response, code);
+            let (mut response, code) = match keep_by {
+                Some(by) => tokio::time::timeout_at(by, keep).await.unwrap_or_else(|_| {
+                    let failure = Failure::DeadlineExceeded;
+                    (fail(&record.context, &failure), failure.code())
+                }),
+                None => keep.await,
+            };
             // Every answer lists the accepted encodings, so that clients learn that they may compress.
             let accepted = HeaderValue::from_static(ACCEPTED_ENCODINGS);
             response.headers_mut().insert(ACCEPT_ENCODING, accepted);
@@ -370,7 +380,7 @@ impl Leaked {
     fn turn_away(&self, record: &mut Record, not_admitted: NotAdmitted) -> Response<Body> {
         match &not_admitted {
             NotAdmitted::OverQuota { caller, .. } => record.is_called_by(caller.clone()),
-            NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
+            NotAdmitted::Unauthenticated(_) | NotAdmitted::Distrusted | NotAdmitted::Slowed(_) => {
                 self.surroundings.audit.attempts.count_address(record.context.client);
             }
             // It may well be somebody: who, cannot be told now.
@@ -388,10 +398,9 @@ impl Leaked {
         }
     }
 
-    fn limit(&self, headers: &HeaderMap, calls_web_api: bool) -> Duration {
-        let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
-        match asked.and_then(read_timeout) {
-            Some(asked) => asked.saturating_sub(DEADLINE_MARGIN.min(asked / 10)),
+    fn limit(&self, asked: Option<Duration>, calls_web_api: bool) -> Duration {
+        match asked {
+            Some(asked) => asked.saturating_sub(deadline::margin(asked)),
             None if calls_web_api => self.surroundings.web_api_timeout,
             None => self.surroundings.default_deadline,
         }
@@ -486,55 +495,4 @@ fn request_limit(path: &str) -> usize {
 fn fail(context: &Context, failure: &Failure) -> Response<Body> {
     context.failed(failure);
     context.status(failure).into_http()
-}
-
-/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
-fn read_timeout(value: &str) -> Option<Duration> {
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_deadline_is_read_in_each_unit_and_nothing_else() {
-        assert_eq!(read_timeout("1H"), Some(Duration::from_hours(1)));
-        assert_eq!(read_timeout("2M"), Some(Duration::from_mins(2)));
-        assert_eq!(read_timeout("3S"), Some(Duration::from_secs(3)));
-        assert_eq!(read_timeout("4m"), Some(Duration::from_millis(4)));
-        assert_eq!(read_timeout("5u"), Some(Duration::from_micros(5)));
-        assert_eq!(read_timeout("6n"), Some(Duration::from_nanos(6)));
-        for value in ["", "S", "1", "1s", "-1S", "+1S", "123456789S", "1.5S", "å", "1å"] {
-            assert_eq!(read_timeout(value), None, "{value}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_deadline_of_the_protocol_is_read_and_nothing_else(
-            text in "[0-9]{1,9}[HMSmunsh]|[+-]?[0-9.]{0,4}\\PC{0,2}|\\PC{0,12}",
-        ) {
-            let digits = text.trim_end_matches(['H', 'M', 'S', 'm', 'u', 'n']);
-            let legal = digits.len() + 1 == text.len()
-                && (1..=8).contains(&digits.len())
-                && digits.bytes().all(|b| b.is_ascii_digit());
-            prop_assert_eq!(read_timeout(&text).is_some(), legal);
-        }
-    }
 }

@@ -30,6 +30,7 @@ use super::{
     tenant, token, web_api,
 };
 use crate::{
+    access::Access,
     broker::Bell,
     listen::{
         Acceptor, Incoming, IntakeBudget, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, RequestIds,
@@ -153,6 +154,7 @@ pub struct GrpcServer {
     server: HttpServer,
     routes: Routes,
     health: Health,
+    access: Arc<Access>,
     calls: TaskTracker,
     cut_off: CancellationToken,
 }
@@ -176,8 +178,9 @@ impl GrpcServer {
         health.set(ServingStatus::NotServing).await;
         let calls = TaskTracker::new();
         let cut_off = CancellationToken::new();
+        let access = Arc::clone(&services.access);
         let surroundings = Surroundings {
-            access: Arc::clone(&services.access),
+            access: Arc::clone(&access),
             audit: Arc::clone(&services.audit),
             ids: RequestIds::new(clock, &*random),
             meter,
@@ -262,6 +265,7 @@ impl GrpcServer {
             server,
             routes,
             health,
+            access,
             calls,
             cut_off,
         })
@@ -304,10 +308,12 @@ impl GrpcServer {
             intake: self.intake,
             stop: stop.clone(),
         };
-        let (http, routes, end) = (self.server, self.routes, stop.clone());
+        let (http, routes, access, end) = (self.server, self.routes, self.access, stop.clone());
         let serve = move |incoming: Incoming| {
             let services = http.clone().add_routes(routes.clone());
-            let incoming = incoming.map(|connection| Ok::<_, io::Error>(called(connection)));
+            let access = Arc::clone(&access);
+            let incoming =
+                incoming.map(move |connection| Ok::<_, io::Error>(called(connection, &access)));
             let stop = end.clone().cancelled_owned();
             let serving = services.serve_with_incoming_shutdown(incoming, stop);
             async {

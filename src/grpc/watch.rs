@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
+use crate::access::Refused;
+
 use super::{Audit, Services, failure::Failure, layer::Context};
 
 /// A message that waits longer than this for its reader is the last one.
@@ -50,11 +52,12 @@ where
     W::Message: 'static,
 {
     watch.open().await?;
-    let stopping = services.stopping.clone();
+    let (stopping, access) = (services.stopping.clone(), Arc::clone(&services.access));
     let open = Open { context, audit: Arc::clone(&services.audit) };
     let state = Some((watch, Instant::now()));
     let messages = stream::unfold(state, move |state| {
         let (context, stopping) = (Arc::clone(&open.context), stopping.clone());
+        let access = Arc::clone(&access);
         let audit = Arc::clone(&open.audit);
         async move {
             let (mut watch, sent) = state?;
@@ -62,7 +65,7 @@ where
             let message = if sent.elapsed() > READER_PATIENCE {
                 Err(Failure::WatchTooSlow)
             } else {
-                next(&mut watch, &stopping).await
+                next(&mut watch, &stopping, access.credential_ends(&context.caller)).await
             };
             // Each message is a decision of its own, and written down before it leaves.
             let (code, reason) = match &message {
@@ -86,11 +89,14 @@ where
 async fn next<W: Watch>(
     watch: &mut W,
     stopping: &CancellationToken,
+    credential_ends: impl Future<Output = Refused>,
 ) -> Result<W::Message, Failure> {
     tokio::select! {
         // Shutdown first: a stream with much to say must not put it off.
         biased;
         () = stopping.cancelled() => Err(Failure::ShuttingDown),
         message = watch.next() => message,
+        // A message is a decision of its own, which looks at the credential too. This is for the time between messages.
+        refused = credential_ends => Err(refused.into()),
     }
 }

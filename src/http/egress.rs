@@ -178,7 +178,7 @@ impl Answers for Arc<Door> {
         Peer {
             address,
             text: address.to_string().into(),
-            certificate: certificate.map(|der| Arc::new(PeerCertificate::read(der))),
+            certificate: certificate.map(|shown| Arc::new(self.access.read_certificate(shown))),
         }
     }
 

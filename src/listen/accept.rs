@@ -16,6 +16,7 @@ use super::{
     ALPN_HTTP_2, IntakeBudget, ServerTls, Speaks,
     connection::{Connection, Protocol, Stream},
     connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
+    tls::ClientTrust,
     waiting_room::WaitingRoom,
 };
 
@@ -71,13 +72,15 @@ pub struct Acceptor {
 struct Opening {
     speaks: Speaks,
     tls: Option<Arc<ServerConfig>>,
+    client_trust: Option<Arc<ClientTrust>>,
     stop: CancellationToken,
 }
 
 impl Acceptor {
     fn opening(&self) -> Opening {
         let tls = self.tls.as_ref().map(|tls| tls.in_force());
-        Opening { speaks: self.speaks, tls, stop: self.stop.clone() }
+        let client_trust = self.tls.as_ref().and_then(|tls| tls.client_trust());
+        Opening { speaks: self.speaks, tls, client_trust, stop: self.stop.clone() }
     }
 
     /// Hands over each connection that was opened, until it is stopped or nobody takes them any more.
@@ -169,7 +172,7 @@ async fn open(
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
-    let Opening { speaks, tls, stop } = opening;
+    let Opening { speaks, tls, client_trust, stop } = opening;
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
     let stream = match tls {
@@ -183,11 +186,12 @@ async fn open(
             Stream::Tls(Box::new(tls))
         }
     };
+    let shown = client_trust.and_then(|trust| stream.shown_chain(trust));
     let begun = Connection::begin(stream, address, slot, stop).await.map_err(handshake_failed)?;
     if speaks == Speaks::Http2 && begun.protocol() != Protocol::Http2 {
         return Err(Refused::NotHttp2);
     }
-    Ok(begun)
+    Ok(begun.showing(shown))
 }
 
 /// Probes that only look whether the port is open come every few seconds.

@@ -18,7 +18,13 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{cancelled::charge, connection_limiter::ConnectionSlot, intake_budget::Reservation};
+use super::{
+    cancelled::charge,
+    connection_limiter::ConnectionSlot,
+    intake_budget::Reservation,
+    tls::{ClientTrust, ShownChain},
+};
+use crate::ports::ShownCertificate;
 
 /// With these bytes every client of HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,6 +47,15 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// The chain of certificates that the client has shown, if it has.
+    pub(super) fn shown_chain(&self, trust: Arc<ClientTrust>) -> Option<Arc<ShownChain>> {
+        let Self::Tls(tls) = self else { return None };
+        let (_, session) = tls.get_ref();
+        ShownChain::new(session.peer_certificates()?, trust).map(Arc::new)
+    }
+}
+
 /// A connection whose peer has begun to speak, with what its server wants to know of it beside it.
 pub struct Connection<A = ()> {
     stream: Stream,
@@ -49,6 +64,7 @@ pub struct Connection<A = ()> {
     words: Words,
     farewell: Farewell,
     slot: Slot,
+    shown: Option<Arc<ShownChain>>,
     about: A,
 }
 
@@ -110,7 +126,12 @@ impl Connection {
             Protocol::Http1 => Farewell::Answered,
         };
         let slot = Slot::new(slot);
-        Ok(Self { stream, address, protocol, words, farewell, slot, about: () })
+        Ok(Self { stream, address, protocol, words, farewell, slot, shown: None, about: () })
+    }
+
+    /// The same, with the chain that its client has shown.
+    pub(super) fn showing(self, shown: Option<Arc<ShownChain>>) -> Self {
+        Self { shown, ..self }
     }
 }
 
@@ -127,12 +148,10 @@ impl<A> Connection<A> {
         self.protocol
     }
 
-    /// The certificate that the client has shown, in DER. It was verified against `client_ca_file`.
+    /// The certificate that the client has shown. It was verified against `client_ca_file`.
     #[must_use]
-    pub fn client_certificate(&self) -> Option<&[u8]> {
-        let Stream::Tls(tls) = &self.stream else { return None };
-        let (_, session) = tls.get_ref();
-        session.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref)
+    pub fn client_certificate(&self) -> Option<Arc<dyn ShownCertificate>> {
+        self.shown.clone().map(|shown| shown as _)
     }
 
     /// The slot of its client.
@@ -149,8 +168,8 @@ impl<A> Connection<A> {
     /// The same, with this beside it for as long as it is open.
     #[must_use]
     pub fn with<B>(self, about: B) -> Connection<B> {
-        let Self { stream, address, protocol, words, farewell, slot, .. } = self;
-        Connection { stream, address, protocol, words, farewell, slot, about }
+        let Self { stream, address, protocol, words, farewell, slot, shown, .. } = self;
+        Connection { stream, address, protocol, words, farewell, slot, shown, about }
     }
 
     /// Hands the socket from the runtime that opened it to the one that runs now, which will wait for its bytes.

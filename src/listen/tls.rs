@@ -1,5 +1,7 @@
 //! TLS of a listener: what is in force, and how it is read again without dropping a connection.
 
+mod bounds;
+mod client_trust;
 mod files;
 mod validity;
 
@@ -17,6 +19,7 @@ use jiff::Timestamp;
 use rustls::{ServerConfig, pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::Mutex;
 
+pub(super) use self::client_trust::{ClientTrust, ShownChain};
 use self::files::{Contents, Set};
 pub use self::files::{TlsFiles, TlsProblem};
 use crate::ports::{Clock, Reloadable, Settling};
@@ -30,6 +33,8 @@ pub struct ServerTls {
     files: TlsFiles,
     time: Arc<ClockTime>,
     in_force: ArcSwap<ServerConfig>,
+    /// With authorities of clients: whether the chains of open connections are still trusted.
+    client_trust: Option<Arc<ClientTrust>>,
     looks: Mutex<Looks>,
     hasher: RandomState,
 }
@@ -59,6 +64,10 @@ impl ServerTls {
             files,
             time,
             in_force: ArcSwap::new(Arc::clone(&set.config)),
+            client_trust: set
+                .client_verifier
+                .clone()
+                .map(|verifier| Arc::new(ClientTrust::new(verifier))),
             looks: Mutex::new(Looks { settling: Settling::new(fingerprint), generation: 1 }),
             hasher,
         };
@@ -84,6 +93,11 @@ impl ServerTls {
         self.in_force.load_full()
     }
 
+    /// Judges the certificates of connections that are open, if clients show any.
+    pub(super) fn client_trust(&self) -> Option<Arc<ClientTrust>> {
+        self.client_trust.clone()
+    }
+
     /// Takes what changes, for ever.
     pub async fn watch(&self) -> Infallible {
         loop {
@@ -104,6 +118,9 @@ impl ServerTls {
         match files::assemble(&self.files, &contents, Arc::clone(&self.time) as _) {
             Ok(set) => {
                 self.in_force.store(Arc::clone(&set.config));
+                if let (Some(trust), Some(verifier)) = (&self.client_trust, &set.client_verifier) {
+                    trust.replace(Arc::clone(verifier));
+                }
                 looks.generation += 1;
                 self.announce(&set, looks.generation, "certificate reloaded");
             }

@@ -95,7 +95,7 @@ impl IdTokens {
         nonce: Option<&str>,
     ) -> Result<Identity, UpstreamError> {
         let header = read_header(jwt)?;
-        let key = self.keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
+        let key = self.keys.signer(&header, jwt).await?;
         let Registration { issuer, client_id } = &self.registration;
         open_with(&key, jwt, Expected { issuer, client_id, nonce }, self.clock.now())
     }

@@ -7,7 +7,8 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::{Algorithm, DecodingKey, Header, crypto};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -93,20 +94,21 @@ impl KeySet {
         Self { source: Arc::new(Source { login, clock }), state: Mutex::default() }
     }
 
-    /// The key that a token's header names by `kid` or `x5t`, or the only key if it names none.
-    pub(super) async fn find(
+    /// Returns the key that a token's header names by `kid` or `x5t`. If the header names none, returns the key that
+    /// signed the token: during a key rollover several keys are published.
+    pub(super) async fn signer(
         &self,
-        kid: Option<&str>,
-        x5t: Option<&str>,
+        header: &Header,
+        jwt: &SecretString,
     ) -> Result<DecodingKey, UpstreamError> {
         let keys = self.present().await?;
-        if let Some(key) = keys.find(kid, x5t) {
+        if let Some(key) = keys.signer(header, jwt) {
             return Ok(key);
         }
         // Rolled over since we looked.
         let keys = if self.may_look_again() { self.fetch().await? } else { keys };
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
-        keys.find(kid, x5t).ok_or_else(unknown)
+        keys.signer(header, jwt).ok_or_else(unknown)
     }
 
     /// Makes sure that keys are at hand.
@@ -196,17 +198,26 @@ impl Keys {
         Ok(Self { keys, read_time })
     }
 
-    pub(crate) fn find(&self, kid: Option<&str>, x5t: Option<&str>) -> Option<DecodingKey> {
-        let found = if kid.is_none() && x5t.is_none() {
-            match self.keys.as_slice() {
-                [only] => Some(only),
-                _ => None,
-            }
-        } else {
-            // Real key sets have had the thumbprint in either place (SUPEROFFICE.md 1.2).
-            let named = |id: Option<&str>| id.is_some() && (id == kid || id == x5t);
-            self.keys.iter().find(|key| named(key.kid.as_deref()) || named(key.x5t.as_deref()))
+    /// Returns the key that a header names, or, if it names none, the key that signed the token.
+    pub(crate) fn signer(&self, header: &Header, jwt: &SecretString) -> Option<DecodingKey> {
+        let (kid, x5t) = (header.kid.as_deref(), header.x5t.as_deref());
+        if kid.is_some() || x5t.is_some() {
+            return self.find(kid, x5t);
+        }
+        let (signed, signature) = jwt.expose_secret().rsplit_once('.')?;
+        let made = |key: &&Key| {
+            crypto::verify(signature, signed.as_bytes(), &key.decoding, Algorithm::RS256)
+                .unwrap_or(false)
         };
+        self.keys.iter().find(made).map(|key| key.decoding.clone())
+    }
+
+    /// Returns the key with this name.
+    pub(crate) fn find(&self, kid: Option<&str>, x5t: Option<&str>) -> Option<DecodingKey> {
+        // Real key sets have had the thumbprint in either place.
+        let named = |id: Option<&str>| id.is_some() && (id == kid || id == x5t);
+        let mut keys = self.keys.iter();
+        let found = keys.find(|key| named(key.kid.as_deref()) || named(key.x5t.as_deref()));
         found.map(|key| key.decoding.clone())
     }
 }
@@ -223,6 +234,11 @@ fn usable(wire: &WireKey) -> Option<Key> {
 
 #[cfg(test)]
 mod tests {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
+    use jsonwebtoken::{EncodingKey, encode};
     use proptest::prelude::*;
 
     use super::*;
@@ -246,6 +262,50 @@ mod tests {
         )
     }
 
+    const RSA_XML: &str = include_str!("../../tests/fixtures/keys/rsa-2048.xml");
+    const RSA_PEM: &[u8] = include_bytes!("../../tests/fixtures/keys/rsa-2048.pkcs8.pem");
+
+    /// The key of the fixtures, as it stands in a set.
+    fn own_key(kid: &str) -> serde_json::Value {
+        let number = |name: &str| {
+            let (_, after) = RSA_XML.split_once(&format!("<{name}>")).unwrap();
+            URL_SAFE_NO_PAD.encode(STANDARD.decode(after.split_once('<').unwrap().0).unwrap())
+        };
+        let (n, e) = (number("Modulus"), number("Exponent"));
+        serde_json::json!({ "kty": "RSA", "use": "sig", "kid": kid, "n": n, "e": e })
+    }
+
+    #[test]
+    fn a_token_without_a_key_name_is_tried_with_every_published_key() {
+        let other: serde_json::Value =
+            serde_json::from_slice(include_bytes!("../../tests/fixtures/jwks.sod.2022.json"))
+                .unwrap();
+        let signing = EncodingKey::from_rsa_pem(RSA_PEM).unwrap();
+        let claims = serde_json::json!({ "iss": "x" });
+        let sign = |header: &Header| SecretString::from(encode(header, &claims, &signing).unwrap());
+        let unnamed = Header::new(Algorithm::RS256);
+        let token = sign(&unnamed);
+        let read = |keys: &[&serde_json::Value]| {
+            let body = serde_json::json!({ "keys": keys }).to_string();
+            Keys::read(body.as_bytes(), Timestamp::UNIX_EPOCH).unwrap()
+        };
+        let (old, new) = (&other["keys"][0], own_key("new"));
+        assert!(read(&[old]).signer(&unnamed, &token).is_none());
+        for keys in [read(&[&new]), read(&[old, &new]), read(&[&new, old])] {
+            let key = keys.signer(&unnamed, &token).unwrap();
+            let (signed, signature) = token.expose_secret().rsplit_once('.').unwrap();
+            let verified = crypto::verify(signature, signed.as_bytes(), &key, Algorithm::RS256);
+            assert!(verified.unwrap());
+            // A token that names a key is this key's alone.
+            let mut named = Header::new(Algorithm::RS256);
+            named.kid = Some("other".to_owned());
+            assert!(keys.signer(&named, &sign(&named)).is_none());
+            let altered = SecretString::from(format!("{signed}x.{signature}"));
+            assert!(keys.signer(&unnamed, &altered).is_none());
+            assert!(keys.signer(&unnamed, &SecretString::from("a")).is_none());
+        }
+    }
+
     proptest! {
         #[test]
         fn no_body_makes_reading_panic(
@@ -267,7 +327,7 @@ mod tests {
                 prop_assert_eq!(read.find(Some(kid), None).is_some(), usable.contains(&kid));
                 prop_assert_eq!(read.find(None, Some(kid)).is_some(), usable.contains(&kid));
             }
-            prop_assert_eq!(read.find(None, None).is_some(), usable.len() == 1);
+            prop_assert!(read.find(None, None).is_none());
         }
     }
 }

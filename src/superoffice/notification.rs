@@ -42,7 +42,7 @@ impl NotificationVerifier for SuperOffice {
         token: &SecretString,
     ) -> Result<Option<ContextIdentifier>, UpstreamError> {
         let header = NOTIFICATION.header(token)?;
-        let key = self.keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
+        let key = self.keys.signer(&header, token).await?;
         let claims: Claims = NOTIFICATION.claims(&key, token)?;
         let checked = check(&claims, &self.id_tokens.registration.issuer, self.clock.now());
         checked.map_err(|why| NOTIFICATION.refused(why))

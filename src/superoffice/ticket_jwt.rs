@@ -46,7 +46,7 @@ pub(super) async fn open(
     now: Timestamp,
 ) -> Result<IssuedTicket, UpstreamError> {
     let header = read_header(jwt)?;
-    let key = keys.find(header.kid.as_deref(), header.x5t.as_deref()).await?;
+    let key = keys.signer(&header, jwt).await?;
     open_with(&key, jwt, tenant, now)
 }
 

@@ -276,6 +276,18 @@ async fn an_issuer_whose_keys_cannot_be_had_is_told() {
         assert_eq!(checked.code, 1, "{}", checked.text);
         checked.assert_told("failed", "callers", "callers.jwt[0]", found);
     }
+    let unsupported = "{\"kty\": \"OKP\", \"crv\": \"Ed448\", \"x\": \"AAAA\"}";
+    write(&world, "jwks.json", &format!("{{\"keys\": [{unsupported}]}}"));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 1, "{}", checked.text);
+    let found = "publishes only: a key on curve \"Ed448\"";
+    checked.assert_told("failed", "callers", "callers.jwt[0]", found);
+    let good = TestIssuer::new(ISSUER, "one").jwk();
+    write(&world, "jwks.json", &format!("{{\"keys\": [{good}, {unsupported}]}}"));
+    let checked = check(&world).await;
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    let found = "1 key can be used; it also publishes: a key on curve \"Ed448\"";
+    checked.assert_told("warning", "callers", "callers.jwt[0]", found);
     fs::remove_file(world.folder.path().join("jwks.json")).unwrap();
     let checked = check_with(&world.config_file(), &["--offline"]).await;
     assert_eq!(checked.code, 1, "{}", checked.text);

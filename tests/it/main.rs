@@ -54,6 +54,7 @@ mod tenant_filter;
 mod tenants;
 mod tickets;
 mod tls;
+mod trust;
 mod unknown_outcome;
 mod upstream;
 mod watches;

@@ -67,7 +67,7 @@ async fn guessing_tokens_is_slow_and_stops_nobody_who_is_known() {
     let known = guarded.token("sync");
     let ask = |token: String| call(&guarded.channel, GET, bearing(&token, get("Cust1")));
     assert_eq!(ask(known.clone()).await.unwrap_err().code(), Code::NotFound);
-    for guess in 0..201 {
+    for guess in 0..200 {
         let refused = ask(format!("a.b.{guess}")).await.unwrap_err();
         assert_status(&refused, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
     }
@@ -80,6 +80,66 @@ async fn guessing_tokens_is_slow_and_stops_nobody_who_is_known() {
     assert_eq!(ask(known).await.unwrap_err().code(), Code::NotFound);
     guarded.world.clock.advance(Duration::from_millis(20));
     assert_eq!(ask(right).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_flood_is_refused_exactly_as_often_as_configured() {
+    let extra_config = "[quotas]\nrefused_per_source = { per_second = 10, burst = 20 }".to_owned();
+    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    let mut looked_at = 0;
+    for tenth in 0..50 {
+        for guess in 0..4 {
+            let token = format!("a.b.{tenth}-{guess}");
+            let refused = call(&guarded.channel, GET, bearing(&token, get("Cust1"))).await;
+            looked_at += usize::from(refused.unwrap_err().code() == Code::Unauthenticated);
+        }
+        guarded.world.clock.advance(Duration::from_millis(100));
+    }
+    // Five seconds: the burst, and one for each tenth of a second after the first.
+    assert_eq!(looked_at, 20 + 49);
+}
+
+#[tokio::test]
+async fn callers_of_the_last_hour_keep_a_share_during_a_flood_from_their_address() {
+    let policy = "permit (principal, action, resource);";
+    let guarded = Guarded::new(policy).await;
+    let clock = &guarded.world.clock;
+    let ask = |token: String| call(&guarded.channel, GET, bearing(&token, get("Cust1")));
+    for caller in ["sync", "mail"] {
+        assert_eq!(ask(guarded.token(caller)).await.unwrap_err().code(), Code::NotFound);
+    }
+    let flood = async || {
+        for guess in 0.. {
+            if ask(format!("a.b.{guess}")).await.unwrap_err().code() == Code::ResourceExhausted {
+                return;
+            }
+        }
+    };
+    flood().await;
+    // Tokens that the gateway has not seen.
+    clock.advance(Duration::from_secs(2));
+    flood().await;
+    assert_eq!(ask(guarded.token("sync")).await.unwrap_err().code(), Code::NotFound);
+    let stranger = ask(guarded.token("stranger")).await.unwrap_err();
+    assert_over_quota(&stranger, "quotas.refused_per_source");
+    // Whoever claims to be one of them uses up the share of that one alone.
+    let forger = TestIssuer::new(ISSUER, "one");
+    let mut refused = 0;
+    loop {
+        assert!(refused < 10, "no end");
+        let now = guarded.world.clock_seconds() + refused;
+        let forged = ask(forger.token("sync", now)).await.unwrap_err();
+        if forged.code() == Code::ResourceExhausted {
+            break;
+        }
+        assert_status(&forged, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
+        refused += 1;
+    }
+    assert_eq!(ask(guarded.token("mail")).await.unwrap_err().code(), Code::NotFound);
+    // After an hour nobody remembers.
+    clock.advance(Duration::from_secs(3601));
+    flood().await;
+    assert_over_quota(&ask(guarded.token("mail")).await.unwrap_err(), "quotas.refused_per_source");
 }
 
 #[tokio::test]
@@ -115,7 +175,7 @@ async fn guessing_names_is_slow_and_stops_nothing_that_is_permitted() {
     );
     let guarded = Guarded::new(&policy).await;
     assert_eq!(guarded.call("sync", GET, get("Cust1")).await.unwrap_err().code(), Code::NotFound);
-    for guess in 100..301 {
+    for guess in 100..300 {
         let denied = guarded.call("sync", GET, get(&format!("Cust{guess}"))).await.unwrap_err();
         assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
     }
@@ -145,7 +205,7 @@ async fn an_application_left_open_is_one_question_and_a_slowed_caller_is_told_so
             pb::ExplainAccessRequest { tenant: "applications/-/tenants/Cust1".to_owned() };
         guarded.call(caller, "AccessService/ExplainAccess", explain.encode_to_vec())
     };
-    for _ in 0..201 {
+    for _ in 0..200 {
         // That it has no rights under the other application is nobody's guess.
         assert_eq!(ask("sync").await.unwrap_err().code(), Code::NotFound);
         assert_eq!(ask("other").await.unwrap_err().code(), Code::PermissionDenied);

@@ -209,6 +209,30 @@ async fn a_call_ends_at_its_deadline_and_what_it_began_goes_on() {
 }
 
 #[tokio::test]
+async fn the_shortest_deadlines_end_as_every_other() {
+    let world = World::new().await;
+    world.enroll("Cust1").await;
+    world.enroll("Cust2").await;
+    world.ticket("Cust2").await.unwrap();
+    delay_exchanges(&world, Duration::from_secs(60));
+    let (cold, warm) = (issue("Cust1").encode_to_vec(), issue("Cust2").encode_to_vec());
+    for timeout in ["0m", "1n", "1u", "900u", "1m", "2m", "3m", "5m", "10m"] {
+        for _ in 0..10 {
+            let headers = [("grpc-timeout", timeout)];
+            let (status, _) =
+                wire::send(world.gateway().grpc_address, ISSUE, &headers, &cold).await;
+            assert_status(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+            // One that could be answered in time may be.
+            let answered =
+                wire::try_send(world.gateway().grpc_address, ISSUE, &headers, &warm).await;
+            if let Some(status) = answered {
+                assert_status(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_call_without_a_deadline_has_that_of_the_configuration() {
     let mut world = World::new().await;
     let deadline = "reflection = true\ndefault_deadline = \"200ms\"\n";

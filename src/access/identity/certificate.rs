@@ -1,12 +1,20 @@
 //! Whom a client certificate names (RFC 5280, 4.2.1.6), and from when until when.
 //!
-//! TLS has verified the chain and the purpose. The common name is not looked at: it was never meant for this.
+//! TLS has verified the chain and the purpose.
+
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::super::caller::{Caller, CallerMethod, Identity};
-use crate::domain::{begins_with, trust_domain};
+use super::{
+    super::caller::{Caller, CallerMethod, Identity},
+    certificate_rules::CertificateRules,
+};
+use crate::{
+    domain::{begins_with, claims_spiffe, trust_domain},
+    ports::ShownCertificate,
+};
 
 /// The longest URI that names a caller, in bytes: that of a SPIFFE id.
 const MAX_URI_BYTES: usize = 2048;
@@ -14,6 +22,9 @@ const MAX_URI_BYTES: usize = 2048;
 /// The longest host name, in bytes (RFC 1035, 2.3.4), and the longest label.
 const MAX_HOST_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
+
+/// The longest common name. X.509 says 64 characters; certificates with host names of full length exist.
+const MAX_COMMON_NAME_BYTES: usize = 253;
 
 /// Who is at the other end of a connection, by the certificate that TLS has verified. Read once a connection.
 #[derive(Debug, Clone)]
@@ -30,35 +41,61 @@ pub enum CertificateProblem {
     /// It is no X.509 certificate, or has bytes behind it.
     #[error("the client certificate cannot be read")]
     Unreadable,
-    /// It has no URI and no DNS name; a common name does not count.
+    /// It has no URI and no DNS name; a common name does not count unless it is configured.
     #[error(
-        "the client certificate has no URI and no DNS name in its subjectAltName: issue it with one"
+        "the client certificate has no URI and no DNS name in its subjectAltName: issue it with one, or set \
+         callers.mtls.identity = \"common_name\""
     )]
     Nameless,
     /// It has more than one URI, or no URI and more than one DNS name.
     #[error(
-        "the client certificate has several names of a kind: issue it with exactly one URI, or with exactly one DNS name"
+        "the client certificate has several names of a kind: issue it with exactly one URI, or with exactly one DNS \
+         name, or choose one with callers.mtls.pattern"
     )]
     Ambiguous,
+    /// It has no name of the configured kind; describes the kind.
+    #[error("the client certificate has no {0}, which callers.mtls.identity asks for")]
+    NameMissing(&'static str),
+    /// No name of it matches the configured pattern.
+    #[error("no name in the client certificate matches callers.mtls.pattern")]
+    NoMatch,
+    /// More than one name of it matches the configured pattern.
+    #[error(
+        "several names in the client certificate match callers.mtls.pattern: make the pattern match exactly one"
+    )]
+    SeveralMatch,
     /// Its name is not one that a caller can have.
     #[error("the name in the client certificate is refused: {0}")]
     Name(&'static str),
 }
 
 impl PeerCertificate {
-    /// Reads a certificate in DER.
+    /// Reads the certificate that a client has shown.
     ///
     /// # Errors
-    /// If it does not name exactly one caller.
-    pub fn read(der: &[u8]) -> Result<Self, CertificateProblem> {
+    /// If it does not name exactly one caller by `rules`.
+    pub fn shown(
+        certificate: Arc<dyn ShownCertificate>,
+        rules: &CertificateRules,
+    ) -> Result<Self, CertificateProblem> {
+        let mut peer = Self::read(certificate.der(), rules)?;
+        let mut identity = peer.caller.identity().clone();
+        identity.shown = Some(certificate);
+        peer.caller = Caller::proven(identity);
+        Ok(peer)
+    }
+
+    /// Reads a certificate in DER, of which somebody else says that it is trusted.
+    ///
+    /// # Errors
+    /// If it does not name exactly one caller by `rules`.
+    pub fn read(der: &[u8], rules: &CertificateRules) -> Result<Self, CertificateProblem> {
         let unreadable = CertificateProblem::Unreadable;
         let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable)?;
         if !rest.is_empty() {
             return Err(unreadable);
         }
-        let names = certificate.subject_alternative_name().map_err(|_| unreadable)?;
-        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-        let id = name(names)?;
+        let id = rules.id(&certificate)?;
         let validity = certificate.validity();
         let instant = |seconds| Timestamp::from_second(seconds).map_err(|_| unreadable);
         let not_before = instant(validity.not_before.timestamp())?;
@@ -76,11 +113,12 @@ impl PeerCertificate {
             certificate: None,
             valid_until: Some(end),
             key: None,
+            shown: None,
         });
         Self { caller, not_before, end }
     }
 
-    /// The one URI in it, or else the one DNS name, in lower case.
+    /// The name in it that is the caller's.
     #[must_use]
     pub fn id(&self) -> &str {
         self.caller.id()
@@ -91,6 +129,16 @@ impl PeerCertificate {
         self.not_before <= now && now < self.end
     }
 
+    /// The certificate itself, if it was shown on a connection of ours.
+    pub(super) fn as_shown(&self) -> Option<&Arc<dyn ShownCertificate>> {
+        self.caller.identity().shown.as_ref()
+    }
+
+    /// Returns whether its chain is still trusted.
+    pub(super) fn is_trusted(&self, now: Timestamp) -> bool {
+        self.as_shown().is_none_or(|shown| shown.is_trusted(now))
+    }
+
     /// From then on it is not valid.
     pub(super) fn end(&self) -> Timestamp {
         self.end
@@ -99,27 +147,6 @@ impl PeerCertificate {
     /// The caller that it names.
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
-    }
-}
-
-fn name(names: &[GeneralName<'_>]) -> Result<String, CertificateProblem> {
-    // What should be a name and is no text could be the second one.
-    if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
-        return Err(CertificateProblem::Unreadable);
-    }
-    let mut uris = names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
-    let mut hosts = names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(host) => Some(*host),
-        _ => None,
-    });
-    match (uris.next(), uris.next(), hosts.next(), hosts.next()) {
-        (Some(uri), None, ..) => checked_uri(uri),
-        (None, _, Some(host), None) => checked_host(host),
-        (None, _, None, _) => Err(CertificateProblem::Nameless),
-        _ => Err(CertificateProblem::Ambiguous),
     }
 }
 
@@ -159,12 +186,31 @@ pub(super) fn checked_host(host: &str) -> Result<String, CertificateProblem> {
     Ok(host.to_ascii_lowercase())
 }
 
+/// A common name is free text, so it must not be taken for a name of another kind.
+pub(super) fn checked_common_name(name: &str) -> Result<String, CertificateProblem> {
+    let refused = |why| Err(CertificateProblem::Name(why));
+    if !(1..=MAX_COMMON_NAME_BYTES).contains(&name.len())
+        || !name.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return refused(
+            "its common name is empty, longer than 253 bytes, or not visible ASCII without spaces",
+        );
+    }
+    if name.contains('*') {
+        return refused("its common name is a wildcard, which names many");
+    }
+    if claims_spiffe(name) || begins_with(name, "system:") {
+        return refused("its common name is in the form of a SPIFFE id or of a Kubernetes user");
+    }
+    Ok(name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
-    use super::*;
+    use super::{super::certificate_rules::NameKind, *};
 
     fn uri(text: &str) -> SanType {
         SanType::URI(text.try_into().unwrap())
@@ -184,7 +230,8 @@ mod tests {
     }
 
     fn read(names: Vec<SanType>) -> Result<String, CertificateProblem> {
-        PeerCertificate::read(&der(names)).map(|certificate| certificate.id().to_owned())
+        PeerCertificate::read(&der(names), &CertificateRules::default())
+            .map(|certificate| certificate.id().to_owned())
     }
 
     #[test]
@@ -255,8 +302,37 @@ mod tests {
     }
 
     #[test]
+    fn a_common_name_counts_only_where_it_is_configured_and_must_be_a_plain_name() {
+        let rules = |identity| CertificateRules { identity: Some(identity), pattern: None };
+        let common = |names: &[&str]| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::OrganizationName, "shop");
+            for name in names {
+                params.distinguished_name.push(DnType::CommonName, *name);
+            }
+            params.subject_alt_names = vec![dns("a.example.org"), dns("b.example.org")];
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let read = PeerCertificate::read(certificate.der(), &rules(NameKind::CommonName));
+            read.map(|certificate| certificate.id().to_owned())
+        };
+        for name in ["", "sync service", "syn\u{441}", "*.example.org", "spiffe://a/b", "SYSTEM:x"]
+        {
+            assert!(matches!(common(&[name]), Err(CertificateProblem::Name(_))), "{name}");
+        }
+        assert!(matches!(common(&[]), Err(CertificateProblem::NameMissing(_))));
+        assert_eq!(common(&["Sync-1.example.org"]).unwrap(), "Sync-1.example.org");
+        let named = der(vec![dns("a.example.org"), dns("b.example.org")]);
+        let read = |identity| PeerCertificate::read(&named, &rules(identity));
+        assert_eq!(read(NameKind::CommonName).unwrap().id(), "common.example.org");
+        assert_eq!(read(NameKind::Dns).unwrap_err(), CertificateProblem::Ambiguous);
+        assert!(matches!(read(NameKind::Uri), Err(CertificateProblem::NameMissing(_))));
+    }
+
+    #[test]
     fn it_is_valid_from_its_first_second_to_its_last() {
-        let certificate = PeerCertificate::read(&der(vec![dns("a")])).unwrap();
+        let certificate =
+            PeerCertificate::read(&der(vec![dns("a")]), &CertificateRules::default()).unwrap();
         let valid = |time: &str| certificate.is_valid(time.parse().unwrap());
         assert!(!valid("2025-12-31T23:59:59.9Z"));
         assert!(valid("2026-01-01T00:00:00Z"));
@@ -268,19 +344,23 @@ mod tests {
     fn what_is_cut_off_or_has_something_behind_it_is_not_read() {
         let whole = der(vec![dns("a")]);
         for end in 0..whole.len() {
-            let problem = PeerCertificate::read(&whole[..end]).unwrap_err();
+            let problem =
+                PeerCertificate::read(&whole[..end], &CertificateRules::default()).unwrap_err();
             assert_eq!(problem, CertificateProblem::Unreadable);
         }
         let mut longer = whole;
         longer.push(0);
-        assert_eq!(PeerCertificate::read(&longer).unwrap_err(), CertificateProblem::Unreadable);
+        assert_eq!(
+            PeerCertificate::read(&longer, &CertificateRules::default()).unwrap_err(),
+            CertificateProblem::Unreadable
+        );
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn no_bytes_break_the_reading(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = PeerCertificate::read(&bytes);
+            let _ = PeerCertificate::read(&bytes, &CertificateRules::default());
         }
 
         #[test]
@@ -290,7 +370,7 @@ mod tests {
             let mut bytes = WHOLE.clone();
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
-            if let Ok(certificate) = PeerCertificate::read(&bytes) {
+            if let Ok(certificate) = PeerCertificate::read(&bytes, &CertificateRules::default()) {
                 prop_assert!(certificate.id().bytes().all(|byte| byte.is_ascii_graphic()));
             }
         }

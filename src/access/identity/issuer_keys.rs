@@ -15,7 +15,10 @@ use super::{
     key_set::{KeySet, KeySetProblem},
     waiting::{Place, Waiting},
 };
-use crate::ports::{Clock, JwksSource, Random, Reloadable};
+use crate::{
+    domain::TokenAlgorithm,
+    ports::{Clock, JwksSource, Random, Reloadable},
+};
 
 /// Keys are fetched again after this, with jitter, so that a withdrawn key stops being believed.
 const FRESH: Duration = Duration::from_mins(5);
@@ -40,6 +43,7 @@ pub struct IssuerKeys {
     issuer: String,
     source: Arc<dyn JwksSource>,
     max_age: Duration,
+    algorithms: Vec<TokenAlgorithm>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     current: ArcSwapOption<Fetched>,
@@ -66,6 +70,24 @@ struct Fetches {
     failure: Option<Arc<str>>,
 }
 
+/// The keys of a key set, for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InspectedKeys {
+    /// The number of keys that can be used.
+    pub usable: usize,
+    /// A description of the others, if there are any.
+    pub passed_over: Option<String>,
+}
+
+/// Why an issuer has no keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoKeys {
+    /// They cannot be read.
+    Unreadable(String),
+    /// They can be read, and none can be used: describes them.
+    Unusable(String),
+}
+
 /// Keys that may be believed now.
 pub(super) struct Usable(Guard<Option<Arc<Fetched>>>);
 
@@ -85,12 +107,13 @@ pub(super) struct Unavailable {
 
 impl IssuerKeys {
     /// Knows no keys before [`Self::keep_fresh`] runs. `issuer` names it in logs; keys that were fetched longer
-    /// ago than `max_age` are believed no more.
+    /// ago than `max_age` are believed no more, and keys that are not for `algorithms` never.
     #[must_use]
     pub fn new(
         issuer: String,
         source: Arc<dyn JwksSource>,
         max_age: Duration,
+        algorithms: Vec<TokenAlgorithm>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
@@ -98,6 +121,7 @@ impl IssuerKeys {
             issuer,
             source,
             max_age,
+            algorithms,
             clock,
             random,
             current: ArcSwapOption::empty(),
@@ -108,12 +132,18 @@ impl IssuerKeys {
         }
     }
 
-    /// How many keys of a key set could be used.
+    /// Counts the keys of a key set that can be used with `algorithms`, and describes the others.
     ///
     /// # Errors
-    /// If it would not be taken: why.
-    pub fn usable_in(body: &[u8]) -> Result<usize, String> {
-        KeySet::read(body, None).map(|keys| keys.len()).map_err(|problem| problem.to_string())
+    /// If no key can be used: why.
+    pub fn inspect(body: &[u8], algorithms: &[TokenAlgorithm]) -> Result<InspectedKeys, NoKeys> {
+        match KeySet::read(body, None, algorithms) {
+            Ok(keys) => Ok(InspectedKeys { usable: keys.len(), passed_over: keys.passed_over() }),
+            Err(KeySetProblem::NoUsableKey(found)) => Err(NoKeys::Unusable(found)),
+            Err(problem @ (KeySetProblem::Unreadable(_) | KeySetProblem::Empty)) => {
+                Err(NoKeys::Unreadable(problem.to_string()))
+            }
+        }
     }
 
     /// Whether there are keys that may be believed. For readiness.
@@ -272,8 +302,10 @@ impl IssuerKeys {
         let time = self.clock.now();
         let body = self.source.fetch().await.map_err(|error| error.0)?;
         let before = self.current.load_full();
-        match KeySet::read(&body, before.as_ref().map(|fetched| &fetched.keys)) {
+        let keys_before = before.as_ref().map(|fetched| &fetched.keys);
+        match KeySet::read(&body, keys_before, &self.algorithms) {
             Ok(keys) => {
+                self.tell_passed_over(&keys, keys_before);
                 if before.is_none() {
                     tracing::info!(
                         issuer = self.issuer,
@@ -285,12 +317,35 @@ impl IssuerKeys {
                 Ok(())
             }
             Err(problem) => {
-                // The issuer has withdrawn every key that we could believe.
-                if problem == KeySetProblem::NoUsableKey {
-                    self.current.store(None);
+                match &problem {
+                    // The issuer has withdrawn every key.
+                    KeySetProblem::Empty => self.current.store(None),
+                    // Its tokens are refused, and the refusal says which keys it has: this is no outage, which would
+                    // pass by itself.
+                    KeySetProblem::NoUsableKey(found) => {
+                        let keys = KeySet::without_keys(vec![found.clone()]);
+                        self.current.store(Some(Arc::new(Fetched { keys, time })));
+                    }
+                    KeySetProblem::Unreadable(_) => {}
                 }
                 Err(problem.to_string())
             }
+        }
+    }
+
+    /// Says once which published keys cannot be used: tokens that they sign are refused.
+    fn tell_passed_over(&self, keys: &KeySet, before: Option<&KeySet>) {
+        let passed_over = keys.passed_over();
+        if passed_over == before.and_then(KeySet::passed_over) {
+            return;
+        }
+        if let Some(found) = passed_over {
+            let issuer = &self.issuer;
+            tracing::warn!(
+                issuer,
+                %found,
+                "the issuer also publishes keys that cannot be used; tokens that they sign are refused"
+            );
         }
     }
 }

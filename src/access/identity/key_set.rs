@@ -1,13 +1,19 @@
 //! The public keys of an issuer (RFC 7517).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::token::{Algorithm, Unverified};
+use super::token::Unverified;
+use crate::{
+    domain::TokenAlgorithm,
+    ports::{PublicKey, SignatureVerifier},
+};
 
 /// More than this is no key set.
 const MAX_BYTES: usize = 256 * 1024;
@@ -19,28 +25,50 @@ const MAX_KEYS: usize = 64;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// Bytes of a coordinate of P-256, and of an Ed25519 key.
-const COORDINATE_BYTES: usize = 32;
+const P256_BYTES: usize = 32;
+
+/// Bytes of a coordinate of P-384.
+const P384_BYTES: usize = 48;
+
+/// Bytes of a coordinate of P-521 (RFC 7518 section 6.2.1.2).
+const P521_BYTES: usize = 66;
+
+/// Keys that are tried for one token. A token names its key; issuers that let it be guessed have two or three, during
+/// a rollover. Each try costs up to half a millisecond, before anybody knows who calls.
+const MAX_TRIED: usize = 8;
+
+/// Reasons that are told of keys that cannot be used.
+const MAX_TOLD: usize = 8;
+
+/// Characters of a name that is told.
+const MAX_NAME_CHARS: usize = 32;
+
+/// The first byte of an uncompressed point (SEC 1 section 2.3.3).
+const UNCOMPRESSED: u8 = 4;
 
 /// The number of the next key that was not seen before.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// The keys of one issuer that can be used: at least one.
+/// The keys of one issuer that can be used.
 #[derive(Debug)]
 pub(crate) struct KeySet {
     keys: Vec<Key>,
+    /// Why other keys in the set cannot be used, each reason once.
+    passed_over: Vec<String>,
 }
 
 /// Why a key set is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeySetProblem {
-    /// It is no key set.
+    /// The text is no key set.
     #[error("what was read is no JSON Web Key Set: {0}")]
     Unreadable(&'static str),
-    /// It is one, and all keys that could be believed are gone.
-    #[error(
-        "the key set has no key that can be used: RSA of 2048 bits or more, EC P-256 or Ed25519, for signatures"
-    )]
-    NoUsableKey,
+    /// The set is empty.
+    #[error("the key set has no key that can be used: it is empty")]
+    Empty,
+    /// The set holds keys, and none can be used; describes them.
+    #[error("the key set has no key that can be used: {0}")]
+    NoUsableKey(String),
 }
 
 #[derive(Debug)]
@@ -48,31 +76,25 @@ struct Key {
     /// Dies with the key: a set that is read again gives the same key the same number, and any other another.
     number: u64,
     kid: Option<String>,
-    material: Material,
-    decoding: DecodingKey,
+    public: PublicKey,
+    /// The algorithms of its tokens: those of its kind, or the one that the key set names.
+    algorithms: Vec<TokenAlgorithm>,
 }
 
 /// Why no key of a set signed a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotSigned {
     /// The key may have been published since.
-    Unknown(&'static str),
+    Unknown(Cow<'static, str>),
     /// The key is known.
-    Wrong(&'static str),
+    Wrong(Cow<'static, str>),
 }
 
 impl NotSigned {
-    pub(super) fn why(self) -> &'static str {
+    pub(super) fn why(self) -> Cow<'static, str> {
         let (Self::Unknown(why) | Self::Wrong(why)) = self;
         why
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Material {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
-    P256([u8; COORDINATE_BYTES], [u8; COORDINATE_BYTES]),
-    Ed25519([u8; COORDINATE_BYTES]),
 }
 
 #[derive(Deserialize)]
@@ -96,8 +118,13 @@ struct WireKey {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys that cannot be used are passed over; those that were in `before` keep their numbers.
-    pub(crate) fn read(body: &[u8], before: Option<&Self>) -> Result<Self, KeySetProblem> {
+    /// Reads a key set. Keys that cannot be used with `algorithms` are passed over; those that were in `before` keep
+    /// their numbers.
+    pub(crate) fn read(
+        body: &[u8],
+        before: Option<&Self>,
+        algorithms: &[TokenAlgorithm],
+    ) -> Result<Self, KeySetProblem> {
         let unreadable = |why| Err(KeySetProblem::Unreadable(why));
         if body.len() > MAX_BYTES {
             return unreadable("it is larger than 256 KiB");
@@ -112,9 +139,23 @@ impl KeySet {
             return unreadable("it has more than 64 keys");
         }
         let known = before.map(|set| set.keys.as_slice()).unwrap_or_default();
-        let keys: Vec<Key> =
-            wire.keys.into_iter().filter_map(|key| Key::read(key, known)).collect();
-        if keys.is_empty() { Err(KeySetProblem::NoUsableKey) } else { Ok(Self { keys }) }
+        let mut set = Self::without_keys(Vec::new());
+        for key in wire.keys {
+            match Key::read(key, known, algorithms) {
+                Ok(key) => set.keys.push(key),
+                Err(why) if set.passed_over.contains(&why) => {}
+                Err(why) => set.passed_over.push(why),
+            }
+        }
+        if set.keys.is_empty() {
+            return Err(set.passed_over().map_or(KeySetProblem::Empty, KeySetProblem::NoUsableKey));
+        }
+        Ok(set)
+    }
+
+    /// A set of an issuer that publishes no key that can be used.
+    pub(super) fn without_keys(passed_over: Vec<String>) -> Self {
+        Self { keys: Vec::new(), passed_over }
     }
 
     /// How many keys can be used.
@@ -122,105 +163,146 @@ impl KeySet {
         self.keys.len()
     }
 
+    /// Describes the keys that cannot be used, if there are any.
+    pub(super) fn passed_over(&self) -> Option<String> {
+        let told = self.passed_over.iter().take(MAX_TOLD).map(String::as_str);
+        let told: Vec<_> = told.collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
     /// Whether the key of this number is in it.
     pub(super) fn contains(&self, number: u64) -> bool {
         self.keys.iter().any(|key| key.number == number)
     }
 
-    /// The number of the key that signed a token: one that its header names, or the only one for its algorithm.
-    pub(super) fn signed_by(&self, token: &Unverified<'_>) -> Result<u64, NotSigned> {
+    /// Returns the number of the key that signed a token: of the keys that its header names, or, if it names none, of
+    /// all keys for its algorithm.
+    pub(super) fn signed_by(
+        &self,
+        token: &Unverified<'_>,
+        signatures: &dyn SignatureVerifier,
+    ) -> Result<u64, NotSigned> {
+        if self.keys.is_empty() {
+            let found = self.passed_over().unwrap_or_default();
+            let why = format!("its issuer publishes only keys that cannot be used: {found}");
+            return Err(NotSigned::Wrong(why.into()));
+        }
         let named = self.keys.iter().filter(|key| token.kid.is_none() || key.kid == token.kid);
         let named: Vec<_> = named.collect();
         // A name is meant for one key, but several may share one (RFC 7517, 4.5).
-        let fits = |key: &&Key| key.material.algorithm() == token.algorithm;
+        let fits = |key: &&Key| key.algorithms.contains(&token.algorithm);
         let fitting: Vec<_> = named.iter().copied().filter(fits).collect();
         let wrong = match (&token.kid, named.len(), fitting.len()) {
-            (Some(_), 0, _) => return Err(NotSigned::Unknown("it is signed by an unknown key")),
-            (None, _, 0 | 2..) => {
-                let why = "it names no key, and not exactly one key can be meant";
-                return Err(NotSigned::Unknown(why));
+            (Some(_), 0, _) => NotSigned::Unknown("it is signed by an unknown key".into()),
+            (None, _, 0) => NotSigned::Unknown("no key of its issuer is for its algorithm".into()),
+            (Some(_), _, 0) => NotSigned::Wrong("its key is for another algorithm".into()),
+            (_, _, count) if count > MAX_TRIED => {
+                let why = "more than 8 keys of its issuer can be meant; have the issuer write the key's name (kid)";
+                return Err(NotSigned::Wrong(why.into()));
             }
-            (Some(_), _, 0) => NotSigned::Wrong("its key is for another algorithm"),
-            (Some(_), ..) => NotSigned::Wrong("its signature is wrong"),
+            (Some(_), ..) => NotSigned::Wrong("its signature is wrong".into()),
             // Without a name, a key that was replaced is known by its signature only.
-            (None, ..) => NotSigned::Unknown("its signature is wrong"),
+            (None, ..) => NotSigned::Unknown("its signature is wrong".into()),
         };
-        let signed = fitting.into_iter().find(|key| key.signed(token));
+        let message = token.signed.as_bytes();
+        let signed = fitting
+            .into_iter()
+            .find(|key| signatures.verify(token.algorithm, &key.public, message, &token.signature));
         signed.map(|key| key.number).ok_or(wrong)
     }
 }
 
 impl Key {
-    /// `None` for a key that is for something else, is weak, or is none.
-    fn read(wire: Value, known: &[Self]) -> Option<Self> {
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// If it cannot be used: says what it is.
+    fn read(wire: Value, known: &[Self], allowed: &[TokenAlgorithm]) -> Result<Self, String> {
+        let unreadable = || "an entry that is no key".to_owned();
         if !wire.is_object() {
-            return None;
+            return Err(unreadable());
         }
-        let wire: WireKey = serde_json::from_value(wire).ok()?;
+        let wire: WireKey = serde_json::from_value(wire).map_err(|_| unreadable())?;
         let signs = wire.usage.as_deref().is_none_or(|usage| usage == "sig");
         let verifies = wire.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         if !signs || !verifies {
-            return None;
+            return Err(format!("a key of kind {} that is not for signatures", told(&wire.kty)));
         }
-        let (material, decoding) = Material::read(&wire)?;
-        let algorithm = material.algorithm();
-        if wire.alg.as_deref().is_some_and(|alg| Algorithm::from_name(alg) != Some(algorithm)) {
-            return None;
+        let public = wire.public_key()?;
+        let mut algorithms = public.algorithms().to_vec();
+        if let Some(name) = wire.alg.as_deref() {
+            let named = TokenAlgorithm::from_name(name);
+            algorithms.retain(|algorithm| Some(*algorithm) == named);
+            if algorithms.is_empty() {
+                return Err(format!(
+                    "a key of kind {} for algorithm {}",
+                    told(&wire.kty),
+                    told(name)
+                ));
+            }
         }
-        let same = known.iter().find(|key| key.kid == wire.kid && key.material == material);
+        let fitting: Vec<_> =
+            algorithms.iter().copied().filter(|algorithm| allowed.contains(algorithm)).collect();
+        if fitting.is_empty() {
+            let names = TokenAlgorithm::list(&algorithms);
+            return Err(format!("a key for {names}, which `algorithms` does not list"));
+        }
+        let same = known.iter().find(|key| key.kid == wire.kid && key.public == public);
         let number =
             same.map_or_else(|| NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), |key| key.number);
-        Some(Self { number, kid: wire.kid, material, decoding })
-    }
-
-    fn signed(&self, token: &Unverified<'_>) -> bool {
-        let algorithm = match self.material.algorithm() {
-            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-        };
-        let message = token.signed.as_bytes();
-        jsonwebtoken::crypto::verify(token.signature, message, &self.decoding, algorithm)
-            .unwrap_or(false)
+        Ok(Self { number, kid: wire.kid, public, algorithms: fitting })
     }
 }
 
-impl Material {
-    fn read(wire: &WireKey) -> Option<(Self, DecodingKey)> {
+impl WireKey {
+    fn public_key(&self) -> Result<PublicKey, String> {
         let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref()?).ok();
-        let coordinate = |text: &Option<String>| bytes(text)?.try_into().ok();
-        match (wire.kty.as_str(), wire.crv.as_deref()) {
-            ("RSA", _) => {
-                let (n, e) = (without_zeros(&bytes(&wire.n)?), without_zeros(&bytes(&wire.e)?));
-                let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
-                if !RSA_BITS.contains(&bits(&n)) || !odd(&n) || !odd(&e) || e == [1] {
-                    return None;
-                }
-                let decoding = DecodingKey::from_rsa_raw_components(&n, &e);
-                Some((Self::Rsa { n, e }, decoding))
-            }
-            ("EC", Some("P-256")) => {
-                let (x, y) = (coordinate(&wire.x)?, coordinate(&wire.y)?);
-                let decoding =
-                    DecodingKey::from_ec_components(wire.x.as_deref()?, wire.y.as_deref()?).ok()?;
-                Some((Self::P256(x, y), decoding))
-            }
+        let point = |length: usize| {
+            let coordinate = |text| bytes(text).filter(|bytes| bytes.len() == length);
+            let (x, y) = coordinate(&self.x)
+                .zip(coordinate(&self.y))
+                .ok_or("an EC key that is malformed")?;
+            Ok([&[UNCOMPRESSED][..], &x, &y].concat())
+        };
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => self.rsa(),
+            ("EC", Some("P-256")) => point(P256_BYTES).map(PublicKey::P256),
+            ("EC", Some("P-384")) => point(P384_BYTES).map(PublicKey::P384),
+            ("EC", Some("P-521")) => point(P521_BYTES).map(PublicKey::P521),
             ("OKP", Some("Ed25519")) => {
-                let x = coordinate(&wire.x)?;
-                let decoding = DecodingKey::from_ed_components(wire.x.as_deref()?).ok()?;
-                Some((Self::Ed25519(x), decoding))
+                let key = bytes(&self.x).filter(|key| key.len() == P256_BYTES);
+                key.map(PublicKey::Ed25519)
+                    .ok_or_else(|| "an Ed25519 key that is malformed".to_owned())
             }
-            _ => None,
+            ("EC" | "OKP", Some(curve)) => Err(format!("a key on curve {}", told(curve))),
+            ("EC" | "OKP", None) => Err("a key without a curve".to_owned()),
+            ("oct", _) => Err("a symmetric key, which must not be published".to_owned()),
+            (kind, _) => Err(format!("a key of kind {}", told(kind))),
         }
     }
 
-    fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Rsa { .. } => Algorithm::Rs256,
-            Self::P256(..) => Algorithm::Es256,
-            Self::Ed25519(_) => Algorithm::EdDsa,
+    fn rsa(&self) -> Result<PublicKey, String> {
+        let number = |text: &Option<String>| {
+            let bytes = URL_SAFE_NO_PAD.decode(text.as_deref()?).ok()?;
+            Some(without_zeros(&bytes))
+        };
+        let malformed = || "an RSA key that is malformed".to_owned();
+        let (n, e) = number(&self.n).zip(number(&self.e)).ok_or_else(malformed)?;
+        if !RSA_BITS.contains(&bits(&n)) {
+            return Err(format!("an RSA key of {} bits", bits(&n)));
         }
+        let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
+        if !odd(&n) || !odd(&e) || e == [1] {
+            return Err(malformed());
+        }
+        Ok(PublicKey::Rsa { n, e })
     }
+}
+
+/// A name from a key set, for a message: its first visible characters.
+fn told(name: &str) -> String {
+    let visible = name.chars().filter(char::is_ascii_graphic);
+    format!("{:?}", visible.take(MAX_NAME_CHARS).collect::<String>())
 }
 
 fn without_zeros(number: &[u8]) -> Vec<u8> {
@@ -244,7 +326,7 @@ mod tests {
     fn altered(forge: &Forge, name: &str, value: Value) -> Result<KeySet, KeySetProblem> {
         let mut jwk = forge.jwk.clone();
         jwk[name] = value;
-        KeySet::read(json!({ "keys": [jwk] }).to_string().as_bytes(), None)
+        KeySet::read(json!({ "keys": [jwk] }).to_string().as_bytes(), None, &TokenAlgorithm::ALL)
     }
 
     #[test]
@@ -253,14 +335,15 @@ mod tests {
         let big = json!({ "keys": [], "more": "x".repeat(MAX_BYTES) }).to_string();
         for body in ["", "{}", "[]", "[[]]", "{\"keys\":5}", "{\"keys\":[", "null", &many, &big] {
             assert!(matches!(
-                KeySet::read(body.as_bytes(), None),
+                KeySet::read(body.as_bytes(), None, &TokenAlgorithm::ALL),
                 Err(KeySetProblem::Unreadable(_))
             ));
         }
         for body in ["{\"keys\":[]}", "{\"keys\":[1,[],{},null]}"] {
-            assert_eq!(
-                KeySet::read(body.as_bytes(), None).unwrap_err(),
-                KeySetProblem::NoUsableKey
+            let problem = KeySet::read(body.as_bytes(), None, &TokenAlgorithm::ALL).unwrap_err();
+            assert!(
+                matches!(problem, KeySetProblem::NoUsableKey(_) | KeySetProblem::Empty),
+                "{body}"
             );
         }
     }
@@ -274,7 +357,6 @@ mod tests {
             (&rsa, "use", json!("enc")),
             (&rsa, "key_ops", json!(["sign"])),
             (&rsa, "key_ops", json!("verify")),
-            (&rsa, "alg", json!("RS512")),
             (&rsa, "alg", json!("HS256")),
             (&rsa, "alg", json!("ES256")),
             (&rsa, "kty", json!("oct")),
@@ -299,9 +381,26 @@ mod tests {
             (&ed, "x", json!("AAAA")),
         ] {
             let problem = altered(forge, name, value.clone()).unwrap_err();
-            assert_eq!(problem, KeySetProblem::NoUsableKey, "{name}: {value}");
+            assert!(matches!(problem, KeySetProblem::NoUsableKey(_)), "{name}: {value}");
         }
+        for (forge, name, value, told) in [
+            (&rsa, "n", json!(weak), "an RSA key of 2040 bits"),
+            (&rsa, "kty", json!("oct"), "a symmetric key"),
+            (&rsa, "use", json!("enc"), "not for signatures"),
+            (&rsa, "alg", json!("HS256"), "for algorithm \"HS256\""),
+            (&ec, "crv", json!("secp256k1"), "curve \"secp256k1\""),
+            (&ed, "crv", json!("Ed448\u{1b}[2J\n"), "curve \"Ed448[2J\""),
+        ] {
+            let problem = altered(forge, name, value).unwrap_err().to_string();
+            assert!(problem.contains(told), "{problem} is not {told}");
+        }
+        let only = [TokenAlgorithm::Es384, TokenAlgorithm::Ps512];
+        let problem = KeySet::read(set(&[&ec]).as_bytes(), None, &only).unwrap_err().to_string();
+        assert!(problem.contains("a key for ES256, which `algorithms` does not list"), "{problem}");
         for (forge, name, value) in [
+            (&rsa, "alg", json!("RS512")),
+            (&rsa, "alg", json!("PS384")),
+            (&ed, "alg", json!("Ed25519")),
             (&rsa, "use", json!("sig")),
             (&rsa, "use", json!(null)),
             (&rsa, "key_ops", json!(["sign", "verify"])),
@@ -317,7 +416,9 @@ mod tests {
     #[test]
     fn a_key_keeps_its_number_as_long_as_it_stays_the_same() {
         let (one, two) = (Forge::ec("1"), Forge::ed("2"));
-        let read = |text: String, before| KeySet::read(text.as_bytes(), before).unwrap();
+        let read = |text: String, before| {
+            KeySet::read(text.as_bytes(), before, &TokenAlgorithm::ALL).unwrap()
+        };
         let first = read(set(&[&one]), None);
         let number = first.keys[0].number;
         let second = read(set(&[&two, &one]), Some(&first));
@@ -333,7 +434,7 @@ mod tests {
         fn no_body_breaks_the_reading(
             body in "\\PC{0,60}|\\{\"keys\":\\[(\\{\"kty\":\"(RSA|EC|OKP)\",\"crv\":\"(P-256|Ed25519)\",\"(n|e|x|y)\":(\"A{0,44}\"|null|1)\\}|,|\\[\\]){0,4}\\]\\}",
         ) {
-            let _ = KeySet::read(body.as_bytes(), None);
+            let _ = KeySet::read(body.as_bytes(), None, &TokenAlgorithm::ALL);
         }
     }
 }

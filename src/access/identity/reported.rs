@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use x509_parser::pem::parse_x509_pem;
 
 use super::{
-    CertificateProblem, PeerCertificate,
-    certificate::{checked_host, checked_uri},
+    CertificateProblem, CertificateRules, NameKind, PeerCertificate, certificate_rules::Name,
 };
 
 impl PeerCertificate {
@@ -17,17 +16,19 @@ impl PeerCertificate {
     ///
     /// # Errors
     /// If they do not name exactly one caller, or name two.
-    pub fn reported(name: &str, pem: &str) -> Result<Option<Self>, CertificateProblem> {
+    pub fn reported(
+        name: &str,
+        pem: &str,
+        rules: &CertificateRules,
+    ) -> Result<Option<Self>, CertificateProblem> {
         if name.is_empty() && pem.is_empty() {
             return Ok(None);
         }
         if pem.is_empty() {
-            let id = match checked_uri(name) {
-                // No URI at all.
-                Err(_) if !name.contains(':') => checked_host(name),
-                checked => checked,
-            };
-            return Ok(Some(Self::named(id?, Timestamp::MIN, Timestamp::MAX)));
+            // Whether a name is a URI, it tells itself. A common name is told with the certificate only.
+            let kind = if name.contains(':') { NameKind::Uri } else { NameKind::Dns };
+            let id = rules.choose(&[Name { kind, text: name }])?;
+            return Ok(Some(Self::named(id, Timestamp::MIN, Timestamp::MAX)));
         }
         let unreadable = CertificateProblem::Unreadable;
         let (rest, pem) = parse_x509_pem(unescaped(pem).as_bytes())
@@ -36,8 +37,10 @@ impl PeerCertificate {
         if !rest || pem.label != "CERTIFICATE" {
             return Err(unreadable);
         }
-        let certificate = Self::read(&pem.contents)?;
-        if !name.is_empty() && !name.eq_ignore_ascii_case(certificate.id()) {
+        let certificate = Self::read(&pem.contents, rules)?;
+        // Proxies tell the first name; where another one is configured to count, the certificate alone says which.
+        let first_counts = *rules == CertificateRules::default();
+        if first_counts && !name.is_empty() && !name.eq_ignore_ascii_case(certificate.id()) {
             return Err(CertificateProblem::Name("it is not the one that the proxy tells"));
         }
         Ok(Some(certificate))
@@ -75,7 +78,7 @@ mod tests {
     }
 
     fn reported(name: &str, pem: &str) -> Result<Option<String>, CertificateProblem> {
-        let peer = PeerCertificate::reported(name, pem)?;
+        let peer = PeerCertificate::reported(name, pem, &CertificateRules::default())?;
         Ok(peer.map(|peer| peer.id().to_owned()))
     }
 

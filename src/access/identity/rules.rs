@@ -1,8 +1,19 @@
 //! Which ids a credential may give.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use crate::domain::{begins_with, claims_spiffe, is_reserved_caller, trust_domain};
+use jiff::SignedDuration;
+
+use crate::domain::{TokenAlgorithm, begins_with, claims_spiffe, is_reserved_caller, trust_domain};
+
+/// The claim that names the caller, unless another one is configured.
+pub(super) const SUBJECT: &str = "sub";
+
+/// How far an issuer's clock and ours may be apart in either direction, unless configured.
+const LEEWAY: SignedDuration = SignedDuration::from_secs(30);
+
+/// The age from which keys are no longer believed, unless configured.
+const MAX_KEY_AGE: Duration = Duration::from_hours(24);
 
 /// The longest subject, in bytes. Kubernetes' longest is 339: a service account of the longest name in a namespace of the longest.
 const MAX_SUBJECT_BYTES: usize = 512;
@@ -12,8 +23,14 @@ const MAX_SUBJECT_BYTES: usize = 512;
 pub struct IssuerRules {
     /// The `iss` claim, byte for byte.
     pub issuer: String,
-    /// What `aud` must hold.
-    pub audience: String,
+    /// The audiences of which `aud` must hold one.
+    pub audiences: Vec<String>,
+    /// The claim whose value names the caller.
+    pub caller_claim: String,
+    /// The algorithms with which tokens may be signed.
+    pub algorithms: Vec<TokenAlgorithm>,
+    /// How far the issuer's clock and ours may be apart, in either direction.
+    pub leeway: SignedDuration,
     /// Put before the subject to make the caller's id.
     pub caller_prefix: String,
     /// Subjects that begin with `spiffe://` are accepted for this trust domain only.
@@ -25,27 +42,56 @@ pub struct IssuerRules {
 }
 
 impl IssuerRules {
+    /// The rules of an issuer of which only its name and our audience are configured.
+    #[must_use]
+    pub fn new(issuer: &str, audience: &str) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            audiences: vec![audience.to_owned()],
+            caller_claim: SUBJECT.to_owned(),
+            algorithms: TokenAlgorithm::ALL.to_vec(),
+            leeway: LEEWAY,
+            caller_prefix: String::new(),
+            spiffe_trust_domain: None,
+            max_lifetime: None,
+            max_key_age: MAX_KEY_AGE,
+        }
+    }
+
     /// The id of the caller that a verified subject names.
     ///
     /// Of any number of issuers whose prefixes are not nested, no two give the same id: of ids that begin with a
     /// prefix only the issuer with this prefix gives any.
-    pub(super) fn caller_id(&self, subject: &str, others: &[&str]) -> Result<String, &'static str> {
+    pub(super) fn caller_id(
+        &self,
+        subject: &str,
+        others: &[&str],
+    ) -> Result<String, Cow<'static, str>> {
+        let refused = |why: &str| Err(format!("its {} {why}", self.claim()).into());
         if !(1..=MAX_SUBJECT_BYTES).contains(&subject.len()) {
-            return Err("its subject is empty or too long");
+            return refused("is empty or too long");
         }
         if !subject.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("its subject is not visible ASCII");
+            return refused("is not visible ASCII without spaces");
         }
         let id = format!("{}{subject}", self.caller_prefix);
         // Whatever the prefix: a subject that is taken for a SPIFFE id by its reader must be one.
         if claims_spiffe(subject) || claims_spiffe(&id) {
             let domain = trust_domain(subject);
             if domain.is_none() || domain != self.spiffe_trust_domain.as_deref() {
-                return Err("its subject is no SPIFFE id of the trust domain of its issuer");
+                return refused("is no SPIFFE id of the trust domain of its issuer");
             }
         }
         not_taken(&id, others.iter().copied())?;
         Ok(id)
+    }
+
+    /// Names the claim in messages.
+    fn claim(&self) -> Cow<'static, str> {
+        match self.caller_claim.as_str() {
+            SUBJECT => "subject".into(),
+            claim => format!("claim {claim:?} (caller_claim)").into(),
+        }
     }
 }
 
@@ -72,12 +118,9 @@ mod tests {
 
     fn issuer(prefix: &str, domain: Option<&str>) -> IssuerRules {
         IssuerRules {
-            issuer: "https://issuer".to_owned(),
-            audience: "gateway".to_owned(),
             caller_prefix: prefix.to_owned(),
             spiffe_trust_domain: domain.map(str::to_owned),
-            max_lifetime: None,
-            max_key_age: Duration::from_hours(24),
+            ..IssuerRules::new("https://issuer", "gateway")
         }
     }
 

@@ -1,57 +1,39 @@
 //! Signed tokens (RFC 7519 in the form of RFC 7515, 7.1): what is read before the signature, and what is checked
 //! after it.
 
+use std::{borrow::Cow, fmt};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny},
+    de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor},
 };
+use serde_json::Value;
 
-use super::rules::IssuerRules;
+use super::rules::{IssuerRules, SUBJECT};
+use crate::domain::{TokenAlgorithm, begins_with};
 
 /// Far more than a token with a reasonable number of claims has; servers refuse headers of this size too.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// How far an issuer's clock and ours may be apart, in either direction.
-pub(super) const LEEWAY: SignedDuration = SignedDuration::from_secs(30);
-
-/// The algorithms that are accepted (RFC 7518, 3.1 and RFC 8037, 3.1). None that shares a secret, and not `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// Ed25519.
-    EdDsa,
-}
-
-impl Algorithm {
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "RS256" => Some(Self::Rs256),
-            "ES256" => Some(Self::Es256),
-            "EdDSA" => Some(Self::EdDsa),
-            _ => None,
-        }
-    }
-}
-
 /// A token, taken apart. Nothing in it is believed.
 pub(super) struct Unverified<'a> {
-    pub(super) algorithm: Algorithm,
+    pub(super) algorithm: TokenAlgorithm,
     pub(super) kid: Option<String>,
     pub(super) claims: Claims,
     /// What the signature is of.
     pub(super) signed: &'a str,
-    /// In base64url.
-    pub(super) signature: &'a str,
+    /// The signature, decoded from base64url.
+    pub(super) signature: Vec<u8>,
 }
 
 /// Claims, each at most once; others are passed over.
 #[derive(Deserialize)]
 pub(super) struct Claims {
+    /// The whole text, for a `caller_claim` that is not registered.
+    #[serde(skip)]
+    json: Vec<u8>,
     pub(super) iss: String,
     sub: Option<String>,
     aud: Option<Audience>,
@@ -63,7 +45,8 @@ pub(super) struct Claims {
 /// What the checked claims say.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Checked<'a> {
-    pub(super) subject: &'a str,
+    /// The value of the issuer's `caller_claim`.
+    pub(super) subject: Cow<'a, str>,
     pub(super) expiry: Timestamp,
 }
 
@@ -115,52 +98,95 @@ impl<'a> Unverified<'a> {
         if claims.contains('.') || [header, claims, signature].iter().any(|part| part.is_empty()) {
             return Err("it is not three parts");
         }
-        URL_SAFE_NO_PAD.decode(signature).map_err(|_| "its signature is not base64url")?;
-        let header: Header = part(header)
+        let signature =
+            URL_SAFE_NO_PAD.decode(signature).map_err(|_| "its signature is not base64url")?;
+        let (header, _): (Header, _) = part(header)
             .ok_or("its header is no JSON object with an algorithm, or names something twice")?;
         if header.crit {
             return Err("its header asks for an extension (crit)");
         }
-        let algorithm = Algorithm::from_name(&header.alg)
-            .ok_or("it is not signed with RS256, ES256 or EdDSA")?;
-        let claims = part(claims).ok_or(
+        let algorithm = TokenAlgorithm::from_name(&header.alg)
+            .ok_or_else(|| unsupported_algorithm(&header.alg))?;
+        let (claims, json): (Claims, _) = part(claims).ok_or(
             "its claims are no JSON object, or name something twice, lack the issuer, or have another type than registered",
         )?;
+        let claims = Claims { json, ..claims };
         Ok(Self { algorithm, kid: header.kid, claims, signed, signature })
     }
 }
 
-fn part<T: DeserializeOwned>(part: &str) -> Option<T> {
+fn unsupported_algorithm(name: &str) -> &'static str {
+    if name.eq_ignore_ascii_case("none") {
+        "it is not signed with a key: its algorithm is none"
+    } else if begins_with(name, "HS") {
+        "it is not signed with a private key but with a shared secret (HMAC), which everybody who verifies it knows"
+    } else {
+        "it is not signed with an algorithm that is supported: RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
+         ES384, ES512 or Ed25519 (EdDSA)"
+    }
+}
+
+/// Reads a part, and returns its text beside it.
+fn part<T: DeserializeOwned>(part: &str) -> Option<(T, Vec<u8>)> {
     let json = URL_SAFE_NO_PAD.decode(part).ok()?;
     // Serde would fill the fields from an array in their order.
     let object = json.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    object.then(|| serde_json::from_slice(&json).ok()).flatten()
+    let read = object.then(|| serde_json::from_slice(&json).ok()).flatten()?;
+    Some((read, json))
+}
+
+/// Finds one member of a JSON object, which must not be there twice.
+struct Member<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Value>, A::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
+            if name != self.0 {
+                map.next_value::<IgnoredAny>()?;
+            } else if found.replace(map.next_value()?).is_some() {
+                return Err(A::Error::custom("twice"));
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Claims {
-    /// Checks the claims against what is configured of their issuer. Whether the issuer made them, the signature
-    /// tells.
+    /// Checks the claims against the configuration of their issuer. Whether the issuer made them, the signature tells.
     pub(super) fn check(
         &self,
         rules: &IssuerRules,
         now: Timestamp,
-    ) -> Result<Checked<'_>, &'static str> {
+    ) -> Result<Checked<'_>, Cow<'static, str>> {
         if self.iss != rules.issuer {
-            return Err("it is of another issuer");
+            return Err("it is of another issuer".into());
         }
+        let ours = |audience: &String| rules.audiences.contains(audience);
         let addressed = match &self.aud {
             None => false,
-            Some(Audience::One(audience)) => *audience == rules.audience,
-            Some(Audience::Many(all)) => all.contains(&rules.audience),
+            Some(Audience::One(audience)) => ours(audience),
+            Some(Audience::Many(all)) => all.iter().any(ours),
         };
         if !addressed {
-            return Err("it is for another audience");
+            return Err("it is for another audience".into());
         }
+        let expiry = self.check_times(rules, now)?;
+        Ok(Checked { subject: self.subject(&rules.caller_claim)?, expiry })
+    }
+
+    fn check_times(&self, rules: &IssuerRules, now: Timestamp) -> Result<Timestamp, &'static str> {
         let NumericDate(expiry) = *self.exp.as_ref().ok_or("it has no expiry")?;
-        if now.duration_since(expiry) >= LEEWAY {
+        if now.duration_since(expiry) >= rules.leeway {
             return Err("it has expired; compare clocks");
         }
-        let future = |time: &NumericDate| time.0.duration_since(now) > LEEWAY;
+        let future = |time: &NumericDate| time.0.duration_since(now) > rules.leeway;
         if self.nbf.as_ref().is_some_and(future) {
             return Err("it is not yet valid; compare clocks");
         }
@@ -177,7 +203,28 @@ impl Claims {
                 return Err("it was issued for longer than max_lifetime");
             }
         }
-        let subject = self.sub.as_deref().ok_or("it has no subject")?;
-        Ok(Checked { subject, expiry })
+        Ok(expiry)
+    }
+
+    /// The issuer and the subject as they are claimed, for recognizing them.
+    pub(super) fn claimed(&self) -> Vec<u8> {
+        [self.iss.as_bytes(), b"\0", self.sub.as_deref().unwrap_or_default().as_bytes()].concat()
+    }
+
+    /// Returns the claim that names the caller.
+    fn subject(&self, claim: &str) -> Result<Cow<'_, str>, Cow<'static, str>> {
+        if claim == SUBJECT {
+            return self.sub.as_deref().map(Cow::Borrowed).ok_or("it has no subject".into());
+        }
+        let found = serde_json::Deserializer::from_slice(&self.json).deserialize_map(Member(claim));
+        match found {
+            Ok(Some(Value::String(text))) => Ok(text.into()),
+            Ok(Some(_)) => Err(format!("its claim {claim:?} (caller_claim) is not a string").into()),
+            Ok(None) => Err(format!(
+                "it has no claim {claim:?} (caller_claim): have the issuer add it, or name another claim"
+            )
+            .into()),
+            Err(_) => Err(format!("its claims name {claim:?} (caller_claim) twice").into()),
+        }
     }
 }

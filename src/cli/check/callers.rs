@@ -5,9 +5,10 @@ use super::{
     setup::count,
 };
 use crate::{
-    access::{PolicyError, PolicyProblem},
-    app::{inspect_policy, usable_keys},
+    access::{InspectedKeys, NoKeys, PolicyError, PolicyProblem},
+    app::{inspect_keys, inspect_policy},
     config::{Config, JwtIssuer},
+    domain::TokenAlgorithm,
     outbound::Network,
 };
 
@@ -81,11 +82,28 @@ async fn issuer_keys(issuer: &JwtIssuer, offline: bool, network: &Network) -> Ch
         let found = format!("{name} was not asked for its keys: --offline");
         return Check::skipped(Topic::Callers, found);
     }
-    match usable_keys(issuer, network).await {
-        Ok(keys) => {
-            Check::ok(Topic::Callers, format!("{name}: {} can be used", count(keys, "key")))
+    match inspect_keys(issuer, network).await {
+        Ok(InspectedKeys { usable, passed_over: None }) => {
+            Check::ok(Topic::Callers, format!("{name}: {} can be used", count(usable, "key")))
         }
-        Err(cause) => {
+        Ok(InspectedKeys { usable, passed_over: Some(others) }) => {
+            let keys = count(usable, "key");
+            let found = format!("{name}: {keys} can be used; it also publishes: {others}");
+            let mend = "tokens that these others sign are refused: have the issuer sign with a supported algorithm, \
+                        and see callers.jwt.algorithms";
+            Check::warning(Topic::Callers, found, mend)
+        }
+        Err(NoKeys::Unusable(others)) => {
+            let found = format!(
+                "{name}: the key set has no key that can be used; it publishes only: {others}"
+            );
+            let supported = TokenAlgorithm::list(&TokenAlgorithm::ALL);
+            let mend = format!(
+                "all tokens of this issuer are refused: have it sign with {supported}, and see callers.jwt.algorithms"
+            );
+            Check::failed(Topic::Callers, found, mend)
+        }
+        Err(NoKeys::Unreadable(cause)) => {
             let mend = "until they can be read, callers of this issuer get KEY_UNAVAILABLE: see issuer, jwks_uri, \
                         jwks_file, ca_file and bearer_token_file, and whether its host can be reached from here";
             Check::failed(Topic::Callers, format!("{name}: no keys: {cause}"), mend)

@@ -72,6 +72,7 @@ fn all() -> Vec<Failure> {
     all.extend([
         Failure::invalid("tenant", "wrong"),
         Failure::Unauthenticated("secret cause".to_owned()),
+        Failure::CertificateNotTrusted,
         Failure::IssuerUnavailable {
             cause: "secret cause".to_owned(),
             retry_after: Duration::from_secs(3),
@@ -99,6 +100,7 @@ fn is_listed(failure: &Failure) {
     match failure {
         Failure::Invalid(_)
         | Failure::Unauthenticated(_)
+        | Failure::CertificateNotTrusted
         | Failure::IssuerUnavailable { .. }
         | Failure::Denied
         | Failure::PathNotAllowed
@@ -218,6 +220,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "INTERNAL INTERNAL RequestInfo",
         "INVALID_ARGUMENT INVALID_ARGUMENT BadRequest",
+        "UNAUTHENTICATED CALLER_UNAUTHENTICATED",
         "UNAUTHENTICATED CALLER_UNAUTHENTICATED",
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "PERMISSION_DENIED POLICY_DENIED",

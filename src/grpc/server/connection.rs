@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tonic::transport::server::Connected;
 
 use crate::{
-    access::{CertificateProblem, PeerCertificate},
+    access::{Access, CertificateProblem, PeerCertificate},
     listen::{ClientSlot, Connection, Seat},
 };
 
@@ -29,13 +29,13 @@ pub(super) struct Called {
 }
 
 /// A connection in the hands of its worker.
-pub(super) fn called(connection: Connection<Seat>) -> Connection<Called> {
+pub(super) fn called(connection: Connection<Seat>, access: &Access) -> Connection<Called> {
     let address = connection.address();
     let certificate = connection.client_certificate();
     let peer = Peer {
         address,
         ip: address.ip().to_canonical().to_string().into(),
-        certificate: certificate.map(|der| Arc::new(PeerCertificate::read(der))),
+        certificate: certificate.map(|shown| Arc::new(access.read_certificate(shown))),
         slot: connection.slot(),
     };
     let seat = connection.about().clone();

@@ -213,7 +213,7 @@ impl Door {
     fn turn_away(&self, peer: &Peer, record: &mut Record, not_admitted: NotAdmitted) -> Failure {
         match &not_admitted {
             NotAdmitted::OverQuota { caller, .. } => record.is_called_by(caller.clone()),
-            NotAdmitted::Unauthenticated(_) | NotAdmitted::Slowed(_) => {
+            NotAdmitted::Unauthenticated(_) | NotAdmitted::Distrusted | NotAdmitted::Slowed(_) => {
                 self.attempts.count_address(peer.address);
             }
             // It may well be somebody: who, cannot be told now.

@@ -11,6 +11,11 @@ use crate::{
 const UNAUTHENTICATED: &str = "the request needs a credential that names its caller: a header Authorization or \
     Proxy-Authorization with `Bearer` and a token of a configured issuer, or a client certificate";
 
+/// For a client whose certificate was accepted when its connection began.
+const CERTIFICATE_NOT_TRUSTED: &str = "the client certificate of this connection is no longer trusted: its authority \
+    was removed from client_ca_file, or a certificate of its chain has expired; connect again with a certificate of a \
+    present authority";
+
 /// A problem, and what the log says of its cause.
 pub(super) struct Failure {
     pub(super) problem: Problem,
@@ -41,6 +46,7 @@ impl From<NotAdmitted> for Failure {
     fn from(not_admitted: NotAdmitted) -> Self {
         match not_admitted {
             NotAdmitted::Unauthenticated(cause) => unauthenticated(cause),
+            NotAdmitted::Distrusted => not_trusted(),
             NotAdmitted::KeysUnavailable { cause, retry_after } => {
                 let detail = "the keys of the token's issuer cannot be had now; send the request again later";
                 let problem = Problem::new(Reason::KeyUnavailable, detail);
@@ -70,6 +76,7 @@ impl From<NotActing> for Failure {
             }
             Refused::OverQuota(over) => over_quota(&over),
             Refused::Expired => unauthenticated(refused.to_string()),
+            Refused::Distrusted => not_trusted(),
         }
     }
 }
@@ -77,6 +84,11 @@ impl From<NotActing> for Failure {
 fn unauthenticated(cause: String) -> Failure {
     let problem = Problem::new(Reason::CallerUnauthenticated, UNAUTHENTICATED);
     Failure { problem, cause: Some(cause) }
+}
+
+fn not_trusted() -> Failure {
+    let problem = Problem::new(Reason::CallerUnauthenticated, CERTIFICATE_NOT_TRUSTED);
+    Failure { problem, cause: Some("the client certificate is no longer trusted".to_owned()) }
 }
 
 fn over_quota(over: &OverQuota) -> Failure {

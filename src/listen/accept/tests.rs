@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::{
-    access::PeerCertificate,
+    access::{CertificateRules, PeerCertificate},
     listen::{
         TlsFiles,
         tls::tests::{Authority, clock},
@@ -85,7 +85,10 @@ async fn a_connection_knows_the_address_of_its_peer_and_the_certificate_that_was
     let mut connection = door.opened.recv().await.unwrap();
     assert_eq!(connection.address(), from);
     let shown = connection.client_certificate().unwrap();
-    assert_eq!(PeerCertificate::read(shown).unwrap().id(), "localhost");
+    assert_eq!(
+        PeerCertificate::read(shown.der(), &CertificateRules::default()).unwrap().id(),
+        "localhost"
+    );
     // The server sees every byte once.
     let mut words = [0; 32];
     connection.read_exact(&mut words).await.unwrap();

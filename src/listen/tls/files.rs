@@ -16,13 +16,16 @@ use rustls::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject as _},
     },
-    server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier},
+    server::{
+        NoServerSessionStorage, ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier,
+        danger::ClientCertVerifier,
+    },
     sign::{CertifiedKey, SingleCertAndKey},
     time_provider::TimeProvider,
 };
 use zeroize::Zeroizing;
 
-use super::validity::Validity;
+use super::{bounds::BoundedVerifier, validity::Validity};
 use crate::{
     domain::{NotUtf8, remove_byte_order_marks, without_byte_order_mark},
     listen::Speaks,
@@ -70,6 +73,7 @@ impl fmt::Display for TlsProblem {
 /// What fits together.
 pub(super) struct Set {
     pub(super) config: Arc<ServerConfig>,
+    pub(super) client_verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) validity: Option<Validity>,
 }
 
@@ -168,30 +172,40 @@ pub(super) fn assemble(
             return Err(vec![of_key(what)]);
         }
     }
-    let config = server_config(files, pair, authorities, provider, time)
-        .map_err(|error| vec![of_key(format!("cannot be used for TLS ({error})"))])?;
-    Ok(Set { config: Arc::new(config), validity })
+    let unusable = |error| vec![of_key(format!("cannot be used for TLS ({error})"))];
+    let client_verifier = authorities
+        .map(|authorities| client_verifier(files, authorities, Arc::clone(&provider)))
+        .transpose()
+        .map_err(|error| unusable(error.into()))?;
+    let config =
+        server_config(files, pair, client_verifier.clone(), provider, time).map_err(unusable)?;
+    Ok(Set { config: Arc::new(config), client_verifier, validity })
+}
+
+fn client_verifier(
+    files: &TlsFiles,
+    authorities: RootCertStore,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
+    let required = files.client_certificate_required;
+    let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+    Ok(Arc::new(BoundedVerifier(verifier.build()?)))
 }
 
 fn server_config(
     files: &TlsFiles,
     pair: CertifiedKey,
-    authorities: Option<RootCertStore>,
+    client_verifier: Option<Arc<dyn ClientCertVerifier>>,
     provider: Arc<CryptoProvider>,
     time: Arc<dyn TimeProvider>,
 ) -> Result<ServerConfig, Box<dyn std::error::Error>> {
-    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
+    let builder = ServerConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-    let clients_may_be_known = authorities.is_some();
-    let builder = match authorities {
+    let clients_may_be_known = client_verifier.is_some();
+    let builder = match client_verifier {
         None => builder.with_no_client_auth(),
-        Some(authorities) => {
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
-            let required = files.client_certificate_required;
-            let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
-            builder.with_client_cert_verifier(verifier.build()?)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     config.alpn_protocols = files.speaks.alpn();

@@ -261,7 +261,7 @@ fn the_real_key_set_of_2022_names_its_key_in_both_ways() {
         (kid, None, true),
         (None, x5t, true),
         (x5t, None, true),
-        (None, None, true),
+        (None, None, false),
         (Some("SEkDp3Mrkox5gKOdOOlH6hGfEIk"), None, false),
     ] {
         assert_eq!(keys.find(kid, x5t).is_some(), known, "{kid:?} {x5t:?}");

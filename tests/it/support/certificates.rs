@@ -29,6 +29,8 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 pub(crate) struct Identity {
     pub(crate) certificate: Vec<u8>,
     key: Vec<u8>,
+    /// Certificates that are shown beside it.
+    pub(crate) others: Vec<Vec<u8>>,
 }
 
 impl Authority {
@@ -58,7 +60,11 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let issuer: &Issuer<'_, KeyPair> = &self.0;
         let certificate = params.clone().signed_by(&key, issuer).unwrap();
-        Identity { certificate: certificate.der().to_vec(), key: key.serialize_der() }
+        Identity {
+            certificate: certificate.der().to_vec(),
+            key: key.serialize_der(),
+            others: Vec::new(),
+        }
     }
 
     /// For a client with these alternative names (RFC 5280, 4.2.1.6), as they are.
@@ -68,6 +74,20 @@ impl Authority {
         let names = names.iter().map(|name| SanType::DnsName((*name).try_into().unwrap()));
         params.subject_alt_names = uris.chain(names).collect();
         self.sign(&params)
+    }
+
+    /// As [`Self::issue_for`] with one URI, until a moment in Unix seconds.
+    pub(crate) fn issue_for_until(&self, uri: &str, seconds: i64) -> Identity {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        let since = std::time::Duration::from_secs(u64::try_from(seconds).unwrap());
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since;
+        self.sign(&params)
+    }
+
+    /// Its own certificate.
+    pub(crate) fn der(&self) -> Vec<u8> {
+        self.0.der().to_vec()
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -158,9 +178,10 @@ impl Client {
             .with_root_certificates(roots);
         let mut config = match self.identity.clone() {
             None => builder.with_no_client_auth(),
-            Some(Identity { certificate, key }) => builder
-                .with_client_auth_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.into()))
-                .unwrap(),
+            Some(Identity { certificate, key, others }) => {
+                let chain = std::iter::once(certificate).chain(others).map(Into::into).collect();
+                builder.with_client_auth_cert(chain, PrivateKeyDer::Pkcs8(key.into())).unwrap()
+            }
         };
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config

@@ -16,6 +16,27 @@ pub(crate) async fn send(
     headers: &[(&'static str, &str)],
     message: &[u8],
 ) -> (Status, HeaderMap) {
+    let headers = sent(address, method, headers, message).await;
+    let status = Status::from_header_map(&headers);
+    (status.expect("the call does not fail from its first byte"), headers)
+}
+
+/// The status of a call that fails from its first byte, else nothing.
+pub(crate) async fn try_send(
+    address: SocketAddr,
+    method: &str,
+    headers: &[(&'static str, &str)],
+    message: &[u8],
+) -> Option<Status> {
+    Status::from_header_map(&sent(address, method, headers, message).await)
+}
+
+async fn sent(
+    address: SocketAddr,
+    method: &str,
+    headers: &[(&'static str, &str)],
+    message: &[u8],
+) -> HeaderMap {
     let mut body = vec![0];
     body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     body.extend(message);
@@ -30,8 +51,7 @@ pub(crate) async fn send(
     }
     let answer = client.execute(request).await.unwrap();
     assert_eq!(answer.status(), http::StatusCode::OK);
-    let status = Status::from_header_map(answer.headers());
-    (status.expect("the call does not fail from its first byte"), answer.headers().clone())
+    answer.headers().clone()
 }
 
 /// Status and body of a page.

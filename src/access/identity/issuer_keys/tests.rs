@@ -10,6 +10,7 @@ use crate::{
         tests::forge::{Forge, NoJitter, Published, set},
         waiting::MAX_WAITING,
     },
+    domain::TokenAlgorithm,
     ports::ManualClock,
 };
 
@@ -25,8 +26,9 @@ fn world(local: bool) -> World {
     let clock = Arc::new(ManualClock::new("2026-02-23T09:00:00Z".parse().unwrap()));
     let source = Arc::new(Published::new(&set(&[&Forge::ed("1")]), local));
     let age = Duration::from_hours(24);
-    let keys =
-        IssuerKeys::new("i".to_owned(), source.clone(), age, clock.clone(), Arc::new(NoJitter));
+    let all = TokenAlgorithm::ALL.to_vec();
+    let random = Arc::new(NoJitter);
+    let keys = IssuerKeys::new("i".to_owned(), source.clone(), age, all, clock.clone(), random);
     World { clock, source, keys }
 }
 

@@ -6,16 +6,26 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+        ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256,
+        RSA_PSS_SHA384, RSA_PSS_SHA512, RsaKeyPair, RsaSignatureEncoding,
+    },
+};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use jsonwebtoken::{Algorithm, EncodingKey};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::ports::{JwksError, JwksSource, Random};
+use crate::{
+    domain::TokenAlgorithm,
+    ports::{JwksError, JwksSource, Random},
+};
 
 pub(in crate::access) const RSA_PEM: &str =
     include_str!("../../../../tests/fixtures/keys/rsa-2048.pkcs1.pem");
@@ -23,49 +33,85 @@ const RSA_XML: &str = include_str!("../../../../tests/fixtures/keys/rsa-2048.xml
 
 /// One key of an issuer.
 pub(in crate::access) struct Forge {
-    algorithm: Algorithm,
-    key: EncodingKey,
+    /// The name of the algorithm in the header of its tokens.
+    algorithm: &'static str,
+    key: Key,
     /// The public half.
     pub(in crate::access) jwk: Value,
 }
 
+enum Key {
+    Rsa(RsaKeyPair, &'static RsaSignatureEncoding),
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
 impl Forge {
-    pub(in crate::access) fn rsa(kid: &str) -> Self {
+    pub(in crate::access) fn of(algorithm: TokenAlgorithm, kid: &str) -> Self {
+        let encoding = match algorithm {
+            TokenAlgorithm::Rs256 => &RSA_PKCS1_SHA256,
+            TokenAlgorithm::Rs384 => &RSA_PKCS1_SHA384,
+            TokenAlgorithm::Rs512 => &RSA_PKCS1_SHA512,
+            TokenAlgorithm::Ps256 => &RSA_PSS_SHA256,
+            TokenAlgorithm::Ps384 => &RSA_PSS_SHA384,
+            TokenAlgorithm::Ps512 => &RSA_PSS_SHA512,
+            TokenAlgorithm::Es256 => {
+                return Self::curve(kid, "ES256", "P-256", &ECDSA_P256_SHA256_FIXED_SIGNING);
+            }
+            TokenAlgorithm::Es384 => {
+                return Self::curve(kid, "ES384", "P-384", &ECDSA_P384_SHA384_FIXED_SIGNING);
+            }
+            TokenAlgorithm::Es512 => {
+                return Self::curve(kid, "ES512", "P-521", &ECDSA_P521_SHA512_FIXED_SIGNING);
+            }
+            TokenAlgorithm::Ed25519 => return Self::ed(kid),
+        };
         let number = |name: &str| {
             let (_, after) = RSA_XML.split_once(&format!("<{name}>")).unwrap();
             URL_SAFE_NO_PAD.encode(STANDARD.decode(after.split_once('<').unwrap().0).unwrap())
         };
         let (n, e) = (number("Modulus"), number("Exponent"));
+        let lines = RSA_PEM.lines().filter(|line| !line.starts_with('-'));
+        let der = STANDARD.decode(lines.collect::<String>()).unwrap();
+        let name = algorithm.as_str();
         Self {
-            algorithm: Algorithm::RS256,
-            key: EncodingKey::from_rsa_pem(RSA_PEM.as_bytes()).unwrap(),
-            jwk: json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid, "n": n, "e": e }),
+            algorithm: name,
+            key: Key::Rsa(RsaKeyPair::from_der(&der).unwrap(), encoding),
+            jwk: json!({ "kty": "RSA", "use": "sig", "alg": name, "kid": kid, "n": n, "e": e }),
         }
+    }
+
+    fn curve(
+        kid: &str,
+        algorithm: &'static str,
+        curve: &str,
+        signing: &'static EcdsaSigningAlgorithm,
+    ) -> Self {
+        let pair = EcdsaKeyPair::generate(signing).unwrap();
+        let point = &pair.public_key().as_ref()[1..];
+        let (x, y) = point.split_at(point.len() / 2);
+        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+        let jwk = json!({ "kty": "EC", "crv": curve, "kid": kid, "x": x, "y": y });
+        Self { algorithm, key: Key::Ec(pair), jwk }
+    }
+
+    pub(in crate::access) fn rsa(kid: &str) -> Self {
+        Self::of(TokenAlgorithm::Rs256, kid)
     }
 
     pub(in crate::access) fn ec(kid: &str) -> Self {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let (x, y) = pair.public_key_raw()[1..].split_at(32);
-        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        Self {
-            algorithm: Algorithm::ES256,
-            key: EncodingKey::from_ec_der(&pair.serialize_der()),
-            jwk: json!({ "kty": "EC", "crv": "P-256", "kid": kid, "x": x, "y": y }),
-        }
+        Self::of(TokenAlgorithm::Es256, kid)
     }
 
     pub(in crate::access) fn ed(kid: &str) -> Self {
-        let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
-        Self {
-            algorithm: Algorithm::EdDSA,
-            key: EncodingKey::from_ed_der(&pair.serialize_der()),
-            jwk: json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x }),
-        }
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x });
+        Self { algorithm: "EdDSA", key: Key::Ed(pair), jwk }
     }
 
     pub(in crate::access) fn header(&self) -> Value {
-        json!({ "alg": format!("{:?}", self.algorithm), "typ": "JWT", "kid": self.jwk["kid"] })
+        json!({ "alg": self.algorithm, "typ": "JWT", "kid": self.jwk["kid"] })
     }
 
     pub(in crate::access) fn sign(&self, claims: &Value) -> String {
@@ -76,9 +122,17 @@ impl Forge {
     pub(in crate::access) fn sign_text(&self, header: &str, claims: &str) -> String {
         let signed =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-        let signature =
-            jsonwebtoken::crypto::sign(signed.as_bytes(), &self.key, self.algorithm).unwrap();
-        format!("{signed}.{signature}")
+        let random = SystemRandom::new();
+        let signature = match &self.key {
+            Key::Rsa(pair, encoding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*encoding, &random, signed.as_bytes(), &mut signature).unwrap();
+                signature
+            }
+            Key::Ec(pair) => pair.sign(&random, signed.as_bytes()).unwrap().as_ref().to_vec(),
+            Key::Ed(pair) => pair.sign(signed.as_bytes()).as_ref().to_vec(),
+        };
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
 

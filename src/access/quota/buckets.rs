@@ -1,0 +1,201 @@
+//! Token buckets, by the generic cell rate algorithm (GCRA, ITU-T I.371 annex A).
+//!
+//! A bucket is one number: the time at which it is full again. In any span of time it gives at most `burst` tokens and
+//! `per_second` for each second of the span.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::Rate;
+use crate::ports::Clock;
+
+/// Buckets of one kind that are remembered. More keys than that share buckets …
+pub(super) const MAX_BUCKETS: usize = 65_536;
+/// … of which there are so many.
+pub(super) const SHARED_BUCKETS: usize = 4_096;
+
+/// Locks, so that the threads of a listener rarely wait for each other.
+const SHARDS: usize = 64;
+
+/// A crowded shard is searched for buckets that are full again at most this often.
+const TIDY_INTERVAL: u64 = 100_000_000;
+
+/// Token buckets of one rate, by a keyed hash of their owner.
+pub(super) struct Buckets {
+    /// Nanoseconds in which one token comes back.
+    interval: u64,
+    /// Nanoseconds in which an empty bucket is full again.
+    depth: u64,
+    /// All shards but the last.
+    shards: Box<[Mutex<Shard>]>,
+    last: Mutex<Shard>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// When each bucket is full again, in nanoseconds of the monotonic clock.
+    full: HashMap<u64, u64>,
+    next_tidy: u64,
+}
+
+impl Buckets {
+    pub(super) fn new(rate: Rate, clock: Arc<dyn Clock>) -> Self {
+        let interval = 1_000_000_000_u64.div_ceil(rate.per_second.get().into());
+        let depth = interval.saturating_mul(rate.burst.get().into());
+        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS - 1).collect();
+        Self { interval, depth, shards, last: Mutex::default(), clock }
+    }
+
+    /// Takes one token, or tells when there is one.
+    pub(super) fn take(&self, key: u64) -> Result<(), Duration> {
+        self.take_down_to(key, self.depth)
+    }
+
+    /// Takes one token on credit: of an empty bucket as many as it can hold. What comes back pays the debt first.
+    pub(super) fn overdraw(&self, key: u64) -> Result<(), Duration> {
+        self.take_down_to(key, self.depth.saturating_mul(2))
+    }
+
+    fn take_down_to(&self, key: u64, depth: u64) -> Result<(), Duration> {
+        let now = self.now();
+        let mut shard = self.shard(key);
+        let full = shard.bucket(key, now);
+        let next = (*full).max(now).saturating_add(self.interval);
+        match next.saturating_sub(now).checked_sub(depth) {
+            None | Some(0) => {
+                *full = next;
+                Ok(())
+            }
+            // A caller that is told less than a millisecond would come too early.
+            Some(early) => Err(Duration::from_nanos(early).max(Duration::from_millis(1))),
+        }
+    }
+
+    /// Gives a token back that was taken.
+    pub(super) fn give_back(&self, key: u64) {
+        let now = self.now();
+        let mut shard = self.shard(key);
+        let full = shard.bucket(key, now);
+        *full = full.saturating_sub(self.interval);
+        if *full <= now {
+            shard.full.remove(&key);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(key >> 32).unwrap_or_default() % SHARDS;
+        let shard = self.shards.get(index).unwrap_or(&self.last);
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().chain([&self.last]).map(|shard| shard.lock().unwrap().full.len()).sum()
+    }
+}
+
+impl Shard {
+    /// Returns the bucket of a key: its own, or a shared one where there is no room.
+    fn bucket(&mut self, key: u64, now: u64) -> &mut u64 {
+        let mut key = key;
+        if self.full.len() >= MAX_BUCKETS / SHARDS && !self.full.contains_key(&key) {
+            if now >= self.next_tidy {
+                self.full.retain(|_, full| *full > now);
+                self.next_tidy = now.saturating_add(TIDY_INTERVAL);
+            }
+            if self.full.len() >= MAX_BUCKETS / SHARDS {
+                key %= u64::try_from(SHARED_BUCKETS / SHARDS).unwrap_or(1);
+            }
+        }
+        self.full.entry(key).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ports::ManualClock;
+
+    fn buckets(per_second: u32, burst: u32) -> (Buckets, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let number = |n| NonZeroU32::new(n).unwrap();
+        let rate = Rate { per_second: number(per_second), burst: number(burst) };
+        (Buckets::new(rate, clock.clone()), clock)
+    }
+
+    #[test]
+    fn a_flood_of_names_takes_no_more_room_than_is_set_aside() {
+        let (buckets, clock) = buckets(1, 1);
+        let name = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for n in 0..3 * MAX_BUCKETS as u64 {
+            let _ = buckets.take(name(n));
+        }
+        assert!(buckets.len() <= MAX_BUCKETS + SHARED_BUCKETS);
+        assert!(buckets.take(name(u64::MAX)).is_err(), "a shared bucket is empty");
+        // When the flood is over, everybody has a bucket again.
+        clock.advance(Duration::from_secs(2));
+        for n in 0..1_000 {
+            buckets.take(name(n)).unwrap();
+        }
+    }
+
+    #[test]
+    fn credit_is_paid_back_before_a_bucket_gives_again() {
+        let (buckets, clock) = buckets(10, 2);
+        buckets.take(7).unwrap();
+        buckets.take(7).unwrap();
+        buckets.take(7).unwrap_err();
+        buckets.overdraw(7).unwrap();
+        buckets.overdraw(7).unwrap();
+        buckets.overdraw(7).unwrap_err();
+        clock.advance(Duration::from_millis(200));
+        buckets.take(7).unwrap_err();
+        clock.advance(Duration::from_millis(100));
+        buckets.take(7).unwrap();
+        buckets.take(8).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_of_time_gives_more_than_burst_and_rate(
+            per_second in 1_u32..200,
+            burst in 1_u32..50,
+            waits in prop::collection::vec(0_u64..40, 1..300),
+        ) {
+            let (buckets, clock) = buckets(per_second, burst);
+            let mut given: Vec<u64> = Vec::new();
+            let mut now = 0;
+            for wait in waits {
+                clock.advance(Duration::from_millis(wait));
+                now += wait;
+                if buckets.take(1).is_ok() {
+                    given.push(now);
+                }
+                // What was taken and given back counts as never taken.
+                if buckets.take(1).is_ok() {
+                    buckets.give_back(1);
+                }
+            }
+            for (first, begin) in given.iter().enumerate() {
+                for (last, end) in given.iter().enumerate().skip(first) {
+                    let span = u128::from(end - begin);
+                    let most = u128::from(burst) + span * u128::from(per_second) / 1000;
+                    prop_assert!((last - first + 1) as u128 <= most);
+                }
+            }
+        }
+    }
+}
