@@ -11,6 +11,7 @@ mod parts;
 mod policy;
 mod running;
 mod storage;
+mod store_watch;
 
 pub(crate) use self::{
     access::usable_keys,

@@ -25,7 +25,7 @@ mod tenants;
 mod tickets;
 mod web_api;
 
-pub(crate) use self::error::LOOK_FIRST;
+pub(crate) use self::error::{LOOK_FIRST, READ_FIRST};
 pub use self::{
     applications::{Application, Applications, History},
     associate_hints::AssociateHints,
@@ -37,7 +37,7 @@ pub use self::{
         Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, Bell, COMMAND_CHAIN,
         CommandTrail, CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError,
         Gap, Pending, Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules,
-        Verification, Weight, certify_public_keys, serve_chain,
+        Unwritten, Verification, Weight, certify_public_keys, serve_chain,
     },
     changes::TenantChanges,
     consent::{

@@ -53,7 +53,7 @@ pub(super) async fn begin(
         expected_user_principal_name,
         reason,
     };
-    let begun = services.consents.begin(&asked, enrol.as_ref(), request).await?;
+    let begun = context.change(services.consents.begin(&asked, enrol.as_ref(), request)).await?;
     let BegunConsent { authorization_uri, state, expire_time, consent_uri } = begun;
     let shown = |secret: &SecretString| secret.expose_secret().to_owned();
     Ok(pb::BeginConsentResponse {
@@ -96,7 +96,7 @@ pub(super) async fn complete(
     let (patience, request_id) = (context.patience, Arc::clone(&context.request_id));
     let completing =
         services.consents.complete(&asked, enrol.as_ref(), redeemed, code, patience, request_id);
-    let taken = completing.await.inspect_err(|error| {
+    let taken = context.change(completing).await.inspect_err(|error| {
         if let BrokerError::NoLongerPermitted(denied) = error {
             let (resource, policy_ids) = (denied.resource.to_string(), &denied.policy_ids);
             context.notes.denied(denied.action.as_str(), resource, Arc::clone(policy_ids));

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
+    broker::BrokerError,
     domain::{AuditText, Reason, TenantName},
     listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
     ports::Meter,
@@ -71,6 +72,8 @@ pub(super) struct Context {
     failure: OnceLock<(Reason, Option<String>)>,
     /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
     outcome_unknown: AtomicBool,
+    /// A change of our own store was begun, and may have been kept.
+    change_begun: AtomicBool,
 }
 
 impl Context {
@@ -87,6 +90,7 @@ impl Context {
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
+            change_begun: AtomicBool::new(false),
         }
     }
 
@@ -124,10 +128,26 @@ impl Context {
         self.outcome_unknown.store(unknown, Ordering::Relaxed);
     }
 
+    /// Does a change of our own store. From its beginning on the call may fail only with an unknown outcome (its deadline
+    /// may pass, its event may not be written), unless the change itself surely was not done.
+    pub(super) async fn change<T>(
+        &self,
+        change: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        self.change_begun.store(true, Ordering::Relaxed);
+        let changed = change.await;
+        if changed.as_ref().is_err_and(|error| !error.outcome_is_unknown()) {
+            self.change_begun.store(false, Ordering::Relaxed);
+        }
+        changed
+    }
+
     /// The status of a call that fails.
     pub(super) fn status(&self, failure: &Failure) -> Status {
         if self.outcome_unknown.load(Ordering::Relaxed) {
             failure.status_of_unknown_outcome(&self.request_id)
+        } else if self.change_begun.load(Ordering::Relaxed) {
+            failure.status_of_unknown_change(&self.request_id)
         } else {
             failure.status(&self.request_id)
         }
@@ -358,6 +378,7 @@ impl Leaked {
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
+            change_begun: AtomicBool::new(false),
         };
         Record {
             context: Arc::new(context),

@@ -18,8 +18,12 @@ use axum::{
     routing::get,
 };
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use crate::ports::StoreWatch;
+
+/// Whoever reaches the page may ask as often as he likes: a write is a full sync of the disk.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
 /// A store that takes longer than this to take a write is not ready.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
@@ -32,8 +36,17 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub struct Readiness {
     open: AtomicBool,
     store: Arc<dyn StoreWatch>,
+    /// Held while the store is asked, so that many who ask at once cause one write.
+    last: tokio::sync::Mutex<Option<LastWrite>>,
     audit_stalled: Box<dyn Fn() -> bool + Send + Sync>,
     remark: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+/// The last attempt to write into the store.
+struct LastWrite {
+    /// When it ended: whoever waited for it meanwhile takes its answer.
+    ended: Instant,
+    obstacle: Option<String>,
 }
 
 impl Readiness {
@@ -47,6 +60,7 @@ impl Readiness {
         Self {
             open: AtomicBool::new(false),
             store,
+            last: tokio::sync::Mutex::default(),
             audit_stalled: Box::new(audit_stalled),
             remark: Box::new(remark),
         }
@@ -66,14 +80,30 @@ impl Readiness {
         if !self.open.load(Ordering::Acquire) {
             return Some("starting or stopping".to_owned());
         }
+        if let Err(error) = self.store.check_file() {
+            return Some(error.to_string());
+        }
         if (self.audit_stalled)() {
             return Some("the audit trail is stalled".to_owned());
         }
-        match tokio::time::timeout(STORE_PATIENCE, self.store.writable()).await {
+        self.store_obstacle().await
+    }
+
+    /// Writes into the store, at most once in [`BETWEEN_WRITES`]. All who ask meanwhile get the last answer.
+    async fn store_obstacle(&self) -> Option<String> {
+        let mut last = self.last.lock().await;
+        if let Some(last) = &*last
+            && last.ended.elapsed() < BETWEEN_WRITES
+        {
+            return last.obstacle.clone();
+        }
+        let obstacle = match tokio::time::timeout(STORE_PATIENCE, self.store.writable()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("the store took no write within {STORE_PATIENCE:?}")),
-        }
+        };
+        *last = Some(LastWrite { ended: Instant::now(), obstacle: obstacle.clone() });
+        obstacle
     }
 }
 

@@ -20,6 +20,13 @@ pub enum StoreError {
     /// It cannot be reached, is full, read-only or busy. Trying again later may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// Its file was replaced, removed or cut short while it was open. Nothing is read or written until the original
+    /// file is back, or the process starts again.
+    #[error("{0}")]
+    Lost(String),
+    /// A commit was begun, and it is unknown whether it was done.
+    #[error("it is unknown whether the store kept the change: {0}")]
+    OutcomeUnknown(String),
     /// There is one already.
     #[error("exists already")]
     AlreadyExists,
@@ -32,6 +39,14 @@ pub enum StoreError {
     /// A secret could not be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+}
+
+impl StoreError {
+    /// The same failure, met after a commit: the change may have been kept.
+    #[must_use]
+    pub fn after_commit(self) -> Self {
+        Self::OutcomeUnknown(self.to_string())
+    }
 }
 
 /// A system user token and how many were set before it.
@@ -180,6 +195,12 @@ pub trait ApplicationStore: Send + Sync + 'static {
 /// The store's own state.
 #[async_trait]
 pub trait StoreWatch: Send + Sync + 'static {
+    /// Whether its file is still the one that was opened. Waits for nothing, and writes nothing.
+    ///
+    /// # Errors
+    /// `Lost` if it is not.
+    fn check_file(&self) -> Result<(), StoreError>;
+
     /// Whether it can be written now. For readiness.
     async fn writable(&self) -> Result<(), StoreError>;
 

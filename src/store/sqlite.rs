@@ -7,6 +7,7 @@ mod applications;
 mod audit;
 mod consents;
 mod file;
+mod files;
 mod grants;
 mod leases;
 mod lock;

@@ -92,7 +92,8 @@ impl Impersonation {
                 ended,
                 Err(BrokerError::UpstreamUnavailable { .. }
                     | BrokerError::UpstreamInvalid(_)
-                    | BrokerError::StoreUnavailable(_))
+                    | BrokerError::StoreUnavailable(_)
+                    | BrokerError::StoreOutcomeUnknown(_))
             );
             if purpose == Purpose::Probe && passing {
                 refresher.broken.not_found_out(&key);

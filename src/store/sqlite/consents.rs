@@ -95,7 +95,7 @@ impl ConsentStore for SqliteStore {
 
     async fn get(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError> {
         let record: Option<ConsentRecord> =
-            sqlx::query_as(GET).bind(id.as_str()).fetch_optional(self.file.readers()).await?;
+            sqlx::query_as(GET).bind(id.as_str()).fetch_optional(self.file.readers()?).await?;
         record.map(ConsentRecord::into_consent).transpose()
     }
 
@@ -146,7 +146,7 @@ impl ConsentStore for SqliteStore {
         // Anybody can make up states: they must not keep those waiting who write.
         let is_kept: bool = sqlx::query_scalar(IS_KEPT)
             .bind(state_digest.as_slice())
-            .fetch_one(self.file.readers())
+            .fetch_one(self.file.readers()?)
             .await?;
         if !is_kept {
             return Ok(None);

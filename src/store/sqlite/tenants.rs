@@ -52,7 +52,7 @@ impl TenantStore for SqliteStore {
         let record: Option<TenantRecord> = sqlx::query_as(GET)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
-            .fetch_optional(self.file.readers())
+            .fetch_optional(self.file.readers()?)
             .await?;
         self.to_tenant(record)
     }
@@ -75,7 +75,7 @@ impl TenantStore for SqliteStore {
             None => sqlx::query_as(LIST).bind(after_application).bind(after_tenant),
         };
         let records: Vec<TenantRecord> =
-            statement.bind(limit).fetch_all(self.file.readers()).await?;
+            statement.bind(limit).fetch_all(self.file.readers()?).await?;
         records.into_iter().map(|record| record.into_tenant(&self.applications)).collect()
     }
 
@@ -85,7 +85,7 @@ impl TenantStore for SqliteStore {
     ) -> Result<Vec<ApplicationId>, StoreError> {
         let ids: Vec<String> = sqlx::query_scalar(APPLICATIONS_OF)
             .bind(tenant.to_string())
-            .fetch_all(self.file.readers())
+            .fetch_all(self.file.readers()?)
             .await?;
         ids.iter().map(|id| application_id(id)).collect()
     }
@@ -152,7 +152,7 @@ impl TenantStore for SqliteStore {
         let record: Option<TokenRecord> = sqlx::query_as(GET_TOKEN)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
-            .fetch_optional(self.file.readers())
+            .fetch_optional(self.file.readers()?)
             .await?;
         let Some(record) = record else {
             return Ok(None);

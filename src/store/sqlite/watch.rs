@@ -7,6 +7,10 @@ use crate::ports::{StoreError, StoreWatch};
 
 #[async_trait]
 impl StoreWatch for SqliteStore {
+    fn check_file(&self) -> Result<(), StoreError> {
+        self.file.check()
+    }
+
     async fn writable(&self) -> Result<(), StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
