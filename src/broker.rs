@@ -20,6 +20,7 @@ mod impersonation;
 mod looking;
 mod state_hints;
 mod status;
+mod stopped;
 mod tenant_search;
 mod tenants;
 mod tickets;
@@ -42,7 +43,7 @@ pub use self::{
     changes::TenantChanges,
     consent::{
         Answer, Arrival, Arrived, AskAgain, Asked, BegunConsent, ConsentRequest, ConsentStores,
-        ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, Redeemed, ReturnTo,
+        ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, ReturnTo, ShownState,
         StillPermitted, Way, WhyInvalid,
     },
     counters::{Counter, Counters},
@@ -57,10 +58,11 @@ pub use self::{
         GrantEvent, GrantFeed, GrantPage, GrantStores, GrantsOf, HandedOutAccessToken,
         Impersonation, KindOf,
     },
-    state_hints::{StateChange, StateHints, Unheard},
+    state_hints::{StateChange, StateHints, Unheard, UsedNotifications},
     status::{StaleStatuses, StatusEvent, StatusFeed, Statuses, TooSlow},
+    stopped::StoppedTenants,
     tenant_search::{TenantPage, TenantSearch},
-    tenants::{Page, Tenants, choose_enrolled},
+    tenants::{Page, StopListener, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
     web_api::{Asking, CallRate, SendProgress, Used, WebApi},
 };

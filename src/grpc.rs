@@ -6,6 +6,7 @@ mod acting;
 mod application;
 mod associate;
 mod audit;
+
 mod consent;
 mod convert;
 mod envoy;
@@ -13,6 +14,7 @@ mod failure;
 mod impersonation;
 mod layer;
 mod normalize;
+mod outcome;
 mod person;
 mod request;
 mod server;

@@ -8,9 +8,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    Storage, access::Upkeep, own_thread::OwnThread, parts::Parts, store_watch::watch_store,
-};
+use super::{Storage, access::Upkeep, own_thread::OwnThread, parts::Parts, store_watch::Watched};
 use crate::{
     broker::Unwritten,
     config::Lifecycle,
@@ -184,8 +182,14 @@ impl Started {
             parts.directory.forget_all();
             grants.forget_all();
         };
-        let trail = Arc::clone(&parts.services.audit.trail);
-        let watch = watch_store(Arc::clone(&store), forget, trail, Arc::clone(&clock), seen);
+        let watched = Watched {
+            store: Arc::clone(&store),
+            trail: Arc::clone(&parts.services.audit.trail),
+            stopped: Arc::clone(&parts.stopped),
+            applications: Arc::clone(&parts.services.applications),
+            clock: Arc::clone(&clock),
+        };
+        let watch = watched.run(forget, seen);
         let background = async move {
             let fresh = async {
                 tokio::join!(

@@ -1,6 +1,7 @@
 //! Why a use case did not do what was asked: everything that a caller can be told, and a cause for the log.
 
 mod retry;
+mod store;
 mod words;
 
 use std::{sync::Arc, time::Duration};
@@ -12,7 +13,7 @@ use crate::{
         ApplicationId, AssociateId, AssociateName, AssociateType, Obstacle, Reason, TenantName,
         TenantState, Usability,
     },
-    ports::{Refusal, SealError, StoreError, UpstreamError},
+    ports::{Refusal, UpstreamError},
 };
 
 /// What a caller should wait before it asks again when our store or SuperOffice does not answer.
@@ -410,21 +411,6 @@ impl BrokerError {
             },
             UpstreamError::InvalidResponse(_) => Self::UpstreamInvalid(error.to_string().into()),
             UpstreamError::Refused(refusal) => Self::Refused(name.clone(), *refusal),
-        }
-    }
-}
-
-impl From<StoreError> for BrokerError {
-    fn from(error: StoreError) -> Self {
-        let cause = error.to_string().into();
-        match error {
-            StoreError::Unavailable(_) | StoreError::Lost(_) => Self::StoreUnavailable(cause),
-            StoreError::OutcomeUnknown(_) => Self::StoreOutcomeUnknown(cause),
-            StoreError::Seal(SealError::KeyUnavailable(_)) => Self::KeyUnavailable(cause),
-            StoreError::Seal(_)
-            | StoreError::Corrupt(_)
-            | StoreError::AlreadyExists
-            | StoreError::Conflict => Self::Internal(cause),
         }
     }
 }

@@ -6,10 +6,7 @@ use std::{
     future::pending,
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     task::{self, Poll},
     time::{Duration, Instant},
 };
@@ -23,7 +20,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 
 use super::{
@@ -35,7 +32,6 @@ use super::{
 };
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
-    broker::BrokerError,
     domain::{AuditText, Reason, TenantName},
     listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
     ports::Meter,
@@ -71,9 +67,9 @@ pub(super) struct Context {
     tenant: OnceLock<TenantName>,
     failure: OnceLock<(Reason, Option<String>)>,
     /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
-    outcome_unknown: AtomicBool,
+    pub(super) outcome_unknown: AtomicBool,
     /// A change of our own store was begun, and may have been kept.
-    change_begun: AtomicBool,
+    pub(super) change_begun: AtomicBool,
 }
 
 impl Context {
@@ -121,36 +117,6 @@ impl Context {
             request_id,
             "stream ended"
         );
-    }
-
-    /// Notes whether an unsafe request has left whose outcome is unknown.
-    pub(super) fn note_unknown_outcome(&self, unknown: bool) {
-        self.outcome_unknown.store(unknown, Ordering::Relaxed);
-    }
-
-    /// Does a change of our own store. From its beginning on the call may fail only with an unknown outcome (its deadline
-    /// may pass, its event may not be written), unless the change itself surely was not done.
-    pub(super) async fn change<T>(
-        &self,
-        change: impl Future<Output = Result<T, BrokerError>>,
-    ) -> Result<T, BrokerError> {
-        self.change_begun.store(true, Ordering::Relaxed);
-        let changed = change.await;
-        if changed.as_ref().is_err_and(|error| !error.outcome_is_unknown()) {
-            self.change_begun.store(false, Ordering::Relaxed);
-        }
-        changed
-    }
-
-    /// The status of a call that fails.
-    pub(super) fn status(&self, failure: &Failure) -> Status {
-        if self.outcome_unknown.load(Ordering::Relaxed) {
-            failure.status_of_unknown_outcome(&self.request_id)
-        } else if self.change_begun.load(Ordering::Relaxed) {
-            failure.status_of_unknown_change(&self.request_id)
-        } else {
-            failure.status(&self.request_id)
-        }
     }
 
     /// Notes why the call fails, for the log.

@@ -166,3 +166,79 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
 async fn page(State(page): State<Page>) -> Response {
     ([(header::CONTENT_TYPE, OPEN_METRICS)], page()).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, atomic::AtomicUsize};
+
+    use async_trait::async_trait;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ports::StoreError;
+
+    /// Counts writes, and fails as it is told.
+    #[derive(Default)]
+    struct Store {
+        writes: AtomicUsize,
+        lost: Mutex<bool>,
+        full: Mutex<bool>,
+    }
+
+    #[async_trait]
+    impl StoreWatch for Store {
+        fn check_file(&self) -> Result<(), StoreError> {
+            let lost = *self.lost.lock().unwrap();
+            if lost { Err(StoreError::Lost("gateway.db was replaced".to_owned())) } else { Ok(()) }
+        }
+
+        async fn writable(&self) -> Result<(), StoreError> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let full = *self.full.lock().unwrap();
+            if full { Err(StoreError::Unavailable("the disk is full".to_owned())) } else { Ok(()) }
+        }
+
+        async fn external_version(&self) -> Result<i64, StoreError> {
+            Ok(1)
+        }
+
+        async fn forget_issued_after(&self, _: Timestamp) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+
+        async fn close(&self) {}
+    }
+
+    fn readiness() -> (Arc<Store>, Readiness) {
+        let store = Arc::new(Store::default());
+        let readiness = Readiness::new(store.clone(), || false, || None);
+        readiness.open();
+        (store, readiness)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_ask_cause_one_write_a_second_and_all_hear_its_answer() {
+        let (store, readiness) = readiness();
+        let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
+        assert!(asked.await.iter().all(Option::is_none));
+        assert_eq!(store.writes.load(Ordering::SeqCst), 1);
+        *store.full.lock().unwrap() = true;
+        assert_eq!(readiness.obstacle().await, None);
+        tokio::time::advance(BETWEEN_WRITES).await;
+        let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
+        for obstacle in asked.await {
+            assert!(obstacle.unwrap().contains("the disk is full"));
+        }
+        assert_eq!(store.writes.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_whose_file_was_replaced_is_told_at_once_and_without_a_write() {
+        let (store, readiness) = readiness();
+        assert_eq!(readiness.obstacle().await, None);
+        *store.lost.lock().unwrap() = true;
+        assert!(readiness.obstacle().await.unwrap().contains("was replaced"));
+        assert_eq!(store.writes.load(Ordering::SeqCst), 1);
+    }
+}

@@ -20,7 +20,7 @@ pub enum StoreError {
     /// It cannot be reached, is full, read-only or busy. Trying again later may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// Its file was replaced, removed or cut short while it was open. Nothing is read or written until the original
+    /// Its file was replaced, removed or emptied while it was open. Nothing is read or written until the original
     /// file is back, or the process starts again.
     #[error("{0}")]
     Lost(String),
@@ -94,6 +94,9 @@ pub trait TenantStore: Send + Sync + 'static {
         after: Option<&TenantName>,
         limit: u32,
     ) -> Result<Vec<Tenant>, StoreError>;
+
+    /// Those of `names` that are stopped, or not there.
+    async fn stopped_of(&self, names: &[TenantName]) -> Result<Vec<TenantName>, StoreError>;
 
     /// Applications that have this tenant, in order.
     async fn applications_of(
@@ -206,6 +209,9 @@ pub trait StoreWatch: Send + Sync + 'static {
 
     /// A number that differs from the one before if another process has changed the store since.
     async fn external_version(&self) -> Result<i64, StoreError>;
+
+    /// Deletes tickets, access tokens and statuses that were issued or read after `latest`, a time to come. Tells how many.
+    async fn forget_issued_after(&self, latest: Timestamp) -> Result<u64, StoreError>;
 
     /// Flushes and closes. Later calls fail.
     async fn close(&self);

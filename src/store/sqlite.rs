@@ -12,6 +12,7 @@ mod grants;
 mod leases;
 mod lock;
 mod look;
+mod notifications;
 mod open;
 mod schema;
 mod tenants;

@@ -115,13 +115,17 @@ impl SqliteFile {
 
     /// Flushes and closes. Later calls fail.
     pub async fn close(&self) {
+        let intact = self.files.check().is_ok();
+        self.files.close();
         // Readers first: the last connection to close writes the log back and removes it.
         self.readers.close().await;
-        self.writer.close().await;
+        // The log of a file that was replaced is left alone, so that nothing is lost if somebody puts that file back.
+        if intact { self.writer.close().await } else { self.writer.leave().await }
     }
 
     /// Closes without writing the log back: for whoever only looked. Later calls fail.
     pub async fn leave(&self) {
+        self.files.close();
         self.readers.close().await;
         self.writer.leave().await;
     }

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -51,9 +51,9 @@ impl Identity {
 pub(super) struct OpenFiles {
     database: PathBuf,
     identity: Identity,
-    /// The longest length seen. A database file never becomes shorter, because nothing here vacuums it.
-    length: AtomicU64,
     companions: [Companion; 2],
+    /// The connections are closed, and the last one to close removes the companions.
+    closed: AtomicBool,
 }
 
 /// A file beside the database. SQLite makes it when the database is first read, and keeps it until the last connection
@@ -74,23 +74,31 @@ impl OpenFiles {
         Self {
             database: database.to_owned(),
             identity,
-            length: AtomicU64::new(0),
             companions: COMPANIONS.map(companion),
+            closed: AtomicBool::new(false),
         }
+    }
+
+    /// The connections are about to close: from now on there is nothing to compare.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// Compares the files at their paths with those that SQLite has open.
     ///
     /// # Errors
-    /// `Lost` if they are others, or gone, or cut short.
+    /// `Lost` if they are others, or gone, or empty.
     pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let metadata = look(&self.database)?;
         if Identity::of(&metadata) != self.identity {
             return Err(lost(&self.database, "was replaced by another file"));
         }
-        let length = metadata.len();
-        if length < self.length.fetch_max(length, Ordering::Relaxed) {
-            return Err(lost(&self.database, "was cut short"));
+        // A database in WAL mode always has its first page.
+        if metadata.len() == 0 {
+            return Err(lost(&self.database, "was emptied"));
         }
         self.companions.iter().try_for_each(Companion::check)
     }
@@ -186,7 +194,7 @@ mod tests {
         let database = folder.path().join("gateway.db");
         for suffix in ["", "-wal", "-shm"] {
             let file = beside(&database, suffix);
-            fs::write(&file, suffix).unwrap();
+            fs::write(&file, "x").unwrap();
             set_mode(&file, 0o600);
         }
         (folder, database)
@@ -295,11 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_was_cut_short_is_noticed_and_one_that_grew_is_not() {
+    fn a_database_that_was_emptied_is_noticed_and_one_that_a_vacuum_made_smaller_is_not() {
         let (_folder, database) = folder_with_files();
+        fs::write(&database, "12345678").unwrap();
         let files = OpenFiles::new(&database, Identity::at(&database).unwrap());
-        for (text, good) in [("1234", true), ("123456", true), ("12345", false), ("1234567", true)]
-        {
+        for (text, good) in [("123456789", true), ("1234", true), ("", false)] {
             fs::write(&database, text).unwrap();
             assert_eq!(files.check().is_ok(), good, "{text}");
         }

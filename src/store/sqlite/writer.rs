@@ -127,11 +127,8 @@ impl WriterSlot {
 
     pub(super) async fn close(&self) {
         if let Slot::Open(mut connection) = self.take().await {
-            // A command may have the file open too; then closing alone would leave the log as it is. Best effort. The
-            // log of a file that was replaced is left alone, so that nothing is lost if somebody puts that file back.
-            if self.files.check().is_ok() {
-                let _ = truncate_log(&mut connection).await;
-            }
+            // A command may have the file open too; then closing alone would leave the log as it is. Best effort.
+            let _ = truncate_log(&mut connection).await;
             let _ = connection.close().await;
         }
     }
