@@ -187,7 +187,8 @@ async fn every_failed_consent_is_logged_with_cause_tenant_application_and_the_nu
     // The tenant is stopped while the person signs in; the state outlives the stop.
     let back = logged.by_link(EMPLOYEE, "Cust10001", "refuse").await;
     let uri = format!("http://{}", logged.program.grpc_address);
-    let mut tenants = TenantServiceClient::connect(uri).await.unwrap();
+    let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+    let mut tenants = TenantServiceClient::new(channel);
     let disable = pb::DisableTenantRequest { name: name("Cust10001"), ..Default::default() };
     tenants.disable_tenant(disable).await.unwrap();
     let (_, line) = logged.arrive(&back).await;
