@@ -12,6 +12,7 @@ mod parts;
 mod policy;
 mod running;
 mod storage;
+mod store_watch;
 
 pub(crate) use self::{
     access::inspect_keys,

@@ -20,12 +20,13 @@ mod impersonation;
 mod looking;
 mod state_hints;
 mod status;
+mod stopped;
 mod tenant_search;
 mod tenants;
 mod tickets;
 mod web_api;
 
-pub(crate) use self::error::LOOK_FIRST;
+pub(crate) use self::error::{LOOK_FIRST, READ_FIRST};
 pub use self::{
     applications::{Application, Applications, History},
     associate_hints::AssociateHints,
@@ -37,12 +38,12 @@ pub use self::{
         Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, Bell, COMMAND_CHAIN,
         CommandTrail, CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError,
         Gap, Pending, Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules,
-        Verification, Weight, certify_public_keys, serve_chain,
+        Unwritten, Verification, Weight, certify_public_keys, serve_chain,
     },
     changes::TenantChanges,
     consent::{
         Answer, Arrival, Arrived, AskAgain, Asked, BegunConsent, ConsentRequest, ConsentStores,
-        ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, Redeemed, ReturnTo,
+        ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, ReturnTo, ShownState,
         StillPermitted, Way, WhyInvalid,
     },
     counters::{Counter, Counters},
@@ -57,10 +58,11 @@ pub use self::{
         GrantEvent, GrantFeed, GrantPage, GrantStores, GrantsOf, HandedOutAccessToken,
         Impersonation, KindOf,
     },
-    state_hints::{StateChange, StateHints, Unheard},
+    state_hints::{StateChange, StateHints, Unheard, UsedNotifications},
     status::{StaleStatuses, StatusEvent, StatusFeed, Statuses, TooSlow},
+    stopped::StoppedTenants,
     tenant_search::{TenantPage, TenantSearch},
-    tenants::{Page, Tenants, choose_enrolled},
+    tenants::{Page, StopListener, Tenants, choose_enrolled},
     tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
     web_api::{Asking, CallRate, SendProgress, Used, WebApi},
 };

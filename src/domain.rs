@@ -51,7 +51,10 @@ pub use self::{
         ANONYMOUS, COMMAND_LINE_PREFIX, CallerOnRecord, begins_with, claims_spiffe,
         is_caller_prefix, is_reserved_caller, is_trust_domain, trust_domain,
     },
-    consent::{Consent, ConsentAttempt, ConsentId, ConsentIdError, ConsentOutcome},
+    consent::{
+        ATTEMPT_LIFE, AttemptBinding, CONSENT_LIFE, Consent, ConsentAttempt, ConsentId,
+        ConsentIdError, ConsentOutcome, is_current,
+    },
     credential_operation::credential_operation,
     enrolment::{Labels, SystemUserToken},
     eyes::{Eyes, EyesError, EyesSelector},

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
@@ -26,8 +28,8 @@ impl PublicKeys {
     ///
     /// # Errors
     /// If no key in it can be used.
-    pub fn read(body: &[u8], now: Timestamp) -> Result<Self, UpstreamError> {
-        Keys::read(body, now).map(Self)
+    pub fn read(body: &[u8]) -> Result<Self, UpstreamError> {
+        Keys::read(body, Duration::ZERO).map(Self)
     }
 
     /// Whether a token with this header has a key.

@@ -6,6 +6,7 @@ mod acting;
 mod application;
 mod associate;
 mod audit;
+
 mod consent;
 mod convert;
 mod deadline;
@@ -15,6 +16,7 @@ mod impersonation;
 mod intake;
 mod layer;
 mod normalize;
+mod outcome;
 mod person;
 mod public_stream;
 mod request;

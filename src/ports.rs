@@ -32,12 +32,12 @@ pub use self::{
         AuditGroup, AuditPosition, AuditSigner, AuditStore, ChainedRow, KeptPublicKey, TimeSpan,
     },
     body_copy::{BodyCopy, BodyParts, COPIED_BYTES, CopyBudget},
-    clock::{Clock, ManualClock, SystemClock},
+    clock::{CLOCK_LEEWAY, Clock, ManualClock, Moment, SystemClock, is_ahead},
     consents::{Begun, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS},
     digest::Digest,
     grants::{Consented, GrantStore, Intent, RefreshOutcome, Rotation, StoredRefreshToken},
     jwks_source::{JwksError, JwksSource},
-    leases::{Lease, LeaseStore},
+    leases::{HeldLease, Lease, LeaseStore},
     meter::Meter,
     oauth::{
         Access, AuthorizationRequest, CodeExchange, ExchangeError, OAuth, Refreshed, SignedIn,
@@ -61,5 +61,5 @@ pub use self::{
         ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, Replay, SendError, Verdict,
         WebApiHost,
     },
-    webhook::{NotificationVerifier, WebhookVerifier},
+    webhook::{NotificationStore, NotificationVerifier, SignedNotification, WebhookVerifier},
 };

@@ -4,17 +4,17 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tenant_gateway::fuzzing::PublicKeys;
-use tenant_gateway_fuzz::{assert_not_repeated, now};
+use tenant_gateway_fuzz::assert_not_repeated;
 
 fuzz_target!(init: seed_is_accepted(), |body: &[u8]| fuzz(body));
 
 /// Were it refused, little of what follows would be reached.
 fn seed_is_accepted() {
-    assert!(PublicKeys::read(include_bytes!("../corpus_seed/jwks/one"), now()).is_ok());
+    assert!(PublicKeys::read(include_bytes!("../corpus_seed/jwks/one")).is_ok());
 }
 
 fn fuzz(body: &[u8]) {
-    let keys = match PublicKeys::read(body, now()) {
+    let keys = match PublicKeys::read(body) {
         Ok(keys) => keys,
         Err(error) => {
             return assert_not_repeated(&String::from_utf8_lossy(body), &error.to_string());

@@ -10,8 +10,9 @@ use crate::{
     broker::{
         Applications, AssociateHints, AssociateRules, Associates, Attempts, AuditLog,
         ConsentStores, Consents, Counters, Directory, Durability, Egress, Explanations,
-        GrantStores, Impersonation, Retention, StateHints, Statuses, TenantSearch, Tenants,
-        TicketRules, TicketStores, Tickets, Trail, TrailPorts, TrailRules, WebApi, serve_chain,
+        GrantStores, Impersonation, Retention, StateHints, Statuses, StoppedTenants, TenantSearch,
+        Tenants, TicketRules, TicketStores, Tickets, Trail, TrailPorts, TrailRules,
+        UsedNotifications, WebApi, serve_chain,
     },
     config::{AuditDurability, Config},
     domain::{ApplicationId, AssociateId, TenantName},
@@ -24,6 +25,8 @@ use crate::{
 pub(super) struct Parts {
     pub(super) services: Arc<Services>,
     pub(super) directory: Arc<Directory>,
+    /// Forgets tenants that are stopped or removed.
+    pub(super) stopped: Arc<StoppedTenants>,
     pub(super) counters: Arc<Counters>,
     pub(super) web_api: Arc<WebApi>,
     /// Hears of changes among associates.
@@ -174,6 +177,10 @@ impl Parts {
             tickets.clone(),
             impersonation.clone(),
             clock.clone(),
+            UsedNotifications {
+                store: storage.store.clone(),
+                signer: storage.audit_signer.clone(),
+            },
             tasks.clone(),
         );
         let audit_log = AuditLog::new(
@@ -182,6 +189,19 @@ impl Parts {
             clock.clone(),
             counters.clone(),
         );
+        let stopped = Arc::new(StoppedTenants::new(
+            storage.store.clone(),
+            tickets.clone(),
+            statuses.clone(),
+            impersonation.clone(),
+            associates.clone(),
+        ));
+        let on_stop = Arc::downgrade(&stopped);
+        tenants.on_stop(Box::new(move |name| {
+            if let Some(stopped) = on_stop.upgrade() {
+                stopped.forget(name);
+            }
+        }));
         let egress = Egress::new(web_api.clone(), impersonation.clone());
         let services = Services {
             access,
@@ -210,6 +230,7 @@ impl Parts {
         Self {
             services: Arc::new(services),
             directory,
+            stopped,
             counters,
             web_api,
             hints: Arc::new(hints),

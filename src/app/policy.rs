@@ -135,7 +135,7 @@ impl PolicyFiles {
             reason: reason.into(),
             ..AuditRecord::new(action, Decision::Allowed)
         };
-        if trail.record(record, Weight::Change).is_err() {
+        if trail.note(record, Weight::Change).is_err() {
             tracing::error!(action, "the audit trail is full: a change of the policy is not in it");
         }
     }

@@ -8,16 +8,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Storage, access::Upkeep, own_thread::OwnThread, parts::Parts};
+use super::{Storage, access::Upkeep, own_thread::OwnThread, parts::Parts, store_watch::Watched};
 use crate::{
+    broker::Unwritten,
     config::Lifecycle,
     grpc::{Audit, GrpcServer, Health},
     http::{Admin, EgressServer, HttpServer, Readiness},
     ports::{Clock, Reloadable, StoreWatch},
 };
-
-/// How often we look whether another process has changed the store. CONTRACT section 7 promises a second.
-const LOOK_AT_STORE: Duration = Duration::from_millis(500);
 
 /// How long the store has to take the last audit events.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -184,7 +182,14 @@ impl Started {
             parts.directory.forget_all();
             grants.forget_all();
         };
-        let watch = watch_store(Arc::clone(&store), forget, Arc::clone(&clock), seen);
+        let watched = Watched {
+            store: Arc::clone(&store),
+            trail: Arc::clone(&parts.services.audit.trail),
+            stopped: Arc::clone(&parts.stopped),
+            applications: Arc::clone(&parts.services.applications),
+            clock: Arc::clone(&clock),
+        };
+        let watch = watched.run(forget, seen);
         let background = async move {
             let fresh = async {
                 tokio::join!(
@@ -338,10 +343,25 @@ async fn follow_trail(audit: Arc<Audit>, health: Health, stop: CancellationToken
 async fn end_trail(audit: &Audit, patience: Duration, quit: &CancellationToken) {
     audit.attempts.flush(&audit.trail);
     if audit.trail.flush(patience).await.is_err() {
-        let events = audit.trail.unwritten();
-        tracing::error!(events, "the store did not take the last audit events; they are lost");
+        report_unwritten(audit.trail.unwritten());
     }
     quit.cancel();
+}
+
+fn report_unwritten(Unwritten { answered, unanswered }: Unwritten) {
+    if answered > 0 {
+        tracing::error!(
+            events = answered,
+            "the store did not take the last audit events of calls that were answered; they are lost"
+        );
+    }
+    if unanswered > 0 {
+        tracing::warn!(
+            events = unanswered,
+            "the store did not confirm the audit events of calls that were answered with an error or not at all; nothing \
+             was handed out for them"
+        );
+    }
 }
 
 /// Says that we are going, and gives callers and balancers time to hear it.
@@ -354,30 +374,4 @@ async fn drain(readiness: &Readiness, health: &Health, delay: Duration) {
 fn report_crash(what: &'static str, how: &str) -> bool {
     tracing::error!(what, how, "ended by itself, which it never should; the gateway stops");
     true
-}
-
-/// Commands change the store beside us: what is remembered of it is dropped then.
-async fn watch_store(
-    store: Arc<dyn StoreWatch>,
-    forget: impl Fn(),
-    clock: Arc<dyn Clock>,
-    mut seen: Option<i64>,
-) {
-    loop {
-        match store.external_version().await {
-            Ok(version) => {
-                // Not known before: something may have been missed.
-                if seen != Some(version) {
-                    forget();
-                }
-                seen = Some(version);
-            }
-            Err(error) => {
-                // What is remembered may be out of date: the emergency stop must not be missed.
-                forget();
-                tracing::warn!(%error, "cannot see whether the store was changed by another process");
-            }
-        }
-        clock.sleep(LOOK_AT_STORE).await;
-    }
 }

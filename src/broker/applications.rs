@@ -169,6 +169,12 @@ impl Applications {
         self.get(id).map(drop)
     }
 
+    /// Whether the clock of a login host was too far from ours when it last answered.
+    #[must_use]
+    pub fn clock_is_off(&self) -> bool {
+        self.all().any(|application| application.login.clock_is_off())
+    }
+
     /// All of them, in order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Application>> {
         self.0.values()

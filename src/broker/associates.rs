@@ -283,6 +283,17 @@ impl Associates {
         self.principals.hint(tenant);
     }
 
+    /// The tenant was stopped or removed.
+    pub(super) fn forget(&self, tenant: &TenantName) {
+        self.snapshots.forget(tenant);
+        self.principals.forget(tenant);
+    }
+
+    /// Tenants whose people are in memory, or could not be read.
+    pub(super) fn tenants(&self) -> Vec<TenantName> {
+        self.snapshots.tenants().into_iter().chain(self.principals.tenants()).collect()
+    }
+
     /// Of what kind an associate is, if the system user has seen it lately: nobody is asked because of this.
     #[must_use]
     pub fn kind_of(&self, tenant: &TenantName, id: AssociateId) -> Option<AssociateType> {

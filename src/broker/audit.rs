@@ -22,7 +22,10 @@ pub(super) mod fakes;
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -119,7 +122,23 @@ pub struct Trail {
     writing: tokio::sync::Mutex<Writing>,
     /// How many events are in the store.
     committed: watch::Sender<u64>,
+    /// How many of them had a caller that waited for them.
+    committed_for_callers: AtomicU64,
+    /// Events wait for longer than a call may.
+    slow: AtomicBool,
+    /// The store is not the one that was opened: nothing that is written now would be found again.
+    refusing: AtomicBool,
+    /// One of these two.
     stalled: watch::Sender<bool>,
+}
+
+/// Events that were taken in and are not in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Events of calls that were answered. If they are lost, the trail lacks something that happened.
+    pub answered: u64,
+    /// Events whose callers wait for them, or gave up: these callers were answered with an error, or not at all.
+    pub unanswered: u64,
 }
 
 #[derive(Default)]
@@ -127,6 +146,8 @@ struct Queue {
     waiting: VecDeque<Queued>,
     /// How many events were ever taken in.
     accepted: u64,
+    /// How many of them have a caller that waits.
+    accepted_for_callers: u64,
     /// Somebody waits for one of them.
     urgent: bool,
     /// Once so many wait the writer is woken; at most 1 where it is woken for each that is urgent.
@@ -178,6 +199,9 @@ impl Trail {
             work: Notify::new(),
             writing: tokio::sync::Mutex::default(),
             committed: watch::Sender::new(0),
+            committed_for_callers: AtomicU64::new(0),
+            slow: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             stalled: watch::Sender::new(false),
         }
     }
@@ -193,16 +217,37 @@ impl Trail {
     /// # Errors
     /// If it could not.
     pub fn check(&self, weight: Weight) -> Result<(), AuditUnavailable> {
-        if self.waits(weight) && self.stalled() { Err(AuditUnavailable) } else { Ok(()) }
+        let refused = self.refuses() || self.waits(weight) && self.stalled();
+        if refused { Err(AuditUnavailable) } else { Ok(()) }
     }
 
     /// Takes in an event.
     ///
     /// # Errors
-    /// At once, if the queue is full.
+    /// At once, if the queue is full, or nothing is taken in.
     pub fn record(&self, record: AuditRecord, weight: Weight) -> Result<Pending, AuditUnavailable> {
+        self.take_in(record, weight, self.waits(weight))
+    }
+
+    /// Takes in an event that no caller waits for: its call was answered already, or there is none.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn note(&self, record: AuditRecord, weight: Weight) -> Result<(), AuditUnavailable> {
+        self.take_in(record, weight, false).map(drop)
+    }
+
+    fn take_in(
+        &self,
+        record: AuditRecord,
+        weight: Weight,
+        for_caller: bool,
+    ) -> Result<Pending, AuditUnavailable> {
+        if self.refuses() {
+            return Err(AuditUnavailable);
+        }
         let waits = self.waits(weight);
-        let (waiter, answered) = if waits {
+        let (waiter, answered) = if for_caller {
             let (waiter, answered) = answer();
             (Some(waiter), Some(answered))
         } else {
@@ -218,6 +263,7 @@ impl Trail {
             }
             queue.waiting.push_back(Queued { record, time, since, waiter });
             queue.accepted += 1;
+            queue.accepted_for_callers += u64::from(for_caller);
             // Once is enough: the writer takes all that is there.
             let newly_urgent = waits && !queue.urgent;
             queue.urgent |= waits;
@@ -243,7 +289,23 @@ impl Trail {
         self.record(record, weight)?.committed().await
     }
 
-    /// Whether the oldest event waits longer than a call may. Mends itself.
+    /// Takes nothing in while `refuse` is set: the store is not the one that was opened. Whatever needs an event is
+    /// refused at once.
+    pub fn refuse(&self, refuse: bool) {
+        self.refusing.store(refuse, Ordering::Release);
+        self.notify_stalled();
+    }
+
+    fn refuses(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
+    }
+
+    fn notify_stalled(&self) {
+        let stalled = self.refuses() || self.slow.load(Ordering::Acquire);
+        self.stalled.send_if_modified(|now| std::mem::replace(now, stalled) != stalled);
+    }
+
+    /// Whether the oldest event waits longer than a call may, or nothing is taken in. Mends itself.
     #[must_use]
     pub fn stalled(&self) -> bool {
         *self.stalled.borrow()
@@ -269,9 +331,15 @@ impl Trail {
 
     /// How many events were taken in and are not known to be in the store, also those that are being written.
     #[must_use]
-    pub fn unwritten(&self) -> u64 {
-        let accepted = self.queue().accepted;
-        accepted.saturating_sub(*self.committed.borrow())
+    pub fn unwritten(&self) -> Unwritten {
+        let (accepted, for_callers) = {
+            let queue = self.queue();
+            (queue.accepted, queue.accepted_for_callers)
+        };
+        let all = accepted.saturating_sub(*self.committed.borrow());
+        let committed = self.committed_for_callers.load(Ordering::Acquire);
+        let unanswered = for_callers.saturating_sub(committed).min(all);
+        Unwritten { answered: all - unanswered, unanswered }
     }
 
     /// Waits until everything that was taken in so far is in the store. [`Trail::run`] must still run.

@@ -14,6 +14,7 @@ mod failed;
 mod keeping;
 mod refused;
 mod revoking;
+mod shown;
 
 #[cfg(test)]
 pub(super) mod fakes;
@@ -29,8 +30,9 @@ use self::keeping::Keeping;
 pub use self::{
     again::{AskAgain, NoLonger, StillPermitted},
     begin::{BegunConsent, ConsentRequest, Departure, Link},
-    complete::{Answer, Arrival, Arrived, ConsentTaken, Redeemed, ReturnTo},
+    complete::{Answer, Arrival, Arrived, ConsentTaken, ReturnTo},
     failed::{Way, WhyInvalid},
+    shown::ShownState,
 };
 use super::{Applications, BrokerError, Directory, Tenants, Trail};
 use crate::{

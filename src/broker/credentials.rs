@@ -6,7 +6,7 @@ use std::{
     hash::Hash,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +14,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::BrokerError;
-use crate::domain::{AccessToken, CredentialId, SystemTicket};
+use crate::{
+    domain::{AccessToken, CredentialId, SystemTicket},
+    ports::Moment,
+};
 
 /// A dead credential is replaced at most this often (DESIGN section 7).
 const REPLACE_AT_MOST_ONCE_IN: Duration = Duration::from_mins(1);
@@ -27,9 +30,16 @@ pub(super) trait Credential {
     /// Which version of the lasting secret it was given out for.
     fn token_version(&self) -> i64;
 
-    /// How long it surely works from `now`.
+    /// How long it surely works from `now`, by the wall clock.
     fn remaining(&self, now: Timestamp) -> Duration;
+
+    /// The same credential with times that fit a wall clock that was set back: it ends at `end`, and was issued no later
+    /// than `now`.
+    fn corrected(&self, end: Timestamp, now: Timestamp) -> Self;
 }
+
+/// The wall clock was set back if a credential seems to live so much longer than it does.
+const SET_BACK: Duration = Duration::from_secs(2);
 
 /// A refusal is repeated to callers without asking again for so long at first, then twice as long, and so on.
 #[derive(Debug, Clone, Copy)]
@@ -45,17 +55,27 @@ struct Entry<C> {
     held: Option<Held<C>>,
     /// Rare, so it takes no room where there is none.
     refusal: Option<Box<Refused>>,
-    /// When a credential last took the place of one that was proven dead.
-    replaced: Option<Timestamp>,
+    /// When a credential last took the place of one that was proven dead, by the monotonic clock.
+    replaced: Option<Duration>,
     /// The last credential, if it was proven dead and has not been replaced yet.
     dead: Option<CredentialId>,
 }
 
+/// A credential and when it ends. Times are of the monotonic clock: the wall clock may be set while it is held.
 struct Held<C> {
     credential: Arc<C>,
-    renew_time: Timestamp,
-    /// Unix seconds.
-    last_used: AtomicI64,
+    end: Duration,
+    renew_time: Duration,
+    /// In whole seconds.
+    last_used: AtomicU64,
+}
+
+impl<C: Credential> Held<C> {
+    /// How long the credential surely works: both clocks must say so. The wall clock goes on while the machine sleeps,
+    /// the monotonic one cannot be set.
+    fn remaining(&self, now: Moment) -> Duration {
+        self.credential.remaining(now.wall).min(now.left(self.end))
+    }
 }
 
 /// A refusal or failure that is repeated to callers. Times are of the monotonic clock.
@@ -108,11 +128,11 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         name: &K,
         token_version: i64,
         min_ttl: Duration,
-        now: Timestamp,
+        now: Moment,
     ) -> Option<Arc<C>> {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let held = entries.get(name)?.held.as_ref()?;
-        let remaining = held.credential.remaining(now);
+        let remaining = held.remaining(now);
         if held.credential.token_version() != token_version
             || remaining.is_zero()
             || remaining < min_ttl
@@ -120,8 +140,9 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
             return None;
         }
         // Once a second at most: every call reads this, on every core.
-        if held.last_used.load(Ordering::Relaxed) != now.as_second() {
-            held.last_used.store(now.as_second(), Ordering::Relaxed);
+        let second = now.monotonic.as_secs();
+        if held.last_used.load(Ordering::Relaxed) != second {
+            held.last_used.store(second, Ordering::Relaxed);
         }
         Some(Arc::clone(&held.credential))
     }
@@ -137,23 +158,19 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         self.held(name).filter(|credential| credential.id() == id)
     }
 
-    /// Takes in a new or stored credential.
-    pub(super) fn insert(
-        &self,
-        name: &K,
-        credential: Arc<C>,
-        renew_time: Timestamp,
-        now: Timestamp,
-    ) {
+    /// Takes in a new or stored credential, which is due for renewal in `renew_in`.
+    pub(super) fn insert(&self, name: &K, credential: Arc<C>, renew_in: Duration, now: Moment) {
         self.change(name, |entry| {
             // Renewing in the background is not a use.
             let used = entry.held.as_ref().map(|held| held.last_used.load(Ordering::Relaxed));
-            let last_used = AtomicI64::new(used.unwrap_or_else(|| now.as_second()));
-            let held = Held { credential, renew_time, last_used };
+            let last_used = AtomicU64::new(used.unwrap_or_else(|| now.monotonic.as_secs()));
+            let end = now.monotonic.saturating_add(credential.remaining(now.wall));
+            let renew_time = now.monotonic.saturating_add(renew_in);
+            let held = Held { credential, end, renew_time, last_used };
             entry.held = Some(held);
             entry.refusal = None;
             if entry.dead.take().is_some() {
-                entry.replaced = Some(now);
+                entry.replaced = Some(now.monotonic);
             }
         });
     }
@@ -163,13 +180,15 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         &self,
         name: &K,
         id: &CredentialId,
-        renew_time: Timestamp,
+        renew_in: Duration,
+        now: Moment,
         amend: impl FnOnce(&C) -> C,
     ) {
         self.change(name, |entry| {
             if let Some(held) = entry.held.as_mut().filter(|held| held.credential.id() == id) {
                 held.credential = Arc::new(amend(&held.credential));
-                held.renew_time = renew_time;
+                held.end = now.monotonic.saturating_add(held.credential.remaining(now.wall));
+                held.renew_time = now.monotonic.saturating_add(renew_in);
             }
         });
     }
@@ -193,11 +212,11 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
     }
 
     /// How long to wait before a credential may be asked for in place of one that was proven dead; zero if now.
-    pub(super) fn wait_before_replacing(&self, name: &K, now: Timestamp) -> Duration {
+    pub(super) fn wait_before_replacing(&self, name: &K, now: Duration) -> Duration {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let replaced =
             entries.get(name).filter(|entry| entry.dead.is_some()).and_then(|entry| entry.replaced);
-        let since = replaced.map(|replaced| now.duration_since(replaced).unsigned_abs());
+        let since = replaced.map(|replaced| now.saturating_sub(replaced));
         since.map_or(Duration::ZERO, |since| REPLACE_AT_MOST_ONCE_IN.saturating_sub(since))
     }
 
@@ -247,33 +266,45 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         }
     }
 
-    /// Those whose credential is due for renewal and was used lately. `now` and `monotonic` are the same moment by both
-    /// clocks. Notes for each that it will not be due again before `retry_time`. Forgets what has expired.
+    /// Those whose credential is due for renewal and was used lately. Notes for each that it will not be due again before
+    /// `retry_in` has passed. Forgets what has expired, and corrects what the wall clock says of the others.
     pub(super) fn due(
         &self,
-        (now, monotonic): (Timestamp, Duration),
+        now: Moment,
         used_within: Duration,
-        retry_time: impl Fn() -> Timestamp,
+        retry_in: impl Fn() -> Duration,
     ) -> Vec<K> {
         let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut due = Vec::new();
         entries.retain(|name, entry| {
             let Some(held) = &mut entry.held else {
-                return entry.worth_keeping(now, monotonic);
+                return entry.worth_keeping(now.monotonic);
             };
-            if held.credential.remaining(now).is_zero() {
+            if held.remaining(now).is_zero() {
                 entry.held = None;
-                return entry.worth_keeping(now, monotonic);
+                return entry.worth_keeping(now.monotonic);
             }
-            let idle = now.as_second().saturating_sub(held.last_used.load(Ordering::Relaxed));
-            let used = u64::try_from(idle).is_ok_and(|idle| idle < used_within.as_secs());
-            if held.renew_time <= now && used {
-                held.renew_time = retry_time();
+            let left = now.left(held.end);
+            if held.credential.remaining(now.wall) > left.saturating_add(SET_BACK)
+                && let Ok(end) = now.wall.saturating_add(left)
+            {
+                held.credential = Arc::new(held.credential.corrected(end, now.wall));
+            }
+            let last_used = held.last_used.load(Ordering::Relaxed);
+            let used = now.monotonic.as_secs().saturating_sub(last_used) < used_within.as_secs();
+            if held.renew_time <= now.monotonic && used {
+                held.renew_time = now.monotonic.saturating_add(retry_in());
                 due.push(name.clone());
             }
             true
         });
         due
+    }
+
+    /// Everyone of whom something is known.
+    pub(super) fn names(&self) -> Vec<K> {
+        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().cloned().collect()
     }
 
     /// Forgets everything of those of whom this is true.
@@ -297,12 +328,11 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
 
 impl<C> Entry<C> {
     /// Without a credential an entry is kept as long as it still holds somebody back.
-    fn worth_keeping(&self, now: Timestamp, monotonic: Duration) -> bool {
-        let lately =
-            |time: Timestamp, span: Duration| now.duration_since(time).unsigned_abs() < span;
+    fn worth_keeping(&self, now: Duration) -> bool {
+        let lately = |time: Duration| now.saturating_sub(time) < REPLACE_AT_MOST_ONCE_IN;
         let refusal = self.refusal.as_ref();
-        refusal.is_some_and(|it| monotonic < it.until.saturating_add(it.last * 2))
-            || self.replaced.is_some_and(|time| lately(time, REPLACE_AT_MOST_ONCE_IN))
+        refusal.is_some_and(|it| now < it.until.saturating_add(it.last * 2))
+            || self.replaced.is_some_and(lately)
             || self.dead.is_some()
     }
 }
@@ -331,6 +361,10 @@ impl Credential for SystemTicket {
     fn remaining(&self, now: Timestamp) -> Duration {
         self.remaining(now)
     }
+
+    fn corrected(&self, end: Timestamp, now: Timestamp) -> Self {
+        Self { expire_time: end, issue_time: self.issue_time.min(now), ..self.clone() }
+    }
 }
 
 impl Credential for AccessToken {
@@ -344,5 +378,55 @@ impl Credential for AccessToken {
 
     fn remaining(&self, now: Timestamp) -> Duration {
         self.remaining(now)
+    }
+
+    fn corrected(&self, end: Timestamp, now: Timestamp) -> Self {
+        Self { expire_time: end, issue_time: self.issue_time.min(now), ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn ticket(issued: Timestamp) -> Arc<SystemTicket> {
+        Arc::new(SystemTicket {
+            value: "7T:x".into(),
+            credential_id: CredentialId::of_ticket([1; 16]),
+            issue_time: issued,
+            expire_time: issued + 6 * HOUR,
+            token_version: 1,
+        })
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_prolongs_nothing_and_the_times_that_are_told_are_corrected() {
+        let cache = Credentials::<u8, SystemTicket>::default();
+        let right = Timestamp::UNIX_EPOCH;
+        let ahead = Moment { wall: right + 24 * HOUR, monotonic: HOUR };
+        cache.insert(&1, ticket(ahead.wall), 5 * HOUR, ahead);
+        let later = Moment { wall: right + 2 * HOUR, monotonic: 3 * HOUR };
+        assert!(cache.hand_out(&1, 1, 4 * HOUR, later).is_some());
+        assert!(cache.hand_out(&1, 1, 5 * HOUR, later).is_none(), "it lives for four hours more");
+        assert!(cache.due(later, 9 * HOUR, || HOUR).is_empty());
+        let told = cache.hand_out(&1, 1, HOUR, later).unwrap();
+        assert_eq!((told.issue_time, told.expire_time), (later.wall, right + 6 * HOUR));
+        let end = Moment { wall: right, monotonic: 7 * HOUR };
+        assert!(cache.hand_out(&1, 1, Duration::ZERO, end).is_none());
+    }
+
+    #[test]
+    fn renewal_and_use_go_by_the_monotonic_clock() {
+        let cache = Credentials::<u8, SystemTicket>::default();
+        let begin = Moment { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO };
+        cache.insert(&1, ticket(begin.wall), 2 * HOUR, begin);
+        let at = |wall: Timestamp, monotonic| Moment { wall, monotonic };
+        let due = |now| cache.due(now, 3 * HOUR, || HOUR);
+        assert!(due(at(begin.wall + 3 * HOUR, HOUR)).is_empty());
+        assert_eq!(due(at(begin.wall, 2 * HOUR)), [1]);
+        assert!(due(at(begin.wall, 2 * HOUR)).is_empty(), "it was begun");
+        assert!(due(at(begin.wall, 4 * HOUR)).is_empty(), "nobody has used it lately");
     }
 }

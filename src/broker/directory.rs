@@ -75,6 +75,14 @@ impl Directory {
         if tenant.disabled { Err(BrokerError::TenantDisabled(name.clone())) } else { Ok(tenant) }
     }
 
+    /// Whether the tenant is known to be stopped or not to be there.
+    pub(super) async fn is_stopped(&self, name: &TenantName) -> bool {
+        matches!(
+            self.enabled(name).await,
+            Err(BrokerError::TenantDisabled(_) | BrokerError::TenantNotFound(_))
+        )
+    }
+
     /// Looks again at this tenant before the next use.
     pub(super) fn forget(&self, name: &TenantName) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,7 @@
 //! Why a use case did not do what was asked: everything that a caller can be told, and a cause for the log.
 
 mod retry;
+mod store;
 mod words;
 
 use std::{sync::Arc, time::Duration};
@@ -12,7 +13,7 @@ use crate::{
         ApplicationId, AssociateId, AssociateName, AssociateType, Obstacle, Reason, TenantName,
         TenantState, Usability,
     },
-    ports::{Refusal, SealError, StoreError, UpstreamError},
+    ports::{Refusal, UpstreamError},
 };
 
 /// What a caller should wait before it asks again when our store or SuperOffice does not answer.
@@ -21,6 +22,9 @@ pub(crate) const RETRY_SOON: Duration = Duration::from_secs(2);
 /// The advice after an unsafe call whose outcome is unknown.
 pub(crate) const LOOK_FIRST: &str =
     "whether SuperOffice did what was asked is unknown: look there before you send it again";
+
+/// The advice after a change of our own store whose outcome is unknown.
+pub(crate) const READ_FIRST: &str = "whether the gateway kept the change is unknown: read the resource before you send the request again";
 
 /// So many ids stand in a message: it travels in a header, of which clients take 8 KiB in all.
 const TOLD_IDS: usize = 10;
@@ -110,6 +114,8 @@ pub enum BrokerError {
     UpstreamInvalid(Arc<str>),
     /// Our store does not answer. The cause is for the log.
     StoreUnavailable(Arc<str>),
+    /// A change of our store was begun, and it is unknown whether it was kept. The cause is for the log.
+    StoreOutcomeUnknown(Arc<str>),
     /// A key is missing. The cause is for the log.
     KeyUnavailable(Arc<str>),
     /// A bug or a corrupt row. The cause is for the log.
@@ -170,7 +176,7 @@ impl BrokerError {
             }
             Self::BudgetExhausted { .. } => Reason::UpstreamBudgetExhausted,
             Self::UpstreamInvalid(_) | Self::NoOwner(..) => Reason::UpstreamInvalidResponse,
-            Self::StoreUnavailable(_) => Reason::StoreUnavailable,
+            Self::StoreUnavailable(_) | Self::StoreOutcomeUnknown(_) => Reason::StoreUnavailable,
             Self::KeyUnavailable(_) => Reason::KeyUnavailable,
             Self::Internal(_) => Reason::Internal,
         }
@@ -257,6 +263,9 @@ impl BrokerError {
                 "SuperOffice gave an answer that cannot be believed".to_owned()
             }
             Self::StoreUnavailable(_) => "the gateway's store does not answer".to_owned(),
+            Self::StoreOutcomeUnknown(_) => {
+                "the gateway's store did not confirm the change".to_owned()
+            }
             Self::KeyUnavailable(_) => "a key that seals a stored secret is not at hand".to_owned(),
             Self::Internal(_) => "internal error".to_owned(),
         }
@@ -328,6 +337,7 @@ impl BrokerError {
             | Self::UpstreamInvalid(_) => "try again after the time in RetryInfo",
             Self::OutcomeUnknown { .. } => LOOK_FIRST,
             Self::StoreUnavailable(_) => "try again; an operator finds the cause in the log",
+            Self::StoreOutcomeUnknown(_) => READ_FIRST,
             Self::KeyUnavailable(_) => "an operator must bring the key back into the keyring",
             Self::Internal(_) => {
                 "give the request id to an operator, who finds the cause in the log"
@@ -349,6 +359,7 @@ impl BrokerError {
             | Self::OutcomeUnknown { cause, .. }
             | Self::UpstreamInvalid(cause)
             | Self::StoreUnavailable(cause)
+            | Self::StoreOutcomeUnknown(cause)
             | Self::KeyUnavailable(cause)
             | Self::Internal(cause) => Some(cause),
             Self::ConsentInvalid(why) => Some(why.as_str()),
@@ -374,6 +385,7 @@ impl BrokerError {
                 | Self::BudgetExhausted { .. }
                 | Self::UpstreamInvalid(_)
                 | Self::StoreUnavailable(_)
+                | Self::StoreOutcomeUnknown(_)
         ) || matches!(self, Self::TenantNotRunning(_, state) if state.usability() != Usability::Stopped)
     }
 
@@ -399,20 +411,6 @@ impl BrokerError {
             },
             UpstreamError::InvalidResponse(_) => Self::UpstreamInvalid(error.to_string().into()),
             UpstreamError::Refused(refusal) => Self::Refused(name.clone(), *refusal),
-        }
-    }
-}
-
-impl From<StoreError> for BrokerError {
-    fn from(error: StoreError) -> Self {
-        let cause = error.to_string().into();
-        match error {
-            StoreError::Unavailable(_) => Self::StoreUnavailable(cause),
-            StoreError::Seal(SealError::KeyUnavailable(_)) => Self::KeyUnavailable(cause),
-            StoreError::Seal(_)
-            | StoreError::Corrupt(_)
-            | StoreError::AlreadyExists
-            | StoreError::Conflict => Self::Internal(cause),
         }
     }
 }

@@ -34,8 +34,9 @@ use crate::{
     ports::{
         ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, AssociatePage, Clock as _,
         Deletion, IssuedTicket, ManualClock, NotificationVerifier, OAuth, PeopleCalls, Probe,
-        Random, ReadRows, SendError, StoreError, StoredToken, SystemUserLogin, TenantStatusSource,
-        TenantStore, TicketProbe, TicketStore, UpstreamError, Verdict, WebApiHost,
+        Random, ReadRows, SendError, SignedNotification, StoreError, StoredToken, SystemUserLogin,
+        TenantStatusSource, TenantStore, TicketProbe, TicketStore, UpstreamError, Verdict,
+        WebApiHost,
     },
 };
 
@@ -485,18 +486,16 @@ impl TicketProbe for Upstream {
 /// Has signed what is the name of a tenant, which names it, and `unnamed`.
 #[async_trait]
 impl NotificationVerifier for Upstream {
-    async fn verify(
-        &self,
-        token: &SecretString,
-    ) -> Result<Option<ContextIdentifier>, UpstreamError> {
-        match token.expose_secret() {
-            "unnamed" => Ok(None),
-            "down" => Err(UpstreamError::Unavailable("as told".to_owned())),
-            token => token
-                .parse()
-                .map(Some)
-                .map_err(|_| UpstreamError::InvalidResponse("forged".to_owned())),
-        }
+    async fn verify(&self, token: &SecretString) -> Result<SignedNotification, UpstreamError> {
+        let tenant = match token.expose_secret() {
+            "unnamed" => None,
+            "down" => return Err(UpstreamError::Unavailable("as told".to_owned())),
+            token => {
+                let named = token.parse();
+                Some(named.map_err(|_| UpstreamError::InvalidResponse("forged".to_owned()))?)
+            }
+        };
+        Ok(SignedNotification { tenant, id: None, expire_time: Timestamp::MAX })
     }
 }
 
@@ -582,6 +581,10 @@ impl TenantStore for Upstream {
         _: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
         panic!("not asked here")
+    }
+
+    async fn stopped_of(&self, _: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
+        unreachable!("not asked here")
     }
 
     async fn applications_of(

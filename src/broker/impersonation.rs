@@ -225,6 +225,18 @@ impl Impersonation {
         self.refresher.feed.look_again(self.refresher.clock.now());
     }
 
+    /// The tenant was stopped or removed.
+    pub(super) fn forget_tenant(&self, name: &TenantName) {
+        self.refresher.cache.forget(|grant| grant.tenant == *name);
+        self.refresher.known.forget_tenant(name);
+    }
+
+    /// Tenants of whose people an access token, a refusal or a grant is known.
+    pub(super) fn tenants(&self) -> Vec<TenantName> {
+        let grants = self.refresher.cache.names().into_iter().map(|grant| grant.tenant);
+        grants.chain(self.refresher.known.tenants()).collect()
+    }
+
     /// The customer's database went back to a backup: each grant is proven again before its next use.
     ///
     /// # Errors
@@ -256,7 +268,7 @@ impl Impersonation {
                     return Err(too_long(life / 2));
                 }
             }
-            let now = refresher.clock.now();
+            let now = refresher.clock.moment();
             let token = refresher.cache.hand_out(name, grant.token_version, min_ttl, now);
             if let Some(token) = token.filter(|_| !grant.unproven) {
                 if !waited {

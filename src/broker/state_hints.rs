@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use super::{Applications, BrokerError, Directory, Impersonation, Statuses, Tickets};
 use crate::{
     domain::{ContextIdentifier, Tenant, TenantName},
-    ports::{Clock, UpstreamError},
+    ports::{AuditSigner, Clock, NotificationStore, UpstreamError},
 };
 
 /// Hints of a tenant make us look once in this time; what came meanwhile, once at its end.
@@ -43,6 +45,9 @@ pub enum Unheard {
     /// No login host of ours has signed it for this tenant.
     #[error("no login host has signed it")]
     Unsigned,
+    /// It was heard before.
+    #[error("it was used before")]
+    Used,
     /// That cannot be told now.
     #[error("the keys of a login host cannot be had")]
     KeysUnavailable,
@@ -62,10 +67,37 @@ struct Shared {
     tickets: Arc<Tickets>,
     impersonation: Arc<Impersonation>,
     clock: Arc<dyn Clock>,
+    used: UsedNotifications,
     /// By tenants that are in the store.
     heard: Mutex<HashMap<TenantName, Heard>>,
     tasks: TaskTracker,
     runtime: Handle,
+}
+
+/// Remembers notifications, so that each is heard once.
+#[derive(Clone)]
+pub struct UsedNotifications {
+    /// Keeps them, also over a restart.
+    pub store: Arc<dyn NotificationStore>,
+    /// Makes the digests that they are kept by.
+    pub signer: Arc<dyn AuditSigner>,
+}
+
+impl UsedNotifications {
+    /// Of what was signed for a tenant. The id of the token names it, if it has one. One without an id and without a
+    /// tenant may be the very same for several tenants, which SuperOffice tells of in one second.
+    fn digest(
+        &self,
+        token: &SecretString,
+        id: Option<&str>,
+        tenant: ContextIdentifier,
+    ) -> [u8; 32] {
+        let signed = match id {
+            Some(id) => format!("id {id}"),
+            None => format!("{tenant} {}", token.expose_secret()),
+        };
+        self.signer.digest(Zeroizing::new(signed).as_bytes())
+    }
 }
 
 /// What was heard of a tenant in the running minute.
@@ -91,6 +123,7 @@ impl StateHints {
         tickets: Arc<Tickets>,
         impersonation: Arc<Impersonation>,
         clock: Arc<dyn Clock>,
+        used: UsedNotifications,
         tasks: TaskTracker,
     ) -> Self {
         let (heard, runtime) = (Mutex::default(), Handle::current());
@@ -101,6 +134,7 @@ impl StateHints {
             tickets,
             impersonation,
             clock,
+            used,
             heard,
             tasks,
             runtime,
@@ -133,13 +167,12 @@ impl StateHints {
         change: StateChange,
     ) -> Result<(), Unheard> {
         let shared = &self.0;
-        let (mut signed, mut unknown) = (false, false);
+        let (mut names, mut proof, mut unknown) = (Vec::new(), None, false);
         for application in shared.applications.all() {
             match application.notifications.verify(token).await {
-                Ok(named) if named.is_none_or(|named| named == tenant) => {
-                    signed = true;
-                    let name = TenantName { application: application.id.clone(), tenant };
-                    shared.hint(name, change).await?;
+                Ok(signed) if signed.tenant.is_none_or(|named| named == tenant) => {
+                    names.push(TenantName { application: application.id.clone(), tenant });
+                    proof = Some(signed);
                 }
                 Ok(_) | Err(UpstreamError::InvalidResponse(_)) => {}
                 Err(error) => {
@@ -148,15 +181,44 @@ impl StateHints {
                 }
             }
         }
-        match (signed, unknown) {
-            (true, _) => Ok(()),
-            (false, true) => Err(Unheard::KeysUnavailable),
-            (false, false) => Err(Unheard::Unsigned),
+        let Some(proof) = proof else {
+            return Err(if unknown { Unheard::KeysUnavailable } else { Unheard::Unsigned });
+        };
+        let digest = shared.used.digest(token, proof.id.as_deref(), tenant);
+        shared.use_once(&digest, proof.expire_time, tenant).await?;
+        for name in names {
+            if let Err(unheard) = shared.hint(name, change).await {
+                // Nothing was made of it, and SuperOffice is told to send it again.
+                if let Err(error) = shared.used.store.give_back(&digest).await {
+                    tracing::warn!(%error, %tenant, "a notification that came to nothing cannot be sent again");
+                }
+                return Err(unheard);
+            }
         }
+        Ok(())
     }
 }
 
 impl Shared {
+    async fn use_once(
+        &self,
+        digest: &[u8; 32],
+        expire_time: Timestamp,
+        tenant: ContextIdentifier,
+    ) -> Result<(), Unheard> {
+        match self.used.store.use_once(digest, expire_time, self.clock.now()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                tracing::warn!(%tenant, "a notification was sent once more, and is not heard again");
+                Err(Unheard::Used)
+            }
+            Err(error) => {
+                tracing::warn!(%error, %tenant, "a notification cannot be taken");
+                Err(Unheard::StoreUnavailable)
+            }
+        }
+    }
+
     /// Looks, now or at the end of the minute. Looking belongs to the gateway: SuperOffice does not wait for it. But
     /// what must not be forgotten is in the store before it is answered, so that it is sent again if that fails.
     async fn hint(self: &Arc<Self>, name: TenantName, change: StateChange) -> Result<(), Unheard> {

@@ -10,6 +10,7 @@ mod failures;
 mod known;
 mod refuted;
 mod stale;
+mod stopped;
 mod suspicion;
 
 use std::{
@@ -147,11 +148,13 @@ impl Statuses {
         self.shared.applications.get(&name.application)?;
         let tenant = self.directory.get(name).await?;
         let status = self.current(&tenant).await?;
-        let age = self.shared.clock.now().duration_since(status.read_time);
+        let now = self.shared.clock.moment();
+        let age = {
+            let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.get(name).map_or(Duration::MAX, |known| known.age(now))
+        };
         match max_staleness {
-            Some(limit) if age > jiff::SignedDuration::try_from(limit).unwrap_or_default() => {
-                self.read(name, tenant.create_time).await
-            }
+            Some(limit) if age > limit => self.read(name, tenant.create_time).await,
             _ => Ok(status),
         }
     }
@@ -299,7 +302,7 @@ fn usable(tenant: &Tenant, status: Arc<TenantStatus>) -> Read {
 
 impl Shared {
     fn at_hand(&self, tenant: &Tenant) -> AtHand {
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let added = tenant.create_time;
         if let Some(known) = self
             .known
@@ -339,7 +342,7 @@ impl Shared {
     async fn read(self: Arc<Self>, name: TenantName, added: Timestamp, doubts: u64) -> Read {
         let application = self.applications.get(&name.application)?;
         let result = application.tenant_status.read(name.tenant).await;
-        let now = self.clock.now();
+        let now = self.clock.moment();
         match result {
             Ok(status) => {
                 self.counters.status_reads.increment();
@@ -353,7 +356,7 @@ impl Shared {
             }
             Err(error) => {
                 self.counters.status_failures.increment();
-                if self.failed(&name, now) {
+                if self.failed(&name, now.monotonic) {
                     tracing::warn!(%error, tenant = %name, "tenant status not read");
                 } else {
                     // While a login host is down this happens to every tenant all the time.
@@ -370,11 +373,11 @@ impl Shared {
     }
 
     /// Notes that a read failed. Returns whether that is news.
-    fn failed(&self, name: &TenantName, now: Timestamp) -> bool {
+    fn failed(&self, name: &TenantName, now: Duration) -> bool {
         let pause = RETRY + self.random.jitter(RETRY / 2) / 2;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.get_mut(name).is_none_or(|known| {
-            known.retry_time = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+            known.retry_time = now.saturating_add(pause);
             !std::mem::replace(&mut known.failing, true)
         })
     }
@@ -417,7 +420,7 @@ impl Shared {
 
     /// What nobody needs and nobody may use any more: of tenants that were removed, too.
     fn forget_unused(&self) {
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // A refuted status stays: forgotten, the store might bring it back as good.
         known.retain(|_, known| {
@@ -428,10 +431,11 @@ impl Shared {
     }
 
     fn overdue_and_in_use(&self) -> Vec<(TenantName, Timestamp)> {
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let due =
-            |known: &Known| known.is_overdue(now) && known.retry_time <= now && known.in_use(now);
+        let due = |known: &Known| {
+            known.is_overdue(now) && known.retry_time <= now.monotonic && known.in_use(now)
+        };
         known
             .iter()
             .filter(|(_, known)| due(known))

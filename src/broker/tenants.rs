@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use tokio::runtime::Handle;
@@ -18,6 +18,9 @@ use crate::{
     ports::{Clock, Deletion, StoreError, TenantStore},
 };
 
+/// Is told of each tenant that was stopped or removed.
+pub type StopListener = Box<dyn Fn(&TenantName) + Send + Sync>;
+
 /// The use cases of tenants.
 pub struct Tenants {
     applications: BTreeSet<ApplicationId>,
@@ -25,6 +28,8 @@ pub struct Tenants {
     store: Arc<dyn TenantStore>,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
+    /// Is told of tenants that were stopped or removed.
+    on_stop: Arc<OnceLock<StopListener>>,
     /// Where changes run, whoever asks for them: callers may stand on a runtime that ends before the gateway does.
     runtime: Handle,
 }
@@ -49,7 +54,15 @@ impl Tenants {
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { applications, directory, store, clock, tasks, runtime: Handle::current() }
+        let (on_stop, runtime) = (Arc::default(), Handle::current());
+        Self { applications, directory, store, clock, tasks, on_stop, runtime }
+    }
+
+    /// Tells `listener` of each tenant that is stopped or removed from now on. The first listener stays: what it clears
+    /// is built after this.
+    pub fn on_stop(&self, listener: StopListener) {
+        // Set once, by whoever puts the use cases together.
+        let _ = self.on_stop.set(listener);
     }
 
     /// Adds a tenant to an application.
@@ -123,7 +136,7 @@ impl Tenants {
         let name = authorized.resource().clone();
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         let unknown = self.unknown(&name);
-        self.change(name.clone(), async move {
+        self.stop_or_remove(name.clone(), async move {
             store.set_disabled(&name, disabled, now).await?.ok_or(unknown)
         })
         .await
@@ -160,7 +173,7 @@ impl Tenants {
         let name = authorized.resource().clone();
         let expected = etag.map(version_of);
         let (store, unknown) = (Arc::clone(&self.store), self.unknown(&name));
-        self.change(name.clone(), async move {
+        self.stop_or_remove(name.clone(), async move {
             match store.delete(&name, expected, force).await {
                 Ok(Deletion::Deleted) => Ok(()),
                 Ok(Deletion::NotFound) => Err(unknown),
@@ -222,16 +235,45 @@ impl Tenants {
         self.applications.contains(id).then_some(id).ok_or_else(unknown)
     }
 
+    /// A change after which nothing of the tenant may be in memory any more.
+    async fn stop_or_remove<T: Send + 'static>(
+        &self,
+        name: TenantName,
+        change: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let (directory, on_stop) = (Arc::clone(&self.directory), Arc::clone(&self.on_stop));
+        let stopped = name.clone();
+        let then = async move {
+            // Also after an error: its outcome may be unknown. The tenant is read again.
+            if directory.is_stopped(&stopped).await
+                && let Some(listener) = on_stop.get()
+            {
+                listener(&stopped);
+            }
+        };
+        self.change_then(name, change, then).await
+    }
+
     async fn change<T: Send + 'static>(
         &self,
         name: TenantName,
         change: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        self.change_then(name, change, std::future::ready(())).await
+    }
+
+    async fn change_then<T: Send + 'static>(
+        &self,
+        name: TenantName,
+        change: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+        then: impl Future<Output = ()> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let directory = Arc::clone(&self.directory);
         let change = async move {
             let result = change.await;
             // Also after an error: its outcome may be unknown.
             directory.forget(&name);
+            then.await;
             result
         };
         let task = self.tasks.spawn_on(change, &self.runtime);

@@ -175,6 +175,16 @@ impl Tickets {
         self.exchange.cache.end_refusal(name);
     }
 
+    /// The tenant was stopped or removed.
+    pub(super) fn forget_tenant(&self, name: &TenantName) {
+        self.exchange.cache.forget(|other| other == name);
+    }
+
+    /// Tenants of which a ticket or a refusal is known.
+    pub(super) fn names(&self) -> Vec<TenantName> {
+        self.exchange.cache.names()
+    }
+
     /// Tells when the ticket of a tenant may have changed, or whether it may be handed out.
     #[must_use]
     pub fn changes(&self, name: &TenantName) -> TenantChanges {
@@ -199,7 +209,7 @@ impl Tickets {
             let status = self.statuses.usable(&tenant).await?;
             // Again, after whatever was waited for: the emergency stop, a removal and a new token hold at once.
             let tenant = self.permitted(name).await?;
-            let now = self.exchange.clock.now();
+            let now = self.exchange.clock.moment();
             if let Some(ticket) =
                 self.exchange.cache.hand_out(name, tenant.token_version, min_ttl, now)
             {

@@ -1,5 +1,7 @@
 //! `dev`: sandbox and gateway in one process, with demo data that goes when it ends.
 
+mod folder;
+
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
@@ -15,6 +17,7 @@ use superoffice_sandbox::{
     demo::{self, Demo, DemoUser},
 };
 
+use self::folder::RunFolder;
 use super::{Failed, output::print, serve};
 use crate::{
     access::CallerMethod,
@@ -81,7 +84,11 @@ pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
     let signals = StopSignals::listen()?.or_hangup()?;
     let sandbox = Sandbox::start(Options::default()).await.map_err(Failed::other)?;
     let demo = demo::populate(sandbox.control()).map_err(Failed::other)?;
-    let folder = tempfile::Builder::new().prefix("tenant-gateway-dev-").tempdir()?;
+    let parent = std::env::temp_dir();
+    for left in folder::sweep(&parent) {
+        tracing::warn!(folder = %left.display(), "removed the files of a run that was killed");
+    }
+    let folder = RunFolder::create(&parent)?;
     let file = write_files(folder.path(), options, &sandbox, &demo)?;
     let loaded = Config::load_with_secrets(&file)?;
     let acting = prepare(&loaded, &demo).await?;

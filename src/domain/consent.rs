@@ -1,11 +1,17 @@
 //! Consents: a person is asked to let the gateway act as them.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{ApplicationId, CallerOnRecord, ContextIdentifier, GrantName, Reason};
+
+/// How long a consent can be answered at most, from its beginning.
+pub const CONSENT_LIFE: Duration = Duration::from_hours(7 * 24);
+
+/// How long one way to SuperOffice and back may take, with a password that has to be looked up.
+pub const ATTEMPT_LIFE: Duration = Duration::from_mins(15);
 
 /// How many characters an id has: 16 bytes in hexadecimal.
 const ID_CHARACTERS: usize = 32;
@@ -96,8 +102,15 @@ impl Consent {
     /// Whether it can still be answered.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
-        self.outcome.is_none() && now < self.expire_time
+        self.outcome.is_none() && is_current(self.expire_time, CONSENT_LIFE, now)
     }
+}
+
+/// Whether something that lives for at most `life` still does. One that seems to live for longer was stored while a clock
+/// was ahead: when it ends nobody can tell.
+#[must_use]
+pub fn is_current(expire_time: Timestamp, life: Duration, now: Timestamp) -> bool {
+    now < expire_time && now.saturating_add(life).is_ok_and(|latest| expire_time <= latest)
 }
 
 /// How a consent ended.
@@ -134,6 +147,23 @@ pub struct ConsentAttempt {
     pub expire_time: Timestamp,
 }
 
+impl ConsentAttempt {
+    /// Whether its state still works.
+    #[must_use]
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        is_current(self.expire_time, ATTEMPT_LIFE, now)
+    }
+}
+
+/// Who may show the state of an attempt, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptBinding {
+    /// Where SuperOffice was asked to send the code.
+    pub redirect_uri: String,
+    /// SHA-256 of the cookie of the browser that it belongs to; `None` where its caller brings it.
+    pub cookie_digest: Option<[u8; 32]>,
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -163,6 +193,16 @@ mod tests {
             expire_time: Timestamp::UNIX_EPOCH,
         };
         assert!(!format!("{attempt:?}").contains("canary"));
+    }
+
+    #[test]
+    fn what_seems_to_live_for_longer_than_it_can_is_over() {
+        let (now, life) = (Timestamp::UNIX_EPOCH, ATTEMPT_LIFE);
+        let second = Duration::from_secs(1);
+        assert!(is_current(now + life, life, now));
+        for expire_time in [now, now - second, now + life + second, Timestamp::MAX] {
+            assert!(!is_current(expire_time, life, now), "{expire_time}");
+        }
     }
 
     proptest! {

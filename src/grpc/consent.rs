@@ -53,7 +53,7 @@ pub(super) async fn begin(
         expected_user_principal_name,
         reason,
     };
-    let begun = services.consents.begin(&asked, enrol.as_ref(), request).await?;
+    let begun = context.change(services.consents.begin(&asked, enrol.as_ref(), request)).await?;
     let BegunConsent { authorization_uri, state, expire_time, consent_uri } = begun;
     let shown = |secret: &SecretString| secret.expose_secret().to_owned();
     Ok(pb::BeginConsentResponse {
@@ -77,26 +77,26 @@ pub(super) async fn complete(
     // Before the state is used up: what cannot be written down is not done.
     services.audit.check(ActionName::ManageGrants)?;
     // Who began is asked before policy: only then is it known what is to be decided on.
-    let redeemed = services.consents.redeem(&context.caller, &state).await;
-    let redeemed = redeemed.inspect_err(|error| {
+    let shown = services.consents.find(&context.caller, &state).await;
+    let shown = shown.inspect_err(|error| {
         if matches!(error, BrokerError::ConsentInvalid(_)) {
             context.notes.denied(ActionName::ManageGrants.as_str(), String::new(), Arc::new([]));
         }
     })?;
-    context.notes.reason(redeemed.reason().to_owned());
-    let application = redeemed.application().clone();
+    context.notes.reason(shown.reason().to_owned());
+    let application = shown.application().clone();
     let tenant =
-        redeemed.tenant().map(|tenant| TenantName { application: application.clone(), tenant });
+        shown.tenant().map(|tenant| TenantName { application: application.clone(), tenant });
     let asked = asked(services, context, &application, tenant.as_ref())?;
-    let enrol = if redeemed.enrols() {
+    let enrol = if shown.enrols() {
         Some(self::asked(services, context, &application, tenant.as_ref())?)
     } else {
         None
     };
     let (patience, request_id) = (context.patience, Arc::clone(&context.request_id));
     let completing =
-        services.consents.complete(&asked, enrol.as_ref(), redeemed, code, patience, request_id);
-    let taken = completing.await.inspect_err(|error| {
+        services.consents.complete(&asked, enrol.as_ref(), shown, code, patience, request_id);
+    let taken = context.change(completing).await.inspect_err(|error| {
         if let BrokerError::NoLongerPermitted(denied) = error {
             let (resource, policy_ids) = (denied.resource.to_string(), &denied.policy_ids);
             context.notes.denied(denied.action.as_str(), resource, Arc::clone(policy_ids));

@@ -144,6 +144,10 @@ impl Failure {
         if self.outcome_is_unknown() {
             return self.status_of_unknown_outcome(request_id);
         }
+        if let Self::Broker(error @ BrokerError::StoreOutcomeUnknown(_)) = self {
+            // The call itself changes nothing, so it can be sent again.
+            return Self::Broker(error.clone().without_change()).status(request_id);
+        }
         let reason = self.reason();
         let mut details = ErrorDetails::new();
         details.set_error_info(reason.as_str(), DOMAIN, self.metadata());
@@ -328,6 +332,7 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         | BrokerError::UpstreamInvalid(_)
         | BrokerError::NoOwner(..)
         | BrokerError::StoreUnavailable(_)
+        | BrokerError::StoreOutcomeUnknown(_)
         | BrokerError::KeyUnavailable(_)
         | BrokerError::RevealNotAllowed(_)
         | BrokerError::NoLongerPermitted(_)

@@ -56,7 +56,7 @@ impl Impersonations {
         };
         context.notes.reason(reason);
         let authorized = self.0.authorize(context, tenant)?;
-        let grant = self.0.impersonation.import(&authorized, token).await?;
+        let grant = context.change(self.0.impersonation.import(&authorized, token)).await?;
         // Decided on the tenant, done to the grant.
         context.notes.named(grant.name.to_string());
         Ok(pb::ImportGrantResponse { grant: Some(convert::grant(&grant)) })
@@ -125,7 +125,7 @@ impl Impersonations {
             self.0.authorize(context, tenant.clone());
         // Decided on the tenant, done to the grant.
         context.notes.named(name.to_string());
-        let grant = self.0.impersonation.revoke(&authorized?, grant).await?;
+        let grant = context.change(self.0.impersonation.revoke(&authorized?, grant)).await?;
         Ok(pb::RevokeGrantResponse { grant: Some(convert::grant(&grant)) })
     }
 

@@ -6,10 +6,7 @@ use std::{
     future::pending,
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     task::{self, Poll},
     time::{Duration, Instant},
 };
@@ -24,7 +21,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 
 use super::{
@@ -73,7 +70,9 @@ pub(super) struct Context {
     tenant: OnceLock<TenantName>,
     failure: OnceLock<(Reason, Option<String>)>,
     /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
-    outcome_unknown: AtomicBool,
+    pub(super) outcome_unknown: AtomicBool,
+    /// A change of our own store was begun, and may have been kept.
+    pub(super) change_begun: AtomicBool,
 }
 
 impl Context {
@@ -90,6 +89,7 @@ impl Context {
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
+            change_begun: AtomicBool::new(false),
         }
     }
 
@@ -120,20 +120,6 @@ impl Context {
             request_id,
             "stream ended"
         );
-    }
-
-    /// Notes whether an unsafe request has left whose outcome is unknown.
-    pub(super) fn note_unknown_outcome(&self, unknown: bool) {
-        self.outcome_unknown.store(unknown, Ordering::Relaxed);
-    }
-
-    /// The status of a call that fails.
-    pub(super) fn status(&self, failure: &Failure) -> Status {
-        if self.outcome_unknown.load(Ordering::Relaxed) {
-            failure.status_of_unknown_outcome(&self.request_id)
-        } else {
-            failure.status(&self.request_id)
-        }
     }
 
     /// Notes why the call fails, for the log.
@@ -421,6 +407,7 @@ impl Leaked {
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
+            change_begun: AtomicBool::new(false),
         };
         Record {
             context: Arc::new(context),

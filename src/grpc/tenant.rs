@@ -60,7 +60,7 @@ impl Tenants {
         context.notes.resource(name.clone());
         let authorized = authorized?;
         self.0.concerns(context, &name)?;
-        let tenant = self.0.tenants.create(&authorized, tenant, labels).await?;
+        let tenant = context.change(self.0.tenants.create(&authorized, tenant, labels)).await?;
         Ok(pb::CreateTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
@@ -121,7 +121,7 @@ impl Tenants {
     ) -> Result<pb::DeleteTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
         let etag = Some(request.etag.as_str()).filter(|etag| !etag.is_empty());
-        self.0.tenants.delete(&authorized, etag, request.force).await?;
+        context.change(self.0.tenants.delete(&authorized, etag, request.force)).await?;
         Ok(pb::DeleteTenantResponse {})
     }
 
@@ -135,7 +135,8 @@ impl Tenants {
         let name = checks.tenant_name("name", &request.name);
         let (Some(name), Some(token)) = (name, token) else { return Err(checks.failed()) };
         let authorized = self.0.authorize(context, name)?;
-        let tenant = self.0.tenants.set_system_user_token(&authorized, token).await?;
+        let tenant =
+            context.change(self.0.tenants.set_system_user_token(&authorized, token)).await?;
         Ok(pb::SetSystemUserTokenResponse { tenant: Some(self.pb(&tenant)) })
     }
 
@@ -150,7 +151,7 @@ impl Tenants {
         let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.failed()) };
         context.notes.reason(reason);
         let authorized = self.0.authorize(context, name)?;
-        let tenant = self.0.tenants.set_disabled(&authorized, true).await?;
+        let tenant = context.change(self.0.tenants.set_disabled(&authorized, true)).await?;
         Ok(pb::DisableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
@@ -160,7 +161,7 @@ impl Tenants {
         request: pb::EnableTenantRequest,
     ) -> Result<pb::EnableTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
-        let tenant = self.0.tenants.set_disabled(&authorized, false).await?;
+        let tenant = context.change(self.0.tenants.set_disabled(&authorized, false)).await?;
         Ok(pb::EnableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 

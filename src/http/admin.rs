@@ -19,7 +19,7 @@ use axum::{
     routing::get,
 };
 use hyper::Request;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
@@ -33,6 +33,9 @@ use crate::{
     ports::StoreWatch,
 };
 
+/// Whoever reaches the page may ask as often as he likes: a write is a full sync of the disk.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+
 /// A store that takes longer than this to take a write is not ready.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -44,8 +47,17 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub struct Readiness {
     open: AtomicBool,
     store: Arc<dyn StoreWatch>,
+    /// Held while the store is asked, so that many who ask at once cause one write.
+    last: tokio::sync::Mutex<Option<LastWrite>>,
     audit_stalled: Box<dyn Fn() -> bool + Send + Sync>,
     remark: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+/// The last attempt to write into the store.
+struct LastWrite {
+    /// When it ended: whoever waited for it meanwhile takes its answer.
+    ended: Instant,
+    obstacle: Option<String>,
 }
 
 impl Readiness {
@@ -59,6 +71,7 @@ impl Readiness {
         Self {
             open: AtomicBool::new(false),
             store,
+            last: tokio::sync::Mutex::default(),
             audit_stalled: Box::new(audit_stalled),
             remark: Box::new(remark),
         }
@@ -78,14 +91,30 @@ impl Readiness {
         if !self.open.load(Ordering::Acquire) {
             return Some("starting or stopping".to_owned());
         }
+        if let Err(error) = self.store.check_file() {
+            return Some(error.to_string());
+        }
         if (self.audit_stalled)() {
             return Some("the audit trail is stalled".to_owned());
         }
-        match tokio::time::timeout(STORE_PATIENCE, self.store.writable()).await {
+        self.store_obstacle().await
+    }
+
+    /// Writes into the store, at most once in [`BETWEEN_WRITES`]. All who ask meanwhile get the last answer.
+    async fn store_obstacle(&self) -> Option<String> {
+        let mut last = self.last.lock().await;
+        if let Some(last) = &*last
+            && last.ended.elapsed() < BETWEEN_WRITES
+        {
+            return last.obstacle.clone();
+        }
+        let obstacle = match tokio::time::timeout(STORE_PATIENCE, self.store.writable()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("the store took no write within {STORE_PATIENCE:?}")),
-        }
+        };
+        *last = Some(LastWrite { ended: Instant::now(), obstacle: obstacle.clone() });
+        obstacle
     }
 }
 
@@ -182,4 +211,80 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
 
 async fn page(State(page): State<Page>) -> Response {
     ([(header::CONTENT_TYPE, OPEN_METRICS)], page()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, atomic::AtomicUsize};
+
+    use async_trait::async_trait;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ports::StoreError;
+
+    /// Counts writes, and fails as it is told.
+    #[derive(Default)]
+    struct Store {
+        writes: AtomicUsize,
+        lost: Mutex<bool>,
+        full: Mutex<bool>,
+    }
+
+    #[async_trait]
+    impl StoreWatch for Store {
+        fn check_file(&self) -> Result<(), StoreError> {
+            let lost = *self.lost.lock().unwrap();
+            if lost { Err(StoreError::Lost("gateway.db was replaced".to_owned())) } else { Ok(()) }
+        }
+
+        async fn writable(&self) -> Result<(), StoreError> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let full = *self.full.lock().unwrap();
+            if full { Err(StoreError::Unavailable("the disk is full".to_owned())) } else { Ok(()) }
+        }
+
+        async fn external_version(&self) -> Result<i64, StoreError> {
+            Ok(1)
+        }
+
+        async fn forget_issued_after(&self, _: Timestamp) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+
+        async fn close(&self) {}
+    }
+
+    fn readiness() -> (Arc<Store>, Readiness) {
+        let store = Arc::new(Store::default());
+        let readiness = Readiness::new(store.clone(), || false, || None);
+        readiness.open();
+        (store, readiness)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_ask_cause_one_write_a_second_and_all_hear_its_answer() {
+        let (store, readiness) = readiness();
+        let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
+        assert!(asked.await.iter().all(Option::is_none));
+        assert_eq!(store.writes.load(Ordering::SeqCst), 1);
+        *store.full.lock().unwrap() = true;
+        assert_eq!(readiness.obstacle().await, None);
+        tokio::time::advance(BETWEEN_WRITES).await;
+        let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
+        for obstacle in asked.await {
+            assert!(obstacle.unwrap().contains("the disk is full"));
+        }
+        assert_eq!(store.writes.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_whose_file_was_replaced_is_told_at_once_and_without_a_write() {
+        let (store, readiness) = readiness();
+        assert_eq!(readiness.obstacle().await, None);
+        *store.lost.lock().unwrap() = true;
+        assert!(readiness.obstacle().await.unwrap().contains("was replaced"));
+        assert_eq!(store.writes.load(Ordering::SeqCst), 1);
+    }
 }

@@ -28,8 +28,8 @@ const UNDOCUMENTED: &str = "the body is not that of a customer state change: JSO
     and Token";
 
 /// Whatever is wrong with the token: nobody is helped to make one.
-const UNSIGNED: &str =
-    "the Token must be a current one that SuperOffice's login service has signed for this tenant";
+const UNSIGNED: &str = "the Token must be a current one that SuperOffice's login service has signed for this tenant and application, and \
+    that was not used before";
 
 /// What notifications are taken with.
 pub struct StateChanges {
@@ -61,7 +61,7 @@ pub(super) async fn state_change(
     };
     match changes.hints.hear(&token, tenant, change).await {
         Ok(()) => Ok(StatusCode::OK),
-        Err(Unheard::Unsigned) => {
+        Err(Unheard::Unsigned | Unheard::Used) => {
             changes.attempts.count_address(client.0);
             Err(Problem::new(Reason::CallerUnauthenticated, UNSIGNED))
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::StoreError;
-use crate::domain::{Consent, ConsentAttempt, ConsentId, ConsentOutcome};
+use crate::domain::{AttemptBinding, Consent, ConsentAttempt, ConsentId, ConsentOutcome};
 
 /// How many attempts of one consent may be open; a further one ends the oldest. People open links twice.
 pub const MAX_CONSENT_ATTEMPTS: u32 = 8;
@@ -54,6 +54,14 @@ pub trait ConsentStore: Send + Sync + 'static {
         attempt: &ConsentAttempt,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
+
+    /// Looks at the attempt of a state, which stays there: whether it may be taken out is checked first. `None` if there
+    /// is none, or if it or its consent expired or ended.
+    async fn find_attempt(
+        &self,
+        state_digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<(Consent, AttemptBinding)>, StoreError>;
 
     /// Takes out the attempt of a state: of all who ask, one gets it, once. `None` if there is none, or if it or its
     /// consent expired or ended.

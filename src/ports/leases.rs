@@ -22,6 +22,15 @@ pub struct Lease {
     pub took_over: Option<Timestamp>,
 }
 
+/// A lease that somebody has, as the store shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldLease {
+    /// Its number.
+    pub fence: i64,
+    /// When it expires, by the wall clock of its holder.
+    pub expire_time: Timestamp,
+}
+
 /// Gives out leases (DESIGN section 7, "Refresh tokens").
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
@@ -31,6 +40,20 @@ pub trait LeaseStore: Send + Sync + 'static {
         &self,
         key: &str,
         owner: &str,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Option<Lease>, StoreError>;
+
+    /// Reads the present lease of `key`, whoever has it.
+    async fn present(&self, key: &str) -> Result<Option<HeldLease>, StoreError>;
+
+    /// Takes the lease of `key` from a holder that must be gone, though its lease has not expired. `None` unless the
+    /// present lease is still exactly `seen`.
+    async fn take_over(
+        &self,
+        key: &str,
+        owner: &str,
+        seen: HeldLease,
         life: Duration,
         now: Timestamp,
     ) -> Result<Option<Lease>, StoreError>;

@@ -20,6 +20,13 @@ pub enum StoreError {
     /// It cannot be reached, is full, read-only or busy. Trying again later may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// Its file was replaced, removed or emptied while it was open. Nothing is read or written until the original
+    /// file is back, or the process starts again.
+    #[error("{0}")]
+    Lost(String),
+    /// A commit was begun, and it is unknown whether it was done.
+    #[error("it is unknown whether the store kept the change: {0}")]
+    OutcomeUnknown(String),
     /// There is one already.
     #[error("exists already")]
     AlreadyExists,
@@ -32,6 +39,14 @@ pub enum StoreError {
     /// A secret could not be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+}
+
+impl StoreError {
+    /// The same failure, met after a commit: the change may have been kept.
+    #[must_use]
+    pub fn after_commit(self) -> Self {
+        Self::OutcomeUnknown(self.to_string())
+    }
 }
 
 /// A system user token and how many were set before it.
@@ -79,6 +94,9 @@ pub trait TenantStore: Send + Sync + 'static {
         after: Option<&TenantName>,
         limit: u32,
     ) -> Result<Vec<Tenant>, StoreError>;
+
+    /// Those of `names` that are stopped, or not there.
+    async fn stopped_of(&self, names: &[TenantName]) -> Result<Vec<TenantName>, StoreError>;
 
     /// Applications that have this tenant, in order.
     async fn applications_of(
@@ -180,11 +198,20 @@ pub trait ApplicationStore: Send + Sync + 'static {
 /// The store's own state.
 #[async_trait]
 pub trait StoreWatch: Send + Sync + 'static {
+    /// Whether its file is still the one that was opened. Waits for nothing, and writes nothing.
+    ///
+    /// # Errors
+    /// `Lost` if it is not.
+    fn check_file(&self) -> Result<(), StoreError>;
+
     /// Whether it can be written now. For readiness.
     async fn writable(&self) -> Result<(), StoreError>;
 
     /// A number that differs from the one before if another process has changed the store since.
     async fn external_version(&self) -> Result<i64, StoreError>;
+
+    /// Deletes tickets, access tokens and statuses that were issued or read after `latest`, a time to come. Tells how many.
+    async fn forget_issued_after(&self, latest: Timestamp) -> Result<u64, StoreError>;
 
     /// Flushes and closes. Later calls fail.
     async fn close(&self);

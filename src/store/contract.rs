@@ -102,6 +102,7 @@ macro_rules! store_contract {
             extend_touches_only_the_ticket_it_names_and_never_shortens,
             delete_touches_only_the_ticket_it_names,
             a_ticket_goes_with_its_tenant,
+            stopped_and_removed_tenants_are_told_from_the_others,
         );
         $crate::store::contract::store_contract!(@tests $place;
             bind_remembers_what_an_id_meant,
@@ -118,6 +119,7 @@ macro_rules! store_contract {
         );
         $crate::store::contract::store_contract!(@tests $place;
             of_many_who_want_a_lease_one_gets_it,
+            a_lease_that_seems_to_last_for_ever_is_taken_over_only_as_it_was_seen,
             a_lease_is_its_owners_until_it_expires_or_is_given_back,
             whoever_takes_over_is_told_when_the_former_lease_expired,
             a_fence_grows_with_every_acquisition_for_ever,
@@ -177,6 +179,7 @@ macro_rules! store_contract {
             a_new_store_is_writable,
             what_was_acknowledged_is_there_after_reopening,
             external_version_changes_with_writes_of_others_and_not_with_our_own,
+            what_seems_to_be_issued_in_the_future_is_forgotten_and_the_rest_is_not,
             a_closed_store_is_unavailable,
         );
         $crate::store::contract::store_contract!(@tests $place;

@@ -18,6 +18,8 @@ pub(super) mod sqlite_code {
     pub(in crate::store) const CANTOPEN: i32 = 14;
     pub(in crate::store) const PROTOCOL: i32 = 15;
     pub(in crate::store) const NOTADB: i32 = 26;
+    /// An extended code: a write failed.
+    pub(in crate::store) const IOERR_WRITE: i32 = 778;
     /// An extended code: `RAISE` in a trigger.
     pub(in crate::store) const CONSTRAINT_TRIGGER: i32 = 1811;
 }
@@ -31,6 +33,20 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
 pub(super) fn extended_code(error: &sqlx::Error) -> Option<i32> {
     let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
     sqlx::error::DatabaseError::code(error)?.parse().ok()
+}
+
+/// The meaning of a failed commit. A lock, a full disk or a write that failed surely kept the transaction out: the frame
+/// that ends it is written last. After any other fault (above all a sync that failed) the transaction may be in the log,
+/// where the next reader finds it.
+pub(super) fn of_commit(error: sqlx::Error) -> StoreError {
+    let (primary, extended) = (primary_code(&error), extended_code(&error));
+    let failed = StoreError::from(error);
+    let is_unknown = match primary {
+        None | Some(sqlite_code::INTERRUPT | sqlite_code::NOMEM) => true,
+        Some(sqlite_code::IOERR) => extended != Some(sqlite_code::IOERR_WRITE),
+        Some(_) => false,
+    };
+    if is_unknown { failed.after_commit() } else { failed }
 }
 
 /// A detail never holds more than words of ours and names of columns: messages of drivers may quote values.

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 
 pub(super) use self::{
-    consents::{AttemptRecord, ConsentRecord, OutcomeColumns},
+    consents::{AttemptRecord, BindingRecord, ConsentRecord, OutcomeColumns},
     grants::{AccessTokenRecord, GrantNameRecord, GrantRecord, RefreshTokenRecord},
 };
 use super::{KnownApplication, KnownApplications};

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
@@ -42,7 +41,8 @@ enum Circuit {
         failures: u32,
     },
     Open {
-        until: Timestamp,
+        /// By the monotonic clock.
+        until: Duration,
         pause: Duration,
     },
     /// One call is on its way to find out.
@@ -85,7 +85,7 @@ impl Gate {
     }
 
     fn peek(&self) -> Result<(), UpstreamError> {
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         match *self.lock() {
             Circuit::Open { until, .. } if now < until => Err(wait(until, now)),
             _ => Ok(()),
@@ -93,7 +93,7 @@ impl Gate {
     }
 
     fn pass(&self) -> Result<(), UpstreamError> {
-        let now = self.clock.now();
+        let now = self.clock.monotonic();
         let mut circuit = self.lock();
         match *circuit {
             Circuit::Closed { .. } => Ok(()),
@@ -128,8 +128,8 @@ impl Gate {
     }
 
     fn open(&self, circuit: &mut Circuit, pause: Duration) {
-        let until = self.clock.now().saturating_add(self.random.jitter(pause));
-        *circuit = Circuit::Open { until: until.unwrap_or(Timestamp::MAX), pause };
+        let until = self.clock.monotonic().saturating_add(self.random.jitter(pause));
+        *circuit = Circuit::Open { until, pause };
         // Once a minute while it lasts: a trial fails every few seconds.
         if let Some(held_back) = self.alarm.raise(self.clock.monotonic()) {
             tracing::error!(
@@ -165,17 +165,19 @@ impl Drop for Passage<'_> {
         let mut circuit = self.gate.lock();
         if let Circuit::Tried { pause } = *circuit {
             // The next call is the trial instead.
-            *circuit = Circuit::Open { until: self.gate.clock.now(), pause };
+            *circuit = Circuit::Open { until: self.gate.clock.monotonic(), pause };
         }
     }
 }
 
-fn wait(until: Timestamp, now: Timestamp) -> UpstreamError {
-    UpstreamError::CircuitOpen(until.duration_since(now).unsigned_abs())
+fn wait(until: Duration, now: Duration) -> UpstreamError {
+    UpstreamError::CircuitOpen(until.saturating_sub(now))
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::ports::ManualClock;
 

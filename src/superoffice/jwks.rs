@@ -1,12 +1,14 @@
 //! The login service's public keys (RFC 7517), fetched when needed and kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, crypto};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -27,13 +29,13 @@ pub(super) const JWKS_PATH: &str = "/login/.well-known/jwks";
 const ACCEPT: &str = "application/jwk-set+json, application/json, */*;q=0.1";
 
 /// Keys are fetched again after this, so that a withdrawn key stops being believed.
-const FRESH: SignedDuration = SignedDuration::from_hours(1);
+const FRESH: Duration = Duration::from_hours(1);
 
 /// While they cannot be fetched, the old ones are believed until this age.
-const OLDEST: SignedDuration = SignedDuration::from_hours(24);
+const OLDEST: Duration = Duration::from_hours(24);
 
 /// An unknown key id makes us look again at most this often.
-const COOL_DOWN: SignedDuration = SignedDuration::from_secs(10);
+const COOL_DOWN: Duration = Duration::from_secs(10);
 
 /// A login service has one or two keys; more than this is not read.
 const MAX_KEYS: usize = 32;
@@ -56,13 +58,15 @@ struct State {
     keys: Option<Arc<Keys>>,
     /// One fetch, however many wait; polled by those who wait.
     fetch: Option<Fetch>,
-    looked_for_unknown: Option<Timestamp>,
+    /// By the monotonic clock.
+    looked_for_unknown: Option<Duration>,
 }
 
 /// What is in one answer.
 pub(crate) struct Keys {
     keys: Vec<Key>,
-    read_time: Timestamp,
+    /// By the monotonic clock.
+    read_time: Duration,
 }
 
 #[derive(Clone)]
@@ -121,7 +125,7 @@ impl KeySet {
         let Some(known) = known else {
             return self.fetch().await;
         };
-        let age = self.source.clock.now().duration_since(known.read_time);
+        let age = self.source.clock.monotonic().saturating_sub(known.read_time);
         if age < FRESH {
             return Ok(known);
         }
@@ -135,9 +139,9 @@ impl KeySet {
     }
 
     fn may_look_again(&self) -> bool {
-        let now = self.source.clock.now();
+        let now = self.source.clock.monotonic();
         let mut state = self.lock();
-        let since = state.looked_for_unknown.map(|last| now.duration_since(last));
+        let since = state.looked_for_unknown.map(|last| now.saturating_sub(last));
         let may = since.is_none_or(|since| since >= COOL_DOWN);
         if may {
             state.looked_for_unknown = Some(now);
@@ -171,14 +175,14 @@ impl KeySet {
 impl Source {
     async fn fetch(self: Arc<Self>) -> Result<Arc<Keys>, UpstreamError> {
         let body = read(&self.login).await?;
-        Keys::read(&body, self.clock.now()).map(Arc::new)
+        Keys::read(&body, self.clock.monotonic()).map(Arc::new)
     }
 }
 
 /// How many keys of the login host can sign what we would believe: at least one.
 pub(super) async fn count_usable(login: &LoginHost) -> Result<usize, UpstreamError> {
     let body = read(login).await?;
-    Keys::read(&body, Timestamp::UNIX_EPOCH).map(|keys| keys.keys.len())
+    Keys::read(&body, Duration::ZERO).map(|keys| keys.keys.len())
 }
 
 async fn read(login: &LoginHost) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
@@ -188,7 +192,7 @@ async fn read(login: &LoginHost) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
 
 impl Keys {
     /// Takes the keys that can be used from the body of an answer; at least one.
-    pub(crate) fn read(body: &[u8], read_time: Timestamp) -> Result<Self, UpstreamError> {
+    pub(crate) fn read(body: &[u8], read_time: Duration) -> Result<Self, UpstreamError> {
         let wire: WireKeys = json(JWKS, body)?;
         let keys: Vec<Key> = wire.keys.iter().take(MAX_KEYS).filter_map(usable).collect();
         if keys.is_empty() {
@@ -287,7 +291,7 @@ mod tests {
         let token = sign(&unnamed);
         let read = |keys: &[&serde_json::Value]| {
             let body = serde_json::json!({ "keys": keys }).to_string();
-            Keys::read(body.as_bytes(), Timestamp::UNIX_EPOCH).unwrap()
+            Keys::read(body.as_bytes(), Duration::ZERO).unwrap()
         };
         let (old, new) = (&other["keys"][0], own_key("new"));
         assert!(read(&[old]).signer(&unnamed, &token).is_none());
@@ -311,7 +315,7 @@ mod tests {
         fn no_body_makes_reading_panic(
             body in "\\PC{0,60}|\\{\"keys\":\\[(\\{\"kty\":\"RSA\",\"(n|e|kid)\":(\"A\"|null|1)\\}|,|\\[\\]){0,4}\\]\\}",
         ) {
-            let _ = Keys::read(body.as_bytes(), Timestamp::UNIX_EPOCH);
+            let _ = Keys::read(body.as_bytes(), Duration::ZERO);
         }
 
         #[test]
@@ -319,7 +323,7 @@ mod tests {
             let body = serde_json::json!({ "keys": keys.iter().map(|(key, _)| key).collect::<Vec<_>>() });
             let usable: Vec<&str> =
                 keys.iter().filter(|(_, usable)| *usable).filter_map(|(key, _)| key["kid"].as_str()).collect();
-            let Ok(read) = Keys::read(body.to_string().as_bytes(), Timestamp::UNIX_EPOCH) else {
+            let Ok(read) = Keys::read(body.to_string().as_bytes(), Duration::ZERO) else {
                 prop_assert!(usable.is_empty());
                 return Ok(());
             };

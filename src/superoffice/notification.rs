@@ -1,7 +1,10 @@
 //! Who tells that the state of a tenant has changed (SUPEROFFICE.md 8): a token that the login host has signed.
 //!
 //! Neither its audience nor its claims are documented. The documented sample validates the signature and the issuer
-//! of an `id_token`; tokens of the system user name another one, so both are taken.
+//! of an `id_token`; tokens of the system user name another one, so both are taken. A token that names an audience must
+//! name ours, in one of the two documented forms.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,12 +13,13 @@ use serde::Deserialize;
 
 use super::{
     SuperOffice,
-    jwt::{Kind, check_times},
+    jwt::{Audience, Kind, LEEWAY, check_times},
+    oauth::Registration,
     ticket_jwt::ISSUER,
 };
 use crate::{
     domain::ContextIdentifier,
-    ports::{NotificationVerifier, UpstreamError},
+    ports::{NotificationVerifier, SignedNotification, UpstreamError, is_ahead},
 };
 
 const NOTIFICATION: Kind = Kind("notification");
@@ -25,6 +29,8 @@ struct Claims {
     iss: String,
     exp: i64,
     nbf: Option<i64>,
+    aud: Option<Audience>,
+    jti: Option<String>,
     #[serde(rename = "http://schemes.superoffice.net/identity/ctx")]
     ctx: Option<String>,
     // The tickets of system users are in tokens too, and prove nothing here.
@@ -37,32 +43,53 @@ struct Claims {
 
 #[async_trait]
 impl NotificationVerifier for SuperOffice {
-    async fn verify(
-        &self,
-        token: &SecretString,
-    ) -> Result<Option<ContextIdentifier>, UpstreamError> {
+    async fn verify(&self, token: &SecretString) -> Result<SignedNotification, UpstreamError> {
         let header = NOTIFICATION.header(token)?;
         let key = self.keys.signer(&header, token).await?;
         let claims: Claims = NOTIFICATION.claims(&key, token)?;
-        let checked = check(&claims, &self.id_tokens.registration.issuer, self.clock.now());
-        checked.map_err(|why| NOTIFICATION.refused(why))
+        let checked = check(&claims, &self.id_tokens.registration, self.clock.now());
+        let tenant = checked.map_err(|why| NOTIFICATION.refused(why))?;
+        let id = claims.jti.filter(|id| !id.is_empty());
+        // So long it is taken, see `check_times`.
+        let end = Timestamp::from_second(claims.exp).and_then(|end| end.checked_add(LEEWAY));
+        let expire_time = end.map_err(|_| NOTIFICATION.refused("impossible time"))?;
+        Ok(SignedNotification { tenant, id, expire_time })
     }
 }
 
+/// A token that lives for longer is refused: it could not be remembered for so long that it was used.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
+
 fn check(
     claims: &Claims,
-    issuer: &str,
+    registration: &Registration,
     now: Timestamp,
 ) -> Result<Option<ContextIdentifier>, &'static str> {
-    if claims.iss != issuer && claims.iss != ISSUER {
+    if claims.iss != registration.issuer && claims.iss != ISSUER {
         return Err("another issuer");
     }
     if claims.ticket.is_some() || claims.associate_id.is_some() {
         return Err("a token for something else");
     }
+    if claims.aud.as_ref().is_some_and(|audience| !is_for(audience, &registration.client_id)) {
+        return Err("for another audience");
+    }
     check_times(claims.exp, claims.nbf, now)?;
+    if Timestamp::from_second(claims.exp).is_ok_and(|end| is_ahead(end, LONGEST_LIFE, now)) {
+        return Err("it lives for too long");
+    }
     let ctx = claims.ctx.as_deref().map(str::parse).transpose();
     ctx.map_err(|_| "ctx is no context identifier")
+}
+
+/// Whether the application is meant: by its client id, as in an `id_token`, or as other tokens of SuperOffice write it.
+fn is_for(audience: &Audience, client_id: &str) -> bool {
+    let is_ours =
+        |name: &String| name.strip_prefix("spn:").unwrap_or(name).eq_ignore_ascii_case(client_id);
+    match audience {
+        Audience::One(name) => is_ours(name),
+        Audience::Many(names) => names.iter().any(is_ours),
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +107,14 @@ mod tests {
         let ctx = "http://schemes.superoffice.net/identity/ctx";
         for (text, wanted) in [
             (format!(r#"{{"iss":"{OWN}","exp":1000}}"#), Ok(None)),
-            (format!(r#"{{"iss":"{ISSUER}","exp":1000,"aud":"x"}}"#), Ok(None)),
+            (format!(r#"{{"iss":"{ISSUER}","exp":1000,"aud":"client"}}"#), Ok(None)),
+            (format!(r#"{{"iss":"{ISSUER}","exp":1000,"aud":"spn:client"}}"#), Ok(None)),
+            (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":["x","client"]}}"#), Ok(None)),
+            (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":"x"}}"#), Err("for another audience")),
+            (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":"spn:x"}}"#), Err("for another audience")),
+            (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":[]}}"#), Err("for another audience")),
+            (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":""}}"#), Err("for another audience")),
+            (format!(r#"{{"iss":"{OWN}","exp":100000}}"#), Err("it lives for too long")),
             (
                 format!(r#"{{"iss":"{OWN}","exp":1000,"{ctx}":"Cust5"}}"#),
                 Ok(Some("Cust5".parse().unwrap())),
@@ -109,7 +143,9 @@ mod tests {
             ),
         ] {
             let now = Timestamp::from_second(500).unwrap();
-            assert_eq!(check(&claims(&text), OWN, now), wanted, "{text}");
+            let registration =
+                Registration { issuer: OWN.to_owned(), client_id: "client".to_owned() };
+            assert_eq!(check(&claims(&text), &registration, now), wanted, "{text}");
         }
     }
 }

@@ -570,6 +570,23 @@ async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_
     closed.finished().await.succeeded();
     assert_eq!(left(&temporary), 0);
 
+    // One that was killed cannot clear up. The next one does, beside one that runs.
+    let mut killed = dev(&temporary, "0");
+    killed.until("serves", serves).await;
+    let mut running = dev(&temporary, "0");
+    running.until("serves", serves).await;
+    killed.signal(Signal::KILL);
+    killed.finished().await;
+    assert_eq!(left(&temporary), 2);
+    let mut next = dev(&temporary, "0");
+    next.until("serves", serves).await;
+    assert_eq!(left(&temporary), 2);
+    for last in [running, next] {
+        last.signal(Signal::INT);
+        last.finished().await.succeeded();
+    }
+    assert_eq!(left(&temporary), 0);
+
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let message = dev(&temporary, &port).finished().await.failed(1);

@@ -414,4 +414,25 @@ async fn a_notification_makes_us_look_and_a_forged_one_that_says_delete_does_not
     eventually_so("SuperOffice was asked", async || looks() == 1).await;
     let state = place.world.tenant("Cust10001").await.status();
     assert_eq!(state, pb::TenantState::Running);
+
+    // One that is for somebody else, and one that is used twice, also after a restart.
+    let claims = |id: &str| -> serde_json::Map<String, serde_json::Value> {
+        [("jti".to_owned(), id.into())].into_iter().collect()
+    };
+    let send = async |sandbox: &superoffice_sandbox::Sandbox, audience: &str, id: &str| {
+        let change = StateChange::new("Cust10001", ChangeType::Delete, &target);
+        let audience = Some(audience.to_owned()).filter(|audience| !audience.is_empty());
+        let change = StateChange { audience, claims: claims(id), ..change };
+        sandbox.send_state_change(&change).await.unwrap()
+    };
+    assert_eq!(send(sandbox, "ffffffffffffffffffffffffffffffff", "1").await, 401);
+    assert_eq!(send(sandbox, CLIENT_ID, "1").await, 200);
+    assert_eq!(send(sandbox, CLIENT_ID, "1").await, 401);
+    assert_eq!(send(sandbox, "", "2").await, 200);
+    let mut place = place;
+    place.world.restart().await;
+    for id in ["1", "2"] {
+        assert_eq!(send(&place.world.sandbox, CLIENT_ID, id).await, 401);
+    }
+    assert_eq!(send(&place.world.sandbox, CLIENT_ID, "3").await, 200);
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use tenant_gateway::grpc::pb::tenant_service_client::TenantServiceClient;
+
 use crate::support::Program;
 
 /// A text from outside that must not get into the log.
@@ -172,6 +174,38 @@ async fn every_failed_consent_is_logged_with_cause_tenant_application_and_the_nu
     let (_, line) = logged.arrive(&back).await;
     // Where the person signed in, not where they should have.
     assert_told(&line, "another tenant", Some("Cust10002"));
+
+    // Another person than the one who was asked.
+    let expected_user_principal_name = ADMIN.to_owned();
+    let begun = pb::BeginConsentRequest { expected_user_principal_name, ..for_tenant("Cust10001") };
+    let begun = logged.begin(begun).await;
+    let back = Page::sign_in(&begun.authorization_uri, EMPLOYEE, "Cust10001", "approve").await;
+    let back = logged.back(&back, None);
+    let (_, line) = logged.arrive(&back).await;
+    assert_told(&line, "another person", one);
+
+    // The tenant is stopped while the person signs in; the state outlives the stop.
+    let back = logged.by_link(EMPLOYEE, "Cust10001", "refuse").await;
+    let uri = format!("http://{}", logged.program.grpc_address);
+    let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+    let mut tenants = TenantServiceClient::new(channel);
+    let disable = pb::DisableTenantRequest { name: name("Cust10001"), ..Default::default() };
+    tenants.disable_tenant(disable).await.unwrap();
+    let (_, line) = logged.arrive(&back).await;
+    assert_told(&line, "is disabled", one);
+    tenants.enable_tenant(pb::EnableTenantRequest { name: name("Cust10001") }).await.unwrap();
+
+    // The store fails between the look at the state and its use.
+    let store = logged.place.world.folder.path().join("gateway.db");
+    let mut meddler = crate::support::audit::meddler(&store).await;
+    let break_it = "CREATE TRIGGER broken BEFORE DELETE ON consent_attempts BEGIN SELECT RAISE(FAIL, 'broken'); END";
+    sqlx::Executor::execute(&mut meddler, break_it).await.unwrap();
+    let (_, line) = logged.arrive(&back).await;
+    assert_told(&line, "a statement was refused", one);
+    sqlx::Executor::execute(&mut meddler, "DROP TRIGGER broken").await.unwrap();
+    sqlx::Connection::close(meddler).await.unwrap();
+    let (_, line) = logged.arrive(&back).await;
+    assert_told(&line, "did not consent", one);
 
     // The consent names no tenant, and the person chooses one that policy forbids.
     let anywhere = pb::BeginConsentRequest { tenant: String::new(), ..for_tenant("Cust10001") };

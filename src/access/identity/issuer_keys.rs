@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::TokenAlgorithm,
-    ports::{Clock, JwksSource, Random, Reloadable},
+    ports::{Clock, JwksSource, Moment, Random, Reloadable},
 };
 
 /// Keys are fetched again after this, with jitter, so that a withdrawn key stops being believed.
@@ -58,7 +58,7 @@ pub struct IssuerKeys {
 struct Fetched {
     keys: KeySet,
     /// When the fetch began.
-    time: Timestamp,
+    began: Moment,
 }
 
 /// Fetches are counted from one.
@@ -156,8 +156,11 @@ impl IssuerKeys {
     pub(super) fn usable(&self, now: Timestamp) -> Usable {
         let current = self.current.load();
         let usable = current.as_ref().is_some_and(|fetched| {
-            let age = now.duration_since(fetched.time);
-            age.is_negative() || age.unsigned_abs() <= self.max_age
+            // By both clocks: the wall clock may have been set back, and the monotonic one stands still while the
+            // machine sleeps.
+            let by_wall = Duration::try_from(now.duration_since(fetched.began.wall));
+            let held = self.clock.monotonic().saturating_sub(fetched.began.monotonic);
+            held.max(by_wall.unwrap_or_default()) <= self.max_age
         });
         Usable(if usable { current } else { Guard::from_inner(None) })
     }
@@ -240,7 +243,7 @@ impl IssuerKeys {
         loop {
             let begun = self.begin();
             let fetched = self.fetch().await;
-            let ended = self.clock.now();
+            let ended = self.clock.monotonic();
             let rest = if fetched.is_ok() {
                 pause = FIRST_PAUSE;
                 if self.source.is_local() { FRESH_FILE } else { FRESH }
@@ -264,10 +267,8 @@ impl IssuerKeys {
     }
 
     /// What is left of the cool-down after a fetch that ended then.
-    fn left(&self, ended: Timestamp) -> Duration {
-        let since = self.clock.now().duration_since(ended);
-        // After the clock was set back, all of it.
-        let since = if since.is_negative() { Duration::ZERO } else { since.unsigned_abs() };
+    fn left(&self, ended: Duration) -> Duration {
+        let since = self.clock.monotonic().saturating_sub(ended);
         self.cool_down().saturating_sub(since)
     }
 
@@ -299,7 +300,7 @@ impl IssuerKeys {
     }
 
     async fn fetch(&self) -> Result<(), String> {
-        let time = self.clock.now();
+        let began = self.clock.moment();
         let body = self.source.fetch().await.map_err(|error| error.0)?;
         let before = self.current.load_full();
         let keys_before = before.as_ref().map(|fetched| &fetched.keys);
@@ -313,7 +314,7 @@ impl IssuerKeys {
                         "keys of the issuer fetched"
                     );
                 }
-                self.current.store(Some(Arc::new(Fetched { keys, time })));
+                self.current.store(Some(Arc::new(Fetched { keys, began })));
                 Ok(())
             }
             Err(problem) => {
@@ -324,7 +325,7 @@ impl IssuerKeys {
                     // pass by itself.
                     KeySetProblem::NoUsableKey(found) => {
                         let keys = KeySet::without_keys(vec![found.clone()]);
-                        self.current.store(Some(Arc::new(Fetched { keys, time })));
+                        self.current.store(Some(Arc::new(Fetched { keys, began })));
                     }
                     KeySetProblem::Unreadable(_) => {}
                 }

@@ -200,6 +200,23 @@ impl<T: Reading> Cache<T> {
         known.hints.insert(tenant, now);
     }
 
+    /// Lets go of everything of a tenant.
+    pub(super) fn forget(&self, tenant: &TenantName) {
+        // Dropped when nobody waits for the lock any more.
+        let mut gone = Vec::new();
+        let mut known = self.known();
+        known.failures.retain(|key, _| key.tenant != *tenant);
+        gone.extend(known.slots.extract_if(|key, _| key.tenant == *tenant));
+        drop(known);
+        drop(gone);
+    }
+
+    /// Tenants of which something is known.
+    pub(super) fn tenants(&self) -> Vec<TenantName> {
+        let known = self.known();
+        known.slots.keys().chain(known.failures.keys()).map(|key| key.tenant.clone()).collect()
+    }
+
     /// Whether we looked for it at SuperOffice just now, and nobody had this id.
     pub(super) fn is_absent(&self, key: &Key, id: AssociateId, now: Duration) -> bool {
         let known = self.known();

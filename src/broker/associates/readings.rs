@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::cache::{AtHand, Cache, CacheRules, Key, Reading};
 use crate::{
     broker::{BrokerError, error::RETRY_SOON, flights::Flights},
-    domain::{AssociateId, ContextIdentifier},
+    domain::{AssociateId, ContextIdentifier, TenantName},
     ports::Clock,
 };
 
@@ -120,6 +120,16 @@ impl<T: Reading + Send + Sync + 'static> Readings<T> {
     /// Somebody says that what is known of a tenant is out of date.
     pub(super) fn hint(&self, tenant: ContextIdentifier) {
         self.cache.hint(tenant, self.now());
+    }
+
+    /// Lets go of everything of a tenant.
+    pub(super) fn forget(&self, tenant: &TenantName) {
+        self.cache.forget(tenant);
+    }
+
+    /// Tenants of which something is known.
+    pub(super) fn tenants(&self) -> Vec<TenantName> {
+        self.cache.tenants()
     }
 
     /// Those of `ids` for which it is worth asking: we have not just done so in vain.

@@ -86,7 +86,7 @@ impl Attempts {
         }
         for (source, count) in counts {
             // Nobody waits for it.
-            if trail.record(record(&source, count), Weight::Credential).is_err() {
+            if trail.note(record(&source, count), Weight::Credential).is_err() {
                 self.add(&source, count);
             }
         }

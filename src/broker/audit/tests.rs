@@ -280,7 +280,45 @@ async fn flush_gives_up_at_its_deadline() {
     world.advance(MAX_WAIT).await;
     assert_eq!(flush.await, Err(AuditUnavailable));
     // It is with the writer, not in the queue, and not in the store either.
-    assert_eq!((world.trail.queued(), world.trail.unwritten()), (0, 1));
+    let waits = Unwritten { answered: 0, unanswered: 1 };
+    assert_eq!((world.trail.queued(), world.trail.unwritten()), (0, waits));
+}
+
+#[tokio::test]
+async fn what_is_lost_at_the_end_is_told_apart_by_whether_its_call_was_answered() {
+    let world = World::running(Durability::AfterResponse);
+    world.store.fail([Failure::Refuse; 100]);
+    let (credential, change) = (Weight::Credential, Weight::Change);
+    // Answered before: a credential by these rules, and what no caller waits for.
+    let handed_out = world.trail.record(event(0), credential).unwrap();
+    handed_out.committed().await.unwrap();
+    world.trail.note(event(1), change).unwrap();
+    // Not answered: a change, whether its caller waits or has gone.
+    let waiting = world.trail.record(event(2), change).unwrap();
+    drop(world.trail.record(event(3), change).unwrap());
+    let mut waiting = Box::pin(waiting.committed());
+    assert!(poll!(&mut waiting).is_pending());
+    world.advance(MAX_WAIT).await;
+    assert_eq!(world.trail.unwritten(), Unwritten { answered: 2, unanswered: 2 });
+}
+
+#[tokio::test]
+async fn a_trail_that_refuses_takes_nothing_in_and_says_so_until_it_may_again() {
+    for durability in [Durability::BeforeResponse, Durability::AfterResponse] {
+        let world = World::running(durability);
+        let mut stalled = world.trail.watch_stalled();
+        world.trail.refuse(true);
+        assert!(*stalled.borrow_and_update() && world.trail.stalled());
+        for weight in [Weight::Credential, Weight::Change] {
+            assert_eq!(world.trail.check(weight), Err(AuditUnavailable));
+            assert!(world.trail.record(event(0), weight).is_err());
+            assert!(world.trail.note(event(0), weight).is_err());
+        }
+        world.trail.refuse(false);
+        assert!(!*stalled.borrow_and_update());
+        world.trail.check(Weight::Credential).unwrap();
+        world.record(1).unwrap().committed().await.unwrap();
+    }
 }
 
 #[tokio::test]

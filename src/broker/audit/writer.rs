@@ -1,6 +1,9 @@
 //! The one who writes: takes what waits, commits it, answers everybody, and begins again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -170,6 +173,7 @@ impl Trail {
         writing.callers = writing.callers.max(callers);
         self.ports.counters.audit_groups.increment();
         self.ports.counters.audit_events.add(writing.size);
+        self.committed_for_callers.fetch_add(writing.waiters.len() as u64, Ordering::AcqRel);
         let mut ringing = Ringing::default();
         // Whoever gave up has its event kept all the same.
         writing.waiters.drain(..).for_each(|waiter| waiter.answer(&mut ringing));
@@ -237,8 +241,8 @@ impl Trail {
     }
 
     fn set_stalled(&self, stalled: bool) {
-        let changed =
-            self.stalled.send_if_modified(|now| std::mem::replace(now, stalled) != stalled);
+        let changed = self.slow.swap(stalled, Ordering::AcqRel) != stalled;
+        self.notify_stalled();
         if changed {
             let chain = Arc::clone(&self.chain);
             if stalled {

@@ -12,15 +12,11 @@ use super::{
 use crate::{
     access::{ManageGrants, ManageTenants},
     broker::{Application, BrokerError},
-    domain::{Consent, ConsentAttempt, ConsentId, ConsentOutcome, TenantName},
+    domain::{
+        ATTEMPT_LIFE, CONSENT_LIFE, Consent, ConsentAttempt, ConsentId, ConsentOutcome, TenantName,
+    },
     ports::{AuthorizationRequest, Begun, ConsentLimits},
 };
-
-/// How long the link can be opened.
-const LINK_LIFE: Duration = Duration::from_hours(7 * 24);
-
-/// How long one way to SuperOffice and back may take, with a password that has to be looked up.
-const ATTEMPT_LIFE: Duration = Duration::from_mins(15);
 
 /// One vendor asks the administrators of all its customers at once.
 const LIMITS: ConsentLimits = ConsentLimits { open_per_caller: 10_000, total: 100_000 };
@@ -126,7 +122,7 @@ impl Consents {
             expected_user_principal_name: request.expected_user_principal_name,
             reason: request.reason,
             create_time: now,
-            expire_time: later(now, LINK_LIFE),
+            expire_time: later(now, CONSENT_LIFE),
             outcome: None,
         };
         match shared.stores.consents.begin(&consent, LIMITS).await? {

@@ -10,14 +10,14 @@ use super::{
     events::{Progress, no_trail},
     failed::{self, Way, WhyInvalid},
     refused::{not_exchanged, sign_in_failed},
+    shown::ShownState,
 };
 use crate::{
     access::{Caller, ManageGrants, ManageTenants},
     broker::{Application, BrokerError, Mismatch, Weight},
     domain::{
-        ApplicationId, AssociateId, AuditText, Consent, ConsentAttempt, ConsentOutcome,
-        ContextIdentifier, Grant, GrantEventKind, GrantId, Identity, RefreshToken, TenantName,
-        is_same_name,
+        AssociateId, AttemptBinding, AuditText, Consent, ConsentAttempt, ConsentOutcome, Grant,
+        GrantEventKind, GrantId, Identity, RefreshToken, TenantName, is_same_name,
     },
     ports::{Access, CodeExchange, Consented, ExchangeError, SignedIn},
 };
@@ -80,59 +80,33 @@ pub struct ConsentTaken {
     pub system_user_enrolled: bool,
 }
 
-/// A state that was shown: it works no more, unless nothing is made of it.
+/// A state that was taken out: it works no more, unless nothing is made of it.
 #[derive(Debug)]
-pub struct Redeemed {
+pub(super) struct Redeemed {
     state_digest: [u8; 32],
     consent: Consent,
     attempt: ConsentAttempt,
 }
 
-impl Redeemed {
-    /// For which application.
-    #[must_use]
-    pub fn application(&self) -> &ApplicationId {
-        &self.consent.application
-    }
-
-    /// For which tenant, if one was named.
-    #[must_use]
-    pub fn tenant(&self) -> Option<ContextIdentifier> {
-        self.consent.tenant
-    }
-
-    /// Whether it may enrol a system user, so that its caller must be permitted to.
-    #[must_use]
-    pub fn enrols(&self) -> bool {
-        self.consent.enroll_system_user
-    }
-
-    /// Why the caller asked.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        &self.consent.reason
-    }
-}
-
 impl Consents {
-    /// Takes a state from the caller that began. Nobody else hears that there is such a state.
+    /// Looks at the state that a caller brings. To everybody but the caller that began there is no such state, and
+    /// showing it changes nothing.
     ///
     /// # Errors
     /// `ConsentInvalid` if it is forged, used or expired, somebody else's, or bound to a browser.
-    pub async fn redeem(
+    pub async fn find(
         &self,
         caller: &Caller,
         state: &SecretString,
-    ) -> Result<Redeemed, BrokerError> {
-        let redeemed = self.shared.redeem(state).await?;
-        let Redeemed { consent, attempt, .. } = &redeemed;
-        if consent.caller.id != caller.id() || attempt.cookie_digest.is_some() {
+    ) -> Result<ShownState, BrokerError> {
+        let (digest, consent, binding) = self.shared.find(state).await?;
+        let other = consent.caller.id != caller.id();
+        if other || binding.cookie_digest.is_some() {
             tracing::warn!(consent = %consent.id, caller = caller.id(), "a state was shown by another than it belongs to");
-            let other = consent.caller.id != caller.id();
             let why = if other { WhyInvalid::OtherCaller } else { WhyInvalid::NeedsBrowser };
             return Err(BrokerError::ConsentInvalid(why));
         }
-        Ok(redeemed)
+        Ok(ShownState { digest, consent })
     }
 
     /// Completes a consent with the code that a front end received. If that could not even be sent, state and code
@@ -144,12 +118,12 @@ impl Consents {
         &self,
         asked: &Asked<ManageGrants>,
         enrol: Option<&Asked<ManageTenants>>,
-        redeemed: Redeemed,
+        shown: ShownState,
         code: SecretString,
         patience: Duration,
         request_id: Arc<str>,
     ) -> Result<ConsentTaken, BrokerError> {
-        let consent = &redeemed.consent;
+        let consent = &shown.consent;
         same_scope(asked, enrol)?;
         if asked.scope() != (&consent.application, consent.tenant)
             || asked.caller().id() != consent.caller.id
@@ -159,12 +133,18 @@ impl Consents {
         }
         let shared = Arc::clone(&self.shared);
         let work = async move {
-            let brought = Brought { redeemed: &redeemed, code: &code, patience, arrival: None };
             let mut progress = Progress::default();
-            let taken = shared.take(brought, &mut progress).await;
+            let taken = match shared.redeem(&shown.digest, &shown.consent).await {
+                Ok(redeemed) => {
+                    let redeemed = &redeemed;
+                    let brought = Brought { redeemed, code: &code, patience, arrival: None };
+                    shared.take(brought, &mut progress).await
+                }
+                Err(error) => Err(error),
+            };
             if let Err(error) = &taken {
                 let given = progress.given.as_ref();
-                failed::log(&request_id, Some(&redeemed.consent), given, error);
+                failed::log(&request_id, Some(&shown.consent), given, error);
             }
             taken
         };
@@ -195,16 +175,33 @@ struct Brought<'a> {
 }
 
 impl Shared {
-    async fn redeem(&self, state: &SecretString) -> Result<Redeemed, BrokerError> {
+    /// Looks at a state, which stays there.
+    async fn find(
+        &self,
+        state: &SecretString,
+    ) -> Result<([u8; 32], Consent, AttemptBinding), BrokerError> {
         // What anybody makes up costs the store nothing.
         if !is_secret(state) {
             return Err(BrokerError::ConsentInvalid(WhyInvalid::Malformed));
         }
-        let state_digest = self.digest(state);
-        let redeemed = self.stores.consents.redeem(&state_digest, self.clock.now()).await?;
+        let digest = self.digest(state);
+        let found = self.stores.consents.find_attempt(&digest, self.clock.now()).await?;
+        let (consent, binding) =
+            found.ok_or(BrokerError::ConsentInvalid(WhyInvalid::UnknownState))?;
+        Ok((digest, consent, binding))
+    }
+
+    /// Takes out a state that its owner has shown: of all who try, one gets it. Not while its tenant is stopped, because
+    /// nothing could be made of it.
+    async fn redeem(&self, digest: &[u8; 32], consent: &Consent) -> Result<Redeemed, BrokerError> {
+        if let Some(tenant) = consent.tenant {
+            let name = TenantName { application: consent.application.clone(), tenant };
+            self.check_tenant(&name, consent.enroll_system_user).await?;
+        }
+        let redeemed = self.stores.consents.redeem(digest, self.clock.now()).await?;
         let (consent, attempt) =
             redeemed.ok_or(BrokerError::ConsentInvalid(WhyInvalid::UnknownState))?;
-        Ok(Redeemed { state_digest, consent, attempt })
+        Ok(Redeemed { state_digest: *digest, consent, attempt })
     }
 
     /// Nothing was made of it: it works once more.
@@ -224,53 +221,68 @@ impl Shared {
         if self.trail.check(Weight::Change).is_err() {
             return nowhere(no_trail());
         }
-        let redeemed = match self.redeem(&arrival.state).await {
-            Ok(redeemed) => redeemed,
+        let (digest, consent, binding) = match self.find(&arrival.state).await {
+            Ok(found) => found,
             Err(error) => return nowhere(error),
         };
-        let astray = self.astray(&redeemed, &arrival);
-        let way = match (astray, redeemed.attempt.cookie_digest) {
-            (Some(_), _) => Way::Unknown,
-            (None, Some(_)) => Way::Link,
-            (None, None) => Way::Address,
-        };
-        let consent = &redeemed.consent;
+        // Another browser, or an address of ours that was not the one: here the state does not exist, and its owner can
+        // still use it.
+        if let Some(why) = self.astray(&consent, &binding, &arrival) {
+            let error = BrokerError::ConsentInvalid(why);
+            failed::log(&arrival.request_id, Some(&consent), None, &error);
+            return Arrived { return_to: None, way: Way::Unknown, result: Err(error) };
+        }
+        let way = if binding.cookie_digest.is_some() { Way::Link } else { Way::Address };
         let mut progress = Progress::default();
-        let result = match (&arrival.answer, astray) {
-            // Another browser, or an address of ours that was not the one: nobody learns more of the consent here.
-            (_, Some(why)) => Err(BrokerError::ConsentInvalid(why)),
-            (Answer::Code(code), None) => {
-                let (patience, arrival) = (arrival.patience, Some(&arrival));
-                let brought = Brought { redeemed: &redeemed, code, patience, arrival };
-                self.take(brought, &mut progress).await
-            }
-            (Answer::Error(error), None) if error == ACCESS_DENIED => {
-                self.finish(consent, &ConsentOutcome::Refused).await;
-                Err(BrokerError::ConsentRefused)
-            }
-            // The link still works: it may go better the next time.
-            (Answer::Error(error), None) => Err(sign_in_failed(error)),
+        let result = match self.redeem(&digest, &consent).await {
+            Ok(redeemed) => self.answered(&redeemed, &arrival, &mut progress).await,
+            Err(error) => Err(error),
         };
-        let result = self.write_down(consent, &arrival, result, progress).await;
-        let return_uri = redeemed.consent.return_uri.filter(|_| astray.is_none());
-        let return_to = return_uri.map(|uri| {
+        let result = self.write_down(&consent, &arrival, result, progress).await;
+        let return_to = consent.return_uri.map(|uri| {
             let state = arrival.state.expose_secret().to_owned();
             ReturnTo { uri, state }
         });
         Arrived { return_to, way, result }
     }
 
+    /// What the person answered.
+    async fn answered(
+        self: &Arc<Self>,
+        redeemed: &Redeemed,
+        arrival: &Arrival,
+        progress: &mut Progress,
+    ) -> Result<ConsentTaken, BrokerError> {
+        match &arrival.answer {
+            Answer::Code(code) => {
+                let patience = arrival.patience;
+                let brought = Brought { redeemed, code, patience, arrival: Some(arrival) };
+                self.take(brought, progress).await
+            }
+            Answer::Error(error) if error == ACCESS_DENIED => {
+                self.finish(&redeemed.consent, &ConsentOutcome::Refused).await;
+                Err(BrokerError::ConsentRefused)
+            }
+            // The link still works: it may go better the next time.
+            Answer::Error(error) => Err(sign_in_failed(error)),
+        }
+    }
+
     /// Why this is not the browser that was sent, or not the address that SuperOffice was asked to send it to, if so.
-    fn astray(&self, redeemed: &Redeemed, arrival: &Arrival) -> Option<WhyInvalid> {
-        let Redeemed { consent, attempt, .. } = redeemed;
+    fn astray(
+        &self,
+        consent: &Consent,
+        binding: &AttemptBinding,
+        arrival: &Arrival,
+    ) -> Option<WhyInvalid> {
         let application = self.applications.get(&consent.application).ok();
         let own = application.and_then(|application| application.redirects.own.as_ref());
         let shown = arrival.cookie.as_ref().map(|cookie| self.digest(cookie));
-        let bound = attempt.cookie_digest.is_none() || attempt.cookie_digest == shown;
+        let bound = binding.cookie_digest.is_none() || binding.cookie_digest == shown;
         if !bound {
             return Some(WhyInvalid::OtherBrowser);
         }
-        (own != Some(&attempt.redirect_uri)).then_some(WhyInvalid::OtherAddress)
+        (own != Some(&binding.redirect_uri)).then_some(WhyInvalid::OtherAddress)
     }
 
     /// Exchanges the code. Its refresh token is stored, or revoked unless somebody's grant may live by it.

@@ -13,9 +13,10 @@ use url::Url;
 
 use crate::{
     domain::{
-        AccessToken, ApplicationId, AssociateId, Consent, ConsentAttempt, ConsentId,
-        ConsentOutcome, ContextIdentifier, CredentialId, Grant, GrantId, GrantName, GrantScope,
-        GrantState, Identity, RefreshToken, SystemUserToken, Tenant, TenantName, TenantStatus,
+        AccessToken, ApplicationId, AssociateId, AttemptBinding, Consent, ConsentAttempt,
+        ConsentId, ConsentOutcome, ContextIdentifier, CredentialId, Grant, GrantId, GrantName,
+        GrantScope, GrantState, Identity, RefreshToken, SystemUserToken, Tenant, TenantName,
+        TenantStatus,
     },
     ports::{
         Access, AuditSigner, AuthorizationRequest, Begun, CodeExchange, ConsentLimits,
@@ -173,6 +174,8 @@ pub(in crate::broker) struct Memory {
     pub(super) full: Mutex<bool>,
     /// Grants are not stored.
     pub(super) down: Mutex<bool>,
+    /// States cannot be taken out.
+    pub(super) redeeming_fails: Mutex<bool>,
     pub(super) forgotten_before: Mutex<Vec<Timestamp>>,
 }
 
@@ -222,11 +225,30 @@ impl ConsentStore for Memory {
         Ok(open)
     }
 
+    async fn find_attempt(
+        &self,
+        state_digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<(Consent, AttemptBinding)>, StoreError> {
+        let attempts = self.attempts.lock().unwrap();
+        let attempt = attempts.get(state_digest).filter(|attempt| attempt.is_current(now));
+        let consents = self.consents.lock().unwrap();
+        Ok(attempt.and_then(|attempt| {
+            let consent = consents.get(&attempt.consent).filter(|consent| consent.is_open(now))?;
+            let (redirect_uri, cookie_digest) =
+                (attempt.redirect_uri.clone(), attempt.cookie_digest);
+            Some((consent.clone(), AttemptBinding { redirect_uri, cookie_digest }))
+        }))
+    }
+
     async fn redeem(
         &self,
         state_digest: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<(Consent, ConsentAttempt)>, StoreError> {
+        if *self.redeeming_fails.lock().unwrap() {
+            return Err(StoreError::Unavailable("as told".to_owned()));
+        }
         let attempt = self.attempts.lock().unwrap().remove(state_digest);
         let attempt = attempt.filter(|attempt| now < attempt.expire_time);
         let consents = self.consents.lock().unwrap();
@@ -440,6 +462,10 @@ impl TenantStore for Memory {
         _: Option<&TenantName>,
         _: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
+        unreachable!("not asked here")
+    }
+
+    async fn stopped_of(&self, _: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
         unreachable!("not asked here")
     }
 

@@ -155,10 +155,10 @@ impl World {
         state: &SecretString,
         code: &str,
     ) -> Result<ConsentTaken, BrokerError> {
-        let redeemed = self.consents.redeem(&Caller::command_line(caller), state).await?;
-        let enrol = redeemed.enrols().then(|| may_enrol(caller));
+        let shown = self.consents.find(&Caller::command_line(caller), state).await?;
+        let enrol = shown.enrols().then(|| may_enrol(caller));
         let (asked, code) = (may_ask(caller), code.into());
-        self.consents.complete(&asked, enrol.as_ref(), redeemed, code, PATIENCE, "r1".into()).await
+        self.consents.complete(&asked, enrol.as_ref(), shown, code, PATIENCE, "r1".into()).await
     }
 
     async fn revoked(&self) -> Vec<String> {
@@ -324,8 +324,12 @@ async fn only_the_caller_that_began_completes_it() {
     let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
     let foreign = world.complete("eve", &state, &code).await.unwrap_err();
     assert_eq!(foreign, invalid(WhyInvalid::OtherCaller));
-    let begun = world.begin(front_end()).await;
-    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    // Nor does a browser that shows it; and its owner has lost nothing by that.
+    for answer in [Answer::Code(code.clone().into()), Answer::Error("access_denied".to_owned())] {
+        let arrived = world.arrive(state.clone(), answer, None).await;
+        assert_eq!(why(&arrived), &invalid(WhyInvalid::OtherAddress));
+        assert_eq!((arrived.return_to, arrived.way), (None, Way::Unknown));
+    }
     let taken = world.complete("ada", &state, &code).await.unwrap();
     assert_eq!(taken.grant.name.tenant, tenant());
     assert!(world.revoked().await.is_empty());
@@ -459,6 +463,85 @@ async fn a_state_that_is_bound_to_a_browser_is_completed_by_no_caller() {
     let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
     let refused = world.complete("ada", &state, &code).await.unwrap_err();
     assert_eq!(refused, invalid(WhyInvalid::NeedsBrowser));
+    let cookie = Some(departure.cookie);
+    let arrived = world.arrive(state, Answer::Code(code.into()), cookie).await;
+    assert!(arrived.result.is_ok());
+}
+
+#[tokio::test]
+async fn who_shows_a_state_without_its_cookie_takes_nothing_from_its_owner() {
+    let world = World::new();
+    let return_uri = Some("https://portal.example.com/done?x=1".to_owned());
+    let begun = world.begin(ConsentRequest { return_uri, ..ConsentRequest::default() }).await;
+    let departure = world.consents.proceed(&id_of(&begun), None, "r1").await.unwrap();
+    let (code, state) = world.superoffice.approve(&departure.authorization_uri, person("tony"));
+    let unknown = world.arrive("f".repeat(64).into(), Answer::Code("c".into()), None).await;
+    for cookie in [None, Some("0".repeat(64).into())] {
+        for answer in [
+            Answer::Code(code.clone().into()),
+            Answer::Error("access_denied".to_owned()),
+            Answer::Error("server_error".to_owned()),
+        ] {
+            let arrived = world.arrive(state.clone(), answer, cookie.clone()).await;
+            assert_eq!(why(&arrived), &invalid(WhyInvalid::OtherBrowser));
+            // What the browser is told is what it is told of a state that was made up.
+            assert_eq!(why(&arrived).reason(), why(&unknown).reason());
+            assert_eq!((arrived.return_to, arrived.way), (None, unknown.way));
+        }
+    }
+    assert!(world.events().is_empty());
+    let arrived = world.arrive(state, Answer::Code(code.into()), Some(departure.cookie)).await;
+    assert!(arrived.result.is_ok() && arrived.return_to.is_some());
+}
+
+#[tokio::test]
+async fn a_state_outlives_a_stopped_tenant_and_a_store_that_does_not_take_it_out() {
+    let world = World::new();
+    let redirect_uri = Some(FRONT_END.to_owned());
+    let begun = world.begin(ConsentRequest { redirect_uri, ..ConsentRequest::default() }).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    let stop = |disabled| {
+        world.memory.tenants.lock().unwrap().get_mut(&tenant()).unwrap().0.disabled = disabled;
+        world.consents.shared.directory.forget_all();
+    };
+    stop(true);
+    let refused = world.complete("ada", &state, &code).await.unwrap_err();
+    assert_eq!(refused, BrokerError::TenantDisabled(tenant()));
+    stop(false);
+    *world.memory.redeeming_fails.lock().unwrap() = true;
+    let refused = world.complete("ada", &state, &code).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::StoreUnavailable(_)));
+    *world.memory.redeeming_fails.lock().unwrap() = false;
+    world.complete("ada", &state, &code).await.unwrap();
+    let spent = world.complete("ada", &state, &code).await.unwrap_err();
+    assert_eq!(spent, invalid(WhyInvalid::UnknownState));
+}
+
+#[tokio::test]
+async fn of_two_completions_at_once_exactly_one_succeeds() {
+    let world = World::new();
+    let redirect_uri = Some(FRONT_END.to_owned());
+    let begun = world.begin(ConsentRequest { redirect_uri, ..ConsentRequest::default() }).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    let (one, other) =
+        tokio::join!(world.complete("ada", &state, &code), world.complete("ada", &state, &code));
+    let (given, refused) = if one.is_ok() { (one, other) } else { (other, one) };
+    given.unwrap();
+    assert_eq!(refused.unwrap_err(), invalid(WhyInvalid::UnknownState));
+    assert_eq!(world.stored().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_clock_stored_that_was_a_day_ahead_is_not_taken_when_it_is_right_again() {
+    let world = World::new();
+    let right = world.clock.now();
+    world.clock.set_wall(right + Duration::from_hours(24));
+    let begun = world.begin(ConsentRequest::default()).await;
+    let (code, state) = world.superoffice.approve(&begun.authorization_uri, person("tony"));
+    world.clock.set_wall(right);
+    let arrived = world.arrive(state, Answer::Code(code.into()), None).await;
+    assert_eq!(why(&arrived), &invalid(WhyInvalid::UnknownState));
+    assert_eq!(world.consents.open(&id_of(&begun)).await.unwrap(), Link::Expired);
 }
 
 #[tokio::test]
@@ -545,14 +628,15 @@ async fn of_two_who_come_back_by_one_link_the_first_ends_it() {
     let away = world.consents.proceed(&id, None, "r1").await.unwrap();
     let first = world.superoffice.approve(&begun.authorization_uri, person("tony"));
     let second = world.superoffice.approve(&away.authorization_uri, person("ann"));
-    let redeemed = world.consents.redeem(&Caller::command_line("ada"), &first.1).await.unwrap();
+    let shown = world.consents.find(&Caller::command_line("ada"), &first.1).await.unwrap();
     let cookie = Some(away.cookie);
     let arrived = world.arrive(second.1, Answer::Code(second.0.into()), cookie).await;
     assert!(arrived.result.is_ok());
     let (asked, code) = (may_ask("ada"), first.0.into());
-    let late = world.consents.complete(&asked, None, redeemed, code, PATIENCE, "r1".into()).await;
-    assert_eq!(late.unwrap_err(), invalid(WhyInvalid::Ended));
-    assert_eq!((world.stored().len(), world.revoked().await.len()), (1, 1));
+    let late = world.consents.complete(&asked, None, shown, code, PATIENCE, "r1".into()).await;
+    let late = late.unwrap_err();
+    assert!(matches!(late, BrokerError::ConsentInvalid(_)), "{late:?}");
+    assert_eq!(world.stored().len(), 1);
 }
 
 #[tokio::test]

@@ -17,10 +17,19 @@ impl BrokerError {
         Self::UpstreamUnavailable { retry_after: RETRY_SOON, cause: error.to_string().into() }
     }
 
-    /// Whether the call was sent, may change something, and nobody knows whether it did.
+    /// Whether it is unknown whether a change was done, by SuperOffice or by our store.
     #[must_use]
     pub fn outcome_is_unknown(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown { .. })
+        matches!(self, Self::OutcomeUnknown { .. } | Self::StoreOutcomeUnknown(_))
+    }
+
+    /// The same failure in a call that asks for no change of the store, and so can be sent again.
+    #[must_use]
+    pub fn without_change(self) -> Self {
+        match self {
+            Self::StoreOutcomeUnknown(cause) => Self::StoreUnavailable(cause),
+            other => other,
+        }
     }
 
     /// When the same call may succeed without anything being changed by its caller; `None` if it will not.

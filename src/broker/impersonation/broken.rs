@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::domain::GrantName;
+use crate::{domain::GrantName, ports::Moment};
 
 /// How long after it broke a grant is tried again (DESIGN section 7).
 const PROBES: [Duration; 3] =
@@ -18,23 +18,37 @@ const PROBES: [Duration; 3] =
 #[derive(Default)]
 pub(super) struct Broken(Mutex<HashMap<GrantName, Wait>>);
 
+/// By the monotonic clock: the wall clock may be set meanwhile.
 struct Wait {
-    since: Timestamp,
+    /// When it was noted here.
+    noted: Duration,
+    /// How long it had been broken by then.
+    age: Duration,
     probes: usize,
+}
+
+impl Wait {
+    /// How many tries were due by now.
+    fn passed(&self, now: Duration) -> usize {
+        passed(self.age.saturating_add(now.saturating_sub(self.noted)))
+    }
 }
 
 impl Broken {
     /// Found broken; that it still is changes nothing.
-    pub(super) fn found(&self, name: &GrantName, since: Timestamp) {
-        self.lock().entry(name.clone()).or_insert(Wait { since, probes: 0 });
+    pub(super) fn found(&self, name: &GrantName, now: Duration) {
+        let fresh = Wait { noted: now, age: Duration::ZERO, probes: 0 };
+        self.lock().entry(name.clone()).or_insert(fresh);
     }
 
-    /// Found broken in the store after a start: what was to be tried before now was tried, or is passed over. Else each
-    /// start would try them all.
-    pub(super) fn remembered(&self, name: &GrantName, since: Timestamp, now: Timestamp) {
-        let probes = passed(since, now);
+    /// Known to be broken after a start: what was to be tried before now was tried, or is passed over. Else each
+    /// start would try them all. One that seems to have broken in the future has just been found.
+    pub(super) fn remembered(&self, name: &GrantName, since: Timestamp, now: Moment) {
+        let age = Duration::try_from(now.wall.duration_since(since)).unwrap_or_default();
+        let probes = passed(age);
         if probes < PROBES.len() {
-            self.lock().entry(name.clone()).or_insert(Wait { since, probes });
+            let wait = Wait { noted: now.monotonic, age, probes };
+            self.lock().entry(name.clone()).or_insert(wait);
         }
     }
 
@@ -51,11 +65,11 @@ impl Broken {
     }
 
     /// Those to be tried now, each once for each time.
-    pub(super) fn due(&self, now: Timestamp) -> Vec<GrantName> {
+    pub(super) fn due(&self, now: Duration) -> Vec<GrantName> {
         let mut due = Vec::new();
         for (name, wait) in &mut *self.lock() {
             // After a long sleep one try stands for all that were missed.
-            let passed = passed(wait.since, now);
+            let passed = wait.passed(now);
             if passed > wait.probes {
                 wait.probes = passed;
                 due.push(name.clone());
@@ -69,8 +83,7 @@ impl Broken {
     }
 }
 
-/// How many tries were due by now.
-fn passed(since: Timestamp, now: Timestamp) -> usize {
-    let age = now.duration_since(since).unsigned_abs();
+/// How many tries are due at this age.
+fn passed(age: Duration) -> usize {
     PROBES.iter().filter(|after| **after <= age).count()
 }

@@ -17,9 +17,9 @@ use crate::{
         is_same_name,
     },
     ports::{
-        Access, AuthorizationRequest, CodeExchange, Consented, ExchangeError, GrantStore, Intent,
-        Lease, LeaseStore, OAuth, RefreshOutcome, Refreshed, Rotation, SignedIn, StoreError,
-        StoredRefreshToken, UpstreamError,
+        Access, AuthorizationRequest, CodeExchange, Consented, ExchangeError, GrantStore,
+        HeldLease, Intent, Lease, LeaseStore, OAuth, RefreshOutcome, Refreshed, Rotation, SignedIn,
+        StoreError, StoredRefreshToken, UpstreamError,
     },
 };
 
@@ -451,6 +451,33 @@ impl LeaseStore for GrantTable {
         table.leases.insert(key.to_owned(), (owner.to_owned(), fence, now + life));
         let (key, owner) = (key.to_owned(), owner.to_owned());
         Ok(Some(Lease { key, owner, fence, took_over: former }))
+    }
+
+    async fn present(&self, key: &str) -> Result<Option<HeldLease>, StoreError> {
+        let table = self.lock();
+        Ok(table
+            .leases
+            .get(key)
+            .map(|(_, fence, expires)| HeldLease { fence: *fence, expire_time: *expires }))
+    }
+
+    async fn take_over(
+        &self,
+        key: &str,
+        owner: &str,
+        seen: HeldLease,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Option<Lease>, StoreError> {
+        if self.present(key).await? != Some(seen) {
+            return Ok(None);
+        }
+        let mut table = self.doing("acquire")?;
+        table.fence += 1;
+        let fence = table.fence;
+        table.leases.insert(key.to_owned(), (owner.to_owned(), fence, now + life));
+        let (key, owner) = (key.to_owned(), owner.to_owned());
+        Ok(Some(Lease { key, owner, fence, took_over: Some(seen.expire_time) }))
     }
 
     async fn renew(

@@ -54,13 +54,12 @@ impl Refresher {
 
     /// Takes a token into memory.
     pub(super) fn take_in(&self, name: &GrantName, token: AccessToken) {
-        let now = self.clock.now();
+        let now = self.clock.moment();
         let life = token.expire_time.duration_since(token.issue_time).unsigned_abs();
         let spread = self.random.jitter(life.mul_f64(RENEWAL_SPREAD / 1.5));
         let renew_after = life.mul_f64(LATEST_RENEWAL).saturating_sub(spread);
-        let renew_time = token.issue_time.saturating_add(renew_after);
-        let renew_time = renew_time.unwrap_or(token.expire_time);
-        self.cache.insert(name, Arc::new(token), renew_time, now);
+        let age = now.wall.duration_since(token.issue_time).try_into().unwrap_or_default();
+        self.cache.insert(name, Arc::new(token), renew_after.saturating_sub(age), now);
         self.directory.changes().tell(&name.tenant);
     }
 }

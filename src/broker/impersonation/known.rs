@@ -101,6 +101,20 @@ impl KnownGrants {
         *known = Known { forgotten, ..Known::default() };
     }
 
+    /// The tenant was stopped or removed.
+    pub(super) fn forget_tenant(&self, tenant: &TenantName) {
+        let mut known = self.write();
+        known.forgotten += 1;
+        known.grants.retain(|name, _| name.tenant != *tenant);
+        known.of_associates.retain(|(name, _), _| name != tenant);
+    }
+
+    /// Tenants of which grants are known.
+    pub(super) fn tenants(&self) -> Vec<TenantName> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.grants.keys().map(|name| name.tenant.clone()).collect()
+    }
+
     fn keep(&self, name: &GrantName, grant: Option<Grant>, forgotten: u64) -> Option<Arc<Grant>> {
         let mut known = self.write();
         match grant {

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
     broker::{BrokerError, error::RETRY_SOON},
     domain::GrantName,
-    ports::{Clock, Lease, LeaseStore, Random},
+    ports::{Clock, HeldLease, Lease, LeaseStore, Random},
 };
 
 /// How long a lease lasts unless it is renewed.
@@ -44,17 +46,16 @@ impl Leases {
     pub(super) async fn hold(&self, name: &GrantName) -> Result<Holding, BrokerError> {
         let key = name.to_string();
         let give_up = self.pace.monotonic().saturating_add(PATIENCE);
+        let mut watched = None;
         loop {
             // Before it is asked for: it lasts from then at the latest.
             let asked = self.pace.monotonic();
             let now = self.clock.now();
             if let Some(lease) = self.store.acquire(&key, &self.owner, LIFE, now).await? {
-                let left_behind = lease.took_over.map(|expired| now.duration_since(expired));
-                let waited = left_behind.map(|since| Duration::try_from(since).unwrap_or_default());
-                let rest = waited.map(|waited| EXCHANGE_TIME_OUT.saturating_sub(waited));
-                if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
-                    self.pace.sleep(rest).await;
-                }
+                self.wait_for_former(&lease, now).await;
+                return Ok(Holding { lease, until: asked.saturating_add(LIFE) });
+            }
+            if let Some(lease) = self.take_over(&key, &mut watched).await? {
                 return Ok(Holding { lease, until: asked.saturating_add(LIFE) });
             }
             if asked >= give_up {
@@ -64,6 +65,47 @@ impl Leases {
             }
             self.pace.sleep(self.random.jitter(LOOK)).await;
         }
+    }
+
+    async fn wait_for_former(&self, lease: &Lease, now: Timestamp) {
+        let Some(expired) = lease.took_over else { return };
+        let waited = Duration::try_from(now.duration_since(expired)).unwrap_or_default();
+        let rest = EXCHANGE_TIME_OUT.saturating_sub(waited);
+        if !rest.is_zero() {
+            self.pace.sleep(rest).await;
+        }
+    }
+
+    /// Takes over a lease that lasts for longer than any lease does: a clock was wrong when it was taken, or is wrong
+    /// now. So its time says nothing, and it is watched instead. A holder that lives renews it or gives it back before
+    /// its exchange has timed out. A lease that has not changed for so long has no holder any more.
+    async fn take_over(
+        &self,
+        key: &str,
+        watched: &mut Option<(HeldLease, Duration)>,
+    ) -> Result<Option<Lease>, BrokerError> {
+        let (now, present) = (self.pace.monotonic(), self.store.present(key).await?);
+        let Some(held) = present else {
+            *watched = None;
+            return Ok(None);
+        };
+        let since = match watched {
+            Some((seen, since)) if *seen == held => *since,
+            _ => {
+                *watched = Some((held, now));
+                return Ok(None);
+            }
+        };
+        if now.saturating_sub(since) < LIFE + EXCHANGE_TIME_OUT {
+            return Ok(None);
+        }
+        tracing::warn!(
+            key,
+            expire_time = %held.expire_time,
+            "a lease that a wrong clock made last too long is taken over: its holder has not touched it"
+        );
+        let now = self.clock.now();
+        Ok(self.store.take_over(key, &self.owner, held, LIFE, now).await?)
     }
 
     /// Whether the right outlasts an exchange that is sent now, renewed if need be.

@@ -25,7 +25,7 @@ use crate::{
     },
     ports::{
         Access, Clock, ExchangeError, GrantStore, Random, RefreshOutcome, Refreshed, Rotation,
-        StoreError, StoredRefreshToken,
+        StoreError, StoredRefreshToken, is_ahead,
     },
 };
 
@@ -34,6 +34,9 @@ const PASSING: BackOff = BackOff { first: Duration::from_secs(1), last: Duration
 
 /// What somebody has to mend.
 const LASTING: BackOff = BackOff { first: Duration::from_mins(1), last: Duration::from_mins(15) };
+
+/// No access token is used for longer, whatever its `expires_in` says. As documented it lives for an hour.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 /// Why a refresh token is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +102,7 @@ impl Refresher {
         if let Some((error, wait)) = refusal {
             return Err(error.after(wait));
         }
-        let now = self.clock.now();
-        let retry_after = self.cache.wait_before_replacing(&name, now);
+        let retry_after = self.cache.wait_before_replacing(&name, self.clock.monotonic());
         if !retry_after.is_zero() {
             let cause = "a token was replaced less than a minute ago and is dead again".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
@@ -108,6 +110,10 @@ impl Refresher {
         let mut holding = self.leases.hold(&name).await?;
         let ended = self.under_lease(&application, &name, purpose, &mut holding).await;
         self.leases.release(holding).await;
+        if self.directory.is_stopped(&name.tenant).await {
+            // Since the refresh began: nothing of it stays in memory.
+            self.cache.forget(|other| *other == name);
+        }
         ended
     }
 
@@ -151,7 +157,11 @@ impl Refresher {
         let now = self.clock.now();
         let of_use = |token: &AccessToken| {
             let remaining = token.remaining(now);
-            !grant.unproven
+            // What seems to be issued in the future, or to live for longer than any token, was stored while a clock was
+            // wrong: when it ends nobody knows.
+            !is_ahead(token.issue_time, Duration::ZERO, now)
+                && !is_ahead(token.expire_time, LONGEST_LIFE, now)
+                && !grant.unproven
                 && !self.cache.is_dead(&grant.name, &token.credential_id)
                 && token.token_version == grant.token_version
                 && !remaining.is_zero()
@@ -313,7 +323,7 @@ impl Refresher {
             value: access.access_token,
             credential_id: CredentialId::of_access_token(&name.grant, self.random.bytes()),
             issue_time: sent,
-            expire_time: sent.saturating_add(access.expires_in).unwrap_or(sent),
+            expire_time: sent.saturating_add(access.expires_in.min(LONGEST_LIFE)).unwrap_or(sent),
             token_version: version,
         };
         let outcome = RefreshOutcome::Refreshed {
@@ -353,7 +363,7 @@ impl Refresher {
         };
         let grant = self.known.learn(grant);
         self.cache.forget(|other| *other == name);
-        self.broken.found(&name, now);
+        self.broken.found(&name, self.clock.monotonic());
         if spending.grant.state == GrantState::Active {
             self.counters.grants_broken.increment();
             self.feed.tell(&grant, GrantEventKind::Broken, now);

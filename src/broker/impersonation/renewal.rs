@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Impersonation, refresh::Purpose};
@@ -67,15 +66,15 @@ impl Impersonation {
 
     pub(super) fn renew_due(&self) {
         let refresher = &self.refresher;
-        let (now, monotonic) = (refresher.clock.now(), refresher.clock.monotonic());
-        let retry = || now.saturating_add(refresher.random.jitter(RETRY)).unwrap_or(Timestamp::MAX);
-        for name in refresher.cache.due((now, monotonic), self.renew_if_used_within, retry) {
+        let now = refresher.clock.moment();
+        let retry = || refresher.random.jitter(RETRY);
+        for name in refresher.cache.due(now, self.renew_if_used_within, retry) {
             // One that lives longer than what is due was renewed by another replica.
-            let life = refresher.cache.held(&name).map(|held| held.remaining(now));
+            let life = refresher.cache.held(&name).map(|held| held.remaining(now.wall));
             let min_ttl = life.unwrap_or_default().saturating_add(Duration::from_secs(1));
             self.begin(&name, Purpose::Token(min_ttl));
         }
-        for name in refresher.broken.due(now) {
+        for name in refresher.broken.due(now.monotonic) {
             self.begin(&name, Purpose::Probe);
         }
     }
@@ -92,7 +91,8 @@ impl Impersonation {
                 ended,
                 Err(BrokerError::UpstreamUnavailable { .. }
                     | BrokerError::UpstreamInvalid(_)
-                    | BrokerError::StoreUnavailable(_))
+                    | BrokerError::StoreUnavailable(_)
+                    | BrokerError::StoreOutcomeUnknown(_))
             );
             if purpose == Purpose::Probe && passing {
                 refresher.broken.not_found_out(&key);
@@ -103,7 +103,7 @@ impl Impersonation {
     }
 
     pub(super) async fn remember_broken(&self) -> Result<(), BrokerError> {
-        let now = self.refresher.clock.now();
+        let now = self.refresher.clock.moment();
         for application in self.refresher.applications.ids() {
             let scope = GrantScope::Application(application.clone());
             let found = |grant: &Grant| {

@@ -135,6 +135,57 @@ async fn who_takes_over_waits_one_exchange_time_out_after_expiry_and_renews_befo
 }
 
 #[tokio::test]
+async fn a_lease_that_a_clock_made_a_day_long_is_taken_over_once_it_was_seen_untouched() {
+    let world = World::new();
+    let name = world.grants.add(&tenant(), 5);
+    let right = world.clock.now();
+    let life = Duration::from_secs(15);
+    // A holder whose clock was a day ahead crashed in a refresh.
+    let ahead = right + 24 * HOUR;
+    world.grants.acquire(&name.to_string(), "crashed", life, ahead).await.unwrap();
+    world.grants.leave_orphan(&name, false);
+    let begun = world.clock.monotonic();
+    issue(&world, 5).await.unwrap();
+    let waited = world.clock.monotonic() - begun;
+    let allowed = Duration::from_secs(25)..Duration::from_secs(30);
+    assert!(allowed.contains(&waited), "{waited:?}");
+    assert_eq!(world.provider.sent(), ["r5"]);
+    assert_eq!(world.counters.retried_after_crash.get(), 1);
+}
+
+#[tokio::test]
+async fn what_was_stored_while_the_clock_was_ahead_is_not_handed_out_when_it_is_right_again() {
+    let world = World::new();
+    world.grants.add(&tenant(), 5);
+    let right = world.clock.now();
+    for (index, step) in [2 * HOUR, 24 * HOUR, 365 * 24 * HOUR].into_iter().enumerate() {
+        world.clock.set_wall(right + step);
+        let ahead = issue(&world, 5).await.unwrap();
+        assert_eq!(issue(&world, 5).await.unwrap(), ahead);
+        world.clock.set_wall(right);
+        // A restart: only what is stored is left of it.
+        world.impersonation.refresher.cache.forget(|_| true);
+        let again = issue(&world, 5).await.unwrap();
+        assert_ne!(again, ahead, "{step:?}");
+        assert_eq!(world.provider.sent().len(), 2 * index + 2);
+        world.impersonation.refresher.cache.forget(|_| true);
+        world.clock.advance(HOUR);
+        world.clock.set_wall(right);
+    }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_set_back_prolongs_no_token_in_memory() {
+    let world = World::new();
+    world.grants.add(&tenant(), 5);
+    let first = issue(&world, 5).await.unwrap();
+    world.clock.set_wall(world.clock.now() - 24 * HOUR);
+    assert_eq!(issue(&world, 5).await.unwrap(), first);
+    world.clock.advance(HOUR);
+    assert_ne!(issue(&world, 5).await.unwrap(), first);
+}
+
+#[tokio::test]
 async fn the_store_is_proven_writable_before_a_token_is_spent() {
     let world = World::new();
     world.grants.add(&tenant(), 5);

@@ -1,7 +1,11 @@
 //! DESIGN section 6, rule 12: notifications are hints.
 
-use std::sync::atomic::Ordering;
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::*;
@@ -11,10 +15,36 @@ use crate::{
         impersonation::fakes::GrantTable,
     },
     domain::{CredentialId, Redirects, SystemTicket},
-    ports::{ManualClock, TicketStore as _},
+    ports::{ManualClock, StoreError, TicketStore as _},
 };
 
+/// Remembers notifications, if it is told to.
+#[derive(Default)]
+struct Notebook {
+    remembers: AtomicBool,
+    used: Mutex<HashSet<[u8; 32]>>,
+}
+
+#[async_trait]
+impl NotificationStore for Notebook {
+    async fn use_once(
+        &self,
+        digest: &[u8; 32],
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let new = self.used.lock().unwrap().insert(*digest);
+        Ok(new || !self.remembers.load(Ordering::SeqCst))
+    }
+
+    async fn give_back(&self, digest: &[u8; 32]) -> Result<(), StoreError> {
+        self.used.lock().unwrap().remove(digest);
+        Ok(())
+    }
+}
+
 struct World {
+    used: Arc<Notebook>,
     clock: Arc<ManualClock>,
     upstream: Arc<Upstream>,
     grants: Arc<GrantTable>,
@@ -76,6 +106,7 @@ impl World {
             Box::new(|_, _| None),
             tasks.clone(),
         );
+        let used = Arc::new(Notebook::default());
         let hints = StateHints::new(
             applications,
             directory,
@@ -83,9 +114,10 @@ impl World {
             tickets,
             Arc::new(impersonation),
             clock.clone(),
+            UsedNotifications { store: used.clone(), signer: crate::broker::audit::fakes::keys() },
             tasks.clone(),
         );
-        Self { clock, upstream, grants, hints, tasks }
+        Self { used, clock, upstream, grants, hints, tasks }
     }
 
     async fn hear(&self, token: &str, change: StateChange) -> Result<(), Unheard> {
@@ -194,4 +226,25 @@ async fn only_a_notice_that_the_tenant_is_suspended_or_deleted_ends_a_status_tha
         let stored = world.upstream.last_status.lock().unwrap().clone().unwrap();
         assert_eq!(stored.valid_until == Timestamp::UNIX_EPOCH, !a_minute_later, "{changes:?}");
     }
+}
+
+#[tokio::test]
+async fn a_notification_is_heard_once_whatever_it_says_the_second_time() {
+    let world = World::new();
+    world.used.remembers.store(true, Ordering::SeqCst);
+    world.hear("Cust1", StateChange::Other).await.unwrap();
+    for change in [StateChange::Other, StateChange::Ended, StateChange::BackupRestored] {
+        assert_eq!(world.hear("Cust1", change).await, Err(Unheard::Used));
+    }
+    assert_eq!((world.looks(), world.doubted()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_notification_that_comes_to_nothing_can_be_sent_again() {
+    let world = World::new();
+    world.used.remembers.store(true, Ordering::SeqCst);
+    world.grants.failing.lock().unwrap().insert("doubt_all", 1);
+    let heard = world.hear("Cust1", StateChange::BackupRestored).await;
+    assert_eq!(heard, Err(Unheard::StoreUnavailable));
+    world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
 }

@@ -53,6 +53,10 @@ impl ReadFailures {
         stands.then(|| failure.error.clone().after(failure.until.saturating_sub(now)))
     }
 
+    pub(super) fn forget(&self, name: &TenantName) {
+        self.lock().remove(name);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantName, Failure>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

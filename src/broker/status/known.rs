@@ -3,17 +3,23 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
 
-use crate::domain::{TenantStatus, WebApiUri};
+use crate::{
+    domain::{TenantStatus, WebApiUri},
+    ports::{Moment, is_ahead},
+};
 
 /// A tenant is in use if a call needed its status within this time.
-const IN_USE_SECONDS: i64 = 600;
+const IN_USE: Duration = Duration::from_mins(10);
+
+/// A status never holds for longer: what SuperOffice says is limited to this when it is read.
+const LONGEST_VALIDITY: Duration = Duration::from_hours(1);
 
 /// Failed calls of one tenant make us ask for its status at most once in this time. HTTP 421 from an address that
 /// tenant status has just confirmed is held to the same limit.
@@ -34,9 +40,18 @@ pub(super) struct Known {
     pub(super) refuted_at: u64,
     /// The store has been told that the status is refuted.
     pub(super) refutation_stored: bool,
-    /// Unix seconds; set by every call, so it needs no exclusive lock.
-    pub(super) last_needed: AtomicI64,
-    pub(super) retry_time: Timestamp,
+    /// When the status came here, by the monotonic clock.
+    learnt: Duration,
+    /// How long it was to hold from then.
+    valid_for: Duration,
+    /// How long it had not held any more by then.
+    overdue_by: Duration,
+    /// It was stored while a clock was wrong: nobody can tell how old it is.
+    unbelievable: bool,
+    /// In whole seconds of the monotonic clock; set by every call, so it needs no exclusive lock.
+    pub(super) last_needed: AtomicU64,
+    /// By the monotonic clock.
+    pub(super) retry_time: Duration,
     /// The last attempt to read the status failed.
     pub(super) failing: bool,
     /// When a failed call last made us ask, on the monotonic clock.
@@ -58,16 +73,22 @@ pub(super) enum AtHand {
 }
 
 impl Known {
-    pub(super) fn new(status: Arc<TenantStatus>, added: Timestamp, now: Timestamp) -> Self {
+    pub(super) fn new(status: Arc<TenantStatus>, added: Timestamp, now: Moment) -> Self {
+        let left = status.valid_until.duration_since(now.wall);
         Self {
+            learnt: now.monotonic,
+            valid_for: left.try_into().unwrap_or_default(),
+            overdue_by: (-left).try_into().unwrap_or_default(),
+            unbelievable: now.is_ahead(status.read_time)
+                || is_ahead(status.valid_until, LONGEST_VALIDITY, now.wall),
             status,
             added,
             doubts: 0,
             doubts_when_asked: 0,
             refuted_at: 0,
             refutation_stored: false,
-            last_needed: AtomicI64::new(now.as_second()),
-            retry_time: now,
+            last_needed: AtomicU64::new(now.monotonic.as_secs()),
+            retry_time: now.monotonic,
             failing: false,
             suspected: None,
             confirmed: None,
@@ -75,9 +96,10 @@ impl Known {
     }
 
     /// Written once a second at most: every call reads this, on every core.
-    pub(super) fn needed(&self, now: Timestamp) {
-        if self.last_needed.load(Ordering::Relaxed) != now.as_second() {
-            self.last_needed.store(now.as_second(), Ordering::Relaxed);
+    pub(super) fn needed(&self, now: Moment) {
+        let second = now.monotonic.as_secs();
+        if self.last_needed.load(Ordering::Relaxed) != second {
+            self.last_needed.store(second, Ordering::Relaxed);
         }
     }
 
@@ -100,20 +122,40 @@ impl Known {
         self.doubts_when_asked < self.refuted_at
     }
 
-    pub(super) fn in_use(&self, now: Timestamp) -> bool {
-        now.as_second() - self.last_needed.load(Ordering::Relaxed) < IN_USE_SECONDS
+    pub(super) fn in_use(&self, now: Moment) -> bool {
+        let last_needed = Duration::from_secs(self.last_needed.load(Ordering::Relaxed));
+        now.monotonic.saturating_sub(last_needed) < IN_USE
+    }
+
+    /// Whether its time has passed, by either clock: the wall clock may have been set back, and the monotonic one stands
+    /// still while the machine sleeps.
+    fn has_run_out(&self, now: Moment) -> bool {
+        self.status.valid_until <= now.wall || now.monotonic >= self.learnt + self.valid_for
+    }
+
+    /// How long ago its time passed. A wall clock that was set forward makes nothing unusable.
+    fn stale_for(&self, now: Moment) -> Duration {
+        let since = now.monotonic.saturating_sub(self.learnt + self.valid_for);
+        since.saturating_add(self.overdue_by)
+    }
+
+    /// How old the status is, as far as this process knows.
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        let stored = now.wall.duration_since(self.status.read_time);
+        let stored = Duration::try_from(stored).unwrap_or_default();
+        stored.max(now.monotonic.saturating_sub(self.learnt))
     }
 
     /// Whether the status should be read again.
-    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
-        self.status.valid_until <= now || self.is_doubted()
+    pub(super) fn is_overdue(&self, now: Moment) -> bool {
+        self.has_run_out(now) || self.is_doubted()
     }
 
     /// Whether calls go by a status that no longer holds because it cannot be read again.
-    pub(super) fn is_served_stale(&self, now: Timestamp, max_stale: Duration) -> bool {
+    pub(super) fn is_served_stale(&self, now: Moment, max_stale: Duration) -> bool {
         self.failing
             && self.in_use(now)
-            && self.status.valid_until <= now
+            && self.has_run_out(now)
             && !matches!(self.at_hand(now, max_stale), AtHand::Nothing)
     }
 
@@ -121,14 +163,14 @@ impl Known {
         self.status.web_api_uri.as_ref() == Some(uri)
     }
 
-    pub(super) fn at_hand(&self, now: Timestamp, max_stale: Duration) -> AtHand {
+    pub(super) fn at_hand(&self, now: Moment, max_stale: Duration) -> AtHand {
         let status = Arc::clone(&self.status);
-        let stale_until = status.valid_until.saturating_add(max_stale).unwrap_or(Timestamp::MAX);
-        if self.is_refuted() || stale_until <= now {
+        let too_old = self.has_run_out(now) && self.stale_for(now) >= max_stale;
+        if self.is_refuted() || self.unbelievable || too_old {
             AtHand::Nothing
         } else if !self.is_overdue(now) {
             AtHand::Fresh(status)
-        } else if now < self.retry_time {
+        } else if now.monotonic < self.retry_time {
             AtHand::OverdueAndTried(status)
         } else {
             AtHand::Overdue(status)
@@ -166,6 +208,10 @@ mod tests {
         "2026-11-22T09:00:00Z".parse().unwrap()
     }
 
+    fn after(passed: Duration) -> Moment {
+        Moment { wall: now() + passed, monotonic: passed }
+    }
+
     fn known() -> Known {
         let status = TenantStatus {
             state: TenantState::Running,
@@ -174,19 +220,19 @@ mod tests {
             version: String::new(),
             read_time: now(),
         };
-        Known::new(Arc::new(status), now(), now())
+        Known::new(Arc::new(status), now(), after(Duration::ZERO))
     }
 
     #[test]
     fn a_status_is_fresh_then_overdue_and_after_its_longest_time_nothing() {
         let known = known();
-        let at = |after| known.at_hand(now() + after, MAX_STALE);
+        let at = |passed| known.at_hand(after(passed), MAX_STALE);
         assert!(matches!(at(Duration::from_secs(59)), AtHand::Fresh(_)));
         assert!(matches!(at(Duration::from_mins(1)), AtHand::Overdue(_)));
         assert!(matches!(at(MAX_STALE), AtHand::Overdue(_)));
         assert!(matches!(at(MAX_STALE + Duration::from_mins(1)), AtHand::Nothing));
         assert!(matches!(
-            known.at_hand(now() + Duration::from_mins(1), Duration::ZERO),
+            known.at_hand(after(Duration::from_mins(1)), Duration::ZERO),
             AtHand::Nothing
         ));
     }
@@ -195,9 +241,9 @@ mod tests {
     fn a_doubted_status_is_used_while_it_cannot_be_read_and_a_refuted_one_is_not() {
         let mut known = known();
         known.doubt();
-        assert!(matches!(known.at_hand(now(), MAX_STALE), AtHand::Overdue(_)));
+        assert!(matches!(known.at_hand(after(Duration::ZERO), MAX_STALE), AtHand::Overdue(_)));
         known.refute();
-        assert!(matches!(known.at_hand(now(), MAX_STALE), AtHand::Nothing));
+        assert!(matches!(known.at_hand(after(Duration::ZERO), MAX_STALE), AtHand::Nothing));
     }
 
     #[test]
@@ -217,13 +263,44 @@ mod tests {
     #[test]
     fn only_a_status_whose_read_fails_counts_as_served_stale() {
         let mut known = known();
-        let late = now() + Duration::from_mins(2);
+        let late = after(Duration::from_mins(2));
         assert!(!known.is_served_stale(late, MAX_STALE));
         known.failing = true;
         assert!(known.is_served_stale(late, MAX_STALE));
-        assert!(!known.is_served_stale(now(), MAX_STALE));
-        assert!(!known.is_served_stale(now() + Duration::from_mins(30), MAX_STALE), "unused");
+        assert!(!known.is_served_stale(after(Duration::ZERO), MAX_STALE));
+        assert!(!known.is_served_stale(after(Duration::from_mins(30)), MAX_STALE), "unused");
         known.refute();
         assert!(!known.is_served_stale(late, MAX_STALE));
+    }
+
+    #[test]
+    fn a_status_that_was_stored_by_a_clock_that_was_ahead_is_read_before_it_is_used() {
+        let (ahead, minute) = (Duration::from_hours(24), Duration::from_mins(1));
+        let stored = |read_time: Timestamp, valid_for: Duration| {
+            let known = known();
+            let mut status = (*known.status).clone();
+            (status.read_time, status.valid_until) = (read_time, read_time + valid_for);
+            let moment = Moment { wall: now(), monotonic: 5 * minute };
+            Known::new(Arc::new(status), now(), moment).at_hand(moment, MAX_STALE)
+        };
+        assert!(matches!(stored(now(), minute), AtHand::Fresh(_)));
+        assert!(matches!(stored(now() + ahead, minute), AtHand::Nothing));
+        assert!(matches!(stored(now(), ahead), AtHand::Nothing));
+        assert!(matches!(stored(now() - ahead, ahead + 2 * LONGEST_VALIDITY), AtHand::Nothing));
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_neither_prolongs_a_status_nor_makes_it_useless() {
+        let (day, hour) = (Duration::from_hours(24), Duration::from_hours(1));
+        let known = known();
+        let back = |passed| Moment { wall: now() - day, monotonic: passed };
+        assert!(matches!(
+            known.at_hand(back(Duration::from_secs(59)), MAX_STALE),
+            AtHand::Fresh(_)
+        ));
+        assert!(matches!(known.at_hand(back(hour), MAX_STALE), AtHand::Overdue(_)));
+        assert!(matches!(known.at_hand(back(2 * day), MAX_STALE), AtHand::Nothing));
+        let forward = Moment { wall: now() + 30 * day, monotonic: Duration::from_secs(1) };
+        assert!(matches!(known.at_hand(forward, MAX_STALE), AtHand::Overdue(_)));
     }
 }

@@ -30,7 +30,7 @@ impl Statuses {
     /// Statuses served stale now; `None` if there are none.
     #[must_use]
     pub fn stale(&self) -> Option<StaleStatuses> {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.moment();
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
         let stale =
             known.values().filter(|known| known.is_served_stale(now, self.shared.max_stale));

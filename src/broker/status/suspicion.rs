@@ -74,12 +74,11 @@ impl Statuses {
     /// Reads the status in the background if it is older than `max_age`: for calls whose outcome we do not see. Calls
     /// do not wait for it, and the status stays in use.
     pub(in crate::broker) fn refresh(&self, name: &TenantName, max_age: Duration) {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.moment();
         let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
-        let old = known.get(name).filter(|known| {
-            let age = now.duration_since(known.status.read_time);
-            Duration::try_from(age).is_ok_and(|age| age > max_age) && known.retry_time <= now
-        });
+        let old = known
+            .get(name)
+            .filter(|known| known.age(now) > max_age && known.retry_time <= now.monotonic);
         let old = old.map(|known| (known.added, known.doubts));
         drop(known);
         if let Some((added, doubts)) = old {

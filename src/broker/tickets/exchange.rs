@@ -12,7 +12,9 @@ use crate::{
         error::RETRY_SOON,
     },
     domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
-    ports::{Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, UpstreamError},
+    ports::{
+        Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, UpstreamError, is_ahead,
+    },
 };
 
 /// Refusals that last until somebody acts.
@@ -57,15 +59,19 @@ impl Exchange {
         if let Some((error, wait)) = refusal {
             return Err(error.after(wait));
         }
-        let now = self.clock.now();
-        let retry_after = self.cache.wait_before_replacing(&name, now);
+        let retry_after = self.cache.wait_before_replacing(&name, self.clock.monotonic());
         if !retry_after.is_zero() {
             let cause = "a ticket was replaced less than a minute ago and is dead again".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
         }
         let ticket = self.exchange(&application, &name, &token).await?;
         self.store(&name, &ticket).await;
-        Ok(self.take_in(&name, ticket))
+        let ticket = self.take_in(&name, ticket);
+        if self.directory.is_stopped(&name).await {
+            // Since the exchange began: nothing of it stays in memory.
+            self.cache.forget(|other| *other == name);
+        }
+        Ok(ticket)
     }
 
     /// The ticket that was kept, if it is of use. One that cannot be read is replaced, not fatal.
@@ -83,15 +89,18 @@ impl Exchange {
             other => other?,
         };
         let now = self.clock.now();
-        Ok(stored.filter(|ticket| {
-            let remaining = ticket.remaining(now);
-            !self.cache.is_dead(name, &ticket.credential_id)
-                && ticket.token_version == token.version
-                && !remaining.is_zero()
-                && remaining >= min_ttl
-                && ticket.expire_time
-                    <= ticket_lifetime_end(ticket.issue_time, now, self.rules.max_age)
-        }))
+        // One that seems to be issued in the future was stored while a clock was wrong: when it ends nobody knows.
+        Ok(stored.filter(|ticket| !is_ahead(ticket.issue_time, Duration::ZERO, now)).filter(
+            |ticket| {
+                let remaining = ticket.remaining(now);
+                !self.cache.is_dead(name, &ticket.credential_id)
+                    && ticket.token_version == token.version
+                    && !remaining.is_zero()
+                    && remaining >= min_ttl
+                    && ticket.expire_time
+                        <= ticket_lifetime_end(ticket.issue_time, now, self.rules.max_age)
+            },
+        ))
     }
 
     async fn exchange(
@@ -208,8 +217,9 @@ impl Exchange {
 
     fn take_in(&self, name: &TenantName, ticket: SystemTicket) -> Arc<SystemTicket> {
         let ticket = Arc::new(ticket);
-        let renew_time = self.renew_time(ticket.expire_time);
-        self.cache.insert(name, Arc::clone(&ticket), renew_time, self.clock.now());
+        let now = self.clock.moment();
+        let renew_in = self.renew_in(ticket.remaining(now.wall));
+        self.cache.insert(name, Arc::clone(&ticket), renew_in, now);
         self.directory.changes().tell(name);
         ticket
     }
@@ -217,16 +227,17 @@ impl Exchange {
     /// The ticket lives longer.
     pub(super) fn extend(&self, name: &TenantName, id: &CredentialId, expire_time: Timestamp) {
         let longer = |ticket: &SystemTicket| SystemTicket { expire_time, ..ticket.clone() };
-        self.cache.amend(name, id, self.renew_time(expire_time), longer);
+        let now = self.clock.moment();
+        let life = expire_time.duration_since(now.wall).try_into().unwrap_or_default();
+        self.cache.amend(name, id, self.renew_in(life), now, longer);
         self.directory.changes().tell(name);
     }
 
     /// Half to one and a half `RENEW_BEFORE` before the end, so that tickets made together are not renewed
     /// together; never in the first two thirds of a life that configuration has made short.
-    fn renew_time(&self, expire_time: Timestamp) -> Timestamp {
-        let life = expire_time.duration_since(self.clock.now()).unsigned_abs();
+    fn renew_in(&self, life: Duration) -> Duration {
         let before = self.random.jitter(RENEW_BEFORE).min(life / 3);
-        expire_time.saturating_sub(before).unwrap_or(expire_time)
+        life.saturating_sub(before)
     }
 
     /// The longest life that a caller may ask for: half of what a new ticket has.

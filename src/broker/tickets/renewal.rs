@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-
 use super::Tickets;
 use crate::domain::TenantName;
 
@@ -28,13 +26,9 @@ impl Tickets {
 
     fn renew_due(&self) {
         let exchange = &self.exchange;
-        let now = exchange.clock.now();
-        let retry = || now.saturating_add(exchange.random.jitter(RETRY)).unwrap_or(Timestamp::MAX);
-        for name in exchange.cache.due(
-            (now, exchange.clock.monotonic()),
-            exchange.rules.renew_if_used_within,
-            retry,
-        ) {
+        let retry = || exchange.random.jitter(RETRY);
+        let used_within = exchange.rules.renew_if_used_within;
+        for name in exchange.cache.due(exchange.clock.moment(), used_within, retry) {
             self.begin_renewal(name);
         }
     }

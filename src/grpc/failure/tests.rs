@@ -62,6 +62,7 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::BudgetExhausted { tenant: tenant(), retry_after: Duration::from_millis(100) },
         BrokerError::UpstreamInvalid(cause()),
         BrokerError::StoreUnavailable(cause()),
+        BrokerError::StoreOutcomeUnknown(cause()),
         BrokerError::KeyUnavailable(cause()),
         BrokerError::Internal(cause()),
     ]
@@ -145,6 +146,7 @@ fn is_listed(failure: &Failure) {
             | BrokerError::BudgetExhausted { .. }
             | BrokerError::UpstreamInvalid(_)
             | BrokerError::StoreUnavailable(_)
+            | BrokerError::StoreOutcomeUnknown(_)
             | BrokerError::KeyUnavailable(_)
             | BrokerError::Internal(_) => {}
         },
@@ -217,6 +219,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "RESOURCE_EXHAUSTED UPSTREAM_BUDGET_EXHAUSTED QuotaFailure RetryInfo",
         "UNAVAILABLE UPSTREAM_INVALID_RESPONSE RetryInfo",
         "UNAVAILABLE STORE_UNAVAILABLE RetryInfo",
+        "UNAVAILABLE STORE_UNAVAILABLE RetryInfo",
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "INTERNAL INTERNAL RequestInfo",
         "INVALID_ARGUMENT INVALID_ARGUMENT BadRequest",
@@ -260,6 +263,25 @@ fn no_failure_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
     let status = Failure::Broker(broken).status("id-1");
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
     assert_eq!(status.get_error_details().error_info().unwrap().metadata["outcome"], "unknown");
+}
+
+#[test]
+fn no_failure_of_a_change_that_may_have_been_kept_advises_to_send_it_again() {
+    for failure in all() {
+        let before = failure.status("id-1");
+        let status = failure.status_of_unknown_change("id-1");
+        let what = format!("{failure:?}: {status:?}");
+        let wanted = if before.code() == Code::Unavailable { Code::Aborted } else { before.code() };
+        assert_eq!(status.code(), wanted, "{what}");
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1", "{what}");
+        let details = status.get_error_details();
+        assert!(details.retry_info().is_none() && details.quota_failure().is_none(), "{what}");
+        let info = details.error_info().unwrap();
+        assert_eq!(info.reason, failure.reason().as_str(), "{what}");
+        assert_eq!(info.metadata["outcome"], "unknown", "{what}");
+        let advice = "read the resource before you send the request again";
+        assert!(status.message().ends_with(advice), "{what}");
+    }
 }
 
 #[test]

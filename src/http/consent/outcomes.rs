@@ -195,7 +195,9 @@ fn words(error: &BrokerError) -> (&'static str, &'static str, Next) {
         BrokerError::OwnSecretRefused(_) | BrokerError::UpstreamInvalid(_) => {
             ("SuperOffice could not complete the sign-in", "Nothing was stored.", LATER)
         }
-        BrokerError::StoreUnavailable(_) | BrokerError::KeyUnavailable(_) => (
+        BrokerError::StoreUnavailable(_)
+        | BrokerError::StoreOutcomeUnknown(_)
+        | BrokerError::KeyUnavailable(_) => (
             "Your answer could not be confirmed",
             "Something on our side does not work, and we cannot say whether your answer was stored.",
             Next {

@@ -30,6 +30,7 @@ impl From<Problem> for Failure {
 
 impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
+        let error = error.without_change();
         let detail = format!("{}; {}", error.message(), error.mend());
         let problem = Problem::new(error.reason(), detail).after(error.retry_after());
         Self { problem, cause: error.cause().map(str::to_owned) }

@@ -185,11 +185,18 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let duration: Duration = self.begin.elapsed();
-        if let Some(decided) = self.decided.take()
-            && self.door.trail.record(decided, Weight::Credential).is_err()
-        {
-            let request_id = &*self.request_id;
-            tracing::error!(request_id, "the end of a call is not in the audit trail");
+        if let Some(decided) = self.decided.take() {
+            let trail = &self.door.trail;
+            // Where the decision could not be written, nothing was passed back.
+            let noted = if decided.error_reason == Some(Reason::StoreUnavailable) {
+                trail.record(decided, Weight::Credential).map(drop)
+            } else {
+                trail.note(decided, Weight::Credential)
+            };
+            if noted.is_err() {
+                let request_id = &*self.request_id;
+                tracing::error!(request_id, "the end of a call is not in the audit trail");
+            }
         }
         self.door.meter.http_request(ROUTE, self.status, duration);
         let nobody = self.caller.is_nobody();

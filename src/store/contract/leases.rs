@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
 use super::{Place, Store, at};
-use crate::ports::Lease;
+use crate::ports::{HeldLease, Lease};
 
 const LIFE: Duration = Duration::from_secs(15);
 
@@ -92,4 +92,28 @@ pub(in crate::store) async fn an_expired_lease_that_nobody_took_can_be_renewed(p
     let lease = take(&*store, "a", "one", 0).await.unwrap();
     assert!(store.renew(&lease, LIFE, at(60)).await.unwrap());
     assert_eq!(take(&*store, "a", "two", 70).await, None);
+}
+
+pub(in crate::store) async fn a_lease_that_seems_to_last_for_ever_is_taken_over_only_as_it_was_seen(
+    place: &dyn Place,
+) {
+    let day = Duration::from_hours(24);
+    let store = place.open().await;
+    assert_eq!(store.present("a").await.unwrap(), None);
+    let ahead = store.acquire("a", "one", LIFE, at(0) + day).await.unwrap().unwrap();
+    assert_eq!(take(&*store, "a", "two", 0).await, None);
+    let seen = store.present("a").await.unwrap().unwrap();
+    assert_eq!(seen, HeldLease { fence: ahead.fence, expire_time: at(15) + day });
+    // Its holder lives.
+    assert!(store.renew(&ahead, LIFE, at(1) + day).await.unwrap());
+    assert_eq!(store.take_over("a", "two", seen, LIFE, at(30)).await.unwrap(), None);
+    let seen = store.present("a").await.unwrap().unwrap();
+    let second = store.take_over("a", "two", seen, LIFE, at(60)).await.unwrap().unwrap();
+    assert!(second.fence > ahead.fence);
+    assert_eq!(second.took_over, Some(seen.expire_time));
+    // The former holder is late, and of two who saw the same only one takes over.
+    assert!(!store.renew(&ahead, LIFE, at(61)).await.unwrap());
+    assert_eq!(store.take_over("a", "three", seen, LIFE, at(61)).await.unwrap(), None);
+    assert_eq!(take(&*store, "a", "three", 74).await, None);
+    assert!(take(&*store, "a", "three", 75).await.is_some());
 }

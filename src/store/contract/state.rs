@@ -2,7 +2,7 @@
 
 use super::{Place, a_ticket, add, at, cust1, enroll, kept_ticket, name, plain, tenant, token};
 use crate::{
-    domain::Environment,
+    domain::{Environment, SystemTicket, TenantState, TenantStatus},
     ports::{StoreError, TenantStore, TicketStore},
 };
 
@@ -68,4 +68,30 @@ pub(in crate::store) async fn a_closed_store_is_unavailable(place: &dyn Place) {
     let ready = store.writable().await;
     assert!(matches!(ready, Err(StoreError::Unavailable(_))));
     store.close().await;
+}
+
+pub(in crate::store) async fn what_seems_to_be_issued_in_the_future_is_forgotten_and_the_rest_is_not(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    let other = name("crm-sync", "Cust2");
+    for (tenant, issued) in [(&cust1(), at(10)), (&other, at(86_400))] {
+        let token_version = enroll(&*store, tenant).await;
+        let ticket = SystemTicket { issue_time: issued, ..a_ticket(1, token_version) };
+        TicketStore::put(&*store, tenant, &ticket).await.unwrap();
+        let status = TenantStatus {
+            state: TenantState::Suspended,
+            valid_until: issued,
+            web_api_uri: None,
+            version: String::new(),
+            read_time: issued,
+        };
+        store.put_status(tenant, &status).await.unwrap();
+    }
+    assert_eq!(store.forget_issued_after(at(86_400)).await.unwrap(), 0);
+    assert_eq!(store.forget_issued_after(at(60)).await.unwrap(), 2);
+    assert!(TicketStore::get(&*store, &cust1()).await.unwrap().is_some());
+    assert!(tenant(&*store, &cust1()).await.unwrap().last_status.is_some());
+    assert!(TicketStore::get(&*store, &other).await.unwrap().is_none());
+    assert!(tenant(&*store, &other).await.unwrap().last_status.is_none());
 }

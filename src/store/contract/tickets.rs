@@ -85,3 +85,21 @@ pub(in crate::store) async fn a_ticket_goes_with_its_tenant(place: &dyn Place) {
     enroll(&*store, &cust1()).await;
     assert_eq!(kept_ticket(&*store, &cust1()).await, None);
 }
+
+pub(in crate::store) async fn stopped_and_removed_tenants_are_told_from_the_others(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    let names = ["Cust1", "Cust2", "Cust3", "Cust4"].map(|tenant| name("crm-sync", tenant));
+    for name in &names[..3] {
+        enroll(&*store, name).await;
+    }
+    store.set_disabled(&names[1], true, at(2)).await.unwrap();
+    TenantStore::delete(&*store, &names[2], None, false).await.unwrap();
+    // One of the same id in another application is another tenant.
+    let elsewhere = name("portal", "Cust1");
+    let asked = [&names[..], std::slice::from_ref(&elsewhere)].concat();
+    let stopped = store.stopped_of(&asked).await.unwrap();
+    assert_eq!(stopped, [&names[1..], &[elsewhere]].concat());
+    assert!(store.stopped_of(&[]).await.unwrap().is_empty());
+}

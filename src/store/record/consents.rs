@@ -1,10 +1,14 @@
 //! Rows of consents and of their attempts.
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::{application_id, corrupt, microseconds};
 use crate::{
-    domain::{CallerOnRecord, Consent, ConsentAttempt, ConsentId, ConsentOutcome, Reason},
+    domain::{
+        ATTEMPT_LIFE, AttemptBinding, CallerOnRecord, Consent, ConsentAttempt, ConsentId,
+        ConsentOutcome, Reason, is_current,
+    },
     ports::StoreError,
 };
 
@@ -51,6 +55,31 @@ pub(in crate::store) struct AttemptRecord {
     redirect_uri: String,
     cookie_digest: Option<Vec<u8>>,
     expire_time: i64,
+}
+
+/// What a row of `consent_attempts` is bound to.
+#[derive(sqlx::FromRow)]
+pub(in crate::store) struct BindingRecord {
+    pub(in crate::store) consent: String,
+    redirect_uri: String,
+    cookie_digest: Option<Vec<u8>>,
+    expire_time: i64,
+}
+
+impl BindingRecord {
+    /// `None` if the attempt expired.
+    pub(in crate::store) fn into_binding(
+        self,
+        consent: &ConsentId,
+        now: Timestamp,
+    ) -> Result<Option<AttemptBinding>, StoreError> {
+        let expire_time = microseconds(self.expire_time, "expire_time", consent)?;
+        let digest = self.cookie_digest.map(TryInto::try_into).transpose();
+        let cookie_digest = digest.map_err(|_| corrupt("cookie_digest", consent))?;
+        let redirect_uri = self.redirect_uri;
+        Ok(is_current(expire_time, ATTEMPT_LIFE, now)
+            .then_some(AttemptBinding { redirect_uri, cookie_digest }))
+    }
 }
 
 impl OutcomeColumns {

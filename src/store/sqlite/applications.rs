@@ -14,7 +14,7 @@ impl ApplicationStore for SqliteStore {
         let row: Option<(String, String)> =
             sqlx::query_as("SELECT environment, client_id FROM applications WHERE id = ?1")
                 .bind(id.as_str())
-                .fetch_optional(self.file.readers())
+                .fetch_optional(self.file.readers()?)
                 .await?;
         Ok(row.map(|(environment, client_id)| ApplicationBinding { environment, client_id }))
     }

@@ -48,13 +48,13 @@ impl AuditStore for SqliteStore {
 
     async fn chains(&self) -> Result<Vec<ChainState>, StoreError> {
         let records: Vec<ChainRecord> =
-            sqlx::query_as(CHAINS).fetch_all(self.file.readers()).await?;
+            sqlx::query_as(CHAINS).fetch_all(self.file.readers()?).await?;
         Ok(records.into_iter().map(ChainRecord::into_state).collect())
     }
 
     async fn chain(&self, chain: &str) -> Result<Option<ChainState>, StoreError> {
         let record: Option<ChainRecord> =
-            sqlx::query_as(CHAIN).bind(chain).fetch_optional(self.file.readers()).await?;
+            sqlx::query_as(CHAIN).bind(chain).fetch_optional(self.file.readers()?).await?;
         Ok(record.map(ChainRecord::into_state))
     }
 
@@ -68,7 +68,7 @@ impl AuditStore for SqliteStore {
             .bind(chain)
             .bind(after)
             .bind(limit)
-            .fetch_all(self.file.readers())
+            .fetch_all(self.file.readers()?)
             .await?;
         Ok(records.into_iter().map(EventRecord::into_row).collect())
     }
@@ -90,7 +90,7 @@ impl AuditStore for SqliteStore {
                 .bind(&*position.chain)
                 .bind(position.sequence),
         };
-        let records: Vec<ListedRecord> = query.fetch_all(self.file.readers()).await?;
+        let records: Vec<ListedRecord> = query.fetch_all(self.file.readers()?).await?;
         Ok(records.into_iter().map(ListedRecord::into_row).collect())
     }
 
@@ -120,7 +120,7 @@ impl AuditStore for SqliteStore {
     }
 
     async fn public_keys(&self) -> Result<Vec<KeptPublicKey>, StoreError> {
-        let records: Vec<KeyRecord> = sqlx::query_as(KEYS).fetch_all(self.file.readers()).await?;
+        let records: Vec<KeyRecord> = sqlx::query_as(KEYS).fetch_all(self.file.readers()?).await?;
         Ok(records.into_iter().map(KeyRecord::into_key).collect())
     }
 
@@ -145,7 +145,7 @@ impl SqliteStore {
             .bind(&*group.head.point.chain)
             .bind(group.first_sequence())
             .bind(group.head.point.sequence)
-            .fetch_all(self.file.readers())
+            .fetch_all(self.file.readers()?)
             .await?;
         let same = |(row, (sequence, hash)): (&AuditRow, &(i64, Vec<u8>))| {
             row.sequence == *sequence && row.hash[..] == hash[..]

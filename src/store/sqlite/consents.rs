@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use super::SqliteStore;
 use crate::{
-    domain::{ApplicationId, Consent, ConsentAttempt, ConsentId, ConsentOutcome},
+    domain::{ApplicationId, AttemptBinding, Consent, ConsentAttempt, ConsentId, ConsentOutcome},
     ports::{Begun, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS, StoreError},
     store::{
-        record::{AttemptRecord, ConsentRecord, OutcomeColumns},
+        record::{AttemptRecord, BindingRecord, ConsentRecord, OutcomeColumns},
         sealing::VERIFIER,
     },
 };
@@ -42,6 +42,8 @@ const MINT: &str = "INSERT INTO consent_attempts \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const DELETE_OLDEST: &str = "DELETE FROM consent_attempts WHERE consent = ?1 AND rowid NOT IN \
      (SELECT rowid FROM consent_attempts WHERE consent = ?1 ORDER BY rowid DESC LIMIT ?2)";
+const FIND: &str = "SELECT consent, redirect_uri, cookie_digest, expire_time FROM consent_attempts \
+     WHERE state_digest = ?1";
 const IS_KEPT: &str = "SELECT EXISTS (SELECT 1 FROM consent_attempts WHERE state_digest = ?1)";
 /// Also where it expired: it is of no use any more.
 const REDEEM: &str = "DELETE FROM consent_attempts WHERE state_digest = ?1 \
@@ -95,7 +97,7 @@ impl ConsentStore for SqliteStore {
 
     async fn get(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError> {
         let record: Option<ConsentRecord> =
-            sqlx::query_as(GET).bind(id.as_str()).fetch_optional(self.file.readers()).await?;
+            sqlx::query_as(GET).bind(id.as_str()).fetch_optional(self.file.readers()?).await?;
         record.map(ConsentRecord::into_consent).transpose()
     }
 
@@ -115,7 +117,11 @@ impl ConsentStore for SqliteStore {
         let Some(record) = record else {
             return Ok(false);
         };
-        let application = record.into_consent()?.application;
+        let consent = record.into_consent()?;
+        if !consent.is_open(now) {
+            return Ok(false);
+        }
+        let application = consent.application;
         let environment = self.environment(&application).await?;
         let place = place(&application, &attempt.consent, state_digest);
         let sealed = self.sealing.seal(VERIFIER, &environment, &place, &attempt.verifier)?;
@@ -138,6 +144,26 @@ impl ConsentStore for SqliteStore {
         Ok(true)
     }
 
+    async fn find_attempt(
+        &self,
+        state_digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<(Consent, AttemptBinding)>, StoreError> {
+        // Anybody can make up states: they must not keep those waiting who write.
+        let readers = self.file.readers()?;
+        let binding: Option<BindingRecord> =
+            sqlx::query_as(FIND).bind(state_digest.as_slice()).fetch_optional(readers).await?;
+        let Some(binding) = binding else { return Ok(None) };
+        let consent: Option<ConsentRecord> =
+            sqlx::query_as(GET).bind(&binding.consent).fetch_optional(readers).await?;
+        let consent = consent.map(ConsentRecord::into_consent).transpose()?;
+        let Some(consent) = consent.filter(|consent| consent.is_open(now)) else {
+            return Ok(None);
+        };
+        let binding = binding.into_binding(&consent.id, now)?;
+        Ok(binding.map(|binding| (consent, binding)))
+    }
+
     async fn redeem(
         &self,
         state_digest: &[u8; 32],
@@ -146,7 +172,7 @@ impl ConsentStore for SqliteStore {
         // Anybody can make up states: they must not keep those waiting who write.
         let is_kept: bool = sqlx::query_scalar(IS_KEPT)
             .bind(state_digest.as_slice())
-            .fetch_one(self.file.readers())
+            .fetch_one(self.file.readers()?)
             .await?;
         if !is_kept {
             return Ok(None);
@@ -171,11 +197,14 @@ impl ConsentStore for SqliteStore {
             return Ok(None);
         };
         let consent = consent.into_consent()?;
+        if !consent.is_open(now) {
+            return Ok(None);
+        }
         let environment = self.environment(&consent.application).await?;
         let place = place(&consent.application, &consent.id, state_digest);
         let verifier = self.sealing.open(VERIFIER, &environment, &place, &attempt.verifier)?;
         let attempt = attempt.into_attempt(&consent.id, verifier)?;
-        Ok((now < attempt.expire_time).then_some((consent, attempt)))
+        Ok(attempt.is_current(now).then_some((consent, attempt)))
     }
 
     async fn finish(&self, id: &ConsentId, outcome: &ConsentOutcome) -> Result<bool, StoreError> {

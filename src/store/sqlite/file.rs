@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,6 +12,7 @@ use sqlx::{
 };
 
 use super::{
+    files::{Identity, OpenFiles},
     open::{self, OpenError},
     schema,
     writer::{BUSY_TIMEOUT, Writer, WriterSlot},
@@ -32,6 +34,7 @@ const LOG_SIZE_LIMIT: &str = "67108864";
 /// A SQLite file of ours, open, with the newest schema.
 pub struct SqliteFile {
     path: PathBuf,
+    files: Arc<OpenFiles>,
     writer: WriterSlot,
     readers: SqlitePool,
 }
@@ -44,17 +47,24 @@ impl SqliteFile {
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         let path = open::create_private(path)?;
         let options = options(&path);
+        let identity = Identity::at(&path)?;
         let mut connection =
             options.connect().await.map_err(|error| OpenError::new(&path, error))?;
         schema::prepare(&path, &mut connection).await?;
-        Ok(Self::new(path, options, connection))
+        Self::new(path, identity, options, connection)
     }
 
+    /// Takes an open connection to a file that had this identity before it was opened.
     pub(super) fn new(
         path: PathBuf,
+        identity: Identity,
         options: SqliteConnectOptions,
         connection: SqliteConnection,
-    ) -> Self {
+    ) -> Result<Self, OpenError> {
+        let files = Arc::new(OpenFiles::new(&path, identity));
+        if let Err(cause) = files.check() {
+            return Err(OpenError::Unavailable { path, cause });
+        }
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -62,7 +72,8 @@ impl SqliteFile {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().read_only(true));
-        Self { writer: WriterSlot::new(options, connection), path, readers }
+        let writer = WriterSlot::new(options, connection, Arc::clone(&files));
+        Ok(Self { path, files, writer, readers })
     }
 
     /// Where it is.
@@ -77,7 +88,7 @@ impl SqliteFile {
     /// If the store cannot be read.
     pub async fn active_key_id(&self) -> Result<Option<String>, StoreError> {
         let id = sqlx::query_scalar("SELECT active_key_id FROM keyring_state WHERE only_row = 1")
-            .fetch_optional(&self.readers)
+            .fetch_optional(self.readers()?)
             .await?;
         Ok(id)
     }
@@ -104,23 +115,34 @@ impl SqliteFile {
 
     /// Flushes and closes. Later calls fail.
     pub async fn close(&self) {
+        let intact = self.files.check().is_ok();
+        self.files.close();
         // Readers first: the last connection to close writes the log back and removes it.
         self.readers.close().await;
-        self.writer.close().await;
+        // The log of a file that was replaced is left alone, so that nothing is lost if somebody puts that file back.
+        if intact { self.writer.close().await } else { self.writer.leave().await }
     }
 
     /// Closes without writing the log back: for whoever only looked. Later calls fail.
     pub async fn leave(&self) {
+        self.files.close();
         self.readers.close().await;
         self.writer.leave().await;
+    }
+
+    /// Whether the file at the path is still the one that was opened.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.files.check()
     }
 
     pub(super) async fn writer(&self) -> Result<Writer<'_>, StoreError> {
         self.writer.acquire().await
     }
 
-    pub(super) fn readers(&self) -> &SqlitePool {
-        &self.readers
+    /// The connections that read, as long as the file is the one that was opened: a new one would open another.
+    pub(super) fn readers(&self) -> Result<&SqlitePool, StoreError> {
+        self.files.check()?;
+        Ok(&self.readers)
     }
 }
 

@@ -82,7 +82,7 @@ impl GrantStore for SqliteStore {
     }
 
     async fn get(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {
-        to_grant(one_as(sql::GET, name).fetch_optional(self.file.readers()).await?)
+        to_grant(one_as(sql::GET, name).fetch_optional(self.file.readers()?).await?)
     }
 
     async fn find(
@@ -94,7 +94,7 @@ impl GrantStore for SqliteStore {
             .bind(tenant.application.as_str())
             .bind(tenant.tenant.to_string())
             .bind(associate.get())
-            .fetch_optional(self.file.readers())
+            .fetch_optional(self.file.readers()?)
             .await?;
         to_grant(record)
     }
@@ -108,7 +108,7 @@ impl GrantStore for SqliteStore {
             .bind(tenant.application.as_str())
             .bind(tenant.tenant.to_string())
             .bind(folded_name(user_principal_name).into_owned())
-            .fetch_all(self.file.readers())
+            .fetch_all(self.file.readers()?)
             .await?;
         let mut grants = to_grants(records)?;
         // The key of a row that somebody changed by hand may be another one.
@@ -133,7 +133,7 @@ impl GrantStore for SqliteStore {
                 .bind(tenant.application.as_str())
                 .bind(tenant.tenant.to_string()),
         };
-        to_grants(statement.bind(after_id).bind(limit).fetch_all(self.file.readers()).await?)
+        to_grants(statement.bind(after_id).bind(limit).fetch_all(self.file.readers()?).await?)
     }
 
     async fn refresh_token(
@@ -230,7 +230,7 @@ impl GrantStore for SqliteStore {
 
     async fn access_token(&self, name: &GrantName) -> Result<Option<AccessToken>, StoreError> {
         let record: Option<AccessTokenRecord> =
-            one_as(sql::GET_ACCESS_TOKEN, name).fetch_optional(self.file.readers()).await?;
+            one_as(sql::GET_ACCESS_TOKEN, name).fetch_optional(self.file.readers()?).await?;
         let Some(record) = record else {
             return Ok(None);
         };
@@ -275,7 +275,7 @@ impl GrantStore for SqliteStore {
             .bind(tenant)
             .bind(id)
             .bind(limit)
-            .fetch_all(self.file.readers())
+            .fetch_all(self.file.readers()?)
             .await?;
         records.into_iter().map(GrantNameRecord::into_name).collect()
     }
@@ -326,7 +326,7 @@ impl SqliteStore {
         name: &GrantName,
     ) -> Result<Option<StoredRefreshToken>, StoreError> {
         let record: Option<RefreshTokenRecord> =
-            one_as(statement, name).fetch_optional(self.file.readers()).await?;
+            one_as(statement, name).fetch_optional(self.file.readers()?).await?;
         let Some(record) = record else {
             return Ok(None);
         };

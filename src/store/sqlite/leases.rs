@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::SqliteStore;
+use super::{SqliteStore, writer::Transaction};
 use crate::{
-    ports::{Lease, LeaseStore, StoreError},
+    ports::{HeldLease, Lease, LeaseStore, StoreError},
     store::record::microseconds,
 };
 
-const PRESENT: &str = "SELECT expire_time FROM leases WHERE key = ?1";
+const PRESENT: &str = "SELECT fence, expire_time FROM leases WHERE key = ?1";
 const NEXT_FENCE: &str =
     "UPDATE lease_fences SET last = last + 1 WHERE only_row = 1 RETURNING last";
 const PUT: &str = "INSERT INTO leases (key, owner, fence, expire_time) VALUES (?1, ?2, ?3, ?4) \
@@ -35,22 +35,42 @@ impl LeaseStore for SqliteStore {
     ) -> Result<Option<Lease>, StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        let former: Option<i64> =
-            sqlx::query_scalar(PRESENT).bind(key).fetch_optional(&mut *transaction).await?;
-        if former.is_some_and(|end| now.as_microsecond() < end) {
+        let former: Option<(i64, i64)> =
+            sqlx::query_as(PRESENT).bind(key).fetch_optional(&mut *transaction).await?;
+        if former.is_some_and(|(_, end)| now.as_microsecond() < end) {
             return Ok(None);
         }
-        let fence: i64 = sqlx::query_scalar(NEXT_FENCE).fetch_one(&mut *transaction).await?;
-        sqlx::query(PUT)
-            .bind(key)
-            .bind(owner)
-            .bind(fence)
-            .bind(end_of(life, now))
-            .execute(&mut *transaction)
-            .await?;
+        let fence = put(&mut transaction, key, owner, life, now).await?;
         transaction.commit().await?;
-        let time = |end| microseconds(end, "expire_time", &format_args!("the lease of {key}"));
-        let took_over = former.map(time).transpose()?;
+        let took_over = former.map(|(_, end)| time(end, key)).transpose()?;
+        Ok(Some(Lease { key: key.to_owned(), owner: owner.to_owned(), fence, took_over }))
+    }
+
+    async fn present(&self, key: &str) -> Result<Option<HeldLease>, StoreError> {
+        let present: Option<(i64, i64)> =
+            sqlx::query_as(PRESENT).bind(key).fetch_optional(self.file.readers()?).await?;
+        let held = |(fence, end)| Ok(HeldLease { fence, expire_time: time(end, key)? });
+        present.map(held).transpose()
+    }
+
+    async fn take_over(
+        &self,
+        key: &str,
+        owner: &str,
+        seen: HeldLease,
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Option<Lease>, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        let present: Option<(i64, i64)> =
+            sqlx::query_as(PRESENT).bind(key).fetch_optional(&mut *transaction).await?;
+        if present != Some((seen.fence, seen.expire_time.as_microsecond())) {
+            return Ok(None);
+        }
+        let fence = put(&mut transaction, key, owner, life, now).await?;
+        transaction.commit().await?;
+        let took_over = Some(seen.expire_time);
         Ok(Some(Lease { key: key.to_owned(), owner: owner.to_owned(), fence, took_over }))
     }
 
@@ -84,6 +104,29 @@ impl LeaseStore for SqliteStore {
             .await?;
         Ok(transaction.commit().await?)
     }
+}
+
+/// Writes a new lease, and returns its fence.
+async fn put(
+    transaction: &mut Transaction<'_>,
+    key: &str,
+    owner: &str,
+    life: Duration,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let fence: i64 = sqlx::query_scalar(NEXT_FENCE).fetch_one(&mut **transaction).await?;
+    sqlx::query(PUT)
+        .bind(key)
+        .bind(owner)
+        .bind(fence)
+        .bind(end_of(life, now))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(fence)
+}
+
+fn time(end: i64, key: &str) -> Result<Timestamp, StoreError> {
+    microseconds(end, "expire_time", &format_args!("the lease of {key}"))
 }
 
 /// Whether `lease` is the present one of `key`. One that expired and that nobody took is: its holder's writes still

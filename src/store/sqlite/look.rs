@@ -8,6 +8,7 @@ use sqlx::ConnectOptions as _;
 use super::{
     SqliteFile,
     file::options,
+    files::{Identity, check_access},
     open::OpenError,
     schema::{self, Schema},
 };
@@ -48,12 +49,15 @@ impl SqliteFile {
             };
         }
         let options = options(&path);
+        let identity = Identity::at(&path)?;
         let connected = options.connect().await;
         let mut connection = connected.map_err(|error| OpenError::new(&path, error))?;
-        match schema::inspect(&path, &mut connection).await? {
+        let schema = schema::inspect(&path, &mut connection).await?;
+        check_access(&path)?;
+        match schema {
             Schema::Older { found, known } => Ok(Look::Older { found, known }),
             Schema::Current(schema) => {
-                let file = Box::new(Self::new(path, options, connection));
+                let file = Box::new(Self::new(path, identity, options, connection)?);
                 Ok(Look::Current { file, schema })
             }
         }

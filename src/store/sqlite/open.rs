@@ -71,6 +71,28 @@ pub enum OpenError {
         /// The lock file.
         lock: PathBuf,
     },
+    /// Somebody else may read or write it.
+    #[error(
+        "{path} has mode {mode:04o}, so others than its owner may read or write the store; run `chmod 600 {path}`, and \
+         do the same for files beside it"
+    )]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// The permission bits found.
+        mode: u32,
+    },
+    /// Somebody else may put another file in its place.
+    #[error(
+        "the folder {folder} of the store has mode {mode:04o}, so everybody may replace the files in it; run \
+         `chmod o-w {folder}`, or change store.url"
+    )]
+    FolderPermissions {
+        /// The folder.
+        folder: PathBuf,
+        /// The permission bits found.
+        mode: u32,
+    },
     /// Something that may pass.
     #[error("cannot open {path}: {cause}")]
     Unavailable {

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use sqlx::{Connection as _, SqliteConnection, migrate::Migrator};
 
-use super::open::OpenError;
+use super::{files::check_access, open::OpenError};
 use crate::{
     domain::folded_name,
     ports::StoreError,
@@ -37,6 +37,7 @@ pub(super) async fn prepare(
 ) -> Result<(), OpenError> {
     let sqlx_error = |error| OpenError::new(path, error);
     let schema = inspect(path, connection).await?;
+    check_access(path)?;
     enter_wal_mode(path, connection).await?;
     if let Schema::Current(_) = schema {
         return Ok(());

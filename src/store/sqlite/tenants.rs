@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use self::statements::{
     APPLICATIONS_OF, CREATE, DELETE, DELETE_TICKET, GET, GET_TOKEN, GET_VERSION, LIST,
     LIST_OF_APPLICATION, NEXT_TOKEN_VERSION, PUT_COMPANY_NAME, PUT_STATUS, SET_DISABLED, SET_TOKEN,
+    STOPPED_OF,
 };
 use super::{
     SqliteStore, consents,
@@ -52,7 +53,7 @@ impl TenantStore for SqliteStore {
         let record: Option<TenantRecord> = sqlx::query_as(GET)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
-            .fetch_optional(self.file.readers())
+            .fetch_optional(self.file.readers()?)
             .await?;
         self.to_tenant(record)
     }
@@ -75,8 +76,19 @@ impl TenantStore for SqliteStore {
             None => sqlx::query_as(LIST).bind(after_application).bind(after_tenant),
         };
         let records: Vec<TenantRecord> =
-            statement.bind(limit).fetch_all(self.file.readers()).await?;
+            statement.bind(limit).fetch_all(self.file.readers()?).await?;
         records.into_iter().map(|record| record.into_tenant(&self.applications)).collect()
+    }
+
+    async fn stopped_of(&self, names: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
+        let pairs: Vec<(&str, String)> =
+            names.iter().map(|name| (name.application.as_str(), name.tenant.to_string())).collect();
+        let pairs = serde_json::to_string(&pairs)
+            .map_err(|_| StoreError::Corrupt("names cannot be written".to_owned()))?;
+        let places: Vec<i64> =
+            sqlx::query_scalar(STOPPED_OF).bind(pairs).fetch_all(self.file.readers()?).await?;
+        let found = places.into_iter().filter_map(|place| names.get(usize::try_from(place).ok()?));
+        Ok(found.cloned().collect())
     }
 
     async fn applications_of(
@@ -85,7 +97,7 @@ impl TenantStore for SqliteStore {
     ) -> Result<Vec<ApplicationId>, StoreError> {
         let ids: Vec<String> = sqlx::query_scalar(APPLICATIONS_OF)
             .bind(tenant.to_string())
-            .fetch_all(self.file.readers())
+            .fetch_all(self.file.readers()?)
             .await?;
         ids.iter().map(|id| application_id(id)).collect()
     }
@@ -152,7 +164,7 @@ impl TenantStore for SqliteStore {
         let record: Option<TokenRecord> = sqlx::query_as(GET_TOKEN)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
-            .fetch_optional(self.file.readers())
+            .fetch_optional(self.file.readers()?)
             .await?;
         let Some(record) = record else {
             return Ok(None);

@@ -391,7 +391,7 @@ async fn reads_by_key_and_lists_use_an_index_and_sort_nothing() {
         [statements::LIST, statements::LIST_OF_APPLICATION, statements::APPLICATIONS_OF]
     {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
-            .fetch_all(store.file().readers())
+            .fetch_all(store.file().readers().unwrap())
             .await
             .unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();

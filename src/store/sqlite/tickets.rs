@@ -31,7 +31,7 @@ impl TicketStore for SqliteStore {
         let record: Option<TicketRecord> = sqlx::query_as(GET)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
-            .fetch_optional(self.file.readers())
+            .fetch_optional(self.file.readers()?)
             .await?;
         let Some(record) = record else {
             return Ok(None);

@@ -1,17 +1,22 @@
 //! The one connection that writes.
 
-use std::time::Duration;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction,
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection,
     query::Query,
     sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::files::OpenFiles;
 use crate::{
     ports::StoreError,
-    store::error::{extended_code, sqlite_code},
+    store::error::{extended_code, of_commit, sqlite_code},
 };
 
 /// How long SQLite waits for another process's lock. Commands beside a server hold it for milliseconds.
@@ -27,6 +32,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `data_version` can be compared only on one connection.
 pub(super) struct WriterSlot {
     options: SqliteConnectOptions,
+    files: Arc<OpenFiles>,
     state: Mutex<State>,
 }
 
@@ -51,12 +57,54 @@ enum Slot {
 /// The writing connection, in use.
 pub(super) struct Writer<'a> {
     state: MutexGuard<'a, State>,
+    files: &'a OpenFiles,
+}
+
+/// A transaction that is acknowledged only if it went to the file that a restart will find.
+pub(super) struct Transaction<'a> {
+    inner: sqlx::Transaction<'a, Sqlite>,
+    files: &'a OpenFiles,
+}
+
+impl Transaction<'_> {
+    /// Commits with a full sync.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` if it may have been committed all the same.
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        self.inner.commit().await.map_err(of_commit)?;
+        self.files.check().map_err(StoreError::after_commit)
+    }
+
+    /// Takes everything back.
+    pub(super) async fn rollback(self) -> Result<(), StoreError> {
+        Ok(self.inner.rollback().await?)
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.inner
+    }
 }
 
 impl WriterSlot {
-    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
+    pub(super) fn new(
+        options: SqliteConnectOptions,
+        connection: SqliteConnection,
+        files: Arc<OpenFiles>,
+    ) -> Self {
         Self {
             options,
+            files,
             state: Mutex::new(State {
                 connection: Slot::Open(connection),
                 replaced: 0,
@@ -67,13 +115,14 @@ impl WriterSlot {
         }
     }
 
-    /// Waits for the connection. It is in no transaction.
+    /// Waits for the connection. It is in no transaction, and its file is the one that was opened.
     pub(super) async fn acquire(&self) -> Result<Writer<'_>, StoreError> {
         let mut state = tokio::time::timeout(QUEUE_TIMEOUT, self.state.lock())
             .await
             .map_err(|_| StoreError::Unavailable("too many writes are waiting".to_owned()))?;
+        self.files.check()?;
         state.repair(&self.options).await?;
-        Ok(Writer { state })
+        Ok(Writer { state, files: &self.files })
     }
 
     pub(super) async fn close(&self) {
@@ -114,8 +163,20 @@ impl State {
             Slot::Broken => {}
             Slot::Closed => return Err(StoreError::Unavailable("it is closed".to_owned())),
         }
-        self.connection = Slot::Broken;
-        self.connection = Slot::Open(options.connect().await?);
+        // The new connection reads before the old one closes: the last one to close would remove the log, and a log of
+        // the same name would then be another file.
+        let fresh = async {
+            let mut fresh = options.connect().await?;
+            run(&mut fresh, "PRAGMA schema_version").await?;
+            Ok::<_, StoreError>(fresh)
+        };
+        match fresh.await {
+            Ok(fresh) => self.connection = Slot::Open(fresh),
+            Err(error) => {
+                self.connection = Slot::Broken;
+                return Err(error);
+            }
+        }
         self.replaced += 1;
         self.hasty = false;
         self.prepared = false;
@@ -125,8 +186,10 @@ impl State {
 
 impl Writer<'_> {
     /// Takes the write lock at once: a transaction that began as a read could not wait for it.
-    pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, StoreError> {
-        Ok(self.connection()?.begin_with("BEGIN IMMEDIATE").await?)
+    pub(super) async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        let files = self.files;
+        let inner = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Transaction { inner, files })
     }
 
     /// Runs a statement that is a transaction by itself: one hand-over to the driver's thread, because waking it takes
@@ -144,9 +207,10 @@ impl Writer<'_> {
         let done = match statement.execute(self.connection()?).await {
             Ok(_) => true,
             Err(error) if extended_code(&error) == Some(sqlite_code::CONSTRAINT_TRIGGER) => false,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(of_commit(error)),
         };
         self.state.at_rest = true;
+        self.files.check().map_err(StoreError::after_commit)?;
         Ok(done)
     }
 

@@ -253,7 +253,7 @@ fn nothing_but_an_rs256_signature_of_the_key_is_believed() {
 #[test]
 fn the_real_key_set_of_2022_names_its_key_in_both_ways() {
     let body = include_bytes!("../../../tests/fixtures/jwks.sod.2022.json");
-    let keys = Keys::read(body, now()).unwrap();
+    let keys = Keys::read(body, std::time::Duration::ZERO).unwrap();
     let kid = Some("16B7FB8C3F9AB06885A800C64E64C97C4AB5E98C");
     let x5t = Some("Frf7jD-asGiFqADGTmTJfEq16Yw");
     for (kid, x5t, known) in [

@@ -571,7 +571,7 @@ async fn lists_use_an_index_and_sort_nothing() {
     let world = World::empty().await;
     for statement in [EVENTS, NEWEST, NEWEST_AFTER] {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
-            .fetch_all(world.store.file().readers())
+            .fetch_all(world.store.file().readers().unwrap())
             .await
             .unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();

@@ -52,3 +52,8 @@ pub(in crate::store::sqlite) const DELETE: &str =
 /// Before a token is set: no two settings, of whatever tenant, share a number.
 pub(in crate::store::sqlite) const NEXT_TOKEN_VERSION: &str =
     "UPDATE token_versions SET last = last + 1 WHERE only_row = 1";
+
+/// Of the names in a JSON array of pairs, the places of those that are stopped or not there.
+pub(in crate::store::sqlite) const STOPPED_OF: &str = "SELECT asked.key FROM json_each(?1) AS asked \
+     LEFT JOIN tenants ON tenants.application = asked.value ->> 0 AND tenants.tenant = asked.value ->> 1 \
+     WHERE tenants.disabled IS NOT 0";

@@ -260,7 +260,7 @@ async fn looking_for_grants_uses_an_index_and_sorts_nothing() {
         statements::HAS_GRANTS,
     ] {
         let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
-            .fetch_all(store.file().readers())
+            .fetch_all(store.file().readers().unwrap())
             .await
             .unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();

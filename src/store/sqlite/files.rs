@@ -1,0 +1,327 @@
+//! The files of the store on disk: whether SQLite still has open what stands at their paths, and who may reach them.
+//!
+//! SQLite never looks at a path again once it has a file open. When the file is replaced or removed (a restore by
+//! rename), it goes on writing to a file that no restart will find. So the files are compared before the store is
+//! used, and again before a commit is acknowledged. Three calls of `stat` take a few microseconds.
+
+use std::{
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::open::OpenError;
+use crate::ports::StoreError;
+
+/// Suffixes of the files that SQLite keeps beside a database in WAL mode: the write-ahead log and its index.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+const OTHERS: u32 = 0o007;
+const GROUP_AND_OTHERS: u32 = 0o077;
+const WRITE_BY_OTHERS: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+const SET_GROUP_ID: u32 = 0o2000;
+
+/// The identity of a file: two names with the same identity are the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// Returns the identity of the file at `path`.
+    pub(super) fn at(path: &Path) -> Result<Self, OpenError> {
+        let metadata = fs::metadata(path).map_err(|error| OpenError::of_io(path, &error))?;
+        Ok(Self::of(&metadata))
+    }
+}
+
+/// The files that SQLite has open, with their identities.
+#[derive(Debug)]
+pub(super) struct OpenFiles {
+    database: PathBuf,
+    identity: Identity,
+    companions: [Companion; 2],
+    /// The connections are closed, and the last one to close removes the companions.
+    closed: AtomicBool,
+}
+
+/// A file beside the database. SQLite makes it when the database is first read, and keeps it until the last connection
+/// closes.
+#[derive(Debug)]
+struct Companion {
+    path: PathBuf,
+    identity: OnceLock<Identity>,
+}
+
+impl OpenFiles {
+    /// Notes the files of an open database. `identity` is that of the file that was opened.
+    pub(super) fn new(database: &Path, identity: Identity) -> Self {
+        // SQLite resolves links, and puts its other files beside the file that they lead to.
+        let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+        let companion =
+            |suffix| Companion { path: beside(&real, suffix), identity: OnceLock::new() };
+        Self {
+            database: database.to_owned(),
+            identity,
+            companions: COMPANIONS.map(companion),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The connections are about to close: from now on there is nothing to compare.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Compares the files at their paths with those that SQLite has open.
+    ///
+    /// # Errors
+    /// `Lost` if they are others, or gone, or empty.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let metadata = look(&self.database)?;
+        if Identity::of(&metadata) != self.identity {
+            return Err(lost(&self.database, "was replaced by another file"));
+        }
+        // A database in WAL mode always has its first page.
+        if metadata.len() == 0 {
+            return Err(lost(&self.database, "was emptied"));
+        }
+        self.companions.iter().try_for_each(Companion::check)
+    }
+}
+
+impl Companion {
+    fn check(&self) -> Result<(), StoreError> {
+        let Some(known) = self.identity.get() else {
+            if let Ok(metadata) = fs::metadata(&self.path) {
+                // Its first look is the first use after the file was opened.
+                let _ = self.identity.set(Identity::of(&metadata));
+            }
+            return Ok(());
+        };
+        if Identity::of(&look(&self.path)?) == *known {
+            Ok(())
+        } else {
+            Err(lost(&self.path, "was replaced by another file"))
+        }
+    }
+}
+
+fn look(path: &Path) -> Result<Metadata, StoreError> {
+    fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            lost(path, "was removed or renamed")
+        }
+        kind => StoreError::Unavailable(format!("{}: {kind}", path.display())),
+    })
+}
+
+fn lost(path: &Path, happened: &str) -> StoreError {
+    StoreError::Lost(format!("{} {happened} while the store was open", path.display()))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Refuses a database that others may read or write, or whose folder lets others replace it.
+pub(super) fn check_access(database: &Path) -> Result<(), OpenError> {
+    let database = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let folder = database.parent().unwrap_or(&database);
+    let folder_data = fs::metadata(folder).map_err(|error| OpenError::of_io(folder, &error))?;
+    let files = COMPANIONS.map(|suffix| beside(&database, suffix));
+    for file in std::iter::once(&database).chain(&files) {
+        let metadata = match fs::metadata(file) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(OpenError::of_io(file, &error)),
+        };
+        let forbidden =
+            if is_for_our_group(&folder_data, &metadata) { OTHERS } else { GROUP_AND_OTHERS };
+        if metadata.mode() & forbidden != 0 {
+            let mode = metadata.mode() & 0o7777;
+            return Err(OpenError::Permissions { path: file.clone(), mode });
+        }
+    }
+    let mode = folder_data.mode() & 0o7777;
+    let open_to_all = mode & WRITE_BY_OTHERS != 0 && mode & (STICKY | SET_GROUP_ID) == 0;
+    if open_to_all {
+        return Err(OpenError::FolderPermissions { folder: folder.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Whether the file belongs to a volume that Kubernetes has given to our group (`fsGroup`): at each mount the kubelet
+/// lets the group read and write every file, and sets the group id bit of every folder.
+fn is_for_our_group(folder: &Metadata, file: &Metadata) -> bool {
+    folder.mode() & SET_GROUP_ID != 0 && folder.gid() == file.gid() && is_our_group(file.gid())
+}
+
+fn is_our_group(group: u32) -> bool {
+    let others = || rustix::process::getgroups().unwrap_or_default();
+    rustix::process::getegid().as_raw() == group
+        || others().iter().any(|other| other.as_raw() == group)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn folder_with_files() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("gateway.db");
+        for suffix in ["", "-wal", "-shm"] {
+            let file = beside(&database, suffix);
+            fs::write(&file, "x").unwrap();
+            set_mode(&file, 0o600);
+        }
+        (folder, database)
+    }
+
+    #[test]
+    fn a_file_that_others_may_reach_is_refused_with_its_mode_and_the_command_that_mends_it() {
+        for suffix in ["", "-wal", "-shm"] {
+            for mode in [0o666, 0o644, 0o640, 0o620, 0o606, 0o601] {
+                let (_folder, database) = folder_with_files();
+                let file = beside(&database, suffix);
+                set_mode(&file, mode);
+                let told = check_access(&database).unwrap_err().to_string();
+                assert!(told.contains(&format!("{mode:04o}")), "{told}");
+                assert!(told.contains(&format!("chmod 600 {}", file.display())), "{told}");
+                // By a link as well.
+                let link = database.with_file_name("link.db");
+                symlink(&database, &link).unwrap();
+                assert!(check_access(&link).is_err(), "{suffix} {mode:o}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_in_which_everybody_may_replace_the_file_is_refused_unless_only_owners_may_rename() {
+        let (folder, database) = folder_with_files();
+        set_mode(folder.path(), 0o777);
+        let told = check_access(&database).unwrap_err().to_string();
+        assert!(told.contains("0777") && told.contains("chmod"), "{told}");
+        for mode in [0o1777, 0o755, 0o700] {
+            set_mode(folder.path(), mode);
+            check_access(&database).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_volume_that_kubernetes_gave_to_our_group_is_taken_and_others_still_have_no_part_in_it() {
+        let (folder, database) = folder_with_files();
+        let file = fs::metadata(&database).unwrap();
+        assert!(is_our_group(file.gid()));
+        set_mode(&database, 0o660);
+        assert!(check_access(&database).is_err());
+        set_mode(folder.path(), 0o2775);
+        check_access(&database).unwrap();
+        set_mode(&database, 0o664);
+        assert!(check_access(&database).is_err());
+    }
+
+    #[test]
+    fn whatever_takes_the_place_of_an_open_file_is_noticed_and_the_file_itself_is_not() {
+        type Change = fn(&Path);
+        let copy_over = |path: &Path| {
+            let copy = beside(path, ".copy");
+            fs::copy(path, &copy).unwrap();
+            fs::rename(copy, path).unwrap();
+        };
+        let changes: [(&str, Change, bool); 9] = [
+            ("nothing", |_| (), true),
+            ("renamed", |path| fs::rename(path, beside(path, ".old")).unwrap(), false),
+            ("removed", |path| fs::remove_file(path).unwrap(), false),
+            ("replaced by a copy", copy_over, false),
+            ("log removed", |path| fs::remove_file(beside(path, "-wal")).unwrap(), false),
+            ("index removed", |path| fs::remove_file(beside(path, "-shm")).unwrap(), false),
+            (
+                "replaced by a link to another",
+                |path| {
+                    let other = beside(path, ".other");
+                    fs::rename(path, &other).unwrap();
+                    fs::copy(&other, beside(path, ".copy")).unwrap();
+                    symlink(beside(path, ".copy"), path).unwrap();
+                },
+                false,
+            ),
+            (
+                "replaced by another name of the same file",
+                |path| {
+                    fs::hard_link(path, beside(path, ".link")).unwrap();
+                    fs::rename(beside(path, ".link"), path).unwrap();
+                },
+                true,
+            ),
+            (
+                "folder renamed",
+                |path| {
+                    let folder = path.parent().unwrap();
+                    fs::rename(folder, beside(folder, ".old")).unwrap();
+                },
+                false,
+            ),
+        ];
+        for (what, change, stays) in changes {
+            let (folder, _) = folder_with_files();
+            let inner = folder.path().join("inner");
+            fs::create_dir(&inner).unwrap();
+            let database = inner.join("gateway.db");
+            for suffix in ["", "-wal", "-shm"] {
+                fs::write(beside(&database, suffix), "x").unwrap();
+            }
+            let files = OpenFiles::new(&database, Identity::at(&database).unwrap());
+            files.check().unwrap();
+            change(&database);
+            let checked = files.check();
+            assert_eq!(checked.is_ok(), stays, "{what}: {checked:?}");
+            assert!(stays || matches!(checked, Err(StoreError::Lost(_))), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_was_emptied_is_noticed_and_one_that_a_vacuum_made_smaller_is_not() {
+        let (_folder, database) = folder_with_files();
+        fs::write(&database, "12345678").unwrap();
+        let files = OpenFiles::new(&database, Identity::at(&database).unwrap());
+        for (text, good) in [("123456789", true), ("1234", true), ("", false)] {
+            fs::write(&database, text).unwrap();
+            assert_eq!(files.check().is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_original_file_put_back_is_good_again() {
+        let (_folder, database) = folder_with_files();
+        let files = OpenFiles::new(&database, Identity::at(&database).unwrap());
+        files.check().unwrap();
+        let away = beside(&database, ".away");
+        fs::rename(&database, &away).unwrap();
+        assert!(files.check().is_err());
+        fs::rename(&away, &database).unwrap();
+        files.check().unwrap();
+    }
+}

@@ -1,0 +1,81 @@
+//! Notifications that were taken.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::SqliteStore;
+use crate::ports::{NotificationStore, StoreError};
+
+/// How many are remembered. SuperOffice signs every one, and each is forgotten when its token has expired.
+const LIMIT: i64 = 100_000;
+
+const FORGET: &str = "DELETE FROM used_notifications WHERE expire_time <= ?1";
+const COUNT: &str = "SELECT count(*) FROM used_notifications";
+const USE: &str = "INSERT INTO used_notifications (digest, expire_time) VALUES (?1, ?2) \
+     ON CONFLICT DO NOTHING";
+const GIVE_BACK: &str = "DELETE FROM used_notifications WHERE digest = ?1";
+
+#[async_trait]
+impl NotificationStore for SqliteStore {
+    async fn use_once(
+        &self,
+        digest: &[u8; 32],
+        expire_time: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        sqlx::query(FORGET).bind(now.as_microsecond()).execute(&mut *transaction).await?;
+        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *transaction).await?;
+        if count >= LIMIT {
+            return Err(StoreError::Unavailable(
+                "too many notifications are remembered".to_owned(),
+            ));
+        }
+        let done = sqlx::query(USE)
+            .bind(digest.as_slice())
+            .bind(expire_time.as_microsecond())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn give_back(&self, digest: &[u8; 32]) -> Result<(), StoreError> {
+        let mut writer = self.file.writer().await?;
+        let mut transaction = writer.begin().await?;
+        sqlx::query(GIVE_BACK).bind(digest.as_slice()).execute(&mut *transaction).await?;
+        transaction.commit().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::store::{
+        SqliteFile,
+        contract::{TestSealer, usual_applications},
+    };
+
+    #[tokio::test]
+    async fn a_notification_is_taken_once_also_after_a_restart_until_its_token_has_expired() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = async || {
+            let file = SqliteFile::open(&folder.path().join("gateway.db")).await.unwrap();
+            SqliteStore::new(file, Arc::new(TestSealer), usual_applications())
+        };
+        let (now, minute) = (Timestamp::UNIX_EPOCH, Duration::from_mins(1));
+        let store = open().await;
+        assert!(store.use_once(&[1; 32], now + 5 * minute, now).await.unwrap());
+        assert!(!store.use_once(&[1; 32], now + 5 * minute, now).await.unwrap());
+        assert!(store.use_once(&[2; 32], now + 5 * minute, now).await.unwrap());
+        store.give_back(&[2; 32]).await.unwrap();
+        store.file().close().await;
+        let store = open().await;
+        assert!(!store.use_once(&[1; 32], now + 5 * minute, now + minute).await.unwrap());
+        assert!(store.use_once(&[2; 32], now + 5 * minute, now + minute).await.unwrap());
+        assert!(store.use_once(&[1; 32], now + 9 * minute, now + 5 * minute).await.unwrap());
+    }
+}
