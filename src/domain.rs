@@ -24,6 +24,7 @@ mod redirects;
 mod site;
 mod tenant;
 mod ticket;
+mod trusted_proxies;
 mod user_context;
 
 pub use self::{
@@ -73,5 +74,6 @@ pub use self::{
         CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,
         ticket_tenant,
     },
+    trusted_proxies::{IpNetwork, IpNetworkError, TrustedProxies},
     user_context::{ContextKind, Guidance, UserContext},
 };

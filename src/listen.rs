@@ -7,6 +7,7 @@
 mod accept;
 mod cancelled;
 mod connection;
+mod forwarded;
 mod places;
 mod request_id;
 mod tls;
@@ -19,6 +20,7 @@ pub use self::{
     accept::Acceptor,
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
     connection::{Connection, Protocol},
+    forwarded::{ForwardedTwice, client_address},
     places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},
     tls::{ServerTls, TlsFiles, TlsProblem},
