@@ -9,6 +9,7 @@ mod cancelled;
 mod connection;
 mod forwarded;
 mod places;
+mod proxy_protocol;
 mod request_id;
 mod tls;
 mod workers;
@@ -20,7 +21,7 @@ pub use self::{
     accept::Acceptor,
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
     connection::{Connection, Protocol},
-    forwarded::{ForwardedTwice, client_address},
+    forwarded::{ForwardedTwice, FrontProxies, client_address},
     places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},
     tls::{ServerTls, TlsFiles, TlsProblem},

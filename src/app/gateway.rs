@@ -139,6 +139,7 @@ impl Gateway {
             web_api_timeout: config.web_api.timeout,
             max_connection_age: config.grpc.max_connection_age,
             tls: listeners.grpc.tls,
+            proxies: listeners.grpc.proxies,
         };
         let Surroundings { clock, random, .. } = surroundings;
         let services = Arc::clone(&parts.services);

@@ -18,12 +18,15 @@ use super::{
 use crate::domain::file_text;
 
 /// The keys that hold lists.
-const LISTS: [&str; 5] = [
+const LISTS: [&str; 8] = [
     "applications",
     "applications.redirect_uris",
     "applications.return_uri_prefixes",
     "applications.allowed_api_hosts",
     "callers.jwt",
+    "grpc.trusted_proxies",
+    "http.trusted_proxies",
+    "egress.trusted_proxies",
 ];
 
 /// The file as it stands.

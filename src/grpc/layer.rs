@@ -35,8 +35,8 @@ use super::{
 };
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
-    domain::{AuditText, Reason, TenantName},
-    listen::{REQUEST_ID, RequestIds, text_of_panic, trace_id},
+    domain::{AuditText, Reason, TenantName, TrustedProxies},
+    listen::{ForwardedTwice, REQUEST_ID, RequestIds, client_address, text_of_panic, trace_id},
     ports::Meter,
 };
 
@@ -152,6 +152,8 @@ pub(super) struct Surroundings {
     pub(super) cut_off: CancellationToken,
     /// The calls that are not answered yet.
     pub(super) calls: TaskTracker,
+    /// The proxies in front.
+    pub(super) trusted: TrustedProxies,
     /// `service/method` of everything that is served; a call to anything else is counted as `unknown`.
     pub(super) methods: Vec<String>,
 }
@@ -263,6 +265,10 @@ impl Leaked {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
+        if let Some(twice) = record.forwarded_twice {
+            let failure = Failure::invalid("x-forwarded-for", twice.to_string());
+            return fail(&record.context, &failure);
+        }
         if !request.uri().path().starts_with(OPEN_TO_ALL) {
             match self.admit(&mut request, record.context.client).await {
                 Ok(caller) => record.is_called_by(caller),
@@ -347,12 +353,20 @@ impl Leaked {
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).copied().unwrap_or("unknown");
         let peer = request.extensions().get::<Peer>();
+        let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+        let client = client_address(&self.surroundings.trusted, address, request.headers());
+        let (client, forwarded_twice) =
+            client.map_or_else(|twice| (address, Some(twice)), |client| (client, None));
+        let client_text = match peer {
+            Some(peer) if client == address.to_canonical() => Arc::clone(&peer.ip).into(),
+            _ => client.to_string().into(),
+        };
         let context = Context {
             request_id: self.surroundings.ids.of(request.headers()),
             trace_id: trace_id(request.headers()).map(AuditText::from).unwrap_or_default(),
             caller: Caller::nobody(),
-            client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip()),
-            client_text: peer.map(|peer| Arc::clone(&peer.ip).into()).unwrap_or_default(),
+            client,
+            client_text,
             patience: limit.saturating_add(BEYOND_THE_DEADLINE),
             notes: Notes::default(),
             tenant: OnceLock::new(),
@@ -366,6 +380,7 @@ impl Leaked {
             method,
             begin: Instant::now(),
             code: Code::Cancelled,
+            forwarded_twice,
             _unanswered: self.surroundings.calls.token(),
         }
     }
@@ -379,6 +394,8 @@ struct Record {
     method: &'static str,
     begin: Instant,
     code: Code,
+    /// Headers that contradict each other: the call is refused.
+    forwarded_twice: Option<ForwardedTwice>,
     _unanswered: TaskTrackerToken,
 }
 

@@ -32,8 +32,8 @@ use super::{
 use crate::{
     broker::Bell,
     listen::{
-        Acceptor, Incoming, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, RequestIds, ServerTls,
-        Speaks, WorkerEnded, Workers,
+        Acceptor, FrontProxies, Incoming, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, RequestIds,
+        ServerTls, Speaks, WorkerEnded, Workers,
     },
     ports::{Clock, Meter, Random},
 };
@@ -99,6 +99,8 @@ pub struct GrpcOptions {
     pub max_connection_age: Duration,
     /// Ends TLS on the listener; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// The proxies in front.
+    pub proxies: FrontProxies,
 }
 
 /// Why the listener ended, or never began.
@@ -138,6 +140,7 @@ macro_rules! limited {
 pub struct GrpcServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    proxies: FrontProxies,
     server: HttpServer,
     routes: Routes,
     health: Health,
@@ -173,6 +176,7 @@ impl GrpcServer {
             web_api_timeout: options.web_api_timeout,
             cut_off: cut_off.clone(),
             calls: calls.clone(),
+            trusted: options.proxies.trusted.clone(),
             methods: methods()?,
         };
         let mut routes = Routes::builder();
@@ -239,7 +243,8 @@ impl GrpcServer {
             .max_connection_age(options.max_connection_age)
             .layer(Around::new(surroundings));
         let routes = routes.routes();
-        Ok(Self { listener, tls: options.tls, server, routes, health, calls, cut_off })
+        let GrpcOptions { tls, proxies, .. } = options;
+        Ok(Self { listener, tls, proxies, server, routes, health, calls, cut_off })
     }
 
     /// Where it listens.
@@ -275,6 +280,7 @@ impl GrpcServer {
             speaks: Speaks::Http2,
             listener: self.listener,
             tls: tls.clone(),
+            proxies: self.proxies,
             // Their number is not bounded here at all.
             of_one_address: usize::MAX,
             stop: stop.clone(),

@@ -42,8 +42,8 @@ use super::heads::{AcceptableHeads, MAX_HEAD_BYTES, find_problem};
 use crate::{
     broker::Bell,
     listen::{
-        Acceptor, Connection, Incoming as Handed, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS,
-        Protocol, ServerTls, Speaks, WorkerEnded, Workers, worker_count,
+        Acceptor, Connection, FrontProxies, Incoming as Handed, MAX_CANCELLED_STREAMS,
+        MAX_STREAM_ERRORS, Protocol, ServerTls, Speaks, WorkerEnded, Workers, worker_count,
     },
 };
 
@@ -104,6 +104,7 @@ pub(super) struct Conversations<A> {
     pub(super) name: &'static str,
     pub(super) listener: TcpListener,
     pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) proxies: FrontProxies,
     pub(super) allowance: Allowance,
     pub(super) answers: A,
     /// The requests that are not answered yet.
@@ -113,10 +114,10 @@ pub(super) struct Conversations<A> {
 impl<A: Answers> Conversations<A> {
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let Self { name, listener, tls, allowance, answers, requests } = self;
+        let Self { name, listener, tls, proxies, allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
         let incoming = ReceiverStream::new(incoming);
-        let acceptor = acceptor(name, listener, tls.as_ref(), allowance, &stop);
+        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), allowance, &stop);
         let lingerers = Lingerers::among(allowance.connections);
         let conversing = converse(incoming, allowance, &answers, &lingerers, &stop);
         let serving = async { tokio::join!(acceptor.run(opened), conversing) };
@@ -135,9 +136,9 @@ impl<A: Answers> Conversations<A> {
         self,
         stop: CancellationToken,
     ) -> Result<(), ThreadsFailed> {
-        let Self { name, listener, tls, mut allowance, answers, requests } = self;
+        let Self { name, listener, tls, proxies, mut allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
-        let acceptor = acceptor(name, listener, tls.as_ref(), allowance, &stop);
+        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), allowance, &stop);
         let lingerers = Lingerers::among(allowance.connections);
         // They are handed out evenly.
         allowance.connections = allowance.connections.div_ceil(worker_count()?);
@@ -179,14 +180,14 @@ pub enum ThreadsFailed {
 fn acceptor(
     name: &'static str,
     listener: TcpListener,
-    tls: Option<&Arc<ServerTls>>,
+    (tls, proxies): (Option<&Arc<ServerTls>>, FrontProxies),
     allowance: Allowance,
     stop: &CancellationToken,
 ) -> Acceptor {
     let (tls, stop) = (tls.cloned(), stop.clone());
     // Others find places, too.
     let of_one_address = allowance.connections / 2;
-    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, of_one_address, stop }
+    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, proxies, of_one_address, stop }
 }
 
 /// Once it is stopped, and everything is answered that was asked.

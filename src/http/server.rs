@@ -25,7 +25,8 @@ use super::{
     webhooks::{ASSOCIATES, MAX_BODY_BYTES, Webhooks, associates},
 };
 use crate::{
-    listen::{Connection, RequestIds, ServerTls},
+    domain::TrustedProxies,
+    listen::{Connection, FrontProxies, RequestIds, ServerTls, client_address},
     ports::{Clock, Meter, Random},
 };
 
@@ -67,6 +68,7 @@ pub struct HttpDoors {
 pub struct HttpServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    proxies: FrontProxies,
     router: Router,
     requests: TaskTracker,
 }
@@ -77,6 +79,7 @@ impl HttpServer {
     pub fn new(
         listener: TcpListener,
         tls: Option<Arc<ServerTls>>,
+        proxies: FrontProxies,
         doors: HttpDoors,
         ports: HttpPorts,
     ) -> Self {
@@ -113,7 +116,7 @@ impl HttpServer {
         });
         let unknown = unknown.layer(named("unknown"));
         let router = router.fallback_service(unknown);
-        Self { listener, tls, router, requests }
+        Self { listener, tls, proxies, router, requests }
     }
 
     /// Where it listens.
@@ -126,14 +129,20 @@ impl HttpServer {
 
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { listener, tls, router, requests } = self;
-        let (name, allowance, answers) = ("http", ALLOWANCE, Routes(router));
-        Conversations { name, listener, tls, allowance, answers, requests }.serve(stop).await;
+        let Self { listener, tls, proxies, router, requests } = self;
+        let answers = Routes { router, trusted: proxies.trusted.clone() };
+        let (name, allowance) = ("http", ALLOWANCE);
+        Conversations { name, listener, tls, proxies, allowance, answers, requests }
+            .serve(stop)
+            .await;
     }
 }
 
 #[derive(Clone)]
-struct Routes(Router);
+struct Routes {
+    router: Router,
+    trusted: TrustedProxies,
+}
 
 impl Answers for Routes {
     type Peer = Client;
@@ -143,8 +152,14 @@ impl Answers for Routes {
     }
 
     async fn answer(self, client: Client, mut request: Request<RequestBody>) -> Response<Body> {
-        request.extensions_mut().insert(client);
-        let Ok(answer) = self.0.oneshot(request).await;
+        match client_address(&self.trusted, client.0, request.headers()) {
+            Ok(address) => drop(request.extensions_mut().insert(Client(address))),
+            Err(twice) => {
+                request.extensions_mut().insert(client);
+                request.extensions_mut().insert(twice);
+            }
+        }
+        let Ok(answer) = self.router.oneshot(request).await;
         answer
     }
 }

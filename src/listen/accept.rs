@@ -13,9 +13,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_HTTP_2, ServerTls, Speaks,
+    ALPN_HTTP_2, FrontProxies, ServerTls, Speaks,
     connection::{Connection, Protocol, Stream},
     places::{Place, Places},
+    proxy_protocol::{ProxyHeaderRefused, read_client, refuse_header},
 };
 
 /// From the first packet to the first words. Who takes longer is no client of ours.
@@ -43,6 +44,8 @@ enum Refused {
     NotHttp2,
     #[error("its address has as many connections as one address may have")]
     Crowded,
+    #[error(transparent)]
+    ProxyHeader(ProxyHeaderRefused),
 }
 
 /// The accept loop. Everything that it starts ends with it.
@@ -55,6 +58,8 @@ pub struct Acceptor {
     pub listener: TcpListener,
     /// Ends TLS; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// The proxies in front.
+    pub proxies: FrontProxies,
     /// Connections that one address may have; more are closed.
     pub of_one_address: usize,
     /// Ends it.
@@ -66,7 +71,21 @@ pub struct Acceptor {
 struct Opening {
     speaks: Speaks,
     tls: Option<Arc<ServerConfig>>,
+    /// Whether the peer has to be asked for a header of the PROXY protocol, or must not send one.
+    header: Header,
+    places: Places,
     stop: CancellationToken,
+}
+
+/// How a connection begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Header {
+    /// As its protocol says: the listener does not expect the PROXY protocol.
+    Unexpected,
+    /// With a header of the PROXY protocol, because the peer is a trusted proxy.
+    Required,
+    /// Without one, because the peer is not trusted.
+    Forbidden,
 }
 
 impl Acceptor {
@@ -88,13 +107,17 @@ impl Acceptor {
                 accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
                     match accepted {
                         Ok((tcp, peer)) => {
-                            let Some(place) = places.take(peer.ip()) else {
+                            let header = self.header_of(peer);
+                            // Behind a proxy the client is not known yet, whose address has the place.
+                            let place = (header != Header::Required).then(|| places.take(peer.ip()));
+                            if let Some(None) = place {
                                 complaints.refused(peer, &Refused::Crowded);
                                 continue;
-                            };
+                            }
                             let tls = self.tls.as_ref().map(|tls| tls.in_force());
-                            let stop = self.stop.clone();
-                            let opening = Opening { speaks: self.speaks, tls, stop };
+                            let (stop, places) = (self.stop.clone(), places.clone());
+                            let opening = Opening { speaks: self.speaks, tls, header, places, stop };
+                            let place = place.flatten();
                             openings.spawn(hand_over((tcp, place), peer, opening, opened.clone()));
                         }
                         Err(error) if is_of_one_connection(&error) => {}
@@ -112,6 +135,17 @@ impl Acceptor {
     }
 }
 
+impl Acceptor {
+    fn header_of(&self, peer: SocketAddr) -> Header {
+        let FrontProxies { trusted, protocol } = &self.proxies;
+        match (*protocol, trusted.contains(peer.ip())) {
+            (false, _) => Header::Unexpected,
+            (true, true) => Header::Required,
+            (true, false) => Header::Forbidden,
+        }
+    }
+}
+
 /// What went wrong with one that was in the queue; the next may be fine (accept(2)).
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
@@ -124,11 +158,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn hand_over(
-    tcp: (TcpStream, Place),
-    address: SocketAddr,
+    (mut tcp, place): (TcpStream, Option<Place>),
+    peer: SocketAddr,
     opening: Opening,
     opened: mpsc::Sender<Connection>,
 ) -> Option<(SocketAddr, Refused)> {
+    let address = match client_of(&mut tcp, peer, opening.header).await {
+        Ok(address) => address,
+        Err(refused) => return Some((peer, refused)),
+    };
+    let Some(place) = place.or_else(|| opening.places.take(address.ip())) else {
+        return Some((address, Refused::Crowded));
+    };
+    let tcp = (tcp, place);
     match timeout(OPENING_TIME, open(tcp, address, opening)).await {
         Ok(Ok(connection)) => {
             // Nobody takes it: we are stopping.
@@ -140,12 +182,29 @@ async fn hand_over(
     }
 }
 
+/// Returns the address of the client: the peer's, unless that is a proxy which says another one.
+async fn client_of(
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+    header: Header,
+) -> Result<SocketAddr, Refused> {
+    let client = match header {
+        Header::Unexpected => Ok(peer),
+        Header::Required => read_client(tcp, peer).await,
+        Header::Forbidden => refuse_header(tcp).await.map(|()| peer),
+    };
+    client.map_err(|refused| match refused {
+        ProxyHeaderRefused::Gone(_) => Refused::Gone,
+        refused => Refused::ProxyHeader(refused),
+    })
+}
+
 async fn open(
     (tcp, place): (TcpStream, Place),
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
-    let Opening { speaks, tls, stop } = opening;
+    let Opening { speaks, tls, stop, .. } = opening;
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
     let stream = match tls {

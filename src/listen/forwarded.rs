@@ -12,6 +12,15 @@ use crate::domain::TrustedProxies;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// The proxies in front of a listener, and whether they send headers of the PROXY protocol.
+#[derive(Debug, Clone, Default)]
+pub struct FrontProxies {
+    /// Their networks.
+    pub trusted: TrustedProxies,
+    /// Whether each of their connections begins with a header of the PROXY protocol.
+    pub protocol: bool,
+}
+
 /// `X-Forwarded-For` and `Forwarded` name different clients. A proxy writes one of them and passes the other as its
 /// client sent it, so that one is forged, and which one is not known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,6 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     broker::{AssociateHints, Attempts, Counters},
+    listen::FrontProxies,
     ports::{ManualClock, WebhookVerifier},
 };
 
@@ -63,7 +64,7 @@ async fn listener() -> Listener {
     };
     let doors = HttpDoors { webhooks, state_changes: None, consents: None };
     let ports = HttpPorts { clock, random: Arc::new(Fixed), meter: counted.clone() };
-    let mut server = HttpServer::new(socket, None, doors, ports);
+    let mut server = HttpServer::new(socket, None, FrontProxies::default(), doors, ports);
     let layer = Around {
         ids: RequestIds::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), &Fixed),
         meter: counted.clone(),
