@@ -50,7 +50,7 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 27] = [
+const RESERVED: [(&str, &[&str], &str); 28] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
@@ -61,6 +61,11 @@ const RESERVED: [(&str, &[&str], &str); 27] = [
         "hyper_util",
         &["http", "superoffice"],
         "inbound HTTP is served in one room; the Web API is called from one",
+    ),
+    (
+        "proxy_header",
+        &["listen"],
+        "headers of the PROXY protocol are read where connections come in",
     ),
     ("httparse", &["http"], "inbound HTTP is served in one room"),
     ("hyper_rustls", &["superoffice"], "the Web API is called from one room"),
