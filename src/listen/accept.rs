@@ -163,12 +163,15 @@ async fn hand_over(
     opening: Opening,
     opened: mpsc::Sender<Connection>,
 ) -> Option<(SocketAddr, Refused)> {
-    let address = match client_of(&mut tcp, peer, opening.header).await {
-        Ok(address) => address,
-        Err(refused) => return Some((peer, refused)),
-    };
-    let Some(place) = place.or_else(|| opening.places.take(address.ip())) else {
-        return Some((address, Refused::Crowded));
+    let (address, place) = match place {
+        Some(place) => (peer, place),
+        None => match read_client(&mut tcp, peer).await {
+            Ok(client) => match opening.places.take(client.ip()) {
+                Some(place) => (client, place),
+                None => return Some((client, Refused::Crowded)),
+            },
+            Err(refused) => return Some((peer, refused.into())),
+        },
     };
     let tcp = (tcp, place);
     match timeout(OPENING_TIME, open(tcp, address, opening)).await {
@@ -182,21 +185,13 @@ async fn hand_over(
     }
 }
 
-/// Returns the address of the client: the peer's, unless that is a proxy which says another one.
-async fn client_of(
-    tcp: &mut TcpStream,
-    peer: SocketAddr,
-    header: Header,
-) -> Result<SocketAddr, Refused> {
-    let client = match header {
-        Header::Unexpected => Ok(peer),
-        Header::Required => read_client(tcp, peer).await,
-        Header::Forbidden => refuse_header(tcp).await.map(|()| peer),
-    };
-    client.map_err(|refused| match refused {
-        ProxyHeaderRefused::Gone(_) => Refused::Gone,
-        refused => Refused::ProxyHeader(refused),
-    })
+impl From<ProxyHeaderRefused> for Refused {
+    fn from(refused: ProxyHeaderRefused) -> Self {
+        match refused {
+            ProxyHeaderRefused::Gone(_) => Self::Gone,
+            refused => Self::ProxyHeader(refused),
+        }
+    }
 }
 
 async fn open(
@@ -204,7 +199,10 @@ async fn open(
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
-    let Opening { speaks, tls, stop, .. } = opening;
+    let Opening { speaks, tls, header, stop, .. } = opening;
+    if header == Header::Forbidden {
+        refuse_header(&tcp).await?;
+    }
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
     let stream = match tls {
