@@ -3,6 +3,7 @@
 
 mod admin;
 mod around;
+mod charged;
 mod consent;
 mod conversation;
 mod egress;
@@ -11,6 +12,7 @@ mod pages;
 mod problem;
 mod server;
 mod state_change;
+mod webhook_body;
 mod webhooks;
 
 #[cfg(fuzzing)]

@@ -7,11 +7,15 @@
 mod accept;
 mod cancelled;
 mod connection;
+mod connection_limiter;
 mod forwarded;
+mod intake_budget;
 mod places;
 mod proxy_protocol;
 mod request_id;
 mod tls;
+mod undecided;
+mod waiting_room;
 mod workers;
 
 use std::any::Any;
@@ -20,11 +24,13 @@ pub(crate) use self::cancelled::charge;
 pub use self::{
     accept::Acceptor,
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
-    connection::{Connection, Protocol},
+    connection::{ClientSlot, Connection, Protocol},
     forwarded::{ForwardedTwice, FrontProxies, client_address},
+    intake_budget::{IntakeBudget, IntakeExhausted, Reservation},
     places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},
     tls::{ServerTls, TlsFiles, TlsProblem},
+    undecided::Undecided,
     workers::{Incoming, Seat, WorkerEnded, Workers, worker_count},
 };
 

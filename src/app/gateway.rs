@@ -19,6 +19,7 @@ use crate::{
     crypto::SystemRandom,
     grpc::{GrpcOptions, GrpcServer, ServeError},
     http::{Admin, Readiness},
+    listen::IntakeBudget,
     ports::{Clock, Random, SystemClock},
     superoffice::ClientError,
     telemetry::Metrics,
@@ -125,12 +126,22 @@ impl Gateway {
             tracing::warn!(%error, "the public keys of the audit trail are not stored");
         }
         let page = Arc::clone(&metrics);
-        let admin = Admin::new(listeners.admin, Arc::clone(&readiness), move || page.page());
+        let intake = Arc::<IntakeBudget>::default();
+        let page = move || page.page();
+        let admin = Admin::new(listeners.admin, Arc::clone(&readiness), page, intake.clone());
         let http = listeners.http.map(|listener| {
-            http_server(listener, &config, secrets, &parts, &surroundings, metrics.clone())
+            http_server(
+                listener,
+                &config,
+                secrets,
+                &parts,
+                &surroundings,
+                metrics.clone(),
+                intake.clone(),
+            )
         });
         let egress = listeners.egress.map(|listener| {
-            egress_server(listener, &config, &parts, &surroundings, metrics.clone())
+            egress_server(listener, &config, &parts, &surroundings, metrics.clone(), intake.clone())
         });
         let options = GrpcOptions {
             reflection: config.grpc.reflection,
@@ -140,6 +151,7 @@ impl Gateway {
             max_connection_age: config.grpc.max_connection_age,
             tls: listeners.grpc.tls,
             proxies: listeners.grpc.proxies,
+            intake,
         };
         let Surroundings { clock, random, .. } = surroundings;
         let services = Arc::clone(&parts.services);

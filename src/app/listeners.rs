@@ -14,7 +14,7 @@ use crate::{
         ConsentPages, EgressPorts, EgressRules, EgressServer, HttpDoors, HttpPorts, HttpServer,
         StateChanges, Webhooks,
     },
-    listen::{FrontProxies, ServerTls, Speaks, TlsFiles, TlsProblem},
+    listen::{FrontProxies, IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem},
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
 
@@ -93,6 +93,7 @@ pub(super) fn http_server(
     parts: &Parts,
     surroundings: &Surroundings,
     meter: Arc<dyn Meter>,
+    intake: Arc<IntakeBudget>,
 ) -> HttpServer {
     let webhooks = Webhooks {
         verifiers: verifiers(config, secrets),
@@ -113,7 +114,7 @@ pub(super) fn http_server(
     let doors =
         HttpDoors { webhooks, state_changes: Some(state_changes), consents: Some(consents) };
     let Listener { socket, tls, proxies } = listener;
-    HttpServer::new(socket, tls, proxies, doors, HttpPorts { clock, random, meter })
+    HttpServer::new(socket, tls, proxies, doors, HttpPorts { clock, random, meter, intake })
 }
 
 /// What stands on the listener of `[egress]`.
@@ -123,6 +124,7 @@ pub(super) fn egress_server(
     parts: &Parts,
     surroundings: &Surroundings,
     meter: Arc<dyn Meter>,
+    intake: Arc<IntakeBudget>,
 ) -> EgressServer {
     let section = config.egress.as_ref();
     let rules = EgressRules {
@@ -140,6 +142,7 @@ pub(super) fn egress_server(
         clock,
         random,
         meter,
+        intake,
     };
     let Listener { socket, tls, proxies } = listener;
     EgressServer::new(socket, tls, proxies, rules, needs)

@@ -177,7 +177,7 @@ impl Started {
         };
         let mut http = long_running.spawn(http);
         let mut transfers_cut_off = false;
-        let mut admin = long_running.spawn(admin.serve(quit.clone().cancelled_owned()));
+        let mut admin = long_running.spawn(admin.serve(quit.clone()));
         let impersonation = Arc::clone(&parts.services.impersonation);
         let grants = Arc::clone(&impersonation);
         let forget = move || {

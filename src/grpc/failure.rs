@@ -26,6 +26,9 @@ const TOLD_VIOLATIONS: usize = 32;
 /// … and so many of them in the message.
 const TOLD_IN_MESSAGE: usize = 8;
 
+/// The time after which undecided calls have given back most of what they hold.
+const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+
 /// Why a call fails.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
@@ -41,6 +44,9 @@ pub(super) enum Failure {
     PathNotAllowed,
     /// The caller calls, or is refused, too often.
     OverQuota(OverQuota),
+    /// Calls that are not decided yet hold all the memory that is set aside for them, or as many open streams as they
+    /// may.
+    Overloaded,
     /// Not built; says what.
     Unimplemented(String),
     /// The message is compressed in a way that is not accepted.
@@ -102,7 +108,7 @@ impl Failure {
             Self::IssuerUnavailable { .. } => Reason::KeyUnavailable,
             Self::Denied => Reason::PolicyDenied,
             Self::PathNotAllowed => Reason::PathNotAllowed,
-            Self::OverQuota(_) => Reason::CallerQuotaExceeded,
+            Self::OverQuota(_) | Self::Overloaded => Reason::CallerQuotaExceeded,
             Self::Unimplemented(_) | Self::EncodingNotAccepted => Reason::Unimplemented,
             Self::TooLarge(_) => Reason::ResponseTooLarge,
             Self::DeadlineExceeded => Reason::DeadlineExceeded,
@@ -168,6 +174,11 @@ impl Failure {
                 "too many calls ({}); call again after the time in RetryInfo",
                 over.quota.config_key()
             ),
+            Self::Overloaded => {
+                "too many calls from this address, or from everywhere, wait for their message or watch; close streams \
+                 that are not used, and call again after the time in RetryInfo"
+                    .to_owned()
+            }
             Self::Denied => {
                 "policy does not permit this call; ask who administers the gateway".to_owned()
             }
@@ -228,6 +239,11 @@ impl Failure {
                     format!("{} of the gateway's configuration", over.quota.config_key());
                 details.add_quota_failure_violation(over.quota.subject(), description);
                 details.set_retry_info(Some(over.retry_after));
+            }
+            Self::Overloaded => {
+                let description = "memory and streams for calls that are not decided yet";
+                details.add_quota_failure_violation("address", description);
+                details.set_retry_info(Some(OVERLOAD_PAUSE));
             }
             Self::Broker(error) => add_broker_details(error, details),
             _ => {}

@@ -18,6 +18,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{
     HeaderMap, HeaderValue, Request, Response,
     header::{AUTHORIZATION, Entry},
+    request::Parts,
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -28,15 +29,20 @@ use tower::{Layer, Service};
 
 use super::{
     failure::{Failure, code_name},
+    intake::{MAX_PUBLIC_BYTES, MAX_REQUEST_BYTES, NotReceived, receive},
     normalize::{ACCEPT_ENCODING, normalize},
-    server::{ACCEPTED_ENCODINGS, Peer},
+    public_stream::PublicStream,
+    server::{ACCEPTED_ENCODINGS, Peer, STREAM_WINDOW},
     trail::{Audit, Notes},
     web_api,
 };
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
     domain::{AuditText, Reason, TenantName, TrustedProxies},
-    listen::{ForwardedTwice, REQUEST_ID, RequestIds, client_address, text_of_panic, trace_id},
+    listen::{
+        ForwardedTwice, IntakeExhausted, REQUEST_ID, RequestIds, Undecided, client_address,
+        text_of_panic, trace_id,
+    },
     ports::Meter,
 };
 
@@ -51,6 +57,12 @@ const BEYOND_THE_DEADLINE: Duration = Duration::from_millis(50);
 /// Services that every gRPC server has and that tell nothing of tenants: probes of a cluster bring no credential,
 /// and the contract is public.
 const OPEN_TO_ALL: &str = "/grpc.";
+
+/// Public services whose calls have more than one request message.
+const REFLECTION: &str = "/grpc.reflection.";
+
+/// Methods whose requests carry a body: of the Web API, or of the request that a proxy asks about.
+const WITH_BODY: [&str; 2] = [web_api::CALL, "/envoy.service.auth.v3.Authorization/Check"];
 
 /// What is known of a call while it runs.
 pub(super) struct Context {
@@ -154,6 +166,10 @@ pub(super) struct Surroundings {
     pub(super) calls: TaskTracker,
     /// The proxies in front.
     pub(super) trusted: TrustedProxies,
+    /// Cancelled when calls whose message has not arrived are not waited for any more.
+    pub(super) stopping: CancellationToken,
+    /// Public streams end after this, as connections do.
+    pub(super) max_connection_age: Duration,
     /// `service/method` of everything that is served; a call to anything else is counted as `unknown`.
     pub(super) methods: Vec<String>,
 }
@@ -216,7 +232,14 @@ where
         async move {
             let calls_web_api = request.uri().path() == web_api::CALL;
             let limit = around.limit(request.headers(), calls_web_api);
-            let mut record = around.record(&request, limit);
+            let undecided = Leaked::begin(&request);
+            let overloaded = undecided.is_err();
+            let mut record = around.record(&request, limit, undecided.unwrap_or_default());
+            if overloaded {
+                let response = fail(&record.context, &Failure::Overloaded);
+                record.end(Failure::Overloaded.code());
+                return Ok(response);
+            }
             let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
             let answered = tokio::select! {
                 biased;
@@ -259,7 +282,7 @@ impl Leaked {
     async fn handle<S>(
         &self,
         mut inner: S,
-        mut request: Request<Body>,
+        request: Request<Body>,
         record: &mut Record,
     ) -> Response<Body>
     where
@@ -269,15 +292,57 @@ impl Leaked {
             let failure = Failure::invalid("x-forwarded-for", twice.to_string());
             return fail(&record.context, &failure);
         }
-        if !request.uri().path().starts_with(OPEN_TO_ALL) {
-            match self.admit(&mut request, record.context.client).await {
-                Ok(caller) => record.is_called_by(caller),
-                Err(not_admitted) => return self.turn_away(record, not_admitted),
+        let (mut parts, body) = request.into_parts();
+        let public = parts.uri.path().starts_with(OPEN_TO_ALL);
+        let limit = request_limit(parts.uri.path());
+        let many_messages = parts.uri.path().starts_with(REFLECTION);
+        let context = Arc::clone(&record.context);
+        // Together, so that what arrives while the issuer's keys are fetched is charged too.
+        let receiving = async {
+            if many_messages {
+                return Ok(body);
             }
+            let undecided = context.notes.undecided();
+            receive(body, limit, undecided, &self.surroundings.stopping).await.map_err(Ok)
+        };
+        let admitting = async {
+            if public {
+                return Ok(None);
+            }
+            self.admit(&mut parts, context.client).await.map(Some).map_err(Err)
+        };
+        let (caller, body) = match futures_util::future::try_join(admitting, receiving).await {
+            Ok(arrived) => arrived,
+            Err(Err(not_admitted)) => {
+                drop(context);
+                return self.turn_away(record, not_admitted);
+            }
+            Err(Ok(NotReceived::Failed(failure))) => return fail(&context, &failure),
+            Err(Ok(NotReceived::Broken(status))) => return status.into_http(),
+        };
+        drop(context);
+        if let Some(caller) = caller {
+            record.is_called_by(caller);
         }
+        let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(Arc::clone(&record.context));
         let Ok(response) = inner.call(request).await;
-        response
+        if !record.context.notes.undecided().is_charged() {
+            return response;
+        }
+        let age = self.surroundings.max_connection_age;
+        response.map(|body| Body::new(PublicStream::new(body, Arc::clone(&record.context), age)))
+    }
+
+    /// Charges a call to the memory of undecided calls.
+    fn begin(request: &Request<Body>) -> Result<Undecided, IntakeExhausted> {
+        let Some(peer) = request.extensions().get::<Peer>() else {
+            return Ok(Undecided::default());
+        };
+        // A reader that does not read stops its stream: then its messages stay in the window.
+        let window = request.uri().path().starts_with(REFLECTION).then_some(STREAM_WINDOW);
+        let window = window.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+        Undecided::begin(peer.slot.clone(), request.headers(), window)
     }
 
     /// Writes down what was decided, before the answer leaves: an answer that cannot be written down is none.
@@ -300,17 +365,12 @@ impl Leaked {
     }
 
     /// Who calls. The credential goes no further than this.
-    async fn admit(
-        &self,
-        request: &mut Request<Body>,
-        from: IpAddr,
-    ) -> Result<Caller, NotAdmitted> {
-        let headers = request.headers_mut();
-        let authorization = match headers.entry(AUTHORIZATION) {
+    async fn admit(&self, request: &mut Parts, from: IpAddr) -> Result<Caller, NotAdmitted> {
+        let authorization = match request.headers.entry(AUTHORIZATION) {
             Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),
             Entry::Vacant(_) => Vec::new(),
         };
-        let peer = request.extensions().get::<Peer>();
+        let peer = request.extensions.get::<Peer>();
         let certificate = peer.and_then(|peer| peer.certificate.clone());
         let presented = Presented {
             bearer: Bearer::from_values(authorization.iter().map(HeaderValue::as_bytes)),
@@ -349,7 +409,7 @@ impl Leaked {
         }
     }
 
-    fn record(&self, request: &Request<Body>, limit: Duration) -> Record {
+    fn record(&self, request: &Request<Body>, limit: Duration, undecided: Undecided) -> Record {
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).copied().unwrap_or("unknown");
         let peer = request.extensions().get::<Peer>();
@@ -368,7 +428,7 @@ impl Leaked {
             client,
             client_text,
             patience: limit.saturating_add(BEYOND_THE_DEADLINE),
-            notes: Notes::default(),
+            notes: Notes::new(undecided),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
@@ -438,6 +498,17 @@ impl Drop for Record {
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             "call ended"
         );
+    }
+}
+
+/// The largest request of a method.
+fn request_limit(path: &str) -> usize {
+    if path.starts_with(OPEN_TO_ALL) {
+        MAX_PUBLIC_BYTES
+    } else if WITH_BODY.contains(&path) {
+        web_api::MAX_CALL_BYTES
+    } else {
+        MAX_REQUEST_BYTES
     }
 }
 

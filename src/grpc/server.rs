@@ -18,6 +18,7 @@ use super::{
     Services, access, application, associate, audit, envoy,
     envoy_pb::{self, authorization_server::AuthorizationServer},
     impersonation,
+    intake::MAX_REQUEST_BYTES,
     layer::{Around, Surroundings},
     pb::{
         self, access_service_server::AccessServiceServer,
@@ -32,8 +33,8 @@ use super::{
 use crate::{
     broker::Bell,
     listen::{
-        Acceptor, FrontProxies, Incoming, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, RequestIds,
-        ServerTls, Speaks, WorkerEnded, Workers,
+        Acceptor, FrontProxies, Incoming, IntakeBudget, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS,
+        RequestIds, ServerTls, Speaks, WorkerEnded, Workers,
     },
     ports::{Clock, Meter, Random},
 };
@@ -52,6 +53,15 @@ pub(super) const ACCEPTED_ENCODINGS: &str = "identity,gzip";
 
 /// Calls at one time on one connection; more wait in the client.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
+
+/// The bytes of a request that a client may send before the gateway has read them, on one stream …
+pub(super) const STREAM_WINDOW: u32 = 64 * 1024;
+/// … and on all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The number of connections without a permitted request. With TLS, buffers and a half-sent header block of
+/// [`MAX_HEADER_LIST_BYTES`] each takes about 100 KiB.
+const STRANGERS: usize = 128;
 
 /// Metadata of one call, workload tokens included. A token that is too large gets a status that says so as long as it
 /// is below this; beyond, HTTP/2 refuses the call (431, or the end of the connection).
@@ -101,6 +111,8 @@ pub struct GrpcOptions {
     pub tls: Option<Arc<ServerTls>>,
     /// The proxies in front.
     pub proxies: FrontProxies,
+    /// The memory of calls that nothing was permitted to yet, which all listeners share.
+    pub intake: Arc<IntakeBudget>,
 }
 
 /// Why the listener ended, or never began.
@@ -141,6 +153,7 @@ pub struct GrpcServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     proxies: FrontProxies,
+    intake: Arc<IntakeBudget>,
     server: HttpServer,
     routes: Routes,
     health: Health,
@@ -177,33 +190,35 @@ impl GrpcServer {
             cut_off: cut_off.clone(),
             calls: calls.clone(),
             trusted: options.proxies.trusted.clone(),
+            stopping: services.stopping.clone(),
+            max_connection_age: options.max_connection_age,
             methods: methods()?,
         };
         let mut routes = Routes::builder();
         let of = || Arc::clone(&services);
         routes
             .add_service(limited!(health_service, MAX_OPEN_MESSAGE_BYTES))
-            .add_service(limited!(TokenServiceServer::new(token::Tokens(of())), MAX_MESSAGE_BYTES))
+            .add_service(limited!(TokenServiceServer::new(token::Tokens(of())), MAX_REQUEST_BYTES))
             .add_service(limited!(
                 ImpersonationServiceServer::new(impersonation::Impersonations(of())),
-                MAX_MESSAGE_BYTES
+                MAX_REQUEST_BYTES
             ))
             .add_service(limited!(
                 TenantServiceServer::new(tenant::Tenants(of())),
-                MAX_MESSAGE_BYTES
+                MAX_REQUEST_BYTES
             ))
             .add_service(limited!(
                 AssociateServiceServer::new(associate::Associates(of())),
-                MAX_MESSAGE_BYTES
+                MAX_REQUEST_BYTES
             ))
             .add_service(limited!(
                 AccessServiceServer::new(access::Accesses(of())),
-                MAX_MESSAGE_BYTES
+                MAX_REQUEST_BYTES
             ))
-            .add_service(limited!(AuditServiceServer::new(audit::Audits(of())), MAX_MESSAGE_BYTES))
+            .add_service(limited!(AuditServiceServer::new(audit::Audits(of())), MAX_REQUEST_BYTES))
             .add_service(limited!(
                 ApplicationServiceServer::new(application::Applications(of())),
-                MAX_MESSAGE_BYTES
+                MAX_REQUEST_BYTES
             ))
             .add_service(limited!(
                 WebApiServiceServer::new(web_api::WebApis(of())),
@@ -236,6 +251,8 @@ impl GrpcServer {
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_header_list_size(Some(MAX_HEADER_LIST_BYTES))
             .max_concurrent_streams(Some(MAX_CONCURRENT_STREAMS))
             .http2_max_pending_accept_reset_streams(Some(MAX_CANCELLED_STREAMS))
@@ -243,8 +260,8 @@ impl GrpcServer {
             .max_connection_age(options.max_connection_age)
             .layer(Around::new(surroundings));
         let routes = routes.routes();
-        let GrpcOptions { tls, proxies, .. } = options;
-        Ok(Self { listener, tls, proxies, server, routes, health, calls, cut_off })
+        let GrpcOptions { tls, proxies, intake, .. } = options;
+        Ok(Self { listener, tls, proxies, intake, server, routes, health, calls, cut_off })
     }
 
     /// Where it listens.
@@ -281,8 +298,8 @@ impl GrpcServer {
             listener: self.listener,
             tls: tls.clone(),
             proxies: self.proxies,
-            // Their number is not bounded here at all.
-            of_one_address: usize::MAX,
+            strangers: STRANGERS,
+            intake: self.intake,
             stop: stop.clone(),
         };
         let (http, routes, end) = (self.server, self.routes, stop.clone());

@@ -10,6 +10,7 @@ use crate::{
     access::{ActionName, PolicyIds, Resource},
     broker::{Attempts, AuditUnavailable, BrokerError, Pending, Trail, Weight},
     domain::{AuditRecord, AuditText, CredentialId, Decision, Reason},
+    listen::Undecided,
 };
 
 /// What acts on SuperOffice with the system user's ticket.
@@ -107,6 +108,7 @@ fn unavailable(error: AuditUnavailable) -> Failure {
 pub(super) struct Notes {
     since_kept: Mutex<SinceKept>,
     reason: OnceLock<AuditText>,
+    undecided: Undecided,
 }
 
 /// What was noted since events were last written.
@@ -127,6 +129,16 @@ struct Decided {
 }
 
 impl Notes {
+    /// Returns the notes of a call that nothing was permitted to yet.
+    pub(super) fn new(undecided: Undecided) -> Self {
+        Self { undecided, ..Self::default() }
+    }
+
+    /// The memory that the call holds until something is permitted.
+    pub(super) fn undecided(&self) -> &Undecided {
+        &self.undecided
+    }
+
     /// The caller's own words.
     pub(super) fn reason(&self, reason: String) {
         let _ = self.reason.set(reason.into());
@@ -164,6 +176,7 @@ impl Notes {
         resource: &impl ToString,
         policy_ids: PolicyIds,
     ) {
+        self.undecided.permit();
         if is_kept(action) {
             let resource = resource.to_string().into();
             let decision = Decision::Allowed;

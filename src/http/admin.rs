@@ -12,14 +12,26 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::Request;
 use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
 
-use crate::ports::StoreWatch;
+use super::{
+    conversation::{Allowance, Answers, Conversations, RequestBody},
+    heads::HeadProblem,
+    problem::Problem,
+};
+use crate::{
+    listen::{Connection, IntakeBudget},
+    ports::StoreWatch,
+};
 
 /// A store that takes longer than this to take a write is not ready.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
@@ -83,7 +95,22 @@ type Page = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct Admin {
     listener: TcpListener,
     router: Router,
+    intake: Arc<IntakeBudget>,
 }
+
+/// Probes and the reader of metrics: few, and each asks again within a minute.
+const ALLOWANCE: Allowance = Allowance {
+    connections: 128,
+    // Nobody is authenticated here, so that every connection is a stranger's.
+    strangers: 64,
+    streams: 8,
+    stream_window: 64 * 1024,
+    connection_window: 64 * 1024,
+    head_time: Duration::from_secs(75),
+    write_time: Duration::from_secs(30),
+    age: Duration::from_mins(10),
+    farewell: Duration::from_secs(5),
+};
 
 impl Admin {
     /// Serves readiness, and `metrics` as the metrics page.
@@ -92,13 +119,14 @@ impl Admin {
         listener: TcpListener,
         readiness: Arc<Readiness>,
         metrics: impl Fn() -> String + Send + Sync + 'static,
+        intake: Arc<IntakeBudget>,
     ) -> Self {
         let metrics: Page = Arc::new(metrics);
         let router = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(ready).with_state(readiness))
             .route("/metrics", get(page).with_state(metrics));
-        Self { listener, router }
+        Self { listener, router, intake }
     }
 
     /// Where it listens.
@@ -109,15 +137,34 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown`.
-    ///
-    /// # Errors
-    /// If the listener fails.
-    pub async fn serve(
-        self,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
-        axum::serve(self.listener, self.router).with_graceful_shutdown(shutdown).await
+    /// Serves until `stop`.
+    pub async fn serve(self, stop: CancellationToken) {
+        let Self { listener, router, intake } = self;
+        let (name, allowance, answers) = ("admin", ALLOWANCE, Pages(router));
+        let (tls, requests) = (None, TaskTracker::new());
+        Conversations { name, listener, tls, intake, allowance, answers, requests }
+            .serve(stop)
+            .await;
+    }
+}
+
+#[derive(Clone)]
+struct Pages(Router);
+
+impl Answers for Pages {
+    type Peer = ();
+
+    fn peer<A>(&self, _: &Connection<A>) {}
+
+    async fn answer(self, (): (), request: Request<RequestBody>) -> Response<Body> {
+        let head_problem = request.extensions().get::<HeadProblem>().copied();
+        if let Some(problem) = head_problem {
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = Problem::from(problem).status();
+            return answer;
+        }
+        let Ok(answer) = self.0.oneshot(request).await;
+        answer
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use super::problem::Problem;
 use crate::{
     domain::Reason,
-    listen::{ForwardedTwice, REQUEST_ID, RequestIds, text_of_panic},
+    listen::{ForwardedTwice, REQUEST_ID, RequestIds, Undecided, text_of_panic},
     ports::Meter,
 };
 
@@ -74,6 +74,7 @@ pub(super) async fn around(
 ) -> Response {
     let mut record = Record::new(&route, &request);
     request.extensions_mut().insert(RequestId(Arc::clone(&record.request_id)));
+    let undecided = request.extensions().get::<Arc<Undecided>>().cloned();
     let twice = request.extensions().get::<ForwardedTwice>().copied();
     let answered = async {
         match twice {
@@ -107,6 +108,11 @@ pub(super) async fn around(
     }
     if let Ok(id) = HeaderValue::from_str(&record.request_id) {
         headers.insert(REQUEST_ID, id);
+    }
+    // Who has signed a webhook or follows a link of ours keeps the connection.
+    let accepted = response.status().is_success() || response.status().is_redirection();
+    if let Some(undecided) = undecided.filter(|_| accepted) {
+        undecided.permit();
     }
     record.end(response.status());
     response

@@ -17,7 +17,13 @@ use std::{
 
 use axum::{body::Body, response::Response};
 use futures_util::{Stream, StreamExt as _};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Uri,
+    body::{Body as _, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -38,12 +44,16 @@ use self::{
     lingering::{Lingerers, Lingering},
     patient::Patient,
 };
-use super::heads::{AcceptableHeads, MAX_HEAD_BYTES, find_problem};
+use super::{
+    charged::charged,
+    heads::{AcceptableHeads, HeadProblem, MAX_HEAD_BYTES, find_problem},
+};
 use crate::{
     broker::Bell,
     listen::{
-        Acceptor, Connection, FrontProxies, Incoming as Handed, MAX_CANCELLED_STREAMS,
-        MAX_STREAM_ERRORS, Protocol, ServerTls, Speaks, WorkerEnded, Workers, worker_count,
+        Acceptor, ClientSlot, Connection, FrontProxies, Incoming as Handed, IntakeBudget,
+        MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, Protocol, ServerTls, Speaks, Undecided,
+        WorkerEnded, Workers, worker_count,
     },
 };
 
@@ -65,8 +75,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What a listener allows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
-    /// Connections at one time; more wait until one ends. One address may have half of them.
+    /// Connections at one time; more wait until one ends.
     pub(super) connections: usize,
+    /// The number of connections without a permitted request, on which addresses share.
+    pub(super) strangers: usize,
     /// Requests at one time on one connection of HTTP/2; more wait in the client.
     pub(super) streams: u32,
     /// What a client of HTTP/2 may send on a stream before it is read, …
@@ -105,6 +117,8 @@ pub(super) struct Conversations<A> {
     pub(super) listener: TcpListener,
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) proxies: FrontProxies,
+    /// The memory of undecided requests.
+    pub(super) intake: Arc<IntakeBudget>,
     pub(super) allowance: Allowance,
     pub(super) answers: A,
     /// The requests that are not answered yet.
@@ -114,10 +128,10 @@ pub(super) struct Conversations<A> {
 impl<A: Answers> Conversations<A> {
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let Self { name, listener, tls, proxies, allowance, answers, requests } = self;
+        let Self { name, listener, tls, proxies, intake, allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
         let incoming = ReceiverStream::new(incoming);
-        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), allowance, &stop);
+        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), intake, allowance, &stop);
         let lingerers = Lingerers::among(allowance.connections);
         let conversing = converse(incoming, allowance, &answers, &lingerers, &stop);
         let serving = async { tokio::join!(acceptor.run(opened), conversing) };
@@ -136,9 +150,9 @@ impl<A: Answers> Conversations<A> {
         self,
         stop: CancellationToken,
     ) -> Result<(), ThreadsFailed> {
-        let Self { name, listener, tls, proxies, mut allowance, answers, requests } = self;
+        let Self { name, listener, tls, proxies, intake, mut allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
-        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), allowance, &stop);
+        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), intake, allowance, &stop);
         let lingerers = Lingerers::among(allowance.connections);
         // They are handed out evenly.
         allowance.connections = allowance.connections.div_ceil(worker_count()?);
@@ -181,13 +195,13 @@ fn acceptor(
     name: &'static str,
     listener: TcpListener,
     (tls, proxies): (Option<&Arc<ServerTls>>, FrontProxies),
+    intake: Arc<IntakeBudget>,
     allowance: Allowance,
     stop: &CancellationToken,
 ) -> Acceptor {
     let (tls, stop) = (tls.cloned(), stop.clone());
-    // Others find places, too.
-    let of_one_address = allowance.connections / 2;
-    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, proxies, of_one_address, stop }
+    let strangers = allowance.strangers;
+    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, proxies, strangers, intake, stop }
 }
 
 /// Once it is stopped, and everything is answered that was asked.
@@ -237,14 +251,49 @@ async fn serve<A: Answers, C: Unpin + Send + 'static>(
     let peer = answers.peer(&connection);
     let protocol = connection.protocol();
     let address = connection.address().ip();
+    let slot = connection.slot();
+    let reservation = slot.reservation();
     let connection = Patient::new(connection, allowance.write_time);
     let is_http1 = protocol == Protocol::Http1;
     let (connection, requests) = Lingering::new(connection, address, is_http1, lingerers);
-    let answer = move |request| {
+    let answer = move |mut request: Request<Incoming>| {
+        let undecided = begin(&slot, &mut request, allowance);
         let (answers, peer) = (answers.clone(), peer.clone());
-        Arc::clone(&requests).answer(request, |request| answers.answer(peer, request))
+        let answer = Arc::clone(&requests).answer(request, |request| answers.answer(peer, request));
+        async { end(answer.await, undecided) }
     };
+    let connection = AcceptableHeads::new(connection, protocol, reservation);
     hold(connection, protocol, allowance, answer, stop).await;
+}
+
+/// Charges a request to the memory of undecided requests. One for which nothing is left is refused.
+fn begin(
+    slot: &ClientSlot,
+    request: &mut Request<Incoming>,
+    allowance: Allowance,
+) -> Option<Arc<Undecided>> {
+    let window = u64::from(allowance.stream_window);
+    let unread = request.body().size_hint().upper().unwrap_or(window).min(window);
+    let unread = usize::try_from(unread).unwrap_or_default();
+    if let Ok(undecided) = Undecided::begin(slot.clone(), request.headers(), unread) {
+        let undecided = Arc::new(undecided);
+        request.extensions_mut().insert(Arc::clone(&undecided));
+        return Some(undecided);
+    }
+    *request.uri_mut() = Uri::default();
+    request.extensions_mut().insert(HeadProblem::Overloaded);
+    None
+}
+
+/// Has the answer of a request that nothing was permitted to hold its memory until it is sent.
+fn end(mut answer: Response<Body>, undecided: Option<Arc<Undecided>>) -> Response<Body> {
+    if let Some(undecided) = undecided {
+        return answer.map(|body| charged(body, undecided));
+    }
+    // Without a body, for which a client of HTTP/2 could let the stream wait.
+    *answer.body_mut() = Body::empty();
+    answer.headers_mut().remove(header::CONTENT_TYPE);
+    answer
 }
 
 /// Serves a connection from its first to its last request.
@@ -257,7 +306,6 @@ async fn hold<F>(
 ) where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let connection = AcceptableHeads::new(connection, protocol);
     match protocol {
         Protocol::Http1 => hold_http1(connection, allowance, answer, stop).await,
         Protocol::Http2 => hold_http2(connection, allowance, answer, stop).await,
@@ -374,6 +422,7 @@ mod tests {
 
     const ALLOWANCE: Allowance = Allowance {
         connections: 1,
+        strangers: 1,
         streams: 8,
         stream_window: 64 * 1024,
         connection_window: 8 * 64 * 1024,

@@ -28,7 +28,7 @@ use super::conversation::{Allowance, Answers, Conversations, RequestBody, Thread
 use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
     broker::{Attempts, Egress, Trail},
-    listen::{Connection, FrontProxies, RequestIds, ServerTls},
+    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls},
     ports::{Clock, CopyBudget, Meter, Random},
 };
 
@@ -39,6 +39,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// Services keep connections open between calls, and send and take documents.
 const ALLOWANCE: Allowance = Allowance {
     connections: 8192,
+    strangers: 128,
     streams: STREAMS,
     stream_window: STREAM_WINDOW,
     // Room for all of them, so that uploads that wait hold up nobody else. A connection on which every one waits costs
@@ -70,6 +71,8 @@ pub struct EgressPorts {
     pub random: Arc<dyn Random>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
+    /// The memory of undecided requests.
+    pub intake: Arc<IntakeBudget>,
 }
 
 /// The configurable part.
@@ -88,6 +91,7 @@ pub struct EgressServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     proxies: FrontProxies,
+    intake: Arc<IntakeBudget>,
     door: Arc<Door>,
     requests: TaskTracker,
 }
@@ -123,7 +127,7 @@ impl EgressServer {
         ports: EgressPorts,
     ) -> Self {
         let requests = TaskTracker::new();
-        let EgressPorts { access, egress, trail, attempts, clock, random, meter } = ports;
+        let EgressPorts { access, egress, trail, attempts, clock, random, meter, intake } = ports;
         let ids = RequestIds::new(clock, &*random);
         let door = Door {
             access,
@@ -139,7 +143,7 @@ impl EgressServer {
             copies: CopyBudget::new(COPIES_BYTES),
             cut_off: CancellationToken::new(),
         };
-        Self { listener, tls, proxies, door: Arc::new(door), requests }
+        Self { listener, tls, proxies, intake, door: Arc::new(door), requests }
     }
 
     /// Where it listens.
@@ -167,10 +171,10 @@ impl EgressServer {
     /// # Errors
     /// If its threads cannot be had, or end by themselves.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ThreadsFailed> {
-        let Self { listener, tls, proxies, door: answers, requests } = self;
+        let Self { listener, tls, proxies, intake, door: answers, requests } = self;
         let (name, allowance, door) = ("egress", ALLOWANCE, Arc::clone(&answers));
         let conversations =
-            Conversations { name, listener, tls, proxies, allowance, answers, requests };
+            Conversations { name, listener, tls, proxies, intake, allowance, answers, requests };
         tokio::select! {
             served = conversations.serve_on_threads(stop) => served,
             () = door.standstill.look() => Ok(()),

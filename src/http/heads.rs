@@ -9,7 +9,8 @@
 //!
 //! A head that has not arrived as a whole is held in memory that grows as it arrives. Over HTTP/1.1 that is at most
 //! 32 KiB and one read. Over HTTP/2 it is at most 96 KiB: a frame of 16 KiB, 48 KiB of a field, and 32 KiB of the fields
-//! before it. Only the list of fields has spare capacity. The table of HPACK holds at most 4 KiB.
+//! before it. Only the list of fields has spare capacity. The table of HPACK holds at most 4 KiB. All connections share
+//! one budget for these bytes; a connection for which nothing is left of it ends.
 //!
 //! A head that is written anew may be much larger than the bytes that the client sent, because a reference to the table
 //! of HPACK has one byte. At most 64 KiB and one head wait for hyper. The bytes of the client behind them are read
@@ -41,7 +42,7 @@ pub(super) use self::problem::HeadProblem;
 #[cfg(fuzzing)]
 pub(crate) use self::trial::compare;
 use self::{http1::Http1, http2::Http2};
-use crate::listen::{Protocol, charge};
+use crate::listen::{IntakeExhausted, Protocol, Reservation, charge};
 
 /// The head of a request. Over HTTP/2 it is counted as RFC 9113 does, with 32 bytes for each field (section 6.5.2).
 pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -55,6 +56,9 @@ const MAX_READY_BYTES: usize = 64 * 1024;
 /// Replaced heads of more than this are not kept in memory for the next.
 const KEPT_CAPACITY: usize = 4096;
 
+/// Held bytes up to this are a part of what a connection costs, and are not charged.
+const UNCHARGED_BYTES: usize = 2 * KEPT_CAPACITY;
+
 /// A connection of which hyper reads such heads only as it accepts.
 pub(super) struct AcceptableHeads<S> {
     stream: S,
@@ -65,6 +69,8 @@ pub(super) struct AcceptableHeads<S> {
     /// Bytes of the client that are read when hyper has taken those that are ready.
     later: Vec<u8>,
     ended: bool,
+    /// The memory of what is held.
+    reservation: Reservation,
 }
 
 enum Heads {
@@ -86,6 +92,14 @@ impl Heads {
 
     fn has_refused(&self) -> bool {
         matches!(self, Self::Http1(heads) if heads.has_refused())
+    }
+
+    /// The memory of heads that have not arrived as a whole, in bytes.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Http1(heads) => heads.held_bytes(),
+            Self::Http2(heads) => heads.held_bytes(),
+        }
     }
 }
 
@@ -122,12 +136,14 @@ impl Output<'_> {
 }
 
 impl<S> AcceptableHeads<S> {
-    pub(super) fn new(stream: S, protocol: Protocol) -> Self {
+    /// `reservation`: the memory of heads that have not arrived as a whole.
+    pub(super) fn new(stream: S, protocol: Protocol, reservation: Reservation) -> Self {
         let protocol = match protocol {
             Protocol::Http1 => Heads::Http1(Http1::new()),
             Protocol::Http2 => Heads::Http2(Box::new(Http2::new())),
         };
-        Self { stream, protocol, ready: Vec::new(), taken: 0, later: Vec::new(), ended: false }
+        let (ready, later) = (Vec::new(), Vec::new());
+        Self { stream, protocol, ready, taken: 0, later, ended: false, reservation }
     }
 
     fn is_ready(&self) -> bool {
@@ -155,6 +171,12 @@ impl<S> AcceptableHeads<S> {
         let kept = output.kept;
         self.later.extend_from_slice(input.get(used..).unwrap_or_default());
         kept
+    }
+
+    /// Charges what is held now.
+    fn charge_held(&mut self) -> Result<(), IntakeExhausted> {
+        let held = self.protocol.held_bytes() + self.ready.capacity() + self.later.capacity();
+        self.reservation.resize(if held > UNCHARGED_BYTES { held } else { 0 })
     }
 
     /// Takes bytes of an earlier read.
@@ -204,6 +226,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AcceptableHeads<S> {
             this.ended = input.is_empty();
             let kept = this.take(input);
             buffer.set_filled(before + kept);
+            this.charge_held().map_err(io::Error::other)?;
             if kept > 0 {
                 return Poll::Ready(Ok(()));
             }

@@ -80,6 +80,11 @@ impl Problem {
         }
     }
 
+    /// The status of its answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The stable part.
     pub(super) fn reason(&self) -> Reason {
         self.reason

@@ -22,17 +22,20 @@ use super::{
     heads::HeadProblem,
     problem::Problem,
     state_change::{STATE_CHANGE, StateChanges, state_change},
-    webhooks::{ASSOCIATES, MAX_BODY_BYTES, Webhooks, associates},
+    webhook_body::MAX_BODY_BYTES,
+    webhooks::{ASSOCIATES, Webhooks, associates},
 };
 use crate::{
     domain::TrustedProxies,
-    listen::{Connection, FrontProxies, RequestIds, ServerTls, client_address},
+    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls, client_address},
     ports::{Clock, Meter, Random},
 };
 
 /// Nobody has reason to be here often, or long.
 const ALLOWANCE: Allowance = Allowance {
     connections: 256,
+    // Nobody is authenticated here, so that every connection is a stranger's.
+    strangers: 128,
     streams: 8,
     // With that of `MAX_BODY_BYTES` all that one can fill.
     stream_window: 64 * 1024,
@@ -52,6 +55,8 @@ pub struct HttpPorts {
     pub random: Arc<dyn Random>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
+    /// The memory of requests.
+    pub intake: Arc<IntakeBudget>,
 }
 
 /// What stands on the listener.
@@ -69,6 +74,7 @@ pub struct HttpServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     proxies: FrontProxies,
+    intake: Arc<IntakeBudget>,
     router: Router,
     requests: TaskTracker,
 }
@@ -83,7 +89,7 @@ impl HttpServer {
         doors: HttpDoors,
         ports: HttpPorts,
     ) -> Self {
-        let HttpPorts { clock, random, meter } = ports;
+        let HttpPorts { clock, random, meter, intake } = ports;
         let requests = TaskTracker::new();
         let ids = RequestIds::new(clock, &*random);
         let layer = Arc::new(Around { ids, meter, requests: requests.clone() });
@@ -116,7 +122,7 @@ impl HttpServer {
         });
         let unknown = unknown.layer(named("unknown"));
         let router = router.fallback_service(unknown);
-        Self { listener, tls, proxies, router, requests }
+        Self { listener, tls, proxies, intake, router, requests }
     }
 
     /// Where it listens.
@@ -129,10 +135,10 @@ impl HttpServer {
 
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { listener, tls, proxies, router, requests } = self;
+        let Self { listener, tls, proxies, intake, router, requests } = self;
         let answers = Routes { router, trusted: proxies.trusted.clone() };
         let (name, allowance) = ("http", ALLOWANCE);
-        Conversations { name, listener, tls, proxies, allowance, answers, requests }
+        Conversations { name, listener, tls, proxies, intake, allowance, answers, requests }
             .serve(stop)
             .await;
     }

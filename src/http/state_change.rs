@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
-    extract::{Extension, FromRequest as _, Request, State},
+    extract::{Extension, Request, State},
     http::StatusCode,
 };
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{around::Client, problem::Problem, webhooks::without_mark};
+use super::{around::Client, problem::Problem, webhook_body::read_body, webhooks::without_mark};
 use crate::{
     broker::{Attempts, StateChange, StateHints, Unheard},
     domain::{ContextIdentifier, Reason},
@@ -55,13 +54,7 @@ pub(super) async fn state_change(
     Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let body = Bytes::from_request(request, &()).await.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Problem::new(Reason::ResponseTooLarge, "the body has more than 64 KiB")
-        } else {
-            Problem::new(Reason::InvalidArgument, "the body ended before it was whole")
-        }
-    })?;
+    let body = read_body(request).await?;
     let Some((tenant, change, token)) = read(&body) else {
         changes.attempts.count_address(client.0);
         return Err(Problem::new(Reason::InvalidArgument, UNDOCUMENTED));

@@ -4,14 +4,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use axum::{
-    body::Bytes,
-    extract::{Extension, FromRequest as _, Path, Request, State, rejection::PathRejection},
+    extract::{Extension, Path, Request, State, rejection::PathRejection},
     http::StatusCode,
 };
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{around::Client, problem::Problem};
+use super::{around::Client, problem::Problem, webhook_body::read_body};
 use crate::{
     broker::{AssociateHints, Attempts},
     domain::{ApplicationId, ContextIdentifier, Reason, TenantName},
@@ -20,9 +19,6 @@ use crate::{
 
 /// The path.
 pub(super) const ASSOCIATES: &str = "/webhooks/superoffice/associates/{application}";
-
-/// Bytes of a body: what SuperOffice sends has one or two thousand.
-pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 const SIGNATURE: &str = "x-superoffice-signature";
 
@@ -83,7 +79,7 @@ pub(super) async fn associates(
     let (application, verifier) =
         webhooks.application(&application).ok_or_else(Problem::nothing_here)?;
     let signature = the_one_signature(&request);
-    let body = body(request).await?;
+    let body = read_body(request).await?;
     if !signature.is_some_and(|signature| verifier.has_signed(&body, &signature)) {
         webhooks.attempts.count_address(client.0);
         return Err(Problem::new(Reason::CallerUnauthenticated, UNSIGNED));
@@ -111,16 +107,6 @@ fn the_one_signature(request: &Request) -> Option<Vec<u8>> {
         (Some(signature), None) => Some(signature.as_bytes().to_vec()),
         _ => None,
     }
-}
-
-async fn body(request: Request) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, &()).await.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Problem::new(Reason::ResponseTooLarge, "the body has more than 64 KiB")
-        } else {
-            Problem::new(Reason::InvalidArgument, "the body ended before it was whole")
-        }
-    })
 }
 
 /// Returns the body without a byte order mark, which some writers of JSON put before it (RFC 8259 section 8.1).

@@ -13,14 +13,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_HTTP_2, FrontProxies, ServerTls, Speaks,
+    ALPN_HTTP_2, FrontProxies, IntakeBudget, ServerTls, Speaks,
     connection::{Connection, Protocol, Stream},
-    places::{Place, Places},
+    connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
     proxy_protocol::{ProxyHeaderRefused, read_client, refuse_header},
+    waiting_room::WaitingRoom,
 };
 
 /// From the first packet to the first words. Who takes longer is no client of ours.
-const OPENING_TIME: Duration = Duration::from_secs(10);
+pub(super) const OPENING_TIME: Duration = Duration::from_secs(10);
 
 /// Connections that are being opened at one time; others wait in the listener's queue.
 const MAX_OPENINGS: usize = 1024;
@@ -42,8 +43,10 @@ enum Refused {
     NoHttp2,
     #[error("the client does not speak HTTP/2")]
     NotHttp2,
-    #[error("its address has as many connections as one address may have")]
-    Crowded,
+    #[error(transparent)]
+    TooMany(#[from] TooManyConnections),
+    #[error("it had not finished opening when another address needed its slot")]
+    Evicted,
     #[error(transparent)]
     ProxyHeader(ProxyHeaderRefused),
 }
@@ -60,8 +63,10 @@ pub struct Acceptor {
     pub tls: Option<Arc<ServerTls>>,
     /// The proxies in front.
     pub proxies: FrontProxies,
-    /// Connections that one address may have; more are closed.
-    pub of_one_address: usize,
+    /// The number of connections without a permitted request.
+    pub strangers: usize,
+    /// The memory of their requests.
+    pub intake: Arc<IntakeBudget>,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -71,58 +76,99 @@ pub struct Acceptor {
 struct Opening {
     speaks: Speaks,
     tls: Option<Arc<ServerConfig>>,
-    /// Whether the peer has to be asked for a header of the PROXY protocol, or must not send one.
-    header: Header,
-    places: Places,
+    /// Whether the listener expects the PROXY protocol.
+    protocol: bool,
     stop: CancellationToken,
 }
 
-/// How a connection begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Header {
-    /// As its protocol says: the listener does not expect the PROXY protocol.
-    Unexpected,
-    /// With a header of the PROXY protocol, because the peer is a trusted proxy.
-    Required,
-    /// Without one, because the peer is not trusted.
-    Forbidden,
+/// Connections on their way to a slot, and from there to their server.
+struct Arrivals {
+    limiter: ConnectionLimiter,
+    waiting: WaitingRoom,
+    openings: JoinSet<Option<(SocketAddr, Refused)>>,
+    complaints: Complaints,
+    opened: mpsc::Sender<Connection>,
+}
+
+impl Arrivals {
+    /// Opens a connection, or lets it wait for a slot. `client` is where its client is.
+    fn admit(&mut self, tcp: TcpStream, client: SocketAddr, opening: Opening) {
+        match self.limiter.take(client.ip()) {
+            Ok(slot) => self.open((tcp, slot), client, opening),
+            Err(_) => {
+                if let Err(too_many) = self.waiting.enter(tcp, client) {
+                    self.complaints.refused(client, &too_many.into());
+                }
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        tcp: (TcpStream, Arc<ConnectionSlot>),
+        client: SocketAddr,
+        opening: Opening,
+    ) {
+        self.openings.spawn(hand_over(tcp, client, opening, self.opened.clone()));
+    }
 }
 
 impl Acceptor {
+    fn opening(&self) -> Opening {
+        let tls = self.tls.as_ref().map(|tls| tls.in_force());
+        let protocol = self.proxies.protocol;
+        Opening { speaks: self.speaks, tls, protocol, stop: self.stop.clone() }
+    }
+
+    /// Whether a connection begins with a header of the PROXY protocol, which says where its client is.
+    fn expects_header(&self, peer: SocketAddr) -> bool {
+        self.proxies.protocol && self.proxies.trusted.contains(peer.ip())
+    }
+
     /// Hands over each connection that was opened, until it is stopped or nobody takes them any more.
     pub async fn run(self, opened: mpsc::Sender<Connection>) {
         // Dropped at the end, and with it whatever is not open yet.
-        let mut openings = JoinSet::new();
-        let mut complaints = Complaints::of(self.name);
-        let places = Places::of_each(self.of_one_address);
+        let mut arrivals = Arrivals {
+            limiter: ConnectionLimiter::new(self.strangers, Arc::clone(&self.intake)),
+            waiting: WaitingRoom::default(),
+            openings: JoinSet::new(),
+            complaints: Complaints::of(self.name),
+            opened: opened.clone(),
+        };
+        // Connections of trusted proxies whose client is not known yet. They have no slot, which is the client's.
+        let mut headers = JoinSet::new();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = opened.closed() => break,
-                Some(ended) = openings.join_next() => {
-                    if let Ok(Some((peer, refused))) = ended {
-                        complaints.refused(peer, &refused);
+                () = arrivals.waiting.pause() => {
+                    for (tcp, client, slot) in arrivals.waiting.admitted(&arrivals.limiter) {
+                        arrivals.open((tcp, slot), client, self.opening());
                     }
                 }
-                accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
+                Some(ended) = arrivals.openings.join_next() => {
+                    if let Ok(Some((client, refused))) = ended {
+                        arrivals.complaints.refused(client, &refused);
+                    }
+                }
+                Some(read) = headers.join_next() => {
+                    match read {
+                        Ok(Ok((tcp, client))) => arrivals.admit(tcp, client, self.opening()),
+                        Ok(Err((peer, refused))) => arrivals.complaints.refused(peer, &refused),
+                        Err(_) => {}
+                    }
+                }
+                accepted = self.listener.accept(),
+                    if arrivals.openings.len() + headers.len() < MAX_OPENINGS =>
+                {
                     match accepted {
-                        Ok((tcp, peer)) => {
-                            let header = self.header_of(peer);
-                            // Behind a proxy the client is not known yet, whose address has the place.
-                            let place = (header != Header::Required).then(|| places.take(peer.ip()));
-                            if let Some(None) = place {
-                                complaints.refused(peer, &Refused::Crowded);
-                                continue;
-                            }
-                            let tls = self.tls.as_ref().map(|tls| tls.in_force());
-                            let (stop, places) = (self.stop.clone(), places.clone());
-                            let opening = Opening { speaks: self.speaks, tls, header, places, stop };
-                            let place = place.flatten();
-                            openings.spawn(hand_over((tcp, place), peer, opening, opened.clone()));
+                        Ok((tcp, peer)) if self.expects_header(peer) => {
+                            headers.spawn(client_of(tcp, peer));
                         }
+                        Ok((tcp, peer)) => arrivals.admit(tcp, peer, self.opening()),
                         Err(error) if is_of_one_connection(&error) => {}
                         Err(error) => {
-                            complaints.cannot_accept(&error);
+                            arrivals.complaints.cannot_accept(&error);
                             tokio::select! {
                                 () = self.stop.cancelled() => break,
                                 () = sleep(ACCEPT_PAUSE) => {}
@@ -131,17 +177,6 @@ impl Acceptor {
                     }
                 }
             }
-        }
-    }
-}
-
-impl Acceptor {
-    fn header_of(&self, peer: SocketAddr) -> Header {
-        let FrontProxies { trusted, protocol } = &self.proxies;
-        match (*protocol, trusted.contains(peer.ip())) {
-            (false, _) => Header::Unexpected,
-            (true, true) => Header::Required,
-            (true, false) => Header::Forbidden,
         }
     }
 }
@@ -157,32 +192,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn hand_over(
-    (mut tcp, place): (TcpStream, Option<Place>),
-    peer: SocketAddr,
-    opening: Opening,
-    opened: mpsc::Sender<Connection>,
-) -> Option<(SocketAddr, Refused)> {
-    let (address, place) = match place {
-        Some(place) => (peer, place),
-        None => match read_client(&mut tcp, peer).await {
-            Ok(client) => match opening.places.take(client.ip()) {
-                Some(place) => (client, place),
-                None => return Some((client, Refused::Crowded)),
-            },
-            Err(refused) => return Some((peer, refused.into())),
-        },
-    };
-    let tcp = (tcp, place);
-    match timeout(OPENING_TIME, open(tcp, address, opening)).await {
-        Ok(Ok(connection)) => {
-            // Nobody takes it: we are stopping.
-            let _ = opened.send(connection).await;
-            None
-        }
-        Ok(Err(refused)) => Some((address, refused)),
-        Err(_) => Some((address, Refused::Gone)),
-    }
+/// Reads where the client of a trusted proxy is.
+async fn client_of(
+    mut tcp: TcpStream,
+    proxy: SocketAddr,
+) -> Result<(TcpStream, SocketAddr), (SocketAddr, Refused)> {
+    let client = read_client(&mut tcp, proxy).await;
+    client.map(|client| (tcp, client)).map_err(|refused| (proxy, refused.into()))
 }
 
 impl From<ProxyHeaderRefused> for Refused {
@@ -194,13 +210,36 @@ impl From<ProxyHeaderRefused> for Refused {
     }
 }
 
+async fn hand_over(
+    tcp: (TcpStream, Arc<ConnectionSlot>),
+    address: SocketAddr,
+    opening: Opening,
+    opened: mpsc::Sender<Connection>,
+) -> Option<(SocketAddr, Refused)> {
+    let evicted = tcp.1.evicted().clone();
+    let opening = timeout(OPENING_TIME, open(tcp, address, opening));
+    let Some(opening) = evicted.run_until_cancelled(opening).await else {
+        return Some((address, Refused::Evicted));
+    };
+    match opening {
+        Ok(Ok(connection)) => {
+            // Nobody takes it: we are stopping.
+            let _ = opened.send(connection).await;
+            None
+        }
+        Ok(Err(refused)) => Some((address, refused)),
+        Err(_) => Some((address, Refused::Gone)),
+    }
+}
+
 async fn open(
-    (tcp, place): (TcpStream, Place),
+    (tcp, slot): (TcpStream, Arc<ConnectionSlot>),
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
-    let Opening { speaks, tls, header, stop, .. } = opening;
-    if header == Header::Forbidden {
+    let Opening { speaks, tls, protocol, stop } = opening;
+    if protocol {
+        // The header of a trusted proxy has been read. Any other is forged.
         refuse_header(&tcp).await?;
     }
     // Answers are small, and somebody waits for each.
@@ -216,7 +255,7 @@ async fn open(
             Stream::Tls(Box::new(tls))
         }
     };
-    let begun = Connection::begin(stream, address, place, stop).await.map_err(handshake_failed)?;
+    let begun = Connection::begin(stream, address, slot, stop).await.map_err(handshake_failed)?;
     if speaks == Speaks::Http2 && begun.protocol() != Protocol::Http2 {
         return Err(Refused::NotHttp2);
     }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd as _,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{cancelled::charge, places::Place};
+use super::{cancelled::charge, connection_limiter::ConnectionSlot, intake_budget::Reservation};
 
 /// With these bytes every client of HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,7 +48,7 @@ pub struct Connection<A = ()> {
     protocol: Protocol,
     words: Words,
     farewell: Farewell,
-    place: Place,
+    slot: Slot,
     about: A,
 }
 
@@ -57,6 +58,17 @@ struct Words {
     read: usize,
     replayed: usize,
 }
+
+/// The slot of a connection, and its eviction.
+struct Slot {
+    held: Arc<ConnectionSlot>,
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// The slot of a client's connection: what its requests hold is charged here, and the first permitted one frees it for
+/// another client.
+#[derive(Clone)]
+pub struct ClientSlot(Arc<ConnectionSlot>);
 
 /// Once we have begun to stop, a peer that gives no sign of life is not waited for (hyper#4170).
 enum Farewell {
@@ -70,7 +82,7 @@ impl Connection {
     pub(super) async fn begin(
         mut stream: Stream,
         address: SocketAddr,
-        place: Place,
+        slot: Arc<ConnectionSlot>,
         stop: CancellationToken,
     ) -> io::Result<Self> {
         let mut words = Words { bytes: [0; PREFACE.len()], read: 0, replayed: 0 };
@@ -97,7 +109,8 @@ impl Connection {
             // A client that waits for its answer says nothing, and there is no PING that it would answer.
             Protocol::Http1 => Farewell::Answered,
         };
-        Ok(Self { stream, address, protocol, words, farewell, place, about: () })
+        let slot = Slot::new(slot);
+        Ok(Self { stream, address, protocol, words, farewell, slot, about: () })
     }
 }
 
@@ -122,6 +135,12 @@ impl<A> Connection<A> {
         session.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref)
     }
 
+    /// The slot of its client.
+    #[must_use]
+    pub fn slot(&self) -> ClientSlot {
+        ClientSlot(Arc::clone(&self.slot.held))
+    }
+
     /// What its server wanted to know of it.
     pub fn about(&self) -> &A {
         &self.about
@@ -130,8 +149,8 @@ impl<A> Connection<A> {
     /// The same, with this beside it for as long as it is open.
     #[must_use]
     pub fn with<B>(self, about: B) -> Connection<B> {
-        let Self { stream, address, protocol, words, farewell, place, .. } = self;
-        Connection { stream, address, protocol, words, farewell, place, about }
+        let Self { stream, address, protocol, words, farewell, slot, .. } = self;
+        Connection { stream, address, protocol, words, farewell, slot, about }
     }
 
     /// Hands the socket from the runtime that opened it to the one that runs now, which will wait for its bytes.
@@ -147,6 +166,37 @@ impl<A> Connection<A> {
         let socket = tcp.as_fd().try_clone_to_owned()?;
         *tcp = TcpStream::from_std(socket.into())?;
         Ok(self)
+    }
+}
+
+impl std::fmt::Debug for ClientSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientSlot").finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    fn new(held: Arc<ConnectionSlot>) -> Self {
+        let evicted = Box::pin(held.evicted().clone().cancelled_owned());
+        Self { held, evicted }
+    }
+
+    /// Ready when the connection has to give up its slot. A permitted one never has to.
+    fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.held.is_permitted() { Poll::Pending } else { self.evicted.as_mut().poll(context) }
+    }
+}
+
+impl ClientSlot {
+    /// Notes that a policy permitted a request of the connection.
+    pub fn permit(&self) {
+        self.0.permit();
+    }
+
+    /// Returns an empty reservation for a request of the client.
+    #[must_use]
+    pub fn reservation(&self) -> Reservation {
+        self.0.reservation()
     }
 }
 
@@ -203,6 +253,9 @@ impl<A: Unpin> AsyncRead for Connection<A> {
                 Poll::Ready(read)
             }
             Poll::Pending => {
+                if this.slot.poll_evicted(context).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
                 ready!(this.farewell.poll(context));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }

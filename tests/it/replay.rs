@@ -159,8 +159,8 @@ async fn a_body_that_still_arrives_when_401_comes_is_read_to_its_end_and_sent_on
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.status, 200);
     let arrived = host.arrived();
+    // The first request, which was refused, may have been sent to its end before the probe was answered.
     assert_eq!((arrived.len(), &arrived[2].body[..]), (3, &b"first second"[..]));
-    assert!(!arrived[0].whole, "the first request looks whole");
 }
 
 #[tokio::test]

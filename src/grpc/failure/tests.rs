@@ -82,6 +82,7 @@ fn all() -> Vec<Failure> {
             quota: QuotaKind::Caller,
             retry_after: Duration::from_millis(20),
         }),
+        Failure::Overloaded,
         Failure::Unimplemented("this".to_owned()),
         Failure::EncodingNotAccepted,
         Failure::TooLarge("too large".to_owned()),
@@ -102,6 +103,7 @@ fn is_listed(failure: &Failure) {
         | Failure::Denied
         | Failure::PathNotAllowed
         | Failure::OverQuota(_)
+        | Failure::Overloaded
         | Failure::Unimplemented(_)
         | Failure::EncodingNotAccepted
         | Failure::TooLarge(_)
@@ -220,6 +222,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
         "UNAVAILABLE KEY_UNAVAILABLE RetryInfo",
         "PERMISSION_DENIED POLICY_DENIED",
         "PERMISSION_DENIED PATH_NOT_ALLOWED",
+        "RESOURCE_EXHAUSTED CALLER_QUOTA_EXCEEDED QuotaFailure RetryInfo",
         "RESOURCE_EXHAUSTED CALLER_QUOTA_EXCEEDED QuotaFailure RetryInfo",
         "UNIMPLEMENTED UNIMPLEMENTED",
         "UNIMPLEMENTED UNIMPLEMENTED",

@@ -6,7 +6,7 @@ use tonic::transport::server::Connected;
 
 use crate::{
     access::{CertificateProblem, PeerCertificate},
-    listen::{Connection, Seat},
+    listen::{ClientSlot, Connection, Seat},
 };
 
 /// Who is at the other end; in the extensions of each request.
@@ -18,6 +18,8 @@ pub struct Peer {
     pub ip: Arc<str>,
     /// Of a client that has shown a certificate, which was verified against `client_ca_file`: whom it names.
     pub certificate: Option<Arc<Result<PeerCertificate, CertificateProblem>>>,
+    /// The slot of the connection.
+    pub slot: ClientSlot,
 }
 
 /// What a worker knows of a connection.
@@ -34,6 +36,7 @@ pub(super) fn called(connection: Connection<Seat>) -> Connection<Called> {
         address,
         ip: address.ip().to_canonical().to_string().into(),
         certificate: certificate.map(|der| Arc::new(PeerCertificate::read(der))),
+        slot: connection.slot(),
     };
     let seat = connection.about().clone();
     connection.with(Called { peer, _seat: seat })

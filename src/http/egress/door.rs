@@ -24,7 +24,7 @@ use crate::{
     broker::{Attempts, Egress, Links, SendProgress, Sending, Sent, Trail},
     domain::{Reason, TrustedProxies},
     http::{around::known_name, conversation::RequestBody, heads::HeadProblem, problem::Problem},
-    listen::{REQUEST_ID, RequestIds, client_address, text_of_panic, trace_id},
+    listen::{REQUEST_ID, RequestIds, Undecided, client_address, text_of_panic, trace_id},
     ports::{CopyBudget, Meter},
 };
 
@@ -131,8 +131,11 @@ impl Door {
         record: &mut Record,
     ) -> Result<Passed, Failure> {
         let head_problem = request.extensions().get::<HeadProblem>().copied();
-        if head_problem.is_none() {
-            check_shape(&request)?;
+        match head_problem {
+            None => check_shape(&request)?,
+            // Before its token is verified, which costs more than the answer.
+            Some(problem @ HeadProblem::Overloaded) => return Err(Problem::from(problem).into()),
+            Some(_) => {}
         }
         let caller = match (self.admit(peer, request.headers()).await, head_problem) {
             (Ok(caller), _) => caller,
@@ -165,6 +168,9 @@ impl Door {
                 return Err(not_acting.into());
             }
         };
+        if let Some(undecided) = request.extensions().get::<Arc<Undecided>>() {
+            undecided.permit();
+        }
         let pending = record.permitted(&acting)?;
         let (parts, incoming) = request.into_parts();
         let cut = Cut::default();

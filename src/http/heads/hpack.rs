@@ -37,6 +37,11 @@ impl Fields {
         })
     }
 
+    /// The memory of the list, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<(usize, usize)>()
+    }
+
     /// Whether the list is larger than the limit. Then it is not complete.
     pub(super) fn are_too_large(&self) -> bool {
         self.too_large

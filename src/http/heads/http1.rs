@@ -61,6 +61,11 @@ impl Http1 {
         matches!(self.place, Place::Refused)
     }
 
+    /// The memory of the beginning that is held, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Takes the next bytes of the client.
     pub(super) fn pass(&mut self, mut input: &[u8], output: &mut Output<'_>) {
         while !input.is_empty() {

@@ -117,6 +117,12 @@ impl Http2 {
         }
     }
 
+    /// The memory of the block and the frame that have not arrived as a whole, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let block = self.block.as_ref().map_or(0, |block| block.undecoded.capacity());
+        self.held.capacity() + self.fields.capacity() + block
+    }
+
     /// Takes the next bytes of the client, until more than [`MAX_READY_BYTES`] wait in the output. Returns how many bytes
     /// were taken.
     pub(super) fn pass(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {

@@ -1,10 +1,15 @@
 //! Requests that hyper would refuse by itself: they reach the service with a problem in place of their target.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, Uri};
 
 use crate::{domain::Reason, http::problem::Problem};
 
-/// Why a request is refused because of its head.
+/// The time after which undecided requests have given back most of what they hold.
+const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a request is refused because of its head, or before it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum HeadProblem {
     /// The target holds `#`.
@@ -19,16 +24,19 @@ pub(in crate::http) enum HeadProblem {
     TransferCoding,
     /// The head is not one of HTTP.
     Malformed,
+    /// There is no memory left for a request that is not decided yet. Its head may have no fault.
+    Overloaded,
 }
 
 impl HeadProblem {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Fragment,
         Self::Target,
         Self::TooLarge,
         Self::Framing,
         Self::TransferCoding,
         Self::Malformed,
+        Self::Overloaded,
     ];
 
     /// The target of the request that takes the place of the refused one. No other request has it: a quotation mark
@@ -41,6 +49,7 @@ impl HeadProblem {
             Self::Framing => "/\"framing",
             Self::TransferCoding => "/\"transfer-coding",
             Self::Malformed => "/\"malformed",
+            Self::Overloaded => "/\"overloaded",
         }
     }
 
@@ -63,6 +72,12 @@ impl From<HeadProblem> for Problem {
     fn from(problem: HeadProblem) -> Self {
         let bad = |detail: &'static str| Self::new(Reason::InvalidArgument, detail);
         match problem {
+            HeadProblem::Overloaded => Self::new(
+                Reason::CallerQuotaExceeded,
+                "too many requests from this address, or from everywhere, are not decided yet; send it again after \
+                 the time in Retry-After",
+            )
+            .after(Some(OVERLOAD_PAUSE)),
             HeadProblem::Fragment => bad(
                 "the request target holds a #: a fragment is never sent, and a # in a value is written %23",
             ),

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{AcceptableHeads, HeadProblem, MAX_HEAD_BYTES, find_problem};
-use crate::listen::Protocol;
+use crate::listen::{Protocol, Reservation};
 
 /// When nothing has happened for so many turns of the runtime, nothing happens any more.
 const QUIET_TURNS: usize = 40;
@@ -72,7 +72,7 @@ pub(super) fn serve(bytes: &[u8], at_once: usize, protocol: Protocol, acceptable
     runtime.block_on(async move {
         let mut tasks = JoinSet::new();
         if acceptable {
-            let client = AcceptableHeads::new(client, protocol);
+            let client = AcceptableHeads::new(client, protocol, Reservation::default());
             tasks.spawn(connection(client, protocol, Arc::clone(&seen)));
         } else {
             tasks.spawn(connection(client, protocol, Arc::clone(&seen)));

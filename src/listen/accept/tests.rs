@@ -44,9 +44,17 @@ async fn door_behind(proxies: FrontProxies, speaks: Speaks, tls: Option<ServerTl
     let address = listener.local_addr().unwrap();
     let (sender, opened) = mpsc::channel(1);
     let stop = CancellationToken::new();
-    let (name, tls, of_one_address) = ("test", tls.map(Arc::new), usize::MAX);
-    let acceptor =
-        Acceptor { name, speaks, listener, tls, proxies, of_one_address, stop: stop.clone() };
+    let (name, tls, strangers) = ("test", tls.map(Arc::new), 64);
+    let acceptor = Acceptor {
+        name,
+        speaks,
+        listener,
+        tls,
+        proxies,
+        strangers,
+        intake: Arc::default(),
+        stop: stop.clone(),
+    };
     Door { address, opened, stop, accepting: tokio::spawn(acceptor.run(sender)) }
 }
 

@@ -1,0 +1,65 @@
+//! The answer of a public service, which may be a stream without an end (`Health/Watch`).
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tonic::{Code, Status, body::Body};
+
+use super::layer::Context;
+
+/// Holds the memory that its call is charged for until it ends, and ends when a connection would: who watches health
+/// comes again, to another replica perhaps.
+pub(super) struct PublicStream {
+    body: Body,
+    _charged: Arc<Context>,
+    age: Pin<Box<Sleep>>,
+    ended: bool,
+}
+
+impl PublicStream {
+    /// Returns `body`, cut off after `age`.
+    pub(super) fn new(body: Body, charged: Arc<Context>, age: Duration) -> Self {
+        Self { body, _charged: charged, age: Box::pin(sleep(age)), ended: false }
+    }
+}
+
+impl HttpBody for PublicStream {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame);
+        }
+        if self.age.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.ended = true;
+        let end =
+            Status::new(Code::Unavailable, "the stream reached its greatest age; watch again");
+        let mut trailers = http::HeaderMap::new();
+        let written = end.add_header(&mut trailers);
+        Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,260 @@
+//! Limits the connections of clients that no policy has permitted anything yet, and shares them between addresses.
+//!
+//! A connection is a stranger's until its first permitted request. Strangers share a fixed number of slots. When all
+//! are taken, the address that holds the most loses its oldest connection, so that no address keeps others out by
+//! opening connections that it does not use.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::intake_budget::{IntakeBudget, Reservation, SourceUsage};
+use crate::domain::site;
+
+/// The slots for strangers of one listener.
+#[derive(Clone)]
+pub(super) struct ConnectionLimiter {
+    capacity: usize,
+    intake: Arc<IntakeBudget>,
+    slots: Arc<Mutex<Slots>>,
+}
+
+/// The slots that are taken.
+#[derive(Default)]
+struct Slots {
+    /// The number of strangers, over all addresses.
+    taken: usize,
+    /// The sequence number of the next slot. A lower number is older.
+    next: u64,
+    addresses: HashMap<IpAddr, Address>,
+}
+
+/// The connections of one address. An IPv6 address stands for its /64 network.
+#[derive(Default)]
+struct Address {
+    /// The strangers among them, oldest first.
+    strangers: BTreeMap<u64, Stranger>,
+    /// All of them.
+    connections: usize,
+    usage: Arc<SourceUsage>,
+}
+
+/// A connection without a permitted request.
+struct Stranger {
+    since: Instant,
+    evicted: CancellationToken,
+}
+
+/// The slot of one connection. The slot is free again when this is dropped.
+pub(super) struct ConnectionSlot {
+    limiter: ConnectionLimiter,
+    address: IpAddr,
+    number: u64,
+    permitted: AtomicBool,
+    evicted: CancellationToken,
+    usage: Arc<SourceUsage>,
+}
+
+/// A stranger may keep its slot for this long while others of its address wait for one.
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(2);
+
+/// Every slot is taken, and this address holds the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "too many connections without a permitted request, most of them from this address; close idle \
+     connections, or send a permitted request on each"
+)]
+pub(super) struct TooManyConnections;
+
+impl ConnectionLimiter {
+    /// Returns a limiter with `capacity` slots for strangers, whose requests are charged to `intake`.
+    pub(super) fn new(capacity: usize, intake: Arc<IntakeBudget>) -> Self {
+        Self { capacity, intake, slots: Arc::default() }
+    }
+
+    /// Takes a slot for a new connection from `address`. If all are taken, evicts the oldest stranger of the address
+    /// that has the most.
+    ///
+    /// # Errors
+    /// If that is this address, and its oldest stranger has had no time for a request yet.
+    pub(super) fn take(&self, address: IpAddr) -> Result<Arc<ConnectionSlot>, TooManyConnections> {
+        let (address, now) = (site(address), Instant::now());
+        let mut slots = self.lock();
+        if slots.taken >= self.capacity {
+            slots.evict_for(address, now)?;
+        }
+        slots.taken += 1;
+        slots.next += 1;
+        let number = slots.next;
+        let evicted = CancellationToken::new();
+        let entry = slots.addresses.entry(address).or_default();
+        entry.strangers.insert(number, Stranger { since: now, evicted: evicted.clone() });
+        entry.connections += 1;
+        let usage = Arc::clone(&entry.usage);
+        let (limiter, permitted) = (self.clone(), AtomicBool::new(false));
+        Ok(Arc::new(ConnectionSlot { limiter, address, number, permitted, evicted, usage }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    /// Evicts the oldest stranger of the address that has the most strangers.
+    fn evict_for(&mut self, newcomer: IpAddr, now: Instant) -> Result<(), TooManyConnections> {
+        let own = self.strangers_of(newcomer);
+        let most = |(address, entry): (&IpAddr, &Address)| {
+            let (oldest, _) = entry.strangers.first_key_value()?;
+            Some((entry.strangers.len(), std::cmp::Reverse(*oldest), *address))
+        };
+        let (count, _, largest) =
+            self.addresses.iter().filter_map(most).max().ok_or(TooManyConnections)?;
+        // One that gives up a slot must keep at least as many as the newcomer gets.
+        let own_turn = own + 1 >= count && own > 0;
+        let loser = if own_turn { newcomer } else { largest };
+        let strangers = &mut self.addresses.get_mut(&loser).ok_or(TooManyConnections)?.strangers;
+        let oldest = strangers.first_entry().ok_or(TooManyConnections)?;
+        if own_turn && now.saturating_duration_since(oldest.get().since) < FIRST_REQUEST_TIME {
+            return Err(TooManyConnections);
+        }
+        oldest.remove().evicted.cancel();
+        self.taken -= 1;
+        Ok(())
+    }
+
+    fn strangers_of(&self, address: IpAddr) -> usize {
+        self.addresses.get(&address).map_or(0, |entry| entry.strangers.len())
+    }
+
+    /// Frees the slot, if it has not been evicted.
+    fn free(&mut self, address: IpAddr, number: u64) {
+        let entry = self.addresses.get_mut(&address);
+        if entry.is_some_and(|entry| entry.strangers.remove(&number).is_some()) {
+            self.taken -= 1;
+        }
+    }
+}
+
+impl ConnectionSlot {
+    /// Frees the slot for another stranger, because this client was permitted something.
+    pub(super) fn permit(&self) {
+        if !self.permitted.load(Ordering::Relaxed) && !self.permitted.swap(true, Ordering::Relaxed)
+        {
+            self.limiter.lock().free(self.address, self.number);
+        }
+    }
+
+    /// Whether the client was permitted something.
+    pub(super) fn is_permitted(&self) -> bool {
+        self.permitted.load(Ordering::Relaxed)
+    }
+
+    /// Cancelled when the connection has to give up its slot.
+    pub(super) fn evicted(&self) -> &CancellationToken {
+        &self.evicted
+    }
+
+    /// Returns an empty reservation for a request of the client.
+    pub(super) fn reservation(&self) -> Reservation {
+        self.limiter.intake.reservation(&self.usage, self.is_permitted())
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        let mut slots = self.limiter.lock();
+        slots.free(self.address, self.number);
+        if let Entry::Occupied(mut entry) = slots.addresses.entry(self.address) {
+            entry.get_mut().connections -= 1;
+            if entry.get().connections == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(capacity: usize) -> ConnectionLimiter {
+        ConnectionLimiter::new(capacity, Arc::default())
+    }
+
+    fn address(host: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, host])
+    }
+
+    fn take(limiter: &ConnectionLimiter, host: u8) -> Arc<ConnectionSlot> {
+        limiter.take(address(host)).unwrap()
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_oldest_slot_of_the_address_that_has_the_most() {
+        let limiter = limiter(4);
+        let quiet = take(&limiter, 1);
+        let crowd: Vec<_> = (0..3).map(|_| take(&limiter, 2)).collect();
+        let newcomer = take(&limiter, 3);
+        let evicted = |slot: &Arc<ConnectionSlot>| slot.evicted().is_cancelled();
+        assert_eq!(crowd.iter().map(evicted).collect::<Vec<_>>(), [true, false, false]);
+        assert!(!evicted(&quiet) && !evicted(&newcomer));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_address_that_has_the_most_gets_no_more_until_its_oldest_had_time_for_a_request() {
+        let limiter = limiter(3);
+        let held: Vec<_> = [1, 2, 2].map(|host| take(&limiter, host)).into();
+        assert!(limiter.take(address(2)).is_err());
+        assert!(held.iter().all(|slot| !slot.evicted().is_cancelled()));
+        tokio::time::advance(FIRST_REQUEST_TIME).await;
+        let _newcomer = take(&limiter, 2);
+        let evicted: Vec<_> = held.iter().map(|slot| slot.evicted().is_cancelled()).collect();
+        assert_eq!(evicted, [false, true, false]);
+        drop(held);
+        take(&limiter, 2);
+    }
+
+    #[test]
+    fn among_addresses_with_one_connection_each_the_oldest_makes_room() {
+        let limiter = limiter(2);
+        let (oldest, newer) = (take(&limiter, 1), take(&limiter, 2));
+        let newest = take(&limiter, 3);
+        assert!(oldest.evicted().is_cancelled());
+        assert!(!newer.evicted().is_cancelled() && !newest.evicted().is_cancelled());
+    }
+
+    #[test]
+    fn a_connection_with_a_permitted_request_holds_no_slot_and_is_not_evicted() {
+        let limiter = limiter(1);
+        let permitted = take(&limiter, 1);
+        permitted.permit();
+        permitted.permit();
+        let stranger = take(&limiter, 1);
+        let newcomer = take(&limiter, 2);
+        assert!(stranger.evicted().is_cancelled());
+        assert!(!permitted.evicted().is_cancelled() && !newcomer.evicted().is_cancelled());
+        drop((permitted, stranger, newcomer));
+        let slots = limiter.lock();
+        assert_eq!((slots.taken, slots.addresses.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_a_mapped_address_is_its_ipv4_address() {
+        let limiter = limiter(2);
+        let take = |text: &str| limiter.take(text.parse().unwrap());
+        let _held = [take("2001:db8::1").unwrap(), take("2001:db8::2").unwrap()];
+        assert!(take("2001:db8::3").is_err());
+        let _mapped = take("::ffff:192.0.2.1").unwrap();
+        assert_eq!(limiter.lock().strangers_of(address(1)), 1);
+    }
+}

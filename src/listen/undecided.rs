@@ -1,0 +1,70 @@
+//! What a request holds until a policy has permitted something.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::HeaderMap;
+
+use super::{ClientSlot, IntakeExhausted, Reservation};
+
+/// The cost of a request besides its headers and its body: its task and its stream of HTTP/2 (measured: 5 KiB).
+const REQUEST_BYTES: usize = 6 * 1024;
+
+/// The cost of a header besides its name and value: its places in `http::HeaderMap`, which has spare capacity.
+const HEADER_BYTES: usize = 160;
+
+/// The bytes that a request holds, and the slot of its connection. The first permitted decision releases both.
+///
+/// The default holds nothing: for what is asked within a request that holds something.
+#[derive(Debug, Default)]
+pub struct Undecided {
+    held: Mutex<Option<Reservation>>,
+    slot: Option<ClientSlot>,
+}
+
+impl Undecided {
+    /// Charges a request of the client in `slot` to the budget. `unread`: the bytes of its body that may wait to be
+    /// read.
+    ///
+    /// # Errors
+    /// If the budget has no room for it.
+    pub fn begin(
+        slot: ClientSlot,
+        headers: &HeaderMap,
+        unread: usize,
+    ) -> Result<Self, IntakeExhausted> {
+        let mut reservation = slot.reservation();
+        reservation.grow(REQUEST_BYTES + size_of(headers) + unread)?;
+        Ok(Self { held: Mutex::new(Some(reservation)), slot: Some(slot) })
+    }
+
+    /// Charges more bytes of the request.
+    ///
+    /// # Errors
+    /// If the budget has no room for them.
+    pub fn grow(&self, bytes: usize) -> Result<(), IntakeExhausted> {
+        self.lock().as_mut().map_or(Ok(()), |reservation| reservation.grow(bytes))
+    }
+
+    /// Releases what the request holds: a policy has permitted it.
+    pub fn permit(&self) {
+        if let Some(slot) = &self.slot {
+            slot.permit();
+            drop(self.lock().take());
+        }
+    }
+
+    /// Whether the request still holds something.
+    #[must_use]
+    pub fn is_charged(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Reservation>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn size_of(headers: &HeaderMap) -> usize {
+    let lines = headers.iter();
+    lines.map(|(name, value)| name.as_str().len() + value.len() + HEADER_BYTES).sum()
+}
