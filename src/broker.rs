@@ -49,8 +49,8 @@ pub use self::{
     counters::{Counter, Counters},
     directory::Directory,
     egress::{
-        ACT_AS, Egress, Lent, Links, Sending, Sent, method_override, not_sent, strip_request,
-        strip_response,
+        ACT_AS, Egress, GatewayHeaders, InvalidGatewayHeader, Lent, Links, Sending, Sent,
+        is_act_as, method_override, not_sent, strip_request, strip_response,
     },
     error::{BrokerError, Mismatch, WhyConsent},
     explain::Explanations,

@@ -28,6 +28,7 @@ mod site;
 mod tenant;
 mod ticket;
 mod token_algorithm;
+mod trusted_proxies;
 mod user_context;
 
 pub use self::{
@@ -84,5 +85,6 @@ pub use self::{
         ticket_tenant,
     },
     token_algorithm::TokenAlgorithm,
+    trusted_proxies::{IpNetwork, IpNetworkError, TrustedProxies},
     user_context::{ContextKind, Guidance, UserContext},
 };

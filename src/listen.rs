@@ -8,8 +8,10 @@ mod accept;
 mod cancelled;
 mod connection;
 mod connection_limiter;
+mod forwarded;
 mod intake_budget;
 mod places;
+mod proxy_protocol;
 mod request_id;
 mod socket;
 mod tls;
@@ -24,6 +26,7 @@ pub use self::{
     accept::Acceptor,
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
     connection::{ClientSlot, Connection, Protocol},
+    forwarded::{ForwardedTwice, FrontProxies, client_address},
     intake_budget::{IntakeBudget, IntakeExhausted, Reservation},
     places::{Place, Places},
     request_id::{REQUEST_ID, RequestIds, trace_id},

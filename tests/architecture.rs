@@ -50,7 +50,7 @@ const EVERY_ROOM: &[&str] = &["*"];
 const STILL_TO_COME: [&str; 0] = [];
 
 /// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 30] = [
+const RESERVED: [(&str, &[&str], &str); 31] = [
     ("tonic", &["grpc"], "gRPC is spoken in one room"),
     ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
     ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
@@ -58,6 +58,11 @@ const RESERVED: [(&str, &[&str], &str); 30] = [
     ("axum", &["http"], "inbound HTTP is served in one room"),
     ("hyper", HTTP_ROOMS, "inbound HTTP is served in one room, and clients are built in one"),
     ("hyper_util", HTTP_ROOMS, "inbound HTTP is served in one room, and clients are built in one"),
+    (
+        "proxy_header",
+        &["listen"],
+        "headers of the PROXY protocol are read where connections come in",
+    ),
     ("httparse", HTTP_ROOMS, "inbound HTTP is served in one room; proxies answer in another"),
     ("hyper_util::client", &["outbound"], CLIENTS),
     ("hyper::client", &["outbound"], CLIENTS),

@@ -149,6 +149,7 @@ impl Gateway {
             web_api_timeout: config.web_api.timeout,
             max_connection_age: config.grpc.max_connection_age,
             tls: listeners.grpc.tls,
+            proxies: listeners.grpc.proxies,
             intake,
         };
         let Surroundings { clock, random, .. } = surroundings;

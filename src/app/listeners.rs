@@ -9,12 +9,15 @@ use super::{StartError, Surroundings, parts::Parts};
 use crate::{
     config::{self, Config, ConfigError, Problem, Secrets},
     crypto::WebhookKey,
-    domain::ApplicationId,
+    domain::{ApplicationId, TrustedProxies},
     http::{
         ConsentPages, EgressPorts, EgressRules, EgressServer, HttpDoors, HttpPorts, HttpServer,
         StateChanges, Webhooks,
     },
-    listen::{IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem, bound_socket, why_not_bound},
+    listen::{
+        FrontProxies, IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem, bound_socket,
+        why_not_bound,
+    },
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
 
@@ -33,6 +36,7 @@ pub(super) struct Listeners {
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) proxies: FrontProxies,
 }
 
 impl Listeners {
@@ -54,22 +58,26 @@ impl Listeners {
         }
         let http = match &config.http {
             Some(http) => {
-                Some(Listener { socket: listen("http.listen", http.listen)?, tls: http_tls })
+                let socket = listen("http.listen", http.listen)?;
+                let proxies = proxies(&http.trusted_proxies, http.proxy_protocol);
+                Some(Listener { socket, tls: http_tls, proxies })
             }
             None => None,
         };
         let egress = match &config.egress {
             Some(egress) => {
-                Some(Listener { socket: listen("egress.listen", egress.listen)?, tls: egress_tls })
+                let socket = listen("egress.listen", egress.listen)?;
+                let proxies = proxies(&egress.trusted_proxies, egress.proxy_protocol);
+                Some(Listener { socket, tls: egress_tls, proxies })
             }
             None => None,
         };
-        Ok(Self {
-            egress,
-            grpc: Listener { socket: listen("grpc.listen", config.grpc.listen)?, tls: grpc_tls },
-            http,
-            admin: listen("admin.listen", config.admin.listen)?,
-        })
+        let grpc = Listener {
+            socket: listen("grpc.listen", config.grpc.listen)?,
+            tls: grpc_tls,
+            proxies: proxies(&config.grpc.trusted_proxies, config.grpc.proxy_protocol),
+        };
+        Ok(Self { egress, grpc, http, admin: listen("admin.listen", config.admin.listen)? })
     }
 
     /// The TLS files, which can be read again.
@@ -108,12 +116,8 @@ pub(super) fn http_server(
     };
     let doors =
         HttpDoors { webhooks, state_changes: Some(state_changes), consents: Some(consents) };
-    HttpServer::new(
-        listener.socket,
-        listener.tls,
-        doors,
-        HttpPorts { clock, random, meter, intake },
-    )
+    let Listener { socket, tls, proxies } = listener;
+    HttpServer::new(socket, tls, proxies, doors, HttpPorts { clock, random, meter, intake })
 }
 
 /// What stands on the listener of `[egress]`.
@@ -143,7 +147,8 @@ pub(super) fn egress_server(
         meter,
         intake,
     };
-    EgressServer::new(listener.socket, listener.tls, rules, needs)
+    let Listener { socket, tls, proxies } = listener;
+    EgressServer::new(socket, tls, proxies, rules, needs)
 }
 
 fn verifiers(
@@ -209,6 +214,10 @@ fn told(listener: &'static str, problems: Vec<TlsProblem>) -> impl Iterator<Item
         line: None,
         message: problem.to_string(),
     })
+}
+
+fn proxies(trusted: &TrustedProxies, protocol: bool) -> FrontProxies {
+    FrontProxies { trusted: trusted.clone(), protocol }
 }
 
 fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -3,6 +3,7 @@
 //! One use case for every door (the egress listener, `WebApiService`, a proxy that asks): whose eyes are meant is found
 //! out here, `access` decides, and what was decided is sent, under header rules that hold for all doors.
 
+mod gateway_headers;
 mod headers;
 mod lending;
 mod links;
@@ -12,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, header::RETRY_AFTER};
 
 pub use self::{
+    gateway_headers::{ACT_AS, GatewayHeaders, InvalidGatewayHeader, is_act_as},
     headers::{method_override, not_sent, strip_request, strip_response},
     lending::Lent,
     links::Links,
@@ -22,9 +24,6 @@ use crate::{
     domain::{Eyes, EyesSelector, GrantName, Subject, TenantName, WebApiUri},
     ports::{ApiBody, ApiRequest, ApiResponse},
 };
-
-/// Where a caller says whose eyes it wants, in headers.
-pub const ACT_AS: &str = "gateway-act-as";
 
 /// What is sent besides what was decided on.
 #[derive(Debug)]

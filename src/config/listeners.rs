@@ -9,6 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{error::Problems, value};
+use crate::domain::TrustedProxies;
 
 /// `[grpc]`: the API.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -27,6 +28,11 @@ pub struct Grpc {
     /// How long a connection lives before the client is asked to make a new one.
     #[serde(deserialize_with = "value::duration")]
     pub max_connection_age: Duration,
+    /// Networks of the proxies in front that are believed where they say from where a client comes.
+    #[serde(deserialize_with = "value::trusted_proxies")]
+    pub trusted_proxies: TrustedProxies,
+    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Certificate and key, if the listener ends TLS.
     pub tls: Option<Tls>,
 }
@@ -41,6 +47,11 @@ pub struct Http {
     /// Where browsers and SuperOffice reach this listener, without a trailing slash.
     #[serde(deserialize_with = "value::some_origin")]
     pub public_uri: Option<String>,
+    /// Networks of the proxies in front that are believed where they say from where a client comes.
+    #[serde(deserialize_with = "value::trusted_proxies")]
+    pub trusted_proxies: TrustedProxies,
+    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Certificate and key, if the listener ends TLS.
     pub tls: Option<Tls>,
 }
@@ -70,6 +81,11 @@ pub struct Egress {
     pub allow_plaintext: bool,
     /// Largest request body; 0 for no limit.
     pub max_body_bytes: u64,
+    /// Networks of the proxies in front that are believed where they say from where a client comes.
+    #[serde(deserialize_with = "value::trusted_proxies")]
+    pub trusted_proxies: TrustedProxies,
+    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// `tls` of a listener.
@@ -97,6 +113,8 @@ impl Default for Grpc {
             allow_plaintext: false,
             default_deadline: Duration::from_secs(30),
             max_connection_age: Duration::from_mins(30),
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
             tls: None,
         }
     }
@@ -104,7 +122,13 @@ impl Default for Grpc {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: loopback(8080), public_uri: None, tls: None }
+        Self {
+            listen: loopback(8080),
+            public_uri: None,
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
+            tls: None,
+        }
     }
 }
 
@@ -122,6 +146,8 @@ impl Default for Egress {
             tls: None,
             allow_plaintext: false,
             max_body_bytes: 0,
+            trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
         }
     }
 }
@@ -154,6 +180,7 @@ impl Grpc {
         if let Some(tls) = &self.tls {
             tls.check("grpc", problems);
         }
+        check_proxies("grpc", &self.trusted_proxies, self.proxy_protocol, problems);
         check_plaintext("grpc", self.listen, self.tls.as_ref(), self.allow_plaintext, problems);
         for (key, duration) in [
             ("grpc.default_deadline", self.default_deadline),
@@ -171,6 +198,7 @@ impl Http {
         if let Some(tls) = &self.tls {
             tls.check("http", problems);
         }
+        check_proxies("http", &self.trusted_proxies, self.proxy_protocol, problems);
         // The public address says that something in front ends TLS, because it is https:// beyond loopback.
         if self.tls.is_none() && self.public_uri.is_none() && !self.listen.ip().is_loopback() {
             problems.add(
@@ -187,7 +215,21 @@ impl Egress {
         if let Some(tls) = &self.tls {
             tls.check("egress", problems);
         }
+        check_proxies("egress", &self.trusted_proxies, self.proxy_protocol, problems);
         check_plaintext("egress", self.listen, self.tls.as_ref(), self.allow_plaintext, problems);
+    }
+}
+
+/// Without trusted proxies the PROXY protocol would refuse every header or, worse, believe everybody.
+fn check_proxies(section: &str, trusted: &TrustedProxies, protocol: bool, problems: &mut Problems) {
+    if protocol && trusted.is_empty() {
+        problems.add(
+            format!("{section}.proxy_protocol"),
+            format!(
+                "says whose PROXY protocol headers to believe only together with {section}.trusted_proxies: write the \
+                 networks of the proxies, such as {section}.trusted_proxies = [\"10.0.0.0/8\"]"
+            ),
+        );
     }
 }
 

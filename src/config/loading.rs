@@ -19,7 +19,7 @@ use super::{
 use crate::domain::file_text;
 
 /// The keys that hold lists.
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 12] = [
     "applications",
     "applications.redirect_uris",
     "applications.return_uri_prefixes",
@@ -29,6 +29,9 @@ const LISTS: [&str; 9] = [
     "outbound.nat64_prefixes",
     "callers.jwt.audiences",
     "callers.jwt.algorithms",
+    "grpc.trusted_proxies",
+    "http.trusted_proxies",
+    "egress.trusted_proxies",
 ];
 
 /// The file as it stands.

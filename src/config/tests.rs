@@ -452,6 +452,31 @@ fn patterns_of_certificate_names_hold_their_rules() {
 }
 
 #[test]
+fn who_is_trusted_as_a_proxy_is_said_in_networks_and_the_proxy_protocol_needs_it() {
+    for section in ["grpc", "http", "egress"] {
+        let with = |keys: &str| problems_of_section(&format!("[{section}]\n{keys}"));
+        let alone = with("proxy_protocol = true");
+        assert_one(&alone, &format!("{section}.proxy_protocol: "));
+        assert_one(&alone, &format!("such as {section}.trusted_proxies = [\"10.0.0.0/8\"]"));
+        assert_one(&with("proxy_protocol = true\ntrusted_proxies = []"), "trusted_proxies = [");
+        let key = format!("{section}.trusted_proxies: ");
+        for (value, message) in [
+            ("\"10.0.0.0/8\"", "must be a list of networks in quotes"),
+            ("[10]", "must be a list of networks in quotes"),
+            ("[\"10.0.0.0/8\", \"ingress\"]", "entry 2 of the list: wanted a network"),
+            ("[\"10.0.0.1/8\"]", "entry 1 of the list: the address has bits behind the prefix"),
+            ("[\"0.0.0.0/0\"]", "everybody could forge the address of a client"),
+        ] {
+            let found = with(&format!("trusted_proxies = {value}"));
+            assert_one(&found, &key);
+            assert_one(&found, message);
+        }
+        let good = "trusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\", \"192.0.2.7\"]";
+        assert_eq!(with(&format!("{good}\nproxy_protocol = true")), [""; 0]);
+    }
+}
+
+#[test]
 fn beyond_loopback_needs_tls_or_a_decision() {
     let tls = "[grpc]\nlisten = \"0.0.0.0:1\"\ntls = { certificate_file = \"c\", private_key_file = \"k\" }";
     assert_eq!(problems_of_section(tls), [""; 0]);

@@ -5,10 +5,14 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Deserializer, de::Error};
 use url::{Host, Url};
 
+use crate::domain::{IpNetwork, TrustedProxies};
+
 const DURATION: &str = "must be a duration in quotes: whole numbers with the units d, h, m, s or ms, the largest first, such as \"30s\", \"1h30m\" or \"250ms\"";
 const ADDRESS: &str = "must be an IP address and a port in quotes, such as \"127.0.0.1:50051\" or \"[::]:50051\" (a host name is not an address; port 0 takes a free one)";
 const WEB_URI: &str = "must be an https:// URI without user name, password and fragment (plain http:// only on a loopback host)";
 const ORIGIN: &str = "must be https://host without user name, password, path, query and fragment (plain http:// only on a loopback host)";
+const NETWORKS: &str =
+    "must be a list of networks in quotes, such as [\"10.0.0.0/8\", \"fd00::/8\"]";
 const ENDPOINT: &str = "must be an http:// or https:// URI without user name and password";
 
 /// Milliseconds in each unit, largest first.
@@ -49,6 +53,20 @@ pub(super) fn some_endpoint<'de, D: Deserializer<'de>>(
         (web && url.username().is_empty() && url.password().is_none()).then(|| text.to_owned())
     })
     .map(Some)
+}
+
+pub(super) fn trusted_proxies<'de, D: Deserializer<'de>>(
+    value: D,
+) -> Result<TrustedProxies, D::Error> {
+    let texts = Vec::<String>::deserialize(value).map_err(|_| D::Error::custom(NETWORKS))?;
+    let mut networks = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let network = text.parse::<IpNetwork>();
+        networks.push(network.map_err(|problem| {
+            D::Error::custom(format!("entry {} of the list: {problem}", index + 1))
+        })?);
+    }
+    Ok(TrustedProxies::new(networks))
 }
 
 fn text<'de, D: Deserializer<'de>, T>(

@@ -136,6 +136,25 @@ impl ApiPath {
         &self.decided
     }
 
+    /// Returns whether a relative reference (RFC 3986 section 4.2) leads below the folder that it is found in, however
+    /// its percent-encoding is read: it begins with no slash and holds no dot segment that leads up.
+    #[must_use]
+    pub fn leads_down(reference: &str) -> bool {
+        let path = reference.split(['?', '#']).next().unwrap_or_default();
+        let mut segments = path.split('/').enumerate().peekable();
+        while let Some((index, segment)) = segments.next() {
+            let last = segments.peek().is_none();
+            // Before a query alone, and behind a slash at the end.
+            let empty = segment.is_empty() && last && (index > 0 || path.is_empty());
+            let scheme = index == 0 && segment.contains(':');
+            let stays = segment == "." || empty || is_unambiguous_segment(segment);
+            if !stays || scheme {
+                return false;
+            }
+        }
+        !reference.chars().any(char::is_control)
+    }
+
     /// Returns the target to send, behind the `…/api` of a tenant: the original bytes, with the query. Bytes that no
     /// request target may hold are percent-encoded.
     #[must_use]
@@ -165,6 +184,13 @@ pub fn folded_path(text: &str, begins: bool, ends: bool) -> String {
         form.push_str(&folded);
     }
     form
+}
+
+/// Returns whether every server reads a segment of a path, as it is written in a URI, as this one segment: whatever a
+/// server decodes or removes, it finds no separator and no dot segment.
+#[must_use]
+pub(super) fn is_unambiguous_segment(segment: &str) -> bool {
+    decode(segment).is_ok_and(|segment| normal_form(&segment).is_ok())
 }
 
 /// Whether a query has a parameter that frameworks read as the method: that of ASP.NET MVC, or that of many others.

@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use super::api_path::is_unambiguous_segment;
+
 /// A browser would not take much more.
 const MAX_BYTES: usize = 2048;
 
@@ -32,6 +34,12 @@ pub enum ReturnRefused {
          white space, no fragment"
     )]
     NotPlain,
+    /// A server could read its path as another one.
+    #[error(
+        "its path must not hold an encoded slash or backslash, dot segments in any encoding, `;`, control characters \
+         nor a % that is encoded twice: a server could read it as another path than the admitted one"
+    )]
+    Ambiguous,
     /// No prefix admits it.
     #[error("must begin with one of the application's return_uri_prefixes")]
     NotAdmitted,
@@ -53,6 +61,9 @@ impl Redirects {
     /// With what is against it.
     pub fn check_return(&self, uri: &str) -> Result<(), ReturnRefused> {
         let url = plain(uri).ok_or(ReturnRefused::NotPlain)?;
+        if !is_unambiguous(&url) {
+            return Err(ReturnRefused::Ambiguous);
+        }
         if !self.return_prefixes.iter().any(|prefix| prefix.admits(uri)) {
             return Err(ReturnRefused::NotAdmitted);
         }
@@ -72,8 +83,11 @@ impl ReturnPrefix {
         // What a browser adds or mends is refused, above all a missing slash: `https://portal.example` would also be
         // the beginning of `https://portal.example.evil.example`.
         let url = plain(text).filter(|url| url.query().is_none() && !url.cannot_be_a_base());
-        url.map(|_| Self(text.to_owned())).ok_or(
-            "must have a slash after the host, which must be in lower case, and neither :443, /../ nor a query",
+        // `https://good.example@evil.example/` looks like another host to people.
+        let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
+        url.filter(is_unambiguous).map(|_| Self(text.to_owned())).ok_or(
+            "must have a slash after the host, which must be in lower case, and neither a user name, :443, /../, an \
+             encoded slash nor a query",
         )
     }
 
@@ -89,6 +103,11 @@ fn plain(text: &str) -> Option<Url> {
     let bytes = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'#');
     let url = Url::parse(text).ok()?;
     (bytes && text.len() <= MAX_BYTES && url.as_str() == text).then_some(url)
+}
+
+/// Whether no server reads another path than the one that is compared. Empty segments lead nowhere else.
+fn is_unambiguous(url: &Url) -> bool {
+    url.path().split('/').all(|segment| segment.is_empty() || is_unambiguous_segment(segment))
 }
 
 #[cfg(test)]
@@ -126,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_browser_is_returned_to_admitted_places_only() {
-        use ReturnRefused::{NotAdmitted, NotPlain, Taken};
+        use ReturnRefused::{Ambiguous, NotAdmitted, NotPlain, Taken};
         let redirects = redirects(&["https://good.example/", "https://shop.example/app"]);
         for (uri, wanted) in [
             ("https://good.example/", Ok(())),
@@ -138,6 +157,44 @@ mod tests {
             ("https://shop.example/", Err(NotAdmitted)),
             ("https://shop.example/app/../other", Err(NotPlain)),
             ("https://shop.example/app/%2e%2E/other", Err(NotPlain)),
+            ("https://shop.example/app/%2E./other", Err(NotPlain)),
+            ("https://shop.example/app/.%2e/other", Err(NotPlain)),
+            ("https://shop.example/app/..%2fother", Err(Ambiguous)),
+            ("https://shop.example/app/..%2Fother", Err(Ambiguous)),
+            ("https://shop.example/app/..%5cother", Err(Ambiguous)),
+            ("https://shop.example/app/%252e%252e/other", Err(Ambiguous)),
+            ("https://shop.example/app/%252e%252e%252fother", Err(Ambiguous)),
+            ("https://shop.example/app/..;/other", Err(Ambiguous)),
+            ("https://shop.example/app/..;x=1/other", Err(Ambiguous)),
+            ("https://shop.example/app/.../other", Err(Ambiguous)),
+            ("https://shop.example/app/..%20/other", Err(Ambiguous)),
+            ("https://shop.example/app/%ef%bc%8e%ef%bc%8e/other", Err(Ambiguous)),
+            ("https://shop.example/app/%c0%ae%c0%ae/other", Err(Ambiguous)),
+            ("https://shop.example/app/%u002e%u002e/other", Err(Ambiguous)),
+            ("https://shop.example/app/%0d%0ax", Err(Ambiguous)),
+            ("https://shop.example/app/%00", Err(Ambiguous)),
+            ("https://shop.example/app%2fdone", Err(Ambiguous)),
+            ("https://shop.example/app/50%", Err(Ambiguous)),
+            ("https://shop.example/app\\..\\other", Err(NotPlain)),
+            ("https://shop.example/app/\tx", Err(NotPlain)),
+            ("https://shop.example/app?next=..%2fother", Ok(())),
+            ("https://shop.example/app/Acme%20Inc.", Ok(())),
+            ("https://shop.example//app/done", Err(NotAdmitted)),
+            ("https://shop.example/App/done", Err(NotAdmitted)),
+            ("https://shop.example/%61pp/done", Err(NotAdmitted)),
+            ("https://shop.example/app-evil", Err(NotAdmitted)),
+            ("https://shop.example/app.evil.example/", Err(NotAdmitted)),
+            ("https://shop.example./app/done", Err(NotAdmitted)),
+            ("https://xn--bcher-kva.example/app", Err(NotAdmitted)),
+            ("https://sh\u{f8}p.example/app", Err(NotPlain)),
+            ("https://shop.example:443/app/done", Err(NotPlain)),
+            ("https://shop.example:/app/done", Err(NotPlain)),
+            ("HTTPS://shop.example/app/done", Err(NotPlain)),
+            ("https:/shop.example/app/done", Err(NotPlain)),
+            ("https:shop.example/app/done", Err(NotPlain)),
+            ("https:///shop.example/app/done", Err(NotPlain)),
+            ("https://sh%6fp.example/app/done", Err(NotPlain)),
+            (" https://shop.example/app/done", Err(NotPlain)),
             ("https://good.example.evil.example/", Err(NotAdmitted)),
             ("https://good.example:8443/", Err(NotAdmitted)),
             ("https://good.example@evil.example/", Err(NotAdmitted)),
@@ -170,6 +227,12 @@ mod tests {
             "https://good.example/a/../b",
             "https://good.example/?x",
             "https://good.example/#",
+            "https://user@good.example/",
+            "https://good.example@evil.example/",
+            "https://good.example/..%2f",
+            "https://good.example/a%2Fb",
+            "https://good.example/%252e%252e/",
+            "https://good.example/..;/",
             "good.example/",
             "javascript:",
             "",

@@ -7,26 +7,28 @@
 //! configuration's doing, of which the route tells us (`api_host`).
 
 mod answer;
+mod reported_headers;
 
 use std::{net::IpAddr, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderValue,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
 };
 use tonic::{Code, Request, Response, Status};
 
+use self::reported_headers::{Unreadable, reported_headers};
 use super::{
     Services,
     envoy_pb::{
         CheckRequest, CheckResponse,
-        attribute_context::{HttpRequest, Peer},
+        attribute_context::Peer,
         authorization_server::{self, Authorization},
         core::address::Address,
     },
     failure::Failure,
     layer::Context,
-    request::{Checks, answer, calling_method, open},
+    request::{answer, calling_method, open},
     trail::Audit,
 };
 use crate::{
@@ -34,8 +36,8 @@ use crate::{
         Acting, Authorized, Bearer, Caller, Calling, CheckExternally, Gateway, NotAdmitted,
         Presented, RevealApplicationToken,
     },
-    broker::{ACT_AS, Lent, method_override},
-    domain::{ApiPath, EyesError, EyesSelector, TenantName},
+    broker::{ACT_AS, GatewayHeaders, Lent, method_override},
+    domain::{ApiPath, TenantName},
 };
 
 /// Its full name.
@@ -43,9 +45,6 @@ pub(super) const NAME: &str = authorization_server::SERVICE_NAME;
 
 /// Where the route tells to which host, and port if it is not 443, the proxy sends the request: a context extension.
 const API_HOST: &str = "api_host";
-
-/// Where a caller says why it calls.
-const REASON: &str = "gateway-reason";
 
 /// The service.
 pub(super) struct Authorizations(pub(super) Arc<Services>);
@@ -60,6 +59,8 @@ struct Held {
     method: String,
     path: String,
     headers: HeaderMap,
+    /// Why the headers above are not those of the request. The request is refused once its caller is known.
+    unreadable: Option<Unreadable>,
     api_host: String,
 }
 
@@ -142,6 +143,9 @@ impl Authorizations {
         checked: &Context,
         held: &Held,
     ) -> Result<CheckResponse, Failure> {
+        if let Some(unreadable) = &held.unreadable {
+            return Err(unreadable.clone().into());
+        }
         let (tenant, path) = held.target()?;
         let method = calling_method(&held.method)
             .ok_or_else(|| Failure::invalid("method", "wanted a method of HTTP, such as GET"))?;
@@ -149,9 +153,11 @@ impl Authorizations {
             let problem = "the request is not sent on as another method: send it with that method instead of POST";
             return Err(Failure::invalid(name, problem));
         }
-        checked.notes.reason(held.words()?);
+        let asked = GatewayHeaders::read(&held.headers)
+            .map_err(|problem| Failure::invalid(problem.name(), problem.to_string()))?;
+        checked.notes.reason(asked.reason);
         let call = Calling { on: tenant, method, path };
-        let acting = self.0.act(checked, call, held.act_as()?).await?;
+        let acting = self.0.act(checked, call, asked.eyes, ACT_AS).await?;
         // With the ticket goes the client secret, which the proxy then holds.
         let reveal: Option<Authorized<RevealApplicationToken, _>> = match &acting {
             Acting::SystemUser(_) => Some(self.0.authorize(proxy, acting.tenant().clone())?),
@@ -166,12 +172,12 @@ impl Authorizations {
 }
 
 impl Held {
-    /// Without what cannot be a header. `proxy` is where the proxy is.
+    /// Reads what the proxy tells. `proxy` is where the proxy is.
     fn read(request: CheckRequest, proxy: IpAddr) -> Self {
         let attributes = request.attributes.unwrap_or_default();
         let source = attributes.source.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
-        let headers = headers(&http);
+        let (headers, unreadable) = reported_headers(&http);
         let mut extensions = attributes.context_extensions;
         Self {
             client: client(&source).unwrap_or(proxy),
@@ -180,6 +186,7 @@ impl Held {
             method: http.method,
             path: http.path,
             headers,
+            unreadable,
             api_host: extensions.remove(API_HOST).unwrap_or_default(),
         }
     }
@@ -199,43 +206,6 @@ impl Held {
             .map_err(|problem| Failure::invalid("path", problem.to_string()))?;
         Ok((TenantName { application, tenant }, path))
     }
-
-    /// The caller's words for the audit trail, if there are any.
-    fn words(&self) -> Result<String, Failure> {
-        let words = self.headers.get(REASON).map_or(Ok(""), HeaderValue::to_str);
-        let mut checks = Checks::default();
-        let words = words.ok().and_then(|words| checks.reason(REASON, words.to_owned()));
-        words.ok_or_else(|| Failure::invalid(REASON, "at most 256 printable characters"))
-    }
-
-    /// Whose eyes the request wants, if it says.
-    fn act_as(&self) -> Result<Option<EyesSelector>, Failure> {
-        let mut values = self.headers.get_all(ACT_AS).iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        let eyes = value.to_str().ok().and_then(|value| value.parse().ok());
-        match (eyes, values.next()) {
-            (Some(eyes), None) => Ok(Some(eyes)),
-            _ => Err(Failure::invalid(ACT_AS, EyesError.to_string())),
-        }
-    }
-}
-
-/// As they came, if the proxy tells them so, else joined by name.
-fn headers(http: &HttpRequest) -> HeaderMap {
-    let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
-    let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
-        let value = &header.raw_value;
-        (&header.key, if value.is_empty() { header.value.as_bytes() } else { value })
-    });
-    let mut headers = HeaderMap::new();
-    for (name, value) in joined.chain(raw) {
-        // `:path` and its like are told besides.
-        let Ok(name) = name.parse::<HeaderName>() else { continue };
-        // Never as if there were none.
-        let value = HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static(""));
-        headers.append(name, value);
-    }
-    headers
 }
 
 fn client(peer: &Peer) -> Option<IpAddr> {
@@ -277,7 +247,7 @@ pub(crate) fn read_question(
 ) -> Option<(Option<String>, String, Option<(TenantName, ApiPath)>)> {
     let request = prost::Message::decode(question).ok()?;
     let held = Held::read(request, IpAddr::from([127, 0, 0, 1]));
-    let _ = (held.words(), held.act_as());
+    let _ = GatewayHeaders::read(&held.headers);
     let target = held.target().ok();
     let rules = crate::access::CertificateRules::default();
     let peer = crate::access::PeerCertificate::reported(&held.principal, &held.certificate, &rules)

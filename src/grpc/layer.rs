@@ -36,8 +36,11 @@ use super::{
 };
 use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
-    domain::{AuditText, Reason, TenantName},
-    listen::{IntakeExhausted, REQUEST_ID, RequestIds, Undecided, text_of_panic, trace_id},
+    domain::{AuditText, Reason, TenantName, TrustedProxies},
+    listen::{
+        ForwardedTwice, IntakeExhausted, REQUEST_ID, RequestIds, Undecided, client_address,
+        text_of_panic, trace_id,
+    },
     ports::Meter,
 };
 
@@ -141,6 +144,8 @@ pub(super) struct Surroundings {
     pub(super) cut_off: CancellationToken,
     /// The calls that are not answered yet.
     pub(super) calls: TaskTracker,
+    /// The proxies in front.
+    pub(super) trusted: TrustedProxies,
     /// Cancelled when calls whose message has not arrived are not waited for any more.
     pub(super) stopping: CancellationToken,
     /// Public streams end after this, as connections do.
@@ -276,6 +281,10 @@ impl Leaked {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
+        if let Some(twice) = record.forwarded_twice {
+            let failure = Failure::invalid("x-forwarded-for", twice.to_string());
+            return fail(&record.context, &failure);
+        }
         let (mut parts, body) = request.into_parts();
         let public = parts.uri.path().starts_with(OPEN_TO_ALL);
         let limit = request_limit(parts.uri.path());
@@ -396,12 +405,20 @@ impl Leaked {
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).copied().unwrap_or("unknown");
         let peer = request.extensions().get::<Peer>();
+        let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+        let client = client_address(&self.surroundings.trusted, address, request.headers());
+        let (client, forwarded_twice) =
+            client.map_or_else(|twice| (address, Some(twice)), |client| (client, None));
+        let client_text = match peer {
+            Some(peer) if client == address.to_canonical() => Arc::clone(&peer.ip).into(),
+            _ => client.to_string().into(),
+        };
         let context = Context {
             request_id: self.surroundings.ids.of(request.headers()),
             trace_id: trace_id(request.headers()).map(AuditText::from).unwrap_or_default(),
             caller: Caller::nobody(),
-            client: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip()),
-            client_text: peer.map(|peer| Arc::clone(&peer.ip).into()).unwrap_or_default(),
+            client,
+            client_text,
             patience: limit.saturating_add(BEYOND_THE_DEADLINE),
             notes: Notes::new(undecided),
             tenant: OnceLock::new(),
@@ -416,6 +433,7 @@ impl Leaked {
             method,
             begin: Instant::now(),
             code: Code::Cancelled,
+            forwarded_twice,
             _unanswered: self.surroundings.calls.token(),
         }
     }
@@ -429,6 +447,8 @@ struct Record {
     method: &'static str,
     begin: Instant,
     code: Code,
+    /// Headers that contradict each other: the call is refused.
+    forwarded_twice: Option<ForwardedTwice>,
     _unanswered: TaskTrackerToken,
 }
 

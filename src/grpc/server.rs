@@ -33,8 +33,8 @@ use crate::{
     access::Access,
     broker::Bell,
     listen::{
-        Acceptor, Incoming, IntakeBudget, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, RequestIds,
-        ServerTls, Speaks, WorkerEnded, Workers,
+        Acceptor, FrontProxies, Incoming, IntakeBudget, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS,
+        RequestIds, ServerTls, Speaks, WorkerEnded, Workers,
     },
     ports::{Clock, Meter, Random},
 };
@@ -109,6 +109,8 @@ pub struct GrpcOptions {
     pub max_connection_age: Duration,
     /// Ends TLS on the listener; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// The proxies in front.
+    pub proxies: FrontProxies,
     /// The memory of calls that nothing was permitted to yet, which all listeners share.
     pub intake: Arc<IntakeBudget>,
 }
@@ -150,6 +152,7 @@ macro_rules! limited {
 pub struct GrpcServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    proxies: FrontProxies,
     intake: Arc<IntakeBudget>,
     server: HttpServer,
     routes: Routes,
@@ -188,6 +191,7 @@ impl GrpcServer {
             web_api_timeout: options.web_api_timeout,
             cut_off: cut_off.clone(),
             calls: calls.clone(),
+            trusted: options.proxies.trusted.clone(),
             stopping: services.stopping.clone(),
             max_connection_age: options.max_connection_age,
             methods: methods()?,
@@ -258,17 +262,8 @@ impl GrpcServer {
             .max_connection_age(options.max_connection_age)
             .layer(Around::new(surroundings));
         let routes = routes.routes();
-        Ok(Self {
-            listener,
-            tls: options.tls,
-            intake: options.intake,
-            server,
-            routes,
-            health,
-            access,
-            calls,
-            cut_off,
-        })
+        let GrpcOptions { tls, proxies, intake, .. } = options;
+        Ok(Self { listener, tls, proxies, intake, server, routes, health, access, calls, cut_off })
     }
 
     /// Where it listens.
@@ -304,6 +299,7 @@ impl GrpcServer {
             speaks: Speaks::Http2,
             listener: self.listener,
             tls: tls.clone(),
+            proxies: self.proxies,
             strangers: STRANGERS,
             intake: self.intake,
             stop: stop.clone(),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     access::Calling,
-    broker::{BrokerError, Links, SendProgress, Sending, Sent, method_override},
+    broker::{BrokerError, Links, SendProgress, Sending, Sent, is_act_as, method_override},
     domain::{ApiPath, EyesSelector},
     ports::{ApiBody, ApiResponse, SendError},
 };
@@ -33,6 +33,9 @@ const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// The largest message either way: a whole body, and its headers around it.
 pub(super) const MAX_CALL_BYTES: usize = MAX_MESSAGE_BYTES + 128 * 1024;
+
+/// The field that says as whom to call.
+const CREDENTIAL: &str = "credential";
 
 /// More headers than any client sends, so that a call does not cost more than its bytes.
 const MAX_HEADERS: usize = 128;
@@ -53,7 +56,7 @@ impl WebApis {
         }
         let mut checks = Checks::default();
         let tenant = checks.tenant_name("tenant", &tenant);
-        let eyes = checks.note("credential", credential.parse::<EyesSelector>());
+        let eyes = checks.note(CREDENTIAL, EyesSelector::requested([credential.as_bytes()]));
         let method = checks.method("method", &method);
         let path = checks.note("path", ApiPath::parse(&path));
         let headers = checks.headers("headers", &headers);
@@ -73,7 +76,7 @@ impl WebApis {
         context.notes.reason(reason);
         // What changes something is written down before it is done: a crash leaves no trace of its end.
         let changes = !matches!(method, Method::GET | Method::HEAD);
-        let acting = self.0.act(context, Calling { on, method, path }, Some(eyes)).await?;
+        let acting = self.0.act(context, Calling { on, method, path }, eyes, CREDENTIAL).await?;
         if changes {
             self.0.audit.announce(context).await?;
         }
@@ -136,7 +139,14 @@ impl Checks {
             let value = HeaderValue::from_bytes(&header.value);
             let name = self.note(
                 &format!("{field}[{index}].name"),
-                name.map_err(|_| "not the name of a header (RFC 9110 section 5.1)"),
+                name.map_err(|_| "not the name of a header (RFC 9110 section 5.1)").and_then(
+                    |name| {
+                        // It would have no effect, and its sender counts on one.
+                        let problem =
+                            "say as whom to call in the field `credential`, not in a header";
+                        if is_act_as(&name) { Err(problem) } else { Ok(name) }
+                    },
+                ),
             );
             let value = self.note(
                 &format!("{field}[{index}].value"),

@@ -29,7 +29,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    listen::{Connection, IntakeBudget},
+    listen::{Connection, FrontProxies, IntakeBudget},
     ports::StoreWatch,
 };
 
@@ -170,8 +170,8 @@ impl Admin {
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, router, intake } = self;
         let (name, allowance, answers) = ("admin", ALLOWANCE, Pages(router));
-        let (tls, requests) = (None, TaskTracker::new());
-        Conversations { name, listener, tls, intake, allowance, answers, requests }
+        let (tls, proxies, requests) = (None, FrontProxies::default(), TaskTracker::new());
+        Conversations { name, listener, tls, proxies, intake, allowance, answers, requests }
             .serve(stop)
             .await;
     }

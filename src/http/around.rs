@@ -20,7 +20,7 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use super::problem::Problem;
 use crate::{
     domain::Reason,
-    listen::{REQUEST_ID, RequestIds, Undecided, text_of_panic},
+    listen::{ForwardedTwice, REQUEST_ID, RequestIds, Undecided, text_of_panic},
     ports::Meter,
 };
 
@@ -43,7 +43,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// Where a request comes from: the address of its connection, which behind a proxy is the proxy's.
+/// Where a request comes from: the address of its connection or, behind a trusted proxy, the one that the proxy tells.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client(pub(super) IpAddr);
 
@@ -75,7 +75,14 @@ pub(super) async fn around(
     let mut record = Record::new(&route, &request);
     request.extensions_mut().insert(RequestId(Arc::clone(&record.request_id)));
     let undecided = request.extensions().get::<Arc<Undecided>>().cloned();
-    let work = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let twice = request.extensions().get::<ForwardedTwice>().copied();
+    let answered = async {
+        match twice {
+            Some(twice) => Problem::new(Reason::InvalidArgument, twice.to_string()).into_response(),
+            None => next.run(request).await,
+        }
+    };
+    let work = AssertUnwindSafe(answered).catch_unwind();
     let mut response = match tokio::time::timeout(REQUEST_TIME, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {

@@ -225,12 +225,13 @@ fn is_from_our_page(headers: &HeaderMap, public_uri: Option<&str>) -> bool {
 
 /// The cookie, if there is exactly one of the name.
 fn cookie(headers: &HeaderMap) -> Option<SecretString> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs =
-        lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut values = pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value);
+    let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+    // Another cookie of the host may hold bytes beyond ASCII; it must not hide ours, nor a second one of ours.
+    let values = pairs.filter_map(|pair| pair.strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="));
+    let mut values = values.map(str::from_utf8);
     match (values.next(), values.next()) {
-        (Some(value), None) => Some(value.into()),
+        (Some(Ok(value)), None) => Some(value.into()),
         _ => None,
     }
 }

@@ -51,9 +51,9 @@ use super::{
 use crate::{
     broker::Bell,
     listen::{
-        Acceptor, ClientSlot, Connection, Incoming as Handed, IntakeBudget, MAX_CANCELLED_STREAMS,
-        MAX_STREAM_ERRORS, Protocol, ServerTls, Speaks, Undecided, WorkerEnded, Workers,
-        worker_count,
+        Acceptor, ClientSlot, Connection, FrontProxies, Incoming as Handed, IntakeBudget,
+        MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS, Protocol, ServerTls, Speaks, Undecided,
+        WorkerEnded, Workers, worker_count,
     },
 };
 
@@ -116,6 +116,7 @@ pub(super) struct Conversations<A> {
     pub(super) name: &'static str,
     pub(super) listener: TcpListener,
     pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) proxies: FrontProxies,
     /// The memory of undecided requests.
     pub(super) intake: Arc<IntakeBudget>,
     pub(super) allowance: Allowance,
@@ -127,10 +128,10 @@ pub(super) struct Conversations<A> {
 impl<A: Answers> Conversations<A> {
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let Self { name, listener, tls, intake, allowance, answers, requests } = self;
+        let Self { name, listener, tls, proxies, intake, allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
         let incoming = ReceiverStream::new(incoming);
-        let acceptor = acceptor(name, listener, tls.as_ref(), intake, allowance, &stop);
+        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), intake, allowance, &stop);
         let lingerers = Lingerers::among(allowance.connections);
         let conversing = converse(incoming, allowance, &answers, &lingerers, &stop);
         let serving = async { tokio::join!(acceptor.run(opened), conversing) };
@@ -149,9 +150,9 @@ impl<A: Answers> Conversations<A> {
         self,
         stop: CancellationToken,
     ) -> Result<(), ThreadsFailed> {
-        let Self { name, listener, tls, intake, mut allowance, answers, requests } = self;
+        let Self { name, listener, tls, proxies, intake, mut allowance, answers, requests } = self;
         let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
-        let acceptor = acceptor(name, listener, tls.as_ref(), intake, allowance, &stop);
+        let acceptor = acceptor(name, listener, (tls.as_ref(), proxies), intake, allowance, &stop);
         let lingerers = Lingerers::among(allowance.connections);
         // They are handed out evenly.
         allowance.connections = allowance.connections.div_ceil(worker_count()?);
@@ -193,14 +194,14 @@ pub enum ThreadsFailed {
 fn acceptor(
     name: &'static str,
     listener: TcpListener,
-    tls: Option<&Arc<ServerTls>>,
+    (tls, proxies): (Option<&Arc<ServerTls>>, FrontProxies),
     intake: Arc<IntakeBudget>,
     allowance: Allowance,
     stop: &CancellationToken,
 ) -> Acceptor {
     let (tls, stop) = (tls.cloned(), stop.clone());
     let strangers = allowance.strangers;
-    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, strangers, intake, stop }
+    Acceptor { name, speaks: Speaks::Http2OrHttp1, listener, tls, proxies, strangers, intake, stop }
 }
 
 /// Once it is stopped, and everything is answered that was asked.

@@ -28,7 +28,7 @@ use super::conversation::{Allowance, Answers, Conversations, RequestBody, Thread
 use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
     broker::{Attempts, Egress, Trail},
-    listen::{Connection, IntakeBudget, RequestIds, ServerTls},
+    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls},
     ports::{Clock, CopyBudget, Meter, Random},
 };
 
@@ -90,6 +90,7 @@ pub struct EgressRules {
 pub struct EgressServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    proxies: FrontProxies,
     intake: Arc<IntakeBudget>,
     door: Arc<Door>,
     requests: TaskTracker,
@@ -105,12 +106,23 @@ struct Peer {
     certificate: Option<Arc<Result<PeerCertificate, CertificateProblem>>>,
 }
 
+impl Peer {
+    /// The same, at another address.
+    fn at(self, address: IpAddr) -> Self {
+        if address == self.address {
+            return self;
+        }
+        Self { address, text: address.to_string().into(), ..self }
+    }
+}
+
 impl EgressServer {
     /// Puts the proxy on the socket.
     #[must_use]
     pub fn new(
         listener: TcpListener,
         tls: Option<Arc<ServerTls>>,
+        proxies: FrontProxies,
         rules: EgressRules,
         ports: EgressPorts,
     ) -> Self {
@@ -125,12 +137,13 @@ impl EgressServer {
             ids,
             meter,
             rules,
+            trusted: proxies.trusted.clone(),
             requests: requests.clone(),
             standstill: Standstill::default(),
             copies: CopyBudget::new(COPIES_BYTES),
             cut_off: CancellationToken::new(),
         };
-        Self { listener, tls, intake, door: Arc::new(door), requests }
+        Self { listener, tls, proxies, intake, door: Arc::new(door), requests }
     }
 
     /// Where it listens.
@@ -158,10 +171,10 @@ impl EgressServer {
     /// # Errors
     /// If its threads cannot be had, or end by themselves.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ThreadsFailed> {
-        let Self { listener, tls, intake, door: answers, requests } = self;
+        let Self { listener, tls, proxies, intake, door: answers, requests } = self;
         let (name, allowance, door) = ("egress", ALLOWANCE, Arc::clone(&answers));
         let conversations =
-            Conversations { name, listener, tls, intake, allowance, answers, requests };
+            Conversations { name, listener, tls, proxies, intake, allowance, answers, requests };
         tokio::select! {
             served = conversations.serve_on_threads(stop) => served,
             () = door.standstill.look() => Ok(()),

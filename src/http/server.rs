@@ -26,7 +26,8 @@ use super::{
     webhooks::{ASSOCIATES, Webhooks, associates},
 };
 use crate::{
-    listen::{Connection, IntakeBudget, RequestIds, ServerTls},
+    domain::TrustedProxies,
+    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls, client_address},
     ports::{Clock, Meter, Random},
 };
 
@@ -72,6 +73,7 @@ pub struct HttpDoors {
 pub struct HttpServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
+    proxies: FrontProxies,
     intake: Arc<IntakeBudget>,
     router: Router,
     requests: TaskTracker,
@@ -83,6 +85,7 @@ impl HttpServer {
     pub fn new(
         listener: TcpListener,
         tls: Option<Arc<ServerTls>>,
+        proxies: FrontProxies,
         doors: HttpDoors,
         ports: HttpPorts,
     ) -> Self {
@@ -119,7 +122,7 @@ impl HttpServer {
         });
         let unknown = unknown.layer(named("unknown"));
         let router = router.fallback_service(unknown);
-        Self { listener, tls, intake, router, requests }
+        Self { listener, tls, proxies, intake, router, requests }
     }
 
     /// Where it listens.
@@ -132,16 +135,20 @@ impl HttpServer {
 
     /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { listener, tls, intake, router, requests } = self;
-        let (name, allowance, answers) = ("http", ALLOWANCE, Routes(router));
-        Conversations { name, listener, tls, intake, allowance, answers, requests }
+        let Self { listener, tls, proxies, intake, router, requests } = self;
+        let answers = Routes { router, trusted: proxies.trusted.clone() };
+        let (name, allowance) = ("http", ALLOWANCE);
+        Conversations { name, listener, tls, proxies, intake, allowance, answers, requests }
             .serve(stop)
             .await;
     }
 }
 
 #[derive(Clone)]
-struct Routes(Router);
+struct Routes {
+    router: Router,
+    trusted: TrustedProxies,
+}
 
 impl Answers for Routes {
     type Peer = Client;
@@ -151,8 +158,14 @@ impl Answers for Routes {
     }
 
     async fn answer(self, client: Client, mut request: Request<RequestBody>) -> Response<Body> {
-        request.extensions_mut().insert(client);
-        let Ok(answer) = self.0.oneshot(request).await;
+        match client_address(&self.trusted, client.0, request.headers()) {
+            Ok(address) => drop(request.extensions_mut().insert(Client(address))),
+            Err(twice) => {
+                request.extensions_mut().insert(client);
+                request.extensions_mut().insert(twice);
+            }
+        }
+        let Ok(answer) = self.router.oneshot(request).await;
         answer
     }
 }

@@ -13,9 +13,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_HTTP_2, IntakeBudget, ServerTls, Speaks,
+    ALPN_HTTP_2, FrontProxies, IntakeBudget, ServerTls, Speaks,
     connection::{Connection, Protocol, Stream},
     connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
+    proxy_protocol::{ProxyHeaderRefused, read_client, refuse_header},
     tls::ClientTrust,
     waiting_room::WaitingRoom,
 };
@@ -47,6 +48,8 @@ enum Refused {
     TooMany(#[from] TooManyConnections),
     #[error("it had not finished opening when another address needed its slot")]
     Evicted,
+    #[error(transparent)]
+    ProxyHeader(ProxyHeaderRefused),
 }
 
 /// The accept loop. Everything that it starts ends with it.
@@ -59,6 +62,8 @@ pub struct Acceptor {
     pub listener: TcpListener,
     /// Ends TLS; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
+    /// The proxies in front.
+    pub proxies: FrontProxies,
     /// The number of connections without a permitted request.
     pub strangers: usize,
     /// The memory of their requests.
@@ -73,55 +78,106 @@ struct Opening {
     speaks: Speaks,
     tls: Option<Arc<ServerConfig>>,
     client_trust: Option<Arc<ClientTrust>>,
+    /// Whether the listener expects the PROXY protocol.
+    protocol: bool,
     stop: CancellationToken,
+}
+
+/// Connections on their way to a slot, and from there to their server.
+struct Arrivals {
+    limiter: ConnectionLimiter,
+    waiting: WaitingRoom,
+    openings: JoinSet<Option<(SocketAddr, Refused)>>,
+    complaints: Complaints,
+    opened: mpsc::Sender<Connection>,
+}
+
+impl Arrivals {
+    /// Opens a connection, or lets it wait for a slot. `client` is where its client is.
+    fn admit(&mut self, tcp: TcpStream, client: SocketAddr, opening: Opening) {
+        match self.limiter.take(client.ip()) {
+            Ok(slot) => self.open((tcp, slot), client, opening),
+            Err(_) => {
+                if let Err(too_many) = self.waiting.enter(tcp, client) {
+                    self.complaints.refused(client, &too_many.into());
+                }
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        tcp: (TcpStream, Arc<ConnectionSlot>),
+        client: SocketAddr,
+        opening: Opening,
+    ) {
+        self.openings.spawn(hand_over(tcp, client, opening, self.opened.clone()));
+    }
 }
 
 impl Acceptor {
     fn opening(&self) -> Opening {
         let tls = self.tls.as_ref().map(|tls| tls.in_force());
         let client_trust = self.tls.as_ref().and_then(|tls| tls.client_trust());
-        Opening { speaks: self.speaks, tls, client_trust, stop: self.stop.clone() }
+        let protocol = self.proxies.protocol;
+        Opening { speaks: self.speaks, tls, client_trust, protocol, stop: self.stop.clone() }
+    }
+
+    /// Takes a connection. On a listener for both families an IPv4 client has an IPv4-mapped address.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (tcp, peer) = self.listener.accept().await?;
+        Ok((tcp, SocketAddr::new(peer.ip().to_canonical(), peer.port())))
+    }
+
+    /// Whether a connection begins with a header of the PROXY protocol, which says where its client is.
+    fn expects_header(&self, peer: SocketAddr) -> bool {
+        self.proxies.protocol && self.proxies.trusted.contains(peer.ip())
     }
 
     /// Hands over each connection that was opened, until it is stopped or nobody takes them any more.
     pub async fn run(self, opened: mpsc::Sender<Connection>) {
         // Dropped at the end, and with it whatever is not open yet.
-        let mut openings = JoinSet::new();
-        let mut complaints = Complaints::of(self.name);
-        let limiter = ConnectionLimiter::new(self.strangers, Arc::clone(&self.intake));
-        let mut waiting = WaitingRoom::default();
+        let mut arrivals = Arrivals {
+            limiter: ConnectionLimiter::new(self.strangers, Arc::clone(&self.intake)),
+            waiting: WaitingRoom::default(),
+            openings: JoinSet::new(),
+            complaints: Complaints::of(self.name),
+            opened: opened.clone(),
+        };
+        // Connections of trusted proxies whose client is not known yet. They have no slot, which is the client's.
+        let mut headers = JoinSet::new();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = opened.closed() => break,
-                () = waiting.pause() => {
-                    for (tcp, peer, slot) in waiting.admitted(&limiter) {
-                        let opening = self.opening();
-                        openings.spawn(hand_over((tcp, slot), peer, opening, opened.clone()));
+                () = arrivals.waiting.pause() => {
+                    for (tcp, client, slot) in arrivals.waiting.admitted(&arrivals.limiter) {
+                        arrivals.open((tcp, slot), client, self.opening());
                     }
                 }
-                Some(ended) = openings.join_next() => {
-                    if let Ok(Some((peer, refused))) = ended {
-                        complaints.refused(peer, &refused);
+                Some(ended) = arrivals.openings.join_next() => {
+                    if let Ok(Some((client, refused))) = ended {
+                        arrivals.complaints.refused(client, &refused);
                     }
                 }
-                accepted = self.listener.accept(), if openings.len() < MAX_OPENINGS => {
+                Some(read) = headers.join_next() => {
+                    match read {
+                        Ok(Ok((tcp, client))) => arrivals.admit(tcp, client, self.opening()),
+                        Ok(Err((peer, refused))) => arrivals.complaints.refused(peer, &refused),
+                        Err(_) => {}
+                    }
+                }
+                accepted = self.accept(),
+                    if arrivals.openings.len() + headers.len() < MAX_OPENINGS =>
+                {
                     match accepted {
-                        Ok((tcp, peer)) => {
-                            // On a listener for both families an IPv4 client has an IPv4-mapped address.
-                            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                            let Ok(slot) = limiter.take(peer.ip()) else {
-                                if let Err(too_many) = waiting.enter(tcp, peer) {
-                                    complaints.refused(peer, &too_many.into());
-                                }
-                                continue;
-                            };
-                            let opening = self.opening();
-                            openings.spawn(hand_over((tcp, slot), peer, opening, opened.clone()));
+                        Ok((tcp, peer)) if self.expects_header(peer) => {
+                            headers.spawn(client_of(tcp, peer));
                         }
+                        Ok((tcp, peer)) => arrivals.admit(tcp, peer, self.opening()),
                         Err(error) if is_of_one_connection(&error) => {}
                         Err(error) => {
-                            complaints.cannot_accept(&error);
+                            arrivals.complaints.cannot_accept(&error);
                             tokio::select! {
                                 () = self.stop.cancelled() => break,
                                 () = sleep(ACCEPT_PAUSE) => {}
@@ -143,6 +199,24 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+/// Reads where the client of a trusted proxy is.
+async fn client_of(
+    mut tcp: TcpStream,
+    proxy: SocketAddr,
+) -> Result<(TcpStream, SocketAddr), (SocketAddr, Refused)> {
+    let client = read_client(&mut tcp, proxy).await;
+    client.map(|client| (tcp, client)).map_err(|refused| (proxy, refused.into()))
+}
+
+impl From<ProxyHeaderRefused> for Refused {
+    fn from(refused: ProxyHeaderRefused) -> Self {
+        match refused {
+            ProxyHeaderRefused::Gone(_) => Self::Gone,
+            refused => Self::ProxyHeader(refused),
+        }
+    }
 }
 
 async fn hand_over(
@@ -172,7 +246,11 @@ async fn open(
     address: SocketAddr,
     opening: Opening,
 ) -> Result<Connection, Refused> {
-    let Opening { speaks, tls, client_trust, stop } = opening;
+    let Opening { speaks, tls, client_trust, protocol, stop } = opening;
+    if protocol {
+        // The header of a trusted proxy has been read. Any other is forged.
+        refuse_header(&tcp).await?;
+    }
     // Answers are small, and somebody waits for each.
     tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
     let stream = match tls {

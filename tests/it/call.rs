@@ -117,7 +117,7 @@ async fn a_call_arrives_as_it_was_made_with_the_credential_and_nothing_of_the_ca
         "Authorization",
         "SO-AppToken",
         "Cookie",
-        "Gateway-Act-As",
+        "Gateway-Reason",
         "X-HTTP-Method-Override",
         "X-Original-URL",
         "X-Rewrite-URL",
@@ -170,12 +170,39 @@ async fn a_person_is_called_as_by_associate_or_grant_with_a_token_and_without_th
         assert!(authorization.len() == 1 && authorization[0].starts_with("Bearer 8A:Cust1."));
         assert!(arrived.header("so-apptoken").is_empty());
     }
-    for credential in ["", "system"] {
-        let request =
-            pb::CallRequest { credential: credential.to_owned(), ..get("/api/v1/contact") };
-        told.call("sync", request).await.unwrap();
-        assert!(last(&told.host).header("authorization")[0].starts_with("SOTicket 7T:"));
+    let credential = "system".to_owned();
+    let request = pb::CallRequest { credential, ..get("/api/v1/contact") };
+    told.call("sync", request).await.unwrap();
+    assert!(last(&told.host).header("authorization")[0].starts_with("SOTicket 7T:"));
+}
+
+#[tokio::test]
+async fn an_empty_credential_is_the_only_context_that_policy_allows_and_never_a_choice() {
+    let told = Told::new().await;
+    let empty = |credential: &str| pb::CallRequest {
+        credential: credential.to_owned(),
+        ..get("/api/v1/contact")
+    };
+    // Nobody has consented, so that the system user is the only context there is.
+    told.call("sync", empty("")).await.unwrap();
+    assert!(last(&told.host).header("authorization")[0].starts_with("SOTicket 7T:"));
+    told.guarded.person("all", "Cust1").await;
+    let before = told.host.arrived().len();
+    for credential in ["", " ", "\t"] {
+        let refused = told.call("sync", empty(credential)).await.map(drop).unwrap_err();
+        assert_invalid(&refused, &["credential"]);
     }
+    for credential in ["system\r\nx: y", "\"system\"", "${USER}", "system,system", "syst\u{e9}m"] {
+        let refused = told.call("sync", empty(credential)).await.map(drop).unwrap_err();
+        assert_status(&refused, Code::InvalidArgument, "INVALID_ARGUMENT");
+    }
+    for name in ["Gateway-Act-As", "gateway_act_as"] {
+        let headers = vec![header(name, "associates/5")];
+        let request = pb::CallRequest { headers, ..empty("system") };
+        let refused = told.call("sync", request).await.map(drop).unwrap_err();
+        assert_status(&refused, Code::InvalidArgument, "INVALID_ARGUMENT");
+    }
+    assert_eq!(told.host.arrived().len(), before);
 }
 
 #[tokio::test]
@@ -430,10 +457,10 @@ async fn every_call_is_in_the_trail_with_who_as_whom_and_why() {
         reason: "nightly sync".to_owned(),
         ..get(path)
     };
-    told.call("sync", request(String::new(), "/api/v1/contact")).await.unwrap();
+    told.call("sync", request("system".to_owned(), "/api/v1/contact")).await.unwrap();
     let person = format!("associates/{associate}");
     told.call("sync", request(person, "/api/v1/contact")).await.unwrap();
-    told.call("sync", request(String::new(), "/api/v1/project")).await.err().unwrap();
+    told.call("sync", request("system".to_owned(), "/api/v1/project")).await.err().unwrap();
     told.guarded.world.stop().await;
     let written = Written::read(&told.guarded.world.config_file()).await;
     written.assert_intact();

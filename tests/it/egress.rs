@@ -209,11 +209,28 @@ async fn who_may_act_as_one_user_only_need_not_say_so_and_who_may_as_several_mus
     let several = guarded.get("both", CONTACT, &[]).await;
     let problem = several.assert_problem(400, "INVALID_ARGUMENT");
     assert!(problem["detail"].as_str().unwrap().contains("Gateway-Act-As"));
-    for (eyes, scheme) in [("system", "SOTicket"), ("", "SOTicket"), (&*person, "Bearer")] {
+    for (eyes, scheme) in [("system", "SOTicket"), (&*person, "Bearer")] {
         let answer = guarded.get("both", CONTACT, &[("Gateway-Act-As", eyes)]).await;
         assert_eq!(acted(&answer), scheme, "{eyes}");
     }
-    assert_eq!(host.arrived().len(), 5);
+    assert_eq!(host.arrived().len(), 4);
+}
+
+#[tokio::test]
+async fn an_empty_header_counts_as_absent_and_never_chooses_the_system_user() {
+    let (guarded, host, _) = guarded().await;
+    for empty in ["", " ", "\t "] {
+        let as_nobody = [("Gateway-Act-As", empty), ("Gateway-Reason", empty)];
+        let answer = guarded.get("both", CONTACT, &as_nobody).await;
+        let problem = answer.assert_problem(400, "INVALID_ARGUMENT");
+        assert!(problem["detail"].as_str().unwrap().contains("Gateway-Act-As"));
+        assert!(host.arrived().is_empty());
+    }
+    let as_nobody = [("Gateway-Act-As", ""), ("Gateway-Rewrite-Links", "")];
+    for (caller, scheme) in [("jobs", "SOTicket"), ("portal", "Bearer")] {
+        assert_eq!(guarded.get(caller, CONTACT, &as_nobody).await.status, 200);
+        assert!(host.arrived().pop().unwrap().header("authorization")[0].starts_with(scheme));
+    }
 }
 
 #[tokio::test]

@@ -272,12 +272,23 @@ async fn whose_eyes_cannot_be_forged_into_another_header() {
         "grants/a/b",
         "grants/a\tSO-AppToken: x",
         "grants/\u{e5}",
+        "${USER}",
+        "\"system\"",
+        "syst\u{e9}m",
+        "\u{a0}",
     ] {
         let answer = get(to, CONTACT, &[("Gateway-Act-As", eyes)]).await;
         answer.assert_problem(400, "INVALID_ARGUMENT");
     }
     let twice = [("Gateway-Act-As", "system"), ("gateway-act-as", "associates/5")];
     get(to, CONTACT, &twice).await.assert_problem(400, "INVALID_ARGUMENT");
+    let spelt = [("Gateway-Act-As", "system"), ("Gateway_Act_As", "associates/5")];
+    get(to, CONTACT, &spelt).await.assert_problem(400, "INVALID_ARGUMENT");
+    for name in ["Gateway-Act-As", "Gateway-Reason", "Gateway-Rewrite-Links"] {
+        let mut request = format!("GET {CONTACT} HTTP/1.1\r\nHost: x\r\n{name}: ").into_bytes();
+        request.extend_from_slice(b"\xff\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&raw(to, &request).await), "400", "{name}");
+    }
     let long = "x".repeat(257);
     for words in [long.as_str(), "a\tb"] {
         let answer = get(to, CONTACT, &[("Gateway-Reason", words)]).await;

@@ -18,6 +18,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{
@@ -41,8 +42,9 @@ use tenant_gateway::{
         },
     },
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet, time::timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, transport::Channel};
 
 use crate::support::{
@@ -125,6 +127,7 @@ struct Scene {
     associate: i32,
     secrets: Secrets,
     address: SocketAddr,
+    relay: Relay,
     _envoy: Envoy,
     _serving: JoinSet<()>,
     _files: [tempfile::TempDir; 2],
@@ -157,6 +160,37 @@ async fn with_tls(host: SocketAddr, identity: &Identity) -> (SocketAddr, JoinSet
         }
     });
     (address, serving)
+}
+
+/// Carries connections to the gateway until it hangs. Then it accepts connections, as the kernel does for a process that
+/// is stopped, and no byte goes on in either direction.
+struct Relay {
+    address: SocketAddr,
+    hung: CancellationToken,
+    _serving: JoinSet<()>,
+}
+
+impl Relay {
+    async fn before(gateway: SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, hung) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let (mut serving, hangs) = (JoinSet::new(), hung.clone());
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut envoy, _)) = listener.accept().await {
+                let hangs = hangs.clone();
+                connections.spawn(async move {
+                    let Ok(mut gateway) = TcpStream::connect(gateway).await else { return };
+                    let carried = tokio::io::copy_bidirectional(&mut envoy, &mut gateway);
+                    if hangs.run_until_cancelled(carried).await.is_none() {
+                        // Both stay open.
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        });
+        Self { address, hung, _serving: serving }
+    }
 }
 
 impl Scene {
@@ -202,9 +236,14 @@ impl Scene {
         let address = free();
         let api_host = authority.issue_for(&[], &["online2.superoffice.com"]);
         let (tls, serving) = with_tls(host, &api_host).await;
+        let relay = Relay::before(match way {
+            Way::Egress => world.gateway().egress_address.unwrap(),
+            Way::ExtAuthz => world.gateway().grpc_address,
+        })
+        .await;
         let configuration = match way {
-            Way::Egress => egress(&world, address),
-            Way::ExtAuthz => ext_authz(&world, address, host, tls),
+            Way::Egress => egress(relay.address, address),
+            Way::ExtAuthz => ext_authz(relay.address, address, host, tls),
         };
         let beside = tempfile::tempdir().unwrap();
         let (uri, names): (_, &[_]) = match way {
@@ -221,6 +260,7 @@ impl Scene {
             associate,
             secrets,
             address,
+            relay,
             _envoy: envoy,
             _serving: serving,
             _files: [files, beside],
@@ -295,8 +335,7 @@ async fn enroll(world: &World, authority: &Authority) -> (i32, Vec<String>) {
     (i32::try_from(id).unwrap(), vec![system_user_token, refresh_token])
 }
 
-fn egress(world: &World, address: SocketAddr) -> String {
-    let gateway = world.gateway().egress_address.unwrap();
+fn egress(gateway: SocketAddr, address: SocketAddr) -> String {
     edited(
         include_str!("../../docs/envoy/egress.yaml"),
         &[
@@ -306,8 +345,12 @@ fn egress(world: &World, address: SocketAddr) -> String {
     )
 }
 
-fn ext_authz(world: &World, address: SocketAddr, host: SocketAddr, tls: SocketAddr) -> String {
-    let gateway = world.gateway().grpc_address;
+fn ext_authz(
+    gateway: SocketAddr,
+    address: SocketAddr,
+    host: SocketAddr,
+    tls: SocketAddr,
+) -> String {
     edited(
         include_str!("../../docs/envoy/ext-authz.yaml"),
         &[
@@ -406,6 +449,25 @@ async fn fails_closed(way: Way) {
     assert_eq!(scene.calls(), before);
 }
 
+/// The longest wait for a gateway that hangs: the interval and the timeout of pings, the timeout of a question, and room
+/// for a slow machine.
+const HUNG: Duration = Duration::from_secs(30);
+
+async fn does_not_wait_for_a_gateway_that_hangs(way: Way) {
+    let scene = Scene::new(way).await;
+    let as_system = [("Gateway-Act-As", "system"), ("Accept", "application/json")];
+    assert_eq!(scene.send(PRINCIPAL, &as_system).await.status, 200);
+    let before = scene.calls();
+    scene.relay.hung.cancel();
+    // On a connection that is open, and then on one that cannot be made.
+    for _ in 0..2 {
+        let asked = timeout(HUNG, scene.send(PRINCIPAL, &as_system)).await;
+        let status = asked.expect("Envoy waits for ever").status;
+        assert!(matches!(status, 503 | 504), "{status}");
+    }
+    assert_eq!(scene.calls(), before);
+}
+
 async fn sends_the_credential_and_nothing_of_the_callers(way: Way) {
     let host = ApiHostByHand::start().await;
     let head = "HTTP/1.1 200 OK\r\nETag: \"5\"\r\nSet-Cookie: theirs=1\r\n";
@@ -421,6 +483,11 @@ async fn sends_the_credential_and_nothing_of_the_callers(way: Way) {
         ("X-Rewrite-URL", "/mine"),
         ("X-Forwarded-Host", "mine"),
         ("Forwarded", "for=mine"),
+        ("CF-Connecting-IP", "mine"),
+        ("True-Client-IP", "mine"),
+        ("X-Envoy-External-Address", "mine"),
+        ("X-Auth-Request-Email", "mine"),
+        ("Via", "mine"),
         ("Accept", "application/json"),
         ("If-Match", "\"4\""),
     ];
@@ -498,6 +565,16 @@ async fn who_forges_the_peer_without_being_the_proxy_is_refused() {
         let Err(refused) = client.check(request).await else { panic!("{caller} was believed") };
         assert_status(&refused, Code::PermissionDenied, "POLICY_DENIED");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_the_egress_listener_envoy_does_not_wait_for_a_gateway_that_hangs() {
+    does_not_wait_for_a_gateway_that_hangs(Way::Egress).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_ext_authz_envoy_does_not_wait_for_a_gateway_that_hangs() {
+    does_not_wait_for_a_gateway_that_hangs(Way::ExtAuthz).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

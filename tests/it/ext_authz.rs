@@ -256,6 +256,47 @@ async fn as_a_person_the_proxy_gets_no_secret_and_needs_no_right_to_it() {
 }
 
 #[tokio::test]
+async fn a_header_that_is_empty_or_cannot_be_read_never_chooses_the_system_user() {
+    let asked = Asked::new().await;
+    // Nobody has consented, so that the system user is the only context there is.
+    asked.allowed("proxy", Told::of("sync").header("gateway-act-as", "")).await;
+    asked.guarded.person("all", "Cust1").await;
+    for value in ["", " ", "system\r\nx: y", "system\0", "\n", "\u{e5}", "${USER}", "\"system\""] {
+        for name in ["gateway-act-as", "Gateway-Act-As"] {
+            let told = Told::of("sync").header(name, value);
+            let denied = asked.denied("proxy", told, 400, "INVALID_ARGUMENT").await;
+            assert!(denied.body.to_ascii_lowercase().contains("gateway-act-as"), "{}", denied.body);
+        }
+    }
+    let system = || Told::of("sync").header("gateway-act-as", "system");
+    asked.allowed("proxy", system()).await;
+    for (name, value) in [
+        ("Gateway-Act-As", "associates/5"),
+        ("gateway_act_as", "associates/5"),
+        ("gateway-act-as ", "associates/5"),
+        ("gateway-reason", "a\r\nb"),
+        ("x-own", "a\0"),
+    ] {
+        asked.denied("proxy", system().header(name, value), 400, "INVALID_ARGUMENT").await;
+    }
+    let broken = Told::by_peer(PEER).header("authorization", "Bearer a\r\n");
+    asked.denied("proxy", broken, 401, "CALLER_UNAUTHENTICATED").await;
+    // As a list, which tells what came without joining it.
+    for values in [&[&b"system"[..], b"system"][..], &[b"syst\xffem"], &[b"system\r\nx: y"]] {
+        let mut request = asked.request(Told::of("sync"));
+        let attributes = request.attributes.as_mut().unwrap();
+        let http = attributes.request.as_mut().unwrap().http.as_mut().unwrap();
+        let list = values.iter().map(|value| HeaderValue {
+            key: "gateway-act-as".to_owned(),
+            raw_value: value.to_vec(),
+            ..HeaderValue::default()
+        });
+        http.header_map = Some(HeaderMap { headers: list.collect() });
+        denied_at(asked.ask("proxy", request).await.unwrap(), 400, "INVALID_ARGUMENT");
+    }
+}
+
+#[tokio::test]
 async fn as_the_system_user_the_proxy_needs_the_right_to_the_secret_and_the_application_must_allow_it()
  {
     let asked = Asked::new().await;

@@ -32,6 +32,7 @@ mod egress_input;
 mod ext_authz;
 mod fault_matrix;
 mod file_encodings;
+mod forwarded;
 mod grant_commands;
 mod http_listener;
 mod impersonation;

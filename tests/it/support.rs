@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod binary;
 pub(crate) mod callers;
 mod certificates;
+pub(crate) mod clients;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod http2_host;

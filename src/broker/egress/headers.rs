@@ -19,23 +19,55 @@ const OF_THE_CONNECTION: [&str; 12] = [
     "upgrade",
 ];
 
-/// Not sent on: credentials, and what says where the request went and what it wants.
-const NOT_SENT: [&str; 15] = [
+/// Not sent on: credentials, what says where the request went, what it wants and who sent it. Proxies and meshes add the
+/// latter for the gateway: the address or identity of a caller is nothing that SuperOffice has to know, and a forged one
+/// could be believed there. `docs/EGRESS.md` lists them.
+const NOT_SENT: [&str; 45] = [
     "authorization",
+    "b3",
+    "baggage",
+    "client-cert",
+    "client-cert-chain",
+    "client-ip",
     "cookie",
     "cookie2",
+    "do-connecting-ip",
     // The gateway has answered it.
     "expect",
+    "fastly-client-ip",
+    "fly-client-ip",
     "forwarded",
+    "forwarded-for",
     "host",
+    "incap-client-ip",
+    "remote-addr",
+    "remote-user",
     "so-apptoken",
+    "ssl-client-cert",
+    "ssl-client-s-dn",
+    "true-client-ip",
+    "uber-trace-id",
+    "via",
+    "x-arr-clientcert",
+    "x-apigateway-api-userinfo",
+    "x-client-cert",
     "x-client-ip",
+    "x-cloud-trace-context",
+    "x-cluster-client-ip",
+    "x-coming-from",
+    "x-endpoint-api-userinfo",
     "x-host",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
+    "x-nginx-proxy",
     "x-original-url",
+    "x-originating-ip",
+    "x-proxyuser-ip",
     "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-remote-user",
     "x-rewrite-url",
 ];
 
@@ -44,9 +76,35 @@ const NOT_SENT: [&str; 15] = [
 const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method", "x-http-method-override", "x-method-override"];
 
-/// Likewise, by how they begin.
-const NOT_SENT_PREFIXES: [&str; 5] =
-    ["gateway-", "proxy-", "x-forwarded", "x-original-", "x-rewrite-"];
+/// Likewise, by how they begin: families of proxies, content networks, clouds and meshes.
+const NOT_SENT_PREFIXES: [&str; 26] = [
+    "cdn-",
+    "cf-",
+    "cloudfront-",
+    "gateway-",
+    "l5d-",
+    "proxy-",
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-appgw-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-azure-",
+    "x-b3-",
+    "x-datadog-",
+    "x-envoy-",
+    "x-forwarded",
+    "x-goog-",
+    "x-istio-",
+    "x-ms-client-principal",
+    "x-ms-token-",
+    "x-original-",
+    "x-rewrite-",
+    "x-ssl-",
+    "x-vercel-",
+    "x-zscaler-",
+];
 
 /// Not passed back: credentials, and what leads a client past the gateway.
 const NOT_PASSED_BACK: [&str; 6] =
@@ -223,6 +281,36 @@ mod tests {
             "X-Original-URL",
             "X-Original-Host",
             "X-Rewrite-URL",
+            "CF-Connecting-IP",
+            "CF-Connecting-IPv6",
+            "CF-Access-Jwt-Assertion",
+            "True-Client-IP",
+            "True_Client_IP",
+            "X-Cluster-Client-IP",
+            "X-Real-IP",
+            "X-Client-IP",
+            "Client-IP",
+            "Fastly-Client-IP",
+            "X-Envoy-External-Address",
+            "X-Envoy-Peer-Metadata",
+            "X-Original-Forwarded-For",
+            "X-Forwarded-Client-Cert",
+            "X-Azure-ClientIP",
+            "X-Azure-SocketIP",
+            "X-ProxyUser-Ip",
+            "Via",
+            "X-Auth-Request-Email",
+            "X-Amzn-Trace-Id",
+            "X-Amzn-Oidc-Identity",
+            "X-Goog-Iap-Jwt-Assertion",
+            "X-Goog-Authenticated-User-Email",
+            "X-AppEngine-User-IP",
+            "X-MS-Client-Principal-Name",
+            "Client-Cert",
+            "X-SSL-Client-Cert",
+            "L5D-Client-Id",
+            "B3",
+            "Baggage",
         ];
         let mut given = headers(&[&gone[..], &PASSES].concat());
         strip_request(&mut given);

@@ -65,8 +65,7 @@ impl Links {
             return Some(format!("{}{}{fragment}", self.ours, path.sent()));
         }
         // As seen from where it was found, which is right on either side.
-        let relative = !link.starts_with(['/', '\\']) && !has_scheme(link) && !link.contains("..");
-        relative.then(|| link.to_owned())
+        ApiPath::leads_down(link).then(|| link.to_owned())
     }
 
     /// `<uri>; rel=next, <uri>; rel=prev` (RFC 8288).
@@ -148,12 +147,6 @@ fn rewrite(headers: &mut HeaderMap, name: &HeaderName, rewritten: impl Fn(&str) 
     }
 }
 
-/// `scheme:`, as RFC 3986 section 3.1 has it.
-fn has_scheme(link: &str) -> bool {
-    let end = link.find(['/', '?', '#']).unwrap_or(link.len());
-    link.get(..end).is_some_and(|start| start.contains(':'))
-}
-
 /// Puts the second of a pair where the first is whole (behind it the link ends, or goes deeper), in any case. `None` if
 /// none is there. All the first ones begin with the same letter.
 fn replace(body: &[u8], pairs: &[(String, String)]) -> Option<Vec<u8>> {
@@ -231,7 +224,16 @@ mod tests {
             let wanted = format!("https://gw.example.com/crm/Cust1/api{wanted}");
             assert_eq!(location(link), Some(wanted), "{link}");
         }
-        for link in ["5", "Contact/5?at=12:00", "?page=2", "#x", "./5"] {
+        for link in [
+            "5",
+            "Contact/5?at=12:00",
+            "Contact/",
+            "?page=2",
+            "?at=..%2f..",
+            "#x",
+            "./5",
+            "Acme%20Inc.",
+        ] {
             assert_eq!(location(link).as_deref(), Some(link));
         }
     }
@@ -256,6 +258,29 @@ mod tests {
             "\\\\evil.example",
             "javascript:alert(1)",
             "../../x",
+            "..",
+            "%2e%2e/x",
+            "%2E%2E",
+            ".%2e/x",
+            "%2E./x",
+            "%252e%252e/x",
+            "a/%2e%2e/%2e%2e/x",
+            "..%2fx",
+            "..%5cx",
+            "..\\x",
+            "a/..;/x",
+            "a\\..\\x",
+            ".\t./x",
+            "a//b",
+            "/%2e%2e/Cust1/api",
+            "/Cust1/api/%2e%2e/%2e%2e/Cust2/api",
+            "/Cust1/api/..%2f..%2fCust2",
+            "/Cust1/%2e%2e/Cust2/api",
+            "\t//evil.example",
+            "/\t/evil.example",
+            "https:/evil.example",
+            "https:evil.example",
+            "%2f%2fevil.example",
         ] {
             assert_eq!(location(link), None, "{link}");
         }

@@ -37,9 +37,11 @@ pub(super) fn allowed(
     let gone = given.keys().filter(|name| !left.contains_key(*name));
     // Also what the proxy does not tell.
     let gone = gone.map(ToString::to_string).chain(not_sent().map(str::to_owned));
-    // Without a host there is no request; where it goes is the proxy's configuration.
+    // Without a host there is no request; where it goes is the proxy's configuration. Envoy refuses whoever takes its own
+    // headers off; the documented route does that.
+    let is_of_proxy = |name: &str| name == "host" || name.starts_with("x-envoy-");
     let mut headers_to_remove: Vec<String> =
-        gone.filter(|name| name != "host" && !credential.contains_key(name.as_str())).collect();
+        gone.filter(|name| !is_of_proxy(name) && !credential.contains_key(name.as_str())).collect();
     headers_to_remove.sort_unstable();
     headers_to_remove.dedup();
     let ok = OkHttpResponse { headers, headers_to_remove };

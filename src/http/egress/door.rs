@@ -22,9 +22,9 @@ use super::{
 use crate::{
     access::{Access, Bearer, Caller, Calling, NotAdmitted, Presented},
     broker::{Attempts, Egress, Links, SendProgress, Sending, Sent, Trail},
-    domain::Reason,
+    domain::{Reason, TrustedProxies},
     http::{around::known_name, conversation::RequestBody, heads::HeadProblem, problem::Problem},
-    listen::{REQUEST_ID, RequestIds, Undecided, text_of_panic, trace_id},
+    listen::{REQUEST_ID, RequestIds, Undecided, client_address, text_of_panic, trace_id},
     ports::{CopyBudget, Meter},
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Door {
     pub(super) ids: RequestIds,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) rules: EgressRules,
+    /// The proxies in front.
+    pub(super) trusted: TrustedProxies,
     /// The calls that have not ended yet.
     pub(super) requests: TaskTracker,
     pub(super) standstill: Standstill,
@@ -64,6 +66,11 @@ impl Door {
         peer: Peer,
         request: Request<RequestBody>,
     ) -> Response<Body> {
+        let client = client_address(&self.trusted, peer.address, request.headers());
+        let (peer, twice) = match client {
+            Ok(address) => (peer.at(address), None),
+            Err(twice) => (peer, Some(twice)),
+        };
         let request_id = self.ids.of(request.headers());
         let watched = (request.version() == Version::HTTP_2).then_some(&self.standstill);
         let method = known_name(request.method());
@@ -75,7 +82,13 @@ impl Door {
             trace_id,
             method,
         );
-        let work = AssertUnwindSafe(Box::pin(self.call(&peer, request, &mut record)));
+        let answered = async {
+            match twice {
+                Some(twice) => Err(Problem::new(Reason::InvalidArgument, twice.to_string()).into()),
+                None => self.call(&peer, request, &mut record).await,
+            }
+        };
+        let work = AssertUnwindSafe(Box::pin(answered));
         let called = tokio::select! {
             biased;
             called = work.catch_unwind() => called.unwrap_or_else(|panic| {

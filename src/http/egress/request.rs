@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderMap, HeaderName, Method, Version, header};
+use axum::http::{Method, Version, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
 use hyper::{Request, body::Body as HttpBody};
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::{
     access::is_calling_method,
-    broker::{ACT_AS, method_override},
+    broker::{GatewayHeaders, method_override},
     domain::{ApiPath, AuditText, EyesSelector, Reason, TenantName},
     http::{conversation::RequestBody, problem::Problem},
     ports::{ApiBody, BodyCopy, COPIED_BYTES, CopyBudget},
@@ -31,12 +31,6 @@ const HELD_TIME: Duration = Duration::from_mins(1);
 
 /// Between two parts of a body. Who is slower has gone away, or means no good.
 const PART_TIME: Duration = Duration::from_secs(30);
-
-/// The longest reason for the audit trail, in characters.
-const MAX_REASON_CHARS: usize = 256;
-
-const REASON: HeaderName = HeaderName::from_static("gateway-reason");
-const REWRITE_LINKS: HeaderName = HeaderName::from_static("gateway-rewrite-links");
 
 /// What a caller asks for.
 pub(super) struct Asked {
@@ -95,21 +89,9 @@ impl Asked {
             let problem = "the request is not sent on as another method: send it with that method instead of POST";
             return Err(invalid(name, &problem));
         }
-        let eyes = match the_only(headers, &HeaderName::from_static(ACT_AS))? {
-            Some(eyes) => Some(eyes.parse().map_err(|error| invalid("Gateway-Act-As", &error))?),
-            None => None,
-        };
-        let words = the_only(headers, &REASON)?.unwrap_or_default();
-        if words.chars().count() > MAX_REASON_CHARS || words.chars().any(char::is_control) {
-            let problem = format!("at most {MAX_REASON_CHARS} printable characters");
-            return Err(invalid("Gateway-Reason", &problem));
-        }
-        let rewrite_links = match the_only(headers, &REWRITE_LINKS)? {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => return Err(invalid("Gateway-Rewrite-Links", &"wanted true or false")),
-        };
-        Ok(Self { tenant, path, eyes, words: words.to_owned().into(), rewrite_links })
+        let GatewayHeaders { eyes, reason, rewrite_links } =
+            GatewayHeaders::read(headers).map_err(|problem| invalid(problem.name(), &problem))?;
+        Ok(Self { tenant, path, eyes, words: reason.into(), rewrite_links })
     }
 }
 
@@ -133,18 +115,6 @@ fn nowhere(target: &str) -> Problem {
 
 fn invalid(field: &str, problem: &dyn std::fmt::Display) -> Problem {
     Problem::new(Reason::InvalidArgument, format!("{field}: {problem}"))
-}
-
-/// The value of a header that may be there once.
-fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let mut values = headers.get_all(name).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return match headers.get_all(name).iter().count() {
-            0 => Ok(None),
-            _ => Err(invalid(name.as_str(), &"may be there once only")),
-        };
-    };
-    value.to_str().map(Some).map_err(|_| invalid(name.as_str(), &"wanted visible ASCII"))
 }
 
 /// Returns the body: a small one is held; any other is passed on as it comes, with a copy if it may be small. `cut` says

@@ -12,6 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     broker::{AssociateHints, Attempts, Counters},
+    listen::FrontProxies,
     ports::{ManualClock, WebhookVerifier},
 };
 
@@ -68,7 +69,7 @@ async fn listener() -> Listener {
         meter: counted.clone(),
         intake: Arc::default(),
     };
-    let mut server = HttpServer::new(socket, None, doors, ports);
+    let mut server = HttpServer::new(socket, None, FrontProxies::default(), doors, ports);
     let layer = Around {
         ids: RequestIds::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), &Fixed),
         meter: counted.clone(),

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::{
     access::{CertificateRules, PeerCertificate},
+    domain::TrustedProxies,
     listen::{
         TlsFiles,
         tls::tests::{Authority, clock},
@@ -34,11 +35,20 @@ async fn door(tls: Option<ServerTls>) -> Door {
 }
 
 async fn door_for(speaks: Speaks, tls: Option<ServerTls>) -> Door {
-    door_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), speaks, tls)
+    door_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), FrontProxies::default(), speaks, tls)
+}
+
+async fn door_behind(proxies: FrontProxies, speaks: Speaks, tls: Option<ServerTls>) -> Door {
+    door_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), proxies, speaks, tls)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test owns it")]
-fn door_at(listener: TcpListener, speaks: Speaks, tls: Option<ServerTls>) -> Door {
+fn door_at(
+    listener: TcpListener,
+    proxies: FrontProxies,
+    speaks: Speaks,
+    tls: Option<ServerTls>,
+) -> Door {
     let address = listener.local_addr().unwrap();
     let (sender, opened) = mpsc::channel(1);
     let stop = CancellationToken::new();
@@ -48,6 +58,7 @@ fn door_at(listener: TcpListener, speaks: Speaks, tls: Option<ServerTls>) -> Doo
         speaks,
         listener,
         tls,
+        proxies,
         strangers,
         intake: Arc::default(),
         stop: stop.clone(),
@@ -55,13 +66,8 @@ fn door_at(listener: TcpListener, speaks: Speaks, tls: Option<ServerTls>) -> Doo
     Door { address, opened, stop, accepting: tokio::spawn(acceptor.run(sender)) }
 }
 
-#[tokio::test]
-async fn a_connection_knows_the_address_of_its_peer_and_the_certificate_that_was_verified() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = Authority::new();
-    let tls = ServerTls::load(authority.write(folder.path()), clock()).unwrap();
-    let mut door = door(Some(tls)).await;
-
+/// A client that trusts the authority and shows a certificate of it.
+fn trusting(authority: &Authority) -> ClientConfig {
     let (certificate, key) = authority.issue();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(authority.der().to_vec())).unwrap();
@@ -75,6 +81,17 @@ async fn a_connection_knows_the_address_of_its_peer_and_the_certificate_that_was
         )
         .unwrap();
     config.alpn_protocols = vec![ALPN_HTTP_2.to_vec()];
+    config
+}
+
+#[tokio::test]
+async fn a_connection_knows_the_address_of_its_peer_and_the_certificate_that_was_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let tls = ServerTls::load(authority.write(folder.path()), clock()).unwrap();
+    let mut door = door(Some(tls)).await;
+
+    let config = trusting(&authority);
     let tcp = TcpStream::connect(door.address).await.unwrap();
     let from = tcp.local_addr().unwrap();
     let connector = TlsConnector::from(Arc::new(config));
@@ -99,7 +116,7 @@ async fn a_connection_knows_the_address_of_its_peer_and_the_certificate_that_was
 async fn an_ipv4_client_of_a_listener_for_both_families_has_its_ipv4_address() {
     let any = "[::]:0".parse().unwrap();
     let listener = crate::listen::bound_socket(any).unwrap().listen(8).unwrap();
-    let mut door = door_at(listener, Speaks::Http2, None);
+    let mut door = door_at(listener, FrontProxies::default(), Speaks::Http2, None);
     for loopback in ["127.0.0.1", "::1"] {
         let address = (loopback, door.address.port());
         let mut client = TcpStream::connect(address).await.unwrap();
@@ -254,4 +271,65 @@ fn complaints_are_bounded() {
     assert_eq!((complaints.due(), complaints.due()), (None, None));
     complaints.next = None;
     assert_eq!(complaints.due(), Some(2));
+}
+
+/// Behind a proxy in `trusted`, which begins its connections with a header.
+async fn door_behind_a_proxy_in(trusted: &str, tls: Option<ServerTls>) -> Door {
+    let trusted = TrustedProxies::new(vec![trusted.parse().unwrap()]);
+    door_behind(FrontProxies { trusted, protocol: true }, Speaks::Http2OrHttp1, tls).await
+}
+
+const FORGED: &[u8] = b"PROXY TCP4 192.0.2.7 10.0.0.2 50000 443\r\n";
+
+/// Whether the connection ends without another being opened.
+async fn is_refused(door: &mut Door, bytes: &[u8]) -> bool {
+    let mut client = TcpStream::connect(door.address).await.unwrap();
+    client.write_all(bytes).await.unwrap();
+    let mut rest = Vec::new();
+    // Closed with unread bytes in it, it is reset.
+    let ended = client.read_to_end(&mut rest).await;
+    let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    assert!(ended.as_ref().map_or_else(reset, |_| true), "{ended:?}");
+    rest.is_empty() && door.opened.try_recv().is_err()
+}
+
+#[tokio::test]
+async fn a_header_of_an_untrusted_peer_is_refused_and_without_one_it_is_let_in_at_its_own_address()
+{
+    let mut door = door_behind_a_proxy_in("10.0.0.0/8", None).await;
+    assert!(is_refused(&mut door, &[FORGED, b"GET / HTTP/1.1\r\n\r\n"].concat()).await);
+    let binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x02\xc3\x50\x01\xbb";
+    assert!(is_refused(&mut door, binary).await);
+    let mut client = TcpStream::connect(door.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let connection = door.opened.recv().await.unwrap();
+    assert_eq!(connection.address(), client.local_addr().unwrap());
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_must_begin_with_a_header_which_names_the_client() {
+    let mut door = door_behind_a_proxy_in("127.0.0.0/8", None).await;
+    assert!(is_refused(&mut door, PREFACE).await);
+    assert!(is_refused(&mut door, b"PROXY TCP4 nonsense\r\n").await);
+    let mut client = TcpStream::connect(door.address).await.unwrap();
+    client.write_all(&[FORGED, PREFACE].concat()).await.unwrap();
+    let connection = door.opened.recv().await.unwrap();
+    assert_eq!(connection.address(), "192.0.2.7:50000".parse().unwrap());
+    assert_eq!(connection.protocol(), Protocol::Http2);
+}
+
+#[tokio::test]
+async fn a_header_comes_before_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let tls = ServerTls::load(authority.write(folder.path()), clock()).unwrap();
+    let mut door = door_behind_a_proxy_in("127.0.0.1", Some(tls)).await;
+    let mut tcp = TcpStream::connect(door.address).await.unwrap();
+    tcp.write_all(FORGED).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(trusting(&authority)));
+    let mut client = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
+    client.write_all(PREFACE).await.unwrap();
+    let connection = door.opened.recv().await.unwrap();
+    assert_eq!(connection.address(), "192.0.2.7:50000".parse().unwrap());
+    assert!(connection.client_certificate().is_some());
 }

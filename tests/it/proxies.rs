@@ -1,0 +1,215 @@
+//! Real proxies before every listener: the address that nginx and Envoy tell of a client is the one in the trail, and
+//! what the client itself says of it does not count.
+//!
+//! Needs nginx with its stream module and Envoy, so `cargo test` leaves it out (`test = false`); `tools/check-forwarded`
+//! installs what it needs and runs it, and `.ci/run` does that.
+#![cfg(test)]
+
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "what it shares with the other tests it does not use whole"
+)]
+mod support;
+
+use std::{
+    env, fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use crate::support::{
+    Options, World,
+    clients::{Client, Seen},
+    eventually,
+};
+
+/// The client, which is no trusted proxy.
+const CLIENT: &str = "127.0.0.9";
+
+/// What a client says of itself.
+const FORGED: &[(&str, &str)] = &[("x-forwarded-for", "6.6.6.6"), ("x-real-ip", "6.6.6.6")];
+const FORGED_IN_FORWARDED: &[(&str, &str)] =
+    &[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")];
+
+/// The addresses of `[http]`, `[egress]` and `[grpc]`, or of what stands before each.
+#[derive(Clone, Copy)]
+struct Three([SocketAddr; 3]);
+
+/// A process that ends with the test.
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Proxy {
+    /// Waits until it listens on all of these.
+    async fn start(mut command: Command, addresses: &[SocketAddr]) -> Self {
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let mut proxy = Self(child);
+        for address in addresses {
+            eventually("the proxy listens", || {
+                assert!(proxy.0.try_wait().unwrap().is_none(), "the proxy has ended");
+                TcpStream::connect(address).is_ok()
+            })
+            .await;
+        }
+        proxy
+    }
+
+    /// Envoy with one of the configurations, before one listener.
+    async fn envoy(text: &str, folder: &Path, listen: SocketAddr, gateway: SocketAddr) -> Self {
+        let text = text
+            .replace("LISTEN_PORT", &listen.port().to_string())
+            .replace("GATEWAY_PORT", &gateway.port().to_string());
+        let file = folder.join(format!("envoy-{}.yaml", listen.port()));
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(program("ENVOY"));
+        command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
+        command.arg("--config-path").arg(&file);
+        Self::start(command, &[listen]).await
+    }
+}
+
+fn program(variable: &str) -> String {
+    env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run this with tools/check-forwarded"))
+}
+
+/// Addresses that nobody listens on now.
+fn free() -> Three {
+    let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    Three(sockets.map(|socket| socket.local_addr().unwrap()))
+}
+
+/// A gateway that trusts proxies at 127.0.0.1, with a tenant.
+async fn world(protocol: bool) -> World {
+    let keys = "trusted_proxies = [\"127.0.0.1/32\"]\nproxy_protocol = false\n";
+    let listen = "listen = \"127.0.0.1:0\"\n";
+    let extra_config = format!("[http]\n{listen}{keys}[egress]\n{listen}{keys}");
+    let options = Options { extra_config, grpc: Some(keys.to_owned()), ..Options::default() };
+    let mut world = World::with(options).await;
+    world.enroll("Cust1").await;
+    if protocol {
+        world.reconfigure("proxy_protocol = false", "proxy_protocol = true").await;
+    }
+    world
+}
+
+fn listeners(world: &World) -> Three {
+    let gateway = world.gateway();
+    let (http, egress) = (gateway.http_address.unwrap(), gateway.egress_address.unwrap());
+    Three([http, egress, gateway.grpc_address])
+}
+
+/// Asks something of each listener, by way of a proxy before it.
+async fn ask(client: &Client<'_>, by: Three) {
+    let Three([http, egress, grpc]) = by;
+    assert_eq!(client.open_page(http).await.status, 404);
+    let called = client.call(egress).await;
+    assert_eq!(called.status, 200, "{called:?}");
+    client.get_tenant(grpc).await.unwrap();
+}
+
+fn client<'a>(headers: &'a [(&'static str, &'a str)]) -> Client<'a> {
+    Client { from: CLIENT, headers, ..Client::default() }
+}
+
+struct Nginx {
+    xff: Three,
+    forwarded: Three,
+    proxy: Three,
+    _process: Proxy,
+    _folder: tempfile::TempDir,
+}
+
+impl Nginx {
+    async fn before(gateway: Three) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (xff, forwarded, proxy) = (free(), free(), free());
+        let mut text = include_str!("../proxies/nginx.conf")
+            .replace("STREAM_MODULE", &program("NGINX_STREAM"));
+        for (kind, three) in
+            [("XFF", xff), ("FORWARDED", forwarded), ("PROXY", proxy), ("GATEWAY", gateway)]
+        {
+            for (listener, address) in ["HTTP", "EGRESS", "GRPC"].iter().zip(three.0) {
+                text = text.replace(&format!("{kind}_{listener}"), &address.to_string());
+            }
+        }
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(program("NGINX"));
+        command.arg("-p").arg(folder.path()).args(["-e", "stderr", "-c"]).arg(&file);
+        let all = [xff.0, forwarded.0, proxy.0].concat();
+        let process = Proxy::start(command, &all).await;
+        Self { xff, forwarded, proxy, _process: process, _folder: folder }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_tells_by_headers_where_a_client_is() {
+    let mut world = world(false).await;
+    let nginx = Nginx::before(listeners(&world)).await;
+    ask(&client(&[]), nginx.xff).await;
+    ask(&client(FORGED), nginx.xff).await;
+    ask(&client(&[]), nginx.forwarded).await;
+    ask(&client(FORGED_IN_FORWARDED), nginx.forwarded).await;
+    ask(&client(FORGED_IN_FORWARDED), nginx.xff).await;
+    // Past the proxy.
+    ask(&client(FORGED), listeners(&world)).await;
+    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_tells_by_the_proxy_protocol_where_a_client_is() {
+    let mut world = world(true).await;
+    let nginx = Nginx::before(listeners(&world)).await;
+    ask(&client(&[]), nginx.proxy).await;
+    ask(&client(FORGED), nginx.proxy).await;
+    ask(&client(FORGED), listeners(&world)).await;
+    let begin = b"PROXY TCP4 6.6.6.6 127.0.0.1 50000 443\r\n";
+    for to in listeners(&world).0 {
+        assert!(Client { begin, ..client(&[]) }.is_cut_off(to).await);
+    }
+    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+}
+
+/// Envoy before each listener.
+async fn envoys(text: &str, folder: &Path, gateway: Three) -> (Three, [Proxy; 3]) {
+    let by = free();
+    let [http, egress, grpc] = by.0;
+    let Three([to_http, to_egress, to_grpc]) = gateway;
+    let envoys = [
+        Proxy::envoy(text, folder, http, to_http).await,
+        Proxy::envoy(text, folder, egress, to_egress).await,
+        Proxy::envoy(text, folder, grpc, to_grpc).await,
+    ];
+    (by, envoys)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn envoy_tells_by_headers_where_a_client_is() {
+    let (mut world, folder) = (world(false).await, tempfile::tempdir().unwrap());
+    let text = include_str!("../proxies/envoy-http.yaml");
+    let (by, _envoys) = envoys(text, folder.path(), listeners(&world)).await;
+    for headers in [&[][..], FORGED, FORGED_IN_FORWARDED] {
+        ask(&client(headers), by).await;
+    }
+    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn envoy_tells_by_version_2_of_the_proxy_protocol_where_a_client_is() {
+    let (mut world, folder) = (world(true).await, tempfile::tempdir().unwrap());
+    let text = include_str!("../proxies/envoy-tcp.yaml");
+    let (by, _envoys) = envoys(text, folder.path(), listeners(&world)).await;
+    for headers in [&[][..], FORGED] {
+        ask(&client(headers), by).await;
+    }
+    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+}

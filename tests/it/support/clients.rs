@@ -1,0 +1,123 @@
+//! Clients at addresses of their own, which ask something of each listener, and what the trail says of where they are.
+
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Mutex};
+
+use hyper_util::rt::TokioIo;
+use tenant_gateway::grpc::pb::{self, tenant_service_client::TenantServiceClient};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+use tonic::{
+    Request, Status,
+    metadata::{MetadataKey, MetadataValue},
+    transport::Endpoint,
+};
+
+use super::{
+    World,
+    http::{Answer, request},
+    name,
+    trail::Written,
+};
+
+/// A client, with what it or a proxy puts before its first byte and into its requests.
+#[derive(Clone, Default)]
+pub(crate) struct Client<'a> {
+    /// The address that its connections come from.
+    pub(crate) from: &'a str,
+    /// A header of the PROXY protocol.
+    pub(crate) begin: &'a [u8],
+    /// Headers of its requests.
+    pub(crate) headers: &'a [(&'static str, &'a str)],
+}
+
+impl Client<'_> {
+    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(self.from.parse().unwrap(), 0))?;
+        let mut stream = socket.connect(to).await?;
+        stream.write_all(self.begin).await?;
+        Ok(stream)
+    }
+
+    async fn send(&self, to: SocketAddr, path: &str) -> Answer {
+        let mut stream = self.connect(to).await.unwrap();
+        stream.write_all(&request("GET", path, self.headers, b"")).await.unwrap();
+        Answer::read(&mut stream).await
+    }
+
+    /// Opens a consent page that does not exist, on `[http]`: an attempt that is counted.
+    pub(crate) async fn open_page(&self, to: SocketAddr) -> Answer {
+        self.send(to, "/consent/unknown").await
+    }
+
+    /// Calls the Web API of Cust1, on `[egress]`.
+    pub(crate) async fn call(&self, to: SocketAddr) -> Answer {
+        self.send(to, "/crm-sync/Cust1/api/v1/User/currentPrincipal").await
+    }
+
+    /// Asks for the tenant Cust1, on `[grpc]`.
+    pub(crate) async fn get_tenant(&self, to: SocketAddr) -> Result<(), Status> {
+        let stream = self.connect(to).await.map_err(|error| Status::from_error(error.into()))?;
+        let once = Mutex::new(Some(TokioIo::new(stream)));
+        let connector = tower::service_fn(move |_| {
+            let stream = once.lock().unwrap().take();
+            std::future::ready(stream.ok_or_else(|| io::Error::other("connected already")))
+        });
+        let endpoint = Endpoint::from_static("http://gateway");
+        let channel = endpoint.connect_with_connector(connector);
+        let channel = channel.await.map_err(|error| Status::from_error(error.into()))?;
+        let mut get = Request::new(pb::GetTenantRequest { name: name("Cust1") });
+        for &(name, value) in self.headers {
+            let value = MetadataValue::try_from(value).unwrap();
+            get.metadata_mut().append(MetadataKey::from_static(name), value);
+        }
+        TenantServiceClient::new(channel).get_tenant(get).await.map(drop)
+    }
+
+    /// Whether the listener ends a connection without a word.
+    pub(crate) async fn is_cut_off(&self, to: SocketAddr) -> bool {
+        let mut stream = self.connect(to).await.unwrap();
+        // It may be closed already.
+        let _ = stream.write_all(&request("GET", "/consent/unknown", self.headers, b"")).await;
+        let mut answer = Vec::new();
+        let end = tokio::time::timeout(super::PATIENCE, stream.read_to_end(&mut answer));
+        let _ = end.await.expect("the connection does not end");
+        answer.is_empty()
+    }
+}
+
+/// Where clients were, by the trail.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) http: BTreeSet<String>,
+    pub(crate) egress: BTreeSet<String>,
+    pub(crate) grpc: BTreeSet<String>,
+}
+
+impl Seen {
+    /// The same on each listener.
+    pub(crate) fn everywhere(addresses: &[&str]) -> Self {
+        let all: BTreeSet<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
+        Self { http: all.clone(), egress: all.clone(), grpc: all }
+    }
+
+    /// Stops the gateway and reads its trail.
+    pub(crate) async fn by(world: &mut World) -> Self {
+        world.stop().await;
+        let written = Written::read(&world.config_file()).await;
+        written.assert_intact();
+        let mut seen = Self::default();
+        for event in &written.events {
+            let on = match &*event.record.action {
+                "authenticate" => &mut seen.http,
+                "callWebApiAsSystemUser" => &mut seen.egress,
+                "readTenants" => &mut seen.grpc,
+                _ => continue,
+            };
+            on.insert(event.record.client_address.to_string());
+        }
+        seen
+    }
+}
