@@ -19,6 +19,7 @@ mod normalize;
 mod outcome;
 mod person;
 mod public_stream;
+mod record;
 mod request;
 mod server;
 mod tenant;

@@ -11,6 +11,9 @@ use crate::{
 /// How often we look whether another process has changed the store. CONTRACT section 7 promises a second.
 const LOOK_AT_STORE: Duration = Duration::from_millis(500);
 
+/// How long the store may take to answer. It waits for writes, and one that hangs must not hide changes by others.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often what was stored by a clock that was ahead is looked for.
 const LOOK_AHEAD: Duration = Duration::from_hours(1);
 
@@ -40,7 +43,7 @@ impl Watched {
         loop {
             // First what waits for no write that hangs.
             let looked = match self.store.check_file() {
-                Ok(()) => self.store.external_version().await,
+                Ok(()) => external_version(&*self.store, &*self.clock).await,
                 Err(error) => Err(error),
             };
             lost = self.follow_file(&looked, lost);
@@ -84,8 +87,9 @@ impl Watched {
             Err(StoreError::Lost(happened)) if !lost => tracing::error!(
                 happened,
                 "the store's file is no longer the one that was opened: all calls that need it are refused. To serve \
-                 what is there now, restart the gateway; stop the gateway before a backup is restored. To serve the \
-                 former file, put it back with the files beside it"
+                 what is there now, stop the gateway, move the files -wal and -shm beside it away (they belong to the \
+                 former file and would damage this one), and start the gateway. Stop the gateway before a backup is \
+                 restored. To serve the former file, put it back with the files beside it"
             ),
             Ok(_) if lost => {
                 tracing::warn!(
@@ -119,5 +123,62 @@ impl Watched {
                 }
             }
         }
+    }
+}
+
+/// Reads the version of the store. A store that does not answer in time counts as unavailable, so that what is
+/// remembered is dropped and the file is looked at again.
+async fn external_version(store: &dyn StoreWatch, clock: &dyn Clock) -> Result<i64, StoreError> {
+    tokio::select! {
+        biased;
+        version = store.external_version() => version,
+        () = clock.sleep(ANSWER_TIMEOUT) => {
+            Err(StoreError::Unavailable("no answer in time".to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use async_trait::async_trait;
+    use futures_util::poll;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ports::ManualClock;
+
+    /// Never answers.
+    struct HangingStore;
+
+    #[async_trait]
+    impl StoreWatch for HangingStore {
+        fn check_file(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn writable(&self) -> Result<(), StoreError> {
+            std::future::pending().await
+        }
+
+        async fn external_version(&self) -> Result<i64, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn forget_issued_after(&self, _: Timestamp) -> Result<u64, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_in_time_counts_as_unavailable() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let mut asked = pin!(external_version(&HangingStore, &clock));
+        assert!(poll!(asked.as_mut()).is_pending());
+        clock.advance(ANSWER_TIMEOUT);
+        assert!(matches!(asked.await, Err(StoreError::Unavailable(_))));
     }
 }

@@ -33,6 +33,9 @@ pub(super) trait Credential {
     /// How long it surely works from `now`, by the wall clock.
     fn remaining(&self, now: Timestamp) -> Duration;
 
+    /// How long it was to live at most, by its own times.
+    fn life(&self) -> Duration;
+
     /// The same credential with times that fit a wall clock that was set back: it ends at `end`, and was issued no later
     /// than `now`.
     fn corrected(&self, end: Timestamp, now: Timestamp) -> Self;
@@ -164,7 +167,7 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
             // Renewing in the background is not a use.
             let used = entry.held.as_ref().map(|held| held.last_used.load(Ordering::Relaxed));
             let last_used = AtomicU64::new(used.unwrap_or_else(|| now.monotonic.as_secs()));
-            let end = now.monotonic.saturating_add(credential.remaining(now.wall));
+            let end = now.monotonic.saturating_add(left(&*credential, now));
             let renew_time = now.monotonic.saturating_add(renew_in);
             let held = Held { credential, end, renew_time, last_used };
             entry.held = Some(held);
@@ -187,7 +190,7 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         self.change(name, |entry| {
             if let Some(held) = entry.held.as_mut().filter(|held| held.credential.id() == id) {
                 held.credential = Arc::new(amend(&held.credential));
-                held.end = now.monotonic.saturating_add(held.credential.remaining(now.wall));
+                held.end = now.monotonic.saturating_add(left(&*held.credential, now));
                 held.renew_time = now.monotonic.saturating_add(renew_in);
             }
         });
@@ -326,6 +329,12 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
     }
 }
 
+/// How long a credential surely works from now, before it is held. If the wall clock was set back while the
+/// credential was fetched, the wall clock says too much, but the credential's own times still bound it.
+fn left(credential: &impl Credential, now: Moment) -> Duration {
+    credential.remaining(now.wall).min(credential.life())
+}
+
 impl<C> Entry<C> {
     /// Without a credential an entry is kept as long as it still holds somebody back.
     fn worth_keeping(&self, now: Duration) -> bool {
@@ -362,6 +371,10 @@ impl Credential for SystemTicket {
         self.remaining(now)
     }
 
+    fn life(&self) -> Duration {
+        self.remaining(self.issue_time)
+    }
+
     fn corrected(&self, end: Timestamp, now: Timestamp) -> Self {
         Self { expire_time: end, issue_time: self.issue_time.min(now), ..self.clone() }
     }
@@ -378,6 +391,10 @@ impl Credential for AccessToken {
 
     fn remaining(&self, now: Timestamp) -> Duration {
         self.remaining(now)
+    }
+
+    fn life(&self) -> Duration {
+        self.remaining(self.issue_time)
     }
 
     fn corrected(&self, end: Timestamp, now: Timestamp) -> Self {
@@ -415,6 +432,23 @@ mod tests {
         assert_eq!((told.issue_time, told.expire_time), (later.wall, right + 6 * HOUR));
         let end = Moment { wall: right, monotonic: 7 * HOUR };
         assert!(cache.hand_out(&1, 1, Duration::ZERO, end).is_none());
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_while_a_credential_is_fetched_prolongs_nothing() {
+        let cache = Credentials::<u8, SystemTicket>::default();
+        let right = Timestamp::UNIX_EPOCH;
+        let now = Moment { wall: right, monotonic: HOUR };
+        // Issued by a clock that was a day ahead.
+        cache.insert(&1, ticket(right + 24 * HOUR), 5 * HOUR, now);
+        assert!(cache.hand_out(&1, 1, 6 * HOUR, now).is_some());
+        let end = Moment { wall: right + 6 * HOUR, monotonic: 7 * HOUR };
+        assert!(cache.hand_out(&1, 1, Duration::ZERO, end).is_none());
+        let amended = Credentials::<u8, SystemTicket>::default();
+        amended.insert(&1, ticket(right + 24 * HOUR), 5 * HOUR, now);
+        let id = CredentialId::of_ticket([1; 16]);
+        amended.amend(&1, &id, 5 * HOUR, now, SystemTicket::clone);
+        assert!(amended.hand_out(&1, 1, Duration::ZERO, end).is_none());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{Applications, BrokerError, Directory, Impersonation, Statuses, Tickets};
 use crate::{
     domain::{ContextIdentifier, Tenant, TenantName},
-    ports::{AuditSigner, Clock, NotificationStore, UpstreamError},
+    ports::{AuditSigner, Clock, NotificationStore, StoreError, UpstreamError},
 };
 
 /// Hints of a tenant make us look once in this time; what came meanwhile, once at its end.
@@ -185,38 +185,37 @@ impl StateHints {
             return Err(if unknown { Unheard::KeysUnavailable } else { Unheard::Unsigned });
         };
         let digest = shared.used.digest(token, proof.id.as_deref(), tenant);
-        shared.use_once(&digest, proof.expire_time, tenant).await?;
+        shared.check_unused(&digest, tenant).await?;
         for name in names {
-            if let Err(unheard) = shared.hint(name, change).await {
-                // Nothing was made of it, and SuperOffice is told to send it again.
-                if let Err(error) = shared.used.store.give_back(&digest).await {
-                    tracing::warn!(%error, %tenant, "a notification that came to nothing cannot be sent again");
-                }
-                return Err(unheard);
-            }
+            shared.hint(name, change).await?;
         }
-        Ok(())
+        // Last: one that was only partly acted on, because the store failed or this process ended, is sent again.
+        // Acting on it twice does no harm.
+        shared.use_once(&digest, proof.expire_time, tenant).await
     }
 }
 
 impl Shared {
+    /// Rejects a notification that was used before. Nothing is noted yet.
+    async fn check_unused(
+        &self,
+        digest: &[u8; 32],
+        tenant: ContextIdentifier,
+    ) -> Result<(), Unheard> {
+        let used = self.used.store.is_used(digest, self.clock.now()).await;
+        take_unused(used.map(|used| !used), tenant)
+    }
+
+    /// Notes that a notification was used. Of two that come at once the later one is rejected here, after both were
+    /// acted on.
     async fn use_once(
         &self,
         digest: &[u8; 32],
         expire_time: Timestamp,
         tenant: ContextIdentifier,
     ) -> Result<(), Unheard> {
-        match self.used.store.use_once(digest, expire_time, self.clock.now()).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                tracing::warn!(%tenant, "a notification was sent once more, and is not heard again");
-                Err(Unheard::Used)
-            }
-            Err(error) => {
-                tracing::warn!(%error, %tenant, "a notification cannot be taken");
-                Err(Unheard::StoreUnavailable)
-            }
-        }
+        let new = self.used.store.use_once(digest, expire_time, self.clock.now()).await;
+        take_unused(new, tenant)
     }
 
     /// Looks, now or at the end of the minute. Looking belongs to the gateway: SuperOffice does not wait for it. But
@@ -275,7 +274,10 @@ impl Shared {
     fn later(&self, name: &TenantName, change: StateChange) {
         let until = self.clock.monotonic() + INTERVAL;
         let fresh = Heard { until, doubted: false, ended: false, refuted: false, later: None };
-        self.heard().entry(name.clone()).or_insert(fresh).later = Some(change);
+        let mut heard = self.heard();
+        let heard = heard.entry(name.clone()).or_insert(fresh);
+        // Not doubted either: if the notification is sent again before the minute ends, that is tried at once.
+        (heard.doubted, heard.later) = (false, Some(change));
     }
 
     /// What was left to the end of a minute.
@@ -334,6 +336,21 @@ impl Shared {
 
     fn heard(&self) -> MutexGuard<'_, HashMap<TenantName, Heard>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts a notification that the store says is new.
+fn take_unused(is_new: Result<bool, StoreError>, tenant: ContextIdentifier) -> Result<(), Unheard> {
+    match is_new {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            tracing::warn!(%tenant, "a notification was sent once more, and is not heard again");
+            Err(Unheard::Used)
+        }
+        Err(error) => {
+            tracing::warn!(%error, %tenant, "a notification cannot be taken");
+            Err(Unheard::StoreUnavailable)
+        }
     }
 }
 

@@ -17,19 +17,17 @@ use http::{
     header::{AUTHORIZATION, Entry},
     request::Parts,
 };
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 
 use super::{
     deadline,
-    failure::{Failure, code_name},
+    failure::Failure,
     intake::{NotReceived, receive},
     normalize::{ACCEPT_ENCODING, normalize},
     public_stream::PublicStream,
+    record::Record,
     server::{ACCEPTED_ENCODINGS, MAX_OPEN_MESSAGE_BYTES, Peer, STREAM_WINDOW},
     trail::{Audit, Notes},
     web_api::{self, MAX_CALL_BYTES},
@@ -38,8 +36,7 @@ use crate::{
     access::{Access, Bearer, Caller, NotAdmitted, Presented},
     domain::{AuditText, Reason, TenantName, TrustedProxies},
     listen::{
-        ForwardedTwice, IntakeExhausted, REQUEST_ID, RequestIds, Undecided, client_address,
-        text_of_panic, trace_id,
+        IntakeExhausted, REQUEST_ID, RequestIds, Undecided, client_address, text_of_panic, trace_id,
     },
     ports::Meter,
 };
@@ -64,14 +61,14 @@ pub(super) struct Context {
     /// Who calls. Nobody in particular where no credential is looked at.
     pub(super) caller: Caller,
     /// Where the connection comes from.
-    client: IpAddr,
+    pub(super) client: IpAddr,
     pub(super) client_text: AuditText,
     /// How long its caller waits, from the beginning, and a moment more.
     pub(super) patience: Duration,
     /// For the audit trail.
     pub(super) notes: Notes,
-    tenant: OnceLock<TenantName>,
-    failure: OnceLock<(Reason, Option<String>)>,
+    pub(super) tenant: OnceLock<TenantName>,
+    pub(super) failure: OnceLock<(Reason, Option<String>)>,
     /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
     pub(super) outcome_unknown: AtomicBool,
     /// A change of our own store was begun, and may have been kept.
@@ -215,7 +212,7 @@ where
             let calls_web_api = request.uri().path() == web_api::CALL;
             let asked = deadline::asked(request.headers());
             let limit = around.limit(asked, calls_web_api);
-            let undecided = Leaked::begin(&request);
+            let undecided = around.begin(&request);
             let overloaded = undecided.is_err();
             let mut record = around.record(&request, limit, undecided.unwrap_or_default());
             if overloaded {
@@ -328,14 +325,16 @@ impl Leaked {
     }
 
     /// Charges a call to the memory of undecided calls.
-    fn begin(request: &Request<Body>) -> Result<Undecided, IntakeExhausted> {
+    fn begin(&self, request: &Request<Body>) -> Result<Undecided, IntakeExhausted> {
         let Some(peer) = request.extensions().get::<Peer>() else {
             return Ok(Undecided::default());
         };
         // A reader that does not read stops its stream: then its messages stay in the window.
         let window = request.uri().path().starts_with(REFLECTION).then_some(STREAM_WINDOW);
         let window = window.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
-        Undecided::begin(peer.slot.clone(), request.headers(), window)
+        let from = peer.address.ip();
+        let client = client_address(&self.surroundings.trusted, from, request.headers());
+        Undecided::begin(peer.slot.clone(), client.unwrap_or(from), request.headers(), window)
     }
 
     /// Writes down what was decided, before the answer leaves: an answer that cannot be written down is none.
@@ -436,61 +435,6 @@ impl Leaked {
             forwarded_twice,
             _unanswered: self.surroundings.calls.token(),
         }
-    }
-}
-
-/// Counts and logs a call when it ends, also when its caller gives up.
-struct Record {
-    context: Arc<Context>,
-    meter: Arc<dyn Meter>,
-    audit: Arc<Audit>,
-    method: &'static str,
-    begin: Instant,
-    code: Code,
-    /// Headers that contradict each other: the call is refused.
-    forwarded_twice: Option<ForwardedTwice>,
-    _unanswered: TaskTrackerToken,
-}
-
-impl Record {
-    /// Before anybody else holds the context.
-    fn is_called_by(&mut self, caller: Caller) {
-        if let Some(context) = Arc::get_mut(&mut self.context) {
-            context.caller = caller;
-        }
-    }
-
-    fn end(mut self, code: Code) {
-        self.code = code;
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.audit.keep_unanswered(&self.context);
-        let Context { request_id, caller, client, tenant, failure, .. } = &*self.context;
-        let duration = self.begin.elapsed();
-        let code = code_name(self.code);
-        self.meter.request(self.method, code, duration);
-        let failure = failure.get();
-        let nobody = caller.is_nobody();
-        // Probes come every few seconds and tell nothing.
-        if self.method.starts_with("grpc.") && self.code == Code::Ok {
-            return;
-        }
-        tracing::info!(
-            rpc.method = self.method,
-            rpc.code = code,
-            reason = failure.map(|(reason, _)| reason.as_str()),
-            cause = failure.and_then(|(_, cause)| cause.as_deref()),
-            caller = (!nobody).then(|| caller.id()),
-            caller_certificate = caller.certificate(),
-            client_address = nobody.then(|| tracing::field::display(client)),
-            tenant = tenant.get().map(tracing::field::display),
-            request_id = &**request_id,
-            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-            "call ended"
-        );
     }
 }
 

@@ -41,11 +41,9 @@ impl HttpBody for PublicStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame);
-        }
+        // First, because a stream that is read and asked without a pause is always ready.
         if self.age.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
+            return Pin::new(&mut self.body).poll_frame(context);
         }
         self.ended = true;
         let end =

@@ -48,7 +48,9 @@ pub struct Readiness {
     open: AtomicBool,
     store: Arc<dyn StoreWatch>,
     /// Held while the store is asked, so that many who ask at once cause one write.
-    last: tokio::sync::Mutex<Option<LastWrite>>,
+    last: Arc<tokio::sync::Mutex<Option<LastWrite>>>,
+    /// Runs the writes.
+    writes: TaskTracker,
     audit_stalled: Box<dyn Fn() -> bool + Send + Sync>,
     remark: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -71,7 +73,8 @@ impl Readiness {
         Self {
             open: AtomicBool::new(false),
             store,
-            last: tokio::sync::Mutex::default(),
+            last: Arc::default(),
+            writes: TaskTracker::new(),
             audit_stalled: Box::new(audit_stalled),
             remark: Box::new(remark),
         }
@@ -102,19 +105,25 @@ impl Readiness {
 
     /// Writes into the store, at most once in [`BETWEEN_WRITES`]. All who ask meanwhile get the last answer.
     async fn store_obstacle(&self) -> Option<String> {
-        let mut last = self.last.lock().await;
+        let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some(last) = &*last
             && last.ended.elapsed() < BETWEEN_WRITES
         {
             return last.obstacle.clone();
         }
-        let obstacle = match tokio::time::timeout(STORE_PATIENCE, self.store.writable()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("the store took no write within {STORE_PATIENCE:?}")),
-        };
-        *last = Some(LastWrite { ended: Instant::now(), obstacle: obstacle.clone() });
-        obstacle
+        let store = Arc::clone(&self.store);
+        // Runs to its end even if the client disconnects. Otherwise nothing would be noted of a request that is broken
+        // off, and each of them would be a write.
+        let asked = self.writes.spawn(async move {
+            let obstacle = match tokio::time::timeout(STORE_PATIENCE, store.writable()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("the store took no write within {STORE_PATIENCE:?}")),
+            };
+            *last = Some(LastWrite { ended: Instant::now(), obstacle: obstacle.clone() });
+            obstacle
+        });
+        asked.await.unwrap_or_else(|_| Some("the store could not be asked".to_owned()))
     }
 }
 
@@ -277,6 +286,18 @@ mod tests {
             assert!(obstacle.unwrap().contains("the disk is full"));
         }
         assert_eq!(store.writes.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_broken_off_does_not_cause_another_write() {
+        let (store, readiness) = readiness();
+        for _ in 0..3 {
+            // The write takes 10 ms.
+            let asked = tokio::time::timeout(Duration::from_millis(1), readiness.obstacle());
+            asked.await.unwrap_err();
+        }
+        assert_eq!(readiness.obstacle().await, None);
+        assert_eq!(store.writes.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::problem::Problem;
+use super::{problem::Problem, state_change::STATE_CHANGE, webhooks::ASSOCIATES};
 use crate::{
     domain::Reason,
     listen::{ForwardedTwice, REQUEST_ID, RequestIds, Undecided, text_of_panic},
@@ -109,9 +109,9 @@ pub(super) async fn around(
     if let Ok(id) = HeaderValue::from_str(&record.request_id) {
         headers.insert(REQUEST_ID, id);
     }
-    // Who has signed a webhook or follows a link of ours keeps the connection.
-    let accepted = response.status().is_success() || response.status().is_redirection();
-    if let Some(undecided) = undecided.filter(|_| accepted) {
+    // Who has signed a delivery keeps the connection. A page is shown to whoever has its link.
+    let is_delivery = matches!(route.pattern, ASSOCIATES | STATE_CHANGE);
+    if let Some(undecided) = undecided.filter(|_| is_delivery && response.status().is_success()) {
         undecided.permit();
     }
     record.end(response.status());

@@ -10,6 +10,7 @@ use std::{
     convert::Infallible,
     future::{Future, pending},
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -18,7 +19,7 @@ use std::{
 use axum::{body::Body, response::Response};
 use futures_util::{Stream, StreamExt as _};
 use hyper::{
-    Request, Uri,
+    HeaderMap, Request, Uri,
     body::{Body as _, Incoming},
     header,
     server::conn::http1,
@@ -102,6 +103,11 @@ pub(super) trait Answers: Clone + Send + Sync + 'static {
 
     /// What is known of the other end, found out once.
     fn peer<A>(&self, connection: &Connection<A>) -> Self::Peer;
+
+    /// The address of the client of a request, which may be behind a trusted proxy.
+    fn client_address(&self, peer: IpAddr, _: &HeaderMap) -> IpAddr {
+        peer
+    }
 
     /// Answers a request.
     fn answer(
@@ -257,7 +263,8 @@ async fn serve<A: Answers, C: Unpin + Send + 'static>(
     let is_http1 = protocol == Protocol::Http1;
     let (connection, requests) = Lingering::new(connection, address, is_http1, lingerers);
     let answer = move |mut request: Request<Incoming>| {
-        let undecided = begin(&slot, &mut request, allowance);
+        let client = answers.client_address(address, request.headers());
+        let undecided = begin(&slot, client, &mut request, allowance);
         let (answers, peer) = (answers.clone(), peer.clone());
         let answer = Arc::clone(&requests).answer(request, |request| answers.answer(peer, request));
         async { end(answer.await, undecided) }
@@ -269,13 +276,14 @@ async fn serve<A: Answers, C: Unpin + Send + 'static>(
 /// Charges a request to the memory of undecided requests. One for which nothing is left is refused.
 fn begin(
     slot: &ClientSlot,
+    client: IpAddr,
     request: &mut Request<Incoming>,
     allowance: Allowance,
 ) -> Option<Arc<Undecided>> {
     let window = u64::from(allowance.stream_window);
     let unread = request.body().size_hint().upper().unwrap_or(window).min(window);
     let unread = usize::try_from(unread).unwrap_or_default();
-    if let Ok(undecided) = Undecided::begin(slot.clone(), request.headers(), unread) {
+    if let Ok(undecided) = Undecided::begin(slot.clone(), client, request.headers(), unread) {
         let undecided = Arc::new(undecided);
         request.extensions_mut().insert(Arc::clone(&undecided));
         return Some(undecided);

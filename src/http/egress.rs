@@ -19,7 +19,7 @@ use std::{
 };
 
 use axum::{body::Body, response::Response};
-use hyper::Request;
+use hyper::{HeaderMap, Request};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,7 +28,7 @@ use super::conversation::{Allowance, Answers, Conversations, RequestBody, Thread
 use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
     broker::{Attempts, Egress, Trail},
-    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls},
+    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls, client_address},
     ports::{Clock, CopyBudget, Meter, Random},
 };
 
@@ -193,6 +193,10 @@ impl Answers for Arc<Door> {
             text: address.to_string().into(),
             certificate: certificate.map(|shown| Arc::new(self.access.read_certificate(shown))),
         }
+    }
+
+    fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        client_address(&self.trusted, peer, headers).unwrap_or(peer)
     }
 
     async fn answer(self, peer: Peer, request: Request<RequestBody>) -> Response<Body> {

@@ -1,6 +1,11 @@
 //! `[http]`: the listener that SuperOffice reaches, and its limits.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,7 +15,7 @@ use axum::{
     response::Response,
     routing::{MethodRouter, any, get, post},
 };
-use hyper::Request;
+use hyper::{HeaderMap, Request};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
@@ -155,6 +160,10 @@ impl Answers for Routes {
 
     fn peer<A>(&self, connection: &Connection<A>) -> Client {
         Client(connection.address().ip().to_canonical())
+    }
+
+    fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        client_address(&self.trusted, peer, headers).unwrap_or(peer)
     }
 
     async fn answer(self, client: Client, mut request: Request<RequestBody>) -> Response<Body> {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
     pin::Pin,
     sync::Arc,
@@ -212,10 +212,16 @@ impl ClientSlot {
         self.0.permit();
     }
 
-    /// Returns an empty reservation for a request of the client.
+    /// Returns an empty reservation for what the connection itself holds.
     #[must_use]
     pub fn reservation(&self) -> Reservation {
         self.0.reservation()
+    }
+
+    /// Returns an empty reservation for a request of a client, which may be behind a trusted proxy.
+    #[must_use]
+    pub fn reservation_of(&self, client: IpAddr) -> Reservation {
+        self.0.reservation_of(client)
     }
 }
 

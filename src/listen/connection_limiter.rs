@@ -7,17 +7,14 @@
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::intake_budget::{IntakeBudget, Reservation, SourceUsage};
+use super::intake_budget::{ConnectionUsage, IntakeBudget, Reservation, SourceUsage};
 use crate::domain::site;
 
 /// The slots for strangers of one listener.
@@ -45,13 +42,21 @@ struct Address {
     strangers: BTreeMap<u64, Stranger>,
     /// All of them.
     connections: usize,
-    usage: Arc<SourceUsage>,
 }
 
 /// A connection without a permitted request.
 struct Stranger {
     since: Instant,
     evicted: CancellationToken,
+    usage: Arc<ConnectionUsage>,
+}
+
+impl Stranger {
+    /// Whether it has had time for a request that is permitted.
+    fn had_its_time(&self, now: Instant) -> bool {
+        let time = if self.usage.is_busy() { DECISION_TIME } else { FIRST_REQUEST_TIME };
+        now.saturating_duration_since(self.since) >= time
+    }
 }
 
 /// The slot of one connection. The slot is free again when this is dropped.
@@ -59,13 +64,15 @@ pub(super) struct ConnectionSlot {
     limiter: ConnectionLimiter,
     address: IpAddr,
     number: u64,
-    permitted: AtomicBool,
     evicted: CancellationToken,
-    usage: Arc<SourceUsage>,
+    source: Arc<SourceUsage>,
+    usage: Arc<ConnectionUsage>,
 }
 
-/// A stranger may keep its slot for this long while others of its address wait for one.
+/// A stranger that has sent nothing may keep its slot for this long while others of its address wait for one, …
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(2);
+/// … and one with a request for this long: the keys of its issuer may have to be fetched.
+const DECISION_TIME: Duration = Duration::from_secs(8);
 
 /// Every slot is taken, and this address holds the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,11 +104,20 @@ impl ConnectionLimiter {
         let number = slots.next;
         let evicted = CancellationToken::new();
         let entry = slots.addresses.entry(address).or_default();
-        entry.strangers.insert(number, Stranger { since: now, evicted: evicted.clone() });
+        let usage = Arc::<ConnectionUsage>::default();
+        let stranger = Stranger { since: now, evicted: evicted.clone(), usage: Arc::clone(&usage) };
+        entry.strangers.insert(number, stranger);
         entry.connections += 1;
-        let usage = Arc::clone(&entry.usage);
-        let (limiter, permitted) = (self.clone(), AtomicBool::new(false));
-        Ok(Arc::new(ConnectionSlot { limiter, address, number, permitted, evicted, usage }))
+        drop(slots);
+        let source = self.intake.source(address);
+        Ok(Arc::new(ConnectionSlot {
+            limiter: self.clone(),
+            address,
+            number,
+            evicted,
+            source,
+            usage,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
@@ -124,7 +140,7 @@ impl Slots {
         let loser = if own_turn { newcomer } else { largest };
         let strangers = &mut self.addresses.get_mut(&loser).ok_or(TooManyConnections)?.strangers;
         let oldest = strangers.first_entry().ok_or(TooManyConnections)?;
-        if own_turn && now.saturating_duration_since(oldest.get().since) < FIRST_REQUEST_TIME {
+        if own_turn && !oldest.get().had_its_time(now) {
             return Err(TooManyConnections);
         }
         oldest.remove().evicted.cancel();
@@ -148,15 +164,14 @@ impl Slots {
 impl ConnectionSlot {
     /// Frees the slot for another stranger, because this client was permitted something.
     pub(super) fn permit(&self) {
-        if !self.permitted.load(Ordering::Relaxed) && !self.permitted.swap(true, Ordering::Relaxed)
-        {
+        if self.usage.permit() {
             self.limiter.lock().free(self.address, self.number);
         }
     }
 
     /// Whether the client was permitted something.
     pub(super) fn is_permitted(&self) -> bool {
-        self.permitted.load(Ordering::Relaxed)
+        self.usage.is_permitted()
     }
 
     /// Cancelled when the connection has to give up its slot.
@@ -164,9 +179,18 @@ impl ConnectionSlot {
         &self.evicted
     }
 
-    /// Returns an empty reservation for a request of the client.
+    /// Returns an empty reservation for what the connection itself holds.
     pub(super) fn reservation(&self) -> Reservation {
-        self.limiter.intake.reservation(&self.usage, self.is_permitted())
+        self.limiter.intake.reservation(Arc::clone(&self.source), &self.usage)
+    }
+
+    /// Returns an empty reservation for a request of a client, which may be behind a trusted proxy.
+    pub(super) fn reservation_of(&self, client: IpAddr) -> Reservation {
+        if site(client) == self.address {
+            return self.reservation();
+        }
+        let intake = &self.limiter.intake;
+        intake.reservation(intake.source(client), &self.usage)
     }
 }
 

@@ -1,16 +1,27 @@
 //! Limits the bytes of requests that are held before a decision, over all listeners.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
+
+use crate::domain::site;
 
 /// The memory of all undecided requests on connections on which nothing was permitted yet. With the memory of the
 /// connections themselves, strangers cost less than 48 MiB.
-const STRANGERS_BYTES: usize = 12 * 1024 * 1024;
+const STRANGERS_BYTES: usize = 10 * 1024 * 1024;
 
-/// The memory of all undecided requests on the other connections. Sixteen of the largest requests fit in.
-const PERMITTED_BYTES: usize = 64 * 1024 * 1024;
+/// What the requests of one stranger's connection may hold whatever others hold: a first call, with its headers.
+/// The slots for strangers on all listeners take 7 MiB.
+const FLOOR_BYTES: usize = 16 * 1024;
+
+/// The memory of all undecided requests on the other connections. Sixteen of the largest requests of one address fit in,
+/// which may hold half.
+const PERMITTED_BYTES: usize = 2 * 16 * (4 * 1024 + 256) * 1024;
 
 /// The bytes that all undecided requests share. Clients on whose connection a request was permitted have a budget of
 /// their own, so that strangers cannot keep them out.
@@ -18,6 +29,9 @@ const PERMITTED_BYTES: usize = 64 * 1024 * 1024;
 pub struct IntakeBudget {
     strangers: Pool,
     permitted: Pool,
+    floor: usize,
+    /// What each address holds, over all listeners. Entries of addresses that are gone go before the map grows.
+    sources: Mutex<HashMap<IpAddr, Weak<SourceUsage>>>,
 }
 
 #[derive(Debug)]
@@ -33,6 +47,31 @@ pub(super) struct SourceUsage {
     permitted: AtomicUsize,
 }
 
+/// What is known of one connection.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionUsage {
+    /// The bytes that its undecided requests hold.
+    held: AtomicUsize,
+    permitted: AtomicBool,
+}
+
+impl ConnectionUsage {
+    /// Whether a request of it holds something.
+    pub(super) fn is_busy(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether its client was permitted something.
+    pub(super) fn is_permitted(&self) -> bool {
+        self.permitted.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its client was permitted something. Returns whether that is new.
+    pub(super) fn permit(&self) -> bool {
+        !self.is_permitted() && !self.permitted.swap(true, Ordering::Relaxed)
+    }
+}
+
 /// Bytes of the budget that one request holds. They return to the budget when this is dropped.
 ///
 /// The default belongs to a budget of its own.
@@ -40,6 +79,8 @@ pub(super) struct SourceUsage {
 pub struct Reservation {
     budget: Arc<IntakeBudget>,
     source: Arc<SourceUsage>,
+    connection: Arc<ConnectionUsage>,
+    /// Whether the bytes are those of a permitted connection.
     permitted: bool,
     bytes: usize,
 }
@@ -51,39 +92,60 @@ pub struct IntakeExhausted;
 
 impl Default for IntakeBudget {
     fn default() -> Self {
-        Self::new(STRANGERS_BYTES, PERMITTED_BYTES)
+        Self::new(STRANGERS_BYTES, PERMITTED_BYTES, FLOOR_BYTES)
     }
 }
 
 impl IntakeBudget {
     /// Returns a budget of these numbers of bytes.
-    fn new(strangers: usize, permitted: usize) -> Self {
+    fn new(strangers: usize, permitted: usize, floor: usize) -> Self {
         let pool = |limit| Pool { limit, held: AtomicUsize::new(0) };
-        Self { strangers: pool(strangers), permitted: pool(permitted) }
+        let sources = Mutex::default();
+        Self { strangers: pool(strangers), permitted: pool(permitted), floor, sources }
     }
 
-    /// Returns an empty reservation for a request from `source`.
+    /// Returns what an address holds. An IPv6 address stands for its /64 network.
+    pub(super) fn source(&self, address: IpAddr) -> Arc<SourceUsage> {
+        let address = site(address);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sources.get(&address).and_then(Weak::upgrade) {
+            return known;
+        }
+        if sources.len() == sources.capacity() {
+            sources.retain(|_, usage| usage.strong_count() > 0);
+        }
+        let usage = Arc::<SourceUsage>::default();
+        sources.insert(address, Arc::downgrade(&usage));
+        usage
+    }
+
+    /// Returns an empty reservation for a request from `source` over a connection.
     pub(super) fn reservation(
         self: &Arc<Self>,
-        source: &Arc<SourceUsage>,
-        permitted: bool,
+        source: Arc<SourceUsage>,
+        connection: &Arc<ConnectionUsage>,
     ) -> Reservation {
-        let (budget, source) = (Arc::clone(self), Arc::clone(source));
-        Reservation { budget, source, permitted, bytes: 0 }
+        let (budget, connection) = (Arc::clone(self), Arc::clone(connection));
+        Reservation { budget, source, connection, permitted: false, bytes: 0 }
     }
 }
 
 impl Reservation {
-    /// Reserves more bytes. An address may hold at most as much as the budget then has left. So `n` greedy addresses
-    /// leave 1/(n+1) of the budget to all others.
+    /// Reserves more bytes. An address may hold at most as much as the budget then has left: the first that is greedy
+    /// gets half, the next half of the rest. Each connection of a stranger gets a little in any case.
     ///
     /// # Errors
     /// If there is no room. Then the reservation keeps its size.
     pub fn grow(&mut self, bytes: usize) -> Result<(), IntakeExhausted> {
+        if self.bytes == 0 {
+            // The connection may have been permitted something since the last time.
+            self.permitted = self.connection.is_permitted();
+        }
         let (pool, source) = self.counters();
-        let held = pool.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let own = source.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let fits = own <= pool.limit.saturating_sub(held);
+        let add = |to: &AtomicUsize| to.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let (held, own, here) = (add(&pool.held), add(source), add(&self.connection.held));
+        let fits = own <= pool.limit.saturating_sub(held)
+            || (!self.permitted && here <= self.budget.floor);
         self.bytes += bytes;
         if !fits {
             self.shrink(bytes);
@@ -98,6 +160,7 @@ impl Reservation {
     /// As [`Self::grow`].
     pub fn resize(&mut self, bytes: usize) -> Result<(), IntakeExhausted> {
         match bytes.checked_sub(self.bytes) {
+            Some(0) => Ok(()),
             Some(more) => self.grow(more),
             None => {
                 self.shrink(self.bytes - bytes);
@@ -118,6 +181,7 @@ impl Reservation {
         let (pool, source) = self.counters();
         pool.held.fetch_sub(bytes, Ordering::Relaxed);
         source.fetch_sub(bytes, Ordering::Relaxed);
+        self.connection.held.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes -= bytes;
     }
 }
@@ -132,53 +196,86 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
-    fn reserve(
+    fn address(host: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, host])
+    }
+
+    /// Reserves bytes for a request on a connection of its own.
+    fn reserve(budget: &Arc<IntakeBudget>, host: u8, bytes: usize) -> Option<Reservation> {
+        reserve_on(budget, &Arc::default(), host, bytes)
+    }
+
+    fn reserve_on(
         budget: &Arc<IntakeBudget>,
-        source: &Arc<SourceUsage>,
+        connection: &Arc<ConnectionUsage>,
+        host: u8,
         bytes: usize,
     ) -> Option<Reservation> {
-        let mut reservation = budget.reservation(source, false);
+        let mut reservation = budget.reservation(budget.source(address(host)), connection);
         reservation.grow(bytes).ok().map(|()| reservation)
     }
 
     #[test]
     fn one_address_takes_half_and_the_next_half_of_the_rest() {
-        let budget = Arc::new(IntakeBudget::new(1024, 0));
-        let sources: Vec<Arc<SourceUsage>> = (0..3).map(|_| Arc::default()).collect();
+        let budget = Arc::new(IntakeBudget::new(1024, 0, 0));
         let mut held = Vec::new();
         let mut taken = Vec::new();
-        for source in &sources {
-            let got: Vec<_> = std::iter::from_fn(|| reserve(&budget, source, 1)).collect();
+        for host in 0..3 {
+            let got: Vec<_> = std::iter::from_fn(|| reserve(&budget, host, 1)).collect();
             taken.push(got.len());
             held.push(got);
         }
         assert_eq!(taken, [512, 256, 128]);
         drop(held);
         assert_eq!(budget.strangers.held.load(Ordering::Relaxed), 0);
-        assert!(sources.iter().all(|source| source.strangers.load(Ordering::Relaxed) == 0));
+        assert_eq!(budget.source(address(0)).strangers.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_connection_of_a_stranger_gets_its_floor_when_nothing_is_left() {
+        let budget = Arc::new(IntakeBudget::new(100, 0, 10));
+        let _greedy: Vec<_> = (0..20).filter_map(|host| reserve(&budget, host, 50)).collect();
+        let connection = Arc::default();
+        let _first = reserve_on(&budget, &connection, 200, 90).is_none();
+        let _held = reserve_on(&budget, &connection, 200, 10).unwrap();
+        assert!(connection.is_busy());
+        assert!(reserve_on(&budget, &connection, 201, 90).is_none());
     }
 
     #[test]
     fn a_reservation_that_cannot_grow_keeps_its_size() {
-        let budget = Arc::new(IntakeBudget::new(100, 0));
-        let source = Arc::default();
-        let mut reservation = reserve(&budget, &source, 40).unwrap();
+        let budget = Arc::new(IntakeBudget::new(100, 0, 0));
+        let mut reservation = reserve(&budget, 1, 40).unwrap();
         assert_eq!(reservation.grow(11), Err(IntakeExhausted));
         reservation.resize(50).unwrap();
         assert_eq!(reservation.resize(51), Err(IntakeExhausted));
         reservation.resize(20).unwrap();
-        assert!(reserve(&budget, &source, 30).is_some());
+        assert!(reserve(&budget, 1, 30).is_some());
         drop(reservation);
-        assert!(reserve(&budget, &source, 50).is_some());
+        assert!(reserve(&budget, 1, 50).is_some());
     }
 
     #[test]
     fn strangers_do_not_use_the_budget_of_permitted_connections() {
-        let budget = Arc::new(IntakeBudget::new(100, 100));
-        let source = Arc::default();
-        let _stranger = reserve(&budget, &source, 50).unwrap();
-        let mut permitted = budget.reservation(&source, true);
-        permitted.grow(50).unwrap();
-        assert!(reserve(&budget, &source, 1).is_none());
+        let budget = Arc::new(IntakeBudget::new(100, 100, 0));
+        let connection = Arc::<ConnectionUsage>::default();
+        let mut reservation = reserve_on(&budget, &connection, 1, 50).unwrap();
+        assert!(reserve(&budget, 1, 1).is_none());
+        assert!(connection.permit() && !connection.permit());
+        let _permitted = reserve_on(&budget, &connection, 1, 50).unwrap();
+        // Also one that began before, when it holds nothing.
+        assert!(reservation.resize(51).is_err());
+        reservation.resize(0).unwrap();
+        assert!(reservation.grow(1).is_err());
+        assert!(reserve(&budget, 2, 50).is_some());
+    }
+
+    #[test]
+    fn an_address_is_forgotten_when_it_holds_nothing() {
+        let budget = IntakeBudget::new(0, 0, 0);
+        for host in 0..u32::from(u16::MAX) {
+            drop(budget.source(IpAddr::from(host.to_be_bytes())));
+        }
+        assert!(budget.sources.lock().unwrap().len() < 10);
     }
 }

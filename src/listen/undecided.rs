@@ -1,6 +1,9 @@
 //! What a request holds until a policy has permitted something.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use http::HeaderMap;
 
@@ -22,17 +25,18 @@ pub struct Undecided {
 }
 
 impl Undecided {
-    /// Charges a request of the client in `slot` to the budget. `unread`: the bytes of its body that may wait to be
-    /// read.
+    /// Charges a request of `client` on the connection of `slot` to the budget. `unread`: the bytes of its body that may
+    /// wait to be read.
     ///
     /// # Errors
     /// If the budget has no room for it.
     pub fn begin(
         slot: ClientSlot,
+        client: IpAddr,
         headers: &HeaderMap,
         unread: usize,
     ) -> Result<Self, IntakeExhausted> {
-        let mut reservation = slot.reservation();
+        let mut reservation = slot.reservation_of(client);
         reservation.grow(REQUEST_BYTES + size_of(headers) + unread)?;
         Ok(Self { held: Mutex::new(Some(reservation)), slot: Some(slot) })
     }

@@ -176,6 +176,8 @@ impl Parts {
         let stream = connected.map_err(|fault| match fault {
             Fault::Name(_) => ProxyFault::Name,
             Fault::Connect(words) => ProxyFault::Connect(words),
+            // The connector may see the time-out before the timer around it does.
+            Fault::Unreached => ProxyFault::Timeout(self.profile.connect_timeout),
             _ => ProxyFault::Connect(io::ErrorKind::TimedOut.to_string()),
         })?;
         if !address.tls {

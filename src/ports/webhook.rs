@@ -30,8 +30,8 @@ pub trait NotificationStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Forgets one of which nothing was made: it can be sent again.
-    async fn give_back(&self, digest: &[u8; 32]) -> Result<(), StoreError>;
+    /// Whether a notification was noted and its token has not expired. Changes nothing.
+    async fn is_used(&self, digest: &[u8; 32], now: Timestamp) -> Result<bool, StoreError>;
 }
 
 /// Verifies who tells that the state of a tenant has changed (SUPEROFFICE.md 8).

@@ -32,7 +32,7 @@ async fn ask_everywhere(world: &World, client: &Client<'_>) {
     assert_eq!(client.open_page(gateway.http_address.unwrap()).await.status, 404);
     let called = client.call(gateway.egress_address.unwrap()).await;
     assert_eq!(called.status, 200, "{called:?}");
-    client.get_tenant(gateway.grpc_address).await.unwrap();
+    client.issue_ticket(gateway.grpc_address).await.unwrap();
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn two_forwarded_headers_that_contradict_each_other_are_refused() {
         let problem = answer.assert_problem(400, "INVALID_ARGUMENT");
         assert!(problem["detail"].as_str().unwrap().contains("have the proxy remove"));
     }
-    let refused = client.get_tenant(gateway.grpc_address).await.unwrap_err();
+    let refused = client.issue_ticket(gateway.grpc_address).await.unwrap_err();
     assert_status(&refused, Code::InvalidArgument, "INVALID_ARGUMENT");
     let seen = Seen::by(&mut world).await;
     assert_eq!(seen, Seen::default());

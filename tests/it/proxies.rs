@@ -113,7 +113,7 @@ async fn ask(client: &Client<'_>, by: Three) {
     assert_eq!(client.open_page(http).await.status, 404);
     let called = client.call(egress).await;
     assert_eq!(called.status, 200, "{called:?}");
-    client.get_tenant(grpc).await.unwrap();
+    client.issue_ticket(grpc).await.unwrap();
 }
 
 fn client<'a>(headers: &'a [(&'static str, &'a str)]) -> Client<'a> {

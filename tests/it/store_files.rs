@@ -68,7 +68,7 @@ async fn a_file_that_is_replaced_while_it_is_served_takes_nothing_more_and_says_
         });
         let line: serde_json::Value = serde_json::from_str(&told.await).unwrap();
         assert_eq!(line["level"], "ERROR", "{line}");
-        assert!(line["message"].as_str().unwrap().contains("restart"), "{line}");
+        assert!(line["message"].as_str().unwrap().contains("stop the gateway"), "{line}");
 
         // The original file is whole: put back, it is served on.
         fs::rename(away, site.file("gateway.db")).unwrap();

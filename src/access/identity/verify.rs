@@ -115,19 +115,28 @@ impl Identification {
                 let key = keys.keys()?.signed_by(token, signatures).ok()?;
                 Some((candidate, key))
             });
+            let all_known =
+                candidates.iter().all(|one| one.issuer.keys.usable(now).keys().is_some());
             match known.collect::<Vec<_>>().as_slice() {
-                [] => {}
-                [one] => return Ok(*one),
-                _ => {
-                    let why = "it is good for two entries of callers.jwt, which name different callers: let each                                entry accept audiences of its own, and issue the token for one of them";
-                    return Err(refused(&token.claims.iss, why));
-                }
+                [one] if all_known => return Ok(*one),
+                [] | [_] => {}
+                _ => return Err(refused(&token.claims.iss, AMBIGUOUS)),
             }
         }
         let mut failure = None;
         for candidate in candidates {
             match candidate.issuer.signed_by(token, signatures, from, now).await {
-                Ok(Ok(key)) => return Ok((candidate, key)),
+                Ok(Ok(key)) => {
+                    let others = candidates.iter().filter(|other| !std::ptr::eq(*other, candidate));
+                    let signed = |other: &Candidate<'_>| {
+                        let keys = other.issuer.keys.usable(now);
+                        keys.keys().is_some_and(|keys| keys.signed_by(token, signatures).is_ok())
+                    };
+                    if others.into_iter().any(signed) {
+                        return Err(refused(&token.claims.iss, AMBIGUOUS));
+                    }
+                    return Ok((candidate, key));
+                }
                 Ok(Err(why)) => {
                     failure.get_or_insert_with(|| refused(&token.claims.iss, &why));
                 }
@@ -138,6 +147,9 @@ impl Identification {
         Err(failure.unwrap_or_else(|| "the token: its issuer is not one of callers.jwt".into()))
     }
 }
+
+const AMBIGUOUS: &str = "it is good for two entries of callers.jwt, which name different callers: let each entry accept \
+    audiences of its own, and issue the token for one of them";
 
 fn refused(issuer: &str, why: &str) -> Unidentified {
     Unidentified::Refused(format!("the token of {issuer}: {why}"))

@@ -279,8 +279,8 @@ async fn flush_gives_up_at_its_deadline() {
     assert!(poll!(&mut flush).is_pending());
     world.advance(MAX_WAIT).await;
     assert_eq!(flush.await, Err(AuditUnavailable));
-    // It is with the writer, not in the queue, and not in the store either.
-    let waits = Unwritten { answered: 0, unanswered: 1 };
+    // It is with the writer, not in the queue, and not in the store either. Its call was answered before.
+    let waits = Unwritten { answered: 1, unanswered: 0 };
     assert_eq!((world.trail.queued(), world.trail.unwritten()), (0, waits));
 }
 

@@ -110,11 +110,17 @@ impl GrantTable {
         self.table.lock().unwrap()
     }
 
+    /// Whether this attempt is to fail.
+    fn fails(&self, what: &'static str) -> bool {
+        let mut failing = self.failing.lock().unwrap();
+        let Some(more) = failing.get_mut(what).filter(|more| **more > 0) else { return false };
+        *more -= 1;
+        true
+    }
+
     /// Notes what is done, unless it is to fail.
     fn doing(&self, what: &'static str) -> Result<MutexGuard<'_, Table>, StoreError> {
-        let mut failing = self.failing.lock().unwrap();
-        if let Some(more) = failing.get_mut(what).filter(|more| **more > 0) {
-            *more -= 1;
+        if self.fails(what) {
             return Err(StoreError::Unavailable("as told".to_owned()));
         }
         self.log.lock().unwrap().push(what);
@@ -169,6 +175,9 @@ impl GrantStore for GrantTable {
         new_id: &GrantId,
         now: Timestamp,
     ) -> Result<Option<Consented>, StoreError> {
+        if self.fails("consented, outcome unknown") {
+            return Err(StoreError::OutcomeUnknown("as told".to_owned()));
+        }
         let mut table = self.doing("consented")?;
         let tenant = TenantName { application: application.clone(), tenant: person.tenant };
         let token = Some(refresh_token.expose_secret().to_owned());

@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-
 use crate::{
     broker::{BrokerError, error::RETRY_SOON},
     domain::GrantName,
@@ -52,7 +50,7 @@ impl Leases {
             let asked = self.pace.monotonic();
             let now = self.clock.now();
             if let Some(lease) = self.store.acquire(&key, &self.owner, LIFE, now).await? {
-                self.wait_for_former(&lease, now).await;
+                self.wait_for_former(&lease).await;
                 return Ok(Holding { lease, until: asked.saturating_add(LIFE) });
             }
             if let Some(lease) = self.take_over(&key, &mut watched).await? {
@@ -67,12 +65,11 @@ impl Leases {
         }
     }
 
-    async fn wait_for_former(&self, lease: &Lease, now: Timestamp) {
-        let Some(expired) = lease.took_over else { return };
-        let waited = Duration::try_from(now.duration_since(expired)).unwrap_or_default();
-        let rest = EXCHANGE_TIME_OUT.saturating_sub(waited);
-        if !rest.is_zero() {
-            self.pace.sleep(rest).await;
+    /// Waits until whatever a former holder has sent must have timed out. Always for the whole time: when its lease
+    /// expired is known only by the wall clocks of two machines, and either may be wrong.
+    async fn wait_for_former(&self, lease: &Lease) {
+        if lease.took_over.is_some() {
+            self.pace.sleep(EXCHANGE_TIME_OUT).await;
         }
     }
 

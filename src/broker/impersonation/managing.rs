@@ -20,7 +20,7 @@ use crate::{
         ApplicationId, AssociateId, Filter, Grant, GrantEventKind, GrantId, GrantName, GrantScope,
         Identity, ListedGrant, RefreshToken, TenantName,
     },
-    ports::{Consented, ExchangeError, Refusal},
+    ports::{Consented, ExchangeError, Refusal, StoreError},
 };
 
 /// So many are looked up one by one.
@@ -329,7 +329,10 @@ impl Granting {
                 self.store(&tenant.application, &access.identity, present, id).await
             }
         };
-        if let (Err(_), Some(new)) = (&stored, &rotated) {
+        // Where the store may have kept it, revoking it would end a grant that the store shows as active.
+        if let (Err(error), Some(new)) = (&stored, &rotated)
+            && !matches!(error, BrokerError::StoreOutcomeUnknown(_))
+        {
             self.revoke(&tenant.application, new.secret()).await;
         }
         stored
@@ -345,7 +348,11 @@ impl Granting {
         let refresher = &self.refresher;
         let (now, secret) = (refresher.clock.now(), token.secret());
         let write = || refresher.grants.consented(application, person, secret, id, now);
+        let is_unknown = |stored: &Result<Option<Consented>, StoreError>| {
+            matches!(stored, Err(StoreError::OutcomeUnknown(_)))
+        };
         let mut stored = write().await;
+        let mut may_be_kept = is_unknown(&stored);
         for pause in STORE_PAUSES {
             if stored.is_ok() {
                 break;
@@ -353,7 +360,13 @@ impl Granting {
             // The one that was brought may be spent: much is tried before this one is given up.
             refresher.leases.pace.sleep(pause).await;
             stored = write().await;
+            may_be_kept |= is_unknown(&stored);
         }
+        // A later write that surely failed says nothing about an earlier one that may have been kept.
+        let stored = stored.map_err(|error| {
+            let already = matches!(error, StoreError::OutcomeUnknown(_));
+            if may_be_kept && !already { error.after_commit() } else { error }
+        });
         let Some(Consented { grant, created, replaced }) = stored? else {
             let name = TenantName { application: application.clone(), tenant: person.tenant };
             return Err(BrokerError::TenantNotFound(name.to_string()));

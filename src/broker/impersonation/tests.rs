@@ -135,6 +135,21 @@ async fn who_takes_over_waits_one_exchange_time_out_after_expiry_and_renews_befo
 }
 
 #[tokio::test]
+async fn the_wait_for_a_former_holder_is_not_shortened_by_what_its_clock_wrote() {
+    let world = World::new();
+    let name = world.grants.add(&tenant(), 5);
+    let life = Duration::from_secs(15);
+    // A holder whose clock was an hour behind crashed in a refresh: its lease seems to have expired long ago.
+    let behind = world.clock.now() - HOUR;
+    world.grants.acquire(&name.to_string(), "crashed", life, behind).await.unwrap();
+    let begun = world.clock.monotonic();
+    issue(&world, 5).await.unwrap();
+    let waited = world.clock.monotonic() - begun;
+    let allowed = Duration::from_secs(10)..Duration::from_secs(15);
+    assert!(allowed.contains(&waited), "{waited:?}");
+}
+
+#[tokio::test]
 async fn a_lease_that_a_clock_made_a_day_long_is_taken_over_once_it_was_seen_untouched() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
@@ -647,6 +662,25 @@ async fn an_import_is_proven_before_it_is_stored_and_stores_what_was_rotated() {
     assert!(import("r5").await.is_err());
     // Nor does the one that another took the place of.
     assert_eq!(*world.provider.revoked.lock().unwrap(), ["r5-b", "r5-d"]);
+}
+
+#[tokio::test]
+async fn an_imported_token_that_the_store_may_have_kept_is_not_revoked() {
+    for (unknown, revoked) in [(0, 1), (1, 0)] {
+        let world = World::new();
+        world.provider.told([Answer::Rotated("r5-b")]);
+        {
+            let mut failing = world.grants.failing.lock().unwrap();
+            // First the outcome is unknown, and then every other attempt surely fails.
+            failing.insert("consented, outcome unknown", unknown);
+            failing.insert("consented", 5 - unknown);
+        }
+        let token = RefreshToken::new(&"r5".into()).unwrap();
+        let may = may(&world, tenant());
+        let error = world.in_time(world.impersonation.import(&may, token)).await.unwrap_err();
+        assert_eq!(matches!(error, BrokerError::StoreOutcomeUnknown(_)), unknown == 1, "{error:?}");
+        assert_eq!(world.provider.revoked.lock().unwrap().len(), revoked, "{unknown}");
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
         impersonation::fakes::GrantTable,
     },
     domain::{CredentialId, Redirects, SystemTicket},
-    ports::{ManualClock, StoreError, TicketStore as _},
+    ports::{ManualClock, TicketStore as _},
 };
 
 /// Remembers notifications, if it is told to.
@@ -37,9 +37,9 @@ impl NotificationStore for Notebook {
         Ok(new || !self.remembers.load(Ordering::SeqCst))
     }
 
-    async fn give_back(&self, digest: &[u8; 32]) -> Result<(), StoreError> {
-        self.used.lock().unwrap().remove(digest);
-        Ok(())
+    async fn is_used(&self, digest: &[u8; 32], _: Timestamp) -> Result<bool, StoreError> {
+        let noted = self.used.lock().unwrap().contains(digest);
+        Ok(noted && self.remembers.load(Ordering::SeqCst))
     }
 }
 
@@ -246,5 +246,9 @@ async fn a_notification_that_comes_to_nothing_can_be_sent_again() {
     world.grants.failing.lock().unwrap().insert("doubt_all", 1);
     let heard = world.hear("Cust1", StateChange::BackupRestored).await;
     assert_eq!(heard, Err(Unheard::StoreUnavailable));
+    assert!(world.used.used.lock().unwrap().is_empty(), "it is used up last");
     world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
+    assert_eq!(world.doubted(), 1, "it was tried again at once");
+    let heard = world.hear("Cust1", StateChange::BackupRestored).await;
+    assert_eq!(heard, Err(Unheard::Used));
 }

@@ -64,7 +64,7 @@ fn compare(path: &str, documented: &toml::Value, header: &str, missing: &mut BTr
             None => {
                 missing.insert(full);
             }
-            Some(toml::Value::Array(list)) if list[0].is_table() => {
+            Some(toml::Value::Array(list)) if list.first().is_some_and(toml::Value::is_table) => {
                 compare(&full, &list[0], &format!("[[{full}]]"), missing);
             }
             Some(table @ toml::Value::Table(_)) => {

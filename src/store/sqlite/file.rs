@@ -1,6 +1,7 @@
 //! The open file: its connections, and the little state that is needed before secrets can be opened.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -65,12 +66,21 @@ impl SqliteFile {
         if let Err(cause) = files.check() {
             return Err(OpenError::Unavailable { path, cause });
         }
+        let opened = Arc::clone(&files);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            // SQLite opens the path anew for each connection, so the file may have been replaced since the last check.
+            // The pool tries again until ACQUIRE_TIMEOUT; the next read fails at once in `readers`.
+            .after_connect(move |_, _| {
+                let checked = opened.check();
+                Box::pin(async move {
+                    checked.map_err(|lost| sqlx::Error::Io(io::Error::other(lost.to_string())))
+                })
+            })
             .connect_lazy_with(options.clone().read_only(true));
         let writer = WriterSlot::new(options, connection, Arc::clone(&files));
         Ok(Self { path, files, writer, readers })
@@ -119,8 +129,14 @@ impl SqliteFile {
         self.files.close();
         // Readers first: the last connection to close writes the log back and removes it.
         self.readers.close().await;
-        // The log of a file that was replaced is left alone, so that nothing is lost if somebody puts that file back.
-        if intact { self.writer.close().await } else { self.writer.leave().await }
+        // The log of a file that was replaced is not written back, so that nothing is lost if somebody puts that file
+        // back. But it must not stay where the next start would write it into the file that is at the path now.
+        if intact {
+            self.writer.close().await;
+        } else {
+            self.writer.leave().await;
+        }
+        self.files.set_log_aside();
     }
 
     /// Closes without writing the log back: for whoever only looked. Later calls fail.

@@ -21,6 +21,9 @@ use crate::ports::StoreError;
 /// Suffixes of the files that SQLite keeps beside a database in WAL mode: the write-ahead log and its index.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
+/// Suffix of the files that a replaced database left behind.
+const FORMER: &str = ".former";
+
 const OTHERS: u32 = 0o007;
 const GROUP_AND_OTHERS: u32 = 0o077;
 const WRITE_BY_OTHERS: u32 = 0o002;
@@ -50,6 +53,8 @@ impl Identity {
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     database: PathBuf,
+    /// The path of the database without links: the companions are beside it.
+    real: PathBuf,
     identity: Identity,
     companions: [Companion; 2],
     /// The connections are closed, and the last one to close removes the companions.
@@ -71,12 +76,9 @@ impl OpenFiles {
         let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
         let companion =
             |suffix| Companion { path: beside(&real, suffix), identity: OnceLock::new() };
-        Self {
-            database: database.to_owned(),
-            identity,
-            companions: COMPANIONS.map(companion),
-            closed: AtomicBool::new(false),
-        }
+        let companions = COMPANIONS.map(companion);
+        let (database, closed) = (database.to_owned(), AtomicBool::new(false));
+        Self { database, real, identity, companions, closed }
     }
 
     /// The connections are about to close: from now on there is nothing to compare.
@@ -101,6 +103,39 @@ impl OpenFiles {
             return Err(lost(&self.database, "was emptied"));
         }
         self.companions.iter().try_for_each(Companion::check)
+    }
+
+    /// Renames the log and its index if their database is no longer beside them. At the next start SQLite would write
+    /// this log into the database that was put there instead, and damage it. Nothing is deleted: together with the
+    /// former database, the renamed log still holds everything that was committed.
+    ///
+    /// Only after the connections are closed: until then the files may still be put back.
+    pub(super) fn set_log_aside(&self) {
+        let is_ours = |path: &Path, identity: &Identity| {
+            fs::metadata(path).is_ok_and(|metadata| Identity::of(&metadata) == *identity)
+        };
+        if is_ours(&self.real, &self.identity) {
+            return;
+        }
+        for Companion { path, identity } in &self.companions {
+            // Whoever replaced the database may have brought a log of its own, which stays.
+            let ours = identity.get().is_some_and(|identity| is_ours(path, identity));
+            if !ours {
+                continue;
+            }
+            let file = path.display();
+            match fs::rename(path, beside(path, FORMER)) {
+                Ok(()) => tracing::warn!(
+                    %file,
+                    "this file belongs to the former store; it was renamed to end in {FORMER}"
+                ),
+                Err(error) => tracing::error!(
+                    %file,
+                    kind = %error.kind(),
+                    "remove this file before the next start: it belongs to the former store"
+                ),
+            }
+        }
     }
 }
 
@@ -160,7 +195,9 @@ pub(super) fn check_access(database: &Path) -> Result<(), OpenError> {
         }
     }
     let mode = folder_data.mode() & 0o7777;
-    let open_to_all = mode & WRITE_BY_OTHERS != 0 && mode & (STICKY | SET_GROUP_ID) == 0;
+    // The kubelet gives such a folder to the group of the pod. The bit alone proves nothing: any owner can set it.
+    let is_volume_of_our_group = mode & SET_GROUP_ID != 0 && is_our_group(folder_data.gid());
+    let open_to_all = mode & WRITE_BY_OTHERS != 0 && mode & STICKY == 0 && !is_volume_of_our_group;
     if open_to_all {
         return Err(OpenError::FolderPermissions { folder: folder.to_owned(), mode });
     }
@@ -241,6 +278,67 @@ mod tests {
         check_access(&database).unwrap();
         set_mode(&database, 0o664);
         assert!(check_access(&database).is_err());
+    }
+
+    #[test]
+    fn a_folder_open_to_all_is_taken_only_if_its_group_is_ours() {
+        const FOREIGN_GROUP: u32 = 54_321;
+        let (folder, database) = folder_with_files();
+        set_mode(folder.path(), 0o2777);
+        check_access(&database).unwrap();
+        assert!(!is_our_group(FOREIGN_GROUP));
+        // Only the superuser may give a folder to a foreign group.
+        if std::os::unix::fs::chown(folder.path(), None, Some(FOREIGN_GROUP)).is_ok() {
+            set_mode(folder.path(), 0o2777);
+            let told = check_access(&database).unwrap_err().to_string();
+            assert!(told.contains("2777") && told.contains("fsGroup"), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_log_of_a_replaced_database_is_renamed_and_nothing_else_is() {
+        let exist = |database: &Path, suffixes: [&str; 2]| {
+            suffixes.map(|suffix| beside(database, suffix).exists())
+        };
+        let former = ["-wal.former", "-shm.former"];
+        let open = |database: &Path| {
+            let files = OpenFiles::new(database, Identity::at(database).unwrap());
+            files.check().unwrap();
+            files
+        };
+        let replace = |path: &Path| {
+            fs::rename(path, beside(path, ".old")).unwrap();
+            fs::write(path, "another").unwrap();
+        };
+        let (_folder, database) = folder_with_files();
+        let files = open(&database);
+        files.set_log_aside();
+        assert_eq!(exist(&database, COMPANIONS), [true; 2], "the database is still there");
+        assert_eq!(exist(&database, former), [false; 2]);
+        replace(&database);
+        files.set_log_aside();
+        assert_eq!(exist(&database, COMPANIONS), [false; 2]);
+        assert_eq!(exist(&database, former), [true; 2]);
+
+        let (_folder, database) = folder_with_files();
+        let files = open(&database);
+        replace(&database);
+        replace(&beside(&database, "-wal"));
+        files.set_log_aside();
+        assert_eq!(exist(&database, COMPANIONS), [true, false], "another log is not ours");
+        assert_eq!(exist(&database, former), [false, true]);
+
+        // A link that leads elsewhere now takes nothing away from the database that it led to.
+        let (folder, database) = folder_with_files();
+        let (link, other) = (folder.path().join("link.db"), folder.path().join("other.db"));
+        symlink(&database, &link).unwrap();
+        let files = open(&link);
+        fs::write(&other, "another").unwrap();
+        fs::remove_file(&link).unwrap();
+        symlink(&other, &link).unwrap();
+        assert!(files.check().is_err());
+        files.set_log_aside();
+        assert_eq!(exist(&database, COMPANIONS), [true; 2]);
     }
 
     #[test]

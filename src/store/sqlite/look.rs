@@ -87,6 +87,8 @@ fn room_for(path: &Path) -> Result<(), OpenError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -105,6 +107,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gateway.db");
         fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(SqliteFile::look(&path).await, Ok(Look::Older { found: 0, .. })));
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         let text = "not a database, but longer than the header of one: ".repeat(4);

@@ -13,7 +13,8 @@ const FORGET: &str = "DELETE FROM used_notifications WHERE expire_time <= ?1";
 const COUNT: &str = "SELECT count(*) FROM used_notifications";
 const USE: &str = "INSERT INTO used_notifications (digest, expire_time) VALUES (?1, ?2) \
      ON CONFLICT DO NOTHING";
-const GIVE_BACK: &str = "DELETE FROM used_notifications WHERE digest = ?1";
+const IS_USED: &str =
+    "SELECT EXISTS (SELECT 1 FROM used_notifications WHERE digest = ?1 AND expire_time > ?2)";
 
 #[async_trait]
 impl NotificationStore for SqliteStore {
@@ -41,11 +42,13 @@ impl NotificationStore for SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn give_back(&self, digest: &[u8; 32]) -> Result<(), StoreError> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await?;
-        sqlx::query(GIVE_BACK).bind(digest.as_slice()).execute(&mut *transaction).await?;
-        transaction.commit().await
+    async fn is_used(&self, digest: &[u8; 32], now: Timestamp) -> Result<bool, StoreError> {
+        let used = sqlx::query_scalar(IS_USED)
+            .bind(digest.as_slice())
+            .bind(now.as_microsecond())
+            .fetch_one(self.file.readers()?)
+            .await?;
+        Ok(used)
     }
 }
 
@@ -70,10 +73,12 @@ mod tests {
         let store = open().await;
         assert!(store.use_once(&[1; 32], now + 5 * minute, now).await.unwrap());
         assert!(!store.use_once(&[1; 32], now + 5 * minute, now).await.unwrap());
-        assert!(store.use_once(&[2; 32], now + 5 * minute, now).await.unwrap());
-        store.give_back(&[2; 32]).await.unwrap();
+        assert!(store.is_used(&[1; 32], now).await.unwrap());
+        assert!(!store.is_used(&[2; 32], now).await.unwrap());
         store.file().close().await;
         let store = open().await;
+        assert!(store.is_used(&[1; 32], now + minute).await.unwrap());
+        assert!(!store.is_used(&[1; 32], now + 5 * minute).await.unwrap());
         assert!(!store.use_once(&[1; 32], now + 5 * minute, now + minute).await.unwrap());
         assert!(store.use_once(&[2; 32], now + 5 * minute, now + minute).await.unwrap());
         assert!(store.use_once(&[1; 32], now + 9 * minute, now + 5 * minute).await.unwrap());

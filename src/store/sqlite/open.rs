@@ -85,7 +85,7 @@ pub enum OpenError {
     /// Somebody else may put another file in its place.
     #[error(
         "the folder {folder} of the store has mode {mode:04o}, so everybody may replace the files in it; run \
-         `chmod o-w {folder}`, or change store.url"
+         `chmod o-w {folder}` (in Kubernetes set securityContext.fsGroup of the pod), or change store.url"
     )]
     FolderPermissions {
         /// The folder.

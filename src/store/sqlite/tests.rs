@@ -265,6 +265,7 @@ async fn a_writer_that_lost_its_transaction_is_replaced() {
 async fn opening_waits_for_others_who_are_writing() {
     let folder = Folder::new();
     fs::write(folder.path(), "").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o600)).unwrap();
     let mut other = SqliteConnection::connect(folder.path().to_str().unwrap()).await.unwrap();
     let transaction = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
     let path = folder.path();
@@ -328,6 +329,34 @@ async fn a_damaged_page_is_corrupt() {
             assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_log_of_a_file_that_was_replaced_is_not_written_into_the_file_in_its_place() {
+    let folder = Folder::new();
+    let beside = |name: &str| folder.0.path().join(name);
+    let store = folder.store().await;
+    add(&store, &cust1()).await;
+    store.close().await;
+    // The copy is a backup of before the second tenant was added.
+    fs::copy(folder.path(), beside("copy.db")).unwrap();
+    let store = folder.store().await;
+    let second = name("crm-sync", "Cust2");
+    add(&store, &second).await;
+    fs::rename(folder.path(), beside("away.db")).unwrap();
+    fs::rename(beside("copy.db"), folder.path()).unwrap();
+    assert!(matches!(store.check_file(), Err(StoreError::Lost(_))));
+    store.close().await;
+    assert!(!beside("gateway.db-wal").exists() && !beside("gateway.db-shm").exists());
+    let restored = folder.store().await;
+    assert!(tenant(&restored, &cust1()).await.is_some());
+    assert_eq!(tenant(&restored, &second).await, None);
+    restored.close().await;
+    // With its log, the former file still has everything.
+    fs::rename(beside("away.db"), folder.path()).unwrap();
+    fs::rename(beside("gateway.db-wal.former"), beside("gateway.db-wal")).unwrap();
+    let former = folder.store().await;
+    assert!(tenant(&former, &second).await.is_some());
 }
 
 #[tokio::test]

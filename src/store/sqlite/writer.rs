@@ -121,7 +121,15 @@ impl WriterSlot {
             .await
             .map_err(|_| StoreError::Unavailable("too many writes are waiting".to_owned()))?;
         self.files.check()?;
+        let replaced = state.replaced;
         state.repair(&self.options).await?;
+        // A new connection opens the path anew, so the file may have been replaced since the first check.
+        if state.replaced != replaced
+            && let Err(lost) = self.files.check()
+        {
+            state.connection = Slot::Broken;
+            return Err(lost);
+        }
         Ok(Writer { state, files: &self.files })
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io, net::SocketAddr, sync::Mutex};
 
 use hyper_util::rt::TokioIo;
-use tenant_gateway::grpc::pb::{self, tenant_service_client::TenantServiceClient};
+use tenant_gateway::grpc::pb::token_service_client::TokenServiceClient;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -17,7 +17,7 @@ use tonic::{
 use super::{
     World,
     http::{Answer, request},
-    name,
+    issue,
     trail::Written,
 };
 
@@ -57,8 +57,8 @@ impl Client<'_> {
         self.send(to, "/crm-sync/Cust1/api/v1/User/currentPrincipal").await
     }
 
-    /// Asks for the tenant Cust1, on `[grpc]`.
-    pub(crate) async fn get_tenant(&self, to: SocketAddr) -> Result<(), Status> {
+    /// Asks for a ticket of Cust1, on `[grpc]`.
+    pub(crate) async fn issue_ticket(&self, to: SocketAddr) -> Result<(), Status> {
         let stream = self.connect(to).await.map_err(|error| Status::from_error(error.into()))?;
         let once = Mutex::new(Some(TokioIo::new(stream)));
         let connector = tower::service_fn(move |_| {
@@ -68,12 +68,12 @@ impl Client<'_> {
         let endpoint = Endpoint::from_static("http://gateway");
         let channel = endpoint.connect_with_connector(connector);
         let channel = channel.await.map_err(|error| Status::from_error(error.into()))?;
-        let mut get = Request::new(pb::GetTenantRequest { name: name("Cust1") });
+        let mut ask = Request::new(issue("Cust1"));
         for &(name, value) in self.headers {
             let value = MetadataValue::try_from(value).unwrap();
-            get.metadata_mut().append(MetadataKey::from_static(name), value);
+            ask.metadata_mut().append(MetadataKey::from_static(name), value);
         }
-        TenantServiceClient::new(channel).get_tenant(get).await.map(drop)
+        TokenServiceClient::new(channel).issue_system_ticket(ask).await.map(drop)
     }
 
     /// Whether the listener ends a connection without a word.
@@ -113,7 +113,7 @@ impl Seen {
             let on = match &*event.record.action {
                 "authenticate" => &mut seen.http,
                 "callWebApiAsSystemUser" => &mut seen.egress,
-                "readTenants" => &mut seen.grpc,
+                "issueSystemTicket" => &mut seen.grpc,
                 _ => continue,
             };
             on.insert(event.record.client_address.to_string());

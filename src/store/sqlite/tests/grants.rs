@@ -152,6 +152,7 @@ async fn a_file_without_grants_gets_them_and_keeps_what_it_had() {
         .meddle(
             "DROP TABLE consent_attempts; DROP TABLE consents; DROP TABLE access_tokens; DROP TABLE refresh_tokens;
              DROP TABLE grants; DROP TABLE leases; DROP TABLE lease_fences;
+             DROP TABLE used_notifications;
              DELETE FROM _sqlx_migrations WHERE version >= 3",
         )
         .await;
@@ -175,6 +176,7 @@ async fn a_grant_of_before_that_fails_counts_as_having_failed_once() {
     folder
         .meddle(
             "ALTER TABLE grants DROP COLUMN failing_since; ALTER TABLE grants DROP COLUMN failure_count;
+             DROP TABLE used_notifications;
              DELETE FROM _sqlx_migrations WHERE version >= 5;
              UPDATE grants SET last_failure_reason = 'INTERNAL', last_failure_time = 2000000, last_refresh_time = 1000000
              WHERE associate_id = 5;
@@ -208,6 +210,7 @@ async fn a_file_with_keys_in_lower_case_gets_folded_ones() {
         .meddle(
             "UPDATE grants SET user_principal_key = CASE associate_id WHEN 5 THEN 'tony@example.com'
                WHEN 6 THEN 'straße@example.com' ELSE 'a\u{30a}se@example.com' END;
+             DROP TABLE used_notifications;
              DELETE FROM _sqlx_migrations WHERE version >= 6",
         )
         .await;
