@@ -56,14 +56,14 @@ impl Access {
     #[must_use]
     pub fn insecure_anonymous(rules: Rules, quotas: QuotaRules, clock: Arc<dyn Clock>) -> Self {
         let callers = Callers::Everybody(Caller::anonymous());
-        Self { callers, rules, quotas: Quotas::new(quotas, Arc::clone(&clock)), clock }
+        Self { callers, rules, quotas: Quotas::new(quotas, &clock), clock }
     }
 
     /// For a person at the command line, who can read the store and the keyring anyway.
     #[must_use]
     pub fn command_line(caller: Caller, clock: Arc<dyn Clock>) -> Self {
         let callers = Callers::Everybody(caller);
-        let quotas = Quotas::new(QuotaRules::default(), Arc::clone(&clock));
+        let quotas = Quotas::new(QuotaRules::default(), &clock);
         Self { callers, rules: Rules::PermitAll, quotas, clock }
     }
 
@@ -76,7 +76,7 @@ impl Access {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let callers = Callers::Proven(Box::new(identification));
-        let quotas = Quotas::new(quotas, Arc::clone(&clock));
+        let quotas = Quotas::new(quotas, &clock);
         Self { callers, rules: Rules::Policies(policies), quotas, clock }
     }
 

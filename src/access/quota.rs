@@ -119,15 +119,15 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
-    pub(super) fn new(rules: QuotaRules, clock: Arc<dyn Clock>) -> Self {
-        let buckets = |rate: Rate| Buckets::new(rate, Arc::clone(&clock));
+    pub(super) fn new(rules: QuotaRules, clock: &Arc<dyn Clock>) -> Self {
+        let buckets = |rate: Rate| Buckets::new(rate, Arc::clone(clock));
         Self {
             caller: rules.per_caller.map(buckets),
             caller_and_tenant: rules.per_caller_and_tenant.map(buckets),
             refused: rules.refused_per_source.map(buckets),
             reserve: buckets(RESERVE),
             verified: Cache::new(MAX_VERIFIED),
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(clock),
             hasher: RandomState::new(),
         }
     }
@@ -175,13 +175,11 @@ impl Quotas {
         let mut attempt = Attempt { source: None, reserve: Some((&self.reserve, key)) };
         if let Some(refused) = &self.refused {
             let source = self.key(Source::Address(from));
-            match refused.overdraw(source) {
-                Ok(()) => attempt.source = Some((refused, source)),
-                Err(_) => {
-                    attempt.excuse();
-                    return None;
-                }
+            if refused.overdraw(source).is_err() {
+                attempt.excuse();
+                return None;
             }
+            attempt.source = Some((refused, source));
         }
         Some(attempt)
     }
@@ -243,7 +241,7 @@ mod tests {
     ) -> (Quotas, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let rules = QuotaRules { per_caller, per_caller_and_tenant, refused_per_source };
-        (Quotas::new(rules, clock.clone()), clock)
+        (Quotas::new(rules, &(clock.clone() as Arc<dyn Clock>)), clock)
     }
 
     #[test]
@@ -280,8 +278,8 @@ mod tests {
             ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::ffff:1", "::ffff:192.0.2.1"]
                 .map(|address| Source::Address(address.parse().unwrap()));
         for _ in 0..200 {
-            drop(quotas.attempt(bad).unwrap());
-            drop(quotas.attempt(site).unwrap());
+            let _ = quotas.attempt(bad).unwrap();
+            let _ = quotas.attempt(site).unwrap();
         }
         let over = quotas.attempt(bad).err().unwrap();
         assert_eq!(over.quota, QuotaKind::Refused);

@@ -119,7 +119,7 @@ impl Watched {
                     "stored credentials and statuses are dropped: they were stored while the clock was ahead"
                 ),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot look for what a wrong clock has stored")
+                    tracing::warn!(%error, "cannot look for what a wrong clock has stored");
                 }
             }
         }

@@ -166,7 +166,7 @@ impl<K: Eq + Hash + Clone, C: Credential> Credentials<K, C> {
         self.change(name, |entry| {
             // Renewing in the background is not a use.
             let used = entry.held.as_ref().map(|held| held.last_used.load(Ordering::Relaxed));
-            let last_used = AtomicU64::new(used.unwrap_or_else(|| now.monotonic.as_secs()));
+            let last_used = AtomicU64::new(used.unwrap_or(now.monotonic.as_secs()));
             let end = now.monotonic.saturating_add(left(&*credential, now));
             let renew_time = now.monotonic.saturating_add(renew_in);
             let held = Held { credential, end, renew_time, last_used };

@@ -116,6 +116,7 @@ struct Heard {
 impl StateHints {
     /// Nothing was heard so far. Looking will run on the runtime that this is called on.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "wiring")]
     pub fn new(
         applications: Arc<Applications>,
         directory: Arc<Directory>,

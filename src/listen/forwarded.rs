@@ -44,9 +44,10 @@ pub fn client_address(
         return Ok(peer);
     }
     let (plain, standard) = (values(headers, &X_FORWARDED_FOR), values(headers, &FORWARDED));
-    let by_plain = || last_untrusted(trusted, peer, plain.iter().rev().flat_map(plain_hops));
+    let by_plain =
+        || last_untrusted(trusted, peer, plain.iter().rev().copied().flat_map(plain_hops));
     let by_standard =
-        || last_untrusted(trusted, peer, standard.iter().rev().flat_map(standard_hops));
+        || last_untrusted(trusted, peer, standard.iter().rev().copied().flat_map(standard_hops));
     match (plain.is_empty(), standard.is_empty()) {
         (true, true) => Ok(peer),
         (false, true) => Ok(by_plain()),
@@ -77,14 +78,14 @@ fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a HeaderValue>
 }
 
 /// Returns the addresses in a line of `X-Forwarded-For`, the last one first.
-fn plain_hops(value: &&HeaderValue) -> Vec<Option<IpAddr>> {
+fn plain_hops(value: &HeaderValue) -> Vec<Option<IpAddr>> {
     let Ok(text) = value.to_str() else { return vec![None] };
     text.rsplit(',').map(|hop| node_address(hop.trim_matches([' ', '\t']))).collect()
 }
 
 /// Returns the addresses in a line of `Forwarded` (RFC 7239 section 4), the last one first. A line that does not follow
 /// the grammar holds none: where one quote is missing, every entry could be read in two ways.
-fn standard_hops(value: &&HeaderValue) -> Vec<Option<IpAddr>> {
+fn standard_hops(value: &HeaderValue) -> Vec<Option<IpAddr>> {
     let hops = value.to_str().ok().and_then(|text| Elements { rest: text }.read());
     hops.map_or_else(
         || vec![None],

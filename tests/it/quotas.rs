@@ -123,12 +123,12 @@ async fn callers_of_the_last_hour_keep_a_share_during_a_flood_from_their_address
     let stranger = ask(guarded.token("stranger")).await.unwrap_err();
     assert_over_quota(&stranger, "quotas.refused_per_source");
     // Whoever claims to be one of them uses up the share of that one alone.
-    let forger = TestIssuer::new(ISSUER, "one");
+    let impostor = TestIssuer::new(ISSUER, "one");
     let mut refused = 0;
     loop {
         assert!(refused < 10, "no end");
         let now = guarded.world.clock_seconds() + refused;
-        let forged = ask(forger.token("sync", now)).await.unwrap_err();
+        let forged = ask(impostor.token("sync", now)).await.unwrap_err();
         if forged.code() == Code::ResourceExhausted {
             break;
         }

@@ -144,6 +144,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the files of a test have the times of the machine"
+    )]
     fn a_folder_without_a_lock_is_removed_when_it_is_older_than_any_run() {
         let parent = tempfile::tempdir().unwrap();
         let old = parent.path().join("tenant-gateway-dev-old");

@@ -288,8 +288,8 @@ async fn is_refused(door: &mut Door, bytes: &[u8]) -> bool {
     let mut rest = Vec::new();
     // Closed with unread bytes in it, it is reset.
     let ended = client.read_to_end(&mut rest).await;
-    let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
-    assert!(ended.as_ref().map_or_else(reset, |_| true), "{ended:?}");
+    let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    assert!(ended.as_ref().map_or_else(is_reset, |_| true), "{ended:?}");
     rest.is_empty() && door.opened.try_recv().is_err()
 }
 

@@ -124,7 +124,9 @@ impl ShownCertificate for ShownChain {
 
 impl fmt::Debug for ShownChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShownChain").field("certificates", &(1 + self.others.len())).finish()
+        f.debug_struct("ShownChain")
+            .field("certificates", &(1 + self.others.len()))
+            .finish_non_exhaustive()
     }
 }
 

@@ -70,7 +70,7 @@ impl SqliteFile {
     pub async fn can_write(&self) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
         let transaction = writer.begin().await?;
-        Ok(transaction.rollback().await?)
+        transaction.rollback().await
     }
 }
 
