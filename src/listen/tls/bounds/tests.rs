@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, GeneralSubtree, IsCa, Issuer,
@@ -52,7 +52,13 @@ fn verifier(roots: &[&CertifiedIssuer<'_, KeyPair>]) -> BoundedVerifier {
     BoundedVerifier(inner.build().unwrap())
 }
 
-/// Verifies a chain and returns the outcome and the time, the shortest of three: other tests run at the same time.
+/// The processor time of this thread so far. Other tests run at the same time, so the clock would tell theirs, too.
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Verifies a chain and returns the outcome and the processor time, the shortest of three.
 fn timed(
     verifier: &BoundedVerifier,
     own: &CertificateDer<'_>,
@@ -60,9 +66,12 @@ fn timed(
 ) -> (Result<(), String>, Duration) {
     let now = UnixTime::since_unix_epoch(Duration::from_secs(1_780_000_000));
     let runs = (0..3).map(|_| {
-        let begin = Instant::now();
+        let begin = processor_time();
         let outcome = verifier.verify_client_cert(own, others, now);
-        (outcome.map(drop).map_err(|error| error.to_string()), begin.elapsed())
+        (
+            outcome.map(drop).map_err(|error| error.to_string()),
+            processor_time().saturating_sub(begin),
+        )
     });
     runs.min_by_key(|(_, taken)| *taken).unwrap()
 }
