@@ -3,11 +3,11 @@
 
 mod admin;
 mod around;
-mod charged;
 mod consent;
 mod conversation;
 mod egress;
 mod heads;
+mod held_body;
 mod pages;
 mod problem;
 mod server;

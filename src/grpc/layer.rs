@@ -212,14 +212,7 @@ where
             let calls_web_api = request.uri().path() == web_api::CALL;
             let asked = deadline::asked(request.headers());
             let limit = around.limit(asked, calls_web_api);
-            let undecided = around.begin(&request);
-            let overloaded = undecided.is_err();
-            let mut record = around.record(&request, limit, undecided.unwrap_or_default());
-            if overloaded {
-                let response = fail(&record.context, &Failure::Overloaded);
-                record.end(Failure::Overloaded.code());
-                return Ok(response);
-            }
+            let mut record = around.record(&request, limit);
             let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
             let answered = tokio::select! {
                 biased;
@@ -278,9 +271,8 @@ impl Leaked {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        if let Some(twice) = record.forwarded_twice {
-            let failure = Failure::invalid("x-forwarded-for", twice.to_string());
-            return fail(&record.context, &failure);
+        if let Some(refused) = record.refused.take() {
+            return fail(&record.context, &refused);
         }
         let (mut parts, body) = request.into_parts();
         let public = parts.uri.path().starts_with(OPEN_TO_ALL);
@@ -322,19 +314,6 @@ impl Leaked {
         }
         let age = self.surroundings.max_connection_age;
         response.map(|body| Body::new(PublicStream::new(body, Arc::clone(&record.context), age)))
-    }
-
-    /// Charges a call to the memory of undecided calls.
-    fn begin(&self, request: &Request<Body>) -> Result<Undecided, IntakeExhausted> {
-        let Some(peer) = request.extensions().get::<Peer>() else {
-            return Ok(Undecided::default());
-        };
-        // A reader that does not read stops its stream: then its messages stay in the window.
-        let window = request.uri().path().starts_with(REFLECTION).then_some(STREAM_WINDOW);
-        let window = window.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
-        let from = peer.address.ip();
-        let client = client_address(&self.surroundings.trusted, from, request.headers());
-        Undecided::begin(peer.slot.clone(), client.unwrap_or(from), request.headers(), window)
     }
 
     /// Writes down what was decided, before the answer leaves: an answer that cannot be written down is none.
@@ -400,14 +379,20 @@ impl Leaked {
         }
     }
 
-    fn record(&self, request: &Request<Body>, limit: Duration, undecided: Undecided) -> Record {
+    fn record(&self, request: &Request<Body>, limit: Duration) -> Record {
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).copied().unwrap_or("unknown");
         let peer = request.extensions().get::<Peer>();
         let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
         let client = client_address(&self.surroundings.trusted, address, request.headers());
-        let (client, forwarded_twice) =
-            client.map_or_else(|twice| (address, Some(twice)), |client| (client, None));
+        let (client, forwarded_twice) = client.map_or_else(
+            |twice| (address, Some(Failure::invalid("x-forwarded-for", twice.to_string()))),
+            |client| (client, None),
+        );
+        let (undecided, overloaded) = match begin(peer, client, request) {
+            Ok(undecided) => (undecided, None),
+            Err(IntakeExhausted) => (Undecided::default(), Some(Failure::Overloaded)),
+        };
         let client_text = match peer {
             Some(peer) if client == address.to_canonical() => Arc::clone(&peer.ip).into(),
             _ => client.to_string().into(),
@@ -432,10 +417,23 @@ impl Leaked {
             method,
             begin: Instant::now(),
             code: Code::Cancelled,
-            forwarded_twice,
+            refused: overloaded.or(forwarded_twice),
             _unanswered: self.surroundings.calls.token(),
         }
     }
+}
+
+/// Charges a call to the memory of undecided calls.
+fn begin(
+    peer: Option<&Peer>,
+    client: IpAddr,
+    request: &Request<Body>,
+) -> Result<Undecided, IntakeExhausted> {
+    let Some(peer) = peer else { return Ok(Undecided::default()) };
+    // A reader that does not read stops its stream: then its messages stay in the window.
+    let is_reflection = request.uri().path().starts_with(REFLECTION);
+    let window = if is_reflection { STREAM_WINDOW as usize } else { 0 };
+    Undecided::begin(peer.slot.clone(), client, request.headers(), window)
 }
 
 /// The largest request of a method, before decompression. Each service has a limit of its own after it.

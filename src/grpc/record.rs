@@ -5,8 +5,12 @@ use std::{sync::Arc, time::Instant};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Code;
 
-use super::{failure::code_name, layer::Context, trail::Audit};
-use crate::{access::Caller, listen::ForwardedTwice, ports::Meter};
+use super::{
+    failure::{Failure, code_name},
+    layer::Context,
+    trail::Audit,
+};
+use crate::{access::Caller, ports::Meter};
 
 /// Counts and logs a call when it ends, also when its caller gives up.
 pub(super) struct Record {
@@ -16,8 +20,8 @@ pub(super) struct Record {
     pub(super) method: &'static str,
     pub(super) begin: Instant,
     pub(super) code: Code,
-    /// Headers that contradict each other: the call is refused.
-    pub(super) forwarded_twice: Option<ForwardedTwice>,
+    /// Why the call is refused before anything else is looked at.
+    pub(super) refused: Option<Failure>,
     /// Held until the call is answered.
     pub(super) _unanswered: TaskTrackerToken,
 }

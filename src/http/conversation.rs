@@ -41,13 +41,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(super) use self::request_body::RequestBody;
 use self::{
-    idle::{Last, Unanswered},
+    idle::Unanswered,
     lingering::{Lingerers, Lingering},
     patient::Patient,
 };
 use super::{
-    charged::charged,
     heads::{AcceptableHeads, HeadProblem, MAX_HEAD_BYTES, find_problem},
+    held_body::holding,
 };
 use crate::{
     broker::Bell,
@@ -296,7 +296,9 @@ fn begin(
 /// Has the answer of a request that nothing was permitted to hold its memory until it is sent.
 fn end(mut answer: Response<Body>, undecided: Option<Arc<Undecided>>) -> Response<Body> {
     if let Some(undecided) = undecided {
-        return answer.map(|body| charged(body, undecided));
+        // A client of HTTP/2 can stop many streams by not reading them.
+        let waits = undecided.is_charged() && !answer.body().is_end_stream();
+        return if waits { answer.map(|body| holding(body, undecided)) } else { answer };
     }
     // Without a body, for which a client of HTTP/2 could let the stream wait.
     *answer.body_mut() = Body::empty();
@@ -376,7 +378,7 @@ async fn hold_http2<F>(
     let service = service_fn(|request| {
         let open = unanswered.one();
         let answer = answer(find_problem(request));
-        async { Ok::<_, Infallible>(answer.await.map(|body| Last::new(body, open))) }
+        async { Ok::<_, Infallible>(answer.await.map(|body| holding(body, open))) }
     });
     let builder = http2_limits(allowance);
     let serving = builder.serve_connection(TokioIo::new(connection), service);

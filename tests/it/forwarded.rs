@@ -4,27 +4,13 @@
 use tonic::Code;
 
 use crate::support::{
-    Options, World, assert_status,
-    clients::{Client, Seen},
+    World, assert_status,
+    clients::{Client, Seen, behind_proxies},
 };
 
 /// The trusted proxy, and somebody else.
 const PROXY: &str = "127.0.0.1";
 const STRANGER: &str = "127.0.0.9";
-
-/// Behind a proxy at [`PROXY`], with a tenant.
-async fn behind_a_proxy(protocol: bool) -> World {
-    let keys = "trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = false\n";
-    let listen = "listen = \"127.0.0.1:0\"\n";
-    let extra_config = format!("[http]\n{listen}{keys}[egress]\n{listen}{keys}");
-    let options = Options { extra_config, grpc: Some(keys.to_owned()), ..Options::default() };
-    let mut world = World::with(options).await;
-    world.enroll("Cust1").await;
-    if protocol {
-        world.reconfigure("proxy_protocol = false", "proxy_protocol = true").await;
-    }
-    world
-}
 
 /// Asks something of each listener.
 async fn ask_everywhere(world: &World, client: &Client<'_>) {
@@ -37,7 +23,7 @@ async fn ask_everywhere(world: &World, client: &Client<'_>) {
 
 #[tokio::test]
 async fn forged_headers_of_an_untrusted_peer_change_nothing() {
-    let mut world = behind_a_proxy(false).await;
+    let mut world = behind_proxies(PROXY, false).await;
     for headers in [
         &[("x-forwarded-for", "192.0.2.7")][..],
         &[("forwarded", "for=192.0.2.7")],
@@ -51,7 +37,7 @@ async fn forged_headers_of_an_untrusted_peer_change_nothing() {
 
 #[tokio::test]
 async fn two_forwarded_headers_that_contradict_each_other_are_refused() {
-    let mut world = behind_a_proxy(false).await;
+    let mut world = behind_proxies(PROXY, false).await;
     let headers = &[("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=192.0.2.8")];
     let client = Client { from: PROXY, headers, ..Client::default() };
     let gateway = world.gateway();
@@ -69,7 +55,7 @@ async fn two_forwarded_headers_that_contradict_each_other_are_refused() {
 
 #[tokio::test]
 async fn what_a_trusted_proxy_forwards_is_where_the_client_is() {
-    let mut world = behind_a_proxy(false).await;
+    let mut world = behind_proxies(PROXY, false).await;
     for headers in [
         &[("x-forwarded-for", "6.6.6.6, 192.0.2.7")][..],
         &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "192.0.2.7, 127.0.0.1")],
@@ -86,7 +72,7 @@ async fn what_a_trusted_proxy_forwards_is_where_the_client_is() {
 
 #[tokio::test]
 async fn a_header_of_the_proxy_protocol_counts_from_a_trusted_proxy_alone() {
-    let mut world = behind_a_proxy(true).await;
+    let mut world = behind_proxies(PROXY, true).await;
     let gateway = world.gateway();
     let all =
         [gateway.http_address.unwrap(), gateway.egress_address.unwrap(), gateway.grpc_address];

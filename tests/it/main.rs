@@ -53,6 +53,7 @@ mod server;
 mod single_headers;
 mod store_faults;
 mod store_files;
+mod strangers;
 mod tenant_filter;
 mod tenants;
 mod tickets;

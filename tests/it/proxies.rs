@@ -20,8 +20,8 @@ use std::{
 };
 
 use crate::support::{
-    Options, World,
-    clients::{Client, Seen},
+    World,
+    clients::{Client, Seen, behind_proxies},
     eventually,
 };
 
@@ -87,20 +87,6 @@ fn free() -> Three {
     Three(sockets.map(|socket| socket.local_addr().unwrap()))
 }
 
-/// A gateway that trusts proxies at 127.0.0.1, with a tenant.
-async fn world(protocol: bool) -> World {
-    let keys = "trusted_proxies = [\"127.0.0.1/32\"]\nproxy_protocol = false\n";
-    let listen = "listen = \"127.0.0.1:0\"\n";
-    let extra_config = format!("[http]\n{listen}{keys}[egress]\n{listen}{keys}");
-    let options = Options { extra_config, grpc: Some(keys.to_owned()), ..Options::default() };
-    let mut world = World::with(options).await;
-    world.enroll("Cust1").await;
-    if protocol {
-        world.reconfigure("proxy_protocol = false", "proxy_protocol = true").await;
-    }
-    world
-}
-
 fn listeners(world: &World) -> Three {
     let gateway = world.gateway();
     let (http, egress) = (gateway.http_address.unwrap(), gateway.egress_address.unwrap());
@@ -153,7 +139,7 @@ impl Nginx {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_tells_by_headers_where_a_client_is() {
-    let mut world = world(false).await;
+    let mut world = behind_proxies("127.0.0.1/32", false).await;
     let nginx = Nginx::before(listeners(&world)).await;
     ask(&client(&[]), nginx.xff).await;
     ask(&client(FORGED), nginx.xff).await;
@@ -167,7 +153,7 @@ async fn nginx_tells_by_headers_where_a_client_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_tells_by_the_proxy_protocol_where_a_client_is() {
-    let mut world = world(true).await;
+    let mut world = behind_proxies("127.0.0.1/32", true).await;
     let nginx = Nginx::before(listeners(&world)).await;
     ask(&client(&[]), nginx.proxy).await;
     ask(&client(FORGED), nginx.proxy).await;
@@ -194,7 +180,8 @@ async fn envoys(text: &str, folder: &Path, gateway: Three) -> (Three, [Proxy; 3]
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoy_tells_by_headers_where_a_client_is() {
-    let (mut world, folder) = (world(false).await, tempfile::tempdir().unwrap());
+    let (mut world, folder) =
+        (behind_proxies("127.0.0.1/32", false).await, tempfile::tempdir().unwrap());
     let text = include_str!("../proxies/envoy-http.yaml");
     let (by, _envoys) = envoys(text, folder.path(), listeners(&world)).await;
     for headers in [&[][..], FORGED, FORGED_IN_FORWARDED] {
@@ -205,7 +192,8 @@ async fn envoy_tells_by_headers_where_a_client_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn envoy_tells_by_version_2_of_the_proxy_protocol_where_a_client_is() {
-    let (mut world, folder) = (world(true).await, tempfile::tempdir().unwrap());
+    let (mut world, folder) =
+        (behind_proxies("127.0.0.1/32", true).await, tempfile::tempdir().unwrap());
     let text = include_str!("../proxies/envoy-tcp.yaml");
     let (by, _envoys) = envoys(text, folder.path(), listeners(&world)).await;
     for headers in [&[][..], FORGED] {

@@ -241,21 +241,26 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
     assert_eq!(table, wanted);
 }
 
+/// A failure whose request may have been done does not advise to send it again.
+fn assert_outcome_unknown(failure: &Failure, status: &Status, advice: &str) {
+    let what = format!("{failure:?}: {status:?}");
+    let before = failure.status("id-1").code();
+    let wanted = if before == Code::Unavailable { Code::Aborted } else { before };
+    assert_eq!(status.code(), wanted, "{what}");
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1", "{what}");
+    let details = status.get_error_details();
+    assert!(details.retry_info().is_none() && details.quota_failure().is_none(), "{what}");
+    let info = details.error_info().unwrap();
+    assert_eq!(info.reason, failure.reason().as_str(), "{what}");
+    assert_eq!(info.metadata["outcome"], "unknown", "{what}");
+    assert!(status.message().ends_with(advice), "{what}");
+}
+
 #[test]
 fn no_failure_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
     for failure in all() {
-        let before = failure.status("id-1");
         let status = failure.status_of_unknown_outcome("id-1");
-        let what = format!("{failure:?}: {status:?}");
-        let wanted = if before.code() == Code::Unavailable { Code::Aborted } else { before.code() };
-        assert_eq!(status.code(), wanted, "{what}");
-        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1", "{what}");
-        let details = status.get_error_details();
-        assert!(details.retry_info().is_none() && details.quota_failure().is_none(), "{what}");
-        let info = details.error_info().unwrap();
-        assert_eq!(info.reason, failure.reason().as_str(), "{what}");
-        assert_eq!(info.metadata["outcome"], "unknown", "{what}");
-        assert!(status.message().ends_with("look there before you send it again"), "{what}");
+        assert_outcome_unknown(&failure, &status, "look there before you send it again");
         assert!(!format!("{status:?}").contains("secret cause"), "{failure:?}");
     }
     // The use case's own error needs no note of the layer.
@@ -268,19 +273,9 @@ fn no_failure_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
 #[test]
 fn no_failure_of_a_change_that_may_have_been_kept_advises_to_send_it_again() {
     for failure in all() {
-        let before = failure.status("id-1");
         let status = failure.status_of_unknown_change("id-1");
-        let what = format!("{failure:?}: {status:?}");
-        let wanted = if before.code() == Code::Unavailable { Code::Aborted } else { before.code() };
-        assert_eq!(status.code(), wanted, "{what}");
-        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1", "{what}");
-        let details = status.get_error_details();
-        assert!(details.retry_info().is_none() && details.quota_failure().is_none(), "{what}");
-        let info = details.error_info().unwrap();
-        assert_eq!(info.reason, failure.reason().as_str(), "{what}");
-        assert_eq!(info.metadata["outcome"], "unknown", "{what}");
         let advice = "read the resource before you send the request again";
-        assert!(status.message().ends_with(advice), "{what}");
+        assert_outcome_unknown(&failure, &status, advice);
     }
 }
 

@@ -1,14 +1,7 @@
 //! Whether anything is asked on a connection: HTTP/2 ends none of its own on which nothing is.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use axum::body::{Body, Bytes};
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{sync::watch, time::timeout};
 
 /// Counts the requests of a connection that are not answered.
@@ -44,38 +37,5 @@ impl Unanswered {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.0.send_modify(|open| *open -= 1);
-    }
-}
-
-/// The body of an answer, with which its request ends.
-pub(super) struct Last {
-    body: Body,
-    _open: Open,
-}
-
-impl Last {
-    /// The request of which this is the answer is answered when this is taken.
-    pub(super) fn new(body: Body, open: Open) -> Self {
-        Self { body, _open: open }
-    }
-}
-
-impl HttpBody for Last {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -15,7 +15,7 @@ use tonic::{
 };
 
 use super::{
-    World,
+    Options, World,
     http::{Answer, request},
     issue,
     trail::Written,
@@ -86,6 +86,21 @@ impl Client<'_> {
         let _ = end.await.expect("the connection does not end");
         answer.is_empty()
     }
+}
+
+/// A gateway that trusts proxies in this network on each listener, with the PROXY protocol or without, and a tenant.
+pub(crate) async fn behind_proxies(trusted: &str, protocol: bool) -> World {
+    let keys = format!("trusted_proxies = [\"{trusted}\"]\nproxy_protocol = false\n");
+    let listen = "listen = \"127.0.0.1:0\"\n";
+    let extra_config = format!("[http]\n{listen}{keys}[egress]\n{listen}{keys}");
+    let options = Options { extra_config, grpc: Some(keys), ..Options::default() };
+    let mut world = World::with(options).await;
+    // By a client that sends no header of the PROXY protocol.
+    world.enroll("Cust1").await;
+    if protocol {
+        world.reconfigure("proxy_protocol = false", "proxy_protocol = true").await;
+    }
+    world
 }
 
 /// Where clients were, by the trail.

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// How long an answer may take, and the end of a connection.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// An answer over HTTP/1.1.
 #[derive(Debug, Clone)]

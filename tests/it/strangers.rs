@@ -1,0 +1,66 @@
+//! What clients cost to whom nothing was permitted yet. `tests/it/attacks.rs` measures the memory of the program.
+
+use std::time::{Duration, Instant};
+
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::support::{
+    World, assert_status,
+    frames::{DATA, Frames, frame, head},
+};
+
+/// More watches than the memory for one address has room for.
+const WATCHES: usize = 1000;
+
+#[tokio::test]
+async fn what_one_address_may_hold_undecided_is_bounded_and_a_new_connection_is_served_all_the_same()
+ {
+    let world = World::new().await;
+    let mut crowded = HealthClient::new(world.channel().await);
+    let request = || HealthCheckRequest { service: String::new() };
+    let mut open = Vec::new();
+    let refused = loop {
+        assert!(open.len() < WATCHES, "watches are not bounded");
+        match crowded.watch(request()).await {
+            Ok(watch) => open.push(watch),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(open.len() > 100, "{}", open.len());
+    let details = assert_status(&refused, Code::ResourceExhausted, "CALLER_QUOTA_EXCEEDED");
+    assert!(details.retry_info().is_some());
+    assert!(refused.metadata().contains_key("x-request-id"), "{refused:?}");
+    let mut newcomer = HealthClient::new(world.channel().await);
+    newcomer.check(request()).await.unwrap();
+    drop(open);
+    crate::support::eventually_so("the memory is free again", async || {
+        crowded.check(request()).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_of_which_half_was_sent_does_not_delay_the_end() {
+    let mut world = World::new().await;
+    let mut client = Frames::connect(world.gateway().grpc_address).await;
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/tenantgateway.v1.TokenService/IssueSystemTicket"),
+        (":authority", "gateway"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("grpc-timeout", "99999999H"),
+    ];
+    // The prefix of a message of 100 bytes, and one of them.
+    let half = [&head(1, 0, &fields)[..], &frame(DATA, 0, 1, &[0, 0, 0, 0, 100, 1])].concat();
+    client.send(&half).await;
+    // The gateway has read both when it answers this.
+    client.send(&head(3, 0, &fields)).await;
+    client.send(&frame(DATA, 1, 3, &[0; 5])).await;
+    client.next_of(3).await;
+    let begin = Instant::now();
+    world.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
