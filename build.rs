@@ -1,4 +1,4 @@
-//! Compiles `proto/` and `vendor/envoy-api/` with protox, so that nobody needs a `protoc`.
+//! Compiles `proto/` and `vendor/envoy-api/` with protox, so that the build needs no `protoc`.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 
 use prost::Message as _;
 
-/// Messages that hold a credential: generated without `Debug`, so that no log can show one.
+/// Messages that contain a credential. They are generated without `Debug`, so that logs cannot show them.
 const WITHOUT_DEBUG: [&str; 13] = [
     "SystemTicket",
     "AccessToken",
@@ -49,7 +49,7 @@ fn compile_contract(out: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What Envoy asks an authorization service. No message has `Debug`: they hold the headers of requests.
+/// Compiles Envoy's external authorization API. No message has `Debug`, because messages contain request headers.
 fn compile_envoy(out: &Path) -> Result<(), Box<dyn Error>> {
     let folder = "vendor/envoy-api";
     println!("cargo::rerun-if-changed={folder}");

@@ -33,6 +33,15 @@ lint-proto:
     "$(tools/get-tools buf)/buf" lint
     "$(tools/get-tools buf)/buf" format -d --exit-code
 
+# Build the book in docs/ into target/book, and list sentences that are hard to read.
+book:
+    tools/check-book
+    tools/plain-words
+
+# Write the generated parts of docs/reference/ anew.
+reference:
+    UPDATE_REFERENCE=1 cargo test --test reference
+
 # Check dependencies against deny.toml (`cargo install cargo-deny --locked`; advisories need the network).
 deny *checks:
     cargo deny --workspace check {{ checks }}

@@ -1,9 +1,9 @@
-//! `cargo bench --bench associates`: what it costs to be told of the users of a tenant.
+//! `cargo bench --bench associates`: the cost of reading the users of a tenant.
 //!
-//! First a listing of 50,000 associates, read from SuperOffice and handed out in pages of a thousand, against a bare
-//! reqwest client that fetches the same pages from the same simulated SuperOffice and looks at nothing. Then a cached
-//! `GetAssociate` against a bare tonic server that answers the same message. In interleaved rounds of one run; numbers
-//! are only worth something beside each other.
+//! First, a listing of 50,000 associates, read from SuperOffice and returned in pages of 1000. Its reference is a bare
+//! reqwest client that fetches the same pages from the same simulated SuperOffice without parsing them. Second, a
+//! cached `GetAssociate`. Its reference is a bare tonic server with the same response message. Rounds of gateway and
+//! reference alternate in one run. Only the ratios are meaningful.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    reason = "a bench is a script: it prints, and ends where something is wrong"
+    reason = "a bench is a script: it prints, and panics on errors"
 )]
 
 #[path = "support/server.rs"]
@@ -42,7 +42,7 @@ use tenant_gateway::{
         associate_service_server::{AssociateService, AssociateServiceServer},
         token_service_client::TokenServiceClient,
     },
-    ports::{StoreWatch as _, TenantStore as _},
+    ports::{StoreHealth as _, TenantStore as _},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
@@ -57,7 +57,7 @@ const IN_FLIGHT: [usize; 2] = [32, 128];
 const CONNECTIONS: usize = 4;
 const LENGTH: Duration = Duration::from_secs(2);
 
-/// What the gateway asks for, in its order.
+/// The columns that the gateway requests, in its order.
 const COLUMNS: &str = "associateDbId,assocName,assocType,userName,fullName,personId,personEmail,contactId,usergroup,\
                        usergroupId,otherGroups,role,isActive,canLogin,credentialType";
 
@@ -127,7 +127,7 @@ async fn channel(address: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-/// Everybody, read anew and handed out, against the same pages fetched.
+/// Compares a fresh listing of all associates with fetching the same pages.
 async fn listing(world: &World) {
     let gateway = Server::gateway(&world.config(), "grpc");
     let channel = channel(gateway.address).await;
@@ -137,7 +137,7 @@ async fn listing(world: &World) {
     let ticket = ticket.unwrap().into_inner().ticket.unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let client = AssociateServiceClient::new(channel).max_decoding_message_size(1 << 24);
-    // One without the clock: who is there, and what of the gateway and of connections is there for good.
+    // A warm-up that is not timed: it opens connections and allocates permanent memory.
     let pages = fetch(world, &http, &ticket).await;
     let idle = gateway.kib("VmRSS:");
     let (mut ours, mut bare, mut reading) = (Vec::new(), Vec::new(), Vec::new());
@@ -154,13 +154,17 @@ async fn listing(world: &World) {
     let (most, now) = (gateway.kib("VmHWM:"), gateway.kib("VmRSS:"));
     let mib = |kib: u64| (kib - idle) as f64 / 1024.0;
     let (ours, bare) = (median(ours), median(bare));
-    println!("listing {ASSOCIATES} associates in {pages} pages, of {ROUNDS} rounds the median");
+    println!("listing {ASSOCIATES} associates in {pages} pages, median of {ROUNDS} rounds");
     println!("  gateway {ours:.2} s, bare reqwest {bare:.2} s, ratio {:.2}", ours / bare);
-    println!("  of the gateway's, until the first page: {:.2} s", median(reading));
-    println!("  memory: {:.1} MiB more at most, {:.1} MiB more at the end", mib(most), mib(now));
+    println!("  gateway, until the first page: {:.2} s", median(reading));
+    println!(
+        "  memory: {:.1} MiB more at the peak, {:.1} MiB more at the end",
+        mib(most),
+        mib(now)
+    );
 }
 
-/// Lists everybody as of now. How many, and after how many seconds the first page came.
+/// Lists all associates without cached data. Returns their number and the seconds until the first page.
 async fn list(world: &World, mut client: AssociateServiceClient<Channel>) -> (usize, f64) {
     let begin = Instant::now();
     let (mut count, mut until_first, mut page_token) = (0, 0.0, String::new());
@@ -191,7 +195,7 @@ async fn list(world: &World, mut client: AssociateServiceClient<Channel>) -> (us
     }
 }
 
-/// Fetches the pages that the gateway reads: the ids of the last ones are known here. Returns how many.
+/// Fetches the pages that the gateway reads, with the known last id of each page. Returns their number.
 async fn fetch(world: &World, http: &reqwest::Client, ticket: &pb::SystemTicket) -> usize {
     let people = world.sandbox.people(&world.tenant).unwrap();
     let ids: Vec<u32> = people.associates.keys().copied().collect();
@@ -215,7 +219,7 @@ async fn fetch(world: &World, http: &reqwest::Client, ticket: &pb::SystemTicket)
     pages
 }
 
-/// One associate, from memory.
+/// Compares a cached associate with a bare tonic server.
 fn cached(runtime: &Runtime, world: &World) {
     let gateway = Server::gateway(&world.config(), "grpc");
     let name = format!("{}/associates/{}", world.parent(), 3);
@@ -253,7 +257,7 @@ fn get(name: &str) -> pb::GetAssociateRequest {
     pb::GetAssociateRequest { name: name.to_owned(), ..Default::default() }
 }
 
-/// Calls a second, and processor time of the server for each.
+/// Returns calls per second, and the server's CPU time per call in microseconds.
 fn round(runtime: &Runtime, server: &Server, name: &str, in_flight: usize) -> (f64, f64) {
     let before = server.cpu_micros();
     let (calls, seconds) = runtime.block_on(async {
@@ -288,7 +292,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Answers with always the same.
+/// A service that always returns the same response.
 struct Bare(pb::GetAssociateResponse);
 
 macro_rules! unimplemented_rpcs {
@@ -322,7 +326,7 @@ unimplemented_rpcs! {
     resolve_owner(ResolveOwnerRequest) -> ResolveOwnerResponse;
 }
 
-/// Tonic with its defaults, until it is killed. Says where as the gateway does.
+/// Runs tonic with its defaults until the process is killed. Prints its address in the same form as the gateway.
 fn reference(answer: &str) {
     let bytes = BASE64_STANDARD.decode(answer).unwrap();
     let answer = pb::GetAssociateResponse::decode(&bytes[..]).unwrap();

@@ -1,9 +1,9 @@
-//! `cargo bench --bench audit`: what the audit trail costs, by the number of events that are committed together.
+//! `cargo bench --bench audit`: the cost of the audit trail, by the number of events that are committed together.
 //!
-//! Three contenders take turns, in one run: the whole trail (taking in, encoding, hashing, signing, committing, waking
-//! who waits); only the store, with rows that are ready; and a bare SQLite file that takes each group as one row, which
-//! is the least that keeping it can cost. On the disk of the temporary folder, with its syncs, and in memory
-//! (`/dev/shm`), without. Microseconds are worth something beside each other only: read the ratios.
+//! Three variants alternate in one run: the whole trail (queueing, encoding, hashing, signing, committing, waking the
+//! waiters); only the store, with prepared rows; and a bare SQLite file with one row per group, which is the minimum
+//! cost of storing it. Each runs on the disk of the temporary folder, with fsync, and in memory (`/dev/shm`), without.
+//! Only the ratios are meaningful.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    reason = "a bench is a script: it prints, and ends where something is wrong"
+    reason = "a bench is a script: it prints, and panics on errors"
 )]
 
 use std::{fs, path::Path, sync::Arc, time::Duration, time::Instant};
@@ -24,20 +24,20 @@ use sqlx::{
 };
 use tempfile::TempDir;
 use tenant_gateway::{
-    broker::{Counters, Durability, Trail, TrailPorts, TrailRules, Weight},
+    broker::{Counters, Durability, EventClass, Trail, TrailPorts, TrailRules},
     crypto::{AuditKeys, EnvelopeSealer, Keyring},
     domain::{
         AuditEvent, AuditRecord, AuditRow, AuditSignature, ChainPoint, Decision, NO_HASH,
         SignedPoint,
     },
-    ports::{AuditGroup, AuditStore as _, StoreWatch as _, SystemClock},
+    ports::{AuditGroup, AuditStore as _, StoreHealth as _, SystemClock},
     store::{SqliteFile, SqliteStore},
 };
 use tokio::runtime::Runtime;
 
 const SIZES: [usize; 5] = [1, 8, 32, 128, 512];
 const ROUNDS: usize = 3;
-/// Events of a round, and groups at most.
+/// The number of events in a round, and the maximum number of groups.
 const EVENTS: usize = 30_000;
 const GROUPS: usize = 1_000;
 
@@ -57,7 +57,7 @@ fn main() {
     }
 }
 
-/// What a round took.
+/// The measurements of a round.
 #[derive(Clone, Copy)]
 struct Took {
     wall: Duration,
@@ -99,7 +99,7 @@ fn median(rounds: &[Took]) -> Took {
     rounds[rounds.len() / 2]
 }
 
-/// Stops the clock, then lets the file be closed and looks how large it is.
+/// A stopwatch for wall-clock and CPU time.
 struct Watch {
     begin: Instant,
     cpu: f64,
@@ -115,7 +115,7 @@ impl Watch {
     }
 }
 
-/// CPU time of this process so far, in seconds, to 10 ms.
+/// Returns the CPU time of this process so far in seconds, with a resolution of 10 ms.
 fn cpu() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -137,7 +137,7 @@ fn record() -> AuditRecord {
     }
 }
 
-/// Events in their rows, numbered from `first`.
+/// Returns encoded events, numbered from `first`.
 fn encoded(first: i64, size: usize) -> Vec<AuditRow> {
     let hash = |message: &[u8]| {
         let mut hash = NO_HASH;
@@ -159,7 +159,7 @@ fn encoded(first: i64, size: usize) -> Vec<AuditRow> {
     (first..).take(size).map(row).collect()
 }
 
-/// All groups of a round, ready to be kept.
+/// Returns all groups of a round, ready to be stored.
 fn groups_of(groups: usize, size: usize) -> Vec<AuditGroup> {
     let group = |number: usize| {
         let rows = encoded(i64::try_from(number * size + 1).unwrap(), size);
@@ -187,7 +187,7 @@ async fn trail(folder: &Path, groups: usize, size: usize) -> Took {
         store: store.clone(),
         signer: Arc::new(keys),
         clock: Arc::new(SystemClock),
-        pace: Arc::new(SystemClock),
+        timer: Arc::new(SystemClock),
         counters: Arc::<Counters>::default(),
     };
     let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));
@@ -196,7 +196,7 @@ async fn trail(folder: &Path, groups: usize, size: usize) -> Took {
     let work = async {
         for _ in 0..groups {
             let pending: Vec<_> =
-                (0..size).map(|_| trail.record(record(), Weight::Change).unwrap()).collect();
+                (0..size).map(|_| trail.record(record(), EventClass::Change).unwrap()).collect();
             for pending in pending {
                 pending.committed().await.unwrap();
             }

@@ -1,9 +1,9 @@
-//! `cargo bench --bench egress`: the egress proxy, with policy, a caller's token and the audit trail, against Envoy with
-//! its credential injector, which only puts a header on. Both stand in front of the same server, in a process of its
-//! own, that answers the same bytes to everything; the same client, the same request, in interleaved rounds of one run.
-//! Prints tables of ratios; numbers are only worth something beside each other.
+//! `cargo bench --bench egress`: the egress proxy, with policy, a caller's token and the audit trail, compared with
+//! Envoy and its credential injector, which only adds a header. Both proxy to the same server in a separate process,
+//! which always returns the same bytes. Client and request are the same, and rounds alternate in one run. Prints
+//! tables; only the ratios are meaningful.
 //!
-//! Envoy is taken from PATH: `PATH="$(tools/get-tools envoy):$PATH" cargo bench --bench egress`.
+//! Envoy must be on PATH: `PATH="$(tools/get-tools envoy):$PATH" cargo bench --bench egress`.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a bench is a script: it prints, and ends where something is wrong"
+    reason = "a bench is a script: it prints, and panics on errors"
 )]
 
 #[expect(dead_code, reason = "shared with other benches, which use all of it")]
@@ -38,7 +38,7 @@ use tenant_gateway::{
     config::Config,
     crypto::{DemoIssuer, Keyring},
     domain::TenantName,
-    ports::{StoreWatch as _, TenantStore as _},
+    ports::{StoreHealth as _, TenantStore as _},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -49,17 +49,17 @@ use tokio::{
 
 use self::server::Server;
 
-/// Rounds of each server at each number in flight.
+/// The number of rounds of each server at each number of concurrent calls.
 const ROUNDS: usize = 5;
-/// How long each takes, in seconds; shorter with `-- --round 0.5`, for a first look.
+/// The duration of a round in seconds; `-- --round 0.5` makes it shorter for a quick run.
 const ROUND: f64 = 2.0;
-/// Each on a connection of its own, as HTTP/1.1 has it.
+/// The numbers of concurrent calls, each on its own HTTP/1.1 connection.
 const IN_FLIGHT: [usize; 3] = [1, 32, 128];
 
 const ISSUER: &str = "https://issuer.bench.invalid";
 const CALLER: &str = "system:serviceaccount:crm:sync-worker";
 
-/// As large as one contact.
+/// The size of a response: that of one contact.
 const BODY_BYTES: usize = 1024;
 
 fn main() {
@@ -75,7 +75,7 @@ fn main() {
     let world = runtime.block_on(World::new(upstream.address));
     let envoy = Envoy::start(&world, upstream.address);
     if envoy.is_none() {
-        println!("no reference: there is no envoy on PATH (see the head of benches/egress.rs)");
+        println!("no reference: envoy is not on PATH (see the top of benches/egress.rs)");
     }
     for durability in ["after_response", "before_response"] {
         world.configure(durability);
@@ -94,8 +94,8 @@ fn main() {
                 address: envoy.address,
                 ..bare.clone()
             });
-            let (mut us, mut them, mut nobody) = (Vec::new(), Vec::new(), Vec::new());
-            // One without the clock: connections, the ticket, what is remembered.
+            let (mut us, mut them, mut direct) = (Vec::new(), Vec::new(), Vec::new());
+            // A warm-up round: it opens connections and fills the caches.
             runtime.block_on(round(&ours, &world.token, length / 4, in_flight));
             for _ in 0..ROUNDS {
                 us.push(runtime.block_on(round(&ours, &world.token, length, in_flight)));
@@ -103,12 +103,12 @@ fn main() {
                     them.push(runtime.block_on(round(theirs, &world.token, length, in_flight)));
                 }
             }
-            nobody.push(runtime.block_on(round(&bare, &world.token, length, in_flight)));
+            direct.push(runtime.block_on(round(&bare, &world.token, length, in_flight)));
             print(
                 in_flight,
                 &Round::median(&us),
                 them.first().map(|_| Round::median(&them)).as_ref(),
-                &nobody[0],
+                &direct[0],
             );
         }
     }
@@ -134,7 +134,7 @@ fn print(in_flight: usize, us: &Round, them: Option<&Round>, bare: &Round) {
     );
 }
 
-/// A simulated SuperOffice whose tenant has its Web API on a server of the bench, and files for a gateway.
+/// A simulated SuperOffice whose tenant has its Web API on a server of this bench, and the files of a gateway.
 struct World {
     sandbox: Sandbox,
     client_id: String,
@@ -175,7 +175,7 @@ impl World {
         world
     }
 
-    /// Writes the configuration. The upstream budget is not what is measured.
+    /// Writes the configuration, with a rate limit that is never reached.
     fn configure(&self, durability: &str) {
         let text = format!(
             "[grpc]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[egress]\nlisten = \"127.0.0.1:0\"\n\
@@ -201,7 +201,7 @@ impl World {
     }
 }
 
-/// A policy set as a vendor has one: each service in its own tenants, and the caller of this bench somewhere between.
+/// Returns a realistic policy set: one policy for each service, and one for the caller of this bench.
 fn policies(count: usize) -> String {
     let mut policies = vec![format!(
         "@id(\"bench\") permit (principal == Caller::\"{CALLER}\", action == Action::\"callWebApiAsSystemUser\", \
@@ -325,7 +325,7 @@ struct Round {
 }
 
 impl Round {
-    /// Each number by itself.
+    /// Returns the median of each number separately.
     fn median(rounds: &[Self]) -> Self {
         let of = |number: fn(&Self) -> f64| {
             let mut all: Vec<_> = rounds.iter().map(number).collect();
@@ -376,11 +376,11 @@ async fn round(target: &Target, token: &str, length: Duration, in_flight: usize)
     Round { per_second: calls / seconds, p50: at(0.5), p99: at(0.99), cpu_micros }
 }
 
-/// Reads one answer of the upstream, which must have come through.
+/// Reads one response, which must be that of the upstream.
 async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
     buffer.clear();
     loop {
-        assert!(stream.read_buf(buffer).await.unwrap() > 0, "the connection has ended");
+        assert!(stream.read_buf(buffer).await.unwrap() > 0, "the connection was closed");
         let Some(head) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
         let text = String::from_utf8_lossy(&buffer[..head]);
         assert!(text.starts_with("HTTP/1.1 200"), "{}", String::from_utf8_lossy(buffer));
@@ -394,7 +394,7 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
     }
 }
 
-/// Answers everything with the same bytes, as fast as it can. Has no bodies to read.
+/// Returns the same bytes for every request, as fast as possible. Requests have no bodies.
 fn upstream() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,10 +1,9 @@
-//! `cargo bench --bench issue_ticket`: a cached `IssueSystemTicket` against a bare tonic unary server that answers
-//! the same message, by the same client, in interleaved rounds of one run: throughput, latency and processor time,
-//! with each layer that stands around a call. Prints tables of ratios; numbers are only worth something beside each
-//! other.
+//! `cargo bench --bench issue_ticket`: a cached `IssueSystemTicket`, compared with a bare tonic unary server that
+//! returns the same message. The same client measures throughput, latency and CPU time in alternating rounds of one
+//! run, with each layer around a call. Prints tables; only the ratios are meaningful.
 //!
 //! `-- --memory` measures the resident memory of the program with 100,000 cached tickets instead, `-- --policy` the
-//! cost of decisions, `-- --soak MINUTES` whether memory or latency grow under load with everything on.
+//! cost of policy decisions, `-- --soak MINUTES` whether memory or latency grow under load with all layers.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,7 +16,7 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a bench is a script: it prints, and ends where something is wrong"
+    reason = "a bench is a script: it prints, and panics on errors"
 )]
 
 use std::{
@@ -44,14 +43,14 @@ use tenant_gateway::{
         token_service_client::TokenServiceClient,
         token_service_server::{TokenService, TokenServiceServer},
     },
-    ports::{StoreWatch as _, TenantStore as _, TicketStore as _},
+    ports::{StoreHealth as _, TenantStore as _, TicketStore as _},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
 
-/// Rounds of each server at each number in flight.
+/// The number of rounds of each server at each number of concurrent calls.
 const ROUNDS: usize = 3;
-/// How long each takes, in seconds; shorter with `-- --round 0.5`, for a first look.
+/// The duration of a round in seconds; `-- --round 0.5` makes it shorter for a quick run.
 const ROUND: f64 = 2.0;
 const IN_FLIGHT: [usize; 3] = [1, 32, 128];
 const CONNECTIONS: usize = 4;
@@ -81,17 +80,16 @@ fn main() {
     }
 }
 
-/// What stands around a call.
+/// The layers around a call. Each variant adds one to the previous.
 #[derive(Clone, Copy, PartialEq)]
 enum Layers {
-    /// Nobody says who it is and everything is permitted; events are written behind the answer, as in all but the
-    /// last.
+    /// Anonymous callers, and everything is permitted. Audit events are stored after the response.
     Anonymous,
     /// A policy decides.
     Policy,
-    /// And the caller shows a token.
+    /// The caller presents a token.
     Token,
-    /// And its event is in the store before the answer.
+    /// The audit event is stored before the response.
     BeforeResponse,
 }
 
@@ -125,7 +123,7 @@ impl Layers {
 const ISSUER: &str = "https://issuer.bench.invalid";
 const CALLER: &str = "system:serviceaccount:crm:sync-worker";
 
-/// A sandbox with demo tenants, and files for a gateway that uses it.
+/// A sandbox with demo tenants, and the files of a gateway that uses it.
 struct World {
     sandbox: Sandbox,
     client_id: String,
@@ -185,7 +183,7 @@ impl World {
     }
 }
 
-/// A policy set as a vendor has one: each service in its own tenants, and the caller of this bench somewhere between.
+/// Returns a realistic policy set: one policy for each service, and one for the caller of this bench.
 fn policies(count: usize) -> String {
     let mut policies = vec![
         format!(
@@ -209,7 +207,7 @@ fn name(tenant: &str) -> TenantName {
     format!("applications/demo/tenants/{tenant}").parse().unwrap()
 }
 
-/// A request with a token, where there is one.
+/// Returns a request with the token, if one is given.
 fn request(tenant: &str, token: Option<&str>) -> Request<pb::IssueSystemTicketRequest> {
     let tenant = format!("applications/demo/tenants/{tenant}");
     let mut request = Request::new(pb::IssueSystemTicketRequest { tenant, ..Default::default() });
@@ -220,7 +218,7 @@ fn request(tenant: &str, token: Option<&str>) -> Request<pb::IssueSystemTicketRe
     request
 }
 
-/// A server in a process of its own: the program itself as it is run in production, or the reference.
+/// A server in a separate process: the program as in production, or the reference.
 struct Server {
     child: Child,
     address: SocketAddr,
@@ -228,7 +226,7 @@ struct Server {
 
 impl Server {
     fn start(config: &Path) -> Self {
-        // Another build of it can be given, to compare two of them.
+        // BENCH_GATEWAY can name another build, to compare two builds.
         let program = std::env::var_os("BENCH_GATEWAY");
         let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_tenant-gateway").into());
         let mut command = Command::new(program);
@@ -236,7 +234,7 @@ impl Server {
         Self::run(command)
     }
 
-    /// Tonic with its defaults, and nothing else, that answers with this ticket.
+    /// Starts a bare tonic server with its defaults, which returns this ticket.
     fn reference(ticket: &pb::SystemTicket) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg("--reference").arg(serde_json::json!(ticket.value).to_string());
@@ -256,7 +254,7 @@ impl Server {
                 line.get("grpc")?.as_str()?.parse().ok()
             })
             .unwrap();
-        // Its log lines are read as a log collector would.
+        // Read the log lines, like a log collector.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
@@ -267,7 +265,7 @@ impl Server {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// Processor time that the process has used, in clock ticks (proc(5)).
+    /// Returns the CPU time that the process has used, in clock ticks (proc(5)).
     fn ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -289,7 +287,7 @@ struct Round {
     p99: f64,
 }
 
-/// One round of a server: what its callers saw, and what it cost.
+/// The result of one round: the callers' measurements and the server's CPU time.
 struct Measured {
     round: Round,
     cpu_micros: f64,
@@ -308,7 +306,7 @@ fn measure(
     Measured { round, cpu_micros: ticks as f64 * TICK_MICROS / calls as f64 }
 }
 
-/// `sysconf(_SC_CLK_TCK)` is 100 on Linux, whatever its timer does.
+/// The length of a clock tick: `sysconf(_SC_CLK_TCK)` is always 100 on Linux.
 const TICK_MICROS: f64 = 10_000.0;
 
 fn throughput(runtime: &Runtime, world: &World, length: Duration, only: Option<&str>) {
@@ -356,7 +354,7 @@ fn throughput(runtime: &Runtime, world: &World, length: Duration, only: Option<&
     }
 }
 
-/// Load for minutes with everything on: a line a minute, which should all be alike.
+/// Runs load with all layers for several minutes. Prints one line per minute; they should not differ.
 fn soak(runtime: &Runtime, world: &World, minutes: u32, length: Duration) {
     world.configure(Layers::BeforeResponse);
     let gateway = Server::start(&world.config());
@@ -440,7 +438,7 @@ fn median(rounds: &[Measured]) -> Measured {
     }
 }
 
-/// Memory and the time to get ready with many tenants, whose tickets are in the store as after a restart.
+/// Measures memory and start-up time with many tenants whose tickets are in the store, like after a restart.
 async fn memory(world: &World) {
     fill(world).await;
     let begin = Instant::now();
@@ -526,11 +524,11 @@ fn tenant_status(now: Timestamp) -> impl Fn(&TenantName) -> tenant_gateway::doma
     }
 }
 
-/// The reference: tonic with its defaults, in a process of its own.
+/// The reference: tonic with its defaults, in a separate process.
 mod reference {
     use super::*;
 
-    /// Answers with always the same.
+    /// A service that always returns the same response.
     struct Bare(pb::SystemTicket);
 
     #[tonic::async_trait]
@@ -560,7 +558,7 @@ mod reference {
         }
     }
 
-    /// Serves until it is killed. Says where as the gateway does.
+    /// Serves until the process is killed. Prints its address in the same form as the gateway.
     pub(super) fn serve() {
         let value = std::env::args().skip_while(|a| a != "--reference").nth(1).unwrap();
         let value = serde_json::from_str::<String>(&value).unwrap();
@@ -588,7 +586,7 @@ mod reference {
     }
 }
 
-/// What decisions cost, asked for the first time and again.
+/// The cost of policy decisions: the first time, and from the cache.
 mod decisions {
     use std::hint::black_box;
 
@@ -607,7 +605,7 @@ mod decisions {
                 let text = PolicyText { policy: text, ..Default::default() };
                 PolicySet::parse(&text, &["demo".parse().unwrap()]).unwrap().0
             };
-            let caller = Caller::supposed(CALLER, CallerMethod::Jwt, Some(ISSUER));
+            let caller = Caller::hypothetical(CALLER, CallerMethod::Jwt, Some(ISSUER));
             let ask = |policies: &Policies, tenant: &Resource| {
                 policies.decide(&caller, ActionName::IssueSystemTicket, tenant).allowed
             };
@@ -626,15 +624,15 @@ mod decisions {
             let conditional = format!("{permit} when {{ context.path like \"/api/v1/*\" }};");
             row(count, "on a call, by its path", with(&conditional), call);
             row(count, "on a call, with a forbid as well", with(&(conditional + forbid)), call);
-            let somebody = |policies: &Policies, tenant: &Resource| {
+            let on_any_grant = |policies: &Policies, tenant: &Resource| {
                 let tenant = tenant.tenant().unwrap();
                 !policies.may_on_some_grant(&caller, ActionName::CallWebApiAsUser, tenant)
             };
-            row(count, "on whether anybody can be meant", read(policies(count)), somebody);
+            row(count, "on any grant of the tenant", read(policies(count)), on_any_grant);
         }
     }
 
-    /// Asks about many tenants, all for the first time, then again and again.
+    /// Measures decisions about many tenants: first uncached, then cached.
     fn row(count: usize, name: &str, set: PolicySet, ask: impl Fn(&Policies, &Resource) -> bool) {
         let policies = Policies::new(set);
         let tenants: Vec<Resource> =

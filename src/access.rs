@@ -1,19 +1,19 @@
-//! Who is calling, and what it may do.
+//! Authentication and authorization of callers.
 //!
-//! The only way into a use case is a witness that this room makes: [`Authorized`], or [`Rights`] for what is only
-//! explained. A call walks through [`Access`]: its credential is verified ([`Identification`]) and counted, then each
-//! thing that it wants is decided by [`Policies`]. The command line, whose user can read the store and the keys
-//! anyway, and loopback without caller identity are the exceptions that [`Access`] names.
+//! A use case takes a proof of authorization that only this module creates: [`Authorized`], or [`Rights`] for calls
+//! that only explain. [`Access`] handles each call: it authenticates the caller ([`Authenticator`]), counts the call
+//! against the quotas, and asks [`Policies`] for each action. Two exceptions skip this: the command line, whose user
+//! can read the store and the keys anyway, and loopback without caller identity.
 
 mod action;
+mod authorized;
+mod authorizer;
 mod caller;
-mod calling;
-mod gate;
 mod identity;
 mod policy;
 mod quota;
+mod requested_call;
 mod resource;
-mod witness;
 
 #[cfg(fuzzing)]
 pub(crate) use self::identity::{IssuerKeySet, caller_id};
@@ -23,19 +23,20 @@ pub use self::{
         IssueAccessToken, IssueSystemTicket, ManageGrants, ManageTenants, On, ReadAssociates,
         ReadAudit, ReadGrants, ReadTenants, RevealApplicationToken,
     },
+    authorized::{AccessError, Authorized, PolicyIds, Rights},
+    authorizer::{Access, AdmissionError, Rules},
     caller::{Caller, CallerMethod},
-    calling::{Acting, Calling, Chosen, NotActing, is_calling_method},
-    gate::{Access, NotAdmitted, Rules},
     identity::{
-        Bearer, CertificateProblem, CertificateRules, Identification, InspectedKeys, IssuerKeys,
-        IssuerRules, NameKind, NamePattern, NoKeys, PeerCertificate, Presented, Unidentified,
+        AuthenticationError, Authenticator, Bearer, CertificateProblem, CertificateRules,
+        InspectedKeys, IssuerKeys, IssuerRules, NameKind, NamePattern, NoUsableKeys,
+        PeerCertificate, PresentedCredentials,
     },
     policy::{
-        Excerpt, Explanation, MAX_DECISIONS, MAX_ENTITIES, MAX_POLICIES, MAX_POLICY_FILE_BYTES,
-        NearMiss, POLICY_SCHEMA, Policies, PolicyError, PolicyProblem, PolicySet, PolicyText,
-        Ruling, WebApiCall,
+        Explanation, MAX_DECISIONS, MAX_ENTITIES, MAX_POLICIES, MAX_POLICY_FILE_BYTES, NearMiss,
+        POLICY_SCHEMA, Policies, PolicyDecision, PolicyError, PolicyExcerpt, PolicyProblem,
+        PolicySet, PolicyText, WebApiCall,
     },
     quota::{OverQuota, QuotaKind, QuotaRules, Rate},
+    requested_call::{ActorChoice, AuthorizedCall, CallError, RequestedCall, is_web_api_method},
     resource::{Gateway, GrantResource, Resource, ResourceError, ResourceKind},
-    witness::{Authorized, PolicyIds, Refused, Rights},
 };

@@ -1,30 +1,30 @@
-//! The one place where adapters meet use cases.
+//! The composition root: connects adapters and use cases.
 
 mod access;
 mod applications;
 mod consents;
+mod dedicated_thread;
 mod gateway;
 mod grants;
 mod listeners;
 mod network;
-mod own_thread;
-mod parts;
 mod policy;
 mod running;
 mod storage;
-mod store_watch;
+mod store_monitor;
+mod use_cases;
 
 pub(crate) use self::{
     access::inspect_keys,
-    applications::diagnoses,
-    grants::{connected, impersonation},
+    applications::login_host_diagnoses,
+    grants::{connect_applications, impersonation},
     listeners::inspect_tls,
     network::network,
     policy::inspect_policy,
-    storage::{known_applications, other_environment, read_keyring, store_path},
+    storage::{environment_mismatch, known_applications, read_keyring, store_path},
 };
 pub use self::{
-    gateway::{Gateway, StartError, Surroundings},
-    running::{Ended, Running},
+    gateway::{Gateway, Runtime, StartError},
+    running::{Running, ShutdownOutcome},
     storage::{Storage, StorageError},
 };

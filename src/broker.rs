@@ -1,7 +1,7 @@
-//! Use cases: what the gateway does, in the order in which it does it.
+//! The use cases of the gateway.
 //!
-//! Knows no HTTP, no SQL and no protobuf: it asks [`ports`](crate::ports), and is asked by the inbound adapters
-//! with an [`Authorized`](crate::access::Authorized) witness in hand.
+//! This module uses no HTTP, SQL or protobuf: it calls the traits in [`ports`](crate::ports). The inbound adapters call
+//! it with an [`Authorized`](crate::access::Authorized) witness, which proves that policy permits the call.
 
 mod applications;
 mod associate_hints;
@@ -10,61 +10,63 @@ mod audit;
 mod changes;
 mod consent;
 mod counters;
-mod credentials;
-mod directory;
+mod credential_cache;
 mod egress;
 mod error;
 mod explain;
-mod flights;
 mod impersonation;
-mod looking;
+mod scan_budget;
+mod single_flight;
 mod state_hints;
 mod status;
 mod stopped;
+mod tenant_directory;
 mod tenant_search;
 mod tenants;
 mod tickets;
 mod web_api;
 
-pub(crate) use self::error::{LOOK_FIRST, READ_FIRST};
+pub(crate) use self::error::{CHECK_SUPEROFFICE_FIRST, READ_BEFORE_RETRY};
 pub use self::{
     applications::{Application, Applications, History},
     associate_hints::AssociateHints,
     associates::{
-        AssociateListPage, AssociatePlace, AssociateQuery, AssociateRules, Associates, Look,
-        NoPlace, Seen,
+        AssociateListPage, AssociatePosition, AssociateQuery, AssociateReadOptions,
+        AssociateReading, AssociateRules, Associates, InvalidAssociatePosition,
     },
     audit::{
-        Attempts, AuditLog, AuditPage, AuditQuery, AuditUnavailable, Bell, COMMAND_CHAIN,
-        CommandTrail, CursorRefused, Durability, Export, ExportBatch, ExportCursor, ExportError,
-        Gap, Pending, Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules,
-        Unwritten, Verification, Weight, certify_public_keys, serve_chain,
+        AuditLog, AuditPage, AuditQuery, AuditUnavailable, Bell, COMMAND_CHAIN, CommandTrail,
+        Durability, EventClass, Export, ExportBatch, ExportCursor, ExportError, Gap, InvalidCursor,
+        PendingEvent, Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules,
+        UnauthenticatedAttempts, UncommittedEvents, Verification, certify_public_keys, serve_chain,
     },
     changes::TenantChanges,
     consent::{
-        Answer, Arrival, Arrived, AskAgain, Asked, BegunConsent, ConsentRequest, ConsentStores,
-        ConsentTaken, Consents, Departure, GrantListener, Link, NoLonger, ReturnTo, ShownState,
-        StillPermitted, Way, WhyInvalid,
+        AuthorizationResponse, AuthorizedConsentScope, BegunConsent, CallbackOutcome,
+        CallbackRequest, CompletedConsent, ConsentEntry, ConsentLinkState, ConsentRedirect,
+        ConsentRequest, ConsentStores, Consents, GrantListener, InvalidConsentCause,
+        PermissionLost, PresentedState, Reauthorize, ReturnTo, StillPermitted,
     },
     counters::{Counter, Counters},
-    directory::Directory,
     egress::{
-        ACT_AS, Egress, GatewayHeaders, InvalidGatewayHeader, Lent, Links, Sending, Sent,
-        is_act_as, method_override, not_sent, strip_request, strip_response,
+        ACT_AS, Egress, EgressRequest, EgressResponse, GatewayHeaders, InvalidGatewayHeader,
+        IssuedProxyCredential, LinkRewriter, is_act_as, method_override, not_forwarded,
+        strip_request, strip_response,
     },
-    error::{BrokerError, Mismatch, WhyConsent},
+    error::{BrokerError, ConsentReason, SignInMismatch},
     explain::Explanations,
     impersonation::{
-        GrantEvent, GrantFeed, GrantPage, GrantStores, GrantsOf, HandedOutAccessToken,
-        Impersonation, KindOf,
+        AssociateTypeLookup, AuthorizedGrantScope, GrantEvent, GrantEventReceiver, GrantPage,
+        GrantStores, Impersonation, IssuedAccessToken,
     },
-    state_hints::{StateChange, StateHints, Unheard, UsedNotifications},
+    state_hints::{NotificationRejected, StateChange, StateHints, UsedNotifications},
     status::{StaleStatuses, StatusEvent, StatusFeed, Statuses, TooSlow},
     stopped::StoppedTenants,
+    tenant_directory::TenantDirectory,
     tenant_search::{TenantPage, TenantSearch},
-    tenants::{Page, StopListener, Tenants, choose_enrolled},
-    tickets::{HandedOutTicket, TicketRules, TicketStores, Tickets},
-    web_api::{Asking, CallRate, SendProgress, Used, WebApi},
+    tenants::{Page, StopListener, Tenants, resolve_application},
+    tickets::{IssuedSystemTicket, TicketRules, TicketStores, Tickets},
+    web_api::{CallOrigin, CallRate, ProgressCallback, SendProgress, WebApi},
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The command line: parse, start, exit code.
+//! The command line: parses the arguments, runs the command, and returns the exit code.
 
 mod audit;
 mod check;
@@ -22,14 +22,14 @@ use crate::{
     config::{Config, ConfigError, Loaded},
 };
 
-/// Holds the credentials that open customers' SuperOffice CRM Online tenants, and hands short-lived tokens to
-/// internal services over gRPC.
+/// Holds the credentials for customers' SuperOffice CRM Online tenants, and issues short-lived tokens to internal
+/// services over gRPC.
 ///
-/// Begin with `tenant-gateway dev`: it runs against a simulated SuperOffice, with demo data, and prints calls to
-/// try. Then write a gateway.toml (`tenant-gateway config` prints every option), make a keyring with
-/// `tenant-gateway keys generate`, and `tenant-gateway serve`.
+/// Start with `tenant-gateway dev`: it runs against a simulated SuperOffice with demo data, and prints example calls.
+/// Then write a gateway.toml (`tenant-gateway config` prints every option), create a keyring with
+/// `tenant-gateway keys generate`, and run `tenant-gateway serve`.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "tenant-gateway", version, max_term_width = 100)]
 pub struct Cli {
@@ -41,35 +41,35 @@ pub struct Cli {
 enum Command {
     /// Serve callers until SIGTERM or SIGINT.
     ///
-    /// Stops in order: not ready, `drain_delay`, GOAWAY, calls under way finish, store closes. A second signal stops
-    /// at once.
+    /// Shutdown order: not ready, `drain_delay`, GOAWAY, running calls finish, store closes. A second signal stops
+    /// immediately.
     #[command(after_help = "Example:\n  tenant-gateway serve --config gateway.toml")]
     Serve(ConfigOption),
-    /// Run against a simulated SuperOffice, with demo data; nothing is kept.
+    /// Run against a simulated SuperOffice with demo data; nothing is kept.
     ///
-    /// Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP) stop it in order, and its files go.
+    /// Ctrl-C, SIGTERM and closing the terminal (SIGHUP) stop it and delete its files.
     #[cfg(feature = "dev")]
     #[command(after_help = "Example:\n  tenant-gateway dev")]
     Dev(dev::DevOptions),
-    /// Look for what is wrong, where, and how to mend it; changes no data and issues no ticket.
+    /// Find problems and their solutions; changes no data and issues no ticket.
     ///
-    /// Looks at configuration, secrets, keys, store, login hosts and the status of each tenant, also beside a running
-    /// server. Exit codes: 2 if the configuration, a secret, a key or the keyring is wrong, 1 if something else failed,
-    /// else 0, also with warnings.
+    /// Checks configuration, secrets, keys, store, login hosts and the status of each tenant. It can run while a server
+    /// runs. Exit codes: 2 if the configuration, a secret, a key or the keyring is wrong, 1 if another check failed,
+    /// else 0, even with warnings.
     #[command(
         after_help = "Examples:\n  tenant-gateway check --config gateway.toml\n  tenant-gateway check --offline --output json\n  tenant-gateway check --tenant Cust12345"
     )]
     Check(check::CheckOptions),
-    /// Add, list, enroll, stop and remove tenants, also beside a running server.
+    /// Add, list, enroll, disable and remove tenants, also while a server runs.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
-    /// List and revoke what people gave: the grants by which the gateway acts as them.
+    /// List and revoke grants: the consents with which the gateway acts as people.
     #[command(subcommand)]
     Grant(grant::GrantCommand),
-    /// Make and list the keys that seal stored secrets.
+    /// Create and list the keys that encrypt stored secrets.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Verify the audit trail, and hand it on.
+    /// Verify and export the audit trail.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Check policies and explain what they decide.
@@ -80,7 +80,7 @@ enum Command {
     Config,
 }
 
-/// Where the configuration is.
+/// The option for the configuration file.
 #[derive(Debug, Clone, clap::Args)]
 struct ConfigOption {
     /// The configuration file.
@@ -90,37 +90,37 @@ struct ConfigOption {
 
 impl ConfigOption {
     /// Reads the configuration without its secrets; warnings go to standard error.
-    fn load(&self) -> Result<Config, Failed> {
+    fn load(&self) -> Result<Config, CommandError> {
         let Loaded { config, warnings } = Config::load(&self.config)?;
         for warning in warnings {
-            say(&format!("warning: {warning}"));
+            print_stderr(&format!("warning: {warning}"));
         }
         Ok(config)
     }
 }
 
-/// Why a command did not do it.
+/// An error that ends a command.
 #[derive(Debug)]
-enum Failed {
+enum CommandError {
     /// Wrong usage or configuration.
     Usage(String),
-    /// Everything else.
+    /// Any other failure.
     Failed(String),
 }
 
-impl Failed {
+impl CommandError {
     fn other(error: impl std::fmt::Display) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-impl From<ConfigError> for Failed {
+impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         Self::Usage(error.to_string())
     }
 }
 
-impl From<StorageError> for Failed {
+impl From<StorageError> for CommandError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Config(error) => error.into(),
@@ -129,7 +129,7 @@ impl From<StorageError> for Failed {
     }
 }
 
-impl From<StartError> for Failed {
+impl From<StartError> for CommandError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Config(error) => error.into(),
@@ -138,21 +138,21 @@ impl From<StartError> for Failed {
     }
 }
 
-impl From<BrokerError> for Failed {
+impl From<BrokerError> for CommandError {
     fn from(error: BrokerError) -> Self {
         let cause = error.cause().map(|cause| format!(" ({cause})")).unwrap_or_default();
         Self::Failed(format!("{}{cause}; {}", error.message(), error.mend()))
     }
 }
 
-impl From<std::io::Error> for Failed {
+impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
         Self::other(error)
     }
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the command.
     pub async fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Serve(options) => serve::serve(&options).await,
@@ -177,19 +177,19 @@ impl Cli {
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
-            Err(Failed::Usage(message)) => {
-                say(&format!("error: {message}"));
+            Err(CommandError::Usage(message)) => {
+                print_stderr(&format!("error: {message}"));
                 ExitCode::from(2)
             }
-            Err(Failed::Failed(message)) => {
-                say(&format!("error: {message}"));
+            Err(CommandError::Failed(message)) => {
+                print_stderr(&format!("error: {message}"));
                 ExitCode::FAILURE
             }
         }
     }
 }
 
-/// Tells the person at the terminal. If nobody listens there is nobody to tell that to.
-fn say(line: &str) {
+/// Prints a line to standard error. Errors are ignored, because they could not be reported.
+fn print_stderr(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

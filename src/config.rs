@@ -1,7 +1,7 @@
-//! What operators configure: one TOML file, checked as a whole before anything starts.
+//! The configuration: one TOML file, checked completely before anything starts.
 //!
-//! Each section is a struct of its own. Secrets are not part of it: the file says where they are, and only
-//! commands that need them read them ([`Config::load_with_secrets`]).
+//! Each section has its own struct. The file contains no secrets: it names their locations, and only commands that need
+//! the secrets read them ([`Config::load_with_secrets`]).
 
 mod application;
 mod callers;
@@ -11,8 +11,8 @@ mod error;
 mod limits;
 mod listeners;
 mod loading;
+mod observability;
 mod outbound;
-mod oversight;
 mod secret;
 mod storage;
 mod tenants;
@@ -31,8 +31,8 @@ pub use self::{
     error::{ConfigError, Problem},
     limits::{Associates, Lifecycle, Login, Quota, Quotas, Tickets, WebApi},
     listeners::{Admin, Egress, Grpc, Http, Tls},
+    observability::{Audit, AuditDurability, Envoy, Log, LogFormat, LogLevel, Policy, Telemetry},
     outbound::{Outbound, Proxy},
-    oversight::{Audit, AuditDurability, Envoy, Log, LogFormat, LogLevel, Policy, Telemetry},
     secret::SecretSource,
     storage::{Crypto, CryptoProvider, Store, StoreLocation},
     tenants::Tenants,
@@ -44,7 +44,7 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 /// A checked configuration. Paths are resolved against the folder of the file.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where it was read from.
+    /// The path of the configuration file.
     pub file: PathBuf,
     /// `[grpc]`.
     pub grpc: Grpc,
@@ -54,7 +54,7 @@ pub struct Config {
     pub admin: Admin,
     /// `[egress]`.
     pub egress: Option<Egress>,
-    /// The outbound proxy: that of `[proxy]`, or of the environment where there is no such section.
+    /// The outbound proxy from `[proxy]` or, without that section, from the environment.
     pub proxy: Option<Proxy>,
     /// `[outbound]`.
     pub outbound: Outbound,
@@ -92,12 +92,12 @@ pub struct Config {
     pub applications: Vec<Application>,
 }
 
-/// A configuration whose secrets were not looked at.
+/// A configuration without its secrets.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What works but is probably not meant, one line each.
+    /// Warnings about settings that are valid but probably unintended, one line each.
     pub warnings: Vec<String>,
 }
 
@@ -106,16 +106,16 @@ pub struct Loaded {
 pub struct LoadedWithSecrets {
     /// The configuration.
     pub config: Config,
-    /// What its secret sources hold.
+    /// The secrets.
     pub secrets: Secrets,
-    /// What works but is probably not meant, one line each.
+    /// Warnings about settings that are valid but probably unintended, one line each.
     pub warnings: Vec<String>,
 }
 
-/// Everything secret that the configuration names.
+/// All secrets that the configuration names.
 #[derive(Debug, Clone)]
 pub struct Secrets {
-    /// In the order of [`Config::applications`], and as many.
+    /// The secrets of each application, in the order of [`Config::applications`].
     pub applications: Vec<ApplicationSecrets>,
     /// The database's password.
     pub store_password: Option<SecretString>,
@@ -123,23 +123,23 @@ pub struct Secrets {
     pub proxy_password: Option<SecretString>,
 }
 
-/// The log filter of the environment variable `RUST_LOG`, if it is set.
+/// Returns the log filter of the environment variable `RUST_LOG`, if it is set.
 #[must_use]
 pub fn environment_filter() -> Option<String> {
-    oversight::environment_filter()
+    observability::environment_filter()
 }
 
 impl Config {
-    /// Reads and checks the file; looks at no secret.
+    /// Reads and checks the file; reads no secret.
     ///
     /// # Errors
-    /// With everything that is wrong.
+    /// With all problems.
     pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
         let (config, (), warnings) = loading::load(file, |_, _| Some(()))?;
         Ok(Loaded { config, warnings })
     }
 
-    /// Checks a text as if it stood in the file.
+    /// Checks a text like the content of a file.
     #[cfg(fuzzing)]
     pub(crate) fn check(file: &Path, text: &str) -> Result<Loaded, ConfigError> {
         let (config, (), warnings) =
@@ -150,22 +150,22 @@ impl Config {
     /// Reads and checks the file and every secret that it names.
     ///
     /// # Errors
-    /// With everything that is wrong with either.
+    /// With all problems of the file and the secrets.
     pub fn load_with_secrets(file: &Path) -> Result<LoadedWithSecrets, ConfigError> {
         let (config, secrets, warnings) = loading::load(file, loading::read_secrets)?;
         Ok(LoadedWithSecrets { config, secrets, warnings })
     }
 
-    /// Reads the password for the outbound proxy. `None` if it cannot be read, or there is none.
+    /// Reads the password for the outbound proxy. Returns `None` if there is none or it cannot be read.
     #[must_use]
     pub fn read_proxy_password(&self) -> Option<SecretString> {
         self.proxy.as_ref()?.read_password(&mut Problems::default())
     }
 
-    /// Whether this configuration may be served with what is built today.
+    /// Checks that `serve` can start with this configuration.
     ///
     /// # Errors
-    /// With each reason not to.
+    /// With all problems that prevent the start.
     pub fn check_servable(&self) -> Result<(), ConfigError> {
         let mut problems = Problems::default();
         let Callers { insecure_anonymous, jwt, mtls } = &self.callers;
@@ -173,16 +173,16 @@ impl Config {
         if !insecure_anonymous && !proven {
             problems.add(
                 "callers",
-                "nobody could call: add [[callers.jwt]] for callers with tokens (a Kubernetes cluster is such an \
-                 issuer) or enable [callers.mtls] for callers with certificates; to try things out on this machine \
-                 alone, insecure_anonymous = true lets every process on it act for every tenant",
+                "no caller can authenticate: add [[callers.jwt]] for callers with tokens (a Kubernetes cluster is such \
+                 an issuer) or enable [callers.mtls] for callers with certificates; only for trials on this machine, \
+                 insecure_anonymous = true lets every local process act for every tenant",
             );
         }
         if proven && self.policy.file.is_none() {
             problems.add(
                 "policy.file",
-                "is missing: without a policy nobody may do anything; docs/policies has examples to begin with, and \
-                 `tenant-gateway policy check` tries one",
+                "is missing: without a policy every call is denied; examples/policies has examples, and \
+                 `tenant-gateway policy check` checks a policy",
             );
         }
         problems.finish(&self.file, |_| None).map(drop)

@@ -1,9 +1,10 @@
-//! Keys and what is done with them: sealing what is stored, signing system user tokens, randomness.
+//! Cryptography: encrypts stored secrets, signs system user tokens, and generates random bytes.
 //!
-//! [`Keyring`] is the file of key-encryption keys. From it come [`EnvelopeSealer`], which seals every credential in
-//! the store, [`PageTokenKey`], which seals what callers carry from page to page, and [`AuditKeys`], which sign the
-//! audit trail. [`SigningKey`] is an application's RSA key. [`KeyedDigest`] names what must not be kept.
-//! [`TokenSignatures`] verifies callers' tokens. [`WebhookKey`] tells deliveries of SuperOffice from anybody's. The cryptographic library is used in this room only.
+//! [`Keyring`] is the file of key-encryption keys. [`EnvelopeSealer`] uses them to encrypt every credential in the
+//! store. [`PageTokenKey`], which encrypts page tokens, and [`AuditKeys`], which sign the audit log, are derived from
+//! them. [`SigningKey`] is an application's RSA key. [`KeyedDigest`] identifies values that must not be stored.
+//! [`TokenSignatures`] verifies callers' tokens. [`WebhookKey`] verifies webhooks of SuperOffice. Only this module uses
+//! the cryptographic library.
 
 mod aead;
 mod audit_key;

@@ -1,6 +1,7 @@
-//! Types and rules of access to SuperOffice CRM Online. Pure: no input or output, no clock, no randomness.
+//! Types and rules of access to SuperOffice CRM Online. Pure: no I/O, no clock, no randomness.
 
 mod access_token;
+mod actor;
 mod alarm;
 mod api_host;
 mod api_path;
@@ -8,10 +9,10 @@ mod application;
 mod associate;
 mod audit;
 mod caller_id;
+mod client_network;
 mod consent;
 mod credential_operation;
 mod enrolment;
-mod eyes;
 mod file_text;
 mod filter;
 mod grant;
@@ -23,8 +24,7 @@ mod obstacle;
 mod order;
 mod proxy_address;
 mod public_address;
-mod redirects;
-mod site;
+mod redirect_uris;
 mod tenant;
 mod ticket;
 mod token_algorithm;
@@ -32,9 +32,10 @@ mod trusted_proxies;
 mod user_context;
 
 pub use self::{
-    access_token::{AccessTokenRefused, access_token_tenant},
+    access_token::{AccessTokenError, access_token_tenant},
+    actor::{Actor, ActorSelector, ActorSelectorError, PersonSelector},
     alarm::AlarmLimit,
-    api_host::{AllowedApiHosts, UriRefused, WebApiUri},
+    api_host::{AllowedApiHosts, ApiUriError, WebApiUri},
     api_path::{ApiPath, ApiPathError, folded_path},
     application::{ApplicationFailure, ApplicationView, Environment, UnknownEnvironment},
     associate::{
@@ -46,25 +47,25 @@ pub use self::{
     audit::{
         AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
         AuditRecord, AuditRow, AuditSignature, AuditText, ChainLink, ChainPoint, ChainState,
-        ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, Unreadable,
+        ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, UnreadableEvent,
     },
     caller_id::{
-        ANONYMOUS, COMMAND_LINE_PREFIX, CallerOnRecord, begins_with, claims_spiffe,
-        is_caller_prefix, is_reserved_caller, is_trust_domain, trust_domain,
+        ANONYMOUS, COMMAND_LINE_PREFIX, CallerRecord, claims_spiffe, is_caller_prefix,
+        is_reserved_caller, is_trust_domain, starts_with_ignore_case, trust_domain,
     },
+    client_network::client_network,
     consent::{
-        ATTEMPT_LIFE, AttemptBinding, CONSENT_LIFE, Consent, ConsentAttempt, ConsentId,
+        ATTEMPT_LIFETIME, AttemptBinding, CONSENT_LIFETIME, Consent, ConsentAttempt, ConsentId,
         ConsentIdError, ConsentOutcome, is_current,
     },
     credential_operation::credential_operation,
     enrolment::{Labels, SystemUserToken},
-    eyes::{Eyes, EyesError, EyesSelector},
     file_text::{NotUtf8, file_text, remove_byte_order_marks, trimmed, without_byte_order_mark},
     filter::{Field, FieldKind, Fields, Filter, FilterError, Pattern, Value},
     grant::{
-        AccessToken, Failing, GRANT_FIELDS, Grant, GrantEventKind, GrantFailure, GrantId,
-        GrantName, GrantScope, GrantSelector, GrantState, Identity, ListedGrant, RefreshToken,
-        Subject,
+        AccessToken, FailureStreak, GRANT_FIELDS, Grant, GrantEventKind, GrantFailure, GrantId,
+        GrantName, GrantScope, GrantSelector, GrantState, ListedGrant, RefreshToken,
+        VerifiedIdentity,
     },
     localized::Languages,
     name::{
@@ -77,11 +78,10 @@ pub use self::{
     order::{Order, OrderError},
     proxy_address::{InvalidProxyUri, ProxyAddress, ProxyUri, is_proxy_username},
     public_address::{InvalidNat64Prefix, Nat64Prefix, is_public_address},
-    redirects::{Redirects, ReturnPrefix, ReturnRefused},
-    site::site,
+    redirect_uris::{RedirectUris, ReturnPrefix, ReturnUriError},
     tenant::{ListedTenant, TENANT_FIELDS, Tenant, TenantState, TenantStatus, Usability},
     ticket::{
-        CredentialId, SystemTicket, TICKET_LIFETIME, TicketRefused, ticket_lifetime_end,
+        CredentialId, SystemTicket, TICKET_LIFETIME, TicketError, ticket_lifetime_end,
         ticket_tenant,
     },
     token_algorithm::TokenAlgorithm,

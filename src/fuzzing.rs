@@ -1,5 +1,5 @@
-//! What the targets in `fuzz/` reach that is private otherwise. Built with `--cfg fuzzing` only, which the product
-//! and its tests never are: `docs/FUZZING.md`.
+//! Access to private functions for the fuzz targets in `fuzz/`. Compiled only with `--cfg fuzzing`, which is never set
+//! for the program and its tests: `docs/development/fuzzing.md`.
 
 use std::path::Path;
 
@@ -15,33 +15,33 @@ use crate::{
     crypto::{Keyring, KeyringError, TokenSignatures},
     domain::{AllowedApiHosts, ApiPath, ContextIdentifier, RefreshToken, TenantName, TenantStatus},
     grpc, http,
-    listen::Protocol,
-    ports::{Access, ExchangeError, IssuedTicket, SignError, Signer, UpstreamError},
-    superoffice::{self, Expected, Granted, Keys},
+    listen::HttpVersion,
+    ports::{ExchangeError, IssuedTicket, SignError, Signer, UpstreamError, VerifiedAccess},
+    superoffice::{self, Expected, JwkSet, TokenResponse},
 };
 
-/// The public keys of a login service.
-pub struct PublicKeys(Keys);
+/// The public keys of a login host.
+pub struct PublicKeys(JwkSet);
 
 impl PublicKeys {
-    /// Reads the body of a JWKS answer.
+    /// Reads the body of a JWKS response.
     ///
     /// # Errors
     /// If no key in it can be used.
     pub fn read(body: &[u8]) -> Result<Self, UpstreamError> {
-        Keys::read(body, Duration::ZERO).map(Self)
+        JwkSet::read(body, Duration::ZERO).map(Self)
     }
 
-    /// Whether a token with this header has a key.
+    /// Returns whether there is a key for a token with this header.
     #[must_use]
     pub fn has(&self, kid: Option<&str>, x5t: Option<&str>) -> bool {
         self.0.find(kid, x5t).is_some()
     }
 
-    /// What an exchange does with its answer, without fetching keys.
+    /// Opens the response to a ticket request, without fetching keys.
     ///
     /// # Errors
-    /// If the token is not one for this tenant, signed by one of the keys.
+    /// If the token is not for this tenant or not signed by one of the keys.
     pub fn open_ticket(
         &self,
         jwt: &SecretString,
@@ -51,13 +51,13 @@ impl PublicKeys {
         let header = superoffice::read_header(jwt)?;
         let key = self.0.signer(&header, jwt);
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
-        superoffice::open_with(&key.ok_or_else(unknown)?, jwt, tenant, now)
+        superoffice::validate_with_key(&key.ok_or_else(unknown)?, jwt, tenant, now)
     }
 
-    /// What an exchange of a code does with its answer beside the refresh token, without fetching keys.
+    /// Validates the response to a code exchange, except the refresh token, without fetching keys.
     ///
     /// # Errors
-    /// If it cannot be believed.
+    /// If the response is invalid.
     pub fn open_access(
         &self,
         body: &[u8],
@@ -65,22 +65,22 @@ impl PublicKeys {
         client_id: &str,
         nonce: &str,
         now: Timestamp,
-    ) -> Result<Access, UpstreamError> {
-        let granted = Granted::read(body)?;
-        let header = superoffice::read_id_token_header(&granted.id_token)?;
-        let key = self.0.signer(&header, &granted.id_token);
+    ) -> Result<VerifiedAccess, UpstreamError> {
+        let response = TokenResponse::read(body)?;
+        let header = superoffice::read_id_token_header(&response.id_token)?;
+        let key = self.0.signer(&header, &response.id_token);
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
         let expected = Expected { issuer, client_id, nonce: Some(nonce) };
         let key = key.ok_or_else(unknown)?;
-        let identity = superoffice::open_id_token(&key, &granted.id_token, expected, now)?;
-        granted.to(identity)
+        let identity = superoffice::validate_id_token(&key, &response.id_token, expected, now)?;
+        response.into_access(identity)
     }
 }
 
-/// The refresh token in the body of a success, if there is one.
+/// Returns the refresh token in the body of a success response, if there is one.
 ///
 /// # Errors
-/// If there may be one that cannot be read.
+/// If the body may hold a refresh token that cannot be read.
 pub fn read_refresh_token(body: &[u8]) -> Result<Option<RefreshToken>, ExchangeError> {
     superoffice::new_refresh_token(body)
 }
@@ -88,7 +88,7 @@ pub fn read_refresh_token(body: &[u8]) -> Result<Option<RefreshToken>, ExchangeE
 /// Reads the body of a tenant status.
 ///
 /// # Errors
-/// If it cannot be believed.
+/// If it is invalid.
 pub fn read_status(
     body: &[u8],
     tenant: ContextIdentifier,
@@ -101,7 +101,7 @@ pub fn read_status(
 /// Signs a system user token for the minute of `now`.
 ///
 /// # Errors
-/// If the signer does not sign.
+/// If the signer fails.
 pub fn signed_token(
     signer: &dyn Signer,
     system_user_token: &SecretString,
@@ -113,7 +113,7 @@ pub fn signed_token(
 /// Reads the text of a keyring file.
 ///
 /// # Errors
-/// If it is not a keyring.
+/// If it is not a valid keyring.
 pub fn read_keyring(text: &str) -> Result<Keyring, KeyringError> {
     Keyring::parse(Path::new("keyring.toml"), text)
 }
@@ -121,7 +121,7 @@ pub fn read_keyring(text: &str) -> Result<Keyring, KeyringError> {
 /// Checks the text of a configuration file; opens no file.
 ///
 /// # Errors
-/// With everything that is wrong.
+/// With all problems.
 pub fn read_config(text: &str) -> Result<Loaded, ConfigError> {
     Config::check(Path::new("gateway.toml"), text)
 }
@@ -140,40 +140,40 @@ impl TokenIssuer {
             .map_err(|e| e.to_string())
     }
 
-    /// The id of the caller that a token names, without waiting for keys.
+    /// Returns the id of the caller that a token names, without fetching keys.
     ///
     /// # Errors
-    /// If it is not a good token of this issuer.
+    /// If it is not a valid token of this issuer.
     pub fn caller_id(&self, token: &str, now: Timestamp) -> Result<String, String> {
         access::caller_id(&self.0, &self.1, &TokenSignatures, token, now).map_err(Into::into)
     }
 }
 
-/// What a proxy tells of a request that it holds.
-pub struct Question {
-    /// Whom the certificate of the request's sender names.
+/// A `CheckRequest` of Envoy's external authorization.
+pub struct ExtAuthzCheck {
+    /// The caller that the client certificate of the request names.
     pub caller: Option<String>,
-    /// The path as it came.
+    /// The path as received.
     pub path: String,
-    /// Where that leads.
+    /// The tenant and the Web API path of that path.
     pub target: Option<(TenantName, ApiPath)>,
 }
 
-impl Question {
-    /// Reads the message of a question.
+impl ExtAuthzCheck {
+    /// Reads the encoded message.
     #[must_use]
     pub fn read(message: &[u8]) -> Option<Self> {
-        let (caller, path, target) = grpc::read_question(message)?;
+        let (caller, path, target) = grpc::read_check_request(message)?;
         Some(Self { caller, path, target })
     }
 }
 
-/// Compares what hyper sees of a connection with and without the layer that reads heads before it. So many of the bytes
-/// arrive at a time.
+/// Compares the requests that hyper receives from a connection with and without the layer that reads request heads
+/// first. The bytes arrive in chunks of `at_once`.
 ///
 /// # Errors
-/// If a request differs that needed no change, or hyper answers a request over HTTP/1.1 by itself.
+/// If a request that needs no change differs, or if hyper itself answers an HTTP/1.1 request.
 pub fn compare_heads(bytes: &[u8], at_once: usize, http2: bool) -> Result<(), String> {
-    let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = if http2 { HttpVersion::Http2 } else { HttpVersion::Http1 };
     http::compare_heads(bytes, at_once, protocol)
 }

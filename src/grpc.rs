@@ -1,5 +1,5 @@
-//! Inbound gRPC. Each RPC is: read the request, ask [`access`](crate::access), ask the [`broker`](crate::broker),
-//! write the answer. Protobuf types do not leave this room.
+//! Inbound gRPC. Each RPC reads the request, checks it with [`access`](crate::access), calls the
+//! [`broker`](crate::broker) and writes the answer. Protobuf types are used only in this module.
 
 mod access;
 mod acting;
@@ -37,23 +37,23 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(fuzzing)]
-pub(crate) use self::envoy::read_question;
+pub(crate) use self::envoy::read_check_request;
 pub use self::{
     server::{GrpcOptions, GrpcServer, Health, Peer, ServeError},
-    trail::Audit,
+    trail::AuditRecorder,
 };
 use crate::{
-    access::{Access, Authorized, On, Refused, Resource},
+    access::{Access, AccessError, Authorized, On, Resource},
     broker::{
         Applications, Associates, AuditLog, Consents, Egress, Explanations, Impersonation,
-        Statuses, TenantSearch, Tenants, Tickets, choose_enrolled,
+        Statuses, TenantSearch, Tenants, Tickets, resolve_application,
     },
     domain::{ContextIdentifier, TenantName, TenantSelector},
     grpc::{failure::Failure, layer::Context},
     ports::PageTokens,
 };
 
-/// The generated contract.
+/// The generated code of the gateway's own API (`proto/`).
 #[allow(
     clippy::allow_attributes,
     missing_docs,
@@ -65,7 +65,7 @@ use crate::{
 pub mod pb {
     tonic::include_proto!("tenantgateway.v1");
 
-    /// The descriptor set of the contract, for reflection.
+    /// The descriptor set of the API, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
@@ -85,59 +85,61 @@ pub mod envoy_pb {
         google::rpc as google_rpc,
     };
 
-    /// The descriptor set of it, for reflection.
+    /// The descriptor set of Envoy's API, for reflection.
     pub const DESCRIPTORS: &[u8] =
         include_bytes!(concat!(env!("OUT_DIR"), "/envoy_descriptors.bin"));
 }
 
-/// What the services share.
+/// The dependencies that the services share.
 pub struct Services {
-    /// Who may do what.
+    /// Authenticates callers and checks policy.
     pub access: Arc<Access>,
     /// The configured applications.
     pub applications: Arc<Applications>,
-    /// Use cases of tenants.
+    /// The use cases of tenants.
     pub tenants: Arc<Tenants>,
-    /// Lists of tenants by a filter.
+    /// Lists tenants that match a filter.
     pub tenant_search: TenantSearch,
-    /// What the audit trail holds.
+    /// Reads and verifies the audit trail.
     pub audit_log: AuditLog,
-    /// Use cases of tenant status.
+    /// The use cases of tenant status.
     pub statuses: Arc<Statuses>,
-    /// Use cases of tickets.
+    /// The use cases of tickets.
     pub tickets: Arc<Tickets>,
-    /// Use cases of consent.
+    /// The use cases of consent.
     pub consents: Arc<Consents>,
-    /// Use cases of grants and their access tokens.
+    /// The use cases of grants and their access tokens.
     pub impersonation: Arc<Impersonation>,
-    /// Use cases of associates.
+    /// The use cases of associates.
     pub associates: Arc<Associates>,
-    /// Calls of the Web API that are made for callers.
+    /// Makes Web API calls for callers.
     pub egress: Arc<Egress>,
-    /// Says who can act as whom.
+    /// Explains which users a caller may act as.
     pub explanations: Explanations,
-    /// Writes down what is decided.
-    pub audit: Arc<Audit>,
-    /// Cancelled when watches must end.
+    /// Writes audit events.
+    pub audit: Arc<AuditRecorder>,
+    /// Cancelled at shutdown, when watches must end.
     pub stopping: CancellationToken,
     /// Seals page tokens.
     pub page_tokens: Arc<dyn PageTokens>,
 }
 
 impl Services {
-    /// Decides whether the caller may do `A` to `resource`, counts its call in the tenant, and notes what was decided.
+    /// Checks that policy permits action `A` on `resource`, counts the call in its tenant, and notes the decision.
     fn authorize<A: On<R>, R: Clone + Into<Resource>>(
         &self,
         context: &Context,
         resource: R,
     ) -> Result<Authorized<A, R>, Failure> {
         let name = resource.clone().into();
-        let tenant = name.tenant().filter(|tenant| context.concerns(tenant));
+        let tenant = name.tenant().filter(|tenant| context.set_tenant(tenant));
         match self.access.authorize(&context.caller, resource) {
             Ok(authorized) => {
-                // Only now: what is denied has a quota of its own, and names that are made up take no room.
+                // Counted only after permission: denied calls have their own quota, and made-up names use no memory.
                 if let Some(tenant) = tenant {
-                    self.access.admit_to(&context.caller, tenant).map_err(Refused::from)?;
+                    self.access
+                        .count_tenant_call(&context.caller, tenant)
+                        .map_err(AccessError::from)?;
                 }
                 context.notes.allowed(A::NAME, &name, Arc::clone(authorized.policy_ids()));
                 self.audit.check(A::NAME)?;
@@ -147,7 +149,7 @@ impl Services {
         }
     }
 
-    /// The same for a call of the Web API, in a tenant where the caller's call is counted already.
+    /// Checks that policy permits a Web API call. The call must already be counted in its tenant.
     fn authorize_call<A: On<R>, R: Clone + Into<Resource>>(
         &self,
         context: &Context,
@@ -166,15 +168,15 @@ impl Services {
         }
     }
 
-    /// Notes which tenant a call is about, and counts it there the first time.
-    fn concerns(&self, context: &Context, tenant: &TenantName) -> Result<(), Failure> {
-        if context.concerns(tenant) {
-            self.access.admit_to(&context.caller, tenant).map_err(Refused::from)?;
+    /// Sets the tenant of a call. The first time, counts the call in that tenant.
+    fn admit_to_tenant(&self, context: &Context, tenant: &TenantName) -> Result<(), Failure> {
+        if context.set_tenant(tenant) {
+            self.access.count_tenant_call(&context.caller, tenant).map_err(AccessError::from)?;
         }
         Ok(())
     }
 
-    /// Decides on a tenant whose application may be left open (`applications/-`).
+    /// Checks action `A` on a tenant whose application may be a wildcard (`applications/-`).
     async fn authorize_selected<A: On<TenantName>>(
         &self,
         context: &Context,
@@ -187,22 +189,24 @@ impl Services {
         }
         let names = self.candidates(&selector);
         let permitted = self.access.authorize_any(&context.caller, names);
-        let permitted = permitted
-            .map_err(|refused| refuse(context, A::NAME.as_str(), &open_name(tenant), refused))?;
-        let chosen =
-            choose_enrolled(&self.tenants, field, tenant, permitted, Authorized::resource).await;
-        // Permitted, and came to nothing.
-        let chosen = chosen.inspect_err(|_| {
-            context.notes.allowed(A::NAME, &open_name(tenant), Arc::new([]));
+        let permitted = permitted.map_err(|refused| {
+            refuse(context, A::NAME.as_str(), &wildcard_tenant_name(tenant), refused)
         })?;
-        self.concerns(context, chosen.resource())?;
+        let chosen =
+            resolve_application(&self.tenants, field, tenant, permitted, Authorized::resource)
+                .await;
+        // Policy permitted the action, but the tenant is in no application, or in several.
+        let chosen = chosen.inspect_err(|_| {
+            context.notes.allowed(A::NAME, &wildcard_tenant_name(tenant), Arc::new([]));
+        })?;
+        self.admit_to_tenant(context, chosen.resource())?;
         let name: Resource = chosen.resource().clone().into();
         context.notes.allowed(A::NAME, &name, Arc::clone(chosen.policy_ids()));
         self.audit.check(A::NAME)?;
         Ok(chosen)
     }
 
-    /// The tenant under each configured application.
+    /// Returns the tenant's name under each configured application.
     fn candidates(&self, selector: &TenantSelector) -> impl Iterator<Item = TenantName> {
         let tenant = selector.tenant;
         let of = move |application| TenantName { application, tenant };
@@ -210,15 +214,20 @@ impl Services {
     }
 }
 
-/// Notes a denial. `action` may also be a question that is no action of the policy.
-fn refuse(context: &Context, action: &'static str, resource: &str, refused: Refused) -> Failure {
-    if let Refused::Denied(policy_ids) | Refused::PathNotAllowed(policy_ids) = &refused {
+/// Notes a denial. `action` may also be the name of a query that is not a policy action.
+fn refuse(
+    context: &Context,
+    action: &'static str,
+    resource: &str,
+    refused: AccessError,
+) -> Failure {
+    if let AccessError::Denied(policy_ids) | AccessError::PathNotAllowed(policy_ids) = &refused {
         context.notes.denied(action, resource.to_owned(), Arc::clone(policy_ids));
     }
     refused.into()
 }
 
-/// A tenant whose application was left open.
-fn open_name(tenant: ContextIdentifier) -> String {
+/// Returns the name of a tenant with a wildcard application.
+fn wildcard_tenant_name(tenant: ContextIdentifier) -> String {
     format!("applications/-/tenants/{tenant}")
 }

@@ -1,13 +1,13 @@
-//! Inbound HTTP: the listener that SuperOffice and browsers reach, the one through which services call SuperOffice, and
-//! the admin listener.
+//! Inbound HTTP: the public listener for SuperOffice and browsers, the egress listener through which services call
+//! SuperOffice, and the admin listener.
 
 mod admin;
 mod around;
+mod connections;
 mod consent;
-mod conversation;
 mod egress;
+mod guarded_body;
 mod heads;
-mod held_body;
 mod pages;
 mod problem;
 mod server;
@@ -18,10 +18,10 @@ mod webhooks;
 #[cfg(fuzzing)]
 pub(crate) use self::heads::compare as compare_heads;
 pub use self::{
-    admin::{Admin, Readiness},
+    admin::{AdminServer, Readiness},
     consent::ConsentPages,
     egress::{EgressPorts, EgressRules, EgressServer},
-    server::{HttpDoors, HttpPorts, HttpServer},
+    server::{PublicEndpoints, PublicPorts, PublicServer},
     state_change::StateChanges,
     webhooks::Webhooks,
 };

@@ -1,7 +1,7 @@
-//! Outbound: where the public keys of callers' issuers are read from: a file, or the issuer's own host.
+//! Outbound: reads the public keys of callers' token issuers, from a file or from the issuer's host.
 //!
-//! An issuer may be a neighbour (a Kubernetes cluster is one), so private addresses are allowed here, unlike in the
-//! room that speaks to SuperOffice; and what is sent is at most the token that was configured for this issuer.
+//! An issuer may be in the private network (a Kubernetes cluster is one), so private addresses are allowed here, unlike
+//! in the module `superoffice`. The only credential that is sent is the token configured for this issuer.
 
 mod discovery;
 mod endpoint;

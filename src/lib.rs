@@ -1,9 +1,9 @@
-//! Tenant Gateway: holds the credentials that open customers' SuperOffice CRM Online tenants, so that nobody
-//! else has to.
+//! Tenant Gateway holds the credentials for customers' SuperOffice CRM Online tenants, so that no other service needs
+//! them.
 //!
-//! The map: [`domain`] has the types and rules, [`ports`] what use cases need of the outside, [`broker`] the use
-//! cases, [`access`] who may reach them; around these the adapters. `docs/ARCHITECTURE.md` walks one request
-//! through the rooms, and `tests/architecture.rs` holds the arrows between them.
+//! Modules: [`domain`] has the types and rules, [`ports`] the traits for the outside, [`broker`] the use cases, and
+//! [`access`] authenticates and authorizes callers. The other modules are adapters. `docs/development/architecture.md`
+//! follows one request through the modules, and `tests/architecture.rs` checks their dependencies.
 
 pub mod access;
 pub mod app;

@@ -1,4 +1,4 @@
-//! When the process is asked to stop, and how hard; when it is asked to read again what it has read.
+//! The signals that stop the process or reload its files.
 
 use std::{future::pending, io, sync::Arc};
 
@@ -7,17 +7,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ports::Reloadable;
 
-/// SIGTERM and SIGINT, heard from the moment this is made.
+/// A listener for SIGTERM and SIGINT. Signals are received from its creation on.
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
-    /// SIGHUP, until it was heard: for a terminal that is closed the kernel sends one, and the shell another.
+    /// SIGHUP, until the first one: when a terminal is closed, the kernel sends one and the shell another.
     hangup: Option<Signal>,
 }
 
 impl StopSignals {
-    /// Begins to listen. Made before anything starts, so that no moment is left in which a signal ends the process
-    /// where it stands; one that comes during the start is acted on after it.
+    /// Starts to listen. Call it before anything else starts, so that no signal kills the process in the middle of its
+    /// work. A signal during the start takes effect after it.
     ///
     /// # Errors
     /// If the process cannot listen for signals.
@@ -29,16 +29,16 @@ impl StopSignals {
         })
     }
 
-    /// Listens for SIGHUP too: for what ends with its terminal.
+    /// Also listens for SIGHUP, for commands that end with their terminal.
     ///
     /// # Errors
     /// If the process cannot listen for signals.
-    pub fn or_hangup(self) -> io::Result<Self> {
+    pub fn with_hangup(self) -> io::Result<Self> {
         Ok(Self { hangup: Some(signal(SignalKind::hangup())?), ..self })
     }
 
-    /// Cancels `stop` at the first signal, and returns at the second: somebody does not want to wait.
-    pub async fn until_asked_twice(mut self, stop: CancellationToken) {
+    /// Cancels `stop` at the first signal, and returns at the second, which asks for an immediate stop.
+    pub async fn cancel_until_second_signal(mut self, stop: CancellationToken) {
         for _ in 0..2 {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",
@@ -48,13 +48,13 @@ impl StopSignals {
                     "SIGHUP"
                 }
             };
-            tracing::info!(signal = name, "asked to stop");
+            tracing::info!(signal = name, "received a signal; stopping");
             stop.cancel();
         }
     }
 }
 
-/// Never, where nobody listens for it.
+/// Waits for SIGHUP; never returns if this listener has none.
 async fn hung_up(hangup: &mut Option<Signal>) {
     match hangup {
         Some(hangup) => drop(hangup.recv().await),
@@ -62,11 +62,11 @@ async fn hung_up(hangup: &mut Option<Signal>) {
     }
 }
 
-/// SIGHUP, heard from the moment this is made: one that comes during the start is acted on after it.
+/// A listener for SIGHUP. A signal during the start takes effect after it.
 pub struct ReloadSignal(Signal);
 
 impl ReloadSignal {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
     /// # Errors
     /// If the process cannot listen for signals.
@@ -74,10 +74,10 @@ impl ReloadSignal {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
-    /// Reads everything again at each signal; ends only if signals are no longer delivered.
-    pub async fn each(mut self, reloadables: &[Arc<dyn Reloadable>]) {
+    /// Reloads all parts at each signal. Returns only if signals are no longer delivered.
+    pub async fn reload_on_each(mut self, reloadables: &[Arc<dyn Reloadable>]) {
         while self.0.recv().await.is_some() {
-            tracing::info!(signal = "SIGHUP", "asked to reload");
+            tracing::info!(signal = "SIGHUP", "received a signal; reloading");
             for reloadable in reloadables {
                 reloadable.reload().await;
             }

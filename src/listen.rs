@@ -1,16 +1,14 @@
-//! What all listeners share, whatever is spoken on them: letting connections in, TLS with files that are read again,
-//! the id of a request.
+//! Parts that all listeners share: the accept loop, reloadable TLS files, connection limits and request ids.
 //!
-//! [`Acceptor`] hands over each [`Connection`] whose peer has begun to speak, [`Workers`] are the threads that serve
-//! them; what it says is read by `grpc` and `http`.
+//! [`Acceptor`] passes on each [`Connection`] after its first bytes. [`Workers`] are the threads that serve them.
 
 mod accept;
+mod address_limiter;
 mod cancelled;
 mod connection;
 mod connection_limiter;
 mod forwarded;
 mod intake_budget;
-mod places;
 mod proxy_protocol;
 mod request_id;
 mod socket;
@@ -21,36 +19,36 @@ mod workers;
 
 use std::any::Any;
 
-pub(crate) use self::cancelled::charge;
+pub(crate) use self::cancelled::{charge_read, poll_read_turn};
 pub use self::{
     accept::Acceptor,
+    address_limiter::{AddressLimiter, AddressSlot},
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
-    connection::{ClientSlot, Connection, Protocol},
-    forwarded::{ForwardedTwice, FrontProxies, client_address},
+    connection::{ClientSlot, Connection, HttpVersion},
+    forwarded::{ConflictingForwardedHeaders, FrontProxies, client_address},
     intake_budget::{IntakeBudget, IntakeExhausted, Reservation},
-    places::{Place, Places},
-    request_id::{REQUEST_ID, RequestIds, trace_id},
-    socket::{bound_socket, why_not_bound},
+    request_id::{REQUEST_ID, RequestIdGenerator, trace_id},
+    socket::{bind_error_advice, bound_socket},
     tls::{ServerTls, TlsFiles, TlsProblem},
-    undecided::Undecided,
-    workers::{Incoming, Seat, WorkerEnded, Workers, worker_count},
+    undecided::RequestCharge,
+    workers::{ConnectionCounter, Incoming, WorkerEnded, Workers, worker_count},
 };
 
-/// What is spoken on a listener.
+/// The HTTP versions that a listener accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaks {
+pub enum Protocol {
     /// HTTP/2 and nothing else.
     Http2,
-    /// HTTP/2 or HTTP/1.1, as the client likes.
+    /// HTTP/2 or HTTP/1.1; the client chooses.
     Http2OrHttp1,
 }
 
-/// The names of both protocols in a TLS handshake (RFC 7301).
+/// The ALPN names of both versions (RFC 7301).
 const ALPN_HTTP_2: &[u8] = b"h2";
 const ALPN_HTTP_1: &[u8] = b"http/1.1";
 
-impl Speaks {
-    /// What a client is offered, the best first.
+impl Protocol {
+    /// Returns the ALPN names that the listener offers, the preferred one first.
     fn alpn(self) -> Vec<Vec<u8>> {
         match self {
             Self::Http2 => vec![ALPN_HTTP_2.to_vec()],
@@ -59,9 +57,9 @@ impl Speaks {
     }
 }
 
-/// What a panic said, if it said it in text. Panics are our own words, never a caller's or SuperOffice's.
+/// Returns the message of a panic, if it is text. Panic messages are written in this program and hold no input.
 #[must_use]
-pub fn text_of_panic(panic: &(dyn Any + Send)) -> &str {
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without text")
 }

@@ -1,4 +1,4 @@
-//! The program: parse, run, exit code.
+//! The program: parses the command line, runs the command, and returns its exit code.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -6,8 +6,8 @@ use clap::Parser as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tenant_gateway::cli::Cli;
 
-/// What still runs when the command has ended is not waited for longer than this.
-const LAST_MOMENTS: Duration = Duration::from_millis(200);
+/// The longest wait for tasks that still run when the command has ended.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     no_core_dumps();
@@ -17,19 +17,19 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     let code = runtime.block_on(cli.run());
-    runtime.shutdown_timeout(LAST_MOMENTS);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     code
 }
 
-/// Memory holds secrets, so it is never written to a file, and no other process of this user reads it. Best
-/// effort: where the system forbids even asking, there is nothing more to do.
+/// Disables core dumps, and reading of the memory by other processes of the same user, because it holds secrets. Errors
+/// are ignored: if the system forbids these calls, there is no alternative.
 fn no_core_dumps() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-#[expect(clippy::print_stderr, reason = "there is no runtime to run a command that could say it")]
+#[expect(clippy::print_stderr, reason = "without a runtime, no command can print it")]
 fn fail(error: &std::io::Error) -> ExitCode {
-    eprintln!("error: the runtime cannot be started: {error}");
+    eprintln!("error: cannot start the async runtime: {error}");
     ExitCode::FAILURE
 }

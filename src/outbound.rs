@@ -1,4 +1,4 @@
-//! Outbound: builds every client that sends requests to other hosts.
+//! Outbound: creates every HTTP client that sends requests to other hosts.
 //!
 //! [`Network`] holds what all of them share: the proxy, the certificate authorities, the resolver and the rules for
 //! addresses. A [`Profile`] says how one kind of client behaves, and [`HttpClient`] sends the requests.
@@ -22,7 +22,7 @@ pub use self::{
     profile::{Addresses, Profile},
     proxy::{OutboundProxy, ProxyFault},
     request::{Body, Request, Response, StreamedBody},
-    resolver::{NameLookup, SystemNames, Unresolved},
+    resolver::{NameLookup, ResolveError, SystemResolver},
     tls::{Authorities, AuthoritiesError, TlsError},
 };
 

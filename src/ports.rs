@@ -1,10 +1,11 @@
-//! The traits that use cases need of the outside.
+//! The ports: traits through which use cases reach the outside. Adapters implement them.
 //!
-//! Rules of a port: small; a look-up that finds nothing is `Ok(None)`; errors are few kinds that a use case can
-//! branch on, with a detail that goes to the log only; time, randomness and ids are passed in. To add one, write
-//! the trait with the promises its implementations make, then (for stores) extend the contract tests in
-//! `store::contract` that every implementation must pass.
+//! Rules for a port: it is small. A look-up that finds nothing returns `Ok(None)`. An error type has few variants that
+//! a use case can branch on; their details go to the log only. Time, randomness and ids are parameters. To add a port,
+//! write the trait and document what its implementations guarantee; for a store, also extend the contract tests in
+//! `store::contract`, which every implementation must pass.
 
+mod associate_queries;
 mod audit;
 mod body_copy;
 mod clock;
@@ -15,11 +16,10 @@ mod jwks_source;
 mod leases;
 mod meter;
 mod oauth;
-mod people;
+mod presented_certificate;
 mod random;
 mod reload;
 mod sealer;
-mod shown_certificate;
 mod signature;
 mod signer;
 mod store;
@@ -28,37 +28,43 @@ mod web_api;
 mod webhook;
 
 pub use self::{
-    audit::{
-        AuditGroup, AuditPosition, AuditSigner, AuditStore, ChainedRow, KeptPublicKey, TimeSpan,
+    associate_queries::{
+        ASSOCIATES_PER_PAGE, AssociatePage, AssociateQueries, MAX_ASSOCIATES_BY_ID, ParsedRows,
     },
-    body_copy::{BodyCopy, BodyParts, COPIED_BYTES, CopyBudget},
+    audit::{
+        AuditGroup, AuditPosition, AuditSigner, AuditStore, ChainedRow, StoredPublicKey, TimeSpan,
+    },
+    body_copy::{BodyCopy, BodyParts, CopyBudget, MAX_COPY_BYTES},
     clock::{CLOCK_LEEWAY, Clock, ManualClock, Moment, SystemClock, is_ahead},
-    consents::{Begun, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS},
+    consents::{BeginConsentResult, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS},
     digest::Digest,
-    grants::{Consented, GrantStore, Intent, RefreshOutcome, Rotation, StoredRefreshToken},
+    grants::{
+        GrantStore, RefreshIntent, RefreshOutcome, RotationOutcome, StoredConsent,
+        StoredRefreshToken,
+    },
     jwks_source::{JwksError, JwksSource},
     leases::{HeldLease, Lease, LeaseStore},
     meter::Meter,
     oauth::{
-        Access, AuthorizationRequest, CodeExchange, ExchangeError, OAuth, Refreshed, SignedIn,
+        AuthorizationRequest, CodeExchange, CodeResponse, ExchangeError, OAuth, RefreshResponse,
+        VerifiedAccess,
     },
-    people::{ASSOCIATES_A_PAGE, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls, ReadRows},
+    presented_certificate::PresentedCertificate,
     random::Random,
-    reload::{Reloadable, Settling, why_unreadable},
+    reload::{ChangeDetector, Reloadable, explain_read_error},
     sealer::{PageTokens, SealError, SealedField, Sealer},
-    shown_certificate::ShownCertificate,
     signature::{PublicKey, SignatureVerifier},
     signer::{SignError, Signer},
     store::{
-        ApplicationBinding, ApplicationStore, Deletion, StoreError, StoreWatch, StoredToken,
+        ApplicationBinding, ApplicationStore, Deletion, StoreError, StoreHealth, StoredToken,
         TenantStore, TicketStore,
     },
     superoffice::{
-        IssuedTicket, Probe, Refusal, SystemUserLogin, TenantStatusSource, TicketProbe,
+        IssuedTicket, ProbeResult, Refusal, SystemUserLogin, TenantStatusSource, TicketProbe,
         UpstreamError,
     },
     web_api::{
-        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, Replay, SendError, Verdict,
+        ApiBody, ApiCredential, ApiQuery, ApiRequest, ApiResponse, CallOutcome, Replay, SendError,
         WebApiHost,
     },
     webhook::{NotificationStore, NotificationVerifier, SignedNotification, WebhookVerifier},

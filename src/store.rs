@@ -1,8 +1,8 @@
-//! What is kept, and where: adapters of the store ports.
+//! Adapters of the store ports.
 //!
-//! [`SqliteStore`] serves one process. `contract` holds the tests that every store must pass; `record` and `sealing`
-//! are what stores share: how stored columns become domain types again (the store is not trusted), and how secrets
-//! are bound to their place.
+//! [`SqliteStore`] serves one process. `contract` contains the tests that every store must pass. Stores share `record`,
+//! which validates stored columns (the store is not trusted), and `sealing`, which binds each secret to its row and
+//! column.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ mod record;
 mod sealing;
 mod sqlite;
 
-pub use self::sqlite::{Look, OpenError, ServeLock, SqliteFile, SqliteStore};
+pub use self::sqlite::{OpenError, ServeLock, SqliteFile, SqliteStore, StoreInspection};
 
-/// What a store must know of a configured application.
+/// The settings of a configured application that a store needs.
 #[derive(Debug, Clone)]
 pub struct KnownApplication {
-    /// Secrets are bound to it.
+    /// The environment, to which secrets are bound.
     pub environment: Environment,
-    /// A stored Web API address is used only if it still is under these.
+    /// A stored Web API address is used only if its host is still allowed.
     pub allowed_api_hosts: AllowedApiHosts,
 }
 

@@ -1,15 +1,15 @@
-//! Outbound: SuperOffice Online, spoken to over HTTP (SUPEROFFICE.md).
+//! Outbound: the HTTP client of SuperOffice CRM Online (<https://docs.superoffice.com>).
 
+mod call_limiter;
 mod client;
 mod credentials;
-mod diagnosis;
 mod fault;
-mod gate;
 mod id_token;
+mod json_repair;
 mod jwks;
 mod jwt;
-mod lenient;
 mod login_host;
+mod login_host_check;
 mod notification;
 mod oauth;
 mod people;
@@ -26,45 +26,46 @@ use std::sync::Arc;
 pub use self::{
     client::{Client, ClientOptions},
     credentials::Credentials,
-    diagnosis::{Diagnosis, Discovery, Reached},
     login_host::LoginHost,
+    login_host_check::{Discovery, LoginHostCheck, LoginHostReport},
     oauth::Registration,
     people::{
-        ASSOCIATE_COLUMNS, PeopleQuestions, ROLE_COLUMNS, read_associates, read_associates_by_id,
+        ASSOCIATE_COLUMNS, PeopleRequests, ROLE_COLUMNS, read_associates, read_associates_by_id,
         read_principal, read_roles, read_user_groups,
     },
     skew::CLOCK_ALARM,
 };
-use self::{id_token::IdTokens, jwks::KeySet};
+use self::{id_token::IdTokenValidator, jwks::CachedJwks};
 #[cfg(fuzzing)]
 pub(crate) use self::{
-    id_token::{Expected, open_with as open_id_token, read_header as read_id_token_header},
-    jwks::Keys,
-    oauth::{Granted, new_refresh_token},
+    id_token::{
+        Expected, read_header as read_id_token_header, validate_with_key as validate_id_token,
+    },
+    jwks::JwkSet,
+    oauth::{TokenResponse, new_refresh_token},
     system_user::signed_token,
     tenant_status::read_status,
-    ticket_jwt::{open_with, read_header},
+    ticket_jwt::{read_header, validate_with_key},
 };
 use crate::{
     domain::AllowedApiHosts,
     ports::{Clock, Random},
 };
 
-/// The way to SuperOffice of one application: implements the ports for tickets, status, probes, people's
-/// tokens and the Web API.
+/// The SuperOffice client of one application: tickets, tenant status, ticket probes, OAuth and the Web API.
 pub struct SuperOffice {
     client: Client,
     login: Arc<LoginHost>,
     credentials: Credentials,
     allowed_api_hosts: AllowedApiHosts,
-    keys: Arc<KeySet>,
-    id_tokens: Arc<IdTokens>,
+    keys: Arc<CachedJwks>,
+    id_tokens: Arc<IdTokenValidator>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl SuperOffice {
-    /// Connects nothing yet. `allowed_api_hosts` are the hosts that tenant status may name.
+    /// Creates a client without connecting. `allowed_api_hosts` are the hosts that tenant status may name.
     #[must_use]
     pub fn new(
         client: Client,
@@ -75,9 +76,9 @@ impl SuperOffice {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let keys = Arc::new(KeySet::new(Arc::clone(&login), Arc::clone(&clock)));
+        let keys = Arc::new(CachedJwks::new(Arc::clone(&login), Arc::clone(&clock)));
         let id_tokens =
-            IdTokens { registration, keys: Arc::clone(&keys), clock: Arc::clone(&clock) };
+            IdTokenValidator { registration, keys: Arc::clone(&keys), clock: Arc::clone(&clock) };
         let id_tokens = Arc::new(id_tokens);
         Self { client, login, credentials, allowed_api_hosts, keys, id_tokens, clock, random }
     }

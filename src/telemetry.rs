@@ -1,4 +1,4 @@
-//! What operators see: logs and metrics. No secret reaches either: secrets have types that do not print.
+//! Logs and metrics for operators. They contain no secrets, because secret types do not print their values.
 
 mod buffer;
 mod json;
@@ -8,5 +8,5 @@ mod metrics;
 pub use self::{
     buffer::LogGuard,
     logging::{LogFormat, LoggingError, start_logging},
-    metrics::{Metrics, Observed, ObservedKind},
+    metrics::{MetricKind, Metrics, ObservedMetric},
 };

@@ -1,8 +1,9 @@
-//! Holds the house together: which room may know which, where a library may appear, how long a file may be.
+//! Checks the architecture: dependencies between top-level modules, the modules that may use a library, and file
+//! lengths.
 //!
-//! In one crate the compiler lets every module use every other. This test reads the sources instead and names the
-//! file, the line and the rule. Comments, strings and test code (`#[cfg(test)]`) are not looked at. The rooms and
-//! the reasons stand in `docs/ARCHITECTURE.md`; a change of the tables below is a change of the design.
+//! In one crate the compiler lets every module use every other. This test reads the sources and reports the file, the
+//! line and the rule. It ignores comments, strings and test code (`#[cfg(test)]`). `docs/development/architecture.md`
+//! lists the modules and the reasons; a change of the tables below is a design change.
 
 use std::{
     collections::BTreeSet,
@@ -19,8 +20,8 @@ mod tokens;
 
 use self::source::Source;
 
-/// A room, and the rooms it may know.
-const ROOMS: [(&str, &[&str]); 20] = [
+/// Each top-level module, and the modules that it may use.
+const MODULES: [(&str, &[&str]); 20] = [
     ("domain", &[]),
     ("ports", &["domain"]),
     ("access", &["domain", "ports"]),
@@ -36,116 +37,136 @@ const ROOMS: [(&str, &[&str]); 20] = [
     ("http", &["domain", "ports", "access", "broker", "listen"]),
     ("config", &["domain"]),
     ("lifecycle", &["ports"]),
-    ("app", EVERY_ROOM),
-    ("cli", EVERY_ROOM),
-    ("fuzzing", EVERY_ROOM), // compiled for fuzz/ only
-    ("lib", EVERY_ROOM),
-    ("main", EVERY_ROOM),
+    ("app", EVERY_MODULE),
+    ("cli", EVERY_MODULE),
+    ("fuzzing", EVERY_MODULE), // compiled for fuzz/ only
+    ("lib", EVERY_MODULE),
+    ("main", EVERY_MODULE),
 ];
 
-/// May know all others.
-const EVERY_ROOM: &[&str] = &["*"];
+/// Allows every other module.
+const EVERY_MODULE: &[&str] = &["*"];
 
-/// Rooms of the design that need not stand yet. Strike a room from this list when it does.
-const STILL_TO_COME: [&str; 0] = [];
+/// Modules that are planned but do not exist yet. Remove a module from this list when it exists.
+const PLANNED_MODULES: [&str; 0] = [];
 
-/// What may be used in some rooms only, and why.
-const RESERVED: [(&str, &[&str], &str); 31] = [
-    ("tonic", &["grpc"], "gRPC is spoken in one room"),
-    ("tonic_*", &["grpc"], "gRPC is spoken in one room"),
-    ("prost", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
-    ("prost_types", &["grpc"], "protobuf types do not leave the room that speaks gRPC"),
-    ("axum", &["http"], "inbound HTTP is served in one room"),
-    ("hyper", HTTP_ROOMS, "inbound HTTP is served in one room, and clients are built in one"),
-    ("hyper_util", HTTP_ROOMS, "inbound HTTP is served in one room, and clients are built in one"),
-    (
-        "proxy_header",
-        &["listen"],
-        "headers of the PROXY protocol are read where connections come in",
-    ),
-    ("httparse", HTTP_ROOMS, "inbound HTTP is served in one room; proxies answer in another"),
+/// Libraries that only some modules may use, and the reason.
+const RESTRICTED_LIBRARIES: [(&str, &[&str], &str); 31] = [
+    ("tonic", &["grpc"], "gRPC is handled in one module"),
+    ("tonic_*", &["grpc"], "gRPC is handled in one module"),
+    ("prost", &["grpc"], "protobuf types stay in the gRPC module"),
+    ("prost_types", &["grpc"], "protobuf types stay in the gRPC module"),
+    ("axum", &["http"], "inbound HTTP is served in one module"),
+    ("hyper", HTTP_MODULES, "one module serves inbound HTTP, one builds clients"),
+    ("hyper_util", HTTP_MODULES, "one module serves inbound HTTP, one builds clients"),
+    ("proxy_header", &["listen"], "PROXY protocol headers are read where connections are accepted"),
+    ("httparse", HTTP_MODULES, "one module serves inbound HTTP, one talks to proxies"),
     ("hyper_util::client", &["outbound"], CLIENTS),
     ("hyper::client", &["outbound"], CLIENTS),
     ("tonic::transport::Channel", &["outbound"], CLIENTS),
     ("tonic::transport::Endpoint", &["outbound"], CLIENTS),
     ("hyper_rustls", &[], CLIENTS),
-    ("reqwest", &[], "clients are built in `outbound`, on one that keeps the bytes of a target"),
-    ("icu_*", &["domain"], "texts of people have one normal form"),
-    ("h2", &["outbound"], "errors of HTTP/2 are told apart where calls go out"),
+    (
+        "reqwest",
+        &[],
+        "clients are built in `outbound`, on hyper, which keeps the bytes of a target",
+    ),
+    ("icu_*", &["domain"], "user-supplied text has one normal form"),
+    ("h2", &["outbound"], "HTTP/2 errors are distinguished where requests are sent"),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
-    ("aws_lc_rs", &["crypto"], "cryptography is done in one room"),
+    ("aws_lc_rs", &["crypto"], "cryptography is done in one module"),
     ("jsonwebtoken", &["superoffice"], "tokens are validated where they arrive"),
-    ("cedar_policy", &["access"], "decisions are made in one room"),
-    ("miette", &["access"], "policies are read, and their mistakes told, in one room"),
-    ("x509_parser", &["access", "listen"], "certificates are read where they arrive"),
-    ("rustls", TLS_ROOMS, "TLS is set up at the edges"),
-    ("rustls_*", TLS_ROOMS, "TLS is set up at the edges"),
-    ("tokio_rustls", TLS_ROOMS, "TLS is set up at the edges"),
-    ("clap", &["cli", "main"], "the command line is read in one room"),
-    ("indicatif", &["cli"], "only a person at a terminal watches progress"),
-    ("anyhow", &["cli", "main"], "everywhere else errors have kinds that callers can branch on"),
+    ("cedar_policy", &["access"], "authorization decisions are made in one module"),
+    ("miette", &["access"], "policies are parsed, and their errors reported, in one module"),
+    ("x509_parser", &["access", "listen"], "certificates are parsed where they arrive"),
+    ("rustls", TLS_MODULES, "TLS is configured where connections start"),
+    ("rustls_*", TLS_MODULES, "TLS is configured where connections start"),
+    ("tokio_rustls", TLS_MODULES, "TLS is configured where connections start"),
+    ("clap", &["cli", "main"], "the command line is parsed in one module"),
+    ("indicatif", &["cli"], "only commands show progress"),
+    ("anyhow", &["cli", "main"], "all other modules use typed errors"),
     ("superoffice_sandbox", &["cli"], "the product must build and run without the sandbox"),
-    ("std::env", &["config", "cli", "main"], "the configuration names what it reads"),
+    ("std::env", &["config", "cli", "main"], "only the configuration reads environment variables"),
 ];
 
-/// The rooms that speak HTTP below its libraries.
-const HTTP_ROOMS: &[&str] = &["http", "outbound"];
+/// The modules that may use the low-level HTTP libraries.
+const HTTP_MODULES: &[&str] = &["http", "outbound"];
 
-/// The way out has one door: time-outs, proxy, certificate authorities, and the rules for addresses.
-const CLIENTS: &str = "clients are built in one room, and others receive them";
+/// The reason why one module builds all clients: it applies time-outs, proxy, certificate authorities and address
+/// rules.
+const CLIENTS: &str = "clients are built in one module, and others receive them";
 
-/// The rooms that open or accept connections, and those that install the provider.
-const TLS_ROOMS: &[&str] = &["listen", "outbound", "crypto", "app", "cli", "main"];
+/// The modules that open or accept TLS connections, and those that install the crypto provider.
+const TLS_MODULES: &[&str] = &["listen", "outbound", "crypto", "app", "cli", "main"];
 
-/// Types, rules and use cases touch the outside through ports only.
-const PURE_ROOMS: [&str; 3] = ["domain", "ports", "broker"];
-const OUTSIDE: [&str; 6] =
+/// The modules that use ports instead of the operating system.
+const PORTS_ONLY_MODULES: [&str; 3] = ["domain", "ports", "broker"];
+const OS_APIS: [&str; 6] =
     ["std::fs", "std::process", "std::os", "tokio::fs", "tokio::net", "tokio::process"];
 
-/// Lines of a Rust file, without its test code.
+/// The maximum lines of a Rust file, without its test code.
 const MAX_LINES: usize = 450;
-/// Lines of a proto file, comments included.
+/// The maximum lines of a proto file, comments included.
 const MAX_PROTO_LINES: usize = 300;
-/// Holds the messages that all services share, each with its comments.
+/// Exempt from the maximum, because it contains the messages that all services share.
 const LONG_PROTOS: [&str; 1] = ["resources.proto"];
 
-/// Module names that say nothing about what is inside.
-const EMPTY_NAMES: [&str; 8] =
+/// Module names that do not describe the content.
+const MEANINGLESS_NAMES: [&str; 8] =
     ["common", "data", "helper", "helpers", "info", "manager", "util", "utils"];
 
 #[test]
-fn arrows_between_rooms_run_one_way() -> io::Result<()> {
-    let house = House::read("src")?;
-    assert_none(house.product().flat_map(Source::forbidden_arrows));
+fn modules_use_only_the_allowed_modules() -> io::Result<()> {
+    let crate_sources = CrateSources::read("src")?;
+    assert_none(crate_sources.product_sources().flat_map(Source::forbidden_dependencies));
     Ok(())
 }
 
 #[test]
-fn libraries_stay_in_their_rooms() -> io::Result<()> {
-    let house = House::read("src")?;
-    assert_none(house.product().flat_map(Source::misplaced_libraries));
+fn libraries_are_used_only_in_the_allowed_modules() -> io::Result<()> {
+    let crate_sources = CrateSources::read("src")?;
+    assert_none(crate_sources.product_sources().flat_map(Source::misplaced_libraries));
     Ok(())
 }
 
 #[test]
-fn every_room_of_the_design_stands_or_is_still_to_come() -> io::Result<()> {
-    let house = House::read("src")?;
-    let standing: BTreeSet<&str> = house.sources.iter().map(Source::room).collect();
-    let known: BTreeSet<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+fn every_module_of_the_design_exists_or_is_planned() -> io::Result<()> {
+    let crate_sources = CrateSources::read("src")?;
+    let existing: BTreeSet<&str> = crate_sources.sources.iter().map(Source::top_module).collect();
+    let known: BTreeSet<&str> = MODULES.iter().map(|(name, _)| *name).collect();
     let missing = known
-        .difference(&standing)
-        .filter(|room| !STILL_TO_COME.contains(room))
-        .map(|room| format!("src/{room}.rs: a room of the design that does not stand"));
-    let unknown = standing
+        .difference(&existing)
+        .filter(|name| !PLANNED_MODULES.contains(name))
+        .map(|name| format!("src/{name}.rs: a module of the design that does not exist"));
+    let unknown = existing
         .difference(&known)
-        .map(|room| format!("src/{room}.rs: not a room of the design: give it a place in ROOMS"));
+        .map(|name| format!("src/{name}.rs: not a module of the design: add it to MODULES"));
     assert_none(missing.chain(unknown));
     Ok(())
 }
 
 #[test]
+fn the_documentation_has_the_same_modules_and_dependencies() -> io::Result<()> {
+    let page = fs::read_to_string(root().join("docs/development/architecture.md"))?;
+    let (_, table) = page.split_once("| module | content | may use |\n").unwrap_or_default();
+    let rows = table.lines().skip(1).take_while(|row| row.starts_with("| `"));
+    let documented: BTreeSet<(String, String)> = rows
+        .filter_map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let [module, _, uses] = cells.as_slice() else { return None };
+            Some((module.replace('`', ""), uses.replace('`', "")))
+        })
+        .collect();
+    let uses = |used: &[&str]| if used == EVERY_MODULE { "all".into() } else { used.join(", ") };
+    let checked: BTreeSet<(String, String)> =
+        MODULES.iter().map(|(name, used)| ((*name).to_owned(), uses(used))).collect();
+    assert_eq!(documented, checked, "docs/development/architecture.md");
+    Ok(())
+}
+
+#[test]
 fn sandbox_and_gateway_share_no_code() -> io::Result<()> {
-    let sandbox = House::read("sandbox")?;
+    let sandbox = CrateSources::read("sandbox")?;
     let mut found: Vec<String> =
         sandbox.sources.iter().flat_map(Source::gateway_in_sandbox).collect();
     let manifest = fs::read_to_string(root().join("sandbox/Cargo.toml"))?;
@@ -161,12 +182,12 @@ fn sandbox_and_gateway_share_no_code() -> io::Result<()> {
 }
 
 #[test]
-fn files_are_short_and_named_for_what_they_hold() -> io::Result<()> {
+fn files_are_short_and_well_named() -> io::Result<()> {
     let mut found = Vec::new();
     for folder in ["src", "sandbox/src"] {
-        let house = House::read(folder)?;
-        found.extend(house.product().filter_map(Source::too_long));
-        found.extend(house.sources.iter().filter_map(Source::badly_named));
+        let crate_sources = CrateSources::read(folder)?;
+        found.extend(crate_sources.product_sources().filter_map(Source::too_long));
+        found.extend(crate_sources.sources.iter().filter_map(Source::badly_named));
     }
     let mut protos = Vec::new();
     collect(&root().join("proto"), "proto", &mut protos)?;
@@ -187,7 +208,7 @@ fn assert_none(found: impl IntoIterator<Item = String>) {
     let found: Vec<String> = found.into_iter().collect();
     assert!(
         found.is_empty(),
-        "{} against the rules of the house:\n{}",
+        "{} violations of the architecture:\n{}",
         found.len(),
         found.join("\n")
     );
@@ -214,14 +235,14 @@ fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) -> io::Resu
     Ok(())
 }
 
-/// All Rust files under a folder.
-struct House {
+/// All Rust files of a folder.
+struct CrateSources {
     sources: Vec<Source>,
     /// Modules that are compiled for tests only.
     test_modules: Vec<Vec<String>>,
 }
 
-impl House {
+impl CrateSources {
     fn read(folder: &str) -> io::Result<Self> {
         let mut files = Vec::new();
         collect(&root().join(folder), "rs", &mut files)?;
@@ -232,8 +253,8 @@ impl House {
         Ok(Self { sources, test_modules })
     }
 
-    /// The files that are not test code as a whole.
-    fn product(&self) -> impl Iterator<Item = &Source> {
+    /// Returns the files that are not test code as a whole.
+    fn product_sources(&self) -> impl Iterator<Item = &Source> {
         self.sources.iter().filter(|source| {
             !self.test_modules.iter().any(|module| source.module.starts_with(module))
         })

@@ -1,7 +1,7 @@
-//! Callers with service account tokens, against the OpenID routes of a real Kubernetes API server.
+//! Tests of callers with service account tokens, with the OpenID routes of a real Kubernetes API server.
 //!
-//! Needs Go, so `cargo test` leaves it out (`test = false`); `tools/check-kubernetes` builds the program in
-//! tests/kubernetes/ and runs this, and `.ci/run` does that.
+//! Needs Go, so `cargo test` leaves it out (`test = false`). `tools/check-kubernetes` builds the program in
+//! tests/kubernetes/ and runs this, and `.ci/run` runs that.
 #![cfg(test)]
 
 use std::{
@@ -22,13 +22,13 @@ use tenant_gateway::{
 };
 use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
-/// Everything here takes less than a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit. Every step here takes less than a second.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The caller that the policy permits.
 const CALLER: &str = "system:serviceaccount:erp:sync";
 
-/// A process whose output is read line by line, each with a deadline.
+/// A process whose output is read line by line, each with a time limit.
 struct Program {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -48,7 +48,7 @@ impl Program {
     }
 
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the program ended or does not answer")
+        self.lines.recv_timeout(TIMEOUT).expect("the program ended or does not answer")
     }
 }
 
@@ -100,7 +100,7 @@ impl ApiServer {
     }
 }
 
-/// The gateway, with the issuer as the chart configures it.
+/// The gateway, with the issuer configured as in the chart.
 struct Gateway {
     program: Program,
     _folder: tempfile::TempDir,
@@ -147,18 +147,18 @@ impl Gateway {
         Self { program, _folder: folder, channel: channel.connect().await.unwrap() }
     }
 
-    /// The code of a call that is answered with NOT_FOUND where the caller is known and permitted.
+    /// Makes a call and returns its code: NOT_FOUND if the caller is authenticated and permitted.
     async fn ask(&self, token: &str) -> Code {
         let name = "applications/crm/tenants/Cust1".to_owned();
         let mut request = Request::new(pb::GetTenantRequest { name });
-        request.set_timeout(PATIENCE);
+        request.set_timeout(TIMEOUT);
         let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
         request.metadata_mut().insert("authorization", value);
         let answer = TenantServiceClient::new(self.channel.clone()).get_tenant(request).await;
         answer.map_or_else(|status| status.code(), |_| Code::Ok)
     }
 
-    /// Everything that was logged until now.
+    /// Returns the log.
     fn log(&self) -> String {
         self.program.lines.try_iter().collect::<Vec<_>>().join("\n")
     }
@@ -170,7 +170,7 @@ fn write_secret(file: &Path, text: &str) {
 }
 
 #[tokio::test]
-async fn a_pod_calls_with_its_projected_token_and_with_no_token_for_another_audience() {
+async fn a_projected_token_is_accepted_and_one_for_another_audience_rejected() {
     let mut server = ApiServer::start();
     let gateway = Gateway::start(&server).await;
     let token = server.token("tenant-gateway", 0);
@@ -188,7 +188,7 @@ async fn the_key_of_the_cluster_rotates_without_a_failed_call() {
     let gateway = Gateway::start(&server).await;
     let old = server.token("tenant-gateway", 0);
     assert_eq!(gateway.ask(&old).await, Code::NotFound, "{}", gateway.log());
-    // An administrator publishes both keys before the new one signs.
+    // The administrator publishes both keys before the new one signs.
     server.publish(&[0, 1]);
     let new = server.token("tenant-gateway", 1);
     assert_eq!(gateway.ask(&new).await, Code::NotFound, "{}", gateway.log());
@@ -196,7 +196,7 @@ async fn the_key_of_the_cluster_rotates_without_a_failed_call() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_cluster_never_published_lets_nobody_in() {
+async fn a_key_that_the_cluster_never_published_is_rejected() {
     let mut server = ApiServer::start();
     let gateway = Gateway::start(&server).await;
     let token = server.token("tenant-gateway", 1);

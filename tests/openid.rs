@@ -1,7 +1,7 @@
-//! Callers whose tokens come from a real OpenID provider, by discovery: keys change, come and go while calls run.
+//! Tests of callers with tokens of a real OpenID provider, found by discovery: keys change during calls.
 //!
-//! Needs Node.js and a package from npm, so `cargo test` leaves it out (`test = false`); `tools/check-openid` installs
-//! what it needs and runs it, and `.ci/run` does that.
+//! Needs Node.js and a package from npm, so `cargo test` leaves it out (`test = false`). `tools/check-openid` installs
+//! what it needs and runs it, and `.ci/run` runs that.
 #![cfg(test)]
 
 use std::{
@@ -25,7 +25,7 @@ use tenant_gateway::{
 };
 use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
-/// The provider, as a process.
+/// The provider as a process.
 struct Provider {
     child: Child,
     stdin: ChildStdin,
@@ -74,7 +74,7 @@ impl Drop for Provider {
     }
 }
 
-/// The gateway, as a process. Its application is never called.
+/// The gateway as a process. Its application is never used.
 struct Gateway {
     child: Child,
     _folder: tempfile::TempDir,
@@ -124,7 +124,7 @@ impl Gateway {
         Self { child, _folder: folder, channel: channel.connect().await.unwrap() }
     }
 
-    /// The code of a call that is answered with NOT_FOUND where the caller is known and permitted.
+    /// Makes a call and returns its code: NOT_FOUND if the caller is authenticated and permitted.
     async fn ask(&self, token: &str) -> Code {
         ask(self.channel.clone(), token).await
     }
@@ -147,7 +147,7 @@ async fn ask(channel: Channel, token: &str) -> Code {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_change_while_calls_run_and_no_call_fails_that_should_not() {
+async fn no_valid_call_fails_while_keys_change() {
     let mut provider = Provider::start();
     let gateway = Gateway::start(&provider.issuer).await;
     let current = Arc::new(Mutex::new(provider.token("one")));
@@ -165,14 +165,14 @@ async fn keys_change_while_calls_run_and_no_call_fails_that_should_not() {
             })
         })
         .collect();
-    // Signed with a key that nobody has heard of yet, of each kind, one right after the other.
+    // Tokens signed with new keys, one of each algorithm, in quick succession.
     for (key, alg) in [("two", "ES256"), ("three", "EdDSA"), ("four", "RS256")] {
         provider.ask(&json!({ "key": key, "alg": alg }));
         *current.lock().unwrap() = provider.token(key);
         let before = calls.load(Ordering::Relaxed);
         let begin = Instant::now();
         while calls.load(Ordering::Relaxed) < before + 100 {
-            assert!(begin.elapsed() < Duration::from_secs(20), "{key}: calls do not go on");
+            assert!(begin.elapsed() < Duration::from_secs(20), "{key}: calls do not continue");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -183,7 +183,7 @@ async fn keys_change_while_calls_run_and_no_call_fails_that_should_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_outlive_their_issuer_and_a_withdrawn_key_does_not_outlive_the_next_look() {
+async fn keys_stay_valid_during_an_outage_and_a_withdrawn_key_ends_at_the_next_fetch() {
     let mut provider = Provider::start();
     let gateway = Gateway::start(&provider.issuer).await;
     let old = provider.token("one");
@@ -191,7 +191,7 @@ async fn keys_outlive_their_issuer_and_a_withdrawn_key_does_not_outlive_the_next
     provider.ask(&json!({ "key": "two", "alg": "ES256" }));
     let new = provider.token("two");
     provider.ask(&json!({ "publish": ["two"] }));
-    // The unknown key makes the gateway look, and what it sees is all that counts from then on.
+    // The unknown key makes the gateway fetch the key set, which replaces the old one.
     assert_eq!(gateway.ask(&new).await, Code::NotFound);
     assert_eq!(gateway.ask(&old).await, Code::Unauthenticated);
     let more = provider.token("two");
@@ -201,7 +201,7 @@ async fn keys_outlive_their_issuer_and_a_withdrawn_key_does_not_outlive_the_next
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_starts_while_an_issuer_is_down_and_says_so_to_its_callers() {
+async fn the_gateway_starts_while_an_issuer_is_down_and_reports_it_to_callers() {
     let mut provider = Provider::start();
     let token = provider.token("one");
     let issuer = provider.issuer.clone();

@@ -1,7 +1,7 @@
-//! Tokens of every algorithm, made by `PyJWT`, against the program itself.
+//! Tests of tokens with every algorithm, created by `PyJWT`, against the real program.
 //!
-//! Needs Python with `PyJWT`, so `cargo test` leaves it out (`test = false`); `tools/check-tokens` installs what it needs
-//! and runs it, and `.ci/run` does that.
+//! Needs Python with `PyJWT`, so `cargo test` leaves it out (`test = false`). `tools/check-tokens` installs what it
+//! needs and runs it, and `.ci/run` runs that.
 #![cfg(test)]
 
 use std::{
@@ -22,14 +22,14 @@ use tenant_gateway::{
 };
 use tonic::{Code, Request, metadata::MetadataValue, transport::Channel};
 
-/// What `tests/tokens/make.py` has written, by what each token is.
+/// The tokens of `tests/tokens/make.py`, by their description.
 #[derive(Deserialize)]
 struct Tokens {
     good: BTreeMap<String, String>,
     bad: BTreeMap<String, String>,
 }
 
-/// A folder with a key set, tokens, and the configuration of a gateway that takes them.
+/// A folder with a key set, tokens, and the configuration of a gateway that accepts them.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -75,7 +75,7 @@ impl Files {
         program
     }
 
-    /// Starts the gateway, and returns what it says until it serves.
+    /// Starts the gateway, and waits until it serves.
     async fn serve(&self) -> Gateway {
         let mut child = self.program(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -86,7 +86,7 @@ impl Files {
                 let line: Value = serde_json::from_str(&line).ok()?;
                 Some(line.get("grpc")?.as_str()?.to_owned())
             })
-            .expect("it does not serve");
+            .expect("the gateway does not serve");
         std::thread::spawn(move || lines.for_each(drop));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap();
         Gateway { child, channel: channel.connect().await.unwrap() }
@@ -99,7 +99,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// The code of a call that is answered with NOT_FOUND where the caller is known and permitted.
+    /// Makes a call and returns its code: NOT_FOUND if the caller is authenticated and permitted.
     async fn ask(&self, token: &str) -> Code {
         let name = "applications/crm/tenants/Cust1".to_owned();
         let mut request = Request::new(pb::GetTenantRequest { name });
@@ -145,7 +145,7 @@ async fn only_the_algorithms_that_are_configured_are_accepted() {
 }
 
 #[tokio::test]
-async fn an_issuer_with_unsupported_keys_only_is_named_by_check_and_its_tokens_are_refused() {
+async fn check_reports_an_issuer_with_unsupported_keys_only_and_its_tokens_are_refused() {
     let files = Files::new();
     files.configure("unsupported.json", "");
     let checked = files.program(&["check", "--offline"]).output().unwrap();

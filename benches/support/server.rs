@@ -1,4 +1,4 @@
-//! A server in a process of its own, that says on standard error where it listens.
+//! A server in a separate process, which prints its address to standard error.
 
 use std::{
     fs,
@@ -8,19 +8,19 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// `sysconf(_SC_CLK_TCK)` is 100 on Linux, whatever its timer does.
+/// The length of a clock tick: `sysconf(_SC_CLK_TCK)` is always 100 on Linux.
 const TICK_MICROS: f64 = 10_000.0;
 
-/// The program itself as it is run in production, or the reference.
+/// The program as in production, or the reference.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    /// `listener` is the one whose address is wanted, as the log names it.
+    /// Starts the gateway. `listener` is the log's name of the listener to connect to.
     pub(crate) fn gateway(config: &Path, listener: &str) -> Self {
-        // Another build of it can be given, to compare two of them.
+        // BENCH_GATEWAY can name another build, to compare two builds.
         let program = std::env::var_os("BENCH_GATEWAY");
         let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_tenant-gateway").into());
         let mut command = Command::new(program);
@@ -28,7 +28,7 @@ impl Server {
         Self::run(command, listener)
     }
 
-    /// This bench once more, as the reference, with what it shall answer.
+    /// Starts this bench again as the reference, with the response that it returns.
     pub(crate) fn reference(answer: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg("--reference").arg(answer);
@@ -44,12 +44,12 @@ impl Server {
                 line.get(listener)?.as_str()?.parse().ok()
             })
             .unwrap();
-        // Its log lines are read as a log collector would.
+        // Read the log lines, like a log collector.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
 
-    /// A number of `/proc/PID/status`, in KiB: `VmRSS:` is resident now, `VmHWM:` was at most.
+    /// Returns a field of `/proc/PID/status` in KiB: `VmRSS:` is the resident memory, `VmHWM:` its peak.
     pub(crate) fn kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -60,13 +60,13 @@ impl Server {
         self.child.id()
     }
 
-    /// Processor time that the process has used.
+    /// Returns the CPU time that the process has used, in microseconds.
     pub(crate) fn cpu_micros(&self) -> f64 {
         cpu_micros(self.pid())
     }
 }
 
-/// Processor time that a process has used (proc(5)).
+/// Returns the CPU time that a process has used, in microseconds (proc(5)).
 pub(crate) fn cpu_micros(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();

@@ -1,4 +1,4 @@
-//! Callers' tokens: who is believed is named by the issuer, for us, now, and under no name that is taken.
+//! Callers' tokens: an accepted token is from the issuer, for this audience, current, and has no reserved caller id.
 #![no_main]
 
 use std::{sync::LazyLock, time::Duration};
@@ -22,13 +22,13 @@ fn rules() -> IssuerRules {
     }
 }
 
-/// Were it refused, little of what follows would be reached.
+/// A valid token is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     let claims = include_bytes!("../corpus_seed/caller_jwt/claims");
     assert!(ISSUER.caller_id(&sign_claims(claims), now()).is_ok());
 }
 
-/// Claims, or a line of header and claims, to be signed with a key that is known; a key set; or a token as it stands.
+/// Inputs: claims, or header and claims, to be signed with a known key; a key set; or a complete token.
 fn fuzz(data: &[u8]) {
     match data {
         [b'{', ..] => check(&sign_claims(data)),
@@ -56,8 +56,10 @@ fn check(jwt: &str) {
         serde_json::from_str(&String::from_utf8_lossy(&bytes)).expect("JSON")
     };
     let (header, claims) = (part(0), part(1));
-    // One key of a kind that verifies several algorithms.
-    assert!(header["alg"].as_str().is_some_and(|alg| alg.starts_with("RS") || alg.starts_with("PS")));
+    // An RSA key, which verifies several algorithms.
+    assert!(
+        header["alg"].as_str().is_some_and(|alg| alg.starts_with("RS") || alg.starts_with("PS"))
+    );
     assert!(header["kid"] == KID || header["kid"].is_null());
     assert!(header.get("crit").is_none());
 

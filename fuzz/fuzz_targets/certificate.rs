@@ -1,4 +1,4 @@
-//! Client certificates: one that is accepted names one caller, in a form that no other kind of name has.
+//! Client certificates: an accepted one names exactly one caller, in a form that no other kind of caller id has.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use tenant_gateway_fuzz::assert_names_one_caller;
 
 fuzz_target!(init: seed_is_accepted(), |der: &[u8]| fuzz(der));
 
-/// Were it refused, little of what follows would be reached.
+/// A valid certificate is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     for der in [
         include_bytes!("../corpus_seed/certificate/uri").as_slice(),

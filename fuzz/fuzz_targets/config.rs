@@ -1,16 +1,17 @@
-//! Configuration files: an accepted one has what it must have, and a refused one says where, without its values.
+//! Configuration files: an accepted file is complete; the problems of a rejected file have a place and repeat no
+//! values.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tenant_gateway::fuzzing::read_config;
 use toml::Value;
 
-/// Stands for a secret that somebody wrote into the file.
+/// A stand-in for a secret that was written into the file.
 const SECRET: &str = "hunter2";
 
 fuzz_target!(init: seed_is_accepted(), |text: &str| fuzz(text));
 
-/// Were it refused, little of what follows would be reached.
+/// A valid file is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     assert!(read_config(include_str!("../corpus_seed/config/least")).is_ok());
 }
@@ -33,7 +34,7 @@ fn fuzz(text: &str) {
             assert!(!error.problems.is_empty());
             let tree = text.parse::<toml::Table>();
             for problem in &error.problems {
-                // What is no TOML has no keys, and a place instead.
+                // Invalid TOML has no keys, so its problem has a line instead.
                 let named = !problem.key.is_empty() || (tree.is_err() && problem.line.is_some());
                 assert!(named, "{problem:?}");
                 assert!(!problem.message.is_empty());
@@ -45,7 +46,7 @@ fn fuzz(text: &str) {
     }
 }
 
-/// Whether the word stands in a key, where it may be repeated.
+/// Returns whether the word is in a key, which messages may repeat.
 fn is_key(value: &Value) -> bool {
     match value {
         Value::Table(table) => {

@@ -1,4 +1,4 @@
-//! Sealed secrets: nothing opens but what was sealed, unaltered, at its own place.
+//! Sealed secrets: only an unaltered value opens, and only at its own place.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use tenant_gateway::{
 };
 use tenant_gateway_fuzz::keyring;
 
-/// Sealed once under the keyring of the targets, at [`PLACE`].
+/// A value that was sealed with the fixture keyring, at [`PLACE`].
 const GENUINE: &[u8] = include_bytes!("../corpus_seed/envelope/genuine");
 
 const PLACE: SealedField<'static> = SealedField {
@@ -28,15 +28,15 @@ static SEALER: LazyLock<EnvelopeSealer> = LazyLock::new(|| {
     EnvelopeSealer::new(&keyring, keyring.first_id()).expect("a sealer")
 });
 
-// The first byte says what the others are.
+// The first byte selects the meaning of the rest.
 fuzz_target!(|data: &[u8]| match data.split_first() {
-    // A byte to alter, how, where to cut, and the secret.
+    // The position of the byte to alter, the new value, the cut position, and the secret.
     Some((b'a', [high, low, mask, cut, secret @ ..])) => {
         altered([*high, *low], *mask, usize::from(*cut), secret);
     }
-    // Two bytes and two lines of a place, and the secret.
+    // Two bytes and two lines for the place, then the secret.
     Some((b'p', [table, field, rest @ ..])) => elsewhere(*table, *field, rest),
-    // Something sealed, or not.
+    // An arbitrary sealed value, valid or not.
     _ => arbitrary(data),
 });
 

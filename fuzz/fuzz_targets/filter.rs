@@ -1,4 +1,4 @@
-//! Filters of lists: what is read prints as a filter that reads the same; a refusal names a place in the text.
+//! List filters: an accepted filter prints as text that parses to the same filter; an error has a position in the text.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ fuzz_target!(|text: &str| {
             let matches = filter.matches(&item);
             let (from, to) = filter.time_bounds("time");
             assert!(!matches || (from <= Timestamp::UNIX_EPOCH && Timestamp::UNIX_EPOCH <= to));
-            // Quotes and spaces may make it too long to be read.
+            // Added quotes and spaces can make the text too long.
             let printed = filter.to_string();
             if printed.len() <= 2048 {
                 assert_eq!(Filter::parse(&printed, SCHEMA), Ok(filter));

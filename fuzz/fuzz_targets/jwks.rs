@@ -1,4 +1,4 @@
-//! Public keys: only RSA keys for signatures are taken, and found only under their own names.
+//! Public keys: only RSA signature keys are accepted, and found only by their own ids.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use tenant_gateway_fuzz::assert_not_repeated;
 
 fuzz_target!(init: seed_is_accepted(), |body: &[u8]| fuzz(body));
 
-/// Were it refused, little of what follows would be reached.
+/// A valid key set is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     assert!(PublicKeys::read(include_bytes!("../corpus_seed/jwks/one")).is_ok());
 }
@@ -20,7 +20,7 @@ fn fuzz(body: &[u8]) {
             return assert_not_repeated(&String::from_utf8_lossy(body), &error.to_string());
         }
     };
-    // Objects only: the rest is read in the order of the fields.
+    // Only objects, because serde also accepts arrays in the order of the fields.
     let Ok(Value::Object(set)) = serde_json::from_slice(body) else { return };
     let Some(all) = set.get("keys").and_then(Value::as_array) else { return };
     if !all.iter().all(Value::is_object) {

@@ -1,4 +1,4 @@
-//! The signed answer with a ticket: whatever is believed is SuperOffice's, current, and for the tenant asked for.
+//! The signed response with a ticket: an accepted one is from SuperOffice, current, and for the requested tenant.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ static KEYS: LazyLock<PublicKeys> = LazyLock::new(public_keys);
 
 fuzz_target!(init: seed_is_accepted(), |data: &[u8]| fuzz(data));
 
-/// Were it refused, little of what follows would be reached.
+/// A valid response is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     assert!(
         KEYS.open_ticket(
@@ -26,7 +26,7 @@ fn seed_is_accepted() {
     );
 }
 
-/// Claims, or a line of header and claims, to be signed with a key that is known; or a token as it stands.
+/// Inputs: claims, or header and claims, to be signed with a known key; or a complete token.
 fn fuzz(data: &[u8]) {
     match data {
         [b'{', ..] => check(&sign_claims(data)),
@@ -55,8 +55,8 @@ fn check(jwt: &str) {
     let header: Value = serde_json::from_str(&String::from_utf8_lossy(&part(0))).expect("a header");
     assert_eq!(header["alg"], "RS256");
     assert!([&header["kid"], &header["x5t"]].iter().any(|id| **id == KID) || names_no_key(&header));
-    // Everything signed by anything else than the key fails before this, so the claims can be looked at again.
-    // Claims that are not read may hold what is no UTF-8.
+    // Only tokens signed by the fixture key reach this line, so the claims can be checked again.
+    // Ignored claims may contain invalid UTF-8.
     let claims: Value = serde_json::from_str(&String::from_utf8_lossy(&part(1))).expect("claims");
     if claims.is_array() {
         return; // read in the order of the fields

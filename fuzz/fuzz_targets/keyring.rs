@@ -1,4 +1,4 @@
-//! Keyring files: an accepted one can be used, and a refused one is not repeated.
+//! Keyring files: an accepted one is usable, and the error of a rejected one does not repeat its keys.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Resource names: what is accepted has one spelling, the one given.
+//! Resource names: an accepted name renders as the same text.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Page tokens: nothing opens but what was made for the same list.
+//! Page tokens: only a token that was sealed for the same list opens.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use tenant_gateway::{
 };
 use tenant_gateway_fuzz::keyring;
 
-/// Made once under the keyring of the targets, for [`CONTEXT`].
+/// A token that was sealed with the fixture keyring, for [`CONTEXT`].
 const GENUINE: &str = include_str!("../corpus_seed/page_token/genuine");
 const CONTEXT: &str = "ListTenants applications/crm-sync";
 
@@ -23,7 +23,7 @@ fuzz_target!(|text: &str| {
     if let Some(payload) = KEY.open(CONTEXT, text) {
         assert_eq!((text, payload.as_slice()), (GENUINE, &b"Cust12345"[..]));
     }
-    // A list, and where its next page begins.
+    // The context of a list, and the start of its next page.
     let (context, payload) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(token) = KEY.seal(context, payload.as_bytes()) else {
         assert!(payload.len() > MAX_PAGE_TOKEN_LENGTH / 2);
@@ -33,7 +33,7 @@ fuzz_target!(|text: &str| {
     assert_eq!(KEY.open(context, &token).as_deref(), Some(payload.as_bytes()));
     assert_eq!(KEY.open(CONTEXT, &token).is_some(), context == CONTEXT);
     assert_eq!(KEY.open(context, GENUINE).is_some(), context == CONTEXT);
-    // What was made is not taken with a piece missing or more behind it.
+    // A truncated or extended token does not open.
     assert!(KEY.open(context, &token[1..]).is_none());
     assert!(KEY.open(context, &format!("{token}A")).is_none());
 });

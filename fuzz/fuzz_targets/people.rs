@@ -1,4 +1,4 @@
-//! Answers about people: what is believed keeps a listing going and its memory bounded; what is refused is not repeated.
+//! Responses about users: an accepted one advances the listing within bounded memory; an error repeats no data.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -14,12 +14,12 @@ use tenant_gateway::{
 };
 use tenant_gateway_fuzz::{assert_not_repeated, tenant};
 
-/// The page asked for.
+/// The requested page.
 const ASKED: usize = 3;
 
 fuzz_target!(init: seeds_are_accepted(), |data: &[u8]| fuzz(data));
 
-/// Were they refused, little of what follows would be reached.
+/// Valid responses are accepted; otherwise the fuzzer would reach little code.
 fn seeds_are_accepted() {
     let slim = include_bytes!("../corpus_seed/people/slim");
     assert!(read_associates(slim, None, ASKED).is_ok());
@@ -30,7 +30,7 @@ fn seeds_are_accepted() {
     assert!(read_principal(principal, tenant()).is_ok());
 }
 
-/// The body of any answer, or lines with the values of the columns of one associate.
+/// Inputs: the body of any response, or lines with the column values of one associate.
 fn fuzz(data: &[u8]) {
     let groups = read_user_groups(data);
     let roles = read_roles(data);
@@ -89,7 +89,7 @@ fn check_one(record: AssociateRecord, directory: &Directory) {
         assert_eq!(owner.group_id > 0, one.kind.capabilities().user_group);
     }
     for group in &one.other_groups {
-        let shown = Languages::parse("nb, en;q=0.5").of(&group.display_name);
+        let shown = Languages::parse("nb, en;q=0.5").select(&group.display_name);
         assert!(group.display_name.contains(shown));
     }
 }

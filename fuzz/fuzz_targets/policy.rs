@@ -1,4 +1,4 @@
-//! Policies and entities: what is accepted answers every question, and no policies permit nothing.
+//! Policies and entities: an accepted set decides every call, and an empty set permits nothing.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,12 +6,12 @@ use tenant_gateway::access::{
     ActionName, Caller, CallerMethod, Policies, PolicySet, PolicyText, Resource,
 };
 
-/// Stands between policies and entities.
+/// The separator between policies and entities.
 const DIVIDER: &str = "\n---\n";
 
 fuzz_target!(init: seed_is_accepted(), |text: &str| { read(text); });
 
-/// Were it refused, little of what follows would be reached.
+/// A valid policy set is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     assert!(read(include_str!("../corpus_seed/policy/groups")));
 }
@@ -38,8 +38,8 @@ fn read(text: &str) -> bool {
     let empty = set.policies() == 0;
     let policies = Policies::new(set);
     let callers = [
-        Caller::supposed("x", CallerMethod::Jwt, Some("https://issuer.example")),
-        Caller::supposed("spiffe://example.org/y", CallerMethod::Mtls, None),
+        Caller::hypothetical("x", CallerMethod::Jwt, Some("https://issuer.example")),
+        Caller::hypothetical("spiffe://example.org/y", CallerMethod::Mtls, None),
     ];
     for name in [
         "",
@@ -56,7 +56,7 @@ fn read(text: &str) -> bool {
                 policies.decide_with_context(caller, action, &resource, "GET", "/api/v1/contact");
             let some = policies.may_for_some_context(caller, action, &resource);
             let allowed = ruling.allowed || call.allowed || some.allowed;
-            // Whoever may, may by a policy, and only what the action is for.
+            // Every permitted call is permitted by a policy, and only on a resource type of the action.
             assert!(!allowed || !empty && action.resource_kinds().contains(&resource.kind()));
             assert!(!ruling.allowed || !ruling.policy_ids.is_empty());
             assert!(!action.has_context() || !ruling.allowed);

@@ -1,4 +1,4 @@
-//! Signed system user tokens: split from the right, as their receiver does, they give back what went in.
+//! Signed system user tokens: splitting one from the right, like its receiver, returns the original parts.
 #![no_main]
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,7 +11,7 @@ use tenant_gateway::{
     ports::{SignError, Signer},
 };
 
-/// Signs with the message itself.
+/// A signer that returns the message as the signature.
 struct Echo;
 
 impl Signer for Echo {
@@ -20,7 +20,7 @@ impl Signer for Echo {
     }
 }
 
-// Four bytes of the time in seconds since 1970, then the token.
+// Input: four bytes with the time in seconds since 1970, then the token.
 fuzz_target!(|data: &[u8]| {
     let Some((seconds, text)) = data.split_first_chunk() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
@@ -28,8 +28,8 @@ fuzz_target!(|data: &[u8]| {
     let now = Timestamp::from_second(u32::from_be_bytes(*seconds).into()).expect("a time");
 
     let signed = fuzzing::signed_token(&Echo, token.secret(), now).expect("a signature");
-    let (payload, signature) = signed.rsplit_once('.').expect("a signature behind a dot");
-    let (found, minute) = payload.rsplit_once('.').expect("a minute behind a dot");
+    let (payload, signature) = signed.rsplit_once('.').expect("a signature after a dot");
+    let (found, minute) = payload.rsplit_once('.').expect("a minute after a dot");
     assert_eq!(found, token.secret().expose_secret());
     assert_eq!(STANDARD.decode(signature).expect("base64"), payload.as_bytes());
     assert!(minute.len() == 12 && minute.bytes().all(|b| b.is_ascii_digit()));

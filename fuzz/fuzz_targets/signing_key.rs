@@ -1,4 +1,4 @@
-//! Private keys as people paste them: what is accepted signs, and what surrounds it does not change it.
+//! Pasted private keys: an accepted key can sign, and surrounding text does not change it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use tenant_gateway_fuzz::assert_not_repeated;
 
 fuzz_target!(init: seed_is_accepted(), |text: &str| fuzz(text));
 
-/// Were it refused, little of what follows would be reached.
+/// A valid key is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     assert!(
         SigningKey::parse(&include_str!("../corpus_seed/signing_key/rsa-2048.xml").into()).is_ok()
@@ -24,7 +24,7 @@ fn fuzz(text: &str) {
                 assert_eq!(other.key_id(), key.key_id());
             };
             same(format!("\u{feff}\r\n {text}\n"));
-            // Whole texts in quotes are unquoted once; inside of these, `\n` is not white space yet.
+            // A completely quoted text is unquoted once; inside the quotes, `\n` is not yet white space.
             if !text.trim_start_matches(['\u{feff}', ' ', '\n']).starts_with(['"', '\'']) {
                 same(format!("\"{}\"", text.replace('\n', "\\n")));
             }

@@ -1,4 +1,4 @@
-//! Tenant status: whatever is believed leads to the tenant under an allowed host, and nowhere else.
+//! Tenant status: the URI of an accepted status is that of the tenant, on an allowed host.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ static ALLOWED: LazyLock<AllowedApiHosts> = LazyLock::new(allowed_hosts);
 
 fuzz_target!(init: seed_is_accepted(), |data: &[u8]| fuzz(data));
 
-/// Were it refused, little of what follows would be reached.
+/// A valid status is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     assert!(
         read_status(
@@ -28,7 +28,7 @@ fn seed_is_accepted() {
     );
 }
 
-/// The body of an answer, or the lines `Api`, `State`, `ValidUntil`, `Endpoint` and `Version` of one.
+/// Inputs: the body of a response, or lines with its `Api`, `State`, `ValidUntil`, `Endpoint` and `Version`.
 fn fuzz(data: &[u8]) {
     check(data);
     if let Ok(text) = std::str::from_utf8(data) {
@@ -59,7 +59,7 @@ fn check(body: &[u8]) {
         assert_eq!(body.get("ContextIdentifier").and_then(Value::as_str), Some(TENANT));
     }
     let Some(uri) = status.web_api_uri else { return };
-    // Taken apart by hand: a second opinion to that of the parser.
+    // Split by hand, as an independent check of the URI parser.
     let rest = uri.as_str().strip_prefix("https://").expect("https");
     let (host, path) = rest.split_once('/').expect("a path");
     assert_eq!(path, format!("{TENANT}/api"));

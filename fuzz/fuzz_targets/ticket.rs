@@ -1,14 +1,14 @@
-//! Tickets: what is accepted can be sent in a header, and the tenant read from it stands in it.
+//! Tickets: an accepted ticket is a valid header value and contains the tenant that is read from it.
 #![no_main]
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use libfuzzer_sys::fuzz_target;
-use tenant_gateway::domain::{ContextIdentifier, TicketRefused, ticket_tenant};
+use tenant_gateway::domain::{ContextIdentifier, TicketError, ticket_tenant};
 
 fuzz_target!(|text: &str| {
     let _ = check(text);
     let _ = check(&format!("7T:{text}"));
-    // As the inside of a ticket.
+    // The input as the content of a ticket.
     let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let ticket = format!("7T:{}", STANDARD.encode(bytes));
     if !text.is_empty() && ticket.len() <= 4096 {
@@ -17,7 +17,7 @@ fuzz_target!(|text: &str| {
     }
 });
 
-fn check(text: &str) -> Result<Option<ContextIdentifier>, TicketRefused> {
+fn check(text: &str) -> Result<Option<ContextIdentifier>, TicketError> {
     let found = ticket_tenant(&text.into())?;
     assert!(text.starts_with("7T:") && text.len() <= 4096);
     assert!(text.bytes().all(|b| b.is_ascii_graphic()));

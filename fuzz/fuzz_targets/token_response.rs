@@ -1,5 +1,5 @@
-//! The answer to a code: the refresh token is found whatever the rest is, and whatever is believed of the rest is
-//! SuperOffice's, current, for this application and this sign-in.
+//! The response to a code exchange: the refresh token is found even if the rest is invalid, and an accepted rest is
+//! from SuperOffice, current, and for this application and this sign-in.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tenant_gateway::{
     domain::access_token_tenant,
     fuzzing::{PublicKeys, read_refresh_token},
-    ports::{Access, UpstreamError},
+    ports::{UpstreamError, VerifiedAccess},
 };
 use tenant_gateway_fuzz::{KID, TENANT, now, public_keys, sign_jwt};
 
@@ -23,13 +23,13 @@ static KEYS: LazyLock<PublicKeys> = LazyLock::new(public_keys);
 
 fuzz_target!(init: seed_is_accepted(), |data: &[u8]| fuzz(data));
 
-/// Were it refused, little of what follows would be reached.
+/// A valid response is accepted; otherwise the fuzzer would reach little code.
 fn seed_is_accepted() {
     let seed = include_bytes!("../corpus_seed/token_response/claims");
     assert!(open(answer(&seed[1..]).as_bytes()).is_ok());
 }
 
-/// `c` and claims to be signed with a key that is known; or an answer as it stands.
+/// Inputs: `c` and claims to be signed with a known key; or a complete response.
 fn fuzz(data: &[u8]) {
     match data {
         [b'c', claims @ ..] => check(answer(claims).as_bytes()),
@@ -49,12 +49,12 @@ fn answer(claims: &[u8]) -> String {
     answer.to_string()
 }
 
-fn open(body: &[u8]) -> Result<Access, UpstreamError> {
+fn open(body: &[u8]) -> Result<VerifiedAccess, UpstreamError> {
     KEYS.open_access(body, ISSUER, CLIENT_ID, NONCE, now())
 }
 
 fn check(body: &[u8]) {
-    // An answer that is JSON only after a repair has nothing that it could be compared with.
+    // A response that is JSON only after a repair cannot be compared.
     let parsed = serde_json::from_slice::<Value>(body).ok();
     if let Ok(Some(token)) = read_refresh_token(body) {
         let token = token.secret().expose_secret();
@@ -73,8 +73,10 @@ fn check(body: &[u8]) {
     }
     let user = &identity.user_principal_name;
     assert!((1..=320).contains(&user.len()) && !user.contains(char::is_control));
-    // Everything signed by anything else than the key fails before this, so the claims can be looked at again.
-    let Some(id_token) = parsed.as_ref().and_then(|parsed| parsed["id_token"].as_str()) else { return };
+    // Only tokens signed by the fixture key reach this line, so the claims can be checked again.
+    let Some(id_token) = parsed.as_ref().and_then(|parsed| parsed["id_token"].as_str()) else {
+        return;
+    };
     let claims = URL_SAFE_NO_PAD.decode(id_token.split('.').nth(1).expect("claims"));
     let claims = claims.expect("base64url");
     let Ok(claims) = serde_json::from_slice::<Value>(&claims) else { return };

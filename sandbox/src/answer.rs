@@ -1,4 +1,4 @@
-//! What a handler answers, before any fault spoils it on the wire.
+//! Responses of the handlers, before a fault damages them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,13 +17,13 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// Long enough for what was sent to leave before the connection ends.
-const CUT_AFTER: Duration = Duration::from_millis(10);
+/// The wait before the connection ends, so that the bytes that were sent leave first.
+const TRUNCATION_DELAY: Duration = Duration::from_millis(10);
 
-/// One mebibyte of blanks: white space that a JSON parser would read to its end.
-static BLANKS: [u8; 1 << 20] = [b' '; 1 << 20];
+/// One mebibyte of spaces, which a JSON parser would skip to the end.
+static SPACES: [u8; 1 << 20] = [b' '; 1 << 20];
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
@@ -60,7 +60,7 @@ impl Answer {
         Self::typed(status, HTML, page.as_bytes().to_vec())
     }
 
-    /// The shape ASP.NET gives a request it cannot read.
+    /// A 400 in the form that ASP.NET returns for a request it cannot parse.
     pub(crate) fn bad_request(detail: &str) -> Self {
         Self::json(
             StatusCode::BAD_REQUEST,
@@ -73,12 +73,12 @@ impl Answer {
     }
 
     pub(crate) fn redirect(location: HeaderValue) -> Self {
-        // 307 makes a client that follows send its secrets along: the worst case.
+        // A client that follows 307 sends the body, with its secrets, to the other address.
         Self::empty(StatusCode::TEMPORARY_REDIRECT).with(LOCATION, location)
     }
 
-    /// Puts one text in the place of another.
-    pub(crate) fn rewritten(self, from: &str, to: &str) -> Self {
+    /// Replaces a text in the body.
+    pub(crate) fn replace_text(self, from: &str, to: &str) -> Self {
         let body = String::from_utf8_lossy(&self.body).replace(from, to).into_bytes();
         Self { body, ..self }
     }
@@ -99,12 +99,12 @@ impl Answer {
         response
     }
 
-    /// Announces the whole body, sends half of it, and ends the connection.
+    /// Declares the full length, sends half of the body, and closes the connection.
     pub(crate) fn into_truncated(self) -> Response<Body> {
         let length = self.body.len();
         let mut half = self.body;
         half.truncate(length / 2);
-        let body = CutBody { rest: Some(Bytes::from(half)), cut: None };
+        let body = TruncatedBody { rest: Some(Bytes::from(half)), cut: None };
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
@@ -113,35 +113,35 @@ impl Answer {
     }
 }
 
-/// A 200 that says JSON and then goes on for as many mebibytes.
-pub(crate) fn huge(mebibytes: u64) -> Response<Body> {
+/// Returns 200 with the JSON content type and a body of this many mebibytes.
+pub(crate) fn huge_json(mebibytes: u64) -> Response<Body> {
     let mut response = Response::new(Body::new(HugeBody { mebibytes }));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the body was cut off on purpose")]
-struct Cut;
+#[error("the body was cut off by an injected fault")]
+struct TruncatedBodyError;
 
-struct CutBody {
+struct TruncatedBody {
     rest: Option<Bytes>,
     cut: Option<Pin<Box<Sleep>>>,
 }
 
-impl http_body::Body for CutBody {
+impl http_body::Body for TruncatedBody {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = TruncatedBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TruncatedBodyError>>> {
         if let Some(rest) = self.rest.take() {
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
-        let cut = self.cut.get_or_insert_with(|| Box::pin(tokio::time::sleep(CUT_AFTER)));
-        cut.as_mut().poll(context).map(|()| Some(Err(Cut)))
+        let cut = self.cut.get_or_insert_with(|| Box::pin(tokio::time::sleep(TRUNCATION_DELAY)));
+        cut.as_mut().poll(context).map(|()| Some(Err(TruncatedBodyError)))
     }
 }
 
@@ -151,16 +151,16 @@ struct HugeBody {
 
 impl http_body::Body for HugeBody {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = TruncatedBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TruncatedBodyError>>> {
         let Some(left) = self.mebibytes.checked_sub(1) else {
             return Poll::Ready(None);
         };
         self.mebibytes = left;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLANKS)))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&SPACES)))))
     }
 }

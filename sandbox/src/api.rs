@@ -1,4 +1,4 @@
-//! An API host: the Web API of the tenants that live there.
+//! An API host: the Web API of the tenants on this host.
 
 mod credential;
 mod people;
@@ -13,18 +13,14 @@ use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 
-use self::people::{Asked, Route};
-pub(crate) use self::principal::SYSTEM_ASSOCIATE_ID;
+use self::people::{PeopleRequest, Route};
 use crate::answer::Answer;
+use crate::call::Call;
 use crate::endpoint::{ApiHost, Endpoint};
-use crate::faults::{Aborted, Call, Ending};
 use crate::lock::read;
-use crate::net::Host;
+use crate::net::{Aborted, ConnectionEnd, Host};
 use crate::platform::Platform;
 use crate::world::Tenant;
-
-/// How the service writes a date that is not there.
-pub(crate) const NO_DATE: &str = "0001-01-01T00:00:00";
 
 #[derive(Clone)]
 pub(crate) struct ApiService {
@@ -37,7 +33,7 @@ impl ApiService {
         Self { platform, host }
     }
 
-    /// The tenant, if it is known, lives here and can be used.
+    /// Returns the tenant, if it is known, on this host, and running.
     fn tenant(&self, id: &str) -> Result<Tenant, Answer> {
         let world = read(&self.platform.world);
         let tenant =
@@ -53,34 +49,39 @@ impl ApiService {
         Ok(tenant.clone())
     }
 
-    /// Counts a call to a tenant that is known; the answer is for one above the limit.
-    fn arrived(&self, id: &str) -> Option<Answer> {
+    /// Counts a call of a known tenant. Returns a response if the call is above the rate limit.
+    fn check_rate_limit(&self, id: &str) -> Option<Answer> {
         read(&self.platform.world).tenant(id)?;
-        self.platform.traffic.arrived(id, self.platform.clock.now())
+        self.platform.traffic.record_call(id, self.platform.clock.now())
     }
 
-    /// A call about people.
+    /// Answers a call about people.
     async fn people(
         &self,
         request: Request<Incoming>,
-        ending: &Ending,
+        ending: &ConnectionEnd,
         (id, path): (&str, &str),
         route: &Route,
     ) -> Result<Response<Body>, Aborted> {
         let call = Call::begin(&self.platform, route.endpoint(), ending);
         let headers = request.headers().clone();
-        let limited = self.arrived(id);
-        let asked = Asked::read(request, path).await;
-        call.answer(Some(id), |_| match (limited.map_or_else(|| self.tenant(id), Err), asked) {
-            (Err(answer), _) | (_, Err(answer)) => answer,
-            (Ok(tenant), Ok(asked)) => match credential::admit(&self.platform, &tenant, &headers) {
-                Err(status) => Answer::empty(status),
-                Ok(_) if !accepts_json(&headers) => Answer::html(StatusCode::OK, "People"),
-                Ok(caller) => {
-                    let address = format!("{}/{id}", self.platform.addresses.api(tenant.host));
-                    people::answer((&tenant, caller), route, &asked, &address)
+        let limited = self.check_rate_limit(id);
+        let people_request = PeopleRequest::read(request, path).await;
+        call.answer(Some(id), |_| {
+            match (limited.map_or_else(|| self.tenant(id), Err), people_request) {
+                (Err(answer), _) | (_, Err(answer)) => answer,
+                (Ok(tenant), Ok(people_request)) => {
+                    match credential::authenticate(&self.platform, &tenant, &headers) {
+                        Err(status) => Answer::empty(status),
+                        Ok(_) if !accepts_json(&headers) => Answer::html(StatusCode::OK, "People"),
+                        Ok(caller) => {
+                            let address =
+                                format!("{}/{id}", self.platform.addresses.api(tenant.host));
+                            people::answer((&tenant, caller), route, &people_request, &address)
+                        }
+                    }
                 }
-            },
+            }
         })
         .await
     }
@@ -90,7 +91,7 @@ impl Host for ApiService {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        ending: &Ending,
+        ending: &ConnectionEnd,
     ) -> Result<Response<Body>, Aborted> {
         let path = request.uri().path().trim_start_matches('/').to_owned();
         let (id, rest) = path.split_once('/').unwrap_or((&path, ""));
@@ -98,10 +99,10 @@ impl Host for ApiService {
             "api" => Endpoint::ApiRoot,
             "api/v1/User/currentPrincipal" => Endpoint::CurrentPrincipal,
             _ => {
-                if let Some(route) = Route::of(request.method(), rest) {
+                if let Some(route) = Route::parse(request.method(), rest) {
                     return self.people(request, ending, (id, rest), &route).await;
                 }
-                let tenant = self.arrived(id).map_or_else(|| self.tenant(id), Err);
+                let tenant = self.check_rate_limit(id).map_or_else(|| self.tenant(id), Err);
                 let answer = tenant.map_or_else(|answer| answer, |_| not_found(rest));
                 return Ok(answer.into_response());
             }
@@ -110,7 +111,7 @@ impl Host for ApiService {
             return Ok(Answer::method_not_allowed("GET").into_response());
         }
         let call = Call::begin(&self.platform, endpoint, ending);
-        let limited = self.arrived(id);
+        let limited = self.check_rate_limit(id);
         let headers = request.headers();
         call.answer(Some(id), |fault| match limited.map_or_else(|| self.tenant(id), Err) {
             Err(answer) => answer,
@@ -127,7 +128,7 @@ impl Host for ApiService {
     }
 }
 
-/// The documented error object.
+/// Returns a 404 with the documented error object.
 fn not_found(path: &str) -> Answer {
     Answer::json(
         StatusCode::NOT_FOUND,
@@ -140,7 +141,7 @@ fn not_found(path: &str) -> Answer {
     )
 }
 
-/// Without this header the service answers with pages for people.
+/// Returns whether the client accepts JSON. Otherwise SuperOffice returns HTML pages.
 fn accepts_json(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT)

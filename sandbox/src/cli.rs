@@ -1,4 +1,4 @@
-//! The command line: its arguments, what it writes and what it prints.
+//! The command line: arguments, demonstration files and the start message.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use superoffice_sandbox::demo::Demo;
 use superoffice_sandbox::{ApiHost, Options, Sandbox};
 
 const EXAMPLES: &str = "\
-The addresses are printed at start, with curl lines to paste. Everything can be changed while it
+The addresses are printed at start, with curl commands. Everything can be changed while it
 runs, through the control host:
 
   move a tenant, so that its old host answers 421
@@ -21,19 +21,19 @@ runs, through the control host:
     curl http://127.0.0.1:9003/faults -H 'Content-Type: application/json' \\
       -d '{\"endpoint\": \"authenticate\", \"fault\": {\"kind\": \"status\", \"status\": 503}, \"times\": 2}'
 
-  let a refresh take effect, and lose its answer
+  let a refresh take effect, but drop its response
     curl http://127.0.0.1:9003/faults -H 'Content-Type: application/json' \\
       -d '{\"endpoint\": \"tokens\", \"fault\": {\"kind\": \"after_effect\", \"fault\": {\"kind\": \"close\"}}, \"times\": 1}'
 
 People sign in without a password: anna@demo.example is an administrator of all tenants,
-erik@demo.example and carla@demo.example are not. A redirect goes to any port of this machine.
+erik@demo.example and carla@demo.example are not. Redirects to any port of this machine are allowed.
 Tenants: Cust10001 is Running, Cust10002 is Suspended, Cust10003 is in OnlineMaintenance.
-All data is made anew at each start and lost at its end. Ctrl-C or SIGTERM ends it.";
+All data is created at each start and lost at exit. Ctrl-C or SIGTERM stops the sandbox.";
 
 /// A simulated SuperOffice CRM Online on loopback ports, with demonstration data.
 ///
 /// It serves a login host (discovery, keys, system user exchange, sign-in of people, tenant
-/// status), two API hosts that tenants can move between, and a control host that tells it what to do.
+/// status), two API hosts that tenants can move between, and a control host that configures it.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -71,7 +71,7 @@ impl Arguments {
     }
 }
 
-/// Writes each value to a file of its own, without a line break at its end.
+/// Writes each value to its own file, without a line break at the end.
 pub(crate) fn write_demo(folder: &Path, demo: &Demo) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let write = |name: &str, content: &str| write_secret(&folder.join(name), content);
@@ -85,7 +85,7 @@ pub(crate) fn write_demo(folder: &Path, demo: &Demo) -> io::Result<()> {
     Ok(())
 }
 
-/// A file only its owner can read: clients may insist on that.
+/// Writes a file that only its owner can read, because clients may require that.
 fn write_secret(path: &Path, content: &str) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -95,7 +95,7 @@ fn write_secret(path: &Path, content: &str) -> io::Result<()> {
     file.write_all(content.as_bytes())
 }
 
-pub(crate) fn announce(
+pub(crate) fn print_summary(
     out: &mut impl Write,
     sandbox: &Sandbox,
     demo: &Demo,

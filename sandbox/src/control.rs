@@ -1,7 +1,7 @@
-//! The control: what the simulated service is told to be and to do.
+//! The control: configures and inspects the simulated service.
 //!
-//! Everything [`Control`] does in Rust can be done on the control port in JSON. Changes answer
-//! `204`, or `200` with what they made; a mistake answers `4xx` with `{"error": "…"}`.
+//! [`Control`] in Rust and the control port in JSON offer the same. Changes return `204`, or `200` with what they
+//! created; mistakes return `4xx` with `{"error": "…"}`.
 //!
 //! ```text
 //! curl $CONTROL/                                          # addresses, tenants, applications
@@ -45,7 +45,6 @@
 //!
 //! (`…` stands for `-H 'Content-Type: application/json'`.)
 
-mod error;
 mod people;
 mod people_routes;
 mod routes;
@@ -59,16 +58,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::error::ControlError;
 pub(crate) use self::routes::ControlService;
 use crate::counts::Exchanges;
 use crate::endpoint::{ApiHost, Endpoint};
+pub use crate::error::ControlError;
 use crate::faults::{Fault, FaultScope};
 use crate::keys::{PublicKey, SigningKey};
 use crate::lock::{read, write};
-use crate::login::Refusal;
 use crate::platform::Platform;
 use crate::random;
+use crate::refusal::Refusal;
 use crate::world::{
     Application, Authorization, NewApplication, NewTenant, Registration, TenantState,
 };
@@ -87,19 +86,19 @@ impl Control {
         Self { platform }
     }
 
-    /// The address of the login host, without a trailing slash.
+    /// Returns the address of the login host, without a trailing slash.
     #[must_use]
     pub fn login_uri(&self) -> String {
         self.platform.addresses.login.clone()
     }
 
-    /// The address of an API host, without a trailing slash.
+    /// Returns the address of an API host, without a trailing slash.
     #[must_use]
     pub fn api_uri(&self, host: ApiHost) -> String {
         self.platform.addresses.api(host).to_owned()
     }
 
-    /// The address of the control host, without a trailing slash.
+    /// Returns the address of the control host, without a trailing slash.
     #[must_use]
     pub fn control_uri(&self) -> String {
         self.platform.addresses.control.clone()
@@ -109,7 +108,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When its client id or secret is taken, or its public key cannot be read.
+    /// When its client id or secret is in use, or its public key cannot be parsed.
     pub fn add_application(&self, new: NewApplication) -> Result<(), ControlError> {
         let application = Application {
             public_keys: vec![PublicKey::read(&new.public_key)?],
@@ -121,11 +120,11 @@ impl Control {
         write(&self.platform.world).add_application(application)
     }
 
-    /// Replaces the secrets of an application. Two at once let a test rotate with overlap.
+    /// Replaces the secrets of an application. Two secrets at once allow a rotation with overlap.
     ///
     /// # Errors
     ///
-    /// When there is no such application, or another one has such a secret.
+    /// When there is no such application, or another one has one of the secrets.
     pub fn set_secrets(
         &self,
         client_id: &str,
@@ -139,7 +138,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When there is no such application, or a key cannot be read.
+    /// When there is no such application, or a key cannot be parsed.
     pub fn set_public_keys(
         &self,
         client_id: &str,
@@ -154,7 +153,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When its id is taken or is not `Cust` and digits.
+    /// When its id is in use, or is not `Cust` and digits.
     pub fn add_tenant(&self, new: NewTenant) -> Result<(), ControlError> {
         write(&self.platform.world).add_tenant(new)
     }
@@ -179,19 +178,19 @@ impl Control {
         Ok(())
     }
 
-    /// Lets an application use a tenant, and returns the system user token. The token is
-    /// permanent: authorizing again returns the same one and makes the record active.
+    /// Authorizes an application on a tenant, and returns the system user token. The token is permanent: a second call
+    /// returns the same token and makes the record active.
     ///
     /// # Errors
     ///
     /// When there is no such application or tenant.
     pub fn authorize(&self, client_id: &str, tenant: &str) -> Result<String, ControlError> {
-        let random = random::letters(TOKEN_LETTERS)?;
+        let random = random::alphanumeric(TOKEN_LETTERS)?;
         write(&self.platform.world).authorize(client_id, tenant, &random)
     }
 
-    /// Sets the state of the record that lets an application use a tenant. Only `Active` lets
-    /// people refresh; `Revoked` ends their grants for good.
+    /// Sets the state of an application's authorization on a tenant. Refreshes need `Active`; `Revoked` also revokes
+    /// all grants.
     ///
     /// # Errors
     ///
@@ -209,46 +208,45 @@ impl Control {
         Ok(())
     }
 
-    /// Sets how long a tenant status says it is valid.
+    /// Sets the validity that a tenant status states.
     pub fn set_status_validity(&self, validity: Duration) {
         self.platform.change_rules(|rules| rules.status_validity = validity);
     }
 
-    /// Answers 404 for the status of unknown tenants, or 200 with state `Unknown`.
+    /// Sets the response for unknown tenants: 404, or 200 with state `Unknown`.
     pub fn set_unknown_tenant_is_404(&self, not_found: bool) {
         self.platform.change_rules(|rules| rules.unknown_tenant_is_404 = not_found);
     }
 
-    /// Signs with a new key from now on. The old one stays published or is dropped. Making a key
-    /// takes a good part of a second.
+    /// Rolls the signing key over to a new one. The old one stays published or is dropped. Generating a key takes a
+    /// noticeable part of a second.
     ///
     /// # Errors
     ///
-    /// When no key can be made.
+    /// When no key can be generated.
     pub fn roll_signing_key(&self, keep_old: bool) -> Result<(), ControlError> {
         let key = SigningKey::generate()?;
         write(&self.platform.keys).roll(key, keep_old);
         Ok(())
     }
 
-    /// Makes the tickets of one tenant, or all tickets, unknown.
+    /// Expires the tickets of one tenant, or all tickets.
     pub fn expire_tickets(&self, tenant: Option<&str>) {
         self.platform.tickets.expire(tenant);
     }
 
-    /// Sets the sandbox's clock so many seconds ahead of real time; negative is behind. It
-    /// replaces an earlier shift.
+    /// Sets the sandbox's clock ahead of real time by this many seconds; negative is behind. Replaces an earlier shift.
     pub fn shift_clock(&self, seconds: i64) {
         self.platform.clock.shift(seconds);
     }
 
-    /// What the sandbox's clock says.
+    /// Returns the time of the sandbox's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.platform.clock.now()
     }
 
-    /// Sets the `ErrorMessage` of a refusal, or with `None` restores it.
+    /// Sets the `ErrorMessage` of a refusal; `None` restores the default.
     pub fn set_refusal_message(&self, refusal: Refusal, message: Option<String>) {
         self.platform.refusals.set(refusal, message);
     }
@@ -257,18 +255,18 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When the fault means nothing at that endpoint.
+    /// When the fault is not possible at that endpoint.
     pub fn inject(
         &self,
         endpoint: Endpoint,
         fault: Fault,
         scope: FaultScope,
     ) -> Result<(), ControlError> {
-        if !fault.fits(endpoint) {
-            return Err(ControlError::FaultDoesNotFit(endpoint));
+        if !fault.is_valid_at(endpoint) {
+            return Err(ControlError::InvalidFault(endpoint));
         }
         if fault == Fault::ForeignKey {
-            // Made now, so that the call it befalls is not slow as well.
+            // Generated now, so that the affected call is not slow.
             self.platform.foreign_key()?;
         }
         self.platform.faults.inject(endpoint, fault, scope);
@@ -280,25 +278,31 @@ impl Control {
         self.platform.faults.clear();
     }
 
-    /// How many calls an endpoint got.
+    /// Returns the number of calls of an endpoint.
     #[must_use]
     pub fn calls(&self, endpoint: Endpoint) -> u64 {
-        self.platform.counts.of(endpoint).calls
+        self.platform.counts.for_endpoint(endpoint).calls
     }
 
-    /// How many calls about a tenant an endpoint got.
+    /// Returns the number of calls of an endpoint about a tenant.
     #[must_use]
     pub fn calls_for(&self, endpoint: Endpoint, tenant: &str) -> u64 {
-        self.platform.counts.of(endpoint).by_tenant.get(tenant).copied().unwrap_or_default()
+        self.platform
+            .counts
+            .for_endpoint(endpoint)
+            .by_tenant
+            .get(tenant)
+            .copied()
+            .unwrap_or_default()
     }
 
-    /// The greatest number of calls that an endpoint was answering at one time.
+    /// Returns the greatest number of concurrent calls of an endpoint.
     #[must_use]
     pub fn max_concurrent(&self, endpoint: Endpoint) -> u64 {
-        self.platform.counts.of(endpoint).max_concurrent
+        self.platform.counts.for_endpoint(endpoint).max_concurrent
     }
 
-    /// How many exchanges were answered with a token, and how many were refused.
+    /// Returns the number of exchanges that issued a token, and of those that were refused.
     #[must_use]
     pub fn exchanges(&self) -> Exchanges {
         self.platform.counts.exchanges()
@@ -310,7 +314,7 @@ impl Control {
         self.platform.traffic.reset();
     }
 
-    /// The ids of all tenants.
+    /// Returns the ids of all tenants.
     #[must_use]
     pub fn tenants(&self) -> Vec<String> {
         let mut ids: Vec<String> =

@@ -1,4 +1,4 @@
-//! What arrived: numbers only, nothing that a caller sent except the tenant's name.
+//! Call counts. They hold numbers and tenant names only, nothing else that a caller sent.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use serde::Serialize;
 
 use crate::endpoint::Endpoint;
-use crate::lock::hold;
+use crate::lock::lock;
 
-/// How the system user exchange went, counted.
+/// Counts of system user exchanges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Exchanges {
     /// Exchanges that were answered with a token, faulty tokens included.
@@ -17,28 +17,28 @@ pub struct Exchanges {
     pub refused: u64,
 }
 
-/// How the sign-in of people went, counted.
+/// Counts of the sign-in of people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SignIns {
-    /// Pages that were shown to people, error pages included.
+    /// Pages shown to people, error pages included.
     pub pages: u64,
-    /// Applications that an administrator approved.
+    /// Applications approved by an administrator.
     pub approvals: u64,
-    /// Sign-ins that a person refused.
+    /// Sign-ins refused by a person.
     pub refusals: u64,
-    /// Codes that were issued.
+    /// Authorization codes issued.
     pub codes_issued: u64,
-    /// Codes that were exchanged.
+    /// Authorization codes exchanged for tokens.
     pub codes_exchanged: u64,
-    /// Codes that came again after they had been presented.
+    /// Authorization codes presented a second time.
     pub codes_repeated: u64,
-    /// Refreshes that were granted.
+    /// Refreshes granted.
     pub refreshes: u64,
-    /// Refresh tokens that came after they had been replaced and were not accepted any more.
+    /// Refresh tokens presented after they were replaced and rejected for that reason.
     pub reuses: u64,
-    /// Requests for tokens that were refused, whatever for.
+    /// Token requests refused for any reason.
     pub refused: u64,
-    /// Tokens that were revoked by the application.
+    /// Tokens revoked by the application.
     pub revocations: u64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct EndpointCounts {
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct CountsState {
     endpoints: HashMap<Endpoint, EndpointCounts>,
     exchanges: Exchanges,
     sign_ins: SignIns,
@@ -60,53 +60,53 @@ struct Tally {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    tally: Mutex<Tally>,
+    state: Mutex<CountsState>,
 }
 
 impl Counts {
-    /// Counts a call as running until the returned guard is dropped.
-    pub(crate) fn enter(&self, endpoint: Endpoint) -> Running<'_> {
-        let mut tally = hold(&self.tally);
+    /// Counts a call as in progress until the returned guard is dropped.
+    pub(crate) fn begin_call(&self, endpoint: Endpoint) -> RunningCall<'_> {
+        let mut tally = lock(&self.state);
         let counts = tally.endpoints.entry(endpoint).or_default();
         counts.calls += 1;
         counts.running += 1;
         counts.max_concurrent = counts.max_concurrent.max(counts.running);
-        Running { counts: self, endpoint }
+        RunningCall { counts: self, endpoint }
     }
 
-    pub(crate) fn tenant_called(&self, endpoint: Endpoint, tenant: &str) {
-        let mut tally = hold(&self.tally);
+    pub(crate) fn count_tenant_call(&self, endpoint: Endpoint, tenant: &str) {
+        let mut tally = lock(&self.state);
         let by_tenant = &mut tally.endpoints.entry(endpoint).or_default().by_tenant;
         *by_tenant.entry(tenant.to_owned()).or_default() += 1;
     }
 
-    pub(crate) fn issued(&self) {
-        hold(&self.tally).exchanges.issued += 1;
+    pub(crate) fn count_issued(&self) {
+        lock(&self.state).exchanges.issued += 1;
     }
 
-    pub(crate) fn refused(&self) {
-        hold(&self.tally).exchanges.refused += 1;
+    pub(crate) fn count_refused(&self) {
+        lock(&self.state).exchanges.refused += 1;
     }
 
-    pub(crate) fn sign_in(&self, count: impl FnOnce(&mut SignIns)) {
-        count(&mut hold(&self.tally).sign_ins);
+    pub(crate) fn update_sign_ins(&self, count: impl FnOnce(&mut SignIns)) {
+        count(&mut lock(&self.state).sign_ins);
     }
 
     pub(crate) fn sign_ins(&self) -> SignIns {
-        hold(&self.tally).sign_ins
+        lock(&self.state).sign_ins
     }
 
-    pub(crate) fn of(&self, endpoint: Endpoint) -> EndpointCounts {
-        hold(&self.tally).endpoints.get(&endpoint).cloned().unwrap_or_default()
+    pub(crate) fn for_endpoint(&self, endpoint: Endpoint) -> EndpointCounts {
+        lock(&self.state).endpoints.get(&endpoint).cloned().unwrap_or_default()
     }
 
     pub(crate) fn exchanges(&self) -> Exchanges {
-        hold(&self.tally).exchanges
+        lock(&self.state).exchanges
     }
 
-    /// Forgets everything except which calls are running now.
+    /// Resets all counts except that of calls in progress.
     pub(crate) fn reset(&self) {
-        let mut tally = hold(&self.tally);
+        let mut tally = lock(&self.state);
         tally.exchanges = Exchanges::default();
         tally.sign_ins = SignIns::default();
         for counts in tally.endpoints.values_mut() {
@@ -116,16 +116,16 @@ impl Counts {
     }
 }
 
-/// A call that is being answered.
+/// A call in progress. Dropping it ends the count.
 #[derive(Debug)]
-pub(crate) struct Running<'a> {
+pub(crate) struct RunningCall<'a> {
     counts: &'a Counts,
     endpoint: Endpoint,
 }
 
-impl Drop for Running<'_> {
+impl Drop for RunningCall<'_> {
     fn drop(&mut self) {
-        let mut tally = hold(&self.counts.tally);
+        let mut tally = lock(&self.counts.state);
         if let Some(counts) = tally.endpoints.get_mut(&self.endpoint) {
             counts.running = counts.running.saturating_sub(1);
         }

@@ -1,5 +1,5 @@
-//! Demonstration data: one application with a fresh key, authorized on three tenants, and people
-//! who can sign in to it.
+//! Demonstration data: one application with a new key, authorized on three tenants, and people who
+//! can sign in to it.
 
 use aws_lc_rs::rand;
 
@@ -17,18 +17,18 @@ const TENANTS: [(&str, &str, TenantState, ApiHost); 3] = [
     ("Cust10003", "Demo Three AS", TenantState::OnlineMaintenance, ApiHost::B),
 ];
 
-/// Any port and path of this machine: where a client listens is not known here.
+/// Any port and path of this machine, because the client's address is not known here.
 const REDIRECTS: [&str; 2] =
     [r"^http://(127\.0\.0\.1|localhost)\:\d{4,5}/\S*$", r"^http://127\.0\.0\.1\:\d{4,5}$"];
 
-/// Associate, first name, last name, role and tenants. Role 1 makes an administrator.
+/// Associate id, first name, last name, role and tenants. Role 1 is an administrator.
 const USERS: [(u32, &str, &str, u32, &[&str]); 3] = [
     (101, "Anna", "Admin", 1, &["Cust10001", "Cust10002", "Cust10003"]),
     (102, "Erik", "Employee", 3, &["Cust10001"]),
     (103, "Carla", "Consultant", 3, &["Cust10001", "Cust10003"]),
 ];
 
-/// What a client needs to use the demonstration data. All of it is made anew at each start.
+/// The data that a client needs. It is generated at each start.
 #[derive(Clone, Debug)]
 pub struct Demo {
     /// The application's name.
@@ -43,39 +43,39 @@ pub struct Demo {
     pub private_key_xml: String,
     /// The tenants.
     pub tenants: Vec<DemoTenant>,
-    /// Those who are meant to sign in; others can as well.
+    /// The users for the demonstration; generated users can sign in as well.
     pub users: Vec<DemoUser>,
 }
 
-/// Someone who can sign in.
+/// A user who can sign in.
 #[derive(Clone, Debug)]
 pub struct DemoUser {
     /// The user name.
     pub user_name: String,
-    /// The associate, the same in every tenant.
+    /// The associate id, the same in every tenant.
     pub associate_id: u32,
-    /// Whether it may approve applications.
+    /// Whether the user may approve applications.
     pub administrator: bool,
-    /// The tenants it can sign in to.
+    /// The tenants the user can sign in to.
     pub tenants: Vec<String>,
 }
 
 /// A tenant of the demonstration data.
 #[derive(Clone, Debug)]
 pub struct DemoTenant {
-    /// Its id.
+    /// The tenant's id.
     pub id: String,
-    /// The state it begins in.
+    /// The initial state.
     pub state: TenantState,
     /// The application's system user token on it.
     pub system_user_token: String,
 }
 
-/// Adds the demonstration data. It makes an RSA key, which takes a good part of a second.
+/// Adds the demonstration data. Generates an RSA key, which takes a noticeable part of a second.
 ///
 /// # Errors
 ///
-/// When the data is there already, or no key can be made.
+/// When the data was added before, or no key can be generated.
 pub fn populate(control: &Control) -> Result<Demo, ControlError> {
     let key = PrivateKey::generate()?;
     let client_id = hex_digits()?;
@@ -108,7 +108,7 @@ pub fn populate(control: &Control) -> Result<Demo, ControlError> {
     for (id, first_name, last_name, role_id, tenants) in USERS {
         for tenant in tenants {
             control.change_people(tenant, |people| {
-                add(people, id, (first_name, last_name), role_id);
+                add_user(people, id, (first_name, last_name), role_id);
                 Ok(())
             })?;
         }
@@ -124,7 +124,7 @@ pub fn populate(control: &Control) -> Result<Demo, ControlError> {
     })
 }
 
-fn add(people: &mut People, id: u32, (first, last): (&str, &str), role_id: u32) {
+fn add_user(people: &mut People, id: u32, (first, last): (&str, &str), role_id: u32) {
     let associate = Associate {
         id,
         name: format!("{first}{id}").to_uppercase(),

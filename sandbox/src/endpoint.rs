@@ -1,4 +1,4 @@
-//! The names of what is served.
+//! Names of the endpoints and API hosts.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +38,12 @@ pub enum Endpoint {
     MdoList,
     /// `POST /{tenant}/api/v1/Agents/Associate/{operation}`
     AssociateAgent,
-    /// What partner applications may not use online, such as `Agents/User/{operation}`.
+    /// Operations that online partner applications may not use, such as `Agents/User/{operation}`.
     Restricted,
 }
 
 impl Endpoint {
-    /// Every endpoint, in the order a client meets them.
+    /// Every endpoint, in the order in which a client usually calls them.
     pub const ALL: [Self; 17] = [
         Self::Discovery,
         Self::Jwks,

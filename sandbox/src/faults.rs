@@ -1,44 +1,42 @@
-//! Faults: what goes wrong, where, for whom, and how often.
+//! Injected faults: kind, endpoint, tenant, and number of calls.
 
 mod kind;
-mod perform;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 pub use kind::{Fault, FaultBody};
-pub(crate) use perform::{Aborted, Call, Ending};
 use serde::Deserialize;
 
 use crate::endpoint::Endpoint;
-use crate::lock::hold;
+use crate::lock::lock;
 
-/// Which calls a fault befalls.
+/// The calls that a fault affects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct FaultScope {
-    /// Only calls about this tenant. Calls that name no tenant are spared.
+    /// Only calls about this tenant. Calls that name no tenant are not affected.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// Only the next so many calls; without it, until the faults are cleared.
+    /// The number of calls; without it, every call until the faults are cleared.
     #[serde(default)]
     pub times: Option<u32>,
 }
 
 impl FaultScope {
-    /// Every call until the faults are cleared.
+    /// Affects every call until the faults are cleared.
     #[must_use]
     pub fn always() -> Self {
         Self::default()
     }
 
-    /// The next so many calls.
+    /// Affects a number of calls.
     #[must_use]
     pub fn times(times: u32) -> Self {
         Self { tenant: None, times: Some(times) }
     }
 
-    /// Every call about one tenant.
+    /// Affects every call about one tenant.
     #[must_use]
     pub fn tenant(tenant: impl Into<String>) -> Self {
         Self { tenant: Some(tenant.into()), times: None }
@@ -46,42 +44,42 @@ impl FaultScope {
 }
 
 #[derive(Debug)]
-struct Injected {
+struct InjectedFault {
     fault: Fault,
     scope: FaultScope,
 }
 
-/// What befalls one call.
+/// The faults of one call.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct CallFaults {
     pub(crate) delay: Duration,
     pub(crate) fault: Option<Fault>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    by_endpoint: Mutex<HashMap<Endpoint, Vec<Injected>>>,
+    by_endpoint: Mutex<HashMap<Endpoint, Vec<InjectedFault>>>,
 }
 
 impl Faults {
     pub(crate) fn inject(&self, endpoint: Endpoint, fault: Fault, scope: FaultScope) {
-        let mut faults = hold(&self.by_endpoint);
-        faults.entry(endpoint).or_default().push(Injected { fault, scope });
+        let mut faults = lock(&self.by_endpoint);
+        faults.entry(endpoint).or_default().push(InjectedFault { fault, scope });
     }
 
     pub(crate) fn clear(&self) {
-        hold(&self.by_endpoint).clear();
+        lock(&self.by_endpoint).clear();
     }
 
-    /// Takes what befalls a call: all delays together, and the oldest other fault. Only what is
-    /// taken is used up.
-    pub(crate) fn take(&self, endpoint: Endpoint, tenant: Option<&str>) -> Plan {
-        let mut faults = hold(&self.by_endpoint);
+    /// Takes the faults of a call: the sum of all delays, and the oldest other fault. Decreases the
+    /// counts of these faults only.
+    pub(crate) fn take(&self, endpoint: Endpoint, tenant: Option<&str>) -> CallFaults {
+        let mut faults = lock(&self.by_endpoint);
         let Some(injected) = faults.get_mut(&endpoint) else {
-            return Plan::default();
+            return CallFaults::default();
         };
-        let mut plan = Plan::default();
-        for Injected { fault, scope } in injected.iter_mut() {
+        let mut plan = CallFaults::default();
+        for InjectedFault { fault, scope } in injected.iter_mut() {
             if scope.tenant.is_some() && scope.tenant.as_deref() != tenant {
                 continue;
             }
@@ -106,7 +104,7 @@ mod tests {
     const HERE: Endpoint = Endpoint::TenantStatus;
 
     #[test]
-    fn delays_add_up_and_the_oldest_other_fault_wins() {
+    fn adds_up_delays_and_takes_the_oldest_other_fault() {
         let faults = Faults::default();
         faults.inject(HERE, Fault::delay(Duration::from_millis(2)), FaultScope::always());
         faults.inject(HERE, Fault::Reset, FaultScope::times(1));
@@ -120,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_for_one_tenant_spares_the_others() {
+    fn a_fault_for_one_tenant_does_not_affect_others() {
         let faults = Faults::default();
         faults.inject(HERE, Fault::Reset, FaultScope::tenant("Cust1"));
         assert_eq!(faults.take(HERE, Some("Cust2")).fault, None);

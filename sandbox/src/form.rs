@@ -1,8 +1,8 @@
-//! `application/x-www-form-urlencoded`, as queries and bodies are written.
+//! `application/x-www-form-urlencoded`, for queries and bodies.
 
 use std::fmt::Write as _;
 
-/// The pairs of a query or a body, in order; `None` if the encoding is broken.
+/// Parses the pairs of a query or a body, in order. Returns `None` if the encoding is invalid.
 pub(crate) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let parts = text.split('&').filter(|part| !part.is_empty());
     parts
@@ -13,7 +13,7 @@ pub(crate) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-/// Undoes percent encoding; `+` is a blank.
+/// Decodes percent encoding; `+` is a space.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -34,7 +34,7 @@ fn digit(byte: u8) -> Option<u8> {
     u8::try_from(char::from(byte).to_digit(16)?).ok()
 }
 
-/// Percent encoding for names and values of a query.
+/// Percent-encodes a name or a value of a query.
 pub(crate) fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~$,".contains(&byte) {
@@ -47,12 +47,12 @@ pub(crate) fn encode(text: &str) -> String {
     })
 }
 
-/// Parameters of which each may be sent once (RFC 6749 section 3.1).
+/// Parameters, each of which may occur once (RFC 6749 section 3.1).
 #[derive(Debug, Default)]
 pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// Reads a query or a body; `None` if it is broken or names something twice.
+    /// Parses a query or a body. Returns `None` if it is invalid or has a parameter twice.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let pairs = pairs(text)?;
         let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
@@ -61,7 +61,7 @@ impl Form {
         (!twice).then_some(Self(pairs))
     }
 
-    /// What was sent under a name. What is empty counts as not sent.
+    /// Returns the value of a parameter. An empty value counts as absent.
     pub(crate) fn get(&self, wanted: &str) -> Option<&str> {
         let found = self.0.iter().find(|(name, _)| name == wanted);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_twice_or_broken_is_no_form() {
+    fn rejects_duplicate_parameters_and_invalid_encoding() {
         for text in ["a=1&b=2&a=1", "a=%zz", "a=%ff", "a=%2"] {
             assert!(Form::read(text).is_none(), "{text}");
         }
@@ -85,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes_to_itself(text in ".*") {
+        fn encoding_and_decoding_return_the_same_text(text in ".*") {
             prop_assert_eq!(decode(&encode(&text)), Some(text));
         }
     }

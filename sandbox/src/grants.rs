@@ -1,7 +1,7 @@
-//! What people's sign-ins leave behind: codes, refresh tokens, access tokens.
+//! State created by sign-ins: codes, refresh tokens, access tokens.
 //!
-//! A grant begins with a code that is exchanged, and is a family of refresh tokens: one, or with
-//! rotation each the child of the one it replaces.
+//! A code exchange creates a grant. A grant is a family of refresh tokens: one token, or with
+//! rotation a chain in which each token replaces its parent.
 
 mod access;
 mod codes;
@@ -15,54 +15,54 @@ use std::sync::{Mutex, RwLock};
 use aws_lc_rs::error::Unspecified;
 use jiff::Timestamp;
 
-pub(crate) use self::access::{AccessTokens, Found};
-pub(crate) use self::codes::{Challenge, Code, Codes, Taken};
-use self::family::{Family, Member};
+pub(crate) use self::access::{AccessTokenState, AccessTokens};
+pub(crate) use self::codes::{Challenge, Code, Codes, RedeemResult};
+use self::family::{RefreshToken, TokenFamily};
 pub use self::record::{GrantRecord, RefreshTokenRecord, RefreshTokenState};
 pub use self::rules::{ApprovalPage, PreviousToken, SignInRules};
-use crate::lock::{hold, read, write};
+use crate::lock::{lock, read, write};
 use crate::random;
 
-/// Length of codes and refresh tokens (SUPEROFFICE.md 4.1 and 4.2, seen).
-const LETTERS: usize = 64;
+/// Length of codes and refresh tokens (observed).
+const TOKEN_LENGTH: usize = 64;
 
-/// Who signed in to what.
+/// The application, tenant and associate of a code, token or grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SignedIn {
+pub(crate) struct GrantOwner {
     pub(crate) client_id: String,
     pub(crate) tenant: String,
     pub(crate) associate_id: u32,
 }
 
-/// Why a refresh token is refused.
+/// The reason why a refresh token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum RefreshRefusal {
     /// It was never issued to this application.
     Unknown,
     /// Its grant was revoked.
-    Ended,
-    /// It was replaced by another.
+    Revoked,
+    /// A newer token replaced it.
     Replaced,
 }
 
 /// A refresh token that was accepted.
 #[derive(Debug)]
-pub(crate) struct Refreshed {
+pub(crate) struct AcceptedRefresh {
     pub(crate) grant: u64,
-    /// The one that replaces it, with rotation.
-    pub(crate) next: Option<String>,
+    /// The replacement, with rotation.
+    pub(crate) new_token: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct Store {
-    /// Each by its number less one.
-    families: Vec<Family>,
-    /// The family's place, and the token's place in it.
+    /// Families, at the index of their number minus one.
+    families: Vec<TokenFamily>,
+    /// The index of the family, and of the token in it.
     by_token: HashMap<String, (usize, usize)>,
 }
 
 impl Store {
-    fn family_of(&mut self, token: &str) -> Option<(&mut Family, usize)> {
+    fn family_of(&mut self, token: &str) -> Option<(&mut TokenFamily, usize)> {
         let (family, member) = *self.by_token.get(token)?;
         Some((self.families.get_mut(family)?, member))
     }
@@ -83,38 +83,38 @@ impl Grants {
         *write(&self.rules) = rules;
     }
 
-    /// Begins a grant: its number, and its first refresh token.
-    pub(crate) fn begin(
+    /// Creates a grant. Returns its number and its first refresh token.
+    pub(crate) fn create(
         &self,
-        who: SignedIn,
+        who: GrantOwner,
         now: Timestamp,
     ) -> Result<(u64, String), Unspecified> {
-        let token = random::letters(LETTERS)?;
-        let mut store = hold(&self.store);
+        let token = random::alphanumeric(TOKEN_LENGTH)?;
+        let mut store = lock(&self.store);
         let place = store.families.len();
         let number = place as u64 + 1;
         store.by_token.insert(token.clone(), (place, 0));
-        store.families.push(Family::new(number, who, Member::first(token.clone()), now));
+        store.families.push(TokenFamily::new(number, who, RefreshToken::first(token.clone()), now));
         Ok((number, token))
     }
 
-    /// Whom a refresh token was issued to, whatever became of it.
-    pub(crate) fn holder(&self, token: &str) -> Option<SignedIn> {
-        hold(&self.store).family_of(token).map(|(family, _)| family.who.clone())
+    /// Returns the owner of a refresh token, also of a replaced or revoked one.
+    pub(crate) fn owner(&self, token: &str) -> Option<GrantOwner> {
+        lock(&self.store).family_of(token).map(|(family, _)| family.owner.clone())
     }
 
-    /// Accepts a refresh token, and replaces it where tokens rotate.
+    /// Accepts a refresh token, and replaces it if tokens rotate.
     pub(crate) fn refresh(
         &self,
         token: &str,
         client_id: &str,
         now: Timestamp,
-    ) -> Result<Result<Refreshed, Refused>, Unspecified> {
+    ) -> Result<Result<AcceptedRefresh, RefreshRefusal>, Unspecified> {
         let rules = self.rules();
-        let next = if rules.rotation { Some(random::letters(LETTERS)?) } else { None };
-        let mut store = hold(&self.store);
+        let next = if rules.rotation { Some(random::alphanumeric(TOKEN_LENGTH)?) } else { None };
+        let mut store = lock(&self.store);
         let Some((family, member)) = store.family_of(token) else {
-            return Ok(Err(Refused::Unknown));
+            return Ok(Err(RefreshRefusal::Unknown));
         };
         if let Err(refused) = family.accept(member, client_id, &rules, now) {
             return Ok(Err(refused));
@@ -126,46 +126,47 @@ impl Grants {
                 store.by_token.insert(next.clone(), (place, child));
             }
         }
-        Ok(Ok(Refreshed { grant, next }))
+        Ok(Ok(AcceptedRefresh { grant, new_token: next }))
     }
 
-    /// Counts a refresh token that was refused for what happened to its holder.
-    pub(crate) fn refused(&self, token: &str) {
-        if let Some((family, member)) = hold(&self.store).family_of(token) {
-            family.refused(member);
+    /// Counts a refresh token that was refused because of the state of its owner or tenant.
+    pub(crate) fn count_refusal(&self, token: &str) {
+        if let Some((family, member)) = lock(&self.store).family_of(token) {
+            family.count_refusal(member);
         }
     }
 
-    /// Ends the grant of a refresh token: its number.
-    pub(crate) fn end_by_token(&self, token: &str) -> Option<u64> {
-        let mut store = hold(&self.store);
+    /// Revokes the grant of a refresh token. Returns its number.
+    pub(crate) fn revoke_by_token(&self, token: &str) -> Option<u64> {
+        let mut store = lock(&self.store);
         let (family, _) = store.family_of(token)?;
-        family.ended = true;
+        family.revoked = true;
         Some(family.number)
     }
 
-    /// Ends the grants of some: how many there were.
-    pub(crate) fn end(&self, whose: impl Fn(&SignedIn) -> bool) -> usize {
-        let mut store = hold(&self.store);
-        let open = store.families.iter_mut().filter(|family| !family.ended && whose(&family.who));
-        open.map(|family| family.ended = true).count()
+    /// Revokes the grants that match. Returns their number.
+    pub(crate) fn revoke_matching(&self, matches: impl Fn(&GrantOwner) -> bool) -> usize {
+        let mut store = lock(&self.store);
+        let open =
+            store.families.iter_mut().filter(|family| !family.revoked && matches(&family.owner));
+        open.map(|family| family.revoked = true).count()
     }
 
-    pub(crate) fn end_by_number(&self, number: u64) {
-        if let Some(family) = hold(&self.store).families.get_mut(place(number)) {
-            family.ended = true;
+    pub(crate) fn revoke_by_number(&self, number: u64) {
+        if let Some(family) = lock(&self.store).families.get_mut(index_of(number)) {
+            family.revoked = true;
         }
     }
 
-    pub(crate) fn has_ended(&self, number: u64) -> bool {
-        hold(&self.store).families.get(place(number)).is_some_and(|family| family.ended)
+    pub(crate) fn is_revoked(&self, number: u64) -> bool {
+        lock(&self.store).families.get(index_of(number)).is_some_and(|family| family.revoked)
     }
 
     pub(crate) fn records(&self) -> Vec<GrantRecord> {
-        hold(&self.store).families.iter().map(Family::record).collect()
+        lock(&self.store).families.iter().map(TokenFamily::record).collect()
     }
 }
 
-fn place(number: u64) -> usize {
+fn index_of(number: u64) -> usize {
     usize::try_from(number).map_or(usize::MAX, |number| number.wrapping_sub(1))
 }

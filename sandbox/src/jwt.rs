@@ -11,33 +11,34 @@ use crate::keys::SigningKey;
 use crate::lock::read;
 use crate::platform::Platform;
 
-/// The prefix of the claims that are SuperOffice's own (SUPEROFFICE.md 4.3, documented).
-pub(crate) const PREFIX: &str = "http://schemes.superoffice.net/identity/";
+/// The prefix of SuperOffice's own claims (documented).
+pub(crate) const CLAIM_PREFIX: &str = "http://schemes.superoffice.net/identity/";
 
-/// How long before its issue a token is valid, in seconds (SUPEROFFICE.md 4.3, seen).
-const EARLY: i64 = 60;
+/// Seconds between `nbf` and `iat` (observed).
+const NBF_SECONDS_BEFORE_ISSUE: i64 = 60;
 
-/// How long a token is valid, in seconds (SUPEROFFICE.md 4.3, seen).
-const LIFETIME: i64 = 300;
+/// Lifetime of a token in seconds (observed).
+const LIFETIME_SECONDS: i64 = 300;
 
-/// How long ago a token on purpose expired, in seconds.
-const LONG_AGO: i64 = 3600;
+/// Seconds since the expiry of a token that is expired on purpose.
+const EXPIRED_SINCE_SECONDS: i64 = 3600;
 
-/// `iat`, `nbf` and `exp` of a token that is issued now, or long ago if it is to be expired.
-pub(crate) fn times(platform: &Platform, fault: Option<&Fault>) -> Map<String, Value> {
+/// Returns `iat`, `nbf` and `exp` of a token issued now, or of one that has expired if the fault
+/// says so.
+pub(crate) fn time_claims(platform: &Platform, fault: Option<&Fault>) -> Map<String, Value> {
     let mut issued_at = platform.clock.now().as_second();
     if fault == Some(&Fault::ExpiredToken) {
-        issued_at -= LONG_AGO + LIFETIME;
+        issued_at -= EXPIRED_SINCE_SECONDS + LIFETIME_SECONDS;
     }
     let mut claims = Map::new();
     claims.insert("iat".to_owned(), json!(issued_at));
-    claims.insert("nbf".to_owned(), json!(issued_at - EARLY));
-    claims.insert("exp".to_owned(), json!(issued_at + LIFETIME));
+    claims.insert("nbf".to_owned(), json!(issued_at - NBF_SECONDS_BEFORE_ISSUE));
+    claims.insert("exp".to_owned(), json!(issued_at + LIFETIME_SECONDS));
     claims
 }
 
-/// Signs claims with the current key, or as a fault about signatures says.
-pub(crate) fn write(
+/// Signs claims with the current key, or as a signature fault says.
+pub(crate) fn encode_token(
     platform: &Platform,
     claims: Map<String, Value>,
     fault: Option<&Fault>,
@@ -57,7 +58,7 @@ pub(crate) fn write(
             Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(tag)))
         }
         Some(Fault::WrongSignature) => {
-            // A genuine signature, over something else.
+            // A valid signature over other data.
             let input = signing_input(&header("RS256", &current), &payload);
             let signature = current.sign(b"something else")?;
             Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))

@@ -1,6 +1,7 @@
-//! RSA keys: those applications register, those the login service signs with, and their formats.
+//! RSA keys of applications and of the login service, and their formats.
 
 mod der;
+mod pem;
 mod private;
 mod public;
 mod signing;
@@ -8,20 +9,3 @@ mod signing;
 pub(crate) use private::PrivateKey;
 pub(crate) use public::{KeyFormatError, PublicKey};
 pub(crate) use signing::{SigningKey, SigningKeys};
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-/// The line length that PEM prescribes.
-const PEM_LINE: usize = 64;
-
-fn write_pem(label: &str, der: &[u8]) -> String {
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for (position, letter) in STANDARD.encode(der).chars().enumerate() {
-        if position > 0 && position % PEM_LINE == 0 {
-            pem.push('\n');
-        }
-        pem.push(letter);
-    }
-    pem + &format!("\n-----END {label}-----\n")
-}

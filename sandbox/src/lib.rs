@@ -5,28 +5,28 @@
 //! control host. It is as strict as the documented service, and stricter where the documentation
 //! is silent, so that a client that works here does not depend on leniency.
 //!
-//! What the service should do is told through [`Control`], in Rust or as JSON on the control
-//! port: add tenants and applications, move or suspend a tenant, revoke an authorization, roll
-//! the signing key over, shift the clock, inject faults, and count the calls that arrived.
+//! [`Control`] configures the service, in Rust or as JSON on the control port. It adds tenants and applications, moves
+//! or suspends a tenant, revokes an authorization, rolls the signing key over, shifts the clock, injects faults, and
+//! counts the calls that arrived.
 //!
 //! # Signing in
 //!
-//! The authorize page works without scripts, so that a test can be the browser: `GET` the
-//! authorize address, send each form to where it says, and read the `Location` in the end. Nobody
-//! has a password. A person who can sign in to one tenant is not asked which, and with
-//! `acr_values=tenant:…` or the address of a tenant nobody is.
+//! The authorize page works without scripts, so a test can act as the browser: `GET` the authorize address, submit each
+//! form to its `action`, and read the final `Location`. There are no passwords. The tenant page is skipped if the user
+//! has one tenant only, or if the request or its path names a tenant.
 //!
-//! | page | fields of its form | ids |
+//! | page | form fields | ids |
 //! |---|---|---|
-//! | who are you | `request`, `user` | `sign-in`, `user`, `continue`, `refuse` |
-//! | which tenant | `request`, `tenant` | `choose-tenant`, `tenant`, `continue`, `refuse` |
-//! | do you approve | `request`, `decision=approve` | `approval`, `approve`, `refuse` |
-//! | back, for `form_post` | those of the answer | `back`, `continue` |
+//! | choose a user | `request`, `user` | `sign-in`, `user`, `continue`, `refuse` |
+//! | choose a tenant | `request`, `tenant` | `choose-tenant`, `tenant`, `continue`, `refuse` |
+//! | approve | `request`, `decision=approve` | `approval`, `approve`, `refuse` |
+//! | return to the application, for `form_post` | the response parameters | `back`, `continue` |
 //! | error | – | `error`, `request-id` |
 //!
-//! Every page but the last two takes `decision=refuse`. `request` is what the page before carried
-//! along, sealed. [`SignInRules`] say what is otherwise than documented, [`SignIn`] which
-//! application people can sign in to, and [`Control::begin_grant`] makes a grant without a browser.
+//! Every page but the last two accepts `decision=refuse`. `request` is the signed state of the sign-in, copied from the
+//! page before. [`SignInRules`] changes the documented behaviour, [`SignIn`] registers how people sign in to an
+//! application, and [`Control::begin_grant`] creates a grant without a browser. In comments, *documented* means
+//! SuperOffice's documentation, *observed* its samples and logs.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,14 +43,17 @@
 
 mod answer;
 mod api;
+mod call;
 mod clock;
 pub mod control;
 mod counts;
 pub mod demo;
 mod endpoint;
+mod error;
 mod faults;
 mod form;
 mod grants;
+mod http_client;
 mod jwt;
 mod keys;
 mod lock;
@@ -59,8 +62,8 @@ mod net;
 mod options;
 pub mod people;
 mod platform;
-mod post;
 mod random;
+mod refusal;
 mod sandbox;
 mod state_changes;
 mod tickets;
@@ -75,8 +78,8 @@ pub use faults::{Fault, FaultBody, FaultScope};
 pub use grants::{
     ApprovalPage, GrantRecord, PreviousToken, RefreshTokenRecord, RefreshTokenState, SignInRules,
 };
-pub use login::Refusal;
 pub use options::{Options, StartError};
+pub use refusal::Refusal;
 pub use sandbox::Sandbox;
 pub use state_changes::{ChangeType, Forgery, StateChange};
 pub use traffic::{CallRate, RateLimit, RetryAfter};

@@ -1,10 +1,10 @@
-//! Locks that outlive a panic.
+//! Locks that ignore poisoning.
 //!
 //! A panic in one test must not turn every later call into a poison error that hides the cause.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub(crate) fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

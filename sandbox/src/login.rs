@@ -1,10 +1,8 @@
-//! The login host: discovery, keys, the system user exchange, the sign-in of people, tenant
-//! status.
+//! The login host: discovery, keys, system user exchange, sign-in of people, tenant status.
 
 mod authenticate;
 mod discovery;
 mod oauth;
-mod refusal;
 mod signed_token;
 mod status;
 mod token;
@@ -16,15 +14,13 @@ use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode};
 
-pub use self::refusal::Refusal;
-pub(crate) use self::refusal::RefusalTexts;
 use crate::answer::Answer;
+use crate::call::Call;
 use crate::endpoint::Endpoint;
-use crate::faults::{Aborted, Call, Ending};
-use crate::net::Host;
+use crate::net::{Aborted, ConnectionEnd, Host};
 use crate::platform::Platform;
 
-/// The documented path; it is served in any case.
+/// The documented path; its case is ignored.
 const AUTHENTICATE: &str = "/Login/api/PartnerSystemUser/Authenticate";
 
 #[derive(Clone)]
@@ -42,10 +38,10 @@ impl Host for LoginService {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        ending: &Ending,
+        ending: &ConnectionEnd,
     ) -> Result<Response<Body>, Aborted> {
         let platform = &*self.platform;
-        if let Some(route) = oauth::Route::of(request.uri().path()) {
+        if let Some(route) = oauth::Route::parse(request.uri().path()) {
             return oauth::answer(platform, request, ending, route).await;
         }
         let (endpoint, tenant) = match request.uri().path() {

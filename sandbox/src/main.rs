@@ -17,15 +17,15 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell if this fails.
-            let _ = writeln!(std::io::stderr(), "superoffice-sandbox: {}", causes(&*error));
+            // If standard error is closed, the message is lost.
+            let _ = writeln!(std::io::stderr(), "superoffice-sandbox: {}", error_chain(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    // Before anything is announced, so that no signal is missed.
+    // Installs the handlers before the start, so that no signal is missed.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let sandbox = Sandbox::start(arguments.options()).await?;
@@ -33,7 +33,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = &arguments.write_demo {
         cli::write_demo(folder, &demo)?;
     }
-    cli::announce(&mut std::io::stdout().lock(), &sandbox, &demo, &arguments)?;
+    cli::print_summary(&mut std::io::stdout().lock(), &sandbox, &demo, &arguments)?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -42,7 +42,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn causes(error: &dyn Error) -> String {
+fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,9 +1,11 @@
-//! Listeners and connections, down to how a connection ends.
+//! Listeners and connections, including connection resets.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,27 +22,47 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::faults::{Aborted, Ending};
-
-/// Thousands of clients may connect at once. The kernel lowers it to its own limit.
+/// Allows thousands of clients to connect at once. The kernel may lower it to its own limit.
 const BACKLOG: u32 = 16_384;
 
-/// Out of file descriptors, accepting fails at once: waiting keeps the loop from spinning.
+/// The pause after a failed accept. Without file descriptors `accept` fails at once, and the loop
+/// would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Answers the calls that arrive at one host.
+/// A host that answers HTTP requests.
 pub(crate) trait Host: Clone + Send + Sync + 'static {
     fn answer(
         &self,
         request: Request<Incoming>,
-        ending: &Ending,
+        ending: &ConnectionEnd,
     ) -> impl Future<Output = Result<Response<Body>, Aborted>> + Send;
 
-    /// The time that answers bear as `Date`.
+    /// The value of the `Date` header; `None` leaves it to hyper.
     fn date(&self) -> Option<HeaderValue>;
 }
 
-/// The owner of all accept loops and connections.
+/// The error that closes a connection without a response.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection was ended on purpose")]
+pub(crate) struct Aborted;
+
+/// The way in which a connection ends; shared by its handler and its socket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ConnectionEnd {
+    reset: Arc<AtomicBool>,
+}
+
+impl ConnectionEnd {
+    pub(crate) fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Owns all accept loops and connections.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
@@ -57,7 +79,7 @@ impl Tasks {
         self.tracker.wait().await;
     }
 
-    /// Runs until it ends or the sandbox stops.
+    /// Runs a task until it ends or the sandbox stops.
     pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tracker.spawn(async move {
@@ -68,7 +90,7 @@ impl Tasks {
     pub(crate) fn serve(&self, listener: TcpListener, host: impl Host) {
         let tasks = self.clone();
         self.tracker.spawn(async move {
-            let accepting = accept(&tasks, listener, host);
+            let accepting = accept_connections(&tasks, listener, host);
             let _ = tasks.stop.run_until_cancelled(accepting).await;
         });
     }
@@ -81,51 +103,51 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(tasks: &Tasks, listener: TcpListener, host: impl Host) -> Infallible {
+async fn accept_connections(tasks: &Tasks, listener: TcpListener, host: impl Host) -> Infallible {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Answers are small and a client waits for each: no reason to collect them.
+        // Responses are small and clients wait for them: send them without delay.
         let _ = stream.set_nodelay(true);
-        let connection = connection(stream, host.clone());
+        let connection = serve_connection(stream, host.clone());
         let stop = tasks.stop.clone();
         tasks.tracker.spawn(async move { stop.run_until_cancelled(connection).await });
     }
 }
 
-async fn connection(stream: TcpStream, host: impl Host) {
-    let ending = Ending::default();
-    let wire = Wire { stream, ending: ending.clone() };
+async fn serve_connection(stream: TcpStream, host: impl Host) {
+    let ending = ConnectionEnd::default();
+    let wire = ResettableStream { stream, ending: ending.clone() };
     let service = service_fn(async |request| {
         let mut response = host.answer(request, &ending).await?;
-        // Else the server would put in real time, which a shifted clock is not.
+        // Without this, hyper would add the real time, not that of the shifted clock.
         if let Some(date) = host.date() {
             response.headers_mut().insert(DATE, date);
         }
         Ok::<_, Aborted>(response)
     });
-    // Errors here are what faults ask for, or clients that left.
+    // Errors here come from injected faults and disconnected clients.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(wire), service).await;
 }
 
 /// A stream that can end with a reset.
-struct Wire {
+struct ResettableStream {
     stream: TcpStream,
-    ending: Ending,
+    ending: ConnectionEnd,
 }
 
-impl Drop for Wire {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
         if self.ending.is_reset() {
-            // Closing with a linger of zero is what makes the kernel send RST.
+            // With a linger time of zero, the kernel sends RST at close.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -135,7 +157,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -150,7 +172,7 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.ending.is_reset() {
-            return Poll::Ready(Ok(())); // a FIN would come before the RST
+            return Poll::Ready(Ok(())); // a shutdown would send FIN before the RST
         }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }

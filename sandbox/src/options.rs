@@ -1,9 +1,9 @@
-//! How a sandbox is started.
+//! Start options and start errors.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Where a sandbox listens, and the rules the documentation leaves open.
+/// Listen addresses of a sandbox, and rules that SuperOffice's documentation leaves open.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Address of the login host. Port 0 takes any free port.
@@ -15,11 +15,12 @@ pub struct Options {
     /// The issuer in the discovery document. The default is the login address, without a
     /// trailing slash and without `/login`.
     pub issuer: Option<String>,
-    /// How far the timestamp of a signed system user token may be from the sandbox's clock.
+    /// The largest difference between the timestamp of a signed system user token and the sandbox's
+    /// clock.
     pub allowed_skew: Duration,
-    /// How long a tenant status says it is valid. [`Control`](crate::Control) can change it.
+    /// The validity that a tenant status states. [`Control`](crate::Control) can change it.
     pub status_validity: Duration,
-    /// How long a ticket lives after its last use.
+    /// The lifetime of a ticket after its last use.
     pub ticket_lifetime: Duration,
     /// Answers 404 for the status of an unknown tenant, instead of 200 with state `Unknown`.
     pub unknown_tenant_is_404: bool,
@@ -45,19 +46,19 @@ impl Default for Options {
     }
 }
 
-/// Why a sandbox could not start.
+/// The reason why a sandbox could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// A listener could not be opened.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The first signing key could not be made.
-    #[error("cannot make a signing key")]
+    /// The first signing key could not be generated.
+    #[error("cannot generate a signing key")]
     SigningKey,
 }

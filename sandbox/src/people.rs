@@ -1,8 +1,7 @@
-//! The people of a tenant: who uses it, the persons and companies behind them, their groups, roles
-//! and licences.
+//! The people of a tenant: users, the persons and companies behind them, groups, roles and licences.
 //!
-//! [`generate`](fn@generate) makes as many as wanted, the same each time; [`Control`](crate::Control) sets and
-//! changes them; [`Oddities`] say how the Web API tells about them.
+//! [`generate`](fn@generate) creates people from a seed; [`Control`](crate::Control) sets and changes them;
+//! [`Oddities`] set how the Web API reports them.
 
 mod changes;
 mod generate;
@@ -21,11 +20,14 @@ pub use self::kind::{AssociateType, RoleType};
 pub use self::model::{Associate, Company, License, LicenseScope, Person, Role, UserGroup};
 pub use self::oddities::{Oddities, PrimaryKeyForm, Rewrite};
 
-/// The functional right that makes an administrator. SuperOffice asks for the one of general or of
-/// user administrators (SUPEROFFICE.md 2.2, documented); what they are called is inferred.
+/// The id of the associate of system users.
+pub(crate) const SYSTEM_ASSOCIATE_ID: u32 = 2;
+
+/// The functional right of an administrator. SuperOffice requires that of general or user administrators (documented);
+/// its name is inferred.
 const ADMINISTRATOR: &str = "admin-all";
 
-/// Everybody of a tenant, and what they belong to; each by its id.
+/// All people of a tenant, with groups, roles and licences, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct People {
@@ -44,42 +46,42 @@ pub struct People {
 }
 
 impl People {
-    /// The person behind an associate.
+    /// Returns the person behind an associate.
     #[must_use]
     pub fn person_of(&self, associate: &Associate) -> Option<&Person> {
         self.persons.get(&associate.person_id)
     }
 
-    /// The company of the person behind an associate.
+    /// Returns the company of the person behind an associate.
     #[must_use]
     pub fn company_of(&self, associate: &Associate) -> Option<&Company> {
         self.companies.get(&self.person_of(associate)?.company_id)
     }
 
-    /// The full name of an associate: its person's, or its own.
+    /// Returns the full name of the person, or the associate's own name.
     #[must_use]
     pub fn full_name(&self, associate: &Associate) -> String {
         self.person_of(associate).map_or_else(|| associate.name.clone(), Person::full_name)
     }
 
-    /// Those who can sign in: employees who are not retired, have the right and a user name.
+    /// Returns the users who can sign in: employees with a user name and the right to sign in, who are not retired.
     pub fn users(&self) -> impl Iterator<Item = &Associate> {
         self.associates.values().filter(|one| can_sign_in(one))
     }
 
-    /// The associate with an id, if it is one of [those who can sign in](Self::users).
+    /// Returns an associate by id, if it is one of [those who can sign in](Self::users).
     #[must_use]
     pub fn user_with_id(&self, id: u32) -> Option<&Associate> {
         self.associates.get(&id).filter(|one| can_sign_in(one))
     }
 
-    /// Who signs in with a user name, in any case.
+    /// Returns the user with a user name, ignoring case.
     #[must_use]
     pub fn user(&self, user_name: &str) -> Option<&Associate> {
         self.users().find(|one| one.user_name.eq_ignore_ascii_case(user_name))
     }
 
-    /// Whether an associate may approve applications.
+    /// Returns whether an associate may approve applications.
     #[must_use]
     pub fn is_administrator(&self, associate: &Associate) -> bool {
         let role = self.roles.get(&associate.role_id);

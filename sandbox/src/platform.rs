@@ -1,6 +1,6 @@
-//! Everything the listeners and the control share.
+//! State shared by the listeners and the control.
 
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::error::Unspecified;
@@ -13,8 +13,8 @@ use crate::faults::Faults;
 use crate::grants::{AccessTokens, Codes, Grants};
 use crate::keys::{SigningKey, SigningKeys};
 use crate::lock::{read, write};
-use crate::login::RefusalTexts;
 use crate::options::Options;
+use crate::refusal::RefusalTexts;
 use crate::tickets::Tickets;
 use crate::traffic::Traffic;
 use crate::webhooks::Webhooks;
@@ -38,7 +38,7 @@ impl Addresses {
     }
 }
 
-/// What [`Options`] set and the control may change later.
+/// Rules that [`Options`] sets and the control may change later.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) issuer: String,
@@ -58,15 +58,15 @@ pub(crate) struct Platform {
     pub(crate) faults: Faults,
     pub(crate) grants: Grants,
     pub(crate) keys: RwLock<SigningKeys>,
-    /// Keeps people from changing what sign-in pages carry along.
+    /// Signs the state that sign-in pages carry, so that people cannot change it.
     pub(crate) page_key: hmac::Key,
     pub(crate) refusals: RefusalTexts,
     pub(crate) tickets: Tickets,
     pub(crate) traffic: Traffic,
-    pub(crate) webhooks: Webhooks,
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) world: RwLock<World>,
     rules: RwLock<Rules>,
-    /// A key that is in no key set. Made when first asked for: making one is slow.
+    /// A key outside the published key set. Generated at its first use, because that is slow.
     foreign_key: OnceLock<SigningKey>,
 }
 
@@ -97,7 +97,7 @@ impl Platform {
             refusals: RefusalTexts::default(),
             tickets: Tickets::new(options.ticket_lifetime),
             traffic: Traffic::default(),
-            webhooks: Webhooks::default(),
+            webhooks: Arc::default(),
             world: RwLock::default(),
             rules: RwLock::new(rules),
             foreign_key: OnceLock::new(),

@@ -1,4 +1,4 @@
-//! Starting and stopping.
+//! Starts and stops the simulated service.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -28,23 +28,24 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Opens the listeners and begins to serve. Nothing exists yet: add applications and tenants
-    /// through [`control`](Self::control), or all at once with [`demo`](crate::demo).
+    /// Opens the listeners and starts to serve. The service is empty at first: add applications and
+    /// tenants through [`control`](Self::control), or add demonstration data with
+    /// [`demo`](crate::demo).
     ///
     /// # Errors
     ///
-    /// When an address cannot be listened on.
+    /// When a listener cannot be opened, or no signing key can be generated.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let key = tokio::task::spawn_blocking(SigningKey::generate)
             .await
             .ok()
             .and_then(Result::ok)
             .ok_or(StartError::SigningKey)?;
-        let (login, login_uri) = open(options.login)?;
+        let (login, login_uri) = open_listener(options.login)?;
         let [first, second] = options.api;
-        let (api_a, first_uri) = open(first)?;
-        let (api_b, second_uri) = open(second)?;
-        let (control, control_uri) = open(options.control)?;
+        let (api_a, first_uri) = open_listener(first)?;
+        let (api_b, second_uri) = open_listener(second)?;
+        let (control, control_uri) = open_listener(options.control)?;
         let addresses =
             Addresses { login: login_uri, api: [first_uri, second_uri], control: control_uri };
         let page_key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
@@ -55,19 +56,19 @@ impl Sandbox {
         tasks.serve(login, LoginService::new(Arc::clone(&platform)));
         tasks.serve(api_a, ApiService::new(Arc::clone(&platform), ApiHost::A));
         tasks.serve(api_b, ApiService::new(Arc::clone(&platform), ApiHost::B));
-        tasks.run(webhooks::deliver(Arc::clone(&platform), tasks.clone()));
+        tasks.run(webhooks::deliver(Arc::clone(&platform.webhooks), tasks.clone()));
         let handle = Control::new(platform);
         tasks.serve(control, ControlService::new(handle.clone()));
         Ok(Self { control: handle, tasks })
     }
 
-    /// The handle through which the service is told what to do; cheap to clone.
+    /// The handle that configures and inspects the service; cheap to clone.
     #[must_use]
     pub fn control(&self) -> &Control {
         &self.control
     }
 
-    /// Stops listening, ends every connection, and waits until that is done.
+    /// Stops listening, closes every connection, and waits until all tasks have ended.
     pub async fn shutdown(self) {
         self.tasks.stop();
         self.tasks.stopped().await;
@@ -88,7 +89,7 @@ impl Drop for Sandbox {
     }
 }
 
-fn open(address: SocketAddr) -> Result<(TcpListener, String), StartError> {
+fn open_listener(address: SocketAddr) -> Result<(TcpListener, String), StartError> {
     let opened = listen(address).and_then(|listener| {
         let actual = listener.local_addr()?;
         Ok((listener, format!("http://{actual}")))

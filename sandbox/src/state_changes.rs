@@ -1,5 +1,5 @@
-//! Notifications of what happened to a tenant, sent to the application's "Customer state change"
-//! address (SUPEROFFICE.md 8).
+//! Notifications of tenant state changes, sent to the application's "Customer state change"
+//! address.
 
 use aws_lc_rs::error::Unspecified;
 use serde::{Deserialize, Serialize};
@@ -10,32 +10,32 @@ use crate::jwt;
 use crate::platform::Platform;
 use crate::world::Tenant;
 
-pub(crate) const AGENT: &str = "SuperOffice";
+pub(crate) const USER_AGENT: &str = "SuperOffice";
 
-/// What happened to a tenant, with the numbers of `ChangeType` (SUPEROFFICE.md 8, documented).
+/// The change of a tenant, with the numbers of `ChangeType` (documented).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum ChangeType {
-    /// It was upgraded.
+    /// An upgrade.
     Upgrade = 0,
-    /// An older state of it was restored.
+    /// A restored backup.
     BackupRestored = 1,
-    /// It was switched off.
+    /// A suspension.
     Suspend = 2,
-    /// It was switched on again.
+    /// The end of a suspension.
     Resume = 3,
-    /// It was deleted.
+    /// A deletion.
     Delete = 4,
-    /// It lives on another host.
+    /// A move to another host.
     Move = 5,
 }
 
-/// How a notification is forged.
+/// The kind of forgery of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forgery {
-    /// The token is signed with a key that is in no key set, and names that key.
+    /// The token is signed with a key outside the key set, and names that key.
     ForeignKey,
     /// The token's signature does not match.
     WrongSignature,
@@ -64,28 +64,28 @@ impl Forgery {
     }
 }
 
-/// A notification to send. It says that something happened; it does not make it happen.
+/// A notification to send. Sending it does not change the tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateChange {
     /// The tenant.
     pub tenant: String,
-    /// What happened.
+    /// The change.
     pub change: ChangeType,
-    /// Where it goes: `http://host:port/path`. The real service demands HTTPS.
+    /// The target: `http://host:port/path`. SuperOffice requires HTTPS.
     pub target: String,
-    /// The audience of the token; none by default, since it is not documented.
+    /// The audience of the token; none by default, because it is not documented.
     #[serde(default)]
     pub audience: Option<String>,
-    /// What else the token claims; nothing by default, since it is not documented.
+    /// Further claims of the token; none by default, because they are not documented.
     #[serde(default)]
     pub claims: Map<String, Value>,
-    /// How it is forged, if it is.
+    /// The forgery, if any.
     #[serde(default)]
     pub forgery: Option<Forgery>,
 }
 
 impl StateChange {
-    /// A genuine one.
+    /// Returns a genuine notification.
     #[must_use]
     pub fn new(tenant: &str, change: ChangeType, target: &str) -> Self {
         Self {
@@ -98,8 +98,8 @@ impl StateChange {
         }
     }
 
-    /// The documented body; the token is signed as id tokens are, by their issuer (SUPEROFFICE.md
-    /// 8, seen in the documentation's sample).
+    /// Returns the documented body. The token is signed like id tokens, by the same issuer
+    /// (observed in a sample).
     pub(crate) fn body(&self, platform: &Platform, tenant: &Tenant) -> Result<Value, Unspecified> {
         let mut body = json!({
             "ChangeType": self.change as u8,
@@ -123,7 +123,7 @@ impl StateChange {
 
     fn token(&self, platform: &Platform) -> Result<String, Unspecified> {
         let fault = self.forgery.and_then(Forgery::fault);
-        let mut claims = jwt::times(platform, fault.as_ref());
+        let mut claims = jwt::time_claims(platform, fault.as_ref());
         let issuer = match self.forgery {
             Some(Forgery::WrongIssuer) => "SuperOffice AS".to_owned(),
             _ => platform.rules().issuer,
@@ -133,6 +133,6 @@ impl StateChange {
             claims.insert("aud".to_owned(), json!(audience));
         }
         claims.extend(self.claims.clone());
-        jwt::write(platform, claims, fault.as_ref())
+        jwt::encode_token(platform, claims, fault.as_ref())
     }
 }

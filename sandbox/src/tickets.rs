@@ -1,4 +1,4 @@
-//! Tickets: credentials that live six hours from their last use.
+//! Tickets: credentials that expire six hours after their last use.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,9 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-use crate::lock::hold;
+use crate::lock::lock;
 
-/// Whom a ticket was issued to.
+/// The owner of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
     pub(crate) tenant: String,
@@ -38,14 +38,14 @@ impl Tickets {
     }
 
     pub(crate) fn issue(&self, holder: Holder, now: Timestamp) -> Result<String, Unspecified> {
-        let text = write_ticket(&holder.tenant)?;
-        hold(&self.by_text).insert(text.clone(), Ticket { holder, last_used: now });
+        let text = generate_ticket(&holder.tenant)?;
+        lock(&self.by_text).insert(text.clone(), Ticket { holder, last_used: now });
         Ok(text)
     }
 
-    /// Finds the holder of a ticket that has not expired, without using it.
+    /// Finds the owner of a ticket that has not expired. Does not extend its lifetime.
     pub(crate) fn holder(&self, text: &str, now: Timestamp) -> Option<Holder> {
-        let tickets = hold(&self.by_text);
+        let tickets = lock(&self.by_text);
         let ticket = tickets.get(text)?;
         let idle = now.duration_since(ticket.last_used);
         // A clock that was set back makes `idle` negative: not expired.
@@ -53,21 +53,21 @@ impl Tickets {
         (!expired).then(|| ticket.holder.clone())
     }
 
-    /// A successful use: the six hours begin anew.
-    pub(crate) fn used(&self, text: &str, now: Timestamp) {
-        if let Some(ticket) = hold(&self.by_text).get_mut(text) {
+    /// Starts the lifetime of a ticket again after a successful use.
+    pub(crate) fn renew(&self, text: &str, now: Timestamp) {
+        if let Some(ticket) = lock(&self.by_text).get_mut(text) {
             ticket.last_used = now;
         }
     }
 
     pub(crate) fn expire(&self, tenant: Option<&str>) {
-        hold(&self.by_text)
+        lock(&self.by_text)
             .retain(|_, ticket| tenant.is_some_and(|tenant| ticket.holder.tenant != tenant));
     }
 }
 
-/// `7T:` and the base64 of the UTF-16LE text `{32 hex};{decimal};{tenant}`.
-pub(crate) fn write_ticket(tenant: &str) -> Result<String, Unspecified> {
+/// Generates a ticket: `7T:` and the base64 of the UTF-16LE text `{32 hex};{decimal};{tenant}`.
+pub(crate) fn generate_ticket(tenant: &str) -> Result<String, Unspecified> {
     let mut id = [0; 16];
     let mut number = [0; 4];
     rand::fill(&mut id)?;

@@ -1,7 +1,7 @@
-//! How fast the Web API of each tenant is called, and a limit to it.
+//! Call rates of each tenant's Web API, and a rate limit.
 //!
-//! The documented rule is ten calls a second and application, and it is not enforced; 429 and
-//! `Retry-After` are not documented (SUPEROFFICE.md 7.1). So nothing is limited unless a test says.
+//! The documented rule is ten calls a second and application. SuperOffice does not enforce it, and
+//! does not document 429 and `Retry-After`, so there is no limit by default.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
 use crate::clock::http_date;
-use crate::lock::hold;
+use crate::lock::lock;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
-/// A limit to the calls of each tenant's Web API, which is enforced.
+/// An enforced limit on the calls of each tenant's Web API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// How many calls are answered within any second. The others get 429.
+    /// The calls admitted within any second. Further calls get 429.
     pub calls_per_second: usize,
-    /// What the 429 says of when to come again.
+    /// The `Retry-After` of the 429.
     #[serde(default)]
     pub retry_after: RetryAfter,
 }
@@ -32,27 +32,27 @@ pub struct RateLimit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryAfter {
-    /// There is none.
+    /// No header.
     #[default]
     Absent,
-    /// So many seconds.
+    /// A number of seconds.
     Seconds(u32),
-    /// The HTTP date so many seconds from now, by the sandbox's clock.
+    /// The HTTP date this many seconds from now, by the sandbox's clock.
     Date(u32),
 }
 
-/// How fast the Web API of a tenant was called.
+/// The call rate of a tenant's Web API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CallRate {
-    /// The most calls that arrived within any second, refused ones included.
+    /// The most calls that arrived within any second, including rejected ones.
     pub max_per_second: usize,
-    /// The most calls that were let in within any second: all that arrived, without a limit.
+    /// The most calls admitted within any second; without a limit, all that arrived.
     pub max_admitted_per_second: usize,
-    /// Calls that were answered 429 because of a [`RateLimit`].
+    /// Calls answered 429 because of a [`RateLimit`].
     pub limited: u64,
 }
 
-/// The last second, sliding.
+/// A sliding window of one second.
 #[derive(Debug, Default)]
 struct Window {
     calls: VecDeque<Timestamp>,
@@ -65,7 +65,7 @@ impl Window {
             self.calls.pop_front();
         }
         if self.calls.back().is_some_and(|call| call.duration_since(now) >= SECOND) {
-            self.calls.clear(); // the clock was set back: they are not of this second
+            self.calls.clear(); // the clock was set back: these calls are not in this second
         }
     }
 
@@ -95,13 +95,13 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    pub(crate) fn limit(&self, limit: Option<RateLimit>) {
-        hold(&self.state).limit = limit;
+    pub(crate) fn set_limit(&self, limit: Option<RateLimit>) {
+        lock(&self.state).limit = limit;
     }
 
-    /// Counts a call; the answer is for one above the limit.
-    pub(crate) fn arrived(&self, tenant: &str, now: Timestamp) -> Option<Answer> {
-        let mut state = hold(&self.state);
+    /// Counts a call. Returns a response if the call is above the limit.
+    pub(crate) fn record_call(&self, tenant: &str, now: Timestamp) -> Option<Answer> {
+        let mut state = lock(&self.state);
         let limit = state.limit;
         let calls = state.by_tenant.entry(tenant.to_owned()).or_default();
         calls.arrived.add(now);
@@ -119,7 +119,7 @@ impl Traffic {
     }
 
     pub(crate) fn rate(&self, tenant: &str) -> CallRate {
-        let state = hold(&self.state);
+        let state = lock(&self.state);
         let rate = |calls: &Calls| CallRate {
             max_per_second: calls.arrived.max,
             max_admitted_per_second: calls.admitted.max,
@@ -128,9 +128,9 @@ impl Traffic {
         state.by_tenant.get(tenant).map(rate).unwrap_or_default()
     }
 
-    /// Forgets the greatest rates, not the last second.
+    /// Resets the maxima; keeps the calls of the last second.
     pub(crate) fn reset(&self) {
-        for calls in hold(&self.state).by_tenant.values_mut() {
+        for calls in lock(&self.state).by_tenant.values_mut() {
             calls.limited = 0;
             calls.arrived.max = 0;
             calls.admitted.max = 0;
@@ -162,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn the_window_slides_and_the_greatest_number_stays() {
+    fn counts_the_most_calls_in_a_sliding_second() {
         let traffic = Traffic::default();
         for milliseconds in [0, 500, 900, 1000, 1400, 5000, 4999] {
-            assert!(traffic.arrived("Cust1", at(milliseconds)).is_none());
+            assert!(traffic.record_call("Cust1", at(milliseconds)).is_none());
         }
         // 500, 900, 1000 and 1400 are within one second; 0 and 1000 are not.
         assert_eq!(traffic.rate("Cust1").max_per_second, 4);
@@ -175,11 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_lets_in_so_many_within_any_second() {
+    fn a_limit_applies_to_any_second() {
         let traffic = Traffic::default();
-        traffic.limit(Some(RateLimit { calls_per_second: 2, ..RateLimit::default() }));
+        traffic.set_limit(Some(RateLimit { calls_per_second: 2, ..RateLimit::default() }));
         let admitted = [0, 1, 2, 999, 1000, 1001, 1002];
-        let admitted = admitted.map(|milli| traffic.arrived("Cust1", at(milli)).is_none());
+        let admitted = admitted.map(|milli| traffic.record_call("Cust1", at(milli)).is_none());
         assert_eq!(admitted, [true, true, false, false, true, true, false]);
         let rate = traffic.rate("Cust1");
         assert_eq!((rate.max_admitted_per_second, rate.limited), (2, 3));

@@ -1,4 +1,4 @@
-//! Webhooks: what a tenant tells an application when an associate is made, changed or deleted.
+//! Webhooks: events about created, changed and deleted associates.
 
 mod send;
 
@@ -14,12 +14,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub(crate) use self::send::deliver;
-use crate::api::SYSTEM_ASSOCIATE_ID;
-use crate::clock::seven_digits;
-use crate::lock::hold;
-use crate::people::Associate;
+use crate::clock::{NO_DATE, format_timestamp};
+use crate::lock::lock;
+use crate::people::{Associate, SYSTEM_ASSOCIATE_ID};
 
-/// After so many failed cycles one after the other a webhook is stopped.
+/// A webhook stops after this many consecutive failed deliveries.
 const MAX_FAILED_CYCLES: u32 = 3;
 
 /// A webhook to register.
@@ -27,20 +26,20 @@ const MAX_FAILED_CYCLES: u32 = 3;
 pub struct NewWebhook {
     /// Its name.
     pub name: String,
-    /// Where it goes: `http://host:port/path`. The real service demands HTTPS.
+    /// The target: `http://host:port/path`. SuperOffice requires HTTPS.
     pub target: String,
-    /// The secret it is signed with.
+    /// The secret for its signature.
     pub secret: String,
-    /// The events it is for; without any, all three.
+    /// The events to send; empty means all three.
     #[serde(default)]
     pub events: Vec<String>,
-    /// How long to wait before the second and the third attempt.
+    /// The wait before the second and the third attempt.
     #[serde(default = "documented_waits")]
     pub waits_milliseconds: [u64; 2],
 }
 
 impl NewWebhook {
-    /// A webhook for all three events, with the documented waits.
+    /// Returns a webhook for all three events, with the documented waits.
     #[must_use]
     pub fn new(name: &str, target: &str, secret: &str) -> Self {
         Self {
@@ -60,14 +59,14 @@ fn documented_waits() -> [u64; 2] {
 /// The state of a webhook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum WebhookState {
-    /// It is sent.
+    /// Events are sent.
     #[default]
     Active,
-    /// It failed too often and is no longer sent.
+    /// Stopped after too many failures.
     TooManyErrors,
 }
 
-/// What happened to an associate.
+/// The kind of change of an associate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AssociateEvent {
     Created,
@@ -86,25 +85,25 @@ impl AssociateEvent {
 }
 
 #[derive(Debug)]
-struct Hook {
-    about: NewWebhook,
+struct RegisteredWebhook {
+    registration: NewWebhook,
     state: WebhookState,
     failed_cycles: u32,
 }
 
 #[derive(Debug)]
-struct TenantHooks {
+struct TenantWebhooks {
     sending: bool,
-    hooks: Vec<Hook>,
+    hooks: Vec<RegisteredWebhook>,
 }
 
-impl Default for TenantHooks {
+impl Default for TenantWebhooks {
     fn default() -> Self {
         Self { sending: true, hooks: Vec::new() }
     }
 }
 
-/// One event on its way to one webhook.
+/// One event to deliver to one webhook.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     tenant: String,
@@ -119,7 +118,7 @@ pub(crate) struct Delivery {
 
 #[derive(Debug)]
 pub(crate) struct Webhooks {
-    by_tenant: Mutex<HashMap<String, TenantHooks>>,
+    by_tenant: Mutex<HashMap<String, TenantWebhooks>>,
     queue: UnboundedSender<Delivery>,
     deliveries: Mutex<Option<UnboundedReceiver<Delivery>>>,
 }
@@ -132,32 +131,37 @@ impl Default for Webhooks {
 }
 
 impl Webhooks {
-    /// Adds a webhook, or replaces the one of that name; it is active again.
+    /// Adds a webhook, or replaces the one of that name. Its state becomes active.
     pub(crate) fn set(&self, tenant: &str, about: NewWebhook) {
-        let mut by_tenant = hold(&self.by_tenant);
+        let mut by_tenant = lock(&self.by_tenant);
         let hooks = &mut by_tenant.entry(tenant.to_owned()).or_default().hooks;
-        hooks.retain(|hook| hook.about.name != about.name);
-        hooks.push(Hook { about, state: WebhookState::Active, failed_cycles: 0 });
+        hooks.retain(|hook| hook.registration.name != about.name);
+        hooks.push(RegisteredWebhook {
+            registration: about,
+            state: WebhookState::Active,
+            failed_cycles: 0,
+        });
     }
 
     pub(crate) fn remove(&self, tenant: &str, name: &str) {
-        if let Some(hooks) = hold(&self.by_tenant).get_mut(tenant) {
-            hooks.hooks.retain(|hook| hook.about.name != name);
+        if let Some(hooks) = lock(&self.by_tenant).get_mut(tenant) {
+            hooks.hooks.retain(|hook| hook.registration.name != name);
         }
     }
 
     pub(crate) fn set_sending(&self, tenant: &str, sending: bool) {
-        hold(&self.by_tenant).entry(tenant.to_owned()).or_default().sending = sending;
+        lock(&self.by_tenant).entry(tenant.to_owned()).or_default().sending = sending;
     }
 
     pub(crate) fn state(&self, tenant: &str, name: &str) -> Option<WebhookState> {
-        let by_tenant = hold(&self.by_tenant);
-        let hook = by_tenant.get(tenant)?.hooks.iter().find(|hook| hook.about.name == name)?;
+        let by_tenant = lock(&self.by_tenant);
+        let hook =
+            by_tenant.get(tenant)?.hooks.iter().find(|hook| hook.registration.name == name)?;
         Some(hook.state)
     }
 
-    /// Sends the event to every webhook of the tenant that is for it.
-    pub(crate) fn tell(
+    /// Queues the event for every webhook of the tenant that subscribes to it.
+    pub(crate) fn queue_event(
         &self,
         tenant: &str,
         event: AssociateEvent,
@@ -165,12 +169,12 @@ impl Webhooks {
         associate: &Associate,
         now: Timestamp,
     ) -> Result<(), Unspecified> {
-        let by_tenant = hold(&self.by_tenant);
+        let by_tenant = lock(&self.by_tenant);
         let Some(hooks) = by_tenant.get(tenant).filter(|hooks| hooks.sending) else {
             return Ok(());
         };
         let name = event.name();
-        for Hook { about, state, .. } in &hooks.hooks {
+        for RegisteredWebhook { registration: about, state, .. } in &hooks.hooks {
             let wanted = about.events.is_empty() || about.events.iter().any(|one| one == name);
             if !wanted || *state != WebhookState::Active {
                 continue;
@@ -179,7 +183,7 @@ impl Webhooks {
             let body = body(tenant, event, changes, associate, now, &event_id, &about.name);
             let body = body.to_string().into_bytes();
             let [second, third] = about.waits_milliseconds;
-            // Nobody listens any more once the sandbox stops.
+            // The receiver is gone once the sandbox stops.
             let _ = self.queue.send(Delivery {
                 tenant: tenant.to_owned(),
                 hook: about.name.clone(),
@@ -194,11 +198,12 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Notes how a cycle of attempts ended.
-    fn ended(&self, tenant: &str, name: &str, delivered: bool) {
-        let mut by_tenant = hold(&self.by_tenant);
+    /// Records the result of a delivery.
+    fn record_cycle(&self, tenant: &str, name: &str, delivered: bool) {
+        let mut by_tenant = lock(&self.by_tenant);
         let hooks = by_tenant.get_mut(tenant).map(|hooks| &mut hooks.hooks);
-        let hook = hooks.and_then(|hooks| hooks.iter_mut().find(|hook| hook.about.name == name));
+        let hook =
+            hooks.and_then(|hooks| hooks.iter_mut().find(|hook| hook.registration.name == name));
         let Some(hook) = hook else {
             return;
         };
@@ -220,7 +225,7 @@ fn body(
 ) -> Value {
     let mut body = json!({
         "EventId": event_id,
-        "Timestamp": seven_digits(now),
+        "Timestamp": format_timestamp(now),
         "Changes": changes,
         "Event": event.name(),
         "PrimaryKey": associate.id,
@@ -255,7 +260,7 @@ fn insert(body: &mut Value, name: &str, value: Value) {
 }
 
 fn date(text: &str) -> &str {
-    if text.is_empty() { crate::api::NO_DATE } else { text }
+    if text.is_empty() { NO_DATE } else { text }
 }
 
 fn guid() -> Result<String, Unspecified> {

@@ -1,4 +1,4 @@
-//! What exists in the simulated service: applications, tenants, and who may use which.
+//! The data of the simulated service: applications, tenants, and authorizations.
 
 mod registration;
 mod state;
@@ -11,19 +11,19 @@ use serde::Deserialize;
 pub(crate) use self::registration::Registration;
 pub use self::registration::SignIn;
 pub use self::state::{Approval, Authorization, TenantState};
-use crate::control::ControlError;
 use crate::endpoint::ApiHost;
+use crate::error::ControlError;
 use crate::keys::PublicKey;
 use crate::people::{self, Oddities, People};
 
 /// An application to register.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NewApplication {
-    /// Its name; system user tokens begin with it.
+    /// Its name, with which system user tokens begin.
     pub name: String,
     /// Its client id.
     pub client_id: String,
-    /// Its client secret, also known as application token.
+    /// Its client secret, also called application token.
     pub client_secret: String,
     /// Its public key: PEM (`PUBLIC KEY` or `RSA PUBLIC KEY`) or `RSAKeyValue` XML.
     pub public_key: String,
@@ -34,9 +34,9 @@ pub struct NewApplication {
 pub struct NewTenant {
     /// Its id: `Cust` and digits.
     pub id: String,
-    /// The company it belongs to.
+    /// The name of its company.
     pub company_name: String,
-    /// Its first state.
+    /// Its initial state.
     #[serde(default)]
     pub state: TenantState,
     /// The API host it lives on.
@@ -68,7 +68,7 @@ pub(crate) struct Tenant {
     pub(crate) host: ApiHost,
     /// The serial number of the tenant's database.
     pub(crate) serial: String,
-    /// Shared with the calls that are being answered, which a change does not touch.
+    /// Shared with calls in progress, which do not see later changes.
     pub(crate) people: Arc<People>,
     pub(crate) oddities: Arc<Oddities>,
     records: HashMap<String, AuthorizationRecord>,
@@ -80,10 +80,10 @@ impl Tenant {
     }
 }
 
-/// The first database serial number; the others count up from it.
+/// The first database serial number; each further tenant gets the next one.
 const FIRST_SERIAL: u64 = 1_800_000_001;
 
-/// How many associates a new tenant has.
+/// The number of associates of a new tenant.
 const FIRST_PEOPLE: usize = 10;
 
 #[derive(Debug, Default)]
@@ -102,7 +102,8 @@ impl World {
         Ok(())
     }
 
-    /// Applications are found by their secret, so no two may share one.
+    /// Checks that no other application has one of these secrets, because secrets identify
+    /// applications.
     fn check_secrets(&self, client_id: &str, secrets: &[String]) -> Result<(), ControlError> {
         let taken = self
             .applications
@@ -202,7 +203,7 @@ impl World {
         self.tenants.get_mut(id).ok_or_else(|| ControlError::UnknownTenant(id.to_owned()))
     }
 
-    /// Makes the record active; the token is permanent, so an existing one is kept.
+    /// Makes the record active. Keeps an existing token, because tokens are permanent.
     pub(crate) fn authorize(
         &mut self,
         client_id: &str,
@@ -240,7 +241,7 @@ impl World {
         Ok(())
     }
 
-    /// Makes the record active, and notes the administrator who said so.
+    /// Makes the record active, and records the administrator's approval.
     pub(crate) fn approve(
         &mut self,
         client_id: &str,
@@ -255,14 +256,14 @@ impl World {
         Ok(())
     }
 
-    /// As if the application had never been authorized on the tenant.
-    pub(crate) fn forget_authorization(
+    /// Removes an application's authorization on a tenant.
+    pub(crate) fn remove_authorization(
         &mut self,
         client_id: &str,
         tenant: &str,
     ) -> Result<(), ControlError> {
-        let gone = self.tenant_mut(tenant)?.records.remove(client_id);
+        let removed = self.tenant_mut(tenant)?.records.remove(client_id);
         let none = || ControlError::NotAuthorized(client_id.to_owned(), tenant.to_owned());
-        gone.map(|_| ()).ok_or_else(none)
+        removed.map(|_| ()).ok_or_else(none)
     }
 }

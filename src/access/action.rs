@@ -1,25 +1,25 @@
-//! The actions of the policy (CONTRACT section 5) and what each is done to.
+//! The actions of the policy and the resources that each applies to.
 
 use super::{Gateway, GrantResource, ResourceKind};
 use crate::domain::{ApplicationId, TenantName};
 
 macro_rules! action_names {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
-        /// Every action of the policy by name, also those whose part is not built yet.
+        /// The name of an action of the policy, including actions that are not implemented yet.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ActionName { $($(#[$doc])* $variant),+ }
 
         impl ActionName {
-            /// Every action there is.
+            /// All actions.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// Its name in policies and in the audit trail.
+            /// Returns the name in policies and in the audit trail.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// The action of this name.
+            /// Returns the action with this name.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|action| action.as_str() == name)
@@ -29,36 +29,36 @@ macro_rules! action_names {
 }
 
 action_names! {
-    /// Be given the tenant's system user ticket.
+    /// Receive the tenant's system user ticket.
     IssueSystemTicket = "issueSystemTicket",
-    /// Be given the client secret with it.
+    /// Receive the application's client secret with the ticket.
     RevealApplicationToken = "revealApplicationToken",
-    /// See the tenant's users.
+    /// Read the tenant's users.
     ReadAssociates = "readAssociates",
-    /// See tenants and their status.
+    /// Read tenants and their status.
     ReadTenants = "readTenants",
-    /// Add, stop, change and remove tenants.
+    /// Create, disable, change and delete tenants.
     ManageTenants = "manageTenants",
-    /// See whose consent is stored.
+    /// Read grants.
     ReadGrants = "readGrants",
-    /// Ask for consent, store it, revoke it.
+    /// Start a consent, import a grant, revoke a grant.
     ManageGrants = "manageGrants",
-    /// Be given a person's access token.
+    /// Receive a person's access token.
     IssueAccessToken = "issueAccessToken",
-    /// The group of both kinds of calls below; never decided on itself.
+    /// The group of the two call actions below. It is never decided on itself.
     CallWebApi = "callWebApi",
-    /// Have calls sent on as the system user.
+    /// Send Web API calls as the system user.
     CallWebApiAsSystemUser = "callWebApiAsSystemUser",
-    /// Have calls sent on as a person.
+    /// Send Web API calls as a person.
     CallWebApiAsUser = "callWebApiAsUser",
     /// Read the audit trail.
     ReadAudit = "readAudit",
-    /// Ask on behalf of others, as a proxy does.
+    /// Ask for decisions on calls of other callers, as a proxy does.
     CheckExternally = "checkExternally",
 }
 
 impl ActionName {
-    /// The kinds of resource that it can be done to. It is denied on every other, whatever a policy says.
+    /// Returns the kinds of resource that the action applies to. On other kinds it is always denied.
     #[must_use]
     pub const fn resource_kinds(self) -> &'static [ResourceKind] {
         use ResourceKind::{Application, Gateway, Grant, Tenant};
@@ -76,27 +76,27 @@ impl ActionName {
         }
     }
 
-    /// Whether policies also see the method and path of a call. Where one of them reads these, the decision is never
-    /// remembered.
+    /// Returns whether policies also see the method and path of the call. If a policy reads them, decisions are not
+    /// cached.
     #[must_use]
     pub const fn has_context(self) -> bool {
         matches!(self, Self::CallWebApiAsSystemUser | Self::CallWebApiAsUser)
     }
 
-    /// The group of actions that it belongs to.
+    /// Returns the group that the action belongs to.
     #[must_use]
     pub const fn group(self) -> Option<Self> {
         if self.has_context() { Some(Self::CallWebApi) } else { None }
     }
 }
 
-/// Something that policy permits or denies.
+/// An action that policy permits or denies.
 pub trait Action {
-    /// Which one.
+    /// The name of the action.
     const NAME: ActionName;
 }
 
-/// Says that an action can be done to a resource of type `R`.
+/// States that the action applies to resources of type `R`.
 pub trait On<R>: Action {}
 
 macro_rules! actions {
@@ -109,7 +109,7 @@ macro_rules! actions {
             $(impl On<$resource> for $action {})+
         )+
 
-        /// What the types above say, for comparing it with the schema.
+        /// The actions and resource types above, to compare them with the schema.
         #[cfg(test)]
         pub(super) const TYPED: &[(ActionName, &[&str])] =
             &[$((ActionName::$action, &[$(stringify!($resource)),+])),+];
@@ -117,29 +117,29 @@ macro_rules! actions {
 }
 
 actions! {
-    /// Be given the tenant's system user ticket.
+    /// Receive the tenant's system user ticket.
     IssueSystemTicket on TenantName;
-    /// Be given the client secret with it.
+    /// Receive the application's client secret with the ticket.
     RevealApplicationToken on TenantName;
-    /// See the tenant's users.
+    /// Read the tenant's users.
     ReadAssociates on TenantName;
-    /// See tenants and their status.
+    /// Read tenants and their status.
     ReadTenants on Gateway, ApplicationId, TenantName;
-    /// Add, stop, change and remove tenants.
+    /// Create, disable, change and delete tenants.
     ManageTenants on ApplicationId, TenantName;
-    /// See whose consent is stored.
+    /// Read grants.
     ReadGrants on ApplicationId, TenantName;
-    /// Ask for consent, store it, revoke it.
+    /// Start a consent, import a grant, revoke a grant.
     ManageGrants on ApplicationId, TenantName;
-    /// Be given a person's access token.
+    /// Receive a person's access token.
     IssueAccessToken on GrantResource;
-    /// Have calls sent on as the system user.
+    /// Send Web API calls as the system user.
     CallWebApiAsSystemUser on TenantName;
-    /// Have calls sent on as a person.
+    /// Send Web API calls as a person.
     CallWebApiAsUser on GrantResource;
     /// Read the audit trail.
     ReadAudit on Gateway, ApplicationId;
-    /// Ask on behalf of others, as a proxy does.
+    /// Ask for decisions on calls of other callers, as a proxy does.
     CheckExternally on Gateway;
 }
 
@@ -149,9 +149,9 @@ mod tests {
 
     use super::*;
 
-    /// Rows that begin with the name of an action: the name, and what stands under "on".
+    /// Reads the rows of the table in POLICY.md: the action's name and the cell under "on".
     fn documented() -> BTreeMap<&'static str, Vec<&'static str>> {
-        let page = include_str!("../../docs/POLICY.md");
+        let page = include_str!("../../docs/guides/policy.md");
         let after = page.split_once("| action | on |").expect("a table of actions").1;
         let rows = after.lines().skip(2).take_while(|line| line.starts_with('|'));
         let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_in_policy_md_has_every_action_and_what_it_is_done_to() {
+    fn the_table_in_policy_md_lists_every_action_with_its_resources() {
         let kinds = |action: &ActionName| {
             action.resource_kinds().iter().map(|kind| kind.as_str()).collect()
         };

@@ -1,4 +1,4 @@
-//! Callers: the internal workloads that ask, and people at the command line.
+//! Callers: internal workloads that call the gateway, and people at the command line.
 
 use std::{
     fmt,
@@ -8,27 +8,27 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    domain::{ANONYMOUS, COMMAND_LINE_PREFIX, CallerOnRecord},
-    ports::ShownCertificate,
+    domain::{ANONYMOUS, COMMAND_LINE_PREFIX, CallerRecord},
+    ports::PresentedCertificate,
 };
 
-/// How a caller proved who it is.
+/// The method by which a caller was authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallerMethod {
-    /// It did not: `callers.insecure_anonymous`, on loopback only.
+    /// No authentication: `callers.insecure_anonymous`, on loopback only.
     Anonymous,
-    /// By being able to read the store and the keyring.
+    /// The command line, whose user can read the store and the keyring.
     CommandLine,
-    /// By a signed token (RFC 7519).
+    /// A signed token (RFC 7519).
     Jwt,
-    /// By the certificate of its connection (RFC 8446, section 4.4.2).
+    /// The client certificate of the TLS connection (RFC 8446, section 4.4.2).
     Mtls,
 }
 
 impl CallerMethod {
     const ALL: [Self; 4] = [Self::Anonymous, Self::CommandLine, Self::Jwt, Self::Mtls];
 
-    /// Its name in policies and in the audit trail.
+    /// Returns the name in policies and in the audit trail.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,31 +40,31 @@ impl CallerMethod {
     }
 }
 
-/// Who is calling. Cheap to clone.
+/// An authenticated caller. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller(Arc<Identity>);
 
-/// What was proven of a caller.
+/// The authenticated identity of a caller.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
-    /// Names the caller in policies and in the audit trail.
+    /// The id in policies and in the audit trail.
     pub(super) id: Arc<str>,
     pub(super) method: CallerMethod,
-    /// Of a token: the `iss` claim.
+    /// The `iss` claim of the token, if a token was used.
     pub(super) issuer: Option<Arc<str>>,
-    /// The id in the certificate that was shown beside a token.
+    /// The id in the client certificate that was presented together with a token.
     pub(super) certificate: Option<Arc<str>>,
-    /// The proof does not hold from then on.
+    /// The time from which the credential is no longer valid.
     pub(super) valid_until: Option<Timestamp>,
-    /// Of a token: the key that signed it, as a number that dies with the key.
+    /// The number of the key that signed the token, if a token was used. A replaced key gets another number.
     pub(super) key: Option<u64>,
-    /// The certificate of the connection, if the proof needs it.
-    pub(super) shown: Option<Arc<dyn ShownCertificate>>,
+    /// The certificate of the connection, if the identity depends on it.
+    pub(super) connection_certificate: Option<Arc<dyn PresentedCertificate>>,
 }
 
 impl Identity {
-    /// An identity of which nothing was proven.
-    fn unproven(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
+    /// Creates an identity that no credential proves.
+    fn unverified(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
         Self {
             id: id.into(),
             method,
@@ -72,69 +72,69 @@ impl Identity {
             certificate: None,
             valid_until: None,
             key: None,
-            shown: None,
+            connection_certificate: None,
         }
     }
 }
 
 impl Caller {
-    /// The caller of `callers.insecure_anonymous`.
+    /// Returns the caller of `callers.insecure_anonymous`.
     #[must_use]
     pub fn anonymous() -> Self {
         Self::unproven(ANONYMOUS, CallerMethod::Anonymous)
     }
 
-    /// Whoever calls where no credential is looked at, or none is good: nobody may do anything.
+    /// Returns the caller that stands for a failed or missing authentication. It may do nothing.
     #[must_use]
-    pub fn nobody() -> Self {
+    pub fn unauthenticated() -> Self {
         static NOBODY: LazyLock<Caller> =
             LazyLock::new(|| Caller::unproven("", CallerMethod::Anonymous));
         NOBODY.clone()
     }
 
-    /// Whether it is [`Self::nobody`].
+    /// Returns whether this is [`Self::unauthenticated`].
     #[must_use]
-    pub fn is_nobody(&self) -> bool {
+    pub fn is_unauthenticated(&self) -> bool {
         self.0.id.is_empty()
     }
 
-    /// A person at the command line, by the name the operating system gives.
+    /// Returns a person at the command line, named by the operating system user.
     #[must_use]
     pub fn command_line(os_user: &str) -> Self {
         Self::unproven(format!("{COMMAND_LINE_PREFIX}{os_user}"), CallerMethod::CommandLine)
     }
 
-    /// Somebody of whom a person asks what policy would say. A question, not a proof: only for explaining policies,
-    /// never for a call.
+    /// Returns a caller that was not authenticated, for which a person asks for the policy's decision. Only for
+    /// explaining policies, never for a call.
     #[must_use]
-    pub fn supposed(id: &str, method: CallerMethod, issuer: Option<&str>) -> Self {
-        let mut identity = Identity::unproven(id, method);
+    pub fn hypothetical(id: &str, method: CallerMethod, issuer: Option<&str>) -> Self {
+        let mut identity = Identity::unverified(id, method);
         identity.issuer = issuer.map(Arc::from);
-        Self::proven(identity)
+        Self::from_identity(identity)
     }
 
-    /// What is kept of it, for when it has gone.
+    /// Returns a record of the caller that can be stored.
     #[must_use]
-    pub fn on_record(&self) -> CallerOnRecord {
-        CallerOnRecord {
+    pub fn to_record(&self) -> CallerRecord {
+        CallerRecord {
             id: self.id().to_owned(),
             method: self.method().as_str().to_owned(),
             issuer: self.issuer().map(str::to_owned),
         }
     }
 
-    /// Who called once, for asking policy again; none if it is not known how it proved who it is.
-    pub(super) fn from_record(record: &CallerOnRecord) -> Option<Self> {
+    /// Restores a recorded caller, to evaluate the policies again. Returns `None` if the recorded method is unknown.
+    pub(super) fn from_record(record: &CallerRecord) -> Option<Self> {
         let mut methods = CallerMethod::ALL.into_iter();
         let method = methods.find(|method| method.as_str() == record.method)?;
-        Some(Self::supposed(&record.id, method, record.issuer.as_deref()))
+        Some(Self::hypothetical(&record.id, method, record.issuer.as_deref()))
     }
 
     fn unproven(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
-        Self::proven(Identity::unproven(id, method))
+        Self::from_identity(Identity::unverified(id, method))
     }
 
-    pub(super) fn proven(identity: Identity) -> Self {
+    pub(super) fn from_identity(identity: Identity) -> Self {
         Self(Arc::new(identity))
     }
 
@@ -142,37 +142,37 @@ impl Caller {
         &self.0
     }
 
-    /// The id that policies and the audit trail name.
+    /// Returns the id in policies and in the audit trail.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
-    /// The same, to be kept.
+    /// Returns the same value as a shared string.
     #[must_use]
     pub fn shared_id(&self) -> Arc<str> {
         Arc::clone(&self.0.id)
     }
 
-    /// How it proved who it is.
+    /// Returns the method by which the caller was authenticated.
     #[must_use]
     pub fn method(&self) -> CallerMethod {
         self.0.method
     }
 
-    /// Who vouches for it, if a token does: the `iss` claim.
+    /// Returns the `iss` claim of the caller's token, if a token was used.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.0.issuer.as_deref()
     }
 
-    /// The same, to be kept.
+    /// Returns the same value as a shared string.
     #[must_use]
     pub fn shared_issuer(&self) -> Option<Arc<str>> {
         self.0.issuer.clone()
     }
 
-    /// The id in the certificate that was shown beside a token.
+    /// Returns the id in the client certificate that was presented together with a token.
     #[must_use]
     pub fn certificate(&self) -> Option<&str> {
         self.0.certificate.as_deref()
@@ -190,10 +190,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_comes_back_from_its_record_as_policies_see_it() {
+    fn restores_a_recorded_caller_with_id_method_and_issuer() {
         for method in CallerMethod::ALL {
             for issuer in [None, Some("https://login.example.com")] {
-                let record = Caller::supposed("sync", method, issuer).on_record();
+                let record = Caller::hypothetical("sync", method, issuer).to_record();
                 let caller = Caller::from_record(&record).unwrap();
                 assert_eq!(
                     (caller.id(), caller.method(), caller.issuer()),
@@ -201,7 +201,7 @@ mod tests {
                 );
             }
         }
-        let unknown = CallerOnRecord { method: String::new(), ..Caller::anonymous().on_record() };
+        let unknown = CallerRecord { method: String::new(), ..Caller::anonymous().to_record() };
         assert!(Caller::from_record(&unknown).is_none());
     }
 }

@@ -1,19 +1,19 @@
-//! Who is calling: signed tokens and client certificates (CONTRACT section 5, last paragraph; DESIGN rules 9, 10).
+//! Authentication of callers by signed tokens and client certificates.
 //!
-//! A token names its caller by prefix and subject, a certificate by its one name; where both are shown both must be
-//! good, and the token names the caller. Verified tokens are remembered by a keyed digest, so that the hot path
-//! verifies no signature twice. Nothing here reads or sends: keys come through [`IssuerKeys`].
+//! A token names the caller by prefix and subject, a certificate by its one name. If both are presented, both must be
+//! valid, and the token names the caller. Verified tokens are cached by a keyed digest, so that no signature is
+//! verified twice on the hot path. This module does no I/O: keys come through [`IssuerKeys`].
 
 mod bearer;
 mod certificate;
 mod certificate_rules;
+mod forwarded;
 mod issuer_keys;
+mod issuer_rules;
 mod key_set;
-mod reported;
-mod rules;
 mod token;
 mod verify;
-mod waiting;
+mod waiting_calls;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -26,69 +26,71 @@ pub use self::{
     bearer::Bearer,
     certificate::{CertificateProblem, PeerCertificate},
     certificate_rules::{CertificateRules, NameKind, NamePattern},
-    issuer_keys::{InspectedKeys, IssuerKeys, NoKeys},
-    rules::IssuerRules,
+    issuer_keys::{InspectedKeys, IssuerKeys, NoUsableKeys},
+    issuer_rules::IssuerRules,
 };
-use self::{issuer_keys::Unavailable, rules::not_taken, token::Unverified};
+use self::{
+    issuer_keys::KeysUnavailable, issuer_rules::check_not_reserved, token::UnverifiedToken,
+};
 use super::{
+    authorized::AccessError,
     caller::{Caller, CallerMethod},
-    witness::Refused,
 };
-use crate::ports::{Digest, ShownCertificate, SignatureVerifier};
+use crate::ports::{Digest, PresentedCertificate, SignatureVerifier};
 
-/// Verified tokens that are remembered: about 300 bytes each, and more than a fleet has callers. Who sends more
-/// different ones pays with signatures that are verified again.
-const MAX_REMEMBERED: usize = 65_536;
+/// Maximum number of cached verified tokens, about 300 bytes each: more than a fleet has callers. With more tokens than
+/// that, some signatures are verified again.
+const MAX_CACHED_TOKENS: usize = 65_536;
 
-/// A token is verified again after this (DESIGN rule 6.10).
-const REMEMBERED_FOR: SignedDuration = SignedDuration::from_mins(10);
+/// Time after which a cached token is verified again.
+const TOKEN_CACHE_TTL: SignedDuration = SignedDuration::from_mins(10);
 
-/// What a call shows of its caller.
+/// The credentials that a call presents.
 #[derive(Debug, Clone, Copy)]
-pub struct Presented<'a> {
-    /// In its metadata.
+pub struct PresentedCredentials<'a> {
+    /// The token in the metadata.
     pub bearer: Bearer<'a>,
-    /// Of its connection: the certificate that TLS has verified, as it was read.
+    /// The certificate of the connection, verified by TLS, with the result of reading it.
     pub certificate: Option<&'a Result<PeerCertificate, CertificateProblem>>,
 }
 
-/// Nobody can be named.
+/// The reason why a caller cannot be authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unidentified {
-    /// There is no credential, or one that is not good: why, for the log. Repeats nothing of it.
+pub enum AuthenticationError {
+    /// The credential is missing or invalid. The text says why, for the log, and repeats nothing of the credential.
     Refused(String),
     /// The certificate of the connection is no longer trusted.
-    Distrusted,
-    /// Whether the token is good cannot be told now.
+    CertificateNotTrusted,
+    /// The token cannot be verified now, because the issuer's keys are unavailable.
     KeysUnavailable {
-        /// Why, for the log.
+        /// The cause, for the log.
         cause: String,
-        /// Asking sooner does not help.
+        /// The time to wait before the next attempt.
         retry_after: Duration,
-        /// Whether the issuer has keys that are known: then it is the one of this token that is not.
-        others_known: bool,
+        /// Whether other keys of the issuer are known, so that only the key of this token is missing.
+        has_other_keys: bool,
     },
 }
 
-impl From<&str> for Unidentified {
+impl From<&str> for AuthenticationError {
     fn from(why: &str) -> Self {
         Self::Refused(why.to_owned())
     }
 }
 
-impl From<Unavailable> for Unidentified {
-    fn from(Unavailable { cause, retry_after, others_known }: Unavailable) -> Self {
-        Self::KeysUnavailable { cause, retry_after, others_known }
+impl From<KeysUnavailable> for AuthenticationError {
+    fn from(KeysUnavailable { cause, retry_after, has_other_keys }: KeysUnavailable) -> Self {
+        Self::KeysUnavailable { cause, retry_after, has_other_keys }
     }
 }
 
-/// Tells who is calling.
-pub struct Identification {
+/// Authenticates callers.
+pub struct Authenticator {
     issuers: Vec<Issuer>,
     mtls: Option<CertificateRules>,
     signatures: Arc<dyn SignatureVerifier>,
     digest: Arc<dyn Digest>,
-    remembered: Cache<[u8; 32], Remembered>,
+    token_cache: Cache<[u8; 32], CachedToken>,
 }
 
 struct Issuer {
@@ -97,20 +99,21 @@ struct Issuer {
     keys: Arc<IssuerKeys>,
 }
 
-/// A token that was verified.
+/// A verified token in the cache.
 #[derive(Clone)]
-struct Remembered {
-    /// As the token alone names it.
+struct CachedToken {
+    /// The caller that the token names, without the certificate.
     caller: Caller,
-    /// The place of its issuer in the list.
+    /// The index of its issuer in `issuers`.
     issuer: usize,
-    /// From then on it is verified again.
+    /// The time from which the token is verified again.
     until: Timestamp,
 }
 
-impl Identification {
-    /// `mtls`: how client certificates name callers, if they do. Configuration sees to it that no prefix begins with
-    /// another, and that no token is meant for two entries of one issuer.
+impl Authenticator {
+    /// Creates an authenticator. `mtls` says how client certificates name callers; `None` ignores certificates. The
+    /// configuration ensures that no caller prefix begins with another, and that no token is accepted by two entries of
+    /// one issuer.
     #[must_use]
     pub fn new(
         jwt: Vec<(IssuerRules, Arc<IssuerKeys>)>,
@@ -124,39 +127,39 @@ impl Identification {
             keys,
         };
         let issuers = jwt.into_iter().map(issuer).collect();
-        Self { issuers, mtls, signatures, digest, remembered: Cache::new(MAX_REMEMBERED) }
+        Self { issuers, mtls, signatures, digest, token_cache: Cache::new(MAX_CACHED_TOKENS) }
     }
 
-    /// The caller, if that can be told without verifying a signature: its token was verified a short while ago and
-    /// is still good, or it has a certificate alone. `None` says nothing.
+    /// Returns the caller if no signature has to be verified: its token is cached and still valid, or the call has only
+    /// a certificate. `None` does not mean that the credentials are invalid.
     #[must_use]
-    pub fn remembered(&self, presented: &Presented<'_>, now: Timestamp) -> Option<Caller> {
+    pub fn cached(&self, presented: &PresentedCredentials<'_>, now: Timestamp) -> Option<Caller> {
         let certificate = self.certificate(presented, now).ok()?;
         match presented.bearer {
             Bearer::Absent => certificate.map(|certificate| certificate.caller().clone()),
             Bearer::Token(token) => {
                 let key = self.digest.digest(token.as_bytes());
-                let Remembered { caller, issuer, until } = self.remembered.get(&key)?;
+                let CachedToken { caller, issuer, until } = self.token_cache.get(&key)?;
                 let issuer = self.issuers.get(issuer)?;
-                let still = now < until && issuer.key_lives(&caller, now);
+                let still = now < until && issuer.key_is_published(&caller, now);
                 still.then(|| with_certificate(caller, certificate))
             }
             Bearer::Unusable(_) => None,
         }
     }
 
-    /// Who is calling. Waits only where the keys to tell are not known yet, and of those who call `from` one address
-    /// only some.
+    /// Authenticates the caller. Waits only if the keys to verify the token are not known yet; the number of waiting
+    /// calls `from` one address is limited.
     ///
     /// # Errors
-    /// If nobody can be named by what is presented.
-    pub async fn identify(
+    /// Returns an error if the presented credentials authenticate no caller.
+    pub async fn authenticate(
         &self,
-        presented: &Presented<'_>,
+        presented: &PresentedCredentials<'_>,
         from: IpAddr,
         now: Timestamp,
-    ) -> Result<Caller, Unidentified> {
-        if let Some(caller) = self.remembered(presented, now) {
+    ) -> Result<Caller, AuthenticationError> {
+        if let Some(caller) = self.cached(presented, now) {
             return Ok(caller);
         }
         let certificate = self.certificate(presented, now)?;
@@ -165,9 +168,9 @@ impl Identification {
             Bearer::Absent => match certificate {
                 Some(certificate) => Ok(certificate.caller().clone()),
                 None if self.mtls.is_some() => {
-                    Err("it shows no token and no client certificate".into())
+                    Err("the call has no token and no client certificate".into())
                 }
-                None => Err("it shows no token".into()),
+                None => Err("the call has no token".into()),
             },
             Bearer::Token(token) => {
                 let caller = self.verify(token, from, now).await?;
@@ -179,67 +182,71 @@ impl Identification {
     /// Reads the certificate of a connection.
     ///
     /// # Errors
-    /// If it does not name exactly one caller.
+    /// Returns an error if the certificate does not name exactly one caller.
     pub fn read_certificate(
         &self,
-        shown: Arc<dyn ShownCertificate>,
+        shown: Arc<dyn PresentedCertificate>,
     ) -> Result<PeerCertificate, CertificateProblem> {
-        PeerCertificate::shown(shown, &self.mtls.clone().unwrap_or_default())
+        PeerCertificate::from_connection(shown, &self.mtls.clone().unwrap_or_default())
     }
 
-    /// Reads what a proxy tells of the certificate of its peer.
+    /// Reads the client certificate that a proxy reports for its peer.
     ///
     /// # Errors
-    /// As [`PeerCertificate::reported`].
-    pub fn reported_certificate(
+    /// See [`PeerCertificate::forwarded`].
+    pub fn forwarded_certificate(
         &self,
         name: &str,
         pem: &str,
     ) -> Result<Option<PeerCertificate>, CertificateProblem> {
-        PeerCertificate::reported(name, pem, &self.mtls.clone().unwrap_or_default())
+        PeerCertificate::forwarded(name, pem, &self.mtls.clone().unwrap_or_default())
     }
 
-    /// Checks whether what a caller proved still holds: for streams, before each message.
+    /// Checks whether a caller's credential is still valid. Streams check it before each message.
     ///
     /// # Errors
-    /// If its credential has expired, its key was withdrawn, or its certificate is no longer trusted.
-    pub fn check_still_holds(&self, caller: &Caller, now: Timestamp) -> Result<(), Refused> {
+    /// Returns an error if the credential has expired, its key was withdrawn, or its certificate is no longer trusted.
+    pub fn check_still_valid(&self, caller: &Caller, now: Timestamp) -> Result<(), AccessError> {
         let identity = caller.identity();
         let lives = match identity.method {
             CallerMethod::Jwt => {
                 let own = |issuer: &Issuer| Some(&*issuer.name) == caller.issuer();
-                self.issuers.iter().any(|issuer| own(issuer) && issuer.key_lives(caller, now))
+                self.issuers
+                    .iter()
+                    .any(|issuer| own(issuer) && issuer.key_is_published(caller, now))
             }
             CallerMethod::Anonymous | CallerMethod::CommandLine | CallerMethod::Mtls => true,
         };
         if !lives || identity.valid_until.is_some_and(|until| until <= now) {
-            return Err(Refused::Expired);
+            return Err(AccessError::CredentialExpired);
         }
-        if identity.shown.as_ref().is_some_and(|shown| !shown.is_trusted(now)) {
-            return Err(Refused::Distrusted);
+        if identity.connection_certificate.as_ref().is_some_and(|shown| !shown.is_trusted(now)) {
+            return Err(AccessError::CertificateNotTrusted);
         }
         Ok(())
     }
 
-    /// The caller that a token claims to be, by a digest. Nothing is verified.
+    /// Returns a digest of the caller that a token claims to be. Does not verify the token.
     #[must_use]
-    pub(super) fn claimed(&self, presented: &Presented<'_>) -> Option<[u8; 32]> {
+    pub(super) fn claimed_caller(&self, presented: &PresentedCredentials<'_>) -> Option<[u8; 32]> {
         let Bearer::Token(text) = presented.bearer else { return None };
-        let token = Unverified::read(text).ok()?;
+        let token = UnverifiedToken::read(text).ok()?;
         let known = self.issuers.iter().any(|issuer| issuer.rules.issuer == token.claims.iss);
-        known.then(|| self.digest.digest(&token.claims.claimed()))
+        known.then(|| self.digest.digest(&token.claims.claimed_identity()))
     }
 
-    /// The certificate that counts, if there is one. One that is not good is not as none.
+    /// Returns the client certificate, if the call has one and certificates are configured. An invalid certificate is
+    /// an error; it is not ignored.
     fn certificate<'a>(
         &self,
-        presented: &Presented<'a>,
+        presented: &PresentedCredentials<'a>,
         now: Timestamp,
-    ) -> Result<Option<&'a PeerCertificate>, Unidentified> {
+    ) -> Result<Option<&'a PeerCertificate>, AuthenticationError> {
         let Some(certificate) = presented.certificate.filter(|_| self.mtls.is_some()) else {
             return Ok(None);
         };
-        let refused = |problem: &CertificateProblem| Unidentified::Refused(problem.to_string());
+        let refused =
+            |problem: &CertificateProblem| AuthenticationError::Refused(problem.to_string());
         let certificate = certificate.as_ref().map_err(refused)?;
         if !certificate.is_valid(now) {
             return Err(
@@ -247,19 +254,20 @@ impl Identification {
             );
         }
         if !certificate.is_trusted(now) {
-            return Err(Unidentified::Distrusted);
+            return Err(AuthenticationError::CertificateNotTrusted);
         }
         let prefixes = self.issuers.iter().map(|issuer| issuer.rules.caller_prefix.as_str());
-        not_taken(certificate.id(), prefixes)
-            .map_err(|why| Unidentified::Refused(format!("the client certificate: {why}")))?;
+        check_not_reserved(certificate.id(), prefixes).map_err(|why| {
+            AuthenticationError::Refused(format!("the client certificate: {why}"))
+        })?;
         Ok(Some(certificate))
     }
 }
 
-impl fmt::Debug for Identification {
+impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let issuers: Vec<_> = self.issuers.iter().map(|issuer| &issuer.rules).collect();
-        f.debug_struct("Identification")
+        f.debug_struct("Authenticator")
             .field("issuers", &issuers)
             .field("mtls", &self.mtls)
             .finish_non_exhaustive()
@@ -267,14 +275,14 @@ impl fmt::Debug for Identification {
 }
 
 impl Issuer {
-    /// Returns whether the key that signed the caller's token is still published.
-    fn key_lives(&self, caller: &Caller, now: Timestamp) -> bool {
+    /// Returns whether the issuer still publishes the key that signed the caller's token.
+    fn key_is_published(&self, caller: &Caller, now: Timestamp) -> bool {
         let usable = self.keys.usable(now);
         usable.keys().zip(caller.identity().key).is_some_and(|(keys, number)| keys.contains(number))
     }
 }
 
-/// What a token is put through, without memory and without waiting.
+/// Returns the caller id of a token, without the cache and without waiting for keys.
 #[cfg(fuzzing)]
 pub(crate) fn caller_id(
     rules: &IssuerRules,
@@ -283,23 +291,23 @@ pub(crate) fn caller_id(
     token: &str,
     now: Timestamp,
 ) -> Result<String, std::borrow::Cow<'static, str>> {
-    let token = Unverified::read(token)?;
-    let id = rules.caller_id(&token.claims.check(rules, now)?.subject, &[])?;
-    keys.signed_by(&token, signatures).map(|_| id).map_err(key_set::NotSigned::why)
+    let token = UnverifiedToken::read(token)?;
+    let id = issuer_rules.caller_id(&token.claims.check(issuer_rules, now)?.subject, &[])?;
+    keys.signed_by(&token, signatures).map(|_| id).map_err(key_set::SignatureError::why)
 }
 
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// The caller that a token names, with the certificate shown beside it.
+/// Adds the certificate that was presented together with the token to the caller.
 fn with_certificate(caller: Caller, certificate: Option<&PeerCertificate>) -> Caller {
     let Some(certificate) = certificate else { return caller };
     let mut identity = caller.identity().clone();
     identity.certificate = Some(certificate.id().into());
     identity.valid_until = identity.valid_until.map(|until| until.min(certificate.end()));
-    identity.shown = certificate.as_shown().cloned();
-    Caller::proven(identity)
+    identity.connection_certificate = certificate.connection_certificate().cloned();
+    Caller::from_identity(identity)
 }
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
-//! What callers may do: Cedar policies, read strictly and asked quickly.
+//! Cedar policies: strict loading and fast evaluation.
 //!
-//! A set is read once ([`PolicySet::parse`]: `load` checks the policies, `normal_form` their literals, `entities` the groups) and then only
-//! asked. `rule` knows which policies can match a question at all, `prepared` has Cedar evaluate these, `ask` makes
-//! decisions of it, and `memory` keeps the set in force with the decisions made under it.
+//! A set is loaded once ([`PolicySet::parse`]): `load` checks the policies, `normal_form` their literals, `entities`
+//! the groups. For a decision, `rule` selects the policies that can match, `prepared_request` evaluates these with
+//! Cedar, and `evaluate` derives the decision. `decision_cache` holds the current set and the decisions made under it.
 
-mod ask;
+mod decision_cache;
 mod depth;
 mod entities;
+mod evaluate;
 mod explain;
 mod load;
-mod memory;
 mod normal_form;
-mod prepared;
+mod prepared_request;
 mod problem;
 mod rule;
-mod words;
+mod schema_names;
 
 #[cfg(test)]
 mod examples;
@@ -26,26 +26,26 @@ use std::{collections::HashMap, sync::Arc};
 use cedar_policy::{Authorizer, EntityUid};
 
 pub use self::{
-    ask::{Ruling, WebApiCall},
-    explain::{Excerpt, Explanation, NearMiss},
-    memory::{MAX_DECISIONS, Policies},
+    decision_cache::{MAX_DECISIONS, Policies},
+    evaluate::{PolicyDecision, WebApiCall},
+    explain::{Explanation, NearMiss, PolicyExcerpt},
     problem::{PolicyError, PolicyProblem},
 };
-use self::{entities::Groups, rule::Rule, words::Words};
+use self::{entities::Groups, rule::Rule, schema_names::SchemaNames};
 
-/// What policies can speak of: entity types, actions and their context, in Cedar's schema language.
+/// The schema of policies (entity types, actions and their context) in Cedar's schema language.
 pub const POLICY_SCHEMA: &str = include_str!("policy/schema.cedarschema");
 
-/// Longest policy file and longest entities file that is read.
+/// Maximum size of a policy file and of an entities file, in bytes.
 pub const MAX_POLICY_FILE_BYTES: usize = 1024 * 1024;
 
-/// Most policies of a file.
+/// Maximum number of policies in a file.
 pub const MAX_POLICIES: usize = 10_000;
 
-/// Most entities of an entities file.
+/// Maximum number of entities in an entities file.
 pub const MAX_ENTITIES: usize = 100_000;
 
-/// The texts of the files, as they were read. Their names are for messages.
+/// The contents of the policy and entities files. The file names are for messages.
 #[derive(Debug, Clone, Default)]
 pub struct PolicyText {
     /// The name of the policy file.
@@ -58,35 +58,35 @@ pub struct PolicyText {
     pub entities: Option<String>,
 }
 
-/// Policies and groups that were found to be right.
+/// Valid policies and groups.
 pub struct PolicySet {
-    /// In the order of the file.
+    /// The policies, in the order of the file.
     rules: Vec<Arc<Rule>>,
-    /// Of each rule whose principal is a caller or a group, where it stands in `rules`.
+    /// The indices in `rules` of the policies whose principal is this caller or group.
     by_principal: HashMap<EntityUid, Vec<usize>>,
-    /// Rules that any caller may match.
+    /// The indices of the policies that can match any caller.
     any_principal: Vec<usize>,
     groups: Groups,
-    words: Words,
+    schema_names: SchemaNames,
     authorizer: Authorizer,
-    /// For excerpts.
+    /// The text of the files, for excerpts.
     text: PolicyText,
 }
 
 impl PolicySet {
-    /// How many policies there are.
+    /// Returns the number of policies.
     #[must_use]
     pub fn policies(&self) -> usize {
         self.rules.len()
     }
 
-    /// How many groups of callers and of tenants there are.
+    /// Returns the number of groups of callers and of tenants.
     #[must_use]
     pub fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    fn new(rules: Vec<Rule>, groups: Groups, words: Words, text: &PolicyText) -> Self {
+    fn new(rules: Vec<Rule>, groups: Groups, schema_names: SchemaNames, text: &PolicyText) -> Self {
         let mut by_principal: HashMap<EntityUid, Vec<usize>> = HashMap::new();
         let mut any_principal = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
@@ -97,7 +97,7 @@ impl PolicySet {
         }
         let rules = rules.into_iter().map(Arc::new).collect();
         let (authorizer, text) = (Authorizer::new(), text.clone());
-        Self { rules, by_principal, any_principal, groups, words, authorizer, text }
+        Self { rules, by_principal, any_principal, groups, schema_names, authorizer, text }
     }
 }
 

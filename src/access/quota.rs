@@ -1,9 +1,9 @@
-//! How often callers may call, and how often they may be refused.
+//! Rate limits of callers, and of refused calls.
 //!
 //! Token buckets: one for each caller, one for each caller in each tenant, and one for the refusals of each source. The
-//! last makes guessing slow: while the bucket of a source is empty, only credentials that were verified before are
-//! accepted from there. Callers that were verified from there in the last hour have a reserve of their own, so that
-//! their new tokens are still verified during a flood.
+//! last makes guessing slow: while a source's bucket is empty, only credentials that were verified before are accepted
+//! from it. A caller that was verified from that source in the last hour has a reserve of its own, so that its new
+//! tokens are still verified during a flood.
 
 mod buckets;
 
@@ -20,53 +20,53 @@ use quick_cache::sync::Cache;
 use self::buckets::Buckets;
 use super::Caller;
 use crate::{
-    domain::{TenantName, site},
+    domain::{TenantName, client_network},
     ports::Clock,
 };
 
-/// Callers that are remembered as verified, each with the address that it called from.
+/// Maximum number of cached pairs of verified caller and source address.
 const MAX_VERIFIED: usize = 65_536;
 
-/// How long a caller is remembered as verified.
+/// Time for which a caller stays cached as verified.
 const VERIFIED_FOR: Duration = Duration::from_hours(1);
 
-/// The tokens of one such caller that are verified although the bucket of its source is empty.
+/// Rate at which tokens of one such caller are verified while the bucket of its source is empty.
 const RESERVE: Rate =
     Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN.saturating_add(4) };
 
-/// A rate: so many a second over time, and `burst` at once after a pause.
+/// A rate limit: a sustained rate and a burst after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Over time.
+    /// The sustained rate, per second.
     pub per_second: NonZeroU32,
-    /// At once.
+    /// The burst size.
     pub burst: NonZeroU32,
 }
 
-/// The configurable part.
+/// The configured rate limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QuotaRules {
-    /// Calls of one caller; `None` is no limit.
+    /// The limit for the calls of one caller; `None` means no limit.
     pub per_caller: Option<Rate>,
-    /// Calls of one caller in one tenant; `None` is no limit.
+    /// The limit for the calls of one caller in one tenant; `None` means no limit.
     pub per_caller_and_tenant: Option<Rate>,
-    /// Refusals (unauthenticated, denied) of one source; `None` is no limit.
+    /// The limit for refused (unauthenticated or denied) calls of one source; `None` means no limit.
     pub refused_per_source: Option<Rate>,
 }
 
-/// Which quota a call is over.
+/// The quota that a call exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuotaKind {
-    /// Of the caller.
+    /// The calls of the caller.
     Caller,
-    /// Of the caller in this tenant.
+    /// The calls of the caller in this tenant.
     CallerAndTenant,
-    /// Of refusals.
+    /// The refused calls of the source.
     Refused,
 }
 
 impl QuotaKind {
-    /// The key of the configuration that sets it.
+    /// Returns the configuration key that sets the quota.
     #[must_use]
     pub fn config_key(self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl QuotaKind {
         }
     }
 
-    /// Whose calls are counted, as `google.rpc.QuotaFailure` names it.
+    /// Returns whose calls are counted, as the subject in `google.rpc.QuotaFailure`.
     #[must_use]
     pub fn subject(self) -> &'static str {
         match self {
@@ -87,22 +87,22 @@ impl QuotaKind {
     }
 }
 
-/// A call came too soon.
+/// A call exceeds a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("over {}", quota.config_key())]
 pub struct OverQuota {
-    /// Which quota is used up.
+    /// The exceeded quota.
     pub quota: QuotaKind,
-    /// When the next call may come.
+    /// The time to wait before the next call.
     pub retry_after: Duration,
 }
 
-/// Who is made to wait after too many refusals.
+/// The source whose refused calls are counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source<'a> {
-    /// Whoever is behind an address, as long as nobody knows who.
+    /// The client's address, before the caller is authenticated.
     Address(IpAddr),
-    /// A known caller.
+    /// An authenticated caller.
     Caller(&'a Caller),
 }
 
@@ -112,7 +112,7 @@ pub(super) struct Quotas {
     caller_and_tenant: Option<Buckets>,
     refused: Option<Buckets>,
     reserve: Buckets,
-    /// When a caller was last verified from an address, by the monotonic clock.
+    /// The time (monotonic clock) when a caller was last verified from an address.
     verified: Cache<u64, Duration>,
     clock: Arc<dyn Clock>,
     hasher: RandomState,
@@ -132,27 +132,30 @@ impl Quotas {
         }
     }
 
-    /// Counts a call of a caller.
-    pub(super) fn call(&self, caller: &Caller) -> Result<(), OverQuota> {
+    /// Counts a call against the caller's quota.
+    pub(super) fn count_call(&self, caller: &Caller) -> Result<(), OverQuota> {
         let Some(buckets) = &self.caller else { return Ok(()) };
         let quota = QuotaKind::Caller;
         let taken = buckets.take(self.hasher.hash_one(identity(caller)));
         taken.map_err(|retry_after| OverQuota { quota, retry_after })
     }
 
-    /// Counts a call of a caller in a tenant.
-    pub(super) fn call_in(&self, caller: &Caller, tenant: &TenantName) -> Result<(), OverQuota> {
+    /// Counts a call against the quota of caller and tenant.
+    pub(super) fn count_tenant_call(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+    ) -> Result<(), OverQuota> {
         let Some(buckets) = &self.caller_and_tenant else { return Ok(()) };
         let quota = QuotaKind::CallerAndTenant;
         let taken = buckets.take(self.hasher.hash_one((identity(caller), tenant)));
         taken.map_err(|retry_after| OverQuota { quota, retry_after })
     }
 
-    /// Begins something that may be refused. It counts as refused from now on, so that attempts at the same time are
-    /// counted too, until it is excused.
+    /// Starts an attempt that may be refused. It counts as refused until it is refunded, so that concurrent ones count.
     ///
     /// # Errors
-    /// If the source was refused so often that it has to wait.
+    /// Returns an error if the source must wait after too many refusals.
     pub(super) fn attempt(&self, source: Source<'_>) -> Result<Attempt<'_>, OverQuota> {
         let Some(refused) = &self.refused else { return Ok(Attempt::default()) };
         let key = self.key(source);
@@ -162,10 +165,10 @@ impl Quotas {
         }
     }
 
-    /// The same from the reserve of a caller that claims to be one that was verified from there. It counts against the
-    /// reserve and, on credit, against the source: whoever claims to be somebody else uses up that caller's reserve
-    /// alone, and the source is still refused no more often than its rate says.
-    pub(super) fn attempt_of_claimed(&self, from: IpAddr, claim: &[u8]) -> Option<Attempt<'_>> {
+    /// Starts an attempt that uses the reserve of a caller that was verified from this address. The token only claims
+    /// to be of that caller. The attempt takes a token from the reserve and, on credit, from the source: a false claim
+    /// uses up only the reserve of the claimed caller, and the source is still limited to its rate of refusals.
+    pub(super) fn attempt_from_reserve(&self, from: IpAddr, claim: &[u8]) -> Option<Attempt<'_>> {
         let key = self.claim_key(from, claim);
         let since = self.clock.monotonic().saturating_sub(self.verified.get(&key)?);
         if since >= VERIFIED_FOR {
@@ -176,7 +179,7 @@ impl Quotas {
         if let Some(refused) = &self.refused {
             let source = self.key(Source::Address(from));
             if refused.overdraw(source).is_err() {
-                attempt.excuse();
+                attempt.refund();
                 return None;
             }
             attempt.source = Some((refused, source));
@@ -184,34 +187,34 @@ impl Quotas {
         Some(attempt)
     }
 
-    /// Remembers that a caller was verified from there.
-    pub(super) fn verified(&self, from: IpAddr, claim: &[u8]) {
+    /// Records that a caller was verified from this address.
+    pub(super) fn record_verified(&self, from: IpAddr, claim: &[u8]) {
         self.verified.insert(self.claim_key(from, claim), self.clock.monotonic());
     }
 
     fn claim_key(&self, from: IpAddr, claim: &[u8]) -> u64 {
-        self.hasher.hash_one((site(from), claim))
+        self.hasher.hash_one((client_network(from), claim))
     }
 
     fn key(&self, source: Source<'_>) -> u64 {
         match source {
             Source::Caller(caller) => self.hasher.hash_one(identity(caller)),
-            Source::Address(address) => self.hasher.hash_one(site(address)),
+            Source::Address(address) => self.hasher.hash_one(client_network(address)),
         }
     }
 }
 
-/// Something that counts as refused unless it is excused.
+/// An attempt that counts as a refusal unless it is refunded.
 #[derive(Default)]
 pub(super) struct Attempt<'a> {
-    /// The buckets that gave a token, and the key of each.
+    /// The buckets that gave a token, with the key of each.
     source: Option<(&'a Buckets, u64)>,
     reserve: Option<(&'a Buckets, u64)>,
 }
 
 impl Attempt<'_> {
-    /// It was not refused, or not by its own fault.
-    pub(super) fn excuse(self) {
+    /// Returns the taken tokens: the attempt was not refused, or was refused through no fault of the client.
+    pub(super) fn refund(self) {
         for (buckets, key) in self.source.into_iter().chain(self.reserve) {
             buckets.give_back(key);
         }
@@ -245,34 +248,34 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_over_its_rate_waits_and_others_do_not() {
+    fn limits_each_caller_separately() {
         let (quotas, clock) = quotas(Some(rate(2, 3)), None, None);
         let (one, other) = (Caller::command_line("one"), Caller::command_line("other"));
         for _ in 0..3 {
-            quotas.call(&one).unwrap();
+            quotas.count_call(&one).unwrap();
         }
-        let over = quotas.call(&one).unwrap_err();
+        let over = quotas.count_call(&one).unwrap_err();
         assert_eq!(over.quota, QuotaKind::Caller);
         assert_eq!(over.retry_after, Duration::from_millis(500));
-        quotas.call(&other).unwrap();
+        quotas.count_call(&other).unwrap();
         clock.advance(over.retry_after);
-        quotas.call(&one).unwrap();
-        quotas.call(&one).unwrap_err();
+        quotas.count_call(&one).unwrap();
+        quotas.count_call(&one).unwrap_err();
     }
 
     #[test]
-    fn each_tenant_has_a_rate_of_its_own() {
+    fn limits_each_tenant_separately() {
         let (quotas, _) = quotas(None, Some(rate(1, 1)), None);
         let caller = Caller::command_line("one");
         let name = |tenant: &str| format!("applications/a/tenants/{tenant}").parse().unwrap();
-        quotas.call_in(&caller, &name("Cust1")).unwrap();
-        quotas.call_in(&caller, &name("Cust1")).unwrap_err();
-        quotas.call_in(&caller, &name("Cust2")).unwrap();
-        quotas.call(&caller).unwrap();
+        quotas.count_tenant_call(&caller, &name("Cust1")).unwrap();
+        quotas.count_tenant_call(&caller, &name("Cust1")).unwrap_err();
+        quotas.count_tenant_call(&caller, &name("Cust2")).unwrap();
+        quotas.count_call(&caller).unwrap();
     }
 
     #[test]
-    fn after_too_many_refusals_a_source_waits_and_others_do_not() {
+    fn limits_refusals_of_each_source_separately() {
         let (quotas, clock) = quotas(None, None, Some(rate(50, 200)));
         let [bad, neighbour, site, same_site, mapped] =
             ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::ffff:1", "::ffff:192.0.2.1"]
@@ -293,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_refused_exactly_as_often_as_its_rate_says() {
+    fn a_flood_gets_exactly_its_rate_of_refusals() {
         let (quotas, clock) = quotas(None, None, Some(rate(50, 200)));
         let source = Source::Address("192.0.2.1".parse().unwrap());
         let mut admitted = 0;
-        // Ten seconds of a flood, ten attempts each millisecond.
+        // A flood of ten seconds with ten attempts each millisecond.
         for _ in 0..10_000 {
             for _ in 0..10 {
                 admitted += u32::from(quotas.attempt(source).map(drop).is_ok());
@@ -308,44 +311,44 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_were_excused_count_for_nothing_and_open_ones_for_one_each() {
+    fn open_attempts_count_and_refunded_attempts_do_not() {
         let (quotas, _) = quotas(None, None, Some(rate(1, 3)));
         let source = Source::Address("192.0.2.1".parse().unwrap());
         for _ in 0..100 {
-            quotas.attempt(source).unwrap().excuse();
+            quotas.attempt(source).unwrap().refund();
         }
         let open: Vec<_> = (0..3).map(|_| quotas.attempt(source).unwrap()).collect();
         assert!(quotas.attempt(source).is_err());
         for attempt in open {
-            attempt.excuse();
+            attempt.refund();
         }
         assert!(quotas.attempt(source).is_ok());
     }
 
     #[test]
-    fn a_verified_caller_keeps_a_reserve_that_only_claims_of_its_own_name_use_up() {
+    fn a_verified_caller_has_a_reserve_that_only_claims_of_its_own_name_use() {
         let (quotas, clock) = quotas(None, None, Some(rate(50, 200)));
         let (here, elsewhere) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         for caller in [b"sync", b"mail"] {
-            quotas.verified(here, caller);
+            quotas.record_verified(here, caller);
         }
         let flood = || while quotas.attempt(Source::Address(here)).is_ok() {};
         flood();
-        assert!(quotas.attempt_of_claimed(here, b"unknown").is_none());
-        assert!(quotas.attempt_of_claimed(elsewhere, b"sync").is_none());
-        // An attacker claims to be one of them.
+        assert!(quotas.attempt_from_reserve(here, b"unknown").is_none());
+        assert!(quotas.attempt_from_reserve(elsewhere, b"sync").is_none());
+        // An attacker claims to be one of the verified callers.
         for _ in 0..5 {
-            assert!(quotas.attempt_of_claimed(here, b"sync").is_some());
+            assert!(quotas.attempt_from_reserve(here, b"sync").is_some());
         }
-        assert!(quotas.attempt_of_claimed(here, b"sync").is_none());
-        quotas.attempt_of_claimed(here, b"mail").unwrap().excuse();
-        // What the claims used on credit, the flood does not get.
+        assert!(quotas.attempt_from_reserve(here, b"sync").is_none());
+        quotas.attempt_from_reserve(here, b"mail").unwrap().refund();
+        // The tokens that the claims took on credit are not available to the flood.
         clock.advance(Duration::from_millis(100));
         assert!(quotas.attempt(Source::Address(here)).is_err());
         clock.advance(Duration::from_secs(1));
-        assert!(quotas.attempt_of_claimed(here, b"sync").is_some());
+        assert!(quotas.attempt_from_reserve(here, b"sync").is_some());
         clock.advance(VERIFIED_FOR);
         flood();
-        assert!(quotas.attempt_of_claimed(here, b"mail").is_none());
+        assert!(quotas.attempt_from_reserve(here, b"mail").is_none());
     }
 }

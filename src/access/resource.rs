@@ -1,26 +1,27 @@
-//! What policy decides on: the resources, by their names.
+//! The resources that policies decide on, identified by their names.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use super::ActionName;
 use crate::domain::{
-    ApplicationId, AssociateId, Grant, GrantName, NameError, Subject, TenantName, application_name,
+    ApplicationId, AssociateId, Grant, GrantName, NameError, PersonSelector, TenantName,
+    application_name,
 };
 
 /// The gateway as a whole: the resource above all applications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gateway;
 
-/// Longest id of a grant.
+/// Maximum length of a grant id, in bytes.
 const MAX_GRANT_BYTES: usize = 64;
 
-/// The id of a grant where there is none yet (CONTRACT section 5).
+/// The grant id in a decision if the person has no grant yet.
 const NO_GRANT: &str = "-";
 
-/// The id of a grant of which is not known whose it is. No name has it.
+/// The grant id in a question about any person's grant. No resource name has it.
 const ANY_GRANT: &str = "*";
 
-/// What policy decides on. Its text is the resource name, and the id of its entity in policies; the gateway's is
+/// A resource that policies decide on. Its text form is its name and its entity id in policies; the gateway's is
 /// `gateway`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Resource {
@@ -34,23 +35,23 @@ pub enum Resource {
     Grant(GrantResource),
 }
 
-/// One person's consent, with what policies may ask about it.
+/// A person's grant, with the attributes that policies can read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GrantResource {
-    /// Where it belongs.
+    /// The tenant.
     pub tenant: TenantName,
-    /// Its id, or `-` where there is none yet.
+    /// The grant id, or `-` if there is no grant yet.
     pub grant: Arc<str>,
-    /// Whose it is; 0 if that was not asked for.
+    /// The person's associate id; 0 if the request does not name it.
     pub associate_id: i32,
-    /// Whose it is; empty if that was not asked for.
+    /// The person's user principal name; empty if the request does not name it.
     pub user_principal_name: Arc<str>,
 }
 
 impl GrantResource {
-    /// A grant that there is, with its own attributes.
+    /// Returns the resource of an existing grant, with its attributes.
     #[must_use]
-    pub fn of(grant: &Grant) -> Self {
+    pub fn from_grant(grant: &Grant) -> Self {
         Self {
             tenant: grant.name.tenant.clone(),
             grant: grant.name.grant.as_str().into(),
@@ -59,66 +60,66 @@ impl GrantResource {
         }
     }
 
-    /// Whoever's it is: for the question whether there is anybody at all whose grant, once there is one, a caller may
-    /// use. It has no attributes.
+    /// Returns a resource that stands for any person's grant in the tenant. It has no attributes. It answers whether
+    /// the caller could use any grant, including future ones.
     #[must_use]
-    pub fn anybodys(tenant: &TenantName) -> Self {
+    pub fn any_grant(tenant: &TenantName) -> Self {
         let (tenant, grant) = (tenant.clone(), ANY_GRANT.into());
         Self { tenant, grant, associate_id: 0, user_principal_name: "".into() }
     }
 
-    /// Whether it is that of [`Self::anybodys`].
-    pub(super) fn is_anybodys(&self) -> bool {
+    /// Returns whether this is [`Self::any_grant`].
+    pub(super) fn is_any_grant(&self) -> bool {
         &*self.grant == ANY_GRANT
     }
 
-    /// Where there is no one grant, with what was asked for.
+    /// Returns the resource for a request without a stored grant, with the attributes that the request names.
     #[must_use]
-    pub fn absent(tenant: &TenantName, subject: &Subject) -> Self {
+    pub fn requested(tenant: &TenantName, subject: &PersonSelector) -> Self {
         let (mut grant, mut associate_id, mut user_principal_name) = (NO_GRANT, 0, "");
         match subject {
-            Subject::Associate(id) => associate_id = id.get(),
-            Subject::UserPrincipalName(name) => user_principal_name = name,
-            Subject::Grant(name) => grant = name.grant.as_str(),
+            PersonSelector::Associate(id) => associate_id = id.get(),
+            PersonSelector::UserPrincipalName(name) => user_principal_name = name,
+            PersonSelector::Grant(id) => grant = id.as_str(),
         }
         let (tenant, grant) = (tenant.clone(), grant.into());
         Self { tenant, grant, associate_id, user_principal_name: user_principal_name.into() }
     }
 
-    /// The name of the grant, if it names one.
+    /// Returns the name of the grant, if the id names one.
     #[must_use]
     pub fn name(&self) -> Option<GrantName> {
         let grant = self.grant.parse().ok()?;
         Some(GrantName { tenant: self.tenant.clone(), grant })
     }
 
-    /// Whether it is this grant, and what policies may ask about it is still so.
+    /// Returns whether this is the resource of `grant` with unchanged attributes.
     #[must_use]
-    pub fn is_of(&self, grant: &Grant) -> bool {
-        *self == Self::of(grant)
+    pub fn matches_grant(&self, grant: &Grant) -> bool {
+        *self == Self::from_grant(grant)
     }
 
-    /// Whether it is this one.
+    /// Returns whether the grant has this name.
     #[must_use]
-    pub fn is(&self, name: &GrantName) -> bool {
+    pub fn has_name(&self, name: &GrantName) -> bool {
         self.tenant == name.tenant && *self.grant == *name.grant.as_str()
     }
 
-    /// What was asked for, in the same words again.
+    /// Returns the subject that the request named.
     #[must_use]
-    pub fn subject(&self) -> Option<Subject> {
+    pub fn subject(&self) -> Option<PersonSelector> {
         if let Some(name) = self.name() {
-            return Some(Subject::Grant(name));
+            return Some(PersonSelector::Grant(name.grant));
         }
         if let Some(id) = AssociateId::new(self.associate_id) {
-            return Some(Subject::Associate(id));
+            return Some(PersonSelector::Associate(id));
         }
         let name = &*self.user_principal_name;
-        (!name.is_empty()).then(|| Subject::UserPrincipalName(name.to_owned()))
+        (!name.is_empty()).then(|| PersonSelector::UserPrincipalName(name.to_owned()))
     }
 }
 
-/// The kinds of resource; each is an entity type of the policy.
+/// A kind of resource. Each kind is an entity type of the policy schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResourceKind {
     /// The gateway.
@@ -132,7 +133,7 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
-    /// Its entity type in policies.
+    /// Returns the entity type in policies.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -144,19 +145,19 @@ impl ResourceKind {
     }
 }
 
-/// Why a text names no resource.
+/// The reason why a text does not name a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ResourceError {
-    /// Not the name of an application or a tenant.
+    /// The text is not the name of an application or a tenant.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Not the id of a grant.
+    /// The text does not end with a valid grant id.
     #[error("a grant id is 1 to 64 of A-Z, a-z, 0-9, _ and -")]
     Grant,
 }
 
 impl Resource {
-    /// What kind it is.
+    /// Returns the kind of the resource.
     #[must_use]
     pub fn kind(&self) -> ResourceKind {
         match self {
@@ -167,13 +168,12 @@ impl Resource {
         }
     }
 
-    /// Whether a question about it leaves something open that policies may ask for: of a call method and path, or whose
-    /// the grant is.
-    pub(super) fn leaves_open(&self, action: ActionName) -> bool {
-        action.has_context() || matches!(self, Self::Grant(grant) if grant.is_anybodys())
+    /// Returns whether attributes that policies may read are not known: the path of a call, or the person of a grant.
+    pub(super) fn has_open_attributes(&self, action: ActionName) -> bool {
+        action.has_context() || matches!(self, Self::Grant(grant) if grant.is_any_grant())
     }
 
-    /// The tenant that it is or belongs to.
+    /// Returns the tenant that the resource is or belongs to.
     #[must_use]
     pub fn tenant(&self) -> Option<&TenantName> {
         match self {
@@ -184,8 +184,7 @@ impl Resource {
     }
 }
 
-/// Reads a name as questions about policy give it. The empty name is the gateway too; of a grant nothing but its
-/// name is known.
+/// Parses a resource name. The empty name is also the gateway. A parsed grant has a name and no attributes.
 impl FromStr for Resource {
     type Err = ResourceError;
 
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_renders_back_to_itself() {
+    fn every_kind_of_name_formats_back_to_itself() {
         for (name, kind) in [
             ("gateway", ResourceKind::Gateway),
             ("applications/a", ResourceKind::Application),
@@ -289,15 +288,15 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_grant_what_was_asked_for_is_all_that_is_known() {
+    fn a_requested_resource_has_only_the_attributes_of_the_request() {
         let tenant: TenantName = "applications/a/tenants/Cust1".parse().unwrap();
         let name: GrantName = format!("{tenant}/grants/g1").parse().unwrap();
         for (subject, id, associate, user) in [
-            (Subject::Associate(AssociateId::new(5).unwrap()), "-", 5, ""),
-            (Subject::UserPrincipalName("a@b.example".to_owned()), "-", 0, "a@b.example"),
-            (Subject::Grant(name), "g1", 0, ""),
+            (PersonSelector::Associate(AssociateId::new(5).unwrap()), "-", 5, ""),
+            (PersonSelector::UserPrincipalName("a@b.example".to_owned()), "-", 0, "a@b.example"),
+            (PersonSelector::Grant(name.grant), "g1", 0, ""),
         ] {
-            let resource = GrantResource::absent(&tenant, &subject);
+            let resource = GrantResource::requested(&tenant, &subject);
             let told = (&*resource.grant, resource.associate_id, &*resource.user_principal_name);
             assert_eq!(told, (id, associate, user));
             assert_eq!(resource.subject(), Some(subject));
@@ -306,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_renders_back(text in "(applications/[a-z-]{0,3})?(/tenants/(Cust)?[0-9]{0,3})?(/grants/[a-z_-]{0,3})?") {
+        fn an_accepted_name_formats_back_to_itself(text in "(applications/[a-z-]{0,3})?(/tenants/(Cust)?[0-9]{0,3})?(/grants/[a-z_-]{0,3})?") {
             if let Ok(resource) = text.parse::<Resource>() {
                 prop_assert!(resource.to_string() == text || text.is_empty());
             }

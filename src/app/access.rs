@@ -1,15 +1,15 @@
-//! From `[callers]`, `[policy]` and `[quotas]` to what lets callers in, and what keeps that up to date.
+//! Builds caller authentication and authorization from `[callers]`, `[policy]` and `[quotas]`, and keeps it up to date.
 
 use std::{num::NonZeroU32, sync::Arc};
 
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 
-use super::{Surroundings, policy::PolicyFiles, storage::problem};
+use super::{Runtime, policy::PolicyFiles, storage::config_problem};
 use crate::{
     access::{
-        Access, CertificateRules, Identification, InspectedKeys, IssuerKeys, IssuerRules, NameKind,
-        NamePattern, NoKeys, QuotaRules, Rate, Rules,
+        Access, Authenticator, CertificateRules, InspectedKeys, IssuerKeys, IssuerRules, NameKind,
+        NamePattern, NoUsableKeys, QuotaRules, Rate, Rules,
     },
     broker::Trail,
     config::{CertificateIdentity, Config, ConfigError, JwtIssuer, Mtls, Quota, Quotas},
@@ -19,74 +19,75 @@ use crate::{
     ports::{Clock, JwksSource, Reloadable},
 };
 
-/// What lets callers in, and the work that keeps it up to date.
-pub(super) struct Doors {
+/// Authentication and authorization of callers, and the task that keeps them up to date.
+pub(super) struct AccessSetup {
     pub(super) access: Access,
-    upkeep: Upkeep,
+    maintenance: AccessMaintenance,
 }
 
-/// Runs as long as callers are let in.
-pub(super) struct Upkeep {
+/// The task that keeps keys, policy and certificate authorities up to date while callers are served.
+pub(super) struct AccessMaintenance {
     network: Network,
     issuers: Vec<Arc<IssuerKeys>>,
     policy: Option<Arc<PolicyFiles>>,
 }
 
-impl Doors {
-    /// Reads the policy. Fetches nothing yet: an issuer that is down must not keep the gateway from starting.
+impl AccessSetup {
+    /// Reads the policy. Does not fetch keys: the gateway must start even if an issuer is down.
     pub(super) fn new(
         config: &Config,
-        surroundings: &Surroundings,
+        runtime: &Runtime,
         network: Network,
     ) -> Result<Self, ConfigError> {
-        let clock = Arc::clone(&surroundings.clock);
+        let clock = Arc::clone(&runtime.clock);
         let quotas = quota_rules(&config.quotas);
         let policy = PolicyFiles::load(config)?.map(Arc::new);
         let policies = policy.as_ref().map(|policy| policy.policies());
-        let mut upkeep = Upkeep { network, issuers: Vec::new(), policy };
+        let mut maintenance = AccessMaintenance { network, issuers: Vec::new(), policy };
         let access = if config.callers.insecure_anonymous {
             let rules = policies.map_or(Rules::PermitAll, Rules::Policies);
             Access::insecure_anonymous(rules, quotas, clock)
         } else {
-            let issuers = issuers(config, surroundings, &upkeep.network);
-            upkeep.issuers = issuers.iter().map(|(_, keys)| Arc::clone(keys)).collect();
+            let issuers = issuers(config, runtime, &maintenance.network);
+            maintenance.issuers = issuers.iter().map(|(_, keys)| Arc::clone(keys)).collect();
             let digest = KeyedDigest::new();
-            let digest = digest.map_err(|error| problem(config, "callers", error.to_string()))?;
+            let digest =
+                digest.map_err(|error| config_problem(config, "callers", error.to_string()))?;
             let mtls = certificate_rules(&config.callers.mtls);
             let signatures = Arc::new(TokenSignatures);
-            let callers = Identification::new(issuers, mtls, signatures, Arc::new(digest));
-            let missing = || problem(config, "policy.file", "is missing".to_owned());
+            let callers = Authenticator::new(issuers, mtls, signatures, Arc::new(digest));
+            let missing = || config_problem(config, "policy.file", "is missing".to_owned());
             let policies = policies.ok_or_else(missing)?;
             Access::new(callers, policies, quotas, clock)
         };
-        Ok(Self { access, upkeep })
+        Ok(Self { access, maintenance })
     }
 
-    pub(super) fn open(self) -> (Access, Upkeep) {
-        (self.access, self.upkeep)
+    pub(super) fn into_parts(self) -> (Access, AccessMaintenance) {
+        (self.access, self.maintenance)
     }
 }
 
-impl Upkeep {
-    /// What can be read again when somebody asks for it.
+impl AccessMaintenance {
+    /// Returns the parts that can be reloaded.
     pub(super) fn reloadables(&self) -> Vec<Arc<dyn Reloadable>> {
         let policy = self.policy.iter().map(|policy| Arc::clone(policy) as Arc<dyn Reloadable>);
         let issuers = self.issuers.iter().map(|keys| Arc::clone(keys) as _);
         let network = Arc::new(self.network.clone());
-        // Issuers are asked over the network as it is then.
+        // The network first, because issuers are reloaded over it.
         [network as Arc<dyn Reloadable>].into_iter().chain(policy).chain(issuers).collect()
     }
 
-    /// Has what was loaded, and each change from now on, written to the audit trail.
-    pub(super) fn tell(&self, trail: &Arc<Trail>) {
+    /// Writes the loaded policy, and each later change, to the audit trail.
+    pub(super) fn attach_trail(&self, trail: &Arc<Trail>) {
         if let Some(policy) = &self.policy {
-            policy.tell(trail);
+            policy.attach_trail(trail);
         }
     }
 
-    /// Keeps keys, policy and certificate authorities up to date, until it is dropped.
+    /// Keeps keys, policy and certificate authorities up to date until the future is dropped.
     pub(super) async fn run(self, clock: Arc<dyn Clock>) {
-        let keys = join_all(self.issuers.iter().map(|keys| keys.keep_fresh()));
+        let keys = join_all(self.issuers.iter().map(|keys| keys.run_refresh()));
         let policy = async {
             match &self.policy {
                 Some(policy) => match policy.watch(&*clock).await {},
@@ -99,7 +100,7 @@ impl Upkeep {
 
 fn issuers(
     config: &Config,
-    surroundings: &Surroundings,
+    runtime: &Runtime,
     network: &Network,
 ) -> Vec<(IssuerRules, Arc<IssuerKeys>)> {
     let one = |issuer: &JwtIssuer| {
@@ -114,7 +115,7 @@ fn issuers(
             max_lifetime: issuer.max_lifetime,
             max_key_age: issuer.max_key_age,
         };
-        let Surroundings { clock, random, .. } = surroundings.clone();
+        let Runtime { clock, random, .. } = runtime.clone();
         let name = issuer.issuer.clone();
         let (source, algorithms) = (source(issuer, network), issuer.algorithms.clone());
         let keys = IssuerKeys::new(name, source, issuer.max_key_age, algorithms, clock, random);
@@ -123,7 +124,7 @@ fn issuers(
     config.callers.jwt.iter().map(one).collect()
 }
 
-/// How client certificates name callers, if they do.
+/// Returns the rules by which client certificates name callers; `None` if mTLS is off.
 fn certificate_rules(mtls: &Mtls) -> Option<CertificateRules> {
     let kind = |identity| match identity {
         CertificateIdentity::Uri => NameKind::Uri,
@@ -149,13 +150,13 @@ fn source(issuer: &JwtIssuer, network: &Network) -> Arc<dyn JwksSource> {
     Arc::new(KeyEndpoint::new(endpoint, network.clone()))
 }
 
-/// Reads the keys of an issuer as they are read for calls.
+/// Reads the keys of an issuer the same way as for calls.
 pub(crate) async fn inspect_keys(
     issuer: &JwtIssuer,
     network: &Network,
-) -> Result<InspectedKeys, NoKeys> {
+) -> Result<InspectedKeys, NoUsableKeys> {
     let fetched = source(issuer, network).fetch().await;
-    let body = fetched.map_err(|error| NoKeys::Unreadable(error.to_string()))?;
+    let body = fetched.map_err(|error| NoUsableKeys::Unreadable(error.to_string()))?;
     IssuerKeys::inspect(&body, &issuer.algorithms)
 }
 

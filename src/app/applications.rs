@@ -1,10 +1,10 @@
-//! From configured applications to applications that can talk to SuperOffice.
+//! Builds the applications from their configuration, with clients for SuperOffice.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use secrecy::SecretString;
 
-use super::Surroundings;
+use super::Runtime;
 use crate::{
     broker::{Application, Applications, CallRate, History},
     config::{self, ApplicationSecrets, Config, ConfigError, Problem, SecretSource, Secrets},
@@ -12,55 +12,55 @@ use crate::{
     outbound::Network,
     ports::Signer,
     superoffice::{
-        Client, ClientOptions, Credentials, Diagnosis, LoginHost, PeopleQuestions, Registration,
-        SuperOffice,
+        Client, ClientOptions, Credentials, LoginHost, LoginHostCheck, PeopleRequests,
+        Registration, SuperOffice,
     },
 };
 
-/// Applications that can talk to SuperOffice, and the login hosts they share.
-pub(super) struct Connected {
+/// Applications with clients for SuperOffice, and the login hosts that they share.
+pub(super) struct ConnectedApplications {
     pub(super) applications: Applications,
     pub(super) login_hosts: LoginHosts,
 }
 
-/// By address: applications of one login host share its gate.
+/// The login hosts by address. Applications of one login host share its concurrency limit and circuit breaker.
 pub(super) type LoginHosts = BTreeMap<String, Arc<LoginHost>>;
 
-/// The keys of one application.
+/// The private keys of one application.
 struct Keys {
     first: SigningKey,
     next: Option<SigningKey>,
 }
 
-/// Reads every private key and makes every connection; opens none.
+/// Parses every private key and creates every client; opens no connection.
 pub(super) fn applications(
     config: &Config,
     secrets: &Secrets,
-    surroundings: &Surroundings,
+    runtime: &Runtime,
     network: &Network,
-) -> Result<Connected, ConfigError> {
+) -> Result<ConnectedApplications, ConfigError> {
     let keys = signing_keys(config, secrets)?;
     let mut login_hosts = LoginHosts::new();
     let mut applications = Vec::new();
     let with_secrets = config.applications.iter().zip(&secrets.applications);
     for ((configured, secrets), keys) in with_secrets.zip(keys) {
-        let connection = connect(config, configured, surroundings, network, &mut login_hosts);
-        applications.push(application(configured, secrets, keys, connection, surroundings));
+        let connection = connect(config, configured, runtime, network, &mut login_hosts);
+        applications.push(application(configured, secrets, keys, connection, runtime));
     }
-    Ok(Connected { applications: Applications::new(applications), login_hosts })
+    Ok(ConnectedApplications { applications: Applications::new(applications), login_hosts })
 }
 
-/// The login hosts of all applications, in their order, to be looked at without any credential.
-pub(crate) fn diagnoses(
+/// Returns diagnoses of the login hosts of all applications, in their order. They use no credential.
+pub(crate) fn login_host_diagnoses(
     config: &Config,
-    surroundings: &Surroundings,
+    runtime: &Runtime,
     network: &Network,
-) -> Vec<Diagnosis> {
+) -> Vec<LoginHostCheck> {
     let mut login_hosts = LoginHosts::new();
     let diagnosis = |configured: &config::Application| {
-        let (_, login) = connect(config, configured, surroundings, network, &mut login_hosts);
+        let (_, login) = connect(config, configured, runtime, network, &mut login_hosts);
         let allowed_api_hosts = configured.allowed_api_hosts.clone();
-        Diagnosis::new(login, allowed_api_hosts, Arc::clone(&surroundings.clock))
+        LoginHostCheck::new(login, allowed_api_hosts, Arc::clone(&runtime.clock))
     };
     config.applications.iter().map(diagnosis).collect()
 }
@@ -68,7 +68,7 @@ pub(crate) fn diagnoses(
 fn connect(
     config: &Config,
     configured: &config::Application,
-    surroundings: &Surroundings,
+    runtime: &Runtime,
     network: &Network,
     login_hosts: &mut LoginHosts,
 ) -> (Client, Arc<LoginHost>) {
@@ -77,14 +77,14 @@ fn connect(
         allow_loopback: configured.allowed_api_hosts.allow_loopback(),
     };
     let client = Client::new(network, options);
-    let Surroundings { clock, random, .. } = surroundings.clone();
+    let Runtime { clock, random, .. } = runtime.clone();
     let (uri, cap) = (configured.login_uri.clone(), config.login.max_concurrent);
     let new = || Arc::new(LoginHost::new(client.clone(), uri.clone(), cap, clock, random));
     let login = Arc::clone(login_hosts.entry(uri.clone()).or_insert_with(new));
     (client, login)
 }
 
-/// All keys, or everything that is wrong with any of them.
+/// Parses all private keys. Returns all errors at once.
 fn signing_keys(config: &Config, secrets: &Secrets) -> Result<Vec<Keys>, ConfigError> {
     let mut all = Vec::new();
     let mut problems = Vec::new();
@@ -115,7 +115,7 @@ fn application(
     secrets: &ApplicationSecrets,
     keys: Keys,
     (client, login): (Client, Arc<LoginHost>),
-    surroundings: &Surroundings,
+    runtime: &Runtime,
 ) -> Application {
     let key_ids = std::iter::once(&keys.first).chain(&keys.next);
     let key_ids = key_ids.map(|key| key.key_id().to_owned()).collect();
@@ -126,7 +126,7 @@ fn application(
         Arc::new(keys.first),
         next,
     );
-    let Surroundings { clock, random, .. } = surroundings.clone();
+    let Runtime { clock, random, .. } = runtime.clone();
     let allowed_api_hosts = configured.allowed_api_hosts.clone();
     let registration =
         Registration { client_id: configured.client_id.clone(), issuer: configured.issuer.clone() };
@@ -152,7 +152,7 @@ fn application(
         oauth: Arc::<SuperOffice>::clone(&superoffice),
         notifications: Arc::<SuperOffice>::clone(&superoffice),
         web_api: superoffice,
-        people: Arc::new(PeopleQuestions),
+        people: Arc::new(PeopleRequests),
         call_rate: CallRate { per_second: configured.calls_per_second, burst: configured.burst },
         history: History::default(),
     }

@@ -1,4 +1,4 @@
-//! Starting: everything is opened, read and bound before the first call is let in.
+//! Starts the gateway: everything is opened, read and bound before the first call is accepted.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -6,47 +6,47 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Running, Storage, StorageError,
-    access::Doors,
-    applications::{Connected, applications},
+    access::AccessSetup,
+    applications::{ConnectedApplications, applications},
+    dedicated_thread::DedicatedThread,
     listeners::{Listeners, egress_server, http_server},
-    network::{announce, network},
-    own_thread::OwnThread,
-    parts::Parts,
-    running::Started,
+    network::{log_proxy, network},
+    running::PreparedGateway,
+    use_cases::UseCases,
 };
 use crate::{
     broker::certify_public_keys,
     config::{Config, ConfigError, Secrets},
     crypto::SystemRandom,
     grpc::{GrpcOptions, GrpcServer, ServeError},
-    http::{Admin, Readiness},
-    listen::{IntakeBudget, why_not_bound},
+    http::{AdminServer, Readiness},
+    listen::{IntakeBudget, bind_error_advice},
     ports::{Clock, Random, SystemClock},
     telemetry::Metrics,
 };
 
-/// Why the gateway does not start.
+/// An error that prevents the start of the gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration is the cause.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The store is.
+    /// The store cannot be used.
     #[error(transparent)]
     Storage(StorageError),
-    /// A listener cannot be had.
-    #[error("{key} = {address}: cannot listen there: {source}; {mend}")]
+    /// An address cannot be listened on.
+    #[error("{key} = {address}: cannot listen on this address: {source}; {remedy}")]
     Listen {
         /// The key of the configuration.
         key: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
-        /// What to do.
-        mend: &'static str,
+        /// The action that solves the problem.
+        remedy: &'static str,
     },
-    /// There is no thread to be had.
+    /// The operating system does not start another thread.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
     /// The gRPC services cannot be set up.
@@ -63,24 +63,24 @@ impl From<StorageError> for StartError {
     }
 }
 
-/// What comes in from outside the program.
+/// The sources of time and randomness.
 #[derive(Clone)]
-pub struct Surroundings {
-    /// Time.
+pub struct Runtime {
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// By which the audit trail waits for the store. The same time; apart because a test that leaps over hours would
-    /// leap over the patience with a store that answers in a millisecond.
-    pub pace: Arc<dyn Clock>,
-    /// Randomness.
+    /// The clock for short internal waits, such as that of the audit trail for the store. It is separate because a test
+    /// that advances `clock` by hours must not make these waits time out.
+    pub timer: Arc<dyn Clock>,
+    /// The source of random ids and jitter.
     pub random: Arc<dyn Random>,
 }
 
-impl Surroundings {
-    /// The machine's.
+impl Runtime {
+    /// Returns the clock and the random number generator of the system.
     #[must_use]
-    pub fn of_the_machine() -> Self {
+    pub fn system() -> Self {
         let clock = Arc::new(SystemClock);
-        Self { clock: clock.clone(), pace: clock, random: Arc::new(SystemRandom) }
+        Self { clock: clock.clone(), timer: clock, random: Arc::new(SystemRandom) }
     }
 }
 
@@ -88,59 +88,59 @@ impl Surroundings {
 pub struct Gateway;
 
 impl Gateway {
-    /// Starts all that the configuration asks for, and returns once it serves.
+    /// Starts all configured parts, and returns when they serve.
     ///
     /// # Errors
-    /// With what is wrong and how to mend it; then nothing runs.
+    /// If a part cannot be started. All other parts are stopped.
     pub async fn start(
         config: Config,
         secrets: &Secrets,
-        surroundings: Surroundings,
+        runtime: Runtime,
     ) -> Result<Running, StartError> {
         config.check_servable()?;
         let network = network(&config, secrets.proxy_password.as_ref())?;
-        announce(&config);
-        let Connected { applications, login_hosts } =
-            applications(&config, secrets, &surroundings, &network)?;
-        let (access, upkeep) = Doors::new(&config, &surroundings, network)?.open();
-        let mut reloadables = upkeep.reloadables();
-        let listeners = Listeners::open(&config, &surroundings.clock)?;
+        log_proxy(&config);
+        let ConnectedApplications { applications, login_hosts } =
+            applications(&config, secrets, &runtime, &network)?;
+        let (access, maintenance) = AccessSetup::new(&config, &runtime, network)?.into_parts();
+        let mut reloadables = maintenance.reloadables();
+        let listeners = Listeners::open(&config, &runtime.clock)?;
         reloadables.extend(listeners.reloadables());
         let storage = Storage::open_to_serve(&config).await?;
         let tasks = TaskTracker::new();
         let goaway = CancellationToken::new();
         let stopping = goaway.clone();
-        let parts =
-            Parts::new(&config, &storage, applications, access, &surroundings, &tasks, stopping);
-        let metrics = Arc::new(Metrics::new(parts.observed(login_hosts)));
-        let audit = Arc::clone(&parts.services.audit);
-        upkeep.tell(&audit.trail);
+        let use_cases =
+            UseCases::new(&config, &storage, applications, access, &runtime, &tasks, stopping);
+        let metrics = Arc::new(Metrics::new(use_cases.observed(login_hosts)));
+        let audit = Arc::clone(&use_cases.services.audit);
+        maintenance.attach_trail(&audit.trail);
         let stalled = move || audit.trail.stalled();
-        let statuses = Arc::clone(&parts.services.statuses);
+        let statuses = Arc::clone(&use_cases.services.statuses);
         let stale = move || statuses.stale().map(|stale| stale.to_string());
         let readiness = Arc::new(Readiness::new(storage.store.clone(), stalled, stale));
         let certified = certify_public_keys(&*storage.store, &*storage.audit_signer).await;
         if let Err(error) = certified {
-            // Only a rotated key that has left the keyring will be missed, and the next start tries again.
+            // Only signatures of a key that has left the keyring depend on this, and the next start tries again.
             tracing::warn!(%error, "the public keys of the audit trail are not stored");
         }
         let page = Arc::clone(&metrics);
         let intake = Arc::<IntakeBudget>::default();
         let page = move || page.page();
-        let admin = Admin::new(listeners.admin, Arc::clone(&readiness), page, intake.clone());
+        let admin = AdminServer::new(listeners.admin, Arc::clone(&readiness), page, intake.clone());
         let http = listeners.http.map(|listener| {
             http_server(
                 listener,
                 &config,
                 secrets,
-                &parts,
-                &surroundings,
+                &use_cases,
+                &runtime,
                 metrics.clone(),
                 intake.clone(),
             )
         });
         let egress = listeners.egress.map(|listener| {
-            egress_server(listener, &config, &parts, &surroundings, metrics.clone(), intake.clone())
+            egress_server(listener, &config, &use_cases, &runtime, metrics.clone(), intake.clone())
         });
         let options = GrpcOptions {
             reflection: config.grpc.reflection,
@@ -152,8 +152,8 @@ impl Gateway {
             proxies: listeners.grpc.proxies,
             intake,
         };
-        let Surroundings { clock, random, .. } = surroundings;
-        let services = Arc::clone(&parts.services);
+        let Runtime { clock, random, .. } = runtime;
+        let services = Arc::clone(&use_cases.services);
         let grpc = GrpcServer::new(
             listeners.grpc.socket,
             services,
@@ -164,27 +164,27 @@ impl Gateway {
         )
         .await?;
         let lifecycle = config.lifecycle;
-        let audit_thread = OwnThread::start("audit").map_err(StartError::Thread)?;
-        let started = Started {
+        let audit_thread = DedicatedThread::start("audit").map_err(StartError::Thread)?;
+        let started = PreparedGateway {
             grpc,
             http,
             egress,
             admin,
             readiness,
-            parts,
+            use_cases,
             storage,
             clock,
             tasks,
             goaway,
             lifecycle,
-            upkeep,
+            maintenance,
             reloadables,
             audit_thread,
         };
         started.run().await.map_err(|source| StartError::Listen {
             key: "grpc.listen",
             address: config.grpc.listen,
-            mend: why_not_bound(config.grpc.listen, &source),
+            remedy: bind_error_advice(config.grpc.listen, &source),
             source,
         })
     }

@@ -1,35 +1,38 @@
-//! Grants for a command, beside a server that may be running.
+//! Grants for commands, which may run while a server uses the same store.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
-use super::{StartError, Storage, Surroundings, applications::applications, network::network};
+use super::{Runtime, StartError, Storage, applications::applications, network::network};
 use crate::{
-    broker::{Applications, Counters, Directory, GrantStores, Impersonation, Statuses},
+    broker::{Applications, Counters, GrantStores, Impersonation, Statuses, TenantDirectory},
     config::{Config, Secrets},
 };
 
-/// The applications, able to talk to SuperOffice; opens no connection.
+/// Returns the applications with their clients for SuperOffice; opens no connection.
 ///
 /// # Errors
 /// If a private key cannot be read, or outbound TLS cannot be set up.
-pub(crate) fn connected(config: &Config, secrets: &Secrets) -> Result<Applications, StartError> {
+pub(crate) fn connect_applications(
+    config: &Config,
+    secrets: &Secrets,
+) -> Result<Applications, StartError> {
     let network = network(config, secrets.proxy_password.as_ref())?;
-    let surroundings = Surroundings::of_the_machine();
-    Ok(applications(config, secrets, &surroundings, &network)?.applications)
+    let runtime = Runtime::system();
+    Ok(applications(config, secrets, &runtime, &network)?.applications)
 }
 
-/// The use cases of grants, over the store alone: nothing is renewed, and no kind of associate is known.
+/// Returns the use cases of grants on the store alone: without background renewal and without types of associates.
 pub(crate) fn impersonation(
     storage: &Storage,
     applications: Applications,
     max_stale_status: Duration,
     tasks: &TaskTracker,
 ) -> Impersonation {
-    let Surroundings { clock, pace, random } = Surroundings::of_the_machine();
+    let Runtime { clock, timer, random } = Runtime::system();
     let (applications, counters) = (Arc::new(applications), Arc::new(Counters::default()));
-    let directory = Arc::new(Directory::new(storage.store.clone(), tasks.clone()));
+    let directory = Arc::new(TenantDirectory::new(storage.store.clone(), tasks.clone()));
     let statuses = Arc::new(Statuses::new(
         applications.clone(),
         directory.clone(),
@@ -46,7 +49,7 @@ pub(crate) fn impersonation(
         statuses,
         GrantStores { grants: storage.store.clone(), leases: storage.store.clone() },
         clock,
-        pace,
+        timer,
         random,
         counters,
         Duration::ZERO,

@@ -1,30 +1,30 @@
-//! From the sections of listeners to bound sockets and their TLS.
+//! Binds the sockets of all listeners and loads their TLS files.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 
-use super::{StartError, Surroundings, parts::Parts};
+use super::{Runtime, StartError, use_cases::UseCases};
 use crate::{
     config::{self, Config, ConfigError, Problem, Secrets},
     crypto::WebhookKey,
     domain::{ApplicationId, TrustedProxies},
     http::{
-        ConsentPages, EgressPorts, EgressRules, EgressServer, HttpDoors, HttpPorts, HttpServer,
-        StateChanges, Webhooks,
+        ConsentPages, EgressPorts, EgressRules, EgressServer, PublicEndpoints, PublicPorts,
+        PublicServer, StateChanges, Webhooks,
     },
     listen::{
-        FrontProxies, IntakeBudget, ServerTls, Speaks, TlsFiles, TlsProblem, bound_socket,
-        why_not_bound,
+        FrontProxies, IntakeBudget, Protocol, ServerTls, TlsFiles, TlsProblem, bind_error_advice,
+        bound_socket,
     },
     ports::{Clock, Meter, Reloadable, WebhookVerifier},
 };
 
-/// Accepted connections that wait for a moment of ours: thousands of callers may come at once.
+/// The backlog of `listen(2)`: thousands of callers may connect at once.
 const LISTEN_BACKLOG: u32 = 4096;
 
-/// Everything that is bound, so that nothing else is begun where one cannot be had.
+/// All listeners. They are bound first, so that nothing else starts if one of them fails.
 pub(super) struct Listeners {
     pub(super) grpc: Listener,
     pub(super) http: Option<Listener>,
@@ -32,7 +32,7 @@ pub(super) struct Listeners {
     pub(super) admin: TcpListener,
 }
 
-/// A socket, and what ends TLS on it.
+/// A bound socket with its TLS configuration and trusted proxies.
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) tls: Option<Arc<ServerTls>>,
@@ -47,7 +47,7 @@ impl Listeners {
             let loaded = files.map(|files| {
                 let listener = files.listener;
                 let loaded = ServerTls::load(files, Arc::clone(clock));
-                loaded.map_err(|found| problems.extend(told(listener, found))).ok()
+                loaded.map_err(|found| problems.extend(to_config_problems(listener, found))).ok()
             });
             loaded.flatten().map(Arc::new)
         };
@@ -80,7 +80,7 @@ impl Listeners {
         Ok(Self { egress, grpc, http, admin: listen("admin.listen", config.admin.listen)? })
     }
 
-    /// The TLS files, which can be read again.
+    /// Returns the TLS files, which can be reloaded.
     pub(super) fn reloadables(&self) -> impl Iterator<Item = Arc<dyn Reloadable>> {
         let others = self.http.iter().chain(&self.egress);
         let others = others.filter_map(|listener| listener.tls.as_ref());
@@ -88,25 +88,25 @@ impl Listeners {
     }
 }
 
-/// What stands on the listener of `[http]`.
+/// Creates the server of the `[http]` listener.
 pub(super) fn http_server(
     listener: Listener,
     config: &Config,
     secrets: &Secrets,
-    parts: &Parts,
-    surroundings: &Surroundings,
+    use_cases: &UseCases,
+    runtime: &Runtime,
     meter: Arc<dyn Meter>,
     intake: Arc<IntakeBudget>,
-) -> HttpServer {
+) -> PublicServer {
     let webhooks = Webhooks {
         verifiers: verifiers(config, secrets),
-        hints: Arc::clone(&parts.hints),
-        attempts: Arc::clone(&parts.services.audit.attempts),
+        hints: Arc::clone(&use_cases.hints),
+        attempts: Arc::clone(&use_cases.services.audit.attempts),
     };
-    let Surroundings { clock, random, .. } = surroundings.clone();
-    let services = &parts.services;
+    let Runtime { clock, random, .. } = runtime.clone();
+    let services = &use_cases.services;
     let state_changes = StateChanges {
-        hints: parts.state_hints.clone(),
+        hints: use_cases.state_hints.clone(),
         attempts: Arc::clone(&services.audit.attempts),
     };
     let consents = ConsentPages {
@@ -115,17 +115,17 @@ pub(super) fn http_server(
         public_uri: config.http.as_ref().and_then(|http| http.public_uri.clone()),
     };
     let doors =
-        HttpDoors { webhooks, state_changes: Some(state_changes), consents: Some(consents) };
+        PublicEndpoints { webhooks, state_changes: Some(state_changes), consents: Some(consents) };
     let Listener { socket, tls, proxies } = listener;
-    HttpServer::new(socket, tls, proxies, doors, HttpPorts { clock, random, meter, intake })
+    PublicServer::new(socket, tls, proxies, doors, PublicPorts { clock, random, meter, intake })
 }
 
-/// What stands on the listener of `[egress]`.
+/// Creates the server of the `[egress]` listener.
 pub(super) fn egress_server(
     listener: Listener,
     config: &Config,
-    parts: &Parts,
-    surroundings: &Surroundings,
+    use_cases: &UseCases,
+    runtime: &Runtime,
     meter: Arc<dyn Meter>,
     intake: Arc<IntakeBudget>,
 ) -> EgressServer {
@@ -135,8 +135,8 @@ pub(super) fn egress_server(
         max_body_bytes: section.map(|egress| egress.max_body_bytes).filter(|most| *most > 0),
         timeout: config.web_api.timeout,
     };
-    let Surroundings { clock, random, .. } = surroundings.clone();
-    let services = &parts.services;
+    let Runtime { clock, random, .. } = runtime.clone();
+    let services = &use_cases.services;
     let needs = EgressPorts {
         access: Arc::clone(&services.access),
         egress: Arc::clone(&services.egress),
@@ -163,10 +163,10 @@ fn verifiers(
     of_one.collect()
 }
 
-/// From when until when the certificate of a listener is valid, if it tells.
+/// The start and end of the validity of a listener's certificate, if they can be read.
 pub(crate) type Validity = Option<(Timestamp, Timestamp)>;
 
-/// Looks at the TLS files of each listener that has any, by its section.
+/// Checks the TLS files of each listener that has any; returns the results with the section names.
 pub(crate) fn inspect_tls(
     config: &Config,
     clock: &Arc<dyn Clock>,
@@ -175,32 +175,32 @@ pub(crate) fn inspect_tls(
     let inspect = |files: TlsFiles| {
         let listener = files.listener;
         let inspected = ServerTls::inspect(&files, Arc::clone(clock));
-        (listener, inspected.map_err(|found| told(listener, found).collect()))
+        (listener, inspected.map_err(|found| to_config_problems(listener, found).collect()))
     };
     all.map(inspect).collect()
 }
 
 fn grpc_files(config: &Config) -> Option<TlsFiles> {
-    // Where tokens name callers too, who shows a token need not have a certificate.
+    // If tokens name callers, too, a client with a token needs no certificate.
     let required = config.callers.jwt.is_empty();
-    Some(files("grpc", Speaks::Http2, config.grpc.tls.as_ref()?, required))
+    Some(files("grpc", Protocol::Http2, config.grpc.tls.as_ref()?, required))
 }
 
 fn http_files(config: &Config) -> Option<TlsFiles> {
     let tls = config.http.as_ref()?.tls.as_ref()?;
-    Some(files("http", Speaks::Http2OrHttp1, tls, true))
+    Some(files("http", Protocol::Http2OrHttp1, tls, true))
 }
 
 fn egress_files(config: &Config) -> Option<TlsFiles> {
     let tls = config.egress.as_ref()?.tls.as_ref()?;
-    Some(files("egress", Speaks::Http2OrHttp1, tls, config.callers.jwt.is_empty()))
+    Some(files("egress", Protocol::Http2OrHttp1, tls, config.callers.jwt.is_empty()))
 }
 
-fn files(listener: &'static str, speaks: Speaks, tls: &config::Tls, required: bool) -> TlsFiles {
+fn files(listener: &'static str, speaks: Protocol, tls: &config::Tls, required: bool) -> TlsFiles {
     let config::Tls { certificate_file, private_key_file, client_ca_file } = tls.clone();
     TlsFiles {
         listener,
-        speaks,
+        protocol: speaks,
         certificate: certificate_file,
         private_key: private_key_file,
         client_ca: client_ca_file,
@@ -208,7 +208,10 @@ fn files(listener: &'static str, speaks: Speaks, tls: &config::Tls, required: bo
     }
 }
 
-fn told(listener: &'static str, problems: Vec<TlsProblem>) -> impl Iterator<Item = Problem> {
+fn to_config_problems(
+    listener: &'static str,
+    problems: Vec<TlsProblem>,
+) -> impl Iterator<Item = Problem> {
     problems.into_iter().map(move |problem| Problem {
         key: format!("{listener}.tls.{}", problem.key),
         line: None,
@@ -217,13 +220,13 @@ fn told(listener: &'static str, problems: Vec<TlsProblem>) -> impl Iterator<Item
 }
 
 fn proxies(trusted: &TrustedProxies, protocol: bool) -> FrontProxies {
-    FrontProxies { trusted: trusted.clone(), protocol }
+    FrontProxies { trusted: trusted.clone(), proxy_protocol: protocol }
 }
 
 fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let bind = || bound_socket(address)?.listen(LISTEN_BACKLOG);
     bind().map_err(|source| {
-        let mend = why_not_bound(address, &source);
-        StartError::Listen { key, address, source, mend }
+        let remedy = bind_error_advice(address, &source);
+        StartError::Listen { key, address, source, remedy }
     })
 }

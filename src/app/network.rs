@@ -1,14 +1,14 @@
-//! From `[proxy]` and `[outbound]` to what all outbound clients share.
+//! Builds the network settings that all outbound clients share from `[proxy]` and `[outbound]`.
 
 use secrecy::SecretString;
 
-use super::storage::problem;
+use super::storage::config_problem;
 use crate::{
     config::{Config, ConfigError, Proxy},
     outbound::{Network, NetworkError, NetworkOptions, OutboundProxy},
 };
 
-/// Reads the certificate authorities, and says which proxy is used. `password` is that of the proxy.
+/// Reads the certificate authorities and sets up the outbound proxy. `password` is the password for the proxy.
 pub(crate) fn network(
     config: &Config,
     password: Option<&SecretString>,
@@ -23,7 +23,7 @@ pub(crate) fn network(
             NetworkError::CaFile { .. } => "outbound.ca_file",
             NetworkError::Tls(_) => "outbound",
         };
-        problem(config, key, error.to_string()).with_lines()
+        config_problem(config, key, error.to_string()).with_lines()
     })
 }
 
@@ -36,8 +36,8 @@ fn outbound_proxy(proxy: &Proxy, password: Option<&SecretString>) -> OutboundPro
     }
 }
 
-/// Says which proxy is used, without its credential.
-pub(super) fn announce(config: &Config) {
+/// Logs the proxy that is used, without its credential.
+pub(super) fn log_proxy(config: &Config) {
     let Some(proxy) = &config.proxy else { return };
     tracing::info!(
         proxy = %proxy.address,

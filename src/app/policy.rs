@@ -1,4 +1,4 @@
-//! The policy files: read at the start and again when they change, with every change in the audit trail.
+//! The policy files: read at the start and reloaded when they change. Every change is recorded in the audit trail.
 
 use std::{
     convert::Infallible,
@@ -15,21 +15,21 @@ use tokio::sync::Mutex;
 
 use crate::{
     access::{MAX_POLICY_FILE_BYTES, Policies, PolicyError, PolicyProblem, PolicySet, PolicyText},
-    broker::{Trail, Weight},
+    broker::{EventClass, Trail},
     config::{Config, ConfigError, Problem},
     domain::{ApplicationId, AuditRecord, Decision, Reason, file_text},
-    ports::{Clock, Reloadable, Settling, why_unreadable},
+    ports::{ChangeDetector, Clock, Reloadable, explain_read_error},
 };
 
-/// How often the policy files are looked at. Content is compared, as for the files of TLS.
-const LOOK_AT_FILES: Duration = Duration::from_secs(1);
+/// The interval at which the policy files are read and compared.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the audit trail calls it, and who does it.
+/// The actions and the caller of these audit events.
 const LOADED: &str = "policy.load";
 const RELOADED: &str = "policy.reload";
 const GATEWAY: &str = "gateway";
 
-/// The policies that are configured, if any are, and what is worth a warning in them.
+/// Parses the configured policies; returns them with their warnings, or `None` if none are configured.
 pub(crate) fn inspect_policy(
     config: &Config,
 ) -> Result<Option<(PolicySet, Vec<PolicyProblem>)>, PolicyError> {
@@ -39,27 +39,27 @@ pub(crate) fn inspect_policy(
     parse(policy, entities, &read(policy, entities), &applications).map(Some)
 }
 
-/// The policy files, and what of them is in force.
+/// The policy files and the policies in force.
 pub(super) struct PolicyFiles {
     policy: PathBuf,
     entities: Option<PathBuf>,
     applications: Vec<ApplicationId>,
     policies: Arc<Policies>,
-    settling: Mutex<Settling>,
+    settling: Mutex<ChangeDetector>,
     hasher: RandomState,
-    /// What was loaded first, until there is a trail to say so in.
-    first: std::sync::Mutex<Option<Loaded>>,
+    /// The initial policy, until it is recorded in the audit trail.
+    first: std::sync::Mutex<Option<LoadedPolicy>>,
     trail: OnceLock<Arc<Trail>>,
 }
 
-/// What the audit trail says of a policy.
-struct Loaded {
+/// The facts about a loaded policy that the audit trail records.
+struct LoadedPolicy {
     text: Vec<u8>,
     policies: usize,
     groups: usize,
 }
 
-impl Loaded {
+impl LoadedPolicy {
     fn new(contents: &Contents, set: &PolicySet) -> Self {
         let (policy, entities) = contents;
         let entities = entities.as_ref().and_then(|text| text.as_ref().ok());
@@ -69,11 +69,11 @@ impl Loaded {
     }
 }
 
-/// The files as they were at one moment, unreadable ones included.
+/// The content of the policy file and the entities file, or the errors of reading them.
 type Contents = (Result<String, String>, Option<Result<String, String>>);
 
 impl PolicyFiles {
-    /// Reads them for the first time. `None` if none are configured.
+    /// Reads the files for the first time. Returns `None` if none are configured.
     pub(super) fn load(config: &Config) -> Result<Option<Self>, ConfigError> {
         let Some(policy) = config.policy.file.clone() else { return Ok(None) };
         let entities = config.policy.entities_file.clone();
@@ -82,8 +82,8 @@ impl PolicyFiles {
         let hasher = RandomState::new();
         let fingerprint = hasher.hash_one(&contents);
         let parsed = parse(&policy, entities.as_deref(), &contents, &applications);
-        let (set, warnings) = parsed.map_err(|error| in_configuration(config, error))?;
-        let first = Loaded::new(&contents, &set);
+        let (set, warnings) = parsed.map_err(|error| to_config_error(config, error))?;
+        let first = LoadedPolicy::new(&contents, &set);
         warn(&warnings);
         tracing::info!(file = %policy.display(), policies = set.policies(), "policy loaded");
         Ok(Some(Self {
@@ -91,20 +91,20 @@ impl PolicyFiles {
             entities,
             applications,
             policies: Arc::new(Policies::new(set)),
-            settling: Mutex::new(Settling::new(fingerprint)),
+            settling: Mutex::new(ChangeDetector::new(fingerprint)),
             hasher,
             first: std::sync::Mutex::new(Some(first)),
             trail: OnceLock::new(),
         }))
     }
 
-    /// What is in force.
+    /// Returns the policies in force.
     pub(super) fn policies(&self) -> Arc<Policies> {
         Arc::clone(&self.policies)
     }
 
-    /// Has what was loaded, and each change from now on, written to the audit trail.
-    pub(super) fn tell(&self, trail: &Arc<Trail>) {
+    /// Records the initial policy, and each later change, in the audit trail.
+    pub(super) fn attach_trail(&self, trail: &Arc<Trail>) {
         let _ = self.trail.set(Arc::clone(trail));
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(first) = first {
@@ -112,17 +112,17 @@ impl PolicyFiles {
         }
     }
 
-    /// Nobody waits for this event: a policy that is read is in force.
-    fn record(&self, action: &'static str, outcome: Result<&Loaded, &PolicyError>) {
+    /// Records an event without waiting for it: a loaded policy is in force immediately.
+    fn record(&self, action: &'static str, outcome: Result<&LoadedPolicy, &PolicyError>) {
         let Some(trail) = self.trail.get() else { return };
         let (reason, error_reason) = match outcome {
-            Ok(Loaded { text, policies, groups }) => {
+            Ok(LoadedPolicy { text, policies, groups }) => {
                 let digest = trail.digest(text).map(|byte| format!("{byte:02x}")).concat();
                 (format!("sha256:{digest} ({policies} policies, {groups} groups)"), None)
             }
             Err(PolicyError(problems)) => {
                 let problems = problems.len();
-                let text = format!("{problems} problems; what was in force before stays in force");
+                let text = format!("{problems} problems; the previous policy stays in force");
                 (text, Some(Reason::InvalidArgument))
             }
         };
@@ -135,34 +135,34 @@ impl PolicyFiles {
             reason: reason.into(),
             ..AuditRecord::new(action, Decision::Allowed)
         };
-        if trail.note(record, Weight::Change).is_err() {
+        if trail.record_in_background(record, EventClass::Change).is_err() {
             tracing::error!(action, "the audit trail is full: a change of the policy is not in it");
         }
     }
 
-    /// Takes what changes, for ever.
+    /// Reloads changed files, forever.
     pub(super) async fn watch(&self, clock: &dyn Clock) -> Infallible {
         loop {
-            clock.sleep(LOOK_AT_FILES).await;
-            self.look(false).await;
+            clock.sleep(POLL_INTERVAL).await;
+            self.reload_if_changed(false).await;
         }
     }
 
-    async fn look(&self, asked: bool) {
+    async fn reload_if_changed(&self, asked: bool) {
         let mut settling = self.settling.lock().await;
         let (policy, entities) = (self.policy.clone(), self.entities.clone());
-        // The folder may be a network's.
+        // Reading can block, because the folder may be on a network.
         let reading = tokio::task::spawn_blocking(move || read(&policy, entities.as_deref()));
         let Ok(contents) = reading.await else { return };
-        if !settling.look(self.hasher.hash_one(&contents), asked) {
+        if !settling.should_reload(self.hasher.hash_one(&contents), asked) {
             return;
         }
         let (policy, entities) = (self.policy.clone(), self.entities.clone());
         let applications = self.applications.clone();
-        // Large ones take a while, in which nothing else of this task would run: the emergency stop, for one.
+        // Parsing a large policy takes long and would block other work of this task, such as the emergency stop.
         let parsing = tokio::task::spawn_blocking(move || {
             let (set, warnings) = parse(&policy, entities.as_deref(), &contents, &applications)?;
-            Ok((Loaded::new(&contents, &set), set, warnings))
+            Ok((LoadedPolicy::new(&contents, &set), set, warnings))
         });
         let Ok(parsed) = parsing.await else { return };
         match parsed {
@@ -175,7 +175,7 @@ impl PolicyFiles {
             Err(error) => {
                 self.record(RELOADED, Err(&error));
                 for problem in error.0 {
-                    tracing::error!(%problem, "policy cannot be used; what was in force before stays in force");
+                    tracing::error!(%problem, "the policy is invalid; the previous policy stays in force");
                 }
             }
         }
@@ -185,11 +185,11 @@ impl PolicyFiles {
 #[async_trait]
 impl Reloadable for PolicyFiles {
     async fn reload(&self) {
-        self.look(true).await;
+        self.reload_if_changed(true).await;
     }
 }
 
-/// Policies and warnings in the files.
+/// Parses the policies; returns them with their warnings.
 fn parse(
     policy: &Path,
     entities: Option<&Path>,
@@ -199,7 +199,7 @@ fn parse(
     PolicySet::parse(&text(policy, entities, contents)?, applications)
 }
 
-/// What the files say, if both can be read.
+/// Returns the text of both files, or the errors of reading them.
 fn text(
     policy: &Path,
     entities: Option<&Path>,
@@ -235,7 +235,7 @@ fn warn(warnings: &[PolicyProblem]) {
     }
 }
 
-fn in_configuration(config: &Config, PolicyError(problems): PolicyError) -> ConfigError {
+fn to_config_error(config: &Config, PolicyError(problems): PolicyError) -> ConfigError {
     let problem = |problem: PolicyProblem| Problem {
         key: "policy".to_owned(),
         line: None,
@@ -258,6 +258,6 @@ fn read_bounded(path: &Path) -> Result<String, String> {
             Err(format!("is larger than {MAX_POLICY_FILE_BYTES} bytes"))
         }
         Ok(_) => file_text(&bytes).map(str::to_owned).map_err(|error| error.to_string()),
-        Err(error) => Err(why_unreadable(&error).to_owned()),
+        Err(error) => Err(explain_read_error(&error).to_owned()),
     }
 }

@@ -1,4 +1,5 @@
-//! Running, and stopping in order: not ready, drain, GOAWAY, flights, store (DESIGN section 7, "Shutdown").
+//! The running gateway and its shutdown, in this order: not ready, drain delay, GOAWAY, running calls, audit trail,
+//! store.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,94 +9,97 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Storage, access::Upkeep, own_thread::OwnThread, parts::Parts, store_watch::Watched};
+use super::{
+    Storage, access::AccessMaintenance, dedicated_thread::DedicatedThread,
+    store_monitor::StoreMonitor, use_cases::UseCases,
+};
 use crate::{
-    broker::Unwritten,
+    broker::UncommittedEvents,
     config::Lifecycle,
-    grpc::{Audit, GrpcServer, Health},
-    http::{Admin, EgressServer, HttpServer, Readiness},
-    ports::{Clock, Reloadable, StoreWatch},
+    grpc::{AuditRecorder, GrpcServer, Health},
+    http::{AdminServer, EgressServer, PublicServer, Readiness},
+    ports::{Clock, Reloadable, StoreHealth},
 };
 
-/// How long the store has to take the last audit events.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for the store to write the last audit events.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// At the end of the hard deadline this is kept for the last audit events, a quarter of it at most: what was cut off
-/// has happened.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time at the end of the hard deadline that is reserved for the audit events of aborted calls; at most a quarter
+/// of the deadline.
+const FINAL_FLUSH_RESERVE: Duration = Duration::from_secs(1);
 
-/// What comes after the last calls that are passed on: flights, the last audit events, the store. Somebody may read an
-/// answer for as long as he likes, and must not take the time of that; half of the hard deadline at most.
-const AFTER_TRANSFERS: Duration = Duration::from_secs(12);
+/// The time that is reserved for the steps after the proxied calls: running tasks, the last audit events, the store. A
+/// client that reads its response slowly must not use up this time. At most half of the hard deadline.
+const SHUTDOWN_AFTER_TRANSFERS: Duration = Duration::from_secs(12);
 
-/// What is ready to run.
-pub(super) struct Started {
+/// All parts, ready to run.
+pub(super) struct PreparedGateway {
     pub(super) grpc: GrpcServer,
-    pub(super) http: Option<HttpServer>,
+    pub(super) http: Option<PublicServer>,
     pub(super) egress: Option<EgressServer>,
-    pub(super) admin: Admin,
+    pub(super) admin: AdminServer,
     pub(super) readiness: Arc<Readiness>,
-    pub(super) parts: Parts,
+    pub(super) use_cases: UseCases,
     pub(super) storage: Storage,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: TaskTracker,
-    /// Cancelled when connections are told to go and watches end.
+    /// Cancelled when connections get a GOAWAY and watches end.
     pub(super) goaway: CancellationToken,
     pub(super) lifecycle: Lifecycle,
-    /// Keys and policy of callers.
-    pub(super) upkeep: Upkeep,
+    /// Keeps the keys and the policy for callers up to date.
+    pub(super) maintenance: AccessMaintenance,
     pub(super) reloadables: Vec<Arc<dyn Reloadable>>,
-    /// Writes the audit trail.
-    pub(super) audit_thread: OwnThread,
+    /// The thread that writes the audit trail.
+    pub(super) audit_thread: DedicatedThread,
 }
 
-/// How it ended.
+/// The result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It was asked to, and everything that was begun was finished.
-    Cleanly,
-    /// It was asked to, and the hard deadline cut something off.
+pub enum ShutdownOutcome {
+    /// The gateway was asked to stop, and all running work finished.
+    Clean,
+    /// The gateway was asked to stop, and the hard deadline aborted some work.
     CutOff,
-    /// Something that should run as long as the process ended by itself.
+    /// A task that should run until the shutdown ended by itself.
     Crashed,
 }
 
-/// A running gateway. It runs until [`Self::stopper`] is cancelled.
+/// A running gateway. It runs until [`Self::stop_token`] is cancelled.
 pub struct Running {
-    /// Where gRPC listens.
+    /// The address of the gRPC listener.
     pub grpc_address: SocketAddr,
-    /// Where webhooks are received, if they are.
+    /// The address of the listener for consent pages and webhooks, if there is one.
     pub http_address: Option<SocketAddr>,
-    /// Where calls of the Web API are taken, if they are.
+    /// The address of the egress proxy, if there is one.
     pub egress_address: Option<SocketAddr>,
-    /// Where the admin pages are.
+    /// The address of the admin listener.
     pub admin_address: SocketAddr,
     stop: CancellationToken,
     reloadables: Vec<Arc<dyn Reloadable>>,
-    supervisor: JoinHandle<Ended>,
+    supervisor: JoinHandle<ShutdownOutcome>,
 }
 
 impl Running {
-    /// Cancel it to stop the gateway in order.
+    /// Returns a token; cancelling it starts the shutdown.
     #[must_use]
-    pub fn stopper(&self) -> CancellationToken {
+    pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// What can be read again without a restart.
+    /// Returns the parts that can be reloaded without a restart.
     #[must_use]
     pub fn reloadables(&self) -> Vec<Arc<dyn Reloadable>> {
         self.reloadables.clone()
     }
 
     /// Waits until the gateway has stopped.
-    pub async fn ended(self) -> Ended {
-        self.supervisor.await.unwrap_or(Ended::Crashed)
+    pub async fn wait(self) -> ShutdownOutcome {
+        self.supervisor.await.unwrap_or(ShutdownOutcome::Crashed)
     }
 }
 
-impl Started {
-    /// Lets callers in.
+impl PreparedGateway {
+    /// Starts to serve calls.
     #[expect(
         clippy::disallowed_methods,
         reason = "the supervisor owns every other task, and Running owns it"
@@ -103,12 +107,12 @@ impl Started {
     pub(super) async fn run(mut self) -> io::Result<Running> {
         let reloadables = std::mem::take(&mut self.reloadables);
         let (grpc_address, admin_address) = (self.grpc.address()?, self.admin.address()?);
-        let http_address = self.http.as_ref().map(HttpServer::address).transpose()?;
+        let http_address = self.http.as_ref().map(PublicServer::address).transpose()?;
         let egress_address = self.egress.as_ref().map(EgressServer::address).transpose()?;
         let stop = CancellationToken::new();
-        // Before anybody is let in: what another process changes from here on is noticed.
+        // Read before the first call, so that every later change by another process is noticed.
         let seen = self.storage.store.external_version().await.ok();
-        self.grpc.health().serving().await;
+        self.grpc.health().set_serving().await;
         self.readiness.open();
         let http = http_address.map(tracing::field::display);
         let egress = egress_address.map(tracing::field::display);
@@ -125,32 +129,32 @@ impl Started {
         })
     }
 
-    async fn supervise(self, stop: CancellationToken, seen: Option<i64>) -> Ended {
+    async fn supervise(self, stop: CancellationToken, seen: Option<i64>) -> ShutdownOutcome {
         let Self {
             grpc,
             http,
             egress,
             admin,
             readiness,
-            parts,
+            use_cases,
             storage,
             clock,
             tasks,
             goaway,
             lifecycle,
-            upkeep,
+            maintenance,
             audit_thread,
             ..
         } = self;
         let health = grpc.health();
-        // Calls that are cut off get an answer, so that no client library repeats an unsafe one by itself.
+        // Aborted calls get a response, so that no client library retries an unsafe one automatically.
         let (grpc_cut_off, egress_cut_off) =
             (grpc.cut_off(), egress.as_ref().map(EgressServer::cut_off).unwrap_or_default());
         let quit = CancellationToken::new();
-        let store: Arc<dyn StoreWatch> = storage.store.clone();
-        let tickets = Arc::clone(&parts.services.tickets);
-        let statuses = Arc::clone(&parts.services.statuses);
-        let associates = Arc::clone(&parts.services.associates);
+        let store: Arc<dyn StoreHealth> = storage.store.clone();
+        let tickets = Arc::clone(&use_cases.services.tickets);
+        let statuses = Arc::clone(&use_cases.services.statuses);
+        let associates = Arc::clone(&use_cases.services.associates);
         let long_running = TaskTracker::new();
         let mut grpc = long_running.spawn(grpc.serve(goaway.clone()));
         let http_stop = goaway.clone();
@@ -176,17 +180,17 @@ impl Started {
         let mut http = long_running.spawn(http);
         let mut transfers_cut_off = false;
         let mut admin = long_running.spawn(admin.serve(quit.clone()));
-        let impersonation = Arc::clone(&parts.services.impersonation);
+        let impersonation = Arc::clone(&use_cases.services.impersonation);
         let grants = Arc::clone(&impersonation);
         let forget = move || {
-            parts.directory.forget_all();
+            use_cases.directory.forget_all();
             grants.forget_all();
         };
-        let watched = Watched {
+        let watched = StoreMonitor {
             store: Arc::clone(&store),
-            trail: Arc::clone(&parts.services.audit.trail),
-            stopped: Arc::clone(&parts.stopped),
-            applications: Arc::clone(&parts.services.applications),
+            trail: Arc::clone(&use_cases.services.audit.trail),
+            stopped: Arc::clone(&use_cases.stopped),
+            applications: Arc::clone(&use_cases.services.applications),
             clock: Arc::clone(&clock),
         };
         let watch = watched.run(forget, seen);
@@ -195,20 +199,26 @@ impl Started {
                 tokio::join!(
                     tickets.keep_fresh(),
                     statuses.keep_fresh(),
-                    impersonation.keep_fresh(),
-                    impersonation.follow_resumed()
+                    impersonation.run_renewals(),
+                    impersonation.run_probes_after_resume()
                 )
             };
-            let told = impersonation.tell_revocations();
-            tokio::join!(fresh, told, associates.keep_tidy(), watch, upkeep.run(clock));
+            let revocations = impersonation.run_revocations();
+            tokio::join!(
+                fresh,
+                revocations,
+                associates.run_sweeps(),
+                watch,
+                maintenance.run(clock)
+            );
         };
-        let audit = Arc::clone(&parts.services.audit);
-        let follow = follow_trail(Arc::clone(&audit), health.clone(), stop.clone());
+        let audit = Arc::clone(&use_cases.services.audit);
+        let follow = report_stalled_trail(Arc::clone(&audit), health.clone(), stop.clone());
         let attempts = Arc::clone(&audit);
         let attempts = async move { attempts.attempts.run(&attempts.trail).await };
-        let consents = Arc::clone(&parts.services.consents);
-        let state_hints = parts.state_hints;
-        let retention = parts.retention;
+        let consents = Arc::clone(&use_cases.services.consents);
+        let state_hints = use_cases.state_hints;
+        let retention = use_cases.retention;
         let retention = async move {
             match retention {
                 Some(retention) => retention.run().await,
@@ -216,10 +226,10 @@ impl Started {
             }
         };
         let background = async move {
-            let own = async { tokio::join!(consents.forget_expired(), state_hints.run()) };
+            let own = async { tokio::join!(consents.delete_expired(), state_hints.run()) };
             tokio::join!(background, follow, attempts, retention, own);
         };
-        // The trail outlives all others: what they do at their end is written down, too.
+        // The audit trail ends last, so that it records what the other tasks do while they end.
         let (trail, quit_trail) = (Arc::clone(&audit), CancellationToken::new());
         let _quit_trail = quit_trail.clone().drop_guard();
         let quit_writer = quit_trail.clone();
@@ -239,7 +249,7 @@ impl Started {
             end = &mut writer => report_crash("audit trail", &format!("{end:?}")),
         };
         let begin = tokio::time::Instant::now();
-        let reserve = LAST_WORDS.min(lifecycle.hard_deadline / 4);
+        let reserve = FINAL_FLUSH_RESERVE.min(lifecycle.hard_deadline / 4);
         let in_time = timeout(lifecycle.hard_deadline.saturating_sub(reserve), async {
             if !crashed {
                 drain(&readiness, &health, lifecycle.drain_delay).await;
@@ -247,12 +257,12 @@ impl Started {
             readiness.close();
             health.end_watches().await;
             goaway.cancel();
-            // First what begins new work, then what was begun.
+            // End the tasks that start new work first, then wait for the running work.
             quit_background.cancel();
             if !grpc.is_finished() {
                 let _ = (&mut grpc).await;
             }
-            let after = AFTER_TRANSFERS.min(lifecycle.hard_deadline / 2);
+            let after = SHUTDOWN_AFTER_TRANSFERS.min(lifecycle.hard_deadline / 2);
             let until = begin + lifecycle.hard_deadline.saturating_sub(reserve + after);
             if !http.is_finished() && timeout_at(until, &mut http).await.is_err() {
                 transfers_cut_off = true;
@@ -260,7 +270,7 @@ impl Started {
             }
             tasks.close();
             tasks.wait().await;
-            end_trail(&audit, FLUSH_PATIENCE, &quit_trail).await;
+            close_trail(&audit, FLUSH_TIMEOUT, &quit_trail).await;
             if !writer.is_finished() {
                 let _ = (&mut writer).await;
             }
@@ -269,109 +279,113 @@ impl Started {
         });
         let in_time = in_time.await.is_ok() && !transfers_cut_off;
         if !in_time {
-            // First nobody comes in any more, then everything that happened is written, as far as there is time.
+            // Stop all calls first, then write the events of what happened, as far as there is time.
             grpc_cut_off.cancel();
             egress_cut_off.cancel();
             if !grpc.is_finished() {
-                // The answers of the calls that are cut off.
+                // Time to send the responses of the aborted calls.
                 let _ = timeout(reserve / 4, &mut grpc).await;
             }
             grpc.abort();
             if !grpc.is_finished() {
-                // What it drops may have something to say.
+                // Dropped calls may still record audit events.
                 let _ = timeout(reserve / 4, &mut grpc).await;
             }
             if !http.is_finished() {
                 cut_off(&mut http, &egress_cut_off, &transfers, reserve / 4).await;
             }
             if !quit_trail.is_cancelled() {
-                end_trail(&audit, reserve, &quit_trail).await;
+                close_trail(&audit, reserve, &quit_trail).await;
             }
         }
         quit.cancel();
         quit_trail.cancel();
         let duration_ms = begin.elapsed().as_millis();
         match (crashed, in_time) {
-            (true, _) => Ended::Crashed,
+            (true, _) => ShutdownOutcome::Crashed,
             (false, true) => {
                 tracing::info!(duration_ms, "stopped");
-                Ended::Cleanly
+                ShutdownOutcome::Clean
             }
             (false, false) => {
-                tracing::warn!(duration_ms, "stopped by the hard deadline; something was cut off");
-                Ended::CutOff
+                tracing::warn!(
+                    duration_ms,
+                    "stopped by the hard deadline; running work was aborted"
+                );
+                ShutdownOutcome::CutOff
             }
         }
     }
 }
 
-/// Ends what is still passed on, and gives the event of each its chance.
+/// Aborts the calls that are still proxied, and waits until their audit events are recorded.
 async fn cut_off<T>(
     http: &mut JoinHandle<T>,
     unanswered: &CancellationToken,
     transfers: &TaskTracker,
-    patience: Duration,
+    max_wait: Duration,
 ) {
-    tracing::warn!(transfers = transfers.len(), "calls that are still passed on are cut off");
+    tracing::warn!(transfers = transfers.len(), "aborting proxied calls that are still running");
     unanswered.cancel();
     transfers.close();
-    // The answers of those that have none yet.
-    if timeout(patience / 2, &mut *http).await.is_ok() {
+    // Time to send responses to calls without one.
+    if timeout(max_wait / 2, &mut *http).await.is_ok() {
         return;
     }
     http.abort();
-    let _ = timeout(patience / 2, async {
+    let _ = timeout(max_wait / 2, async {
         let _ = http.await;
         transfers.wait().await;
     })
     .await;
 }
 
-/// While the trail is stalled what needs it is refused, so callers had better go elsewhere.
-async fn follow_trail(audit: Arc<Audit>, health: Health, stop: CancellationToken) {
+/// Reports the gateway as not serving while the audit trail is stalled: calls that need it are rejected, so callers
+/// should use another replica.
+async fn report_stalled_trail(audit: Arc<AuditRecorder>, health: Health, stop: CancellationToken) {
     let mut stalled = audit.trail.watch_stalled();
     while stalled.changed().await.is_ok() {
         if *stalled.borrow_and_update() {
-            health.not_serving().await;
+            health.set_not_serving().await;
         } else if !stop.is_cancelled() {
-            health.serving().await;
+            health.set_serving().await;
         }
     }
 }
 
-/// Everything that happened is in the store before it closes, as far as the store takes it within `patience`.
-async fn end_trail(audit: &Audit, patience: Duration, quit: &CancellationToken) {
+/// Writes all pending audit events to the store before it closes, if the store accepts them within `max_wait`.
+async fn close_trail(audit: &AuditRecorder, max_wait: Duration, quit: &CancellationToken) {
     audit.attempts.flush(&audit.trail);
-    if audit.trail.flush(patience).await.is_err() {
+    if audit.trail.flush(max_wait).await.is_err() {
         report_unwritten(audit.trail.unwritten());
     }
     quit.cancel();
 }
 
-fn report_unwritten(Unwritten { answered, unanswered }: Unwritten) {
+fn report_unwritten(UncommittedEvents { answered, unanswered }: UncommittedEvents) {
     if answered > 0 {
         tracing::error!(
             events = answered,
-            "the store did not take the last audit events of calls that were answered; they are lost"
+            "the last audit events of answered calls could not be stored and are lost"
         );
     }
     if unanswered > 0 {
         tracing::warn!(
             events = unanswered,
-            "the store did not confirm the audit events of calls that were answered with an error or not at all; nothing \
-             was handed out for them"
+            "the store did not confirm the audit events of calls that were answered with an error or not at all; these calls \
+             returned no credential"
         );
     }
 }
 
-/// Says that we are going, and gives callers and balancers time to hear it.
+/// Reports the gateway as not ready, and waits so that callers and load balancers notice.
 async fn drain(readiness: &Readiness, health: &Health, delay: Duration) {
     readiness.close();
-    health.not_serving().await;
+    health.set_not_serving().await;
     tokio::time::sleep(delay).await;
 }
 
 fn report_crash(what: &'static str, how: &str) -> bool {
-    tracing::error!(what, how, "ended by itself, which it never should; the gateway stops");
+    tracing::error!(what, how, "a task ended unexpectedly; the gateway stops");
     true
 }

@@ -1,4 +1,4 @@
-//! Keyring and store, opened together: the store remembers which key of the keyring is active.
+//! Opens keyring and store together, because the store records which key of the keyring is active.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use crate::{
     store::{KnownApplication, KnownApplications, OpenError, ServeLock, SqliteFile, SqliteStore},
 };
 
-/// Why the store cannot be used.
+/// An error that makes the store unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// The configuration is the cause.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The file cannot be opened.
+    /// The store's file cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It opened, but does not answer.
+    /// The store was opened but a query failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// An open store, with the keys that seal what is in it.
+/// An open store and the keys derived from the keyring.
 pub struct Storage {
-    /// The store: behind every store port.
+    /// The store, which implements every store port.
     pub store: Arc<SqliteStore>,
     /// Seals page tokens.
     pub page_tokens: Arc<dyn PageTokens>,
@@ -36,25 +36,25 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the store for a command, beside a server that may be running.
+    /// Opens the store for a command. A server may use it at the same time.
     ///
     /// # Errors
-    /// With what is wrong and how to mend it.
+    /// If the configuration, the keyring or the store cannot be used.
     pub async fn open(config: &Config) -> Result<Self, StorageError> {
         Self::open_with(config, None).await
     }
 
-    /// Opens the store to serve from it, which only one process may do.
+    /// Opens the store for a server. Only one process may do so.
     ///
     /// # Errors
-    /// With what is wrong and how to mend it.
+    /// If another server has the store, or the configuration, the keyring or the store cannot be used.
     pub async fn open_to_serve(config: &Config) -> Result<Self, StorageError> {
         let lock =
-            ServeLock::acquire(store_path(config)).map_err(|error| unopened(config, error))?;
+            ServeLock::acquire(store_path(config)).map_err(|error| open_error(config, error))?;
         Self::open_with(config, Some(lock)).await
     }
 
-    /// The id of the key in use; `None` before the first start.
+    /// Returns the id of the active key; `None` before the first start.
     ///
     /// # Errors
     /// If the store cannot be opened.
@@ -71,11 +71,12 @@ impl Storage {
 
     async fn open_with(config: &Config, lock: Option<ServeLock>) -> Result<Self, StorageError> {
         let keyring = read_keyring(config)?;
-        let file =
-            SqliteFile::open(store_path(config)).await.map_err(|error| unopened(config, error))?;
+        let file = SqliteFile::open(store_path(config))
+            .await
+            .map_err(|error| open_error(config, error))?;
         let active = match file.active_key_id().await? {
             Some(active) => active,
-            // The first start: the first key of the file.
+            // On the first start, the first key of the keyring becomes active.
             None => file.activate_key(keyring.first_id()).await?,
         };
         let wrong_keyring = |error: KeyringError| keyring_problem(config, &error);
@@ -93,43 +94,43 @@ impl Storage {
     }
 }
 
-/// Reads the keyring file of the configuration.
+/// Reads the configured keyring file.
 ///
 /// # Errors
-/// With the key of the configuration, the file, and how to mend it.
+/// With the configuration key, the file, and the action that solves the problem.
 pub(crate) fn read_keyring(config: &Config) -> Result<Keyring, ConfigError> {
     if config.crypto.provider != CryptoProvider::File {
         let message = "only \"file\" is built: set provider = \"file\" and keyring_file";
-        return Err(problem(config, "crypto.provider", message.to_owned()));
+        return Err(config_problem(config, "crypto.provider", message.to_owned()));
     }
     Keyring::load(&config.crypto.keyring_file).map_err(|error| keyring_problem(config, &error))
 }
 
 fn keyring_problem(config: &Config, error: &KeyringError) -> ConfigError {
-    problem(config, "crypto.keyring_file", error.to_string())
+    config_problem(config, "crypto.keyring_file", error.to_string())
 }
 
-/// One mistake in the configuration that shows only when it is used.
-pub(super) fn problem(config: &Config, key: &str, message: String) -> ConfigError {
+/// Returns a configuration error that was found after the file was checked.
+pub(super) fn config_problem(config: &Config, key: &str, message: String) -> ConfigError {
     let problem = Problem { key: key.to_owned(), line: None, message };
     ConfigError { file: config.file.clone(), problems: vec![problem] }
 }
 
-/// A folder that is not there is a mistake in the configuration; everything else is the file's.
-fn unopened(config: &Config, error: OpenError) -> StorageError {
+/// Converts an error of opening the store. A missing folder is reported as a configuration error.
+fn open_error(config: &Config, error: OpenError) -> StorageError {
     let OpenError::FolderMissing { .. } = error else { return error.into() };
     let path = store_path(config).display();
     let message = format!("the folder of {path} does not exist; create the folder, or change this");
-    problem(config, "store.url", message).into()
+    config_problem(config, "store.url", message).into()
 }
 
-/// Where the store is.
+/// Returns the path of the store's file.
 pub(crate) fn store_path(config: &Config) -> &std::path::Path {
     let StoreLocation::Sqlite(path) = &config.store.location;
     path
 }
 
-/// What the store must know of the configuration.
+/// Returns the settings of the applications that the store needs.
 pub(crate) fn known_applications(config: &Config) -> KnownApplications {
     let known = |application: &Application| {
         let known = KnownApplication {
@@ -141,8 +142,8 @@ pub(crate) fn known_applications(config: &Config) -> KnownApplications {
     config.applications.iter().map(known).collect()
 }
 
-/// The store remembers what each application id meant: what it holds for one environment must not be used in
-/// another.
+/// Compares the applications with the bindings in the store: data of one environment must not be used in another one.
+/// Stores new bindings.
 async fn bind_applications(
     config: &Config,
     store: &SqliteStore,
@@ -151,11 +152,11 @@ async fn bind_applications(
     for (index, application) in config.applications.iter().enumerate() {
         let id: &ApplicationId = &application.id;
         if let Some(before) = store.binding(id).await? {
-            if let Some(problem) = other_environment(index, application, &before) {
+            if let Some(problem) = environment_mismatch(index, application, &before) {
                 let problems = vec![problem];
                 return Err(ConfigError { file: config.file.clone(), problems }.into());
             }
-            // Only `serve` has a log to warn in, so a command leaves the change for it to find.
+            // Only `serve` has a log for the warning, so a command does not store the change.
             if before.client_id == application.client_id || !to_serve {
                 continue;
             }
@@ -163,7 +164,7 @@ async fn bind_applications(
                 application = %id,
                 before = before.client_id,
                 now = application.client_id,
-                "the client id of an application changed; its stored tokens may belong to the former one"
+                "the client id of an application changed; its stored tokens may belong to the previous client id"
             );
         }
         store.bind(id, application.environment, &application.client_id).await?;
@@ -171,8 +172,8 @@ async fn bind_applications(
     Ok(())
 }
 
-/// What is wrong if the application `index` meant one of another environment when the store was last used.
-pub(crate) fn other_environment(
+/// Returns a problem if the application `index` had another environment when the store was last used.
+pub(crate) fn environment_mismatch(
     index: usize,
     application: &Application,
     before: &ApplicationBinding,
@@ -180,7 +181,7 @@ pub(crate) fn other_environment(
     let environment = application.environment.as_str();
     (before.environment != environment).then(|| {
         let message = format!(
-            "{} was of environment {} when this store was last used, and is now {environment}; give the \
+            "{} had environment {} when this store was last used, and now has {environment}; give the \
              application of {environment} another id, or use another store",
             application.id, before.environment
         );

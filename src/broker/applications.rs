@@ -1,4 +1,4 @@
-//! The configured applications, each with its way to SuperOffice and how that last went.
+//! The configured applications, each with its adapters to SuperOffice and the time of its last success and failure.
 
 use std::{
     collections::BTreeMap,
@@ -12,49 +12,49 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{BrokerError, CallRate, credentials::Circumstances};
+use super::{BrokerError, CallRate, credential_cache::RefusalConditions};
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
     domain::{
-        AlarmLimit, ApplicationFailure, ApplicationId, ApplicationView, Environment, Redirects,
+        AlarmLimit, ApplicationFailure, ApplicationId, ApplicationView, Environment, RedirectUris,
     },
     ports::{
-        Clock, ExchangeError, NotificationVerifier, OAuth, PeopleCalls, SystemUserLogin,
+        AssociateQueries, Clock, ExchangeError, NotificationVerifier, OAuth, SystemUserLogin,
         TenantStatusSource, TicketProbe, WebApiHost,
     },
 };
 
-/// One application and the adapters that speak for it.
+/// One application and its adapters.
 pub struct Application {
-    /// Our name for it.
+    /// The id of the application in this gateway.
     pub id: ApplicationId,
-    /// Where it lives.
+    /// The SuperOffice environment of the application.
     pub environment: Environment,
-    /// SuperOffice's name for it.
+    /// The OAuth client id at SuperOffice.
     pub client_id: String,
-    /// Thumbprints of its public keys.
+    /// The thumbprints of its public keys.
     pub key_ids: Vec<String>,
-    /// Whether its client secret may be handed out at all.
+    /// Whether callers may get its client secret.
     pub allow_reveal_application_token: bool,
-    /// Where browsers may be sent while a person consents.
-    pub redirects: Redirects,
-    /// Asks for tickets.
+    /// The allowed redirect targets while a person consents.
+    pub redirects: RedirectUris,
+    /// Requests tickets.
     pub login: Arc<dyn SystemUserLogin>,
-    /// Asks for the status of tenants.
+    /// Reads the status of tenants.
     pub tenant_status: Arc<dyn TenantStatusSource>,
-    /// Tries tickets.
+    /// Probes tickets.
     pub probe: Arc<dyn TicketProbe>,
-    /// Signs people in, and acts for them.
+    /// Signs people in, and refreshes and revokes their tokens.
     pub oauth: Arc<dyn OAuth>,
-    /// Knows what its login host has signed.
+    /// Verifies notifications signed by the login host.
     pub notifications: Arc<dyn NotificationVerifier>,
     /// Calls the Web API of tenants.
     pub web_api: Arc<dyn WebApiHost>,
-    /// Knows which calls tell of people.
-    pub people: Arc<dyn PeopleCalls>,
-    /// How many of them it may make to each tenant.
+    /// Builds the Web API calls that read people.
+    pub people: Arc<dyn AssociateQueries>,
+    /// The allowed rate of Web API calls to each tenant.
     pub call_rate: CallRate,
-    /// How it last went.
+    /// The last success and failure.
     pub history: History,
 }
 
@@ -64,36 +64,36 @@ impl fmt::Debug for Application {
     }
 }
 
-/// A client secret that worked this recently works: SuperOffice refuses something else.
-/// Longer than an access token lives: each grant in use is refreshed within this time.
+/// A client secret that was accepted within this time counts as valid. The time is longer than the lifetime of an
+/// access token, because each grant in use is refreshed within that lifetime.
 const WORKED_RECENTLY: Duration = Duration::from_mins(65);
 
-/// When asking for a credential last succeeded and last failed.
+/// The times of the last successful and the last failed credential request.
 #[derive(Debug, Default)]
 pub struct History {
-    last: Mutex<Last>,
+    last: Mutex<LastResults>,
     alarm: AlarmLimit,
-    /// Counts how often the credentials worked again after an alarm.
+    /// The number of times that the credentials worked again after an alarm.
     recoveries: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone)]
-struct Last {
+struct LastResults {
     success: Option<Timestamp>,
-    /// When SuperOffice last accepted the client secret, by the monotonic clock.
+    /// The time at which SuperOffice last accepted the client secret, on the monotonic clock.
     secret_accepted: Option<Duration>,
     failure: Option<ApplicationFailure>,
 }
 
 impl History {
-    /// SuperOffice accepted the client secret, in an exchange that was sent at `time` and ended at `now` (monotonic).
-    pub(super) fn succeeded(&self, time: Timestamp, now: Duration) {
+    /// Records a successful exchange that was sent at `time` and ended at `now` (monotonic).
+    pub(super) fn record_success(&self, time: Timestamp, now: Duration) {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).success = Some(time);
-        self.secret_accepted(now);
+        self.record_secret_accepted(now);
     }
 
-    /// SuperOffice accepted the client secret, whatever became of the rest.
-    pub(super) fn secret_accepted(&self, now: Duration) {
+    /// Records that SuperOffice accepted the client secret, even if the exchange failed for another reason.
+    pub(super) fn record_secret_accepted(&self, now: Duration) {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).secret_accepted = Some(now);
         if self.alarm.clear() {
             self.recoveries.fetch_add(1, Ordering::Relaxed);
@@ -101,7 +101,7 @@ impl History {
         }
     }
 
-    pub(super) fn failed(&self, time: Timestamp, error: &BrokerError) {
+    pub(super) fn record_failure(&self, time: Timestamp, error: &BrokerError) {
         let failure = Some(ApplicationFailure { time, obstacle: error.obstacle() });
         self.last.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
     }
@@ -113,8 +113,8 @@ impl History {
 }
 
 impl Application {
-    /// Whether SuperOffice refuses the client secret itself. A 401 without the name of an error may as well be about the
-    /// token that was shown: it is, as long as the same secret works for others.
+    /// Returns whether SuperOffice refuses the client secret itself. A 401 without an error code may also concern the
+    /// token; it counts as that while the same secret works for other tenants.
     pub(super) fn secret_is_refused(&self, error: &ExchangeError, now: Duration) -> bool {
         match error {
             ExchangeError::InvalidClient => true,
@@ -123,24 +123,25 @@ impl Application {
         }
     }
 
-    /// Writes the alarm that the application's own secret, key or clock is refused, at most once a minute.
+    /// Logs the alarm that SuperOffice refuses the application's secret or key, or this machine's clock; at most once a
+    /// minute.
     pub(super) fn alarm(&self, cause: &dyn fmt::Display, now: Duration) {
         let alarm = "own_credential_or_clock";
         let application = &self.id;
         if let Some(held_back) = self.history.alarm.raise(now) {
-            tracing::error!(alarm, %application, %cause, held_back, "SuperOffice refuses the application's own credentials, or the clock of this machine; no tenant and no grant is to blame");
+            tracing::error!(alarm, %application, %cause, held_back, "SuperOffice refuses the client secret or private key of the application, or the clock of this machine; every tenant of the application is affected");
         } else {
-            tracing::debug!(alarm, %application, %cause, "refused again");
+            tracing::debug!(alarm, %application, %cause, "SuperOffice refuses the application's credentials or this machine's clock again");
         }
     }
 
-    /// Everything that can end a refusal of its credentials.
-    pub(super) fn circumstances(&self, clock: &dyn Clock) -> Circumstances {
-        Circumstances {
+    /// Returns the current values of everything that can end a refusal.
+    pub(super) fn refusal_conditions(&self, clock: &dyn Clock) -> RefusalConditions {
+        RefusalConditions {
             now: clock.monotonic(),
             credential_changes: self.login.credential_changes()
                 + self.history.recoveries.load(Ordering::Relaxed),
-            clock_is_off: self.login.clock_is_off(),
+            clock_is_off: self.login.has_clock_skew(),
         }
     }
 }
@@ -150,18 +151,18 @@ impl Application {
 pub struct Applications(BTreeMap<ApplicationId, Arc<Application>>);
 
 impl Applications {
-    /// Of applications with different ids.
+    /// Creates the set of applications, whose ids must differ.
     #[must_use]
     pub fn new(applications: impl IntoIterator<Item = Application>) -> Self {
         Self(applications.into_iter().map(|a| (a.id.clone(), Arc::new(a))).collect())
     }
 
-    /// The ids, in order.
+    /// Returns the ids, in order.
     pub fn ids(&self) -> impl Iterator<Item = &ApplicationId> {
         self.0.keys()
     }
 
-    /// Whether there is such an application.
+    /// Checks that an application is configured.
     ///
     /// # Errors
     /// `ApplicationNotConfigured`.
@@ -169,24 +170,23 @@ impl Applications {
         self.get(id).map(drop)
     }
 
-    /// Whether the clock of a login host was too far from ours when it last answered.
+    /// Returns whether the clock of a login host differed too much from this machine's clock at its last answer.
     #[must_use]
     pub fn clock_is_off(&self) -> bool {
-        self.all().any(|application| application.login.clock_is_off())
+        self.all().any(|application| application.login.has_clock_skew())
     }
 
-    /// All of them, in order.
+    /// Returns all applications, ordered by id.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Application>> {
         self.0.values()
     }
 
-    /// # Errors
-    /// `ApplicationNotConfigured`.
+    /// Returns an application, or the error `ApplicationNotConfigured`.
     pub(super) fn get(&self, id: &ApplicationId) -> Result<&Arc<Application>, BrokerError> {
         self.0.get(id).ok_or_else(|| BrokerError::ApplicationNotConfigured(id.clone()))
     }
 
-    /// Up to `limit` applications after `after`, in order of id.
+    /// Returns up to `limit` applications after `after`, ordered by id.
     #[must_use]
     pub fn list(
         &self,

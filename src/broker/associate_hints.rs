@@ -1,4 +1,4 @@
-//! What SuperOffice tells of changes among a tenant's associates: a hint, never an order (DESIGN section 6, rule 12).
+//! SuperOffice's notifications of changes to a tenant's associates. They are hints that only invalidate the cache.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -11,13 +11,13 @@ use uuid::Uuid;
 use super::Counters;
 use crate::domain::{ContextIdentifier, TenantName};
 
-/// Events that are known again. A delivery is repeated within seconds, and the cycle of three a few times after.
+/// The number of remembered events. SuperOffice repeats a delivery within seconds, and that cycle a few times later.
 const MAX_EVENTS: usize = 4_096;
 
-/// Is told each new hint: whose associates have changed.
+/// Receives each new hint: the customer whose associates have changed.
 type Listener = Box<dyn Fn(ContextIdentifier) + Send + Sync>;
 
-/// Takes hints, each once.
+/// Receives hints and passes each event on once.
 pub struct AssociateHints {
     listener: Listener,
     events: Mutex<Events>,
@@ -26,20 +26,20 @@ pub struct AssociateHints {
 
 #[derive(Default)]
 struct Events {
-    known: HashSet<(TenantName, Uuid)>,
-    /// The same, the oldest first.
+    seen: HashSet<(TenantName, Uuid)>,
+    /// The same events, oldest first.
     order: VecDeque<(TenantName, Uuid)>,
 }
 
 impl AssociateHints {
-    /// Nothing was heard so far.
+    /// Creates a receiver without remembered events.
     #[must_use]
     pub fn new(listener: Listener, counters: Arc<Counters>) -> Self {
         Self { listener, events: Mutex::default(), counters }
     }
 
-    /// Associates of this tenant have changed, an event says. Whether the event is new: it is delivered again until
-    /// it was answered.
+    /// Handles an event which says that associates of this tenant have changed. Returns whether the event is new:
+    /// SuperOffice delivers an event again until it gets a response.
     pub fn hint(&self, tenant: &TenantName, event: Uuid) -> bool {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let new = events.is_new((tenant.clone(), event));
@@ -54,14 +54,14 @@ impl AssociateHints {
 
 impl Events {
     fn is_new(&mut self, event: (TenantName, Uuid)) -> bool {
-        if !self.known.insert(event.clone()) {
+        if !self.seen.insert(event.clone()) {
             return false;
         }
         self.order.push_back(event);
         if self.order.len() > MAX_EVENTS
             && let Some(oldest) = self.order.pop_front()
         {
-            self.known.remove(&oldest);
+            self.seen.remove(&oldest);
         }
         true
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_new_once_until_many_others_came() {
+    fn recognizes_a_repeated_event_until_many_others_came() {
         let tenant = |name: &str| -> TenantName {
             format!("applications/a/tenants/{name}").parse().unwrap()
         };
@@ -86,11 +86,11 @@ mod tests {
         let mut events = Events::default();
         assert!(events.is_new((tenant("Cust1"), event(0))));
         assert!(!events.is_new((tenant("Cust1"), event(0))));
-        assert!(events.is_new((tenant("Cust2"), event(0))), "of another tenant");
+        assert!(events.is_new((tenant("Cust2"), event(0))), "the event belongs to another tenant");
         for number in 1..MAX_EVENTS {
             assert!(events.is_new((tenant("Cust1"), event(number))));
         }
-        assert!(events.is_new((tenant("Cust1"), event(0))), "long ago");
-        assert_eq!((events.known.len(), events.order.len()), (MAX_EVENTS, MAX_EVENTS));
+        assert!(events.is_new((tenant("Cust1"), event(0))), "the event is no longer remembered");
+        assert_eq!((events.seen.len(), events.order.len()), (MAX_EVENTS, MAX_EVENTS));
     }
 }

@@ -1,102 +1,104 @@
-//! Who the users of a tenant are (DESIGN section 7, "Associates").
+//! Associates: the users of a tenant.
 //!
-//! SuperOffice asks to fetch users "very infrequently", so everybody of a tenant is read at once and answers come from
-//! that reading: one per tenant and credential, so that a person's eyes never see what the system user's saw. It is
-//! read again in the background while it is in use, at once where a caller wants it newer, and when somebody says that
-//! something has changed.
+//! SuperOffice asks to fetch users "very infrequently". So all users of a tenant are read at once into a snapshot,
+//! which answers all calls. There is one snapshot for each tenant and credential, so that a person never sees data that
+//! only the system user may read. A snapshot is refreshed in the background while it is in use, at once if a caller
+//! asks for newer data, and after a hint that associates have changed.
 
 mod cache;
 mod listing;
-mod oddities;
 mod people;
-mod readings;
+mod read_through_cache;
 mod snapshot;
+mod unreadable_rows;
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::listing::{AssociateListPage, AssociatePlace, AssociateQuery, NoPlace};
+pub use self::listing::{
+    AssociateListPage, AssociatePosition, AssociateQuery, InvalidAssociatePosition,
+};
 use self::{
-    cache::{CacheRules, HINT_PAUSE, Key, Reading},
-    oddities::{OddRows, Oddities},
-    people::{People, Upstream, read_all},
-    readings::{ReadingPorts, Readings},
+    cache::{CacheEntry, CacheRules, Key, MIN_HINT_INTERVAL},
+    people::{AssociateSource, Upstream, read_all},
+    read_through_cache::{ReadDependencies, ReadThroughCache},
     snapshot::Snapshot,
+    unreadable_rows::{UnreadableRowLog, UnreadableRows},
 };
 use super::{
-    Applications, Asking, BrokerError, Counters, Impersonation, Statuses, Tickets, WebApi,
+    Applications, BrokerError, CallOrigin, Counters, Impersonation, Statuses, Tickets, WebApi,
 };
 use crate::{
     access::{Authorized, ReadAssociates},
     domain::{
-        Associate, AssociateId, AssociateName, AssociateType, ContextIdentifier, Eyes, LookupKey,
+        Actor, Associate, AssociateId, AssociateName, AssociateType, ContextIdentifier, LookupKey,
         Owner, Principal, Role, TenantName, Usability, UserGroup,
     },
     ports::{Clock, MAX_ASSOCIATES_BY_ID, Random},
 };
 
-/// The longest that reading everybody may take: the largest tenants at the platform's ten calls a second, with time to
-/// spare for its pauses.
+/// The longest time for reading all users: enough for the largest tenants at the platform's ten calls per second, with
+/// a reserve for its pauses.
 const READ_LIMIT: Duration = Duration::from_mins(5);
 
-/// On whose account the upstream budget puts what is read for all.
-const FOR_ALL: &str = "";
+/// The account that the upstream rate limit charges for reads that serve all callers.
+const SHARED_ACCOUNT: &str = "";
 
-/// How often what is too old is let go.
-const SWEEP: Duration = Duration::from_mins(5);
+/// The interval between removals of expired snapshots.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(5);
 
-/// How long after its time a status may still speak for itself.
-const STATUS_STALE: Duration = Duration::from_hours(1);
+/// The time for which a tenant status may be used after it has expired.
+const MAX_STATUS_STALENESS: Duration = Duration::from_hours(1);
 
-/// How many answers to "who is this credential" are kept.
+/// The most cached principals.
 const MAX_PRINCIPALS: usize = 10_000;
 
-/// The configurable part.
+/// The configuration of the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct AssociateRules {
-    /// What was read is used for this long.
+    /// The age at which a snapshot must be read again.
     pub max_age: Duration,
-    /// At most so many associates are in memory, over all tenants; one tenant's are always kept, however many.
+    /// The most associates in memory over all tenants. The last snapshot is kept whatever its size.
     pub max_in_memory: usize,
 }
 
-/// How a caller looks.
+/// The options of a read.
 #[derive(Debug, Clone)]
-pub struct Look {
-    /// Through whose eyes.
-    pub eyes: Eyes,
-    /// On whose account: the caller's id.
+pub struct AssociateReadOptions {
+    /// The user as whom SuperOffice is asked.
+    pub actor: Actor,
+    /// The account that the rate limit charges: the caller's id.
     pub account: Arc<str>,
-    /// How old what it sees may be, if it says so.
+    /// The age of the data that the caller accepts, if it gives one.
     pub max_staleness: Option<Duration>,
-    /// How long it waits.
-    pub patience: Duration,
+    /// The longest time that the caller waits.
+    pub max_wait: Duration,
 }
 
-/// An associate as it was at a time.
+/// An associate and the time at which it was read.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct AssociateReading {
     /// The associate.
     pub associate: Arc<Associate>,
-    /// When it was read.
+    /// The time at which it was read.
     pub read_time: Timestamp,
 }
 
 /// The use cases of associates.
 pub struct Associates {
-    people: Arc<dyn People>,
+    people: Arc<dyn AssociateSource>,
     tickets: Arc<Tickets>,
     impersonation: Arc<Impersonation>,
     statuses: Arc<Statuses>,
-    snapshots: Readings<Snapshot>,
-    principals: Readings<Principal>,
+    snapshots: ReadThroughCache<Snapshot>,
+    principals: ReadThroughCache<Principal>,
     clock: Arc<dyn Clock>,
 }
 
 impl Associates {
-    /// Nothing read yet.
+    /// Creates the use cases with empty caches.
     #[must_use]
     #[expect(
         clippy::too_many_arguments,
@@ -109,27 +111,27 @@ impl Associates {
         impersonation: Arc<Impersonation>,
         statuses: Arc<Statuses>,
         clock: Arc<dyn Clock>,
-        pace: Arc<dyn Clock>,
+        timer: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         rules: AssociateRules,
         tasks: TaskTracker,
         stopping: CancellationToken,
         counters: Arc<Counters>,
     ) -> Self {
-        let oddities = Arc::new(Oddities::new(counters));
-        let people: Arc<dyn People> = Arc::new(Upstream { applications, web_api });
-        let ports = ReadingPorts { clock: Arc::clone(&clock), pace, tasks, stopping };
+        let unreadable_rows = Arc::new(UnreadableRowLog::new(counters));
+        let people: Arc<dyn AssociateSource> = Arc::new(Upstream { applications, web_api });
+        let ports = ReadDependencies { clock: Arc::clone(&clock), timer, tasks, stopping };
         let read_snapshot = {
             let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
-            let oddities = Arc::clone(&oddities);
+            let oddities = Arc::clone(&unreadable_rows);
             move |key: Key| {
                 let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
                 let oddities = Arc::clone(&oddities);
-                let asking = reading(&*people, key.clone());
+                let origin = shared_read(&*people, key.clone());
                 let id = u128::from_be_bytes(random.bytes());
                 Box::pin(async move {
-                    let read = read_all(&*people, &asking, &*clock, id).await?;
-                    read.odd.into_iter().for_each(|(what, odd)| oddities.note(&key, what, odd));
+                    let read = read_all(&*people, &origin, &*clock, id).await?;
+                    read.odd.into_iter().for_each(|(what, odd)| oddities.record(&key, what, odd));
                     Ok(read.snapshot)
                 }) as _
             }
@@ -137,70 +139,71 @@ impl Associates {
         let read_principal = {
             let people = Arc::clone(&people);
             move |key: Key| {
-                let (people, oddities) = (Arc::clone(&people), Arc::clone(&oddities));
-                let asking = reading(&*people, key.clone());
+                let (people, oddities) = (Arc::clone(&people), Arc::clone(&unreadable_rows));
+                let origin = shared_read(&*people, key.clone());
                 Box::pin(async move {
-                    let principal = people.principal(&asking).await?;
-                    let mut odd = OddRows::default();
-                    odd.see(&principal.warnings);
-                    oddities.note(&key, "principal", odd);
+                    let principal = people.principal(&origin).await?;
+                    let mut odd = UnreadableRows::default();
+                    odd.count(&principal.warnings);
+                    oddities.record(&key, "principal", odd);
                     Ok(principal)
                 }) as _
             }
         };
         let AssociateRules { max_age, max_in_memory } = rules;
         let snapshots = CacheRules { max_age, max_weight: max_in_memory };
-        let snapshots = Readings::new(snapshots, Arc::new(read_snapshot), ports.clone());
+        let snapshots = ReadThroughCache::new(snapshots, Arc::new(read_snapshot), ports.clone());
         let principals = CacheRules { max_age, max_weight: MAX_PRINCIPALS };
-        let principals = Readings::new(principals, Arc::new(read_principal), ports);
+        let principals = ReadThroughCache::new(principals, Arc::new(read_principal), ports);
         Self { people, tickets, impersonation, statuses, snapshots, principals, clock }
     }
 
-    /// One associate.
+    /// Returns one associate.
     ///
     /// # Errors
-    /// `AssociatesNotFound`; what stands between the tenant and its credential; or SuperOffice cannot be asked.
+    /// `AssociatesNotFound`; the tenant or the credential is not usable; or SuperOffice does not answer.
     pub async fn get(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
         id: AssociateId,
-    ) -> Result<Seen, BrokerError> {
-        let key = self.permitted(authorized, look).await?;
-        let mut seen = self.of(&key, look, &[id]).await?;
+    ) -> Result<AssociateReading, BrokerError> {
+        let key = self.check_access(authorized, options).await?;
+        let mut seen = self.get_all(&key, options, &[id]).await?;
         seen.pop().ok_or_else(|| not_found(&key.tenant, &[id]))
     }
 
-    /// Several associates, in the order asked.
+    /// Returns several associates, in the order of `ids`.
     ///
     /// # Errors
-    /// As above; `AssociatesNotFound` names all that are not there.
+    /// As above; `AssociatesNotFound` names all missing associates.
     pub async fn batch_get(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
         ids: &[AssociateId],
-    ) -> Result<Vec<Seen>, BrokerError> {
-        let key = self.permitted(authorized, look).await?;
-        self.of(&key, look, ids).await
+    ) -> Result<Vec<AssociateReading>, BrokerError> {
+        let key = self.check_access(authorized, options).await?;
+        self.get_all(&key, options, ids).await
     }
 
-    /// The one associate that has this.
+    /// Returns the only associate that matches `wanted`.
     ///
     /// # Errors
-    /// As above; `AssociateAmbiguous` if several have it.
+    /// As above; `AssociateAmbiguous` if several match.
     pub async fn look_up(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
         wanted: &LookupKey,
-    ) -> Result<Seen, BrokerError> {
-        let key = self.permitted(authorized, look).await?;
-        let mut snapshot = self.snapshots.get(&key, look.max_staleness).await?;
+    ) -> Result<AssociateReading, BrokerError> {
+        let key = self.check_access(authorized, options).await?;
+        let mut snapshot = self.snapshots.get(&key, options.max_staleness).await?;
         if snapshot.find(wanted).is_empty() {
-            // Somebody new may have it. Texts are in no filter that goes upstream, so all are read again, but not for
-            // each who asks in vain.
-            let newer = Some(HINT_PAUSE.min(look.max_staleness.unwrap_or(HINT_PAUSE)));
+            // A new associate may match. The upstream query cannot filter by text, so all associates are read again, at
+            // most once a minute.
+            let newer =
+                Some(MIN_HINT_INTERVAL.min(options.max_staleness.unwrap_or(MIN_HINT_INTERVAL)));
             snapshot = self.snapshots.get(&key, newer).await?;
         }
         let found = snapshot.find(wanted);
@@ -208,161 +211,161 @@ impl Associates {
             [] => Err(BrokerError::AssociateNotMatched(key.tenant)),
             [associate] => {
                 let associate = Arc::clone(associate);
-                Ok(Seen { associate, read_time: snapshot.read_time })
+                Ok(AssociateReading { associate, read_time: snapshot.read_time })
             }
             several => Err(BrokerError::AssociateAmbiguous(key.tenant, several.len())),
         }
     }
 
-    /// Associate and group to write where an associate shall own a record.
+    /// Returns the associate and group ids to write into a record that this associate is to own.
     ///
     /// # Errors
-    /// As above; `NoOwner` with what stands in the way.
+    /// As above; `OwnerUnknown` with the obstacles.
     pub async fn resolve_owner(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
         id: AssociateId,
     ) -> Result<Owner, BrokerError> {
-        let Seen { associate, .. } = self.get(authorized, look, id).await?;
+        let AssociateReading { associate, .. } = self.get(authorized, options, id).await?;
         let name = || AssociateName { tenant: authorized.resource().clone(), associate: id };
-        associate.resolve_owner().map_err(|obstacles| BrokerError::NoOwner(name(), obstacles))
+        associate.resolve_owner().map_err(|obstacles| BrokerError::OwnerUnknown(name(), obstacles))
     }
 
-    /// Who the credential is.
+    /// Returns the principal of the credential.
     ///
     /// # Errors
     /// As above.
     pub async fn current_principal(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
     ) -> Result<Arc<Principal>, BrokerError> {
-        let key = self.permitted(authorized, look).await?;
-        self.principals.get(&key, look.max_staleness).await
+        let key = self.check_access(authorized, options).await?;
+        self.principals.get(&key, options.max_staleness).await
     }
 
-    /// Groups with a greater id than `after`, at most `limit`, by ascending id; deleted ones included.
+    /// Returns groups with a greater id than `after`, at most `limit`, by ascending id, including deleted groups.
     ///
     /// # Errors
     /// As above.
     pub async fn user_groups(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
         after: Option<i32>,
         limit: usize,
     ) -> Result<Vec<Arc<UserGroup>>, BrokerError> {
-        let key = self.permitted(authorized, look).await?;
-        let snapshot = self.snapshots.get(&key, look.max_staleness).await?;
+        let key = self.check_access(authorized, options).await?;
+        let snapshot = self.snapshots.get(&key, options.max_staleness).await?;
         let behind = snapshot.directory.groups().filter(|group| Some(group.id) > after);
         Ok(behind.take(limit).map(Arc::clone).collect())
     }
 
-    /// Roles, likewise.
+    /// Returns roles with a greater id than `after`, at most `limit`, by ascending id, including deleted roles.
     ///
     /// # Errors
     /// As above.
     pub async fn roles(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
         after: Option<i32>,
         limit: usize,
     ) -> Result<Vec<Arc<Role>>, BrokerError> {
-        let key = self.permitted(authorized, look).await?;
-        let snapshot = self.snapshots.get(&key, look.max_staleness).await?;
+        let key = self.check_access(authorized, options).await?;
+        let snapshot = self.snapshots.get(&key, options.max_staleness).await?;
         let behind = snapshot.directory.roles().filter(|role| Some(role.id) > after);
         Ok(behind.take(limit).map(Arc::clone).collect())
     }
 
-    /// Somebody says that the people of a tenant have changed: they are read again at their next use, at most once a
-    /// minute. Whoever says so cannot make us do more than that, so it need not be believed.
+    /// Handles a hint that the associates of a tenant have changed: they are read again at their next use, at most once
+    /// a minute. A hint has no other effect, so it needs no authentication.
     pub fn hint(&self, tenant: ContextIdentifier) {
         self.snapshots.hint(tenant);
         self.principals.hint(tenant);
     }
 
-    /// The tenant was stopped or removed.
+    /// Removes the data of a tenant that was disabled or deleted.
     pub(super) fn forget(&self, tenant: &TenantName) {
         self.snapshots.forget(tenant);
         self.principals.forget(tenant);
     }
 
-    /// Tenants whose people are in memory, or could not be read.
+    /// Returns the tenants whose associates are in memory or could not be read.
     pub(super) fn tenants(&self) -> Vec<TenantName> {
         self.snapshots.tenants().into_iter().chain(self.principals.tenants()).collect()
     }
 
-    /// Of what kind an associate is, if the system user has seen it lately: nobody is asked because of this.
+    /// Returns the type of an associate if it is in a snapshot of the system user. Never asks SuperOffice.
     #[must_use]
-    pub fn kind_of(&self, tenant: &TenantName, id: AssociateId) -> Option<AssociateType> {
-        let is_it = |key: &Key| key.tenant == *tenant && key.eyes == Eyes::SystemUser;
-        let snapshot = self.snapshots.seen(is_it)?;
+    pub fn associate_type(&self, tenant: &TenantName, id: AssociateId) -> Option<AssociateType> {
+        let is_it = |key: &Key| key.tenant == *tenant && key.actor == Actor::SystemUser;
+        let snapshot = self.snapshots.last_value(is_it)?;
         snapshot.get(id).map(|associate| associate.kind)
     }
 
-    /// Lets go of what is too old to be used, until it is dropped.
-    pub async fn keep_tidy(&self) {
+    /// Removes expired data from the caches periodically, for as long as it is polled.
+    pub async fn run_sweeps(&self) {
         loop {
-            self.clock.sleep(SWEEP).await;
+            self.clock.sleep(SWEEP_INTERVAL).await;
             self.snapshots.sweep();
             self.principals.sweep();
         }
     }
 
-    /// How many associates are in memory.
+    /// Returns the number of associates in memory.
     #[must_use]
     pub fn in_memory(&self) -> usize {
         self.snapshots.weight()
     }
 
-    /// The emergency stop, a removal and a customer that left hold for what is in memory too.
-    async fn permitted(
+    /// Checks that tenant and credential are usable, also for data in memory: the tenant may be disabled or deleted.
+    async fn check_access(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
     ) -> Result<Key, BrokerError> {
         let name = authorized.resource();
-        let tenant = match &look.eyes {
-            Eyes::SystemUser => self.tickets.permitted(name).await?,
-            Eyes::Grant(grant) => self.impersonation.permitted(grant).await?,
+        let tenant = match &options.actor {
+            Actor::SystemUser => self.tickets.enrolled_tenant(name).await?,
+            Actor::Grant(grant) => self.impersonation.require_active_grant(grant).await?,
         };
         let status = self.statuses.last_known(&tenant);
         let in_doubt = status.is_none_or(|status| {
             let over = self.clock.now().duration_since(status.valid_until);
-            let old = Duration::try_from(over).is_ok_and(|over| over > STATUS_STALE);
-            old || status.state.usability() == Usability::Stopped
+            let old = Duration::try_from(over).is_ok_and(|over| over > MAX_STATUS_STALENESS);
+            old || status.state.usability() == Usability::Unusable
         });
-        // It may be gone for good by now, or back. What passes does not matter to what is in memory.
+        // The tenant may be gone or back by now. Transient errors do not matter for data in memory.
         if in_doubt
-            && let Err(error) = self.statuses.usable(&tenant).await
-            && !error.is_passing()
+            && let Err(error) = self.statuses.require_usable(&tenant).await
+            && !error.is_temporary()
         {
             return Err(error);
         }
         let life = (tenant.create_time, tenant.token_version);
-        Ok(Key { tenant: name.clone(), eyes: look.eyes.clone(), life })
+        Ok(Key { tenant: name.clone(), actor: options.actor.clone(), lifetime: life })
     }
 
-    /// These associates, in their order, or the names of those that are not there.
-    async fn of(
+    /// Returns these associates in their order, or an error that names the missing ones.
+    async fn get_all(
         &self,
         key: &Key,
-        look: &Look,
+        options: &AssociateReadOptions,
         ids: &[AssociateId],
-    ) -> Result<Vec<Seen>, BrokerError> {
-        let deadline = self.people.moment_in(look.patience);
-        let snapshot = self.snapshots.get(key, look.max_staleness).await?;
+    ) -> Result<Vec<AssociateReading>, BrokerError> {
+        let deadline = self.people.deadline_in(options.max_wait);
+        let snapshot = self.snapshots.get(key, options.max_staleness).await?;
         let missing: Vec<_> =
             ids.iter().copied().filter(|id| snapshot.get(*id).is_none()).collect();
-        let newcomers = self.newcomers(key, look, deadline, &snapshot, &missing).await?;
+        let newcomers = self.read_missing(key, options, deadline, &snapshot, &missing).await?;
         let known = |id: &AssociateId| {
             let (associate, read_time) = match snapshot.get(*id) {
                 Some(associate) => (associate, snapshot.read_time),
                 None => newcomers.iter().find(|(one, _)| one.id == *id).map(|(a, t)| (a, *t))?,
             };
-            Some(Seen { associate: Arc::clone(associate), read_time })
+            Some(AssociateReading { associate: Arc::clone(associate), read_time })
         };
         let seen: Vec<_> = ids.iter().filter_map(known).collect();
         if seen.len() == ids.len() {
@@ -373,30 +376,30 @@ impl Associates {
         Err(not_found(&key.tenant, &absent.collect::<Vec<_>>()))
     }
 
-    /// Those that a reading does not have because it is older than they are.
-    async fn newcomers(
+    /// Reads associates that are missing in the snapshot because they were created after it.
+    async fn read_missing(
         &self,
         key: &Key,
-        look: &Look,
+        options: &AssociateReadOptions,
         deadline: Duration,
         snapshot: &Snapshot,
         missing: &[AssociateId],
     ) -> Result<Vec<(Arc<Associate>, Timestamp)>, BrokerError> {
-        let recent = self.clock.monotonic().saturating_sub(snapshot.began) < HINT_PAUSE;
-        let mut asked = self.snapshots.worth_asking(key, missing);
+        let recent = self.clock.monotonic().saturating_sub(snapshot.began) < MIN_HINT_INTERVAL;
+        let mut asked = self.snapshots.not_known_absent(key, missing);
         if recent || asked.is_empty() {
             return Ok(Vec::new());
         }
         asked.sort_unstable();
         asked.dedup();
         asked.truncate(MAX_ASSOCIATES_BY_ID);
-        let Key { tenant, eyes, .. } = key.clone();
-        let account = Arc::clone(&look.account);
-        let asking = Asking { tenant, eyes, account, deadline: Some(deadline), person: None };
+        let Key { tenant, actor, .. } = key.clone();
+        let account = Arc::clone(&options.account);
+        let origin = CallOrigin { tenant, actor, account, deadline: Some(deadline), person: None };
         let read_time = self.clock.now();
-        let records = self.people.associates_by_id(&asking, &asked).await?;
+        let records = self.people.associates_by_id(&origin, &asked).await?;
         let found = |id: &AssociateId| records.iter().any(|record| record.id == *id);
-        self.snapshots.absent(key, asked.into_iter().filter(|id| !found(id)));
+        self.snapshots.record_absent(key, asked.into_iter().filter(|id| !found(id)));
         if !records.is_empty() {
             self.hint(key.tenant.tenant);
         }
@@ -405,18 +408,19 @@ impl Associates {
     }
 }
 
-/// For all who will ask, so on an account of its own: nobody's long line holds it up, and nobody's patience ends it.
-fn reading(people: &dyn People, key: Key) -> Asking {
-    let Key { tenant, eyes, .. } = key;
-    let deadline = Some(people.moment_in(READ_LIMIT));
-    Asking { tenant, eyes, account: FOR_ALL.into(), deadline, person: None }
+/// Returns the options of a read that serves all callers. It has its own account and deadline, so that no caller's rate
+/// limit or deadline affects it.
+fn shared_read(people: &dyn AssociateSource, key: Key) -> CallOrigin {
+    let Key { tenant, actor, .. } = key;
+    let deadline = Some(people.deadline_in(READ_LIMIT));
+    CallOrigin { tenant, actor, account: SHARED_ACCOUNT.into(), deadline, person: None }
 }
 
 fn not_found(tenant: &TenantName, ids: &[AssociateId]) -> BrokerError {
     BrokerError::AssociatesNotFound(tenant.clone(), ids.into())
 }
 
-impl Reading for Principal {
+impl CacheEntry for Principal {
     fn weight(&self) -> usize {
         1
     }

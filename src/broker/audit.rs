@@ -1,9 +1,9 @@
-//! The audit trail: what happened is written down so that it cannot be lost, doubled or rewritten unseen.
+//! The audit trail: records events so that none is lost, doubled or rewritten unnoticed.
 //!
-//! [`Trail`] is the server's: events wait in a bounded queue and are committed in groups by one writer.
-//! [`CommandTrail`] is that of commands, which write one event and end. [`Attempts`] counts those who never said who
-//! they are. [`AuditLog`] lists what is kept, [`Export`] hands it on. [`Verification`] looks whether everything is still as it was written, [`Retention`] removes what is old
-//! so that it can still be told. How and why stands in `docs/adr/0006-audit.md`.
+//! [`Trail`] serves the running gateway: events wait in a bounded queue, and one writer commits them in groups.
+//! [`CommandTrail`] serves commands, which write one event and exit. [`UnauthenticatedAttempts`] counts attempts by
+//! source. [`AuditLog`] lists events, and [`Export`] exports them. [`Verification`] checks that stored chains are
+//! unchanged. [`Retention`] deletes old events verifiably. See `docs/development/decisions/0006-audit.md`.
 
 mod attempts;
 mod bell;
@@ -33,11 +33,11 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 pub use self::{
-    attempts::Attempts,
+    attempts::UnauthenticatedAttempts,
     bell::Bell,
     chain::serve_chain,
     command::{COMMAND_CHAIN, CommandTrail},
-    export::{CursorRefused, Export, ExportBatch, ExportCursor, ExportError, Gap},
+    export::{Export, ExportBatch, ExportCursor, ExportError, Gap, InvalidCursor},
     listing::{AuditLog, AuditPage, AuditQuery},
     public_keys::certify_public_keys,
     retention::Retention,
@@ -45,7 +45,7 @@ pub use self::{
 };
 use self::{
     bell::{Answered, Answerer, answer},
-    writer::Writing,
+    writer::WriterState,
 };
 use super::Counters;
 use crate::{
@@ -53,64 +53,64 @@ use crate::{
     ports::{AuditSigner, AuditStore, Clock},
 };
 
-/// Events that may wait for the store. Enough for seconds of full load; about 4 MiB when full.
+/// The limit of events that wait for the store. Enough for seconds of full load; about 4 MiB when full.
 pub const QUEUE_CAPACITY: usize = 8192;
 
-/// The same while the store keeps up and somebody waits for each: callers that all begin at once are not refused for
-/// being many. As many calls in flight need more memory than their events.
+/// The limit while the store keeps up and each event has a waiting caller, so that a burst of callers is not rejected.
+/// The calls in flight need more memory than their events.
 const BURST_CAPACITY: usize = 8 * QUEUE_CAPACITY;
 
-/// Events that are committed together at most: more would make each wait longer and save nothing.
+/// The most events that are committed together. A larger group would make each event wait longer and save nothing.
 const GROUP_LIMIT: usize = 512;
 
-/// When an event must be in the store.
+/// The time by which an event must be in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Before the answer is on the wire.
+    /// Before the response is sent.
     BeforeResponse,
-    /// Soon after; changes and denials before it all the same.
+    /// Soon after the response; changes and denials still before it.
     AfterResponse,
 }
 
-/// What an event is about, which says whether its call may be answered before it is kept.
+/// The class of an event, which decides whether its call may be answered before the event is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// A credential that is handed out.
+pub enum EventClass {
+    /// A credential is issued.
     Credential,
     /// A change, or a denial.
     Change,
 }
 
-/// How the trail is kept.
+/// The settings of the audit trail.
 #[derive(Debug, Clone, Copy)]
 pub struct TrailRules {
-    /// When an event must be in the store.
+    /// The time by which an event must be in the store.
     pub durability: Durability,
-    /// How long a call waits for it.
+    /// The longest time that a call waits for its event.
     pub max_wait: Duration,
 }
 
-/// The event cannot be kept in time: what it would record must not happen.
+/// The event cannot be stored in time, so the operation that it would record must not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the audit trail cannot take the event")]
+#[error("the audit trail cannot accept the event")]
 pub struct AuditUnavailable;
 
-/// What a trail is written with.
+/// The dependencies of [`Trail`].
 #[derive(Clone)]
 pub struct TrailPorts {
-    /// Keeps the events.
+    /// Stores the events.
     pub store: Arc<dyn AuditStore>,
-    /// Signs the heads.
+    /// Signs the heads of chains.
     pub signer: Arc<dyn AuditSigner>,
-    /// Tells the time of events.
+    /// The wall clock, for the times of events.
     pub clock: Arc<dyn Clock>,
-    /// Tells when they have waited too long: a wall clock that leaps says nothing about that.
-    pub pace: Arc<dyn Clock>,
+    /// Measures how long events wait. A wall clock may jump, so it cannot measure that.
+    pub timer: Arc<dyn Clock>,
     /// Counts events, groups and failures.
     pub counters: Arc<Counters>,
 }
 
-/// The server's trail: one chain, begun with its first event.
+/// The trail of a running gateway: one chain, which begins with its first event.
 pub struct Trail {
     ports: TrailPorts,
     rules: TrailRules,
@@ -118,77 +118,77 @@ pub struct Trail {
     queue: Mutex<Queue>,
     /// Wakes the writer.
     work: Notify,
-    /// What the writer is at. Kept here so that nothing is lost when its future is dropped and made anew.
-    writing: tokio::sync::Mutex<Writing>,
-    /// How many events are in the store.
+    /// The writer's state, kept here so that nothing is lost when the writer's future is dropped and restarted.
+    writing: tokio::sync::Mutex<WriterState>,
+    /// The number of events that are committed to the store.
     committed: watch::Sender<u64>,
-    /// How many of them had a caller that waited for them.
+    /// The number of committed events that had a waiting caller.
     committed_for_callers: AtomicU64,
-    /// Events wait for longer than a call may.
+    /// Whether events wait longer than `max_wait`.
     slow: AtomicBool,
-    /// The store is not the one that was opened: nothing that is written now would be found again.
+    /// Whether the trail rejects all events because the store was replaced: events written now would be lost.
     refusing: AtomicBool,
-    /// One of these two.
+    /// Whether `slow` or `refusing` is set.
     stalled: watch::Sender<bool>,
 }
 
-/// Events that were taken in and are not in the store.
+/// Numbers of accepted events that are not in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unwritten {
-    /// Events of calls that were answered. If they are lost, the trail lacks something that happened.
+pub struct UncommittedEvents {
+    /// Events of calls that were answered. If they are lost, the trail is incomplete.
     pub answered: u64,
-    /// Events whose callers wait for them, or gave up: these callers were answered with an error, or not at all.
+    /// Events whose callers still wait or stopped waiting: these callers got an error or no response.
     pub unanswered: u64,
 }
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Queued>,
-    /// How many events were ever taken in.
+    waiting: VecDeque<QueuedEvent>,
+    /// The number of events accepted so far.
     accepted: u64,
-    /// How many of them have a caller that waits.
+    /// The number of accepted events that have a waiting caller.
     accepted_for_callers: u64,
-    /// Somebody waits for one of them.
+    /// Whether a caller waits for a queued event.
     urgent: bool,
-    /// Once so many wait the writer is woken; at most 1 where it is woken for each that is urgent.
-    enough: usize,
+    /// The queue length at which the writer is woken. 0 and 1 mean that each urgent event wakes it.
+    wake_threshold: usize,
 }
 
-/// An event that waits.
-struct Queued {
+/// An event in the queue.
+struct QueuedEvent {
     record: AuditRecord,
     time: Timestamp,
-    /// By the monotonic clock.
+    /// The time at which it was queued, by the monotonic clock.
     since: Duration,
-    /// Who waits for it, if anybody.
+    /// Notifies the waiting caller, if there is one.
     waiter: Option<Answerer>,
 }
 
-/// An event on its way to the store. It gets there also if this is dropped.
-#[must_use = "what is recorded may happen only once the event is committed"]
-pub struct Pending {
+/// An event that is on its way to the store. It is stored even if this value is dropped.
+#[must_use = "the recorded operation may happen only after the event is committed"]
+pub struct PendingEvent {
     answer: Option<Answered>,
-    pace: Arc<dyn Clock>,
+    timer: Arc<dyn Clock>,
     max_wait: Duration,
 }
 
-impl Pending {
-    /// Waits until the event is in the store, at most `max_wait`. At once where the rules do not ask to wait.
+impl PendingEvent {
+    /// Waits until the event is in the store, at most `max_wait`. Returns at once if no caller has to wait for it.
     ///
     /// # Errors
-    /// If it takes longer. The event is committed later all the same.
+    /// If it takes longer. The event is still committed later.
     pub async fn committed(self) -> Result<(), AuditUnavailable> {
         let Some(answer) = self.answer else { return Ok(()) };
         tokio::select! {
             biased;
             () = answer => Ok(()),
-            () = self.pace.sleep(self.max_wait) => Err(AuditUnavailable),
+            () = self.timer.sleep(self.max_wait) => Err(AuditUnavailable),
         }
     }
 }
 
 impl Trail {
-    /// A trail that writes `chain`, which is nobody else's: see [`serve_chain`].
+    /// Creates a trail that writes `chain`. No other trail may write that chain: see [`serve_chain`].
     #[must_use]
     pub fn new(ports: TrailPorts, chain: Arc<str>, rules: TrailRules) -> Self {
         Self {
@@ -206,54 +206,61 @@ impl Trail {
         }
     }
 
-    /// Whether a call waits for an event of this weight.
-    fn waits(&self, weight: Weight) -> bool {
-        weight == Weight::Change || self.rules.durability == Durability::BeforeResponse
+    /// Returns whether a call waits for an event of this class.
+    fn waits(&self, class: EventClass) -> bool {
+        class == EventClass::Change || self.rules.durability == Durability::BeforeResponse
     }
 
-    /// Before anything is done: whether its event could not be kept in time as things stand, so that it is better
-    /// not done.
+    /// Checks, before an operation starts, that its event can probably be stored in time.
     ///
     /// # Errors
-    /// If it could not.
-    pub fn check(&self, weight: Weight) -> Result<(), AuditUnavailable> {
-        let refused = self.refuses() || self.waits(weight) && self.stalled();
+    /// If it cannot; then the operation should not start.
+    pub fn check(&self, class: EventClass) -> Result<(), AuditUnavailable> {
+        let refused = self.refuses() || self.waits(class) && self.stalled();
         if refused { Err(AuditUnavailable) } else { Ok(()) }
     }
 
-    /// Takes in an event.
+    /// Queues an event.
     ///
     /// # Errors
-    /// At once, if the queue is full, or nothing is taken in.
-    pub fn record(&self, record: AuditRecord, weight: Weight) -> Result<Pending, AuditUnavailable> {
-        self.take_in(record, weight, self.waits(weight))
+    /// At once, if the queue is full or the trail rejects all events.
+    pub fn record(
+        &self,
+        record: AuditRecord,
+        class: EventClass,
+    ) -> Result<PendingEvent, AuditUnavailable> {
+        self.enqueue(record, class, self.waits(class))
     }
 
-    /// Takes in an event that no caller waits for: its call was answered already, or there is none.
+    /// Queues an event that no caller waits for: its call was already answered, or there is no call.
     ///
     /// # Errors
     /// As [`Self::record`].
-    pub fn note(&self, record: AuditRecord, weight: Weight) -> Result<(), AuditUnavailable> {
-        self.take_in(record, weight, false).map(drop)
-    }
-
-    fn take_in(
+    pub fn record_in_background(
         &self,
         record: AuditRecord,
-        weight: Weight,
+        class: EventClass,
+    ) -> Result<(), AuditUnavailable> {
+        self.enqueue(record, class, false).map(drop)
+    }
+
+    fn enqueue(
+        &self,
+        record: AuditRecord,
+        class: EventClass,
         for_caller: bool,
-    ) -> Result<Pending, AuditUnavailable> {
+    ) -> Result<PendingEvent, AuditUnavailable> {
         if self.refuses() {
             return Err(AuditUnavailable);
         }
-        let waits = self.waits(weight);
+        let waits = self.waits(class);
         let (waiter, answered) = if for_caller {
             let (waiter, answered) = answer();
             (Some(waiter), Some(answered))
         } else {
             (None, None)
         };
-        let (time, since) = (self.ports.clock.now(), self.ports.pace.monotonic());
+        let (time, since) = (self.ports.clock.now(), self.ports.timer.monotonic());
         let wake = {
             let mut queue = self.queue();
             let keeps_up = waits && !self.stalled();
@@ -261,15 +268,15 @@ impl Trail {
             if queue.waiting.len() >= capacity {
                 return Err(AuditUnavailable);
             }
-            queue.waiting.push_back(Queued { record, time, since, waiter });
+            queue.waiting.push_back(QueuedEvent { record, time, since, waiter });
             queue.accepted += 1;
             queue.accepted_for_callers += u64::from(for_caller);
-            // Once is enough: the writer takes all that is there.
+            // One wake-up is enough: the writer takes the whole queue.
             let newly_urgent = waits && !queue.urgent;
             queue.urgent |= waits;
             let length = queue.waiting.len();
-            if queue.enough > 1 {
-                queue.urgent && length == queue.enough || length == GROUP_LIMIT
+            if queue.wake_threshold > 1 {
+                queue.urgent && length == queue.wake_threshold || length == GROUP_LIMIT
             } else {
                 length == 1 || newly_urgent || length == GROUP_LIMIT
             }
@@ -278,20 +285,24 @@ impl Trail {
             self.work.notify_one();
         }
         let max_wait = self.rules.max_wait;
-        Ok(Pending { answer: answered, pace: Arc::clone(&self.ports.pace), max_wait })
+        Ok(PendingEvent { answer: answered, timer: Arc::clone(&self.ports.timer), max_wait })
     }
 
-    /// Takes in an event and waits for it, as far as the rules ask.
+    /// Queues an event, and waits until it is committed if its class requires that.
     ///
     /// # Errors
-    /// If the queue is full, or the store does not take it in time.
-    pub async fn write(&self, record: AuditRecord, weight: Weight) -> Result<(), AuditUnavailable> {
-        self.record(record, weight)?.committed().await
+    /// If the queue is full, or the event is not committed in time.
+    pub async fn write(
+        &self,
+        record: AuditRecord,
+        class: EventClass,
+    ) -> Result<(), AuditUnavailable> {
+        self.record(record, class)?.committed().await
     }
 
-    /// Takes nothing in while `refuse` is set: the store is not the one that was opened. Whatever needs an event is
-    /// refused at once.
-    pub fn refuse(&self, refuse: bool) {
+    /// Sets whether the trail rejects all events because the store was replaced. Operations that need an event then
+    /// fail at once.
+    pub fn set_refusing(&self, refuse: bool) {
         self.refusing.store(refuse, Ordering::Release);
         self.notify_stalled();
     }
@@ -305,33 +316,34 @@ impl Trail {
         self.stalled.send_if_modified(|now| std::mem::replace(now, stalled) != stalled);
     }
 
-    /// Whether the oldest event waits longer than a call may, or nothing is taken in. Mends itself.
+    /// Returns whether the oldest event waits longer than `max_wait`, or the trail rejects all events. The state
+    /// recovers without a restart.
     #[must_use]
     pub fn stalled(&self) -> bool {
         *self.stalled.borrow()
     }
 
-    /// Tells when that changes.
+    /// Returns a receiver of changes of [`Self::stalled`].
     #[must_use]
     pub fn watch_stalled(&self) -> watch::Receiver<bool> {
         self.stalled.subscribe()
     }
 
-    /// SHA-256, to name what is too long for an event.
+    /// Returns the SHA-256 digest of `bytes`, for values that are too long for an event.
     #[must_use]
     pub fn digest(&self, bytes: &[u8]) -> AuditHash {
         self.ports.signer.digest(bytes)
     }
 
-    /// How many events wait for the store, without those that are being written.
+    /// Returns the number of queued events, without those that are being written.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.queue().waiting.len()
     }
 
-    /// How many events were taken in and are not known to be in the store, also those that are being written.
+    /// Returns the number of accepted events that are not confirmed to be in the store, including those being written.
     #[must_use]
-    pub fn unwritten(&self) -> Unwritten {
+    pub fn unwritten(&self) -> UncommittedEvents {
         let (accepted, for_callers) = {
             let queue = self.queue();
             (queue.accepted, queue.accepted_for_callers)
@@ -339,18 +351,18 @@ impl Trail {
         let all = accepted.saturating_sub(*self.committed.borrow());
         let committed = self.committed_for_callers.load(Ordering::Acquire);
         let unanswered = for_callers.saturating_sub(committed).min(all);
-        Unwritten { answered: all - unanswered, unanswered }
+        UncommittedEvents { answered: all - unanswered, unanswered }
     }
 
-    /// Waits until everything that was taken in so far is in the store. [`Trail::run`] must still run.
+    /// Waits until all events accepted so far are in the store. [`Trail::run`] must still run.
     ///
     /// # Errors
     /// If it takes longer than `patience`.
-    pub async fn flush(&self, patience: Duration) -> Result<(), AuditUnavailable> {
+    pub async fn flush(&self, max_wait: Duration) -> Result<(), AuditUnavailable> {
         let accepted = {
             let mut queue = self.queue();
             queue.urgent = true;
-            queue.enough = 0;
+            queue.wake_threshold = 0;
             queue.accepted
         };
         self.work.notify_one();
@@ -360,7 +372,7 @@ impl Trail {
             done = committed.wait_for(|count| *count >= accepted) => {
                 done.map(|_| ()).map_err(|_| AuditUnavailable)
             }
-            () = self.ports.pace.sleep(patience) => Err(AuditUnavailable),
+            () = self.ports.timer.sleep(max_wait) => Err(AuditUnavailable),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Tells those who watch a tenant that something about it may have changed. What it is they ask themselves: so
-//! nothing is queued, and whoever is slow sees the latest.
+//! Notifies subscribers that something about a tenant may have changed. A notification has no content: the subscriber
+//! reads the current state. So nothing is queued, and a slow subscriber sees the latest state.
 
 use std::{
     collections::HashMap,
@@ -11,51 +11,51 @@ use tokio::sync::watch;
 
 use crate::{domain::TenantName, ports::Clock};
 
-/// Who watches looks again after this even if nobody told it to: what expires tells nobody.
-const LOOK: Duration = Duration::from_secs(15);
+/// A subscriber checks again after this time without a notification, because expiry causes none.
+const POLL_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Who watches what. Bounded by the number of open watches.
+/// The subscribers of each tenant. The number of open watches bounds the map.
 #[derive(Debug, Default)]
-pub(super) struct Changes(Mutex<HashMap<TenantName, watch::Sender<()>>>);
+pub(super) struct ChangeNotifier(Mutex<HashMap<TenantName, watch::Sender<()>>>);
 
-/// One watcher's ear.
+/// The subscription to changes of one tenant.
 pub struct TenantChanges {
-    told: watch::Receiver<()>,
+    receiver: watch::Receiver<()>,
     clock: Arc<dyn Clock>,
 }
 
 impl TenantChanges {
-    /// Returns when something about the tenant may have changed.
+    /// Waits until something about the tenant may have changed.
     pub async fn wait(&mut self) {
         tokio::select! {
-            told = self.told.changed() => {
-                // The teller goes only with the whole gateway.
-                if told.is_err() {
-                    self.clock.sleep(LOOK).await;
+            result = self.receiver.changed() => {
+                // The sender is dropped only when the gateway stops.
+                if result.is_err() {
+                    self.clock.sleep(POLL_INTERVAL).await;
                 }
             }
-            () = self.clock.sleep(LOOK) => {}
+            () = self.clock.sleep(POLL_INTERVAL) => {}
         }
     }
 }
 
-impl Changes {
-    pub(super) fn watch(&self, name: &TenantName, clock: Arc<dyn Clock>) -> TenantChanges {
-        let mut watched = self.lock();
-        watched.retain(|_, teller| teller.receiver_count() > 0);
-        let told = watched.entry(name.clone()).or_default().subscribe();
-        TenantChanges { told, clock }
+impl ChangeNotifier {
+    pub(super) fn subscribe(&self, name: &TenantName, clock: Arc<dyn Clock>) -> TenantChanges {
+        let mut subscribers = self.lock();
+        subscribers.retain(|_, sender| sender.receiver_count() > 0);
+        let receiver = subscribers.entry(name.clone()).or_default().subscribe();
+        TenantChanges { receiver, clock }
     }
 
-    pub(super) fn tell(&self, name: &TenantName) {
-        if let Some(teller) = self.lock().get(name) {
-            teller.send_replace(());
+    pub(super) fn notify(&self, name: &TenantName) {
+        if let Some(sender) = self.lock().get(name) {
+            sender.send_replace(());
         }
     }
 
-    pub(super) fn tell_all(&self) {
-        self.lock().values().for_each(|teller| {
-            teller.send_replace(());
+    pub(super) fn notify_all(&self) {
+        self.lock().values().for_each(|sender| {
+            sender.send_replace(());
         });
     }
 
@@ -73,31 +73,31 @@ mod tests {
     use crate::ports::ManualClock;
 
     #[tokio::test]
-    async fn a_watcher_hears_of_its_own_tenant_and_of_all_and_looks_now_and_then() {
+    async fn a_subscriber_is_notified_for_its_tenant_and_for_all_and_polls() {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let changes = Changes::default();
+        let changes = ChangeNotifier::default();
         let [first, second] = ["Cust1", "Cust2"]
             .map(|tenant| format!("applications/a/tenants/{tenant}").parse().unwrap());
-        let mut watcher = changes.watch(&first, clock.clone());
-        changes.tell(&second);
+        let mut watcher = changes.subscribe(&first, clock.clone());
+        changes.notify(&second);
         assert!(poll!(Box::pin(watcher.wait())).is_pending());
-        changes.tell(&first);
+        changes.notify(&first);
         watcher.wait().await;
-        changes.tell_all();
+        changes.notify_all();
         watcher.wait().await;
         let mut waiting = Box::pin(watcher.wait());
         assert!(poll!(&mut waiting).is_pending());
-        clock.advance(LOOK);
+        clock.advance(POLL_INTERVAL);
         waiting.await;
     }
 
     #[test]
-    fn what_nobody_watches_any_more_is_forgotten() {
+    fn tenants_without_subscribers_are_removed() {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let changes = Changes::default();
+        let changes = ChangeNotifier::default();
         for number in 0..100 {
             let name = format!("applications/a/tenants/Cust{number}").parse().unwrap();
-            drop(changes.watch(&name, clock.clone()));
+            drop(changes.subscribe(&name, clock.clone()));
         }
         assert_eq!(changes.lock().len(), 1);
     }

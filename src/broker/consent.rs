@@ -1,20 +1,20 @@
-//! Consent (DESIGN section 7): a person is asked to let the gateway act as them.
+//! Consent: a person allows the gateway to act as them (the authorization code grant of RFC 6749 section 4.1).
 //!
-//! A caller begins it and gets two ways to SuperOffice. `authorization_uri` is for the browser at hand: its state
-//! alone completes it. `consent_uri` is mailed: its page mints a state at each click, and binds it to the browser by a
-//! cookie. The code comes back to the gateway ([`Consents::callback`]), or to a front end whose caller completes it
-//! ([`Consents::complete`]). What happens with the code belongs to the gateway and runs to its end whoever goes away:
-//! a refresh token is stored, or it is revoked.
+//! A caller begins a consent and gets two links. `authorization_uri` is for a browser that is at hand: its state alone
+//! completes the consent. `consent_uri` can be mailed: its page creates a new state at each click and binds it to the
+//! browser with a cookie. The code comes back to the gateway ([`Consents::callback`]), or to a front end whose caller
+//! completes the consent ([`Consents::complete`]). The gateway processes the code to the end even if the client
+//! disconnects: the refresh token is either stored or revoked.
 
-mod again;
 mod begin;
 mod complete;
+mod completion_locks;
 mod events;
-mod failed;
-mod keeping;
-mod refused;
-mod revoking;
-mod shown;
+mod failure;
+mod presented_state;
+mod reauthorization;
+mod revocation;
+mod sign_in_errors;
 
 #[cfg(test)]
 pub(super) mod fakes;
@@ -26,39 +26,41 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use self::keeping::Keeping;
+use self::completion_locks::CompletionLocks;
 pub use self::{
-    again::{AskAgain, NoLonger, StillPermitted},
-    begin::{BegunConsent, ConsentRequest, Departure, Link},
-    complete::{Answer, Arrival, Arrived, ConsentTaken, ReturnTo},
-    failed::{Way, WhyInvalid},
-    shown::ShownState,
+    begin::{BegunConsent, ConsentLinkState, ConsentRedirect, ConsentRequest},
+    complete::{
+        AuthorizationResponse, CallbackOutcome, CallbackRequest, CompletedConsent, ReturnTo,
+    },
+    failure::{ConsentEntry, InvalidConsentCause},
+    presented_state::PresentedState,
+    reauthorization::{PermissionLost, Reauthorize, StillPermitted},
 };
-use super::{Applications, BrokerError, Directory, Tenants, Trail};
+use super::{Applications, BrokerError, TenantDirectory, Tenants, Trail};
 use crate::{
     access::{Authorized, Caller},
     domain::{ApplicationId, ContextIdentifier, Grant, GrantEventKind, TenantName},
     ports::{Clock, ConsentStore, GrantStore, Random},
 };
 
-/// How often what expired is looked for.
-const LOOK: Duration = Duration::from_hours(1);
+/// The interval between deletions of expired consents.
+const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
 
-/// So long a link still says that it is too old, rather than that there is nothing.
-const REMEMBER: Duration = Duration::from_hours(7 * 24);
+/// The time for which an expired consent stays stored, so that its link says "expired" instead of "unknown".
+const EXPIRED_RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// Is told of each grant that a person gave.
+/// Receives each grant that a person gives.
 pub type GrantListener = Box<dyn Fn(&Grant, GrantEventKind) + Send + Sync>;
 
-/// What may be done, to an application or to one of its tenants.
-pub enum Asked<A> {
-    /// The person chooses the tenant.
+/// The application, or the tenant of an application, for which the caller is authorized.
+pub enum AuthorizedConsentScope<A> {
+    /// The whole application; the person chooses the tenant.
     Application(Authorized<A, ApplicationId>),
-    /// For this tenant only.
+    /// Only this tenant.
     Tenant(Authorized<A, TenantName>),
 }
 
-impl<A> Asked<A> {
+impl<A> AuthorizedConsentScope<A> {
     fn scope(&self) -> (&ApplicationId, Option<ContextIdentifier>) {
         match self {
             Self::Application(authorized) => (authorized.resource(), None),
@@ -80,9 +82,9 @@ impl<A> Asked<A> {
 /// The stores that consents need.
 #[derive(Clone)]
 pub struct ConsentStores {
-    /// Keeps consents while people are asked.
+    /// Stores consents while people are asked.
     pub consents: Arc<dyn ConsentStore>,
-    /// Keeps what they gave.
+    /// Stores the grants that they give.
     pub grants: Arc<dyn GrantStore>,
 }
 
@@ -94,25 +96,25 @@ pub struct Consents {
 struct Shared {
     applications: Arc<Applications>,
     tenants: Arc<Tenants>,
-    directory: Arc<Directory>,
+    directory: Arc<TenantDirectory>,
     stores: ConsentStores,
     trail: Arc<Trail>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    /// Where browsers reach the consent pages, if there are any.
+    /// The base URI of the consent pages, if they are served.
     public_uri: Option<String>,
-    ask_again: AskAgain,
-    keeping: Keeping,
+    reauthorize: Reauthorize,
+    completion_locks: CompletionLocks,
     listener: GrantListener,
     tasks: TaskTracker,
-    /// Where codes are exchanged, whoever brings them: callers may stand on a runtime that ends before the gateway.
+    /// The runtime on which codes are exchanged, because a caller's own runtime may end before the gateway.
     runtime: Handle,
 }
 
 impl Consents {
-    /// Consents of these applications. `public_uri` is where browsers reach the consent pages, without a slash at the
-    /// end; without it there are none, and only front ends receive codes. Work will run on the runtime that this is
-    /// called on.
+    /// Creates the use cases for these applications. `public_uri` is the base URI of the consent pages, without a
+    /// trailing slash; without it there are no pages, and only front ends receive codes. Work runs on the current
+    /// runtime.
     #[must_use]
     #[expect(
         clippy::too_many_arguments,
@@ -121,13 +123,13 @@ impl Consents {
     pub fn new(
         applications: Arc<Applications>,
         tenants: Arc<Tenants>,
-        directory: Arc<Directory>,
+        directory: Arc<TenantDirectory>,
         stores: ConsentStores,
         trail: Arc<Trail>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         public_uri: Option<String>,
-        ask_again: AskAgain,
+        reauthorize: Reauthorize,
         listener: GrantListener,
         tasks: TaskTracker,
     ) -> Self {
@@ -140,8 +142,8 @@ impl Consents {
             clock,
             random,
             public_uri,
-            ask_again,
-            keeping: Keeping::default(),
+            reauthorize,
+            completion_locks: CompletionLocks::default(),
             listener,
             tasks,
             runtime: Handle::current(),
@@ -149,21 +151,21 @@ impl Consents {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Forgets what expired long ago, for as long as it is polled.
-    pub async fn forget_expired(&self) {
+    /// Deletes consents that expired long ago, for as long as it is polled.
+    pub async fn delete_expired(&self) {
         let Shared { clock, stores, .. } = &*self.shared;
         loop {
-            clock.sleep(LOOK).await;
-            match stores.consents.forget_expired(REMEMBER, clock.now()).await {
+            clock.sleep(CLEANUP_INTERVAL).await;
+            match stores.consents.delete_expired(EXPIRED_RETENTION, clock.now()).await {
                 Ok(0) => {}
-                Ok(consents) => tracing::info!(consents, "expired consents forgotten"),
-                Err(error) => tracing::warn!(%error, "expired consents not forgotten"),
+                Ok(consents) => tracing::info!(consents, "expired consents deleted"),
+                Err(error) => tracing::warn!(%error, "expired consents could not be deleted"),
             }
         }
     }
 
-    /// Work that is not broken off.
-    async fn to_the_end<T: Send + 'static>(
+    /// Runs `work` to its end, even if the caller stops waiting.
+    async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, BrokerError> {
@@ -176,18 +178,18 @@ impl Consents {
 }
 
 impl Shared {
-    /// 32 random bytes in hexadecimal: what nobody guesses, and legal wherever it must stand.
+    /// Returns 32 random bytes in hexadecimal, which are valid as a state, cookie value and PKCE verifier.
     fn secret(&self) -> SecretString {
         let [first, second] = [self.random.bytes(), self.random.bytes()].map(u128::from_be_bytes);
         format!("{first:032x}{second:032x}").into()
     }
 
-    /// Secrets are kept by this only: each has 256 random bits, so it needs no key.
+    /// Returns the digest under which a secret is stored. The secret has 256 random bits, so the digest needs no key.
     fn digest(&self, secret: &SecretString) -> [u8; 32] {
         self.trail.digest(secret.expose_secret().as_bytes())
     }
 
-    /// RFC 7636 section 4.2.
+    /// Returns the PKCE code challenge (RFC 7636 section 4.2).
     fn challenge(&self, verifier: &SecretString) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self.digest(verifier))
     }

@@ -1,12 +1,12 @@
-//! Calls of the Web API that are made for a caller: it has no credential of SuperOffice, and never sees one.
+//! Calls of the Web API on behalf of a caller, which has no SuperOffice credential and never sees one.
 //!
-//! One use case for every door (the egress listener, `WebApiService`, a proxy that asks): whose eyes are meant is found
-//! out here, `access` decides, and what was decided is sent, under header rules that hold for all doors.
+//! One use case serves every entrance (the egress listener, `WebApiService`, `ext_authz`): this module finds the user
+//! to act as, `access` decides, and the request is sent. The header rules are the same for every entrance.
 
 mod gateway_headers;
 mod headers;
-mod lending;
 mod links;
+mod proxy_credential;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,133 +14,132 @@ use http::{HeaderMap, header::RETRY_AFTER};
 
 pub use self::{
     gateway_headers::{ACT_AS, GatewayHeaders, InvalidGatewayHeader, is_act_as},
-    headers::{method_override, not_sent, strip_request, strip_response},
-    lending::Lent,
-    links::Links,
+    headers::{method_override, not_forwarded, strip_request, strip_response},
+    links::LinkRewriter,
+    proxy_credential::IssuedProxyCredential,
 };
-use super::{Asking, BrokerError, Impersonation, Used, WebApi};
+use super::{BrokerError, CallOrigin, Impersonation, ProgressCallback, WebApi};
 use crate::{
-    access::{Acting, Chosen},
-    domain::{Eyes, EyesSelector, GrantName, Subject, TenantName, WebApiUri},
+    access::{ActorChoice, AuthorizedCall},
+    domain::{Actor, ActorSelector, TenantName, WebApiUri},
     ports::{ApiBody, ApiRequest, ApiResponse},
 };
 
-/// What is sent besides what was decided on.
+/// The parts of a request that the policy decision does not cover.
 #[derive(Debug)]
-pub struct Sending {
-    /// As they came: what must not go on is taken out.
+pub struct EgressRequest {
+    /// The caller's headers. Headers that must not be forwarded are removed later.
     pub headers: HeaderMap,
     /// The body.
     pub body: ApiBody,
-    /// The longest wait for the beginning of the answer, all attempts together. For a body that arrives while it is
-    /// sent, the time counts from its last part.
-    pub patience: Duration,
+    /// The longest wait for the response headers, over all attempts. For a streamed body it starts at the last chunk.
+    pub max_wait: Duration,
 }
 
-/// What came of it.
+/// The response to a call.
 #[derive(Debug)]
-pub struct Sent {
-    /// SuperOffice's answer, whatever it is, without the headers that are not the caller's.
+pub struct EgressResponse {
+    /// SuperOffice's response, without the headers that must not reach the caller.
     pub response: ApiResponse,
-    /// Where it came from.
+    /// The Web API that answered.
     pub uri: WebApiUri,
 }
 
-/// The use case.
+/// The use case of Web API calls.
 pub struct Egress {
     web_api: Arc<WebApi>,
     impersonation: Arc<Impersonation>,
 }
 
 impl Egress {
-    /// Over what is called, and the people who can be acted for.
+    /// Creates the use case from the Web API client and the grants.
     #[must_use]
     pub fn new(web_api: Arc<WebApi>, impersonation: Arc<Impersonation>) -> Self {
         Self { web_api, impersonation }
     }
 
-    /// Who is meant. What this finds is for the decision, not for the caller. `eyes`: `None` where the caller did not
-    /// say; then people are looked for only if it may act as somebody there at all.
+    /// Finds the user that a caller wants to act as. The result is for the policy decision, not for the caller. `actor`
+    /// is `None` if the caller named no user; then grants are listed only if the caller may act as any user of the
+    /// tenant.
     ///
     /// # Errors
-    /// If the store does not answer, or there are too many people to tell who is meant.
-    pub async fn chosen(
+    /// If the store does not answer, or the tenant has too many grants to find the only permitted user.
+    pub async fn resolve_actor(
         &self,
         tenant: &TenantName,
-        eyes: Option<EyesSelector>,
+        actor: Option<ActorSelector>,
         may_act_as_somebody: bool,
-    ) -> Result<Chosen, BrokerError> {
-        let subject = match eyes {
-            None if may_act_as_somebody => return self.everybody(tenant).await,
-            None => return Ok(Chosen::TheOnly(Vec::new())),
-            Some(EyesSelector::SystemUser) => return Ok(Chosen::SystemUser),
-            Some(EyesSelector::Associate(id)) => Subject::Associate(id),
-            Some(EyesSelector::Grant(grant)) => {
-                Subject::Grant(GrantName { tenant: tenant.clone(), grant })
-            }
+    ) -> Result<ActorChoice, BrokerError> {
+        let person = match actor {
+            None if may_act_as_somebody => return self.all_candidates(tenant).await,
+            None => return Ok(ActorChoice::TheOnly(Vec::new())),
+            Some(ActorSelector::SystemUser) => return Ok(ActorChoice::SystemUser),
+            Some(ActorSelector::Person(person)) => person,
         };
-        Ok(Chosen::Person(self.impersonation.find(tenant, &subject).await?))
+        Ok(ActorChoice::Person(self.impersonation.find(tenant, &person).await?))
     }
 
-    /// Who can be meant where nobody was named.
-    async fn everybody(&self, tenant: &TenantName) -> Result<Chosen, BrokerError> {
-        let people = self.impersonation.everybody(tenant).await?.map(Chosen::TheOnly);
+    /// Returns all candidates if the caller named no user.
+    async fn all_candidates(&self, tenant: &TenantName) -> Result<ActorChoice, BrokerError> {
+        let people =
+            self.impersonation.all_grant_resources(tenant).await?.map(ActorChoice::TheOnly);
         people.ok_or_else(|| {
-            let problem = "wanted `system`, `associates/{associate}` or `grants/{grant}`: the tenant has too many \
-                grants to tell whether only one of them is meant";
+            let problem = "must be `system`, `associates/{associate}` or `grants/{grant}`: the tenant has too many \
+                grants to choose the only permitted user";
             BrokerError::Invalid { field: ACT_AS, problem: problem.to_owned() }
         })
     }
 
-    /// Makes the call, and returns as soon as the answer begins. `used` receives each step.
+    /// Sends the call and returns when the response headers arrive. `used` receives each step.
     ///
     /// # Errors
-    /// Everything in CONTRACT section 4 that can stand between a tenant and a call to it. What SuperOffice answers is
-    /// no error.
+    /// If the tenant or credential is not usable, or SuperOffice cannot be reached. A response of SuperOffice with an
+    /// error status is not an error.
     pub async fn send(
         &self,
-        acting: &Acting,
-        sending: Sending,
-        used: Used<'_>,
-    ) -> Result<Sent, BrokerError> {
-        let Sending { mut headers, body, patience } = sending;
+        acting: &AuthorizedCall,
+        sending: EgressRequest,
+        used: ProgressCallback<'_>,
+    ) -> Result<EgressResponse, BrokerError> {
+        let EgressRequest { mut headers, body, max_wait: patience } = sending;
         let whole = matches!(body, ApiBody::Whole(_));
-        let asking = self.asking(acting, whole.then_some(patience)).await?;
+        let origin = self.web_api_call(acting, whole.then_some(patience)).await?;
         strip_request(&mut headers);
-        let path_and_query = acting.path().sent().to_owned();
+        let path_and_query = acting.path().request_target().to_owned();
         let (method, answer_within) = (acting.method().clone(), patience);
-        let request = ApiRequest { method, path_and_query, headers, body, answer_within };
-        let safe = request.only_reads();
-        let mut sent = self.web_api.send(&asking, request, used).await?;
+        let request =
+            ApiRequest { method, path_and_query, headers, body, response_timeout: answer_within };
+        let safe = request.is_safe_method();
+        let mut sent = self.web_api.send(&origin, request, used).await?;
         strip_response(&mut sent.response.headers);
-        // Front ends say so of their servers, which may have done what was asked all the same.
+        // A load balancer may send `Retry-After` although its server has processed the request.
         if !safe && sent.response.status.is_server_error() {
             sent.response.headers.remove(RETRY_AFTER);
         }
         Ok(sent)
     }
 
-    /// Whose call it is, and with whose eyes.
-    async fn asking(
+    /// Returns the Web API client's description of the call: the caller, and the user to act as.
+    async fn web_api_call(
         &self,
-        acting: &Acting,
-        patience: Option<Duration>,
-    ) -> Result<Asking, BrokerError> {
-        let (eyes, person) = match acting {
-            Acting::SystemUser(_) => (Eyes::SystemUser, None),
-            Acting::Person(authorized) => {
-                let person = &authorized.resource().on;
+        acting: &AuthorizedCall,
+        max_wait: Option<Duration>,
+    ) -> Result<CallOrigin, BrokerError> {
+        let (actor, person) = match acting {
+            AuthorizedCall::SystemUser(_) => (Actor::SystemUser, None),
+            AuthorizedCall::Person(authorized) => {
+                let person = &authorized.resource().target;
                 match person.name() {
-                    Some(name) => (Eyes::Grant(name), Some(person.clone())),
-                    None => return Err(self.impersonation.nobody(person).await?),
+                    Some(name) => (Actor::Grant(name), Some(person.clone())),
+                    None => return Err(self.impersonation.explain_missing_grant(person).await?),
                 }
             }
         };
-        Ok(Asking {
+        Ok(CallOrigin {
             tenant: acting.tenant().clone(),
-            eyes,
+            actor,
             account: acting.caller().shared_id(),
-            deadline: patience.map(|patience| self.web_api.moment_in(patience)),
+            deadline: max_wait.map(|patience| self.web_api.deadline_in(patience)),
             person,
         })
     }

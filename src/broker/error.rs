@@ -1,13 +1,13 @@
-//! Why a use case did not do what was asked: everything that a caller can be told, and a cause for the log.
+//! The errors of use cases: the message for the caller, and a cause for the log.
 
+mod messages;
 mod retry;
 mod store;
-mod words;
 
 use std::{sync::Arc, time::Duration};
 
-use self::words::{why_consent, why_no_sign_in};
-use super::consent::{NoLonger, WhyInvalid};
+use self::messages::{consent_message, no_sign_in_message};
+use super::consent::{InvalidConsentCause, PermissionLost};
 use crate::{
     domain::{
         ApplicationId, AssociateId, AssociateName, AssociateType, Obstacle, Reason, TenantName,
@@ -16,105 +16,104 @@ use crate::{
     ports::{Refusal, UpstreamError},
 };
 
-/// What a caller should wait before it asks again when our store or SuperOffice does not answer.
+/// The retry delay for callers when the store or SuperOffice does not answer.
 pub(crate) const RETRY_SOON: Duration = Duration::from_secs(2);
 
 /// The advice after an unsafe call whose outcome is unknown.
-pub(crate) const LOOK_FIRST: &str =
-    "whether SuperOffice did what was asked is unknown: look there before you send it again";
+pub(crate) const CHECK_SUPEROFFICE_FIRST: &str = "it is unknown whether SuperOffice made the change: check in SuperOffice before you send the request again";
 
 /// The advice after a change of our own store whose outcome is unknown.
-pub(crate) const READ_FIRST: &str = "whether the gateway kept the change is unknown: read the resource before you send the request again";
+pub(crate) const READ_BEFORE_RETRY: &str = "it is unknown whether the gateway stored the change: read the resource before you send the request again";
 
-/// So many ids stand in a message: it travels in a header, of which clients take 8 KiB in all.
-const TOLD_IDS: usize = 10;
+/// The maximum number of ids in a message: gRPC sends it in a header, and clients accept 8 KiB of headers.
+const MAX_IDS_IN_MESSAGE: usize = 10;
 
-/// Why a use case failed. Cheap to clone: everybody who waited for the same answer gets the same error.
+/// The error of a use case. Cheap to clone, because all callers that waited for the same result get the same error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerError {
-    /// A field is wrong in a way that only the use case can see.
+    /// A field is invalid in a way that only the use case can detect.
     Invalid {
         /// The field of the request.
         field: &'static str,
-        /// What is wrong with it.
+        /// The problem with the field.
         problem: String,
     },
-    /// The client secret was asked for where the configuration does not allow it.
+    /// The configuration does not allow revealing the client secret, but the caller requested it.
     RevealNotAllowed(ApplicationId),
-    /// No such application in the configuration.
+    /// The application is not configured.
     ApplicationNotConfigured(ApplicationId),
-    /// No such tenant.
+    /// The tenant does not exist.
     TenantNotFound(String),
-    /// There is such a tenant already.
+    /// The tenant already exists.
     TenantExists(TenantName),
     /// The tenant changed since the etag was read.
     VersionConflict(TenantName),
-    /// It has grants, and its deletion was not forced.
+    /// The tenant has grants, and its deletion was not forced.
     TenantHasGrants(TenantName),
-    /// The emergency stop is on.
+    /// An administrator has disabled the tenant.
     TenantDisabled(TenantName),
-    /// No system user token is stored.
+    /// No system user token is stored for the tenant.
     NotEnrolled(TenantName),
-    /// SuperOffice refuses the system user.
+    /// SuperOffice refuses the system user or the application.
     Refused(TenantName, Refusal),
     /// SuperOffice accepts none of the configured client secrets of the application.
-    OwnSecretRefused(ApplicationId),
-    /// The state or the code of a sign-in is forged, used or expired, or somebody else's.
-    ConsentInvalid(WhyInvalid),
-    /// The person said no.
+    ClientSecretRefused(ApplicationId),
+    /// The `state` or the code of a sign-in is forged, used, expired or issued to another caller.
+    ConsentInvalid(InvalidConsentCause),
+    /// The person refused consent.
     ConsentRefused,
-    /// Somebody else signed in, or to another customer, than was asked for.
-    AnotherSubject(Mismatch),
-    /// The caller that began a consent is not permitted what came of it.
-    NoLongerPermitted(NoLonger),
-    /// As many consents are open as may be.
+    /// The person or the tenant of a sign-in is not the requested one.
+    WrongSignIn(SignInMismatch),
+    /// Policy no longer permits the result to the caller that began the consent.
+    NoLongerPermitted(PermissionLost),
+    /// Too many consents are pending.
     TooManyConsents,
     /// The tenant's state does not allow calls.
     TenantNotRunning(TenantName, TenantState),
     /// The tenant has no associates with these ids, or the credential may not see them.
     AssociatesNotFound(TenantName, Arc<[AssociateId]>),
-    /// Nobody has what an associate was looked up by.
+    /// No associate matches the lookup key.
     AssociateNotMatched(TenantName),
-    /// So many have it.
+    /// This number of associates match the lookup key.
     AssociateAmbiguous(TenantName, usize),
-    /// No such grant.
+    /// The grant does not exist.
     GrantNotFound(String),
-    /// Without a consent that works nobody acts as the person.
-    ConsentRequired(TenantName, WhyConsent),
-    /// What SuperOffice gave is for another person or another tenant.
+    /// The person has given no valid consent, so no call can act as the person.
+    ConsentRequired(TenantName, ConsentReason),
+    /// SuperOffice's tokens are for another person or another tenant.
     SubjectMismatch(TenantName),
-    /// It is known to be of a kind that cannot sign in, so nobody acts as it.
+    /// The associate's type cannot sign in, so no call can act as this associate.
     CannotSignIn(TenantName, AssociateType),
-    /// So many who consented were last known by the name that was asked for.
+    /// This number of people with a grant have the requested user principal name.
     GrantAmbiguous(TenantName, usize),
-    /// What makes an associate an owner cannot be told.
-    NoOwner(AssociateName, Vec<Obstacle>),
-    /// SuperOffice cannot be asked.
+    /// The data about an associate is not sufficient to set it as an owner.
+    OwnerUnknown(AssociateName, Vec<Obstacle>),
+    /// SuperOffice does not answer.
     UpstreamUnavailable {
-        /// When to try again.
+        /// The time after which to retry.
         retry_after: Duration,
         /// For the log.
         cause: Arc<str>,
     },
-    /// An unsafe call was sent, and nobody knows whether SuperOffice did it.
+    /// An unsafe call was sent, and it is unknown whether SuperOffice ran it.
     OutcomeUnknown {
-        /// It took too long; otherwise the connection broke.
+        /// Whether the call timed out; otherwise the connection broke.
         timed_out: bool,
         /// For the log.
         cause: Arc<str>,
     },
-    /// The calls that SuperOffice allows to this tenant are used up for longer than the caller can wait.
+    /// The call budget of the tenant is used up for longer than the caller can wait.
     BudgetExhausted {
         /// The tenant.
         tenant: TenantName,
-        /// When a call can be made.
+        /// The time until a call can be made.
         retry_after: Duration,
     },
-    /// SuperOffice's answer cannot be believed. The cause is for the log.
+    /// SuperOffice's answer is invalid. The cause is for the log.
     UpstreamInvalid(Arc<str>),
-    /// Our store does not answer. The cause is for the log.
+    /// The store does not answer. The cause is for the log.
     StoreUnavailable(Arc<str>),
-    /// A change of our store was begun, and it is unknown whether it was kept. The cause is for the log.
+    /// The store did not confirm a change, so it is unknown whether it was stored. The cause is for the log.
     StoreOutcomeUnknown(Arc<str>),
     /// A key is missing. The cause is for the log.
     KeyUnavailable(Arc<str>),
@@ -122,30 +121,30 @@ pub enum BrokerError {
     Internal(Arc<str>),
 }
 
-/// What is not as it was asked for.
+/// The property of a sign-in that differs from the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mismatch {
+pub enum SignInMismatch {
     /// The person who signed in.
     Person,
-    /// The customer to whom they signed in.
+    /// The tenant to which they signed in.
     Tenant,
 }
 
-/// Why a person must consent.
+/// The reason why a person must consent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhyConsent {
-    /// It has not.
+pub enum ConsentReason {
+    /// The person has not consented.
     NotGiven,
-    /// SuperOffice no longer accepts it, or it answers for somebody else.
+    /// SuperOffice no longer accepts the refresh token, or returns tokens for another person.
     NoLongerWorks,
-    /// It was revoked here.
+    /// The grant was revoked in this gateway.
     Revoked,
-    /// The refresh token that was given is not accepted.
+    /// SuperOffice does not accept the imported refresh token.
     NotAccepted,
 }
 
 impl BrokerError {
-    /// The stable part.
+    /// Returns the stable reason code.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -162,27 +161,27 @@ impl BrokerError {
             Self::TenantDisabled(_) => Reason::TenantDisabled,
             Self::NotEnrolled(_) => Reason::SystemUserNotEnrolled,
             Self::Refused(_, refusal) => refusal_reason(*refusal),
-            Self::OwnSecretRefused(_) => Reason::ApplicationCredentialRefused,
+            Self::ClientSecretRefused(_) => Reason::ApplicationCredentialRefused,
             Self::ConsentInvalid(_) => Reason::ConsentInvalid,
             Self::TooManyConsents => Reason::CallerQuotaExceeded,
             Self::TenantNotRunning(..) => Reason::TenantNotRunning,
             Self::AssociateAmbiguous(..) | Self::GrantAmbiguous(..) => Reason::AssociateAmbiguous,
             Self::ConsentRequired(..) | Self::ConsentRefused => Reason::ConsentRequired,
-            Self::SubjectMismatch(_) | Self::AnotherSubject(_) => Reason::SubjectMismatch,
+            Self::SubjectMismatch(_) | Self::WrongSignIn(_) => Reason::SubjectMismatch,
             Self::CannotSignIn(..) => Reason::AssociateCannotSignIn,
             Self::OutcomeUnknown { timed_out: true, .. } => Reason::DeadlineExceeded,
             Self::UpstreamUnavailable { .. } | Self::OutcomeUnknown { .. } => {
                 Reason::UpstreamUnavailable
             }
             Self::BudgetExhausted { .. } => Reason::UpstreamBudgetExhausted,
-            Self::UpstreamInvalid(_) | Self::NoOwner(..) => Reason::UpstreamInvalidResponse,
+            Self::UpstreamInvalid(_) | Self::OwnerUnknown(..) => Reason::UpstreamInvalidResponse,
             Self::StoreUnavailable(_) | Self::StoreOutcomeUnknown(_) => Reason::StoreUnavailable,
             Self::KeyUnavailable(_) => Reason::KeyUnavailable,
             Self::Internal(_) => Reason::Internal,
         }
     }
 
-    /// What is in the way, for people.
+    /// Returns the message for people.
     #[must_use]
     pub fn message(&self) -> String {
         match self {
@@ -204,28 +203,31 @@ impl BrokerError {
             }
             Self::NotEnrolled(name) => format!("no system user token is stored for {name}"),
             Self::Refused(name, refusal) => format!("{name}: {refusal}"),
-            Self::OwnSecretRefused(application) => {
+            Self::ClientSecretRefused(application) => {
                 format!("SuperOffice accepts no configured client secret of {application}")
             }
-            Self::ConsentInvalid(_) => "the sign-in is forged, used or expired".to_owned(),
-            Self::ConsentRefused => "the person did not consent".to_owned(),
-            Self::AnotherSubject(Mismatch::Person) => {
-                "another person signed in than was asked for".to_owned()
+            Self::ConsentInvalid(_) => {
+                "the sign-in is invalid: its state or code is forged, used or expired".to_owned()
             }
-            Self::AnotherSubject(Mismatch::Tenant) => {
-                "the person signed in to another tenant than was asked for".to_owned()
+            Self::ConsentRefused => "the person did not consent".to_owned(),
+            Self::WrongSignIn(SignInMismatch::Person) => {
+                "another person signed in, not the requested one".to_owned()
+            }
+            Self::WrongSignIn(SignInMismatch::Tenant) => {
+                "the person signed in to another tenant, not to the requested one".to_owned()
             }
             Self::NoLongerPermitted(_) => {
-                "policy does not permit the caller that began the consent to have this tenant"
+                "policy does not permit the caller that began the consent to use this tenant"
                     .to_owned()
             }
-            Self::TooManyConsents => "as many consents are open as may be".to_owned(),
+            Self::TooManyConsents => "too many consents are pending".to_owned(),
             Self::TenantNotRunning(name, state) => format!("{name} is {}", state.as_str()),
             Self::AssociatesNotFound(tenant, ids) => {
-                let told: Vec<_> = ids.iter().take(TOLD_IDS).map(ToString::to_string).collect();
-                let more = ids.len().saturating_sub(TOLD_IDS);
+                let shown: Vec<_> =
+                    ids.iter().take(MAX_IDS_IN_MESSAGE).map(ToString::to_string).collect();
+                let more = ids.len().saturating_sub(MAX_IDS_IN_MESSAGE);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                format!("{tenant} has no associates with the ids {}{more}", told.join(", "))
+                format!("{tenant} has no associates with the ids {}{more}", shown.join(", "))
             }
             Self::AssociateNotMatched(tenant) => {
                 format!("{tenant} has no associate that matches")
@@ -233,45 +235,46 @@ impl BrokerError {
             Self::AssociateAmbiguous(tenant, count) => {
                 format!("{tenant} has {count} associates that match")
             }
-            Self::ConsentRequired(tenant, why) => format!("{tenant}: {}", why_consent(*why)),
+            Self::ConsentRequired(tenant, why) => format!("{tenant}: {}", consent_message(*why)),
             Self::SubjectMismatch(tenant) => {
                 format!(
-                    "SuperOffice answers for another person or tenant than this one of {tenant}"
+                    "SuperOffice returned tokens for another person or tenant, not for this person of {tenant}"
                 )
             }
             Self::CannotSignIn(tenant, kind) => {
-                format!("nobody acts as this associate of {tenant}: {}", why_no_sign_in(*kind))
+                format!(
+                    "no call can act as this associate of {tenant}: {}",
+                    no_sign_in_message(*kind)
+                )
             }
             Self::GrantAmbiguous(tenant, count) => {
-                format!("{count} people of {tenant} were last known by this name")
+                format!("{count} people of {tenant} have this user principal name")
             }
-            Self::NoOwner(name, obstacles) => {
+            Self::OwnerUnknown(name, obstacles) => {
                 let obstacles: Vec<_> = obstacles.iter().map(|one| one.message.as_str()).collect();
-                format!("{name} cannot be made an owner: {}", obstacles.join("; "))
+                format!("{name} cannot be set as an owner: {}", obstacles.join("; "))
             }
-            Self::UpstreamUnavailable { .. } => "SuperOffice cannot be asked now".to_owned(),
+            Self::UpstreamUnavailable { .. } => "SuperOffice is not available now".to_owned(),
             Self::OutcomeUnknown { timed_out: true, .. } => {
                 "SuperOffice did not answer in time".to_owned()
             }
             Self::OutcomeUnknown { .. } => {
-                "the connection to SuperOffice broke before its answer was whole".to_owned()
+                "the connection to SuperOffice broke before its answer was complete".to_owned()
             }
             Self::BudgetExhausted { tenant, .. } => {
-                format!("the calls that SuperOffice allows to {tenant} are used up for now")
+                format!("the call budget of {tenant} is used up for now")
             }
-            Self::UpstreamInvalid(_) => {
-                "SuperOffice gave an answer that cannot be believed".to_owned()
-            }
+            Self::UpstreamInvalid(_) => "SuperOffice returned an invalid answer".to_owned(),
             Self::StoreUnavailable(_) => "the gateway's store does not answer".to_owned(),
             Self::StoreOutcomeUnknown(_) => {
                 "the gateway's store did not confirm the change".to_owned()
             }
-            Self::KeyUnavailable(_) => "a key that seals a stored secret is not at hand".to_owned(),
+            Self::KeyUnavailable(_) => "the key of a stored secret is not available".to_owned(),
             Self::Internal(_) => "internal error".to_owned(),
         }
     }
 
-    /// What to do about it, for people.
+    /// Returns the advice for people: how to fix the problem.
     #[must_use]
     pub fn mend(&self) -> &'static str {
         match self {
@@ -284,74 +287,74 @@ impl BrokerError {
             }
             Self::TenantNotFound(_) => "add it with CreateTenant or `tenant-gateway tenant add`",
             Self::TenantExists(_) => "use it as it is, or delete it first",
-            Self::VersionConflict(_) => "read it again and decide anew",
+            Self::VersionConflict(_) => "read the tenant again and repeat the change",
             Self::TenantHasGrants(_) => {
                 "revoke its grants, or force the deletion, which revokes them all"
             }
             Self::TenantDisabled(_) => {
-                "EnableTenant or `tenant-gateway tenant enable` lifts the stop"
+                "enable it with EnableTenant or `tenant-gateway tenant enable`"
             }
             Self::NotEnrolled(_) => {
                 "store the token with SetSystemUserToken or `tenant-gateway tenant set-token`"
             }
             Self::Refused(_, refusal) => refusal_mend(*refusal),
-            Self::OwnSecretRefused(_) => refusal_mend(Refusal::Credential),
+            Self::ClientSecretRefused(_) => refusal_mend(Refusal::Credential),
             Self::ConsentInvalid(_) => {
-                "begin anew with BeginConsent; only the caller that began a consent completes it, once"
+                "start again with BeginConsent; only the caller that began a consent can complete it, and only once"
             }
-            Self::ConsentRefused => "ask the person, and begin anew with BeginConsent",
-            Self::AnotherSubject(_) => {
-                "let the person sign in as the one who was asked, to the tenant that was named"
-            }
+            Self::ConsentRefused => "ask the person, and start again with BeginConsent",
+            Self::WrongSignIn(_) => "the requested person must sign in, to the requested tenant",
             Self::NoLongerPermitted(_) => {
-                "let the person sign in to another tenant, or ask who administers the gateway"
+                "let the person sign in to another tenant, or ask the gateway administrator for permission"
             }
             Self::TooManyConsents => {
-                "complete those that are open, or wait: each ends after seven days"
+                "complete pending consents, or wait: each expires after seven days"
             }
             Self::TenantNotRunning(_, TenantState::Suspended) => {
                 "the customer's subscription is suspended; SuperOffice resumes it"
             }
-            Self::TenantNotRunning(..) => "GetTenantStatus tells when it can be used again",
+            Self::TenantNotRunning(..) => {
+                "wait until the tenant runs again: GetTenantStatus returns its current state"
+            }
             Self::AssociatesNotFound(..) => {
-                "ListAssociates shows who is there; who left is still listed"
+                "find the ids with ListAssociates; it also lists people who have left"
             }
             Self::AssociateNotMatched(_) => {
-                "compare with ListAssociates; texts must be whole, in upper or lower case"
+                "compare the key with ListAssociates; it must match a whole value; case does not matter"
             }
-            Self::AssociateAmbiguous(..) => "look up by user_name, or choose one of ListAssociates",
-            Self::GrantNotFound(_) => "ListGrants shows those that there are",
+            Self::AssociateAmbiguous(..) => "look up by user_name, or choose from ListAssociates",
+            Self::GrantNotFound(_) => "find the existing grants with ListGrants",
             Self::ConsentRequired(..) | Self::SubjectMismatch(_) => {
-                "let the person consent (once more): ImpersonationService.BeginConsent"
+                "let the person consent (again) with ImpersonationService.BeginConsent"
             }
             Self::CannotSignIn(_, AssociateType::System) => {
-                "choose an employee who consents, or use a ticket of the system user for background work"
+                "choose an employee who can consent, or use a ticket of the system user for background work"
             }
-            Self::CannotSignIn(..) => "choose an employee who consents",
-            Self::GrantAmbiguous(..) => "ask by associate_id or by grant",
-            Self::NoOwner(..) => {
-                "let an administrator of the customer put the user in order, or choose another owner"
+            Self::CannotSignIn(..) => "choose an employee who can consent",
+            Self::GrantAmbiguous(..) => "name the person by associate_id or by grant",
+            Self::OwnerUnknown(..) => {
+                "let an administrator of the customer correct the user, or choose another owner"
             }
             Self::UpstreamUnavailable { .. }
             | Self::BudgetExhausted { .. }
-            | Self::UpstreamInvalid(_) => "try again after the time in RetryInfo",
-            Self::OutcomeUnknown { .. } => LOOK_FIRST,
-            Self::StoreUnavailable(_) => "try again; an operator finds the cause in the log",
-            Self::StoreOutcomeUnknown(_) => READ_FIRST,
-            Self::KeyUnavailable(_) => "an operator must bring the key back into the keyring",
+            | Self::UpstreamInvalid(_) => "try again after the delay in RetryInfo",
+            Self::OutcomeUnknown { .. } => CHECK_SUPEROFFICE_FIRST,
+            Self::StoreUnavailable(_) => "try again; the cause is in the gateway's log",
+            Self::StoreOutcomeUnknown(_) => READ_BEFORE_RETRY,
+            Self::KeyUnavailable(_) => "an operator must add the key to the keyring again",
             Self::Internal(_) => {
-                "give the request id to an operator, who finds the cause in the log"
+                "give the request id to an operator; the cause is in the gateway's log"
             }
         }
     }
 
-    /// The same for an answer that lists what is in the way.
+    /// Returns the error as an [`Obstacle`], for answers that list obstacles.
     #[must_use]
     pub fn obstacle(&self) -> Obstacle {
         Obstacle { reason: self.reason(), message: self.message(), mend: self.mend().to_owned() }
     }
 
-    /// The cause, for the log only.
+    /// Returns the cause, for the log only.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         match self {
@@ -367,8 +370,8 @@ impl BrokerError {
         }
     }
 
-    /// The same, to be told later: when it is worth trying again.
-    pub(super) fn after(self, wait: Duration) -> Self {
+    /// Returns the same error with another retry delay.
+    pub(super) fn with_retry_after(self, wait: Duration) -> Self {
         match self {
             Self::UpstreamUnavailable { cause, .. } => {
                 Self::UpstreamUnavailable { retry_after: wait, cause }
@@ -377,8 +380,8 @@ impl BrokerError {
         }
     }
 
-    /// Whether it is for now only: what was known before is still better than nothing.
-    pub(super) fn is_passing(&self) -> bool {
+    /// Returns whether the error is temporary, so that earlier data is better than an error.
+    pub(super) fn is_temporary(&self) -> bool {
         matches!(
             self,
             Self::UpstreamUnavailable { .. }
@@ -386,18 +389,18 @@ impl BrokerError {
                 | Self::UpstreamInvalid(_)
                 | Self::StoreUnavailable(_)
                 | Self::StoreOutcomeUnknown(_)
-        ) || matches!(self, Self::TenantNotRunning(_, state) if state.usability() != Usability::Stopped)
+        ) || matches!(self, Self::TenantNotRunning(_, state) if state.usability() != Usability::Unusable)
     }
 
-    /// Whether SuperOffice is down, or answers what cannot be believed.
-    pub(super) fn is_upstreams(&self) -> bool {
+    /// Returns whether SuperOffice does not answer, or its answer is invalid.
+    pub(super) fn is_upstream_failure(&self) -> bool {
         matches!(self, Self::UpstreamUnavailable { .. } | Self::UpstreamInvalid(_))
     }
 
-    /// What SuperOffice's answer about a tenant means for whoever asked.
+    /// Converts an error of a request to SuperOffice about a tenant.
     pub(crate) fn from_upstream(name: &TenantName, error: &UpstreamError) -> Self {
         match error {
-            // A wrong clock mends itself or is mended; nobody's authorization is in doubt.
+            // A wrong clock is temporary and says nothing about the authorization of the tenant.
             UpstreamError::Refused(Refusal::Clock)
             | UpstreamError::Unavailable(_)
             | UpstreamError::HostUnavailable(_)
@@ -432,10 +435,10 @@ fn refusal_mend(refusal: Refusal) -> &'static str {
             "an administrator of the customer must sign in and approve the application"
         }
         Refusal::Expired => {
-            "the authorization's end date has passed; prolong it in the Developer Portal or approve again"
+            "the end date of the authorization has passed; extend it in the Developer Portal or approve the application again"
         }
         Refusal::Rejected => {
-            "check that the stored token belongs to this tenant and application, and that the client secret is the one of this environment"
+            "check that the stored token belongs to this tenant and application, and that the client secret belongs to this environment"
         }
         Refusal::Credential => {
             "an operator must correct the application's client secret and private key for this environment"

@@ -1,9 +1,8 @@
-//! Which user a caller should use on a tenant, and why it cannot: the question that everybody on this platform
-//! begins with.
+//! Explains which users a caller can act as on a tenant, and which obstacles prevent it.
 
 use std::sync::Arc;
 
-use super::{Applications, BrokerError, Directory, Statuses, Tickets, WhyConsent};
+use super::{Applications, BrokerError, ConsentReason, Statuses, TenantDirectory, Tickets};
 use crate::{
     access::{ActionName, GrantResource, Rights},
     domain::{
@@ -12,18 +11,18 @@ use crate::{
     },
 };
 
-/// What lets a caller act as the system user.
+/// The actions that let a caller act as the system user.
 const AS_SYSTEM_USER: [ActionName; 2] =
     [ActionName::IssueSystemTicket, ActionName::CallWebApiAsSystemUser];
 
-/// What lets a caller act as a person.
-const AS_A_PERSON: [ActionName; 2] = [ActionName::IssueAccessToken, ActionName::CallWebApiAsUser];
+/// The actions that let a caller act as a person.
+const AS_PERSON: [ActionName; 2] = [ActionName::IssueAccessToken, ActionName::CallWebApiAsUser];
 
-/// Whoever may do one of these is told of everybody's grant by other calls too.
+/// A caller with one of these actions can read all grants by other calls, so they may be shown here, too.
 const MAY_KNOW_GRANTS: [ActionName; 2] = [ActionName::ReadGrants, ActionName::ManageGrants];
 
-/// Whoever may do one of these is told the state of the tenant by other calls too.
-const MAY_KNOW_THE_STATE: [ActionName; 5] = [
+/// A caller with one of these actions sees the state of the tenant by other calls, so it may be shown here, too.
+const MAY_KNOW_STATE: [ActionName; 5] = [
     ActionName::IssueSystemTicket,
     ActionName::CallWebApiAsSystemUser,
     ActionName::ReadAssociates,
@@ -31,8 +30,8 @@ const MAY_KNOW_THE_STATE: [ActionName; 5] = [
     ActionName::ManageTenants,
 ];
 
-/// What stands in everybody's way.
-struct State {
+/// The obstacles that apply to all users of a tenant.
+struct TenantObstacles {
     disabled: Option<Obstacle>,
     not_running: Option<Obstacle>,
 }
@@ -40,24 +39,24 @@ struct State {
 /// The use case behind `ExplainAccess`.
 pub struct Explanations {
     applications: Arc<Applications>,
-    directory: Arc<Directory>,
+    directory: Arc<TenantDirectory>,
     statuses: Arc<Statuses>,
     tickets: Arc<Tickets>,
 }
 
 impl Explanations {
-    /// Over what the other use cases know.
+    /// Creates the use case on top of the others.
     #[must_use]
     pub fn new(
         applications: Arc<Applications>,
-        directory: Arc<Directory>,
+        directory: Arc<TenantDirectory>,
         statuses: Arc<Statuses>,
         tickets: Arc<Tickets>,
     ) -> Self {
         Self { applications, directory, statuses, tickets }
     }
 
-    /// As whom the caller can act on the tenant, with everything that stands in the way at once.
+    /// Returns the users that the caller can act as on the tenant, each with all its obstacles.
     ///
     /// # Errors
     /// `ApplicationNotConfigured`, `TenantNotFound`, or if the store does not answer.
@@ -70,16 +69,16 @@ impl Explanations {
         let name = rights.resource();
         self.applications.check(&name.application)?;
         let tenant = self.directory.get(name).await?;
-        // Who may act as a person is told by that.
+        // A caller that may act as a person sees the state when it does so.
         let knows_state =
-            !on_grants.is_empty() || MAY_KNOW_THE_STATE.iter().any(|action| rights.holds(*action));
-        let state = if knows_state { Some(self.state(&tenant).await) } else { None };
+            !on_grants.is_empty() || MAY_KNOW_STATE.iter().any(|action| rights.holds(*action));
+        let state = if knows_state { Some(self.tenant_obstacles(&tenant).await) } else { None };
         let mut obstacles = Vec::new();
         if !AS_SYSTEM_USER.iter().any(|action| rights.holds(*action)) {
-            obstacles.push(not_permitted(name));
+            obstacles.push(system_user_denied(name));
         }
-        if let Some(State { disabled, not_running }) = &state {
-            let [not_enrolled, refused] = self.enrolment(&tenant);
+        if let Some(TenantObstacles { disabled, not_running }) = &state {
+            let [not_enrolled, refused] = self.system_user_obstacles(&tenant);
             let all = [disabled, &not_enrolled, not_running, &refused];
             obstacles.extend(all.into_iter().flatten().cloned());
         }
@@ -88,30 +87,30 @@ impl Explanations {
             vec![UserContext { kind: ContextKind::SystemUser, obstacles, policy_ids }];
         let knows_grants = MAY_KNOW_GRANTS.iter().any(|action| rights.holds(*action));
         for grant in people {
-            let permitted = on_grants.iter().find(|it| it.resource().is(&grant.name));
+            let permitted = on_grants.iter().find(|it| it.resource().has_name(&grant.name));
             if permitted.is_some() || knows_grants {
-                contexts.push(person(grant, permitted, state.as_ref()));
+                contexts.push(person_context(grant, permitted, state.as_ref()));
             }
         }
         Ok(contexts)
     }
 
-    /// What stands in the system user's way.
-    fn enrolment(&self, tenant: &Tenant) -> [Option<Obstacle>; 2] {
+    /// Returns the obstacles that apply only to the system user.
+    fn system_user_obstacles(&self, tenant: &Tenant) -> [Option<Obstacle>; 2] {
         let enrolled = tenant.has_system_user_token();
         let not_enrolled = (!enrolled).then(|| BrokerError::NotEnrolled(tenant.name.clone()));
-        let refused = enrolled.then(|| self.tickets.standing_refusal(tenant)).flatten();
+        let refused = enrolled.then(|| self.tickets.cached_refusal(tenant)).flatten();
         [not_enrolled, refused].map(|error| error.map(|error| error.obstacle()))
     }
 
-    /// What stands in everybody's way.
-    async fn state(&self, tenant: &Tenant) -> State {
+    /// Returns the obstacles that apply to all users of a tenant.
+    async fn tenant_obstacles(&self, tenant: &Tenant) -> TenantObstacles {
         let name = &tenant.name;
         let disabled = tenant.disabled.then(|| BrokerError::TenantDisabled(name.clone()));
         let not_running = match self.statuses.current(tenant).await {
             Ok(status) => match status.state.usability() {
                 Usability::Usable => None,
-                Usability::ComesBack(_) | Usability::Stopped => {
+                Usability::RetryAfter(_) | Usability::Unusable => {
                     Some(BrokerError::TenantNotRunning(name.clone(), status.state))
                 }
             },
@@ -119,23 +118,23 @@ impl Explanations {
         };
         let [disabled, not_running] =
             [disabled, not_running].map(|error| error.map(|error| error.obstacle()));
-        State { disabled, not_running }
+        TenantObstacles { disabled, not_running }
     }
 }
 
-/// Acting as the person who gave this grant.
-fn person(
+/// Returns the context for the person who gave this grant.
+fn person_context(
     grant: &Grant,
     permitted: Option<&Rights<GrantResource>>,
-    state: Option<&State>,
+    state: Option<&TenantObstacles>,
 ) -> UserContext {
     let name = &grant.name;
     let mut obstacles = Vec::new();
     if permitted.is_none() {
         obstacles.push(Obstacle {
             reason: Reason::PolicyDenied,
-            message: format!("policy does not let you act as the person of {name}"),
-            mend: "ask who administers the gateway for callWebApiAsUser (the gateway keeps the credential) or \
+            message: format!("policy does not permit you to act as the person of {name}"),
+            mend: "ask the gateway administrator to permit callWebApiAsUser (the gateway keeps the credential) or \
                    issueAccessToken on the grant"
                 .to_owned(),
         });
@@ -144,22 +143,22 @@ fn person(
     obstacles.extend(state.into_iter().flatten().flatten().cloned());
     let why = match grant.state {
         GrantState::Active => None,
-        GrantState::ConsentRequired => Some(WhyConsent::NoLongerWorks),
-        GrantState::Revoked => Some(WhyConsent::Revoked),
+        GrantState::ConsentRequired => Some(ConsentReason::NoLongerWorks),
+        GrantState::Revoked => Some(ConsentReason::Revoked),
     };
     let tenant = || name.tenant.clone();
     obstacles.extend(why.map(|why| BrokerError::ConsentRequired(tenant(), why).obstacle()));
-    let policy_ids = permitted.map(|rights| rights.policy_ids(&AS_A_PERSON)).unwrap_or_default();
+    let policy_ids = permitted.map(|rights| rights.policy_ids(&AS_PERSON)).unwrap_or_default();
     let kind = ContextKind::Person(name.clone(), grant.associate_id);
     UserContext { kind, obstacles, policy_ids }
 }
 
-fn not_permitted(name: &TenantName) -> Obstacle {
+fn system_user_denied(name: &TenantName) -> Obstacle {
     Obstacle {
         reason: Reason::PolicyDenied,
-        message: format!("policy does not let you act as the system user of {name}"),
-        mend: "ask who administers the gateway for callWebApiAsSystemUser (the gateway keeps the credential) or \
-               issueSystemTicket; for work in a person's name, use that person's grant"
+        message: format!("policy does not permit you to act as the system user of {name}"),
+        mend: "ask the gateway administrator to permit callWebApiAsSystemUser (the gateway keeps the credential) or \
+               issueSystemTicket; to act as a person, use that person's grant"
             .to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! A SuperOffice, stores and randomness that do as they are told.
+//! Fakes for tests: a scripted SuperOffice, in-memory stores and predictable randomness.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,40 +21,40 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Application, Applications, Asking, CallRate, Counters, Directory, GrantStores, History,
-    Impersonation, Statuses, TicketRules, TicketStores, Tickets, WebApi,
-    impersonation::fakes::{GrantTable, Provider},
+    Application, Applications, CallOrigin, CallRate, Counters, GrantStores, History, Impersonation,
+    Statuses, TenantDirectory, TicketRules, TicketStores, Tickets, WebApi,
+    impersonation::fakes::{FakeOAuth, GrantTable},
 };
 use crate::{
     domain::{
-        AllowedApiHosts, ApplicationId, AssociateId, AssociateRecord, AssociateType,
-        ContextIdentifier, CredentialId, Environment, Eyes, Principal, Redirects, Role,
-        SystemTicket, Tenant, TenantName, TenantState, TenantStatus, UserGroup, WebApiUri,
+        Actor, AllowedApiHosts, ApplicationId, AssociateId, AssociateRecord, AssociateType,
+        ContextIdentifier, CredentialId, Environment, Principal, RedirectUris, Role, SystemTicket,
+        Tenant, TenantName, TenantState, TenantStatus, UserGroup, WebApiUri,
     },
     ports::{
-        ApiBody, ApiCall, ApiCredential, ApiRequest, ApiResponse, AssociatePage, Clock as _,
-        Deletion, IssuedTicket, ManualClock, NotificationVerifier, OAuth, PeopleCalls, Probe,
-        Random, ReadRows, SendError, SignedNotification, StoreError, StoredToken, SystemUserLogin,
-        TenantStatusSource, TenantStore, TicketProbe, TicketStore, UpstreamError, Verdict,
+        ApiBody, ApiCredential, ApiQuery, ApiRequest, ApiResponse, AssociatePage, AssociateQueries,
+        CallOutcome, Clock as _, Deletion, IssuedTicket, ManualClock, NotificationVerifier, OAuth,
+        ParsedRows, ProbeResult, Random, SendError, SignedNotification, StoreError, StoredToken,
+        SystemUserLogin, TenantStatusSource, TenantStore, TicketProbe, TicketStore, UpstreamError,
         WebApiHost,
     },
 };
 
-/// What is answered to a call.
+/// The scripted answer to a call.
 #[derive(Debug, Clone)]
-pub(super) enum Told {
+pub(super) enum Reply {
     Status(u16),
     Throttle(Duration),
     Body(&'static str),
-    /// Begins and breaks off.
+    /// A body that breaks off.
     CutBody,
     Fail(SendError),
     Hang,
 }
 
-/// A call that arrived.
+/// A call that the fake received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Arrived {
+pub(super) struct ReceivedCall {
     pub(super) at: Duration,
     pub(super) uri: String,
     pub(super) ticket: String,
@@ -66,30 +66,30 @@ pub(super) struct Arrived {
 /// SuperOffice and our stores, for one tenant.
 pub(super) struct Upstream {
     pub(super) clock: Arc<ManualClock>,
-    /// Answers in order; then all is well.
-    pub(super) script: Mutex<VecDeque<Told>>,
-    pub(super) arrived: Mutex<Vec<Arrived>>,
-    pub(super) dead: Mutex<BTreeSet<String>>,
+    /// The next answers, in order; after them, calls succeed.
+    pub(super) script: Mutex<VecDeque<Reply>>,
+    pub(super) received: Mutex<Vec<ReceivedCall>>,
+    pub(super) dead_tickets: Mutex<BTreeSet<String>>,
     pub(super) disabled: Mutex<bool>,
     pub(super) host: Mutex<&'static str>,
-    /// A host that is gone, and what calls to it come to.
-    pub(super) gone: Mutex<Option<(&'static str, Told)>>,
-    /// Tenant status cannot be read.
+    /// A dead host, and the result of calls to it.
+    pub(super) dead_host: Mutex<Option<(&'static str, Reply)>>,
+    /// Whether reads of the tenant status fail.
     pub(super) login_down: Mutex<bool>,
     /// The stored status of the tenant.
     pub(super) last_status: Mutex<Option<TenantStatus>>,
     pub(super) state: Mutex<TenantState>,
-    /// Whose the credentials are.
+    /// The associate id that the credentials belong to.
     pub(super) principal: Mutex<i32>,
     pub(super) issued: AtomicU64,
     pub(super) probes: AtomicU64,
     pub(super) status_reads: AtomicU64,
-    pub(super) kept: Mutex<Option<SystemTicket>>,
+    pub(super) stored_ticket: Mutex<Option<SystemTicket>>,
     pub(super) extended: AtomicU64,
-    drawn: AtomicU64,
+    random_draws: AtomicU64,
 }
 
-/// The associate that is known to be the system user.
+/// The associate id of the system user.
 pub(super) const SYSTEM_USER: i32 = 9;
 
 pub(super) struct World {
@@ -97,11 +97,11 @@ pub(super) struct World {
     pub(super) clock: Arc<ManualClock>,
     pub(super) web_api: Arc<WebApi>,
     pub(super) counters: Arc<Counters>,
-    pub(super) directory: Arc<Directory>,
+    pub(super) directory: Arc<TenantDirectory>,
     pub(super) tasks: TaskTracker,
     pub(super) applications: Arc<Applications>,
     pub(super) grants: Arc<GrantTable>,
-    pub(super) provider: Arc<Provider>,
+    pub(super) provider: Arc<FakeOAuth>,
     pub(super) impersonation: Arc<Impersonation>,
     pub(super) statuses: Arc<Statuses>,
 }
@@ -110,10 +110,10 @@ pub(super) fn tenant() -> TenantName {
     "applications/crm-sync/tenants/Cust1".parse().unwrap()
 }
 
-pub(super) fn asking() -> Asking {
-    Asking {
+pub(super) fn origin() -> CallOrigin {
+    CallOrigin {
         tenant: tenant(),
-        eyes: Eyes::SystemUser,
+        actor: Actor::SystemUser,
         account: "ada".into(),
         deadline: None,
         person: None,
@@ -125,11 +125,11 @@ impl Upstream {
         Arc::new(Self {
             clock,
             script: Mutex::default(),
-            arrived: Mutex::default(),
-            dead: Mutex::default(),
+            received: Mutex::default(),
+            dead_tickets: Mutex::default(),
             disabled: Mutex::default(),
             host: Mutex::new("one"),
-            gone: Mutex::default(),
+            dead_host: Mutex::default(),
             login_down: Mutex::default(),
             last_status: Mutex::default(),
             state: Mutex::new(TenantState::Running),
@@ -137,16 +137,16 @@ impl Upstream {
             issued: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             status_reads: AtomicU64::new(0),
-            kept: Mutex::default(),
+            stored_ticket: Mutex::default(),
             extended: AtomicU64::new(0),
-            drawn: AtomicU64::new(0),
+            random_draws: AtomicU64::new(0),
         })
     }
 
-    /// The application `crm-sync` in front of it, in which people sign in there.
+    /// Returns the application `crm-sync` with this fake as its adapters and `oauth` for sign-ins.
     pub(super) fn application(
         self: &Arc<Self>,
-        redirects: Redirects,
+        redirects: RedirectUris,
         oauth: Arc<dyn OAuth>,
     ) -> Application {
         let ten = NonZeroU32::new(10).unwrap();
@@ -171,17 +171,17 @@ impl Upstream {
 }
 
 impl World {
-    /// Ten calls a second, and as many at once.
+    /// Creates a gateway with a rate of ten calls per second and a burst of ten.
     pub(super) fn new() -> Self {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
         let upstream = Upstream::new(clock.clone());
         let grants = Arc::new(GrantTable::default());
-        let provider = Arc::new(Provider::new(grants.log.clone()));
-        let application = upstream.application(Redirects::default(), provider.clone());
+        let provider = Arc::new(FakeOAuth::new(grants.log.clone()));
+        let application = upstream.application(RedirectUris::default(), provider.clone());
         let tasks = TaskTracker::new();
         let counters = Arc::new(Counters::default());
         let applications = Arc::new(Applications::new([application]));
-        let directory = Arc::new(Directory::new(upstream.clone(), tasks.clone()));
+        let directory = Arc::new(TenantDirectory::new(upstream.clone(), tasks.clone()));
         let statuses = Arc::new(Statuses::new(
             applications.clone(),
             directory.clone(),
@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    /// Everything that is only in memory is lost.
+    /// Simulates a restart: drops everything that is only in memory.
     pub(super) fn restarted(mut self) -> Self {
         self.impersonation = impersonation(
             &self.upstream,
@@ -257,19 +257,19 @@ impl World {
         self
     }
 
-    /// A world in which the next calls are answered so.
-    pub(super) fn told(script: impl IntoIterator<Item = Told>) -> Self {
+    /// Creates a gateway whose next calls get these answers.
+    pub(super) fn with_script(script: impl IntoIterator<Item = Reply>) -> Self {
         let world = Self::new();
         world.upstream.script.lock().unwrap().extend(script);
         world
     }
 
-    pub(super) fn asking_within(&self, patience: Duration) -> Asking {
-        Asking { deadline: Some(self.web_api.moment_in(patience)), ..asking() }
+    pub(super) fn asking_within(&self, patience: Duration) -> CallOrigin {
+        CallOrigin { deadline: Some(self.web_api.deadline_in(patience)), ..origin() }
     }
 
-    /// Lets time pass until it is done.
-    pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Advances the clock until `work` is done.
+    pub(super) async fn finish<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         for _ in 0..100_000 {
             for _ in 0..20 {
@@ -280,20 +280,20 @@ impl World {
             }
             self.clock.advance(Duration::from_millis(10));
         }
-        panic!("never done");
+        panic!("the work did not finish in time");
     }
 
-    /// Which tickets the calls came with, in order.
+    /// Returns the tickets of the received calls, in order.
     pub(super) fn tickets(&self) -> Vec<String> {
-        self.arrived().into_iter().map(|arrived| arrived.ticket).collect()
+        self.received().into_iter().map(|call| call.ticket).collect()
     }
 
-    pub(super) fn arrived(&self) -> Vec<Arrived> {
-        self.upstream.arrived.lock().unwrap().clone()
+    pub(super) fn received(&self) -> Vec<ReceivedCall> {
+        self.upstream.received.lock().unwrap().clone()
     }
 
-    /// Waits for what was left to the background.
-    pub(super) async fn settled(&self) {
+    /// Waits until all background tasks have ended.
+    pub(super) async fn wait_idle(&self) {
         while !self.tasks.is_empty() {
             tokio::task::yield_now().await;
         }
@@ -305,7 +305,7 @@ fn impersonation(
     upstream: &Arc<Upstream>,
     clock: &Arc<ManualClock>,
     applications: &Arc<Applications>,
-    directory: &Arc<Directory>,
+    directory: &Arc<TenantDirectory>,
     statuses: &Arc<Statuses>,
     grants: &Arc<GrantTable>,
     counters: &Arc<Counters>,
@@ -329,16 +329,16 @@ fn impersonation(
     ))
 }
 
-/// A question whose answer is its length.
-pub(super) fn question() -> ApiCall<usize> {
-    ApiCall {
+/// A safe call whose result is the length of the answer's body.
+pub(super) fn safe_call() -> ApiQuery<usize> {
+    ApiQuery {
         what: "question",
         method: Method::GET,
         path_and_query: "/v1/question".to_owned(),
         headers: HeaderMap::new(),
         body: Bytes::new(),
         max_body_bytes: 100,
-        reader: Box::new(|body| match body {
+        parser: Box::new(|body| match body {
             b"nonsense" => Err(UpstreamError::InvalidResponse("nonsense".to_owned())),
             body => Ok(body.len()),
         }),
@@ -352,7 +352,7 @@ pub(super) fn request(method: Method, body: ApiBody) -> ApiRequest {
         path_and_query,
         headers: HeaderMap::new(),
         body,
-        answer_within: Duration::from_secs(30),
+        response_timeout: Duration::from_secs(30),
     }
 }
 
@@ -367,7 +367,7 @@ impl WebApiHost for Upstream {
         let (ApiCredential::SystemUser { ticket: secret }
         | ApiCredential::Person { access_token: secret }) = credential;
         let ticket = secret.expose_secret().to_owned();
-        self.arrived.lock().unwrap().push(Arrived {
+        self.received.lock().unwrap().push(ReceivedCall {
             at: self.clock.monotonic(),
             uri: uri.to_string(),
             ticket: ticket.clone(),
@@ -375,34 +375,34 @@ impl WebApiHost for Upstream {
             path_and_query: request.path_and_query,
             headers: request.headers,
         });
-        let gone =
-            self.gone.lock().unwrap().clone().filter(|(host, _)| uri.as_str().contains(host));
-        let told = if let Some((_, told)) = gone {
+        let dead_host =
+            self.dead_host.lock().unwrap().clone().filter(|(host, _)| uri.as_str().contains(host));
+        let answer = if let Some((_, told)) = dead_host {
             Some(told)
         } else if !uri.as_str().contains(*self.host.lock().unwrap()) {
-            Some(Told::Status(421))
-        } else if self.dead.lock().unwrap().contains(&ticket) {
-            Some(Told::Status(401))
+            Some(Reply::Status(421))
+        } else if self.dead_tickets.lock().unwrap().contains(&ticket) {
+            Some(Reply::Status(401))
         } else {
             self.script.lock().unwrap().pop_front()
         };
-        match told.unwrap_or(Told::Body("fine")) {
-            Told::Status(status) => Ok(response(status, Vec::new())),
-            Told::Throttle(retry_after) => {
-                let verdict = Verdict::Throttled { retry_after };
+        match answer.unwrap_or(Reply::Body("fine")) {
+            Reply::Status(status) => Ok(response(status, Vec::new())),
+            Reply::Throttle(retry_after) => {
+                let verdict = CallOutcome::Throttled { retry_after };
                 Ok(ApiResponse { verdict, ..response(429, Vec::new()) })
             }
-            Told::Body(body) => Ok(response(200, vec![Ok(Bytes::from_static(body.as_bytes()))])),
-            Told::CutBody => {
-                let broken = SendError::Broken("as told".to_owned());
+            Reply::Body(body) => Ok(response(200, vec![Ok(Bytes::from_static(body.as_bytes()))])),
+            Reply::CutBody => {
+                let broken = SendError::Interrupted("scripted failure".to_owned());
                 Ok(response(200, vec![Ok(Bytes::from_static(b"fi")), Err(broken)]))
             }
-            Told::Fail(error) => Err(error),
-            Told::Hang => std::future::pending().await,
+            Reply::Fail(error) => Err(error),
+            Reply::Hang => std::future::pending().await,
         }
     }
 
-    fn headers_of(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError> {
+    fn credential_headers(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError> {
         let (ApiCredential::SystemUser { ticket: secret }
         | ApiCredential::Person { access_token: secret }) = credential;
         let value = secret.expose_secret().parse().unwrap();
@@ -412,11 +412,11 @@ impl WebApiHost for Upstream {
 
 fn response(status: u16, body: Vec<Result<Bytes, SendError>>) -> ApiResponse {
     let verdict = match status {
-        401 => Verdict::CredentialRefused,
-        403 => Verdict::Forbidden,
-        421 => Verdict::Misdirected,
-        500.. => Verdict::Failed,
-        status => Verdict::Done { success: status < 300 },
+        401 => CallOutcome::CredentialRefused,
+        403 => CallOutcome::Forbidden,
+        421 => CallOutcome::Misdirected,
+        500.. => CallOutcome::Failed,
+        status => CallOutcome::Done { success: status < 300 },
     };
     let status = StatusCode::from_u16(status).unwrap();
     ApiResponse { verdict, status, headers: HeaderMap::new(), body: stream::iter(body).boxed() }
@@ -441,7 +441,7 @@ impl SystemUserLogin for Upstream {
         0
     }
 
-    fn clock_is_off(&self) -> bool {
+    fn has_clock_skew(&self) -> bool {
         false
     }
 }
@@ -451,7 +451,7 @@ impl TenantStatusSource for Upstream {
     async fn read(&self, tenant: ContextIdentifier) -> Result<TenantStatus, UpstreamError> {
         self.status_reads.fetch_add(1, Ordering::SeqCst);
         if *self.login_down.lock().unwrap() {
-            return Err(UpstreamError::Unavailable("as told".to_owned()));
+            return Err(UpstreamError::Unavailable("scripted failure".to_owned()));
         }
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let api = format!("https://{}.superoffice.com/{tenant}/api", self.host.lock().unwrap());
@@ -473,23 +473,29 @@ impl TicketProbe for Upstream {
         _: ContextIdentifier,
         uri: &WebApiUri,
         ticket: &SecretString,
-    ) -> Result<Probe, UpstreamError> {
+    ) -> Result<ProbeResult, UpstreamError> {
         self.probes.fetch_add(1, Ordering::SeqCst);
-        if self.gone.lock().unwrap().as_ref().is_some_and(|(host, _)| uri.as_str().contains(host)) {
-            return Err(UpstreamError::HostUnavailable("as told".to_owned()));
+        if self
+            .dead_host
+            .lock()
+            .unwrap()
+            .as_ref()
+            .is_some_and(|(host, _)| uri.as_str().contains(host))
+        {
+            return Err(UpstreamError::HostUnavailable("scripted failure".to_owned()));
         }
-        let dead = self.dead.lock().unwrap().contains(ticket.expose_secret());
-        Ok(if dead { Probe::Dead } else { Probe::Alive })
+        let dead = self.dead_tickets.lock().unwrap().contains(ticket.expose_secret());
+        Ok(if dead { ProbeResult::Dead } else { ProbeResult::Alive })
     }
 }
 
-/// Has signed what is the name of a tenant, which names it, and `unnamed`.
+/// Accepts a tenant id as a token signed for that tenant, and `unnamed` as a token signed without a tenant.
 #[async_trait]
 impl NotificationVerifier for Upstream {
     async fn verify(&self, token: &SecretString) -> Result<SignedNotification, UpstreamError> {
         let tenant = match token.expose_secret() {
             "unnamed" => None,
-            "down" => return Err(UpstreamError::Unavailable("as told".to_owned())),
+            "down" => return Err(UpstreamError::Unavailable("scripted failure".to_owned())),
             token => {
                 let named = token.parse();
                 Some(named.map_err(|_| UpstreamError::InvalidResponse("forged".to_owned()))?)
@@ -501,18 +507,18 @@ impl NotificationVerifier for Upstream {
 
 impl Random for Upstream {
     fn bytes(&self) -> [u8; 16] {
-        u128::from(self.drawn.fetch_add(1, Ordering::SeqCst)).to_be_bytes()
+        u128::from(self.random_draws.fetch_add(1, Ordering::SeqCst)).to_be_bytes()
     }
 }
 
 #[async_trait]
 impl TicketStore for Upstream {
     async fn get(&self, _: &TenantName) -> Result<Option<SystemTicket>, StoreError> {
-        Ok(self.kept.lock().unwrap().clone())
+        Ok(self.stored_ticket.lock().unwrap().clone())
     }
 
     async fn put(&self, _: &TenantName, ticket: &SystemTicket) -> Result<bool, StoreError> {
-        *self.kept.lock().unwrap() = Some(ticket.clone());
+        *self.stored_ticket.lock().unwrap() = Some(ticket.clone());
         Ok(true)
     }
 
@@ -523,14 +529,14 @@ impl TicketStore for Upstream {
         expire_time: Timestamp,
     ) -> Result<(), StoreError> {
         self.extended.fetch_add(1, Ordering::SeqCst);
-        if let Some(kept) = &mut *self.kept.lock().unwrap() {
-            kept.expire_time = expire_time;
+        if let Some(ticket) = &mut *self.stored_ticket.lock().unwrap() {
+            ticket.expire_time = expire_time;
         }
         Ok(())
     }
 
     async fn delete(&self, _: &TenantName, _: &CredentialId) -> Result<(), StoreError> {
-        *self.kept.lock().unwrap() = None;
+        *self.stored_ticket.lock().unwrap() = None;
         Ok(())
     }
 }
@@ -571,7 +577,7 @@ impl TenantStore for Upstream {
         _: &BTreeMap<String, String>,
         _: Timestamp,
     ) -> Result<Tenant, StoreError> {
-        panic!("not asked here")
+        panic!("not used by these tests")
     }
 
     async fn list(
@@ -580,18 +586,18 @@ impl TenantStore for Upstream {
         _: Option<&TenantName>,
         _: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
-        panic!("not asked here")
+        panic!("not used by these tests")
     }
 
-    async fn stopped_of(&self, _: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
-        unreachable!("not asked here")
+    async fn find_stopped(&self, _: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
+        unreachable!("not used by these tests")
     }
 
     async fn applications_of(
         &self,
         _: ContextIdentifier,
     ) -> Result<Vec<ApplicationId>, StoreError> {
-        panic!("not asked here")
+        panic!("not used by these tests")
     }
 
     async fn set_disabled(
@@ -600,7 +606,7 @@ impl TenantStore for Upstream {
         _: bool,
         _: Timestamp,
     ) -> Result<Option<Tenant>, StoreError> {
-        panic!("not asked here")
+        panic!("not used by these tests")
     }
 
     async fn set_system_user_token(
@@ -609,7 +615,7 @@ impl TenantStore for Upstream {
         _: &SecretString,
         _: Timestamp,
     ) -> Result<Option<Tenant>, StoreError> {
-        panic!("not asked here")
+        panic!("not used by these tests")
     }
 
     async fn delete(
@@ -618,44 +624,44 @@ impl TenantStore for Upstream {
         _: Option<i64>,
         _: bool,
     ) -> Result<Deletion, StoreError> {
-        panic!("not asked here")
+        panic!("not used by these tests")
     }
 }
 
-/// Knows one question only.
+/// Supports one call only.
 struct People(Arc<Upstream>);
 
-impl PeopleCalls for People {
-    fn associates(&self, _: Option<AssociateId>) -> ApiCall<AssociatePage> {
-        panic!("not asked here")
+impl AssociateQueries for People {
+    fn associates(&self, _: Option<AssociateId>) -> ApiQuery<AssociatePage> {
+        panic!("not used by these tests")
     }
 
-    fn associate(&self, _: AssociateId) -> ApiCall<Option<AssociateRecord>> {
-        panic!("not asked here")
+    fn associate(&self, _: AssociateId) -> ApiQuery<Option<AssociateRecord>> {
+        panic!("not used by these tests")
     }
 
-    fn associates_by_id(&self, _: &[AssociateId]) -> ApiCall<Vec<AssociateRecord>> {
-        panic!("not asked here")
+    fn associates_by_id(&self, _: &[AssociateId]) -> ApiQuery<Vec<AssociateRecord>> {
+        panic!("not used by these tests")
     }
 
-    fn user_groups(&self) -> ApiCall<ReadRows<UserGroup>> {
-        panic!("not asked here")
+    fn user_groups(&self) -> ApiQuery<ParsedRows<UserGroup>> {
+        panic!("not used by these tests")
     }
 
-    fn roles(&self) -> ApiCall<ReadRows<Role>> {
-        panic!("not asked here")
+    fn roles(&self) -> ApiQuery<ParsedRows<Role>> {
+        panic!("not used by these tests")
     }
 
-    fn current_principal(&self, tenant: ContextIdentifier) -> ApiCall<Principal> {
+    fn current_principal(&self, tenant: ContextIdentifier) -> ApiQuery<Principal> {
         let id = AssociateId::new(*self.0.principal.lock().unwrap()).unwrap();
-        ApiCall {
+        ApiQuery {
             what: "principal",
             method: Method::GET,
             path_and_query: "/v1/User/currentPrincipal".to_owned(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
             max_body_bytes: 100,
-            reader: Box::new(move |_| Ok(principal(tenant, id))),
+            parser: Box::new(move |_| Ok(principal(tenant, id))),
         }
     }
 }

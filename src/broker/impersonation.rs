@@ -1,15 +1,15 @@
-//! Acting as a person, by the refresh token that one left with us (DESIGN section 7, "Refresh tokens").
+//! Acting as a person, with the refresh token of the person's grant.
 //!
-//! A cached access token is handed out without waiting for anybody. A miss starts one refresh, which belongs to the
-//! gateway; all who ask meanwhile wait for it, and a lease sees to it that there is one for the whole fleet. Tokens in
-//! use are renewed in the background well before they expire.
+//! A cached access token is issued at once. A cache miss starts one refresh, which continues if the caller disconnects;
+//! concurrent callers wait for the same refresh, and a lease allows one refresh of a grant in the whole fleet. Tokens
+//! in use are renewed in the background well before they expire.
 
 mod broken;
 mod feed;
-mod keeping;
-mod known;
+mod grant_cache;
 mod lease;
-mod managing;
+mod management;
+mod persistence;
 mod refresh;
 mod rejected;
 mod renewal;
@@ -21,60 +21,62 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use self::{
-    broken::Broken,
-    feed::Feed,
-    known::KnownGrants,
+    broken::BrokenGrants,
+    feed::GrantEventSender,
+    grant_cache::GrantCache,
     lease::Leases,
-    refresh::{Purpose, Refresher},
+    refresh::{RefreshPurpose, Refresher},
 };
 pub use self::{
-    feed::{GrantEvent, GrantFeed},
-    managing::{GrantPage, GrantsOf},
+    feed::{GrantEvent, GrantEventReceiver},
+    management::{AuthorizedGrantScope, GrantPage},
 };
 use super::{
-    Applications, BrokerError, Counters, Directory, Statuses, TenantChanges, WhyConsent,
-    credentials::Credentials, error::RETRY_SOON, flights::Flights, tickets::no_uri,
+    Applications, BrokerError, ConsentReason, Counters, Statuses, TenantChanges, TenantDirectory,
+    credential_cache::CredentialCache, error::RETRY_SOON, single_flight::SingleFlight,
+    tickets::missing_web_api_uri,
 };
 use crate::{
     access::{Authorized, GrantResource, IssueAccessToken},
     domain::{
         AccessToken, AssociateId, AssociateType, CredentialId, Grant, GrantName, GrantState,
-        Subject, Tenant, TenantName, TenantStatus, WebApiUri,
+        PersonSelector, Tenant, TenantName, TenantStatus, WebApiUri,
     },
     ports::{Clock, GrantStore, LeaseStore, Random},
 };
 
-/// A call goes round again when what it waited for was overtaken. More often than this is not bad luck but a fault.
-const MAX_ROUNDS: usize = 3;
+/// The most attempts of a call: it tries again if the grant changed while it waited. More conflicts indicate a bug.
+const MAX_ATTEMPTS: usize = 3;
 
-/// How long an access token lives as documented (SUPEROFFICE.md 4.2). Each says for itself how long it does.
-const LIFE: Duration = Duration::from_hours(1);
+/// The documented lifetime of an access token. The response for each token gives its real lifetime.
+const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
 /// The stores that grants need.
 #[derive(Clone)]
 pub struct GrantStores {
-    /// Keeps grants and their tokens.
+    /// Stores grants and their tokens.
     pub grants: Arc<dyn GrantStore>,
-    /// Lets one refresh at a time.
+    /// Stores the leases that allow one refresh of a grant at a time.
     pub leases: Arc<dyn LeaseStore>,
 }
 
-/// Of what kind an associate is, if that is known without asking SuperOffice.
-pub type KindOf = Box<dyn Fn(&TenantName, AssociateId) -> Option<AssociateType> + Send + Sync>;
+/// Returns the type of an associate, if it is known without a call to SuperOffice.
+pub type AssociateTypeLookup =
+    Box<dyn Fn(&TenantName, AssociateId) -> Option<AssociateType> + Send + Sync>;
 
-/// An access token for a caller, with all that it needs to use it.
+/// An access token for a caller, with everything that the caller needs to use it.
 #[derive(Debug, Clone)]
-pub struct HandedOutAccessToken {
-    /// Whose it is.
+pub struct IssuedAccessToken {
+    /// The grant of the token.
     pub grant: Arc<Grant>,
     /// The token.
     pub token: Arc<AccessToken>,
-    /// Where the tenant's Web API is now.
+    /// The current URI of the tenant's Web API.
     pub web_api_uri: WebApiUri,
 }
 
-impl HandedOutAccessToken {
-    /// Whether it would tell a caller nothing new.
+impl IssuedAccessToken {
+    /// Returns whether both have the same token and URI, so that a watch need not send it again.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         self.token.credential_id == other.token.credential_id
@@ -85,15 +87,15 @@ impl HandedOutAccessToken {
 /// The use cases of grants and their access tokens.
 pub struct Impersonation {
     refresher: Arc<Refresher>,
-    refreshes: Flights<GrantName, Result<(), BrokerError>>,
-    probes: Flights<(GrantName, CredentialId), Result<(), BrokerError>>,
-    changes: Flights<GrantName, Result<Arc<Grant>, BrokerError>>,
+    refreshes: SingleFlight<GrantName, Result<(), BrokerError>>,
+    probes: SingleFlight<(GrantName, CredentialId), Result<(), BrokerError>>,
+    grant_writes: SingleFlight<GrantName, Result<Arc<Grant>, BrokerError>>,
     renew_if_used_within: Duration,
-    kind_of: KindOf,
+    associate_type_of: AssociateTypeLookup,
 }
 
 impl Impersonation {
-    /// Nothing cached yet. `pace` is the clock by which leases are measured and time-outs waited for.
+    /// Creates the use cases with empty caches. `timer` measures lease durations and time-outs.
     #[must_use]
     #[expect(
         clippy::too_many_arguments,
@@ -101,21 +103,21 @@ impl Impersonation {
     )]
     pub fn new(
         applications: Arc<Applications>,
-        directory: Arc<Directory>,
+        directory: Arc<TenantDirectory>,
         statuses: Arc<Statuses>,
         stores: GrantStores,
         clock: Arc<dyn Clock>,
-        pace: Arc<dyn Clock>,
+        timer: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
         renew_if_used_within: Duration,
-        kind_of: KindOf,
+        kind_of: AssociateTypeLookup,
         tasks: TaskTracker,
     ) -> Self {
         let leases = Leases {
             store: stores.leases,
             clock: Arc::clone(&clock),
-            pace,
+            timer,
             owner: format!("{:032x}", u128::from_be_bytes(random.bytes())),
             random: Arc::clone(&random),
         };
@@ -123,12 +125,12 @@ impl Impersonation {
             applications,
             directory,
             statuses,
-            known: KnownGrants::new(Arc::clone(&stores.grants)),
+            grant_cache: GrantCache::new(Arc::clone(&stores.grants)),
             grants: stores.grants,
             leases,
-            cache: Credentials::default(),
-            broken: Broken::default(),
-            feed: Feed::new(),
+            token_cache: CredentialCache::default(),
+            broken_grants: BrokenGrants::default(),
+            events: GrantEventSender::new(),
             to_revoke: Notify::new(),
             clock,
             random,
@@ -136,220 +138,232 @@ impl Impersonation {
         };
         Self {
             refresher: Arc::new(refresher),
-            refreshes: Flights::new(tasks.clone()),
-            probes: Flights::new(tasks.clone()),
-            changes: Flights::new(tasks),
+            refreshes: SingleFlight::new(tasks.clone()),
+            probes: SingleFlight::new(tasks.clone()),
+            grant_writes: SingleFlight::new(tasks),
             renew_if_used_within,
-            kind_of,
+            associate_type_of: kind_of,
         }
     }
 
-    /// Who is meant: the grant, or what was asked for where there is none or more than one. What this tells is for
-    /// deciding whether the caller may know it.
+    /// Finds the grant of `subject` as a resource for the policy decision. If there is not exactly one grant, the
+    /// resource describes the requested subject. The result must not be returned to the caller before that decision.
     ///
     /// # Errors
     /// If the store does not answer.
     pub async fn find(
         &self,
         tenant: &TenantName,
-        subject: &Subject,
+        subject: &PersonSelector,
     ) -> Result<GrantResource, BrokerError> {
         let refresher = &self.refresher;
         let grant = match subject {
-            Subject::Associate(id) => refresher.known.find(tenant, *id).await?,
-            Subject::UserPrincipalName(name) => {
-                let mut found = refresher.named(tenant, name).await?;
+            PersonSelector::Associate(id) => refresher.grant_cache.find(tenant, *id).await?,
+            PersonSelector::UserPrincipalName(name) => {
+                let mut found = refresher.find_by_user_principal_name(tenant, name).await?;
                 if found.len() == 1 { found.pop().map(Arc::new) } else { None }
             }
-            Subject::Grant(name) if name.tenant == *tenant => {
-                match refresher.directory.get(tenant).await {
-                    Ok(tenant) => refresher.known.get(&tenant, name).await?,
-                    Err(BrokerError::TenantNotFound(_)) => None,
-                    Err(error) => return Err(error),
+            PersonSelector::Grant(grant) => match refresher.directory.get(tenant).await {
+                Ok(found) => {
+                    let name = GrantName { tenant: tenant.clone(), grant: grant.clone() };
+                    refresher.grant_cache.get(&found, &name).await?
                 }
-            }
-            Subject::Grant(_) => None,
+                Err(BrokerError::TenantNotFound(_)) => None,
+                Err(error) => return Err(error),
+            },
         };
-        let absent = || GrantResource::absent(tenant, subject);
-        Ok(grant.map_or_else(absent, |grant| GrantResource::of(&grant)))
+        let absent = || GrantResource::requested(tenant, subject);
+        Ok(grant.map_or_else(absent, |grant| GrantResource::from_grant(&grant)))
     }
 
-    /// Hands out the person's access token, which lives at least `min_ttl` more. `None` if SuperOffice calls the person
-    /// otherwise by now than it was decided on: then it is to be found and decided anew.
+    /// Issues the person's access token, valid for at least `min_ttl`. Returns `None` if the user principal name
+    /// changed since the policy decision: then the caller must find the grant and decide again.
     ///
     /// # Errors
-    /// Everything in CONTRACT section 4 that can stand between a tenant and one of its people.
+    /// If the tenant or grant is not usable, or no token can be obtained.
     pub async fn issue(
         &self,
         authorized: &Authorized<IssueAccessToken, GrantResource>,
         min_ttl: Duration,
-    ) -> Result<Option<HandedOutAccessToken>, BrokerError> {
+    ) -> Result<Option<IssuedAccessToken>, BrokerError> {
         let resource = authorized.resource();
         if min_ttl > self.longest_min_ttl() {
-            return Err(too_long(self.longest_min_ttl()));
+            return Err(min_ttl_too_long(self.longest_min_ttl()));
         }
         self.refresher.applications.check(&resource.tenant.application)?;
         match resource.name() {
             Some(name) => {
-                let token = self.token(&name, min_ttl).await?;
-                let same = resource.is_of(&token.grant);
+                let token = self.access_token(&name, min_ttl).await?;
+                let same = resource.matches_grant(&token.grant);
                 Ok(same.then_some(token))
             }
-            None => Err(self.nobody(resource).await?),
+            None => Err(self.explain_missing_grant(resource).await?),
         }
     }
 
-    /// The longest `min_ttl` that can be asked for: more than half of a token's life would ask for a new one at
-    /// almost every call.
+    /// Returns the longest `min_ttl` that is accepted: with more than half of a token's lifetime, almost every call
+    /// would need a new token.
     #[must_use]
     pub fn longest_min_ttl(&self) -> Duration {
-        LIFE / 2
+        ACCESS_TOKEN_LIFETIME / 2
     }
 
-    /// Tells when something about the people of a tenant may have changed.
+    /// Returns a watch that fires when a grant or access token of the tenant may have changed.
     #[must_use]
     pub fn changes(&self, tenant: &TenantName) -> TenantChanges {
         let clock = Arc::clone(&self.refresher.clock);
-        self.refresher.directory.changes().watch(tenant, clock)
+        self.refresher.directory.changes().subscribe(tenant, clock)
     }
 
-    /// How many access tokens are cached.
+    /// Returns the number of cached access tokens.
     #[must_use]
     pub fn cached(&self) -> usize {
-        self.refresher.cache.len()
+        self.refresher.token_cache.len()
     }
 
-    /// Looks again at every grant before its next use, and lets watches begin anew: another process changed the store.
+    /// Drops all cached grants and restarts all watches, because another process changed the store.
     pub fn forget_all(&self) {
-        self.refresher.known.forget_all();
-        self.refresher.feed.look_again(self.refresher.clock.now());
+        self.refresher.grant_cache.forget_all();
+        self.refresher.events.send_resync(self.refresher.clock.now());
     }
 
-    /// The tenant was stopped or removed.
+    /// Drops the cached data of a tenant that was disabled or deleted.
     pub(super) fn forget_tenant(&self, name: &TenantName) {
-        self.refresher.cache.forget(|grant| grant.tenant == *name);
-        self.refresher.known.forget_tenant(name);
+        self.refresher.token_cache.forget(|grant| grant.tenant == *name);
+        self.refresher.grant_cache.forget_tenant(name);
     }
 
-    /// Tenants of whose people an access token, a refusal or a grant is known.
+    /// Returns the tenants of cached access tokens, errors and grants.
     pub(super) fn tenants(&self) -> Vec<TenantName> {
-        let grants = self.refresher.cache.names().into_iter().map(|grant| grant.tenant);
-        grants.chain(self.refresher.known.tenants()).collect()
+        let grants = self.refresher.token_cache.keys().into_iter().map(|grant| grant.tenant);
+        grants.chain(self.refresher.grant_cache.tenants()).collect()
     }
 
-    /// The customer's database went back to a backup: each grant is proven again before its next use.
+    /// Marks all grants of a tenant as unproven, because the customer's database was restored from a backup. Each grant
+    /// is then verified by a refresh before its next use.
     ///
     /// # Errors
-    /// If the store does not answer; then nothing may be believed yet.
-    pub async fn doubt(&self, tenant: &TenantName) -> Result<(), BrokerError> {
-        let doubted = self.refresher.grants.doubt_all(tenant).await;
-        self.refresher.known.forget_all();
-        self.refresher.cache.forget(|name| name.tenant == *tenant);
-        self.refresher.directory.changes().tell(tenant);
-        // Not within the macro, which evaluates nothing where its level is off.
+    /// If the store does not answer; then the caller must retry.
+    pub async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<(), BrokerError> {
+        let doubted = self.refresher.grants.mark_all_unproven(tenant).await;
+        self.refresher.grant_cache.forget_all();
+        self.refresher.token_cache.forget(|name| name.tenant == *tenant);
+        self.refresher.directory.changes().notify(tenant);
+        // Outside the macro, which evaluates nothing if its level is disabled.
         let grants = doubted?;
-        tracing::info!(%tenant, grants, "grants are proven again before their next use");
+        tracing::info!(%tenant, grants, "grants are verified again before their next use");
         Ok(())
     }
 
-    /// The person's token, whose it is and where it can be used.
-    pub(super) async fn token(
+    /// Returns the access token of a grant, the grant and the URI of the Web API.
+    pub(super) async fn access_token(
         &self,
         name: &GrantName,
         min_ttl: Duration,
-    ) -> Result<HandedOutAccessToken, BrokerError> {
+    ) -> Result<IssuedAccessToken, BrokerError> {
         let refresher = &self.refresher;
         let mut waited = false;
-        for _ in 0..MAX_ROUNDS {
-            let (tenant, status) = self.usable(&name.tenant).await?;
-            let grant = self.active(&tenant, name).await?;
-            // SuperOffice may give out tokens that live for less than is documented.
-            if let Some(held) = refresher.cache.held(name) {
+        for _ in 0..MAX_ATTEMPTS {
+            let (tenant, status) = self.usable_tenant(&name.tenant).await?;
+            let grant = self.active_grant(&tenant, name).await?;
+            // SuperOffice may issue tokens with a shorter lifetime than documented.
+            if let Some(held) = refresher.token_cache.current(name) {
                 let life = held.expire_time.duration_since(held.issue_time).unsigned_abs();
                 if min_ttl > life / 2 {
-                    return Err(too_long(life / 2));
+                    return Err(min_ttl_too_long(life / 2));
                 }
             }
             let now = refresher.clock.moment();
-            let token = refresher.cache.hand_out(name, grant.token_version, min_ttl, now);
-            if let Some(token) = token.filter(|_| !grant.unproven) {
+            let token = refresher.token_cache.get_valid(name, grant.token_version, min_ttl, now);
+            if let Some(token) = token.filter(|_| !grant.identity_unconfirmed) {
                 if !waited {
                     refresher.counters.access_token_hits.increment();
                 }
                 let web_api_uri = status.web_api_uri.clone();
-                let web_api_uri = web_api_uri.ok_or_else(|| no_uri(&name.tenant))?;
-                return Ok(HandedOutAccessToken { grant, token, web_api_uri });
+                let web_api_uri = web_api_uri.ok_or_else(|| missing_web_api_uri(&name.tenant))?;
+                return Ok(IssuedAccessToken { grant, token, web_api_uri });
             }
             if !waited {
                 refresher.counters.access_token_misses.increment();
                 waited = true;
             }
-            let work = || Arc::clone(refresher).run(name.clone(), Purpose::Token(min_ttl));
+            let work =
+                || Arc::clone(refresher).refresh(name.clone(), RefreshPurpose::Token(min_ttl));
             let landed = self.refreshes.join(name.clone(), work).await;
             landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))?;
         }
-        let cause = "the token was overtaken again and again while it was waited for".into();
+        let cause = "the grant changed repeatedly while its token was requested".into();
         Err(BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause })
     }
 
-    /// Whether we would hand out the person's token at all.
-    pub(super) async fn permitted(&self, name: &GrantName) -> Result<Arc<Tenant>, BrokerError> {
+    /// Returns the tenant if it is enabled and the grant is active.
+    pub(super) async fn require_active_grant(
+        &self,
+        name: &GrantName,
+    ) -> Result<Arc<Tenant>, BrokerError> {
         let tenant = self.refresher.directory.enabled(&name.tenant).await?;
-        self.active(&tenant, name).await?;
+        self.active_grant(&tenant, name).await?;
         Ok(tenant)
     }
 
-    /// The tenant, if its people can be acted for now.
-    async fn usable(
+    /// Returns the tenant and its status if both allow calls as a person now.
+    async fn usable_tenant(
         &self,
         name: &TenantName,
     ) -> Result<(Arc<Tenant>, Arc<TenantStatus>), BrokerError> {
         let tenant = self.refresher.directory.enabled(name).await?;
-        let status = self.refresher.statuses.usable(&tenant).await?;
-        // Again, after whatever was waited for: the emergency stop and a removal hold at once.
+        let status = self.refresher.statuses.require_usable(&tenant).await?;
+        // Read again after the wait, so that disabling or deleting a tenant takes effect at once.
         Ok((self.refresher.directory.enabled(name).await?, status))
     }
 
-    async fn active(&self, tenant: &Tenant, name: &GrantName) -> Result<Arc<Grant>, BrokerError> {
-        let grant = self.refresher.known.get(tenant, name).await?;
+    async fn active_grant(
+        &self,
+        tenant: &Tenant,
+        name: &GrantName,
+    ) -> Result<Arc<Grant>, BrokerError> {
+        let grant = self.refresher.grant_cache.get(tenant, name).await?;
         let grant = grant.ok_or_else(|| BrokerError::GrantNotFound(name.to_string()))?;
         let why = match grant.state {
             GrantState::Active => return Ok(grant),
-            GrantState::ConsentRequired => WhyConsent::NoLongerWorks,
-            GrantState::Revoked => WhyConsent::Revoked,
+            GrantState::ConsentRequired => ConsentReason::NoLongerWorks,
+            GrantState::Revoked => ConsentReason::Revoked,
         };
         Err(BrokerError::ConsentRequired(name.tenant.clone(), why))
     }
 
-    /// Why there is no one grant for what was asked: for who may know it.
+    /// Returns the error that explains why there is not exactly one grant. Only for callers that may know it.
     ///
     /// # Errors
-    /// If that cannot be found out.
-    pub async fn nobody(&self, asked: &GrantResource) -> Result<BrokerError, BrokerError> {
+    /// If the tenant is not enabled, or the store does not answer.
+    pub async fn explain_missing_grant(
+        &self,
+        asked: &GrantResource,
+    ) -> Result<BrokerError, BrokerError> {
         let tenant = &asked.tenant;
         self.refresher.directory.enabled(tenant).await?;
         match asked.subject() {
-            Some(Subject::UserPrincipalName(name)) => {
-                let found = self.refresher.named(tenant, &name).await?.len();
+            Some(PersonSelector::UserPrincipalName(name)) => {
+                let found = self.refresher.find_by_user_principal_name(tenant, &name).await?.len();
                 if found > 1 {
                     return Ok(BrokerError::GrantAmbiguous(tenant.clone(), found));
                 }
             }
-            Some(Subject::Associate(id)) => {
-                if let Some(kind) = (self.kind_of)(tenant, id)
+            Some(PersonSelector::Associate(id)) => {
+                if let Some(kind) = (self.associate_type_of)(tenant, id)
                     && !kind.capabilities().sign_in
                 {
                     return Ok(BrokerError::CannotSignIn(tenant.clone(), kind));
                 }
             }
-            Some(Subject::Grant(_)) | None => {}
+            Some(PersonSelector::Grant(_)) | None => {}
         }
-        Ok(BrokerError::ConsentRequired(tenant.clone(), WhyConsent::NotGiven))
+        Ok(BrokerError::ConsentRequired(tenant.clone(), ConsentReason::NotGiven))
     }
 }
 
-fn too_long(longest: Duration) -> BrokerError {
-    let problem = format!("at most {} s, half of a token's life", longest.as_secs());
+fn min_ttl_too_long(longest: Duration) -> BrokerError {
+    let problem = format!("must be at most {} s, half of a token's lifetime", longest.as_secs());
     BrokerError::Invalid { field: "min_ttl", problem }
 }
 

@@ -1,5 +1,5 @@
-//! What SuperOffice tells of changes of a tenant: a hint, never an order (DESIGN section 6, rule 12). What is so, the
-//! tenant's own status says.
+//! Notifications from SuperOffice that a tenant has changed. A notification is only a hint: it causes a read of the
+//! tenant status, and that status decides.
 
 use std::{
     collections::HashMap,
@@ -14,78 +14,78 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::{Applications, BrokerError, Directory, Impersonation, Statuses, Tickets};
+use super::{Applications, BrokerError, Impersonation, Statuses, TenantDirectory, Tickets};
 use crate::{
     domain::{ContextIdentifier, Tenant, TenantName},
     ports::{AuditSigner, Clock, NotificationStore, StoreError, UpstreamError},
 };
 
-/// Hints of a tenant make us look once in this time; what came meanwhile, once at its end.
-const INTERVAL: Duration = Duration::from_mins(1);
+/// The length of a window: the first notification in it causes a read, and all later ones cause one read at its end.
+const WINDOW_LENGTH: Duration = Duration::from_mins(1);
 
-/// How often minutes that have ended are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval between checks for windows that have ended.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is said to have happened.
+/// The change that a notification announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateChange {
-    /// The tenant's database went back to a backup: it may not know our credentials any more, or know them as
-    /// somebody else's.
+    /// The tenant's database was restored from a backup: it may not contain our credentials any more, or may assign
+    /// them to another person.
     BackupRestored,
-    /// The tenant is suspended or deleted: calls must not go by its last status any more, whether or not it can be read
+    /// The tenant is suspended or deleted: its last status must not be used any more, even if it cannot be read
     /// again.
-    Ended,
-    /// Whatever else: its status tells.
+    SuspendedOrDeleted,
+    /// Any other change: only the tenant status shows it.
     Other,
 }
 
-/// Why a notification is not heard.
+/// The reason why a notification is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unheard {
-    /// No login host of ours has signed it for this tenant.
-    #[error("no login host has signed it")]
+pub enum NotificationRejected {
+    /// No login host of a configured application has signed it for this tenant.
+    #[error("no login host of a configured application has signed it for this tenant")]
     Unsigned,
-    /// It was heard before.
-    #[error("it was used before")]
-    Used,
-    /// That cannot be told now.
-    #[error("the keys of a login host cannot be had")]
+    /// It was accepted before.
+    #[error("it was accepted before")]
+    AlreadyUsed,
+    /// The signature cannot be verified now.
+    #[error("the signing keys of a login host are not available")]
     KeysUnavailable,
-    /// What it says cannot be noted now.
-    #[error("the store does not take it")]
+    /// The store does not answer, so the notification cannot be recorded.
+    #[error("the store does not answer")]
     StoreUnavailable,
 }
 
-/// What hints are about.
+/// The use case that handles notifications about tenants.
 #[derive(Clone)]
 pub struct StateHints(Arc<Shared>);
 
 struct Shared {
     applications: Arc<Applications>,
-    directory: Arc<Directory>,
+    directory: Arc<TenantDirectory>,
     statuses: Arc<Statuses>,
     tickets: Arc<Tickets>,
     impersonation: Arc<Impersonation>,
     clock: Arc<dyn Clock>,
     used: UsedNotifications,
-    /// By tenants that are in the store.
-    heard: Mutex<HashMap<TenantName, Heard>>,
+    /// The current window of each tenant. Contains only tenants that are in the store.
+    windows: Mutex<HashMap<TenantName, Window>>,
     tasks: TaskTracker,
     runtime: Handle,
 }
 
-/// Remembers notifications, so that each is heard once.
+/// The record of accepted notifications, so that each is accepted once.
 #[derive(Clone)]
 pub struct UsedNotifications {
-    /// Keeps them, also over a restart.
+    /// Stores the digests, also across a restart.
     pub store: Arc<dyn NotificationStore>,
-    /// Makes the digests that they are kept by.
+    /// Computes the digests.
     pub signer: Arc<dyn AuditSigner>,
 }
 
 impl UsedNotifications {
-    /// Of what was signed for a tenant. The id of the token names it, if it has one. One without an id and without a
-    /// tenant may be the very same for several tenants, which SuperOffice tells of in one second.
+    /// Returns the digest of a token: over its id, or over the tenant and the token if it has no id. A token without id
+    /// and tenant may be identical for several tenants that SuperOffice notifies in the same second.
     fn digest(
         &self,
         token: &SecretString,
@@ -100,26 +100,26 @@ impl UsedNotifications {
     }
 }
 
-/// What was heard of a tenant in the running minute.
-struct Heard {
-    until: Duration,
-    /// Its credentials were doubted in this minute.
-    doubted: bool,
-    /// The tenant was said to be suspended or deleted after we looked.
-    ended: bool,
-    /// The status was refuted in this minute.
-    refuted: bool,
-    /// To be done at its end.
-    later: Option<StateChange>,
+/// The notifications of a tenant in the current window.
+struct Window {
+    end: Duration,
+    /// Whether cached credentials were invalidated in this window.
+    credentials_invalidated: bool,
+    /// Whether a notification after the read said that the tenant is suspended or deleted.
+    suspended_or_deleted: bool,
+    /// Whether the status was invalidated in this window.
+    status_invalidated: bool,
+    /// The change to handle at the end of the window.
+    deferred: Option<StateChange>,
 }
 
 impl StateHints {
-    /// Nothing was heard so far. Looking will run on the runtime that this is called on.
+    /// Creates the use case. Reads run on the runtime on which this is called.
     #[must_use]
     #[expect(clippy::too_many_arguments, reason = "wiring")]
     pub fn new(
         applications: Arc<Applications>,
-        directory: Arc<Directory>,
+        directory: Arc<TenantDirectory>,
         statuses: Arc<Statuses>,
         tickets: Arc<Tickets>,
         impersonation: Arc<Impersonation>,
@@ -127,7 +127,7 @@ impl StateHints {
         used: UsedNotifications,
         tasks: TaskTracker,
     ) -> Self {
-        let (heard, runtime) = (Mutex::default(), Handle::current());
+        let (windows, runtime) = (Mutex::default(), Handle::current());
         let shared = Shared {
             applications,
             directory,
@@ -136,39 +136,39 @@ impl StateHints {
             impersonation,
             clock,
             used,
-            heard,
+            windows,
             tasks,
             runtime,
         };
         Self(Arc::new(shared))
     }
 
-    /// Looks where more was heard in a minute than was looked at, for as long as it is polled.
+    /// Handles deferred notifications at the end of their windows, until this future is dropped.
     pub async fn run(&self) {
         let shared = &self.0;
         loop {
-            shared.clock.sleep(LOOK).await;
-            for (name, change, ended) in shared.due() {
+            shared.clock.sleep(CHECK_INTERVAL).await;
+            for (name, change, ended) in shared.take_due() {
                 let again = Arc::clone(shared);
-                let work = async move { again.make_up_for(&name, change, ended).await };
+                let work = async move { again.run_deferred(&name, change, ended).await };
                 shared.tasks.spawn_on(work, &shared.runtime);
             }
         }
     }
 
-    /// A tenant has changed, somebody says, and proves by `token` who that is. Nothing tells whether the tenant is
-    /// known here.
+    /// Accepts a notification that a tenant has changed; `token` is its signed proof. The result does not reveal
+    /// whether the tenant is known here.
     ///
     /// # Errors
-    /// If it is proven by no login host, or that cannot be told now.
-    pub async fn hear(
+    /// If no login host has signed it, it was accepted before, or the keys or the store are not available.
+    pub async fn receive(
         &self,
         token: &SecretString,
         tenant: ContextIdentifier,
         change: StateChange,
-    ) -> Result<(), Unheard> {
+    ) -> Result<(), NotificationRejected> {
         let shared = &self.0;
-        let (mut names, mut proof, mut unknown) = (Vec::new(), None, false);
+        let (mut names, mut proof, mut keys_missing) = (Vec::new(), None, false);
         for application in shared.applications.all() {
             match application.notifications.verify(token).await {
                 Ok(signed) if signed.tenant.is_none_or(|named| named == tenant) => {
@@ -177,180 +177,208 @@ impl StateHints {
                 }
                 Ok(_) | Err(UpstreamError::InvalidResponse(_)) => {}
                 Err(error) => {
-                    tracing::warn!(%error, application = %application.id, "a notification cannot be verified");
-                    unknown = true;
+                    tracing::warn!(%error, application = %application.id, "a notification cannot be verified now");
+                    keys_missing = true;
                 }
             }
         }
         let Some(proof) = proof else {
-            return Err(if unknown { Unheard::KeysUnavailable } else { Unheard::Unsigned });
+            return Err(if keys_missing {
+                NotificationRejected::KeysUnavailable
+            } else {
+                NotificationRejected::Unsigned
+            });
         };
         let digest = shared.used.digest(token, proof.id.as_deref(), tenant);
         shared.check_unused(&digest, tenant).await?;
         for name in names {
-            shared.hint(name, change).await?;
+            shared.handle(name, change).await?;
         }
-        // Last: one that was only partly acted on, because the store failed or this process ended, is sent again.
-        // Acting on it twice does no harm.
-        shared.use_once(&digest, proof.expire_time, tenant).await
+        // Recorded last: if the store fails or this process ends before, SuperOffice sends the notification again.
+        // Handling it twice does no harm.
+        shared.mark_used(&digest, proof.expire_time, tenant).await
     }
 }
 
 impl Shared {
-    /// Rejects a notification that was used before. Nothing is noted yet.
+    /// Rejects a notification that was accepted before. Does not record it.
     async fn check_unused(
         &self,
         digest: &[u8; 32],
         tenant: ContextIdentifier,
-    ) -> Result<(), Unheard> {
+    ) -> Result<(), NotificationRejected> {
         let used = self.used.store.is_used(digest, self.clock.now()).await;
-        take_unused(used.map(|used| !used), tenant)
+        require_new(used.map(|used| !used), tenant)
     }
 
-    /// Notes that a notification was used. Of two that come at once the later one is rejected here, after both were
-    /// acted on.
-    async fn use_once(
+    /// Records a notification as accepted. If two copies arrive at once, the second is rejected here, after both were
+    /// handled.
+    async fn mark_used(
         &self,
         digest: &[u8; 32],
         expire_time: Timestamp,
         tenant: ContextIdentifier,
-    ) -> Result<(), Unheard> {
-        let new = self.used.store.use_once(digest, expire_time, self.clock.now()).await;
-        take_unused(new, tenant)
+    ) -> Result<(), NotificationRejected> {
+        let new = self.used.store.mark_used(digest, expire_time, self.clock.now()).await;
+        require_new(new, tenant)
     }
 
-    /// Looks, now or at the end of the minute. Looking belongs to the gateway: SuperOffice does not wait for it. But
-    /// what must not be forgotten is in the store before it is answered, so that it is sent again if that fails.
-    async fn hint(self: &Arc<Self>, name: TenantName, change: StateChange) -> Result<(), Unheard> {
+    /// Reads the status now or at the end of the window, in a background task. The invalidation of credentials is
+    /// stored before SuperOffice gets its answer; if that fails, SuperOffice sends the notification again.
+    async fn handle(
+        self: &Arc<Self>,
+        name: TenantName,
+        change: StateChange,
+    ) -> Result<(), NotificationRejected> {
         let tenant = match self.directory.get(&name).await {
             Ok(tenant) => tenant,
             Err(BrokerError::TenantNotFound(_)) => return Ok(()),
             Err(error) => {
-                tracing::warn!(cause = error.cause(), tenant = %name, "a notification cannot be taken");
-                return Err(Unheard::StoreUnavailable);
+                tracing::warn!(cause = error.cause(), tenant = %name, "a notification cannot be handled: the store does not answer");
+                return Err(NotificationRejected::StoreUnavailable);
             }
         };
-        tracing::info!(tenant = %name, ?change, "a tenant has changed, SuperOffice says");
-        let (look, doubt) = self.now(&name, change);
-        if doubt && let Err(unheard) = self.doubt(&name).await {
-            self.later(&name, change);
-            return Err(unheard);
+        tracing::info!(tenant = %name, ?change, "SuperOffice notified that a tenant has changed");
+        let (read, invalidate) = self.plan(&name, change);
+        if invalidate && let Err(rejected) = self.invalidate_credentials(&name).await {
+            self.defer(&name, change);
+            return Err(rejected);
         }
-        if look {
+        if read {
             let shared = Arc::clone(self);
-            // What it learns is written down and told by itself.
-            let ended = change == StateChange::Ended;
-            let work = async move { shared.look(&tenant, ended).await };
+            // The read stores and announces its own result.
+            let ended = change == StateChange::SuspendedOrDeleted;
+            let work = async move { shared.read_status(&tenant, ended).await };
             self.tasks.spawn_on(work, &self.runtime);
         }
         Ok(())
     }
 
-    /// Begins a minute, or leaves to the end of the running one what was done in it before. Whether to look, and
-    /// whether to doubt what is cached, now.
-    fn now(&self, name: &TenantName, change: StateChange) -> (bool, bool) {
-        let until = self.clock.monotonic() + INTERVAL;
+    /// Opens a window, or defers to the end of the open one what was already done in it. Returns whether to read the
+    /// status now, and whether to invalidate cached credentials now.
+    fn plan(&self, name: &TenantName, change: StateChange) -> (bool, bool) {
+        let end = self.clock.monotonic() + WINDOW_LENGTH;
         let restored = change == StateChange::BackupRestored;
-        let mut heard = self.heard();
-        if let Some(heard) = heard.get_mut(name) {
-            let doubt = restored && !heard.doubted;
-            heard.doubted |= doubt;
-            // A status that is known to be wrong is not used to the end of the minute.
-            if change == StateChange::Ended && !std::mem::replace(&mut heard.refuted, true) {
-                return (true, doubt);
+        let mut windows = self.lock_windows();
+        if let Some(window) = windows.get_mut(name) {
+            let invalidate = restored && !window.credentials_invalidated;
+            window.credentials_invalidated |= invalidate;
+            // A status that is known to be wrong must not stay in use until the end of the window.
+            if change == StateChange::SuspendedOrDeleted
+                && !std::mem::replace(&mut window.status_invalidated, true)
+            {
+                return (true, invalidate);
             }
-            heard.ended |= change == StateChange::Ended;
-            if heard.later != Some(StateChange::BackupRestored) {
-                heard.later = Some(if doubt { StateChange::Other } else { change });
+            window.suspended_or_deleted |= change == StateChange::SuspendedOrDeleted;
+            if window.deferred != Some(StateChange::BackupRestored) {
+                window.deferred = Some(if invalidate { StateChange::Other } else { change });
             }
-            return (false, doubt);
+            return (false, invalidate);
         }
-        let refuted = change == StateChange::Ended;
-        let fresh = Heard { until, doubted: restored, ended: false, refuted, later: None };
-        heard.insert(name.clone(), fresh);
+        let suspended_or_deleted = change == StateChange::SuspendedOrDeleted;
+        let fresh = Window {
+            end,
+            credentials_invalidated: restored,
+            suspended_or_deleted: false,
+            status_invalidated: suspended_or_deleted,
+            deferred: None,
+        };
+        windows.insert(name.clone(), fresh);
         (true, restored)
     }
 
-    /// It was not done: at the end of the minute it is tried again.
-    fn later(&self, name: &TenantName, change: StateChange) {
-        let until = self.clock.monotonic() + INTERVAL;
-        let fresh = Heard { until, doubted: false, ended: false, refuted: false, later: None };
-        let mut heard = self.heard();
-        let heard = heard.entry(name.clone()).or_insert(fresh);
-        // Not doubted either: if the notification is sent again before the minute ends, that is tried at once.
-        (heard.doubted, heard.later) = (false, Some(change));
+    /// Defers a change that could not be handled: it is tried again at the end of the window.
+    fn defer(&self, name: &TenantName, change: StateChange) {
+        let end = self.clock.monotonic() + WINDOW_LENGTH;
+        let fresh = Window {
+            end,
+            credentials_invalidated: false,
+            suspended_or_deleted: false,
+            status_invalidated: false,
+            deferred: None,
+        };
+        let mut windows = self.lock_windows();
+        let window = windows.entry(name.clone()).or_insert(fresh);
+        // Credentials are not invalidated yet: a repeated notification in this window invalidates them at once.
+        (window.credentials_invalidated, window.deferred) = (false, Some(change));
     }
 
-    /// What was left to the end of a minute.
-    async fn make_up_for(&self, name: &TenantName, change: StateChange, ended: bool) {
+    /// Handles a change that was deferred to the end of a window.
+    async fn run_deferred(&self, name: &TenantName, change: StateChange, ended: bool) {
         let tenant = match self.directory.get(name).await {
             Ok(tenant) => tenant,
             Err(BrokerError::TenantNotFound(_)) => return,
             Err(_) => {
-                self.later(name, change);
-                if let Some(heard) = self.heard().get_mut(name) {
-                    heard.ended |= ended;
+                self.defer(name, change);
+                if let Some(window) = self.lock_windows().get_mut(name) {
+                    window.suspended_or_deleted |= ended;
                 }
                 return;
             }
         };
-        if change == StateChange::BackupRestored && self.doubt(name).await.is_err() {
-            self.later(name, change);
+        if change == StateChange::BackupRestored && self.invalidate_credentials(name).await.is_err()
+        {
+            self.defer(name, change);
         }
-        self.look(&tenant, ended).await;
+        self.read_status(&tenant, ended).await;
     }
 
-    /// Reads the tenant's status, which stores and announces what it learns, and logs a failure.
-    async fn look(&self, tenant: &Tenant, ended: bool) {
+    /// Reads the tenant's status. The read stores and announces its result, and logs its failure.
+    async fn read_status(&self, tenant: &Tenant, ended: bool) {
         let _ = if ended {
-            self.statuses.refute(tenant).await
+            self.statuses.invalidate(tenant).await
         } else {
-            self.statuses.look_again(tenant).await
+            self.statuses.revalidate(tenant).await
         };
     }
 
-    /// The tenant's database went back to a backup: nothing that it gave out is believed before it is proven.
-    async fn doubt(&self, name: &TenantName) -> Result<(), Unheard> {
-        let grants = self.impersonation.doubt(name).await;
-        let ticket = self.tickets.forget(name).await;
+    /// Invalidates all credentials of a tenant whose database was restored: each is verified before its next use.
+    async fn invalidate_credentials(&self, name: &TenantName) -> Result<(), NotificationRejected> {
+        let grants = self.impersonation.mark_all_unproven(name).await;
+        let ticket = self.tickets.discard(name).await;
         grants.and(ticket).map_err(|error| {
-            tracing::error!(cause = error.cause(), tenant = %name, "credentials cannot be doubted now");
-            Unheard::StoreUnavailable
+            tracing::error!(cause = error.cause(), tenant = %name, "cached credentials cannot be invalidated: the store does not answer");
+            NotificationRejected::StoreUnavailable
         })
     }
 
-    /// What came in minutes that have ended: these begin anew, and the others are forgotten.
-    fn due(&self) -> Vec<(TenantName, StateChange, bool)> {
+    /// Returns the deferred changes of windows that have ended. Those windows start again; the others are removed.
+    fn take_due(&self) -> Vec<(TenantName, StateChange, bool)> {
         let now = self.clock.monotonic();
         let mut due = Vec::new();
-        self.heard().retain(|name, heard| {
-            if now < heard.until {
+        self.lock_windows().retain(|name, window| {
+            if now < window.end {
                 return true;
             }
-            (heard.until, heard.doubted, heard.refuted) = (now + INTERVAL, false, false);
-            let (later, ended) = (heard.later.take(), std::mem::take(&mut heard.ended));
-            due.extend(later.map(|change| (name.clone(), change, ended)));
-            later.is_some()
+            (window.end, window.credentials_invalidated, window.status_invalidated) =
+                (now + WINDOW_LENGTH, false, false);
+            let (deferred, ended) =
+                (window.deferred.take(), std::mem::take(&mut window.suspended_or_deleted));
+            due.extend(deferred.map(|change| (name.clone(), change, ended)));
+            deferred.is_some()
         });
         due
     }
 
-    fn heard(&self) -> MutexGuard<'_, HashMap<TenantName, Heard>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_windows(&self) -> MutexGuard<'_, HashMap<TenantName, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Accepts a notification that the store says is new.
-fn take_unused(is_new: Result<bool, StoreError>, tenant: ContextIdentifier) -> Result<(), Unheard> {
+fn require_new(
+    is_new: Result<bool, StoreError>,
+    tenant: ContextIdentifier,
+) -> Result<(), NotificationRejected> {
     match is_new {
         Ok(true) => Ok(()),
         Ok(false) => {
-            tracing::warn!(%tenant, "a notification was sent once more, and is not heard again");
-            Err(Unheard::Used)
+            tracing::warn!(%tenant, "rejected a notification that was accepted before");
+            Err(NotificationRejected::AlreadyUsed)
         }
         Err(error) => {
-            tracing::warn!(%error, %tenant, "a notification cannot be taken");
-            Err(Unheard::StoreUnavailable)
+            tracing::warn!(%error, %tenant, "a notification cannot be recorded: the store does not answer");
+            Err(NotificationRejected::StoreUnavailable)
         }
     }
 }

@@ -1,17 +1,16 @@
-//! Whether tenants can be used, and where their Web API is (DESIGN section 7, "Tenant status").
+//! Tenant status: whether calls to a tenant are allowed, and the address of its Web API.
 //!
-//! Asked before first use and again when it runs out. Tenants in use are asked again in the background, so a
-//! call rarely waits; one that meets an overdue status waits a moment for the new one. While SuperOffice cannot
-//! be asked, the last status is used for `tenants.max_stale_status`, except after HTTP 421 and after a signed notice
-//! that the tenant is suspended or deleted. Calls that fail because their host is gone make us ask early
-//! (`suspicion`).
+//! The status is read before first use and again when it expires. For tenants in use a background task reads it, so
+//! calls rarely wait; a call that finds an overdue status waits up to 500 ms for the new one. While SuperOffice does
+//! not answer, the last status is used for `tenants.max_stale_status`, except after HTTP 421 and after a signed notice
+//! that the tenant is suspended or deleted. Calls that fail because their host is dead cause an early read.
 
+mod entry;
 mod failures;
-mod known;
-mod refuted;
+mod host_check;
+mod invalidated;
 mod stale;
 mod stopped;
-mod suspicion;
 
 use std::{
     collections::HashMap,
@@ -25,36 +24,36 @@ use tokio_util::task::TaskTracker;
 
 pub use self::stale::StaleStatuses;
 use self::{
+    entry::{CachedStatus, StatusEntry, is_recent},
     failures::ReadFailures,
-    known::{AtHand, Known, is_recent},
 };
-use super::{Applications, BrokerError, Counters, error::RETRY_SOON, flights::Flights};
+use super::{Applications, BrokerError, Counters, error::RETRY_SOON, single_flight::SingleFlight};
 use crate::{
     access::{Authorized, ReadTenants},
-    broker::Directory,
+    broker::TenantDirectory,
     domain::{Tenant, TenantName, TenantStatus, Usability, WebApiUri},
     ports::{Clock, Random, TenantStore},
 };
 
-/// How long a call waits for an overdue status before it goes on with the old one.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The time that a call waits for a new status before it uses the overdue one.
+const MAX_REFRESH_WAIT: Duration = Duration::from_millis(500);
 
-/// After a failed read the old status is used without another try for this long and, spread over tenants, up to half
-/// as long again.
-const RETRY: Duration = Duration::from_secs(15);
+/// The time after a failed read in which the old status is used without another attempt. A random part of up to half
+/// of it is added, so that tenants do not retry together.
+const RETRY_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often the background looks for overdue statuses.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval between background checks for overdue statuses.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What nobody needs is forgotten once in so many looks: it stops all calls for a moment.
-const LOOKS_TO_FORGET: u32 = 60;
+/// Unused entries are removed once in this many checks, because the removal blocks all calls for a moment.
+const CHECKS_PER_CLEANUP: u32 = 60;
 
-/// What was learnt but not read by its readers yet. Who falls behind by more is ended.
-const FEED_LENGTH: usize = 1024;
+/// The number of events that a reader may be behind. A stream whose reader is further behind is ended.
+const FEED_CAPACITY: usize = 1024;
 
-type Read = Result<Arc<TenantStatus>, BrokerError>;
+type StatusResult = Result<Arc<TenantStatus>, BrokerError>;
 
-/// Something learnt.
+/// A status that was read, with its tenant.
 pub type StatusEvent = (TenantName, Arc<TenantStatus>);
 
 /// The reader of a feed fell too far behind.
@@ -62,44 +61,44 @@ pub type StatusEvent = (TenantName, Arc<TenantStatus>);
 #[error("the reader fell too far behind")]
 pub struct TooSlow;
 
-/// Everything learnt from now on.
+/// A stream of all statuses read since it was opened.
 pub struct StatusFeed(broadcast::Receiver<StatusEvent>);
 
 impl StatusFeed {
-    /// Waits for the next.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// If some were lost because this reader fell behind.
+    /// If events were lost because this reader was too slow.
     pub async fn next(&mut self) -> Result<StatusEvent, TooSlow> {
         self.0.recv().await.map_err(|_| TooSlow)
     }
 }
 
-/// The statuses that we know: of tenants used in the last hours, so bounded by the tenants in the store.
+/// The cached statuses of recently used tenants. The number of tenants in the store bounds the cache.
 pub struct Statuses {
     shared: Arc<Shared>,
-    directory: Arc<Directory>,
-    /// By name and doubts: who asks after a hint does not join a read from before it.
-    reads: Flights<(TenantName, u64), Read>,
+    directory: Arc<TenantDirectory>,
+    /// Keyed by name and generation, so that a call after a notification does not join an earlier read.
+    reads: SingleFlight<(TenantName, u64), StatusResult>,
 }
 
 struct Shared {
-    known: RwLock<HashMap<TenantName, Known>>,
+    entries: RwLock<HashMap<TenantName, StatusEntry>>,
     failures: ReadFailures,
     applications: Arc<Applications>,
-    directory: Arc<Directory>,
+    directory: Arc<TenantDirectory>,
     store: Arc<dyn TenantStore>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
     feed: broadcast::Sender<StatusEvent>,
-    came_back: broadcast::Sender<TenantName>,
+    usable_again: broadcast::Sender<TenantName>,
     /// The time after `ValidUntil` for which a status is used while it cannot be read again.
     max_stale: Duration,
 }
 
 impl Statuses {
-    /// Knows nothing yet. While a status cannot be read again, it is used for `max_stale` after its time.
+    /// Creates an empty cache. While a status cannot be read again, it is used for `max_stale` after its expiry.
     #[must_use]
     #[expect(
         clippy::too_many_arguments,
@@ -107,7 +106,7 @@ impl Statuses {
     )]
     pub fn new(
         applications: Arc<Applications>,
-        directory: Arc<Directory>,
+        directory: Arc<TenantDirectory>,
         store: Arc<dyn TenantStore>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
@@ -115,11 +114,11 @@ impl Statuses {
         max_stale: Duration,
         tasks: TaskTracker,
     ) -> Self {
-        let known = RwLock::default();
-        let feed = broadcast::Sender::new(FEED_LENGTH);
-        let came_back = broadcast::Sender::new(FEED_LENGTH);
+        let entries = RwLock::default();
+        let feed = broadcast::Sender::new(FEED_CAPACITY);
+        let usable_again = broadcast::Sender::new(FEED_CAPACITY);
         let shared = Shared {
-            known,
+            entries,
             failures: ReadFailures::default(),
             applications,
             directory: Arc::clone(&directory),
@@ -128,29 +127,29 @@ impl Statuses {
             random,
             counters,
             feed,
-            came_back,
+            usable_again,
             max_stale,
         };
         let shared = Arc::new(shared);
-        Self { shared, directory, reads: Flights::new(tasks) }
+        Self { shared, directory, reads: SingleFlight::new(tasks) }
     }
 
-    /// The use case behind `GetTenantStatus`: the status, no older than `max_staleness` where that is given.
+    /// Implements `GetTenantStatus`: returns a status that is at most `max_staleness` old, if that is given.
     ///
     /// # Errors
-    /// If there is no such tenant, or if SuperOffice cannot be asked and nothing usable is known.
+    /// If the tenant does not exist, or if SuperOffice does not answer and no usable status is cached.
     pub async fn get(
         &self,
         authorized: &Authorized<ReadTenants, TenantName>,
         max_staleness: Option<Duration>,
-    ) -> Read {
+    ) -> StatusResult {
         let name = authorized.resource();
         self.shared.applications.get(&name.application)?;
         let tenant = self.directory.get(name).await?;
         let status = self.current(&tenant).await?;
         let now = self.shared.clock.moment();
         let age = {
-            let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+            let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
             known.get(name).map_or(Duration::MAX, |known| known.age(now))
         };
         match max_staleness {
@@ -159,48 +158,48 @@ impl Statuses {
         }
     }
 
-    /// The last known status of a tenant, without asking anybody.
+    /// Returns the last known status of a tenant without reading it from SuperOffice.
     #[must_use]
     pub fn last_known(&self, tenant: &Tenant) -> Option<Arc<TenantStatus>> {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(&tenant.name).filter(|known| known.added == tenant.create_time);
         let status = known.map(|known| Arc::clone(&known.status));
         status.or_else(|| tenant.last_status.clone())
     }
 
-    /// Everything learnt from now on.
+    /// Opens a stream of all statuses that are read from now on.
     #[must_use]
     pub fn feed(&self) -> StatusFeed {
         StatusFeed(self.shared.feed.subscribe())
     }
 
-    /// Tenants that could not be used and can be again, from now on.
-    pub(super) fn came_back(&self) -> broadcast::Receiver<TenantName> {
-        self.shared.came_back.subscribe()
+    /// Opens a stream of tenants whose status changes from not usable to usable.
+    pub(super) fn usable_again(&self) -> broadcast::Receiver<TenantName> {
+        self.shared.usable_again.subscribe()
     }
 
-    /// Everything known now. Only for what the caller is permitted to see.
+    /// Returns all cached statuses. The caller of this method must drop those that its client may not see.
     #[must_use]
     pub fn all_known(&self) -> Vec<StatusEvent> {
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(name, known)| (name.clone(), Arc::clone(&known.status))).collect()
     }
 
-    /// The status that a call goes by.
-    pub(super) async fn current(&self, tenant: &Tenant) -> Read {
-        match self.shared.at_hand(tenant) {
-            AtHand::Fresh(status) | AtHand::OverdueAndTried(status) => Ok(status),
-            AtHand::Nothing => match self.shared.standing_failure(tenant) {
+    /// Returns the status that decides about a call now: cached if possible, otherwise read.
+    pub(super) async fn current(&self, tenant: &Tenant) -> StatusResult {
+        match self.shared.cached_status(tenant) {
+            CachedStatus::Fresh(status) | CachedStatus::OverdueRetryLater(status) => Ok(status),
+            CachedStatus::Unusable => match self.shared.recent_failure(tenant) {
                 Some(error) => Err(error),
                 None => self.read(&tenant.name, tenant.create_time).await,
             },
-            AtHand::Overdue(old) => {
+            CachedStatus::Overdue(old) => {
                 let read = self.read(&tenant.name, tenant.create_time);
-                match tokio::time::timeout(PATIENCE, read).await {
+                match tokio::time::timeout(MAX_REFRESH_WAIT, read).await {
                     Ok(Ok(status)) => Ok(status),
-                    // It may have been refuted in the meantime.
-                    Ok(Err(_)) | Err(_) => match self.shared.at_hand(tenant) {
-                        AtHand::Nothing => self.read(&tenant.name, tenant.create_time).await,
+                    // The old status may have been invalidated in the meantime.
+                    Ok(Err(_)) | Err(_) => match self.shared.cached_status(tenant) {
+                        CachedStatus::Unusable => self.read(&tenant.name, tenant.create_time).await,
                         _ => Ok(old),
                     },
                 }
@@ -208,138 +207,142 @@ impl Statuses {
         }
     }
 
-    /// Whether calls can go to the tenant, as SuperOffice says now.
-    pub(super) async fn usable_by_now(&self, tenant: &Tenant) -> Read {
-        usable(tenant, self.read(&tenant.name, tenant.create_time).await?)
+    /// Reads the status from SuperOffice and returns it if the tenant is usable, otherwise an error.
+    pub(super) async fn require_usable_fresh(&self, tenant: &Tenant) -> StatusResult {
+        ensure_usable(tenant, self.read(&tenant.name, tenant.create_time).await?)
     }
 
-    /// Whether calls can go to the tenant now.
-    pub(super) async fn usable(&self, tenant: &Tenant) -> Read {
-        usable(tenant, self.current(tenant).await?)
+    /// Returns the current status if the tenant is usable, otherwise an error.
+    pub(super) async fn require_usable(&self, tenant: &Tenant) -> StatusResult {
+        ensure_usable(tenant, self.current(tenant).await?)
     }
 
-    /// SuperOffice has signed a notice that the tenant has changed. Asks at once; the old status is used until the
-    /// answer comes, and while none can be had.
-    pub(super) async fn look_again(&self, tenant: &Tenant) -> Read {
-        self.note(tenant, Known::doubt);
+    /// Reads the status at once after a signed notification that the tenant has changed. The old status stays in use
+    /// until the read succeeds.
+    pub(super) async fn revalidate(&self, tenant: &Tenant) -> StatusResult {
+        self.update_entry(tenant, StatusEntry::request_revalidation);
         self.read(&tenant.name, tenant.create_time).await
     }
 
-    /// SuperOffice has signed a notice that the tenant is suspended or deleted. Asks at once; the old status is not
-    /// used any more, whether SuperOffice can be asked or not.
-    pub(super) async fn refute(&self, tenant: &Tenant) -> Read {
-        self.note(tenant, Known::refute);
+    /// Reads the status at once after a signed notification that the tenant is suspended or deleted. The old status is
+    /// not used any more, even if the read fails.
+    pub(super) async fn invalidate(&self, tenant: &Tenant) -> StatusResult {
+        self.update_entry(tenant, StatusEntry::invalidate);
         self.read(&tenant.name, tenant.create_time).await
     }
 
-    fn note(&self, tenant: &Tenant, event: impl FnOnce(&mut Known)) {
-        // Brings in the stored status, so that it is questioned too.
-        self.shared.at_hand(tenant);
-        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+    fn update_entry(&self, tenant: &Tenant, event: impl FnOnce(&mut StatusEntry)) {
+        // Loads the stored status into the cache first, so that the event applies to it, too.
+        self.shared.cached_status(tenant);
+        let mut known = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get_mut(&tenant.name) {
             event(known);
         }
     }
 
-    /// A call to this address was answered with HTTP 421: the tenant is elsewhere, so its status must not be used any
-    /// more. Many such answers at one time cost one read. Where tenant status has just confirmed the address in
-    /// spite of HTTP 421, it is asked again only after a pause.
-    pub(super) fn misdirected(&self, name: &TenantName, uri: &WebApiUri) {
+    /// Invalidates the status after HTTP 421 (Misdirected Request) from this address. Concurrent 421 answers cause one
+    /// read. If a read has just confirmed the address in spite of HTTP 421, the next read happens only after a pause.
+    pub(super) fn report_misdirected(&self, name: &TenantName, uri: &WebApiUri) {
         let now = self.shared.clock.monotonic();
-        let mut known = self.shared.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get_mut(name)
-            && known.is_at(uri)
-            && !known.is_refuted()
-            && !is_recent(known.confirmed, now)
+            && known.has_address(uri)
+            && !known.is_invalidated()
+            && !is_recent(known.confirmed_at, now)
         {
-            known.refute();
+            known.invalidate();
         }
     }
 
-    async fn read(&self, name: &TenantName, added: Timestamp) -> Read {
-        self.read_at(name, added, self.shared.doubts(name)).await
+    async fn read(&self, name: &TenantName, added: Timestamp) -> StatusResult {
+        self.read_at(name, added, self.shared.generation(name)).await
     }
 
-    async fn read_at(&self, name: &TenantName, added: Timestamp, doubts: u64) -> Read {
-        let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
-        let joined = self.reads.join((name.clone(), doubts), work).await;
+    async fn read_at(&self, name: &TenantName, added: Timestamp, generation: u64) -> StatusResult {
+        let work = || Arc::clone(&self.shared).read(name.clone(), added, generation);
+        let joined = self.reads.join((name.clone(), generation), work).await;
         joined.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
-    /// Not waited for: the flight belongs to the task tracker.
-    fn begin_read(&self, name: &TenantName, added: Timestamp, doubts: u64) {
-        let work = || Arc::clone(&self.shared).read(name.clone(), added, doubts);
-        drop(self.reads.begin((name.clone(), doubts), work));
+    /// Starts a read on the task tracker and does not wait for it.
+    fn start_read(&self, name: &TenantName, added: Timestamp, generation: u64) {
+        let work = || Arc::clone(&self.shared).read(name.clone(), added, generation);
+        drop(self.reads.start((name.clone(), generation), work));
     }
 
-    /// Keeps the statuses of tenants in use fresh, until it is dropped.
+    /// Reads overdue statuses of tenants in use again, until this future is dropped.
     pub async fn keep_fresh(&self) {
-        let mut looks: u32 = 0;
+        let mut checks: u32 = 0;
         let mut stale = false;
         loop {
-            self.shared.clock.sleep(LOOK).await;
-            looks = looks.wrapping_add(1);
-            let minute = looks.is_multiple_of(LOOKS_TO_FORGET);
+            self.shared.clock.sleep(CHECK_INTERVAL).await;
+            checks = checks.wrapping_add(1);
+            let minute = checks.is_multiple_of(CHECKS_PER_CLEANUP);
             if minute {
                 self.shared.forget_unused();
             }
             stale = self.log_stale(stale, minute);
             for (name, added) in self.shared.overdue_and_in_use() {
-                self.begin_read(&name, added, self.shared.doubts(&name));
+                self.start_read(&name, added, self.shared.generation(&name));
             }
         }
     }
 }
 
-fn usable(tenant: &Tenant, status: Arc<TenantStatus>) -> Read {
+fn ensure_usable(tenant: &Tenant, status: Arc<TenantStatus>) -> StatusResult {
     match status.state.usability() {
         Usability::Usable => Ok(status),
-        Usability::ComesBack(_) | Usability::Stopped => {
+        Usability::RetryAfter(_) | Usability::Unusable => {
             Err(BrokerError::TenantNotRunning(tenant.name.clone(), status.state))
         }
     }
 }
 
 impl Shared {
-    fn at_hand(&self, tenant: &Tenant) -> AtHand {
+    fn cached_status(&self, tenant: &Tenant) -> CachedStatus {
         let now = self.clock.moment();
         let added = tenant.create_time;
         if let Some(known) = self
-            .known
+            .entries
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&tenant.name)
             .filter(|known| known.added == added)
         {
-            known.needed(now);
-            return known.at_hand(now, self.max_stale);
+            known.record_use(now);
+            return known.classify(now, self.max_stale);
         }
-        // After a restart the stored status is as good as it was before.
+        // After a restart the stored status is used like a cached one.
         let Some(stored) = &tenant.last_status else {
-            return AtHand::Nothing;
+            return CachedStatus::Unusable;
         };
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Known::new(Arc::clone(stored), added, now);
+        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || StatusEntry::new(Arc::clone(stored), added, now);
         let known = known.entry(tenant.name.clone()).or_insert_with(fresh);
         if known.added != added {
             *known = fresh();
         }
-        known.at_hand(now, self.max_stale)
+        known.classify(now, self.max_stale)
     }
 
     /// Returns the failure of a read that is too recent for another one.
-    fn standing_failure(&self, tenant: &Tenant) -> Option<BrokerError> {
-        let events = (tenant.create_time, self.doubts(&tenant.name));
-        self.failures.standing(&tenant.name, events, self.clock.monotonic())
+    fn recent_failure(&self, tenant: &Tenant) -> Option<BrokerError> {
+        let events = (tenant.create_time, self.generation(&tenant.name));
+        self.failures.current(&tenant.name, events, self.clock.monotonic())
     }
 
-    /// How often something said that what we know of the tenant is wrong.
-    fn doubts(&self, name: &TenantName) -> u64 {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).map_or(0, |known| known.doubts)
+    /// Returns the generation: the number of events that questioned the cached status.
+    fn generation(&self, name: &TenantName) -> u64 {
+        let known = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).map_or(0, |known| known.generation)
     }
 
-    async fn read(self: Arc<Self>, name: TenantName, added: Timestamp, doubts: u64) -> Read {
+    async fn read(
+        self: Arc<Self>,
+        name: TenantName,
+        added: Timestamp,
+        generation: u64,
+    ) -> StatusResult {
         let application = self.applications.get(&name.application)?;
         let result = application.tenant_status.read(name.tenant).await;
         let now = self.clock.moment();
@@ -347,93 +350,95 @@ impl Shared {
             Ok(status) => {
                 self.counters.status_reads.increment();
                 let status = Arc::new(status);
-                let kept = self.keep(&name, Known::new(Arc::clone(&status), added, now), doubts);
+                let entry = StatusEntry::new(Arc::clone(&status), added, now);
+                let kept = self.insert(&name, entry, generation);
                 if kept && let Err(error) = self.store.put_status(&name, &status).await {
-                    // Only a restart misses it.
+                    // The cache has the status, so only a restart loses it.
                     tracing::warn!(%error, tenant = %name, "tenant status not stored");
                 }
                 Ok(status)
             }
             Err(error) => {
                 self.counters.status_failures.increment();
-                if self.failed(&name, now.monotonic) {
+                if self.record_failure(&name, now.monotonic) {
                     tracing::warn!(%error, tenant = %name, "tenant status not read");
                 } else {
-                    // While a login host is down this happens to every tenant all the time.
+                    // While a login host is down, this happens for every tenant repeatedly.
                     tracing::debug!(%error, tenant = %name, "tenant status still not read");
                 }
-                self.store_refutation(&name).await;
+                self.store_invalidation(&name).await;
                 let error = BrokerError::from_upstream(&name, &error);
                 let now = self.clock.monotonic();
                 let until = now + self.random.jitter(RETRY_SOON);
-                self.failures.note(name, (added, doubts), (now, until), error.clone());
+                self.failures.record(name, (added, generation), (now, until), error.clone());
                 Err(error)
             }
         }
     }
 
-    /// Notes that a read failed. Returns whether that is news.
-    fn failed(&self, name: &TenantName, now: Duration) -> bool {
-        let pause = RETRY + self.random.jitter(RETRY / 2) / 2;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+    /// Records a failed read. Returns `false` if the read before it failed, too.
+    fn record_failure(&self, name: &TenantName, now: Duration) -> bool {
+        let pause = RETRY_INTERVAL + self.random.jitter(RETRY_INTERVAL / 2) / 2;
+        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         known.get_mut(name).is_none_or(|known| {
             known.retry_time = now.saturating_add(pause);
             !std::mem::replace(&mut known.failing, true)
         })
     }
 
-    /// Takes a status that was read. Returns `false` for one that is older than what is known.
-    fn keep(&self, name: &TenantName, mut fresh: Known, doubts: u64) -> bool {
+    /// Caches a status that was read. Returns `false` if the cached status is newer.
+    fn insert(&self, name: &TenantName, mut fresh: StatusEntry, generation: u64) -> bool {
         let status = Arc::clone(&fresh.status);
         let now = self.clock.monotonic();
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let is_newer = |it: &Known| it.added == fresh.added && it.doubts_when_asked > doubts;
+        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let is_newer =
+            |it: &StatusEntry| it.added == fresh.added && it.read_generation > generation;
         if known.get(name).is_some_and(is_newer) {
-            // A read that began after a later event was answered first.
+            // Another read, which started after a later event, has finished first.
             return false;
         }
-        (fresh.doubts, fresh.doubts_when_asked) = (doubts, doubts);
+        (fresh.generation, fresh.read_generation) = (generation, generation);
         if let Some(before) = known.get(name) {
-            fresh.replaces(before, doubts, now);
+            fresh.inherit_from(before, generation, now);
         }
-        let usable = |known: &Known| matches!(known.status.state.usability(), Usability::Usable);
+        let usable = |it: &StatusEntry| matches!(it.status.state.usability(), Usability::Usable);
         let is_usable = usable(&fresh);
         let before = known.insert(name.clone(), fresh);
         drop(known);
-        let moved = |before: &Known| {
+        let moved = |before: &StatusEntry| {
             let (from, to) = (&before.status.web_api_uri, &status.web_api_uri);
             from.is_some() && to.is_some() && from != to
         };
         if before.as_ref().is_some_and(moved) {
-            tracing::info!(tenant = %name, "the tenant's Web API is at another address now");
+            tracing::info!(tenant = %name, "the tenant's Web API has moved to another address");
         }
         if before.as_ref().is_some_and(|before| before.status.web_api_uri != status.web_api_uri) {
-            self.directory.changes().tell(name);
+            self.directory.changes().notify(name);
         }
         if is_usable && before.is_some_and(|before| !usable(&before)) {
-            let _ = self.came_back.send(name.clone());
+            let _ = self.usable_again.send(name.clone());
         }
-        // Nobody listening is no error.
+        // A send without receivers is not an error.
         let _ = self.feed.send((name.clone(), status));
         true
     }
 
-    /// What nobody needs and nobody may use any more: of tenants that were removed, too.
+    /// Removes entries that are neither in use nor usable, including those of removed tenants.
     fn forget_unused(&self) {
         let now = self.clock.moment();
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        // A refuted status stays: forgotten, the store might bring it back as good.
+        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        // Invalidated entries stay: without them, a stored status might be loaded as valid.
         known.retain(|_, known| {
             known.in_use(now)
-                || known.is_refuted()
-                || !matches!(known.at_hand(now, self.max_stale), AtHand::Nothing)
+                || known.is_invalidated()
+                || !matches!(known.classify(now, self.max_stale), CachedStatus::Unusable)
         });
     }
 
     fn overdue_and_in_use(&self) -> Vec<(TenantName, Timestamp)> {
         let now = self.clock.moment();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let due = |known: &Known| {
+        let known = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let due = |known: &StatusEntry| {
             known.is_overdue(now) && known.retry_time <= now.monotonic && known.in_use(now)
         };
         known

@@ -1,18 +1,18 @@
-//! Tenants that are stopped or removed: nothing of them stays in memory.
+//! Clears everything about disabled or removed tenants from memory.
 //!
-//! No use case hands anything of such a tenant out. But what is not in memory cannot be read from a memory dump, and
-//! cannot be handed out by mistake.
+//! No use case returns credentials of such a tenant. But data that is not in memory can neither be read from a memory
+//! dump nor be returned by mistake.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use super::{Associates, BrokerError, Impersonation, Statuses, Tickets};
 use crate::{domain::TenantName, ports::TenantStore};
 
-/// Tenants that the store is asked about at a time.
-const BATCH: usize = 1000;
+/// The number of tenants in one query to the store.
+const BATCH_SIZE: usize = 1000;
 
-/// Lets go of what is in memory of tenants that are stopped or removed: tickets, access tokens, statuses, associates,
-/// and refusals of all these.
+/// Clears the cached tickets, access tokens, statuses, associates and refusals of tenants that are disabled or
+/// removed.
 pub struct StoppedTenants {
     store: Arc<dyn TenantStore>,
     tickets: Arc<Tickets>,
@@ -22,7 +22,7 @@ pub struct StoppedTenants {
 }
 
 impl StoppedTenants {
-    /// Over the memories of these use cases.
+    /// Creates the use case for the caches of these use cases.
     #[must_use]
     pub fn new(
         store: Arc<dyn TenantStore>,
@@ -34,7 +34,7 @@ impl StoppedTenants {
         Self { store, tickets, statuses, impersonation, associates }
     }
 
-    /// Forgets what is known of a tenant that was stopped or removed by this process.
+    /// Clears the caches of a tenant that this process has disabled or removed.
     pub fn forget(&self, name: &TenantName) {
         self.tickets.forget_tenant(name);
         self.impersonation.forget_tenant(name);
@@ -42,18 +42,18 @@ impl StoppedTenants {
         self.associates.forget(name);
     }
 
-    /// Another process has changed the store: forgets those that it has stopped or removed.
+    /// Clears the caches of tenants that another process has disabled or removed, after it has changed the store.
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn look(&self) -> Result<(), BrokerError> {
-        let mut known: BTreeSet<TenantName> = self.tickets.names().into_iter().collect();
+    pub async fn forget_stopped(&self) -> Result<(), BrokerError> {
+        let mut known: BTreeSet<TenantName> = self.tickets.tenants().into_iter().collect();
         known.extend(self.impersonation.tenants());
-        known.extend(self.statuses.names());
+        known.extend(self.statuses.tenants());
         known.extend(self.associates.tenants());
         let known: Vec<TenantName> = known.into_iter().collect();
-        for names in known.chunks(BATCH) {
-            for name in self.store.stopped_of(names).await? {
+        for names in known.chunks(BATCH_SIZE) {
+            for name in self.store.find_stopped(names).await? {
                 self.forget(&name);
             }
         }

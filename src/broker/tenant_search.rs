@@ -1,10 +1,10 @@
-//! Lists of tenants by a filter.
+//! Lists tenants that match a filter.
 
 use std::sync::Arc;
 
 use super::{
     BrokerError, Page, Statuses, Tenants,
-    looking::{BATCH, Looking},
+    scan_budget::{BATCH_SIZE, ScanBudget},
 };
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
@@ -15,15 +15,15 @@ use crate::{
 /// A page of tenants.
 #[derive(Debug, Clone)]
 pub struct TenantPage {
-    /// The tenants, each with its last known status: maybe none, though there is a next page.
+    /// The tenants, each with its last known status. May be empty although there is a next page.
     pub tenants: Vec<(Tenant, Option<Arc<TenantStatus>>)>,
-    /// Behind which the next page begins, if there is one.
+    /// The last scanned tenant, after which the next page starts; `None` on the last page.
     pub next: Option<TenantName>,
 }
 
-/// Of what a list may be.
+/// The scope of a list that the caller is permitted to read.
 #[derive(Clone, Copy)]
-enum Permitted<'a> {
+enum ListScope<'a> {
     All(&'a Authorized<ReadTenants, Gateway>),
     Application(&'a Authorized<ReadTenants, ApplicationId>),
 }
@@ -36,26 +36,26 @@ pub struct TenantSearch {
 }
 
 impl TenantSearch {
-    /// Over the tenants and what is known of their status.
+    /// Creates the use case.
     #[must_use]
     pub fn new(tenants: Arc<Tenants>, statuses: Arc<Statuses>, clock: Arc<dyn Clock>) -> Self {
         Self { tenants, statuses, clock }
     }
 
-    /// A page of the tenants of one application, in order of their ids.
+    /// Returns a page of the tenants of one application, ordered by id.
     ///
     /// # Errors
-    /// `ApplicationNotConfigured`; or the store does not answer.
+    /// `ApplicationNotConfigured`, or if the store does not answer.
     pub async fn list_of_application(
         &self,
         authorized: &Authorized<ReadTenants, ApplicationId>,
         page: Page,
         filter: &Filter,
     ) -> Result<TenantPage, BrokerError> {
-        self.list(Permitted::Application(authorized), page, filter).await
+        self.list(ListScope::Application(authorized), page, filter).await
     }
 
-    /// A page of the tenants of all applications.
+    /// Returns a page of the tenants of all applications.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -65,52 +65,52 @@ impl TenantSearch {
         page: Page,
         filter: &Filter,
     ) -> Result<TenantPage, BrokerError> {
-        self.list(Permitted::All(authorized), page, filter).await
+        self.list(ListScope::All(authorized), page, filter).await
     }
 
     async fn list(
         &self,
-        permitted: Permitted<'_>,
+        scope: ListScope<'_>,
         page: Page,
         filter: &Filter,
     ) -> Result<TenantPage, BrokerError> {
-        let mut looking = Looking::begin(&*self.clock);
-        let Page { after: mut looked_at, limit: most } = page;
+        let mut budget = ScanBudget::start(&*self.clock);
+        let Page { after: mut last_scanned, limit: most } = page;
         let most = most as usize;
         let mut tenants = Vec::new();
-        // One more than asked for tells whether there is a next page.
+        // One more than requested shows whether there is a next page.
         let mut step = most.saturating_add(1);
         loop {
-            let limit = looking.batch(step);
+            let limit = budget.next_batch_size(step);
             if limit == 0 {
-                return Ok(TenantPage { tenants, next: looked_at });
+                return Ok(TenantPage { tenants, next: last_scanned });
             }
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            let page = Page { after: looked_at.clone(), limit };
-            let found = match permitted {
-                Permitted::All(authorized) => self.tenants.list_all(authorized, page).await?,
-                Permitted::Application(authorized) => {
+            let page = Page { after: last_scanned.clone(), limit };
+            let found = match scope {
+                ListScope::All(authorized) => self.tenants.list_all(authorized, page).await?,
+                ListScope::Application(authorized) => {
                     self.tenants.list_of_application(authorized, page).await?
                 }
             };
             let end = found.len() < limit as usize;
-            looking.looked_at(found.len());
+            budget.record_rows(found.len());
             for tenant in found {
-                let place = tenant.name.clone();
+                let name = tenant.name.clone();
                 let status = self.statuses.last_known(&tenant);
                 let listed = ListedTenant::new(&tenant, status.as_deref());
                 if filter.matches(&listed) {
                     if tenants.len() == most {
-                        return Ok(TenantPage { tenants, next: looked_at });
+                        return Ok(TenantPage { tenants, next: last_scanned });
                     }
                     tenants.push((tenant, status));
                 }
-                looked_at = Some(place);
+                last_scanned = Some(name);
             }
             if end {
                 return Ok(TenantPage { tenants, next: None });
             }
-            step = BATCH;
+            step = BATCH_SIZE;
         }
     }
 }

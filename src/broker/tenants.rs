@@ -1,7 +1,7 @@
 //! Tenants: adding, stopping, enrolling, removing and listing them.
 //!
-//! Every change runs to its end on the task tracker, also when its caller goes away: what is in memory never
-//! misses a change that reached the store.
+//! Each change runs to its end on the task tracker, even if its caller disconnects. So the cache never misses a change
+//! that reached the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,45 +11,45 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::{BrokerError, Directory};
+use super::{BrokerError, TenantDirectory};
 use crate::{
     access::{Authorized, Gateway, ManageTenants, ReadTenants},
     domain::{ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName},
     ports::{Clock, Deletion, StoreError, TenantStore},
 };
 
-/// Is told of each tenant that was stopped or removed.
+/// The callback for each tenant that was disabled or removed.
 pub type StopListener = Box<dyn Fn(&TenantName) + Send + Sync>;
 
 /// The use cases of tenants.
 pub struct Tenants {
     applications: BTreeSet<ApplicationId>,
-    directory: Arc<Directory>,
+    directory: Arc<TenantDirectory>,
     store: Arc<dyn TenantStore>,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
-    /// Is told of tenants that were stopped or removed.
+    /// The callback for tenants that were disabled or removed.
     on_stop: Arc<OnceLock<StopListener>>,
-    /// Where changes run, whoever asks for them: callers may stand on a runtime that ends before the gateway does.
+    /// The runtime for all changes: a caller's own runtime may end before the gateway does.
     runtime: Handle,
 }
 
-/// Where a page of tenants begins, and how many it may have.
+/// The start and the maximum size of a page of tenants.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// The last tenant of the page before.
+    /// The last tenant of the previous page.
     pub after: Option<TenantName>,
-    /// At most so many.
+    /// The maximum number of tenants on the page.
     pub limit: u32,
 }
 
 impl Tenants {
-    /// Over a store and the directory that remembers what is in it, for these applications. Changes will run on the
-    /// runtime that this is called on.
+    /// Creates the use cases for these applications. `directory` caches the tenants of `store`. Changes run on the
+    /// runtime on which this is called.
     #[must_use]
     pub fn new(
         applications: BTreeSet<ApplicationId>,
-        directory: Arc<Directory>,
+        directory: Arc<TenantDirectory>,
         store: Arc<dyn TenantStore>,
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
@@ -58,10 +58,10 @@ impl Tenants {
         Self { applications, directory, store, clock, tasks, on_stop, runtime }
     }
 
-    /// Tells `listener` of each tenant that is stopped or removed from now on. The first listener stays: what it clears
-    /// is built after this.
+    /// Registers the callback for tenants that are disabled or removed from now on. Only the first call has an effect.
+    /// The caches that the callback clears are created after this type, so the constructor cannot take it.
     pub fn on_stop(&self, listener: StopListener) {
-        // Set once, by whoever puts the use cases together.
+        // The application startup sets it once.
         let _ = self.on_stop.set(listener);
     }
 
@@ -75,7 +75,7 @@ impl Tenants {
         tenant: ContextIdentifier,
         labels: Labels,
     ) -> Result<Tenant, BrokerError> {
-        let application = self.configured(authorized.resource())?.clone();
+        let application = self.require_configured(authorized.resource())?.clone();
         let name = TenantName { application, tenant };
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         self.change(name.clone(), async move {
@@ -95,11 +95,11 @@ impl Tenants {
         &self,
         authorized: &Authorized<ReadTenants, TenantName>,
     ) -> Result<Arc<Tenant>, BrokerError> {
-        self.configured(&authorized.resource().application)?;
+        self.require_configured(&authorized.resource().application)?;
         self.directory.get(authorized.resource()).await
     }
 
-    /// A page of the tenants of one application, in order of their ids.
+    /// Returns a page of the tenants of one application, ordered by id.
     ///
     /// # Errors
     /// `ApplicationNotConfigured`.
@@ -108,11 +108,11 @@ impl Tenants {
         authorized: &Authorized<ReadTenants, ApplicationId>,
         page: Page,
     ) -> Result<Vec<Tenant>, BrokerError> {
-        let application = self.configured(authorized.resource())?;
+        let application = self.require_configured(authorized.resource())?;
         Ok(self.store.list(Some(application), page.after.as_ref(), page.limit).await?)
     }
 
-    /// A page of the tenants of all applications.
+    /// Returns a page of the tenants of all applications.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -124,7 +124,7 @@ impl Tenants {
         Ok(self.store.list(None, page.after.as_ref(), page.limit).await?)
     }
 
-    /// Sets or lifts the emergency stop. Deletes nothing.
+    /// Disables or enables a tenant. Deletes nothing.
     ///
     /// # Errors
     /// `ApplicationNotConfigured`, `TenantNotFound`.
@@ -135,14 +135,14 @@ impl Tenants {
     ) -> Result<Tenant, BrokerError> {
         let name = authorized.resource().clone();
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
-        let unknown = self.unknown(&name);
+        let unknown = self.not_found_error(&name);
         self.stop_or_remove(name.clone(), async move {
             store.set_disabled(&name, disabled, now).await?.ok_or(unknown)
         })
         .await
     }
 
-    /// Stores the system user token, and with it drops the ticket of the former one.
+    /// Stores the system user token, and deletes the ticket of the old token in the same transaction.
     ///
     /// # Errors
     /// `ApplicationNotConfigured`, `TenantNotFound`.
@@ -152,15 +152,15 @@ impl Tenants {
         token: SystemUserToken,
     ) -> Result<Tenant, BrokerError> {
         let name = authorized.resource().clone();
-        self.configured(&name.application)?;
+        self.require_configured(&name.application)?;
         let (store, now) = (Arc::clone(&self.store), self.clock.now());
         self.change(name.clone(), async move {
-            found(&name, store.set_system_user_token(&name, token.secret(), now).await?)
+            require_found(&name, store.set_system_user_token(&name, token.secret(), now).await?)
         })
         .await
     }
 
-    /// Removes a tenant with its secrets. With `force` its grants are revoked, else there may be none.
+    /// Removes a tenant with its secrets. With `force` its grants are revoked; otherwise a tenant with grants is kept.
     ///
     /// # Errors
     /// `ApplicationNotConfigured`, `TenantNotFound`, `TenantHasGrants`, `VersionConflict` if `etag` is not its etag.
@@ -171,8 +171,8 @@ impl Tenants {
         force: bool,
     ) -> Result<(), BrokerError> {
         let name = authorized.resource().clone();
-        let expected = etag.map(version_of);
-        let (store, unknown) = (Arc::clone(&self.store), self.unknown(&name));
+        let expected = etag.map(parse_etag);
+        let (store, unknown) = (Arc::clone(&self.store), self.not_found_error(&name));
         self.stop_or_remove(name.clone(), async move {
             match store.delete(&name, expected, force).await {
                 Ok(Deletion::Deleted) => Ok(()),
@@ -185,8 +185,8 @@ impl Tenants {
         .await
     }
 
-    /// What a consent with `enroll_system_user` does, whose caller had `manageTenants`: adds the tenant if it is not
-    /// there, and stores its system user token where an administrator's sign-in brought one.
+    /// Completes a consent with `enroll_system_user` by a caller with `manageTenants`: adds the tenant if it does not
+    /// exist, and stores its system user token if the sign-in of an administrator returned one.
     pub(super) async fn enroll(
         &self,
         name: TenantName,
@@ -205,7 +205,7 @@ impl Tenants {
             match token {
                 Some(token) => {
                     let set = store.set_system_user_token(&name, token.secret(), now).await?;
-                    found(&name, set).map(drop)
+                    require_found(&name, set).map(drop)
                 }
                 None => Ok(()),
             }
@@ -213,7 +213,7 @@ impl Tenants {
         .await
     }
 
-    /// Applications that have this tenant. Only for choosing among those already authorized.
+    /// Returns the applications that have this tenant. Use it only to choose among applications already authorized.
     pub(super) async fn applications_of(
         &self,
         tenant: ContextIdentifier,
@@ -221,21 +221,24 @@ impl Tenants {
         Ok(self.store.applications_of(tenant).await?)
     }
 
-    /// What a tenant that is not in the store lacks. One of an application that is no longer configured can still
-    /// be stopped and removed.
-    fn unknown(&self, name: &TenantName) -> BrokerError {
-        match self.configured(&name.application) {
+    /// Returns the error for a tenant that is not in the store. A tenant of an application that is no longer configured
+    /// can still be disabled and removed, so the application is not checked first.
+    fn not_found_error(&self, name: &TenantName) -> BrokerError {
+        match self.require_configured(&name.application) {
             Ok(_) => BrokerError::TenantNotFound(name.to_string()),
             Err(error) => error,
         }
     }
 
-    fn configured<'a>(&self, id: &'a ApplicationId) -> Result<&'a ApplicationId, BrokerError> {
+    fn require_configured<'a>(
+        &self,
+        id: &'a ApplicationId,
+    ) -> Result<&'a ApplicationId, BrokerError> {
         let unknown = || BrokerError::ApplicationNotConfigured(id.clone());
         self.applications.contains(id).then_some(id).ok_or_else(unknown)
     }
 
-    /// A change after which nothing of the tenant may be in memory any more.
+    /// Makes a change, and clears everything about the tenant from memory if it is disabled or removed afterwards.
     async fn stop_or_remove<T: Send + 'static>(
         &self,
         name: TenantName,
@@ -281,11 +284,11 @@ impl Tenants {
     }
 }
 
-/// Finds the one application under which the `applications/-` name in a field is meant, among those permitted.
+/// Resolves the wildcard application of a name `applications/-/tenants/…` in `field`, among the permitted candidates.
 ///
 /// # Errors
 /// `TenantNotFound` if none has the tenant, `Invalid` if several have.
-pub async fn choose_enrolled<T>(
+pub async fn resolve_application<T>(
     tenants: &Tenants,
     field: &'static str,
     tenant: ContextIdentifier,
@@ -307,12 +310,12 @@ pub async fn choose_enrolled<T>(
     }
 }
 
-fn found(name: &TenantName, tenant: Option<Tenant>) -> Result<Tenant, BrokerError> {
+fn require_found(name: &TenantName, tenant: Option<Tenant>) -> Result<Tenant, BrokerError> {
     tenant.ok_or_else(|| BrokerError::TenantNotFound(name.to_string()))
 }
 
-/// The version behind an etag. What is not an etag of ours was never the current one.
-fn version_of(etag: &str) -> i64 {
+/// Returns the version of an etag. Any other text gives a version that never matches.
+fn parse_etag(etag: &str) -> i64 {
     const NEVER: i64 = -1;
     let version = etag.strip_prefix('"').and_then(|e| e.strip_suffix('"'));
     version.and_then(|version| version.parse().ok()).unwrap_or(NEVER)

@@ -1,13 +1,13 @@
-//! System user tickets (DESIGN section 7, "Tickets"): one for each tenant and application, for everybody.
+//! System user tickets: one for each tenant and application, shared by all callers.
 //!
-//! A cached ticket is handed out without waiting for anybody. A miss starts one exchange, which belongs to the
-//! gateway; all who ask meanwhile wait for it. Tickets in use are renewed in the background well before they
-//! expire. A ticket that a caller says was rejected is proven dead before it is replaced.
+//! A cached ticket is returned without waiting. A cache miss starts one exchange in a background task; all callers that
+//! ask in the meantime wait for its result. Tickets in use are renewed in the background well before they expire.
+//! A ticket that a caller reports as rejected is replaced only after a probe shows that SuperOffice rejects it.
 
 mod exchange;
 mod rejected;
 mod renewal;
-mod used;
+mod sliding_expiry;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use self::exchange::Exchange;
 use super::{
-    Applications, BrokerError, Counters, Directory, Statuses, TenantChanges,
-    credentials::Credentials, error::RETRY_SOON, flights::Flights,
+    Applications, BrokerError, Counters, Statuses, TenantChanges, TenantDirectory,
+    credential_cache::CredentialCache, error::RETRY_SOON, single_flight::SingleFlight,
 };
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
@@ -25,34 +25,34 @@ use crate::{
     ports::{Clock, Random, TenantStore, TicketStore},
 };
 
-/// A call goes round again when what it waited for was overtaken (another token was set, a longer life is
-/// needed). More often than this is not bad luck but a fault.
-const MAX_ROUNDS: usize = 3;
+/// A call tries again when the ticket that it waited for cannot be used (another token was set, or a longer lifetime is
+/// needed). After this many attempts it fails: that many misses in a row point to a fault.
+const MAX_ATTEMPTS: usize = 3;
 
-/// The configurable part.
+/// The configurable rules for tickets.
 #[derive(Debug, Clone, Copy)]
 pub struct TicketRules {
-    /// A ticket is never used longer than this after its issue, however often it slid.
+    /// The maximum age: a ticket is never used longer than this after its issue, even if uses have extended it.
     pub max_age: Duration,
-    /// A ticket is renewed in the background only if it was asked for within this time.
+    /// A ticket is renewed in the background only if it was used within this time.
     pub renew_if_used_within: Duration,
 }
 
-/// A ticket for a caller, with all that it needs to use it.
+/// A ticket for a caller, with everything that the caller needs to use it.
 #[derive(Debug, Clone)]
-pub struct HandedOutTicket {
-    /// The tenant, by its real name.
+pub struct IssuedSystemTicket {
+    /// The tenant's full name, never with the wildcard application `-`.
     pub tenant: TenantName,
     /// The ticket.
     pub ticket: Arc<SystemTicket>,
-    /// Where the tenant's Web API is now.
+    /// The current address of the tenant's Web API.
     pub web_api_uri: WebApiUri,
-    /// The client secret, only where it was asked for and permitted.
+    /// The client secret, if the caller requested it and is permitted to have it.
     pub application_token: Option<SecretString>,
 }
 
-impl HandedOutTicket {
-    /// Whether it would tell a caller nothing new.
+impl IssuedSystemTicket {
+    /// Returns whether a caller that has `other` would learn nothing new from this ticket.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         self.ticket.credential_id == other.ticket.credential_id
@@ -69,25 +69,25 @@ impl HandedOutTicket {
 /// The stores that tickets need.
 #[derive(Clone)]
 pub struct TicketStores {
-    /// Has the system user tokens.
+    /// The store of the system user tokens.
     pub tenants: Arc<dyn TenantStore>,
-    /// Keeps the tickets.
+    /// The store of the tickets.
     pub tickets: Arc<dyn TicketStore>,
 }
 
 /// The use cases of system user tickets.
 pub struct Tickets {
     applications: Arc<Applications>,
-    directory: Arc<Directory>,
+    directory: Arc<TenantDirectory>,
     statuses: Arc<Statuses>,
     exchange: Arc<Exchange>,
-    exchanges: Flights<TenantName, Result<Arc<SystemTicket>, BrokerError>>,
-    probes: Flights<(TenantName, CredentialId), Result<(), BrokerError>>,
-    slides: Flights<(TenantName, CredentialId), ()>,
+    exchanges: SingleFlight<TenantName, Result<Arc<SystemTicket>, BrokerError>>,
+    probes: SingleFlight<(TenantName, CredentialId), Result<(), BrokerError>>,
+    extensions: SingleFlight<(TenantName, CredentialId), ()>,
 }
 
 impl Tickets {
-    /// Nothing cached yet.
+    /// Creates the use cases with an empty cache.
     #[must_use]
     #[expect(
         clippy::too_many_arguments,
@@ -95,7 +95,7 @@ impl Tickets {
     )]
     pub fn new(
         applications: Arc<Applications>,
-        directory: Arc<Directory>,
+        directory: Arc<TenantDirectory>,
         statuses: Arc<Statuses>,
         stores: TicketStores,
         clock: Arc<dyn Clock>,
@@ -104,7 +104,7 @@ impl Tickets {
         rules: TicketRules,
         tasks: TaskTracker,
     ) -> Self {
-        let cache = Credentials::default();
+        let cache = CredentialCache::default();
         let exchange = Arc::new(Exchange {
             cache,
             directory: Arc::clone(&directory),
@@ -119,23 +119,22 @@ impl Tickets {
             directory,
             statuses,
             exchange,
-            exchanges: Flights::new(tasks.clone()),
-            probes: Flights::new(tasks.clone()),
-            slides: Flights::new(tasks),
+            exchanges: SingleFlight::new(tasks.clone()),
+            probes: SingleFlight::new(tasks.clone()),
+            extensions: SingleFlight::new(tasks),
         }
     }
 
-    /// Hands out the tenant's ticket, which lives at least `min_ttl` more; with the client secret if `reveal`
-    /// permits it.
+    /// Returns the tenant's ticket, valid for at least `min_ttl`, and the client secret if `reveal` permits it.
     ///
     /// # Errors
-    /// Everything in CONTRACT section 4 that can stand between a tenant and its ticket.
+    /// If the request is invalid, the tenant is not usable, or the store or SuperOffice fails.
     pub async fn issue(
         &self,
         authorized: &Authorized<IssueSystemTicket, TenantName>,
         min_ttl: Duration,
         reveal: Option<&Authorized<RevealApplicationToken, TenantName>>,
-    ) -> Result<HandedOutTicket, BrokerError> {
+    ) -> Result<IssuedSystemTicket, BrokerError> {
         let name = authorized.resource();
         if min_ttl > self.longest_min_ttl() {
             let problem = format!("at most {} s", self.longest_min_ttl().as_secs());
@@ -147,71 +146,72 @@ impl Tickets {
             return Err(BrokerError::RevealNotAllowed(name.application.clone()));
         }
         let (ticket, status) = self.ticket(name, min_ttl).await?;
-        // Only now: the exchange may have found that another secret works.
+        // Read only after the exchange, which may have switched to the other configured secret.
         let application_token = reveal.map(|_| application.login.application_token());
         let web_api_uri = status.web_api_uri.clone();
-        let web_api_uri = web_api_uri.ok_or_else(|| no_uri(name))?;
-        Ok(HandedOutTicket { tenant: name.clone(), ticket, web_api_uri, application_token })
+        let web_api_uri = web_api_uri.ok_or_else(|| missing_web_api_uri(name))?;
+        Ok(IssuedSystemTicket { tenant: name.clone(), ticket, web_api_uri, application_token })
     }
 
-    /// The longest `min_ttl` that can be asked for: more than half of a ticket's life would ask for a new one at
+    /// Returns the maximum `min_ttl` of a request: more than half of a ticket's lifetime would cause an exchange at
     /// almost every call.
     #[must_use]
     pub fn longest_min_ttl(&self) -> Duration {
         self.exchange.longest_min_ttl()
     }
 
-    /// What SuperOffice refused last and would refuse again, so that it is not asked for now.
-    pub(super) fn standing_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
+    /// Returns the cached refusal of SuperOffice, while no new exchange is tried because of it.
+    pub(super) fn cached_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
         let application = self.applications.get(&tenant.name.application).ok()?;
-        let circumstances = application.circumstances(&*self.exchange.clock);
+        let conditions = application.refusal_conditions(&*self.exchange.clock);
         let (name, version) = (&tenant.name, tenant.token_version);
-        let refusal = self.exchange.cache.standing_refusal(name, version, &circumstances);
+        let refusal = self.exchange.cache.cached_refusal(name, version, &conditions);
         refusal.map(|(error, _)| error)
     }
 
-    /// A person of the tenant consented, which may have ended what SuperOffice refused: the next caller asks again.
-    pub fn consented(&self, name: &TenantName) {
+    /// Ends a cached refusal after a person of the tenant consented, which may have removed its cause. The next caller
+    /// starts an exchange.
+    pub fn end_refusal(&self, name: &TenantName) {
         self.exchange.cache.end_refusal(name);
     }
 
-    /// The tenant was stopped or removed.
+    /// Removes the ticket and the refusal of a tenant that was disabled or removed.
     pub(super) fn forget_tenant(&self, name: &TenantName) {
         self.exchange.cache.forget(|other| other == name);
     }
 
-    /// Tenants of which a ticket or a refusal is known.
-    pub(super) fn names(&self) -> Vec<TenantName> {
-        self.exchange.cache.names()
+    /// Returns the tenants that have a ticket or a refusal in the cache.
+    pub(super) fn tenants(&self) -> Vec<TenantName> {
+        self.exchange.cache.keys()
     }
 
-    /// Tells when the ticket of a tenant may have changed, or whether it may be handed out.
+    /// Returns a receiver that wakes when the tenant's ticket, or the permission to hand it out, may have changed.
     #[must_use]
     pub fn changes(&self, name: &TenantName) -> TenantChanges {
-        self.directory.changes().watch(name, Arc::clone(&self.exchange.clock))
+        self.directory.changes().subscribe(name, Arc::clone(&self.exchange.clock))
     }
 
-    /// How many tickets are cached.
+    /// Returns the number of cache entries.
     #[must_use]
-    pub fn cached(&self) -> usize {
+    pub fn cached_count(&self) -> usize {
         self.exchange.cache.len()
     }
 
-    /// The tenant's ticket, and where it can be used.
+    /// Returns the tenant's ticket, and the tenant status with the Web API address.
     pub(super) async fn ticket(
         &self,
         name: &TenantName,
         min_ttl: Duration,
     ) -> Result<(Arc<SystemTicket>, Arc<TenantStatus>), BrokerError> {
         let mut waited = false;
-        for _ in 0..MAX_ROUNDS {
-            let tenant = self.permitted(name).await?;
-            let status = self.statuses.usable(&tenant).await?;
-            // Again, after whatever was waited for: the emergency stop, a removal and a new token hold at once.
-            let tenant = self.permitted(name).await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let tenant = self.enrolled_tenant(name).await?;
+            let status = self.statuses.require_usable(&tenant).await?;
+            // Checked again after waiting: a disabled or removed tenant and a new token take effect at once.
+            let tenant = self.enrolled_tenant(name).await?;
             let now = self.exchange.clock.moment();
             if let Some(ticket) =
-                self.exchange.cache.hand_out(name, tenant.token_version, min_ttl, now)
+                self.exchange.cache.get_valid(name, tenant.token_version, min_ttl, now)
             {
                 if !waited {
                     self.exchange.counters.ticket_hits.increment();
@@ -224,12 +224,15 @@ impl Tickets {
             }
             self.fetch(&tenant, min_ttl).await?;
         }
-        let cause = "the ticket was overtaken again and again while it was waited for".into();
+        let cause = "each ticket was replaced before this call could use it".into();
         Err(BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause })
     }
 
-    /// The tenant, if we would hand out its ticket at all.
-    pub(super) async fn permitted(&self, name: &TenantName) -> Result<Arc<Tenant>, BrokerError> {
+    /// Returns the tenant if it is enabled and has a system user token.
+    pub(super) async fn enrolled_tenant(
+        &self,
+        name: &TenantName,
+    ) -> Result<Arc<Tenant>, BrokerError> {
         let tenant = self.directory.enabled(name).await?;
         if !tenant.has_system_user_token() {
             return Err(BrokerError::NotEnrolled(name.clone()));
@@ -239,14 +242,18 @@ impl Tickets {
 
     async fn fetch(&self, tenant: &Tenant, min_ttl: Duration) -> Result<(), BrokerError> {
         let application = Arc::clone(self.applications.get(&tenant.name.application)?);
-        let work = || Arc::clone(&self.exchange).run(application, tenant.name.clone(), min_ttl);
-        let landed = self.exchanges.join(tenant.name.clone(), work).await;
-        landed
+        let work = || {
+            Arc::clone(&self.exchange).get_or_exchange(application, tenant.name.clone(), min_ttl)
+        };
+        let result = self.exchanges.join(tenant.name.clone(), work).await;
+        result
             .unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
             .map(drop)
     }
 }
 
-pub(super) fn no_uri(name: &TenantName) -> BrokerError {
-    BrokerError::Internal(format!("{name} is usable but has no Web API address").into())
+pub(super) fn missing_web_api_uri(name: &TenantName) -> BrokerError {
+    BrokerError::Internal(
+        format!("{name} is running, but its tenant status has no Web API address").into(),
+    )
 }

@@ -1,14 +1,14 @@
-//! Calls to the Web API of tenants: with the right credential, within the upstream budget, healed where that is safe.
+//! Calls to the Web API of tenants: adds the credential, respects the upstream budget, and retries where that is safe.
 //!
-//! What is above it demands the witness: this use case is for other use cases, not for callers.
+//! Only other use cases call this one; they require the [`Authorized`](crate::access::Authorized) witness of a caller.
 
 mod budget;
 mod credential;
+mod credential_headers;
 mod dead_host;
-mod healing;
-mod lane;
-mod loan;
 mod outcome;
+mod retry;
+mod tenant_limiter;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,91 +16,91 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use http::StatusCode;
 
-pub(super) use self::dead_host::is_gateways;
-pub(super) use self::loan::Loan;
+pub(super) use self::credential_headers::CredentialHeaders;
+pub(super) use self::dead_host::is_gateway_error;
 use self::{
-    budget::{Budget, NoTurn, Turn},
-    credential::{Pass, Passes},
-    dead_host::evidence,
-    healing::{Healing, Kind, Remedy},
-    outcome::{REST_OF_BODY, did_not_run, no_answer},
+    budget::{Budget, OverLimit, Permit},
+    credential::{CredentialSource, UpstreamCredential},
+    dead_host::host_failure,
+    outcome::{BODY_COPY_TIMEOUT, did_not_run, no_answer_error},
+    retry::{RetryAction, RetryState, Safety},
 };
 pub use self::{
-    lane::CallRate,
-    outcome::{SendProgress, Used},
+    outcome::{ProgressCallback, SendProgress},
+    tenant_limiter::CallRate,
 };
 use super::{
-    Application, Applications, BrokerError, Counters, Impersonation, Sent, Statuses, Tickets,
-    error::RETRY_SOON,
+    Application, Applications, BrokerError, Counters, EgressResponse, Impersonation, Statuses,
+    Tickets, error::RETRY_SOON,
 };
 use crate::{
     access::GrantResource,
-    domain::{Eyes, TenantName},
+    domain::{Actor, TenantName},
     ports::{
-        ApiCall, ApiRequest, ApiResponse, Clock, Random, Refusal, Replay, SendError, UpstreamError,
-        Verdict,
+        ApiQuery, ApiRequest, ApiResponse, CallOutcome, Clock, Random, Refusal, Replay, SendError,
+        UpstreamError,
     },
 };
 
-/// A question that is not answered as a whole by then is given up, however steadily it drips.
-const LONGEST_READ: Duration = Duration::from_mins(1);
+/// The time limit for reading a whole answer, even if data keeps arriving slowly.
+const MAX_READ_TIME: Duration = Duration::from_mins(1);
 
-/// How many turns a call takes while its credential is replaced again and again.
-const MAX_TURNS: usize = 3;
+/// The maximum number of permits that one call acquires while its credential keeps changing.
+const MAX_ACQUISITIONS: usize = 3;
 
-/// Who calls, and what the call may cost.
+/// The properties of a call: its tenant, its credential, and the limits for it.
 #[derive(Debug, Clone)]
-pub struct Asking {
-    /// Whose data.
+pub struct CallOrigin {
+    /// The tenant to call.
     pub tenant: TenantName,
-    /// Seen by whom.
-    pub eyes: Eyes,
-    /// On whose account it counts: accounts share the budget of a tenant fairly.
+    /// The user for whom SuperOffice runs the call.
+    pub actor: Actor,
+    /// The account that the call counts against: accounts share the budget of a tenant fairly.
     pub account: Arc<str>,
-    /// By [`WebApi::moment_in`]; what cannot be done by then is refused at once.
+    /// The deadline, from [`WebApi::deadline_in`]. A call that cannot be made by then is rejected at once.
     pub deadline: Option<Duration>,
-    /// The person as decided on: one who is called otherwise by now is not acted for.
+    /// The person for whom policy permitted the call. If their name has changed since, the call is not made.
     pub person: Option<GrantResource>,
 }
 
-/// The use case.
+/// The use case of calls to the Web API.
 pub struct WebApi {
     applications: Arc<Applications>,
     statuses: Arc<Statuses>,
-    passes: Passes,
+    credentials: CredentialSource,
     budget: Budget,
     clock: Arc<dyn Clock>,
-    pace: Arc<dyn Clock>,
+    timer: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
 }
 
-/// What a call came to.
-type Outcome = Result<Answer, SendError>;
+/// The result of one attempt.
+type CallResult = Result<Answer, SendError>;
 
 struct Answer {
     response: ApiResponse,
     body: Body,
 }
 
-/// Of an answer that is wanted whole.
+/// The body of an answer.
 enum Body {
-    /// Still to come, or not wanted.
-    ToCome,
-    Whole(Bytes),
+    /// The body is not read yet.
+    Streaming,
+    Complete(Bytes),
     TooLarge,
 }
 
-/// What is wanted of a call.
+/// The way in which a call is made.
 #[derive(Clone, Copy)]
-struct Want {
-    kind: Kind,
-    /// The whole body, of at most so many bytes.
-    whole: Option<usize>,
+struct CallOptions {
+    safety: Safety,
+    /// If set, reads the whole body, up to this number of bytes.
+    max_body_bytes: Option<usize>,
 }
 
 impl WebApi {
-    /// Nothing was called yet. `pace` is the clock by which calls wait for their turns.
+    /// Creates the use case. Waits for permits, pauses and deadlines use the clock `timer`.
     #[must_use]
     #[expect(
         clippy::too_many_arguments,
@@ -112,148 +112,160 @@ impl WebApi {
         tickets: Arc<Tickets>,
         impersonation: Arc<Impersonation>,
         clock: Arc<dyn Clock>,
-        pace: Arc<dyn Clock>,
+        timer: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
     ) -> Self {
-        let passes = Passes { tickets, impersonation };
-        let budget = Budget::new(Arc::clone(&pace));
-        Self { applications, statuses, passes, budget, clock, pace, random, counters }
+        let credentials = CredentialSource { tickets, impersonation };
+        let budget = Budget::new(Arc::clone(&timer));
+        Self { applications, statuses, credentials, budget, clock, timer, random, counters }
     }
 
-    /// The moment that is so long from now, for [`Asking::deadline`].
+    /// Returns the moment that is `patience` from now, for [`CallOrigin::deadline`].
     #[must_use]
-    pub fn moment_in(&self, patience: Duration) -> Duration {
-        self.pace.monotonic().saturating_add(patience)
+    pub fn deadline_in(&self, patience: Duration) -> Duration {
+        self.timer.monotonic().saturating_add(patience)
     }
 
-    /// How many calls wait for their turns.
+    /// Returns the number of calls that wait for a permit.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn waiting_calls(&self) -> usize {
         self.budget.waiting()
     }
 
-    /// Asks a question and reads the whole answer.
+    /// Makes a safe call and reads the whole answer.
     pub(super) async fn read<T>(
         &self,
-        asking: &Asking,
-        call: &ApiCall<T>,
+        origin: &CallOrigin,
+        call: &ApiQuery<T>,
     ) -> Result<T, BrokerError> {
-        let want = Want { kind: Kind::Question, whole: Some(call.max_body_bytes) };
-        let (outcome, _) = self.call(asking, call.request(), want, &mut |_| {}).await?;
-        let name = &asking.tenant;
+        let options =
+            CallOptions { safety: Safety::Safe, max_body_bytes: Some(call.max_body_bytes) };
+        let (outcome, _) = self.call(origin, call.request(), options, &mut |_| {}).await?;
+        let name = &origin.tenant;
         let failed = |error: BrokerError| {
             let cause = error.cause().unwrap_or_default();
             tracing::warn!(tenant = %name, call = call.what, reason = error.reason().as_str(), cause, "no answer from the Web API");
             error
         };
-        let answer = outcome.map_err(|error| failed(no_answer(call.what, true, &error)))?;
+        let answer = outcome.map_err(|error| failed(no_answer_error(call.what, true, &error)))?;
         let status = answer.response.status;
-        let doubtful = |why: &str| {
+        let invalid = |why: &str| {
             failed(BrokerError::UpstreamInvalid(format!("{}: {why}", call.what).into()))
         };
         match (answer.response.verdict, answer.body) {
-            (Verdict::Done { .. }, Body::Whole(body)) if status == StatusCode::OK => {
+            (CallOutcome::Done { .. }, Body::Complete(body)) if status == StatusCode::OK => {
                 call.read(&body).map_err(|error| failed(BrokerError::from_upstream(name, &error)))
             }
-            (Verdict::Done { .. }, Body::TooLarge) => Err(doubtful("larger than any answer")),
-            (Verdict::Done { .. }, _) => Err(doubtful(&format!("HTTP {status}"))),
-            // Though the token works, or is new: it is the person that may not.
-            (Verdict::CredentialRefused | Verdict::Forbidden, _)
-                if asking.eyes != Eyes::SystemUser =>
-            {
-                Err(doubtful(&format!("HTTP {status} to a person")))
+            (CallOutcome::Done { .. }, Body::TooLarge) => {
+                Err(invalid("the answer exceeds the size limit"))
             }
-            // Though the ticket works, or is new: it is the system user that may not.
-            (Verdict::CredentialRefused | Verdict::Forbidden, _) => {
+            (CallOutcome::Done { .. }, _) => Err(invalid(&format!("HTTP {status}"))),
+            // The access token was verified or is new, so the person lacks the right.
+            (CallOutcome::CredentialRefused | CallOutcome::Forbidden, _)
+                if origin.actor != Actor::SystemUser =>
+            {
+                Err(invalid(&format!("HTTP {status} to a person")))
+            }
+            // The ticket was verified or is new, so the system user lacks the right.
+            (CallOutcome::CredentialRefused | CallOutcome::Forbidden, _) => {
                 Err(failed(BrokerError::Refused(name.clone(), Refusal::Rejected)))
             }
-            (Verdict::Misdirected, _) => {
+            (CallOutcome::Misdirected, _) => {
                 Err(failed(BrokerError::from_upstream(name, &UpstreamError::Misdirected)))
             }
-            (Verdict::Throttled { retry_after }, _) => Err(self.exhausted(name, retry_after)),
-            (Verdict::Failed, _) => {
-                let failure = SendError::Broken(format!("HTTP {status}"));
-                Err(failed(no_answer(call.what, true, &failure)))
+            (CallOutcome::Throttled { retry_after }, _) => {
+                Err(self.budget_exhausted(name, retry_after))
+            }
+            (CallOutcome::Failed, _) => {
+                let failure = SendError::Interrupted(format!("HTTP {status}"));
+                Err(failed(no_answer_error(call.what, true, &failure)))
             }
         }
     }
 
-    /// Makes a call and returns as soon as the answer begins. What SuperOffice answers in the end is passed on,
-    /// whatever it is.
+    /// Makes a call and returns as soon as the answer starts. Returns SuperOffice's last answer, whatever its status.
     pub(super) async fn send(
         &self,
-        asking: &Asking,
+        origin: &CallOrigin,
         request: ApiRequest,
-        used: Used<'_>,
-    ) -> Result<Sent, BrokerError> {
-        let safe = request.only_reads();
-        let question = safe && request.is_replayable();
-        let kind = if question { Kind::Question } else { Kind::Order };
-        let want = Want { kind, whole: None };
-        let (outcome, pass) = self.call(asking, request, want, used).await?;
+        on_progress: ProgressCallback<'_>,
+    ) -> Result<EgressResponse, BrokerError> {
+        let safe = request.is_safe_method();
+        let repeatable = safe && request.is_replayable();
+        let safety = if repeatable { Safety::Safe } else { Safety::Unsafe };
+        let options = CallOptions { safety, max_body_bytes: None };
+        let (outcome, credential) = self.call(origin, request, options, on_progress).await?;
         let answer = outcome.map_err(|error| {
-            tracing::warn!(tenant = %asking.tenant, %error, "no answer from the Web API");
-            no_answer("call", safe, &error)
+            tracing::warn!(tenant = %origin.tenant, %error, "no answer from the Web API");
+            no_answer_error("call", safe, &error)
         })?;
-        Ok(Sent { response: answer.response, uri: pass.uri })
+        Ok(EgressResponse { response: answer.response, uri: credential.uri })
     }
 
-    /// Makes a call as often as it takes, and no oftener than is safe.
+    /// Makes a call, and repeats it where that may help and is safe.
     async fn call(
         &self,
-        asking: &Asking,
+        origin: &CallOrigin,
         request: ApiRequest,
-        want: Want,
-        used: Used<'_>,
-    ) -> Result<(Outcome, Pass), BrokerError> {
-        let application = self.applications.get(&asking.tenant.application)?;
-        let mut healing = Healing::new(want.kind);
-        let mut pass = self.in_time(asking, self.ready(application, asking)).await?;
+        options: CallOptions,
+        on_progress: ProgressCallback<'_>,
+    ) -> Result<(CallResult, UpstreamCredential), BrokerError> {
+        let application = self.applications.get(&origin.tenant.application)?;
+        let mut retry_state = RetryState::new(options.safety);
+        let mut credential =
+            self.before_deadline(origin, self.acquire(application, origin)).await?;
         let mut next = request;
         loop {
             let replay = next.replay();
-            used(SendProgress::Sends(pass.credential_id()));
-            // Before it is sent: a ticket's life slides from then.
+            on_progress(SendProgress::Sending(credential.credential_id()));
+            // Taken before sending: the ticket's expiry time is extended from this moment.
             let sent = self.clock.now();
             self.counters.web_api_calls.increment();
-            let outcome = Box::pin(self.attempt(application, asking, &pass, next, want)).await;
+            let outcome =
+                Box::pin(self.attempt(application, origin, &credential, next, options)).await;
             let verdict = outcome.as_ref().map(|answer| answer.response.verdict);
             if did_not_run(verdict) {
-                used(SendProgress::DidNotRun);
+                on_progress(SendProgress::DidNotRun);
             }
-            if verdict == Ok(Verdict::Done { success: true }) {
-                self.passes.worked(&asking.tenant, &pass, sent);
+            if verdict == Ok(CallOutcome::Done { success: true }) {
+                self.credentials.record_success(&origin.tenant, &credential, sent);
             }
-            let remedy = if self.has_moved(asking, &pass, want.kind, evidence(&outcome)).await {
-                healing.follow(verdict)
+            let failure = host_failure(&outcome);
+            let action = if self.has_moved(origin, &credential, options.safety, failure).await {
+                retry_state.action_after_move(verdict)
             } else {
-                healing.remedy(verdict, pass.may_be_forbidden_for_its_age(sent))
+                retry_state.next_action(verdict, credential.may_have_expired(sent))
             };
-            // Of a question that answer would say that the credential is bad for good, which nobody has found out.
-            let unproven = remedy == Remedy::ProveCredential && want.kind == Kind::Question;
-            // A 403 does not say that nothing was done, so no other error takes the place of that answer.
-            let done = verdict == Ok(Verdict::Forbidden) && want.kind == Kind::Order;
-            let answers = |error: &BrokerError| {
-                done || matches!(error, BrokerError::BudgetExhausted { .. }) && !unproven
+            // For a safe call, returning this 401 would say that the credential is dead, which is not verified.
+            let unproven =
+                action == RetryAction::VerifyCredential && options.safety == Safety::Safe;
+            // A 403 does not prove that the call did not run, so no other error may replace that answer.
+            let forbidden_unsafe =
+                verdict == Ok(CallOutcome::Forbidden) && options.safety == Safety::Unsafe;
+            let keeps_answer = |error: &BrokerError| {
+                forbidden_unsafe
+                    || matches!(error, BrokerError::BudgetExhausted { .. }) && !unproven
             };
-            match self.in_time(asking, self.heal(application, asking, &pass, remedy)).await {
+            let preparation = self.prepare_retry(application, origin, &credential, action);
+            match self.before_deadline(origin, preparation).await {
                 Ok(true) => {}
-                Ok(false) => return Ok((outcome, pass)),
-                Err(error) if answers(&error) => return Ok((outcome, pass)),
+                Ok(false) => return Ok((outcome, credential)),
+                Err(error) if keeps_answer(&error) => return Ok((outcome, credential)),
                 Err(error) => return Err(error),
             }
             // An unsafe call is not sent again after a 403, which does not prove that it did not run.
-            if done {
-                return Ok((outcome, pass));
+            if forbidden_unsafe {
+                return Ok((outcome, credential));
             }
-            let Some(request) = self.replayed(asking, replay).await else {
-                return Ok((outcome, pass));
+            let Some(request) = self.rebuild_request(origin, replay).await else {
+                return Ok((outcome, credential));
             };
-            pass = match self.in_time(asking, self.ready(application, asking)).await {
-                Ok(pass) => pass,
-                // There is no time for another call, so that this one's answer is the last.
-                Err(error) if answers(&error) => return Ok((outcome, pass)),
+            let ready = self.acquire(application, origin);
+            credential = match self.before_deadline(origin, ready).await {
+                Ok(new) => new,
+                // No time is left for another attempt, so the caller gets this answer.
+                Err(error) if keeps_answer(&error) => return Ok((outcome, credential)),
                 Err(error) => return Err(error),
             };
             next = request;
@@ -261,135 +273,151 @@ impl WebApi {
         }
     }
 
-    /// Waits for the work that precedes an attempt, but not beyond the deadline of the call.
-    async fn in_time<T>(
+    /// Waits for the work before an attempt, but not beyond the deadline of the call.
+    async fn before_deadline<T>(
         &self,
-        asking: &Asking,
+        origin: &CallOrigin,
         work: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        let Some(deadline) = asking.deadline else { return work.await };
-        let left = deadline.saturating_sub(self.pace.monotonic());
+        let Some(deadline) = origin.deadline else { return work.await };
+        let left = deadline.saturating_sub(self.timer.monotonic());
         tokio::select! {
             biased;
             done = work => done,
-            () = self.pace.sleep(left) => {
-                let cause = "the credential was not ready before the deadline".into();
+            () = self.timer.sleep(left) => {
+                let cause = "the credential was not available before the deadline".into();
                 Err(BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause })
             }
         }
     }
 
-    /// Returns the request to send once more; `None` if its body is not copied as a whole, or does not arrive in time.
-    async fn replayed(&self, asking: &Asking, replay: Option<Replay>) -> Option<ApiRequest> {
+    /// Returns the request to send again; `None` if its body has no full copy, or its rest does not arrive in time.
+    async fn rebuild_request(
+        &self,
+        origin: &CallOrigin,
+        replay: Option<Replay>,
+    ) -> Option<ApiRequest> {
         let replay = replay?;
-        let left = asking.deadline.map(|deadline| deadline.saturating_sub(self.pace.monotonic()));
-        let limit = left.unwrap_or(REST_OF_BODY).min(REST_OF_BODY);
+        let left = origin.deadline.map(|deadline| deadline.saturating_sub(self.timer.monotonic()));
+        let limit = left.unwrap_or(BODY_COPY_TIMEOUT).min(BODY_COPY_TIMEOUT);
         tokio::select! {
             biased;
             request = replay.request() => request,
-            () = self.pace.sleep(limit) => None,
+            () = self.timer.sleep(limit) => None,
         }
     }
 
-    /// Does what is to be done before the call is made once more. `false` if it is not made.
-    async fn heal(
+    /// Does the work that must precede another attempt. Returns `false` if there is no other attempt.
+    async fn prepare_retry(
         &self,
         application: &Application,
-        asking: &Asking,
-        pass: &Pass,
-        remedy: Remedy,
+        origin: &CallOrigin,
+        credential: &UpstreamCredential,
+        action: RetryAction,
     ) -> Result<bool, BrokerError> {
-        let tenant = &asking.tenant;
-        match remedy {
-            Remedy::None => return Ok(false),
-            Remedy::ProveCredential => {
-                if self.passes.is_doubtful(tenant, pass) {
-                    // Finding out is a call too.
-                    self.turn(application, asking).await?;
-                    // Somebody else may have found out meanwhile.
-                    if self.passes.is_doubtful(tenant, pass) {
-                        self.passes.prove(tenant, pass).await?;
+        let tenant = &origin.tenant;
+        match action {
+            RetryAction::GiveUp => return Ok(false),
+            RetryAction::VerifyCredential => {
+                if self.credentials.needs_verification(tenant, credential) {
+                    // The probe is a call, too, and needs a permit.
+                    self.acquire_permit(application, origin).await?;
+                    // Another call may have verified the credential in the meantime.
+                    if self.credentials.needs_verification(tenant, credential) {
+                        self.credentials.verify(tenant, credential).await?;
                     }
                 }
             }
-            Remedy::Relocate => self.statuses.misdirected(tenant, &pass.uri),
-            Remedy::Follow => {}
-            Remedy::WaitOut(how_long) | Remedy::Pause(how_long) => {
-                self.counters.web_api_throttled.increment();
-                tracing::warn!(%tenant, ?how_long, "SuperOffice wants fewer calls to the tenant");
-                self.budget.pause(tenant, application.call_rate, how_long);
-                return Ok(matches!(remedy, Remedy::WaitOut(_)));
+            RetryAction::InvalidateAddress => {
+                self.statuses.report_misdirected(tenant, &credential.uri);
             }
-            Remedy::Again(base) => {
+            RetryAction::UseNewAddress => {}
+            RetryAction::PauseAndRetry(pause) | RetryAction::PauseOnly(pause) => {
+                self.counters.web_api_throttled.increment();
+                tracing::warn!(%tenant, ?pause, "SuperOffice throttles calls to the tenant");
+                self.budget.pause(tenant, application.call_rate, pause);
+                return Ok(matches!(action, RetryAction::PauseAndRetry(_)));
+            }
+            RetryAction::RetryAfter(base) => {
                 let pause = self.random.jitter(base);
-                if asking.deadline.is_some_and(|deadline| self.moment_in(pause) > deadline) {
+                if origin.deadline.is_some_and(|deadline| self.deadline_in(pause) > deadline) {
                     return Ok(false);
                 }
-                self.pace.sleep(pause).await;
+                self.timer.sleep(pause).await;
             }
         }
         Ok(true)
     }
 
-    /// A pass, and a turn to use it. The pass comes first: calls that waited for one together must not go together.
-    async fn ready(&self, application: &Application, asking: &Asking) -> Result<Pass, BrokerError> {
-        let mut pass = self.passes.pass(asking).await?;
-        for _ in 0..MAX_TURNS {
-            if let Turn::AtOnce = self.turn(application, asking).await? {
+    /// Returns a credential after acquiring a permit. The credential is fetched first: calls that wait for one together
+    /// must not be sent together.
+    async fn acquire(
+        &self,
+        application: &Application,
+        origin: &CallOrigin,
+    ) -> Result<UpstreamCredential, BrokerError> {
+        let mut credential = self.credentials.get(origin).await?;
+        for _ in 0..MAX_ACQUISITIONS {
+            if let Permit::Immediate = self.acquire_permit(application, origin).await? {
                 break;
             }
-            // Much may have changed meanwhile: the emergency stop holds at once.
-            let before = std::mem::replace(&mut pass, self.passes.pass(asking).await?);
-            if pass.is_same(&before) {
+            // The state may have changed while waiting: a disabled tenant must stop at once.
+            let before = std::mem::replace(&mut credential, self.credentials.get(origin).await?);
+            if credential.is_same(&before) {
                 break;
             }
-            // Others waited for the new one too, each with a turn in hand: together they would be too many.
+            // Other calls with a permit waited for the new credential, too: together they would exceed the rate.
         }
-        Ok(pass)
+        Ok(credential)
     }
 
-    async fn turn(&self, application: &Application, asking: &Asking) -> Result<Turn, BrokerError> {
-        let Asking { tenant, account, deadline, .. } = asking;
-        let turn = self.budget.turn(tenant, application.call_rate, account, *deadline).await;
-        turn.map_err(|NoTurn { retry_after }| self.exhausted(tenant, retry_after))
+    async fn acquire_permit(
+        &self,
+        application: &Application,
+        origin: &CallOrigin,
+    ) -> Result<Permit, BrokerError> {
+        let CallOrigin { tenant, account, deadline, .. } = origin;
+        let permit = self.budget.acquire(tenant, application.call_rate, account, *deadline).await;
+        permit.map_err(|OverLimit { retry_after }| self.budget_exhausted(tenant, retry_after))
     }
 
     async fn attempt(
         &self,
         application: &Application,
-        asking: &Asking,
-        pass: &Pass,
+        origin: &CallOrigin,
+        credential: &UpstreamCredential,
         request: ApiRequest,
-        want: Want,
-    ) -> Outcome {
-        let answering = async {
-            let response = application.web_api.send(&pass.uri, &pass.credential, request).await?;
-            match want.whole {
-                Some(most) if matches!(response.verdict, Verdict::Done { .. }) => {
-                    whole(response, most).await
+        options: CallOptions,
+    ) -> CallResult {
+        let answer = async {
+            let response =
+                application.web_api.send(&credential.uri, &credential.credential, request).await?;
+            match options.max_body_bytes {
+                Some(most) if matches!(response.verdict, CallOutcome::Done { .. }) => {
+                    read_body(response, most).await
                 }
-                _ => Ok(Answer { response, body: Body::ToCome }),
+                _ => Ok(Answer { response, body: Body::Streaming }),
             }
         };
-        let answering = self.watched(asking, pass, want.kind, answering);
-        let left = asking.deadline.map(|deadline| deadline.saturating_sub(self.pace.monotonic()));
-        let most = want.whole.map(|_| LONGEST_READ);
-        let Some(limit) = left.into_iter().chain(most).min() else { return answering.await };
+        let answer = self.watch_host(origin, credential, options.safety, answer);
+        let left = origin.deadline.map(|deadline| deadline.saturating_sub(self.timer.monotonic()));
+        let most = options.max_body_bytes.map(|_| MAX_READ_TIME);
+        let Some(limit) = left.into_iter().chain(most).min() else { return answer.await };
         tokio::select! {
             biased;
-            outcome = answering => outcome,
-            () = self.pace.sleep(limit) => Err(SendError::TimedOut(format!("not within {limit:?}"))),
+            outcome = answer => outcome,
+            () = self.timer.sleep(limit) => Err(SendError::TimedOut(format!("not within {limit:?}"))),
         }
     }
 
-    fn exhausted(&self, tenant: &TenantName, retry_after: Duration) -> BrokerError {
+    fn budget_exhausted(&self, tenant: &TenantName, retry_after: Duration) -> BrokerError {
         self.counters.web_api_refused.increment();
         BrokerError::BudgetExhausted { tenant: tenant.clone(), retry_after }
     }
 }
 
-/// Reads a body to its end.
-async fn whole(mut response: ApiResponse, most: usize) -> Outcome {
+/// Reads a body to its end, up to a maximum size.
+async fn read_body(mut response: ApiResponse, most: usize) -> CallResult {
     let mut body = BytesMut::new();
     while let Some(part) = response.body.try_next().await? {
         if body.len() + part.len() > most {
@@ -397,10 +425,10 @@ async fn whole(mut response: ApiResponse, most: usize) -> Outcome {
         }
         body.extend_from_slice(&part);
     }
-    Ok(Answer { response, body: Body::Whole(body.freeze()) })
+    Ok(Answer { response, body: Body::Complete(body.freeze()) })
 }
 
 #[cfg(test)]
-mod moved_tests;
+mod dead_host_tests;
 #[cfg(test)]
 mod tests;

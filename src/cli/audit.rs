@@ -1,4 +1,4 @@
-//! `audit`: whether the audit trail is whole, and handing it on.
+//! `audit`: verification and export of the audit trail.
 
 mod cursor;
 mod export;
@@ -6,13 +6,13 @@ mod verify;
 
 use std::process::ExitCode;
 
-use super::{ConfigOption, Failed, output::OutputOption};
+use super::{CommandError, ConfigOption, output::OutputOption};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum AuditCommand {
-    /// Verify every chain: hashes, order, signatures. Also beside a running server.
+    /// Verify every chain: hashes, order, signatures. It can run while a server runs.
     ///
-    /// Prints a line for each chain and names its first fault. Exit code 1 if there is any.
+    /// Prints one line for each chain, with its first fault. The exit code is 1 if there is a fault.
     #[command(after_help = "Example:\n  tenant-gateway audit verify --config gateway.toml")]
     Verify {
         #[command(flatten)]
@@ -20,16 +20,16 @@ pub(super) enum AuditCommand {
         #[command(flatten)]
         output: OutputOption,
     },
-    /// Print every event once, as lines of JSON, from the beginning or from where an export ended.
+    /// Print every event once, as lines of JSON, from the beginning or from the end of an earlier export.
     ///
-    /// Chain by chain, each in order. Where an export is cut off, its last lines may come again in the next.
+    /// Prints chain by chain, each in order. After an aborted export, the next one may repeat its last lines.
     #[command(
         after_help = "Examples:\n  tenant-gateway audit export --cursor-file audit.cursor >> audit.jsonl\n  tenant-gateway audit export --cursor-file audit.cursor --follow | log-shipper\n  tenant-gateway audit export --filter 'decision = DENIED'"
     )]
     Export(export::ExportOptions),
 }
 
-pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, Failed> {
+pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, CommandError> {
     match command {
         AuditCommand::Verify { config, output } => verify::run(&config.load()?, output).await,
         AuditCommand::Export(options) => export::run(&options).await.map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! `check`: what is wrong, where, and how to mend it, before and beside `serve`.
+//! `check`: finds problems and their solutions, before or while `serve` runs.
 //!
 //! Changes nothing and issues no ticket. Texts from SuperOffice are compared and never shown.
 
@@ -14,37 +14,38 @@ use std::{collections::BTreeSet, io::IsTerminal as _, process::ExitCode};
 
 use self::report::{Check, Report, Topic};
 use super::{
-    ConfigOption, Failed,
+    CommandError, ConfigOption,
     output::{Format, OutputOption, print, print_json},
     tenant::tenant_name,
 };
 use crate::{
-    app::{Surroundings, diagnoses},
+    app::{Runtime, login_host_diagnoses},
     config::Config,
     domain::{Tenant, TenantName},
     outbound::Network,
 };
 
-/// What cannot be known.
-const NO_EXCHANGE: &str = "whether SuperOffice takes client secrets, keys and system user tokens shows only when a \
-     ticket is issued, which adds a row at the customer: not tried";
+/// The message about the check that is never made.
+const NO_EXCHANGE: &str = "whether SuperOffice accepts client secrets, keys and system user tokens is known only when \
+     a ticket is issued, which adds a row to the customer's database: not checked";
 
 /// Options of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckOptions {
     #[command(flatten)]
     config: ConfigOption,
-    /// Ask nothing over the network.
+    /// Make no network requests.
     #[arg(long)]
     offline: bool,
-    /// Only these tenants: applications/crm-sync/tenants/Cust12345, or Cust12345 where one application is configured.
+    /// Check only these tenants: applications/crm-sync/tenants/Cust12345, or Cust12345 if one application is
+    /// configured.
     #[arg(long = "tenant", value_name = "NAME", num_args = 1..)]
     tenants: Vec<String>,
     #[command(flatten)]
     output: OutputOption,
 }
 
-pub(super) async fn run(options: &CheckOptions) -> Result<ExitCode, Failed> {
+pub(super) async fn run(options: &CheckOptions) -> Result<ExitCode, CommandError> {
     let mut report = Report::default();
     check(options, &mut report).await?;
     match options.output.output {
@@ -54,9 +55,9 @@ pub(super) async fn run(options: &CheckOptions) -> Result<ExitCode, Failed> {
     Ok(report.exit_code())
 }
 
-async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), Failed> {
+async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), CommandError> {
     let Some(config) = setup::configuration(&options.config.config, report) else {
-        let found = "nothing else was looked at: the configuration must be right first";
+        let found = "nothing else was checked: fix the configuration first";
         report.add(Check::skipped(Topic::Configuration, found));
         return Ok(());
     };
@@ -75,7 +76,7 @@ async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), Failed
         missing(&wanted, tenants, report);
     }
     if options.offline {
-        let found = "SuperOffice was not asked: --offline";
+        let found = "SuperOffice was not checked: --offline";
         report.add(Check::skipped(Topic::LoginHost, found));
     } else if let Some(network) = &network {
         superoffice(&config, network, &tenants.unwrap_or_default(), report).await;
@@ -87,14 +88,14 @@ async fn check(options: &CheckOptions, report: &mut Report) -> Result<(), Failed
 fn missing(wanted: &BTreeSet<TenantName>, tenants: &[Tenant], report: &mut Report) {
     let there: BTreeSet<_> = tenants.iter().map(|tenant| &tenant.name).collect();
     for name in wanted.iter().filter(|name| !there.contains(name)) {
-        let mend = "add it with `tenant-gateway tenant add`, or correct the name";
-        let check = Check::failed(Topic::TenantStatus, "is not in the store", mend);
+        let remedy = "add it with `tenant-gateway tenant add`, or correct the name";
+        let check = Check::failed(Topic::TenantStatus, "is not in the store", remedy);
         report.add(check.at(name.to_string()));
     }
 }
 
 async fn superoffice(config: &Config, network: &Network, tenants: &[Tenant], report: &mut Report) {
-    let diagnoses = diagnoses(config, &Surroundings::of_the_machine(), network);
+    let diagnoses = login_host_diagnoses(config, &Runtime::system(), network);
     let mut ways = Vec::new();
     for (index, (application, diagnosis)) in config.applications.iter().zip(&diagnoses).enumerate()
     {

@@ -1,4 +1,4 @@
-//! `dev`: sandbox and gateway in one process, with demo data that goes when it ends.
+//! `dev`: sandbox and gateway in one process, with demo data that is deleted when it ends.
 
 mod folder;
 
@@ -18,16 +18,16 @@ use superoffice_sandbox::{
 };
 
 use self::folder::RunFolder;
-use super::{Failed, output::print, serve};
+use super::{CommandError, output::print, serve};
 use crate::{
     access::CallerMethod,
     app::{Running, Storage},
     config::{Config, LoadedWithSecrets},
     crypto::{DemoIssuer, Keyring, SystemRandom},
-    domain::{CallerOnRecord, Consent, ConsentId, TenantName},
+    domain::{CallerRecord, Consent, ConsentId, TenantName},
     lifecycle::StopSignals,
     ports::{
-        Clock as _, ConsentLimits, ConsentStore as _, Random as _, StoreWatch as _, SystemClock,
+        Clock as _, ConsentLimits, ConsentStore as _, Random as _, StoreHealth as _, SystemClock,
         TenantStore as _,
     },
     telemetry::{LogFormat, start_logging},
@@ -36,56 +36,56 @@ use crate::{
 /// The demo application's id.
 const APPLICATION: &str = "demo";
 
-/// Who calls in the printed lines.
+/// The caller in the printed example calls.
 const CALLER: &str = "demo-service";
-/// Its tokens' issuer and audience; no such host is ever asked, because the keys are in a file.
+/// The issuer and audience of its tokens. The host does not exist and is not needed, because the keys are in a file.
 const ISSUER: &str = "https://issuer.demo.invalid";
 const AUDIENCE: &str = "tenant-gateway";
-/// A demonstration is over by then.
+/// The lifetime of its token: longer than a demonstration.
 const TOKEN_LIFETIME: Duration = Duration::from_hours(12);
 
-/// How long the printed consent link can be opened: longer than the token lives.
-const LINK_LIFE: Duration = Duration::from_hours(24);
+/// The lifetime of the printed consent link: longer than that of the token.
+const LINK_LIFETIME: Duration = Duration::from_hours(24);
 
-/// Calls, and what goes wrong; the banner says what else one wants to know.
+/// The log filter: calls and warnings. The banner shows everything else.
 const LOG_FILTER: &str = "warn,tenant_gateway::grpc=info";
 
 /// Options of `dev`.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_field_names, reason = "each is the name of an option")]
 pub(super) struct DevOptions {
-    /// Where gRPC listens; if it is taken and was not asked for, another port is chosen.
+    /// Port of the gRPC listener; without it, 50051 or, if that is in use, another port.
     #[arg(long, value_name = "PORT")]
     grpc_port: Option<u16>,
-    /// Where the consent pages are; likewise.
+    /// Port of the consent pages; without it, 8080 or another port.
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// Where the admin pages are; likewise.
+    /// Port of the admin pages; without it, 9090 or another port.
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
-    /// Where calls of the Web API are taken; likewise.
+    /// Port of the egress proxy for Web API calls; without it, 8081 or another port.
     #[arg(long, value_name = "PORT")]
     egress_port: Option<u16>,
 }
 
-/// What to do with a person.
-struct Acting<'a> {
-    /// Who is asked.
+/// The prepared consent of one person.
+struct ConsentLink<'a> {
+    /// The person to ask for consent.
     user: &'a DemoUser,
-    /// Where that can be answered.
+    /// The link to the consent page.
     link: String,
 }
 
-pub(super) async fn dev(options: &DevOptions) -> Result<(), Failed> {
+pub(super) async fn dev(options: &DevOptions) -> Result<(), CommandError> {
     let filter = crate::config::environment_filter().unwrap_or_else(|| LOG_FILTER.to_owned());
     let _log = start_logging(LogFormat::Pretty, &filter)
-        .map_err(|error| Failed::Usage(error.to_string()))?;
-    // Before there is a folder that would be left behind.
-    let signals = StopSignals::listen()?.or_hangup()?;
-    let sandbox = Sandbox::start(Options::default()).await.map_err(Failed::other)?;
-    let demo = demo::populate(sandbox.control()).map_err(Failed::other)?;
+        .map_err(|error| CommandError::Usage(error.to_string()))?;
+    // First, so that a signal leaves no folder behind.
+    let signals = StopSignals::listen()?.with_hangup()?;
+    let sandbox = Sandbox::start(Options::default()).await.map_err(CommandError::other)?;
+    let demo = demo::populate(sandbox.control()).map_err(CommandError::other)?;
     let parent = std::env::temp_dir();
-    for left in folder::sweep(&parent) {
+    for left in folder::remove_abandoned(&parent) {
         tracing::warn!(folder = %left.display(), "removed the files of a run that was killed");
     }
     let folder = RunFolder::create(&parent)?;
@@ -107,15 +107,16 @@ fn write_files(
     options: &DevOptions,
     sandbox: &Sandbox,
     demo: &Demo,
-) -> Result<PathBuf, Failed> {
+) -> Result<PathBuf, CommandError> {
     write_secret(&folder.join("client_secret"), &demo.client_secret)?;
     write_secret(&folder.join("private_key.xml"), &demo.private_key_xml)?;
-    Keyring::generate(&folder.join("keyring.toml"), SystemClock.now()).map_err(Failed::other)?;
+    Keyring::generate(&folder.join("keyring.toml"), SystemClock.now())
+        .map_err(CommandError::other)?;
     let forbidden = demo.tenants.last().map(|tenant| tenant.id.as_str()).unwrap_or_default();
     fs::write(folder.join("policy.cedar"), policy(forbidden))?;
     write_token(folder)?;
     let (grpc, admin) = (port(options.grpc_port, 50051), port(options.admin_port, 9090));
-    // Its address stands in links, so it must be known before anything listens.
+    // Links contain its address, so the port must be known before anything listens.
     let http = match port(options.http_port, 8080) {
         0 => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port(),
         known => known,
@@ -161,8 +162,8 @@ allowed_api_hosts = ["127.0.0.1"]
     Ok(file)
 }
 
-/// The demo caller may do everything with tickets, users, grants and tenants, except that one tenant gives it no
-/// ticket, and may have reading calls made as the system user.
+/// Returns the demo policy: the caller may use tickets, users, grants and tenants, and may send GET requests as the
+/// system user, but is denied the tickets of one tenant.
 fn policy(forbidden: &str) -> String {
     format!(
         r#"@id("demo-service")
@@ -200,38 +201,41 @@ forbid (
     )
 }
 
-/// An issuer of its own for the demo caller, whose key is forgotten at once.
-fn write_token(folder: &Path) -> Result<(), Failed> {
-    let issuer = DemoIssuer::generate(ISSUER).map_err(Failed::other)?;
+/// Writes the keys and one token of a new issuer. The issuer's private key is dropped immediately.
+fn write_token(folder: &Path) -> Result<(), CommandError> {
+    let issuer = DemoIssuer::generate(ISSUER).map_err(CommandError::other)?;
     fs::write(folder.join("jwks.json"), issuer.jwks())?;
     let now = SystemClock.now();
     let token = issuer.token(CALLER, AUDIENCE, now, now + TOKEN_LIFETIME);
     write_secret(&folder.join("token"), token.expose_secret())
 }
 
-fn write_secret(file: &Path, secret: &str) -> Result<(), Failed> {
+fn write_secret(file: &Path, secret: &str) -> Result<(), CommandError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     Ok(file.write_all(secret.as_bytes())?)
 }
 
-/// The port asked for; else the usual one, or any if that is taken.
+/// Returns the requested port, else the usual one, or 0 (any free port) if that is in use.
 fn port(asked: Option<u16>, usual: u16) -> u16 {
     let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, usual)).is_ok();
     asked.unwrap_or_else(|| if free() { usual } else { 0 })
 }
 
-/// Enrols the tenants, and asks one person of the first for consent.
-async fn prepare<'a>(loaded: &LoadedWithSecrets, demo: &'a Demo) -> Result<Acting<'a>, Failed> {
+/// Enrolls the tenants, and begins a consent for one person of the first tenant.
+async fn prepare<'a>(
+    loaded: &LoadedWithSecrets,
+    demo: &'a Demo,
+) -> Result<ConsentLink<'a>, CommandError> {
     let storage = Storage::open(&loaded.config).await?;
     let (store, now) = (&storage.store, SystemClock.now());
     let mut names = Vec::new();
     for tenant in &demo.tenants {
         let name = format!("applications/{APPLICATION}/tenants/{}", tenant.id);
-        let name: TenantName = name.parse().map_err(Failed::other)?;
+        let name: TenantName = name.parse().map_err(CommandError::other)?;
         let labels = [("demo".to_owned(), "true".to_owned())].into();
-        store.create(&name, &labels, now).await.map_err(Failed::other)?;
+        store.create(&name, &labels, now).await.map_err(CommandError::other)?;
         let token = SecretString::from(tenant.system_user_token.clone());
-        store.set_system_user_token(&name, &token, now).await.map_err(Failed::other)?;
+        store.set_system_user_token(&name, &token, now).await.map_err(CommandError::other)?;
         names.push(name);
     }
     let first = names.into_iter().next();
@@ -240,13 +244,13 @@ async fn prepare<'a>(loaded: &LoadedWithSecrets, demo: &'a Demo) -> Result<Actin
     let (Some(TenantName { application, tenant }), Some(public_uri), Some(user)) =
         (first, public_uri, user)
     else {
-        return Err(Failed::other("the demo data has nobody to act as"));
+        return Err(CommandError::other("the demo data has no person to act as"));
     };
     let consent = Consent {
         id: ConsentId::new(SystemRandom.bytes()),
         application,
         tenant: Some(tenant),
-        caller: CallerOnRecord {
+        caller: CallerRecord {
             id: CALLER.to_owned(),
             method: CallerMethod::Jwt.as_str().to_owned(),
             issuer: Some(ISSUER.to_owned()),
@@ -258,20 +262,20 @@ async fn prepare<'a>(loaded: &LoadedWithSecrets, demo: &'a Demo) -> Result<Actin
         expected_user_principal_name: Some(user.user_name.clone()),
         reason: "to try it out".to_owned(),
         create_time: now,
-        expire_time: now + LINK_LIFE,
+        expire_time: now + LINK_LIFETIME,
         outcome: None,
     };
     let limits = ConsentLimits { open_per_caller: 1, total: 1 };
-    store.begin(&consent, limits).await.map_err(Failed::other)?;
+    store.begin(&consent, limits).await.map_err(CommandError::other)?;
     store.close().await;
-    Ok(Acting { user, link: format!("{public_uri}/consent/{}", consent.id) })
+    Ok(ConsentLink { user, link: format!("{public_uri}/consent/{}", consent.id) })
 }
 
 fn banner(
     running: &Running,
     sandbox: &Sandbox,
     demo: &Demo,
-    acting: &Acting<'_>,
+    acting: &ConsentLink<'_>,
     token_file: &Path,
 ) -> String {
     let (grpc, admin) = (running.grpc_address, running.admin_address);
@@ -324,9 +328,9 @@ In another terminal:
 {denied}
   # a call of the Web API as the system user, without any credential of SuperOffice
 {called}
-  # not this one: what hands out credentials must be named by a policy
+  # rejected: a policy must name a path that returns credentials
 {current_token}
-  # no caller, no answer
+  # without a token: rejected
   grpcurl -plaintext -d '{{\"tenant\":\"applications/{APPLICATION}/tenants/{first}\"}}' {grpc} tenantgateway.v1.{issue}
   # which user should I use, and why can I not?
 {explain}

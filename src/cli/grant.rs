@@ -1,4 +1,4 @@
-//! `grant`: what people gave, on the store itself. A running server notices within a second.
+//! `grant`: works directly on the store. A running server notices changes within a second.
 
 use std::sync::Arc;
 
@@ -6,41 +6,41 @@ use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ConfigOption, Failed,
+    CommandError, ConfigOption,
     output::{Format, OutputOption, print, print_json, table},
-    say,
+    print_stderr,
     tenant::{os_user, tenant_name},
     trail,
 };
 use crate::{
     access::{Access, Authorized, Caller, ManageGrants},
-    app::{StartError, Storage, connected, impersonation},
+    app::{StartError, Storage, connect_applications, impersonation},
     broker::{Applications, BrokerError, Impersonation},
     config::Config,
     domain::{
         ApplicationId, Filter, GRANT_FIELDS, Grant, GrantName, GrantScope, ListedGrant, TenantName,
     },
-    ports::{GrantStore as _, StoreWatch as _, SystemClock},
+    ports::{GrantStore as _, StoreHealth as _, SystemClock},
 };
 
-/// Grants read from the store at a time.
+/// The number of grants that are read from the store at a time.
 const LIST_STEP: u32 = 500;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum GrantCommand {
-    /// List who lets the gateway act as them, and whether that works.
+    /// List the grants with which the gateway acts as people, and their states.
     #[command(
         after_help = "Examples:\n  tenant-gateway grant list --tenant Cust12345\n  tenant-gateway grant list --filter 'state = CONSENT_REQUIRED' --output json"
     )]
     List(ListOptions),
-    /// Stop acting as a person, at once and until the person consents again.
+    /// Stop acting as a person, immediately and until the person consents again.
     ///
-    /// SuperOffice is told, too. If it does not hear it now, a running server goes on trying.
+    /// The refresh token is also revoked at SuperOffice. If that fails now, a running server retries.
     #[command(
         after_help = "Example:\n  tenant-gateway grant revoke applications/crm-sync/tenants/Cust12345/grants/0f3a…"
     )]
     Revoke {
-        /// The grant, by the name that `grant list` prints.
+        /// The name of the grant, as `grant list` prints it.
         name: String,
         #[command(flatten)]
         config: ConfigOption,
@@ -51,14 +51,14 @@ pub(super) enum GrantCommand {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ListOptions {
-    /// Only those of this tenant: applications/crm-sync/tenants/Cust12345, or Cust12345 where one application is
+    /// List only grants of this tenant: applications/crm-sync/tenants/Cust12345, or Cust12345 if one application is
     /// configured or named.
     #[arg(long)]
     tenant: Option<String>,
-    /// Only those of this application.
+    /// List only grants of this application.
     #[arg(long)]
     application: Option<ApplicationId>,
-    /// Only those that match: a filter as `ListGrants` takes it.
+    /// List only grants that match this filter; the syntax is that of `ListGrants`.
     #[arg(long, value_name = "FILTER", default_value = "")]
     filter: String,
     #[command(flatten)]
@@ -67,18 +67,18 @@ pub(super) struct ListOptions {
     output: OutputOption,
 }
 
-pub(super) async fn run(command: GrantCommand) -> Result<(), Failed> {
+pub(super) async fn run(command: GrantCommand) -> Result<(), CommandError> {
     match command {
         GrantCommand::List(options) => list(options).await,
         GrantCommand::Revoke { name, config, output } => revoke(&name, &config, output).await,
     }
 }
 
-async fn list(options: ListOptions) -> Result<(), Failed> {
+async fn list(options: ListOptions) -> Result<(), CommandError> {
     let ListOptions { tenant, application, filter, config, output } = options;
     let config = config.load()?;
     let filter = Filter::parse(&filter, GRANT_FIELDS)
-        .map_err(|error| Failed::Usage(format!("--filter: {error}")))?;
+        .map_err(|error| CommandError::Usage(format!("--filter: {error}")))?;
     let tenant =
         tenant.map(|text| tenant_name(&text, application.as_ref(), &config)).transpose()?;
     let (resource, scopes) = scopes(&config, tenant, application);
@@ -86,7 +86,7 @@ async fn list(options: ListOptions) -> Result<(), Failed> {
     let listed = match configured(&config, &scopes) {
         Ok(()) => {
             match trail::record(&storage, "grant.list", &resource, trail::Outcome::DONE).await {
-                Ok(()) => read_all(&storage, &scopes, &filter).await.map_err(Failed::from),
+                Ok(()) => read_all(&storage, &scopes, &filter).await.map_err(CommandError::from),
                 Err(failed) => Err(failed),
             }
         }
@@ -106,7 +106,7 @@ async fn list(options: ListOptions) -> Result<(), Failed> {
     }
 }
 
-/// What a list is over: its name in the audit trail, and its parts.
+/// Returns the resource name of a list for the audit trail, and its scopes.
 fn scopes(
     config: &Config,
     tenant: Option<TenantName>,
@@ -153,18 +153,25 @@ async fn read_all(
     Ok(all)
 }
 
-async fn revoke(name: &str, options: &ConfigOption, output: OutputOption) -> Result<(), Failed> {
-    let name: GrantName =
-        name.parse().map_err(|error| Failed::Usage(format!("{}: {error}", name.escape_debug())))?;
+async fn revoke(
+    name: &str,
+    options: &ConfigOption,
+    output: OutputOption,
+) -> Result<(), CommandError> {
+    let name: GrantName = name
+        .parse()
+        .map_err(|error| CommandError::Usage(format!("{}: {error}", name.escape_debug())))?;
     let config = options.load()?;
-    // A secret that cannot be read must not keep a grant from being revoked here.
+    // The grant must be revoked in the store even if a secret cannot be read.
     let applications = connect(options).unwrap_or_else(|error| {
-        say(&format!("warning: SuperOffice cannot be told from here: {error}"));
+        print_stderr(&format!(
+            "warning: the token cannot be revoked at SuperOffice from here: {error}"
+        ));
         Applications::default()
     });
     let caller = Caller::command_line(&os_user());
     let access = Access::command_line(caller.clone(), Arc::new(SystemClock));
-    let authorized = access.authorize(&caller, name.tenant.clone()).map_err(Failed::other)?;
+    let authorized = access.authorize(&caller, name.tenant.clone()).map_err(CommandError::other)?;
     let storage = Storage::open(&config).await?;
     let tasks = TaskTracker::new();
     let grants = impersonation(&storage, applications, config.tenants.max_stale_status, &tasks);
@@ -182,7 +189,7 @@ async fn revoke(name: &str, options: &ConfigOption, output: OutputOption) -> Res
     match output.output {
         Format::Json => print_json(&as_json(&grant)),
         Format::Text if grant.revocation_pending => print(&format!(
-            "{name} is revoked here; SuperOffice is still to be told, which a running server does"
+            "{name} is revoked here; a running server still has to revoke its token at SuperOffice"
         )),
         Format::Text => print(&format!("{name} is revoked, here and at SuperOffice")),
     }
@@ -190,10 +197,10 @@ async fn revoke(name: &str, options: &ConfigOption, output: OutputOption) -> Res
 
 fn connect(options: &ConfigOption) -> Result<Applications, StartError> {
     let loaded = Config::load_with_secrets(&options.config)?;
-    connected(&loaded.config, &loaded.secrets)
+    connect_applications(&loaded.config, &loaded.secrets)
 }
 
-/// Revokes here, then at SuperOffice if it can be reached.
+/// Revokes the grant in the store, then its token at SuperOffice if it can be reached.
 async fn end(
     storage: &Storage,
     grants: &Impersonation,
@@ -203,7 +210,7 @@ async fn end(
     let revoked = grants.revoke(authorized, &name.grant).await?;
     if let Err(error) = grants.revoke_upstream(name).await {
         let cause = error.cause().map_or_else(|| error.message(), str::to_owned);
-        say(&format!("warning: SuperOffice did not hear it: {cause}"));
+        print_stderr(&format!("warning: the token could not be revoked at SuperOffice: {cause}"));
     }
     let now = storage.store.get(name).await?;
     Ok(now.unwrap_or_else(|| Arc::unwrap_or_clone(revoked)))
@@ -236,7 +243,7 @@ fn as_json(grant: &Grant) -> Value {
 }
 
 fn row(grant: &Grant) -> Vec<String> {
-    let pending = if grant.revocation_pending { ", SuperOffice not told" } else { "" };
+    let pending = if grant.revocation_pending { ", pending at SuperOffice" } else { "" };
     vec![
         grant.name.to_string(),
         grant.associate_id.to_string(),

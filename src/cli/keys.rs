@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    ConfigOption, Failed,
+    CommandError, ConfigOption,
     output::{Format, OutputOption, print, print_json, table},
     trail::{self, Outcome},
 };
@@ -12,28 +12,28 @@ use crate::{
     app::{Storage, read_keyring, store_path},
     config::Config,
     crypto::{Keyring, KeyringError},
-    ports::{Clock as _, StoreWatch as _, SystemClock},
+    ports::{Clock as _, StoreHealth as _, SystemClock},
 };
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
     /// Write a new keyring file (`crypto.keyring_file`), or add a key to it.
     ///
-    /// The file seals every stored secret: whoever loses it loses them, and whoever has it and the store has them.
-    /// Back it up apart from the store.
+    /// The file encrypts every stored secret. Without it, the secrets are lost; with it and the store, anyone can read
+    /// them. Back it up separately from the store.
     #[command(
         after_help = "Examples:\n  tenant-gateway keys generate --config gateway.toml\n  tenant-gateway keys generate --add"
     )]
     Generate {
         #[command(flatten)]
         config: ConfigOption,
-        /// Add one more key, not yet in use, to the keyring that is there.
+        /// Add one key to the existing keyring; it is not used yet.
         #[arg(long)]
         add: bool,
         #[command(flatten)]
         output: OutputOption,
     },
-    /// List the keys by id, and which one is in use; never the keys themselves.
+    /// List the ids of the keys and which one is in use; never prints the keys themselves.
     #[command(after_help = "Example:\n  tenant-gateway keys list --output json")]
     List {
         #[command(flatten)]
@@ -43,7 +43,7 @@ pub(super) enum KeysCommand {
     },
 }
 
-pub(super) async fn run(command: KeysCommand) -> Result<(), Failed> {
+pub(super) async fn run(command: KeysCommand) -> Result<(), CommandError> {
     match command {
         KeysCommand::Generate { config, add, output } => {
             let config = config.load()?;
@@ -56,8 +56,8 @@ pub(super) async fn run(command: KeysCommand) -> Result<(), Failed> {
     }
 }
 
-/// One more key is a change that the audit trail tells of, where there is a trail already.
-async fn record(config: &Config) -> Result<(), Failed> {
+/// Records the addition of a key in the audit trail, if there is a store.
+async fn record(config: &Config) -> Result<(), CommandError> {
     if !store_path(config).exists() {
         return Ok(());
     }
@@ -67,15 +67,15 @@ async fn record(config: &Config) -> Result<(), Failed> {
     recorded
 }
 
-fn generate(config: &Config, add: bool, output: OutputOption) -> Result<(), Failed> {
+fn generate(config: &Config, add: bool, output: OutputOption) -> Result<(), CommandError> {
     let (file, now) = (&config.crypto.keyring_file, SystemClock.now());
     let made =
         if add { Keyring::generate_additional(file, now) } else { Keyring::generate(file, now) };
     let id = made.map_err(|error| match error {
         KeyringError::Exists { .. }
         | KeyringError::Permissions { .. }
-        | KeyringError::Format { .. } => Failed::Usage(error.to_string()),
-        other => Failed::other(other),
+        | KeyringError::Format { .. } => CommandError::Usage(error.to_string()),
+        other => CommandError::other(other),
     })?;
     match output.output {
         Format::Json => print_json(&json!({ "id": id, "file": file })),
@@ -83,13 +83,13 @@ fn generate(config: &Config, add: bool, output: OutputOption) -> Result<(), Fail
             print(&format!("key {id} added to {}; it is not in use yet", file.display()))
         }
         Format::Text => print(&format!(
-            "key {id} written to {}\nback this file up apart from the store: without it no stored secret opens",
+            "key {id} written to {}\nback up this file separately from the store: without it, stored secrets cannot be decrypted",
             file.display()
         )),
     }
 }
 
-async fn list(config: &Config, output: OutputOption) -> Result<(), Failed> {
+async fn list(config: &Config, output: OutputOption) -> Result<(), CommandError> {
     let keyring = read_keyring(config)?;
     let active = Storage::active_key_id(config).await?;
     let is_active = |id: &str| active.as_deref() == Some(id);

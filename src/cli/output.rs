@@ -1,28 +1,28 @@
-//! Printing results: for people, or as JSON.
+//! Printing results as text or JSON.
 
 use std::io::{ErrorKind, Write as _};
 
-use super::Failed;
+use super::CommandError;
 
-/// How data is printed.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// A table or a sentence.
+    /// A table or sentences.
     Text,
     /// One JSON value.
     Json,
 }
 
-/// Chooses how data is printed.
+/// The option for the output format.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct OutputOption {
-    /// How to print.
+    /// The output format.
     #[arg(long, value_enum, default_value = "text")]
     pub(super) output: Format,
 }
 
-/// Writes to standard output. Whoever closed it has read enough.
-pub(super) fn print(text: &str) -> Result<(), Failed> {
+/// Writes to standard output. A closed output is not an error.
+pub(super) fn print(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| {
         if !text.ends_with('\n') {
@@ -36,12 +36,12 @@ pub(super) fn print(text: &str) -> Result<(), Failed> {
     }
 }
 
-/// Writes a JSON value, readable.
-pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Failed> {
-    print(&serde_json::to_string_pretty(value).map_err(Failed::other)?)
+/// Writes an indented JSON value.
+pub(super) fn print_json(value: &serde_json::Value) -> Result<(), CommandError> {
+    print(&serde_json::to_string_pretty(value).map_err(CommandError::other)?)
 }
 
-/// Columns, as wide as their widest cell.
+/// Formats a table whose columns are as wide as their widest cell.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

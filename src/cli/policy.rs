@@ -1,4 +1,4 @@
-//! `policy`: what is wrong with policies, and what they decide, before they are in force.
+//! `policy`: checks policies, and explains their decisions, before they are in force.
 
 use std::{
     fs::File,
@@ -10,23 +10,23 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    ConfigOption, Failed,
+    CommandError, ConfigOption,
     output::{Format, OutputOption, print, print_json},
 };
 use crate::{
     access::{
-        ActionName, Caller, CallerMethod, Excerpt, Explanation, MAX_POLICY_FILE_BYTES,
-        POLICY_SCHEMA, PolicyError, PolicyProblem, PolicySet, PolicyText, Resource, WebApiCall,
+        ActionName, Caller, CallerMethod, Explanation, MAX_POLICY_FILE_BYTES, POLICY_SCHEMA,
+        PolicyError, PolicyExcerpt, PolicyProblem, PolicySet, PolicyText, Resource, WebApiCall,
     },
     domain::{ApiPath, ApplicationId, file_text},
 };
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Look for everything that is wrong with policies and entities; puts nothing in force.
+    /// Find all problems of policies and entities; does not put them in force.
     ///
-    /// Prints `file:line: what is wrong and what to do`. Exit codes: 1 if the server would refuse them, 2 if there is
-    /// nothing to look at, else 0, also with warnings.
+    /// Prints `file:line: problem and solution`. Exit codes: 1 if the server would reject them, 2 if there is no policy
+    /// file, else 0, even with warnings.
     #[command(
         after_help = "Examples:\n  tenant-gateway policy check --config gateway.toml\n  tenant-gateway policy check --policy policy.cedar --entities entities.json"
     )]
@@ -36,28 +36,28 @@ pub(super) enum PolicyCommand {
         #[command(flatten)]
         output: OutputOption,
     },
-    /// Say what policies decide about a question, which of them decide it, and what would nearly permit it.
+    /// Show the decision on a call, the policies that determine it, and the permits that nearly match.
     ///
-    /// Asks the files, not a server, and gives nobody anything. Exit code 0 if the question could be answered,
+    /// Evaluates the files without a server, and returns no credential. The exit code is 0 if there is a decision,
     /// allowed or denied.
     #[command(
         after_help = "Examples:\n  tenant-gateway policy explain --caller system:serviceaccount:billing:invoices --action issueSystemTicket --resource applications/crm-sync/tenants/Cust12345\n  tenant-gateway policy explain --caller spiffe://example.org/jobs --caller-method mtls --action callWebApiAsSystemUser --resource applications/crm-sync/tenants/Cust12345 --http-method GET --path /api/v1/contact\n  tenant-gateway policy explain --caller system:serviceaccount:support:desk --action issueAccessToken --resource applications/crm-sync/tenants/Cust12345/grants/- --associate-id 102 --user-principal-name erik@customer.example"
     )]
     Explain(ExplainOptions),
-    /// Print what policies can speak of: entity types, actions and context, in Cedar's schema language.
+    /// Print the Cedar schema of policies: entity types, actions and context.
     #[command(after_help = "Example:\n  tenant-gateway policy schema > gateway.cedarschema")]
     Schema,
 }
 
-/// The files to look at.
+/// The policy files to read.
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyFiles {
     #[command(flatten)]
     config: ConfigOption,
-    /// Look at this policy file, without a configuration.
+    /// Read this policy file instead of the configured one.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     policy: Option<PathBuf>,
-    /// Its entities file.
+    /// The entities file of that policy.
     #[arg(long, value_name = "FILE", requires = "policy")]
     entities: Option<PathBuf>,
 }
@@ -66,51 +66,51 @@ pub(super) struct PolicyFiles {
 pub(super) struct ExplainOptions {
     #[command(flatten)]
     files: PolicyFiles,
-    /// Who asks: the caller's id, with the prefix of its issuer.
+    /// The caller's id, with the prefix of its issuer.
     #[arg(long, value_name = "ID")]
     caller: String,
-    /// How it proves who it is.
+    /// The caller's authentication method.
     #[arg(long, value_enum, default_value = "jwt")]
     caller_method: Method,
-    /// Who vouches for it: the issuer of its token.
+    /// The issuer of the caller's token.
     #[arg(long, value_name = "ISSUER")]
     caller_issuer: Option<String>,
-    /// What it wants to do, such as `issueSystemTicket`.
+    /// The action, such as `issueSystemTicket`.
     #[arg(long)]
     action: String,
-    /// To what: `gateway`, or the name of an application, tenant or grant.
+    /// The resource: `gateway`, or the name of an application, tenant or grant.
     #[arg(long, value_name = "NAME")]
     resource: String,
-    /// Of a grant: whose it is, as policies may ask; without it 0.
+    /// The associate id of the grant's person, for policies that use it; the default is 0.
     #[arg(long, value_name = "ID")]
     associate_id: Option<i32>,
-    /// Of a grant: whose it is, as policies may ask; without it empty.
+    /// The user principal name of the grant's person, for policies that use it; the default is empty.
     #[arg(long, value_name = "NAME")]
     user_principal_name: Option<String>,
-    /// Of a call to SuperOffice's Web API: the method.
+    /// The HTTP method of a call to SuperOffice's Web API.
     #[arg(long, value_name = "METHOD", requires = "path")]
     http_method: Option<String>,
-    /// The path of a call to SuperOffice's Web API as in a request, from `/api/`.
+    /// The path of a call to SuperOffice's Web API, starting with `/api/`.
     #[arg(long, value_name = "PATH", requires = "http_method")]
     path: Option<String>,
     #[command(flatten)]
     output: OutputOption,
 }
 
-/// How a caller proves who it is.
+/// A caller's authentication method.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Method {
-    /// By a token.
+    /// A JSON Web Token.
     Jwt,
-    /// By a certificate.
+    /// A client certificate.
     Mtls,
-    /// Not at all.
+    /// No authentication.
     Anonymous,
-    /// As a person at the command line.
+    /// The operating system's user at the command line.
     Cli,
 }
 
-pub(super) fn run(command: PolicyCommand) -> Result<ExitCode, Failed> {
+pub(super) fn run(command: PolicyCommand) -> Result<ExitCode, CommandError> {
     match command {
         PolicyCommand::Check { files, output } => check(&files, output),
         PolicyCommand::Explain(options) => explain(&options),
@@ -118,7 +118,7 @@ pub(super) fn run(command: PolicyCommand) -> Result<ExitCode, Failed> {
     }
 }
 
-fn check(files: &PolicyFiles, output: OutputOption) -> Result<ExitCode, Failed> {
+fn check(files: &PolicyFiles, output: OutputOption) -> Result<ExitCode, CommandError> {
     let (text, applications) = files.read()?;
     let (set, problems, warnings) = match PolicySet::parse(&text, &applications) {
         Ok((set, warnings)) => (Some(set), Vec::new(), warnings),
@@ -141,7 +141,7 @@ fn check(files: &PolicyFiles, output: OutputOption) -> Result<ExitCode, Failed> 
             lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
             lines.push(match (policies, groups) {
                 (Some(policies), Some(groups)) => format!("{policies} policies, {groups} groups"),
-                _ => "refused: a server that runs keeps the policies it has, and one that starts does not start".to_owned(),
+                _ => "rejected: a running server keeps its current policies, and a server does not start with these".to_owned(),
             });
             print(&lines.join("\n"))?;
         }
@@ -149,12 +149,12 @@ fn check(files: &PolicyFiles, output: OutputOption) -> Result<ExitCode, Failed> 
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn explain(options: &ExplainOptions) -> Result<ExitCode, Failed> {
+fn explain(options: &ExplainOptions) -> Result<ExitCode, CommandError> {
     let action = action(&options.action)?;
     let resource = options.resource()?;
     if options.caller.is_empty() || !options.caller.bytes().all(|b| b.is_ascii_graphic()) {
         let message = "--caller: a caller's id is printable ASCII without spaces";
-        return Err(Failed::Usage(message.to_owned()));
+        return Err(CommandError::Usage(message.to_owned()));
     }
     let method = match options.caller_method {
         Method::Jwt => CallerMethod::Jwt,
@@ -162,13 +162,13 @@ fn explain(options: &ExplainOptions) -> Result<ExitCode, Failed> {
         Method::Anonymous => CallerMethod::Anonymous,
         Method::Cli => CallerMethod::CommandLine,
     };
-    let caller = Caller::supposed(&options.caller, method, options.caller_issuer.as_deref());
+    let caller = Caller::hypothetical(&options.caller, method, options.caller_issuer.as_deref());
     let call = call(options, action)?;
     let call = call
         .as_ref()
         .map(|(method, path)| WebApiCall { method: method.as_str(), path: path.as_str() });
     let (text, applications) = options.files.read()?;
-    let (set, _) = PolicySet::parse(&text, &applications).map_err(Failed::other)?;
+    let (set, _) = PolicySet::parse(&text, &applications).map_err(CommandError::other)?;
     let explained = set.explain(&caller, action, &resource, call);
     let warning = options.warning(&explained);
     let warning = warning.as_deref();
@@ -182,8 +182,8 @@ fn explain(options: &ExplainOptions) -> Result<ExitCode, Failed> {
 }
 
 impl ExplainOptions {
-    fn resource(&self) -> Result<Resource, Failed> {
-        let usage = |message: String| Err(Failed::Usage(message));
+    fn resource(&self) -> Result<Resource, CommandError> {
+        let usage = |message: String| Err(CommandError::Usage(message));
         match (self.resource.parse(), self.associate_id, &self.user_principal_name) {
             (Err(error), ..) => usage(format!("--resource: {error}")),
             (Ok(Resource::Grant(mut grant)), id, name) => {
@@ -198,7 +198,7 @@ impl ExplainOptions {
         }
     }
 
-    /// If a policy asks whose grant it is, and that was not said.
+    /// Returns a warning if a policy uses an attribute of the grant that was not given.
     fn warning(&self, found: &Explanation) -> Option<String> {
         let attributes = [
             ("associateId", "--associate-id", self.associate_id.is_some()),
@@ -206,20 +206,20 @@ impl ExplainOptions {
         ];
         let options: Vec<_> = attributes
             .into_iter()
-            .filter(|(attribute, _, said)| !said && found.attributes.contains(attribute))
+            .filter(|(attribute, _, given)| !given && found.attributes.contains(attribute))
             .map(|(_, option, _)| option)
             .collect();
         let options = options.join(" and ");
         (!options.is_empty()).then(|| {
             format!(
-                "a policy asks whose grant it is, and may decide otherwise: say so with {options}"
+                "a policy uses the person of the grant and may decide differently: give {options}"
             )
         })
     }
 }
 
-/// The action of this name, or help.
-fn action(name: &str) -> Result<ActionName, Failed> {
+/// Returns the action with this name, or an error with a suggestion.
+fn action(name: &str) -> Result<ActionName, CommandError> {
     if let Some(action) = ActionName::from_name(name) {
         return Ok(action);
     }
@@ -230,28 +230,31 @@ fn action(name: &str) -> Result<ActionName, Failed> {
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let near = near.map(|(_, known)| format!("did you mean {known}? ")).unwrap_or_default();
     let all = all().collect::<Vec<_>>().join(", ");
-    Err(Failed::Usage(format!("--action: no action {name:?}; {near}There are {all}")))
+    Err(CommandError::Usage(format!("--action: no action {name:?}; {near}There are {all}")))
 }
 
-/// Method and path, in the form that policies see.
-fn call(options: &ExplainOptions, action: ActionName) -> Result<Option<(String, String)>, Failed> {
-    let usage = |message: &str| Err(Failed::Usage(message.to_owned()));
+/// Returns method and path in the normalized form that policies see.
+fn call(
+    options: &ExplainOptions,
+    action: ActionName,
+) -> Result<Option<(String, String)>, CommandError> {
+    let usage = |message: &str| Err(CommandError::Usage(message.to_owned()));
     match (&options.http_method, &options.path) {
         (Some(_), _) | (_, Some(_)) if !action.has_context() => usage(
-            "--http-method and --path: only callWebApiAsSystemUser and callWebApiAsUser are decided by them",
+            "--http-method and --path: only callWebApiAsSystemUser and callWebApiAsUser use them",
         ),
         (Some(method), Some(path)) => {
             let path = match ApiPath::parse(path) {
                 Ok(_) if path.contains('?') => {
-                    return usage("--path: policies do not see the query: leave it out");
+                    return usage("--path: policies do not see the query: remove it");
                 }
                 Ok(path) => path,
                 Err(error) => return usage(&format!("--path: {error}")),
             };
-            Ok(Some((method.to_ascii_uppercase(), path.decided().to_owned())))
+            Ok(Some((method.to_ascii_uppercase(), path.normal_form().to_owned())))
         }
         _ if action.has_context() => usage(
-            "this action is decided by the call: give --http-method and --path, such as --http-method GET --path /api/v1/contact",
+            "this action depends on the call: give --http-method and --path, such as --http-method GET --path /api/v1/contact",
         ),
         _ => Ok(None),
     }
@@ -264,7 +267,7 @@ fn as_text(
     found: &Explanation,
     warning: Option<&str>,
 ) -> String {
-    let decision = if found.ruling.allowed { "ALLOWED" } else { "DENIED" };
+    let decision = if found.decision.allowed { "ALLOWED" } else { "DENIED" };
     let by = caller.issuer().map(|issuer| format!(", {issuer}")).unwrap_or_default();
     let (id, method, action) = (caller.id(), caller.method().as_str(), action.as_str());
     let mut lines = vec![format!("{decision}: {id} ({method}{by}): {action} on {resource}")];
@@ -284,13 +287,13 @@ fn as_text(
         lines.push("permits that nearly match:".to_owned());
     }
     for near in &found.near_misses {
-        lines.push(format!("  {}: {}", place(&near.policy), near.differs));
+        lines.push(format!("  {}: {}", place(&near.policy), near.mismatch));
     }
     lines.extend(warning.map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }
 
-fn place(policy: &Excerpt) -> String {
+fn place(policy: &PolicyExcerpt) -> String {
     format!("{}:{}: {} {}", policy.file, policy.line, policy.effect, policy.policy_id)
 }
 
@@ -302,14 +305,14 @@ fn as_json(
     found: &Explanation,
     warning: Option<&str>,
 ) -> Value {
-    let policy = |policy: &Excerpt| json!({ "id": &*policy.policy_id, "effect": policy.effect, "file": policy.file, "line": policy.line, "text": policy.text });
+    let policy = |policy: &PolicyExcerpt| json!({ "id": &*policy.policy_id, "effect": policy.effect, "file": policy.file, "line": policy.line, "text": policy.text });
     let near: Vec<_> = found
         .near_misses
         .iter()
-        .map(|near| json!({ "policy": policy(&near.policy), "differs": near.differs }))
+        .map(|near| json!({ "policy": policy(&near.policy), "differs": near.mismatch }))
         .collect();
     json!({
-        "decision": if found.ruling.allowed { "ALLOWED" } else { "DENIED" },
+        "decision": if found.decision.allowed { "ALLOWED" } else { "DENIED" },
         "caller": { "id": caller.id(), "method": caller.method().as_str(), "issuer": caller.issuer() },
         "action": action.as_str(),
         "resource": resource.to_string(),
@@ -324,15 +327,15 @@ fn as_json(
 }
 
 impl PolicyFiles {
-    /// The texts, and the applications that are configured, if there is a configuration.
-    fn read(&self) -> Result<(PolicyText, Vec<ApplicationId>), Failed> {
+    /// Reads the files. Returns their texts and the configured applications, if there is a configuration.
+    fn read(&self) -> Result<(PolicyText, Vec<ApplicationId>), CommandError> {
         let (policy, entities, applications) = if let Some(policy) = &self.policy {
             (policy.clone(), self.entities.clone(), Vec::new())
         } else {
             let config = self.config.load()?;
             let applications = config.applications.iter().map(|a| a.id.clone()).collect();
-            let missing = "policy.file is not configured: name a file with --policy";
-            let policy = config.policy.file.ok_or(Failed::Usage(missing.to_owned()))?;
+            let missing = "policy.file is not configured: give a file with --policy";
+            let policy = config.policy.file.ok_or(CommandError::Usage(missing.to_owned()))?;
             (policy, config.policy.entities_file, applications)
         };
         let name = |file: &Path| file.display().to_string();
@@ -346,17 +349,17 @@ impl PolicyFiles {
     }
 }
 
-/// A file, or of one that is too long so much that this shows.
-fn read(file: &Path) -> Result<String, Failed> {
+/// Reads a file. If it is too large, reads just enough for the parser to reject it.
+fn read(file: &Path) -> Result<String, CommandError> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_POLICY_FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     File::open(file)
         .and_then(|open| open.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| Failed::Usage(format!("{}: {error}", file.display())))?;
+        .map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))?;
     if bytes.len() > MAX_POLICY_FILE_BYTES {
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     file_text(&bytes)
         .map(str::to_owned)
-        .map_err(|error| Failed::Failed(format!("{}: {error}", file.display())))
+        .map_err(|error| CommandError::Failed(format!("{}: {error}", file.display())))
 }

@@ -1,17 +1,17 @@
-//! `serve`.
+//! `serve`: runs the gateway.
 
 use std::sync::Arc;
 
-use super::{ConfigOption, Failed};
+use super::{CommandError, ConfigOption};
 use crate::{
-    app::{Ended, Gateway, Running, Surroundings},
+    app::{Gateway, Running, Runtime, ShutdownOutcome},
     config::{self, Config, LoadedWithSecrets},
     lifecycle::{ReloadSignal, StopSignals},
     ports::Reloadable,
     telemetry::{LogFormat, LogGuard, start_logging},
 };
 
-pub(super) async fn serve(options: &ConfigOption) -> Result<(), Failed> {
+pub(super) async fn serve(options: &ConfigOption) -> Result<(), CommandError> {
     let signals = StopSignals::listen()?;
     let reload = ReloadSignal::listen()?;
     let loaded = Config::load_with_secrets(&options.config)?;
@@ -19,55 +19,58 @@ pub(super) async fn serve(options: &ConfigOption) -> Result<(), Failed> {
     serve_loaded(loaded, signals, Some(reload), |_| Ok(())).await
 }
 
-/// Serves until told to stop; `started` hears where. At each `reload`, if there is one, files are read again.
+/// Serves until a signal stops it. Calls `started` once the listeners are bound. Each `reload` signal reloads files.
 pub(super) async fn serve_loaded(
     loaded: LoadedWithSecrets,
     signals: StopSignals,
     reload: Option<ReloadSignal>,
-    started: impl FnOnce(&Running) -> Result<(), Failed>,
-) -> Result<(), Failed> {
+    started: impl FnOnce(&Running) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
     let LoadedWithSecrets { config, secrets, warnings } = loaded;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let surroundings = Surroundings::of_the_machine();
-    let running = Gateway::start(config, &secrets, surroundings).await?;
-    // What is needed of them is where it is used; this copy has done its duty.
+    let runtime = Runtime::system();
+    let running = Gateway::start(config, &secrets, runtime).await?;
+    // The parts that need secrets have their own copies.
     drop(secrets);
-    let stop = running.stopper();
-    let told = started(&running);
-    if told.is_err() {
+    let stop = running.stop_token();
+    let announced = started(&running);
+    if announced.is_err() {
         stop.cancel();
     }
     let reloadables = running.reloadables();
     let ended = tokio::select! {
-        ended = running.ended() => ended,
-        () = signals.until_asked_twice(stop) => Ended::CutOff,
-        () = reload_when_asked(reload, &reloadables) => Ended::Crashed,
+        ended = running.wait() => ended,
+        () = signals.cancel_until_second_signal(stop) => ShutdownOutcome::CutOff,
+        () = reload_on_signal(reload, &reloadables) => ShutdownOutcome::Crashed,
     };
-    told?;
+    announced?;
     match ended {
-        Ended::Cleanly => Ok(()),
-        Ended::CutOff => Err(Failed::Failed("stopped before everything had ended".to_owned())),
-        Ended::Crashed => {
-            Err(Failed::Failed("stopped by a fault; the log has the cause".to_owned()))
+        ShutdownOutcome::Clean => Ok(()),
+        ShutdownOutcome::CutOff => {
+            Err(CommandError::Failed("stopped before all running work had finished".to_owned()))
         }
+        ShutdownOutcome::Crashed => Err(CommandError::Failed(
+            "stopped because of an internal fault; see the log for the cause".to_owned(),
+        )),
     }
 }
 
-/// Without a signal to wait for, never ends. `dev` has none: SIGHUP stops it, because with its terminal the person is
-/// gone who looked.
-async fn reload_when_asked(reload: Option<ReloadSignal>, reloadables: &[Arc<dyn Reloadable>]) {
+/// Reloads at each signal; never returns without one to wait for. `dev` has none: SIGHUP stops it, because it means
+/// that the terminal is closed.
+async fn reload_on_signal(reload: Option<ReloadSignal>, reloadables: &[Arc<dyn Reloadable>]) {
     match reload {
-        Some(reload) => reload.each(reloadables).await,
+        Some(reload) => reload.reload_on_each(reloadables).await,
         None => std::future::pending().await,
     }
 }
 
-pub(super) fn start_logs(config: &Config) -> Result<LogGuard, Failed> {
+pub(super) fn start_logs(config: &Config) -> Result<LogGuard, CommandError> {
     let format = match config.log.format {
         config::LogFormat::Json => LogFormat::Json,
         config::LogFormat::Pretty => LogFormat::Pretty,
     };
-    start_logging(format, &config.log.filter()).map_err(|error| Failed::Usage(error.to_string()))
+    start_logging(format, &config.log.filter())
+        .map_err(|error| CommandError::Usage(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! `tenant`: the same use cases as `TenantService`, on the store itself. A running server notices within a second.
+//! `tenant`: the use cases of `TenantService`, directly on the store. A running server notices changes within a second.
 
 use std::{
     collections::BTreeMap,
@@ -14,25 +14,25 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use super::{
-    ConfigOption, Failed,
+    CommandError, ConfigOption,
     output::{Format, OutputOption, print, print_json, table},
-    say, trail,
+    print_stderr, trail,
 };
 use crate::{
-    access::{Access, Authorized, Caller, Gateway, ManageTenants, Refused},
+    access::{Access, AccessError, Authorized, Caller, Gateway, ManageTenants},
     app::Storage,
-    broker::{BrokerError, Directory, Page, Tenants},
+    broker::{BrokerError, Page, TenantDirectory, Tenants},
     config::Config,
     domain::{
         ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName, file_text,
     },
-    ports::{StoreWatch as _, SystemClock},
+    ports::{StoreHealth as _, SystemClock},
 };
 
-/// Tenants read from the store at a time.
+/// The number of tenants that are read from the store at a time.
 const LIST_STEP: u32 = 500;
 
-/// More than any token; what is longer is another file.
+/// The maximum size of a token file, which is more than any token.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Subcommand)]
@@ -43,8 +43,8 @@ pub(super) enum TenantCommand {
     )]
     Add {
         #[command(flatten)]
-        which: Which,
-        /// A label, key=value; may be given several times.
+        which: TenantArgs,
+        /// A label, key=value; can be given several times.
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
         labels: Vec<(String, String)>,
     },
@@ -55,7 +55,7 @@ pub(super) enum TenantCommand {
     List {
         #[command(flatten)]
         config: ConfigOption,
-        /// Only those of this application.
+        /// List only tenants of this application.
         #[arg(long)]
         application: Option<ApplicationId>,
         #[command(flatten)]
@@ -63,47 +63,46 @@ pub(super) enum TenantCommand {
     },
     /// Store the system user token of a tenant, from a file or standard input.
     ///
-    /// Never from the command line: other users of the machine can read that.
+    /// It is never read from the command line, which other users of the machine can see.
     #[command(
         after_help = "Examples:\n  tenant-gateway tenant set-token applications/crm-sync/tenants/Cust12345 --token-file token.txt\n  pass show cust12345 | tenant-gateway tenant set-token applications/crm-sync/tenants/Cust12345"
     )]
     SetToken {
         #[command(flatten)]
-        which: Which,
-        /// The file that holds the token; without it, standard input is read.
+        which: TenantArgs,
+        /// The file that contains the token; without it, the token is read from standard input.
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
-    /// Stop handing out credentials of a tenant at once; deletes nothing.
+    /// Stop issuing credentials of a tenant immediately; deletes nothing.
     #[command(
         after_help = "Example:\n  tenant-gateway tenant disable applications/crm-sync/tenants/Cust12345"
     )]
-    Disable(Which),
-    /// Lift the stop.
+    Disable(TenantArgs),
+    /// Issue credentials of a disabled tenant again.
     #[command(
         after_help = "Example:\n  tenant-gateway tenant enable applications/crm-sync/tenants/Cust12345"
     )]
-    Enable(Which),
-    /// Remove a tenant with its token and ticket; they cannot be had back.
+    Enable(TenantArgs),
+    /// Remove a tenant with its token and ticket for good.
     #[command(
         after_help = "Example:\n  tenant-gateway tenant remove applications/crm-sync/tenants/Cust12345"
     )]
     Remove {
         #[command(flatten)]
-        which: Which,
-        /// Also where people have given grants; they are revoked.
+        which: TenantArgs,
+        /// Also remove a tenant that has grants, and revoke them.
         #[arg(long)]
         force: bool,
     },
 }
 
-/// Names one tenant.
+/// The arguments that identify one tenant.
 #[derive(Debug, clap::Args)]
-pub(super) struct Which {
-    /// The tenant: applications/crm-sync/tenants/Cust12345, or Cust12345 where one application is configured or
-    /// named.
+pub(super) struct TenantArgs {
+    /// The tenant: applications/crm-sync/tenants/Cust12345, or Cust12345 if one application is configured or named.
     tenant: String,
-    /// The application, where the tenant is given by its id alone.
+    /// The application, if the tenant is given only by its id.
     #[arg(long)]
     application: Option<ApplicationId>,
     #[command(flatten)]
@@ -112,26 +111,26 @@ pub(super) struct Which {
     output: OutputOption,
 }
 
-impl Which {
-    fn name(&self, config: &Config) -> Result<TenantName, Failed> {
+impl TenantArgs {
+    fn name(&self, config: &Config) -> Result<TenantName, CommandError> {
         tenant_name(&self.tenant, self.application.as_ref(), config)
     }
 }
 
-/// Reads a full name, or the id of a tenant whose application is given or the only one.
+/// Parses a full name, or the id of a tenant whose application is given or is the only one.
 pub(super) fn tenant_name(
     text: &str,
     application: Option<&ApplicationId>,
     config: &Config,
-) -> Result<TenantName, Failed> {
+) -> Result<TenantName, CommandError> {
     let wrong = |error: crate::domain::NameError| {
-        Failed::Usage(format!("{}: {error}", text.escape_debug()))
+        CommandError::Usage(format!("{}: {error}", text.escape_debug()))
     };
     if text.contains('/') {
         let name: TenantName = text.parse().map_err(wrong)?;
         return match application {
-            Some(other) if *other != name.application => Err(Failed::Usage(format!(
-                "{name} is not of --application {other}: correct one of the two, or leave --application out"
+            Some(other) if *other != name.application => Err(CommandError::Usage(format!(
+                "{name} is not of --application {other}: correct one of the two, or remove --application"
             ))),
             _ => Ok(name),
         };
@@ -144,14 +143,14 @@ pub(super) fn tenant_name(
             let message = format!(
                 "several applications are configured: give the full name of {tenant}, applications/…/tenants/{tenant}"
             );
-            return Err(Failed::Usage(message));
+            return Err(CommandError::Usage(message));
         }
     };
     Ok(TenantName { application, tenant })
 }
 
-/// The use cases over the store, without the rest of the gateway.
-struct Desk {
+/// The use cases of tenants on the store, without a running gateway.
+struct OfflineContext {
     storage: Storage,
     tenants: Tenants,
     access: Access,
@@ -159,11 +158,11 @@ struct Desk {
     tasks: TaskTracker,
 }
 
-impl Desk {
-    async fn open(config: &Config) -> Result<Self, Failed> {
+impl OfflineContext {
+    async fn open(config: &Config) -> Result<Self, CommandError> {
         let storage = Storage::open(config).await?;
         let tasks = TaskTracker::new();
-        let directory = Arc::new(Directory::new(storage.store.clone(), tasks.clone()));
+        let directory = Arc::new(TenantDirectory::new(storage.store.clone(), tasks.clone()));
         let ids = config.applications.iter().map(|application| application.id.clone()).collect();
         let clock = Arc::new(SystemClock);
         let tenants = Tenants::new(ids, directory, storage.store.clone(), clock, tasks.clone());
@@ -172,26 +171,29 @@ impl Desk {
         Ok(Self { storage, tenants, access, caller, tasks })
     }
 
-    /// Whether there is such a tenant.
+    /// Checks that the tenant exists.
     async fn exists(&self, name: &TenantName) -> Result<(), BrokerError> {
-        let denied = |refused: Refused| BrokerError::Internal(refused.to_string().into());
+        let denied = |refused: AccessError| BrokerError::Internal(refused.to_string().into());
         let authorized = self.access.authorize(&self.caller, name.clone()).map_err(denied)?;
         self.tenants.get(&authorized).await.map(drop)
     }
 
-    /// Does something to a tenant that exists.
+    /// Changes an existing tenant, and records the change in the audit trail.
     async fn change<T>(
         &self,
         command: &str,
         name: &TenantName,
         act: impl Future<Output = Result<T, BrokerError>>,
-    ) -> Result<T, Failed> {
+    ) -> Result<T, CommandError> {
         let ready = self.exists(name).await;
         trail::change(&self.storage, command, &name.to_string(), ready, act).await
     }
 
-    fn manage(&self, name: TenantName) -> Result<Authorized<ManageTenants, TenantName>, Failed> {
-        self.access.authorize(&self.caller, name).map_err(Failed::other)
+    fn manage(
+        &self,
+        name: TenantName,
+    ) -> Result<Authorized<ManageTenants, TenantName>, CommandError> {
+        self.access.authorize(&self.caller, name).map_err(CommandError::other)
     }
 
     async fn close(self) {
@@ -201,7 +203,7 @@ impl Desk {
     }
 }
 
-pub(super) async fn run(command: TenantCommand) -> Result<(), Failed> {
+pub(super) async fn run(command: TenantCommand) -> Result<(), CommandError> {
     match command {
         TenantCommand::List { config, application, output } => {
             list(&config.load()?, application, output).await
@@ -216,15 +218,17 @@ pub(super) async fn run(command: TenantCommand) -> Result<(), Failed> {
     }
 }
 
-async fn add(which: &Which, labels: Vec<(String, String)>) -> Result<(), Failed> {
+async fn add(which: &TenantArgs, labels: Vec<(String, String)>) -> Result<(), CommandError> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
     let labels: BTreeMap<_, _> = labels.into_iter().collect();
-    let labels =
-        Labels::new(labels).map_err(|problem| Failed::Usage(format!("--label: {problem}")))?;
-    let desk = Desk::open(&config).await?;
-    let authorized =
-        desk.access.authorize(&desk.caller, name.application.clone()).map_err(Failed::other)?;
+    let labels = Labels::new(labels)
+        .map_err(|problem| CommandError::Usage(format!("--label: {problem}")))?;
+    let desk = OfflineContext::open(&config).await?;
+    let authorized = desk
+        .access
+        .authorize(&desk.caller, name.application.clone())
+        .map_err(CommandError::other)?;
     let ready = match desk.exists(&name).await {
         Ok(()) => Err(BrokerError::TenantExists(name.clone())),
         Err(BrokerError::TenantNotFound(_)) => Ok(()),
@@ -233,38 +237,38 @@ async fn add(which: &Which, labels: Vec<(String, String)>) -> Result<(), Failed>
     let create = desk.tenants.create(&authorized, name.tenant, labels);
     let added = trail::change(&desk.storage, "tenant.add", &name.to_string(), ready, create).await;
     desk.close().await;
-    tell(which, "added; give it a token with `tenant-gateway tenant set-token`", &added?)
+    print_result(which, "added; store its token with `tenant-gateway tenant set-token`", &added?)
 }
 
-async fn set_token(which: &Which, token_file: Option<&Path>) -> Result<(), Failed> {
+async fn set_token(which: &TenantArgs, token_file: Option<&Path>) -> Result<(), CommandError> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
     let token = SystemUserToken::new(&read_token(token_file)?)
-        .map_err(|problem| Failed::Usage(format!("the token {problem}")))?;
-    let desk = Desk::open(&config).await?;
+        .map_err(|problem| CommandError::Usage(format!("the token {problem}")))?;
+    let desk = OfflineContext::open(&config).await?;
     let authorized = desk.manage(name.clone())?;
     let set = desk.tenants.set_system_user_token(&authorized, token);
     let set = desk.change("tenant.set-token", &name, set).await;
     desk.close().await;
-    tell(which, "has a new system user token", &set?)
+    print_result(which, "has a new system user token", &set?)
 }
 
-async fn set_disabled(which: &Which, disabled: bool) -> Result<(), Failed> {
+async fn set_disabled(which: &TenantArgs, disabled: bool) -> Result<(), CommandError> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
-    let desk = Desk::open(&config).await?;
+    let desk = OfflineContext::open(&config).await?;
     let authorized = desk.manage(name.clone())?;
     let set = desk.tenants.set_disabled(&authorized, disabled);
     let command = if disabled { "tenant.disable" } else { "tenant.enable" };
     let set = desk.change(command, &name, set).await;
     desk.close().await;
-    tell(which, if disabled { "is disabled" } else { "is enabled" }, &set?)
+    print_result(which, if disabled { "is disabled" } else { "is enabled" }, &set?)
 }
 
-async fn remove(which: &Which, force: bool) -> Result<(), Failed> {
+async fn remove(which: &TenantArgs, force: bool) -> Result<(), CommandError> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
-    let desk = Desk::open(&config).await?;
+    let desk = OfflineContext::open(&config).await?;
     let authorized = desk.manage(name.clone())?;
     let delete = desk.tenants.delete(&authorized, None, force);
     let removed = desk.change("tenant.remove", &name, delete).await;
@@ -280,8 +284,8 @@ async fn list(
     config: &Config,
     application: Option<ApplicationId>,
     output: OutputOption,
-) -> Result<(), Failed> {
-    let desk = Desk::open(config).await?;
+) -> Result<(), CommandError> {
+    let desk = OfflineContext::open(config).await?;
     let scope = application.as_ref().map(|id| format!("applications/{id}"));
     let scope = scope.as_deref().unwrap_or("gateway");
     let recorded = trail::record(&desk.storage, "tenant.list", scope, trail::Outcome::DONE).await;
@@ -300,21 +304,24 @@ async fn list(
     }
 }
 
-async fn read_all(desk: &Desk, application: Option<ApplicationId>) -> Result<Vec<Tenant>, Failed> {
+async fn read_all(
+    desk: &OfflineContext,
+    application: Option<ApplicationId>,
+) -> Result<Vec<Tenant>, CommandError> {
     let mut all: Vec<Tenant> = Vec::new();
     loop {
         let page = Page { after: all.last().map(|tenant| tenant.name.clone()), limit: LIST_STEP };
         let more = match &application {
             None => {
                 let authorized =
-                    desk.access.authorize(&desk.caller, Gateway).map_err(Failed::other)?;
+                    desk.access.authorize(&desk.caller, Gateway).map_err(CommandError::other)?;
                 desk.tenants.list_all(&authorized, page).await?
             }
             Some(application) => {
                 let authorized = desk
                     .access
                     .authorize(&desk.caller, application.clone())
-                    .map_err(Failed::other)?;
+                    .map_err(CommandError::other)?;
                 desk.tenants.list_of_application(&authorized, page).await?
             }
         };
@@ -326,7 +333,7 @@ async fn read_all(desk: &Desk, application: Option<ApplicationId>) -> Result<Vec
     }
 }
 
-fn tell(which: &Which, what: &str, tenant: &Tenant) -> Result<(), Failed> {
+fn print_result(which: &TenantArgs, what: &str, tenant: &Tenant) -> Result<(), CommandError> {
     match which.output.output {
         Format::Json => print_json(&as_json(tenant)),
         Format::Text => print(&format!("{} {what}", tenant.name)),
@@ -358,10 +365,10 @@ fn row(tenant: &Tenant) -> Vec<String> {
     ]
 }
 
-fn read_token(file: Option<&Path>) -> Result<SecretString, Failed> {
+fn read_token(file: Option<&Path>) -> Result<SecretString, CommandError> {
     let from = || file.map_or("standard input".to_owned(), |path| path.display().to_string());
     let text = token_text(file).map_err(|error| {
-        Failed::Usage(format!("the token cannot be read from {}: {error}", from()))
+        CommandError::Usage(format!("the token cannot be read from {}: {error}", from()))
     })?;
     Ok(text.as_str().into())
 }
@@ -373,7 +380,7 @@ fn token_text(file: Option<&Path>) -> io::Result<Zeroizing<String>> {
     } else {
         let input = io::stdin();
         if input.is_terminal() {
-            say("paste the system user token, then press Enter and Ctrl-D:");
+            print_stderr("paste the system user token, then press Enter and Ctrl-D:");
         }
         input.lock().take(MAX_TOKEN_FILE_BYTES).read_to_end(&mut bytes)?;
     }
@@ -383,12 +390,12 @@ fn token_text(file: Option<&Path>) -> io::Result<Zeroizing<String>> {
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("wanted KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Who is at the command line, for the audit trail. Taken from the account that runs the process, which an
-/// environment variable could misstate.
+/// Returns the user at the command line, for the audit trail: the account that runs the process, because an environment
+/// variable could be wrong.
 pub(super) fn os_user() -> String {
     let id = rustix::process::getuid().as_raw();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -1,8 +1,8 @@
-//! What commands do is written to the audit trail, in the chain of commands.
+//! Records commands in the audit trail, in the chain of commands.
 
 use std::sync::Arc;
 
-use super::{Failed, tenant::os_user};
+use super::{CommandError, tenant::os_user};
 use crate::{
     access::Caller,
     app::Storage,
@@ -12,7 +12,7 @@ use crate::{
     ports::SystemClock,
 };
 
-/// How a command ended, as far as its event tells.
+/// The outcome of a command in its audit event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// The gRPC code as a number.
@@ -22,28 +22,28 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// It did what it should, or is about to: what changes something is recorded before it is done.
+    /// Success. A change is recorded with it before it is made.
     pub(super) const DONE: Self = Self { code: 0, reason: None };
 
-    /// Why it was not done.
+    /// Returns the outcome of a failed command.
     pub(super) fn failed(error: &BrokerError) -> Self {
         let reason = error.reason();
         Self { code: reason.code(), reason: Some(reason) }
     }
 }
 
-/// Does a change that is in the trail before it is done. What can be seen to fail beforehand (`ready`) is in the trail
-/// as failed, and is not begun.
+/// Records a change in the audit trail and then makes it. If `ready` is an error, records the failure and changes
+/// nothing.
 ///
 /// # Errors
-/// If the store does not take the event, so that nothing is done; or if the change fails.
+/// If the event cannot be stored (then nothing is changed), or if the change fails.
 pub(super) async fn change<T>(
     storage: &Storage,
     command: &str,
     resource: &str,
     ready: Result<(), BrokerError>,
     act: impl Future<Output = Result<T, BrokerError>>,
-) -> Result<T, Failed> {
+) -> Result<T, CommandError> {
     if let Err(error) = ready {
         record(storage, command, resource, Outcome::failed(&error)).await?;
         return Err(error.into());
@@ -56,17 +56,16 @@ pub(super) async fn change<T>(
     Ok(done?)
 }
 
-/// Writes the event of a command, such as `audit.verify`. A command that cannot do so must not do what it would have
-/// recorded.
+/// Records the event of a command, such as `audit.verify`. If that fails, the command must not do its work.
 ///
 /// # Errors
-/// If the store does not take the event.
+/// If the event cannot be stored.
 pub(super) async fn record(
     storage: &Storage,
     command: &str,
     resource: &str,
     outcome: Outcome,
-) -> Result<(), Failed> {
+) -> Result<(), CommandError> {
     let caller = Caller::command_line(&os_user());
     let record = AuditRecord {
         caller: caller.id().to_owned().into(),
@@ -83,7 +82,8 @@ pub(super) async fn record(
         CommandTrail::new(store.clone(), signer.clone(), clock, random).write(record).await
     };
     write.await.map_err(|error| {
-        let (Failed::Failed(cause) | Failed::Usage(cause)) = Failed::from(BrokerError::from(error));
-        Failed::Failed(format!("the audit trail does not take the event: {cause}"))
+        let (CommandError::Failed(cause) | CommandError::Usage(cause)) =
+            CommandError::from(BrokerError::from(error));
+        CommandError::Failed(format!("the audit event cannot be stored: {cause}"))
     })
 }

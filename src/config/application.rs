@@ -10,42 +10,42 @@ use secrecy::SecretString;
 pub(super) use self::entry::ApplicationEntry;
 use super::{
     error::Problems,
-    secret::{Form, SecretSource},
+    secret::{SecretFormat, SecretSource},
 };
-use crate::domain::{AllowedApiHosts, ApplicationId, Environment, Redirects};
+use crate::domain::{AllowedApiHosts, ApplicationId, Environment, RedirectUris};
 
 const EXAMPLE: &str = "there must be at least one application, such as: [[applications]] id = \"crm-sync\", \
     environment = \"sod\", client_id = \"…\", client_secret_file = \"client-secret\", private_key_file = \
-    \"private-key.xml\" (each key on a line of its own)";
+    \"private-key.xml\" (one key per line)";
 
 /// One `[[applications]]`, checked.
 #[derive(Debug, Clone)]
 pub struct Application {
-    /// Our name for it.
+    /// The application's id in the gateway.
     pub id: ApplicationId,
-    /// Where it lives.
+    /// The SuperOffice environment.
     pub environment: Environment,
-    /// SuperOffice's name for it (public).
+    /// The OAuth client id (public).
     pub client_id: String,
-    /// Where its secrets are.
+    /// The locations of its secrets.
     pub secrets: SecretSources,
-    /// Where browsers may be sent while a person consents.
-    pub redirects: Redirects,
+    /// The URIs to which browsers may be redirected during a consent.
+    pub redirects: RedirectUris,
     /// The login host, without a trailing slash.
     pub login_uri: String,
-    /// Who issues its tokens, without a trailing slash.
+    /// The issuer of its tokens, without a trailing slash.
     pub issuer: String,
-    /// Hosts that tenant status may name.
+    /// The Web API hosts that a tenant status may name.
     pub allowed_api_hosts: AllowedApiHosts,
-    /// Web API calls a second and tenant, for the whole fleet.
+    /// Web API calls per second and tenant, for all replicas together.
     pub calls_per_second: NonZeroU32,
-    /// Calls at once after a pause.
+    /// The burst size of that rate limit.
     pub burst: NonZeroU32,
-    /// Whether callers may be given the client secret as `SO-AppToken`.
+    /// Whether callers may receive the client secret as `SO-AppToken`.
     pub allow_reveal_application_token: bool,
 }
 
-/// Where the secrets of an application are.
+/// The locations of an application's secrets.
 #[derive(Debug, Clone)]
 pub struct SecretSources {
     pub(super) client_secret: SecretSource,
@@ -58,47 +58,47 @@ pub struct SecretSources {
 /// The secrets of one application. Redacted when printed, zeroed when dropped.
 #[derive(Debug, Clone)]
 pub struct ApplicationSecrets {
-    /// Proves the application to SuperOffice; also the `SO-AppToken`.
+    /// The OAuth client secret, which is also the `SO-AppToken`.
     pub client_secret: SecretString,
-    /// Tried when SuperOffice refuses the first.
+    /// The client secret to try when SuperOffice rejects `client_secret`.
     pub next_client_secret: Option<SecretString>,
-    /// RSA key that signs system user tokens, as text: `RSAKeyValue` XML or PEM.
+    /// The RSA key that signs system user tokens, as text: `RSAKeyValue` XML or PEM.
     pub private_key: SecretString,
-    /// Tried when SuperOffice refuses the first.
+    /// The private key to try when SuperOffice rejects `private_key`.
     pub next_private_key: Option<SecretString>,
-    /// Authenticates associate webhooks.
+    /// The secret that authenticates associate webhooks.
     pub webhook_secret: Option<SecretString>,
 }
 
 impl SecretSources {
-    /// Where the private key is, for messages about what is in it.
+    /// Returns the location of the private key, for messages about its content.
     #[must_use]
     pub fn private_key(&self) -> &SecretSource {
         &self.private_key
     }
 
-    /// Where the next private key is, if there is one.
+    /// Returns the location of the next private key, if there is one.
     #[must_use]
     pub fn next_private_key(&self) -> Option<&SecretSource> {
         self.next_private_key.as_ref()
     }
 
-    /// Where the secret of webhooks is, if there is one.
+    /// Returns the location of the webhook secret, if there is one.
     pub(super) fn webhook_secret(&self) -> Option<&SecretSource> {
         self.webhook_secret.as_ref()
     }
 
-    /// Reads them all, so that one run tells of every one that is wrong.
+    /// Reads all secrets, so that one run reports every problem.
     pub(super) fn read(&self, problems: &mut Problems) -> Option<ApplicationSecrets> {
         let mut optional = |source: &Option<SecretSource>, form| match source {
             Some(source) => source.read(form, problems).map(Some),
             None => Some(None),
         };
-        let next_client_secret = optional(&self.next_client_secret, Form::Line);
-        let next_private_key = optional(&self.next_private_key, Form::Text);
-        let webhook_secret = optional(&self.webhook_secret, Form::Line);
-        let client_secret = self.client_secret.read(Form::Line, problems);
-        let private_key = self.private_key.read(Form::Text, problems);
+        let next_client_secret = optional(&self.next_client_secret, SecretFormat::Line);
+        let next_private_key = optional(&self.next_private_key, SecretFormat::Text);
+        let webhook_secret = optional(&self.webhook_secret, SecretFormat::Line);
+        let client_secret = self.client_secret.read(SecretFormat::Line, problems);
+        let private_key = self.private_key.read(SecretFormat::Text, problems);
         Some(ApplicationSecrets {
             client_secret: client_secret?,
             next_client_secret: next_client_secret?,
@@ -109,14 +109,14 @@ impl SecretSources {
     }
 }
 
-/// What checking the entries leaves: each application, and every secret that could be read whatever else is wrong.
+/// The valid applications, and the secret locations of all entries, valid or not.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     pub(super) applications: Vec<Application>,
     pub(super) secrets: Vec<SecretSources>,
 }
 
-/// Checks all entries, each by itself and against the others.
+/// Checks all entries, individually and against each other.
 pub(super) fn check(
     entries: Vec<ApplicationEntry>,
     folder: &Path,
@@ -133,7 +133,7 @@ pub(super) fn check(
         if let Some(first) = ids.insert(entry.id.clone(), index)
             && !entry.id.is_empty()
         {
-            let message = format!("is that of applications[{first}] too; each needs its own");
+            let message = format!("is also used by applications[{first}]; give each its own");
             problems.add(format!("{key}.id"), message);
         }
         let client = (entry.environment.clone(), entry.client_id.clone());
@@ -142,7 +142,7 @@ pub(super) fn check(
         {
             problems.add(
                 format!("{key}.client_id"),
-                format!("is that of applications[{first}] in the same environment too; one application is enough"),
+                format!("is also used by applications[{first}] in the same environment; remove one of them"),
             );
         }
         let secrets = entry.secret_sources(&key, folder, problems);

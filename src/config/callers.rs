@@ -1,4 +1,4 @@
-//! Who may call: `[callers]`.
+//! Authentication of callers: `[callers]`.
 
 use std::{
     net::SocketAddr,
@@ -9,30 +9,30 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Grpc, error::Problems, value};
-use crate::domain::{TokenAlgorithm, begins_with, is_caller_prefix, is_trust_domain};
+use crate::domain::{TokenAlgorithm, is_caller_prefix, is_trust_domain, starts_with_ignore_case};
 
-/// Keys are fetched every five minutes, give or take: younger than this they must be believed.
-const LEAST_KEY_AGE: Duration = Duration::from_mins(10);
+/// The minimum of `max_key_age`. Keys are fetched about every five minutes, so it must allow at least one failed fetch.
+const MIN_KEY_AGE: Duration = Duration::from_mins(10);
 
-/// A larger difference between clocks is no leeway but a wrong clock, and each minute of it is one that a stolen token
-/// lives longer.
-const MOST_LEEWAY: Duration = Duration::from_mins(5);
+/// The maximum leeway. A larger difference between clocks means a wrong clock, and each minute of leeway extends the
+/// lifetime of a stolen token.
+const MAX_LEEWAY: Duration = Duration::from_mins(5);
 
-/// Claims that say something else than who the caller is, or that differ from token to token.
+/// Claims that do not identify the caller, or that differ from token to token.
 const NOT_CALLER_CLAIMS: [&str; 6] = ["iss", "aud", "exp", "nbf", "iat", "jti"];
 
-/// The longest name of a claim, and the longest pattern, in bytes.
+/// The maximum length of a claim name and of a pattern, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 
 /// `[callers]`: how callers prove who they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Callers {
-    /// Everybody is `anonymous` and no credential is looked at. Loopback only.
+    /// Whether every caller is `anonymous` and credentials are ignored. Loopback only.
     pub insecure_anonymous: bool,
-    /// Issuers whose tokens are accepted.
+    /// The issuers whose tokens are accepted.
     pub jwt: Vec<JwtIssuer>,
-    /// Client certificates.
+    /// The settings of client certificates.
     pub mtls: Mtls,
 }
 
@@ -42,35 +42,35 @@ pub struct Callers {
 pub struct JwtIssuer {
     /// The `iss` claim.
     pub issuer: String,
-    /// The audience that `aud` must hold.
+    /// The audience that `aud` must contain.
     pub audience: String,
-    /// Audiences of which `aud` must hold one, where there are several.
+    /// Alternative audiences; `aud` must contain one of them or `audience`.
     pub audiences: Vec<String>,
     /// The claim whose value names the caller.
     pub caller_claim: String,
-    /// The algorithms with which tokens may be signed.
+    /// The accepted signature algorithms.
     #[serde(deserialize_with = "algorithms")]
     pub algorithms: Vec<TokenAlgorithm>,
-    /// How far the issuer's clock and ours may be apart, in either direction.
+    /// The tolerated difference between the issuer's clock and the gateway's clock, in either direction.
     #[serde(deserialize_with = "value::duration")]
     pub leeway: Duration,
-    /// Where the issuer's keys are; found by discovery if neither this nor `jwks_file` is given.
+    /// The URI of the issuer's keys. Without it and `jwks_file`, it is found by OpenID Connect discovery.
     #[serde(deserialize_with = "value::some_web_uri")]
     pub jwks_uri: Option<String>,
-    /// The issuer's keys.
+    /// A file with the issuer's keys.
     pub jwks_file: Option<PathBuf>,
-    /// PEM certificates of the authorities that may sign the certificate of the issuer's host.
+    /// PEM certificates of the authorities that may issue the certificate of the issuer's host.
     pub ca_file: Option<PathBuf>,
-    /// The token with which we fetch the issuer's keys.
+    /// A file with the bearer token for fetching the issuer's keys.
     pub bearer_token_file: Option<PathBuf>,
-    /// Put before the subject to make the caller's id.
+    /// The prefix of the caller's id; the claim's value follows it.
     pub caller_prefix: String,
-    /// Subjects that begin with `spiffe://` are accepted for this trust domain only.
+    /// The only trust domain for which subjects that start with `spiffe://` are accepted.
     pub spiffe_trust_domain: Option<String>,
-    /// Tokens issued for longer are refused.
+    /// The maximum lifetime of a token; tokens issued for longer are rejected.
     #[serde(deserialize_with = "value::some_duration")]
     pub max_lifetime: Option<Duration>,
-    /// While the issuer does not answer, its keys are believed until they are this old.
+    /// The age until which the last keys are used while new ones cannot be fetched.
     #[serde(deserialize_with = "value::duration")]
     pub max_key_age: Duration,
 }
@@ -104,7 +104,7 @@ pub struct Mtls {
     pub enabled: bool,
     /// The kind of name in the certificate that names the caller.
     pub identity: Option<CertificateIdentity>,
-    /// Of several names, the one that matches names the caller.
+    /// A pattern that chooses the caller's name if the certificate has several.
     pub pattern: Option<String>,
 }
 
@@ -128,8 +128,8 @@ fn algorithms<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<TokenAlgorithm>
     for name in names {
         if name.starts_with("HS") || name.eq_ignore_ascii_case("none") {
             return Err(D::Error::custom(format!(
-                "must not list an algorithm that proves nothing: whoever can verify an HMAC can also make one, and \
-                 `none` is no signature; choose among {supported}"
+                "must not list an algorithm that proves nothing: everyone who can verify an HMAC can also forge one, and \
+                 `none` is not a signature; use some of {supported}"
             )));
         }
         let algorithm = TokenAlgorithm::from_name(&name).ok_or_else(form)?;
@@ -169,7 +169,7 @@ impl Callers {
         if self.mtls.enabled && client_ca.is_none() {
             problems.add(
                 "callers.mtls.enabled",
-                "needs grpc.tls.client_ca_file, the authorities whose certificates name callers",
+                "needs grpc.tls.client_ca_file, the certificates of the authorities that issue client certificates",
             );
         }
     }
@@ -178,21 +178,21 @@ impl Callers {
         if !self.jwt.is_empty() || self.mtls.enabled {
             problems.add(
                 "callers.insecure_anonymous",
-                "looks at no credential, so it cannot be combined with callers.jwt or callers.mtls: remove one",
+                "ignores all credentials, so it cannot be combined with callers.jwt or callers.mtls: remove one",
             );
         }
         for (section, listen) in listeners {
             if !listen.ip().is_loopback() {
                 problems.add(
                     format!("{section}.listen"),
-                    "must be a loopback address such as 127.0.0.1, because callers.insecure_anonymous = true lets \
-                     everybody in",
+                    "must be a loopback address such as 127.0.0.1, because callers.insecure_anonymous = true accepts \
+                     every caller",
                 );
             }
         }
     }
 
-    /// A token must be meant for one entry: those of one issuer must differ in their audiences or in their keys.
+    /// Checks that each token matches only one entry: entries of one issuer must have different audiences or keys.
     fn check_issuer(&self, index: usize, issuer: &JwtIssuer, problems: &mut Problems) {
         let mut others = self.jwt.iter().take(index);
         let same = |other: &JwtIssuer| {
@@ -205,24 +205,26 @@ impl Callers {
         if !issuer.issuer.is_empty() && others.any(same) {
             problems.add(
                 format!("callers.jwt[{index}].issuer"),
-                "is another entry's too, with a common audience and the same keys: a token could be meant for either; \
-                 give the two different audiences or different keys, or keep one of them with `audiences`",
+                "is also used by another entry with a common audience and the same keys, so a token would match both; \
+                 give the two different audiences or keys, or keep one entry with `audiences`",
             );
         }
     }
 
-    /// Two issuers must not be able to name the same caller. Case does not matter, because people read names.
+    /// Checks that two issuers cannot name the same caller. Case is ignored, because people read names.
     fn check_prefix(&self, index: usize, issuer: &JwtIssuer, problems: &mut Problems) {
         let nested = self.jwt.iter().take(index).any(|other| {
             let (one, two) = (&other.caller_prefix, &issuer.caller_prefix);
             let both_empty = one.is_empty() && two.is_empty();
             let both_given = !one.is_empty() && !two.is_empty();
-            both_empty || (both_given && (begins_with(one, two) || begins_with(two, one)))
+            both_empty
+                || (both_given
+                    && (starts_with_ignore_case(one, two) || starts_with_ignore_case(two, one)))
         });
         if nested {
             problems.add(
                 format!("callers.jwt[{index}].caller_prefix"),
-                "is empty, equal to or the beginning of another issuer's, or begins with it: two issuers could name \
+                "is equal to another issuer's prefix, or one of the two starts with the other, so two issuers could name \
                  the same caller; give each its own, such as \"ci:\" (one may be empty)",
             );
         }
@@ -238,7 +240,7 @@ impl Mtls {
                 let key = format!("callers.mtls.{name}");
                 problems.add(
                     key,
-                    "needs callers.mtls.enabled = true: without it no certificate names a caller",
+                    "needs callers.mtls.enabled = true: without it, certificates do not name callers",
                 );
             }
         }
@@ -248,21 +250,21 @@ impl Mtls {
         if !plain {
             problems.add(
                 "callers.mtls.pattern",
-                "must be 1 to 256 visible ASCII characters without spaces, in which * stands for any characters, \
+                "must be 1 to 256 visible ASCII characters without spaces, where * matches any characters, \
                  such as \"spiffe://prod.example.org/*\"",
             );
         } else if pattern.starts_with('^') || pattern.ends_with('$') || pattern.contains('\\') {
             problems.add(
                 "callers.mtls.pattern",
-                "is no regular expression: only * has a meaning (any characters), and the whole name must match, as \
-                 in \"spiffe://prod.example.org/*\"",
+                "is not a regular expression: only * is special (it matches any characters), and the whole name must match, \
+                 such as \"spiffe://prod.example.org/*\"",
             );
         }
     }
 }
 
 impl JwtIssuer {
-    /// The audiences, whichever key gives them.
+    /// Returns the audiences of both keys.
     pub fn all_audiences(&self) -> impl Iterator<Item = &str> {
         let one = Some(self.audience.as_str()).filter(|audience| !audience.is_empty());
         one.into_iter().chain(self.audiences.iter().map(String::as_str))
@@ -276,7 +278,7 @@ impl JwtIssuer {
             problems.add(format!("{key}.audience"), what);
         }
         if self.audiences.iter().any(|audience| audience.trim().is_empty()) {
-            problems.add(format!("{key}.audiences"), "holds an empty audience: take it out");
+            problems.add(format!("{key}.audiences"), "contains an empty audience: remove it");
         }
     }
 
@@ -285,13 +287,13 @@ impl JwtIssuer {
         if !(1..=MAX_NAME_BYTES).contains(&claim.len()) || claim.trim() != claim {
             problems.add(
                 format!("{key}.caller_claim"),
-                "must be the name of a claim whose value is a string, such as \"azp\"; without it `sub` counts",
+                "must be the name of a claim whose value is a string, such as \"azp\"; the default is `sub`",
             );
         } else if NOT_CALLER_CLAIMS.contains(&claim) {
             problems.add(
                 format!("{key}.caller_claim"),
-                "names no caller: iss, aud, exp, nbf, iat and jti say something else, or differ from token to token; \
-                 choose a claim that always names the same workload, such as \"sub\" or \"azp\"",
+                "does not identify a caller: iss, aud, exp, nbf, iat and jti have another meaning, or differ from token to \
+                 token; choose a claim that always identifies the same workload, such as \"sub\" or \"azp\"",
             );
         }
     }
@@ -302,43 +304,43 @@ impl JwtIssuer {
         }
         self.check_audiences(key, problems);
         self.check_claim(key, problems);
-        if self.leeway > MOST_LEEWAY {
+        if self.leeway > MAX_LEEWAY {
             problems.add(
                 format!("{key}.leeway"),
-                "must be at most 5m: a token lives so much longer than its issuer says; set the clocks right instead",
+                "must be at most 5m, because it extends the lifetime of every token; correct the clocks instead",
             );
         }
         if self.jwks_uri.is_some() && self.jwks_file.is_some() {
-            problems.add(format!("{key}.jwks_uri"), "jwks_file is given too; keep one of the two");
+            problems.add(format!("{key}.jwks_uri"), "jwks_file is also set; remove one of the two");
         }
         let discovered = self.jwks_uri.is_none() && self.jwks_file.is_none();
         if discovered && !self.issuer.trim().is_empty() && value::web_uri(&self.issuer).is_err() {
             problems.add(
                 format!("{key}.issuer"),
-                "is no https:// URI, so its keys cannot be found by discovery: give jwks_uri or jwks_file",
+                "is not an https:// URI, so its keys cannot be found by discovery: set jwks_uri or jwks_file",
             );
         }
         if !is_caller_prefix(&self.caller_prefix) {
             problems.add(
                 format!("{key}.caller_prefix"),
-                "must be visible ASCII without spaces, and lead to no name that is taken: anonymous, cli:…, \
-                 spiffe://… (for SPIFFE ids set spiffe_trust_domain and no prefix)",
+                "must be visible ASCII without spaces, and must not produce a reserved name: anonymous, cli:…, \
+                 spiffe://… (for SPIFFE ids, set spiffe_trust_domain and no prefix)",
             );
         }
         if self.spiffe_trust_domain.as_ref().is_some_and(|domain| !is_trust_domain(domain)) {
             problems.add(
                 format!("{key}.spiffe_trust_domain"),
-                "must be the name of a trust domain alone, such as \"example.org\": lower case, without spiffe://",
+                "must be only the name of a trust domain, such as \"example.org\": lower case, without spiffe://",
             );
         }
-        if self.max_key_age < LEAST_KEY_AGE {
+        if self.max_key_age < MIN_KEY_AGE {
             problems.add(
                 format!("{key}.max_key_age"),
-                "must be at least 10m: keys are fetched again every five minutes, give or take",
+                "must be at least 10m, because keys are fetched about every five minutes",
             );
         }
         if self.max_lifetime.is_some_and(|lifetime| lifetime.is_zero()) {
-            problems.add(format!("{key}.max_lifetime"), "must be longer than nothing");
+            problems.add(format!("{key}.max_lifetime"), "must be greater than zero");
         }
     }
 }

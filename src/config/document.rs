@@ -1,4 +1,4 @@
-//! The text of the file as a tree that knows its lines, and its sections read out of that tree.
+//! The configuration file as a tree with line numbers, from which the sections are deserialized.
 
 use serde::de::DeserializeOwned;
 use toml::{
@@ -21,7 +21,7 @@ pub(super) struct Document<'t> {
     tree: Spanned<DeTable<'t>>,
 }
 
-/// One step on the way from the root to a value.
+/// One step of the path from the root to a value.
 #[derive(Debug, Clone)]
 enum Step {
     Key(String),
@@ -29,11 +29,11 @@ enum Step {
 }
 
 impl<'t> Document<'t> {
-    /// Parses the text; a mistake in the TOML itself leaves nothing to go on with.
+    /// Parses the text. Returns `None` if it is not valid TOML.
     pub(super) fn parse(text: &'t str, problems: &mut Problems) -> Option<Self> {
         match DeTable::parse(text) {
             Ok(tree) => Some(Self { text, tree }),
-            // Only message and line: the error's own display quotes the text, which may hold a secret.
+            // Only message and line, because the error's `Display` quotes the text, which may contain a secret.
             Err(error) => {
                 let line = error.span().map(|span| line(text, span.start));
                 let message = format!("not TOML: {}", error.message());
@@ -43,9 +43,9 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Reads the whole, reporting every key that cannot be read. `None` if what is left would mislead.
+    /// Deserializes the file and reports every key that cannot be read. Returns `None` if the rest would be misleading.
     ///
-    /// Serde stops at the first mistake: each one is taken out of the tree and the rest read again.
+    /// Serde stops at the first error, so each invalid key is removed from the tree and the rest is read again.
     pub(super) fn read<T: DeserializeOwned>(&self, problems: &mut Problems) -> Option<T> {
         let mut tree = self.tree.clone();
         loop {
@@ -66,7 +66,7 @@ impl<'t> Document<'t> {
             let (message, meant) = explain(error.message(), &parent);
             let place = Some(line(self.text, span.start));
             problems.add_unreadable(key, place, message, meant);
-            // Without an element of a list the others would be counted wrongly.
+            // Removing an element of a list would change the indexes of the others.
             let element = matches!(path.last(), Some(Step::Index(_)));
             if element || !remove(tree.get_mut(), &path) {
                 return None;
@@ -74,7 +74,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Refuses lists elsewhere than at `known`: serde would fill a section's keys from a list in their order.
+    /// Rejects lists at other keys than `known`, because serde would fill a section's keys from a list in order.
     pub(super) fn refuse_lists(&self, known: &[&str], problems: &mut Problems) {
         let mut lists = Vec::new();
         collect_lists(self.tree.get_ref(), "", &mut lists);
@@ -83,7 +83,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// The line of a key, or of the nearest thing around it that the file has.
+    /// Returns the line of a key or, if the file does not have it, of the nearest enclosing section.
     pub(super) fn line_of(&self, key: &str) -> Option<usize> {
         let mut key = key;
         while !key.is_empty() {
@@ -95,7 +95,7 @@ impl<'t> Document<'t> {
         None
     }
 
-    /// Whether the file sets `path` (`a.b`, through lists), or sets it to the text after ` = `.
+    /// Returns whether the file sets `path` (`a.b`, also inside lists) or, with ` = value`, sets it to that value.
     pub(super) fn sets(&self, path: &str) -> bool {
         let (path, wanted) = match path.split_once(" = ") {
             Some((path, wanted)) => (path, Some(wanted)),
@@ -111,8 +111,8 @@ fn line(text: &str, offset: usize) -> usize {
     before.filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The way to the key or value that has exactly this span. A section's span is its header alone, so every
-/// branch is looked into.
+/// Returns the path to the key or value that has exactly this span. A section's span covers only its header, so all
+/// branches are searched.
 fn locate(table: &DeTable<'_>, span: &Span) -> Option<Vec<Step>> {
     table.iter().find_map(|(key, value)| {
         let step = Step::Key(key.get_ref().clone().into_owned());
@@ -159,7 +159,7 @@ fn remove_in(value: &mut DeValue<'_>, path: &[Step]) -> bool {
     }
 }
 
-/// The keys of all lists, without the places in lists around them.
+/// Collects the keys of all lists, without list indexes.
 fn collect_lists(table: &DeTable<'_>, parent: &str, found: &mut Vec<String>) {
     for (key, value) in table {
         let key = explain::full(parent, &key.get_ref().escape_debug().to_string());
@@ -178,7 +178,7 @@ fn collect_lists(table: &DeTable<'_>, parent: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The span of the key that renders as `wanted`.
+/// Returns the span of the key that renders as `wanted`.
 fn find(table: &DeTable<'_>, wanted: &str) -> Option<Span> {
     table.iter().find_map(|(key, value)| {
         let rest = wanted.strip_prefix(key.get_ref().as_ref())?;
@@ -222,7 +222,7 @@ fn is_set_in(value: &DeValue<'_>, steps: &[&str], wanted: Option<&str>) -> bool 
     }
 }
 
-/// `applications[0].client_id`.
+/// Renders a path like `applications[0].client_id`.
 fn render(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
@@ -232,7 +232,7 @@ fn render(path: &[Step]) -> String {
                 if !text.is_empty() {
                     text.push('.');
                 }
-                // A quoted key may hold anything; terminals shall see no control characters.
+                // A quoted key may contain control characters, which must not reach a terminal.
                 text.extend(key.escape_debug());
             }
         }

@@ -1,29 +1,31 @@
-//! Reading secrets one by one, so that what is wrong with one hides no other.
+//! Reading secrets one by one, so that a problem with one does not hide the others.
 
 use secrecy::SecretString;
 
-use super::{Application, Config, Problem, Proxy, SecretSource, error::Problems, secret::Form};
+use super::{
+    Application, Config, Problem, Proxy, SecretSource, error::Problems, secret::SecretFormat,
+};
 
 /// One secret that the configuration names.
 #[derive(Debug)]
 pub struct ReadSecret {
-    /// Where it is.
+    /// The location of the secret.
     pub source: SecretSource,
-    /// Whether it is an RSA key, the present or the next one.
+    /// Whether it is an RSA key, the current or the next one.
     pub is_private_key: bool,
-    /// The secret, or what is wrong with the place.
+    /// The secret, or the problem with its location.
     pub secret: Result<SecretString, Problem>,
-    /// What works but is probably not meant.
+    /// Warnings about settings that are valid but probably unintended.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// Reads every secret that it names.
+    /// Reads every secret that the configuration names.
     #[must_use]
     pub fn read_each_secret(&self) -> Vec<ReadSecret> {
-        let password = self.store.password.iter().map(|source| read(source, Form::Line));
+        let password = self.store.password.iter().map(|source| read(source, SecretFormat::Line));
         let proxy = self.proxy.iter().filter_map(Proxy::password_source);
-        let password = password.chain(proxy.map(|source| read(source, Form::Line)));
+        let password = password.chain(proxy.map(|source| read(source, SecretFormat::Line)));
         password.chain(self.applications.iter().flat_map(Application::read_each_secret)).collect()
     }
 }
@@ -35,13 +37,13 @@ impl Application {
         let keys = [Some(&sources.private_key), sources.next_private_key.as_ref()];
         let lines = lines.into_iter().chain([sources.webhook_secret.as_ref()]).flatten();
         lines
-            .map(|source| read(source, Form::Line))
-            .chain(keys.into_iter().flatten().map(|source| read(source, Form::Text)))
+            .map(|source| read(source, SecretFormat::Line))
+            .chain(keys.into_iter().flatten().map(|source| read(source, SecretFormat::Text)))
             .collect()
     }
 }
 
-fn read(source: &SecretSource, form: Form) -> ReadSecret {
+fn read(source: &SecretSource, form: SecretFormat) -> ReadSecret {
     let mut problems = Problems::default();
     let secret = source.read(form, &mut problems);
     let problem = problems.errors.pop().unwrap_or_else(|| Problem {
@@ -51,7 +53,7 @@ fn read(source: &SecretSource, form: Form) -> ReadSecret {
     });
     ReadSecret {
         source: source.clone(),
-        is_private_key: form == Form::Text,
+        is_private_key: form == SecretFormat::Text,
         secret: secret.ok_or(problem),
         warnings: problems.warnings,
     }

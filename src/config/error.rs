@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, all of it at once: one problem a line, each with its key and the mend.
+//! Problems of a configuration, reported all at once: one per line, each with its key and its solution.
 
 use std::{
     collections::BTreeSet,
@@ -6,23 +6,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One thing that is wrong. Never holds a value from the file: it may be a secret in the wrong place.
+/// One problem. It never contains a value from the file, which may be a misplaced secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, such as `applications[0].client_id`; empty when the file as a whole is meant.
+    /// The key, such as `applications[0].client_id`; empty for a problem of the whole file.
     pub key: String,
-    /// The line in the file, from 1, where it is known.
+    /// The line in the file, starting at 1, if it is known.
     pub line: Option<usize>,
-    /// What is wrong and how to mend it.
+    /// The problem and its solution.
     pub message: String,
 }
 
-/// The configuration cannot be used. Displays one problem a line.
+/// An invalid configuration. Displays one problem per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The configuration file.
     pub file: PathBuf,
-    /// Everything that is wrong, in the order of the file.
+    /// All problems, in the order of the file.
     pub problems: Vec<Problem>,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// `file:line: key: message`, the form that editors and terminals make a link of.
+/// Formats a problem as `file:line: key: message`, which editors and terminals turn into a link.
 pub(super) fn located(file: &Path, problem: &Problem) -> String {
     let line = problem.line.map(|line| format!("{line}:"));
     let key = Some(&problem.key).filter(|key| !key.is_empty());
@@ -53,25 +53,25 @@ pub(super) fn located(file: &Path, problem: &Problem) -> String {
     )
 }
 
-/// Collects problems and warnings, so that one run tells everything.
+/// A collection of problems and warnings, so that one run reports all of them.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
-    settled: BTreeSet<String>,
+    unreadable_keys: BTreeSet<String>,
 }
 
 impl Problems {
-    /// A rule is broken at `key`.
+    /// Adds a problem with the value at `key`.
     pub(super) fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
         let key = key.into();
-        // A value that could not be read was dropped: that it is missing now is no news.
-        if !self.settled.contains(&key) {
+        // An unreadable value was reported and removed, so do not also report that it is missing.
+        if !self.unreadable_keys.contains(&key) {
             self.errors.push(Problem { key, line: None, message: message.into() });
         }
     }
 
-    /// The value at `key` could not be read; what later rules say about that key is left out.
+    /// Adds a value that could not be read. Later problems with that key are ignored.
     pub(super) fn add_unreadable(
         &mut self,
         key: String,
@@ -79,17 +79,17 @@ impl Problems {
         message: String,
         meant: Option<String>,
     ) {
-        self.settled.extend(meant);
-        self.settled.insert(key.clone());
+        self.unreadable_keys.extend(meant);
+        self.unreadable_keys.insert(key.clone());
         self.errors.push(Problem { key, line, message });
     }
 
-    /// Something works but is probably not what was meant.
+    /// Adds a warning about a setting that is valid but probably unintended.
     pub(super) fn warn(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.warnings.push(Problem { key: key.into(), line: None, message: message.into() });
     }
 
-    /// All warnings as lines, or all errors.
+    /// Returns all warnings as lines, or all errors.
     pub(super) fn finish(
         self,
         file: &Path,

@@ -1,4 +1,4 @@
-//! Rates and times: `[quotas]`, `[tickets]`, `[associates]`, `[login]`, `[web_api]`, `[lifecycle]`.
+//! Rate limits and times: `[quotas]`, `[tickets]`, `[associates]`, `[login]`, `[web_api]`, `[lifecycle]`.
 
 use std::time::Duration;
 
@@ -8,54 +8,54 @@ use super::{error::Problems, value};
 use crate::domain::TICKET_LIFETIME;
 
 const HOUR: Duration = Duration::from_hours(1);
-/// Below this a ticket would be replaced about as often as SuperOffice asks us not to.
+/// The minimum of `tickets.max_age`. SuperOffice asks clients not to replace tickets more often.
 const MIN_TICKET_AGE: Duration = HOUR;
-/// Above this a ticket would outlive what anybody still connects with its first use.
+/// The maximum of `tickets.max_age`: an older ticket can hardly be traced to its first use.
 const MAX_TICKET_AGE: Duration = Duration::from_hours(7 * 24);
 
-/// `[quotas]`: how often callers may ask. None by default.
+/// `[quotas]`: rate limits of callers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quotas {
-    /// Of one caller, over all tenants.
+    /// The limit of each caller, over all tenants; unlimited by default.
     pub per_caller: Option<Quota>,
-    /// Of one caller in one tenant.
+    /// The limit of each caller in one tenant; unlimited by default.
     pub per_caller_and_tenant: Option<Quota>,
-    /// Refused calls (unauthenticated, denied) of one source: an address as long as nobody knows who calls, else the
-    /// caller.
+    /// The limit of rejected (unauthenticated or denied) calls of each source: the caller, or the address of an
+    /// unauthenticated client.
     pub refused_per_source: Quota,
 }
 
-/// A rate.
+/// A rate limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quota {
-    /// Calls a second over time.
+    /// The average number of calls per second.
     pub per_second: u32,
-    /// Calls at once after a pause; `per_second` if not given.
+    /// The burst size; `per_second` by default.
     pub burst: Option<u32>,
 }
 
-/// `[tickets]`: how long system user tickets are kept.
+/// `[tickets]`: the lifetime and renewal of system user tickets.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tickets {
-    /// A ticket is replaced at this age, however much it is used: 1 hour to 7 days.
+    /// The age at which a ticket is replaced, even if it is in use: 1 hour to 7 days.
     #[serde(deserialize_with = "value::duration")]
     pub max_age: Duration,
-    /// Renewed in the background only if asked for within this time; at most a ticket's life.
+    /// A ticket is renewed in the background only if it was requested within this time; at most a ticket's lifetime.
     #[serde(deserialize_with = "value::duration")]
     pub renew_if_used_within: Duration,
 }
 
-/// `[associates]`: for how long what was read of a tenant's users is used.
+/// `[associates]`: the cache of the users of tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Associates {
-    /// 1 minute to 24 hours; read again in the background before that while in use.
+    /// The maximum age of cached users: 1 minute to 24 hours. Users in use are refreshed in the background before.
     #[serde(deserialize_with = "value::duration")]
     pub max_age: Duration,
-    /// So many associates are kept in memory, over all tenants.
+    /// The maximum number of associates in memory, over all tenants.
     pub max_in_memory: u32,
 }
 
@@ -63,9 +63,9 @@ pub struct Associates {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Login {
-    /// Calls at the same time.
+    /// The maximum number of concurrent calls.
     pub max_concurrent: u32,
-    /// Of one call.
+    /// The timeout of one call.
     #[serde(deserialize_with = "value::duration")]
     pub timeout: Duration,
 }
@@ -74,19 +74,19 @@ pub struct Login {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebApi {
-    /// The limit of a call without a deadline of its own, to the beginning of its answer.
+    /// The timeout of a call without its own deadline, until the start of its response.
     #[serde(deserialize_with = "value::duration")]
     pub timeout: Duration,
 }
 
-/// `[lifecycle]`: how the process stops.
+/// `[lifecycle]`: the shutdown of the process.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lifecycle {
-    /// Between "not ready" and the end of accepting calls, so that load balancers notice.
+    /// The time between "not ready" and the end of accepting calls, so that load balancers notice.
     #[serde(deserialize_with = "value::duration")]
     pub drain_delay: Duration,
-    /// From the signal to the end, whatever still runs.
+    /// The maximum time from the signal to the end, even if calls still run.
     #[serde(deserialize_with = "value::duration")]
     pub hard_deadline: Duration,
 }
@@ -142,7 +142,7 @@ impl Quotas {
             if quota.per_second == 0 {
                 problems.add(
                     format!("{key}.per_second"),
-                    format!("must be at least 1; leave {key} out for its default"),
+                    format!("must be at least 1; remove {key} to use its default"),
                 );
             }
             if quota.burst == Some(0) {
@@ -160,7 +160,7 @@ impl Tickets {
         if self.renew_if_used_within > TICKET_LIFETIME {
             problems.add(
                 "tickets.renew_if_used_within",
-                "must be at most \"6h\", the life of a ticket",
+                "must be at most \"6h\", the lifetime of a ticket",
             );
         }
     }
@@ -183,7 +183,7 @@ impl Login {
             problems.add("login.max_concurrent", "must be at least 1");
         }
         if self.timeout.is_zero() {
-            problems.add("login.timeout", "must be longer than nothing");
+            problems.add("login.timeout", "must be greater than zero");
         }
     }
 }
@@ -191,7 +191,7 @@ impl Login {
 impl WebApi {
     pub(super) fn check(&self, problems: &mut Problems) {
         if self.timeout.is_zero() {
-            problems.add("web_api.timeout", "must be longer than nothing");
+            problems.add("web_api.timeout", "must be greater than zero");
         }
     }
 }
@@ -201,8 +201,8 @@ impl Lifecycle {
         if self.hard_deadline < self.drain_delay + login.timeout {
             problems.add(
                 "lifecycle.hard_deadline",
-                "must be at least lifecycle.drain_delay and login.timeout together, or an exchange with SuperOffice \
-                 would be cut off",
+                "must be at least the sum of lifecycle.drain_delay and login.timeout, or a request to SuperOffice \
+                 would be aborted",
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Where the gateway listens: `[grpc]`, `[http]`, `[admin]`, `[egress]`.
+//! The listeners: `[grpc]`, `[http]`, `[admin]`, `[egress]`.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -11,48 +11,48 @@ use serde::Deserialize;
 use super::{error::Problems, value};
 use crate::domain::TrustedProxies;
 
-/// `[grpc]`: the API.
+/// `[grpc]`: the gRPC API.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grpc {
-    /// Address and port.
+    /// The address and port.
     #[serde(deserialize_with = "value::listen")]
     pub listen: SocketAddr,
-    /// Whether clients may ask for the schema.
+    /// Whether server reflection is served.
     pub reflection: bool,
     /// Whether to listen beyond loopback without TLS.
     pub allow_plaintext: bool,
-    /// Given to calls that bring no deadline.
+    /// The deadline of calls without one.
     #[serde(deserialize_with = "value::duration")]
     pub default_deadline: Duration,
-    /// How long a connection lives before the client is asked to make a new one.
+    /// The age at which a connection gets a GOAWAY, so that the client opens a new one.
     #[serde(deserialize_with = "value::duration")]
     pub max_connection_age: Duration,
-    /// Networks of the proxies in front that are believed where they say from where a client comes.
+    /// The networks of the proxies in front whose forwarded client addresses are trusted.
     #[serde(deserialize_with = "value::trusted_proxies")]
     pub trusted_proxies: TrustedProxies,
-    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    /// Whether those proxies start each connection with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Certificate and key, if the listener ends TLS.
+    /// The certificate and key, if the listener uses TLS.
     pub tls: Option<Tls>,
 }
 
-/// `[http]`: consent pages and webhooks. Without the section there is no such listener.
+/// `[http]`: consent pages and webhooks. Without the section, there is no such listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Address and port.
+    /// The address and port.
     #[serde(deserialize_with = "value::listen")]
     pub listen: SocketAddr,
-    /// Where browsers and SuperOffice reach this listener, without a trailing slash.
+    /// The address at which browsers and SuperOffice reach this listener, without a trailing slash.
     #[serde(deserialize_with = "value::some_origin")]
     pub public_uri: Option<String>,
-    /// Networks of the proxies in front that are believed where they say from where a client comes.
+    /// The networks of the proxies in front whose forwarded client addresses are trusted.
     #[serde(deserialize_with = "value::trusted_proxies")]
     pub trusted_proxies: TrustedProxies,
-    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    /// Whether those proxies start each connection with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Certificate and key, if the listener ends TLS.
+    /// The certificate and key, if the listener uses TLS.
     pub tls: Option<Tls>,
 }
 
@@ -60,31 +60,31 @@ pub struct Http {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Address and port.
+    /// The address and port.
     #[serde(deserialize_with = "value::listen")]
     pub listen: SocketAddr,
 }
 
-/// `[egress]`: the proxy that adds the credential. Without the section there is no such listener.
+/// `[egress]`: the proxy that adds the credential. Without the section, there is no such listener.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
-    /// Address and port.
+    /// The address and port.
     #[serde(deserialize_with = "value::listen")]
     pub listen: SocketAddr,
-    /// Where callers reach this listener, without a trailing slash.
+    /// The address at which callers reach this listener, without a trailing slash.
     #[serde(deserialize_with = "value::some_origin")]
     pub public_uri: Option<String>,
-    /// Certificate and key, if the listener ends TLS.
+    /// The certificate and key, if the listener uses TLS.
     pub tls: Option<Tls>,
     /// Whether to listen beyond loopback without TLS.
     pub allow_plaintext: bool,
-    /// Largest request body; 0 for no limit.
+    /// The maximum size of a request body in bytes; 0 for no limit.
     pub max_body_bytes: u64,
-    /// Networks of the proxies in front that are believed where they say from where a client comes.
+    /// The networks of the proxies in front whose forwarded client addresses are trusted.
     #[serde(deserialize_with = "value::trusted_proxies")]
     pub trusted_proxies: TrustedProxies,
-    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    /// Whether those proxies start each connection with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct Tls {
     pub client_ca_file: Option<PathBuf>,
 }
 
-/// Loopback, so that nothing is reachable from outside before somebody decides it.
+/// Returns a loopback address: by default, nothing is reachable from outside.
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
@@ -187,7 +187,7 @@ impl Grpc {
             ("grpc.max_connection_age", self.max_connection_age),
         ] {
             if duration.is_zero() {
-                problems.add(key, "must be longer than nothing");
+                problems.add(key, "must be greater than zero");
             }
         }
     }
@@ -199,12 +199,12 @@ impl Http {
             tls.check("http", problems);
         }
         check_proxies("http", &self.trusted_proxies, self.proxy_protocol, problems);
-        // The public address says that something in front ends TLS, because it is https:// beyond loopback.
+        // A public address beyond loopback is https://, so a proxy in front terminates TLS.
         if self.tls.is_none() && self.public_uri.is_none() && !self.listen.ip().is_loopback() {
             problems.add(
                 "http.listen",
-                "what people and SuperOffice send would cross the network unencrypted: set http.tls, or listen on \
-                 127.0.0.1, or, where something in front ends TLS, set http.public_uri to the https:// address there",
+                "requests of browsers and SuperOffice would cross the network unencrypted: set http.tls, or listen on \
+                 127.0.0.1, or, if a proxy in front terminates TLS, set http.public_uri to its https:// address",
             );
         }
     }
@@ -220,20 +220,21 @@ impl Egress {
     }
 }
 
-/// Without trusted proxies the PROXY protocol would refuse every header or, worse, believe everybody.
+/// Checks that the PROXY protocol is used only with trusted proxies: without them, either every header would be
+/// rejected, or everyone could forge a client address.
 fn check_proxies(section: &str, trusted: &TrustedProxies, protocol: bool, problems: &mut Problems) {
     if protocol && trusted.is_empty() {
         problems.add(
             format!("{section}.proxy_protocol"),
             format!(
-                "says whose PROXY protocol headers to believe only together with {section}.trusted_proxies: write the \
-                 networks of the proxies, such as {section}.trusted_proxies = [\"10.0.0.0/8\"]"
+                "needs {section}.trusted_proxies, the networks of the proxies whose PROXY protocol headers are trusted, \
+                 such as {section}.trusted_proxies = [\"10.0.0.0/8\"]"
             ),
         );
     }
 }
 
-/// Credentials cross these listeners: readable on the network only where somebody said so.
+/// Checks that credentials cross the network unencrypted only if the configuration allows it.
 fn check_plaintext(
     section: &str,
     listen: SocketAddr,
@@ -246,7 +247,7 @@ fn check_plaintext(
             format!("{section}.listen"),
             format!(
                 "credentials would cross the network unencrypted: set {section}.tls, or listen on 127.0.0.1, \
-                 or set {section}.allow_plaintext = true if something in front encrypts"
+                 or set {section}.allow_plaintext = true if a proxy or service mesh encrypts"
             ),
         );
     }

@@ -1,4 +1,4 @@
-//! From the text of the file to a checked configuration.
+//! Reads the file and checks it completely.
 
 use std::{io, net::SocketAddr, path::Path};
 
@@ -12,13 +12,13 @@ use super::{
     document::Document,
     error::Problems,
     outbound::{self, ProxyEntry},
-    secret::Form,
+    secret::SecretFormat,
     storage::StoreEntry,
     unbuilt,
 };
 use crate::domain::file_text;
 
-/// The keys that hold lists.
+/// The keys whose values are lists.
 const LISTS: [&str; 12] = [
     "applications",
     "applications.redirect_uris",
@@ -34,7 +34,7 @@ const LISTS: [&str; 12] = [
     "egress.trusted_proxies",
 ];
 
-/// The file as it stands.
+/// The sections of the file, unchecked.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Sections {
@@ -62,32 +62,32 @@ pub(super) struct Sections {
     pub(super) applications: Vec<ApplicationEntry>,
 }
 
-/// A configuration of which not everything need be right yet.
+/// A configuration that may still have problems.
 pub(super) struct Draft {
     config: Config,
     secrets: Vec<SecretSources>,
 }
 
-/// The configuration, what else was read, and warnings.
-type Loading<S> = Result<(Config, S, Vec<String>), ConfigError>;
+/// The configuration, the result of `also`, and the warnings.
+type LoadResult<S> = Result<(Config, S, Vec<String>), ConfigError>;
 
-/// Reads and checks the file, and lets `also` read more, so that all that is wrong is told together.
+/// Reads and checks the file, and calls `also` to read more, so that all problems are reported together.
 pub(super) fn load<S>(
     file: &Path,
     also: impl FnOnce(&Draft, &mut Problems) -> Option<S>,
-) -> Loading<S> {
+) -> LoadResult<S> {
     let mut problems = Problems::default();
     let text = read_text(file, &mut problems).unwrap_or_default();
     read(file, &text, problems, also)
 }
 
-/// Checks the text of the file. `problems` has what was wrong with reading it.
+/// Checks the text of the file. `problems` contains the problems of reading it.
 pub(super) fn read<S>(
     file: &Path,
     text: &str,
     mut problems: Problems,
     also: impl FnOnce(&Draft, &mut Problems) -> Option<S>,
-) -> Loading<S> {
+) -> LoadResult<S> {
     let document = Document::parse(text, &mut problems);
     let sections = document
         .as_ref()
@@ -104,7 +104,7 @@ pub(super) fn read<S>(
     let warnings = problems.finish(file, |key| document.as_ref()?.line_of(key))?;
     match (draft, also) {
         (Some(draft), Some(also)) => Ok((draft.config, also, warnings)),
-        // Whatever is missing was reported, and `finish` has returned it.
+        // Unreachable: a missing part was reported as a problem, so `finish` has returned it.
         _ => Err(ConfigError { file: file.to_owned(), problems: Vec::new() }),
     }
 }
@@ -120,7 +120,7 @@ fn read_text(file: &Path, problems: &mut Problems) -> Option<String> {
                 "there is no such file; name another with --config".to_owned()
             }
             io::ErrorKind::PermissionDenied => {
-                "may not be read; give the user of this process read permission".to_owned()
+                "cannot be read; give the user of this process read permission".to_owned()
             }
             kind => format!("cannot be read ({kind})"),
         },
@@ -130,7 +130,7 @@ fn read_text(file: &Path, problems: &mut Problems) -> Option<String> {
 }
 
 impl ConfigError {
-    /// Adds the lines of keys that were checked after the file was read.
+    /// Adds the line numbers of keys that were checked after the file was read.
     #[must_use]
     pub(crate) fn with_lines(mut self) -> Self {
         let text = std::fs::read(&self.file).unwrap_or_default();
@@ -144,13 +144,13 @@ impl ConfigError {
     }
 }
 
-/// Reads every secret that the draft names, also when something else is wrong.
+/// Reads every secret that the draft names, even if it has other problems.
 pub(super) fn read_secrets(draft: &Draft, problems: &mut Problems) -> Option<Secrets> {
     let password = draft.config.store.password.as_ref();
-    let password = password.map(|source| source.read(Form::Line, problems));
+    let password = password.map(|source| source.read(SecretFormat::Line, problems));
     let proxy = draft.config.proxy.as_ref().filter(|proxy| proxy.username.is_some());
     let proxy = proxy.map(|proxy| proxy.read_password(problems));
-    // Read them all before one that is wrong ends it.
+    // Read all of them before a problem ends this function.
     let read: Vec<_> = draft.secrets.iter().map(|sources| sources.read(problems)).collect();
     Some(Secrets {
         applications: read.into_iter().collect::<Option<_>>()?,
@@ -201,7 +201,7 @@ impl Sections {
             http: self.http,
             admin: self.admin,
             egress: self.egress,
-            proxy: outbound::proxy(self.proxy, folder, outbound::variable, problems),
+            proxy: outbound::proxy(self.proxy, folder, outbound::environment_variable, problems),
             outbound: self.outbound,
             store: self.store.check(folder, problems),
             crypto: self.crypto,

@@ -1,4 +1,4 @@
-//! The way out: `[proxy]`, or the environment's variables in its place, and `[outbound]`.
+//! Outbound connections: `[proxy]` (or the environment variables in its place) and `[outbound]`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,30 +7,30 @@ use serde::Deserialize;
 
 use super::{
     error::Problems,
-    secret::{self, Form, Need, SecretSource},
+    secret::{self, Requirement, SecretFormat, SecretSource},
 };
 use crate::domain::{
     InvalidProxyUri, Nat64Prefix, NoProxy, ProxyAddress, ProxyUri, is_proxy_username,
 };
 
-/// The variables that name the proxy for https. The first that is set wins. All targets are https, so `HTTP_PROXY` is not
-/// among them.
+/// The variables that name the proxy for https; the first one that is set wins. All targets are https, so `HTTP_PROXY`
+/// is not used.
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The variables that name the hosts that are reached directly.
+/// The variables that name the hosts that are reached without the proxy.
 const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// `[outbound]`: connections to SuperOffice and to issuers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Outbound {
-    /// PEM certificates of authorities that are trusted beside those of the system.
+    /// PEM certificates of authorities that are trusted in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Prefixes under which the own network's NAT64 reaches IPv4 addresses, beside `64:ff9b::/96`.
+    /// The NAT64 prefixes of the own network, in addition to `64:ff9b::/96`.
     nat64_prefixes: Vec<String>,
 }
 
-/// The section `[proxy]`, not checked yet.
+/// The section `[proxy]`, unchecked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ProxyEntry {
@@ -44,22 +44,22 @@ pub(super) struct ProxyEntry {
 /// The outbound proxy, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// Where it listens.
+    /// The address of the proxy.
     pub address: ProxyAddress,
     /// The user name for it.
     pub username: Option<String>,
-    /// The hosts that are reached without it.
+    /// The hosts that are reached without the proxy.
     pub no_proxy: NoProxy,
-    /// The section or the environment variable that names it.
+    /// The section or the environment variable that names the proxy.
     pub source: &'static str,
     password: Option<Password>,
 }
 
-/// Where the password is.
+/// The location of the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Password {
     Source(SecretSource),
-    /// In the URI that this environment variable holds.
+    /// The password is in the URI in this environment variable.
     Variable(&'static str),
 }
 
@@ -79,7 +79,7 @@ impl Outbound {
         }
     }
 
-    /// Returns the prefixes of NAT64.
+    /// Returns the NAT64 prefixes.
     #[must_use]
     pub fn nat64_prefixes(&self) -> Vec<Nat64Prefix> {
         self.nat64_prefixes.iter().filter_map(|text| text.parse().ok()).collect()
@@ -95,12 +95,12 @@ pub(super) fn proxy(
 ) -> Option<Proxy> {
     match section {
         Some(section) => section.check(folder, problems),
-        None => of_environment(environment, problems),
+        None => proxy_from_environment(environment, problems),
     }
 }
 
-/// Returns the value of an environment variable that is set to something.
-pub(super) fn variable(name: &str) -> Option<String> {
+/// Returns the value of an environment variable that is set and not blank.
+pub(super) fn environment_variable(name: &str) -> Option<String> {
     secret::environment(name).ok().filter(|value| !value.trim().is_empty())
 }
 
@@ -108,12 +108,17 @@ impl ProxyEntry {
     fn check(self, folder: &Path, problems: &mut Problems) -> Option<Proxy> {
         let no_proxy = self.check_no_proxy(problems);
         let given = (self.password_file, self.password_env);
-        let password =
-            SecretSource::either("proxy.password", given, Need::Optional, folder, problems);
+        let password = SecretSource::from_file_or_env(
+            "proxy.password",
+            given,
+            Requirement::Optional,
+            folder,
+            problems,
+        );
         if self.username.as_deref().is_some_and(|name| !is_proxy_username(name)) {
             problems.add(
                 "proxy.username",
-                "must not be empty, and has no colon and no control characters",
+                "must not be empty and must not contain a colon or control characters",
             );
         }
         if let (Some(password), None) = (&password, &self.username) {
@@ -123,8 +128,8 @@ impl ProxyEntry {
             if password.is_some() || self.username.is_some() || !no_proxy.is_empty() {
                 problems.add(
                     "proxy.https",
-                    "is missing; name the proxy, such as \"http://proxy.example.com:3128\", or leave only the line [proxy] \
-                     to use none, whatever the environment says",
+                    "is missing; set it to the proxy, such as \"http://proxy.example.com:3128\", or leave [proxy] empty to \
+                     use no proxy and ignore the environment variables",
                 );
             }
             return None;
@@ -136,11 +141,11 @@ impl ProxyEntry {
                 return None;
             }
         };
-        // Also an empty one: whoever wrote it meant to.
+        // An empty user name is also rejected.
         if credential.is_some() || text.contains('@') {
             problems.add(
                 "proxy.https",
-                "must not have a user name or password in it: a secret never stands in this file; set proxy.username, and \
+                "must not contain a user name or password: this file must not contain secrets; set proxy.username, and \
                  proxy.password_file or proxy.password_env",
             );
         }
@@ -159,7 +164,7 @@ impl ProxyEntry {
     }
 }
 
-/// The first variable that is set, and its value.
+/// Returns the first variable that is set, and its value.
 fn first(
     names: &[&'static str],
     environment: impl Fn(&str) -> Option<String>,
@@ -167,24 +172,24 @@ fn first(
     names.iter().find_map(|name| Some((*name, environment(name)?)))
 }
 
-fn of_environment(
+fn proxy_from_environment(
     environment: impl Fn(&str) -> Option<String>,
     problems: &mut Problems,
 ) -> Option<Proxy> {
     let (source, text) = first(&PROXY_VARIABLES, &environment)?;
     let uri = ProxyUri::parse_lenient(&text).map_err(|error| {
-        let mend = match error {
-            InvalidProxyUri::Socks => "; or write [proxy] into this file, with or without https, so that it does not count",
+        let remedy = match error {
+            InvalidProxyUri::Socks => "; or add a [proxy] section to this file, with or without https, to ignore the variable",
             _ => "",
         };
-        problems.add("", format!("environment variable {source} {error}{mend}"));
+        problems.add("", format!("environment variable {source} {error}{remedy}"));
     });
     let ProxyUri { address, credential } = uri.ok()?;
     let mut no_proxy = NoProxy::default();
     if let Some((name, list)) = first(&NO_PROXY_VARIABLES, &environment) {
         let entries = list.split(|c: char| c == ',' || c.is_whitespace());
         for entry in entries.filter(|entry| !entry.is_empty()) {
-            // Other programs read the variable too, and some have forms of their own.
+            // Other programs read the variable, too, and some accept other forms.
             if let Err(error) = no_proxy.add(entry) {
                 let text =
                     format!("an entry of environment variable {name} has no effect: it {error}");
@@ -198,7 +203,7 @@ fn of_environment(
 }
 
 impl Proxy {
-    /// Returns the source of the password, if it is a file or variable of its own.
+    /// Returns the location of the password, if it is a separate file or variable.
     pub(super) fn password_source(&self) -> Option<&SecretSource> {
         match &self.password {
             Some(Password::Source(source)) => Some(source),
@@ -206,13 +211,14 @@ impl Proxy {
         }
     }
 
-    /// Reads the password; empty if there is none.
+    /// Reads the password; it is empty if none is configured.
     pub(super) fn read_password(&self, problems: &mut Problems) -> Option<SecretString> {
         match &self.password {
             None => Some(SecretString::default()),
-            Some(Password::Source(source)) => source.read(Form::Line, problems),
+            Some(Password::Source(source)) => source.read(SecretFormat::Line, problems),
             Some(Password::Variable(name)) => {
-                let uri = variable(name).and_then(|text| ProxyUri::parse_lenient(&text).ok());
+                let uri =
+                    environment_variable(name).and_then(|text| ProxyUri::parse_lenient(&text).ok());
                 let (_, password) = uri.and_then(|uri| uri.credential).unwrap_or_default();
                 Some(password.into())
             }
@@ -224,7 +230,7 @@ impl Proxy {
 mod tests {
     use super::*;
 
-    /// The proxy of an environment, and all that is said about it.
+    /// Returns the proxy of an environment, and all problems and warnings.
     fn of(variables: &[(&str, &str)]) -> (Option<Proxy>, Vec<String>) {
         let get = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
@@ -232,27 +238,30 @@ mod tests {
         };
         let mut problems = Problems::default();
         let proxy = proxy(None, Path::new(""), get, &mut problems);
-        let said = problems.errors.into_iter().chain(problems.warnings);
-        (proxy, said.map(|problem| problem.message).collect())
+        let messages = problems.errors.into_iter().chain(problems.warnings);
+        (proxy, messages.map(|problem| problem.message).collect())
     }
 
     #[test]
-    fn a_variable_that_names_no_proxy_is_told_without_its_value() {
+    fn reports_an_invalid_proxy_variable_without_its_value() {
         for (value, why) in [
             ("socks5://user:hunter2@proxy:1080", "is a SOCKS proxy"),
             ("ftp://user:hunter2@proxy", "must be the URI of an HTTP proxy"),
             ("http://user:hunter2@proxy:3128/path", "must be the URI of an HTTP proxy"),
             ("http://user:hunter2%0d@proxy:3128", "percent-encode"),
         ] {
-            let (proxy, said) = of(&[("ALL_PROXY", value)]);
+            let (proxy, messages) = of(&[("ALL_PROXY", value)]);
             assert_eq!(proxy, None, "{value}");
-            assert!(said.len() == 1 && said[0].contains(why), "{said:?}");
-            assert!(said[0].contains("ALL_PROXY") && !said[0].contains("hunter2"), "{said:?}");
+            assert!(messages.len() == 1 && messages[0].contains(why), "{messages:?}");
+            assert!(
+                messages[0].contains("ALL_PROXY") && !messages[0].contains("hunter2"),
+                "{messages:?}"
+            );
         }
     }
 
     #[test]
-    fn the_first_variable_that_is_set_to_something_names_the_proxy() {
+    fn uses_the_first_non_empty_proxy_variable() {
         for (variables, wanted) in [
             (&[][..], None),
             (&[("HTTP_PROXY", "http://a")], None),
@@ -261,27 +270,30 @@ mod tests {
             (&[("https_proxy", "http://b"), ("HTTPS_PROXY", "a:1")], Some(("HTTPS_PROXY", "a"))),
             (&[("ALL_PROXY", "http://c"), ("HTTPS_PROXY", "")], Some(("ALL_PROXY", "c"))),
         ] {
-            let (proxy, said) = of(variables);
+            let (proxy, messages) = of(variables);
             let found = proxy.as_ref().map(|proxy| (proxy.source, proxy.address.host.as_str()));
-            assert_eq!((found, said), (wanted, vec![]), "{variables:?}");
+            assert_eq!((found, messages), (wanted, vec![]), "{variables:?}");
         }
     }
 
     #[test]
-    fn hosts_of_no_proxy_are_reached_directly_and_what_is_unknown_in_it_is_told() {
+    fn no_proxy_variable_lists_direct_hosts_and_invalid_entries_are_warnings() {
         let list = "10.0.0.0/8, .internal\tkubernetes.default.svc,,re:*x, example.com:8443";
-        let (proxy, said) = of(&[("HTTPS_PROXY", "http://proxy:3128"), ("no_proxy", list)]);
+        let (proxy, messages) = of(&[("HTTPS_PROXY", "http://proxy:3128"), ("no_proxy", list)]);
         let no_proxy = proxy.unwrap().no_proxy;
         for host in ["10.1.2.3", "a.internal", "kubernetes.default.svc"] {
             assert!(no_proxy.matches(host, 443), "{host}");
         }
         assert!(no_proxy.matches("example.com", 8443));
         assert!(!no_proxy.matches("example.com", 443));
-        assert!(said.len() == 1 && said[0].contains("no_proxy has no effect"), "{said:?}");
+        assert!(
+            messages.len() == 1 && messages[0].contains("no_proxy has no effect"),
+            "{messages:?}"
+        );
     }
 
     #[test]
-    fn the_user_name_of_a_variable_is_kept_and_its_password_is_not_part_of_the_configuration() {
+    fn configuration_has_the_user_name_of_the_variable_but_not_its_password() {
         let (proxy, _) = of(&[("https_proxy", "http://bj%C3%B6rn:hunter2@proxy:3128")]);
         let proxy = proxy.unwrap();
         assert_eq!(proxy.username.as_deref(), Some("björn"));

@@ -1,4 +1,4 @@
-//! Secrets stand in files or environment variables that the configuration names, never in the configuration.
+//! Secrets: the configuration names a file or an environment variable, and never contains a secret itself.
 
 use std::{
     env::VarError,
@@ -13,62 +13,61 @@ use zeroize::Zeroizing;
 use super::error::Problems;
 use crate::domain::{NotUtf8, file_text, trimmed};
 
-/// Client secrets have tens of characters, RSA keys a few thousand; whatever is larger is another file.
+/// The maximum size of a secret, in bytes. Client secrets have tens of characters, RSA keys a few thousand.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
-/// From this length on, a name without dot and slash, or with the marks of Base64, is more likely a pasted secret
-/// than a file.
+/// The length from which a file name without dot and slash, or with Base64 characters, is treated as a pasted secret.
 const SUSPICIOUS_NAME_LENGTH: usize = 20;
 
-/// Where one secret is, and the key that says so.
+/// The location of one secret, and the configuration key that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSource {
     key: String,
-    place: Place,
+    place: Location,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum Location {
     File(PathBuf),
     Environment(String),
 }
 
 /// Whether a secret must be configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum Requirement {
     Required,
     Optional,
 }
 
-/// What a secret looks like.
+/// The format of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// One line; white space and byte order marks around it are the editor's.
+pub(super) enum SecretFormat {
+    /// One line. White space and byte order marks around it are removed.
     Line,
-    /// Kept as it is, without a byte order mark before it; its parser decides.
+    /// Any text, for a parser. Only a leading byte order mark is removed.
     Text,
 }
 
 impl SecretSource {
-    /// The key of the configuration that says where it is, such as `applications[0].private_key_file`.
+    /// Returns the configuration key that names the location, such as `applications[0].private_key_file`.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Where it is, for messages.
+    /// Returns the location, for messages.
     #[must_use]
     pub fn place(&self) -> String {
         match &self.place {
-            Place::File(file) => file.display().to_string(),
-            Place::Environment(name) => format!("environment variable {name}"),
+            Location::File(file) => file.display().to_string(),
+            Location::Environment(name) => format!("environment variable {name}"),
         }
     }
 
-    /// Exactly one of `{key}_file` and `{key}_env`, or neither if it is optional.
-    pub(super) fn either(
+    /// Checks that exactly one of `{key}_file` and `{key}_env` is set, or neither if the secret is optional.
+    pub(super) fn from_file_or_env(
         key: &str,
         given: (Option<PathBuf>, Option<String>),
-        need: Need,
+        need: Requirement,
         folder: &Path,
         problems: &mut Problems,
     ) -> Option<Self> {
@@ -76,33 +75,33 @@ impl SecretSource {
         match given {
             (Some(_), Some(_)) => {
                 let short = env_key.rsplit('.').next().unwrap_or_default();
-                problems.add(file_key, format!("{short} is given too; keep one of the two"));
+                problems.add(file_key, format!("{short} is also set; remove one of the two"));
                 None
             }
             (Some(file), None) if is_no_path(&file) => {
                 problems.add(
                     file_key,
-                    "must be the path of a file; this looks like the secret itself, which never stands in this \
-                     file (if it is a file beside this one, write ./ before its name)",
+                    "must be the path of a file; this looks like the secret itself, which must not be in this \
+                     file (if it is the name of a file, write ./ before it)",
                 );
                 None
             }
             (Some(file), None) => {
-                Some(Self { key: file_key, place: Place::File(folder.join(file)) })
+                Some(Self { key: file_key, place: Location::File(folder.join(file)) })
             }
             (None, Some(name)) if is_no_variable(&name) => {
                 problems.add(
                     env_key,
                     "must be the name of an environment variable, of A-Z, 0-9 and _, such as CLIENT_SECRET; the \
-                     secret itself never stands in this file",
+                     secret itself must not be in this file",
                 );
                 None
             }
-            (None, Some(name)) => Some(Self { key: env_key, place: Place::Environment(name) }),
+            (None, Some(name)) => Some(Self { key: env_key, place: Location::Environment(name) }),
             (None, None) => {
-                if need == Need::Required {
+                if need == Requirement::Required {
                     let short = env_key.rsplit('.').next().unwrap_or_default();
-                    problems.add(file_key, format!("is missing; give it or {short}"));
+                    problems.add(file_key, format!("is missing; set it or {short}"));
                 }
                 None
             }
@@ -110,26 +109,26 @@ impl SecretSource {
     }
 
     /// Reads the secret.
-    pub(super) fn read(&self, form: Form, problems: &mut Problems) -> Option<SecretString> {
+    pub(super) fn read(&self, form: SecretFormat, problems: &mut Problems) -> Option<SecretString> {
         let secret = match &self.place {
-            Place::File(path) => {
+            Location::File(path) => {
                 self.warn_of_readers(path, problems);
                 read_file(path).map_err(|what| format!("{}: {what}", path.display()))
             }
-            Place::Environment(name) => {
+            Location::Environment(name) => {
                 read_environment(name).map_err(|what| format!("environment variable {name} {what}"))
             }
         };
         let checked = secret.and_then(|secret| match form {
-            Form::Text => Ok(secret),
-            Form::Line => one_line(&secret).ok_or_else(|| {
-                "has more than one line or control characters in it; it must be the secret alone".to_owned()
+            SecretFormat::Text => Ok(secret),
+            SecretFormat::Line => one_line(&secret).ok_or_else(|| {
+                "has more than one line or contains control characters; it must contain only the secret".to_owned()
             }),
         });
         checked.map_err(|message| problems.add(&self.key, message)).ok()
     }
 
-    /// A warning only: Kubernetes mounts secrets with mode 0644.
+    /// Warns if every user can read the file. It is not an error, because Kubernetes mounts secrets with mode 0644.
     fn warn_of_readers(&self, path: &Path, problems: &mut Problems) {
         #[cfg(unix)]
         {
@@ -138,14 +137,14 @@ impl SecretSource {
                 let path = path.display();
                 problems.warn(
                     &self.key,
-                    format!("every user of this machine can read {path}; `chmod o-r` mends it"),
+                    format!("every user of this machine can read {path}; run `chmod o-r` on it"),
                 );
             }
         }
     }
 }
 
-/// The one place that reads the environment.
+/// Reads an environment variable. All of the program's reads go through this function.
 #[expect(
     clippy::disallowed_methods,
     reason = "configuration is where environment variables are read"
@@ -159,7 +158,7 @@ fn read_environment(name: &str) -> Result<SecretString, String> {
         VarError::NotPresent => "is not set; set it, or use the key that ends in _file",
         VarError::NotUnicode(_) => "is not UTF-8 text",
     })?;
-    // A shell that reads a file into a variable keeps the mark.
+    // A shell that reads a file into a variable keeps the byte order mark.
     not_empty(Zeroizing::new(text).trim_start_matches('\u{feff}'))
 }
 
@@ -170,12 +169,14 @@ fn read_file(path: &Path) -> Result<SecretString, String> {
                 .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
-            "may not be read; give the user of this process read permission".to_owned()
+            "cannot be read; give the user of this process read permission".to_owned()
         }
         _ => format!("cannot be read ({})", error.kind()),
     })?;
     if bytes.len() > MAX_SECRET_BYTES {
-        return Err(format!("is larger than {MAX_SECRET_BYTES} bytes; this is no secret"));
+        return Err(format!(
+            "is larger than {MAX_SECRET_BYTES} bytes, which is too large for a secret"
+        ));
     }
     let text = file_text(&bytes).map_err(|error| match error {
         NotUtf8::Utf16 => error.to_string(),
@@ -185,7 +186,7 @@ fn read_file(path: &Path) -> Result<SecretString, String> {
 }
 
 fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it at once: a buffer that grows would leave copies behind.
+    // Allocated once, because a growing buffer would leave copies of the secret in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
     let limit = u64::try_from(MAX_SECRET_BYTES + 1).unwrap_or(u64::MAX);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
@@ -204,7 +205,7 @@ fn one_line(secret: &SecretString) -> Option<SecretString> {
     (!text.contains(char::is_control)).then(|| SecretString::from(text.to_owned()))
 }
 
-/// Paths are shown in messages, so what may be a pasted secret or key is not taken for one.
+/// Returns whether the value is probably a pasted secret or key. Such a value is rejected, because messages show paths.
 fn is_no_path(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let pasted_key =
@@ -216,7 +217,8 @@ fn is_no_path(path: &Path) -> bool {
     text.is_empty() || pasted_key || pasted_secret
 }
 
-/// Upper case only, because hexadecimal secrets are lower case, and names are shown in messages.
+/// Returns whether the value is not the name of a variable. Lower case is rejected: a hexadecimal secret is lower case,
+/// and messages show names.
 fn is_no_variable(name: &str) -> bool {
     let legal = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
     !name.bytes().all(legal) || !name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')

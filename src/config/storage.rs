@@ -1,4 +1,4 @@
-//! Where data is kept and how it is sealed: `[store]` and `[crypto]`.
+//! The store and its encryption: `[store]` and `[crypto]`.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
     error::Problems,
-    secret::{Need, SecretSource},
+    secret::{Requirement, SecretSource},
     value,
 };
 
@@ -19,26 +19,26 @@ const POSTGRES: &str = "PostgreSQL is not built yet: use one process and \"sqlit
 /// `[store]`, checked.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// Where the data is.
+    /// The location of the data.
     pub location: StoreLocation,
     /// The database's password.
     pub password: Option<SecretSource>,
-    /// PEM certificates of the authorities that may sign the database's certificate.
+    /// PEM certificates of the authorities that may issue the database's certificate.
     pub ca_file: Option<PathBuf>,
-    /// Size of the connection pool.
+    /// The size of the connection pool.
     pub max_connections: u32,
-    /// A statement that takes longer is given up.
+    /// The timeout of a statement.
     pub statement_timeout: Duration,
 }
 
-/// Where the data is.
+/// The location of the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreLocation {
     /// An SQLite file.
     Sqlite(PathBuf),
 }
 
-/// `[store]` as it stands in the file.
+/// The section `[store]`, unchecked.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct StoreEntry {
@@ -60,7 +60,7 @@ impl Default for StoreEntry {
             password_env: None,
             ca_file: None,
             max_connections: 10,
-            // Well inside the default deadline of a call, so that the caller hears why.
+            // Much shorter than the default deadline of a call, so that the caller receives the reason.
             statement_timeout: Duration::from_secs(5),
         }
     }
@@ -72,15 +72,15 @@ impl StoreEntry {
             problems.add("store.max_connections", "must be at least 1");
         }
         if self.statement_timeout.is_zero() {
-            problems.add("store.statement_timeout", "must be longer than nothing");
+            problems.add("store.statement_timeout", "must be greater than zero");
         }
         let StoreLocation::Sqlite(path) = self.url;
         Store {
             location: StoreLocation::Sqlite(folder.join(path)),
-            password: SecretSource::either(
+            password: SecretSource::from_file_or_env(
                 "store.password",
                 (self.password_file, self.password_env),
-                Need::Optional,
+                Requirement::Optional,
                 folder,
                 problems,
             ),
@@ -102,30 +102,30 @@ fn parse_location(text: &str) -> Result<StoreLocation, &'static str> {
     }
     let path = text.strip_prefix("sqlite:").ok_or(URL)?;
     let path = path.strip_prefix("//").unwrap_or(path);
-    // `:memory:` would lose credentials that nobody can get back; options are the gateway's own business.
+    // `:memory:` would lose credentials for good, and the gateway sets the options itself.
     if path.is_empty() || path.starts_with(':') || path.ends_with('/') || path.contains('?') {
         return Err(URL);
     }
     Ok(StoreLocation::Sqlite(path.into()))
 }
 
-/// `[crypto]`: what wraps the keys of sealed records.
+/// `[crypto]`: the key-encryption keys, which encrypt the data keys of sealed records.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Crypto {
-    /// Who holds the key-encryption keys.
+    /// The provider of the key-encryption keys.
     pub provider: CryptoProvider,
-    /// The keyring of provider `file`.
+    /// The keyring file of the provider `file`.
     pub keyring_file: PathBuf,
 }
 
-/// Who holds the key-encryption keys.
+/// The provider of the key-encryption keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CryptoProvider {
     /// A keyring file.
     File,
-    /// A transit engine that keeps the keys to itself.
+    /// A transit secrets engine, which never reveals the keys.
     Transit,
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_sqlite_file_is_a_store() {
+    fn accepts_only_the_url_of_a_sqlite_file() {
         for text in [
             "",
             "gateway.db",

@@ -1,4 +1,4 @@
-//! `[tenants]`: how long what SuperOffice says of tenants is used.
+//! `[tenants]`: the use of tenant statuses.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::{error::Problems, value};
 
-/// Beyond this, a tenant that left the customer's hands long ago would still be called.
+/// The maximum of `max_stale_status`, so that tenants that were deleted long ago are not called.
 const MAX_STALE: Duration = Duration::from_hours(7 * 24);
 
 /// `[tenants]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tenants {
-    /// While tenant status cannot be read again, the last one is used for this long after its time: at most 7 days.
+    /// The time for which an expired tenant status is used while it cannot be read again: at most 7 days.
     #[serde(deserialize_with = "value::duration")]
     pub max_stale_status: Duration,
 }

@@ -8,7 +8,7 @@ use super::{application::ApplicationEntry, document::Document, loading::Sections
 mod defaults;
 mod outbound;
 
-/// The least that is a configuration.
+/// A minimal valid configuration.
 const LEAST: &str = r#"
 [[applications]]
 id = "crm-sync"
@@ -48,7 +48,7 @@ impl Folder {
     }
 }
 
-/// `key: message` of each problem of this text.
+/// Returns `key: message` for each problem of this text.
 fn problems(text: &str) -> Vec<String> {
     match Folder::new(text).load() {
         Ok(_) => Vec::new(),
@@ -59,7 +59,7 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
-/// The text, with what a minimal configuration needs after it.
+/// Returns the problems of a minimal configuration with this section.
 fn problems_of_section(section: &str) -> Vec<String> {
     problems(&format!("{section}\n{LEAST}"))
 }
@@ -73,14 +73,14 @@ fn loaded(text: &str) -> Loaded {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn reports_a_missing_file() {
     let error = Config::load(Path::new("/nowhere/gateway.toml")).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("/nowhere/gateway.toml: there is no such file"), "{text}");
 }
 
 #[test]
-fn what_is_not_toml_is_named_with_its_line_and_not_quoted() {
+fn reports_invalid_toml_by_line_without_quoting_it() {
     let error =
         Folder::new("[grpc]\nlisten = \"127\nclient_secret = \"hunter2").load().unwrap_err();
     assert_eq!(error.problems.len(), 1);
@@ -90,7 +90,7 @@ fn what_is_not_toml_is_named_with_its_line_and_not_quoted() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
+fn reports_an_unknown_key_with_its_line_and_a_suggestion() {
     let folder =
         Folder::new(&format!("[grpc]\nlisten = \"127.0.0.1:0\"\nreflecton = true\n{LEAST}"));
     let error = folder.load().unwrap_err();
@@ -102,7 +102,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_right_one() {
 }
 
 #[test]
-fn unknown_keys_and_sections_are_told_all_at_once_in_the_order_of_the_file() {
+fn reports_all_unknown_keys_and_sections_in_the_order_of_the_file() {
     let found = problems(
         "[gprc]\nlisten = \"x\"\n[grpc.tls]\ncertificate = \"x\"\nprivate_key_file = \"k\"\n[login]\nmax = 3\ntimeout = 10\n\
          [[application]]\nid = \"a\"\n[[callers.jwt]]\nisuer = \"x\"\naudience = \"a\"",
@@ -121,20 +121,20 @@ fn unknown_keys_and_sections_are_told_all_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
-fn an_inline_secret_is_refused_and_not_repeated() {
+fn rejects_an_inline_secret_without_repeating_it() {
     for (line, place) in [
         ("client_secret = \"hunter2\"", "client_secret_file"),
         ("private_key = \"hunter2\"", "private_key_file"),
         ("webhook_secret = \"hunter2\"", "webhook_secret_file"),
     ] {
         let found = problems(&format!("{LEAST}\n{line}"));
-        assert_one(&found, &format!("did you mean `{place}`? A secret never stands"));
+        assert_one(&found, &format!("did you mean `{place}`? This file must not contain secrets"));
         assert!(!found[0].contains("hunter2"));
     }
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_told_by_form() {
+fn reports_the_valid_form_of_a_value() {
     for (section, wanted) in [
         ("[grpc]\nreflection = \"yes\"", "grpc.reflection: must be true or false"),
         ("[grpc]\nlisten = 50051", "grpc.listen: must be an IP address and a port"),
@@ -147,7 +147,7 @@ fn a_value_of_the_wrong_kind_is_told_by_form() {
         ("[login]\nmax_concurrent = \"x\"", "login.max_concurrent: must be a whole number"),
         ("[login]\ntimeout = \"-5s\"", "login.timeout: must be a duration"),
         ("[log]\nformat = \"jsn\"", "log.format: unknown value; did you mean `json`?"),
-        ("[log]\nlevel = \"loud\"", "log.level: unknown value; known here: error, warn"),
+        ("[log]\nlevel = \"loud\"", "log.level: unknown value; valid here: error, warn"),
         ("[audit]\ndurability = \"after\"", "did you mean `after_response`?"),
         ("[crypto]\nkeyring_file = 5", "crypto.keyring_file: must be"),
         ("[callers]\njwt = 5", "callers.jwt: must be a list"),
@@ -169,14 +169,14 @@ fn a_value_of_the_wrong_kind_is_told_by_form() {
 }
 
 #[test]
-fn a_wrong_element_of_a_list_is_named() {
+fn reports_an_invalid_list_element() {
     let found = problems(&format!("{LEAST}\nallowed_api_hosts = [\"superoffice.com\", 5]"));
     assert_one(&found, "applications[0].allowed_api_hosts[1]: must be text in quotes");
     assert_one(&problems("applications = [5]"), "applications[0]: must be a section");
 }
 
 #[test]
-fn a_list_of_sections_is_not_one_section() {
+fn rejects_a_single_section_instead_of_a_list() {
     let found = problems(&LEAST.replace("[[applications]]", "[applications]"));
     assert_one(&found, "applications: must be a list; a list of sections is written [[…]]");
     assert_one(
@@ -186,7 +186,7 @@ fn a_list_of_sections_is_not_one_section() {
 }
 
 #[test]
-fn no_message_repeats_a_value() {
+fn messages_repeat_no_value() {
     let text = defaults::everything();
     for (number, line) in text.lines().enumerate() {
         let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
@@ -204,7 +204,7 @@ fn no_message_repeats_a_value() {
 
 proptest::proptest! {
     #[test]
-    fn whatever_the_file_holds_is_answered(
+    fn any_text_is_parsed_or_reported(
         lines in proptest::collection::vec(
             "\\[\\[?[a-z]{1,3}(grpc|applications|callers\\.jwt)?\\]?\\]|(listen|id|jwt|tls|grpc|\"\")(\\.[a-z]{1,3})? = (1|\"x\"|\\[1, \\{a = 1\\}\\]|\\{id = \\[\\]\\})|\\PC{0,9}",
             0..9,
@@ -214,13 +214,13 @@ proptest::proptest! {
         let mut problems = Problems::default();
         if let Some(document) = Document::parse(&text, &mut problems) {
             let sections: Option<Sections> = document.read(&mut problems);
-            // Nothing is dropped in silence.
+            // A dropped section is always reported as a problem.
             proptest::prop_assert!(sections.is_some() || !problems.errors.is_empty());
         }
     }
 }
 
-/// Lines of a configuration file, good and bad, with a secret in the wrong place here and there.
+/// Generates lines of a configuration file: valid ones, invalid ones, and some with a misplaced secret.
 fn any_line() -> impl proptest::strategy::Strategy<Value = String> {
     use proptest::prelude::*;
     let section: &str = "\\[(grpc|http|admin|egress|store|crypto|policy|audit|quotas|tickets|login|web_api|lifecycle|log|callers|callers\\.mtls|grpc\\.tls)\\]|\\[\\[(applications|callers\\.jwt|grpc)\\]\\]";
@@ -235,7 +235,7 @@ fn any_line() -> impl proptest::strategy::Strategy<Value = String> {
 
 proptest::proptest! {
     #[test]
-    fn every_problem_says_where_and_repeats_no_value(
+    fn every_problem_has_a_place_and_repeats_no_value(
         lines in proptest::collection::vec(any_line(), 0..14),
         whole in proptest::bool::ANY,
     ) {
@@ -250,7 +250,7 @@ proptest::proptest! {
         proptest::prop_assert!(!error.problems.is_empty());
         let readable = text.parse::<toml::Table>().is_ok();
         for problem in &error.problems {
-            // What is no TOML has no keys, and a line instead.
+            // Invalid TOML has no keys, so its problem has a line instead.
             let placed = !problem.key.is_empty() || (!readable && problem.line.is_some());
             proptest::prop_assert!(placed, "{:?} in\n{}", problem, text);
             proptest::prop_assert!(!problem.message.contains("hunter2"), "{:?}", problem);
@@ -259,7 +259,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn each_section_holds_its_rules() {
+fn rejects_invalid_values_in_each_section() {
     for (section, wanted) in [
         ("[associates]\nmax_age = \"59s\"", "associates.max_age: must be from"),
         ("[associates]\nmax_in_memory = 0", "associates.max_in_memory: must be at least 1"),
@@ -272,14 +272,17 @@ fn each_section_holds_its_rules() {
         ),
         ("[lifecycle]\ndrain_delay = \"25s\"", "lifecycle.hard_deadline: must be at least"),
         ("[login]\nmax_concurrent = 0", "login.max_concurrent: must be at least 1"),
-        ("[login]\ntimeout = \"0s\"", "login.timeout: must be longer"),
-        ("[web_api]\ntimeout = \"0s\"", "web_api.timeout: must be longer"),
-        ("[grpc]\ndefault_deadline = \"0s\"", "grpc.default_deadline: must be longer"),
-        ("[grpc]\nmax_connection_age = \"0s\"", "grpc.max_connection_age: must be longer"),
+        ("[login]\ntimeout = \"0s\"", "login.timeout: must be greater"),
+        ("[web_api]\ntimeout = \"0s\"", "web_api.timeout: must be greater"),
+        ("[grpc]\ndefault_deadline = \"0s\"", "grpc.default_deadline: must be greater"),
+        ("[grpc]\nmax_connection_age = \"0s\"", "grpc.max_connection_age: must be greater"),
         ("[grpc]\nlisten = \"0.0.0.0:1\"", "grpc.listen: credentials would cross"),
         ("[egress]\nlisten = \"[::]:1\"", "egress.listen: credentials would cross"),
         ("[grpc.tls]\ncertificate_file = \"c\"", "grpc.tls.private_key_file: is missing"),
-        ("[http]\nlisten = \"0.0.0.0:1\"", "http.listen: what people and SuperOffice send would"),
+        (
+            "[http]\nlisten = \"0.0.0.0:1\"",
+            "http.listen: requests of browsers and SuperOffice would",
+        ),
         (
             "[http]\npublic_uri = \"http://gateway.example.com\"",
             "http.public_uri: must be https://host",
@@ -287,10 +290,10 @@ fn each_section_holds_its_rules() {
         ("[http.tls]\nprivate_key_file = \"c\"", "http.tls.certificate_file: is missing"),
         ("[egress.tls]\nprivate_key_file = \"c\"", "egress.tls.certificate_file: is missing"),
         ("[store]\nmax_connections = 0", "store.max_connections: must be at least 1"),
-        ("[store]\nstatement_timeout = \"0s\"", "store.statement_timeout: must be longer"),
+        ("[store]\nstatement_timeout = \"0s\"", "store.statement_timeout: must be greater"),
         (
             "[store]\npassword_file = \"x\"\npassword_env = \"X\"",
-            "store.password_file: password_env is given too",
+            "store.password_file: password_env is also set",
         ),
         ("[crypto]\nkeyring_file = \"\"", "crypto.keyring_file: must be a path"),
         (
@@ -301,15 +304,15 @@ fn each_section_holds_its_rules() {
             "[quotas]\nper_caller_and_tenant = { per_second = 1, burst = 0 }",
             "quotas.per_caller_and_tenant.burst",
         ),
-        ("[audit]\nmax_wait = \"0s\"", "audit.max_wait: must be longer"),
-        ("[audit]\nretention = \"0s\"", "audit.retention: must be longer"),
+        ("[audit]\nmax_wait = \"0s\"", "audit.max_wait: must be greater"),
+        ("[audit]\nretention = \"0s\"", "audit.retention: must be greater"),
     ] {
         assert_one(&problems_of_section(section), wanted);
     }
 }
 
 #[test]
-fn callers_hold_their_rules() {
+fn rejects_invalid_callers() {
     let jwt = "[[callers.jwt]]\nissuer = \"https://a\"\naudience = \"g\"\n";
     for (section, wanted) in [
         ("[[callers.jwt]]\naudience = \"g\"", "callers.jwt[0].issuer: is missing"),
@@ -320,28 +323,34 @@ fn callers_hold_their_rules() {
         ),
         (
             &format!("{jwt}jwks_uri = \"https://a/jwks\"\njwks_file = \"f\""),
-            "callers.jwt[0].jwks_uri: jwks_file is given",
+            "callers.jwt[0].jwks_uri: jwks_file is also set",
         ),
-        (&format!("{jwt}max_lifetime = \"0s\""), "callers.jwt[0].max_lifetime: must be longer"),
+        (&format!("{jwt}max_lifetime = \"0s\""), "callers.jwt[0].max_lifetime: must be greater"),
         (
             &format!("{jwt}[[callers.jwt]]\nissuer = \"https://b\"\naudience = \"g\""),
-            "callers.jwt[1].caller_prefix: is empty, equal",
+            "callers.jwt[1].caller_prefix: is equal to another",
         ),
         (
             &format!("{jwt}{jwt}caller_prefix = \"b:\""),
-            "callers.jwt[1].issuer: is another entry's too",
+            "callers.jwt[1].issuer: is also used by another entry",
         ),
         (
             &format!("{jwt}{jwt}caller_prefix = \"b:\"\naudiences = [\"other\"]"),
-            "callers.jwt[1].issuer: is another entry's too, with a common audience",
+            "callers.jwt[1].issuer: is also used by another entry with a common audience",
         ),
-        (&format!("{jwt}audiences = [\"a\", \" \"]"), "callers.jwt[0].audiences: holds an empty"),
+        (
+            &format!("{jwt}audiences = [\"a\", \" \"]"),
+            "callers.jwt[0].audiences: contains an empty",
+        ),
         (
             "[[callers.jwt]]\nissuer = \"https://a\"\naudiences = []",
             "callers.jwt[0].audience: is missing",
         ),
         (&format!("{jwt}caller_claim = \"\""), "callers.jwt[0].caller_claim: must be the name"),
-        (&format!("{jwt}caller_claim = \"jti\""), "callers.jwt[0].caller_claim: names no caller"),
+        (
+            &format!("{jwt}caller_claim = \"jti\""),
+            "callers.jwt[0].caller_claim: does not identify a caller",
+        ),
         (&format!("{jwt}leeway = \"301s\""), "callers.jwt[0].leeway: must be at most 5m"),
         (
             &format!("{jwt}algorithms = []"),
@@ -374,23 +383,23 @@ fn callers_hold_their_rules() {
         (&format!("{jwt}caller_prefix = \"a b:\""), "callers.jwt[0].caller_prefix: must be"),
         (
             &format!("{jwt}spiffe_trust_domain = \"spiffe://a\""),
-            "callers.jwt[0].spiffe_trust_domain: must be the name",
+            "callers.jwt[0].spiffe_trust_domain: must be only the name",
         ),
         (&format!("{jwt}max_key_age = \"9m\""), "callers.jwt[0].max_key_age: must be at least 10m"),
         (
             "[[callers.jwt]]\nissuer = \"ci\"\naudience = \"g\"",
-            "callers.jwt[0].issuer: is no https:// URI",
+            "callers.jwt[0].issuer: is not an https:// URI",
         ),
         (
             &format!(
                 "{jwt}caller_prefix = \"b:\"\n{}caller_prefix = \"B:c:\"",
                 jwt.replace("https://a", "https://b")
             ),
-            "callers.jwt[1].caller_prefix: is empty, equal",
+            "callers.jwt[1].caller_prefix: is equal to another",
         ),
         (
             &format!("[callers]\ninsecure_anonymous = true\n{jwt}"),
-            "callers.insecure_anonymous: looks at no credential",
+            "callers.insecure_anonymous: ignores all credentials",
         ),
         ("[callers.mtls]\nenabled = true", "callers.mtls.enabled: needs grpc.tls.client_ca_file"),
         (
@@ -414,13 +423,13 @@ fn callers_hold_their_rules() {
     }
     let mtls = "[callers]\ninsecure_anonymous = true\n[callers.mtls]\nenabled = true\n[grpc.tls]\ncertificate_file = \"c\"\n\
                 private_key_file = \"k\"\nclient_ca_file = \"a\"";
-    assert_one(&problems_of_section(mtls), "callers.insecure_anonymous: looks at no credential");
+    assert_one(&problems_of_section(mtls), "callers.insecure_anonymous: ignores all credentials");
     let (second, third) =
         (jwt.replace("https://a", "https://b"), jwt.replace("https://a", "https://c"));
     let distinct =
         format!("{jwt}{second}caller_prefix = \"b:\"\n{third}caller_prefix = \"c:\"\n{LEAST}");
     assert_eq!(loaded(&distinct).config.callers.jwt.len(), 3);
-    // The same issuer with audiences of its own, and with keys of its own.
+    // The same issuer with different audiences, and with different keys.
     let twice = format!(
         "{jwt}{}caller_prefix = \"b:\"\n{jwt}caller_prefix = \"c:\"\njwks_file = \"j\"\n{LEAST}",
         jwt.replace("audience = \"g\"", "audiences = [\"h\", \"i\"]")
@@ -430,7 +439,7 @@ fn callers_hold_their_rules() {
 }
 
 #[test]
-fn patterns_of_certificate_names_hold_their_rules() {
+fn rejects_invalid_certificate_name_patterns() {
     let with = |mtls: &str| {
         format!(
             "[grpc.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\nclient_ca_file = \"a\"\n\
@@ -440,8 +449,8 @@ fn patterns_of_certificate_names_hold_their_rules() {
     for (mtls, wanted) in [
         ("pattern = \"\"", "callers.mtls.pattern: must be 1 to 256"),
         ("pattern = \"a b\"", "callers.mtls.pattern: must be 1 to 256"),
-        ("pattern = \"^spiffe://a/.*$\"", "callers.mtls.pattern: is no regular expression"),
-        ("pattern = \"a\\\\.b\"", "callers.mtls.pattern: is no regular expression"),
+        ("pattern = \"^spiffe://a/.*$\"", "callers.mtls.pattern: is not a regular expression"),
+        ("pattern = \"a\\\\.b\"", "callers.mtls.pattern: is not a regular expression"),
         ("identity = \"email\"", "callers.mtls.identity"),
     ] {
         assert_one(&problems_of_section(&with(mtls)), wanted);
@@ -452,7 +461,7 @@ fn patterns_of_certificate_names_hold_their_rules() {
 }
 
 #[test]
-fn who_is_trusted_as_a_proxy_is_said_in_networks_and_the_proxy_protocol_needs_it() {
+fn trusted_proxies_are_networks_and_the_proxy_protocol_requires_them() {
     for section in ["grpc", "http", "egress"] {
         let with = |keys: &str| problems_of_section(&format!("[{section}]\n{keys}"));
         let alone = with("proxy_protocol = true");
@@ -463,9 +472,9 @@ fn who_is_trusted_as_a_proxy_is_said_in_networks_and_the_proxy_protocol_needs_it
         for (value, message) in [
             ("\"10.0.0.0/8\"", "must be a list of networks in quotes"),
             ("[10]", "must be a list of networks in quotes"),
-            ("[\"10.0.0.0/8\", \"ingress\"]", "entry 2 of the list: wanted a network"),
-            ("[\"10.0.0.1/8\"]", "entry 1 of the list: the address has bits behind the prefix"),
-            ("[\"0.0.0.0/0\"]", "everybody could forge the address of a client"),
+            ("[\"10.0.0.0/8\", \"ingress\"]", "entry 2 of the list: expected a network"),
+            ("[\"10.0.0.1/8\"]", "entry 1 of the list: the address has bits set after the prefix"),
+            ("[\"0.0.0.0/0\"]", "any client could forge its address"),
         ] {
             let found = with(&format!("trusted_proxies = {value}"));
             assert_one(&found, &key);
@@ -477,7 +486,7 @@ fn who_is_trusted_as_a_proxy_is_said_in_networks_and_the_proxy_protocol_needs_it
 }
 
 #[test]
-fn beyond_loopback_needs_tls_or_a_decision() {
+fn beyond_loopback_requires_tls_or_allow_plaintext() {
     let tls = "[grpc]\nlisten = \"0.0.0.0:1\"\ntls = { certificate_file = \"c\", private_key_file = \"k\" }";
     assert_eq!(problems_of_section(tls), [""; 0]);
     let decided = "[grpc]\nlisten = \"0.0.0.0:1\"\nallow_plaintext = true";
@@ -490,19 +499,19 @@ fn beyond_loopback_needs_tls_or_a_decision() {
 }
 
 #[test]
-fn what_nobody_could_call_or_nobody_may_do_is_not_served() {
+fn serving_requires_callers_and_a_policy() {
     let refusal = |text: &str| loaded(text).config.check_servable().map_err(|e| e.to_string());
-    let nobody = refusal(LEAST).unwrap_err();
-    assert!(nobody.contains("callers: nobody could call"), "{nobody}");
+    let no_callers = refusal(LEAST).unwrap_err();
+    assert!(no_callers.contains("callers: no caller can authenticate"), "{no_callers}");
     let jwt = "[[callers.jwt]]\nissuer = \"https://i.example\"\naudience = \"a\"\n";
-    let unruled = refusal(&format!("{jwt}{LEAST}")).unwrap_err();
-    assert!(unruled.contains("policy.file: is missing"), "{unruled}");
+    let no_policy = refusal(&format!("{jwt}{LEAST}")).unwrap_err();
+    assert!(no_policy.contains("policy.file: is missing"), "{no_policy}");
     refusal(&format!("policy.file = \"p.cedar\"\n{jwt}{LEAST}")).unwrap();
     refusal(&format!("callers.insecure_anonymous = true\n{LEAST}")).unwrap();
 }
 
 #[test]
-fn what_is_not_built_is_named_in_one_warning() {
+fn one_warning_names_all_unimplemented_options() {
     assert_eq!(loaded(LEAST).warnings, [""; 0]);
     let text = format!(
         "[telemetry]\notlp_endpoint = \"http://127.0.0.1:4317\"\n[login]\ntimeout = \"9s\"\n[crypto]\nprovider = \"transit\"\n{LEAST}"
@@ -511,14 +520,14 @@ fn what_is_not_built_is_named_in_one_warning() {
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].ends_with(
-            "gateway.toml: not built yet and without effect: crypto.provider = transit, telemetry"
+            "gateway.toml: not implemented yet and without effect: crypto.provider = transit, telemetry"
         ),
         "{warnings:?}"
     );
 }
 
 #[test]
-fn a_webhook_secret_without_the_listener_is_probably_not_meant() {
+fn warns_about_a_webhook_secret_without_the_http_listener() {
     let text = format!("{LEAST}\nwebhook_secret_file = \"w\"");
     let warnings = loaded(&text).warnings;
     assert!(
@@ -529,7 +538,7 @@ fn a_webhook_secret_without_the_listener_is_probably_not_meant() {
 }
 
 #[test]
-fn paths_begin_at_the_folder_of_the_file() {
+fn resolves_paths_against_the_folder_of_the_file() {
     let text = format!(
         "[store]\nurl = \"sqlite:data/g.db\"\nca_file = \"ca\"\n[crypto]\nkeyring_file = \"/etc/keyring.toml\"\n[policy]\nfile = \"p.cedar\"\n\
          [grpc.tls]\ncertificate_file = \"c\"\nprivate_key_file = \"k\"\n[[callers.jwt]]\nissuer = \"i\"\naudience = \"a\"\njwks_file = \"j\"\n{LEAST}"
@@ -545,7 +554,7 @@ fn paths_begin_at_the_folder_of_the_file() {
 }
 
 #[test]
-fn problems_of_the_file_and_of_secrets_are_told_together() {
+fn reports_problems_of_the_file_and_of_secrets_together() {
     let text = format!("[login]\ntimeout = \"0s\"\n{LEAST}\nnext_private_key_file = \"none\"");
     let folder = Folder::new(&text);
     fs::remove_file(folder.path("client-secret")).unwrap();
@@ -559,14 +568,14 @@ fn problems_of_the_file_and_of_secrets_are_told_together() {
             ("applications[0].next_private_key_file", Some(11)),
         ]
     );
-    // Commands that need no secret do not look.
+    // Commands that need no secret do not read it.
     let folder = Folder::new(LEAST);
     fs::remove_file(folder.path("client-secret")).unwrap();
     folder.load().unwrap();
 }
 
 #[test]
-fn a_good_file_is_loaded_with_its_secrets() {
+fn loads_a_valid_file_with_its_secrets() {
     let loaded = Folder::new(LEAST).load_with_secrets().unwrap();
     assert_eq!(loaded.warnings, [""; 0]);
     assert_eq!(loaded.config.grpc.default_deadline, Duration::from_secs(30));

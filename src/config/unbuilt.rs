@@ -1,8 +1,8 @@
-//! What is configured by names that are fixed already, but has no effect yet.
+//! Options whose names are final but that have no effect yet.
 
 use super::document::Document;
 
-/// Keys whose part is not built yet; taken out as each part lands. ` = ` means this value only.
+/// Keys that are not implemented yet. ` = ` means only this value.
 const NOT_BUILT: [&str; 7] = [
     "store.password_file",
     "store.password_env",
@@ -13,8 +13,8 @@ const NOT_BUILT: [&str; 7] = [
     "telemetry",
 ];
 
-/// One warning that names all of them that the file sets.
+/// Returns one warning that names all unimplemented options that the file sets.
 pub(super) fn warning(document: &Document<'_>) -> Option<String> {
     let set: Vec<_> = NOT_BUILT.iter().copied().filter(|path| document.sets(path)).collect();
-    (!set.is_empty()).then(|| format!("not built yet and without effect: {}", set.join(", ")))
+    (!set.is_empty()).then(|| format!("not implemented yet and without effect: {}", set.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! The forms of single values: durations, listen addresses, URIs. Messages give the form and never the value.
+//! Parsers of single values: durations, listen addresses, URIs. Messages show the valid form and never the value.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,14 +8,14 @@ use url::{Host, Url};
 use crate::domain::{IpNetwork, TrustedProxies};
 
 const DURATION: &str = "must be a duration in quotes: whole numbers with the units d, h, m, s or ms, the largest first, such as \"30s\", \"1h30m\" or \"250ms\"";
-const ADDRESS: &str = "must be an IP address and a port in quotes, such as \"127.0.0.1:50051\" or \"[::]:50051\" (a host name is not an address; port 0 takes a free one)";
+const ADDRESS: &str = "must be an IP address and a port in quotes, such as \"127.0.0.1:50051\" or \"[::]:50051\" (a host name is not an address; port 0 chooses a free port)";
 const WEB_URI: &str = "must be an https:// URI without user name, password and fragment (plain http:// only on a loopback host)";
 const ORIGIN: &str = "must be https://host without user name, password, path, query and fragment (plain http:// only on a loopback host)";
 const NETWORKS: &str =
     "must be a list of networks in quotes, such as [\"10.0.0.0/8\", \"fd00::/8\"]";
 const ENDPOINT: &str = "must be an http:// or https:// URI without user name and password";
 
-/// Milliseconds in each unit, largest first.
+/// The milliseconds in each unit, largest first.
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
@@ -43,7 +43,7 @@ pub(super) fn some_web_uri<'de, D: Deserializer<'de>>(
     text(value, WEB_URI, |text| web_uri(text).ok().map(|_| text.to_owned())).map(Some)
 }
 
-/// Carries no credential of ours, so a collector in the same pod or network may be plain http.
+/// Reads the URI of a collector. Traces contain no credentials, so a collector in the same pod or network may use http.
 pub(super) fn some_endpoint<'de, D: Deserializer<'de>>(
     value: D,
 ) -> Result<Option<String>, D::Error> {
@@ -87,7 +87,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         let (number, after) = rest.split_at_checked(digits)?;
         let letters = after.bytes().take_while(u8::is_ascii_lowercase).count();
         let (unit, after) = after.split_at_checked(letters)?;
-        // The iterator goes on where the last unit was found: none twice, none out of order.
+        // The iterator continues after the last unit, which rejects repeated units and wrong order.
         let (_, scale) = units.find(|(name, _)| *name == unit)?;
         total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*scale)?)?;
         rest = after;
@@ -95,9 +95,9 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(total))
 }
 
-/// An absolute URI that may carry a credential or a person's browser.
+/// Parses an absolute URI that is safe for credentials and for browser redirects.
 pub(super) fn web_uri(text: &str) -> Result<Url, &'static str> {
-    // What the parser would have to repair is refused; `@` also catches empty user information.
+    // Text that the parser would repair is rejected; the check for `@` also finds empty user information.
     let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let url = Url::parse(text).map_err(|_| WEB_URI)?;
     let host = url.host().ok_or(WEB_URI)?;
@@ -110,7 +110,7 @@ pub(super) fn web_uri(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-/// Scheme, host and port alone, without a trailing slash.
+/// Parses a URI with only scheme, host and port; returns it without a trailing slash.
 pub(super) fn origin(text: &str) -> Result<String, &'static str> {
     let url = web_uri(text).map_err(|_| ORIGIN)?;
     if url.path() != "/" || text.contains('?') || text.contains('#') {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn rejects_invalid_durations() {
         for text in [
             "",
             "30",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_only_scheme_host_and_port() {
+    fn accepts_only_scheme_host_and_port_as_an_origin() {
         for text in [
             "",
             "sod.superoffice.com",

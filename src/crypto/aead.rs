@@ -1,20 +1,20 @@
-//! AES-256-GCM with random nonces, and the header that names the key. Shared by envelopes and page tokens.
+//! AES-256-GCM with random nonces, and the header with the key id. Used for envelopes and page tokens.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use zeroize::Zeroizing;
 
 use crate::ports::SealError;
 
-/// Length of every symmetric key here.
+/// The length of symmetric keys.
 pub(super) const KEY_LENGTH: usize = 32;
-/// Length of the tag that AES-GCM appends.
+/// The length of the tag that AES-GCM appends.
 const TAG_LENGTH: usize = 16;
-/// What sealing adds to a plaintext: the nonce before it, the tag behind it.
+/// The bytes that sealing adds to a plaintext: the nonce before it and the tag after it.
 pub(super) const OVERHEAD: usize = NONCE_LEN + TAG_LENGTH;
-/// The longest key id. The header has one byte for its length, and people type ids.
+/// The maximum length of a key id. The header has one byte for the length, and people type ids.
 pub(super) const MAX_KEY_ID_LENGTH: usize = 64;
 
-/// Whether `text` may be a key id. What is none never reaches a message or a log.
+/// Returns whether `text` is a valid key id. Anything else is never put into a message or a log.
 pub(super) fn is_key_id(text: &str) -> bool {
     (1..=MAX_KEY_ID_LENGTH).contains(&text.len())
         && text
@@ -22,8 +22,8 @@ pub(super) fn is_key_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// One key, prepared. A random nonce is safe for about 2³² messages under one key: records have their own, and a
-/// key-encryption key would need years of writing thousands of records a second.
+/// A prepared key. Random nonces are safe for about 2³² messages with one key: each record has its own key, and a
+/// key-encryption key would need years of thousands of writes a second.
 pub(super) struct AeadKey(RandomizedNonceKey);
 
 impl AeadKey {
@@ -38,7 +38,7 @@ impl AeadKey {
         plaintext: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), SealError> {
-        // Sealed in a buffer of its own, zeroed when dropped: if sealing fails, `out` has no plaintext in it.
+        // Uses a separate buffer, which is zeroed when dropped: if sealing fails, `out` has no plaintext in it.
         let mut buffer = Zeroizing::new(plaintext.to_vec());
         let (nonce, tag) = self
             .0
@@ -50,7 +50,7 @@ impl AeadKey {
         Ok(())
     }
 
-    /// Opens nonce, ciphertext and tag. `None` says nothing about what is wrong, because the bytes do not either.
+    /// Opens nonce, ciphertext and tag. Returns `None` if the data is not authentic; the cause cannot be known.
     pub(super) fn open(&self, associated_data: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut buffer = Zeroizing::new(ciphertext.to_vec());
@@ -64,7 +64,7 @@ impl AeadKey {
     }
 }
 
-/// Encodes fields so that no two lists of fields give the same bytes: each is preceded by its length.
+/// Encodes fields so that different lists give different bytes: each field is preceded by its length.
 pub(super) fn associated_data(version: u8, fields: &[&str]) -> Vec<u8> {
     let mut encoded = vec![version];
     for field in fields {
@@ -74,7 +74,7 @@ pub(super) fn associated_data(version: u8, fields: &[&str]) -> Vec<u8> {
     encoded
 }
 
-/// The start of everything sealed: version, length of the key id, key id.
+/// Returns the header of sealed data: version, length of the key id, key id.
 pub(super) fn header(version: u8, key_id: &str) -> Result<Vec<u8>, SealError> {
     let length = u8::try_from(key_id.len()).map_err(|_| SealError::Failed)?;
     let mut header = vec![version, length];
@@ -82,7 +82,7 @@ pub(super) fn header(version: u8, key_id: &str) -> Result<Vec<u8>, SealError> {
     Ok(header)
 }
 
-/// Splits off the header. `None` if the version is another, or the key id can be none.
+/// Splits off the header. Returns `None` if the version is different, or the key id is invalid.
 pub(super) fn split_header(version: u8, bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (&[found, length], rest) = bytes.split_first_chunk()?;
     let (key_id, rest) = rest.split_at_checked(usize::from(length))?;
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_do_not_run_into_each_other() {
+    fn different_field_lists_have_different_encodings() {
         let lists: [&[&str]; 4] = [&["ab", "c"], &["a", "bc"], &["abc"], &["abc", ""]];
         for (position, one) in lists.iter().enumerate() {
             for other in &lists[position + 1..] {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_as_it_was_written() {
+    fn reads_back_the_written_header() {
         let mut bytes = header(1, "k-0").unwrap();
         bytes.push(9);
         assert_eq!(split_header(1, &bytes), Some(("k-0", &[9_u8][..])));

@@ -1,7 +1,7 @@
-//! The keys that sign the audit trail: Ed25519 (RFC 8032), derived from the keyring.
+//! The keys that sign the audit log: Ed25519 (RFC 8032), derived from the keyring.
 //!
-//! Whoever holds the keyring can sign, so the trail is proof against those who can write to the store and cannot read
-//! the keyring. Derived (RFC 5869) under a label of their own, these keys tell nothing of those that seal.
+//! Anyone with the keyring can sign, so the log is protected against those who can write to the store but cannot read
+//! the keyring. The keys are derived (RFC 5869) with their own label, so they reveal nothing about the encryption keys.
 
 use std::{
     fmt,
@@ -37,10 +37,10 @@ struct SigningPair {
     pair: Ed25519KeyPair,
 }
 
-/// Signs with the key made from the active key of the keyring, and knows the public keys of all of them.
+/// Signs with the key derived from the active key of the keyring, and provides the public keys of all keys.
 pub struct AuditKeys {
     keys: Vec<SigningPair>,
-    /// Position of the active key. Only [`AuditKeys::activate`] writes it, and only positions of `keys`.
+    /// The index of the active key in `keys`. Only [`AuditKeys::activate`] changes it.
     active: AtomicUsize,
 }
 
@@ -61,10 +61,10 @@ impl AuditKeys {
         })
     }
 
-    /// Signs with another key from now on.
+    /// Changes the signing key.
     ///
     /// # Errors
-    /// If this key is not in the keyring. The active key stays what it was.
+    /// If this key is not in the keyring. The active key then stays the same.
     pub fn activate(&self, id: &str) -> Result<(), KeyringError> {
         let ids = || self.keys.iter().map(|key| &*key.id);
         let position = ids()
@@ -107,7 +107,7 @@ impl AuditSigner for AuditKeys {
     }
 }
 
-/// Shows ids only.
+/// Prints only ids.
 impl fmt::Debug for AuditKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuditKeys").field("active", &self.active_key_id()).finish_non_exhaustive()
@@ -118,7 +118,7 @@ fn derive(key: &[u8; KEY_LENGTH]) -> Option<Ed25519KeyPair> {
     let mut seed = Zeroizing::new([0; KEY_LENGTH]);
     Salt::new(HKDF_SHA256, DERIVATION_SALT)
         .extract(key)
-        // For its length only: a seed has the length of an AES-256 key.
+        // The algorithm only determines the length: a seed is as long as an AES-256 key.
         .expand(&[DERIVATION_LABEL], &AES_256_GCM)
         .and_then(|material| material.fill(seed.as_mut()))
         .ok()?;
@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// Two replicas with the same keyring of two keys, each with another one active.
+    /// Two replicas with the same keyring of two keys, and different active keys.
     fn replicas() -> [AuditKeys; 2] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("keyring.toml");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_replica_signs_every_other_verifies() {
+    fn replicas_verify_each_others_signatures() {
         let [one, other] = replicas();
         let id = one.active_key_id();
         assert_ne!(id, other.active_key_id());
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn activation_changes_the_key_and_an_unknown_one_changes_nothing() {
+    fn activates_known_keys_and_rejects_unknown_ones() {
         let [one, other] = replicas();
         one.activate(&other.active_key_id()).unwrap();
         assert_eq!(one.active_key_id(), other.active_key_id());

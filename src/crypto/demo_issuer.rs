@@ -1,4 +1,4 @@
-//! An issuer of caller tokens for `dev` and nothing else: a key that lives as long as the process.
+//! A token issuer for the command `dev`. Its key lives as long as the process.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -8,26 +8,26 @@ use serde_json::json;
 
 use crate::ports::SignError;
 
-/// Names the only key there is.
+/// The id of the only key.
 const KEY_ID: &str = "demo";
 
-/// Signs tokens with a fresh Ed25519 key (RFC 8037).
+/// Signs tokens with a new Ed25519 key (RFC 8037).
 pub struct DemoIssuer {
     key: Ed25519KeyPair,
     issuer: &'static str,
 }
 
 impl DemoIssuer {
-    /// With a new key.
+    /// Generates the key.
     ///
     /// # Errors
-    /// If there is no randomness.
+    /// If the system provides no random bytes.
     pub fn generate(issuer: &'static str) -> Result<Self, SignError> {
         let key = Ed25519KeyPair::generate().map_err(|_| SignError)?;
         Ok(Self { key, issuer })
     }
 
-    /// Its public key, as issuers publish them (RFC 7517).
+    /// Returns the public key as a JWK set (RFC 7517).
     #[must_use]
     pub fn jwks(&self) -> String {
         let x = URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref());
@@ -35,7 +35,7 @@ impl DemoIssuer {
             .to_string()
     }
 
-    /// A token that names its holder (RFC 7519).
+    /// Returns a token for a subject (RFC 7519).
     #[must_use]
     pub fn token(
         &self,

@@ -1,8 +1,8 @@
-//! Envelope encryption: each record has a key of its own, and that key is sealed by one of the keyring.
+//! Envelope encryption: each record has its own key, which is encrypted with a key of the keyring.
 //!
-//! Layout: version ‖ length of key id ‖ key id ‖ sealed record key ‖ sealed secret, where sealed is
-//! nonce ‖ ciphertext ‖ tag of AES-256-GCM. Both layers are bound to version, key id and the place they are kept at.
-//! Because the key id is bound in, rewrapping for another key means opening and sealing again.
+//! The layout is: version ‖ length of key id ‖ key id ‖ sealed record key ‖ sealed secret. Sealed means nonce ‖
+//! ciphertext ‖ tag of AES-256-GCM. Both layers are bound to version, key id and storage location. So a new
+//! key-encryption key requires opening and sealing again.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::ports::{SealError, SealedField, Sealer};
 
-/// The layout above. Another one gets another number, and this one stays readable.
+/// The version of the layout above. A new layout gets a new number, and this one stays readable.
 const VERSION: u8 = 1;
 const WRAPPED_KEY_LENGTH: usize = KEY_LENGTH + OVERHEAD;
 
@@ -27,16 +27,15 @@ struct WrappingKey {
     key: AeadKey,
 }
 
-/// Seals under the active key of a keyring, opens under any of them.
+/// Seals with the active key of a keyring, and opens with any of its keys.
 pub struct EnvelopeSealer {
     keys: Vec<WrappingKey>,
-    /// Position of the active key. Only [`EnvelopeSealer::activate`] writes it, and only positions of `keys`.
+    /// The index of the active key in `keys`. Only [`EnvelopeSealer::activate`] changes it.
     active: AtomicUsize,
 }
 
 impl EnvelopeSealer {
-    /// Prepares the keys of a keyring. The store says which one is active; a new store takes
-    /// [`Keyring::first_id`].
+    /// Prepares the keys of a keyring. The store says which one is active; a new store uses [`Keyring::first_id`].
     ///
     /// # Errors
     /// If the active key is not in the keyring.
@@ -54,21 +53,21 @@ impl EnvelopeSealer {
         })
     }
 
-    /// Seals under another key from now on: what a running replica does when the store's active key has changed.
+    /// Changes the sealing key. A running replica calls this when the store's active key has changed.
     ///
     /// # Errors
-    /// If this key is not in the keyring. The active key stays what it was.
+    /// If this key is not in the keyring. The active key then stays the same.
     pub fn activate(&self, id: &str) -> Result<(), KeyringError> {
         let ids = || self.keys.iter().map(|key| key.id.as_str());
         let position = ids()
             .position(|present| present == id)
             .ok_or_else(|| KeyringError::unknown_active(id, ids()))?;
-        // Nothing else is published with it: the keys were there from the beginning.
+        // Relaxed ordering is enough: the keys do not change.
         self.active.store(position, Ordering::Relaxed);
         Ok(())
     }
 
-    /// The id of the key that seals now.
+    /// Returns the id of the active key.
     #[must_use]
     pub fn active_id(&self) -> &str {
         self.active().map(|key| key.id.as_str()).unwrap_or_default()
@@ -93,12 +92,12 @@ impl Sealer for EnvelopeSealer {
         let mut sealed = header(VERSION, &wrapping.id)?;
         sealed.reserve_exact(WRAPPED_KEY_LENGTH + secret.len() + OVERHEAD);
         wrapping.key.seal_into(
-            &bound_to(Layer::RecordKey, &wrapping.id, place),
+            &binding(Layer::RecordKey, &wrapping.id, place),
             record_key.as_ref(),
             &mut sealed,
         )?;
         AeadKey::new(&record_key)?.seal_into(
-            &bound_to(Layer::Secret, &wrapping.id, place),
+            &binding(Layer::Secret, &wrapping.id, place),
             secret,
             &mut sealed,
         )?;
@@ -106,27 +105,27 @@ impl Sealer for EnvelopeSealer {
     }
 
     fn open(&self, place: &SealedField<'_>, sealed: &[u8]) -> Result<SecretString, SealError> {
-        let parts = Parts::split(sealed).ok_or(SealError::Corrupt("not in the known layout"))?;
+        let parts = SealedParts::split(sealed).ok_or(SealError::Corrupt("unknown layout"))?;
         let wrapping = self
             .find(parts.key_id)
             .ok_or_else(|| SealError::KeyUnavailable(parts.key_id.to_owned()))?;
 
         let record_key = wrapping
             .key
-            .open(&bound_to(Layer::RecordKey, parts.key_id, place), parts.wrapped_key)
-            .ok_or(SealError::Corrupt("altered, or moved from another place"))?;
+            .open(&binding(Layer::RecordKey, parts.key_id, place), parts.wrapped_key)
+            .ok_or(SealError::Corrupt("altered, or moved from another location"))?;
         let record_key: &[u8; KEY_LENGTH] = record_key
             .as_slice()
             .try_into()
             .map_err(|_| SealError::Corrupt("its record key has the wrong length"))?;
         let secret = AeadKey::new(record_key)?
-            .open(&bound_to(Layer::Secret, parts.key_id, place), parts.secret)
-            .ok_or(SealError::Corrupt("altered behind its record key"))?;
+            .open(&binding(Layer::Secret, parts.key_id, place), parts.secret)
+            .ok_or(SealError::Corrupt("altered after its record key"))?;
         str::from_utf8(&secret).map(SecretString::from).map_err(|_| SealError::Corrupt("not text"))
     }
 }
 
-/// Shows ids only.
+/// Prints only ids.
 impl fmt::Debug for EnvelopeSealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnvelopeSealer")
@@ -136,19 +135,19 @@ impl fmt::Debug for EnvelopeSealer {
     }
 }
 
-/// The id of the key that a sealed value needs, without opening it. `None` if the value is not in a known layout.
+/// Returns the id of the key that a sealed value needs, without opening it. `None` if the layout is unknown.
 #[must_use]
 pub fn key_id_of(sealed: &[u8]) -> Option<&str> {
-    Parts::split(sealed).map(|parts| parts.key_id)
+    SealedParts::split(sealed).map(|parts| parts.key_id)
 }
 
-struct Parts<'a> {
+struct SealedParts<'a> {
     key_id: &'a str,
     wrapped_key: &'a [u8],
     secret: &'a [u8],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> SealedParts<'a> {
     fn split(sealed: &'a [u8]) -> Option<Self> {
         let (key_id, rest) = split_header(VERSION, sealed)?;
         let (wrapped_key, secret) = rest.split_at_checked(WRAPPED_KEY_LENGTH)?;
@@ -162,7 +161,7 @@ enum Layer {
     Secret,
 }
 
-fn bound_to(layer: Layer, key_id: &str, place: &SealedField<'_>) -> Vec<u8> {
+fn binding(layer: Layer, key_id: &str, place: &SealedField<'_>) -> Vec<u8> {
     let layer = match layer {
         Layer::RecordKey => "record key",
         Layer::Secret => "secret",

@@ -12,10 +12,10 @@ use crate::ports::{Digest, SealError};
 pub struct KeyedDigest(hmac::Key);
 
 impl KeyedDigest {
-    /// Makes the key.
+    /// Generates the key.
     ///
     /// # Errors
-    /// If there is no randomness.
+    /// If the system provides no random bytes.
     pub fn new() -> Result<Self, SealError> {
         let key = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new());
         key.map(Self).map_err(|_| SealError::Failed)
@@ -25,7 +25,7 @@ impl KeyedDigest {
 impl Digest for KeyedDigest {
     fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         let tag = hmac::sign(&self.0, bytes);
-        // The length is that of SHA-256, always.
+        // The length is always that of SHA-256.
         tag.as_ref().first_chunk().copied().unwrap_or_default()
     }
 }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_of_the_bytes_and_of_the_key() {
+    fn digests_depend_on_bytes_and_key() {
         let (one, other) = (KeyedDigest::new().unwrap(), KeyedDigest::new().unwrap());
         assert_eq!(one.digest(b"a"), one.digest(b"a"));
         assert_ne!(one.digest(b"a"), one.digest(b"b"));

@@ -1,8 +1,8 @@
 //! The keyring: a file of key-encryption keys.
 //!
-//! It changes only by hand: [`Keyring::generate`] makes it, [`Keyring::generate_additional`] adds a key, and nothing
-//! ever takes one away, because backups still need it. Which key is active is kept in the store, so that all
-//! replicas change over together.
+//! It changes only by commands: [`Keyring::generate`] creates it and [`Keyring::generate_additional`] adds a key. No
+//! key is ever removed, because backups still need it. The store records which key is active, so that all replicas
+//! change at the same time.
 
 mod error;
 mod file;
@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
 pub use self::error::{KeyringError, KeyringFormatError};
 use super::aead::KEY_LENGTH;
 
-/// One key of the keyring. Its bytes are zeroed when dropped.
+/// A key of the keyring. Its bytes are zeroed when dropped.
 pub struct KeyEncryptionKey {
     id: String,
     create_time: Timestamp,
@@ -24,13 +24,13 @@ pub struct KeyEncryptionKey {
 }
 
 impl KeyEncryptionKey {
-    /// The id, by which sealed values name the key.
+    /// Returns the id, which sealed values contain.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// When the key was made.
+    /// Returns the time at which the key was created.
     #[must_use]
     pub fn create_time(&self) -> Timestamp {
         self.create_time
@@ -47,21 +47,21 @@ impl KeyEncryptionKey {
         aws_lc_rs::rand::fill(bytes.expose_secret_mut()).map_err(|_| KeyringError::Failed)?;
         Ok(Self {
             id: format!("k-{:016x}", u64::from_be_bytes(id)),
-            // Whole seconds, because people read it.
+            // Whole seconds are easier to read.
             create_time: Timestamp::from_second(now.as_second()).unwrap_or(now),
             bytes,
         })
     }
 }
 
-/// Shows the id only.
+/// Prints only the id.
 impl fmt::Debug for KeyEncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.id)
     }
 }
 
-/// The keys of one keyring file, in its order. There is at least one. Debug output shows ids only.
+/// The keys of a keyring file, in file order. There is at least one. Debug output contains only ids.
 #[derive(Debug)]
 pub struct Keyring {
     keys: Vec<KeyEncryptionKey>,
@@ -71,18 +71,18 @@ impl Keyring {
     /// Writes a new keyring file with one key and returns the key's id.
     ///
     /// # Errors
-    /// If something with this name exists, or it cannot be written.
+    /// If the path exists, or cannot be written.
     pub fn generate(path: &Path, now: Timestamp) -> Result<String, KeyringError> {
         let key = KeyEncryptionKey::random(now)?;
         file::create(path, &format::new_file(&key))?;
         Ok(key.id)
     }
 
-    /// Adds a key, not yet active, to a keyring file and returns the key's id. What is in the file stays as it is,
-    /// comments too. A reader sees the file as it was or as it is then, never half of it.
+    /// Adds an inactive key to a keyring file and returns its id. The rest of the file stays unchanged, including
+    /// comments. The file is replaced atomically.
     ///
     /// # Errors
-    /// If [`Keyring::load`] refuses the file, or it cannot be written.
+    /// If [`Keyring::load`] rejects the file, or it cannot be written.
     pub fn generate_additional(path: &Path, now: Timestamp) -> Result<String, KeyringError> {
         file::replace(path, |text| {
             let present = Self::parse(path, text)?;
@@ -92,14 +92,14 @@ impl Keyring {
                     break key;
                 }
             };
-            Ok((format::appended(text, &key), key.id))
+            Ok((format::append_key(text, &key), key.id))
         })
     }
 
     /// Reads a keyring file.
     ///
     /// # Errors
-    /// If it is missing, open to the group or to others, or not a keyring.
+    /// If it is missing, accessible by the group or others, or not a keyring.
     pub fn load(path: &Path) -> Result<Self, KeyringError> {
         Self::parse(path, &file::read(path)?)
     }
@@ -111,30 +111,30 @@ impl Keyring {
         }
     }
 
-    /// The keys, in the order of the file.
+    /// Returns the keys, in the order of the file.
     #[must_use]
     pub fn keys(&self) -> &[KeyEncryptionKey] {
         &self.keys
     }
 
-    /// The ids of the keys, in the order of the file.
+    /// Returns the ids of the keys, in the order of the file.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(KeyEncryptionKey::id)
     }
 
-    /// The first key's id: the one that a new store makes active. Empty never, because a keyring has a key.
+    /// Returns the first key's id, which is the active key of a new store. Never empty, because a keyring has a key.
     #[must_use]
     pub fn first_id(&self) -> &str {
         self.key_ids().next().unwrap_or_default()
     }
 
-    /// The key with this id.
+    /// Returns the key with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&KeyEncryptionKey> {
         self.keys.iter().find(|key| key.id == id)
     }
 
-    /// The position of the key with this id, or an error that says what there is instead.
+    /// Returns the index of the key with this id, or an error with the existing ids.
     pub(super) fn position(&self, id: &str) -> Result<usize, KeyringError> {
         self.key_ids()
             .position(|present| present == id)

@@ -1,15 +1,15 @@
-//! Randomness of the system.
+//! Random bytes of the system.
 
 use crate::ports::Random;
 
-/// Attempts before giving up. The library gathers entropy anew at each.
+/// The number of attempts. The library collects new entropy at each.
 const ATTEMPTS: usize = 3;
 
 /// Random bytes of the cryptographic library, which the operating system seeds.
 ///
-/// There is no fallback to a weaker source: what comes from here names credentials and protects consents, and a
-/// guessable or repeated one is worse than none. If the library can give no randomness the process aborts. That is
-/// what the library does by itself in this case, so the abort here exists for its signature's sake only.
+/// There is no fallback to a weaker source, because the bytes identify credentials and protect consents: a guessable or
+/// repeated value is worse than none. If the library provides no random bytes, the process aborts. The library aborts
+/// by itself in this case, so the abort here only completes the function's type.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
 

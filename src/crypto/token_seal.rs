@@ -1,7 +1,7 @@
-//! Page tokens that callers carry but cannot read, forge or use elsewhere.
+//! Encrypted page tokens, which callers cannot read, forge or use for another query.
 //!
-//! Their key is derived from the keyring, so a token survives a restart and every replica takes it. Layout before
-//! base64url: version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext ‖ tag.
+//! The key is derived from the keyring, so a token survives a restart and every replica accepts it. The layout before
+//! base64url is: version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext ‖ tag.
 
 use std::fmt;
 
@@ -18,23 +18,23 @@ use super::{
 };
 use crate::ports::{PageTokens, SealError};
 
-/// The longest token that is made or looked at, in characters.
+/// The maximum length of a page token, in characters.
 pub const MAX_PAGE_TOKEN_LENGTH: usize = 1024;
 
 const VERSION: u8 = 1;
-/// Separates these keys from any others that may one day be derived from the same keyring.
+/// Separates these keys from other keys that are derived from the same keyring.
 const DERIVATION_SALT: &[u8] = b"tenant-gateway key derivation";
 const DERIVATION_LABEL: &[u8] = b"page token v1";
 
-/// Seals page tokens under a key made from the active key, opens them under one made from any key of the keyring.
+/// Seals page tokens with a key derived from the active key; opens them with one derived from any key.
 pub struct PageTokenKey {
     active_id: String,
     keys: Vec<(String, AeadKey)>,
 }
 
 impl PageTokenKey {
-    /// Derives the keys. `active_id` is the same as for [`super::EnvelopeSealer::new`]; a replica that does not know
-    /// yet of a change makes tokens under the old key, which all replicas take.
+    /// Derives the keys. `active_id` is the same as for [`super::EnvelopeSealer::new`]. A replica that has not noticed
+    /// a change yet still uses the old key, which all replicas accept.
     ///
     /// # Errors
     /// If the active key is not in the keyring.
@@ -57,7 +57,7 @@ impl PageTokens for PageTokenKey {
     fn seal(&self, context: &str, payload: &[u8]) -> Result<String, SealError> {
         let key = self.find(&self.active_id).ok_or(SealError::Failed)?;
         let mut token = header(VERSION, &self.active_id)?;
-        key.seal_into(&bound_to(&self.active_id, context), payload, &mut token)?;
+        key.seal_into(&binding(&self.active_id, context), payload, &mut token)?;
         let token = URL_SAFE_NO_PAD.encode(token);
         if token.len() > MAX_PAGE_TOKEN_LENGTH {
             return Err(SealError::Failed);
@@ -71,12 +71,12 @@ impl PageTokens for PageTokenKey {
         }
         let token = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (key_id, sealed) = split_header(VERSION, &token)?;
-        let payload = self.find(key_id)?.open(&bound_to(key_id, context), sealed)?;
+        let payload = self.find(key_id)?.open(&binding(key_id, context), sealed)?;
         Some(payload.to_vec())
     }
 }
 
-/// Shows ids only.
+/// Prints only ids.
 impl fmt::Debug for PageTokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageTokenKey").field("active", &self.active_id).finish_non_exhaustive()
@@ -93,7 +93,7 @@ fn derive(key: &[u8; KEY_LENGTH]) -> Result<AeadKey, SealError> {
     AeadKey::new(&derived)
 }
 
-fn bound_to(key_id: &str, context: &str) -> Vec<u8> {
+fn binding(key_id: &str, context: &str) -> Vec<u8> {
     associated_data(VERSION, &["page token", key_id, context])
 }
 

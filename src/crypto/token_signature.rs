@@ -70,7 +70,7 @@ mod tests {
         number.iter().copied().skip_while(|byte| *byte == 0).collect()
     }
 
-    /// A key and a signature of every algorithm.
+    /// Returns a key and a signature for every algorithm.
     fn signed() -> Vec<(TokenAlgorithm, PublicKey, Vec<u8>)> {
         let random = SystemRandom::new();
         let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_verifies_with_its_own_algorithm_and_key_and_with_nothing_else() {
+    fn a_signature_verifies_only_with_its_algorithm_and_key() {
         let verify = |algorithm, key: &PublicKey, message: &[u8], signature: &[u8]| {
             TokenSignatures.verify(algorithm, key, message, signature)
         };
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_key_verifies_nothing() {
+    fn a_malformed_key_does_not_verify() {
         let made = signed();
         for (algorithm, _, signature) in &made {
             for key in [

@@ -1,29 +1,29 @@
-//! The tokens that act as a person (SUPEROFFICE.md 4.2): opaque, but not any text.
+//! Access tokens of people: opaque texts with a few known properties.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::ContextIdentifier;
 
-/// Far more than the about 700 of a real one; more than this is not an access token.
+/// Maximum length of an access token, in bytes. Real ones have about 700 bytes.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// The text is not an access token. Says nothing of the text.
+/// The text is not an access token. The message does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an access token")]
-pub struct AccessTokenRefused;
+pub struct AccessTokenError;
 
-/// The tenant that an access token names, where it does: `8A:{tenant}.` and what is sealed.
+/// Returns the tenant that an access token names. Its form is `8A:{tenant}.` and an encrypted part.
 ///
-/// That form is seen and not promised, so a token that reads otherwise is not refused: `Ok(None)`.
+/// That form is observed and not documented, so a token in another form is accepted: `Ok(None)`.
 ///
 /// # Errors
-/// If it cannot be sent in a header: it must be visible ASCII without spaces.
+/// Returns an error if the token cannot be sent in a header: it must be visible ASCII without spaces.
 pub fn access_token_tenant(
     token: &SecretString,
-) -> Result<Option<ContextIdentifier>, AccessTokenRefused> {
+) -> Result<Option<ContextIdentifier>, AccessTokenError> {
     let text = token.expose_secret();
     if text.is_empty() || text.len() > MAX_BYTES || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(AccessTokenRefused);
+        return Err(AccessTokenError);
     }
     let named = text.split_once(':').and_then(|(_, rest)| rest.split_once('.'));
     Ok(named.and_then(|(tenant, _)| tenant.parse().ok()))
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tenant_that_an_access_token_names_is_read() {
+    fn reads_the_tenant_of_an_access_token() {
         for (text, named) in [
             ("8A:Cust12020.AR2s3phb0g==", Some("Cust12020")),
             ("7A:Cust1.x", Some("Cust1")),

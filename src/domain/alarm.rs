@@ -1,42 +1,42 @@
-//! Alarms in the log: few enough to be read.
+//! Rate limit for alarms in the log.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-/// An alarm is written at most this often, however often its cause is met.
-const AT_MOST_ONCE_IN: Duration = Duration::from_mins(1);
+/// Minimum interval between two log lines of one alarm.
+const MIN_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Limits the lines of one alarm.
+/// Limits the log lines of one alarm.
 #[derive(Debug, Default)]
 pub struct AlarmLimit(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The time of the last line, by a monotonic clock.
+    /// The time of the last log line, by a monotonic clock.
     last: Option<Duration>,
-    /// Whether the cause was met since it was last gone.
+    /// Whether the cause has occurred since the last call of `clear`.
     raised: bool,
-    held_back: u64,
+    suppressed: u64,
 }
 
 impl AlarmLimit {
-    /// Returns whether a line may be written at `now`, by a monotonic clock: the number of those that were held back
-    /// since the last.
+    /// Records that the cause occurred at `now`, by a monotonic clock. If a line may be logged, returns the number of
+    /// lines that were suppressed since the last one.
     pub fn raise(&self, now: Duration) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.raised = true;
         let since = state.last.map(|last| now.saturating_sub(last));
-        if since.is_some_and(|since| since < AT_MOST_ONCE_IN) {
-            state.held_back += 1;
+        if since.is_some_and(|since| since < MIN_INTERVAL) {
+            state.suppressed += 1;
             return None;
         }
         state.last = Some(now);
-        Some(std::mem::take(&mut state.held_back))
+        Some(std::mem::take(&mut state.suppressed))
     }
 
-    /// Notes that the cause is gone. Returns whether it was there.
+    /// Records that the cause is gone. Returns whether it was there before.
     pub fn clear(&self) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut state.raised)
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alarm_is_written_once_a_minute_and_counts_what_it_held_back() {
+    fn logs_once_a_minute_and_counts_suppressed_lines() {
         let alarm = AlarmLimit::default();
         let at = |seconds| alarm.raise(Duration::from_secs(seconds));
         assert_eq!(at(7), Some(0));
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_told_once_and_does_not_lift_the_limit() {
+    fn clear_reports_the_end_once_and_does_not_lift_the_limit() {
         let alarm = AlarmLimit::default();
         assert!(!alarm.clear());
         assert_eq!(alarm.raise(Duration::ZERO), Some(0));

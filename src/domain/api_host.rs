@@ -1,4 +1,4 @@
-//! Which hosts may ever see a credential (DESIGN rule 6): what tenant status names is checked, not trusted.
+//! The hosts to which credentials may be sent. The URI in a tenant status is checked, not trusted.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -6,44 +6,44 @@ use url::{Host, Url};
 
 use super::ContextIdentifier;
 
-/// Host suffixes that tenant status may name, such as `superoffice.com`.
+/// The host suffixes that are allowed in a tenant status, such as `superoffice.com`.
 ///
-/// A suffix matches on a label boundary. An IP address matches only itself; a loopback one also allows plain
-/// http and any port, which is for tests.
+/// A suffix matches whole labels. An IP address matches only itself. Loopback also allows plain http and any port, for
+/// tests.
 #[derive(Debug, Clone)]
 pub struct AllowedApiHosts(Vec<String>);
 
-/// Why a host entry or a URI is refused. Never repeats the URI: it came from outside.
+/// The reason why a URI is rejected. The message does not contain the URI, because it comes from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UriRefused {
-    /// Not a URI at all.
+pub enum ApiUriError {
+    /// It is not a URI.
     #[error("not a URI")]
     Unreadable,
-    /// Plain http to something that is not loopback.
+    /// It has plain http, and its host is not loopback.
     #[error("https is required")]
     Scheme,
-    /// User name or password in it.
+    /// It contains a user name or password.
     #[error("user information is not allowed")]
     UserInfo,
-    /// Another port than 443.
+    /// Its port is not 443.
     #[error("the port must be 443")]
     Port,
-    /// The host is not under an allowed suffix.
+    /// Its host has no allowed suffix.
     #[error("the host is not under allowed_api_hosts")]
     Host,
-    /// Another path than `/{tenant}/api`.
+    /// Its path is not `/{tenant}/api`.
     #[error("the path is not that of the tenant")]
     Path,
-    /// Query or fragment.
+    /// It has a query or a fragment.
     #[error("query and fragment are not allowed")]
     Query,
 }
 
 impl AllowedApiHosts {
-    /// Host names or IP addresses, as configured.
+    /// Creates the list from the configured host names and IP addresses.
     ///
     /// # Errors
-    /// With the first entry that is neither.
+    /// Returns the first entry that is neither.
     pub fn new(entries: Vec<String>) -> Result<Self, String> {
         for entry in &entries {
             let letters =
@@ -56,13 +56,13 @@ impl AllowedApiHosts {
         Ok(Self(entries))
     }
 
-    /// Whether a loopback host is allowed, as tests do it.
+    /// Returns whether a loopback host is allowed, which is for tests.
     #[must_use]
     pub fn allow_loopback(&self) -> bool {
         self.0.iter().any(|entry| is_loopback_text(entry))
     }
 
-    fn allow(&self, host: &Host<&str>) -> bool {
+    fn allows(&self, host: &Host<&str>) -> bool {
         self.0.iter().any(|entry| match host {
             Host::Domain(domain) => domain
                 .strip_suffix(entry.as_str())
@@ -85,55 +85,55 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-/// Where a tenant's Web API is: `https://{host}/{tenant}/api`, checked. Cheap to clone: it goes with every ticket.
+/// The checked URI of a tenant's Web API: `https://{host}/{tenant}/api`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebApiUri(Arc<str>);
 
 impl WebApiUri {
-    /// Checks what tenant status names as `Api`.
+    /// Checks the `Api` URI of a tenant status.
     ///
     /// # Errors
-    /// With the first rule of DESIGN 6.6 that it breaks.
+    /// Returns the first rule that the URI breaks.
     pub fn check_api(
         text: &str,
         tenant: ContextIdentifier,
         allowed: &AllowedApiHosts,
-    ) -> Result<Self, UriRefused> {
+    ) -> Result<Self, ApiUriError> {
         let url = check(text, &format!("/{tenant}/api"), allowed)?;
         Ok(Self(url.as_str().into()))
     }
 
-    /// Checks what tenant status names as `Endpoint`, which is not used but must not contradict.
+    /// Checks the `Endpoint` URI of a tenant status. It is not used, but must be consistent.
     ///
     /// # Errors
-    /// With the first rule of DESIGN 6.6 that it breaks.
+    /// Returns the first rule that the URI breaks.
     pub fn check_endpoint(
         text: &str,
         tenant: ContextIdentifier,
         allowed: &AllowedApiHosts,
-    ) -> Result<(), UriRefused> {
+    ) -> Result<(), ApiUriError> {
         check(text, &format!("/{tenant}"), allowed).map(drop)
     }
 
-    /// Without a trailing slash.
+    /// Returns the URI without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The host; with the port, unless it is that of the scheme.
+    /// Returns the host, with the port unless it is the scheme's default port.
     #[must_use]
     pub fn authority(&self) -> &str {
-        self.behind_scheme().split('/').next().unwrap_or_default()
+        self.after_scheme().split('/').next().unwrap_or_default()
     }
 
-    /// `/{tenant}/api`.
+    /// Returns the path, `/{tenant}/api`.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.behind_scheme().strip_prefix(self.authority()).unwrap_or_default()
+        self.after_scheme().strip_prefix(self.authority()).unwrap_or_default()
     }
 
-    fn behind_scheme(&self) -> &str {
+    fn after_scheme(&self) -> &str {
         self.0.split_once("://").map_or("", |(_, rest)| rest)
     }
 }
@@ -150,37 +150,37 @@ impl fmt::Debug for WebApiUri {
     }
 }
 
-fn check(text: &str, path: &str, allowed: &AllowedApiHosts) -> Result<Url, UriRefused> {
-    // The parser repairs what it can (backslashes, tabs, dots); whatever needs repair is refused.
+fn check(text: &str, path: &str, allowed: &AllowedApiHosts) -> Result<Url, ApiUriError> {
+    // The parser repairs some mistakes (backslashes, tabs, dots), so any text that needs repair is rejected first.
     if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'%') {
-        return Err(UriRefused::Unreadable);
+        return Err(ApiUriError::Unreadable);
     }
-    let url = Url::parse(text).map_err(|_| UriRefused::Unreadable)?;
-    let host = url.host().ok_or(UriRefused::Host)?;
+    let url = Url::parse(text).map_err(|_| ApiUriError::Unreadable)?;
+    let host = url.host().ok_or(ApiUriError::Host)?;
     if !url.username().is_empty() || url.password().is_some() || text.contains('@') {
-        return Err(UriRefused::UserInfo);
+        return Err(ApiUriError::UserInfo);
     }
-    if !allowed.allow(&host) {
-        return Err(UriRefused::Host);
+    if !allowed.allows(&host) {
+        return Err(ApiUriError::Host);
     }
     let test_host = is_loopback(&host);
     match url.scheme() {
         "https" => {}
         "http" if test_host => {}
-        _ => return Err(UriRefused::Scheme),
+        _ => return Err(ApiUriError::Scheme),
     }
     if url.port_or_known_default() != Some(443) && !test_host {
-        return Err(UriRefused::Port);
+        return Err(ApiUriError::Port);
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(UriRefused::Query);
+        return Err(ApiUriError::Query);
     }
-    // The end of the text too: the parser would have resolved `/x/../Cust1/api`.
+    // Compares the end of the text too, because the parser resolves `/x/../Cust1/api`.
     if url.path() != path
         || !text.ends_with(path)
         || text.matches('/').count() != path.matches('/').count() + 2
     {
-        return Err(UriRefused::Path);
+        return Err(ApiUriError::Path);
     }
     Ok(url)
 }
@@ -216,52 +216,52 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_can_be_sent_nowhere_else() {
+    fn rejects_every_other_destination() {
         for (text, why) in [
-            ("", UriRefused::Unreadable),
-            ("http://online2.superoffice.com/Cust12345/api", UriRefused::Scheme),
-            ("ftp://online2.superoffice.com/Cust12345/api", UriRefused::Scheme),
-            ("https://online2.superoffice.com:8443/Cust12345/api", UriRefused::Port),
-            ("https://a:b@online2.superoffice.com/Cust12345/api", UriRefused::UserInfo),
-            ("https://online2.superoffice.com@evil.example/Cust12345/api", UriRefused::UserInfo),
-            ("https://evil.example/Cust12345/api", UriRefused::Host),
-            ("https://evilsuperoffice.com/Cust12345/api", UriRefused::Host),
-            ("https://superoffice.com.evil.example/Cust12345/api", UriRefused::Host),
-            ("https://superoffice.com./Cust12345/api", UriRefused::Host),
-            ("https://127.0.0.1/Cust12345/api", UriRefused::Host),
-            ("https://169.254.169.254/Cust12345/api", UriRefused::Host),
-            ("https://[::1]/Cust12345/api", UriRefused::Host),
-            ("https://online2.superoffice.com/Cust12346/api", UriRefused::Path),
-            ("https://online2.superoffice.com/Cust12345/api/", UriRefused::Path),
-            ("https://online2.superoffice.com/Cust12345/API", UriRefused::Path),
-            ("https://online2.superoffice.com/x/../Cust12345/api", UriRefused::Path),
-            ("https://online2.superoffice.com//Cust12345/api", UriRefused::Path),
-            ("https://online2.superoffice.com/Cust12345/api?x=1", UriRefused::Query),
-            ("https://online2.superoffice.com/Cust12345/api#x", UriRefused::Query),
+            ("", ApiUriError::Unreadable),
+            ("http://online2.superoffice.com/Cust12345/api", ApiUriError::Scheme),
+            ("ftp://online2.superoffice.com/Cust12345/api", ApiUriError::Scheme),
+            ("https://online2.superoffice.com:8443/Cust12345/api", ApiUriError::Port),
+            ("https://a:b@online2.superoffice.com/Cust12345/api", ApiUriError::UserInfo),
+            ("https://online2.superoffice.com@evil.example/Cust12345/api", ApiUriError::UserInfo),
+            ("https://evil.example/Cust12345/api", ApiUriError::Host),
+            ("https://evilsuperoffice.com/Cust12345/api", ApiUriError::Host),
+            ("https://superoffice.com.evil.example/Cust12345/api", ApiUriError::Host),
+            ("https://superoffice.com./Cust12345/api", ApiUriError::Host),
+            ("https://127.0.0.1/Cust12345/api", ApiUriError::Host),
+            ("https://169.254.169.254/Cust12345/api", ApiUriError::Host),
+            ("https://[::1]/Cust12345/api", ApiUriError::Host),
+            ("https://online2.superoffice.com/Cust12346/api", ApiUriError::Path),
+            ("https://online2.superoffice.com/Cust12345/api/", ApiUriError::Path),
+            ("https://online2.superoffice.com/Cust12345/API", ApiUriError::Path),
+            ("https://online2.superoffice.com/x/../Cust12345/api", ApiUriError::Path),
+            ("https://online2.superoffice.com//Cust12345/api", ApiUriError::Path),
+            ("https://online2.superoffice.com/Cust12345/api?x=1", ApiUriError::Query),
+            ("https://online2.superoffice.com/Cust12345/api#x", ApiUriError::Query),
             (
                 "https://online2.superoffice.com\\@evil.example/Cust12345/api",
-                UriRefused::Unreadable,
+                ApiUriError::Unreadable,
             ),
-            ("https://online2.superoffice.com/%43ust12345/api", UriRefused::Unreadable),
-            ("https://online2.superoffice.com/Cust12345/api\n", UriRefused::Unreadable),
-            ("/Cust12345/api", UriRefused::Unreadable),
+            ("https://online2.superoffice.com/%43ust12345/api", ApiUriError::Unreadable),
+            ("https://online2.superoffice.com/Cust12345/api\n", ApiUriError::Unreadable),
+            ("/Cust12345/api", ApiUriError::Unreadable),
         ] {
             assert_eq!(WebApiUri::check_api(text, tenant(), &real()), Err(why), "{text}");
         }
     }
 
     #[test]
-    fn loopback_is_for_tests_and_only_where_configured() {
+    fn accepts_loopback_only_if_configured() {
         let local = AllowedApiHosts::new(vec!["127.0.0.1".to_owned()]).unwrap();
         WebApiUri::check_api("http://127.0.0.1:4711/Cust12345/api", tenant(), &local).unwrap();
         let other = WebApiUri::check_api("http://127.0.0.2:4711/Cust12345/api", tenant(), &local);
-        assert_eq!(other, Err(UriRefused::Host));
+        assert_eq!(other, Err(ApiUriError::Host));
         assert!(local.allow_loopback());
         assert!(!real().allow_loopback());
     }
 
     #[test]
-    fn an_entry_that_is_no_host_is_refused() {
+    fn rejects_an_entry_that_is_not_a_host() {
         for entry in ["https://superoffice.com", "superoffice.com/", "*.superoffice.com", ""] {
             assert!(AllowedApiHosts::new(vec![entry.to_owned()]).is_err(), "{entry}");
         }
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_goes_to_an_allowed_host(text in "\\PC{0,60}|https://[a-z.:@/\\\\]{0,30}superoffice.com[a-z.:@/]{0,10}/Cust12345/api") {
+        fn every_accepted_uri_has_an_allowed_host(text in "\\PC{0,60}|https://[a-z.:@/\\\\]{0,30}superoffice.com[a-z.:@/]{0,10}/Cust12345/api") {
             if let Ok(uri) = WebApiUri::check_api(&text, tenant(), &real()) {
                 let url = Url::parse(uri.as_str()).unwrap();
                 let host = url.host_str().unwrap();

@@ -1,69 +1,69 @@
-//! The path of a call to the Web API: the form that is decided on, and the bytes that are sent.
+//! The path of a Web API call: the normal form for decisions, and the bytes that are sent.
 //!
-//! Two spellings of a path must never get two decisions, so policies see one normal form. The original bytes are sent,
-//! because free text such as a company name may stand in a path. A path that a server could read as another path than
-//! the normal form says is refused.
+//! Two spellings of a path must never get different decisions, so policies see one normal form. The original bytes are
+//! sent, because a path may contain free text such as a company name. A path that a server could read differently from
+//! the normal form is rejected.
 
 use std::borrow::Cow;
 
 use super::normal_form::{compatible, folded_part, folded_segment};
 
-/// The longest path and query, in bytes: SuperOffice's servers take less.
+/// Maximum length of path and query, in bytes. SuperOffice's servers accept less.
 const MAX_BYTES: usize = 16 * 1024;
 
 /// The root of the Web API, in lower case.
 const ROOT: &str = "api";
 
-/// Query parameters that name another method.
+/// Query parameters that override the method.
 const METHOD_PARAMETERS: [&str; 4] =
     ["_method", "x-http-method", "x-http-method-override", "x-method-override"];
 
-/// A path of the Web API with its query.
+/// A Web API path with its query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiPath {
-    /// The normal form, from `/api`.
-    decided: String,
-    /// The original bytes below `/api`, with the query.
-    sent: String,
+    /// The normal form, starting with `/api`.
+    normal_form: String,
+    /// The original bytes after `/api`, with the query.
+    request_target: String,
 }
 
-/// Why a text is no path of the Web API. Never repeats the text.
+/// The reason why a text is not a Web API path. The message does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ApiPathError {
-    /// Not below `/api`.
-    #[error("wanted a path that begins with /api/, such as /api/v1/Contact/12")]
+    /// It is not below `/api`.
+    #[error("expected a path that begins with /api/, such as /api/v1/Contact/12")]
     NotBelowApi,
-    /// Longer than any.
-    #[error("at most 16 KiB")]
+    /// It is too long.
+    #[error("path and query may have at most 16 KiB")]
     TooLong,
-    /// `%` without two digits, or bytes that are no text in UTF-8.
-    #[error("a % wants two hexadecimal digits behind it, and what is encoded must be UTF-8")]
+    /// It has a `%` without two hexadecimal digits, or encoded bytes that are not UTF-8.
+    #[error("a % must be followed by two hexadecimal digits, and the decoded bytes must be UTF-8")]
     Encoding,
-    /// A character that servers read in different ways.
+    /// It has a character that servers interpret differently.
     #[error(
         "a path segment may not hold \\, ; or an encoded slash, control characters, a % before two hexadecimal digits \
          in decoded form, nor letters that are compatible with one of / \\ . % ; ? # such as an ellipsis; send such a \
          name in the body of the agent operation instead"
     )]
     Character,
-    /// A segment that servers drop or read as another.
+    /// It has a segment that servers remove or change.
     #[error(
         "a path segment may not be empty (look for // in the address), may not consist of dots and spaces, and may not \
          begin like an ASP.NET session, (S(…))"
     )]
     Segment,
-    /// Empty segments before `/api`.
+    /// It has empty segments before `/api`.
     #[error(
         "there is a second slash before /api/: remove the slash at the end of your client's base address, or the one \
          at the beginning of the path"
     )]
     SlashBeforeApi,
-    /// A `#`, behind which clients drop the rest, or a control character in the query.
+    /// It has a `#`, after which clients drop the rest, or the query has a control character.
     #[error(
         "a path and its query may not hold # (encode it as %23), nor a query control characters"
     )]
     Query,
-    /// A parameter by which some frameworks take another method than that of the request.
+    /// It has a query parameter with which some frameworks override the method.
     #[error(
         "the query may not name another method (_method, X-HTTP-Method-Override): send the request with that method"
     )]
@@ -71,10 +71,10 @@ pub enum ApiPathError {
 }
 
 impl ApiPath {
-    /// Reads a path with its query, from `/api` on.
+    /// Parses a path with its query, starting with `/api`.
     ///
     /// # Errors
-    /// If it could be read in two ways.
+    /// Returns an error if the path could be read in two ways.
     pub fn parse(path_and_query: &str) -> Result<Self, ApiPathError> {
         if path_and_query.len() > MAX_BYTES {
             return Err(ApiPathError::TooLong);
@@ -110,7 +110,7 @@ impl ApiPath {
         decided.push_str(ROOT);
         let mut segments = below.into_iter().flat_map(|below| below.split('/')).peekable();
         while let Some(segment) = segments.next() {
-            // Servers take a slash at the end for none.
+            // Servers ignore a slash at the end.
             if segment.is_empty() && segments.peek().is_none() {
                 break;
             }
@@ -120,31 +120,31 @@ impl ApiPath {
         let mut sent = String::with_capacity(path_and_query.len());
         if let Some(below) = below {
             sent.push('/');
-            push_sendable(below, "\"<>`", &mut sent);
+            push_target(below, "\"<>`", &mut sent);
         }
         if let Some(query) = query {
             sent.push('?');
-            push_sendable(query, "\"<>", &mut sent);
+            push_target(query, "\"<>", &mut sent);
         }
-        Ok(Self { decided, sent })
+        Ok(Self { normal_form: decided, request_target: sent })
     }
 
     /// Returns the normal form, which policies see: percent-decoded once, NFKC, case folded, without spaces and dots at
-    /// the end of a segment, beginning with `/api`, without a slash at its end.
+    /// the end of a segment. It begins with `/api` and does not end with a slash.
     #[must_use]
-    pub fn decided(&self) -> &str {
-        &self.decided
+    pub fn normal_form(&self) -> &str {
+        &self.normal_form
     }
 
-    /// Returns whether a relative reference (RFC 3986 section 4.2) leads below the folder that it is found in, however
-    /// its percent-encoding is read: it begins with no slash and holds no dot segment that leads up.
+    /// Returns whether a relative reference (RFC 3986 section 4.2) stays below the folder that contains it, with any
+    /// reading of its percent-encoding: it does not begin with a slash and has no dot segment that leads up.
     #[must_use]
-    pub fn leads_down(reference: &str) -> bool {
+    pub fn stays_below(reference: &str) -> bool {
         let path = reference.split(['?', '#']).next().unwrap_or_default();
         let mut segments = path.split('/').enumerate().peekable();
         while let Some((index, segment)) = segments.next() {
             let last = segments.peek().is_none();
-            // Before a query alone, and behind a slash at the end.
+            // An empty segment before a query alone, or after a slash at the end.
             let empty = segment.is_empty() && last && (index > 0 || path.is_empty());
             let scheme = index == 0 && segment.contains(':');
             let stays = segment == "." || empty || is_unambiguous_segment(segment);
@@ -155,16 +155,16 @@ impl ApiPath {
         !reference.chars().any(char::is_control)
     }
 
-    /// Returns the target to send, behind the `…/api` of a tenant: the original bytes, with the query. Bytes that no
-    /// request target may hold are percent-encoded.
+    /// Returns the request target after the `…/api` of a tenant: the original bytes, with the query. Bytes that are not
+    /// allowed in a request target are percent-encoded.
     #[must_use]
-    pub fn sent(&self) -> &str {
-        &self.sent
+    pub fn request_target(&self) -> &str {
+        &self.request_target
     }
 }
 
-/// Returns the normal form of a text that a policy compares with [`ApiPath::decided`]: a whole path, or the part of a
-/// pattern that stands at the beginning, at the end or between two wildcards.
+/// Returns the normal form of a text that a policy compares with [`ApiPath::normal_form`]: a whole path, or the part of
+/// a pattern at the beginning, at the end or between two wildcards.
 #[must_use]
 pub fn folded_path(text: &str, begins: bool, ends: bool) -> String {
     let mut form = String::with_capacity(text.len());
@@ -186,14 +186,14 @@ pub fn folded_path(text: &str, begins: bool, ends: bool) -> String {
     form
 }
 
-/// Returns whether every server reads a segment of a path, as it is written in a URI, as this one segment: whatever a
-/// server decodes or removes, it finds no separator and no dot segment.
+/// Returns whether every server reads an encoded path segment as exactly this segment: whatever the server decodes or
+/// removes, the result has no separator and is no dot segment.
 #[must_use]
 pub(super) fn is_unambiguous_segment(segment: &str) -> bool {
     decode(segment).is_ok_and(|segment| normal_form(&segment).is_ok())
 }
 
-/// Whether a query has a parameter that frameworks read as the method: that of ASP.NET MVC, or that of many others.
+/// Returns whether a query has a parameter that overrides the method in ASP.NET MVC or other frameworks.
 fn overrides_method(query: &str) -> bool {
     query.split(['&', ';']).any(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
@@ -203,7 +203,7 @@ fn overrides_method(query: &str) -> bool {
     })
 }
 
-/// Percent-decoded, once.
+/// Percent-decodes a segment once.
 fn decode(segment: &str) -> Result<Cow<'_, str>, ApiPathError> {
     if !segment.contains('%') {
         return Ok(Cow::Borrowed(segment));
@@ -233,11 +233,11 @@ fn normal_form(segment: &str) -> Result<Cow<'_, str>, ApiPathError> {
     if form.is_empty() || is_session(&form) {
         return Err(ApiPathError::Segment);
     }
-    // A server that normalizes before it decodes would decode once more.
+    // A server that normalizes before decoding would decode again.
     if holds_encoded(&form) { Err(ApiPathError::Character) } else { Ok(form) }
 }
 
-/// Whether a character stands for itself with every server.
+/// Returns whether every server reads a character as itself.
 fn is_plain(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control() && !matches!(c, '/' | '\\' | ';');
@@ -253,7 +253,7 @@ fn is_plain(c: char) -> bool {
         && !like.any(|c| "/\\.%;?#".contains(c))
 }
 
-/// Whether a decoded text holds what a second decoding would change: `%` and two hexadecimal digits, or the `%u` of IIS.
+/// Returns whether a second decoding would change a decoded text: it has `%` and two hexadecimal digits, or `%u` (IIS).
 fn holds_encoded(text: &str) -> bool {
     let is_hex = |part: &str, from: usize, to: usize| {
         part.get(from..to).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -263,14 +263,14 @@ fn holds_encoded(text: &str) -> bool {
         .any(|part| is_hex(part, 0, 2) || part.starts_with(['u', 'U']) && is_hex(part, 1, 5))
 }
 
-/// ASP.NET removes segments such as `(S(…))` from a path: sessions of clients without cookies.
+/// Returns whether a segment looks like `(S(…))`, the cookieless session of ASP.NET, which ASP.NET removes from a path.
 fn is_session(form: &str) -> bool {
     let mut begin = form.chars();
     begin.next() == Some('(') && begin.next().is_some() && begin.next() == Some('(')
 }
 
-/// Appends a part of a request target. Encodes the ASCII characters `encoded` and everything that is not visible ASCII.
-fn push_sendable(part: &str, encoded: &str, into: &mut String) {
+/// Appends a part of a request target. Percent-encodes `encoded` and everything except visible ASCII.
+fn push_target(part: &str, encoded: &str, into: &mut String) {
     for c in part.chars() {
         if c.is_ascii_graphic() && !encoded.contains(c) {
             into.push(c);
@@ -299,7 +299,7 @@ mod tests {
 
     fn read(text: &str) -> (String, String) {
         let path = ApiPath::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        (path.decided, path.sent)
+        (path.normal_form, path.request_target)
     }
 
     #[test]
@@ -324,7 +324,7 @@ mod tests {
                 "/api/v1/x",
                 "/v1/x?$filter=name%20eq%20'O''Brien'",
             ),
-            // Not visible ASCII, or not allowed in a target: encoded, and nothing else is.
+            // Only characters that are not visible ASCII, or not allowed in a target, are encoded.
             ("/api/v1/A b\"<>`%27'", "/api/v1/a b\"<>`''", "/v1/A%20b%22%3C%3E%60%27'"),
             ("/api/v1/Ås", "/api/v1/ås", "/v1/%C3%85s"),
         ] {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn company_names_pass_as_they_came_in_every_encoding() {
+    fn company_names_are_sent_unchanged_in_every_encoding() {
         for (name, form) in [
             ("Acme Inc.", "acme inc"),
             ("100% Norsk", "100% norsk"),
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_sent_as_it_came() {
+    fn a_query_is_sent_unchanged() {
         for query in
             ["", "$filter=a%20eq%20'b'&x=%2F..%2f", "a=?b=/../c;d", "%", "x=%5c%00", "{[|]}^`\\"]
         {
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_names_another_method_is_refused() {
+    fn rejects_a_query_that_overrides_the_method() {
         for query in [
             "_method=DELETE",
             "x=1&_METHOD=put",
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_read_in_different_ways_is_refused() {
+    fn rejects_paths_that_servers_read_differently() {
         for (text, wanted) in [
             ("", ApiPathError::NotBelowApi),
             ("api/v1", ApiPathError::NotBelowApi),
@@ -481,8 +481,8 @@ mod tests {
         assert_eq!(ApiPath::parse(&long), Err(ApiPathError::TooLong));
     }
 
-    /// Spells a path in another way that means the same.
-    fn respelt(path: &str, how: &[u8]) -> String {
+    /// Returns another spelling of the same path.
+    fn other_spelling(path: &str, how: &[u8]) -> String {
         let mut other = String::new();
         for (c, choice) in path.chars().zip(how.iter().cycle()) {
             let encoded = c.to_string().into_bytes();
@@ -504,24 +504,24 @@ mod tests {
             how in proptest::collection::vec(any::<u8>(), 1..20),
         ) {
             let path = format!("/api{rest}");
-            let other = respelt(&path, &how);
-            let [one, two] = [&path, &other].map(|path| ApiPath::parse(path).map(|path| path.decided));
+            let other = other_spelling(&path, &how);
+            let [one, two] = [&path, &other].map(|path| ApiPath::parse(path).map(|path| path.normal_form));
             prop_assert_eq!(one, two, "{}", other);
         }
 
         #[test]
-        fn what_is_sent_is_a_target_that_reads_as_what_was_decided_on(
+        fn the_sent_target_has_the_normal_form_that_was_decided_on(
             text in "/(api|%61PI)(/(\\PC|%[0-9a-f]{2}|[a-zA-Z./;(]){0,5}){0,4}(\\?\\PC{0,5})?",
         ) {
             if let Ok(path) = ApiPath::parse(&text) {
-                let again = ApiPath::parse(&format!("/api{}", path.sent())).unwrap();
+                let again = ApiPath::parse(&format!("/api{}", path.request_target())).unwrap();
                 prop_assert_eq!(&again, &path);
-                let decided = path.decided();
+                let decided = path.normal_form();
                 prop_assert!(decided == "/api" || decided.starts_with("/api/"));
                 prop_assert!(!decided.contains(['\\', ';']) && !decided.contains("//"));
                 prop_assert!(decided.split('/').skip(1).all(|segment| folded_segment(segment) == segment && !segment.is_empty()));
                 prop_assert!(!decided.chars().any(char::is_control));
-                let sent = path.sent();
+                let sent = path.request_target();
                 prop_assert!(sent.bytes().all(|b| b.is_ascii_graphic()));
                 prop_assert!(sent.is_empty() || sent.starts_with(['/', '?']));
                 let target: http::Uri = format!("https://host.example/Cust1/api{sent}").parse().unwrap();
@@ -530,7 +530,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_is_refused_is_a_panic(text in "\\PC{0,40}") {
+        fn parsing_never_panics(text in "\\PC{0,40}") {
             let _ = ApiPath::parse(&text);
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{ApplicationId, Obstacle};
 
-/// A SuperOffice Online environment (SUPEROFFICE.md 1.1).
+/// A SuperOffice CRM Online environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Environment {
     /// Development.
@@ -17,13 +17,13 @@ pub enum Environment {
     Online,
 }
 
-/// The text names no environment.
+/// The text does not name an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an environment is one of sod (development), qaonline (stage), online (production)")]
 pub struct UnknownEnvironment;
 
 impl Environment {
-    /// The name in configuration, which is also the sub-domain of the login host.
+    /// Returns the name in the configuration, which is also the sub-domain of the login host.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Environment {
         }
     }
 
-    /// The login host, without a trailing slash. It is also the issuer of id tokens.
+    /// Returns the URI of the login host, without a trailing slash. It is also the issuer of id tokens.
     #[must_use]
     pub fn login_uri(self) -> String {
         format!("https://{}.superoffice.com", self.as_str())
@@ -57,28 +57,28 @@ impl fmt::Display for Environment {
     }
 }
 
-/// The last time SuperOffice refused an application, or could not be asked.
+/// The last failure of an application: SuperOffice refused it or was unreachable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplicationFailure {
-    /// When.
+    /// The time of the failure.
     pub time: Timestamp,
-    /// What, and how to mend it.
+    /// The problem and its correction.
     pub obstacle: Obstacle,
 }
 
-/// What may be shown of an application.
+/// The public data of an application.
 #[derive(Debug, Clone)]
 pub struct ApplicationView {
-    /// Our name for it.
+    /// The gateway's name for the application.
     pub id: ApplicationId,
-    /// Where it lives.
+    /// The environment.
     pub environment: Environment,
-    /// SuperOffice's name for it (public).
+    /// SuperOffice's name for the application, which is public.
     pub client_id: String,
-    /// RFC 7638 thumbprints of the public halves of its RSA keys.
+    /// The RFC 7638 thumbprints of its public RSA keys.
     pub key_ids: Vec<String>,
-    /// When SuperOffice last issued a credential to it, since this process started.
+    /// The time when SuperOffice last issued a credential to it, since this process started.
     pub last_success: Option<Timestamp>,
-    /// When that last failed, since this process started.
+    /// The last failure to issue a credential, since this process started.
     pub last_failure: Option<ApplicationFailure>,
 }

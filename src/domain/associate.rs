@@ -1,6 +1,7 @@
-//! Associates: the users of a tenant in the widest sense (SUPEROFFICE.md 6). What SuperOffice tells of one is a
-//! record; with the tenant's groups and roles it becomes an associate, to which the platform's rules apply.
+//! Associates: the users of a tenant, including resources and system users. SuperOffice returns a record; combined with
+//! the tenant's groups and roles it becomes an associate, to which the platform's rules apply.
 
+mod eligibility;
 mod fields;
 mod group;
 mod kind;
@@ -8,12 +9,12 @@ mod lookup;
 mod name;
 mod principal;
 mod role;
-mod standing;
 mod warning;
 
 use std::sync::Arc;
 
 pub use self::{
+    eligibility::Owner,
     fields::{ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, ListedAssociate},
     group::{Directory, Reference, UserGroup},
     kind::{AssociateType, Capabilities},
@@ -21,31 +22,30 @@ pub use self::{
     name::{AssociateId, AssociateName, AssociateSelector},
     principal::{License, Principal},
     role::{Role, RoleType},
-    standing::Owner,
     warning::DataWarning,
 };
 
-/// How many warnings are kept of one associate: a list of them is sent with many others.
+/// Maximum number of warnings of one associate, because lists contain many associates.
 const MAX_WARNINGS: usize = 16;
 
-/// What SuperOffice tells of an associate by itself: groups and roles are references yet.
+/// The data of an associate as SuperOffice returns it. Groups and roles are still references.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssociateRecord {
-    /// Which one.
+    /// The associate's id.
     pub id: AssociateId,
-    /// Its kind.
+    /// The type of associate.
     pub kind: AssociateType,
-    /// Its short name in the CRM.
+    /// The short name in the CRM.
     pub login: String,
-    /// Its `SuperID` user principal name; empty for those who have none.
+    /// The `SuperID` user principal name; empty if there is none.
     pub user_name: String,
     /// The person's name.
     pub full_name: String,
     /// The person's e-mail address.
     pub email: String,
-    /// The person behind it; 0 for none.
+    /// The person's id; 0 for none.
     pub person_id: i32,
-    /// The company of that person; 0 for none.
+    /// The id of the person's company; 0 for none.
     pub contact_id: i32,
     /// The primary group; empty for none.
     pub primary_group: Reference,
@@ -53,58 +53,58 @@ pub struct AssociateRecord {
     pub other_groups: Vec<Reference>,
     /// The role; empty for none.
     pub role: Reference,
-    /// Whether it is active, where that is told.
+    /// Whether it is active; `None` if SuperOffice does not say.
     pub active: Option<bool>,
-    /// Whether it can log in as SuperOffice sees it, where that is told.
+    /// Whether SuperOffice lets it log in; `None` if SuperOffice does not say.
     pub can_login: Option<bool>,
-    /// The kind of credential it signs in with, as SuperOffice names it.
+    /// SuperOffice's name for the type of credential that it signs in with.
     pub credential_type: String,
-    /// What was odd when it was read.
+    /// Problems with the data, found while reading it.
     pub warnings: Vec<DataWarning>,
 }
 
 /// A user of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Associate {
-    /// Which one.
+    /// The associate's id.
     pub id: AssociateId,
-    /// Its kind.
+    /// The type of associate.
     pub kind: AssociateType,
-    /// Its short name in the CRM.
+    /// The short name in the CRM.
     pub login: String,
-    /// Its `SuperID` user principal name; empty for those who have none.
+    /// The `SuperID` user principal name; empty if there is none.
     pub user_name: String,
     /// The person's name.
     pub full_name: String,
     /// The person's e-mail address.
     pub email: String,
-    /// The person behind it; 0 for none.
+    /// The person's id; 0 for none.
     pub person_id: i32,
-    /// The company of that person; 0 for none.
+    /// The id of the person's company; 0 for none.
     pub contact_id: i32,
-    /// The primary group: with the associate, the owner of what it owns.
+    /// The primary group. Associate and primary group together own a record.
     pub primary_group: Option<Arc<UserGroup>>,
-    /// The other groups, each once and without the primary one.
+    /// The other groups, without duplicates and without the primary group.
     pub other_groups: Vec<Arc<UserGroup>>,
-    /// Its role.
+    /// The role.
     pub role: Option<Arc<Role>>,
-    /// Whether it is active; not where SuperOffice does not tell.
+    /// Whether it is active; `false` if SuperOffice does not say.
     pub active: bool,
-    /// Whether it can log in as SuperOffice sees it, where that is told.
+    /// Whether SuperOffice lets it log in; `None` if SuperOffice does not say.
     pub can_login: Option<bool>,
-    /// The kind of credential it signs in with, as SuperOffice names it.
+    /// SuperOffice's name for the type of credential that it signs in with.
     pub credential_type: String,
-    /// What is odd in the data.
+    /// Problems with the data.
     pub warnings: Vec<DataWarning>,
 }
 
 impl Associate {
-    /// Applies the platform's model to a record. What contradicts it stays as SuperOffice tells it, with a warning.
+    /// Applies the platform's model to a record. Contradicting data is kept, with a warning.
     #[must_use]
     pub fn new(record: AssociateRecord, directory: &Directory) -> Self {
         let mut warnings = record.warnings;
         if let AssociateType::Unrecognized(code) = record.kind
-            && record.kind != AssociateType::UNTOLD
+            && record.kind != AssociateType::UNSPECIFIED
         {
             warnings.push(DataWarning::UnknownKind(code));
         }
@@ -117,13 +117,13 @@ impl Associate {
         other_groups.extend(others.iter().filter_map(group));
         other_groups.sort_by(|a, b| (a.id, &a.display_name).cmp(&(b.id, &b.display_name)));
         other_groups.dedup();
-        // All memberships stand in one table, so the primary one may come among the others.
+        // SuperOffice stores all memberships in one table, so the primary group may also be among the others.
         other_groups.retain(|other| primary_group.as_ref() != Some(other));
         let has_groups = record.kind.capabilities().user_group;
         let known = !matches!(record.kind, AssociateType::Unrecognized(_));
         if known && !has_groups {
             let found = primary_group.iter().chain(&other_groups);
-            warnings.extend(found.map(|group| DataWarning::GroupOfGroupless(group.id)));
+            warnings.extend(found.map(|group| DataWarning::UnexpectedGroup(group.id)));
         } else if has_groups && primary_group.is_none() {
             warnings.push(DataWarning::NoPrimaryGroup);
         }
@@ -135,7 +135,7 @@ impl Associate {
         if warnings.len() > MAX_WARNINGS {
             let more = warnings.len() - MAX_WARNINGS;
             warnings.truncate(MAX_WARNINGS);
-            warnings.push(DataWarning::More(more));
+            warnings.push(DataWarning::MoreWarnings(more));
         }
         Self {
             id: record.id,

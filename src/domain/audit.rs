@@ -1,7 +1,8 @@
 //! The audit trail: its events, how they are chained, and how a chain is verified.
 //!
-//! A chain is a list of events numbered from 1. Each carries the hash of the one before, and the last one's hash is
-//! signed: who cannot sign cannot change, add or take away an event unseen. See `docs/adr/0006-audit.md`.
+//! A chain is a list of events, numbered from 1. Each event carries the hash of the previous one, and the hash of the
+//! last one is signed. So nobody without the signing key can change, insert or remove an event unnoticed. See
+//! `docs/development/decisions/0006-audit.md`.
 
 mod encoding;
 mod fields;
@@ -13,27 +14,27 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::{
-    encoding::Unreadable, fields::AUDIT_FIELDS, text::AuditText, verifier::ChainVerifier,
+    encoding::UnreadableEvent, fields::AUDIT_FIELDS, text::AuditText, verifier::ChainVerifier,
 };
 use super::Reason;
 
 /// A SHA-256 hash.
 pub type AuditHash = [u8; 32];
 
-/// What stands before the first event of a chain.
+/// The previous hash of the first event of a chain.
 pub const NO_HASH: AuditHash = [0; 32];
 
-/// What was decided.
+/// The decision on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Decision {
-    /// It was permitted. Whether it also succeeded says the code.
+    /// The call was permitted. The status code says whether it succeeded.
     Allowed,
-    /// It was not.
+    /// The call was denied.
     Denied,
 }
 
 impl Decision {
-    /// The name on the wire.
+    /// Returns the name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,51 +44,51 @@ impl Decision {
     }
 }
 
-/// What happened: everything of an event that its author knows. What does not apply is empty.
+/// The content of an event, without its position in the chain. Fields that do not apply are empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     /// The caller's id.
     pub caller: AuditText,
-    /// How it proved who it is.
+    /// The authentication method of the caller.
     pub caller_method: AuditText,
-    /// Who vouched for it.
+    /// The issuer of the caller's token.
     pub caller_issuer: AuditText,
-    /// The action of the policy, or `cli.` and the command.
+    /// The action of the policy, or `cli.` followed by the command.
     pub action: AuditText,
-    /// The resource's name.
+    /// The name of the resource.
     pub resource: AuditText,
-    /// Whose eyes looked: `system`, `associates/{id}`, `grants/{grant}`.
+    /// The user that the gateway acted as: `system`, `associates/{id}`, `grants/{grant}`.
     pub acting_as: AuditText,
-    /// Whether it was permitted.
+    /// The decision.
     pub decision: Decision,
-    /// The policies that decided.
+    /// The policies that made the decision.
     pub policy_ids: Arc<[Arc<str>]>,
-    /// The gRPC code as a number; 0 is success.
+    /// The gRPC status code; 0 is success.
     pub code: i32,
-    /// The stable reason of the error, if it was one.
+    /// The stable reason of the error, if the call failed.
     pub error_reason: Option<Reason>,
-    /// That reason's name, if a newer release wrote it and this one does not know it. Else empty.
+    /// The name of a reason that a newer release wrote and this release does not know; otherwise empty.
     pub unknown_reason: AuditText,
-    /// What the caller gave as its reason.
+    /// The reason that the caller gave.
     pub reason: AuditText,
-    /// The credential that was handed out or named.
+    /// The credential that was issued or named.
     pub credential_id: AuditText,
-    /// The request.
+    /// The request id.
     pub request_id: AuditText,
-    /// The trace that it belongs to.
+    /// The trace id.
     pub trace_id: AuditText,
-    /// Where the caller connected from.
+    /// The client's address.
     pub client_address: AuditText,
 }
 
 impl AuditRecord {
-    /// The name of the error's reason, known or not; empty if it was no error.
+    /// Returns the name of the error's reason, known or not; empty if the call succeeded.
     #[must_use]
     pub fn error_reason_name(&self) -> &str {
         self.error_reason.map_or(&*self.unknown_reason, |reason| reason.as_str())
     }
 
-    /// A record of a decision on `action`, the rest to be filled in.
+    /// Creates a record of a decision on `action` with all other fields empty.
     #[must_use]
     pub fn new(action: impl Into<AuditText>, decision: Decision) -> Self {
         Self {
@@ -111,56 +112,56 @@ impl AuditRecord {
     }
 }
 
-/// What a chain's first event says of another chain: how far it was, and its hash there.
+/// The head of another chain, stored in a chain's first event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainLink {
     /// The other chain.
     pub chain: Arc<str>,
-    /// Its last event at that time.
+    /// The number of its last event at that time.
     pub sequence: i64,
-    /// That event's hash.
+    /// The hash of that event.
     pub hash: AuditHash,
 }
 
-/// One event of a chain.
+/// An event of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
     /// The chain.
     pub chain: Arc<str>,
-    /// Its number in the chain, from 1.
+    /// The event's number in the chain, from 1.
     pub sequence: i64,
-    /// When, in microseconds, by the clock: after a leap of it this may be before the event before. The order is that
-    /// of the numbers.
+    /// The time in microseconds. If the clock was set back, it may be earlier than that of the previous event; the
+    /// order is that of the numbers.
     pub time: Timestamp,
-    /// What happened.
+    /// The content.
     pub record: AuditRecord,
-    /// In a chain's first event: the heads of all other chains.
+    /// The heads of all other chains, only in a chain's first event.
     pub links: Vec<ChainLink>,
-    /// The hash of the event before.
+    /// The hash of the previous event.
     pub previous_hash: AuditHash,
-    /// The hash of all of the above.
+    /// The hash of all fields above.
     pub hash: AuditHash,
 }
 
-/// An event as it is kept. Nothing in it is believed until its hash is compared.
+/// A stored event. It is not trusted until its hash is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
-    /// The number it is kept under.
+    /// The number under which it is stored.
     pub sequence: i64,
-    /// The time it is found by.
+    /// The time under which it is stored.
     pub time: Timestamp,
-    /// The hash it is said to have.
+    /// The stored hash.
     pub hash: AuditHash,
-    /// The event, encoded.
+    /// The encoded event.
     pub body: Vec<u8>,
 }
 
-/// A place in a chain: of its last event, or of the last one that retention removed.
+/// A position in a chain: its last event, or the last event that retention removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainPoint {
     /// The chain.
     pub chain: Arc<str>,
-    /// The event's number.
+    /// The number of the event.
     pub sequence: i64,
     /// Its hash.
     pub hash: AuditHash,
@@ -168,50 +169,50 @@ pub struct ChainPoint {
     pub time: Timestamp,
 }
 
-/// What a signature on a [`ChainPoint`] says.
+/// The meaning of a signature on a [`ChainPoint`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
     /// The chain ends here.
     Head,
-    /// Everything up to here was removed because it was old.
+    /// Retention removed everything up to here.
     Checkpoint,
 }
 
-/// A signature, and which key made it.
+/// A signature and the id of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditSignature {
-    /// The key of the keyring.
+    /// The id of the key in the keyring.
     pub key_id: Arc<str>,
     /// The signature.
     pub bytes: Vec<u8>,
 }
 
-/// A place in a chain that somebody signed.
+/// A signed position in a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedPoint {
-    /// The place.
+    /// The position.
     pub point: ChainPoint,
-    /// Over its statement.
+    /// The signature.
     pub signature: AuditSignature,
 }
 
-/// A chain without its events.
+/// The state of a chain, without its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainState {
-    /// Where it ends.
+    /// The end of the chain.
     pub head: SignedPoint,
-    /// Where what is kept begins, if retention removed something.
+    /// The position before the first stored event, if retention removed events.
     pub checkpoint: Option<SignedPoint>,
 }
 
 impl ChainState {
-    /// The first event that is kept.
+    /// Returns the number of the first stored event.
     #[must_use]
     pub fn first_sequence(&self) -> i64 {
         self.checkpoint.as_ref().map_or(1, |kept| kept.point.sequence.saturating_add(1))
     }
 
-    /// How many events are kept.
+    /// Returns the number of stored events.
     #[must_use]
     pub fn length(&self) -> u64 {
         let beyond = self.head.point.sequence.saturating_add(1);
@@ -219,23 +220,23 @@ impl ChainState {
     }
 }
 
-/// What is wrong with a chain.
+/// The kind of a fault in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditFaultKind {
-    /// An event is not what it was.
+    /// An event was changed.
     Changed,
-    /// An event is gone.
+    /// An event is missing.
     Missing,
-    /// An event stands in another's place.
+    /// An event has another event's position.
     Reordered,
-    /// The end is gone.
+    /// The end is missing.
     Truncated,
-    /// A signature is not by a key that may sign.
+    /// A signature is invalid or its key may not sign.
     BadSignature,
 }
 
 impl AuditFaultKind {
-    /// The name on the wire.
+    /// Returns the name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -248,30 +249,30 @@ impl AuditFaultKind {
     }
 }
 
-/// What is wrong, and where.
+/// A fault in a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditFault {
-    /// What.
+    /// The kind of fault.
     pub kind: AuditFaultKind,
-    /// The event's number.
+    /// The number of the event.
     pub sequence: i64,
 }
 
-/// What verification found of one chain.
+/// The result of verifying a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditChainReport {
     /// The chain.
     pub chain: Arc<str>,
-    /// Its first event that is kept.
+    /// The number of its first stored event.
     pub first_sequence: i64,
-    /// Its last event, by its head.
+    /// The number of its last event, from its head.
     pub last_sequence: i64,
-    /// The first fault; none if it is intact.
+    /// The first fault; `None` if the chain is intact.
     pub fault: Option<AuditFault>,
 }
 
 impl AuditChainReport {
-    /// Whether nothing was found.
+    /// Returns whether the chain is intact.
     #[must_use]
     pub fn intact(&self) -> bool {
         self.fault.is_none()

@@ -1,61 +1,63 @@
-//! What the ids of callers may be: names that are taken, and SPIFFE ids.
+//! Rules for caller ids: reserved names and SPIFFE ids.
 
-/// The id of everybody where no credential is looked at.
+/// The id of all callers if no credential is checked.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// With this begin the ids of people at the command line.
+/// The prefix of the ids of people at the command line.
 pub const COMMAND_LINE_PREFIX: &str = "cli:";
 
-/// With this begin the ids of workloads that SPIFFE names.
+/// The prefix of SPIFFE ids.
 const SPIFFE_SCHEME: &str = "spiffe://";
 
-/// The longest SPIFFE id, in bytes (SPIFFE-ID, 2.3).
+/// Maximum length of a SPIFFE id, in bytes (SPIFFE-ID, 2.3).
 const MAX_SPIFFE_ID_BYTES: usize = 2048;
 
-/// The longest trust domain, in bytes (SPIFFE-ID, 2.3).
+/// Maximum length of a trust domain, in bytes (SPIFFE-ID, 2.3).
 const MAX_TRUST_DOMAIN_BYTES: usize = 255;
 
-/// Who called, as far as policies can ask: kept where policy is asked again after the caller has gone.
+/// A stored caller, with the attributes that policies can read. Used to evaluate policies after the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallerOnRecord {
-    /// Names the caller in policies and in the audit trail.
+pub struct CallerRecord {
+    /// The id in policies and in the audit trail.
     pub id: String,
-    /// How it proved who it is, as policies call it.
+    /// The authentication method, by its name in policies.
     pub method: String,
-    /// Of a token: who vouched for it.
+    /// The issuer of the token, if a token was used.
     pub issuer: Option<String>,
 }
 
-/// Whether an id is one that no credential may give. Case does not matter: people read ids.
+/// Returns whether an id is reserved, so that no credential may give it. Ignores case, because people read ids.
 #[must_use]
 pub fn is_reserved_caller(id: &str) -> bool {
-    id.eq_ignore_ascii_case(ANONYMOUS) || begins_with(id, COMMAND_LINE_PREFIX)
+    id.eq_ignore_ascii_case(ANONYMOUS) || starts_with_ignore_case(id, COMMAND_LINE_PREFIX)
 }
 
-/// Whether an id claims to be a SPIFFE id, well made or not.
+/// Returns whether an id claims to be a SPIFFE id, valid or not.
 #[must_use]
 pub fn claims_spiffe(id: &str) -> bool {
-    begins_with(id, SPIFFE_SCHEME)
+    starts_with_ignore_case(id, SPIFFE_SCHEME)
 }
 
-/// Whether a prefix can be put before subjects: printable ASCII without spaces, and nothing with which, or with the
-/// subject behind it, an id would be `anonymous`, `cli:…` or `spiffe://…`.
+/// Returns whether a prefix is allowed before subjects: it is printable ASCII without spaces, and no id with it can
+/// begin with a reserved name (`anonymous`, `cli:…`, `spiffe://…`).
 #[must_use]
 pub fn is_caller_prefix(prefix: &str) -> bool {
     let taken = [ANONYMOUS, COMMAND_LINE_PREFIX, SPIFFE_SCHEME];
     prefix.bytes().all(|byte| byte.is_ascii_graphic())
         && (prefix.is_empty()
-            || !taken.iter().any(|taken| begins_with(prefix, taken) || begins_with(taken, prefix)))
+            || !taken.iter().any(|taken| {
+                starts_with_ignore_case(prefix, taken) || starts_with_ignore_case(taken, prefix)
+            }))
 }
 
-/// Whether `text` begins with `start`, in whatever case of ASCII letters.
+/// Returns whether `text` begins with `start`, ignoring ASCII case.
 #[must_use]
-pub fn begins_with(text: &str, start: &str) -> bool {
+pub fn starts_with_ignore_case(text: &str, start: &str) -> bool {
     let head = text.as_bytes().get(..start.len());
     head.is_some_and(|head| head.eq_ignore_ascii_case(start.as_bytes()))
 }
 
-/// Whether it is the name of a trust domain (SPIFFE-ID, 2.1).
+/// Returns whether a text is the name of a trust domain (SPIFFE-ID, 2.1).
 #[must_use]
 pub fn is_trust_domain(text: &str) -> bool {
     let fits =
@@ -63,8 +65,8 @@ pub fn is_trust_domain(text: &str) -> bool {
     (1..=MAX_TRUST_DOMAIN_BYTES).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// The trust domain of a workload's SPIFFE id, if it is one: lower-case trust domain and a path of whole segments,
-/// nothing else (SPIFFE-ID, 2; X509-SVID, 2: only authorities have no path).
+/// Returns the trust domain of a workload's SPIFFE id: a lower-case trust domain and a path of non-empty segments
+/// (SPIFFE-ID, 2; X509-SVID, 2: only certificate authorities have no path).
 #[must_use]
 pub fn trust_domain(id: &str) -> Option<&str> {
     let (domain, path) = id.strip_prefix(SPIFFE_SCHEME)?.split_once('/')?;
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_spiffe_id_has_no_trust_domain() {
+    fn rejects_malformed_spiffe_ids() {
         for id in [
             "",
             "spiffe://",
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_cannot_lead_to_names_that_are_taken() {
+    fn rejects_prefixes_of_reserved_names() {
         for prefix in [
             "s",
             "spiffe:",
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_taken_are_taken_in_any_case() {
+    fn names_are_reserved_in_any_case() {
         for id in ["anonymous", "Anonymous", "cli:root", "CLI:root"] {
             assert!(is_reserved_caller(id), "{id}");
         }

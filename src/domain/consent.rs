@@ -1,36 +1,36 @@
-//! Consents: a person is asked to let the gateway act as them.
+//! Consents: a caller asks a person to let the gateway act as that person.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{ApplicationId, CallerOnRecord, ContextIdentifier, GrantName, Reason};
+use super::{ApplicationId, CallerRecord, ContextIdentifier, GrantName, Reason};
 
-/// How long a consent can be answered at most, from its beginning.
-pub const CONSENT_LIFE: Duration = Duration::from_hours(7 * 24);
+/// Maximum time to answer a consent, from its creation.
+pub const CONSENT_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// How long one way to SuperOffice and back may take, with a password that has to be looked up.
-pub const ATTEMPT_LIFE: Duration = Duration::from_mins(15);
+/// Maximum duration of one redirect to SuperOffice and back. The person may have to look up a password.
+pub const ATTEMPT_LIFETIME: Duration = Duration::from_mins(15);
 
-/// How many characters an id has: 16 bytes in hexadecimal.
+/// Number of characters of an id: 16 bytes in hexadecimal.
 const ID_CHARACTERS: usize = 32;
 
-/// The id of a consent, as it stands in the link that is sent to the person.
+/// The id of a consent, which is part of the link that the person receives.
 ///
-/// Whoever has the link can sign in by it as themselves, and nothing else: not a secret, but random, so that nobody
-/// looks at other people's links.
+/// The link only lets its reader sign in with their own account. It is not a secret, but it is random, so that people
+/// cannot guess other people's links.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ConsentId(Arc<str>);
 
 impl ConsentId {
-    /// A new id, made of 16 random bytes.
+    /// Creates an id from 16 random bytes.
     #[must_use]
     pub fn new(random: [u8; 16]) -> Self {
         Self(format!("{:032x}", u128::from_be_bytes(random)).into())
     }
 
-    /// The id as it stands in links.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -67,100 +67,100 @@ impl fmt::Debug for ConsentId {
     }
 }
 
-/// What a caller asks a person for. Every text in it was checked when it began.
+/// A request of a caller for a person's consent. All texts were validated when it was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Consent {
-    /// Its id.
+    /// The id.
     pub id: ConsentId,
-    /// For which application.
+    /// The application.
     pub application: ApplicationId,
-    /// For which customer; `None`: the one that the person chooses.
+    /// The customer; `None` if the person chooses it.
     pub tenant: Option<ContextIdentifier>,
-    /// Who asked: only this caller completes it, and what it may do is looked at again then.
-    pub caller: CallerOnRecord,
-    /// Where the person is sent at the end.
+    /// The requesting caller. Only this caller can complete the consent, and its permissions are checked again then.
+    pub caller: CallerRecord,
+    /// The URI to which the browser is redirected at the end.
     pub return_uri: Option<String>,
-    /// Where the caller itself receives the code; `None`: the gateway does.
+    /// The URI at which the caller receives the code; `None` if the gateway receives it.
     pub redirect_uri: Option<String>,
-    /// Whom SuperOffice's sign-in page suggests.
+    /// The user name that SuperOffice's sign-in page suggests.
     pub login_hint: Option<String>,
-    /// Whether an administrator's consent also enrols the system user.
+    /// Whether an administrator's consent also enrolls the system user.
     pub enroll_system_user: bool,
-    /// Nobody else may consent.
+    /// The user principal name of the only person who may consent.
     pub expected_user_principal_name: Option<String>,
-    /// Why the caller asks, for the page and the audit trail; may be empty.
+    /// The caller's reason, for the page and the audit trail; may be empty.
     pub reason: String,
-    /// When it began.
+    /// The time of its creation.
     pub create_time: Timestamp,
-    /// From then on its link is dead.
+    /// The time from which the link no longer works.
     pub expire_time: Timestamp,
-    /// How it ended, once it has.
+    /// The outcome, once the consent has ended.
     pub outcome: Option<ConsentOutcome>,
 }
 
 impl Consent {
-    /// Whether it can still be answered.
+    /// Returns whether the consent can still be answered.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
-        self.outcome.is_none() && is_current(self.expire_time, CONSENT_LIFE, now)
+        self.outcome.is_none() && is_current(self.expire_time, CONSENT_LIFETIME, now)
     }
 }
 
-/// Whether something that lives for at most `life` still does. One that seems to live for longer was stored while a clock
-/// was ahead: when it ends nobody can tell.
+/// Returns whether an object that lives for at most `life` has not expired. An expiry time too far in the future was
+/// stored while the clock was wrong; the object counts as expired, because its real end is unknown.
 #[must_use]
 pub fn is_current(expire_time: Timestamp, life: Duration, now: Timestamp) -> bool {
     now < expire_time && now.saturating_add(life).is_ok_and(|latest| expire_time <= latest)
 }
 
-/// How a consent ended.
+/// The outcome of a consent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsentOutcome {
     /// The person consented.
     Granted {
-        /// To this.
+        /// The grant.
         grant: GrantName,
-        /// Whether the system user was enrolled too.
+        /// Whether the system user was enrolled as well.
         system_user_enrolled: bool,
     },
-    /// The person said no.
+    /// The person declined.
     Refused,
-    /// It could not be taken, for this reason.
+    /// The consent failed for this reason.
     Failed(Reason),
 }
 
-/// One way to SuperOffice and back, begun by a caller or by a click on the page. It is found by the digest of its
-/// `state`, and works once.
+/// One redirect to SuperOffice and back, started by a caller or by a click on the page. It is looked up by the digest
+/// of its `state`, and works once.
 #[derive(Debug, Clone)]
 pub struct ConsentAttempt {
-    /// Of this consent.
+    /// The consent.
     pub consent: ConsentId,
-    /// What the `id_token` must hold.
+    /// The expected nonce of the `id_token`.
     pub nonce: String,
-    /// PKCE: proves that whoever brings the code began the attempt (RFC 7636).
+    /// The PKCE code verifier: proves that the party that presents the code started the attempt (RFC 7636).
     pub verifier: SecretString,
-    /// Where SuperOffice sends the code; sent again with it.
+    /// The URI to which SuperOffice sends the code. It is sent again with the code.
     pub redirect_uri: String,
-    /// SHA-256 of the cookie that the browser must show again; `None` where a caller began it, whose state suffices.
+    /// SHA-256 of the cookie that the browser must present; `None` if a caller started the attempt.
     pub cookie_digest: Option<[u8; 32]>,
-    /// From then on it is dead.
+    /// The time from which the attempt no longer works.
     pub expire_time: Timestamp,
 }
 
 impl ConsentAttempt {
-    /// Whether its state still works.
+    /// Returns whether the attempt has not expired.
     #[must_use]
     pub fn is_current(&self, now: Timestamp) -> bool {
-        is_current(self.expire_time, ATTEMPT_LIFE, now)
+        is_current(self.expire_time, ATTEMPT_LIFETIME, now)
     }
 }
 
-/// Who may show the state of an attempt, and where.
+/// The browser or caller, and the URI, that an attempt is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptBinding {
-    /// Where SuperOffice was asked to send the code.
+    /// The URI to which SuperOffice was asked to send the code.
     pub redirect_uri: String,
-    /// SHA-256 of the cookie of the browser that it belongs to; `None` where its caller brings it.
+    /// SHA-256 of the browser's cookie; `None` if the caller presents the code.
     pub cookie_digest: Option<[u8; 32]>,
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_exactly_an_id_is_refused() {
+    fn rejects_malformed_ids() {
         let id = ConsentId::new([0xab; 16]);
         let text = id.as_str();
         assert_eq!(text.parse(), Ok(id.clone()));
@@ -196,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn what_seems_to_live_for_longer_than_it_can_is_over() {
-        let (now, life) = (Timestamp::UNIX_EPOCH, ATTEMPT_LIFE);
+    fn an_expiry_time_beyond_the_lifetime_counts_as_expired() {
+        let (now, life) = (Timestamp::UNIX_EPOCH, ATTEMPT_LIFETIME);
         let second = Duration::from_secs(1);
         assert!(is_current(now + life, life, now));
         for expire_time in [now, now - second, now + life + second, Timestamp::MAX] {

@@ -1,29 +1,29 @@
-//! Operations of the Web API whose answers can hold passwords, keys, tokens or secrets.
+//! Web API operations whose responses can hold passwords, keys, tokens or secrets.
 //!
-//! `credential_operations.txt` lists them. `tools/derive-credential-operations` makes that file from SuperOffice's API
-//! descriptions, by what the answers hold. Where a path can be read in two ways, it counts as an operation of the list.
+//! `credential_operations.txt` lists them. `tools/derive-credential-operations` generates that file from the response
+//! schemas in SuperOffice's API descriptions. A path that can be read in two ways is listed if either reading is.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 const LIST: &str = include_str!("credential_operations.txt");
 
-/// The folder of the agents; below it, an agent and its operation.
+/// The path segment before an agent and its operation.
 const AGENTS: &str = "agents";
 
-/// Most readings of a path: each of the first five segments with brackets can be read in two ways. No template of the
-/// list has more segments than four behind the version.
+/// Maximum number of readings of a path: each of the first five segments with brackets can be read in two ways. No
+/// listed template has more than four segments after the version.
 const MAX_READINGS: usize = 32;
 
-/// Most segments of a path that are read: more than any template of the list has.
+/// Maximum number of segments that are compared: more than any listed template has.
 const MAX_SEGMENTS: usize = 12;
 
-/// The list, by the first literal of the path, or by the agent.
+/// The listed operations by their first path segment, or by their agent.
 static OPERATIONS: LazyLock<HashMap<&'static str, Vec<Operation>>> = LazyLock::new(|| {
     let mut areas: HashMap<_, Vec<_>> = HashMap::new();
     for operation in LIST.lines().filter_map(Operation::read) {
         areas.entry(operation.area()).or_default().push(operation);
     }
-    // The first that matches counts, so templates with literals stand before those with parameters.
+    // The first match is used, so templates with literals come before those with parameters.
     for operations in areas.values_mut() {
         operations.sort_by_key(|operation: &Operation| {
             operation.segments.iter().map(Option::is_none).collect::<Vec<_>>()
@@ -32,44 +32,44 @@ static OPERATIONS: LazyLock<HashMap<&'static str, Vec<Operation>>> = LazyLock::n
     areas
 });
 
-/// A path template of the list.
+/// A listed path template.
 struct Operation {
-    /// Its text in the list.
+    /// The text in the list.
     template: &'static str,
-    /// Whether its answers can hold credentials. Others are listed only because a listed template matches them too.
+    /// Whether its responses can hold credentials. Others are listed because a listed template matches them too.
     secret: bool,
-    /// `None` for a parameter.
+    /// The literal segments; `None` for a parameter.
     segments: Vec<Option<&'static str>>,
     /// Whether more segments may follow.
     open: bool,
-    /// Methods whose answers hold no credential.
+    /// The methods whose responses hold no credential.
     plain_methods: Vec<&'static str>,
 }
 
-/// Returns the operation that a call invokes, if its answer can hold credentials: the path template without the
+/// Returns the operation that a call invokes, if its response can hold credentials: the path template without the
 /// version, such as `/webhook/{id}`.
 ///
-/// `path` is in the form of [`ApiPath::decided`](super::ApiPath::decided). A method that the API does not describe for
-/// the path counts as one whose answer holds credentials, because nothing says what it returns.
+/// `path` is in the form of [`ApiPath::normal_form`](super::ApiPath::normal_form). A method that the API does not
+/// describe for the path counts as one whose response holds credentials, because its response is unknown.
 #[must_use]
 pub fn credential_operation(method: &str, path: &str) -> Option<&'static str> {
     let mut segments: Vec<&str> = path.split('/').skip(2).collect();
-    // `$value`, `$count` and the like are other forms of what stands before them.
+    // Suffixes such as `$value` and `$count` return another form of the resource before them.
     while segments.last().is_some_and(|last| last.starts_with('$')) {
         segments.pop();
     }
     segments.truncate(MAX_SEGMENTS);
     let method = if method == "HEAD" { "GET" } else { method };
     readings(&segments).iter().find_map(|segments| {
-        // A server may know a path without a version too.
+        // A server may also accept a path without a version.
         let first = name(segments.first()?);
         let versioned = first != AGENTS && !OPERATIONS.contains_key(first);
         find(method, segments.get(usize::from(versioned)..)?)
     })
 }
 
-/// Returns the ways in which servers can read the segments of a path. `user(5)` is the way of `OData` to write
-/// `user/5`; other servers take it for one segment. Readings that split segments at their brackets come first.
+/// Returns the ways in which servers can read the segments of a path. `OData` writes `user(5)` for `user/5`; other
+/// servers read it as one segment. Readings that split segments at their brackets come first.
 fn readings<'a>(segments: &[&'a str]) -> Vec<Vec<&'a str>> {
     let mut readings: Vec<Vec<&'a str>> = vec![Vec::with_capacity(segments.len() + 1)];
     for segment in segments {
@@ -98,14 +98,14 @@ fn find(method: &str, segments: &[&str]) -> Option<&'static str> {
     let area = if first == AGENTS { name(segments.get(1)?) } else { first };
     let found = OPERATIONS.get(area)?.iter().find_map(|operation| {
         let plain = operation.plain_methods.contains(&method);
-        // For another method a plain path is whatever else matches it.
+        // For its other methods, a `plain` entry does not apply and another match is used.
         (operation.matches(segments) && (operation.secret || plain))
             .then(|| (!plain).then_some(operation.template))
     });
     found.flatten()
 }
 
-/// The name that a segment begins with. Servers may know forms with something behind it, such as `.json`.
+/// Returns the name at the start of a segment. Servers may accept suffixes such as `.json`.
 fn name(segment: &str) -> &str {
     let end = segment.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(segment.len());
     segment.get(..end).unwrap_or(segment)
@@ -116,7 +116,7 @@ fn is_name(text: &str) -> bool {
 }
 
 impl Operation {
-    /// Reads a line: `secret` or `plain`, the template, and methods.
+    /// Parses a line: `secret` or `plain`, the template, and methods.
     fn read(line: &'static str) -> Option<Self> {
         let mut words = line.split(' ');
         let secret = match words.next()? {
@@ -160,7 +160,7 @@ mod tests {
     use crate::domain::ApiPath;
 
     fn of(method: &str, path: &str) -> Option<&'static str> {
-        credential_operation(method, ApiPath::parse(path).unwrap().decided())
+        credential_operation(method, ApiPath::parse(path).unwrap().normal_form())
     }
 
     fn filled(template: &str) -> String {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_list_is_read_and_stands_once() {
+    fn every_line_of_the_list_is_valid_and_unique() {
         let lines: Vec<_> = LIST.lines().filter(|line| !line.starts_with('#')).collect();
         let read: Vec<_> = lines.iter().filter_map(|line| Operation::read(line)).collect();
         assert_eq!(read.len(), lines.len());
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_listed_operation_is_known_in_every_spelling() {
+    fn finds_every_listed_operation_in_every_spelling() {
         let all = LIST.lines().filter_map(Operation::read).collect::<Vec<_>>();
         for one in all.iter().filter(|one| one.secret) {
             let path = filled(one.template);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_is_known_where_a_lenient_server_would_find_it() {
+    fn finds_operations_in_spellings_that_lenient_servers_accept() {
         for path in [
             "/api/v1/user/CURRENTTOKEN/",
             "/api/v1/User/%63urrentToken?x",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn known_operations_that_hand_out_credentials_are_listed() {
+    fn lists_known_operations_that_return_credentials() {
         for (method, path) in [
             ("GET", "/api/v1/User/currentToken"),
             ("GET", "/api/v1/User/currentToken/x"),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_are_read_as_a_key_and_as_a_part_of_the_name() {
+    fn reads_brackets_as_a_key_and_as_part_of_the_name() {
         for (method, path, wanted) in [
             ("GET", "/api/v1/User(5)", "/user/{id}"),
             ("POST", "/api/v1/User(5)", "/user/{id}"),
@@ -343,9 +343,9 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_a_literal_operation_owns_is_not_taken_for_its_neighbour_with_a_parameter() {
+    fn prefers_a_literal_template_over_one_with_a_parameter() {
         assert_eq!(of("POST", "/api/v1/Webhook/Test"), None);
-        // No such operation is described, so the one with the parameter counts.
+        // The API describes no such operation, so the template with the parameter matches.
         assert_eq!(of("GET", "/api/v1/Webhook/Test"), Some("/webhook/{id}"));
         assert_eq!(of("GET", "/api/v1/User/someone"), Some("/user/{id}"));
         assert_eq!(of("GET", "/api/v1/User/currentPrincipal.json"), Some("/user/{id}"));

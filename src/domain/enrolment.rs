@@ -1,4 +1,4 @@
-//! What is given to us when a tenant is enrolled, checked.
+//! Validated input for the enrolment of a tenant.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::trimmed;
 
-/// Labels a tenant may have, and how long a key or a value may be: enough to sort by, too little to store in.
+/// Maximum number of labels of a tenant, and maximum length of a key or value: for sorting, not for storing data.
 const MAX_LABELS: usize = 64;
 const MAX_LABEL_BYTES: usize = 256;
 
-/// Longer than any token seen (the application's name, a hyphen and 10 to 16 characters; SUPEROFFICE.md 2.2).
+/// Maximum length of a token, in bytes. Known tokens are the application's name, a hyphen and 10 to 16 characters.
 const MAX_TOKEN_BYTES: usize = 1024;
 
-/// Labels of a tenant: set by the vendor, for the vendor.
+/// The labels of a tenant, for the vendor's own use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// Checks number, length and characters.
+    /// Creates labels after checking number, length and characters.
     ///
     /// # Errors
-    /// With what is wrong, for people.
+    /// Returns the problem, for people.
     pub fn new(labels: BTreeMap<String, String>) -> Result<Self, String> {
         let bad =
             |text: &String| text.len() > MAX_LABEL_BYTES || text.chars().any(char::is_control);
@@ -36,22 +36,22 @@ impl Labels {
         }
     }
 
-    /// Keys and values.
+    /// Returns the keys and values.
     #[must_use]
     pub fn as_map(&self) -> &BTreeMap<String, String> {
         &self.0
     }
 }
 
-/// A permanent system user token: opaque, may hold spaces and letters of any language (SUPEROFFICE.md 2.2).
+/// A permanent system user token: opaque; may contain spaces and letters of any language.
 #[derive(Debug, Clone)]
 pub struct SystemUserToken(SecretString);
 
 impl SystemUserToken {
-    /// Takes off the white space that pasting adds, and refuses what cannot be a token.
+    /// Removes white space around a pasted token and rejects texts that cannot be a token.
     ///
     /// # Errors
-    /// With what is wrong, for people; never with the text.
+    /// Returns the problem, for people, without the text.
     pub fn new(text: &SecretString) -> Result<Self, String> {
         let text = trimmed(text.expose_secret());
         if text.is_empty() {
@@ -65,7 +65,7 @@ impl SystemUserToken {
         }
     }
 
-    /// The secret itself.
+    /// Returns the secret.
     #[must_use]
     pub fn secret(&self) -> &SecretString {
         &self.0
@@ -79,13 +79,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pasted_token_loses_the_white_space_around_it_only() {
+    fn removes_only_the_white_space_around_a_token() {
         let token = SystemUserToken::new(&" Søndag App-8k8Q7DmBgo\r\n".into()).unwrap();
         assert_eq!(token.secret().expose_secret(), "Søndag App-8k8Q7DmBgo");
     }
 
     #[test]
-    fn what_cannot_be_a_token_is_refused_without_repeating_it() {
+    fn rejects_invalid_tokens_without_repeating_them() {
         for text in ["", " \n", "a\u{0}b", "a\nb", &"x".repeat(1025)] {
             let problem = SystemUserToken::new(&text.into()).unwrap_err();
             assert!(text.len() < 2 || !problem.contains(text));
@@ -105,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_as_a_token_is_one_line_of_text(text in "\\s{0,3}.{0,30}[\\s\\x00]{0,2}") {
+        fn an_accepted_token_is_one_line_of_text(text in "\\s{0,3}.{0,30}[\\s\\x00]{0,2}") {
             if let Ok(token) = SystemUserToken::new(&text.as_str().into()) {
                 let token = token.secret().expose_secret();
                 prop_assert_eq!(token, trimmed(&text));

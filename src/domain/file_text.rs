@@ -1,22 +1,22 @@
-//! The text of a file that people edit. Some editors write a byte order mark before it, and shells pass that on.
+//! Texts of files that people edit. Some editors write a byte order mark at the start, and shells pass it on.
 
 use std::fmt;
 
-/// U+FEFF.
+/// The byte order mark, U+FEFF.
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// The same in UTF-8.
+/// The byte order mark in UTF-8.
 const UTF_8_MARK: &[u8] = "\u{feff}".as_bytes();
-/// The same in UTF-16, in either byte order. UTF-32 in little endian begins with the second one too.
+/// The byte order marks in UTF-16. UTF-32 in little endian begins with the second one too.
 const UTF_16_MARKS: [&[u8]; 2] = [b"\xfe\xff", b"\xff\xfe"];
-/// The same in UTF-32, big endian.
+/// The byte order mark in UTF-32, big endian.
 const UTF_32_MARK: &[u8] = b"\x00\x00\xfe\xff";
 
 /// The bytes are not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotUtf8 {
-    /// A byte order mark says that they are UTF-16 or UTF-32.
+    /// A byte order mark shows that they are UTF-16 or UTF-32.
     Utf16,
-    /// Anything else.
+    /// They are not UTF-8 for any other reason.
     Other,
 }
 
@@ -27,25 +27,25 @@ impl fmt::Display for NotUtf8 {
 }
 
 impl NotUtf8 {
-    /// The message.
+    /// Returns the message.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
             Self::Utf16 => {
-                "is UTF-16 or UTF-32 text, by the byte order mark at its beginning; save it as UTF-8"
+                "is UTF-16 or UTF-32 text, as its byte order mark shows; save it as UTF-8"
             }
-            Self::Other => "is not UTF-8 text; save it as that",
+            Self::Other => "is not UTF-8 text; save it as UTF-8",
         }
     }
 }
 
-/// Returns the content of a file without the byte order mark of UTF-8. Files such as certificates may hold comments in
-/// other encodings, so the rest is not looked at.
+/// Returns the content of a file without the UTF-8 byte order mark. Does not check the rest, because files such as
+/// certificates may hold comments in other encodings.
 ///
 /// # Errors
-/// If the mark is that of another encoding.
+/// Returns an error if the mark belongs to another encoding.
 pub fn without_byte_order_mark(mut bytes: &[u8]) -> Result<&[u8], NotUtf8> {
-    // Files that are joined, or saved again and again, have more than one.
+    // Joined or repeatedly saved files may have more than one mark.
     while let Some(rest) = bytes.strip_prefix(UTF_8_MARK) {
         bytes = rest;
     }
@@ -53,7 +53,7 @@ pub fn without_byte_order_mark(mut bytes: &[u8]) -> Result<&[u8], NotUtf8> {
     if is_utf_16 || bytes.starts_with(UTF_32_MARK) { Err(NotUtf8::Utf16) } else { Ok(bytes) }
 }
 
-/// Removes every byte order mark of UTF-8, also between files that were joined.
+/// Removes every UTF-8 byte order mark, also between joined files.
 pub fn remove_byte_order_marks(bytes: &mut Vec<u8>) {
     let (mut at, mut kept) = (0, 0);
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -70,7 +70,7 @@ pub fn remove_byte_order_marks(bytes: &mut Vec<u8>) {
 /// Returns the text of a file without its byte order mark.
 ///
 /// # Errors
-/// If it is not UTF-8.
+/// Returns an error if the text is not UTF-8.
 pub fn file_text(bytes: &[u8]) -> Result<&str, NotUtf8> {
     std::str::from_utf8(without_byte_order_mark(bytes)?).map_err(|_| NotUtf8::Other)
 }
@@ -93,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_text() {
+    fn removes_a_leading_byte_order_mark() {
         for (bytes, text) in [
             (&b"secret"[..], "secret"),
             (b"\xef\xbb\xbfsecret", "secret"),
             (b"\xef\xbb\xbf\xef\xbb\xbfsecret\r\n", "secret\r\n"),
             (b"\xef\xbb\xbf", ""),
-            // Within the text it is a character like others.
+            // Inside the text it is an ordinary character.
             (b"a\xef\xbb\xbfb", "a\u{feff}b"),
         ] {
             assert_eq!(file_text(bytes), Ok(text));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_another_encoding_is_refused_by_name() {
+    fn rejects_other_encodings_by_name() {
         for bytes in [
             &b"\xff\xfes\0e\0"[..],
             b"\xfe\xff\0s\0e",

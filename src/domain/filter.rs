@@ -1,12 +1,11 @@
-//! Filters of lists, as <https://google.aip.dev/160> has them.
+//! List filters, as defined by <https://google.aip.dev/160>.
 //!
-//! `AND`, `OR` (which binds tighter than `AND`), `NOT` or `-`, parentheses; comparisons `=`, `!=`, `<`, `<=`, `>`, `>=`
-//! and `:` ("has"); texts bare or quoted, with `*` at their start or end; keys of maps as `labels.team`. A bare text
-//! matches if any text of the item contains it. Side by side means `AND`. There are no functions, and no parentheses
-//! on the right of a comparison.
+//! Supported: `AND`, `OR` (which binds tighter than `AND`), `NOT` or `-`, parentheses; comparisons `=`, `!=`, `<`,
+//! `<=`, `>`, `>=` and `:` ("has"); bare or quoted texts, with `*` at their start or end; map keys, as in
+//! `labels.team`. A bare text matches if any text of the item contains it. Adjacent terms mean `AND`. Functions, and
+//! parentheses on the right of a comparison, are not supported.
 //!
-//! A list gives its [`Field`]s. Everything about types is checked when the filter is read, so that evaluating cannot
-//! fail.
+//! Each list defines its [`Field`]s. All types are checked when the filter is parsed, so that evaluation cannot fail.
 
 mod parser;
 mod pattern;
@@ -18,14 +17,14 @@ use jiff::Timestamp;
 
 pub use self::pattern::Pattern;
 
-/// The longest filter, in bytes.
+/// Maximum length of a filter, in bytes.
 const MAX_LENGTH: usize = 2048;
-/// How deep parentheses may stand in each other.
+/// Maximum nesting of parentheses.
 const MAX_DEPTH: usize = 32;
-/// How many comparisons and bare texts there may be.
+/// Maximum number of comparisons and bare texts.
 const MAX_TERMS: usize = 64;
 
-/// What a field holds, and so what it can be compared with.
+/// The type of a field, which decides the possible comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {
     /// A text.
@@ -47,28 +46,28 @@ pub enum FieldKind {
 /// A field that can be filtered on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it holds.
+    /// The type.
     pub kind: FieldKind,
 }
 
-/// Why a filter was refused.
+/// The reason why a filter is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} (at byte {position})")]
 pub struct FilterError {
-    /// Where, in bytes from the start: at most the filter's length.
+    /// The position, in bytes from the start; at most the filter's length.
     pub position: usize,
-    /// What is wrong and what was expected.
+    /// The problem and the expected text.
     pub problem: String,
 }
 
 /// The value of a field of one item.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
-    /// It has none: nothing but a negation matches.
+    /// No value: only a negation matches.
     Absent,
-    /// A text, or the name of an enum's value.
+    /// A text, or the name of an enum value.
     Text(Cow<'a, str>),
     /// A number.
     Int(i64),
@@ -82,13 +81,13 @@ pub enum Value<'a> {
     Map(&'a BTreeMap<String, String>),
 }
 
-/// An item that filters look at.
+/// An item that can be filtered.
 pub trait Fields {
-    /// The value of a field of the list's schema.
+    /// Returns the value of a field of the list's schema.
     fn get(&self, field: &str) -> Value<'_>;
 }
 
-/// A filter that was read and fits its schema.
+/// A parsed filter that fits its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     schema: &'static [Field],
@@ -97,12 +96,12 @@ pub struct Filter {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
-    /// All of them; the empty filter has none.
+    /// All of these nodes match. The empty filter has no nodes.
     All(Vec<Node>),
     Any(Vec<Node>),
     Not(Box<Node>),
     Compare(Comparison),
-    /// In any text.
+    /// Any text of the item contains the pattern.
     Bare(Pattern),
 }
 
@@ -132,28 +131,28 @@ enum Operand {
     Int(i64),
     Bool(bool),
     Time(Timestamp),
-    /// `:*`
+    /// The operand of `:*`.
     Present,
 }
 
 impl Filter {
-    /// Reads a filter on these fields. The empty one matches everything.
+    /// Parses a filter on these fields. The empty filter matches everything.
     ///
     /// # Errors
-    /// If it is too large, no filter, or does not fit the fields; with the place.
+    /// Returns an error with its position if the filter is too large, malformed, or does not fit the fields.
     pub fn parse(text: &str, schema: &'static [Field]) -> Result<Self, FilterError> {
         let root = parser::parse(text, schema)?;
         Ok(Self { schema, root })
     }
 
-    /// Whether an item matches.
+    /// Returns whether an item matches.
     #[must_use]
     pub fn matches(&self, item: &dyn Fields) -> bool {
         self.root.matches(self.schema, item)
     }
 
-    /// The times outside of which nothing matches, as far as the filter says so of a field by itself: a list need not
-    /// look there.
+    /// Returns inclusive bounds of a time field outside of which nothing matches. Uses only conditions on that field
+    /// alone.
     #[must_use]
     pub fn time_bounds(&self, field: &str) -> (Timestamp, Timestamp) {
         let mut bounds = (Timestamp::MIN, Timestamp::MAX);
@@ -185,7 +184,7 @@ impl Node {
                 ..
             }) if compared.name == field => {
                 let (from, to) = bounds;
-                // Bounds are inclusive; that one of them need not match is no harm.
+                // Bounds are inclusive, so a bound itself may not match, which is harmless.
                 if matches!(operator, Operator::Greater | Operator::GreaterOrEqual) {
                     *from = (*from).max(*time);
                 } else if matches!(operator, Operator::Less | Operator::LessOrEqual) {
@@ -256,7 +255,7 @@ impl Operator {
         }
     }
 
-    fn orders(self) -> bool {
+    fn is_ordering(self) -> bool {
         matches!(self, Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual)
     }
 
@@ -275,9 +274,9 @@ impl Operator {
 
 fn contains_bare(value: &Value<'_>, pattern: &Pattern) -> bool {
     match value {
-        Value::Text(text) => pattern.is_in(text),
-        Value::List(texts) => texts.iter().any(|text| pattern.is_in(text)),
-        Value::Map(map) => map.values().any(|text| pattern.is_in(text)),
+        Value::Text(text) => pattern.is_contained_in(text),
+        Value::List(texts) => texts.iter().any(|text| pattern.is_contained_in(text)),
+        Value::Map(map) => map.values().any(|text| pattern.is_contained_in(text)),
         Value::Absent | Value::Int(_) | Value::Bool(_) | Value::Time(_) => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Grants: what lets the gateway act as a person.
+//! Grants: stored consents with which the gateway acts as a person.
 
 mod fields;
 mod name;
@@ -16,20 +16,20 @@ use super::{
     AssociateId, ContextIdentifier, CredentialId, Obstacle, Reason, SystemUserToken, trimmed,
 };
 
-/// Longer than any refresh token seen; more than this is not one.
+/// Maximum length of a refresh token, in bytes; longer than all known ones.
 const MAX_REFRESH_TOKEN_BYTES: usize = 4096;
 
 macro_rules! grant_states {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
-        /// The state of a grant (CONTRACT section 2).
+        /// The state of a grant.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum GrantState { $($(#[$doc])* $variant),+ }
 
         impl GrantState {
-            /// Every state there is.
+            /// All states.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The contract's name for it.
+            /// Returns the name in the API.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
@@ -41,121 +41,121 @@ macro_rules! grant_states {
 grant_states! {
     /// Access tokens can be issued.
     Active = "ACTIVE",
-    /// SuperOffice no longer accepts it, or it answers for someone else.
+    /// SuperOffice no longer accepts the refresh token, or answers for another person.
     ConsentRequired = "CONSENT_REQUIRED",
-    /// Revoked by a caller or an operator of the gateway.
+    /// A caller or an operator of the gateway revoked it.
     Revoked = "REVOKED",
 }
 
 impl GrantState {
-    /// The state of this name.
+    /// Returns the state with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|state| state.as_str() == name)
     }
 }
 
-/// What a watch tells of a grant (CONTRACT section 2).
+/// The kind of an event in a watch of grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GrantEventKind {
     /// A person consented for the first time.
     Created,
-    /// There is a new access token.
+    /// A new access token was issued.
     Refreshed,
-    /// Only a new consent helps.
+    /// The grant no longer works and needs a new consent.
     Broken,
-    /// A refresh failed, and may work later: told at the first failure, the second, the fourth and so on.
+    /// A refresh failed and will be retried. Reported at the first, second, fourth, eighth … failure.
     Failed,
     /// The person consented again.
     Reconsented,
-    /// Nobody acts as the person any more; also when that has reached SuperOffice.
+    /// The grant was revoked. Reported again when SuperOffice has confirmed the revocation.
     Revoked,
-    /// Nothing happened: how it stands when a watch begins.
+    /// No change: the current state when a watch begins.
     Resync,
 }
 
-/// One person's consent for one application and tenant, without its secrets.
+/// A person's consent for an application and a tenant, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Its name, which a new consent keeps.
+    /// The name. A new consent of the same person keeps it.
     pub name: GrantName,
-    /// As whom it acts; never changes.
+    /// The associate id of the person; never changes.
     pub associate_id: AssociateId,
-    /// The person's name at sign-in, as SuperOffice last said it.
+    /// The person's user principal name, as SuperOffice last returned it.
     pub user_principal_name: String,
-    /// The person's name, likewise.
+    /// The person's full name, as SuperOffice last returned it.
     pub full_name: String,
-    /// Whether it works.
+    /// The state.
     pub state: GrantState,
-    /// When the person first consented.
+    /// The time of the first consent.
     pub create_time: Timestamp,
-    /// When it last gave an access token.
+    /// The time when an access token was last issued.
     pub last_refresh_time: Option<Timestamp>,
-    /// How it last failed since the last consent, also if it has worked again after that.
+    /// The last failure since the last consent, even if a later refresh succeeded.
     pub last_failure: Option<GrantFailure>,
-    /// The refreshes that failed since it last gave an access token, or since the last consent. `None` if none did.
-    pub failing: Option<Failing>,
-    /// Revoked here, and SuperOffice is still to be told.
+    /// The failed refreshes since the last success or consent. `None` if none failed.
+    pub failing: Option<FailureStreak>,
+    /// Whether it is revoked here but not yet at SuperOffice.
     pub revocation_pending: bool,
-    /// Its customer's database went back to a backup: nothing that was learnt before counts until a refresh shows
-    /// that it still is the same person (DESIGN rule 6.4).
-    pub unproven: bool,
-    /// Counts the refresh tokens that it was given. What was done with another one than the present one is too late.
+    /// Whether the identity must be confirmed again, because the customer's database was restored from a backup. Until
+    /// a refresh confirms the same person, earlier data about the person is not used.
+    pub identity_unconfirmed: bool,
+    /// The version of the refresh token. The result of an operation with another version is discarded.
     pub token_version: i64,
-    /// Counts every change: the source of the etag.
+    /// The number of changes, from which the etag is made.
     pub version: i64,
 }
 
 impl Grant {
-    /// Changes with every change (google.aip.dev/154).
+    /// Returns the etag, which differs after each change (google.aip.dev/154).
     #[must_use]
     pub fn etag(&self) -> String {
         format!("\"{}\"", self.version)
     }
 }
 
-/// Refreshes that failed, one after the other.
+/// Consecutive failed refreshes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failing {
-    /// Their number, at least one.
+pub struct FailureStreak {
+    /// The number of failures, at least one.
     pub count: u32,
-    /// When the first of them failed.
+    /// The time of the first failure.
     pub since: Timestamp,
 }
 
-/// How a refresh failed.
+/// A failed refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrantFailure {
-    /// The stable part of the error.
+    /// The stable reason of the error.
     pub reason: Reason,
-    /// When.
+    /// The time of the failure.
     pub time: Timestamp,
 }
 
 impl GrantFailure {
-    /// The same for people.
+    /// Returns the failure as an obstacle, for people.
     #[must_use]
     pub fn obstacle(&self) -> Obstacle {
         let (message, mend) = match self.reason {
             Reason::ConsentRequired => (
                 "SuperOffice no longer accepts the refresh token",
-                "let the person consent once more: ImpersonationService.BeginConsent",
+                "ask the person to consent again: ImpersonationService.BeginConsent",
             ),
             Reason::SubjectMismatch => (
                 "SuperOffice answered for another person or tenant",
-                "let the person consent once more: ImpersonationService.BeginConsent",
+                "ask the person to consent again: ImpersonationService.BeginConsent",
             ),
             Reason::ApplicationCredentialRefused => (
                 "SuperOffice refused the application's own client secret",
                 "an operator must correct the application's client secret for this environment",
             ),
             Reason::TenantNotRunning => (
-                "SuperOffice refused while the tenant could not be used",
-                "nothing: it is tried again when the tenant can be used",
+                "SuperOffice refused the refresh while the tenant was not usable",
+                "nothing: the gateway retries when the tenant is usable again",
             ),
             _ => (
-                "SuperOffice could not be asked, or its answer could not be believed",
-                "nothing: it is tried again",
+                "SuperOffice was unreachable, or its response was invalid",
+                "nothing: the gateway retries",
             ),
         };
         let (message, mend) = (message.to_owned(), mend.to_owned());
@@ -163,47 +163,36 @@ impl GrantFailure {
     }
 }
 
-/// Whose access token is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// The associate's.
-    Associate(AssociateId),
-    /// The person's who signs in by this name.
-    UserPrincipalName(String),
-    /// The person's of this grant.
-    Grant(GrantName),
-}
-
-/// Who signed in, as a verified `id_token` says (SUPEROFFICE.md 4.3).
+/// The signed-in person, from a verified `id_token`.
 #[derive(Debug, Clone)]
-pub struct Identity {
-    /// `ctx`: the customer.
+pub struct VerifiedIdentity {
+    /// `ctx`: the customer's tenant.
     pub tenant: ContextIdentifier,
     /// `associateid`.
     pub associate_id: AssociateId,
-    /// `sub`, which is also `upn`: the name the person signs in by.
+    /// `sub`, which equals `upn`: the name with which the person signs in.
     pub user_principal_name: String,
     /// The person's name; may be empty.
     pub full_name: String,
     /// The person's e-mail address; may be empty.
     pub email: String,
-    /// Whether the person administers the customer's CRM.
+    /// Whether the person is an administrator of the customer's CRM.
     pub is_administrator: bool,
-    /// `system_token`: told to administrators, of applications that have a system user.
+    /// `system_token`: sent for administrators, if the application has a system user.
     pub system_user_token: Option<SystemUserToken>,
     /// The customer's name; may be empty.
     pub company_name: String,
 }
 
-/// A refresh token: opaque, and as good as the person until it is revoked (SUPEROFFICE.md 4.2).
+/// A refresh token: opaque. Until it is revoked, its holder can act as the person.
 #[derive(Debug, Clone)]
 pub struct RefreshToken(SecretString);
 
 impl RefreshToken {
-    /// Takes off the white space that pasting adds, and refuses what cannot be one.
+    /// Removes white space around a pasted token and rejects texts that cannot be a refresh token.
     ///
     /// # Errors
-    /// With what is wrong, for people; never with the text.
+    /// Returns the problem, for people, without the text.
     pub fn new(text: &SecretString) -> Result<Self, String> {
         let text = trimmed(text.expose_secret());
         if text.is_empty() {
@@ -211,37 +200,37 @@ impl RefreshToken {
         } else if text.len() > MAX_REFRESH_TOKEN_BYTES {
             Err(format!("at most {MAX_REFRESH_TOKEN_BYTES} bytes"))
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            // <https://www.rfc-editor.org/rfc/rfc6749#appendix-A.17>, less the space inside.
+            // The syntax of <https://www.rfc-editor.org/rfc/rfc6749#appendix-A.17>, without spaces inside.
             Err("must be printable ASCII without spaces".to_owned())
         } else {
             Ok(Self(text.into()))
         }
     }
 
-    /// The secret itself.
+    /// Returns the secret.
     #[must_use]
     pub fn secret(&self) -> &SecretString {
         &self.0
     }
 }
 
-/// An access token and what we know of it.
+/// An access token and its metadata.
 #[derive(Debug, Clone)]
 pub struct AccessToken {
-    /// `8A:…`, sent as it is.
+    /// The token, `8A:…`, which is sent unchanged.
     pub value: SecretString,
-    /// Its public name.
+    /// The public id of the token.
     pub credential_id: CredentialId,
-    /// When we asked for it.
+    /// The time when it was requested.
     pub issue_time: Timestamp,
-    /// Until when it works.
+    /// The time when it expires.
     pub expire_time: Timestamp,
-    /// `Grant::token_version` of the refresh token that it was issued for.
+    /// The `Grant::token_version` of the refresh token with which it was issued.
     pub token_version: i64,
 }
 
 impl AccessToken {
-    /// How long it works from `now`.
+    /// Returns the remaining lifetime at `now`.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Duration {
         self.expire_time.duration_since(now).try_into().unwrap_or(Duration::ZERO)
@@ -267,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pasted_refresh_token_loses_the_white_space_around_it_only() {
+    fn removes_only_the_white_space_around_a_refresh_token() {
         let token = RefreshToken::new(&" KNabc-123.~+/=\r\n".into()).unwrap();
         assert_eq!(token.secret().expose_secret(), "KNabc-123.~+/=");
     }
 
     #[test]
-    fn what_cannot_be_a_refresh_token_is_refused_without_repeating_it() {
+    fn rejects_invalid_refresh_tokens_without_repeating_them() {
         for text in ["", " \n", "a\u{0}b", "two words", "å", &"x".repeat(4097)] {
             let problem = RefreshToken::new(&text.into()).unwrap_err();
             assert!(text.len() < 2 || !problem.contains(text), "{problem}");
@@ -289,7 +278,7 @@ mod tests {
             expire_time: Timestamp::UNIX_EPOCH,
             token_version: 1,
         };
-        let identity = Identity {
+        let identity = VerifiedIdentity {
             tenant: "Cust1".parse().unwrap(),
             associate_id: AssociateId::new(5).unwrap(),
             user_principal_name: "tony@example.com".to_owned(),

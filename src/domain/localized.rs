@@ -1,12 +1,12 @@
-//! Texts that hold translations, `NO:"Bil";US:"Car"` (SUPEROFFICE.md 6.6), and the languages that a caller reads.
+//! Texts with translations, such as `NO:"Bil";US:"Car"`, and the languages of a caller.
 
-/// How much of an `accept-language` is looked at.
+/// Maximum length of an `accept-language` header, in bytes.
 const MAX_HEADER_BYTES: usize = 512;
-/// How many languages of it count.
+/// Maximum number of languages in the header.
 const MAX_LANGUAGES: usize = 16;
 
-/// The languages of SuperOffice by their tags (RFC 5646), and how its texts mark them: mostly by the country, in some
-/// by the language.
+/// SuperOffice's languages by their tags (RFC 5646), and the marks of each language in its texts: mostly country codes,
+/// in some texts language codes.
 const MARKS: [(&str, &[&str]); 14] = [
     ("nb", &["NO", "NB"]),
     ("no", &["NO", "NB"]),
@@ -24,40 +24,40 @@ const MARKS: [(&str, &[&str]); 14] = [
     ("pl", &["PL", "PO"]),
 ];
 
-/// What everybody is most likely to read.
+/// The marks of English, the fallback language.
 const ENGLISH: &[&str] = &["US", "EN", "UK", "GB"];
 
-/// The languages that a caller reads, best first.
+/// The languages of a caller, preferred ones first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Languages {
-    /// Primary subtags and whole tags, in lower case.
+    /// The language tags, in lower case.
     tags: Vec<String>,
-    raw: bool,
+    keeps_all: bool,
 }
 
 impl Languages {
-    /// Reads an `accept-language` (RFC 9110, 12.5.4). What cannot be read is passed over: a language is a wish.
+    /// Parses an `accept-language` header (RFC 9110, 12.5.4). Ignores malformed parts: a language is a preference.
     ///
-    /// `*` before all others keeps texts with all their translations, as it does at SuperOffice.
+    /// `*` as the first preference keeps texts with all their translations, as SuperOffice does.
     #[must_use]
     pub fn parse(header: &str) -> Self {
         if header.len() > MAX_HEADER_BYTES {
             return Self::default();
         }
         let mut wishes: Vec<(u16, String)> =
-            header.split(',').filter_map(wish).take(MAX_LANGUAGES).collect();
-        // Stable: among equal ones the order written counts.
+            header.split(',').filter_map(parse_preference).take(MAX_LANGUAGES).collect();
+        // The sort is stable: languages of equal weight keep the order of the header.
         wishes.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
         let raw = wishes.first().is_some_and(|(_, tag)| tag == "*");
         let tags = wishes.into_iter().map(|(_, tag)| tag).filter(|tag| tag != "*").collect();
-        Self { tags, raw }
+        Self { tags, keeps_all: raw }
     }
 
-    /// The text in the first of these languages that it has, else in English, else its first translation; a text
-    /// without translations is itself.
+    /// Returns the translation in the first of these languages, else in English, else the first translation. Returns a
+    /// text without translations unchanged.
     #[must_use]
-    pub fn of<'t>(&self, text: &'t str) -> &'t str {
-        if self.raw {
+    pub fn select<'t>(&self, text: &'t str) -> &'t str {
+        if self.keeps_all {
             return text;
         }
         let found = |mark: &str| {
@@ -76,20 +76,20 @@ impl Languages {
     }
 }
 
-/// How texts may mark a language, best first. `en-GB` is `GB` before it is any English; a language that we do not
-/// know may stand as itself.
+/// Returns the possible marks of a language in texts, best first. `en-GB` tries `GB` before the other marks of English.
+/// An unknown language is its own mark.
 fn marks(tag: &str) -> impl Iterator<Item = &str> {
     let (primary, region) = tag.split_once('-').unwrap_or((tag, ""));
     let known = MARKS.iter().find(|(language, _)| *language == primary);
     let known = known.map_or(&[][..], |(_, marks)| marks);
-    // A region means a language only where it is one of that language's marks: `en-NO` is not Norwegian.
+    // A region selects a mark only if the language has that mark: `en-NO` is not Norwegian.
     let region = known.iter().copied().filter(move |mark| mark.eq_ignore_ascii_case(region));
     let unknown = if known.is_empty() { Some(primary) } else { None };
     region.chain(known.iter().copied()).chain(unknown)
 }
 
-/// A tag in lower case and its weight in thousandths, unless the weight is 0.
-fn wish(part: &str) -> Option<(u16, String)> {
+/// Parses a tag, in lower case, and its weight in thousandths. Returns `None` if the weight is 0.
+fn parse_preference(part: &str) -> Option<(u16, String)> {
     let (tag, parameters) = part.split_once(';').unwrap_or((part, ""));
     let tag = tag.trim();
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -115,17 +115,17 @@ fn quality(parameters: &str) -> Option<u16> {
     }
 }
 
-/// The translations in a text with their marks; none if it is not wholly made of them.
+/// Returns the translations in a text with their marks, or none if any part of the text is not a translation.
 ///
-/// No escape for quotes is documented, so a quote ends a translation only where the next one or the end follows.
+/// No escape for quotes is documented. So a quote ends a translation only if another translation or the end follows.
 pub(super) fn translations(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    // A text is one or the other as a whole, so that half of an odd one is not lost.
+    // The whole text must consist of translations, so that no part of an irregular text is lost.
     let whole = Translations(text).last().is_some_and(|step| step.is_some());
     let all = if whole { Translations(text) } else { Translations("") };
     all.flatten()
 }
 
-/// The rest of a text. Yields `None`, once, where it stops being translations.
+/// An iterator over the rest of a text. Yields `None` once at a part that is not a translation.
 struct Translations<'t>(&'t str);
 
 impl<'t> Iterator for Translations<'t> {
@@ -156,7 +156,7 @@ impl<'t> Iterator for Translations<'t> {
     }
 }
 
-/// `NO:"` and what follows it. Looks no further than that: it is asked at every quote of a text.
+/// Splits `NO:"` and the rest. Reads only these few characters, because it is called at every quote of a text.
 fn opening(text: &str) -> Option<(&str, &str)> {
     let length = text.bytes().take(4).position(|byte| byte == b':')?;
     let (mark, rest) = text.split_at_checked(length)?;
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_reads_its_best_language() {
+    fn selects_the_preferred_language() {
         let car = "NO:\"Bil\";US:\"Car\";GE:\"Auto\"";
         for (header, wanted) in [
             ("", "Car"),
@@ -189,14 +189,14 @@ mod tests {
             ("*;q=0.1, de", "Auto"),
             ("xx, ,;;,q=, de;q=2, nb;x=1", "Car"),
         ] {
-            assert_eq!(Languages::parse(header).of(car), wanted, "{header}");
+            assert_eq!(Languages::parse(header).select(car), wanted, "{header}");
         }
         let many = format!("{}nb", "de-AT;q=0.9,".repeat(100));
-        assert_eq!(Languages::parse(&many).of(car), "Car", "too long to be looked at");
+        assert_eq!(Languages::parse(&many).select(car), "Car", "too long to be looked at");
     }
 
     #[test]
-    fn texts_fall_back_rather_than_vanish() {
+    fn falls_back_to_another_language_or_the_whole_text() {
         let norwegian = Languages::parse("nb");
         for (text, wanted) in [
             ("", ""),
@@ -216,33 +216,33 @@ mod tests {
             ("Note: \"US\"", "Note: \"US\""),
             ("https://example.com", "https://example.com"),
         ] {
-            assert_eq!(norwegian.of(text), wanted, "{text}");
+            assert_eq!(norwegian.select(text), wanted, "{text}");
         }
-        assert_eq!(Languages::parse("da").of("DK:\"Bil\";US:\"Car\""), "Bil");
+        assert_eq!(Languages::parse("da").select("DK:\"Bil\";US:\"Car\""), "Bil");
     }
 
     #[test]
-    fn hostile_texts_cost_no_more_than_their_length() {
+    fn hostile_texts_take_linear_time() {
         for part in ["NO:\"", "\";", "\"", "NO:\"a\";", "\" ;"] {
             let text = part.repeat(200_000 / part.len());
-            let _ = Languages::parse("nb").of(&text);
+            let _ = Languages::parse("nb").select(&text);
             let text = format!("NO:\"{text}");
-            let _ = Languages::parse("nb").of(&text);
+            let _ = Languages::parse("nb").select(&text);
         }
     }
 
     proptest! {
         #[test]
-        fn any_text_in_any_language_is_a_part_of_itself(text in "(NO:\"|US:|\"|;|\\PC){0,20}", header in "\\PC{0,40}") {
+        fn a_selected_text_is_part_of_the_whole_text(text in "(NO:\"|US:|\"|;|\\PC){0,20}", header in "\\PC{0,40}") {
             let languages = Languages::parse(&header);
-            prop_assert!(text.contains(languages.of(&text)));
+            prop_assert!(text.contains(languages.select(&text)));
         }
 
         #[test]
-        fn what_was_marked_is_found(norwegian in "[^\"]{0,20}", english in "[^\"]{0,20}") {
+        fn finds_marked_translations(norwegian in "[^\"]{0,20}", english in "[^\"]{0,20}") {
             let text = format!("US:\"{english}\";NO:\"{norwegian}\"");
-            prop_assert_eq!(Languages::parse("nb").of(&text), norwegian);
-            prop_assert_eq!(Languages::parse("fr").of(&text), english);
+            prop_assert_eq!(Languages::parse("nb").select(&text), norwegian);
+            prop_assert_eq!(Languages::parse("fr").select(&text), english);
         }
     }
 }

@@ -1,57 +1,59 @@
-//! Resource names (google.aip.dev/122): ASCII, one spelling each, refused unless they render back to themselves.
+//! Resource names (google.aip.dev/122): ASCII. A name is accepted only if it formats back to itself.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// Longest name that is looked at; the longest legal one is `applications/{63}/tenants/Cust{10}`.
+/// Maximum length of a name that is parsed, in bytes. The longest tenant name is `applications/{63}/tenants/Cust{10}`.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Stands for "any application" in reads and vends (google.aip.dev/159).
+/// The wildcard for any application in reads and requests for credentials (google.aip.dev/159).
 pub(super) const WILDCARD: &str = "-";
 
-/// Why a resource name is refused. The text names the form wanted and never repeats the input.
+/// The reason why a resource name is rejected. The message describes the expected form and does not contain the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Not an application id.
+    /// It is not an application id.
     #[error("an application id is a lower-case letter followed by at most 62 of a-z, 0-9 and -")]
     Application,
-    /// Not a context identifier.
+    /// It is not a tenant id.
     #[error("a tenant id is Cust followed by 1 to 10 digits, such as Cust12345")]
     Tenant,
-    /// Not the name of an application.
-    #[error("wanted the form applications/{{application}}, such as applications/crm-sync")]
+    /// It is not the name of an application.
+    #[error("expected the form applications/{{application}}, such as applications/crm-sync")]
     ApplicationName,
-    /// Not the id of an associate.
+    /// It is not the id of an associate.
     #[error("an associate id is a number from 1 to 2147483647, without leading zeros")]
     Associate,
-    /// Not the name of an associate.
+    /// It is not the name of an associate.
     #[error(
-        "wanted the form applications/{{application}}/tenants/{{tenant}}/associates/{{associate}}, such as applications/crm-sync/tenants/Cust12345/associates/5"
+        "expected the form applications/{{application}}/tenants/{{tenant}}/associates/{{associate}}, such as applications/crm-sync/tenants/Cust12345/associates/5"
     )]
     AssociateName,
-    /// Not the id of a grant.
+    /// It is not the id of a grant.
     #[error("a grant id is 1 to 64 of A-Z, a-z, 0-9, _ and -")]
     Grant,
-    /// Not the name of a grant.
+    /// It is not the name of a grant.
     #[error(
-        "wanted the form applications/{{application}}/tenants/{{tenant}}/grants/{{grant}}, as ListGrants tells it"
+        "expected the form applications/{{application}}/tenants/{{tenant}}/grants/{{grant}}, as returned by ListGrants"
     )]
     GrantName,
-    /// Not the name of a tenant.
+    /// It is not the name of a tenant.
     #[error(
-        "wanted the form applications/{{application}}/tenants/{{tenant}}, such as applications/crm-sync/tenants/Cust12345"
+        "expected the form applications/{{application}}/tenants/{{tenant}}, such as applications/crm-sync/tenants/Cust12345"
     )]
     TenantName,
-    /// `applications/-` where one application must be named.
-    #[error("this call needs one application: applications/- is only for reads and vends")]
+    /// It has `applications/-` although the call needs one application.
+    #[error(
+        "this call needs one application: applications/- is allowed only for reads and for issuing credentials"
+    )]
     Wildcard,
 }
 
-/// Our name for a SuperOffice application (one client id in one environment): `[a-z][a-z0-9-]{0,62}`.
+/// The gateway's id for a SuperOffice application (one client id in one environment): `[a-z][a-z0-9-]{0,62}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApplicationId(Arc<str>);
 
 impl ApplicationId {
-    /// The id as it stands in names and configuration.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,10 +87,10 @@ impl fmt::Debug for ApplicationId {
     }
 }
 
-/// A customer's tenant as SuperOffice names it: `Cust` and 1 to 10 digits (SUPEROFFICE.md 1.2).
+/// A tenant id of SuperOffice: `Cust` and 1 to 10 digits.
 ///
-/// Leading zeros count (`Cust00000` is not `Cust0`), so the number of digits is kept. Small and `Copy`, because
-/// the hot path hashes it.
+/// Leading zeros are significant (`Cust00000` is not `Cust0`), so the number of digits is stored. Small and `Copy`,
+/// because it is hashed on the hot path.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContextIdentifier {
     digits: u8,
@@ -124,9 +126,9 @@ impl fmt::Debug for ContextIdentifier {
 /// `applications/{application}/tenants/{tenant}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantName {
-    /// The application through which the tenant is reached.
+    /// The application.
     pub application: ApplicationId,
-    /// The tenant itself.
+    /// The tenant id.
     pub tenant: ContextIdentifier,
 }
 
@@ -155,12 +157,12 @@ impl fmt::Debug for TenantName {
     }
 }
 
-/// A tenant's name in which the application may be left open (`applications/-/tenants/Cust12345`).
+/// The name of a tenant whose application may be a wildcard (`applications/-/tenants/Cust12345`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantSelector {
-    /// `None` for `-`: the application is found among those for which the caller is permitted.
+    /// The application; `None` for `-`, which selects among the applications that the caller is permitted to use.
     pub application: Option<ApplicationId>,
-    /// The tenant asked for.
+    /// The tenant id.
     pub tenant: ContextIdentifier,
 }
 
@@ -177,12 +179,12 @@ impl FromStr for TenantSelector {
     }
 }
 
-/// What a list is over: the whole gateway (the empty name) or one application.
+/// The scope of a list: the whole gateway (the empty name) or one application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListScope {
-    /// Everything.
+    /// The whole gateway.
     Gateway,
-    /// What belongs to one application.
+    /// One application.
     Application(ApplicationId),
 }
 
@@ -198,10 +200,10 @@ impl FromStr for ListScope {
     }
 }
 
-/// Reads `applications/{application}`.
+/// Parses `applications/{application}`.
 ///
 /// # Errors
-/// If it is not of that form.
+/// Returns an error if the name does not have this form.
 pub fn application_name(text: &str) -> Result<ApplicationId, NameError> {
     let id = bounded(text)
         .and_then(|text| text.strip_prefix("applications/"))
@@ -220,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_name_renders_back_to_itself() {
+    fn a_tenant_name_formats_back_to_itself() {
         for name in ["applications/crm-sync/tenants/Cust12345", "applications/a/tenants/Cust00000"]
         {
             assert_eq!(name.parse::<TenantName>().unwrap().to_string(), name);

@@ -1,15 +1,15 @@
-//! The hosts that are reached without the outbound proxy: the `no_proxy` of curl, Go and Python.
+//! The hosts that are reached without the outbound proxy, like `no_proxy` of curl, Go and Python.
 
 use std::net::IpAddr;
 
-/// The forms of an entry.
-const FORM: &str = "must be \"*\", a host name such as \"example.com\" (with all below it), \".example.com\" (only those \
-     below it), an IP address or a network such as \"10.0.0.0/8\"; \":443\" behind it limits it to that port";
+/// The possible forms of an entry.
+const FORM: &str = "must be \"*\", a host name such as \"example.com\" (with its sub-domains), \".example.com\" (only its \
+     sub-domains), an IP address or a network such as \"10.0.0.0/8\"; append \":443\" to limit it to that port";
 
-/// The hosts that are reached directly.
+/// The list of hosts that are reached directly.
 ///
-/// A name is compared as it is written and never resolved, so that a network such as `10.0.0.0/8` matches only
-/// addresses that stand in a URI. Loopback addresses and `localhost` are always reached directly, as in Go.
+/// Names are compared as text and never resolved, so a network such as `10.0.0.0/8` matches only addresses in a URI.
+/// Loopback addresses and `localhost` are always reached directly, as in Go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NoProxy(Vec<Entry>);
 
@@ -22,14 +22,14 @@ struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hosts {
     All,
-    /// The name, and all below it.
+    /// The domain and its sub-domains.
     Domain(String),
-    /// Names below it only; begins with a dot.
-    Below(String),
+    /// Only the sub-domains; begins with a dot.
+    SubDomains(String),
     Network(IpAddr, u8),
 }
 
-/// An entry has none of the known forms. Displays the forms, and not the entry.
+/// An entry has none of the known forms. The message lists the forms and does not contain the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{FORM}")]
 pub struct InvalidNoProxy;
@@ -38,7 +38,7 @@ impl NoProxy {
     /// Adds an entry.
     ///
     /// # Errors
-    /// If it has none of the known forms.
+    /// Returns an error if the entry has none of the known forms.
     pub fn add(&mut self, entry: &str) -> Result<(), InvalidNoProxy> {
         self.0.push(parse(entry.trim()).ok_or(InvalidNoProxy)?);
         Ok(())
@@ -56,13 +56,13 @@ impl NoProxy {
         self.0.iter().filter(of_port).any(|entry| entry.hosts.contain(&host, address))
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -78,19 +78,19 @@ impl Hosts {
                 let rest = host.strip_suffix(domain.as_str());
                 rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }
-            (Self::Below(suffix), None) => host.len() > suffix.len() && host.ends_with(suffix),
+            (Self::SubDomains(suffix), None) => host.len() > suffix.len() && host.ends_with(suffix),
             _ => false,
         }
     }
 }
 
-/// A proxy on another machine would connect to itself.
+/// Returns whether a host is this machine. A proxy on another machine would connect to itself.
 fn is_local(host: &str, address: Option<IpAddr>) -> bool {
     let name = host == "localhost" || host.ends_with(".localhost");
     name || address.is_some_and(|address| address.is_loopback())
 }
 
-/// The address that a host stands for, without its brackets and never in the form of an IPv4-mapped address.
+/// Returns the address of a host that is an IP address. An IPv4-mapped address becomes an IPv4 address.
 fn address(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     bare.parse().ok().map(|address: IpAddr| address.to_canonical())
@@ -117,9 +117,9 @@ fn parse(entry: &str) -> Option<Entry> {
         let bits = bits.parse().ok().filter(|bits| *bits <= most)?;
         return Some(Entry { hosts: Hosts::Network(network, bits), port: None });
     }
-    // An IPv6 address has colons of its own; with a port it is in brackets.
+    // An IPv6 address contains colons; with a port it must be in brackets.
     if let Some(address) = address(entry) {
-        return Some(Entry { hosts: one(address), port: None });
+        return Some(Entry { hosts: single_address(address), port: None });
     }
     let (host, port) = match entry.rsplit_once(':') {
         Some((host, port)) => (host, Some(port.parse().ok().filter(|port| *port > 0)?)),
@@ -128,7 +128,7 @@ fn parse(entry: &str) -> Option<Entry> {
     Some(Entry { hosts: hosts(host)?, port })
 }
 
-fn one(address: IpAddr) -> Hosts {
+fn single_address(address: IpAddr) -> Hosts {
     Hosts::Network(address, if address.is_ipv4() { 32 } else { 128 })
 }
 
@@ -137,10 +137,10 @@ fn hosts(host: &str) -> Option<Hosts> {
         return Some(Hosts::All);
     }
     if let Some(address) = address(host) {
-        return Some(one(address));
+        return Some(single_address(address));
     }
     let name = host.strip_prefix('*').unwrap_or(host);
-    // A star stands for whole labels only.
+    // A star replaces whole labels only.
     if name.len() < host.len() && !name.starts_with('.') {
         return None;
     }
@@ -150,7 +150,7 @@ fn hosts(host: &str) -> Option<Hosts> {
     let legal = bare.bytes().all(letters) && bare.split('.').all(|label| !label.is_empty());
     match (legal, name.starts_with('.')) {
         (false, _) => None,
-        (true, true) => Some(Hosts::Below(name)),
+        (true, true) => Some(Hosts::SubDomains(name)),
         (true, false) => Some(Hosts::Domain(name)),
     }
 }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_meaning_is_refused() {
+    fn rejects_malformed_entries() {
         for entry in [
             "",
             " ",
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn names_match_by_whole_labels_and_are_never_resolved() {
+    fn names_match_whole_labels_and_are_not_resolved() {
         for (entry, host, port) in [
             ("example.com", "example.com", 443),
             ("example.com", "a.example.com", 443),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_never_reached_through_a_proxy() {
+    fn loopback_is_always_reached_directly() {
         let none = NoProxy::default();
         for host in ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]"] {
             assert!(none.matches(host, 443), "{host}");

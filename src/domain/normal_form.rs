@@ -1,8 +1,8 @@
-//! Normal forms: the one spelling in which texts of people are compared.
+//! Normal forms of texts, for comparisons.
 //!
-//! Two spellings that a person or a server takes for the same text must be one text for policies and look-ups. User
-//! principal names use Unicode NFC and case folding. Path segments use NFKC, case folding and no ignorable characters,
-//! as the `NFKC_Casefold` mapping of Unicode does, and lose the spaces and dots that lenient servers drop.
+//! Spellings that a person or a server treats as the same text must be equal for policies and look-ups. User principal
+//! names use Unicode NFC and case folding. Path segments use NFKC, case folding and removal of ignorable characters,
+//! like the Unicode mapping `NFKC_Casefold`, and lose the spaces and dots that lenient servers drop.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ const NFKD: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizerBorrow
 const IGNORABLE: CodePointSetDataBorrowed<'static> =
     CodePointSetData::new::<DefaultIgnorableCodePoint>();
 
-/// Most rounds until a form is stable. Unicode needs two; the bound keeps a mistake from looping.
+/// Maximum number of rounds until a form is stable. Unicode needs two; the bound prevents an endless loop.
 const MAX_ROUNDS: usize = 8;
 
 /// Returns the form in which user principal names, logins and e-mail addresses are compared: NFC and case folding.
@@ -39,7 +39,7 @@ pub(super) fn folded_segment(segment: &str) -> Cow<'_, str> {
     folded_part(segment, true, true)
 }
 
-/// Returns the form of a part of a segment, which loses spaces and dots only at the ends that are ends of the segment.
+/// Returns the form of a part of a segment. Removes spaces and dots only at the ends that are ends of the segment.
 pub(super) fn folded_part(part: &str, begins: bool, ends: bool) -> Cow<'_, str> {
     let trimmed = trim(part, begins, ends);
     if trimmed.is_ascii() {
@@ -48,7 +48,7 @@ pub(super) fn folded_part(part: &str, begins: bool, ends: bool) -> Cow<'_, str> 
     let once = |text: &str| {
         let folded = NFKD.normalize(text);
         let folded = CASES.fold_string(&folded);
-        // A dot above an `i` is what is left of `İ` in lower case.
+        // The lower case of `İ` is `i` with a combining dot above.
         let letters =
             folded.chars().filter_map(same_letter).collect::<String>().replace("i\u{307}", "i");
         trim(&NFKC.normalize(&letters), begins, ends).to_owned()
@@ -61,7 +61,7 @@ pub(super) fn compatible(c: char) -> impl Iterator<Item = char> {
     NFKC.normalize_iter(std::iter::once(c))
 }
 
-/// Leaves out characters that no comparison counts. Servers that upper-case letter by letter take `ı` for `i`.
+/// Removes ignorable characters. Maps `ı` to `i`, which are equal for servers that convert to upper case.
 fn same_letter(c: char) -> Option<char> {
     match c {
         'ı' => Some('i'),
@@ -120,7 +120,7 @@ mod tests {
         ] {
             assert_eq!(folded_name(name), form, "{name:?}");
         }
-        // Compatibility characters stay apart in names.
+        // Names keep compatibility characters distinct.
         assert_ne!(folded_name("\u{ff41}dmin"), "admin");
     }
 
@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_form_is_its_own_form(text in "\\PC{0,12}|[iI\u{131}\u{130}\u{307}\u{301}. \u{345}\u{3b1}\u{ad}]{0,8}") {
+        fn normalization_is_idempotent(text in "\\PC{0,12}|[iI\u{131}\u{130}\u{307}\u{301}. \u{345}\u{3b1}\u{ad}]{0,8}") {
             let name = folded_name(&text);
             prop_assert_eq!(&folded_name(&name), &name);
             let segment = folded_segment(&text);
@@ -160,7 +160,7 @@ mod tests {
         }
 
         #[test]
-        fn composition_changes_no_form(text in "\\PC{0,12}") {
+        fn composition_does_not_change_the_form(text in "\\PC{0,12}") {
             let decomposed = NFD.normalize(&text);
             prop_assert_eq!(folded_name(&decomposed), folded_name(&text));
             for other in [NFKD.normalize(&text), NFKC.normalize(&text)] {
@@ -168,9 +168,9 @@ mod tests {
             }
         }
 
-        // Upper case can move a mark to another letter, so there are no marks.
+        // The text has no marks, because upper-casing can move a mark to another letter.
         #[test]
-        fn upper_case_changes_no_form(text in "[\\p{L}0-9@. -]{0,12}") {
+        fn upper_case_does_not_change_the_form(text in "[\\p{L}0-9@. -]{0,12}") {
             let other = text.to_uppercase();
             prop_assert_eq!(folded_name(&other), folded_name(&text));
             prop_assert_eq!(folded_segment(&other), folded_segment(&text));

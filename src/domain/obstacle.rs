@@ -1,22 +1,22 @@
-//! The stable reasons of errors (CONTRACT section 4) and what they look like to people.
+//! The stable reasons of errors, and obstacles that people can read.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
-        /// Why something cannot be done: the stable part of every error.
+        /// The stable reason of an error.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason { $($(#[$doc])* $variant),+ }
 
         impl Reason {
-            /// Every reason there is.
+            /// All reasons.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The name on the wire, without the enum's prefix.
+            /// Returns the name in the API, without the enum's prefix.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// The reason of this name.
+            /// Returns the reason with this name.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
@@ -26,17 +26,17 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The request itself is wrong.
+    /// The request is invalid.
     InvalidArgument = "INVALID_ARGUMENT",
-    /// No or bad caller credential.
+    /// The caller's credential is missing or invalid.
     CallerUnauthenticated = "CALLER_UNAUTHENTICATED",
     /// Policy does not permit it.
     PolicyDenied = "POLICY_DENIED",
     /// The tenant, associate or grant does not exist.
     ResourceNotFound = "RESOURCE_NOT_FOUND",
-    /// It exists already.
+    /// The resource exists already.
     AlreadyExists = "ALREADY_EXISTS",
-    /// It changed since it was read.
+    /// The resource was changed since it was read.
     VersionConflict = "VERSION_CONFLICT",
     /// The application is not in the gateway's configuration.
     ApplicationNotConfigured = "APPLICATION_NOT_CONFIGURED",
@@ -44,13 +44,13 @@ reasons! {
     TenantDisabled = "TENANT_DISABLED",
     /// No system user token is stored.
     SystemUserNotEnrolled = "SYSTEM_USER_NOT_ENROLLED",
-    /// SuperOffice refused the system user for a reason of its own.
+    /// SuperOffice rejected the system user for an unspecified reason.
     SystemUserRejected = "SYSTEM_USER_REJECTED",
     /// The person must consent (again).
     ConsentRequired = "CONSENT_REQUIRED",
     /// The consent's state is forged, used or expired.
     ConsentInvalid = "CONSENT_INVALID",
-    /// Another person or tenant than the one expected.
+    /// The person or tenant is not the expected one.
     SubjectMismatch = "SUBJECT_MISMATCH",
     /// The customer or the vendor revoked the application's access.
     ApplicationRevoked = "APPLICATION_REVOKED",
@@ -58,15 +58,15 @@ reasons! {
     ApplicationExpired = "APPLICATION_EXPIRED",
     /// An administrator of the tenant must approve the application again.
     ApplicationNeedsReapproval = "APPLICATION_NEEDS_REAPPROVAL",
-    /// Our own client secret or private key was refused.
+    /// SuperOffice rejected the application's client secret or private key.
     ApplicationCredentialRefused = "APPLICATION_CREDENTIAL_REFUSED",
-    /// This kind of associate cannot sign in.
+    /// This type of associate cannot sign in.
     AssociateCannotSignIn = "ASSOCIATE_CANNOT_SIGN_IN",
     /// Several associates match.
     AssociateAmbiguous = "ASSOCIATE_AMBIGUOUS",
     /// The tenant's state does not allow calls.
     TenantNotRunning = "TENANT_NOT_RUNNING",
-    /// The caller is over its rate.
+    /// The caller exceeds its quota.
     CallerQuotaExceeded = "CALLER_QUOTA_EXCEEDED",
     /// The platform's call budget is used up.
     UpstreamBudgetExhausted = "UPSTREAM_BUDGET_EXHAUSTED",
@@ -76,29 +76,28 @@ reasons! {
     TenantHasGrants = "TENANT_HAS_GRANTS",
     /// The gateway is stopping.
     ShuttingDown = "SHUTTING_DOWN",
-    /// The reader of a watch did not keep up.
+    /// The client reads a watch too slowly.
     WatchTooSlow = "WATCH_TOO_SLOW",
-    /// Not built yet.
+    /// The feature is not implemented.
     Unimplemented = "UNIMPLEMENTED",
-    /// Request or answer too large.
+    /// The request or the response is too large.
     ResponseTooLarge = "RESPONSE_TOO_LARGE",
-    /// The deadline passed.
+    /// The deadline has passed.
     DeadlineExceeded = "DEADLINE_EXCEEDED",
-    /// SuperOffice cannot be reached or says it cannot serve.
+    /// SuperOffice is unreachable or reports that it is unavailable.
     UpstreamUnavailable = "UPSTREAM_UNAVAILABLE",
-    /// SuperOffice answered something that cannot be believed.
+    /// SuperOffice returned an invalid response.
     UpstreamInvalidResponse = "UPSTREAM_INVALID_RESPONSE",
-    /// Our own store cannot be read or written.
+    /// The gateway's store cannot be read or written.
     StoreUnavailable = "STORE_UNAVAILABLE",
-    /// The key that seals a record is not at hand.
+    /// The key that encrypts a record is unavailable.
     KeyUnavailable = "KEY_UNAVAILABLE",
     /// A bug or a corrupt record.
     Internal = "INTERNAL",
 }
 
 impl Reason {
-    /// The number of the gRPC code that goes with it (`google.rpc.Code`), as CONTRACT section 4 has it; of a tenant
-    /// that is not running, while that may end by itself.
+    /// Returns the gRPC status code (`google.rpc.Code`). For `TenantNotRunning`, that of a temporary state.
     #[must_use]
     pub fn code(self) -> i32 {
         match self {
@@ -134,10 +133,10 @@ impl Reason {
         }
     }
 
-    /// The HTTP status that goes with it (CONTRACT section 4, last line).
+    /// Returns the HTTP status.
     #[must_use]
     pub fn http_status(self) -> u16 {
-        // What is too large has a status of its own in HTTP.
+        // HTTP has its own status for content that is too large.
         if self == Self::ResponseTooLarge {
             return 413;
         }
@@ -157,13 +156,13 @@ impl Reason {
     }
 }
 
-/// Why something cannot be done, and what to do about it.
+/// A reason why an operation is impossible, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// The stable part.
+    /// The stable reason.
     pub reason: Reason,
-    /// What is in the way, for people.
+    /// The problem, for people.
     pub message: String,
-    /// What to do about it, for people.
+    /// The remedy, for people.
     pub mend: String,
 }

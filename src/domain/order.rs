@@ -1,34 +1,35 @@
-//! The order of lists, as <https://google.aip.dev/132> has it: `field [desc], …`.
+//! List order, as defined by <https://google.aip.dev/132>: `field [desc], …`.
 
 use std::cmp::Ordering;
 
 use super::filter::{Fields, Value};
 
-/// The longest order, in bytes.
+/// Maximum length of an order, in bytes.
 const MAX_LENGTH: usize = 512;
 
-/// Why an order was refused.
+/// The reason why an order is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} (at byte {position})")]
 pub struct OrderError {
-    /// Where, in bytes from the start: at most the order's length.
+    /// The position, in bytes from the start; at most the order's length.
     pub position: usize,
-    /// What is wrong and what was expected.
+    /// The problem and the expected text.
     pub problem: String,
 }
 
-/// An order that was read. The empty one leaves all as it is.
+/// A parsed order. The empty order keeps the items as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Order {
-    /// Fields, and whether they descend.
+    /// The fields, and whether each is descending.
     keys: Vec<(&'static str, bool)>,
 }
 
 impl Order {
-    /// Reads an order by these fields. Spaces do not matter.
+    /// Parses an order by these fields. Ignores spaces.
     ///
     /// # Errors
-    /// If it is too long, names another field, one twice, or something else than `desc` behind one; with the place.
+    /// Returns an error with its position if the order is too long, has an unknown or duplicate field, or has something
+    /// other than `desc` after a field.
     pub fn parse(text: &str, fields: &[&'static str]) -> Result<Self, OrderError> {
         if text.len() > MAX_LENGTH {
             let problem = format!("the order is longer than {MAX_LENGTH} bytes");
@@ -47,8 +48,7 @@ impl Order {
         Ok(Self { keys })
     }
 
-    /// Which of two items comes first. What has no value comes before all others; texts by their letters, in
-    /// upper or lower case, and only where these are the same by case.
+    /// Compares two items. Absent values come first. Case decides only between otherwise equal texts.
     #[must_use]
     pub fn compare(&self, a: &dyn Fields, b: &dyn Fields) -> Ordering {
         let mut orders = self.keys.iter().map(|(field, descending)| {
@@ -58,7 +58,7 @@ impl Order {
         orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     }
 
-    /// Whether it leaves all as it is.
+    /// Returns whether the order is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -79,7 +79,7 @@ fn key(
         return error(at, format!("expected one of the fields {}", fields.join(", ")));
     };
     if before.iter().any(|(other, _)| other == field) {
-        return error(at, format!("`{field}` stands here twice"));
+        return error(at, format!("`{field}` occurs twice"));
     }
     match rest.trim() {
         "" => Ok((field, false)),
@@ -99,7 +99,7 @@ fn compare(a: &Value<'_>, b: &Value<'_>) -> Ordering {
         (Value::Time(a), Value::Time(b)) => a.cmp(b),
         (Value::List(a), Value::List(b)) => a.cmp(b),
         (Value::Map(a), Value::Map(b)) => a.cmp(b),
-        // One of them is absent: a field is of one kind.
+        // One value is absent, because all values of a field have the same type.
         (a, b) => (*a != Value::Absent).cmp(&(*b != Value::Absent)),
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn items_come_in_the_order_asked() {
+    fn sorts_items_by_the_order() {
         let mut items = [Item("b", 1), Item("Å", 3), Item("a", 2), Item("A", 9), Item("B", 1)];
         for (text, wanted) in [
             ("name", ["A", "a", "B", "b", "Å"]),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_place() {
+    fn errors_have_the_position() {
         for (text, position) in [
             ("names", 0),
             (" colour", 1),
@@ -167,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_place_is_in_the_text(text in "(name|size| |,|desc|\\PC){0,12}") {
+        fn error_positions_are_in_the_text(text in "(name|size| |,|desc|\\PC){0,12}") {
             if let Err(error) = Order::parse(&text, FIELDS) {
                 prop_assert!(text.is_char_boundary(error.position), "{error:?}");
             }

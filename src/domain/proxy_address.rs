@@ -4,29 +4,29 @@ use std::fmt;
 
 use url::Url;
 
-/// Where an outbound proxy listens. Displays its URI, which has no credential in it.
+/// The address of an outbound proxy. Displays its URI without a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyAddress {
-    /// Whether the proxy itself is reached over TLS.
+    /// Whether the connection to the proxy uses TLS.
     pub tls: bool,
-    /// Its host; an IPv6 address is in brackets.
+    /// The host; an IPv6 address is in brackets.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
 }
 
-/// A proxy's URI with the credential that stands in it, as environment variables have it.
+/// The URI of a proxy with its credential, as in environment variables.
 pub struct ProxyUri {
-    /// Where the proxy listens.
+    /// The address of the proxy.
     pub address: ProxyAddress,
-    /// User name and password, both percent-decoded.
+    /// The user name and password, percent-decoded.
     pub credential: Option<(String, String)>,
 }
 
-/// A proxy's URI cannot be used. Displays the reason, and never the URI, which may hold a password.
+/// The reason why a proxy URI is rejected. The message does not contain the URI, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProxyUri {
-    /// It is no URI of a proxy.
+    /// It is not the URI of a proxy.
     #[error(
         "must be the URI of an HTTP proxy, such as \"http://proxy.example.com:3128\", without path and query (\"https://\" \
          is for a proxy that is itself reached over TLS)"
@@ -37,7 +37,7 @@ pub enum InvalidProxyUri {
         "is a SOCKS proxy, which the gateway cannot use; name an HTTP proxy that allows CONNECT"
     )]
     Socks,
-    /// User name or password are not text that HTTP's Basic authentication can carry.
+    /// The user name or password cannot be sent with HTTP Basic authentication.
     #[error(
         "has a user name or password that cannot be sent (RFC 7617): percent-encode their special characters as UTF-8; \
          the user name has no colon, and neither has control characters"
@@ -46,16 +46,16 @@ pub enum InvalidProxyUri {
 }
 
 impl ProxyUri {
-    /// Reads a URI with scheme.
+    /// Parses a URI with a scheme.
     ///
     /// # Errors
-    /// With the first rule that it breaks.
+    /// Returns the first rule that the URI breaks.
     pub fn parse(text: &str) -> Result<Self, InvalidProxyUri> {
         let url = Url::parse(text).map_err(|_| InvalidProxyUri::Form)?;
         if url.scheme().starts_with("socks") {
             return Err(InvalidProxyUri::Socks);
         }
-        // The parser repairs white space and backslashes; what needs repair is more likely a mistake.
+        // The parser repairs white space and backslashes, but a URI that needs repair is probably a mistake.
         let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
         let web = matches!(url.scheme(), "http" | "https");
         let bare = matches!(url.path(), "/" | "") && url.query().is_none();
@@ -75,10 +75,10 @@ impl ProxyUri {
         Ok(Self { address, credential })
     }
 
-    /// Reads what an environment variable holds: the scheme may be missing, as for curl and Go.
+    /// Parses the value of an environment variable. The scheme may be missing, as for curl and Go.
     ///
     /// # Errors
-    /// With the first rule that it breaks.
+    /// Returns the first rule that the URI breaks.
     pub fn parse_lenient(text: &str) -> Result<Self, InvalidProxyUri> {
         let text = text.trim();
         if text.contains("://") {
@@ -96,7 +96,7 @@ impl fmt::Display for ProxyAddress {
     }
 }
 
-/// Whether HTTP's Basic authentication can carry a user name (RFC 7617 section 2).
+/// Returns whether HTTP Basic authentication can carry a user name (RFC 7617 section 2).
 #[must_use]
 pub fn is_proxy_username(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c == ':' || c.is_control())
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_proxy_is_refused_and_not_repeated() {
+    fn rejects_invalid_proxy_uris_without_repeating_them() {
         for (text, why) in [
             ("", InvalidProxyUri::Form),
             ("proxy.example.com:3128", InvalidProxyUri::Form),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_is_taken_out_and_decoded() {
+    fn separates_and_decodes_the_credential() {
         let uri = ProxyUri::parse("http://bj%C3%B6rn:p%40ss%2Fword%25@proxy.example.com:3128/");
         let ProxyUri { address, credential } = uri.unwrap();
         assert_eq!(address.to_string(), "http://proxy.example.com:3128");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn schemes_have_their_ports_and_a_variable_needs_no_scheme() {
+    fn uses_default_ports_and_accepts_a_missing_scheme() {
         for (text, shown) in [
             ("http://proxy.example.com", "http://proxy.example.com:80"),
             ("https://proxy.example.com", "https://proxy.example.com:443"),

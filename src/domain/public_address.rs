@@ -1,9 +1,9 @@
-//! Which addresses are on the public network, by the IANA registries of special-purpose addresses (RFC 6890).
+//! Detection of public addresses, by the IANA registries of special-purpose addresses (RFC 6890).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Networks that are not on the public network, or have hosts of services that are no upstream of ours, such as those of
-/// AS112. Everything from 224.0.0.0 on is multicast or reserved.
+/// IPv4 networks that are not public, or that host services which are never an upstream, such as AS112. All addresses
+/// from 224.0.0.0 on are multicast or reserved.
 const SPECIAL_V4: [(Ipv4Addr, u32); 18] = [
     (Ipv4Addr::UNSPECIFIED, 8),           // this network (RFC 791)
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private use (RFC 1918)
@@ -25,12 +25,11 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 18] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),     // reserved (RFC 1112), limited broadcast
 ];
 
-/// Global unicast (RFC 4291). Outside of it there are no public addresses: unspecified, loopback, IPv4-compatible,
+/// Global unicast (RFC 4291). All public addresses are inside it. Outside are: unspecified, loopback, IPv4-compatible,
 /// discard-only, segment routing, unique local, link-local, site-local, multicast.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Networks inside of it that are not on the public network. Tunnels are among them, because they may carry a private
-/// IPv4 address.
+/// Networks inside it that are not public. Tunnels are included, because they may carry a private IPv4 address.
 const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments: Teredo, ORCHID, benchmarking …
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation (RFC 3849)
@@ -39,18 +38,18 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation (RFC 9637)
 ];
 
-/// The prefix of NAT64 that everybody may use, which has a public IPv4 address behind it or none (RFC 6052 section 3.1).
+/// The well-known NAT64 prefix, which leads only to public IPv4 addresses (RFC 6052 section 3.1).
 const WELL_KNOWN_NAT64: Nat64Prefix =
     Nat64Prefix { network: Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), bits: 96 };
 
-/// A prefix under which a network's NAT64 reaches IPv4 addresses (RFC 6052).
+/// The prefix with which a network's NAT64 reaches IPv4 addresses (RFC 6052).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nat64Prefix {
     network: Ipv6Addr,
     bits: u32,
 }
 
-/// A text is no prefix of NAT64.
+/// The text is not a NAT64 prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits, such as \"2001:db8:64::/96\", with zeros behind its length \
@@ -74,7 +73,7 @@ impl std::str::FromStr for Nat64Prefix {
 }
 
 impl Nat64Prefix {
-    /// Returns the IPv4 address that NAT64 connects to for an address under this prefix.
+    /// Returns the IPv4 address that NAT64 uses for an address with this prefix.
     #[must_use]
     pub fn embedded(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         if !is_in_v6(address, (self.network, self.bits)) {
@@ -90,8 +89,8 @@ impl Nat64Prefix {
     }
 }
 
-/// Returns whether an address is on the public network. An IPv4 address that NAT64 reaches counts as itself; `nat64` are
-/// the prefixes of the own network beside the well-known one.
+/// Returns whether an address is public. An IPv4 address behind NAT64 is checked as IPv4 address. `nat64` holds the
+/// network's own prefixes in addition to the well-known one.
 #[must_use]
 pub fn is_public_address(address: IpAddr, nat64: &[Nat64Prefix]) -> bool {
     match address.to_canonical() {
@@ -127,8 +126,8 @@ mod tests {
 
     use super::*;
 
-    /// The registries of IANA, written down once more and otherwise: first and last address of each network that is not
-    /// globally reachable or has a purpose of its own.
+    /// The IANA registries in another form: first and last address of each network that is not global or has a special
+    /// purpose.
     const REGISTRY_V4: [(&str, &str); 18] = [
         ("0.0.0.0", "0.255.255.255"),
         ("10.0.0.0", "10.255.255.255"),
@@ -188,14 +187,14 @@ mod tests {
         REGISTRY_V4.iter().any(|(first, last)| (v4(first)..=v4(last)).contains(&bits))
     }
 
-    /// Every way to write an IPv4 address as an IPv6 address that leads to it.
+    /// Returns all IPv6 forms that lead to an IPv4 address.
     fn in_v6(address: Ipv4Addr) -> [Ipv6Addr; 2] {
         let bits = u128::from(address.to_bits());
         [address.to_ipv6_mapped(), Ipv6Addr::from_bits(v6("64:ff9b::") | bits)]
     }
 
     #[test]
-    fn no_end_of_a_special_purpose_network_is_public_in_any_form() {
+    fn first_and_last_addresses_of_special_networks_are_not_public() {
         for (first, last) in REGISTRY_V4 {
             for bits in [v4(first), v4(last)] {
                 let address = Ipv4Addr::from_bits(bits);
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_special_purpose_networks_are_public() {
+    fn neighbours_of_special_networks_are_public() {
         for text in [
             "1.0.0.0",
             "9.255.255.255",
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_nat64_prefix_is_refused() {
+    fn rejects_malformed_nat64_prefixes() {
         for text in
             ["", "64:ff9b::", "10.0.0.0/8", "fd00::/95", "fd00::/128", "fd00::1/96", "fd00::/x"]
         {
@@ -260,7 +259,7 @@ mod tests {
 
     /// The examples of RFC 6052 section 2.4.
     #[test]
-    fn the_address_behind_a_prefix_of_the_own_network_counts() {
+    fn checks_the_ipv4_address_behind_a_nat64_prefix() {
         for (prefix, address) in [
             ("2001:db8::/32", "2001:db8:c000:221::"),
             ("2001:db8:100::/40", "2001:db8:1c0:2:21::"),
@@ -282,14 +281,14 @@ mod tests {
         {
             assert!(!behind(text), "{text}");
         }
-        // A prefix of global addresses hides no private address either.
+        // A private address is also found behind a prefix of global addresses.
         let own: Nat64Prefix = "2a00:64::/96".parse().unwrap();
         assert!(!is_public_address("2a00:64::10.0.0.1".parse().unwrap(), &[own]));
     }
 
     proptest! {
         #[test]
-        fn an_ipv4_address_is_public_exactly_where_no_registry_has_it(bits: u32) {
+        fn an_ipv4_address_is_public_unless_a_registry_lists_it(bits: u32) {
             let address = Ipv4Addr::from_bits(bits);
             prop_assert_eq!(public(address), !is_registered_v4(bits));
             for form in in_v6(address) {
@@ -298,7 +297,7 @@ mod tests {
         }
 
         #[test]
-        fn no_address_of_a_special_purpose_network_is_public(index in 0..REGISTRY_V4.len(), part: u32) {
+        fn no_ipv4_address_of_a_special_network_is_public(index in 0..REGISTRY_V4.len(), part: u32) {
             let (first, last) = REGISTRY_V4[index];
             let (first, last) = (v4(first), v4(last));
             let offset = u64::from(part) % (u64::from(last - first) + 1);
@@ -310,7 +309,7 @@ mod tests {
         }
 
         #[test]
-        fn no_ipv6_address_of_a_special_purpose_network_is_public(index in 0..REGISTRY_V6.len(), part: u128) {
+        fn no_ipv6_address_of_a_special_network_is_public(index in 0..REGISTRY_V6.len(), part: u128) {
             let (first, last) = REGISTRY_V6[index];
             let size = v6(last) - v6(first);
             let offset = size.checked_add(1).map_or(part, |count| part % count);
@@ -319,7 +318,7 @@ mod tests {
         }
 
         #[test]
-        fn an_ipv6_address_that_is_public_is_global_unicast_or_has_a_public_ipv4_address_inside(bits: u128) {
+        fn a_public_ipv6_address_is_global_unicast_or_embeds_a_public_ipv4_address(bits: u128) {
             let address = Ipv6Addr::from_bits(bits);
             if public(address) {
                 let registered = REGISTRY_V6.iter().any(|(first, last)| (v6(first)..=v6(last)).contains(&bits));

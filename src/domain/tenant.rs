@@ -1,4 +1,4 @@
-//! Tenants: what we keep of them, and what SuperOffice says of them.
+//! Tenants: the stored data, and the status that SuperOffice reports.
 
 mod fields;
 
@@ -11,15 +11,15 @@ use super::{TenantName, WebApiUri};
 
 macro_rules! tenant_states {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
-        /// The state of a tenant as SuperOffice reports it (SUPEROFFICE.md 5).
+        /// The state of a tenant as SuperOffice reports it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum TenantState { $($(#[$doc])* $variant),+ }
 
         impl TenantState {
-            /// Every state there is.
+            /// All states.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// SuperOffice's word for it.
+            /// Returns SuperOffice's name of the state.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
@@ -31,112 +31,112 @@ macro_rules! tenant_states {
 tenant_states! {
     /// SuperOffice does not know the tenant, or has an incident.
     Unknown = "Unknown",
-    /// Being made.
+    /// It is being created.
     Provisioning = "Provisioning",
-    /// In use: calls work.
+    /// It is in use: calls work.
     Running = "Running",
-    /// Gone for good.
+    /// It is deleted permanently.
     Deleted = "Deleted",
-    /// Stopped, usually by sales.
+    /// It is stopped, usually by SuperOffice's sales department.
     Suspended = "Suspended",
-    /// Maintained while in use: calls work.
+    /// It is in maintenance while in use: calls work.
     OnlineMaintenance = "OnlineMaintenance",
-    /// Maintained, usually upgraded: calls fail for minutes.
+    /// It is in maintenance, usually an upgrade: calls fail for some minutes.
     OfflineMaintenance = "OfflineMaintenance",
-    /// Could not be made.
+    /// Its creation failed.
     ProvisioningFailed = "ProvisioningFailed",
-    /// Being deleted.
+    /// It is being deleted.
     Deleting = "Deleting",
-    /// Could not be deleted yet.
+    /// Its deletion has failed so far.
     DeleteFailed = "DeleteFailed",
-    /// Being moved to the cloud.
+    /// It is being migrated to the cloud.
     MigrationPending = "MigrationPending",
 }
 
-/// Whether calls to a tenant can work, and if not, whether waiting helps.
+/// Whether a tenant is usable, and if not, whether waiting helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usability {
     /// Calls work.
     Usable,
-    /// Comes back by itself; ask again after about this long.
-    ComesBack(Duration),
-    /// Does not come back by itself.
-    Stopped,
+    /// The state ends by itself; retry after about this time.
+    RetryAfter(Duration),
+    /// The state does not end by itself.
+    Unusable,
 }
 
 impl TenantState {
-    /// SuperOffice's word, if it is one that we know.
+    /// Returns the state by SuperOffice's name, if it is known.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|state| state.as_str() == name)
     }
 
-    /// Whether calls can work (CONTRACT section 4, SUPEROFFICE.md 5).
+    /// Returns whether the tenant is usable in this state.
     #[must_use]
     pub fn usability(self) -> Usability {
         const MINUTE: Duration = Duration::from_mins(1);
         match self {
             Self::Running | Self::OnlineMaintenance => Usability::Usable,
-            Self::Unknown | Self::Provisioning => Usability::ComesBack(MINUTE),
-            Self::OfflineMaintenance => Usability::ComesBack(MINUTE.saturating_mul(5)),
-            // Takes days or weeks: an hour keeps the question cheap.
-            Self::MigrationPending => Usability::ComesBack(MINUTE.saturating_mul(60)),
+            Self::Unknown | Self::Provisioning => Usability::RetryAfter(MINUTE),
+            Self::OfflineMaintenance => Usability::RetryAfter(MINUTE.saturating_mul(5)),
+            // A migration takes days or weeks, so one request per hour is enough.
+            Self::MigrationPending => Usability::RetryAfter(MINUTE.saturating_mul(60)),
             Self::Suspended
             | Self::Deleted
             | Self::Deleting
             | Self::DeleteFailed
-            | Self::ProvisioningFailed => Usability::Stopped,
+            | Self::ProvisioningFailed => Usability::Unusable,
         }
     }
 }
 
-/// What SuperOffice says of a tenant, checked.
+/// The validated status of a tenant from SuperOffice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantStatus {
     /// The state.
     pub state: TenantState,
-    /// When to ask again; already clamped to what we accept.
+    /// The time of the next request, limited to the accepted range.
     pub valid_until: Timestamp,
-    /// Where its Web API is. Always there for a usable tenant.
+    /// The URI of the Web API. Always present for a usable tenant.
     pub web_api_uri: Option<WebApiUri>,
-    /// SuperOffice's release, for people.
+    /// SuperOffice's release, for information.
     pub version: String,
-    /// When we read it.
+    /// The time when the status was read.
     pub read_time: Timestamp,
 }
 
-/// What the gateway keeps of a tenant, without its secrets.
+/// The stored data of a tenant, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
-    /// Its name.
+    /// The name.
     pub name: TenantName,
-    /// Set by the vendor, for the vendor.
+    /// The labels, for the vendor's own use.
     pub labels: BTreeMap<String, String>,
-    /// The company's name as SuperOffice last told it; empty until then.
+    /// The company's name as SuperOffice last returned it; empty until then.
     pub company_name: String,
-    /// The emergency stop.
+    /// Whether an administrator disabled the tenant.
     pub disabled: bool,
-    /// Numbers the settings of system user tokens in the whole store; 0 means that there is no token. A ticket
-    /// belongs to the token it was issued under, so a ticket of another number is not used.
+    /// The version of the system user token, unique in the store; 0 means that there is no token. Tickets issued under
+    /// another version are not used.
     pub token_version: i64,
-    /// Counts every change by an administrator: the source of the etag.
+    /// The number of changes by administrators, from which the etag is made.
     pub version: i64,
-    /// When it was added.
+    /// The time of its creation.
     pub create_time: Timestamp,
-    /// When an administrator last changed it.
+    /// The time of the last change by an administrator.
     pub update_time: Timestamp,
-    /// What SuperOffice last said of it, if it was ever asked. Shared with those who go by it.
+    /// The last status from SuperOffice, if there is one. Shared with its users.
     pub last_status: Option<Arc<TenantStatus>>,
 }
 
 impl Tenant {
-    /// Whether a system user token is stored.
+    /// Returns whether a system user token is stored.
     #[must_use]
     pub fn has_system_user_token(&self) -> bool {
         self.token_version > 0
     }
 
-    /// Changes with every change by an administrator (google.aip.dev/154).
+    /// Returns the etag, which differs after each change by an administrator (google.aip.dev/154).
     #[must_use]
     pub fn etag(&self) -> String {
         format!("\"{}\"", self.version)
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_work_in_exactly_running_and_online_maintenance() {
+    fn exactly_running_and_online_maintenance_are_usable() {
         let usable: Vec<_> = TenantState::ALL
             .iter()
             .filter(|state| state.usability() == Usability::Usable)

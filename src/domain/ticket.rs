@@ -1,4 +1,4 @@
-//! System user tickets (SUPEROFFICE.md 2.7).
+//! System user tickets.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,60 +9,60 @@ use zeroize::Zeroizing;
 
 use super::{ContextIdentifier, GrantId};
 
-/// A ticket lives six hours from its last use (documented; SUPEROFFICE.md 2.7).
+/// Lifetime of a ticket after its last use, as documented by SuperOffice.
 pub const TICKET_LIFETIME: Duration = Duration::from_hours(6);
 
-/// Every ticket begins so.
+/// The prefix of every ticket.
 const PREFIX: &str = "7T:";
 
-/// Far more than the about 150 bytes of a real ticket; more than this is not a ticket.
+/// Maximum length of a ticket, in bytes. Real tickets have about 150 bytes.
 const MAX_TICKET_BYTES: usize = 4096;
 
-/// Names a credential without telling anything of it: `t-` and random characters for a ticket, `a-`, the id of the
-/// grant, `-` and random characters for an access token.
+/// A public id of a credential that does not reveal it: `t-` and random characters for a ticket; `a-`, the grant id,
+/// `-` and random characters for an access token.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CredentialId(Arc<str>);
 
 impl CredentialId {
-    /// The id of a ticket, made of 16 random bytes.
+    /// Creates the id of a ticket from 16 random bytes.
     #[must_use]
     pub fn of_ticket(random: [u8; 16]) -> Self {
         Self(format!("t-{:032x}", u128::from_be_bytes(random)).into())
     }
 
-    /// The id of an access token of a grant, made of 16 random bytes.
+    /// Creates the id of a grant's access token from 16 random bytes.
     #[must_use]
     pub fn of_access_token(grant: &GrantId, random: [u8; 16]) -> Self {
         Self(format!("a-{grant}-{:032x}", u128::from_be_bytes(random)).into())
     }
 
-    /// An id read back from the store or from a caller. A made-up one matches nothing and does nothing.
+    /// Creates an id from a text of the store or a caller. A made-up id matches nothing.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// Whether it is shaped as the id of a ticket.
+    /// Returns whether this has the form of a ticket's id.
     #[must_use]
     pub fn is_ticket(&self) -> bool {
         self.0.starts_with("t-")
     }
 
-    /// The grant in the id, if it is shaped as the id of an access token.
+    /// Returns the grant id, if this has the form of an access token's id.
     #[must_use]
     pub fn grant(&self) -> Option<GrantId> {
-        // The id of a grant may hold hyphens, the random characters never do.
+        // A grant id may contain hyphens; the random characters do not.
         let (grant, random) = self.0.strip_prefix("a-")?.rsplit_once('-')?;
         if random.is_empty() { None } else { grant.parse().ok() }
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same, to be kept.
+    /// Returns the id as a shared string.
     #[must_use]
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
@@ -81,30 +81,30 @@ impl fmt::Debug for CredentialId {
     }
 }
 
-/// A ticket and what we know of it.
+/// A ticket and its metadata.
 #[derive(Debug, Clone)]
 pub struct SystemTicket {
-    /// `7T:…`, sent as it is.
+    /// The ticket, `7T:…`, which is sent unchanged.
     pub value: SecretString,
-    /// Its public name.
+    /// The public id of the ticket.
     pub credential_id: CredentialId,
-    /// When we asked for it.
+    /// The time when it was requested.
     pub issue_time: Timestamp,
-    /// Until when it surely works. Later uses that we did not see may have made it live longer.
+    /// The time until which it works at least. Uses that the gateway did not see may have extended its life.
     pub expire_time: Timestamp,
-    /// `Tenant::token_version` under which it was issued.
+    /// The `Tenant::token_version` under which it was issued.
     pub token_version: i64,
 }
 
 impl SystemTicket {
-    /// How long it surely works from `now`.
+    /// Returns the minimum remaining lifetime at `now`.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Duration {
         self.expire_time.duration_since(now).try_into().unwrap_or(Duration::ZERO)
     }
 }
 
-/// The end of a ticket's life after a use at `used`: six hours later, but never past `max_age` after its issue.
+/// Returns the end of a ticket's life after a use at `used`: six hours later, but at most `max_age` after its issue.
 #[must_use]
 pub fn ticket_lifetime_end(issued: Timestamp, used: Timestamp, max_age: Duration) -> Timestamp {
     let sliding = used.saturating_add(TICKET_LIFETIME).unwrap_or(Timestamp::MAX);
@@ -112,31 +112,32 @@ pub fn ticket_lifetime_end(issued: Timestamp, used: Timestamp, max_age: Duration
     sliding.min(oldest)
 }
 
-/// The text is not a ticket. Says nothing of the text.
+/// The text is not a ticket. The message does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a system user ticket")]
-pub struct TicketRefused;
+pub struct TicketError;
 
-/// The tenant that a ticket names, where its inside can be read.
+/// Returns the tenant that a ticket names, if its content can be decoded.
 ///
-/// Online tickets are base64 of UTF-16LE `{32 hex};{decimal};{tenant}`. That is inferred, not documented, so a
-/// ticket whose inside reads otherwise is not refused: `Ok(None)`.
+/// The tickets of CRM Online are base64 of UTF-16LE `{32 hex};{decimal};{tenant}`. That is observed and not documented,
+/// so a ticket with other content is accepted: `Ok(None)`.
 ///
 /// # Errors
-/// If it is not `7T:` and more printable ASCII without spaces: such a value cannot be sent in a header.
-pub fn ticket_tenant(ticket: &SecretString) -> Result<Option<ContextIdentifier>, TicketRefused> {
+/// Returns an error unless the text is `7T:` followed by printable ASCII without spaces, because it is sent in a
+/// header.
+pub fn ticket_tenant(ticket: &SecretString) -> Result<Option<ContextIdentifier>, TicketError> {
     let text = ticket.expose_secret();
-    let body = text.strip_prefix(PREFIX).ok_or(TicketRefused)?;
+    let body = text.strip_prefix(PREFIX).ok_or(TicketError)?;
     if body.is_empty()
         || text.len() > MAX_TICKET_BYTES
         || !body.bytes().all(|b| b.is_ascii_graphic())
     {
-        return Err(TicketRefused);
+        return Err(TicketError);
     }
-    Ok(inside(body).and_then(|inside| inside.rsplit(';').next().and_then(|t| t.parse().ok())))
+    Ok(decode_body(body).and_then(|inside| inside.rsplit(';').next().and_then(|t| t.parse().ok())))
 }
 
-fn inside(body: &str) -> Option<Zeroizing<String>> {
+fn decode_body(body: &str) -> Option<Zeroizing<String>> {
     let bytes = Zeroizing::new(STANDARD.decode(body).ok()?);
     let (pairs, rest) = bytes.as_chunks::<2>();
     if !rest.is_empty() {
@@ -158,30 +159,30 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_inside_a_ticket_is_read() {
+    fn reads_the_tenant_in_a_ticket() {
         let tenant =
             ticket_tenant(&ticket("07f1edd1de08b1acd68471699a4fb392;2087315043;Cust26759"));
         assert_eq!(tenant.unwrap().unwrap().to_string(), "Cust26759");
     }
 
     #[test]
-    fn a_ticket_whose_inside_cannot_be_read_is_still_a_ticket() {
+    fn accepts_a_ticket_whose_content_cannot_be_decoded() {
         for text in ["7T:x", "7T:AAE=", "7T:AAA=", "7T:////"] {
             assert_eq!(ticket_tenant(&text.into()), Ok(None), "{text}");
         }
     }
 
     #[test]
-    fn what_cannot_be_a_ticket_is_refused() {
+    fn rejects_malformed_tickets() {
         let huge = format!("7T:{}", "A".repeat(MAX_TICKET_BYTES));
         for text in ["", "7T:", "7t:AAA=", "8A:Cust1.AAA=", "7T:A\r\nX: y", "7T:A B", "7T:å", &huge]
         {
-            assert_eq!(ticket_tenant(&text.into()), Err(TicketRefused), "{text}");
+            assert_eq!(ticket_tenant(&text.into()), Err(TicketError), "{text}");
         }
     }
 
     #[test]
-    fn the_id_of_an_access_token_tells_its_grant() {
+    fn the_id_of_an_access_token_contains_its_grant() {
         for grant in ["g", "a-b_C-", "-a"] {
             let grant: GrantId = grant.parse().unwrap();
             let id = CredentialId::of_access_token(&grant, [7; 16]);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_makes_a_ticket_live_six_hours_more_but_never_past_its_maximal_age() {
+    fn a_use_extends_a_ticket_by_six_hours_up_to_its_maximum_age() {
         let hour = Duration::from_hours(1);
         let issued: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let used = issued + hour;
@@ -211,7 +212,7 @@ mod tests {
         }
 
         #[test]
-        fn what_stands_last_inside_is_the_tenant_whatever_stands_before(
+        fn the_last_part_of_the_content_is_the_tenant(
             before in "\\PC{0,60}",
             last in "Cust[0-9]{1,10}|\\PC{0,12}",
         ) {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// An algorithm with which an issuer may sign tokens (RFC 7518 section 3.1, RFC 8037 section 3.1, RFC 9864).
+/// A signature algorithm of tokens (RFC 7518 section 3.1, RFC 8037 section 3.1, RFC 9864).
 ///
-/// None shares a secret, and `none` is not among them.
+/// All are asymmetric. `none` and HMAC are not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TokenAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -29,7 +29,7 @@ pub enum TokenAlgorithm {
     Ed25519,
 }
 
-/// The older name of Ed25519, which RFC 9864 deprecates and which most issuers still write.
+/// The older name of Ed25519. RFC 9864 deprecates it, but most issuers still use it.
 const ED_DSA: &str = "EdDSA";
 
 impl TokenAlgorithm {
@@ -47,7 +47,7 @@ impl TokenAlgorithm {
         Self::Ed25519,
     ];
 
-    /// The name in the header of a token and in a key set.
+    /// Returns the name in token headers and key sets.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl TokenAlgorithm {
         }
     }
 
-    /// Finds the algorithm of a name. Names are compared byte for byte (RFC 7515 section 4.1.1).
+    /// Returns the algorithm with this name. Names are case-sensitive (RFC 7515 section 4.1.1).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         if name == ED_DSA {
@@ -73,7 +73,7 @@ impl TokenAlgorithm {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 
-    /// Lists names for a message: "RS256, ES256 or Ed25519".
+    /// Formats names for a message: "RS256, ES256 or Ed25519".
     #[must_use]
     pub fn list(algorithms: &[Self]) -> String {
         let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_not_listed_are_no_algorithm() {
+    fn rejects_unlisted_algorithm_names() {
         for name in
             ["", "none", "None", "HS256", "HS512", "rs256", "RS1", "ES256K", "Ed448", "eddsa"]
         {

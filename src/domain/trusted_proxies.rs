@@ -1,4 +1,4 @@
-//! The proxies in front of a listener that are believed where they say from where a client comes.
+//! The proxies in front of a listener whose statements about client addresses are trusted.
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
@@ -9,42 +9,43 @@ pub struct IpNetwork {
     prefix: u8,
 }
 
-/// Why a text names no network of proxies.
+/// The reason why a text is not a network of proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IpNetworkError {
-    /// Not an address with the length of a prefix.
+    /// It is not an address with a prefix length.
     #[error(
-        "wanted a network such as \"10.0.0.0/8\" or \"fd00::/8\", or one address such as \"192.0.2.7\"; host names \
+        "expected a network such as \"10.0.0.0/8\" or \"fd00::/8\", or one address such as \"192.0.2.7\"; host names \
          are not networks"
     )]
     Form,
-    /// The prefix is longer than an address.
+    /// The prefix length exceeds that of an address.
     #[error(
         "the prefix is too long: an IPv4 network has at most /32, an IPv6 network at most /128"
     )]
     Prefix,
-    /// The address is not the first one of the network.
-    #[error("the address has bits behind the prefix; the network is {0}")]
+    /// The address is not the first address of the network.
+    #[error("the address has bits set after the prefix; the network is {0}")]
     HostBits(IpNetwork),
-    /// Everybody would be believed.
+    /// Every address would be trusted.
     #[error(
-        "/0 is every address, so that everybody could forge the address of a client; name the networks of your proxies"
+        "/0 contains every address, so that any client could forge its address; list the networks of your proxies"
     )]
-    Everybody,
-    /// An IPv4 address in the clothes of an IPv6 address.
-    #[error("an IPv4 network is written as such, without ::ffff:")]
+    AllAddresses,
+    /// It is an IPv4-mapped IPv6 address.
+    #[error("write an IPv4 network in IPv4 form, without ::ffff:")]
     Mapped,
 }
 
 impl IpNetwork {
-    /// Whether the network holds an address. An IPv4-mapped IPv6 address is the IPv4 address.
+    /// Returns whether the network contains an address. An IPv4-mapped IPv6 address is treated as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         first(address.to_canonical(), self.prefix) == Some(self.first)
     }
 }
 
-/// Returns the first address of the network of this length that holds an address. `None` if there is none.
+/// Returns the first address of the network with this prefix length that contains an address. Returns `None` if it is
+/// too long.
 fn first(address: IpAddr, prefix: u8) -> Option<IpAddr> {
     let prefix = u32::from(prefix);
     match address {
@@ -82,7 +83,7 @@ impl FromStr for IpNetwork {
         let first = first(address, prefix).ok_or(IpNetworkError::Prefix)?;
         let network = Self { first, prefix };
         if prefix == 0 {
-            return Err(IpNetworkError::Everybody);
+            return Err(IpNetworkError::AllAddresses);
         }
         if first == address { Ok(network) } else { Err(IpNetworkError::HostBits(network)) }
     }
@@ -94,7 +95,7 @@ impl fmt::Display for IpNetwork {
     }
 }
 
-/// The proxies in front of a listener. None by default: then nobody is believed.
+/// The trusted proxies in front of a listener. Empty by default: no proxy is trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNetwork]>);
 
@@ -105,13 +106,13 @@ impl TrustedProxies {
         Self(networks.into())
     }
 
-    /// Whether nobody is trusted.
+    /// Returns whether no proxy is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a proxy at this address is trusted.
+    /// Returns whether a proxy at this address is trusted.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
@@ -127,8 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_network_is_refused_with_the_mend() {
-        use IpNetworkError::{Everybody, Form, HostBits, Mapped, Prefix};
+    fn rejects_malformed_networks_with_a_correction() {
+        use IpNetworkError::{AllAddresses, Form, HostBits, Mapped, Prefix};
         for (text, problem) in [
             ("", Form),
             ("10.0.0.0/", Form),
@@ -146,8 +147,8 @@ mod tests {
             ("10.0.0.0/999", Prefix),
             ("10.0.0.1/8", HostBits(network("10.0.0.0/8"))),
             ("fd00::1/8", HostBits(network("fd00::/8"))),
-            ("0.0.0.0/0", Everybody),
-            ("::/0", Everybody),
+            ("0.0.0.0/0", AllAddresses),
+            ("::/0", AllAddresses),
             ("::ffff:10.0.0.0/104", Mapped),
             ("::ffff:10.0.0.1", Mapped),
         ] {
@@ -155,12 +156,12 @@ mod tests {
         }
         assert_eq!(
             "10.1.2.3/8".parse::<IpNetwork>().unwrap_err().to_string(),
-            "the address has bits behind the prefix; the network is 10.0.0.0/8"
+            "the address has bits set after the prefix; the network is 10.0.0.0/8"
         );
     }
 
     #[test]
-    fn a_network_holds_its_addresses_and_no_others() {
+    fn a_network_contains_exactly_its_addresses() {
         for (text, inside, outside) in [
             ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
             ("192.0.2.7", "192.0.2.7", "192.0.2.8"),

@@ -1,62 +1,62 @@
-//! As whom one can act on a tenant, and what that means (the platform's own guidance).
+//! The users that a caller can act as on a tenant, with the platform's guidance.
 
 use std::sync::Arc;
 
 use super::{AssociateId, GrantName, Obstacle};
 
-/// Whose eyes look.
+/// The user that calls act as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContextKind {
-    /// The system user: a ticket, all data, no person.
+    /// The system user: uses a ticket, reads all data, is not a person.
     SystemUser,
-    /// A person who consented: an access token, and what that person may do.
+    /// A person who consented: uses an access token, with that person's rights.
     Person(GrantName, AssociateId),
 }
 
-/// One way to act on a tenant, as it is for one caller.
+/// A user that a caller can act as on a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserContext {
-    /// As whom.
+    /// The user.
     pub kind: ContextKind,
-    /// What stands in the way; usable if nothing does.
+    /// The obstacles; empty if the user is usable.
     pub obstacles: Vec<Obstacle>,
-    /// The policies that permit it.
+    /// The policies that permit acting as the user.
     pub policy_ids: Vec<Arc<str>>,
 }
 
 impl UserContext {
-    /// Whether it works now.
+    /// Returns whether the caller can act as the user now.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.obstacles.is_empty()
     }
 }
 
-/// What to know before choosing a way to act.
+/// Guidance for the choice of a user to act as.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the contract's answers to five separate questions"
 )]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guidance {
-    /// It begins with a person signing in.
+    /// It requires that a person signs in.
     pub interactive: bool,
-    /// The CRM's own log names the person.
+    /// The CRM's log names the person.
     pub accountable: bool,
-    /// Reaches the data of all users.
+    /// It can access the data of all users.
     pub cross_user: bool,
     /// Functional and data rights do not limit it.
     pub bypasses_rights: bool,
-    /// It acts as a person.
+    /// It can act as a person.
     pub can_impersonate: bool,
-    /// The licence that the customer needs for it.
+    /// The licence that the customer needs.
     pub license_needed: &'static str,
 }
 
 impl ContextKind {
-    /// What SuperOffice's documentation says of it: background and cross-user work as the system user, interactive
-    /// and accountable work as a person; the system user bypasses rights, cannot impersonate, and needs the
-    /// Development Tools licence (SUPEROFFICE.md 2.8 and 9).
+    /// Returns guidance from SuperOffice's documentation. Background and cross-user work acts as the system user,
+    /// interactive and accountable work as a person. The system user bypasses rights, cannot impersonate, and needs a
+    /// licence.
     #[must_use]
     pub fn guidance(&self) -> Guidance {
         match self {

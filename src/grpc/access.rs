@@ -1,4 +1,4 @@
-//! `AccessService`: what the caller itself may do, and why not.
+//! `AccessService`: the caller's own permissions, with reasons.
 
 use std::sync::Arc;
 
@@ -8,68 +8,70 @@ use super::{
     Services, convert,
     failure::Failure,
     layer::Context,
-    open_name,
     pb::{self, access_service_server::AccessService},
     refuse,
-    request::{Checks, answer, open},
+    request::{Checks, answer, split_request},
+    wildcard_tenant_name,
 };
 use crate::{
-    access::{ActionName, Caller, GrantResource, Refused, Resource, Rights},
-    broker::choose_enrolled,
-    domain::{Grant, Subject, TenantName, TenantSelector},
+    access::{AccessError, ActionName, Caller, GrantResource, Resource, Rights},
+    broker::resolve_application,
+    domain::{Grant, PersonSelector, TenantName, TenantSelector},
 };
 
-/// Its full name.
+/// The full name of the service.
 pub(super) const NAME: &str = pb::access_service_server::SERVICE_NAME;
 
-/// What their denials are called in the audit trail: questions are no actions of the policy.
+/// The names of the two RPCs in audit events of denials. They are not policy actions.
 const TEST: &str = "testPermissions";
 const EXPLAIN: &str = "explainAccess";
 
-/// What lets a caller act as a person.
-const AS_A_PERSON: [ActionName; 2] = [ActionName::IssueAccessToken, ActionName::CallWebApiAsUser];
+/// The actions with which a caller acts as a person.
+const PERSON_ACTIONS: [ActionName; 2] =
+    [ActionName::IssueAccessToken, ActionName::CallWebApiAsUser];
 
-/// What a caller may know of a tenant.
-struct Known {
+/// A tenant that the caller may see, with the caller's permissions on it.
+struct VisibleTenant {
     rights: Rights<TenantName>,
-    people: Vec<Arc<Grant>>,
-    on_grants: Vec<Rights<GrantResource>>,
+    grants: Vec<Arc<Grant>>,
+    grant_rights: Vec<Rights<GrantResource>>,
 }
 
-impl Known {
+impl VisibleTenant {
     fn tenant(&self) -> &TenantName {
         self.rights.resource()
     }
 }
 
-/// The service.
-pub(super) struct Accesses(pub(super) Arc<Services>);
+/// The handler of the service.
+pub(super) struct AccessHandler(pub(super) Arc<Services>);
 
-impl Accesses {
-    /// A grant has attributes of its own, which policies may ask about.
+impl AccessHandler {
+    /// Loads the attributes of a grant, which policies may use.
     async fn with_attributes(&self, resource: Resource) -> Result<Resource, Failure> {
         let Resource::Grant(grant) = &resource else { return Ok(resource) };
         let Some(name) = grant.name() else { return Ok(resource) };
-        let tenant = name.tenant.clone();
-        Ok(self.0.impersonation.find(&tenant, &Subject::Grant(name)).await?.into())
+        let person = PersonSelector::Grant(name.grant);
+        Ok(self.0.impersonation.find(&name.tenant, &person).await?.into())
     }
 
-    /// Whether the caller has any right on the tenant or on a grant of it, also on one that there will be once somebody
-    /// consents. Decided on names; only for whom a policy names certain grants, anybody looks which there are.
-    async fn may_know(&self, caller: &Caller, tenant: &TenantName) -> Result<bool, Failure> {
+    /// Returns whether the caller has any permission on the tenant or on one of its grants, including grants that do
+    /// not exist yet. Reads the grants from the store only if a policy names certain grants for this caller.
+    async fn may_see_tenant(&self, caller: &Caller, tenant: &TenantName) -> Result<bool, Failure> {
         let Services { access, impersonation, .. } = &*self.0;
-        let on_tenant = access.rights_among(caller, [tenant.clone()], ActionName::ALL)?;
-        let anybodys = [GrantResource::anybodys(tenant)];
-        if !on_tenant.is_empty() || !access.rights_among(caller, anybodys, &AS_A_PERSON)?.is_empty()
+        let on_tenant = access.rights_any_or_empty(caller, [tenant.clone()], ActionName::ALL)?;
+        let any_grant = [GrantResource::any_grant(tenant)];
+        if !on_tenant.is_empty()
+            || !access.rights_any_or_empty(caller, any_grant, &PERSON_ACTIONS)?.is_empty()
         {
             return Ok(true);
         }
-        if !AS_A_PERSON.iter().any(|action| access.may_on_some_grant(caller, *action, tenant)) {
+        if !PERSON_ACTIONS.iter().any(|action| access.may_on_some_grant(caller, *action, tenant)) {
             return Ok(false);
         }
-        let people = impersonation.of_tenant(tenant).await?;
-        let resources = people.iter().map(|grant| GrantResource::of(grant));
-        Ok(!access.rights_among(caller, resources, &AS_A_PERSON)?.is_empty())
+        let people = impersonation.first_grants_of_tenant(tenant).await?;
+        let resources = people.iter().map(|grant| GrantResource::from_grant(grant));
+        Ok(!access.rights_any_or_empty(caller, resources, &PERSON_ACTIONS)?.is_empty())
     }
 
     async fn test(
@@ -79,37 +81,43 @@ impl Accesses {
     ) -> Result<pb::TestPermissionsResponse, Failure> {
         let mut checks = Checks::default();
         let resource = checks.resource("resource", &request.resource);
-        let asked = checks.permissions("permissions", &request.permissions);
-        let (Some(resource), Some(asked)) = (resource, asked) else { return Err(checks.failed()) };
+        let requested = checks.permissions("permissions", &request.permissions);
+        let (Some(resource), Some(asked)) = (resource, requested) else {
+            return Err(checks.into_failure());
+        };
         let (access, caller) = (&self.0.access, &context.caller);
         let tenant = resource.tenant().cloned();
-        // Of all actions: whoever has another right on the tenant may know that it has none of these.
+        // Checks all actions: a caller with another permission on the tenant may learn that it lacks these.
         let rights = match &tenant {
-            Some(tenant) if self.may_know(caller, tenant).await? => {
+            Some(tenant) if self.may_see_tenant(caller, tenant).await? => {
                 let resource = self.with_attributes(resource).await?;
-                access.rights_if_any(caller, resource, ActionName::ALL)
+                access.rights_or_empty(caller, resource, ActionName::ALL)
             }
             _ => access.rights(caller, resource, ActionName::ALL),
         };
         match rights {
             Ok(rights) => {
                 if let Some(tenant) = &tenant {
-                    self.0.concerns(context, tenant)?;
+                    self.0.admit_to_tenant(context, tenant)?;
                 }
                 let held = asked.into_iter().filter(|action| rights.holds(*action));
                 let permissions = held.map(|action| action.as_str().to_owned()).collect();
                 Ok(pb::TestPermissionsResponse { permissions })
             }
-            // Above tenants there is nothing whose existence would have to be hidden.
-            Err(Refused::Denied(_)) if tenant.is_none() => {
+            // Applications and the gateway itself are not secret.
+            Err(AccessError::Denied(_)) if tenant.is_none() => {
                 Ok(pb::TestPermissionsResponse::default())
             }
             Err(refused) => Err(refuse(context, TEST, &request.resource, refused)),
         }
     }
 
-    /// What the caller may know of the tenant and of its people.
-    async fn known(&self, context: &Context, selector: TenantSelector) -> Result<Known, Failure> {
+    /// Returns the tenant that the selector names, with its grants and the caller's permissions.
+    async fn visible_tenant(
+        &self,
+        context: &Context,
+        selector: TenantSelector,
+    ) -> Result<VisibleTenant, Failure> {
         let Services { access, impersonation, tenants, .. } = &*self.0;
         let (caller, tenant) = (&context.caller, selector.tenant);
         let (names, text): (Vec<_>, _) = match &selector.application {
@@ -117,29 +125,29 @@ impl Accesses {
                 let name = TenantName { application: application.clone(), tenant };
                 (vec![name.clone()], name.to_string())
             }
-            None => (self.0.candidates(&selector).collect(), open_name(tenant)),
+            None => (self.0.candidates(&selector).collect(), wildcard_tenant_name(tenant)),
         };
         let mut found = Vec::new();
         for name in names {
-            if !self.may_know(caller, &name).await? {
+            if !self.may_see_tenant(caller, &name).await? {
                 continue;
             }
-            let people = impersonation.of_tenant(&name).await?;
-            let resources = people.iter().map(|grant| GrantResource::of(grant));
-            let resources = resources.chain([GrantResource::anybodys(&name)]);
-            let on_grants = access.rights_among(caller, resources, &AS_A_PERSON)?;
-            let rights = access.rights_if_any(caller, name, ActionName::ALL)?;
-            found.push(Known { rights, people, on_grants });
+            let people = impersonation.first_grants_of_tenant(&name).await?;
+            let resources = people.iter().map(|grant| GrantResource::from_grant(grant));
+            let resources = resources.chain([GrantResource::any_grant(&name)]);
+            let on_grants = access.rights_any_or_empty(caller, resources, &PERSON_ACTIONS)?;
+            let rights = access.rights_or_empty(caller, name, ActionName::ALL)?;
+            found.push(VisibleTenant { rights, grants: people, grant_rights: on_grants });
         }
         let mut found = access
-            .unless_empty(caller, found)
+            .deny_if_empty(caller, found)
             .map_err(|refused| refuse(context, EXPLAIN, &text, refused))?;
         if selector.application.is_some()
             && let Some(only) = found.pop()
         {
             return Ok(only);
         }
-        Ok(choose_enrolled(tenants, "tenant", tenant, found, Known::tenant).await?)
+        Ok(resolve_application(tenants, "tenant", tenant, found, VisibleTenant::tenant).await?)
     }
 
     async fn explain(
@@ -149,10 +157,11 @@ impl Accesses {
     ) -> Result<pb::ExplainAccessResponse, Failure> {
         let mut checks = Checks::default();
         let Some(selector) = checks.tenant_selector("tenant", &request.tenant) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
-        let Known { rights, people, on_grants } = self.known(context, selector).await?;
-        self.0.concerns(context, rights.resource())?;
+        let VisibleTenant { rights, grants: people, grant_rights: on_grants } =
+            self.visible_tenant(context, selector).await?;
+        self.0.admit_to_tenant(context, rights.resource())?;
         let contexts = self.0.explanations.explain(&rights, &people, &on_grants).await?;
         let user_contexts = convert::user_contexts(&contexts);
         Ok(pb::ExplainAccessResponse { user_contexts })
@@ -160,12 +169,12 @@ impl Accesses {
 }
 
 #[tonic::async_trait]
-impl AccessService for Accesses {
+impl AccessService for AccessHandler {
     async fn test_permissions(
         &self,
         request: Request<pb::TestPermissionsRequest>,
     ) -> Result<Response<pb::TestPermissionsResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, self.test(&context, &request).await)
     }
 
@@ -173,7 +182,7 @@ impl AccessService for Accesses {
         &self,
         request: Request<pb::ExplainAccessRequest>,
     ) -> Result<Response<pb::ExplainAccessResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, self.explain(&context, &request).await)
     }
 }

@@ -1,4 +1,4 @@
-//! `ApplicationService`: the applications of the configuration.
+//! `ApplicationService`: the configured applications.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use super::{
     failure::Failure,
     layer::Context,
     pb::{self, application_service_server::ApplicationService},
-    request::{Checks, answer, open},
+    request::{Checks, answer, split_request},
 };
 use crate::{access::Gateway, broker::BrokerError, ports::PageTokens};
 
-/// Its full name.
+/// The full name of the service.
 pub(super) const NAME: &str = pb::application_service_server::SERVICE_NAME;
 
-/// The service.
-pub(super) struct Applications(pub(super) Arc<Services>);
+/// The handler of the service.
+pub(super) struct ApplicationHandler(pub(super) Arc<Services>);
 
-impl Applications {
+impl ApplicationHandler {
     fn list(
         &self,
         context: &Context,
@@ -30,7 +30,7 @@ impl Applications {
         let mut checks = Checks::default();
         let size = checks.page_size("page_size", request.page_size);
         let after = checks.page_token("page_token", &request.page_token, &**page_tokens, &query);
-        let (Some(limit), Some(after)) = (size, after) else { return Err(checks.failed()) };
+        let (Some(limit), Some(after)) = (size, after) else { return Err(checks.into_failure()) };
         let limit = limit as usize;
         let authorized = self.0.authorize(context, Gateway)?;
         let mut found = applications.list(&authorized, after.as_ref(), limit + 1);
@@ -43,7 +43,7 @@ impl Applications {
     }
 }
 
-/// The token of the page after `last`; empty if there is none.
+/// Returns the token of the page after `last`, or an empty text if there is no next page.
 pub(super) fn next_page_token(
     tokens: &dyn PageTokens,
     query: &str,
@@ -55,12 +55,12 @@ pub(super) fn next_page_token(
 }
 
 #[tonic::async_trait]
-impl ApplicationService for Applications {
+impl ApplicationService for ApplicationHandler {
     async fn list_applications(
         &self,
         request: Request<pb::ListApplicationsRequest>,
     ) -> Result<Response<pb::ListApplicationsResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, self.list(&context, &request))
     }
 }

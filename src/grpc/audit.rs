@@ -1,4 +1,4 @@
-//! `AuditService`: what the audit trail holds, and whether it is whole.
+//! `AuditService`: lists audit events and verifies the chains.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -12,7 +12,7 @@ use super::{
     failure::Failure,
     layer::Context,
     pb::{self, audit_service_server::AuditService},
-    request::{Checks, answer, open},
+    request::{Checks, answer, split_request},
 };
 use crate::{
     access::Gateway,
@@ -21,23 +21,23 @@ use crate::{
     ports::AuditPosition,
 };
 
-/// Its full name.
+/// The full name of the service.
 pub(super) const NAME: &str = pb::audit_service_server::SERVICE_NAME;
 
-/// The service.
-pub(super) struct Audits(pub(super) Arc<Services>);
+/// The handler of the service.
+pub(super) struct AuditHandler(pub(super) Arc<Services>);
 
-/// What a page token holds: the last event that was looked at.
-struct Place(AuditPosition);
+/// The content of a page token: the position of the last event that was read.
+struct PageCursor(AuditPosition);
 
-impl fmt::Display for Place {
+impl fmt::Display for PageCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AuditPosition { time, chain, sequence } = &self.0;
         write!(f, "{} {sequence} {chain}", time.as_microsecond())
     }
 }
 
-impl FromStr for Place {
+impl FromStr for PageCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -50,7 +50,7 @@ impl FromStr for Place {
     }
 }
 
-impl Audits {
+impl AuditHandler {
     async fn list(
         &self,
         context: &Context,
@@ -66,9 +66,9 @@ impl Audits {
         let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
         let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
         else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
-        let after = after.map(|Place(position)| position);
+        let after = after.map(|PageCursor(position)| position);
         let asked = AuditQuery { filter, after, limit: limit as usize };
         let AuditPage { events, next } = match scope {
             ListScope::Gateway => {
@@ -79,7 +79,7 @@ impl Audits {
                 audit_log.list_of_application(&authorized, &asked).await?
             }
         };
-        let next = next.map(|position| Place(position).to_string());
+        let next = next.map(|position| PageCursor(position).to_string());
         Ok(pb::ListAuditEventsResponse {
             audit_events: events.iter().map(convert::audit_event).collect(),
             next_page_token: next_page_token(&**page_tokens, &query, next)?,
@@ -99,12 +99,12 @@ impl Audits {
 }
 
 #[tonic::async_trait]
-impl AuditService for Audits {
+impl AuditService for AuditHandler {
     async fn list_audit_events(
         &self,
         request: Request<pb::ListAuditEventsRequest>,
     ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, self.list(&context, request).await)
     }
 
@@ -112,7 +112,7 @@ impl AuditService for Audits {
         &self,
         request: Request<pb::VerifyAuditLogRequest>,
     ) -> Result<Response<pb::VerifyAuditLogResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, self.verify(&context, request).await)
     }
 }
@@ -122,13 +122,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_back() {
+    fn a_page_cursor_is_parsed_back_to_the_same_position() {
         for chain in ["cli", "serve-1", "", "with a space"] {
             let time = Timestamp::from_microsecond(-1_500_001).unwrap();
             let position = AuditPosition { time, chain: chain.into(), sequence: i64::MAX };
-            let read: Place = Place(position.clone()).to_string().parse().unwrap();
+            let read: PageCursor = PageCursor(position.clone()).to_string().parse().unwrap();
             assert_eq!(read.0, position);
         }
-        assert!("1 2".parse::<Place>().is_err() && "".parse::<Place>().is_err());
+        assert!("1 2".parse::<PageCursor>().is_err() && "".parse::<PageCursor>().is_err());
     }
 }

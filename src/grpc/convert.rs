@@ -1,4 +1,4 @@
-//! From our types to those of the contract.
+//! Converts domain types to protobuf types.
 
 mod associate;
 mod grant;
@@ -12,7 +12,7 @@ pub(super) use self::{
 };
 use super::pb;
 use crate::{
-    broker::HandedOutTicket,
+    broker::IssuedSystemTicket,
     domain::{
         ApplicationView, AuditChainReport, AuditEvent, AuditFaultKind, AuditRecord, ContextKind,
         Decision, Guidance, Obstacle, Reason, Tenant, TenantName, TenantState, TenantStatus,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
-    // Nanoseconds count forward from the second, also before 1970.
+    // Protobuf nanoseconds are never negative, also before 1970.
     let nanos = time.as_nanosecond();
     let (seconds, nanos) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
     prost_types::Timestamp {
@@ -30,8 +30,8 @@ pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-/// The one place where a ticket leaves the gateway.
-pub(super) fn ticket(handed_out: &HandedOutTicket) -> pb::SystemTicket {
+/// Converts a ticket. This is the only function that exposes one to a caller.
+pub(super) fn ticket(handed_out: &IssuedSystemTicket) -> pb::SystemTicket {
     let ticket = &handed_out.ticket;
     let application_token = handed_out.application_token.as_ref();
     pb::SystemTicket {
@@ -91,7 +91,7 @@ pub(super) fn application(view: &ApplicationView) -> pb::Application {
     }
 }
 
-/// The system user is recommended for what runs by itself; a person where that is the one way there is.
+/// Recommends the system user if it is usable, else a person if that is the only usable context.
 pub(super) fn user_contexts(contexts: &[UserContext]) -> Vec<pb::UserContext> {
     let is_system = |context: &&UserContext| context.kind == ContextKind::SystemUser;
     let mut usable = contexts.iter().filter(|context| context.is_usable());
@@ -135,9 +135,9 @@ pub(super) fn audit_event(event: &AuditEvent) -> pb::AuditEvent {
         policy_ids,
         code,
         error_reason,
-        // The enumeration of this release has no number for it.
+        // A reason that this release does not know has no enum number.
         unknown_reason: _,
-        reason: told,
+        reason: caller_reason,
         credential_id,
         request_id,
         trace_id,
@@ -161,7 +161,7 @@ pub(super) fn audit_event(event: &AuditEvent) -> pb::AuditEvent {
         policy_ids: policy_ids.iter().map(ToString::to_string).collect(),
         code: *code,
         error_reason: error_reason.map_or(pb::ErrorReason::Unspecified, reason).into(),
-        reason: told.to_string(),
+        reason: caller_reason.to_string(),
         credential_id: credential_id.to_string(),
         request_id: request_id.to_string(),
         trace_id: trace_id.to_string(),
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_of_ours_is_one_of_the_contract_and_the_other_way_round() {
+    fn error_reasons_of_code_and_proto_are_the_same() {
         for ours in Reason::ALL {
             assert_ne!(reason(*ours), pb::ErrorReason::Unspecified, "{}", ours.as_str());
         }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_1970_have_nanoseconds_that_count_forward() {
+    fn times_before_1970_have_positive_nanoseconds() {
         let time = Timestamp::new(-1, -500_000_000).unwrap();
         let wanted = prost_types::Timestamp { seconds: -2, nanos: 500_000_000 };
         assert_eq!(timestamp(time), wanted);

@@ -1,27 +1,27 @@
-//! The deadline that a call brings.
+//! The deadline in a call's metadata.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
-/// Our answer to a passed deadline must leave before the framework's own, which says CANCELLED and has no details. A
-/// tenth of the deadline at most …
-const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
+/// The maximum time before the deadline at which a call ends. Our answer must be sent before tonic's own, which is
+/// CANCELLED without details. The margin is a tenth of the deadline, within these two limits.
+const MAX_MARGIN: Duration = Duration::from_millis(50);
 
-/// … and this at least. Timers of both are rounded up to the same whole milliseconds, and ours began earlier.
-const LEAST_MARGIN: Duration = Duration::from_micros(500);
+/// The minimum margin. Both timers are rounded up to whole milliseconds, and ours starts earlier.
+const MIN_MARGIN: Duration = Duration::from_micros(500);
 
-/// The deadline that a call brings, counted from its beginning.
-pub(super) fn asked(headers: &HeaderMap) -> Option<Duration> {
+/// Returns the caller's deadline, as a time from the start of the call.
+pub(super) fn requested(headers: &HeaderMap) -> Option<Duration> {
     headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(read_timeout)
 }
 
-/// How long before its deadline a call is ended.
+/// Returns the time before its deadline at which a call ends.
 pub(super) fn margin(asked: Duration) -> Duration {
-    (asked / 10).clamp(LEAST_MARGIN, DEADLINE_MARGIN)
+    (asked / 10).clamp(MIN_MARGIN, MAX_MARGIN)
 }
 
-/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
+/// Parses `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).
 fn read_timeout(value: &str) -> Option<Duration> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_read_in_each_unit_and_nothing_else() {
+    fn parses_each_unit_and_rejects_other_texts() {
         assert_eq!(read_timeout("1H"), Some(Duration::from_hours(1)));
         assert_eq!(read_timeout("2M"), Some(Duration::from_mins(2)));
         assert_eq!(read_timeout("3S"), Some(Duration::from_secs(3)));
@@ -60,7 +60,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_deadline_of_the_protocol_is_read_and_nothing_else(
+        fn accepts_exactly_the_timeouts_of_the_protocol(
             text in "[0-9]{1,9}[HMSmunsh]|[+-]?[0-9.]{0,4}\\PC{0,2}|\\PC{0,12}",
         ) {
             let digits = text.trim_end_matches(['H', 'M', 'S', 'm', 'u', 'n']);

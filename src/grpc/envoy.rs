@@ -1,10 +1,10 @@
-//! `envoy.service.auth.v3.Authorization`: a proxy holds a request to a tenant's Web API and asks whether it may go on.
+//! `envoy.service.auth.v3.Authorization`: a proxy holds a request to a tenant's Web API and asks for permission.
 //!
-//! The proxy has to prove who it is, as every caller does, and needs `checkExternally`; only then what it tells of
-//! the request is looked at (DESIGN rule 6.11). Who sent the request is proven as on our own listeners: by the token
-//! in it, or by the certificate that the proxy has verified. The answer changes the request into the one that was
-//! decided on, with the credential in it. That the proxy sends it to the tenant's host and nowhere else is its
-//! configuration's doing, of which the route tells us (`api_host`).
+//! The proxy must authenticate like every caller and needs `checkExternally`; its report of the request is read only
+//! after that. The request's own caller is authenticated as on our listeners: by the token in the request, or by the
+//! certificate that the proxy has verified. The answer rewrites the request to the authorized form and adds the
+//! credential. The configuration of the proxy must route the request only to the tenant's host; the route reports
+//! that host (`api_host`).
 
 mod answer;
 mod reported_headers;
@@ -17,7 +17,7 @@ use http::{
 };
 use tonic::{Code, Request, Response, Status};
 
-use self::reported_headers::{Unreadable, reported_headers};
+use self::reported_headers::{HeaderProblem, reported_headers};
 use super::{
     Services,
     envoy_pb::{
@@ -28,151 +28,161 @@ use super::{
     },
     failure::Failure,
     layer::Context,
-    request::{answer, calling_method, open},
-    trail::Audit,
+    request::{answer, parse_method, split_request},
+    trail::AuditRecorder,
 };
 use crate::{
     access::{
-        Acting, Authorized, Bearer, Caller, Calling, CheckExternally, Gateway, NotAdmitted,
-        Presented, RevealApplicationToken,
+        AdmissionError, Authorized, AuthorizedCall, Bearer, Caller, CheckExternally, Gateway,
+        PresentedCredentials, RequestedCall, RevealApplicationToken,
     },
-    broker::{ACT_AS, GatewayHeaders, Lent, method_override},
+    broker::{ACT_AS, GatewayHeaders, IssuedProxyCredential, method_override},
     domain::{ApiPath, TenantName},
 };
 
-/// Its full name.
+/// The full name of the service.
 pub(super) const NAME: &str = authorization_server::SERVICE_NAME;
 
-/// Where the route tells to which host, and port if it is not 443, the proxy sends the request: a context extension.
+/// The context extension in which the route reports the upstream host, and the port if it is not 443.
 const API_HOST: &str = "api_host";
 
-/// The service.
-pub(super) struct Authorizations(pub(super) Arc<Services>);
+/// The handler of the service.
+pub(super) struct ExtAuthzHandler(pub(super) Arc<Services>);
 
-/// What the proxy tells of the request that it holds.
-struct Held {
-    /// The name of the sender's certificate, as the proxy tells it, and the certificate as PEM.
+/// The request that the proxy holds, as the proxy reports it.
+struct CheckedRequest {
+    /// The name in the client certificate, as the proxy reports it, and the certificate as PEM.
     principal: String,
     certificate: String,
-    /// Where the request comes from.
+    /// The address of the client.
     client: IpAddr,
     method: String,
     path: String,
     headers: HeaderMap,
-    /// Why the headers above are not those of the request. The request is refused once its caller is known.
-    unreadable: Option<Unreadable>,
+    /// A header that could not be parsed. The request is refused after its caller is known.
+    unreadable: Option<HeaderProblem>,
     api_host: String,
 }
 
-/// What is decided on: an event of it is written also if the proxy does not wait.
-struct Checked {
+/// Writes the audit events of a check when it is dropped, also if the proxy disconnects.
+struct AuditOnDrop {
     context: Context,
-    audit: Arc<Audit>,
+    audit: Arc<AuditRecorder>,
 }
 
-impl Drop for Checked {
+impl Drop for AuditOnDrop {
     fn drop(&mut self) {
-        self.audit.keep_unanswered(&self.context);
+        self.audit.write_unanswered(&self.context);
     }
 }
 
-impl Authorizations {
+impl ExtAuthzHandler {
     async fn check(
         &self,
         proxy: &Context,
         request: CheckRequest,
     ) -> Result<CheckResponse, Failure> {
         let _: Authorized<CheckExternally, _> = self.0.authorize(proxy, Gateway)?;
-        let held = Held::read(request, proxy.client());
+        let held = CheckedRequest::read(request, proxy.client());
         let caller = match self.caller(&held).await {
             Ok(caller) => caller,
-            Err(not_admitted) => return Ok(self.turned_away(proxy, &held, not_admitted)),
+            Err(not_admitted) => return Ok(self.reject(proxy, &held, not_admitted)),
         };
         let context = proxy.on_behalf_of(caller, held.client, &held.headers);
-        let checked = Checked { context, audit: Arc::clone(&self.0.audit) };
+        let checked = AuditOnDrop { context, audit: Arc::clone(&self.0.audit) };
         let mut outcome = self.decide(proxy, &checked.context, &held).await;
         let (code, reason) = match &outcome {
             Ok(_) => (Code::Ok, None),
             Err(failure) => (failure.code(), Some(failure.reason())),
         };
-        // An answer that cannot be written down is none.
-        if let Err(failure) = self.0.audit.keep(&checked.context, code, reason).await {
+        // Without its audit event, a permission must not be returned.
+        if let Err(failure) = self.0.audit.write(&checked.context, code, reason).await {
             outcome = Err(failure);
         }
-        tell(&checked.context, outcome.as_ref().err());
+        log_check(&checked.context, outcome.as_ref().err());
         Ok(outcome.unwrap_or_else(|failure| answer::denied(&failure, &proxy.request_id)))
     }
 
-    /// Who sent the request. It counts against that caller, and a refusal against where it comes from.
-    async fn caller(&self, held: &Held) -> Result<Caller, NotAdmitted> {
-        // As on the egress listener: a library may insist on an `Authorization` of its own.
+    /// Authenticates the caller of the request. Calls count for that caller, failed attempts for the client address.
+    async fn caller(&self, held: &CheckedRequest) -> Result<Caller, AdmissionError> {
+        // `Proxy-Authorization` comes first, because some client libraries always set their own `Authorization`.
         let proxy = held.headers.contains_key(PROXY_AUTHORIZATION);
         let name = if proxy { PROXY_AUTHORIZATION } else { AUTHORIZATION };
         let values = held.headers.get_all(name).iter().map(HeaderValue::as_bytes);
         let certificate =
-            self.0.access.reported_certificate(&held.principal, &held.certificate).transpose();
-        let presented =
-            Presented { bearer: Bearer::from_values(values), certificate: certificate.as_ref() };
+            self.0.access.forwarded_certificate(&held.principal, &held.certificate).transpose();
+        let presented = PresentedCredentials {
+            bearer: Bearer::from_values(values),
+            certificate: certificate.as_ref(),
+        };
         self.0.access.admit(&presented, held.client).await
     }
 
-    fn turned_away(
+    fn reject(
         &self,
         proxy: &Context,
-        held: &Held,
-        not_admitted: NotAdmitted,
+        held: &CheckedRequest,
+        not_admitted: AdmissionError,
     ) -> CheckResponse {
         let caller = match &not_admitted {
-            NotAdmitted::OverQuota { caller, .. } => caller.clone(),
-            NotAdmitted::Unauthenticated(_) | NotAdmitted::Distrusted | NotAdmitted::Slowed(_) => {
+            AdmissionError::OverQuota { caller, .. } => caller.clone(),
+            AdmissionError::Unauthenticated(_)
+            | AdmissionError::CertificateNotTrusted
+            | AdmissionError::TooManyRefusals(_) => {
                 self.0.audit.attempts.count_address(held.client);
-                Caller::nobody()
+                Caller::unauthenticated()
             }
-            NotAdmitted::KeysUnavailable { .. } => Caller::nobody(),
+            AdmissionError::KeysUnavailable { .. } => Caller::unauthenticated(),
         };
         let context = proxy.on_behalf_of(caller, held.client, &held.headers);
         let failure = not_admitted.into();
-        tell(&context, Some(&failure));
+        log_check(&context, Some(&failure));
         answer::denied(&failure, &proxy.request_id)
     }
 
-    /// Decides as the other doors do, and then whether the proxy may be given the credential.
+    /// Authorizes the request like the other Web API endpoints, then gets the credential for the proxy.
     async fn decide(
         &self,
         proxy: &Context,
         checked: &Context,
-        held: &Held,
+        held: &CheckedRequest,
     ) -> Result<CheckResponse, Failure> {
         if let Some(unreadable) = &held.unreadable {
             return Err(unreadable.clone().into());
         }
         let (tenant, path) = held.target()?;
-        let method = calling_method(&held.method)
-            .ok_or_else(|| Failure::invalid("method", "wanted a method of HTTP, such as GET"))?;
+        let method = parse_method(&held.method)
+            .ok_or_else(|| Failure::invalid("method", "must be an HTTP method, such as GET"))?;
         if let Some(name) = method_override(&method, &held.headers) {
-            let problem = "the request is not sent on as another method: send it with that method instead of POST";
+            let problem = "method overrides are not supported: send the request with that method instead of POST";
             return Err(Failure::invalid(name, problem));
         }
         let asked = GatewayHeaders::read(&held.headers)
             .map_err(|problem| Failure::invalid(problem.name(), problem.to_string()))?;
-        checked.notes.reason(asked.reason);
-        let call = Calling { on: tenant, method, path };
-        let acting = self.0.act(checked, call, asked.eyes, ACT_AS).await?;
-        // With the ticket goes the client secret, which the proxy then holds.
+        checked.notes.set_reason(asked.reason);
+        let call = RequestedCall { target: tenant, method, path };
+        let acting = self.0.act(checked, call, asked.actor, ACT_AS).await?;
+        // A ticket is useful only with the client secret, which the proxy then receives too.
         let reveal: Option<Authorized<RevealApplicationToken, _>> = match &acting {
-            Acting::SystemUser(_) => Some(self.0.authorize(proxy, acting.tenant().clone())?),
-            Acting::Person(_) => None,
+            AuthorizedCall::SystemUser(_) => {
+                Some(self.0.authorize(proxy, acting.tenant().clone())?)
+            }
+            AuthorizedCall::Person(_) => None,
         };
-        let patience = Some(checked.patience);
-        let lent = self.0.egress.lend(&acting, reveal.as_ref(), &held.api_host, patience).await?;
-        checked.notes.credential(&lent.credential_id);
-        let Lent { headers, path_and_query, .. } = &lent;
+        let patience = Some(checked.max_wait);
+        let lent = self
+            .0
+            .egress
+            .issue_for_proxy(&acting, reveal.as_ref(), &held.api_host, patience)
+            .await?;
+        checked.notes.set_credential(&lent.credential_id);
+        let IssuedProxyCredential { headers, path_and_query, .. } = &lent;
         answer::allowed(headers, path_and_query, &held.headers)
     }
 }
 
-impl Held {
-    /// Reads what the proxy tells. `proxy` is where the proxy is.
+impl CheckedRequest {
+    /// Reads the report. `proxy` is the proxy's address.
     fn read(request: CheckRequest, proxy: IpAddr) -> Self {
         let attributes = request.attributes.unwrap_or_default();
         let source = attributes.source.unwrap_or_default();
@@ -191,10 +201,10 @@ impl Held {
         }
     }
 
-    /// `/{application}/{tenant}/api/…`, as on the egress listener.
+    /// Parses `/{application}/{tenant}/api/…`, as on the egress listener.
     fn target(&self) -> Result<(TenantName, ApiPath), Failure> {
         let wanted =
-            "wanted /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/12";
+            "must be /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/12";
         let wanted = || Failure::invalid("path", wanted);
         let (application, rest) =
             self.path.strip_prefix('/').and_then(|path| path.split_once('/')).ok_or_else(wanted)?;
@@ -215,12 +225,12 @@ fn client(peer: &Peer) -> Option<IpAddr> {
     }
 }
 
-/// The line in the log. The one of the call itself tells of the proxy.
-fn tell(context: &Context, failure: Option<&Failure>) {
+/// Logs the check. The log line of the gRPC call itself is about the proxy.
+fn log_check(context: &Context, failure: Option<&Failure>) {
     tracing::info!(
         reason = failure.map(|failure| failure.reason().as_str()),
         cause = failure.and_then(Failure::cause),
-        caller = (!context.caller.is_nobody()).then(|| context.caller.id()),
+        caller = (!context.caller.is_unauthenticated()).then(|| context.caller.id()),
         caller_certificate = context.caller.certificate(),
         client_address = %context.client_text.to_string(),
         tenant = context.tenant().map(tracing::field::display),
@@ -230,28 +240,29 @@ fn tell(context: &Context, failure: Option<&Failure>) {
 }
 
 #[tonic::async_trait]
-impl Authorization for Authorizations {
+impl Authorization for ExtAuthzHandler {
     async fn check(
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, Self::check(self, &context, request).await)
     }
 }
 
-/// What the fuzz target sees of a question: whom the peer's certificate names, the path, and where that leads.
+/// Parses a check request for the fuzz target: the id in the peer's certificate, the path, and its tenant and API path.
 #[cfg(fuzzing)]
-pub(crate) fn read_question(
-    question: &[u8],
+pub(crate) fn read_check_request(
+    message: &[u8],
 ) -> Option<(Option<String>, String, Option<(TenantName, ApiPath)>)> {
-    let request = prost::Message::decode(question).ok()?;
-    let held = Held::read(request, IpAddr::from([127, 0, 0, 1]));
+    let request = prost::Message::decode(message).ok()?;
+    let held = CheckedRequest::read(request, IpAddr::from([127, 0, 0, 1]));
     let _ = GatewayHeaders::read(&held.headers);
     let target = held.target().ok();
     let rules = crate::access::CertificateRules::default();
-    let peer = crate::access::PeerCertificate::reported(&held.principal, &held.certificate, &rules)
-        .ok()
-        .flatten();
+    let peer =
+        crate::access::PeerCertificate::forwarded(&held.principal, &held.certificate, &rules)
+            .ok()
+            .flatten();
     Some((peer.map(|peer| peer.id().to_owned()), held.path, target))
 }

@@ -1,4 +1,4 @@
-//! The error model (CONTRACT section 4): every failure becomes a status here and nowhere else.
+//! The error model: the only module that converts failures to gRPC statuses.
 
 mod unknown_outcome;
 
@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::server::ACCEPTED_ENCODINGS;
 use crate::{
-    access::{NotAdmitted, OverQuota, Refused},
+    access::{AccessError, AdmissionError, OverQuota},
     broker::BrokerError,
     domain::{Reason, TenantName, Usability},
 };
@@ -17,54 +17,54 @@ use crate::{
 /// `ErrorInfo.domain` of every error.
 pub(super) const DOMAIN: &str = "tenantgateway";
 
-/// Whatever the cause: what is wrong with a credential helps nobody who has none.
+/// One text for all causes, so that it does not help to guess credentials.
 const UNAUTHENTICATED: &str = "the call needs a credential that names its caller: metadata `authorization: Bearer …` \
     with a token of a configured issuer, or a client certificate";
 
 /// For a client whose certificate was accepted when its connection began.
 const CERTIFICATE_NOT_TRUSTED: &str = "the client certificate of this connection is no longer trusted: its authority \
     was removed from client_ca_file, or a certificate of its chain has expired; connect again with a certificate of a \
-    present authority";
+    trusted authority";
 
-/// An error travels in headers, of which clients take 8 KiB in all: so many wrong fields are told …
-const TOLD_VIOLATIONS: usize = 32;
-/// … and so many of them in the message.
-const TOLD_IN_MESSAGE: usize = 8;
+/// The maximum number of violations in the details. Errors are sent in headers, of which clients accept 8 KiB in all.
+const MAX_DETAIL_VIOLATIONS: usize = 32;
+/// The maximum number of violations in the message.
+const MAX_MESSAGE_VIOLATIONS: usize = 8;
 
-/// The time after which undecided calls have given back most of what they hold.
-const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+/// The time after which undecided calls have released most of their memory.
+const OVERLOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Why a call fails.
+/// The reason why a call fails.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
-    /// Fields are wrong: all of them, with their paths.
+    /// The request has invalid fields: all violations, with the paths of their fields.
     Invalid(Vec<FieldViolation>),
-    /// Nobody proved who calls. The cause is for the log.
+    /// The caller is not authenticated. The cause is for the log.
     Unauthenticated(String),
     /// The certificate of the caller's connection is no longer trusted.
     CertificateNotTrusted,
-    /// Nobody can tell who calls: the keys of the issuer are not at hand. The cause is for the log.
+    /// The caller cannot be authenticated: the keys of the issuer are not available. The cause is for the log.
     IssuerUnavailable { cause: String, retry_after: Duration },
-    /// Policy says no.
+    /// Policy denies the call.
     Denied,
-    /// Policy permits some calls of the Web API, and not this one.
+    /// Policy permits other Web API calls, but not this one.
     PathNotAllowed,
-    /// The caller calls, or is refused, too often.
+    /// The caller has too many calls, or too many refused calls.
     OverQuota(OverQuota),
-    /// Calls that are not decided yet hold all the memory that is set aside for them, or as many open streams as they
-    /// may.
+    /// Undecided calls (before a policy permits them) use all of their memory budget, or the maximum number of
+    /// streams.
     Overloaded,
-    /// Not built; says what.
+    /// The named feature is not implemented.
     Unimplemented(String),
-    /// The message is compressed in a way that is not accepted.
+    /// The compression of the message is not accepted.
     EncodingNotAccepted,
-    /// Message too large.
+    /// A message is too large. Contains the text for the caller.
     TooLarge(String),
     /// The deadline passed.
     DeadlineExceeded,
-    /// We are stopping.
+    /// The gateway is stopping.
     ShuttingDown,
-    /// The reader of a stream does not keep up.
+    /// The client reads a stream too slowly.
     WatchTooSlow,
     /// A handler panicked.
     Panicked,
@@ -72,27 +72,27 @@ pub(super) enum Failure {
     Broker(BrokerError),
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<AccessError> for Failure {
+    fn from(refused: AccessError) -> Self {
         match refused {
-            Refused::Denied(_) => Self::Denied,
-            Refused::PathNotAllowed(_) => Self::PathNotAllowed,
-            Refused::OverQuota(over) => Self::OverQuota(over),
-            Refused::Expired => Self::Unauthenticated(refused.to_string()),
-            Refused::Distrusted => Self::CertificateNotTrusted,
+            AccessError::Denied(_) => Self::Denied,
+            AccessError::PathNotAllowed(_) => Self::PathNotAllowed,
+            AccessError::OverQuota(over) => Self::OverQuota(over),
+            AccessError::CredentialExpired => Self::Unauthenticated(refused.to_string()),
+            AccessError::CertificateNotTrusted => Self::CertificateNotTrusted,
         }
     }
 }
 
-impl From<NotAdmitted> for Failure {
-    fn from(not_admitted: NotAdmitted) -> Self {
+impl From<AdmissionError> for Failure {
+    fn from(not_admitted: AdmissionError) -> Self {
         match not_admitted {
-            NotAdmitted::Unauthenticated(cause) => Self::Unauthenticated(cause),
-            NotAdmitted::Distrusted => Self::CertificateNotTrusted,
-            NotAdmitted::KeysUnavailable { cause, retry_after } => {
+            AdmissionError::Unauthenticated(cause) => Self::Unauthenticated(cause),
+            AdmissionError::CertificateNotTrusted => Self::CertificateNotTrusted,
+            AdmissionError::KeysUnavailable { cause, retry_after } => {
                 Self::IssuerUnavailable { cause, retry_after }
             }
-            NotAdmitted::Slowed(over) | NotAdmitted::OverQuota { over, .. } => {
+            AdmissionError::TooManyRefusals(over) | AdmissionError::OverQuota { over, .. } => {
                 Self::OverQuota(over)
             }
         }
@@ -128,7 +128,7 @@ impl Failure {
         }
     }
 
-    /// What the log says of the cause, and callers do not.
+    /// The cause, for the log only.
     pub(super) fn cause(&self) -> Option<&str> {
         match self {
             Self::Broker(error) => error.cause(),
@@ -139,13 +139,13 @@ impl Failure {
         }
     }
 
-    /// The status with all its details.
+    /// Returns the status with all its details.
     pub(super) fn status(&self, request_id: &str) -> Status {
         if self.outcome_is_unknown() {
             return self.status_of_unknown_outcome(request_id);
         }
         if let Self::Broker(error @ BrokerError::StoreOutcomeUnknown(_)) = self {
-            // The call itself changes nothing, so it can be sent again.
+            // The call itself changes nothing, so it can be retried.
             return Self::Broker(error.clone().without_change()).status(request_id);
         }
         let reason = self.reason();
@@ -161,8 +161,8 @@ impl Failure {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Broker(BrokerError::TenantNotRunning(_, state)) => match state.usability() {
-                Usability::Stopped => Code::FailedPrecondition,
-                Usability::ComesBack(_) | Usability::Usable => Code::Unavailable,
+                Usability::Unusable => Code::FailedPrecondition,
+                Usability::RetryAfter(_) | Usability::Usable => Code::Unavailable,
             },
             Self::Broker(BrokerError::OutcomeUnknown { timed_out: false, .. }) => Code::Aborted,
             _ => Code::from_i32(self.reason().code()),
@@ -172,18 +172,18 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Invalid(violations) => {
-                let told = violations.iter().take(TOLD_IN_MESSAGE);
+                let listed = violations.iter().take(MAX_MESSAGE_VIOLATIONS);
                 let fields: Vec<_> =
-                    told.map(|v| format!("{}: {}", v.field, v.description)).collect();
-                let more = violations.len().saturating_sub(TOLD_IN_MESSAGE);
+                    listed.map(|v| format!("{}: {}", v.field, v.description)).collect();
+                let more = violations.len().saturating_sub(MAX_MESSAGE_VIOLATIONS);
                 let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-                format!("the request has wrong fields: {}{more}", fields.join("; "))
+                format!("the request has invalid fields: {}{more}", fields.join("; "))
             }
             Self::Unauthenticated(_) => UNAUTHENTICATED.to_owned(),
-            // The client has shown this certificate and proven that it is its own, so it may know.
+            // The client has proven that it owns this certificate, so it may know the reason.
             Self::CertificateNotTrusted => CERTIFICATE_NOT_TRUSTED.to_owned(),
             Self::IssuerUnavailable { .. } => {
-                "the keys of the token's issuer cannot be had now; try again after the time in RetryInfo"
+                "the keys of the token's issuer are not available now; try again after the time in RetryInfo"
                     .to_owned()
             }
             Self::OverQuota(over) => format!(
@@ -191,33 +191,32 @@ impl Failure {
                 over.quota.config_key()
             ),
             Self::Overloaded => {
-                "too many calls from this address, or from everywhere, wait for their message or watch; close streams \
-                 that are not used, and call again after the time in RetryInfo"
+                "too many calls of this address, or of all addresses, wait for their message or watch; close unused \
+                 streams, and call again after the time in RetryInfo"
                     .to_owned()
             }
             Self::Denied => {
                 "policy does not permit this call; ask who administers the gateway".to_owned()
             }
             Self::PathNotAllowed => {
-                "policy permits other calls of the Web API here, and not this method and path; ask who administers the \
-                 gateway"
+                "policy permits other Web API calls here, but not this method and path; ask who administers the gateway"
                     .to_owned()
             }
-            Self::Unimplemented(what) => format!("{what} is not built"),
+            Self::Unimplemented(what) => format!("{what} is not implemented"),
             Self::EncodingNotAccepted => format!(
                 "the grpc-encoding of this call is not accepted; compress requests with gzip or not at all \
                  (accepted: {ACCEPTED_ENCODINGS})"
             ),
             Self::TooLarge(what) => what.clone(),
             Self::DeadlineExceeded => {
-                "the deadline passed; what was begun goes on, so ask again or allow more time"
+                "the deadline passed; started work continues, so call again or set a longer deadline"
                     .to_owned()
             }
             Self::ShuttingDown => {
-                "this replica is stopping; call again and another one answers".to_owned()
+                "this replica is stopping; call again to reach another replica".to_owned()
             }
             Self::WatchTooSlow => {
-                "the reader did not keep up with the stream; read faster and watch again".to_owned()
+                "the client read the stream too slowly; read faster and watch again".to_owned()
             }
             Self::Panicked => "internal error".to_owned(),
             Self::Broker(error @ BrokerError::Internal(_)) => error.message(),
@@ -244,8 +243,8 @@ impl Failure {
     fn add_details(&self, details: &mut ErrorDetails) {
         match self {
             Self::Invalid(violations) => {
-                let told = violations.iter().take(TOLD_VIOLATIONS);
-                details.set_bad_request(told.cloned().collect::<Vec<_>>());
+                let listed = violations.iter().take(MAX_DETAIL_VIOLATIONS);
+                details.set_bad_request(listed.cloned().collect::<Vec<_>>());
             }
             Self::IssuerUnavailable { retry_after, .. } => {
                 details.set_retry_info(Some(*retry_after));
@@ -257,9 +256,9 @@ impl Failure {
                 details.set_retry_info(Some(over.retry_after));
             }
             Self::Overloaded => {
-                let description = "memory and streams for calls that are not decided yet";
+                let description = "memory and streams of calls that policy has not permitted yet";
                 details.add_quota_failure_violation("address", description);
-                details.set_retry_info(Some(OVERLOAD_PAUSE));
+                details.set_retry_info(Some(OVERLOAD_RETRY_DELAY));
             }
             Self::Broker(error) => add_broker_details(error, details),
             _ => {}
@@ -269,8 +268,8 @@ impl Failure {
 
 fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
     let stopped = matches!(error, BrokerError::TenantNotRunning(_, state)
-        if !matches!(state.usability(), Usability::ComesBack(_)));
-    // What does not come back by itself is not waited for.
+        if !matches!(state.usability(), Usability::RetryAfter(_)));
+    // A permanent state gets no retry delay.
     if let Some(after) = error.retry_after().filter(|_| !stopped) {
         details.set_retry_info(Some(after));
     }
@@ -315,10 +314,10 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
             let description = "applications.calls_per_second of the gateway's configuration";
             details.add_quota_failure_violation(tenant.to_string(), description);
         }
-        BrokerError::OwnSecretRefused(_)
+        BrokerError::ClientSecretRefused(_)
         | BrokerError::ConsentInvalid(_)
         | BrokerError::ConsentRefused
-        | BrokerError::AnotherSubject(_) => {
+        | BrokerError::WrongSignIn(_) => {
             let description = format!("{}; {}", error.message(), error.mend());
             let kind = error.reason().as_str();
             details.add_precondition_failure_violation(kind, "", description);
@@ -330,7 +329,7 @@ fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
         | BrokerError::UpstreamUnavailable { .. }
         | BrokerError::OutcomeUnknown { .. }
         | BrokerError::UpstreamInvalid(_)
-        | BrokerError::NoOwner(..)
+        | BrokerError::OwnerUnknown(..)
         | BrokerError::StoreUnavailable(_)
         | BrokerError::StoreOutcomeUnknown(_)
         | BrokerError::KeyUnavailable(_)
@@ -367,7 +366,7 @@ fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
     }
 }
 
-/// The name of a code as CONTRACT section 4 writes it.
+/// Returns the name of a code in `google/rpc/code.proto`.
 pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

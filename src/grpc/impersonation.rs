@@ -1,4 +1,4 @@
-//! `ImpersonationService`: acting as a person who consented.
+//! `ImpersonationService`: grants and access tokens of persons who consented.
 
 use std::sync::Arc;
 
@@ -13,34 +13,34 @@ use super::{
         self, impersonation_service_server::ImpersonationService, issue_access_token_request,
         watch_access_token_request,
     },
-    person::AskedSubject,
-    request::{Checks, answer, answer_stream, open},
+    person::PersonRequest,
+    request::{Checks, answer, answer_stream, split_request},
     watch::{self, Messages},
     watch_access_token::AccessTokenWatch,
     watch_grants::GrantWatch,
 };
 use crate::{
     access::{Authorized, ManageGrants, ReadGrants},
-    broker::{BrokerError, GrantPage, GrantsOf},
+    broker::{AuthorizedGrantScope, BrokerError, GrantPage},
     domain::{GRANT_FIELDS, GrantName, GrantScope, GrantSelector, RefreshToken},
 };
 
-/// Its full name.
+/// The full name of the service.
 pub(super) const NAME: &str = pb::impersonation_service_server::SERVICE_NAME;
 
-/// A refresh tells how the person is called now. Whoever is called otherwise each time is somebody else's puzzle.
-pub(super) const MAX_DECISIONS: usize = 3;
+/// The maximum number of policy checks for one token. A refresh may return a new user name, which needs a new check.
+pub(super) const MAX_ATTEMPTS: usize = 3;
 
-/// A person whose name changes again and again.
-pub(super) fn renamed() -> Failure {
-    let cause = "the person is called otherwise at each look".into();
+/// Returns the failure for a person whose user name changes at each refresh.
+pub(super) fn name_keeps_changing() -> Failure {
+    let cause = "the person's user name changes at each refresh".into();
     BrokerError::UpstreamInvalid(cause).into()
 }
 
-/// The service.
-pub(super) struct Impersonations(pub(super) Arc<Services>);
+/// The handler of the service.
+pub(super) struct ImpersonationHandler(pub(super) Arc<Services>);
 
-impl Impersonations {
+impl ImpersonationHandler {
     async fn import(
         &self,
         context: &Context,
@@ -52,13 +52,13 @@ impl Impersonations {
         let token = checks.note("refresh_token", token);
         let reason = checks.reason("reason", request.reason);
         let (Some(tenant), Some(token), Some(reason)) = (tenant, token, reason) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
-        context.notes.reason(reason);
+        context.notes.set_reason(reason);
         let authorized = self.0.authorize(context, tenant)?;
-        let grant = context.change(self.0.impersonation.import(&authorized, token)).await?;
-        // Decided on the tenant, done to the grant.
-        context.notes.named(grant.name.to_string());
+        let grant = context.run_change(self.0.impersonation.import(&authorized, token)).await?;
+        // Policy decided on the tenant; the action created the grant.
+        context.notes.set_last_resource_name(grant.name.to_string());
         Ok(pb::ImportGrantResponse { grant: Some(convert::grant(&grant)) })
     }
 
@@ -69,7 +69,7 @@ impl Impersonations {
     ) -> Result<pb::GetGrantResponse, Failure> {
         let mut checks = Checks::default();
         let name = checks.note("name", request.name.parse::<GrantSelector>());
-        let Some(GrantSelector { tenant, grant }) = name else { return Err(checks.failed()) };
+        let Some(GrantSelector { tenant, grant }) = name else { return Err(checks.into_failure()) };
         let authorized: Authorized<ReadGrants, _> =
             self.0.authorize_selected(context, "name", tenant).await?;
         let grant = self.0.impersonation.get(&authorized, &grant).await?;
@@ -91,17 +91,21 @@ impl Impersonations {
         let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
         let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
         else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
         let most = limit as usize;
         let GrantPage { grants, next } = match scope {
             GrantScope::Application(application) => {
                 let authorized = self.0.authorize(context, application)?;
-                impersonation.list(GrantsOf::Application(&authorized), &filter, after, most).await?
+                impersonation
+                    .list(AuthorizedGrantScope::Application(&authorized), &filter, after, most)
+                    .await?
             }
             GrantScope::Tenant(tenant) => {
                 let authorized = self.0.authorize(context, tenant)?;
-                impersonation.list(GrantsOf::Tenant(&authorized), &filter, after, most).await?
+                impersonation
+                    .list(AuthorizedGrantScope::Tenant(&authorized), &filter, after, most)
+                    .await?
             }
         };
         let next = next.map(|name| name.to_string());
@@ -118,14 +122,14 @@ impl Impersonations {
         let mut checks = Checks::default();
         let name = checks.note("name", request.name.parse::<GrantName>());
         let reason = checks.reason("reason", request.reason);
-        let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.failed()) };
-        context.notes.reason(reason);
+        let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.into_failure()) };
+        context.notes.set_reason(reason);
         let GrantName { tenant, grant } = &name;
         let authorized: Result<Authorized<ManageGrants, _>, _> =
             self.0.authorize(context, tenant.clone());
-        // Decided on the tenant, done to the grant.
-        context.notes.named(name.to_string());
-        let grant = context.change(self.0.impersonation.revoke(&authorized?, grant)).await?;
+        // Policy decided on the tenant; the action changes the grant.
+        context.notes.set_last_resource_name(name.to_string());
+        let grant = context.run_change(self.0.impersonation.revoke(&authorized?, grant)).await?;
         Ok(pb::RevokeGrantResponse { grant: Some(convert::grant(&grant)) })
     }
 
@@ -136,9 +140,9 @@ impl Impersonations {
     ) -> Result<Messages<pb::WatchGrantsResponse>, Failure> {
         let mut checks = Checks::default();
         let scope = checks.note("parent", request.parent.parse::<GrantScope>());
-        let Some(scope) = scope else { return Err(checks.failed()) };
+        let Some(scope) = scope else { return Err(checks.into_failure()) };
         let watch = GrantWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
-        watch::begin(watch, Arc::clone(context), &self.0).await
+        watch::start(watch, Arc::clone(context), &self.0).await
     }
 
     async fn issue(
@@ -161,20 +165,20 @@ impl Impersonations {
         let (Some(tenant), Some(subject), Some(min_ttl), Some(reason)) =
             (tenant, subject, min_ttl, reason)
         else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
-        context.notes.reason(reason);
-        for _ in 0..MAX_DECISIONS {
+        context.notes.set_reason(reason);
+        for _ in 0..MAX_ATTEMPTS {
             let authorized =
                 self.0.authorize_person(context, "tenant", tenant.clone(), &subject).await?;
             if let Some(token) = impersonation.issue(&authorized, min_ttl).await? {
-                context.notes.credential(&token.token.credential_id);
+                context.notes.set_credential(&token.token.credential_id);
                 let token = Some(convert::access_token(&token));
                 return Ok(pb::IssueAccessTokenResponse { token });
             }
-            context.notes.forget();
+            context.notes.discard();
         }
-        Err(renamed())
+        Err(name_keeps_changing())
     }
 
     async fn watch_token(
@@ -185,7 +189,7 @@ impl Impersonations {
         use watch_access_token_request::Subject;
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("tenant", &request.tenant);
-        let subject: Option<AskedSubject> = match request.subject {
+        let subject: Option<PersonRequest> = match request.subject {
             Some(Subject::AssociateId(id)) => checks.subject_associate(id),
             Some(Subject::UserPrincipalName(name)) => checks.subject_name(name),
             Some(Subject::Grant(name)) => checks.subject_grant(tenant.as_ref(), &name),
@@ -193,31 +197,31 @@ impl Impersonations {
         };
         let reason = checks.reason("reason", request.reason);
         let (Some(tenant), Some(subject), Some(reason)) = (tenant, subject, reason) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
-        context.notes.reason(reason);
+        context.notes.set_reason(reason);
         let authorized = self.0.authorize_person(context, "tenant", tenant, &subject).await?;
         let (services, context) = (Arc::clone(&self.0), Arc::clone(context));
         let watch = AccessTokenWatch::new(services, Arc::clone(&context), authorized, &subject);
-        watch::begin(watch, context, &self.0).await
+        watch::start(watch, context, &self.0).await
     }
 }
 
-/// Each RPC opens the request, runs the method above, and answers.
+/// Splits the request, runs the method and answers.
 macro_rules! rpc {
     ($service:ident . $method:ident, $request:ident) => {{
-        let (context, _, request) = open($request)?;
+        let (context, _, request) = split_request($request)?;
         answer(&context, $service.$method(&context, request).await)
     }};
 }
 
 #[tonic::async_trait]
-impl ImpersonationService for Impersonations {
+impl ImpersonationService for ImpersonationHandler {
     async fn begin_consent(
         &self,
         request: Request<pb::BeginConsentRequest>,
     ) -> Result<Response<pb::BeginConsentResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, consent::begin(&self.0, &context, request).await)
     }
 
@@ -225,7 +229,7 @@ impl ImpersonationService for Impersonations {
         &self,
         request: Request<pb::CompleteConsentRequest>,
     ) -> Result<Response<pb::CompleteConsentResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, consent::complete(&self.0, &context, request).await)
     }
 
@@ -263,7 +267,7 @@ impl ImpersonationService for Impersonations {
         &self,
         request: Request<pb::WatchGrantsRequest>,
     ) -> Result<Response<Self::WatchGrantsStream>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer_stream(&context, self.watch_grants(&context, &request).await)
     }
 
@@ -280,7 +284,7 @@ impl ImpersonationService for Impersonations {
         &self,
         request: Request<pb::WatchAccessTokenRequest>,
     ) -> Result<Response<Self::WatchAccessTokenStream>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer_stream(&context, self.watch_token(&context, request).await)
     }
 }

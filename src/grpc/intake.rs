@@ -1,7 +1,7 @@
 //! Receives the request message of a call before its handler runs.
 //!
-//! Until a policy has permitted something, a call is undecided: anyone may have sent it. So its message has a size
-//! limit, must arrive within [`ARRIVAL_TIME`], and is charged to a budget that all undecided calls share.
+//! A call is undecided until policy permits it: anyone may have sent it. So its message has a size limit, must arrive
+//! within [`READ_TIMEOUT`], and is charged to a budget that all undecided calls share.
 
 use std::{
     future::poll_fn,
@@ -16,37 +16,37 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
 use super::{failure::Failure, normalize::message_too_large};
-use crate::listen::{IntakeExhausted, Undecided};
+use crate::listen::{IntakeExhausted, RequestCharge};
 
-/// The time for a request message to arrive, whatever `grpc-timeout` says. A message is at most 4 MiB, and callers are
-/// near.
-const ARRIVAL_TIME: Duration = Duration::from_secs(10);
+/// The time for a request message to arrive, regardless of `grpc-timeout`. Messages have at most 4 MiB, and callers
+/// are usually in the same network.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The bytes of a message's prefix: a flag, and the length (gRPC over HTTP/2).
+/// The length of a message's prefix in bytes: a flag and the message length (gRPC over HTTP/2).
 const PREFIX_BYTES: usize = 5;
 
-/// Why the message of a call is not handed to its handler.
+/// The reason why the message of a call was not received.
 #[derive(Debug)]
-pub(super) enum NotReceived {
-    /// A failure of ours.
+pub(super) enum ReceiveError {
+    /// The gateway refuses the call.
     Failed(Failure),
     /// The connection or the stream broke.
     Broken(Status),
 }
 
-impl From<IntakeExhausted> for NotReceived {
+impl From<IntakeExhausted> for ReceiveError {
     fn from(_: IntakeExhausted) -> Self {
         Self::Failed(Failure::Overloaded)
     }
 }
 
-impl From<Failure> for NotReceived {
+impl From<Failure> for ReceiveError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
-/// Reads the message of a call with a single request message, to its end.
+/// Reads the message of a call that has exactly one request message.
 ///
 /// # Errors
 /// If it is larger than `limit`, does not arrive in time or does not fit into the budget, if the gateway stops, or if
@@ -54,38 +54,42 @@ impl From<Failure> for NotReceived {
 pub(super) async fn receive(
     body: Body,
     limit: usize,
-    undecided: &Undecided,
+    undecided: &RequestCharge,
     stopping: &CancellationToken,
-) -> Result<Body, NotReceived> {
+) -> Result<Body, ReceiveError> {
     tokio::select! {
         biased;
         received = read(body, limit, undecided) => received,
         () = stopping.cancelled() => Err(Failure::ShuttingDown.into()),
-        () = tokio::time::sleep(ARRIVAL_TIME) => Err(Failure::DeadlineExceeded.into()),
+        () = tokio::time::sleep(RECEIVE_TIMEOUT) => Err(Failure::DeadlineExceeded.into()),
     }
 }
 
-async fn read(mut body: Body, limit: usize, undecided: &Undecided) -> Result<Body, NotReceived> {
+async fn read(
+    mut body: Body,
+    limit: usize,
+    undecided: &RequestCharge,
+) -> Result<Body, ReceiveError> {
     let Some(first) = next_data(&mut body).await? else { return Ok(Body::empty()) };
     check_length(&first, limit)?;
     if body.is_end_stream() {
-        return Ok(Body::new(Received(Some(first))));
+        return Ok(Body::new(ReceivedMessage(Some(first))));
     }
-    // Copied: a client that sends a byte a frame would else hold a read buffer with each.
+    // Copied: a client that sends one byte per frame would otherwise keep one read buffer per byte.
     let mut message = BytesMut::new();
     append(&mut message, &first, limit, undecided)?;
     while let Some(data) = next_data(&mut body).await? {
         append(&mut message, &data, limit, undecided)?;
         check_length(&message, limit)?;
     }
-    Ok(Body::new(Received(Some(message.freeze()))))
+    Ok(Body::new(ReceivedMessage(Some(message.freeze()))))
 }
 
-/// The next bytes of the message. Trailers of a request mean nothing in gRPC.
-async fn next_data(body: &mut Body) -> Result<Option<Bytes>, NotReceived> {
+/// Returns the next bytes of the message. gRPC ignores request trailers.
+async fn next_data(body: &mut Body) -> Result<Option<Bytes>, ReceiveError> {
     loop {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
-        match frame.transpose().map_err(NotReceived::Broken)?.map(Frame::into_data) {
+        match frame.transpose().map_err(ReceiveError::Broken)?.map(Frame::into_data) {
             None => return Ok(None),
             Some(Ok(data)) => return Ok(Some(data)),
             Some(Err(_trailers)) => {}
@@ -93,7 +97,7 @@ async fn next_data(body: &mut Body) -> Result<Option<Bytes>, NotReceived> {
     }
 }
 
-/// Refuses a message by the length in its prefix, before its bytes are read.
+/// Refuses a message that is too large by the length in its prefix, before reading it.
 fn check_length(message: &[u8], limit: usize) -> Result<(), Failure> {
     let length = message.get(1..PREFIX_BYTES).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
     let too_large =
@@ -101,13 +105,13 @@ fn check_length(message: &[u8], limit: usize) -> Result<(), Failure> {
     if length.is_some_and(too_large) { Err(message_too_large()) } else { Ok(()) }
 }
 
-/// Appends bytes of a message, and charges the memory that they take before it is allocated.
+/// Appends bytes of a message. Charges their memory to the budget before allocating it.
 fn append(
     message: &mut BytesMut,
     data: &[u8],
     limit: usize,
-    undecided: &Undecided,
-) -> Result<(), NotReceived> {
+    undecided: &RequestCharge,
+) -> Result<(), ReceiveError> {
     let most = limit.saturating_add(PREFIX_BYTES);
     let wanted = message.len().saturating_add(data.len());
     if wanted > most {
@@ -122,10 +126,10 @@ fn append(
     Ok(())
 }
 
-/// A message that was received whole.
-struct Received(Option<Bytes>);
+/// The body of a request whose message was received completely.
+struct ReceivedMessage(Option<Bytes>);
 
-impl HttpBody for Received {
+impl HttpBody for ReceivedMessage {
     type Data = Bytes;
     type Error = Status;
 

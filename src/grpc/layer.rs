@@ -1,9 +1,9 @@
-//! Around every call: a request id, a deadline, the caller, a net under panics, one line in the log, one count.
+//! The tower layer around every call: request id, deadline, authentication, panic handling, a log line, a metric.
 
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::pending,
+    future::{pending, ready},
     net::{IpAddr, Ipv4Addr},
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock, atomic::AtomicBool},
@@ -24,59 +24,59 @@ use tower::{Layer, Service};
 use super::{
     deadline,
     failure::Failure,
-    intake::{NotReceived, receive},
-    normalize::{ACCEPT_ENCODING, normalize},
+    intake::{ReceiveError, receive},
+    normalize::normalize,
     public_stream::PublicStream,
-    record::Record,
-    server::{ACCEPTED_ENCODINGS, MAX_OPEN_MESSAGE_BYTES, Peer, STREAM_WINDOW},
-    trail::{Audit, Notes},
+    record::CallRecord,
+    server::{MAX_OPEN_MESSAGE_BYTES, Peer, STREAM_WINDOW},
+    trail::{AuditRecorder, Notes},
     web_api::{self, MAX_CALL_BYTES},
 };
 use crate::{
-    access::{Access, Bearer, Caller, NotAdmitted, Presented},
+    access::{Access, AdmissionError, Bearer, Caller, PresentedCredentials},
     domain::{AuditText, Reason, TenantName, TrustedProxies},
     listen::{
-        IntakeExhausted, REQUEST_ID, RequestIds, Undecided, client_address, text_of_panic, trace_id,
+        IntakeExhausted, RequestCharge, RequestIdGenerator, client_address, panic_message, trace_id,
     },
     ports::Meter,
 };
 
-/// What waits for SuperOffice waits so much longer than the deadline, so that it is always this layer that ends the call
-/// and says why.
-const BEYOND_THE_DEADLINE: Duration = Duration::from_millis(50);
+/// The extra time of waits for SuperOffice beyond the deadline, so that always this layer ends the call and reports
+/// the reason.
+const UPSTREAM_GRACE: Duration = Duration::from_millis(50);
 
-/// Services that every gRPC server has and that tell nothing of tenants: probes of a cluster bring no credential,
-/// and the contract is public.
-const OPEN_TO_ALL: &str = "/grpc.";
+/// The path prefix of health and reflection, which need no credential: cluster probes have none, the API definition is
+/// public, and neither contains tenant data.
+const PUBLIC_PREFIX: &str = "/grpc.";
 
-/// Public services whose calls have more than one request message.
-const REFLECTION: &str = "/grpc.reflection.";
+/// The path prefix of reflection, whose calls have more than one request message.
+const REFLECTION_PREFIX: &str = "/grpc.reflection.";
 
-/// What is known of a call while it runs.
+/// The state of a running call.
 pub(super) struct Context {
-    /// Names the call in the log, in the audit trail and in the answer.
+    /// The id of the call in the log, in the audit trail and in the answer.
     pub(super) request_id: Arc<str>,
-    /// The trace that the call belongs to; empty if it says none.
+    /// The trace id of the call, if it has one.
     pub(super) trace_id: AuditText,
-    /// Who calls. Nobody in particular where no credential is looked at.
+    /// The caller. Anonymous for public services, which need no credential.
     pub(super) caller: Caller,
-    /// Where the connection comes from.
+    /// The address of the client.
     pub(super) client: IpAddr,
     pub(super) client_text: AuditText,
-    /// How long its caller waits, from the beginning, and a moment more.
-    pub(super) patience: Duration,
-    /// For the audit trail.
+    /// The time limit of the call from its start, plus [`UPSTREAM_GRACE`].
+    pub(super) max_wait: Duration,
+    /// The notes for the audit trail.
     pub(super) notes: Notes,
     pub(super) tenant: OnceLock<TenantName>,
     pub(super) failure: OnceLock<(Reason, Option<String>)>,
-    /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
+    /// Whether an unsafe request was sent to SuperOffice and its outcome is unknown.
     pub(super) outcome_unknown: AtomicBool,
-    /// A change of our own store was begun, and may have been kept.
+    /// Whether a change of our own store was begun and may have been committed.
     pub(super) change_begun: AtomicBool,
 }
 
 impl Context {
-    /// What a proxy asks for somebody else, beside the call of the proxy: with its own caller and its own notes.
+    /// Returns the context of a request that a proxy checks within its own call, with its own caller and notes.
     pub(super) fn on_behalf_of(&self, caller: Caller, client: IpAddr, headers: &HeaderMap) -> Self {
         Self {
             request_id: Arc::clone(&self.request_id),
@@ -84,7 +84,7 @@ impl Context {
             caller,
             client,
             client_text: client.to_canonical().to_string().into(),
-            patience: self.patience,
+            max_wait: self.max_wait,
             notes: Notes::default(),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
@@ -93,23 +93,23 @@ impl Context {
         }
     }
 
-    /// Which tenant the call is about, if that is known.
+    /// The tenant of the call, if it is known.
     pub(super) fn tenant(&self) -> Option<&TenantName> {
         self.tenant.get()
     }
 
-    /// Where the call comes from.
+    /// The address of the client.
     pub(super) fn client(&self) -> IpAddr {
         self.client
     }
 
-    /// Notes which tenant the call is about. Whether that is new.
-    pub(super) fn concerns(&self, tenant: &TenantName) -> bool {
+    /// Sets the tenant of the call. Returns whether it was not set before.
+    pub(super) fn set_tenant(&self, tenant: &TenantName) -> bool {
         self.tenant.get().is_none() && self.tenant.set(tenant.clone()).is_ok()
     }
 
-    /// A stream ended after its call was answered: it has a line of its own in the log.
-    pub(super) fn stream_ended(&self, failure: &Failure) {
+    /// Logs the end of a stream, which comes after the log line of its call.
+    pub(super) fn log_stream_end(&self, failure: &Failure) {
         let Self { request_id, caller, tenant, .. } = self;
         let request_id = &**request_id;
         tracing::info!(
@@ -122,72 +122,72 @@ impl Context {
         );
     }
 
-    /// Notes why the call fails, for the log.
-    pub(super) fn failed(&self, failure: &Failure) {
+    /// Notes the reason why the call fails, for the log.
+    pub(super) fn note_failure(&self, failure: &Failure) {
         let _ = self.failure.set((failure.reason(), failure.cause().map(str::to_owned)));
     }
 }
 
-/// What the layer needs.
-pub(super) struct Surroundings {
+/// The dependencies of the layer.
+pub(super) struct LayerContext {
     pub(super) access: Arc<Access>,
-    pub(super) audit: Arc<Audit>,
-    pub(super) ids: RequestIds,
+    pub(super) audit: Arc<AuditRecorder>,
+    pub(super) ids: RequestIdGenerator,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) default_deadline: Duration,
-    /// The same for calls of the Web API, which may take minutes.
+    /// The default deadline of Web API calls, which may take minutes.
     pub(super) web_api_timeout: Duration,
-    /// Ends the calls of the Web API that have no answer yet, before their connections are cut.
+    /// Cancelled to end Web API calls without an answer, before their connections are closed.
     pub(super) cut_off: CancellationToken,
-    /// The calls that are not answered yet.
+    /// Tracks the calls that are not answered yet.
     pub(super) calls: TaskTracker,
-    /// The proxies in front.
+    /// The trusted proxies in front of the gateway.
     pub(super) trusted: TrustedProxies,
-    /// Cancelled when calls whose message has not arrived are not waited for any more.
+    /// Cancelled at shutdown, when calls whose message has not arrived must end.
     pub(super) stopping: CancellationToken,
-    /// Public streams end after this, as connections do.
+    /// The maximum age of connections, and of streams of public services.
     pub(super) max_connection_age: Duration,
-    /// `service/method` of everything that is served; a call to anything else is counted as `unknown`.
+    /// `service/method` of all served RPCs. Other calls are counted as `unknown`.
     pub(super) methods: Vec<String>,
 }
 
-/// Wraps services.
+/// The tower layer.
 #[derive(Clone)]
-pub(super) struct Around(Arc<Leaked>);
+pub(super) struct CallLayer(Arc<LayerState>);
 
-struct Leaked {
-    surroundings: Surroundings,
+struct LayerState {
+    context: LayerContext,
     methods: HashMap<&'static str, &'static str>,
 }
 
-impl Around {
-    pub(super) fn new(surroundings: Surroundings) -> Self {
-        // Labels of metrics live as long as the process, and so do these few names.
+impl CallLayer {
+    pub(super) fn new(context: LayerContext) -> Self {
+        // Metric labels must be `'static`; these few names are leaked once.
         let leak = |method: &String| -> (&'static str, &'static str) {
             let method: &'static str = method.clone().leak();
             (method, method)
         };
-        let methods = surroundings.methods.iter().map(leak).collect();
-        Self(Arc::new(Leaked { surroundings, methods }))
+        let methods = context.methods.iter().map(leak).collect();
+        Self(Arc::new(LayerState { context, methods }))
     }
 }
 
-impl<S> Layer<S> for Around {
-    type Service = Wrapped<S>;
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
 
-    fn layer(&self, inner: S) -> Wrapped<S> {
-        Wrapped { around: Arc::clone(&self.0), inner }
+    fn layer(&self, inner: S) -> CallService<S> {
+        CallService { state: Arc::clone(&self.0), inner }
     }
 }
 
-/// A wrapped service.
+/// The service that the layer wraps around another one.
 #[derive(Clone)]
-pub(super) struct Wrapped<S> {
-    around: Arc<Leaked>,
+pub(super) struct CallService<S> {
+    state: Arc<LayerState>,
     inner: S,
 }
 
-impl<S> Service<Request<Body>> for Wrapped<S>
+impl<S> Service<Request<Body>> for CallService<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + Clone
@@ -204,27 +204,33 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let around = Arc::clone(&self.around);
+        let state = Arc::clone(&self.state);
         let inner = self.inner.clone();
-        // Before the framework's own timer begins.
+        // Taken before tonic starts its own timer.
         let begin = tokio::time::Instant::now();
+        let calls_web_api = request.uri().path() == web_api::CALL;
+        let requested = deadline::requested(request.headers());
+        let timeout = state.call_timeout(requested, calls_web_api);
+        let mut record = state.start_record(&request, timeout);
+        if let Some(failure) = record.refused.take() {
+            // A flood of rejected calls must not allocate the large future of an accepted call for each.
+            let response = fail(&record.context, &failure);
+            let (response, code) = normalize(response, &record.context);
+            return ready(Ok(record.finish(response, code))).boxed();
+        }
         async move {
-            let calls_web_api = request.uri().path() == web_api::CALL;
-            let asked = deadline::asked(request.headers());
-            let limit = around.limit(asked, calls_web_api);
-            let mut record = around.record(&request, limit);
-            let work = AssertUnwindSafe(around.handle(inner, request, &mut record)).catch_unwind();
+            let work = AssertUnwindSafe(state.handle(inner, request, &mut record)).catch_unwind();
             let answered = tokio::select! {
                 biased;
-                answered = tokio::time::timeout_at(begin + limit, work) => Some(answered),
-                () = around.cut_off(calls_web_api) => None,
+                answered = tokio::time::timeout_at(begin + timeout, work) => Some(answered),
+                () = state.cut_off(calls_web_api) => None,
             };
             let response = match answered {
                 Some(Ok(Ok(response))) => response,
                 Some(Ok(Err(panic))) => {
                     tracing::error!(
                         request_id = &*record.context.request_id,
-                        panic = text_of_panic(&*panic),
+                        panic = panic_message(&*panic),
                         "a handler panicked"
                     );
                     fail(&record.context, &Failure::Panicked)
@@ -233,59 +239,46 @@ where
                 None => fail(&record.context, &Failure::ShuttingDown),
             };
             let (response, code) = normalize(response, &record.context);
-            // An answer that is not yet written down when the deadline passes comes too late as well.
-            let keep_by =
-                asked.map(|asked| begin + asked.saturating_sub(deadline::margin(asked) / 2));
-            let keep = around.keep(&record.context, response, code);
-            let (mut response, code) = match keep_by {
-                Some(by) => tokio::time::timeout_at(by, keep).await.unwrap_or_else(|_| {
+            // Writing the audit events must also end before the deadline.
+            let audit_deadline =
+                requested.map(|asked| begin + asked.saturating_sub(deadline::margin(asked) / 2));
+            let writing = state.write_audit(&record.context, response, code);
+            let (response, code) = match audit_deadline {
+                Some(by) => tokio::time::timeout_at(by, writing).await.unwrap_or_else(|_| {
                     let failure = Failure::DeadlineExceeded;
                     (fail(&record.context, &failure), failure.code())
                 }),
-                None => keep.await,
+                None => writing.await,
             };
-            // Every answer lists the accepted encodings, so that clients learn that they may compress.
-            let accepted = HeaderValue::from_static(ACCEPTED_ENCODINGS);
-            response.headers_mut().insert(ACCEPT_ENCODING, accepted);
-            if let Ok(mut id) = HeaderValue::from_str(&record.context.request_id) {
-                // Never twice the same, so not worth a place in the header table of the connection (RFC 7541
-                // section 7.1.3): putting it there cost more than the rest of this layer.
-                id.set_sensitive(true);
-                response.headers_mut().insert(REQUEST_ID, id);
-            }
-            record.end(code);
-            Ok(response)
+            Ok(record.finish(response, code))
         }
         .boxed()
     }
 }
 
-impl Leaked {
-    /// Lets the caller in and hands the call on.
+impl LayerState {
+    /// Authenticates the caller, receives the message and runs the handler.
     async fn handle<S>(
         &self,
         mut inner: S,
         request: Request<Body>,
-        record: &mut Record,
+        record: &mut CallRecord,
     ) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        if let Some(refused) = record.refused.take() {
-            return fail(&record.context, &refused);
-        }
         let (mut parts, body) = request.into_parts();
-        let public = parts.uri.path().starts_with(OPEN_TO_ALL);
-        let limit = request_limit(parts.uri.path());
-        let many_messages = parts.uri.path().starts_with(REFLECTION);
+        let public = parts.uri.path().starts_with(PUBLIC_PREFIX);
+        let limit = max_request_bytes(parts.uri.path());
+        let many_messages = parts.uri.path().starts_with(REFLECTION_PREFIX);
         let context = Arc::clone(&record.context);
-        // Together, so that what arrives while the issuer's keys are fetched is charged too.
+        // Concurrently, so that bytes that arrive while the issuer's keys are fetched are charged too.
         let receiving = async {
             if many_messages {
                 return Ok(body);
             }
             let undecided = context.notes.undecided();
-            receive(body, limit, undecided, &self.surroundings.stopping).await.map_err(Ok)
+            receive(body, limit, undecided, &self.context.stopping).await.map_err(Ok)
         };
         let admitting = async {
             if public {
@@ -297,14 +290,14 @@ impl Leaked {
             Ok(arrived) => arrived,
             Err(Err(not_admitted)) => {
                 drop(context);
-                return self.turn_away(record, not_admitted);
+                return self.reject(record, not_admitted);
             }
-            Err(Ok(NotReceived::Failed(failure))) => return fail(&context, &failure),
-            Err(Ok(NotReceived::Broken(status))) => return status.into_http(),
+            Err(Ok(ReceiveError::Failed(failure))) => return fail(&context, &failure),
+            Err(Ok(ReceiveError::Broken(status))) => return status.into_http(),
         };
         drop(context);
         if let Some(caller) = caller {
-            record.is_called_by(caller);
+            record.set_caller(caller);
         }
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(Arc::clone(&record.context));
@@ -312,136 +305,138 @@ impl Leaked {
         if !record.context.notes.undecided().is_charged() {
             return response;
         }
-        let age = self.surroundings.max_connection_age;
+        let age = self.context.max_connection_age;
         response.map(|body| Body::new(PublicStream::new(body, Arc::clone(&record.context), age)))
     }
 
-    /// Writes down what was decided, before the answer leaves: an answer that cannot be written down is none.
-    async fn keep(
+    /// Writes the audit events before the answer is sent. If that fails, the call fails.
+    async fn write_audit(
         &self,
         context: &Context,
         response: Response<Body>,
         code: Code,
     ) -> (Response<Body>, Code) {
         let reason = context.failure.get().map(|(reason, _)| *reason);
-        match self.surroundings.audit.keep(context, code, reason).await {
+        match self.context.audit.write(context, code, reason).await {
             Ok(()) => (response, code),
             Err(failure) => {
                 let status = context.status(&failure);
-                context.failed(&failure);
+                context.note_failure(&failure);
                 let code = status.code();
                 (status.into_http(), code)
             }
         }
     }
 
-    /// Who calls. The credential goes no further than this.
-    async fn admit(&self, request: &mut Parts, from: IpAddr) -> Result<Caller, NotAdmitted> {
+    /// Authenticates the caller and removes the credential from the request.
+    async fn admit(&self, request: &mut Parts, from: IpAddr) -> Result<Caller, AdmissionError> {
         let authorization = match request.headers.entry(AUTHORIZATION) {
             Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),
             Entry::Vacant(_) => Vec::new(),
         };
         let peer = request.extensions.get::<Peer>();
         let certificate = peer.and_then(|peer| peer.certificate.clone());
-        let presented = Presented {
+        let presented = PresentedCredentials {
             bearer: Bearer::from_values(authorization.iter().map(HeaderValue::as_bytes)),
             certificate: certificate.as_deref(),
         };
-        self.surroundings.access.admit(&presented, from).await
+        self.context.access.admit(&presented, from).await
     }
 
-    fn turn_away(&self, record: &mut Record, not_admitted: NotAdmitted) -> Response<Body> {
+    fn reject(&self, record: &mut CallRecord, not_admitted: AdmissionError) -> Response<Body> {
         match &not_admitted {
-            NotAdmitted::OverQuota { caller, .. } => record.is_called_by(caller.clone()),
-            NotAdmitted::Unauthenticated(_) | NotAdmitted::Distrusted | NotAdmitted::Slowed(_) => {
-                self.surroundings.audit.attempts.count_address(record.context.client);
+            AdmissionError::OverQuota { caller, .. } => record.set_caller(caller.clone()),
+            AdmissionError::Unauthenticated(_)
+            | AdmissionError::CertificateNotTrusted
+            | AdmissionError::TooManyRefusals(_) => {
+                self.context.audit.attempts.count_address(record.context.client);
             }
-            // It may well be somebody: who, cannot be told now.
-            NotAdmitted::KeysUnavailable { .. } => {}
+            // The caller may be valid, so this does not count as a failed attempt.
+            AdmissionError::KeysUnavailable { .. } => {}
         }
         fail(&record.context, &not_admitted.into())
     }
 
-    /// Completes when a call that has no answer yet must end.
+    /// Completes when a call without an answer must end.
     async fn cut_off(&self, calls_web_api: bool) {
         if calls_web_api {
-            self.surroundings.cut_off.cancelled().await;
+            self.context.cut_off.cancelled().await;
         } else {
             pending::<()>().await;
         }
     }
 
-    fn limit(&self, asked: Option<Duration>, calls_web_api: bool) -> Duration {
-        match asked {
+    fn call_timeout(&self, requested: Option<Duration>, calls_web_api: bool) -> Duration {
+        match requested {
             Some(asked) => asked.saturating_sub(deadline::margin(asked)),
-            None if calls_web_api => self.surroundings.web_api_timeout,
-            None => self.surroundings.default_deadline,
+            None if calls_web_api => self.context.web_api_timeout,
+            None => self.context.default_deadline,
         }
     }
 
-    fn record(&self, request: &Request<Body>, limit: Duration) -> Record {
+    fn start_record(&self, request: &Request<Body>, limit: Duration) -> CallRecord {
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).copied().unwrap_or("unknown");
         let peer = request.extensions().get::<Peer>();
         let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
-        let client = client_address(&self.surroundings.trusted, address, request.headers());
+        let client = client_address(&self.context.trusted, address, request.headers());
         let (client, forwarded_twice) = client.map_or_else(
-            |twice| (address, Some(Failure::invalid("x-forwarded-for", twice.to_string()))),
+            |duplicate| (address, Some(Failure::invalid("x-forwarded-for", duplicate.to_string()))),
             |client| (client, None),
         );
-        let (undecided, overloaded) = match begin(peer, client, request) {
+        let (undecided, overloaded) = match charge_call(peer, client, request) {
             Ok(undecided) => (undecided, None),
-            Err(IntakeExhausted) => (Undecided::default(), Some(Failure::Overloaded)),
+            Err(IntakeExhausted) => (RequestCharge::default(), Some(Failure::Overloaded)),
         };
         let client_text = match peer {
             Some(peer) if client == address.to_canonical() => Arc::clone(&peer.ip).into(),
             _ => client.to_string().into(),
         };
         let context = Context {
-            request_id: self.surroundings.ids.of(request.headers()),
+            request_id: self.context.ids.for_request(request.headers()),
             trace_id: trace_id(request.headers()).map(AuditText::from).unwrap_or_default(),
-            caller: Caller::nobody(),
+            caller: Caller::unauthenticated(),
             client,
             client_text,
-            patience: limit.saturating_add(BEYOND_THE_DEADLINE),
+            max_wait: limit.saturating_add(UPSTREAM_GRACE),
             notes: Notes::new(undecided),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
             change_begun: AtomicBool::new(false),
         };
-        Record {
+        CallRecord {
             context: Arc::new(context),
-            meter: Arc::clone(&self.surroundings.meter),
-            audit: Arc::clone(&self.surroundings.audit),
+            meter: Arc::clone(&self.context.meter),
+            audit: Arc::clone(&self.context.audit),
             method,
             begin: Instant::now(),
             code: Code::Cancelled,
             refused: overloaded.or(forwarded_twice),
-            _unanswered: self.surroundings.calls.token(),
+            _unanswered: self.context.calls.token(),
         }
     }
 }
 
-/// Charges a call to the memory of undecided calls.
-fn begin(
+/// Charges a call to the memory budget of undecided calls.
+fn charge_call(
     peer: Option<&Peer>,
     client: IpAddr,
     request: &Request<Body>,
-) -> Result<Undecided, IntakeExhausted> {
-    let Some(peer) = peer else { return Ok(Undecided::default()) };
-    // A reader that does not read stops its stream: then its messages stay in the window.
-    let is_reflection = request.uri().path().starts_with(REFLECTION);
+) -> Result<RequestCharge, IntakeExhausted> {
+    let Some(peer) = peer else { return Ok(RequestCharge::default()) };
+    // A client that reads no answers blocks its reflection stream; its messages then stay in the window.
+    let is_reflection = request.uri().path().starts_with(REFLECTION_PREFIX);
     let window = if is_reflection { STREAM_WINDOW as usize } else { 0 };
-    Undecided::begin(peer.slot.clone(), client, request.headers(), window)
+    RequestCharge::begin(peer.slot.clone(), client, request.headers(), window)
 }
 
-/// The largest request of a method, before decompression. Each service has a limit of its own after it.
-fn request_limit(path: &str) -> usize {
-    if path.starts_with(OPEN_TO_ALL) { MAX_OPEN_MESSAGE_BYTES } else { MAX_CALL_BYTES }
+/// Returns the maximum request size of a method before decompression. After it, each service has its own limit.
+fn max_request_bytes(path: &str) -> usize {
+    if path.starts_with(PUBLIC_PREFIX) { MAX_OPEN_MESSAGE_BYTES } else { MAX_CALL_BYTES }
 }
 
 fn fail(context: &Context, failure: &Failure) -> Response<Body> {
-    context.failed(failure);
+    context.note_failure(failure);
     context.status(failure).into_http()
 }

@@ -1,4 +1,4 @@
-//! Calls that may have changed something: what they say when they fail.
+//! Tracks whether a failed call may have changed something, which determines its status.
 
 use std::sync::atomic::Ordering;
 
@@ -8,9 +8,9 @@ use super::{failure::Failure, layer::Context};
 use crate::broker::BrokerError;
 
 impl Context {
-    /// Does a change of our own store. From its beginning on the call may fail only with an unknown outcome (its deadline
-    /// may pass, its event may not be written), unless the change itself surely was not done.
-    pub(super) async fn change<T>(
+    /// Runs a change of our own store. From then on, a failure of the call (such as a passed deadline) has an unknown
+    /// outcome, unless the change was certainly not made.
+    pub(super) async fn run_change<T>(
         &self,
         change: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
@@ -22,12 +22,12 @@ impl Context {
         changed
     }
 
-    /// Notes whether an unsafe request has left whose outcome is unknown.
+    /// Sets whether an unsafe request was sent whose outcome is unknown.
     pub(super) fn note_unknown_outcome(&self, unknown: bool) {
         self.outcome_unknown.store(unknown, Ordering::Relaxed);
     }
 
-    /// The status of a call that fails.
+    /// Returns the status of a failed call.
     pub(super) fn status(&self, failure: &Failure) -> Status {
         if self.outcome_unknown.load(Ordering::Relaxed) {
             failure.status_of_unknown_outcome(&self.request_id)

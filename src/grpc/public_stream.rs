@@ -1,4 +1,4 @@
-//! The answer of a public service, which may be a stream without an end (`Health/Watch`).
+//! The response body of a public service, which may be an endless stream (`Health/Watch`).
 
 use std::{
     pin::Pin,
@@ -14,8 +14,8 @@ use tonic::{Code, Status, body::Body};
 
 use super::layer::Context;
 
-/// Holds the memory that its call is charged for until it ends, and ends when a connection would: who watches health
-/// comes again, to another replica perhaps.
+/// Keeps the memory charge of its call until it ends, and ends at the maximum age of connections. Clients then watch
+/// again, maybe at another replica.
 pub(super) struct PublicStream {
     body: Body,
     _charged: Arc<Context>,
@@ -41,13 +41,12 @@ impl HttpBody for PublicStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        // First, because a stream that is read and asked without a pause is always ready.
+        // The age is checked first, because a busy stream is always ready.
         if self.age.as_mut().poll(context).is_pending() {
             return Pin::new(&mut self.body).poll_frame(context);
         }
         self.ended = true;
-        let end =
-            Status::new(Code::Unavailable, "the stream reached its greatest age; watch again");
+        let end = Status::new(Code::Unavailable, "the stream reached its maximum age; watch again");
         let mut trailers = http::HeaderMap::new();
         let written = end.add_header(&mut trailers);
         Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))

@@ -1,54 +1,68 @@
-//! What is counted and logged of a call.
+//! The metric and the log line of a call.
 
 use std::{sync::Arc, time::Instant};
 
+use http::{HeaderValue, Response};
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::Code;
+use tonic::{Code, body::Body};
 
 use super::{
     failure::{Failure, code_name},
     layer::Context,
-    trail::Audit,
+    normalize::ACCEPT_ENCODING,
+    server::ACCEPTED_ENCODINGS,
+    trail::AuditRecorder,
 };
-use crate::{access::Caller, ports::Meter};
+use crate::{access::Caller, listen::REQUEST_ID, ports::Meter};
 
-/// Counts and logs a call when it ends, also when its caller gives up.
-pub(super) struct Record {
+/// Counts and logs a call when it ends, also if its caller disconnects.
+pub(super) struct CallRecord {
     pub(super) context: Arc<Context>,
     pub(super) meter: Arc<dyn Meter>,
-    pub(super) audit: Arc<Audit>,
+    pub(super) audit: Arc<AuditRecorder>,
     pub(super) method: &'static str,
     pub(super) begin: Instant,
     pub(super) code: Code,
-    /// Why the call is refused before anything else is looked at.
+    /// The reason to refuse the call before all other checks.
     pub(super) refused: Option<Failure>,
     /// Held until the call is answered.
     pub(super) _unanswered: TaskTrackerToken,
 }
 
-impl Record {
-    /// Before anybody else holds the context.
-    pub(super) fn is_called_by(&mut self, caller: Caller) {
+impl CallRecord {
+    /// Sets the caller. Must run before the context is shared.
+    pub(super) fn set_caller(&mut self, caller: Caller) {
         if let Some(context) = Arc::get_mut(&mut self.context) {
             context.caller = caller;
         }
     }
 
-    pub(super) fn end(mut self, code: Code) {
+    /// Ends the record with the status of the response. Returns the response with the headers of every response.
+    pub(super) fn finish(mut self, mut response: Response<Body>, code: Code) -> Response<Body> {
+        // Every answer lists the accepted encodings, so that clients know that they may compress.
+        let accepted = HeaderValue::from_static(ACCEPTED_ENCODINGS);
+        response.headers_mut().insert(ACCEPT_ENCODING, accepted);
+        if let Ok(mut id) = HeaderValue::from_str(&self.context.request_id) {
+            // The id is unique, so indexing it in the HPACK table is useless (RFC 7541 section 7.1.3) and cost more
+            // time than the rest of this layer.
+            id.set_sensitive(true);
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
         self.code = code;
+        response
     }
 }
 
-impl Drop for Record {
+impl Drop for CallRecord {
     fn drop(&mut self) {
-        self.audit.keep_unanswered(&self.context);
+        self.audit.write_unanswered(&self.context);
         let Context { request_id, caller, client, tenant, failure, .. } = &*self.context;
         let duration = self.begin.elapsed();
         let code = code_name(self.code);
-        self.meter.request(self.method, code, duration);
+        self.meter.record_request(self.method, code, duration);
         let failure = failure.get();
-        let nobody = caller.is_nobody();
-        // Probes come every few seconds and tell nothing.
+        let unauthenticated = caller.is_unauthenticated();
+        // Successful health probes come every few seconds and are not logged.
         if self.method.starts_with("grpc.") && self.code == Code::Ok {
             return;
         }
@@ -57,9 +71,9 @@ impl Drop for Record {
             rpc.code = code,
             reason = failure.map(|(reason, _)| reason.as_str()),
             cause = failure.and_then(|(_, cause)| cause.as_deref()),
-            caller = (!nobody).then(|| caller.id()),
+            caller = (!unauthenticated).then(|| caller.id()),
             caller_certificate = caller.certificate(),
-            client_address = nobody.then(|| tracing::field::display(client)),
+            client_address = unauthenticated.then(|| tracing::field::display(client)),
             tenant = tenant.get().map(tracing::field::display),
             request_id = &**request_id,
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),

@@ -1,4 +1,4 @@
-//! Reading requests: every field is checked, and all that is wrong is told at once.
+//! Validates requests: all fields are checked, and one error lists all violations.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tonic_types::FieldViolation;
 
 use super::{failure::Failure, layer::Context, server::MAX_MESSAGE_BYTES};
 use crate::{
-    access::{ActionName, Resource, is_calling_method},
+    access::{ActionName, Resource, is_web_api_method},
     broker::BrokerError,
     domain::{
         ApplicationId, AssociateSelector, ContextIdentifier, CredentialId, Field, Filter, Labels,
@@ -18,37 +18,37 @@ use crate::{
     ports::PageTokens,
 };
 
-/// Items on a page if none are asked for, and at most (CONTRACT section 1).
+/// The default and the maximum number of items on a page.
 const DEFAULT_PAGE_SIZE: u32 = 50;
 const MAX_PAGE_SIZE: u32 = 1000;
 
-/// The longest reason for the audit trail, in characters.
+/// The maximum length of the caller's reason, in characters.
 const MAX_REASON_CHARS: usize = 256;
 
-/// More than there are actions.
+/// The maximum number of permissions in a request. There are fewer actions.
 const MAX_PERMISSIONS: usize = 64;
 
-/// Longer than any credential id that we make.
+/// The maximum length of a credential id. Those of the gateway are shorter.
 const MAX_CREDENTIAL_ID_BYTES: usize = 256;
 
-/// How old an answer may be for this caller, such as `30s`.
+/// The metadata key of the maximum age of an answer, such as `30s`.
 const MAX_STALENESS: &str = "gateway-max-staleness";
 
-/// What is in a request: the context that the layer has put there, metadata and message.
-pub(super) type Opened<T> = (Arc<Context>, tonic::metadata::MetadataMap, T);
+/// The parts of a request: the context that the layer has added, the metadata and the message.
+pub(super) type RequestParts<T> = (Arc<Context>, tonic::metadata::MetadataMap, T);
 
-/// Takes a request apart. Without a context nobody has said who calls, and nothing is done.
-pub(super) fn open<T>(request: Request<T>) -> Result<Opened<T>, Status> {
+/// Splits a request into its parts. Fails without a context, because the caller is then unknown.
+pub(super) fn split_request<T>(request: Request<T>) -> Result<RequestParts<T>, Status> {
     let (metadata, mut extensions, message) = request.into_parts();
     let context = extensions.remove::<Arc<Context>>().ok_or_else(|| {
-        let cause = "a call came past the layer that says who calls";
-        tracing::error!(cause, "a call is refused");
+        let cause = "a call did not pass the layer that authenticates callers";
+        tracing::error!(cause, "call refused");
         Failure::Broker(BrokerError::Internal(cause.into())).status("")
     })?;
     Ok((context, metadata, message))
 }
 
-/// Ends a call: a failure goes to the log by way of the context, and to the caller as a status.
+/// Answers a call. Notes a failure in the context, for the log, and converts it to a status.
 pub(super) fn answer<T: prost::Message>(
     context: &Context,
     result: Result<T, Failure>,
@@ -56,45 +56,45 @@ pub(super) fn answer<T: prost::Message>(
     answer_within(context, result, MAX_MESSAGE_BYTES)
 }
 
-/// The same where the largest answer has another size.
+/// Answers a call with another limit for the size of the answer.
 pub(super) fn answer_within<T: prost::Message>(
     context: &Context,
     result: Result<T, Failure>,
     max_bytes: usize,
 ) -> Result<Response<T>, Status> {
-    // The framework would find out only when the answer has begun, where no error of ours has a place.
+    // tonic checks the size only after it has sent the response headers, too late for an error with details.
     let fits = |message: &T| message.encoded_len() <= max_bytes;
     match result {
         Ok(message) if fits(&message) => Ok(Response::new(message)),
         Ok(_) => {
-            let problem = "the answer is larger than 4 MiB; ask for a smaller page";
-            Err(refuse(context, &Failure::TooLarge(problem.to_owned())))
+            let problem = "the answer is larger than 4 MiB; request a smaller page";
+            Err(fail(context, &Failure::TooLarge(problem.to_owned())))
         }
-        Err(failure) => Err(refuse(context, &failure)),
+        Err(failure) => Err(fail(context, &failure)),
     }
 }
 
-/// Answers a call with a stream, or with why there is none.
+/// Answers a call with a stream or a failure.
 pub(super) fn answer_stream<T>(
     context: &Context,
     result: Result<T, Failure>,
 ) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(|failure| refuse(context, &failure))
+    result.map(Response::new).map_err(|failure| fail(context, &failure))
 }
 
-/// The status of a call that fails.
-fn refuse(context: &Context, failure: &Failure) -> Status {
-    context.failed(failure);
+/// Notes a failure and converts it to a status.
+fn fail(context: &Context, failure: &Failure) -> Status {
+    context.note_failure(failure);
     context.status(failure)
 }
 
-/// Collects what is wrong with a request.
+/// Collects the violations of a request.
 #[derive(Default)]
 pub(super) struct Checks(Vec<FieldViolation>);
 
 impl Checks {
-    /// Everything that was found wrong.
-    pub(super) fn failed(self) -> Failure {
+    /// Returns all violations as a failure.
+    pub(super) fn into_failure(self) -> Failure {
         Failure::Invalid(self.0)
     }
 
@@ -118,7 +118,7 @@ impl Checks {
         self.note(field, text.parse::<AssociateSelector>())
     }
 
-    /// An order by these fields.
+    /// Parses an order by these fields.
     pub(super) fn order(
         &mut self,
         field: &str,
@@ -132,22 +132,22 @@ impl Checks {
         self.note(field, application_name(text))
     }
 
-    /// What policy decides on, by name; empty is the gateway.
+    /// Parses the name of a policy resource; empty is the gateway.
     pub(super) fn resource(&mut self, field: &str, text: &str) -> Option<Resource> {
         self.note(field, text.parse::<Resource>())
     }
 
-    /// Names of actions of the policy.
+    /// Parses the names of policy actions.
     pub(super) fn permissions(&mut self, field: &str, names: &[String]) -> Option<Vec<ActionName>> {
         if names.is_empty() || names.len() > MAX_PERMISSIONS {
             let problem = format!("1 to {MAX_PERMISSIONS} names of policy actions");
             return self.note(field, Err(problem));
         }
         let known = names.iter().enumerate().map(|(index, name)| {
-            let problem = "no action of the policy; docs/POLICY.md lists them";
+            let problem = "not a policy action; docs/guides/policy.md lists them";
             self.note(&format!("{field}[{index}]"), ActionName::from_name(name).ok_or(problem))
         });
-        // All of them, so that all that is wrong is told.
+        // Checks all names first, so that the error lists every violation.
         known.collect::<Vec<_>>().into_iter().collect()
     }
 
@@ -179,7 +179,7 @@ impl Checks {
         self.note(field, SystemUserToken::new(&SecretString::from(text)))
     }
 
-    /// A reason for the audit trail; may be empty.
+    /// Checks the caller's reason for the audit trail; it may be empty.
     pub(super) fn reason(&mut self, field: &str, text: String) -> Option<String> {
         let printable = !text.chars().any(char::is_control);
         let short = text.chars().take(MAX_REASON_CHARS + 1).count() <= MAX_REASON_CHARS;
@@ -187,7 +187,7 @@ impl Checks {
         self.note(field, if printable && short { Ok(text) } else { Err(problem) })
     }
 
-    /// A duration from zero to `longest`; absent is zero.
+    /// Checks a duration from zero to `longest`; absent is zero.
     pub(super) fn duration(
         &mut self,
         field: &str,
@@ -205,11 +205,11 @@ impl Checks {
         let shaped = (id.is_ticket() || id.grant().is_some())
             && text.len() <= MAX_CREDENTIAL_ID_BYTES
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        let problem = "wanted the credential_id that came with the credential, such as t-… or a-…";
+        let problem = "must be the credential_id of an issued credential, such as t-… or a-…";
         self.note(field, if shaped { Ok(id) } else { Err(problem) })
     }
 
-    /// A filter on these fields.
+    /// Parses a filter on these fields.
     pub(super) fn filter(
         &mut self,
         field: &str,
@@ -227,10 +227,10 @@ impl Checks {
         })
     }
 
-    /// A page token of this query, as text; `None` inside for the first page.
+    /// Opens a page token of this query and parses its content; the inner `None` is the first page.
     #[expect(
         clippy::option_option,
-        reason = "outside: whether it is right; inside: whether there is one"
+        reason = "the outer option says whether the field is valid, the inner one whether it is set"
     )]
     pub(super) fn page_token<T: std::str::FromStr>(
         &mut self,
@@ -244,14 +244,14 @@ impl Checks {
         }
         let opened = tokens.open(query, token).and_then(|bytes| String::from_utf8(bytes).ok());
         let after = opened.and_then(|text| text.parse().ok());
-        let problem = "not a token of this list: give the next_page_token of the same request";
+        let problem = "not a page token of this list: use the next_page_token of the same request";
         self.note(field, after.map(Some).ok_or(problem))
     }
 
-    /// The staleness that the caller accepts, if it says so.
+    /// Parses the maximum staleness that the caller accepts, if it is set.
     #[expect(
         clippy::option_option,
-        reason = "outside: whether it is right; inside: whether there is one"
+        reason = "the outer option says whether the field is valid, the inner one whether it is set"
     )]
     pub(super) fn max_staleness(
         &mut self,
@@ -260,16 +260,16 @@ impl Checks {
         let Some(value) = metadata.get(MAX_STALENESS) else { return Some(None) };
         let read = value.to_str().ok().and_then(|text| text.parse::<jiff::SignedDuration>().ok());
         let read = read.and_then(|duration| Duration::try_from(duration).ok());
-        self.note(MAX_STALENESS, read.map(Some).ok_or("wanted a duration such as 30s"))
+        self.note(MAX_STALENESS, read.map(Some).ok_or("must be a duration such as 30s"))
     }
 }
 
-/// A method with which an API can be called.
-pub(super) fn calling_method(text: &str) -> Option<Method> {
-    Method::from_bytes(text.as_bytes()).ok().filter(is_calling_method)
+/// Parses a method that is supported for Web API calls.
+pub(super) fn parse_method(text: &str) -> Option<Method> {
+    Method::from_bytes(text.as_bytes()).ok().filter(is_web_api_method)
 }
 
-/// `None` if it is negative or not a duration (`google/protobuf/duration.proto`).
+/// Converts a duration. `None` if it is negative or invalid (`google/protobuf/duration.proto`).
 fn read_duration(value: prost_types::Duration) -> Option<Duration> {
     let nanos = u32::try_from(value.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(u64::try_from(value.seconds).ok()?, nanos))

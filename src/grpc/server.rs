@@ -1,4 +1,4 @@
-//! The gRPC listener: which services stand on it, and its limits.
+//! The gRPC listener: its services and limits.
 
 mod connection;
 
@@ -12,13 +12,13 @@ use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::connection::Peer;
-use self::connection::called;
+use self::connection::with_peer;
 
 use super::{
     Services, access, application, associate, audit, envoy,
     envoy_pb::{self, authorization_server::AuthorizationServer},
     impersonation,
-    layer::{Around, Surroundings},
+    layer::{CallLayer, LayerContext},
     pb::{
         self, access_service_server::AccessServiceServer,
         application_service_server::ApplicationServiceServer,
@@ -34,50 +34,49 @@ use crate::{
     broker::Bell,
     listen::{
         Acceptor, FrontProxies, Incoming, IntakeBudget, MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS,
-        RequestIds, ServerTls, Speaks, WorkerEnded, Workers,
+        Protocol, RequestIdGenerator, ServerTls, WorkerEnded, Workers,
     },
     ports::{Clock, Meter, Random},
 };
 
-/// The largest message either way. Requests are small; a page of a thousand tenants is not.
+/// The maximum message size, for requests and answers. A page of a thousand tenants is large.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The largest request to a service that needs no credential. Without it, 4 KiB of gzip from an unauthenticated client
-/// would expand to 4 MiB.
+/// The maximum request size of a service that needs no credential. Otherwise, 4 KiB of gzip from an unauthenticated
+/// client would expand to 4 MiB.
 pub(super) const MAX_OPEN_MESSAGE_BYTES: usize = 16 * 1024;
 
-/// The encodings of requests that every service accepts. Answers are never compressed: they are small, and the length
-/// of a compressed answer that holds a secret beside text of the caller's choice tells of the secret (the BREACH
-/// attack).
+/// The request encodings that every service accepts. Answers are never compressed: they are small, and the length of a
+/// compressed answer with a secret and text of the caller's choice would leak the secret (the BREACH attack).
 pub(super) const ACCEPTED_ENCODINGS: &str = "identity,gzip";
 
-/// Calls at one time on one connection; more wait in the client.
+/// The maximum number of concurrent calls on a connection; more wait in the client.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
 
-/// The bytes of a request that a client may send before the gateway has read them, on one stream …
+/// The bytes that a client may send before the gateway has read them, on one stream.
 pub(super) const STREAM_WINDOW: u32 = 64 * 1024;
-/// … and on all streams of a connection.
+/// The same limit for all streams of a connection together.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// The number of connections without a permitted request. With TLS, buffers and a half-sent header block of
+/// The maximum number of connections without a permitted request. With TLS, buffers and a half-sent header block of
 /// [`MAX_HEADER_LIST_BYTES`] each takes about 100 KiB.
-const STRANGERS: usize = 128;
+const MAX_UNAUTHENTICATED_CONNECTIONS: usize = 128;
 
-/// Metadata of one call, workload tokens included. A token that is too large gets a status that says so as long as it
-/// is below this; beyond, HTTP/2 refuses the call (431, or the end of the connection).
+/// The maximum size of a call's metadata, including the token. A token that is too large gets a clear status up to this
+/// limit; above it, HTTP/2 refuses the call (431, or the connection ends).
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 
-/// A silent peer is asked after this whether it is still there …
+/// The time without traffic after which the gateway sends a keep-alive ping.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// … and has this long to answer.
+/// The time for the answer to a keep-alive ping.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opened connections on their way from the accept loop to the workers, who take them at once.
-const OPENED_CONNECTIONS: usize = 16;
+/// The capacity of the queue of opened connections between the accept loop and the workers.
+const CONNECTION_QUEUE: usize = 16;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 
-/// What always stands on the listener, besides reflection.
+/// The services that are always served, besides reflection.
 const SERVED: [&str; 9] = [
     token::NAME,
     impersonation::NAME,
@@ -90,36 +89,36 @@ const SERVED: [&str; 9] = [
     HEALTH,
 ];
 
-/// When every call is answered, what was answered has this long to arrive. Then connections are not waited for:
-/// streams that callers hold open and that are not ours to end (reflection) would keep them for ever.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time to send the last answers at shutdown. Then connections are closed, because callers could keep streams open
+/// that the gateway does not end (reflection).
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// The configurable part.
+/// The configuration of the listener.
 #[derive(Debug, Clone)]
 pub struct GrpcOptions {
-    /// Whether callers can ask for the contract itself.
+    /// Whether to serve reflection.
     pub reflection: bool,
-    /// Whether Envoy may ask whether requests may go on.
+    /// Whether to serve Envoy's external authorization.
     pub envoy: bool,
-    /// For calls that bring no deadline.
+    /// The deadline of calls without one.
     pub default_deadline: Duration,
-    /// The same for calls of the Web API.
+    /// The deadline of Web API calls without one.
     pub web_api_timeout: Duration,
-    /// Connections are ended after this, so that callers spread over new replicas.
+    /// The maximum age of connections, so that callers also connect to new replicas.
     pub max_connection_age: Duration,
-    /// Ends TLS on the listener; `None` is plain text.
+    /// The TLS configuration; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
-    /// The proxies in front.
+    /// The proxies in front of the listener.
     pub proxies: FrontProxies,
-    /// The memory of calls that nothing was permitted to yet, which all listeners share.
+    /// The memory budget of undecided calls, which all listeners share.
     pub intake: Arc<IntakeBudget>,
 }
 
-/// Why the listener ended, or never began.
+/// The reason why the listener failed or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The contract compiled into the program cannot be read.
-    #[error("the compiled contract cannot be read: {0}")]
+    /// The compiled protobuf descriptors are damaged.
+    #[error("the compiled protobuf descriptors cannot be read: {0}")]
     Contract(#[from] prost::DecodeError),
     /// Reflection cannot be set up.
     #[error("reflection cannot be set up: {0}")]
@@ -127,18 +126,18 @@ pub enum ServeError {
     /// The listener failed.
     #[error("the gRPC listener failed: {0}")]
     Transport(#[from] tonic::transport::Error),
-    /// There are no threads to be had.
+    /// The threads cannot be started.
     #[error("the threads of the gRPC listener cannot be started: {0}")]
     Threads(#[from] io::Error),
-    /// A thread ended that should not.
+    /// A worker thread ended unexpectedly.
     #[error("gRPC: {0}")]
     WorkerEnded(#[from] WorkerEnded),
 }
 
-/// What stands around every call.
-type HttpServer = Server<tower::layer::util::Stack<Around, tower::layer::util::Identity>>;
+/// The tonic server with the layer of every call.
+type TonicServer = Server<tower::layer::util::Stack<CallLayer, tower::layer::util::Identity>>;
 
-/// Limits the messages of a service, and accepts gzip. A limit holds before and after decompression, which stops there.
+/// Limits the message sizes of a service and accepts gzip. The limit also stops the decompression.
 macro_rules! limited {
     ($server:expr, $largest:expr) => {
         $server
@@ -148,13 +147,13 @@ macro_rules! limited {
     };
 }
 
-/// The services on a bound socket, not yet accepting.
+/// The gRPC server on a bound socket, before it accepts connections.
 pub struct GrpcServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     proxies: FrontProxies,
     intake: Arc<IntakeBudget>,
-    server: HttpServer,
+    server: TonicServer,
     routes: Routes,
     health: Health,
     access: Arc<Access>,
@@ -163,10 +162,10 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// Puts the services on the socket. They are `NOT_SERVING` until [`Self::health`] says otherwise.
+    /// Creates the server. Its services are `NOT_SERVING` until [`Self::health`] says otherwise.
     ///
     /// # Errors
-    /// If the compiled contract is damaged.
+    /// If the compiled protobuf descriptors are damaged.
     pub async fn new(
         listener: TcpListener,
         services: Arc<Services>,
@@ -182,10 +181,10 @@ impl GrpcServer {
         let calls = TaskTracker::new();
         let cut_off = CancellationToken::new();
         let access = Arc::clone(&services.access);
-        let surroundings = Surroundings {
+        let context = LayerContext {
             access: Arc::clone(&access),
             audit: Arc::clone(&services.audit),
-            ids: RequestIds::new(clock, &*random),
+            ids: RequestIdGenerator::new(clock, &*random),
             meter,
             default_deadline: options.default_deadline,
             web_api_timeout: options.web_api_timeout,
@@ -200,40 +199,46 @@ impl GrpcServer {
         let of = || Arc::clone(&services);
         routes
             .add_service(limited!(health_service, MAX_OPEN_MESSAGE_BYTES))
-            .add_service(limited!(TokenServiceServer::new(token::Tokens(of())), MAX_MESSAGE_BYTES))
             .add_service(limited!(
-                ImpersonationServiceServer::new(impersonation::Impersonations(of())),
+                TokenServiceServer::new(token::TokenHandler(of())),
                 MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
-                TenantServiceServer::new(tenant::Tenants(of())),
+                ImpersonationServiceServer::new(impersonation::ImpersonationHandler(of())),
                 MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
-                AssociateServiceServer::new(associate::Associates(of())),
+                TenantServiceServer::new(tenant::TenantHandler(of())),
                 MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
-                AccessServiceServer::new(access::Accesses(of())),
-                MAX_MESSAGE_BYTES
-            ))
-            .add_service(limited!(AuditServiceServer::new(audit::Audits(of())), MAX_MESSAGE_BYTES))
-            .add_service(limited!(
-                ApplicationServiceServer::new(application::Applications(of())),
+                AssociateServiceServer::new(associate::AssociateHandler(of())),
                 MAX_MESSAGE_BYTES
             ))
             .add_service(limited!(
-                WebApiServiceServer::new(web_api::WebApis(of())),
+                AccessServiceServer::new(access::AccessHandler(of())),
+                MAX_MESSAGE_BYTES
+            ))
+            .add_service(limited!(
+                AuditServiceServer::new(audit::AuditHandler(of())),
+                MAX_MESSAGE_BYTES
+            ))
+            .add_service(limited!(
+                ApplicationServiceServer::new(application::ApplicationHandler(of())),
+                MAX_MESSAGE_BYTES
+            ))
+            .add_service(limited!(
+                WebApiServiceServer::new(web_api::WebApiHandler(of())),
                 web_api::MAX_CALL_BYTES
             ));
         if options.envoy {
             routes.add_service(limited!(
-                AuthorizationServer::new(envoy::Authorizations(services)),
+                AuthorizationServer::new(envoy::ExtAuthzHandler(services)),
                 MAX_MESSAGE_BYTES
             ));
         }
         if options.reflection {
-            // With the messages of error details, so that grpcurl can print them.
+            // Includes the messages of error details, so that grpcurl can print them.
             let builder = || {
                 health.served.iter().fold(
                     tonic_reflection::server::Builder::configure()
@@ -260,47 +265,47 @@ impl GrpcServer {
             .http2_max_pending_accept_reset_streams(Some(MAX_CANCELLED_STREAMS))
             .http2_max_local_error_reset_streams(Some(MAX_STREAM_ERRORS))
             .max_connection_age(options.max_connection_age)
-            .layer(Around::new(surroundings));
+            .layer(CallLayer::new(context));
         let routes = routes.routes();
         let GrpcOptions { tls, proxies, intake, .. } = options;
         Ok(Self { listener, tls, proxies, intake, server, routes, health, access, calls, cut_off })
     }
 
-    /// Where it listens.
+    /// Returns the local address.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the operating system does not return it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Tells callers whether to come.
+    /// Returns the handle that sets the health status.
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.clone()
     }
 
-    /// Ends calls of the Web API that have no answer yet, each with a status, when it is cancelled.
+    /// Returns a token. Cancelling it ends the Web API calls without an answer, each with a status.
     #[must_use]
     pub fn cut_off(&self) -> CancellationToken {
         self.cut_off.clone()
     }
 
-    /// Serves until `stop`, then sends GOAWAY and returns when the calls under way have ended. What is not open yet
-    /// is dropped, and a peer that answers nothing is not waited for.
+    /// Serves until `stop`, then sends GOAWAY and returns when the running calls have ended. Drops connections whose
+    /// handshake is not complete, and does not wait for peers that do not respond.
     ///
     /// # Errors
     /// If the listener fails.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
-        let (opened, incoming) = mpsc::channel(OPENED_CONNECTIONS);
+        let (opened, incoming) = mpsc::channel(CONNECTION_QUEUE);
         let tls = self.tls;
         let acceptor = Acceptor {
             name: "grpc",
-            speaks: Speaks::Http2,
+            protocol: Protocol::Http2,
             listener: self.listener,
             tls: tls.clone(),
             proxies: self.proxies,
-            strangers: STRANGERS,
+            strangers: MAX_UNAUTHENTICATED_CONNECTIONS,
             intake: self.intake,
             stop: stop.clone(),
         };
@@ -309,7 +314,7 @@ impl GrpcServer {
             let services = http.clone().add_routes(routes.clone());
             let access = Arc::clone(&access);
             let incoming =
-                incoming.map(move |connection| Ok::<_, io::Error>(called(connection, &access)));
+                incoming.map(move |connection| Ok::<_, io::Error>(with_peer(connection, &access)));
             let stop = end.clone().cancelled_owned();
             let serving = services.serve_with_incoming_shutdown(incoming, stop);
             async {
@@ -327,7 +332,7 @@ impl GrpcServer {
             stop.cancelled().await;
             calls.close();
             calls.wait().await;
-            tokio::time::sleep(LAST_WORDS).await;
+            tokio::time::sleep(FLUSH_TIME).await;
         };
         let reload = async {
             match tls {
@@ -340,7 +345,7 @@ impl GrpcServer {
             () = answered => Ok(()),
             () = reload => Ok(()),
         };
-        workers.end().await;
+        workers.shut_down().await;
         ended
     }
 }
@@ -353,17 +358,17 @@ pub struct Health {
 }
 
 impl Health {
-    /// Serving.
-    pub async fn serving(&self) {
+    /// Sets the status to serving.
+    pub async fn set_serving(&self) {
         self.set(ServingStatus::Serving).await;
     }
 
-    /// Not serving: do not come.
-    pub async fn not_serving(&self) {
+    /// Sets the status to not serving.
+    pub async fn set_not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
     }
 
-    /// Ends the streams of those who watch it, which would keep their connections open for ever.
+    /// Ends all `Health/Watch` streams, which would otherwise keep their connections open.
     pub async fn end_watches(&self) {
         let mut reporter = self.reporter.clone();
         for service in self.served.iter().chain(&[""]) {
@@ -379,7 +384,7 @@ impl Health {
     }
 }
 
-/// `service/method` of all RPCs of the contract, of Envoy's question, and of those that every gRPC server has.
+/// Returns `service/method` of all RPCs: of our own API, of Envoy's, and of health and reflection.
 fn methods() -> Result<Vec<String>, prost::DecodeError> {
     let mut methods = Vec::new();
     let sets = [pb::DESCRIPTORS, envoy_pb::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];

@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
     layer::Context,
     pb::{self, tenant_service_server::TenantService},
-    request::{Checks, answer, answer_stream, open},
+    request::{Checks, answer, answer_stream, split_request},
     watch::{self, Messages},
     watch_status::{StatusWatch, WatchScope},
 };
@@ -19,26 +19,28 @@ use crate::{
     domain::{ListScope, TENANT_FIELDS, Tenant, TenantName},
 };
 
-/// Its full name.
+/// The full name of the service.
 pub(super) const NAME: &str = pb::tenant_service_server::SERVICE_NAME;
 
-/// The service.
-pub(super) struct Tenants(pub(super) Arc<Services>);
+/// The handler of the service.
+pub(super) struct TenantHandler(pub(super) Arc<Services>);
 
-impl Tenants {
+impl TenantHandler {
     fn pb(&self, tenant: &Tenant) -> pb::Tenant {
         let status = self.0.statuses.last_known(tenant);
         convert::tenant(tenant, status.as_deref())
     }
 
-    /// Reads the name and decides: the beginning of every change to one tenant.
+    /// Parses the name and checks `manageTenants`: the first step of every change of a tenant.
     fn manage(
         &self,
         context: &Context,
         mut checks: Checks,
         name: &str,
     ) -> Result<Authorized<ManageTenants, TenantName>, Failure> {
-        let Some(name) = checks.tenant_name("name", name) else { return Err(checks.failed()) };
+        let Some(name) = checks.tenant_name("name", name) else {
+            return Err(checks.into_failure());
+        };
         self.0.authorize(context, name)
     }
 
@@ -52,15 +54,15 @@ impl Tenants {
         let tenant = checks.context_identifier("tenant_id", &request.tenant_id);
         let labels = checks.labels("tenant.labels", request.tenant.unwrap_or_default().labels);
         let (Some(parent), Some(tenant), Some(labels)) = (parent, tenant, labels) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
         let name = TenantName { application: parent.clone(), tenant };
         let authorized = self.0.authorize(context, parent);
-        // Decided on the application, done to the tenant.
-        context.notes.resource(name.clone());
+        // Policy decides on the application; the action creates the tenant.
+        context.notes.set_last_resource(name.clone());
         let authorized = authorized?;
-        self.0.concerns(context, &name)?;
-        let tenant = context.change(self.0.tenants.create(&authorized, tenant, labels)).await?;
+        self.0.admit_to_tenant(context, &name)?;
+        let tenant = context.run_change(self.0.tenants.create(&authorized, tenant, labels)).await?;
         Ok(pb::CreateTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
@@ -71,7 +73,7 @@ impl Tenants {
     ) -> Result<pb::GetTenantResponse, Failure> {
         let mut checks = Checks::default();
         let Some(selector) = checks.tenant_selector("name", &request.name) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
         let authorized: Authorized<ReadTenants, _> =
             self.0.authorize_selected(context, "name", selector).await?;
@@ -94,7 +96,7 @@ impl Tenants {
         let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
         let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
         else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
         let page = Page { after, limit };
         let TenantPage { tenants, next } = match scope {
@@ -121,7 +123,7 @@ impl Tenants {
     ) -> Result<pb::DeleteTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
         let etag = Some(request.etag.as_str()).filter(|etag| !etag.is_empty());
-        context.change(self.0.tenants.delete(&authorized, etag, request.force)).await?;
+        context.run_change(self.0.tenants.delete(&authorized, etag, request.force)).await?;
         Ok(pb::DeleteTenantResponse {})
     }
 
@@ -133,10 +135,10 @@ impl Tenants {
         let mut checks = Checks::default();
         let token = checks.system_user_token("system_user_token", request.system_user_token);
         let name = checks.tenant_name("name", &request.name);
-        let (Some(name), Some(token)) = (name, token) else { return Err(checks.failed()) };
+        let (Some(name), Some(token)) = (name, token) else { return Err(checks.into_failure()) };
         let authorized = self.0.authorize(context, name)?;
         let tenant =
-            context.change(self.0.tenants.set_system_user_token(&authorized, token)).await?;
+            context.run_change(self.0.tenants.set_system_user_token(&authorized, token)).await?;
         Ok(pb::SetSystemUserTokenResponse { tenant: Some(self.pb(&tenant)) })
     }
 
@@ -148,10 +150,10 @@ impl Tenants {
         let mut checks = Checks::default();
         let name = checks.tenant_name("name", &request.name);
         let reason = checks.reason("reason", request.reason);
-        let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.failed()) };
-        context.notes.reason(reason);
+        let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.into_failure()) };
+        context.notes.set_reason(reason);
         let authorized = self.0.authorize(context, name)?;
-        let tenant = context.change(self.0.tenants.set_disabled(&authorized, true)).await?;
+        let tenant = context.run_change(self.0.tenants.set_disabled(&authorized, true)).await?;
         Ok(pb::DisableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
@@ -161,7 +163,7 @@ impl Tenants {
         request: pb::EnableTenantRequest,
     ) -> Result<pb::EnableTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
-        let tenant = context.change(self.0.tenants.set_disabled(&authorized, false)).await?;
+        let tenant = context.run_change(self.0.tenants.set_disabled(&authorized, false)).await?;
         Ok(pb::EnableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
@@ -179,9 +181,9 @@ impl Tenants {
                 ListScope::Application(id) => WatchScope::Application(id),
             })
         };
-        let Some(scope) = scope else { return Err(checks.failed()) };
+        let Some(scope) = scope else { return Err(checks.into_failure()) };
         let watch = StatusWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
-        watch::begin(watch, Arc::clone(context), &self.0).await
+        watch::start(watch, Arc::clone(context), &self.0).await
     }
 
     async fn status(
@@ -194,7 +196,7 @@ impl Tenants {
         let selector = checks.tenant_selector("name", &request.name);
         let max_staleness = checks.max_staleness(metadata);
         let (Some(selector), Some(max_staleness)) = (selector, max_staleness) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
         let authorized: Authorized<ReadTenants, _> =
             self.0.authorize_selected(context, "name", selector).await?;
@@ -205,16 +207,16 @@ impl Tenants {
     }
 }
 
-/// Each RPC opens the request, runs the method above, and answers.
+/// Splits the request, runs the method and answers.
 macro_rules! rpc {
     ($service:ident . $method:ident, $request:ident) => {{
-        let (context, _, request) = open($request)?;
+        let (context, _, request) = split_request($request)?;
         answer(&context, $service.$method(&context, request).await)
     }};
 }
 
 #[tonic::async_trait]
-impl TenantService for Tenants {
+impl TenantService for TenantHandler {
     async fn create_tenant(
         &self,
         request: Request<pb::CreateTenantRequest>,
@@ -268,7 +270,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::GetTenantStatusRequest>,
     ) -> Result<Response<pb::GetTenantStatusResponse>, Status> {
-        let (context, metadata, request) = open(request)?;
+        let (context, metadata, request) = split_request(request)?;
         answer(&context, self.status(&context, &metadata, request).await)
     }
 
@@ -278,7 +280,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::WatchTenantStatusRequest>,
     ) -> Result<Response<Self::WatchTenantStatusStream>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer_stream(&context, self.watch(&context, &request).await)
     }
 }

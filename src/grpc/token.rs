@@ -9,22 +9,22 @@ use super::{
     failure::Failure,
     layer::Context,
     pb::{self, token_service_server::TokenService},
-    request::{Checks, answer, answer_stream, open},
+    request::{Checks, answer, answer_stream, split_request},
     watch::{self, Messages},
     watch_ticket::TicketWatch,
 };
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
-    domain::{GrantName, Subject},
+    domain::PersonSelector,
 };
 
-/// Its full name.
+/// The full name of the service.
 pub(super) const NAME: &str = pb::token_service_server::SERVICE_NAME;
 
-/// The service.
-pub(super) struct Tokens(pub(super) Arc<Services>);
+/// The handler of the service.
+pub(super) struct TokenHandler(pub(super) Arc<Services>);
 
-impl Tokens {
+impl TokenHandler {
     async fn issue(
         &self,
         context: &Context,
@@ -36,9 +36,9 @@ impl Tokens {
         let min_ttl = checks.duration("min_ttl", request.min_ttl, tickets.longest_min_ttl());
         let reason = checks.reason("reason", request.reason);
         let (Some(selector), Some(min_ttl), Some(reason)) = (tenant, min_ttl, reason) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
-        context.notes.reason(reason);
+        context.notes.set_reason(reason);
         let authorized: Authorized<IssueSystemTicket, _> =
             self.0.authorize_selected(context, "tenant", selector).await?;
         let reveal: Option<Authorized<RevealApplicationToken, _>> = request
@@ -46,7 +46,7 @@ impl Tokens {
             .then(|| self.0.authorize(context, authorized.resource().clone()))
             .transpose()?;
         let ticket = tickets.issue(&authorized, min_ttl, reveal.as_ref()).await?;
-        context.notes.credential(&ticket.ticket.credential_id);
+        context.notes.set_credential(&ticket.ticket.credential_id);
         Ok(pb::IssueSystemTicketResponse { ticket: Some(convert::ticket(&ticket)) })
     }
 
@@ -59,14 +59,14 @@ impl Tokens {
         let tenant = checks.tenant_selector("tenant", &request.tenant);
         let reason = checks.reason("reason", request.reason);
         let (Some(selector), Some(reason)) = (tenant, reason) else {
-            return Err(checks.failed());
+            return Err(checks.into_failure());
         };
-        context.notes.reason(reason);
+        context.notes.set_reason(reason);
         let authorized: Authorized<IssueSystemTicket, _> =
             self.0.authorize_selected(context, "tenant", selector).await?;
         let (services, reveal) = (Arc::clone(&self.0), request.include_application_token);
         let watch = TicketWatch::new(services, Arc::clone(context), authorized, reveal);
-        watch::begin(watch, Arc::clone(context), &self.0).await
+        watch::start(watch, Arc::clone(context), &self.0).await
     }
 
     async fn report_rejected(
@@ -77,12 +77,11 @@ impl Tokens {
         let mut checks = Checks::default();
         let tenant = checks.tenant_name("tenant", &request.tenant);
         let id = checks.credential_id("credential_id", &request.credential_id);
-        let (Some(tenant), Some(id)) = (tenant, id) else { return Err(checks.failed()) };
-        context.notes.credential(&id);
+        let (Some(tenant), Some(id)) = (tenant, id) else { return Err(checks.into_failure()) };
+        context.notes.set_credential(&id);
         if let Some(grant) = id.grant() {
             let impersonation = &self.0.impersonation;
-            let subject = Subject::Grant(GrantName { tenant: tenant.clone(), grant });
-            let found = impersonation.find(&tenant, &subject).await?;
+            let found = impersonation.find(&tenant, &PersonSelector::Grant(grant)).await?;
             let authorized = self.0.authorize(context, found)?;
             impersonation.report_rejected(&authorized, id).await?;
             return Ok(pb::ReportRejectedCredentialResponse {});
@@ -94,12 +93,12 @@ impl Tokens {
 }
 
 #[tonic::async_trait]
-impl TokenService for Tokens {
+impl TokenService for TokenHandler {
     async fn issue_system_ticket(
         &self,
         request: Request<pb::IssueSystemTicketRequest>,
     ) -> Result<Response<pb::IssueSystemTicketResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, self.issue(&context, request).await)
     }
 
@@ -109,7 +108,7 @@ impl TokenService for Tokens {
         &self,
         request: Request<pb::WatchSystemTicketRequest>,
     ) -> Result<Response<Self::WatchSystemTicketStream>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer_stream(&context, self.watch(&context, request).await)
     }
 
@@ -117,7 +116,7 @@ impl TokenService for Tokens {
         &self,
         request: Request<pb::ReportRejectedCredentialRequest>,
     ) -> Result<Response<pb::ReportRejectedCredentialResponse>, Status> {
-        let (context, _, request) = open(request)?;
+        let (context, _, request) = split_request(request)?;
         answer(&context, self.report_rejected(&context, request).await)
     }
 }

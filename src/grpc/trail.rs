@@ -1,5 +1,5 @@
-//! What a call leaves in the audit trail: an event for each decision on a credential, each change and each denial,
-//! with how the call ended. It is written on the way out, before the answer.
+//! The audit events of a call: one for each decision on a credential, each change and each denial, with the result of
+//! the call. They are written before the answer is sent.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -8,60 +8,62 @@ use tonic::Code;
 use super::{failure::Failure, layer::Context};
 use crate::{
     access::{ActionName, PolicyIds, Resource},
-    broker::{Attempts, AuditUnavailable, BrokerError, Pending, Trail, Weight},
+    broker::{
+        AuditUnavailable, BrokerError, EventClass, PendingEvent, Trail, UnauthenticatedAttempts,
+    },
     domain::{AuditRecord, AuditText, CredentialId, Decision, Reason},
-    listen::Undecided,
+    listen::RequestCharge,
 };
 
-/// What acts on SuperOffice with the system user's ticket.
+/// The value of `acting_as` for the system user.
 const SYSTEM_USER: &str = "system";
 
-/// The trail of the server, and those who never say who they are.
-pub struct Audit {
-    /// Where events go.
+/// Writes the audit events of calls, and counts failed authentications.
+pub struct AuditRecorder {
+    /// The audit trail.
     pub trail: Arc<Trail>,
-    /// Where calls without a good credential are counted.
-    pub attempts: Arc<Attempts>,
+    /// Counts calls without a valid credential.
+    pub attempts: Arc<UnauthenticatedAttempts>,
 }
 
-impl Audit {
-    /// Before a permitted action is done: whether its event can be kept.
+impl AuditRecorder {
+    /// Checks that the event of a permitted action can be written. Runs before the action.
     pub(super) fn check(&self, action: ActionName) -> Result<(), Failure> {
-        if !is_kept(action) {
+        if !is_audited(action) {
             return Ok(());
         }
-        self.trail.check(weight(action)).map_err(unavailable)
+        self.trail.check(event_class(action)).map_err(audit_unavailable)
     }
 
-    /// Writes what was noted of the call since the last time, and waits for it as far as configuration asks.
-    pub(super) async fn keep(
+    /// Writes the unwritten notes of the call. Waits for the commit if the configuration requires it.
+    pub(super) async fn write(
         &self,
         context: &Context,
         code: Code,
         reason: Option<Reason>,
     ) -> Result<(), Failure> {
-        let pending = self.begin(context, code, reason).map_err(unavailable)?;
-        // Too late to hand anything out, and nobody waits for longer than the deadline.
+        let pending = self.start_writes(context, code, reason).map_err(audit_unavailable)?;
+        // After the deadline nothing is returned, so the commit need not be awaited.
         if code != Code::DeadlineExceeded {
             for pending in pending {
-                pending.committed().await.map_err(unavailable)?;
+                pending.committed().await.map_err(audit_unavailable)?;
             }
         }
         Ok(())
     }
 
-    /// Writes what was decided before it is done. How it ends is written by itself.
-    pub(super) async fn announce(&self, context: &Context) -> Result<(), Failure> {
-        let decided = context.notes.lock().decided.clone();
-        self.keep(context, Code::Ok, None).await?;
-        context.notes.lock().decided = decided;
+    /// Writes the decisions before the action runs. The result gets its own event.
+    pub(super) async fn write_before_change(&self, context: &Context) -> Result<(), Failure> {
+        let decided = context.notes.lock().decisions.clone();
+        self.write(context, Code::Ok, None).await?;
+        context.notes.lock().decisions = decided;
         Ok(())
     }
 
-    /// The same for a call that nobody waits for any more.
-    pub(super) fn keep_unanswered(&self, context: &Context) {
-        // What the trail cannot take is in the log: nobody is left to be refused.
-        if self.begin(context, Code::Cancelled, None).is_err() {
+    /// Writes the unwritten notes of a call whose caller has disconnected.
+    pub(super) fn write_unanswered(&self, context: &Context) {
+        // A failure is only logged, because there is no caller to refuse.
+        if self.start_writes(context, Code::Cancelled, None).is_err() {
             tracing::error!(
                 request_id = &*context.request_id,
                 "a cancelled call is not in the audit trail"
@@ -69,24 +71,24 @@ impl Audit {
         }
     }
 
-    fn begin(
+    fn start_writes(
         &self,
         context: &Context,
         code: Code,
         reason: Option<Reason>,
-    ) -> Result<Vec<Pending>, AuditUnavailable> {
-        let SinceKept { decided, credential } = context.notes.take();
+    ) -> Result<Vec<PendingEvent>, AuditUnavailable> {
+        let UnwrittenNotes { decisions: decided, credential } = context.notes.take();
         let denied_later = reason == Some(Reason::PolicyDenied)
             && decided.iter().all(|one| one.decision == Decision::Allowed);
         let last = decided.len().saturating_sub(1);
-        let as_user = |one: &&Decided| one.name == Some(ActionName::CallWebApiAsUser);
+        let as_user = |one: &&NotedDecision| one.name == Some(ActionName::CallWebApiAsUser);
         let person = decided.iter().find(as_user).map(|one| acting_as_grant(&one.resource));
         let pending = decided.into_iter().enumerate().map(|(index, mut decided)| {
-            // Permitted by policy, but not by the configuration.
+            // Permitted by policy, but denied by the configuration.
             if denied_later && index == last {
                 decided.decision = Decision::Denied;
             }
-            let weight = decided.weight();
+            let weight = decided.class();
             let reads = decided.name == Some(ActionName::ReadAssociates);
             let mut record = decided.record(context, code, reason);
             if let Some(person) = person.as_ref().filter(|_| reads) {
@@ -99,28 +101,28 @@ impl Audit {
     }
 }
 
-fn unavailable(error: AuditUnavailable) -> Failure {
+fn audit_unavailable(error: AuditUnavailable) -> Failure {
     BrokerError::StoreUnavailable(error.to_string().into()).into()
 }
 
-/// What is noted of a call for its events.
+/// The notes of a call for its audit events.
 #[derive(Default)]
 pub(super) struct Notes {
-    since_kept: Mutex<SinceKept>,
+    unwritten: Mutex<UnwrittenNotes>,
     reason: OnceLock<AuditText>,
-    undecided: Undecided,
+    undecided: RequestCharge,
 }
 
-/// What was noted since events were last written.
+/// The notes that are not written yet.
 #[derive(Default)]
-struct SinceKept {
-    decided: Vec<Decided>,
+struct UnwrittenNotes {
+    decisions: Vec<NotedDecision>,
     credential: AuditText,
 }
 
-/// One decision.
+/// A policy decision.
 #[derive(Clone)]
-struct Decided {
+struct NotedDecision {
     action: &'static str,
     name: Option<ActionName>,
     resource: AuditText,
@@ -129,42 +131,42 @@ struct Decided {
 }
 
 impl Notes {
-    /// Returns the notes of a call that nothing was permitted to yet.
-    pub(super) fn new(undecided: Undecided) -> Self {
+    /// Returns the notes of an undecided call.
+    pub(super) fn new(undecided: RequestCharge) -> Self {
         Self { undecided, ..Self::default() }
     }
 
-    /// The memory that the call holds until something is permitted.
-    pub(super) fn undecided(&self) -> &Undecided {
+    /// The memory charge of the call until policy permits it.
+    pub(super) fn undecided(&self) -> &RequestCharge {
         &self.undecided
     }
 
-    /// The caller's own words.
-    pub(super) fn reason(&self, reason: String) {
+    /// Sets the reason that the caller gave.
+    pub(super) fn set_reason(&self, reason: String) {
         let _ = self.reason.set(reason.into());
     }
 
-    /// The credential that is handed out or named.
-    pub(super) fn credential(&self, id: &CredentialId) {
+    /// Sets the credential that is issued, used or named.
+    pub(super) fn set_credential(&self, id: &CredentialId) {
         self.lock().credential = id.shared().into();
     }
 
-    /// The resource of the last decision, where it is known better than what was decided on.
-    pub(super) fn resource(&self, resource: impl Into<Resource>) {
-        self.named(resource.into().to_string());
+    /// Sets the resource of the last decision, if the action concerns a more specific one.
+    pub(super) fn set_last_resource(&self, resource: impl Into<Resource>) {
+        self.set_last_resource_name(resource.into().to_string());
     }
 
-    /// The same, by its name.
-    pub(super) fn named(&self, name: String) {
-        if let Some(last) = self.lock().decided.last_mut() {
+    /// Sets the resource name of the last decision.
+    pub(super) fn set_last_resource_name(&self, name: String) {
+        if let Some(last) = self.lock().decisions.last_mut() {
             last.resource = name.into();
         }
     }
 
-    /// The resource of a decision, where it is known better than what was decided on.
-    pub(super) fn done_to(&self, action: ActionName, name: String) {
+    /// Sets the resource name of the decision on `action`, if the action concerns a more specific one.
+    pub(super) fn set_resource_of(&self, action: ActionName, name: String) {
         let mut since_kept = self.lock();
-        let decided = since_kept.decided.iter_mut().find(|one| one.name == Some(action));
+        let decided = since_kept.decisions.iter_mut().find(|one| one.name == Some(action));
         if let Some(decided) = decided {
             decided.resource = name.into();
         }
@@ -177,44 +179,44 @@ impl Notes {
         policy_ids: PolicyIds,
     ) {
         self.undecided.permit();
-        if is_kept(action) {
+        if is_audited(action) {
             let resource = resource.to_string().into();
             let decision = Decision::Allowed;
             let (name, action) = (Some(action), action.as_str());
-            self.note(Decided { action, name, resource, decision, policy_ids });
+            self.note(NotedDecision { action, name, resource, decision, policy_ids });
         }
     }
 
-    /// `action` may be a question that is no action of the policy.
+    /// Notes a denial. `action` may be the name of a query that is not a policy action.
     pub(super) fn denied(&self, action: &'static str, resource: String, policy_ids: PolicyIds) {
         let (decision, resource) = (Decision::Denied, resource.into());
         let name = ActionName::from_name(action);
-        self.note(Decided { action, name, resource, decision, policy_ids });
+        self.note(NotedDecision { action, name, resource, decision, policy_ids });
     }
 
-    /// What was decided since events were last written came to nothing.
-    pub(super) fn forget(&self) {
+    /// Discards the unwritten notes, because their decisions had no effect.
+    pub(super) fn discard(&self) {
         drop(self.take());
     }
 
-    fn note(&self, decided: Decided) {
-        self.lock().decided.push(decided);
+    fn note(&self, decided: NotedDecision) {
+        self.lock().decisions.push(decided);
     }
 
-    fn take(&self) -> SinceKept {
+    fn take(&self) -> UnwrittenNotes {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> MutexGuard<'_, SinceKept> {
-        self.since_kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, UnwrittenNotes> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Decided {
-    fn weight(&self) -> Weight {
+impl NotedDecision {
+    fn class(&self) -> EventClass {
         match (self.decision, self.name) {
-            (Decision::Allowed, Some(action)) => weight(action),
-            _ => Weight::Change,
+            (Decision::Allowed, Some(action)) => event_class(action),
+            _ => EventClass::Change,
         }
     }
 
@@ -250,19 +252,19 @@ impl Decided {
     }
 }
 
-/// Of `applications/…/tenants/…/grants/{grant}` the end, which stands in `credential` too.
+/// Returns the `grants/{grant}` part of `applications/…/tenants/…/grants/{grant}`.
 fn acting_as_grant(resource: &AuditText) -> AuditText {
     let grant = resource.to_string();
     let grant = grant.find("grants/").and_then(|start| grant.get(start..));
     grant.map(|text| text.to_owned().into()).unwrap_or_default()
 }
 
-/// Of what is permitted, looking at tenants, grants and the trail itself leaves no event.
-fn is_kept(action: ActionName) -> bool {
+/// Returns whether a permitted action gets an audit event. Reads of tenants, grants and the trail itself do not.
+fn is_audited(action: ActionName) -> bool {
     !matches!(action, ActionName::ReadTenants | ActionName::ReadGrants | ActionName::ReadAudit)
 }
 
-fn weight(action: ActionName) -> Weight {
+fn event_class(action: ActionName) -> EventClass {
     match action {
         ActionName::IssueSystemTicket
         | ActionName::RevealApplicationToken
@@ -271,11 +273,11 @@ fn weight(action: ActionName) -> Weight {
         | ActionName::CallWebApi
         | ActionName::CallWebApiAsSystemUser
         | ActionName::CallWebApiAsUser
-        | ActionName::CheckExternally => Weight::Credential,
+        | ActionName::CheckExternally => EventClass::Credential,
         ActionName::ReadTenants
         | ActionName::ManageTenants
         | ActionName::ReadGrants
         | ActionName::ManageGrants
-        | ActionName::ReadAudit => Weight::Change,
+        | ActionName::ReadAudit => EventClass::Change,
     }
 }

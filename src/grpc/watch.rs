@@ -1,5 +1,5 @@
-//! What all streams have in common: every message is a new decision, a reader that does not read is ended, and
-//! shutdown ends them all at once.
+//! The common part of all watch streams: policy is checked for every message, slow clients are disconnected, and
+//! shutdown ends all streams.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,42 +8,42 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::access::Refused;
+use crate::access::AccessError;
 
-use super::{Audit, Services, failure::Failure, layer::Context};
+use super::{AuditRecorder, Services, failure::Failure, layer::Context};
 
-/// A message that waits longer than this for its reader is the last one.
-const READER_PATIENCE: Duration = Duration::from_secs(30);
+/// The time that a message may wait for its client. Then the stream ends.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a stream sends.
+/// The messages of a stream.
 pub(super) type Messages<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Makes the messages of one stream.
+/// The source of a stream's messages.
 pub(super) trait Watch: Send + 'static {
-    /// The message.
+    /// The type of the messages.
     type Message: Send;
 
-    /// Does what must succeed before the call is answered.
+    /// Runs the steps that must succeed before the call is answered.
     fn open(&mut self) -> BoxFuture<'_, Result<(), Failure>>;
 
-    /// Waits for the next message. The first ones are what is known now.
+    /// Waits for the next message. The first messages contain the current state.
     fn next(&mut self) -> BoxFuture<'_, Result<Self::Message, Failure>>;
 }
 
-/// An open stream. What is decided for a message that its reader no longer waits for is written down, too.
-struct Open {
+/// Writes the audit events of a stream when it is dropped, also for a message that was not sent.
+struct AuditOnDrop {
     context: Arc<Context>,
-    audit: Arc<Audit>,
+    audit: Arc<AuditRecorder>,
 }
 
-impl Drop for Open {
+impl Drop for AuditOnDrop {
     fn drop(&mut self) {
-        self.audit.keep_unanswered(&self.context);
+        self.audit.write_unanswered(&self.context);
     }
 }
 
-/// Begins a stream. A refusal is the answer to the call itself.
-pub(super) async fn begin<W: Watch>(
+/// Starts a stream. A failure in `open` is the answer to the call.
+pub(super) async fn start<W: Watch>(
     mut watch: W,
     context: Arc<Context>,
     services: &Services,
@@ -53,7 +53,7 @@ where
 {
     watch.open().await?;
     let (stopping, access) = (services.stopping.clone(), Arc::clone(&services.access));
-    let open = Open { context, audit: Arc::clone(&services.audit) };
+    let open = AuditOnDrop { context, audit: Arc::clone(&services.audit) };
     let state = Some((watch, Instant::now()));
     let messages = stream::unfold(state, move |state| {
         let (context, stopping) = (Arc::clone(&open.context), stopping.clone());
@@ -61,23 +61,24 @@ where
         let audit = Arc::clone(&open.audit);
         async move {
             let (mut watch, sent) = state?;
-            // The transport asks for the next message when it has room: when the reader has read.
-            let message = if sent.elapsed() > READER_PATIENCE {
+            // The transport polls for the next message when the client has read the previous ones.
+            let message = if sent.elapsed() > READER_TIMEOUT {
                 Err(Failure::WatchTooSlow)
             } else {
-                next(&mut watch, &stopping, access.credential_ends(&context.caller)).await
+                next(&mut watch, &stopping, access.wait_until_credential_expires(&context.caller))
+                    .await
             };
-            // Each message is a decision of its own, and written down before it leaves.
+            // Each message has its own decision, whose audit event is written before the message is sent.
             let (code, reason) = match &message {
                 Ok(_) => (Code::Ok, None),
                 Err(failure) => (failure.code(), Some(failure.reason())),
             };
-            let kept = audit.keep(&context, code, reason).await;
+            let kept = audit.write(&context, code, reason).await;
             match kept.and(message) {
                 Ok(message) => Some((Ok(message), Some((watch, Instant::now())))),
                 Err(failure) => {
                     let status = failure.status(&context.request_id);
-                    context.stream_ended(&failure);
+                    context.log_stream_end(&failure);
                     Some((Err(status), None))
                 }
             }
@@ -89,14 +90,14 @@ where
 async fn next<W: Watch>(
     watch: &mut W,
     stopping: &CancellationToken,
-    credential_ends: impl Future<Output = Refused>,
+    credential_ends: impl Future<Output = AccessError>,
 ) -> Result<W::Message, Failure> {
     tokio::select! {
-        // Shutdown first: a stream with much to say must not put it off.
+        // Shutdown first: a busy stream must not delay it.
         biased;
         () = stopping.cancelled() => Err(Failure::ShuttingDown),
         message = watch.next() => message,
-        // A message is a decision of its own, which looks at the credential too. This is for the time between messages.
+        // The decision on a message also checks the credential. This covers the time between messages.
         refused = credential_ends => Err(refused.into()),
     }
 }

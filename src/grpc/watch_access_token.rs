@@ -1,4 +1,4 @@
-//! `WatchAccessToken`: the person's token now, and the next before it expires.
+//! `WatchAccessToken`: the person's current token, then each new one before it expires.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,65 +7,76 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use super::{
     Services, convert,
     failure::Failure,
-    impersonation::{MAX_DECISIONS, renamed},
+    impersonation::{MAX_ATTEMPTS, name_keeps_changing},
     layer::Context,
     pb,
-    person::AskedSubject,
+    person::PersonRequest,
     watch::Watch,
 };
 use crate::{
     access::{Authorized, GrantResource, IssueAccessToken},
-    broker::{HandedOutAccessToken, TenantChanges},
-    domain::{Subject, TenantName},
+    broker::{IssuedAccessToken, TenantChanges},
+    domain::{PersonSelector, TenantName},
 };
 
-/// One open stream.
+/// An open stream.
 pub(super) struct AccessTokenWatch {
     services: Arc<Services>,
     context: Arc<Context>,
     tenant: TenantName,
-    subject: Option<Subject>,
-    /// The decision that began the stream: that of the first message.
-    begun: Option<Authorized<IssueAccessToken, GrantResource>>,
+    subject: Option<PersonSelector>,
+    /// The policy decision of the call, which is used for the first message.
+    initial_decision: Option<Authorized<IssueAccessToken, GrantResource>>,
     changes: TenantChanges,
-    sent: Option<HandedOutAccessToken>,
-    /// The first message, had before the call was answered.
-    first: Option<HandedOutAccessToken>,
+    sent: Option<IssuedAccessToken>,
+    /// The token of the first message, read before the call was answered.
+    first: Option<IssuedAccessToken>,
 }
 
 impl AccessTokenWatch {
     pub(super) fn new(
         services: Arc<Services>,
         context: Arc<Context>,
-        begun: Authorized<IssueAccessToken, GrantResource>,
-        subject: &AskedSubject,
+        initial_decision: Authorized<IssueAccessToken, GrantResource>,
+        subject: &PersonRequest,
     ) -> Self {
-        let tenant = begun.resource().tenant.clone();
-        let subject = subject.in_tenant(&tenant);
-        // Before the first look: what changes after it is not missed.
+        let tenant = initial_decision.resource().tenant.clone();
+        let subject = subject.in_tenant(&tenant).cloned();
+        // Subscribed before the first read, so that no change is missed.
         let changes = services.impersonation.changes(&tenant);
-        let begun = Some(begun);
-        Self { services, context, tenant, subject, begun, changes, sent: None, first: None }
+        let initial_decision = Some(initial_decision);
+        Self {
+            services,
+            context,
+            tenant,
+            subject,
+            initial_decision,
+            changes,
+            sent: None,
+            first: None,
+        }
     }
 
-    async fn token(&mut self) -> Result<HandedOutAccessToken, Failure> {
+    async fn token(&mut self) -> Result<IssuedAccessToken, Failure> {
         let impersonation = &self.services.impersonation;
-        for _ in 0..MAX_DECISIONS {
-            let authorized = match (self.begun.take(), &self.subject) {
+        for _ in 0..MAX_ATTEMPTS {
+            let authorized = match (self.initial_decision.take(), &self.subject) {
                 (Some(begun), _) => begun,
                 (None, Some(subject)) => {
                     let found = impersonation.find(&self.tenant, subject).await?;
                     self.services.authorize(&self.context, found)?
                 }
-                (None, None) => return Err(Failure::invalid("grant", "not a grant of tenant")),
+                (None, None) => {
+                    return Err(Failure::invalid("grant", "not a grant of the tenant in `tenant`"));
+                }
             };
             if let Some(token) = impersonation.issue(&authorized, Duration::ZERO).await? {
-                self.context.notes.credential(&token.token.credential_id);
+                self.context.notes.set_credential(&token.token.credential_id);
                 return Ok(token);
             }
-            self.context.notes.forget();
+            self.context.notes.discard();
         }
-        Err(renamed())
+        Err(name_keeps_changing())
     }
 }
 
@@ -95,8 +106,8 @@ impl Watch for AccessTokenWatch {
                     self.sent = Some(token);
                     return Ok(pb::WatchAccessTokenResponse { token: Some(message) });
                 }
-                // Looked and handed out nothing: no event, and nothing to remember until there is one.
-                self.context.notes.forget();
+                // The token is unchanged and not sent, so there is no audit event.
+                self.context.notes.discard();
             }
         }
         .boxed()

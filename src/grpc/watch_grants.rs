@@ -1,4 +1,4 @@
-//! `WatchGrants`: the grants that there are, then what happens to them.
+//! `WatchGrants`: the existing grants, then their changes.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -6,47 +6,55 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
 use crate::{
-    broker::{GrantEvent, GrantFeed, GrantsOf},
+    broker::{AuthorizedGrantScope, GrantEvent, GrantEventReceiver},
     domain::{GrantName, GrantScope},
 };
 
-/// One open stream.
+/// An open stream.
 pub(super) struct GrantWatch {
     services: Arc<Services>,
     context: Arc<Context>,
     scope: GrantScope,
-    feed: GrantFeed,
-    /// What is known already, sent first.
+    feed: GrantEventReceiver,
+    /// The existing grants that were read and are not sent yet.
     known: VecDeque<GrantEvent>,
-    /// Whether there is more of it in the store.
+    /// Whether the store has more existing grants.
     more: bool,
-    /// Behind which that begins.
+    /// The last grant that was read from the store.
     after: Option<GrantName>,
     resynced: bool,
 }
 
 impl GrantWatch {
     pub(super) fn new(services: Arc<Services>, context: Arc<Context>, scope: GrantScope) -> Self {
-        let feed = services.impersonation.feed();
+        let feed = services.impersonation.subscribe();
         let (known, more, after, resynced) = (VecDeque::new(), true, None, false);
         Self { services, context, scope, feed, known, more, after, resynced }
     }
 
-    /// Decides anew; with `read`, also reads some of the grants that there are.
-    async fn look(&mut self, read: bool) -> Result<(), Failure> {
+    /// Checks policy again; with `read`, also reads the next existing grants.
+    async fn authorize_and_read(&mut self, read: bool) -> Result<(), Failure> {
         let (services, context) = (&self.services, &self.context);
         let impersonation = &services.impersonation;
         let read = read && self.known.is_empty() && self.more;
         let found = match &self.scope {
             GrantScope::Application(id) => {
                 let authorized = services.authorize(context, id.clone())?;
-                let of = GrantsOf::Application(&authorized);
-                if read { Some(impersonation.some(of, self.after.as_ref()).await?) } else { None }
+                let of = AuthorizedGrantScope::Application(&authorized);
+                if read {
+                    Some(impersonation.grants_for_resync(of, self.after.as_ref()).await?)
+                } else {
+                    None
+                }
             }
             GrantScope::Tenant(name) => {
                 let authorized = services.authorize(context, name.clone())?;
-                let of = GrantsOf::Tenant(&authorized);
-                if read { Some(impersonation.some(of, self.after.as_ref()).await?) } else { None }
+                let of = AuthorizedGrantScope::Tenant(&authorized);
+                if read {
+                    Some(impersonation.grants_for_resync(of, self.after.as_ref()).await?)
+                } else {
+                    None
+                }
             }
         };
         if let Some((events, more)) = found {
@@ -57,7 +65,7 @@ impl GrantWatch {
         Ok(())
     }
 
-    /// The next event. `None` if everything is to be read again.
+    /// Returns the next event, or `None` if all grants must be read again.
     async fn event(&mut self) -> Result<Option<GrantEvent>, Failure> {
         if let Some(known) = self.known.pop_front() {
             return Ok(Some(known));
@@ -84,7 +92,7 @@ impl Watch for GrantWatch {
 
     fn open(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
         async {
-            self.look(true).await?;
+            self.authorize_and_read(true).await?;
             Ok(())
         }
         .boxed()
@@ -93,13 +101,13 @@ impl Watch for GrantWatch {
     fn next(&mut self) -> BoxFuture<'_, Result<Self::Message, Failure>> {
         async {
             let event = loop {
-                self.look(true).await?;
+                self.authorize_and_read(true).await?;
                 if let Some(event) = self.event().await? {
                     break event;
                 }
             };
-            // Again, after whatever was waited for.
-            self.look(false).await?;
+            // Checked again, because time may have passed.
+            self.authorize_and_read(false).await?;
             Ok(pb::WatchGrantsResponse { event: Some(convert::grant_event(&event)) })
         }
         .boxed()

@@ -1,4 +1,4 @@
-//! `WatchTenantStatus`: what the gateway learns of tenants.
+//! `WatchTenantStatus`: the tenant statuses that the gateway reads.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     domain::{ApplicationId, TenantName},
 };
 
-/// Which tenants a stream is about.
+/// The tenants of a stream.
 #[derive(Debug, Clone)]
 pub(super) enum WatchScope {
     All,
@@ -19,13 +19,13 @@ pub(super) enum WatchScope {
     Tenant(TenantName),
 }
 
-/// One open stream.
+/// An open stream.
 pub(super) struct StatusWatch {
     services: Arc<Services>,
     context: Arc<Context>,
     scope: WatchScope,
     feed: StatusFeed,
-    /// What is known already, sent first.
+    /// The statuses that were known at the start and are not sent yet.
     known: VecDeque<StatusEvent>,
 }
 
@@ -51,7 +51,7 @@ impl StatusWatch {
         Ok(())
     }
 
-    fn concerns(&self, name: &TenantName) -> bool {
+    fn includes(&self, name: &TenantName) -> bool {
         match &self.scope {
             WatchScope::All => true,
             WatchScope::Application(id) => *id == name.application,
@@ -59,8 +59,8 @@ impl StatusWatch {
         }
     }
 
-    /// What is known now; of one tenant, what SuperOffice says now.
-    async fn begin(&mut self) -> Result<(), Failure> {
+    /// Loads the known statuses. For a single tenant, first reads its current status.
+    async fn load_known(&mut self) -> Result<(), Failure> {
         let statuses = &self.services.statuses;
         match &self.scope {
             WatchScope::Application(id) => self.services.applications.check(id)?,
@@ -70,9 +70,9 @@ impl StatusWatch {
                 statuses.get(&authorized, None).await?;
             }
         }
-        // Before looking at what is known: what is learnt meanwhile comes twice rather than never.
+        // Subscribed before the known statuses are read: a new status may be sent twice, but is never missed.
         self.feed = statuses.feed();
-        self.known = statuses.all_known().into_iter().filter(|(n, _)| self.concerns(n)).collect();
+        self.known = statuses.all_known().into_iter().filter(|(n, _)| self.includes(n)).collect();
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl StatusWatch {
         }
         loop {
             let event = self.feed.next().await.map_err(|_| Failure::WatchTooSlow)?;
-            if self.concerns(&event.0) {
+            if self.includes(&event.0) {
                 return Ok(event);
             }
         }
@@ -95,7 +95,7 @@ impl Watch for StatusWatch {
     fn open(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
         async {
             self.authorize()?;
-            self.begin().await
+            self.load_known().await
         }
         .boxed()
     }

@@ -1,4 +1,4 @@
-//! `WatchSystemTicket`: the ticket now, and the next before it expires.
+//! `WatchSystemTicket`: the current ticket, then each new one before it expires.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,40 +7,49 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
-    broker::{HandedOutTicket, TenantChanges},
+    broker::{IssuedSystemTicket, TenantChanges},
     domain::TenantName,
 };
 
-/// One open stream.
+/// An open stream.
 pub(super) struct TicketWatch {
     services: Arc<Services>,
     context: Arc<Context>,
     tenant: TenantName,
     reveal: bool,
-    /// The decision that began the stream: that of the first message.
-    begun: Option<Authorized<IssueSystemTicket, TenantName>>,
+    /// The policy decision of the call, which is used for the first message.
+    initial_decision: Option<Authorized<IssueSystemTicket, TenantName>>,
     changes: TenantChanges,
-    sent: Option<HandedOutTicket>,
-    /// The first message, had before the call was answered.
-    first: Option<HandedOutTicket>,
+    sent: Option<IssuedSystemTicket>,
+    /// The ticket of the first message, read before the call was answered.
+    first: Option<IssuedSystemTicket>,
 }
 
 impl TicketWatch {
     pub(super) fn new(
         services: Arc<Services>,
         context: Arc<Context>,
-        begun: Authorized<IssueSystemTicket, TenantName>,
+        initial_decision: Authorized<IssueSystemTicket, TenantName>,
         reveal: bool,
     ) -> Self {
-        let tenant = begun.resource().clone();
-        // Before the first look: what changes after it is not missed.
+        let tenant = initial_decision.resource().clone();
+        // Subscribed before the first read, so that no change is missed.
         let changes = services.tickets.changes(&tenant);
-        let begun = Some(begun);
-        Self { services, context, tenant, reveal, begun, changes, sent: None, first: None }
+        let initial_decision = Some(initial_decision);
+        Self {
+            services,
+            context,
+            tenant,
+            reveal,
+            initial_decision,
+            changes,
+            sent: None,
+            first: None,
+        }
     }
 
-    async fn ticket(&mut self) -> Result<HandedOutTicket, Failure> {
-        let authorized: Authorized<IssueSystemTicket, _> = match self.begun.take() {
+    async fn ticket(&mut self) -> Result<IssuedSystemTicket, Failure> {
+        let authorized: Authorized<IssueSystemTicket, _> = match self.initial_decision.take() {
             Some(begun) => begun,
             None => self.services.authorize(&self.context, self.tenant.clone())?,
         };
@@ -50,7 +59,7 @@ impl TicketWatch {
             .transpose()?;
         let ticket =
             self.services.tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?;
-        self.context.notes.credential(&ticket.ticket.credential_id);
+        self.context.notes.set_credential(&ticket.ticket.credential_id);
         Ok(ticket)
     }
 }
@@ -81,8 +90,8 @@ impl Watch for TicketWatch {
                     self.sent = Some(ticket);
                     return Ok(pb::WatchSystemTicketResponse { ticket: Some(message) });
                 }
-                // Looked and handed out nothing: no event, and nothing to remember until there is one.
-                self.context.notes.forget();
+                // The ticket is unchanged and not sent, so there is no audit event.
+                self.context.notes.discard();
             }
         }
         .boxed()

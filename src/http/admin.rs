@@ -1,4 +1,4 @@
-//! `[admin]`: liveness, readiness, metrics. Off the listeners that callers reach.
+//! `[admin]`: liveness, readiness and metrics, on a listener that callers cannot reach.
 
 use std::{
     io,
@@ -24,49 +24,49 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
-    conversation::{Allowance, Answers, Conversations, RequestBody},
+    connections::{ConnectionLimits, HttpServer, RequestBody, RequestHandler},
     heads::HeadProblem,
     problem::Problem,
 };
 use crate::{
     listen::{Connection, FrontProxies, IntakeBudget},
-    ports::StoreWatch,
+    ports::StoreHealth,
 };
 
-/// Whoever reaches the page may ask as often as he likes: a write is a full sync of the disk.
-const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+/// The minimum time between test writes, however often a client asks. Each write is a full sync of the disk.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A store that takes longer than this to take a write is not ready.
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// The time limit of a test write. A slower store is not ready.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The media type of the metrics page.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether callers should come here: the switch that start and shutdown turn, the store, and the audit
+/// The readiness of this replica: the switch that start and shutdown set, the store, and the audit
 /// trail.
 pub struct Readiness {
     open: AtomicBool,
-    store: Arc<dyn StoreWatch>,
-    /// Held while the store is asked, so that many who ask at once cause one write.
+    store: Arc<dyn StoreHealth>,
+    /// The last test write. Locked during a write, so that concurrent requests share it.
     last: Arc<tokio::sync::Mutex<Option<LastWrite>>>,
-    /// Runs the writes.
+    /// The running test writes.
     writes: TaskTracker,
     audit_stalled: Box<dyn Fn() -> bool + Send + Sync>,
     remark: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
-/// The last attempt to write into the store.
+/// The result of a test write to the store.
 struct LastWrite {
-    /// When it ended: whoever waited for it meanwhile takes its answer.
+    /// The time at which the write ended.
     ended: Instant,
     obstacle: Option<String>,
 }
 
 impl Readiness {
-    /// Not ready until [`Self::open`]. `remark` says what an operator should know though callers are served.
+    /// Returns a state that is not ready until [`Self::open`]. `remark` returns a note about a ready replica.
     #[must_use]
     pub fn new(
-        store: Arc<dyn StoreWatch>,
+        store: Arc<dyn StoreHealth>,
         audit_stalled: impl Fn() -> bool + Send + Sync + 'static,
         remark: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Self {
@@ -80,12 +80,12 @@ impl Readiness {
         }
     }
 
-    /// Start has finished.
+    /// Marks the start as complete.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);
     }
 
-    /// Shutdown has begun.
+    /// Marks the shutdown as begun.
     pub fn close(&self) {
         self.open.store(false, Ordering::Release);
     }
@@ -103,55 +103,57 @@ impl Readiness {
         self.store_obstacle().await
     }
 
-    /// Writes into the store, at most once in [`BETWEEN_WRITES`]. All who ask meanwhile get the last answer.
+    /// Tests the store with a write, at most once in [`WRITE_INTERVAL`]. Other requests get the last result.
     async fn store_obstacle(&self) -> Option<String> {
         let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some(last) = &*last
-            && last.ended.elapsed() < BETWEEN_WRITES
+            && last.ended.elapsed() < WRITE_INTERVAL
         {
             return last.obstacle.clone();
         }
         let store = Arc::clone(&self.store);
-        // Runs to its end even if the client disconnects. Otherwise nothing would be noted of a request that is broken
-        // off, and each of them would be a write.
+        // The write completes even if the client disconnects. Otherwise its result would be lost, and each
+        // disconnecting client would cause another write.
         let asked = self.writes.spawn(async move {
-            let obstacle = match tokio::time::timeout(STORE_PATIENCE, store.writable()).await {
+            let obstacle = match tokio::time::timeout(STORE_TIMEOUT, store.check_writable()).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("the store took no write within {STORE_PATIENCE:?}")),
+                Err(_) => {
+                    Some(format!("the store did not complete a write within {STORE_TIMEOUT:?}"))
+                }
             };
             *last = Some(LastWrite { ended: Instant::now(), obstacle: obstacle.clone() });
             obstacle
         });
-        asked.await.unwrap_or_else(|_| Some("the store could not be asked".to_owned()))
+        asked.await.unwrap_or_else(|_| Some("the test write to the store failed".to_owned()))
     }
 }
 
 type Page = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// The admin listener on a bound socket.
-pub struct Admin {
+pub struct AdminServer {
     listener: TcpListener,
     router: Router,
     intake: Arc<IntakeBudget>,
 }
 
-/// Probes and the reader of metrics: few, and each asks again within a minute.
-const ALLOWANCE: Allowance = Allowance {
+/// The limits of the listener. Clients are probes and metrics collectors: few, with a request every minute.
+const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 128,
-    // Nobody is authenticated here, so that every connection is a stranger's.
-    strangers: 64,
-    streams: 8,
+    // This listener authenticates no clients.
+    unauthenticated: 64,
+    max_streams: 8,
     stream_window: 64 * 1024,
     connection_window: 64 * 1024,
-    head_time: Duration::from_secs(75),
-    write_time: Duration::from_secs(30),
-    age: Duration::from_mins(10),
-    farewell: Duration::from_secs(5),
+    head_timeout: Duration::from_secs(75),
+    write_timeout: Duration::from_secs(30),
+    max_age: Duration::from_mins(10),
+    shutdown_timeout: Duration::from_secs(5),
 };
 
-impl Admin {
-    /// Serves readiness, and `metrics` as the metrics page.
+impl AdminServer {
+    /// Creates the server. `metrics` returns the content of the metrics page.
     #[must_use]
     pub fn new(
         listener: TcpListener,
@@ -167,10 +169,10 @@ impl Admin {
         Self { listener, router, intake }
     }
 
-    /// Where it listens.
+    /// Returns the local address.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the operating system does not return it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -178,18 +180,18 @@ impl Admin {
     /// Serves until `stop`.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, router, intake } = self;
-        let (name, allowance, answers) = ("admin", ALLOWANCE, Pages(router));
+        let (name, limits, handler) = ("admin", LIMITS, AdminHandler(router));
         let (tls, proxies, requests) = (None, FrontProxies::default(), TaskTracker::new());
-        Conversations { name, listener, tls, proxies, intake, allowance, answers, requests }
+        HttpServer { name, listener, tls, proxies, intake, limits, handler, requests }
             .serve(stop)
             .await;
     }
 }
 
 #[derive(Clone)]
-struct Pages(Router);
+struct AdminHandler(Router);
 
-impl Answers for Pages {
+impl RequestHandler for AdminHandler {
     type Peer = ();
 
     fn peer<A>(&self, _: &Connection<A>) {}
@@ -232,7 +234,7 @@ mod tests {
     use super::*;
     use crate::ports::StoreError;
 
-    /// Counts writes, and fails as it is told.
+    /// Counts writes and fails if a test sets it to.
     #[derive(Default)]
     struct Store {
         writes: AtomicUsize,
@@ -241,13 +243,13 @@ mod tests {
     }
 
     #[async_trait]
-    impl StoreWatch for Store {
+    impl StoreHealth for Store {
         fn check_file(&self) -> Result<(), StoreError> {
             let lost = *self.lost.lock().unwrap();
             if lost { Err(StoreError::Lost("gateway.db was replaced".to_owned())) } else { Ok(()) }
         }
 
-        async fn writable(&self) -> Result<(), StoreError> {
+        async fn check_writable(&self) -> Result<(), StoreError> {
             self.writes.fetch_add(1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(10)).await;
             let full = *self.full.lock().unwrap();
@@ -258,7 +260,7 @@ mod tests {
             Ok(1)
         }
 
-        async fn forget_issued_after(&self, _: Timestamp) -> Result<u64, StoreError> {
+        async fn delete_issued_after(&self, _: Timestamp) -> Result<u64, StoreError> {
             Ok(0)
         }
 
@@ -273,14 +275,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_who_ask_cause_one_write_a_second_and_all_hear_its_answer() {
+    async fn concurrent_probes_share_one_write_a_second() {
         let (store, readiness) = readiness();
         let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
         assert!(asked.await.iter().all(Option::is_none));
         assert_eq!(store.writes.load(Ordering::SeqCst), 1);
         *store.full.lock().unwrap() = true;
         assert_eq!(readiness.obstacle().await, None);
-        tokio::time::advance(BETWEEN_WRITES).await;
+        tokio::time::advance(WRITE_INTERVAL).await;
         let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
         for obstacle in asked.await {
             assert!(obstacle.unwrap().contains("the disk is full"));
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_broken_off_does_not_cause_another_write() {
+    async fn a_cancelled_probe_does_not_cause_another_write() {
         let (store, readiness) = readiness();
         for _ in 0..3 {
             // The write takes 10 ms.
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_whose_file_was_replaced_is_told_at_once_and_without_a_write() {
+    async fn a_replaced_store_file_is_reported_without_a_write() {
         let (store, readiness) = readiness();
         assert_eq!(readiness.obstacle().await, None);
         *store.lost.lock().unwrap() = true;

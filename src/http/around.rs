@@ -1,5 +1,5 @@
-//! Around every request of the public listener: a request id, a time limit, a net under panics, headers that are
-//! always there, one line in the log, one count.
+//! The middleware of the public listener: request id, time limit, panic handling, default response headers, a log line
+//! and a metric for each request.
 
 use std::{
     net::IpAddr,
@@ -20,17 +20,19 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use super::{problem::Problem, state_change::STATE_CHANGE, webhooks::ASSOCIATES};
 use crate::{
     domain::Reason,
-    listen::{ForwardedTwice, REQUEST_ID, RequestIds, Undecided, text_of_panic},
+    listen::{
+        ConflictingForwardedHeaders, REQUEST_ID, RequestCharge, RequestIdGenerator, panic_message,
+    },
     ports::Meter,
 };
 
-/// From the head of a request to its answer, with the body in between: nothing here waits for others.
+/// The time limit from the head of a request, including its body, to its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 
-/// The status in log and metrics of a request whose client went away before the answer; none is sent then.
+/// The status in log and metrics of a request whose client disconnected before the answer. It is never sent.
 const CLIENT_GONE: u16 = 499;
 
-/// On every answer that says nothing else: it is kept nowhere, is what it says it is, and loads nothing.
+/// The default headers of answers: no caching, no content sniffing, no subresources and no referrer.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -43,41 +45,41 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// Where a request comes from: the address of its connection or, behind a trusted proxy, the one that the proxy tells.
+/// The client's address: that of the connection or, behind a trusted proxy, the one that the proxy reports.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Client(pub(super) IpAddr);
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
-/// What a request is called in log and audit trail.
+/// The id of a request in the log and in the audit trail.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) Arc<str>);
 
-/// What is needed around requests.
-pub(super) struct Around {
-    pub(super) ids: RequestIds,
+/// The dependencies of the middleware.
+pub(super) struct RequestLayer {
+    pub(super) ids: RequestIdGenerator,
     pub(super) meter: Arc<dyn Meter>,
-    /// The requests that are not answered yet.
+    /// Tracks the requests that are not answered yet.
     pub(super) requests: TaskTracker,
 }
 
-/// A route as it is written down, which is what log and metrics say of a path.
+/// A route and its pattern, which is logged instead of the path.
 #[derive(Clone)]
 pub(super) struct Route {
-    pub(super) around: Arc<Around>,
+    pub(super) layer: Arc<RequestLayer>,
     pub(super) pattern: &'static str,
 }
 
-/// The layer.
-pub(super) async fn around(
+/// The middleware function.
+pub(super) async fn wrap_request(
     State(route): State<Route>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let mut record = Record::new(&route, &request);
+    let mut record = RequestRecord::new(&route, &request);
     request.extensions_mut().insert(RequestId(Arc::clone(&record.request_id)));
-    let undecided = request.extensions().get::<Arc<Undecided>>().cloned();
-    let twice = request.extensions().get::<ForwardedTwice>().copied();
+    let undecided = request.extensions().get::<Arc<RequestCharge>>().cloned();
+    let duplicate = request.extensions().get::<ConflictingForwardedHeaders>().copied();
     let answered = async {
-        match twice {
+        match duplicate {
             Some(twice) => Problem::new(Reason::InvalidArgument, twice.to_string()).into_response(),
             None => next.run(request).await,
         }
@@ -88,13 +90,13 @@ pub(super) async fn around(
         Ok(Err(panic)) => {
             tracing::error!(
                 request_id = &*record.request_id,
-                panic = text_of_panic(&*panic),
+                panic = panic_message(&*panic),
                 "a handler panicked"
             );
             Problem::new(Reason::Internal, "internal error").into_response()
         }
         Err(_) => {
-            let detail = "the request was not over in time; send it again, and faster";
+            let detail = "the request took too long; send it again, faster";
             Problem::new(Reason::DeadlineExceeded, detail).into_response()
         }
     };
@@ -109,7 +111,7 @@ pub(super) async fn around(
     if let Ok(id) = HeaderValue::from_str(&record.request_id) {
         headers.insert(REQUEST_ID, id);
     }
-    // Who has signed a delivery keeps the connection. A page is shown to whoever has its link.
+    // A signed delivery authenticates its client, so its connection may stay. A page view does not.
     let is_delivery = matches!(route.pattern, ASSOCIATES | STATE_CHANGE);
     if let Some(undecided) = undecided.filter(|_| is_delivery && response.status().is_success()) {
         undecided.permit();
@@ -118,8 +120,8 @@ pub(super) async fn around(
     response
 }
 
-/// Counts and logs a request when it ends, also when its client goes away.
-struct Record {
+/// Counts and logs a request when it ends, also if its client disconnects.
+struct RequestRecord {
     meter: Arc<dyn Meter>,
     method: &'static str,
     route: &'static str,
@@ -131,15 +133,15 @@ struct Record {
     _unanswered: TaskTrackerToken,
 }
 
-impl Record {
+impl RequestRecord {
     fn new(route: &Route, request: &Request) -> Self {
-        let Route { around, pattern } = route;
+        let Route { layer: around, pattern } = route;
         Self {
             meter: Arc::clone(&around.meter),
-            method: known_name(request.method()),
+            method: method_label(request.method()),
             route: pattern,
-            client: request.extensions().get::<Client>().map(|client| client.0),
-            request_id: around.ids.of(request.headers()),
+            client: request.extensions().get::<ClientAddress>().map(|client| client.0),
+            request_id: around.ids.for_request(request.headers()),
             begin: Instant::now(),
             status: CLIENT_GONE,
             reason: None,
@@ -152,10 +154,10 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let duration = self.begin.elapsed();
-        self.meter.http_request(self.route, self.status, duration);
+        self.meter.record_http_request(self.route, self.status, duration);
         tracing::info!(
             http.method = self.method,
             http.route = self.route,
@@ -169,8 +171,8 @@ impl Drop for Record {
     }
 }
 
-/// Anybody can make up methods.
-pub(super) fn known_name(method: &Method) -> &'static str {
+/// Returns a fixed label for a method, because clients can make up any number of methods.
+pub(super) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

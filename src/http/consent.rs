@@ -1,12 +1,12 @@
-//! `/consent/{id}` and `/oauth/callback`: where people consent (DESIGN section 7, "Consent").
+//! `/consent/{id}` and `/oauth/callback`: the pages on which people consent.
 //!
-//! A page changes nothing when it is opened: programs that look at links in mails open them too. The click is a POST,
-//! and only from the page itself: the browser says so in `Sec-Fetch-Site`. (`Origin` is `null` from a page that
-//! sends no referrer, so it serves only browsers that know neither.)
+//! Opening a page changes nothing, because mail scanners open links too. The click is a POST request that must come
+//! from the page itself, which the browser states in `Sec-Fetch-Site`. Browsers without that header send `Origin`,
+//! which is checked instead. (Browsers with both send `Origin: null`, because the page sends no referrer.)
 //!
-//! The cookie is `Secure` on plain HTTP too, which is on this machine only (`dev`): browsers take such a cookie from
-//! `localhost` and 127.0.0.1. Codes come in the query, never posted by SuperOffice's page unless somebody asks it to:
-//! a browser sends a cookie that is `SameSite=Lax` with a link that leads here, not with a form.
+//! The cookie is `Secure` also on plain HTTP, which is only used on this machine (`dev`): browsers accept it from
+//! `localhost` and 127.0.0.1. Codes must arrive in the query: a browser sends a `SameSite=Lax` cookie with a link to
+//! this host, but not with a form that another site posts.
 
 mod outcomes;
 
@@ -23,65 +23,68 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    around::{Client, RequestId},
+    around::{ClientAddress, RequestId},
     pages::Page,
     problem::Problem,
 };
 use crate::{
-    broker::{Answer, Arrival, Arrived, Attempts, BrokerError, Consents, Link, ReturnTo, Way},
+    broker::{
+        AuthorizationResponse, BrokerError, CallbackOutcome, CallbackRequest, ConsentEntry,
+        ConsentLinkState, Consents, ReturnTo, UnauthenticatedAttempts,
+    },
     domain::ConsentId,
 };
 
-/// The page that is mailed.
+/// The path of the page that is mailed.
 pub(super) const CONSENT: &str = "/consent/{id}";
 
-/// Where SuperOffice sends browsers back.
+/// The path to which SuperOffice redirects browsers.
 pub(super) const CALLBACK: &str = "/oauth/callback";
 
-/// Browsers take a cookie of such a name from this host only, by HTTPS or on this machine.
+/// The name of the cookie. With this prefix, browsers accept it only from this host, over HTTPS or on localhost.
 const COOKIE: &str = "__Host-consent";
 
-/// A little less than a request may take: what was begun goes on, and the person hears so.
-const PATIENCE: Duration = Duration::from_secs(9);
+/// The time limit of a callback, which is less than that of a request. Then a page says that the work continues.
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// So much of it a sign-in may wait for its turn at SuperOffice: then the person is told to try again.
-const IN_LINE: Duration = Duration::from_secs(8);
+/// The part of it that a sign-in may wait in the queue for SuperOffice. Then a page says to try again.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What the consent pages need.
+/// The dependencies of the consent pages.
 pub struct ConsentPages {
-    /// The use cases.
+    /// The use cases of consent.
     pub consents: Arc<Consents>,
-    /// Counts those who bring what is forged.
-    pub attempts: Arc<Attempts>,
-    /// Where browsers reach the pages, without a slash at the end.
+    /// Counts forged requests by client address.
+    pub attempts: Arc<UnauthenticatedAttempts>,
+    /// The public base URI of the pages, without a slash at the end.
     pub public_uri: Option<String>,
 }
 
-/// What SuperOffice sends back (RFC 6749 section 4.1.2). The rest of it is its own business.
+/// The parameters of the callback (RFC 6749 section 4.1.2). Other parameters are ignored.
 #[derive(Deserialize)]
-pub(super) struct Returned {
+pub(super) struct CallbackParameters {
     state: Option<SecretString>,
     code: Option<SecretString>,
     error: Option<String>,
 }
 
-/// Shows who asks for what.
+/// Shows the consent page, which names the application and the requested access.
 pub(super) async fn show(
     State(pages): State<Arc<ConsentPages>>,
     id: Result<Path<String>, PathRejection>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<ClientAddress>,
     Extension(RequestId(request_id)): Extension<RequestId>,
 ) -> Page {
     let link = match consent_id(id) {
-        Some(id) => pages.consents.open(&id).await,
-        None => Ok(Link::Unknown),
+        Some(id) => pages.consents.find_by_link(&id).await,
+        None => Ok(ConsentLinkState::Unknown),
     };
     match link {
         Ok(link) => {
-            if link == Link::Unknown {
+            if link == ConsentLinkState::Unknown {
                 pages.attempts.count_address(client.0);
             }
-            outcomes::of_link(&link)
+            outcomes::link_page(&link)
         }
         Err(error) => {
             let cause = error.cause();
@@ -91,28 +94,28 @@ pub(super) async fn show(
                 request_id = &*request_id,
                 "a consent page was not shown"
             );
-            outcomes::of_error(&error, Way::Link, &request_id)
+            outcomes::error_page(&error, ConsentEntry::Link, &request_id)
         }
     }
 }
 
-/// The click: leads on to SuperOffice.
+/// Handles the click on the page: redirects to SuperOffice.
 pub(super) async fn proceed(
     State(pages): State<Arc<ConsentPages>>,
     id: Result<Path<String>, PathRejection>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Response {
-    if !is_from_our_page(&headers, pages.public_uri.as_deref()) {
+    if !is_click_on_our_page(&headers, pages.public_uri.as_deref()) {
         let cause =
-            "the click was not on the consent page, or the browser does not say where it was";
+            "the click was not on the consent page, or the browser does not send Sec-Fetch-Site";
         tracing::info!(cause, request_id = &*request_id, "a consent was not given");
-        return outcomes::of_foreign_page(&request_id).into_response();
+        return outcomes::foreign_click_page(&request_id).into_response();
     }
     let Some(id) = consent_id(id) else {
-        return outcomes::of_link(&Link::Unknown).into_response();
+        return outcomes::link_page(&ConsentLinkState::Unknown).into_response();
     };
-    match pages.consents.proceed(&id, cookie(&headers), &request_id).await {
+    match pages.consents.redirect_to_sign_in(&id, consent_cookie(&headers), &request_id).await {
         Ok(departure) => {
             let cookie = format!(
                 "{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
@@ -126,59 +129,62 @@ pub(super) async fn proceed(
             }
             response
         }
-        // The page itself says best why its link leads nowhere.
-        Err(error @ BrokerError::ConsentInvalid(_)) => match pages.consents.open(&id).await {
-            Ok(link) if !matches!(link, Link::Open(_)) => outcomes::of_link(&link).into_response(),
-            _ => outcomes::of_error(&error, Way::Link, &request_id).into_response(),
+        // The page of the link explains best why the link cannot be used.
+        Err(error @ BrokerError::ConsentInvalid(_)) => match pages.consents.find_by_link(&id).await
+        {
+            Ok(link) if !matches!(link, ConsentLinkState::Open(_)) => {
+                outcomes::link_page(&link).into_response()
+            }
+            _ => outcomes::error_page(&error, ConsentEntry::Link, &request_id).into_response(),
         },
-        Err(error) => outcomes::of_error(&error, Way::Link, &request_id).into_response(),
+        Err(error) => outcomes::error_page(&error, ConsentEntry::Link, &request_id).into_response(),
     }
 }
 
-/// The browser comes back.
+/// Handles the browser's return from SuperOffice.
 pub(super) async fn callback(
     State(pages): State<Arc<ConsentPages>>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<ClientAddress>,
     Extension(RequestId(request_id)): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    // Who only looks must not use up the state.
+    // A HEAD request must not use up the state.
     if request.method() == Method::HEAD {
-        let mut response = Problem::wrong_method().into_response();
+        let mut response = Problem::method_not_allowed().into_response();
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,POST"));
         return response;
     }
-    let cookie = cookie(request.headers());
-    let Some((state, answer)) = returned(request).await else {
+    let cookie = consent_cookie(request.headers());
+    let Some((state, answer)) = read_callback(request).await else {
         pages.attempts.count_address(client.0);
         let cause = "the callback needs one state, and either one code or one error";
         tracing::info!(cause, request_id = &*request_id, "a consent was not given");
-        return outcomes::of_nonsense(&request_id).into_response();
+        return outcomes::invalid_callback_page(&request_id).into_response();
     };
-    let arrival = Arrival {
+    let arrival = CallbackRequest {
         state,
-        answer,
+        response: answer,
         cookie,
         request_id: Arc::clone(&request_id),
         client_address: client.0.to_string().into(),
-        patience: IN_LINE,
+        max_wait: QUEUE_TIMEOUT,
     };
     let arriving = pages.consents.callback(arrival);
-    let Ok(arrived) = tokio::time::timeout(PATIENCE, arriving).await else {
-        return outcomes::of_late(&request_id).into_response();
+    let Ok(arrived) = tokio::time::timeout(CALLBACK_TIMEOUT, arriving).await else {
+        return outcomes::timeout_page(&request_id).into_response();
     };
-    let Arrived { return_to, way, result } = arrived;
+    let CallbackOutcome { return_to, entry: way, result } = arrived;
     match (&result, return_to) {
         (Ok(_), Some(to)) => match return_uri(&to, "granted") {
             Some(uri) => see_other(&uri),
-            None => outcomes::of_result(&result, way, &request_id).into_response(),
+            None => outcomes::result_page(&result, way, &request_id).into_response(),
         },
         (result, to) => {
             if matches!(result, Err(BrokerError::ConsentInvalid(_))) {
                 pages.attempts.count_address(client.0);
             }
-            let page = outcomes::of_result(result, way, &request_id);
-            let name = result.as_ref().err().map(outcomes::name).unwrap_or_default();
+            let page = outcomes::result_page(result, way, &request_id);
+            let name = result.as_ref().err().map(outcomes::result_name).unwrap_or_default();
             let back = to.and_then(|to| return_uri(&to, &name));
             match back {
                 Some(uri) => page.link(&uri, "Go back to where you came from"),
@@ -194,28 +200,28 @@ fn consent_id(id: Result<Path<String>, PathRejection>) -> Option<ConsentId> {
     id.parse().ok()
 }
 
-/// What a request brings, in its query or in a form; none if it is not one thing.
-async fn returned(request: Request) -> Option<(SecretString, Answer)> {
+/// Reads the callback parameters from the query or a form. `None` unless there are one state and one code or error.
+async fn read_callback(request: Request) -> Option<(SecretString, AuthorizationResponse)> {
     let returned = if request.method() == Method::POST {
-        let Form(returned) = Form::<Returned>::from_request(request, &()).await.ok()?;
+        let Form(returned) = Form::<CallbackParameters>::from_request(request, &()).await.ok()?;
         returned
     } else {
-        let Query(returned) = Query::<Returned>::try_from_uri(request.uri()).ok()?;
+        let Query(returned) = Query::<CallbackParameters>::try_from_uri(request.uri()).ok()?;
         returned
     };
     match returned {
-        Returned { state: Some(state), code: Some(code), error: None } => {
-            Some((state, Answer::Code(code)))
+        CallbackParameters { state: Some(state), code: Some(code), error: None } => {
+            Some((state, AuthorizationResponse::Code(code)))
         }
-        Returned { state: Some(state), code: None, error: Some(error) } => {
-            Some((state, Answer::Error(error)))
+        CallbackParameters { state: Some(state), code: None, error: Some(error) } => {
+            Some((state, AuthorizationResponse::Error(error)))
         }
         _ => None,
     }
 }
 
-/// Whether the click was on our own page.
-fn is_from_our_page(headers: &HeaderMap, public_uri: Option<&str>) -> bool {
+/// Returns whether the click was on our own page.
+fn is_click_on_our_page(headers: &HeaderMap, public_uri: Option<&str>) -> bool {
     let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     match value("sec-fetch-site") {
         Some(site) => site == b"same-origin",
@@ -223,11 +229,11 @@ fn is_from_our_page(headers: &HeaderMap, public_uri: Option<&str>) -> bool {
     }
 }
 
-/// The cookie, if there is exactly one of the name.
-fn cookie(headers: &HeaderMap) -> Option<SecretString> {
+/// Returns the cookie if there is exactly one with its name.
+fn consent_cookie(headers: &HeaderMap) -> Option<SecretString> {
     let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
     let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
-    // Another cookie of the host may hold bytes beyond ASCII; it must not hide ours, nor a second one of ours.
+    // Parsed as bytes, because a cookie of another application on this host may contain non-ASCII bytes.
     let values = pairs.filter_map(|pair| pair.strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="));
     let mut values = values.map(str::from_utf8);
     match (values.next(), values.next()) {
@@ -236,7 +242,7 @@ fn cookie(headers: &HeaderMap) -> Option<SecretString> {
     }
 }
 
-/// The way back, which says nothing but which one and how it ended.
+/// Returns the return URI with two added parameters: the state and the result.
 fn return_uri(to: &ReturnTo, result: &str) -> Option<String> {
     let mut uri = Url::parse(&to.uri).ok()?;
     uri.query_pairs_mut().append_pair("state", &to.state).append_pair("result", result);

@@ -1,14 +1,14 @@
-//! `[egress]`: the listener through which services call SuperOffice without holding a credential of it.
+//! `[egress]`: the listener through which services call SuperOffice without a SuperOffice credential.
 //!
-//! `{method} /{application}/{tenant}/api/…` is sent to the tenant's Web API with the credential put in. What is asked is
-//! read by `request`, decided and sent by `door`, and passed back by `answer`; `trail` writes down what was decided and
-//! how it ended.
+//! The gateway forwards `{method} /{application}/{tenant}/api/…` to the tenant's Web API and adds the credential.
+//! `request` validates the request, `proxy_handler` authorizes and forwards it, `answer` returns the answer, and
+//! `trail` writes the audit events and the log line.
 
 mod answer;
-mod door;
 mod failure;
+mod proxy_handler;
 mod request;
-mod standstill;
+mod stalled_clients;
 mod trail;
 
 use std::{
@@ -23,92 +23,96 @@ use hyper::{HeaderMap, Request};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{door::Door, standstill::Standstill};
-use super::conversation::{Allowance, Answers, Conversations, RequestBody, ThreadsFailed};
+use self::{proxy_handler::ProxyHandler, stalled_clients::StalledClientTimeout};
+use super::connections::{
+    ConnectionLimits, HttpServer, RequestBody, RequestHandler, ThreadsFailed,
+};
 use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
-    broker::{Attempts, Egress, Trail},
-    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls, client_address},
+    broker::{Egress, Trail, UnauthenticatedAttempts},
+    listen::{
+        Connection, FrontProxies, IntakeBudget, RequestIdGenerator, ServerTls, client_address,
+    },
     ports::{Clock, CopyBudget, Meter, Random},
 };
 
-/// Requests at one time on a connection of HTTP/2, and what each may send before it is read.
+/// The maximum number of concurrent requests on an HTTP/2 connection, and the bytes that each may send before a read.
 const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 64 * 1024;
 
-/// Services keep connections open between calls, and send and take documents.
-const ALLOWANCE: Allowance = Allowance {
+/// The limits of the listener. Services keep connections open between calls and transfer documents.
+const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 8192,
-    strangers: 128,
-    streams: STREAMS,
+    unauthenticated: 128,
+    max_streams: STREAMS,
     stream_window: STREAM_WINDOW,
-    // Room for all of them, so that uploads that wait hold up nobody else. A connection on which every one waits costs
-    // these 8 MiB, and only one whose callers were let in does: what is refused is not kept.
+    // Enough for all streams, so that a waiting upload does not block others. A connection uses up to 8 MiB if all
+    // uploads wait, but only for permitted calls: bodies of refused requests are not kept.
     connection_window: STREAMS * STREAM_WINDOW,
-    head_time: Duration::from_mins(1),
-    write_time: Duration::from_secs(30),
-    age: Duration::from_mins(30),
-    // A document may take this long to arrive.
-    farewell: Duration::from_hours(1),
+    head_timeout: Duration::from_mins(1),
+    write_timeout: Duration::from_secs(30),
+    max_age: Duration::from_mins(30),
+    // A document may take this long to transfer.
+    shutdown_timeout: Duration::from_hours(1),
 };
 
-/// The memory of all copies of request bodies whose length is not known before, each of up to 64 KiB.
+/// The memory budget for copies of request bodies of unknown length, of up to 64 KiB each.
 const COPIES_BYTES: usize = 32 * 1024 * 1024;
 
-/// What the listener needs of the rest.
+/// The dependencies of the listener.
 pub struct EgressPorts {
-    /// Who calls, and what it may do.
+    /// Authenticates callers and checks policy.
     pub access: Arc<Access>,
-    /// Makes the calls.
+    /// Calls SuperOffice.
     pub egress: Arc<Egress>,
-    /// Keeps what was decided.
+    /// The audit trail.
     pub trail: Arc<Trail>,
-    /// Counts those who never say who they are.
-    pub attempts: Arc<Attempts>,
-    /// Tells the time of request ids.
+    /// Counts failed authentications by client address.
+    pub attempts: Arc<UnauthenticatedAttempts>,
+    /// The clock for request ids.
     pub clock: Arc<dyn Clock>,
-    /// Makes them unique.
+    /// The random source for request ids.
     pub random: Arc<dyn Random>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
-    /// The memory of undecided requests.
+    /// The memory budget of undecided requests.
     pub intake: Arc<IntakeBudget>,
 }
 
-/// The configurable part.
+/// The configuration of the listener.
 #[derive(Debug, Clone)]
 pub struct EgressRules {
-    /// Where callers reach the listener, without a slash at its end. Links of SuperOffice lead there.
+    /// The public base URI of the listener, without a slash at the end. Rewritten links begin with it.
     pub public_uri: Option<String>,
-    /// Largest body of a request, if there is a limit.
+    /// The maximum size of a request body, if there is a limit.
     pub max_body_bytes: Option<u64>,
-    /// The longest wait for the beginning of an answer.
+    /// The time limit for the start of an answer.
     pub timeout: Duration,
 }
 
-/// The proxy on a bound socket, not yet accepting.
+/// The egress proxy on a bound socket, before it accepts connections.
 pub struct EgressServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     proxies: FrontProxies,
     intake: Arc<IntakeBudget>,
-    door: Arc<Door>,
+    handler: Arc<ProxyHandler>,
     requests: TaskTracker,
 }
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Clone)]
 struct Peer {
     address: IpAddr,
-    /// The address as text, for every event of the connection.
+    /// The address as text, for the audit events.
     text: Arc<str>,
-    /// Of a client that has shown a certificate, which was verified against `client_ca_file`: whom it names.
+    /// The identity in the client certificate, if there is one. It was verified against `client_ca_file`.
     certificate: Option<Arc<Result<PeerCertificate, CertificateProblem>>>,
 }
 
 impl Peer {
-    /// The same, at another address.
-    fn at(self, address: IpAddr) -> Self {
+    /// Returns the client with another address.
+    fn with_address(self, address: IpAddr) -> Self {
         if address == self.address {
             return self;
         }
@@ -117,7 +121,7 @@ impl Peer {
 }
 
 impl EgressServer {
-    /// Puts the proxy on the socket.
+    /// Creates the server.
     #[must_use]
     pub fn new(
         listener: TcpListener,
@@ -128,8 +132,8 @@ impl EgressServer {
     ) -> Self {
         let requests = TaskTracker::new();
         let EgressPorts { access, egress, trail, attempts, clock, random, meter, intake } = ports;
-        let ids = RequestIds::new(clock, &*random);
-        let door = Door {
+        let ids = RequestIdGenerator::new(clock, &*random);
+        let door = ProxyHandler {
             access,
             egress,
             trail,
@@ -139,50 +143,49 @@ impl EgressServer {
             rules,
             trusted: proxies.trusted.clone(),
             requests: requests.clone(),
-            standstill: Standstill::default(),
+            stalled_clients: StalledClientTimeout::default(),
             copies: CopyBudget::new(COPIES_BYTES),
             cut_off: CancellationToken::new(),
         };
-        Self { listener, tls, proxies, intake, door: Arc::new(door), requests }
+        Self { listener, tls, proxies, intake, handler: Arc::new(door), requests }
     }
 
-    /// Where it listens.
+    /// Returns the local address.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the operating system does not return it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The calls that have not ended yet: each leaves an event when it does.
+    /// Returns the tracker of running calls, each of which writes an audit event when it ends.
     #[must_use]
     pub fn requests(&self) -> TaskTracker {
         self.requests.clone()
     }
 
-    /// Ends calls that have no answer yet, each with a problem document, when it is cancelled.
+    /// Returns a token. Cancelling it ends calls without an answer, each with a problem document.
     #[must_use]
     pub fn cut_off(&self) -> CancellationToken {
-        self.door.cut_off.clone()
+        self.handler.cut_off.clone()
     }
 
-    /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
+    /// Serves until `stop`, then shuts connections down gracefully and returns when the running requests are answered.
     ///
     /// # Errors
-    /// If its threads cannot be had, or end by themselves.
+    /// If its threads cannot be started, or end unexpectedly.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ThreadsFailed> {
-        let Self { listener, tls, proxies, intake, door: answers, requests } = self;
-        let (name, allowance, door) = ("egress", ALLOWANCE, Arc::clone(&answers));
-        let conversations =
-            Conversations { name, listener, tls, proxies, intake, allowance, answers, requests };
+        let Self { listener, tls, proxies, intake, handler, requests } = self;
+        let (name, limits, handler_for_checks) = ("egress", LIMITS, Arc::clone(&handler));
+        let server = HttpServer { name, listener, tls, proxies, intake, limits, handler, requests };
         tokio::select! {
-            served = conversations.serve_on_threads(stop) => served,
-            () = door.standstill.look() => Ok(()),
+            ended = server.serve_on_threads(stop) => ended,
+            () = handler_for_checks.stalled_clients.run() => Ok(()),
         }
     }
 }
 
-impl Answers for Arc<Door> {
+impl RequestHandler for Arc<ProxyHandler> {
     type Peer = Peer;
 
     fn peer<A>(&self, connection: &Connection<A>) -> Peer {
@@ -200,6 +203,6 @@ impl Answers for Arc<Door> {
     }
 
     async fn answer(self, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
-        self.pass(peer, request).await
+        self.proxy(peer, request).await
     }
 }

@@ -1,20 +1,20 @@
-//! The heads of requests, before hyper reads them: everything that hyper or h2 would refuse by itself, without a request
-//! id and a log line, either becomes acceptable or reaches the service as a [`HeadProblem`].
+//! Filters the heads of requests before hyper reads them. hyper and h2 would refuse some heads by themselves, without a
+//! request id and a log line. Such a head is corrected, or reaches the service as a [`HeadProblem`].
 //!
-//! - Characters of a target that `http::Uri` refuses although clients send them are percent-encoded.
-//! - `#` in a target, which `http::Uri` would cut off with what follows, becomes a problem.
-//! - So do heads that are too large or malformed, and bodies without a clear length.
+//! - Characters in a target that clients send but `http::Uri` refuses are percent-encoded.
+//! - `#` in a target becomes a problem; `http::Uri` would cut the target there.
+//! - Heads that are too large or malformed become a problem, and bodies with an ambiguous length.
 //!
-//! All other bytes pass as they came, most of them without being copied.
+//! All other bytes pass unchanged, most of them without a copy.
 //!
-//! A head that has not arrived as a whole is held in memory that grows as it arrives. Over HTTP/1.1 that is at most
-//! 32 KiB and one read. Over HTTP/2 it is at most 96 KiB: a frame of 16 KiB, 48 KiB of a field, and 32 KiB of the fields
-//! before it. Only the list of fields has spare capacity. The table of HPACK holds at most 4 KiB. All connections share
-//! one budget for these bytes; a connection for which nothing is left of it ends.
+//! An incomplete head is held in memory that grows as bytes arrive. Over HTTP/1.1 it is at most 32 KiB and one read.
+//! Over HTTP/2 it is at most 96 KiB: a frame of 16 KiB, 48 KiB of a field, and 32 KiB of the fields before it. Only the
+//! list of fields has spare capacity. The HPACK table has at most 4 KiB. All connections share one budget for these bytes; a
+//! connection is closed if the budget is exhausted.
 //!
-//! A head that is written anew may be much larger than the bytes that the client sent, because a reference to the table
-//! of HPACK has one byte. At most 64 KiB and one head wait for hyper. The bytes of the client behind them are read
-//! when hyper has taken these.
+//! A rewritten head may be much larger than the bytes that the client sent, because a reference to the HPACK table has
+//! one byte. At most 64 KiB and one head wait for hyper. Further bytes of the client are processed after hyper has read
+//! these.
 
 mod chunked;
 mod fields;
@@ -24,7 +24,7 @@ mod http2;
 mod problem;
 mod target;
 #[cfg(any(test, fuzzing))]
-mod trial;
+mod test_server;
 
 use std::{
     io::{self, IoSlice},
@@ -33,53 +33,50 @@ use std::{
 };
 
 use hyper::Request;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::coop,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(super) use self::problem::HeadProblem;
 #[cfg(fuzzing)]
-pub(crate) use self::trial::compare;
+pub(crate) use self::test_server::compare;
 use self::{http1::Http1, http2::Http2};
-use crate::listen::{IntakeExhausted, Protocol, Reservation, charge};
+use crate::listen::{HttpVersion, IntakeExhausted, Reservation, charge_read, poll_read_turn};
 
-/// The head of a request. Over HTTP/2 it is counted as RFC 9113 does, with 32 bytes for each field (section 6.5.2).
+/// The maximum size of a request head. Over HTTP/2, each field counts 32 extra bytes (RFC 9113 section 6.5.2).
 pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// Header lines of a request over HTTP/1.1.
+/// The maximum number of header lines of an HTTP/1.1 request.
 const MAX_HEADER_LINES: usize = 100;
 
-/// When more bytes than this wait for hyper, no other frame of HTTP/2 is read.
+/// The number of bytes that wait for hyper above which no further HTTP/2 frame is read.
 const MAX_READY_BYTES: usize = 64 * 1024;
 
-/// Replaced heads of more than this are not kept in memory for the next.
-const KEPT_CAPACITY: usize = 4096;
+/// The buffer capacity that is kept for the next rewritten head.
+const MAX_KEPT_CAPACITY: usize = 4096;
 
-/// Held bytes up to this are a part of what a connection costs, and are not charged.
-const UNCHARGED_BYTES: usize = 2 * KEPT_CAPACITY;
+/// The held bytes that are not charged, because they belong to the base cost of a connection.
+const UNCHARGED_BYTES: usize = 2 * MAX_KEPT_CAPACITY;
 
-/// A connection of which hyper reads such heads only as it accepts.
-pub(super) struct AcceptableHeads<S> {
+/// A stream from which hyper reads only heads that it accepts.
+pub(super) struct HeadFilter<S> {
     stream: S,
-    protocol: Heads,
-    /// Bytes for hyper that are not those of the client, and how many of them it has.
+    protocol: HeadParser,
+    /// Rewritten bytes for hyper, and the number of them that hyper has read.
     ready: Vec<u8>,
     taken: usize,
-    /// Bytes of the client that are read when hyper has taken those that are ready.
-    later: Vec<u8>,
+    /// Bytes of the client that are processed after hyper has read the ready ones.
+    unprocessed: Vec<u8>,
     ended: bool,
-    /// The memory of what is held.
+    /// The memory charge of the held bytes.
     reservation: Reservation,
 }
 
-enum Heads {
+enum HeadParser {
     Http1(Http1),
     Http2(Box<Http2>),
 }
 
-impl Heads {
-    /// Takes bytes of the client; an empty input is the end. Returns how many were taken.
+impl HeadParser {
+    /// Processes bytes of the client; an empty input is the end. Returns the number of processed bytes.
     fn pass(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {
         match self {
             Self::Http1(heads) if input.is_empty() => heads.end(output),
@@ -94,7 +91,7 @@ impl Heads {
         matches!(self, Self::Http1(heads) if heads.has_refused())
     }
 
-    /// The memory of heads that have not arrived as a whole, in bytes.
+    /// Returns the memory of incomplete heads in bytes.
     fn held_bytes(&self) -> usize {
         match self {
             Self::Http1(heads) => heads.held_bytes(),
@@ -105,16 +102,16 @@ impl Heads {
 
 /// The output for the bytes of one read.
 struct Output<'a> {
-    /// The length of the beginning that passes where it is.
+    /// The length of the start of the input that passes in place.
     kept: usize,
-    /// Whether nothing has been left out or put in yet.
+    /// Whether no bytes have been removed or inserted yet.
     in_place: bool,
-    /// The bytes that pass behind it.
+    /// The bytes that pass after it.
     ready: &'a mut Vec<u8>,
 }
 
 impl Output<'_> {
-    /// Passes the next bytes of the input.
+    /// Passes the next bytes of the input unchanged.
     fn keep(&mut self, input: &[u8]) {
         if self.in_place {
             self.kept += input.len();
@@ -123,35 +120,35 @@ impl Output<'_> {
         }
     }
 
-    /// Passes other bytes in place of the next bytes of the input.
+    /// Passes other bytes instead of the next bytes of the input.
     fn put(&mut self, bytes: &[u8]) {
         self.in_place = false;
         self.ready.extend_from_slice(bytes);
     }
 
-    /// Leaves out the next bytes of the input, or holds them.
+    /// Removes the next bytes of the input, or holds them.
     fn drop_input(&mut self) {
         self.in_place = false;
     }
 }
 
-impl<S> AcceptableHeads<S> {
-    /// `reservation`: the memory of heads that have not arrived as a whole.
-    pub(super) fn new(stream: S, protocol: Protocol, reservation: Reservation) -> Self {
+impl<S> HeadFilter<S> {
+    /// Wraps a stream. `reservation` is the memory charge of incomplete heads.
+    pub(super) fn new(stream: S, protocol: HttpVersion, reservation: Reservation) -> Self {
         let protocol = match protocol {
-            Protocol::Http1 => Heads::Http1(Http1::new()),
-            Protocol::Http2 => Heads::Http2(Box::new(Http2::new())),
+            HttpVersion::Http1 => HeadParser::Http1(Http1::new()),
+            HttpVersion::Http2 => HeadParser::Http2(Box::new(Http2::new())),
         };
-        let (ready, later) = (Vec::new(), Vec::new());
-        Self { stream, protocol, ready, taken: 0, later, ended: false, reservation }
+        let (ready, unprocessed) = (Vec::new(), Vec::new());
+        Self { stream, protocol, ready, taken: 0, unprocessed, ended: false, reservation }
     }
 
     fn is_ready(&self) -> bool {
         self.taken < self.ready.len()
     }
 
-    /// Gives out bytes that are ready. Returns how many.
-    fn give(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
+    /// Copies ready bytes to the buffer. Returns their number.
+    fn copy_ready(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
         let rest = self.ready.get(self.taken..).unwrap_or_default();
         let fits = rest.len().min(buffer.remaining());
         buffer.put_slice(rest.get(..fits).unwrap_or_default());
@@ -159,38 +156,38 @@ impl<S> AcceptableHeads<S> {
         if self.taken == self.ready.len() {
             self.taken = 0;
             self.ready.clear();
-            self.ready.shrink_to(KEPT_CAPACITY);
+            self.ready.shrink_to(MAX_KEPT_CAPACITY);
         }
         fits
     }
 
-    /// Takes the bytes of a read. Returns how many of them pass where they are; an empty input is the end.
-    fn take(&mut self, input: &[u8]) -> usize {
+    /// Processes the bytes of a read; an empty input is the end. Returns the number of bytes that pass in place.
+    fn process(&mut self, input: &[u8]) -> usize {
         let mut output = Output { kept: 0, in_place: true, ready: &mut self.ready };
         let used = self.protocol.pass(input, &mut output);
         let kept = output.kept;
-        self.later.extend_from_slice(input.get(used..).unwrap_or_default());
+        self.unprocessed.extend_from_slice(input.get(used..).unwrap_or_default());
         kept
     }
 
-    /// Charges what is held now.
+    /// Updates the memory charge of the held bytes.
     fn charge_held(&mut self) -> Result<(), IntakeExhausted> {
-        let held = self.protocol.held_bytes() + self.ready.capacity() + self.later.capacity();
+        let held = self.protocol.held_bytes() + self.ready.capacity() + self.unprocessed.capacity();
         self.reservation.resize(if held > UNCHARGED_BYTES { held } else { 0 })
     }
 
-    /// Takes bytes of an earlier read.
-    fn take_later(&mut self) {
+    /// Processes the remaining bytes of an earlier read.
+    fn process_rest(&mut self) {
         let mut output = Output { kept: 0, in_place: false, ready: &mut self.ready };
-        let used = self.protocol.pass(&self.later, &mut output);
-        self.later.drain(..used);
-        if self.later.is_empty() {
-            self.later = Vec::new();
+        let used = self.protocol.pass(&self.unprocessed, &mut output);
+        self.unprocessed.drain(..used);
+        if self.unprocessed.is_empty() {
+            self.unprocessed = Vec::new();
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for AcceptableHeads<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HeadFilter<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -203,19 +200,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for AcceptableHeads<S> {
         }
         loop {
             if this.is_ready() {
-                // Charged like a read: these may be many more bytes than the client has sent.
-                ready!(coop::poll_proceed(context)).made_progress();
-                let given = this.give(buffer);
-                charge(given, context);
+                // These may be more bytes than the client has sent.
+                ready!(poll_read_turn(context));
+                let given = this.copy_ready(buffer);
+                charge_read(given);
                 return Poll::Ready(Ok(()));
             }
             if this.protocol.has_refused() {
-                // The bytes behind this head are not read as a request. hyper ends the connection with its answer, also if the
-                // client has ended its side before, and the shutdown reads and discards the rest.
+                // The bytes after a refused head are not parsed. hyper closes the connection after the answer, also if
+                // the client has closed its side, and the shutdown discards the rest.
                 return Poll::Pending;
             }
-            if !this.later.is_empty() {
-                this.take_later();
+            if !this.unprocessed.is_empty() {
+                this.process_rest();
                 continue;
             }
             if this.ended {
@@ -224,7 +221,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AcceptableHeads<S> {
             ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
             let input = buffer.filled().get(before..).unwrap_or_default();
             this.ended = input.is_empty();
-            let kept = this.take(input);
+            let kept = this.process(input);
             buffer.set_filled(before + kept);
             this.charge_held().map_err(io::Error::other)?;
             if kept > 0 {
@@ -234,7 +231,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for AcceptableHeads<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for AcceptableHeads<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeadFilter<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -264,9 +261,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AcceptableHeads<S> {
     }
 }
 
-/// Finds the problem of a request that was refused, and puts it into its extensions.
+/// Adds the problem of a refused request to its extensions.
 pub(super) fn find_problem<B>(mut request: Request<B>) -> Request<B> {
-    if let Some(problem) = HeadProblem::of(request.uri()) {
+    if let Some(problem) = HeadProblem::from_uri(request.uri()) {
         *request.uri_mut() = axum::http::Uri::default();
         request.extensions_mut().insert(problem);
     }

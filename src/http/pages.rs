@@ -1,6 +1,6 @@
-//! Pages for people: plain HTML that works without scripts, at any width, with a keyboard and read aloud.
+//! Pages for people: plain HTML that works without scripts, at any width, with a keyboard and with screen readers.
 //!
-//! There is no way to write markup but the methods of [`Page`], and each escapes what it is given.
+//! Only the methods of [`Page`] write markup, and each escapes its arguments.
 
 mod escape;
 
@@ -11,7 +11,7 @@ use axum::{
 
 use self::escape::escape;
 
-/// Contrast of text and button is above 7:1.
+/// The style of all pages. The contrast of text and button is above 7:1.
 const STYLE: &str = "*{box-sizing:border-box}\
 body{margin:0;background:#fff;color:#1a1a1a;font:1.0625rem/1.6 system-ui,sans-serif}\
 main{max-width:38rem;margin:0 auto;padding:2rem 1rem;overflow-wrap:anywhere}\
@@ -23,15 +23,14 @@ button{font:inherit;font-weight:600;padding:.75rem 1.25rem;border:2px solid #0b4
 background:#0b4f8a;color:#fff;cursor:pointer}\
 :focus-visible{outline:3px solid #1a1a1a;outline-offset:3px}";
 
-/// The SHA-256 of [`STYLE`]: nothing else may style a page.
+/// The SHA-256 of [`STYLE`] for the content security policy, which permits no other style.
 const STYLE_HASH: &str = "sha256-3dlQpzuO0Sa/G3y5DZJm3WI67qjF7lv73C2FAhkPTsw=";
 
-/// Where forms may lead, and browsers apply that to every redirect behind them: SuperOffice's sign-in pages, which
-/// redirect among hosts of their own choice, the callback, and where the person is returned to. Plain HTTP is on this
-/// machine only.
+/// The permitted form targets. Browsers apply them to all following redirects, too: SuperOffice's sign-in pages, which
+/// redirect to various hosts, the callback, and the return URI. Plain HTTP is only permitted on this machine.
 const FORMS: &str = "'self' https: http://127.0.0.1:* http://localhost:*";
 
-/// A page.
+/// An HTML page.
 #[derive(Debug, Clone)]
 pub(super) struct Page {
     status: StatusCode,
@@ -41,18 +40,18 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// With a title that is also its heading.
+    /// Creates a page with a title, which is also its heading.
     pub(super) fn new(status: StatusCode, title: &'static str) -> Self {
         Self { status, title, body: String::new(), has_form: false }
     }
 
-    /// A paragraph.
+    /// Adds a paragraph.
     pub(super) fn text(mut self, text: &str) -> Self {
         self.body.extend(["<p>", &escape(text), "</p>\n"]);
         self
     }
 
-    /// What is so, by name.
+    /// Adds a list of names and values.
     pub(super) fn facts<'a>(mut self, facts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         self.body.push_str("<dl>\n");
         for (name, value) in facts {
@@ -62,7 +61,7 @@ impl Page {
         self
     }
 
-    /// A button that posts to the page's own address.
+    /// Adds a button that posts to the page's own address.
     pub(super) fn button(mut self, label: &str) -> Self {
         let button = "<form method=\"post\"><button type=\"submit\">";
         self.body.extend([button, &escape(label), "</button></form>\n"]);
@@ -70,7 +69,7 @@ impl Page {
         self
     }
 
-    /// A link to an address that was checked.
+    /// Adds a link. The caller must have validated the address.
     pub(super) fn link(mut self, uri: &str, label: &str) -> Self {
         self.body.extend(["<p><a href=\"", &escape(uri), "\">", &escape(label), "</a></p>\n"]);
         self
@@ -99,11 +98,11 @@ impl Page {
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
-        // The names in it are ours, so it is always a legal value; else the strictest of the listener stands.
+        // The policy is always a valid header value. If it were not, the listener's strict default would apply.
         let policy = HeaderValue::from_str(&self.policy()).ok();
         let mut response = (self.status, self.html()).into_response();
         let headers = response.headers_mut();
-        // Replaces that of a plain text, which the body brings: `extend` would add a second one.
+        // Replaces the content type of the text body; `extend` would add a second one.
         headers.insert(header::CONTENT_TYPE, html);
         if let Some(policy) = policy {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -127,14 +126,14 @@ mod tests {
             .link(text, text)
     }
 
-    /// The tags of a page, whatever is written in it.
+    /// Returns the tags of a page.
     fn tags(html: &str) -> Vec<&str> {
         let begins = html.match_indices('<').map(|(at, _)| &html[at..]);
         begins.map(|rest| &rest[..rest.find([' ', '>']).unwrap()]).collect()
     }
 
     #[test]
-    fn the_policy_admits_our_style_and_nothing_else() {
+    fn the_content_security_policy_permits_only_our_style() {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, STYLE.as_bytes());
         assert_eq!(STYLE_HASH, format!("sha256-{}", BASE64_STANDARD.encode(digest)));
         let policy = Page::new(StatusCode::OK, "Title").policy();
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_can_be_read_aloud_and_at_any_width() {
+    fn a_page_is_accessible_at_any_width() {
         let html = page("x").html();
         for part in [
             "<html lang=\"en\">",
@@ -165,7 +164,7 @@ mod tests {
         fn nothing_is_reflected_unescaped(text in "\\PC{0,40}|[<>&\"'=/a-z ]{0,40}") {
             let (html, plain) = (page(&text).html(), page("x").html());
             prop_assert_eq!(tags(&html), tags(&plain));
-            // No attribute ends early: quotes are where they were.
+            // No attribute ends early: the number of quotes is unchanged.
             prop_assert_eq!(html.matches('"').count(), plain.matches('"').count());
         }
     }

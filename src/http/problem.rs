@@ -1,4 +1,4 @@
-//! Failures as `application/problem+json` (RFC 9457), with the reasons of the error model (CONTRACT section 4).
+//! Failures as `application/problem+json` (RFC 9457), with the reasons of the error model.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -9,11 +9,11 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{broker::LOOK_FIRST, domain::Reason};
+use crate::{broker::CHECK_SUPEROFFICE_FIRST, domain::Reason};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Why a request fails.
+/// The problem document of a failed request.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -23,14 +23,14 @@ pub(super) struct Problem {
     outcome_unknown: bool,
 }
 
-/// `google.rpc.Code` of a call that was given up.
+/// The `google.rpc.Code` of an aborted call.
 const ABORTED: i32 = 10;
 
 impl Problem {
-    /// With the status that goes with the reason. The detail is for people and never repeats what they sent.
+    /// Creates a problem with the status of its reason. The detail is for people and never contains their input.
     pub(super) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
         let mut detail: Cow<'static, str> = detail.into();
-        // Texts that gRPC shows too name its message, whose place in HTTP a header takes.
+        // Texts that are shared with gRPC name its `RetryInfo`; HTTP has the header Retry-After instead.
         if detail.contains("RetryInfo") {
             detail = detail.replace("RetryInfo", "Retry-After").into();
         }
@@ -38,41 +38,43 @@ impl Problem {
         Self { status, reason, detail, retry_after: None, outcome_unknown: false }
     }
 
-    /// For a path that is not served, and for what somebody without a credential may not know.
-    pub(super) fn nothing_here() -> Self {
-        Self::new(Reason::ResourceNotFound, "there is nothing here; look at the path once more")
+    /// Returns the problem for an unknown path, or for a resource that an unauthenticated client may not know of.
+    pub(super) fn not_found() -> Self {
+        Self::new(Reason::ResourceNotFound, "nothing is served at this path; correct the path")
     }
 
-    /// For a path that is served to another method.
-    pub(super) fn wrong_method() -> Self {
+    /// Returns the problem for a path that does not support the method.
+    pub(super) fn method_not_allowed() -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        let detail = "this path takes another method; the header Allow names it".into();
+        let detail =
+            "this path does not support this method; the header Allow lists the supported ones"
+                .into();
         Self { status, detail, ..Self::new(Reason::Unimplemented, "") }
     }
 
-    /// The same with another status.
+    /// Replaces the status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The same may succeed after this.
-    pub(super) fn after(self, retry_after: Option<Duration>) -> Self {
+    /// Sets the time after which a retry may succeed.
+    pub(super) fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }
     }
 
-    /// The same after an unsafe request was sent: without advice to send it again, which is what follows the first
-    /// semicolon of the detail, and with 504 for 503, after which clients send again.
-    pub(super) fn of_unknown_outcome(self) -> Self {
+    /// Converts the problem for an unsafe request that was already sent: removes the advice to retry, which follows the
+    /// first semicolon of the detail, and replaces 503, which clients retry, by 504.
+    pub(super) fn with_unknown_outcome(self) -> Self {
         let status = match self.status {
             StatusCode::SERVICE_UNAVAILABLE => StatusCode::GATEWAY_TIMEOUT,
             status => status,
         };
         let happened = self.detail.split(';').next().unwrap_or_default();
-        let detail = format!("{happened}; {LOOK_FIRST}").into();
+        let detail = format!("{happened}; {CHECK_SUPEROFFICE_FIRST}").into();
         Self { status, detail, retry_after: None, outcome_unknown: true, ..self }
     }
 
-    /// The `google.rpc.Code` that a call over gRPC would end with.
+    /// Returns the `google.rpc.Code` of the same failure over gRPC.
     pub(super) fn code(&self) -> i32 {
         match self.status {
             StatusCode::GATEWAY_TIMEOUT if self.reason != Reason::DeadlineExceeded => ABORTED,
@@ -80,17 +82,17 @@ impl Problem {
         }
     }
 
-    /// The status of its answer.
+    /// Returns the status of the answer.
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The stable part.
+    /// Returns the reason.
     pub(super) fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// Writes itself into the response that carries it.
+    /// Writes the problem document to a response.
     pub(super) fn write(&self, request_id: &str, response: &mut Response) {
         let Self { status, reason, detail, retry_after, outcome_unknown } = self;
         let mut body = json!({
@@ -108,14 +110,14 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
         if let Some(after) = retry_after {
-            // Whole seconds: nobody is told to come too early.
+            // Rounded up to whole seconds.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
     }
 }
 
-/// Has its status, and carries the problem to where the id of the request is known.
+/// Returns a response with the problem in its extensions. The body is written later, with the request id.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -124,7 +126,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The status that goes with a reason.
+/// Returns the status of a reason.
 pub(super) fn status_of(reason: Reason) -> StatusCode {
     StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
@@ -135,15 +137,18 @@ mod tests {
     use crate::broker::BrokerError;
 
     #[test]
-    fn texts_over_http_name_the_header_that_says_when_to_try_again() {
+    fn http_texts_name_the_retry_after_header() {
         let error = BrokerError::UpstreamInvalid("cause".into());
         let problem =
             Problem::new(error.reason(), format!("{}; {}", error.message(), error.mend()));
-        assert!(problem.detail.ends_with("try again after the time in Retry-After"), "{problem:?}");
+        assert!(
+            problem.detail.ends_with("try again after the delay in Retry-After"),
+            "{problem:?}"
+        );
     }
 
     #[test]
-    fn every_reason_has_the_status_of_the_contract() {
+    fn every_reason_has_its_documented_status() {
         for reason in Reason::ALL {
             let wanted = match reason {
                 Reason::InvalidArgument => 400,
@@ -169,17 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn no_problem_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
+    fn no_problem_after_an_unsafe_request_advises_a_retry() {
         for reason in Reason::ALL {
             let detail = "it broke; send it again after the time in Retry-After";
-            let before = Problem::new(*reason, detail).after(Some(Duration::from_secs(2)));
-            let problem = before.clone().of_unknown_outcome();
+            let before =
+                Problem::new(*reason, detail).with_retry_after(Some(Duration::from_secs(2)));
+            let problem = before.clone().with_unknown_outcome();
             let wanted = if before.status == 503 { 504 } else { before.status.as_u16() };
             assert_eq!((problem.status.as_u16(), problem.reason), (wanted, *reason));
             let mut response = problem.clone().into_response();
             problem.write("id-1", &mut response);
             assert!(!response.headers().contains_key(header::RETRY_AFTER), "{reason:?}");
-            assert_eq!(problem.detail, format!("it broke; {LOOK_FIRST}"));
+            assert_eq!(problem.detail, format!("it broke; {CHECK_SUPEROFFICE_FIRST}"));
             let aborted = before.status == 503;
             assert_eq!(problem.code(), if aborted { ABORTED } else { reason.code() }, "{reason:?}");
         }

@@ -1,4 +1,4 @@
-//! `[http]`: the listener that SuperOffice reaches, and its limits.
+//! `[http]`: the public listener for SuperOffice and browsers, with its routes and limits.
 
 use std::{
     io,
@@ -21,9 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
-    around::{Around, Client, Route, around},
+    around::{ClientAddress, RequestLayer, Route, wrap_request},
+    connections::{ConnectionLimits, HttpServer, RequestBody, RequestHandler},
     consent::{CALLBACK, CONSENT, ConsentPages, callback, proceed, show},
-    conversation::{Allowance, Answers, Conversations, RequestBody},
     heads::HeadProblem,
     problem::Problem,
     state_change::{STATE_CHANGE, StateChanges, state_change},
@@ -32,50 +32,52 @@ use super::{
 };
 use crate::{
     domain::TrustedProxies,
-    listen::{Connection, FrontProxies, IntakeBudget, RequestIds, ServerTls, client_address},
+    listen::{
+        Connection, FrontProxies, IntakeBudget, RequestIdGenerator, ServerTls, client_address,
+    },
     ports::{Clock, Meter, Random},
 };
 
-/// Nobody has reason to be here often, or long.
-const ALLOWANCE: Allowance = Allowance {
+/// The limits of the listener, whose clients send few and short requests.
+const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 256,
-    // Nobody is authenticated here, so that every connection is a stranger's.
-    strangers: 128,
-    streams: 8,
-    // With that of `MAX_BODY_BYTES` all that one can fill.
+    // This listener authenticates no connections.
+    unauthenticated: 128,
+    max_streams: 8,
+    // Both windows have the size of `MAX_BODY_BYTES`.
     stream_window: 64 * 1024,
     connection_window: 64 * 1024,
-    head_time: Duration::from_secs(10),
-    write_time: Duration::from_secs(30),
-    age: Duration::from_mins(10),
-    // Longer than a request may take.
-    farewell: Duration::from_secs(15),
+    head_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(30),
+    max_age: Duration::from_mins(10),
+    // Longer than the time limit of a request.
+    shutdown_timeout: Duration::from_secs(15),
 };
 
-/// What the listener needs of the rest.
-pub struct HttpPorts {
-    /// Tells the time of request ids.
+/// The dependencies of the listener.
+pub struct PublicPorts {
+    /// The clock for request ids.
     pub clock: Arc<dyn Clock>,
-    /// Makes them unique.
+    /// The random source for request ids.
     pub random: Arc<dyn Random>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
-    /// The memory of requests.
+    /// The memory budget of undecided requests.
     pub intake: Arc<IntakeBudget>,
 }
 
-/// What stands on the listener.
-pub struct HttpDoors {
-    /// Hears of changes among associates.
+/// The endpoints of the listener.
+pub struct PublicEndpoints {
+    /// Receives changes of associates.
     pub webhooks: Webhooks,
-    /// Hears of changes of tenants.
+    /// Receives changes of tenants.
     pub state_changes: Option<StateChanges>,
-    /// Where people consent.
+    /// The pages on which people consent.
     pub consents: Option<ConsentPages>,
 }
 
-/// The routes on a bound socket, not yet accepting.
-pub struct HttpServer {
+/// The public server on a bound socket, before it accepts connections.
+pub struct PublicServer {
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     proxies: FrontProxies,
@@ -84,91 +86,96 @@ pub struct HttpServer {
     requests: TaskTracker,
 }
 
-impl HttpServer {
-    /// Puts the routes on the socket.
+impl PublicServer {
+    /// Creates the server.
     #[must_use]
     pub fn new(
         listener: TcpListener,
         tls: Option<Arc<ServerTls>>,
         proxies: FrontProxies,
-        doors: HttpDoors,
-        ports: HttpPorts,
+        endpoints: PublicEndpoints,
+        ports: PublicPorts,
     ) -> Self {
-        let HttpPorts { clock, random, meter, intake } = ports;
+        let PublicPorts { clock, random, meter, intake } = ports;
         let requests = TaskTracker::new();
-        let ids = RequestIds::new(clock, &*random);
-        let layer = Arc::new(Around { ids, meter, requests: requests.clone() });
-        let named =
-            |pattern| from_fn_with_state(Route { around: Arc::clone(&layer), pattern }, around);
-        let hook = |route: MethodRouter, pattern| {
-            route
-                .fallback(async || Problem::wrong_method())
-                .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-                .layer(named(pattern))
+        let ids = RequestIdGenerator::new(clock, &*random);
+        let layer = Arc::new(RequestLayer { ids, meter, requests: requests.clone() });
+        let logged = |pattern| {
+            from_fn_with_state(Route { layer: Arc::clone(&layer), pattern }, wrap_request)
         };
-        let HttpDoors { webhooks, state_changes, consents } = doors;
+        let limited = |route: MethodRouter, pattern| {
+            route
+                .fallback(async || Problem::method_not_allowed())
+                .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+                .layer(logged(pattern))
+        };
+        let PublicEndpoints { webhooks, state_changes, consents } = endpoints;
         let associates = post(associates).with_state(Arc::new(webhooks));
-        let mut router = Router::new().route(ASSOCIATES, hook(associates, ASSOCIATES));
+        let mut router = Router::new().route(ASSOCIATES, limited(associates, ASSOCIATES));
         if let Some(state_changes) = state_changes {
             let changed = post(state_change).with_state(Arc::new(state_changes));
-            router = router.route(STATE_CHANGE, hook(changed, STATE_CHANGE));
+            router = router.route(STATE_CHANGE, limited(changed, STATE_CHANGE));
         }
         if let Some(consents) = consents {
             let consents = Arc::new(consents);
             let page = get(show).post(proceed).with_state(Arc::clone(&consents));
             let callback = get(callback).post(callback).with_state(consents);
             router = router
-                .route(CONSENT, hook(page, CONSENT))
-                .route(CALLBACK, hook(callback, CALLBACK));
+                .route(CONSENT, limited(page, CONSENT))
+                .route(CALLBACK, limited(callback, CALLBACK));
         }
         let unknown = any(async |request: Request<Body>| {
             let head_problem = request.extensions().get::<HeadProblem>().copied();
-            head_problem.map_or_else(Problem::nothing_here, Problem::from)
+            head_problem.map_or_else(Problem::not_found, Problem::from)
         });
-        let unknown = unknown.layer(named("unknown"));
+        let unknown = unknown.layer(logged("unknown"));
         let router = router.fallback_service(unknown);
         Self { listener, tls, proxies, intake, router, requests }
     }
 
-    /// Where it listens.
+    /// Returns the local address.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the operating system does not return it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then says so on every connection and returns when the requests under way are answered.
+    /// Serves until `stop`, then shuts connections down gracefully and returns when the running requests are answered.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, tls, proxies, intake, router, requests } = self;
-        let answers = Routes { router, trusted: proxies.trusted.clone() };
-        let (name, allowance) = ("http", ALLOWANCE);
-        Conversations { name, listener, tls, proxies, intake, allowance, answers, requests }
+        let handler = PublicHandler { router, trusted: proxies.trusted.clone() };
+        let (name, limits) = ("http", LIMITS);
+        HttpServer { name, listener, tls, proxies, intake, limits, handler, requests }
             .serve(stop)
             .await;
     }
 }
 
 #[derive(Clone)]
-struct Routes {
+struct PublicHandler {
     router: Router,
     trusted: TrustedProxies,
 }
 
-impl Answers for Routes {
-    type Peer = Client;
+impl RequestHandler for PublicHandler {
+    type Peer = ClientAddress;
 
-    fn peer<A>(&self, connection: &Connection<A>) -> Client {
-        Client(connection.address().ip().to_canonical())
+    fn peer<A>(&self, connection: &Connection<A>) -> ClientAddress {
+        ClientAddress(connection.address().ip().to_canonical())
     }
 
     fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         client_address(&self.trusted, peer, headers).unwrap_or(peer)
     }
 
-    async fn answer(self, client: Client, mut request: Request<RequestBody>) -> Response<Body> {
+    async fn answer(
+        self,
+        client: ClientAddress,
+        mut request: Request<RequestBody>,
+    ) -> Response<Body> {
         match client_address(&self.trusted, client.0, request.headers()) {
-            Ok(address) => drop(request.extensions_mut().insert(Client(address))),
+            Ok(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
             Err(twice) => {
                 request.extensions_mut().insert(client);
                 request.extensions_mut().insert(twice);

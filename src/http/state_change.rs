@@ -1,5 +1,5 @@
-//! `POST /webhooks/superoffice/state-change`: SuperOffice says that a tenant has changed (SUPEROFFICE.md 8). What it
-//! says is a hint: nothing in it is believed but that it is worth looking again.
+//! `POST /webhooks/superoffice/state-change`: SuperOffice reports that a tenant has changed. The report is only a hint:
+//! it makes the gateway read the tenant's status again.
 
 use std::sync::Arc;
 
@@ -10,36 +10,39 @@ use axum::{
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{around::Client, problem::Problem, webhook_body::read_body, webhooks::without_mark};
+use super::{
+    around::ClientAddress, problem::Problem, webhook_body::read_body,
+    webhooks::without_byte_order_mark,
+};
 use crate::{
-    broker::{Attempts, StateChange, StateHints, Unheard},
+    broker::{NotificationRejected, StateChange, StateHints, UnauthenticatedAttempts},
     domain::{ContextIdentifier, Reason},
 };
 
-/// The path.
+/// The path of the webhook.
 pub(super) const STATE_CHANGE: &str = "/webhooks/superoffice/state-change";
 
-/// Numbers of the documentation. The others need no more than a look.
+/// The documented change types that need more than a new read of the status.
 const BACKUP_RESTORED: i64 = 1;
 const SUSPEND: i64 = 2;
 const DELETE: i64 = 4;
 
-const UNDOCUMENTED: &str = "the body is not that of a customer state change: JSON with ChangeType, ContextIdentifier \
+const INVALID_BODY: &str = "the body is not that of a customer state change: JSON with ChangeType, ContextIdentifier \
     and Token";
 
-/// Whatever is wrong with the token: nobody is helped to make one.
-const UNSIGNED: &str = "the Token must be a current one that SuperOffice's login service has signed for this tenant and application, and \
-    that was not used before";
+/// One text for all invalid tokens, so that it does not help to forge one.
+const INVALID_TOKEN: &str = "the Token must be signed by SuperOffice's login service for this tenant and application, \
+    not be expired, and not be used before";
 
-/// What notifications are taken with.
+/// The dependencies of the webhook.
 pub struct StateChanges {
-    /// Hears of changes.
+    /// Receives the changes.
     pub hints: StateHints,
-    /// Counts those who did not sign.
-    pub attempts: Arc<Attempts>,
+    /// Counts invalid tokens by client address.
+    pub attempts: Arc<UnauthenticatedAttempts>,
 }
 
-/// What is read of a body; versions and hosts are for the tenant's own status to say.
+/// The fields that are read from a body. Versions and hosts are read from the tenant's status instead.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Notification {
@@ -48,42 +51,44 @@ struct Notification {
     token: SecretString,
 }
 
-/// Takes a notification. Who has signed it hears nothing of whether the tenant is known here.
+/// Accepts a notification. The answer does not reveal whether the gateway knows the tenant.
 pub(super) async fn state_change(
     State(changes): State<Arc<StateChanges>>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<ClientAddress>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let body = read_body(request).await?;
     let Some((tenant, change, token)) = read(&body) else {
         changes.attempts.count_address(client.0);
-        return Err(Problem::new(Reason::InvalidArgument, UNDOCUMENTED));
+        return Err(Problem::new(Reason::InvalidArgument, INVALID_BODY));
     };
-    match changes.hints.hear(&token, tenant, change).await {
+    match changes.hints.receive(&token, tenant, change).await {
         Ok(()) => Ok(StatusCode::OK),
-        Err(Unheard::Unsigned | Unheard::Used) => {
+        Err(NotificationRejected::Unsigned | NotificationRejected::AlreadyUsed) => {
             changes.attempts.count_address(client.0);
-            Err(Problem::new(Reason::CallerUnauthenticated, UNSIGNED))
+            Err(Problem::new(Reason::CallerUnauthenticated, INVALID_TOKEN))
         }
-        Err(Unheard::KeysUnavailable) => {
-            let detail = "SuperOffice's keys cannot be had now; send it again later";
+        Err(NotificationRejected::KeysUnavailable) => {
+            let detail =
+                "SuperOffice's keys are not available now; send the notification again later";
             Err(Problem::new(Reason::UpstreamUnavailable, detail))
         }
-        Err(Unheard::StoreUnavailable) => {
-            let detail = "this cannot be noted now; send it again later";
+        Err(NotificationRejected::StoreUnavailable) => {
+            let detail =
+                "the gateway's store is not available now; send the notification again later";
             Err(Problem::new(Reason::StoreUnavailable, detail))
         }
     }
 }
 
 fn read(body: &[u8]) -> Option<(ContextIdentifier, StateChange, SecretString)> {
-    let told: Notification = serde_json::from_slice(without_mark(body)).ok()?;
-    let change = match told.change_type {
+    let notification: Notification = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
+    let change = match notification.change_type {
         BACKUP_RESTORED => StateChange::BackupRestored,
-        SUSPEND | DELETE => StateChange::Ended,
+        SUSPEND | DELETE => StateChange::SuspendedOrDeleted,
         _ => StateChange::Other,
     };
-    Some((told.context_identifier.parse().ok()?, change, told.token))
+    Some((notification.context_identifier.parse().ok()?, change, notification.token))
 }
 
 #[cfg(test)]
@@ -94,13 +99,13 @@ mod tests {
         "FileVersion":"10.3.8.2024","Token":"eyJ.x.y","PublicEndpoint":"sod3.superoffice.com"}"#;
 
     #[test]
-    fn what_is_documented_is_read_and_the_rest_left_alone() {
+    fn reads_documented_fields_and_ignores_others() {
         for (number, wanted) in [
             ("0", StateChange::Other),
             ("1", StateChange::BackupRestored),
-            ("2", StateChange::Ended),
+            ("2", StateChange::SuspendedOrDeleted),
             ("3", StateChange::Other),
-            ("4", StateChange::Ended),
+            ("4", StateChange::SuspendedOrDeleted),
             ("5", StateChange::Other),
             ("99", StateChange::Other),
         ] {
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_documented_is_nothing() {
+    fn rejects_undocumented_bodies() {
         for (from, to) in [
             (GOOD, ""),
             (GOOD, "[]"),

@@ -12,27 +12,25 @@ use tokio::time::timeout;
 use super::problem::Problem;
 use crate::domain::Reason;
 
-/// Bytes of a body: what SuperOffice sends has one or two thousand.
+/// The maximum size of a body. SuperOffice sends one or two thousand bytes.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// The time for a body to arrive. Anybody can send half of one, and the end of the process waits for it.
-const ARRIVAL_TIME: Duration = Duration::from_secs(5);
+/// The time for a body to arrive. Without it, a client that sends half a body would delay shutdown.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads the body of a webhook to its end.
 ///
 /// # Errors
-/// If it is too large, breaks off or does not arrive in time.
+/// If it is too large, is incomplete, or does not arrive in time.
 pub(super) async fn read_body(request: Request) -> Result<Bytes, Problem> {
-    match timeout(ARRIVAL_TIME, Bytes::from_request(request, &())).await {
+    match timeout(READ_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Err(Problem::new(Reason::ResponseTooLarge, "the body has more than 64 KiB"))
+            Err(Problem::new(Reason::ResponseTooLarge, "the body is larger than 64 KiB"))
         }
-        Ok(Err(_)) => {
-            Err(Problem::new(Reason::InvalidArgument, "the body ended before it was whole"))
-        }
+        Ok(Err(_)) => Err(Problem::new(Reason::InvalidArgument, "the body is incomplete")),
         Err(_) => {
-            let detail = "the body did not arrive in time; send the request again, and faster";
+            let detail = "the body did not arrive in time; send the request again, faster";
             Err(Problem::new(Reason::DeadlineExceeded, detail))
         }
     }

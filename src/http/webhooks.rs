@@ -1,5 +1,5 @@
-//! `POST /webhooks/superoffice/associates/{application}`: SuperOffice says that associates of a tenant have changed
-//! (SUPEROFFICE.md 6.7). What it says is a hint: nothing in it is believed but that it is worth looking again.
+//! `POST /webhooks/superoffice/associates/{application}`: SuperOffice reports that associates of a tenant have changed.
+//! The report is only a hint: it makes the gateway read the data again, and its content is not used.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,36 +10,36 @@ use axum::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{around::Client, problem::Problem, webhook_body::read_body};
+use super::{around::ClientAddress, problem::Problem, webhook_body::read_body};
 use crate::{
-    broker::{AssociateHints, Attempts},
+    broker::{AssociateHints, UnauthenticatedAttempts},
     domain::{ApplicationId, ContextIdentifier, Reason, TenantName},
     ports::WebhookVerifier,
 };
 
-/// The path.
+/// The path of the webhook.
 pub(super) const ASSOCIATES: &str = "/webhooks/superoffice/associates/{application}";
 
 const SIGNATURE: &str = "x-superoffice-signature";
 
-/// Whatever is wrong with the signature: nobody is helped to make one.
-const UNSIGNED: &str = "the request needs the header X-Superoffice-Signature with the signature of its body under the \
-    secret of the webhook";
+/// One text for all invalid signatures, so that it does not help to forge one.
+const INVALID_SIGNATURE: &str = "the header X-Superoffice-Signature must contain the signature of the body with the \
+    webhook's secret";
 
-const UNDOCUMENTED: &str =
+const INVALID_BODY: &str =
     "the body is not that of an associate webhook: JSON with EventId, Event and ContextIdentifier";
 
-/// What webhooks are taken with.
+/// The dependencies of the webhook.
 pub struct Webhooks {
-    /// Of the applications that have a webhook secret.
+    /// The verifiers of the applications that have a webhook secret.
     pub verifiers: HashMap<ApplicationId, Arc<dyn WebhookVerifier>>,
-    /// Hears of changes.
+    /// Receives the changes.
     pub hints: Arc<AssociateHints>,
-    /// Counts those who did not sign.
-    pub attempts: Arc<Attempts>,
+    /// Counts invalid signatures by client address.
+    pub attempts: Arc<UnauthenticatedAttempts>,
 }
 
-/// What is read of a body; the rest is the platform's business.
+/// The fields that are read from a body. Others are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Notification {
@@ -68,27 +68,27 @@ impl Event {
     }
 }
 
-/// Takes a delivery. Who has signed it hears nothing of whether the tenant is known here.
+/// Accepts a delivery. The answer does not reveal whether the gateway knows the tenant.
 pub(super) async fn associates(
     State(webhooks): State<Arc<Webhooks>>,
     application: Result<Path<String>, PathRejection>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<ClientAddress>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let Path(application) = application.map_err(|_| Problem::nothing_here())?;
+    let Path(application) = application.map_err(|_| Problem::not_found())?;
     let (application, verifier) =
-        webhooks.application(&application).ok_or_else(Problem::nothing_here)?;
-    let signature = the_one_signature(&request);
+        webhooks.application(&application).ok_or_else(Problem::not_found)?;
+    let signature = single_signature(&request);
     let body = read_body(request).await?;
-    if !signature.is_some_and(|signature| verifier.has_signed(&body, &signature)) {
+    if !signature.is_some_and(|signature| verifier.is_signature_valid(&body, &signature)) {
         webhooks.attempts.count_address(client.0);
-        return Err(Problem::new(Reason::CallerUnauthenticated, UNSIGNED));
+        return Err(Problem::new(Reason::CallerUnauthenticated, INVALID_SIGNATURE));
     }
     let (tenant, event_id, event) =
-        read(&body).ok_or_else(|| Problem::new(Reason::InvalidArgument, UNDOCUMENTED))?;
+        read(&body).ok_or_else(|| Problem::new(Reason::InvalidArgument, INVALID_BODY))?;
     let tenant = TenantName { application: application.clone(), tenant };
     if webhooks.hints.hint(&tenant, event_id) {
-        tracing::info!(%tenant, event = event.as_str(), "associates have changed, SuperOffice says");
+        tracing::info!(%tenant, event = event.as_str(), "SuperOffice reported changed associates");
     }
     Ok(StatusCode::OK)
 }
@@ -100,8 +100,8 @@ impl Webhooks {
     }
 }
 
-/// None if there are several: which one was meant?
-fn the_one_signature(request: &Request) -> Option<Vec<u8>> {
+/// Returns the signature, or `None` if there are none or several.
+fn single_signature(request: &Request) -> Option<Vec<u8>> {
     let mut values = request.headers().get_all(SIGNATURE).iter();
     match (values.next(), values.next()) {
         (Some(signature), None) => Some(signature.as_bytes().to_vec()),
@@ -110,15 +110,15 @@ fn the_one_signature(request: &Request) -> Option<Vec<u8>> {
 }
 
 /// Returns the body without a byte order mark, which some writers of JSON put before it (RFC 8259 section 8.1).
-pub(super) fn without_mark(body: &[u8]) -> &[u8] {
+pub(super) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 fn read(body: &[u8]) -> Option<(ContextIdentifier, Uuid, Event)> {
-    let told: Notification = serde_json::from_slice(without_mark(body)).ok()?;
-    let tenant = told.context_identifier.parse().ok()?;
-    let event_id = Uuid::try_parse(&told.event_id).ok()?;
-    Some((tenant, event_id, told.event))
+    let notification: Notification = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
+    let tenant = notification.context_identifier.parse().ok()?;
+    let event_id = Uuid::try_parse(&notification.event_id).ok()?;
+    Some((tenant, event_id, notification.event))
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
         "ContextIdentifier":"Cust12345","ChangedByAssociateId":5,"WebhookName":"people","FieldValues":{"type":0}}"#;
 
     #[test]
-    fn what_is_documented_is_read_and_the_rest_left_alone() {
+    fn reads_documented_fields_and_ignores_others() {
         let (tenant, id, event) = read(GOOD.as_bytes()).unwrap();
         assert_eq!(tenant.to_string(), "Cust12345");
         assert_eq!(id.to_string(), "7d2b1f0e-0d4e-4c4b-9a55-2f1c2d6a8e10");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_documented_is_nothing() {
+    fn rejects_undocumented_bodies() {
         for (from, to) in [
             (GOOD, ""),
             (GOOD, "[]"),
@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_body_holds_the_tenant_in_it_is_one_or_none(
+        fn a_tenant_that_was_read_is_in_the_body(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             at in 0..GOOD.len(),
             insert: bool,

@@ -1,4 +1,4 @@
-//! The keys of an issuer by HTTP: at a known place, or where discovery leads.
+//! Fetches the keys of an issuer over HTTP, from a configured URI or by discovery.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use http::header::HeaderValue;
 use url::Url;
 
 use super::{
-    discovery::{allowed, jwks_uri, metadata_uri},
+    discovery::{jwks_uri, metadata_uri, parse_allowed_uri},
     http::{Document, Http, bearer},
 };
 use crate::{
@@ -15,20 +15,20 @@ use crate::{
     ports::{JwksError, JwksSource},
 };
 
-/// How an issuer is asked for its keys.
+/// The settings for fetching the keys of an issuer.
 #[derive(Debug, Clone)]
 pub struct IssuerEndpoint {
-    /// The `iss` claim; discovery begins there.
+    /// The `iss` claim, where discovery begins.
     pub issuer: String,
-    /// Where the keys are, if that is known.
+    /// The URI of the keys, if configured.
     pub jwks_uri: Option<String>,
     /// PEM certificates of the only authorities that may sign the certificate of the issuer's host.
     pub ca_file: Option<PathBuf>,
-    /// What to show there.
+    /// The file of the bearer token for the issuer's host.
     pub bearer_token_file: Option<PathBuf>,
 }
 
-/// Fetches an issuer's keys. Files are read again at each fetch, because whoever wrote them replaces them.
+/// Fetches an issuer's keys. Files are read at each fetch, because they may be replaced.
 #[derive(Debug, Clone)]
 pub struct KeyEndpoint {
     endpoint: IssuerEndpoint,
@@ -36,13 +36,13 @@ pub struct KeyEndpoint {
 }
 
 impl KeyEndpoint {
-    /// Connects nothing yet.
+    /// Creates the source without connecting.
     #[must_use]
     pub fn new(endpoint: IssuerEndpoint, network: Network) -> Self {
         Self { endpoint, network }
     }
 
-    async fn discovered(
+    async fn fetch_discovered_keys(
         &self,
         http: &Http,
         token: Option<&HeaderValue>,
@@ -50,7 +50,7 @@ impl KeyEndpoint {
         let issuer = metadata_uri(&self.endpoint.issuer)?;
         let metadata = http.get(Document::Discovery, &issuer, token).await?;
         let keys = jwks_uri(&self.endpoint.issuer, &metadata)?;
-        // Another host is not the issuer: it gets the token only where it proves itself to the same authorities.
+        // Another host gets the token only if the configured authorities have signed its certificate.
         let entitled = self.endpoint.ca_file.is_some() || keys.origin() == issuer.origin();
         http.get(Document::Keys, &keys, token.filter(|_| entitled)).await
     }
@@ -65,8 +65,8 @@ impl JwksSource for KeyEndpoint {
             None => None,
         };
         match &self.endpoint.jwks_uri {
-            Some(uri) => http.get(Document::Keys, &known(uri)?, token.as_ref()).await,
-            None => self.discovered(&http, token.as_ref()).await,
+            Some(uri) => http.get(Document::Keys, &parse_jwks_uri(uri)?, token.as_ref()).await,
+            None => self.fetch_discovered_keys(&http, token.as_ref()).await,
         }
     }
 
@@ -75,9 +75,9 @@ impl JwksSource for KeyEndpoint {
     }
 }
 
-fn known(uri: &str) -> Result<Url, JwksError> {
+fn parse_jwks_uri(uri: &str) -> Result<Url, JwksError> {
     let why = "jwks_uri: must be an https:// URI (plain http:// only on a loopback host)";
-    allowed(uri).ok_or_else(|| JwksError(why.to_owned()))
+    parse_allowed_uri(uri).ok_or_else(|| JwksError(why.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Files: key sets, authorities and tokens. They are replaced while we run, so each is read when it is needed.
+//! Files of key sets, authorities and tokens. They may be replaced at any time, so each use reads the file.
 
 use std::{
     fs::File,
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::{NotUtf8, remove_byte_order_marks, without_byte_order_mark},
-    ports::{JwksError, JwksSource, why_unreadable},
+    ports::{JwksError, JwksSource, explain_read_error},
 };
 
-/// A key set has a few kilobytes, a bundle of every public authority a quarter of a megabyte.
+/// The maximum file size. A key set has a few kilobytes, a bundle of all public CAs a quarter of a megabyte.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// A key set in a file.
@@ -22,7 +22,7 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub struct KeyFile(PathBuf);
 
 impl KeyFile {
-    /// `jwks_file`.
+    /// Creates the source for `jwks_file`.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self(path)
@@ -44,7 +44,7 @@ impl JwksSource for KeyFile {
 /// Reads a file that the configuration names by `key`.
 pub(super) async fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, JwksError> {
     let file = path.to_owned();
-    // The folder may be a network's.
+    // The directory may be on a network file system.
     let read = tokio::task::spawn_blocking(move || read_bounded(&file)).await;
     let read = read.unwrap_or(Err("cannot be read"));
     read.map_err(|what| JwksError(format!("{key}: {}: {what}", path.display())))
@@ -52,14 +52,14 @@ pub(super) async fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec
 
 fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(|error| why_unreadable(&error))?;
+    let file = File::open(path).map_err(|error| explain_read_error(&error))?;
     let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
     match read {
-        Err(error) => Err(why_unreadable(&error)),
+        Err(error) => Err(explain_read_error(&error)),
         Ok(length) if u64::try_from(length).is_ok_and(|length| length <= MAX_FILE_BYTES) => {
-            // JSON, PEM and tokens do not begin with a byte order mark.
+            // A byte order mark is not part of JSON, PEM or tokens.
             without_byte_order_mark(&bytes).map_err(NotUtf8::text)?;
-            // Joined files have one in the middle, too.
+            // Concatenated files have byte order marks in the middle, too.
             remove_byte_order_marks(&mut bytes);
             Ok(bytes)
         }

@@ -1,4 +1,4 @@
-//! Letting clients in: from a TCP connection to one that speaks, through TLS where it is configured.
+//! The accept loop: accepts TCP connections, performs the TLS handshake, and detects the HTTP version.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,93 +13,93 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_HTTP_2, FrontProxies, IntakeBudget, ServerTls, Speaks,
-    connection::{Connection, Protocol, Stream},
+    ALPN_HTTP_2, FrontProxies, IntakeBudget, Protocol, ServerTls,
+    connection::{Connection, HttpVersion, Stream},
     connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
-    proxy_protocol::{ProxyHeaderRefused, read_client, refuse_header},
+    proxy_protocol::{ProxyHeaderError, read_client, reject_header},
     tls::ClientTrust,
-    waiting_room::WaitingRoom,
+    waiting_room::WaitingConnections,
 };
 
-/// From the first packet to the first words. Who takes longer is no client of ours.
+/// The time limit from the TCP connection to the first bytes of HTTP.
 pub(super) const OPENING_TIME: Duration = Duration::from_secs(10);
 
-/// Connections that are being opened at one time; others wait in the listener's queue.
+/// The maximum number of connections in handshake; others wait in the listen queue of the system.
 const MAX_OPENINGS: usize = 1024;
 
-/// When the system has no more sockets to give, asking at once again only heats the processor.
+/// The wait after the system has no more sockets; without it, the loop would only use processor time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who knocks with the wrong key can do so often: this often it is worth a line.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The minimum time between two log lines about rejected connections.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a connection was not let in.
+/// The reason why a connection was rejected.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("the peer left, or was silent too long")]
-    Gone,
+enum RejectReason {
+    #[error("the client disconnected, or was silent for too long")]
+    Disconnected,
     #[error("{0}")]
     Handshake(io::Error),
-    #[error("the client did not agree on HTTP/2 (ALPN h2)")]
-    NoHttp2,
-    #[error("the client does not speak HTTP/2")]
+    #[error("the client did not negotiate HTTP/2 (ALPN h2)")]
+    AlpnWithoutHttp2,
+    #[error("the client did not send HTTP/2")]
     NotHttp2,
     #[error(transparent)]
     TooMany(#[from] TooManyConnections),
-    #[error("it had not finished opening when another address needed its slot")]
+    #[error("the handshake was not complete when another address needed the connection slot")]
     Evicted,
     #[error(transparent)]
-    ProxyHeader(ProxyHeaderRefused),
+    ProxyHeader(ProxyHeaderError),
 }
 
-/// The accept loop. Everything that it starts ends with it.
+/// The accept loop of one listener. Everything that it starts ends with it.
 pub struct Acceptor {
-    /// The section of the configuration that it stands in.
+    /// The configuration section of the listener, used in logs.
     pub name: &'static str,
-    /// What is spoken.
-    pub speaks: Speaks,
-    /// Where clients come.
+    /// The accepted HTTP versions.
+    pub protocol: Protocol,
+    /// The listening socket.
     pub listener: TcpListener,
-    /// Ends TLS; `None` is plain text.
+    /// The TLS settings; `None` is plain text.
     pub tls: Option<Arc<ServerTls>>,
-    /// The proxies in front.
+    /// The proxies in front of the listener.
     pub proxies: FrontProxies,
-    /// The number of connections without a permitted request.
+    /// The limit of connections without a permitted request.
     pub strangers: usize,
-    /// The memory of their requests.
+    /// The memory budget of their requests.
     pub intake: Arc<IntakeBudget>,
-    /// Ends it.
+    /// Stops the accept loop.
     pub stop: CancellationToken,
 }
 
-/// How each connection is opened.
+/// The settings for opening a connection.
 #[derive(Clone)]
-struct Opening {
-    speaks: Speaks,
+struct OpeningSettings {
+    protocol: Protocol,
     tls: Option<Arc<ServerConfig>>,
     client_trust: Option<Arc<ClientTrust>>,
     /// Whether the listener expects the PROXY protocol.
-    protocol: bool,
+    proxy_protocol: bool,
     stop: CancellationToken,
 }
 
-/// Connections on their way to a slot, and from there to their server.
-struct Arrivals {
+/// Connections that wait for a slot or are being opened.
+struct Admission {
     limiter: ConnectionLimiter,
-    waiting: WaitingRoom,
-    openings: JoinSet<Option<(SocketAddr, Refused)>>,
-    complaints: Complaints,
+    waiting: WaitingConnections,
+    openings: JoinSet<Option<(SocketAddr, RejectReason)>>,
+    reject_log: RejectLog,
     opened: mpsc::Sender<Connection>,
 }
 
-impl Arrivals {
-    /// Opens a connection, or lets it wait for a slot. `client` is where its client is.
-    fn admit(&mut self, tcp: TcpStream, client: SocketAddr, opening: Opening) {
+impl Admission {
+    /// Opens a connection, or queues it until a slot is free. `client` is the address of the client.
+    fn admit(&mut self, tcp: TcpStream, client: SocketAddr, opening: OpeningSettings) {
         match self.limiter.take(client.ip()) {
             Ok(slot) => self.open((tcp, slot), client, opening),
             Err(_) => {
-                if let Err(too_many) = self.waiting.enter(tcp, client) {
-                    self.complaints.refused(client, &too_many.into());
+                if let Err(too_many) = self.waiting.push(tcp, client) {
+                    self.reject_log.refused(client, &too_many.into());
                 }
             }
         }
@@ -109,61 +109,61 @@ impl Arrivals {
         &mut self,
         tcp: (TcpStream, Arc<ConnectionSlot>),
         client: SocketAddr,
-        opening: Opening,
+        opening: OpeningSettings,
     ) {
-        self.openings.spawn(hand_over(tcp, client, opening, self.opened.clone()));
+        self.openings.spawn(open_and_send(tcp, client, opening, self.opened.clone()));
     }
 }
 
 impl Acceptor {
-    fn opening(&self) -> Opening {
-        let tls = self.tls.as_ref().map(|tls| tls.in_force());
+    fn opening_settings(&self) -> OpeningSettings {
+        let tls = self.tls.as_ref().map(|tls| tls.current_config());
         let client_trust = self.tls.as_ref().and_then(|tls| tls.client_trust());
-        let protocol = self.proxies.protocol;
-        Opening { speaks: self.speaks, tls, client_trust, protocol, stop: self.stop.clone() }
+        let (protocol, proxy_protocol) = (self.protocol, self.proxies.proxy_protocol);
+        OpeningSettings { protocol, tls, client_trust, proxy_protocol, stop: self.stop.clone() }
     }
 
-    /// Takes a connection. On a listener for both families an IPv4 client has an IPv4-mapped address.
+    /// Accepts a connection. Turns the IPv4-mapped address of an IPv4 client on an IPv6 listener into its IPv4 address.
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (tcp, peer) = self.listener.accept().await?;
         Ok((tcp, SocketAddr::new(peer.ip().to_canonical(), peer.port())))
     }
 
-    /// Whether a connection begins with a header of the PROXY protocol, which says where its client is.
-    fn expects_header(&self, peer: SocketAddr) -> bool {
-        self.proxies.protocol && self.proxies.trusted.contains(peer.ip())
+    /// Returns whether a connection must begin with a PROXY protocol header.
+    fn expects_proxy_header(&self, peer: SocketAddr) -> bool {
+        self.proxies.proxy_protocol && self.proxies.trusted.contains(peer.ip())
     }
 
-    /// Hands over each connection that was opened, until it is stopped or nobody takes them any more.
+    /// Sends each opened connection to `opened`, until the loop is stopped or the receiver is dropped.
     pub async fn run(self, opened: mpsc::Sender<Connection>) {
-        // Dropped at the end, and with it whatever is not open yet.
-        let mut arrivals = Arrivals {
+        // Dropped at the end, with all connections that are not open yet.
+        let mut arrivals = Admission {
             limiter: ConnectionLimiter::new(self.strangers, Arc::clone(&self.intake)),
-            waiting: WaitingRoom::default(),
+            waiting: WaitingConnections::default(),
             openings: JoinSet::new(),
-            complaints: Complaints::of(self.name),
+            reject_log: RejectLog::new(self.name),
             opened: opened.clone(),
         };
-        // Connections of trusted proxies whose client is not known yet. They have no slot, which is the client's.
+        // Connections of trusted proxies whose header is not read yet. They take no slot: slots belong to clients.
         let mut headers = JoinSet::new();
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = opened.closed() => break,
-                () = arrivals.waiting.pause() => {
-                    for (tcp, client, slot) in arrivals.waiting.admitted(&arrivals.limiter) {
-                        arrivals.open((tcp, slot), client, self.opening());
+                () = arrivals.waiting.wait_for_next_check() => {
+                    for (tcp, client, slot) in arrivals.waiting.take_admitted(&arrivals.limiter) {
+                        arrivals.open((tcp, slot), client, self.opening_settings());
                     }
                 }
                 Some(ended) = arrivals.openings.join_next() => {
                     if let Ok(Some((client, refused))) = ended {
-                        arrivals.complaints.refused(client, &refused);
+                        arrivals.reject_log.refused(client, &refused);
                     }
                 }
                 Some(read) = headers.join_next() => {
                     match read {
-                        Ok(Ok((tcp, client))) => arrivals.admit(tcp, client, self.opening()),
-                        Ok(Err((peer, refused))) => arrivals.complaints.refused(peer, &refused),
+                        Ok(Ok((tcp, client))) => arrivals.admit(tcp, client, self.opening_settings()),
+                        Ok(Err((peer, refused))) => arrivals.reject_log.refused(peer, &refused),
                         Err(_) => {}
                     }
                 }
@@ -171,13 +171,13 @@ impl Acceptor {
                     if arrivals.openings.len() + headers.len() < MAX_OPENINGS =>
                 {
                     match accepted {
-                        Ok((tcp, peer)) if self.expects_header(peer) => {
-                            headers.spawn(client_of(tcp, peer));
+                        Ok((tcp, peer)) if self.expects_proxy_header(peer) => {
+                            headers.spawn(read_proxy_header(tcp, peer));
                         }
-                        Ok((tcp, peer)) => arrivals.admit(tcp, peer, self.opening()),
-                        Err(error) if is_of_one_connection(&error) => {}
+                        Ok((tcp, peer)) => arrivals.admit(tcp, peer, self.opening_settings()),
+                        Err(error) if concerns_one_connection(&error) => {}
                         Err(error) => {
-                            arrivals.complaints.cannot_accept(&error);
+                            arrivals.reject_log.cannot_accept(&error);
                             tokio::select! {
                                 () = self.stop.cancelled() => break,
                                 () = sleep(ACCEPT_PAUSE) => {}
@@ -190,8 +190,8 @@ impl Acceptor {
     }
 }
 
-/// What went wrong with one that was in the queue; the next may be fine (accept(2)).
-fn is_of_one_connection(error: &io::Error) -> bool {
+/// Returns whether an error of accept(2) concerns only the one connection; the next accept may succeed.
+fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -201,123 +201,124 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Reads where the client of a trusted proxy is.
-async fn client_of(
+/// Reads the client's address from the header of a trusted proxy.
+async fn read_proxy_header(
     mut tcp: TcpStream,
     proxy: SocketAddr,
-) -> Result<(TcpStream, SocketAddr), (SocketAddr, Refused)> {
+) -> Result<(TcpStream, SocketAddr), (SocketAddr, RejectReason)> {
     let client = read_client(&mut tcp, proxy).await;
     client.map(|client| (tcp, client)).map_err(|refused| (proxy, refused.into()))
 }
 
-impl From<ProxyHeaderRefused> for Refused {
-    fn from(refused: ProxyHeaderRefused) -> Self {
+impl From<ProxyHeaderError> for RejectReason {
+    fn from(refused: ProxyHeaderError) -> Self {
         match refused {
-            ProxyHeaderRefused::Gone(_) => Self::Gone,
+            ProxyHeaderError::Gone(_) => Self::Disconnected,
             refused => Self::ProxyHeader(refused),
         }
     }
 }
 
-async fn hand_over(
+async fn open_and_send(
     tcp: (TcpStream, Arc<ConnectionSlot>),
     address: SocketAddr,
-    opening: Opening,
+    opening: OpeningSettings,
     opened: mpsc::Sender<Connection>,
-) -> Option<(SocketAddr, Refused)> {
+) -> Option<(SocketAddr, RejectReason)> {
     let evicted = tcp.1.evicted().clone();
     let opening = timeout(OPENING_TIME, open(tcp, address, opening));
     let Some(opening) = evicted.run_until_cancelled(opening).await else {
-        return Some((address, Refused::Evicted));
+        return Some((address, RejectReason::Evicted));
     };
     match opening {
         Ok(Ok(connection)) => {
-            // Nobody takes it: we are stopping.
+            // Fails only while the server stops.
             let _ = opened.send(connection).await;
             None
         }
         Ok(Err(refused)) => Some((address, refused)),
-        Err(_) => Some((address, Refused::Gone)),
+        Err(_) => Some((address, RejectReason::Disconnected)),
     }
 }
 
 async fn open(
     (tcp, slot): (TcpStream, Arc<ConnectionSlot>),
     address: SocketAddr,
-    opening: Opening,
-) -> Result<Connection, Refused> {
-    let Opening { speaks, tls, client_trust, protocol, stop } = opening;
-    if protocol {
-        // The header of a trusted proxy has been read. Any other is forged.
-        refuse_header(&tcp).await?;
+    opening: OpeningSettings,
+) -> Result<Connection, RejectReason> {
+    let OpeningSettings { protocol, tls, client_trust, proxy_protocol, stop } = opening;
+    if proxy_protocol {
+        // The header of a trusted proxy has been read. Any further header is forged.
+        reject_header(&tcp).await?;
     }
-    // Answers are small, and somebody waits for each.
-    tcp.set_nodelay(true).map_err(|_| Refused::Gone)?;
+    // Responses are small and must not be delayed.
+    tcp.set_nodelay(true).map_err(|_| RejectReason::Disconnected)?;
     let stream = match tls {
         None => Stream::Plain(tcp),
         Some(config) => {
             let tls = TlsAcceptor::from(config).accept(tcp).await.map_err(handshake_failed)?;
             let (_, session) = tls.get_ref();
-            if speaks == Speaks::Http2 && session.alpn_protocol() != Some(ALPN_HTTP_2) {
-                return Err(Refused::NoHttp2);
+            if protocol == Protocol::Http2 && session.alpn_protocol() != Some(ALPN_HTTP_2) {
+                return Err(RejectReason::AlpnWithoutHttp2);
             }
             Stream::Tls(Box::new(tls))
         }
     };
-    let shown = client_trust.and_then(|trust| stream.shown_chain(trust));
-    let begun = Connection::begin(stream, address, slot, stop).await.map_err(handshake_failed)?;
-    if speaks == Speaks::Http2 && begun.protocol() != Protocol::Http2 {
-        return Err(Refused::NotHttp2);
+    let shown = client_trust.and_then(|trust| stream.client_chain(trust));
+    let begun =
+        Connection::detect_version(stream, address, slot, stop).await.map_err(handshake_failed)?;
+    if protocol == Protocol::Http2 && begun.version() != HttpVersion::Http2 {
+        return Err(RejectReason::NotHttp2);
     }
-    Ok(begun.showing(shown))
+    Ok(begun.with_client_chain(shown))
 }
 
-/// Probes that only look whether the port is open come every few seconds.
-fn handshake_failed(error: io::Error) -> Refused {
+/// Port probes connect and disconnect every few seconds, so a disconnect is not logged as a failed handshake.
+fn handshake_failed(error: io::Error) -> RejectReason {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => Refused::Gone,
-        _ => Refused::Handshake(error),
+        | io::ErrorKind::BrokenPipe => RejectReason::Disconnected,
+        _ => RejectReason::Handshake(error),
     }
 }
 
-/// One line a second at most.
-struct Complaints {
+/// Logs rejected connections, at most one line each `LOG_INTERVAL`.
+struct RejectLog {
     listener: &'static str,
     next: Option<Instant>,
     left_out: u64,
 }
 
-impl Complaints {
-    fn of(listener: &'static str) -> Self {
+impl RejectLog {
+    fn new(listener: &'static str) -> Self {
         Self { listener, next: None, left_out: 0 }
     }
 
-    fn refused(&mut self, peer: SocketAddr, refused: &Refused) {
+    fn refused(&mut self, peer: SocketAddr, refused: &RejectReason) {
         let listener = self.listener;
-        if matches!(refused, Refused::Gone) {
+        if matches!(refused, RejectReason::Disconnected) {
             tracing::debug!(listener, %peer, why = %refused, "connection not opened");
-        } else if let Some(left_out) = self.due() {
+        } else if let Some(left_out) = self.suppressed_if_due() {
             tracing::info!(listener, %peer, why = %refused, left_out, "connection refused");
         }
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
-        if let Some(left_out) = self.due() {
+        if let Some(left_out) = self.suppressed_if_due() {
             let listener = self.listener;
-            tracing::error!(listener, %error, left_out, "cannot accept connections; trying again");
+            tracing::error!(listener, %error, left_out, "cannot accept connections; retrying");
         }
     }
 
-    /// How many lines were left out since the last, if it is time for one.
-    fn due(&mut self) -> Option<u64> {
+    /// Returns the number of suppressed lines, if the next line is due.
+    fn suppressed_if_due(&mut self) -> Option<u64> {
         let now = Instant::now();
         if self.next.is_some_and(|next| now < next) {
             self.left_out += 1;
             return None;
         }
-        self.next = Some(now + COMPLAINT_INTERVAL);
+        self.next = Some(now + LOG_INTERVAL);
         Some(std::mem::take(&mut self.left_out))
     }
 }

@@ -1,39 +1,69 @@
-//! Limits for clients of HTTP/2 that cancel many requests, and for how much of a connection is read in one go.
+//! Limits for HTTP/2 clients that cancel many requests, and for the bytes read from a connection in one turn.
 //!
-//! A client, or the sidecar that carries the calls of many clients on one connection, may cancel hundreds of requests at
-//! once. This must not end the connection, because other calls run on it. A client that opens and cancels streams without
+//! A client, or a sidecar with the calls of many clients on one connection, may cancel hundreds of requests at once.
+//! This must not end the connection, because other calls run on it. But a client that opens and cancels streams without
 //! end (CVE-2023-44487) must not fill the memory.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
 
-/// Streams of one connection that their client has cancelled before the server took them from the queue. One more ends
-/// the connection with `ENHANCE_YOUR_CALM`.
+/// Streams of one connection that the client cancelled before the server took them from the queue. One more ends the
+/// connection with `ENHANCE_YOUR_CALM`.
 ///
-/// Each holds its stream state and the head of its request until the server takes it, which is at the next turn of the
-/// connection's task: about 3 KiB for a usual request, so 6 MiB for all. `charge` limits what a client can fill them
-/// with: the decoded heads of 128 KiB of frames, at most some 16 MiB for one connection.
+/// Each holds its stream state and its request head until the next turn of the connection's task: about 3 KiB for a
+/// usual request, so 6 MiB for all. `poll_read_turn` limits the total to the decoded heads of 120 KiB of frames, at
+/// most about 16 MiB for one connection.
 pub const MAX_CANCELLED_STREAMS: usize = 2048;
 
-/// Streams that the server has reset in the life of one connection because the client broke a rule.
+/// Stream errors for which the server resets a stream, over the life of one connection.
 ///
-/// Refused uploads count too, although their clients broke no rule: h2 remembers 50 streams that it has reset, for 1 s,
-/// and counts each DATA frame of any other for the life of the connection. The limit costs no memory: it is a counter.
+/// Rejected uploads count too, although their clients broke no rule: h2 remembers 50 streams that it has reset, for 1
+/// s, and counts each DATA frame of any other. The limit costs no memory, because it is a counter.
 pub const MAX_STREAM_ERRORS: usize = 1024 * 1024;
 
-/// The bytes that use up one unit of a task's budget. A task has 128 units for each turn.
+/// The units of the cooperative budget that tokio gives a task for each turn, which is one poll by the runtime.
+const TURN_UNITS: usize = 128;
+
+/// The bytes of a read that use up one unit.
 const BYTES_PER_UNIT: usize = 1024;
 
-/// Charges the budget of the task for bytes that it has read, so that it reads at most about 128 KiB of a connection
-/// before it takes new streams from the queue and lets others run.
-pub(crate) fn charge(bytes: usize, context: &mut Context<'_>) {
-    // The read itself has cost one unit.
-    for _ in 0..bytes / BYTES_PER_UNIT {
-        // Without budget the next read waits for the next turn.
-        let Poll::Ready(unit) = coop::poll_proceed(context) else { return };
+/// The units that reads leave for writes and timers. Without them, a client that never stops to send would receive
+/// nothing, and its connection would not end at its maximum age.
+const RESERVED_UNITS: usize = 8;
+
+/// Ready while the task may read in this turn. Otherwise wakes the task for the next turn. Between two turns the server
+/// takes new streams from the queue, and other tasks run.
+///
+/// hyper polls the connection again for each new stream, so only the budget tells where a turn ends.
+pub(crate) fn poll_read_turn(context: &mut Context<'_>) -> Poll<()> {
+    poll_units(RESERVED_UNITS + 1, context)
+}
+
+/// Charges the budget for bytes that the task has read, about 120 KiB in one turn.
+pub(crate) fn charge_read(bytes: usize) {
+    spend(bytes / BYTES_PER_UNIT);
+}
+
+fn spend(units: usize) {
+    // The reader finds the end of the turn at its next read, so no wake-up is needed here.
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..units.min(TURN_UNITS) {
+        if !coop::has_budget_remaining() || poll_read_turn(&mut context).is_pending() {
+            return;
+        }
+        let Poll::Ready(unit) = coop::poll_proceed(&mut context) else { return };
         unit.made_progress();
     }
+}
+
+/// Ready if the budget has so many units. Takes none of them: a unit returns to the budget when it is dropped.
+fn poll_units(units: usize, context: &mut Context<'_>) -> Poll<()> {
+    if units == 0 {
+        return Poll::Ready(());
+    }
+    let _unit = ready!(coop::poll_proceed(context));
+    poll_units(units - 1, context)
 }
 
 #[cfg(test)]
@@ -44,25 +74,37 @@ mod tests {
 
     use super::*;
 
-    /// The bytes that one turn of a task reads in parts of this size.
-    async fn read_in_one_turn(bytes: usize) -> usize {
-        poll_fn(|context| {
-            let mut read = 0;
-            while coop::has_budget_remaining() {
-                charge(bytes, context);
-                read += bytes;
-            }
-            Poll::Ready(read)
-        })
-        .await
+    /// Runs `turn` as a task, which begins with a full budget, in one poll.
+    async fn in_one_turn<T: Send + 'static>(
+        mut turn: impl FnMut(&mut Context<'_>) -> T + Send + 'static,
+    ) -> T {
+        let task = poll_fn(move |context| Poll::Ready(turn(context)));
+        JoinSet::from_iter([task]).join_next().await.unwrap().unwrap()
     }
 
     #[tokio::test]
-    async fn a_turn_reads_at_most_128_kib() {
+    async fn a_turn_reads_at_most_120_kib() {
         for bytes in [1024, 16 * 1024, 64 * 1024] {
-            // A task of its own begins with a whole turn.
-            let mut turn = JoinSet::from_iter([read_in_one_turn(bytes)]);
-            assert_eq!(turn.join_next().await.unwrap().unwrap(), 128 * 1024, "{bytes}");
+            let read = in_one_turn(move |context| {
+                let mut read = 0;
+                while poll_read_turn(context).is_ready() {
+                    charge_read(bytes);
+                    read += bytes;
+                }
+                read
+            });
+            let read = read.await;
+            assert!((120 * 1024..120 * 1024 + bytes).contains(&read), "{bytes}: {read}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_has_ended_leaves_units_for_writes() {
+        let left = in_one_turn(|context| {
+            charge_read(TURN_UNITS * BYTES_PER_UNIT);
+            assert!(poll_read_turn(context).is_pending());
+            poll_units(RESERVED_UNITS, context).is_ready()
+        });
+        assert!(left.await);
     }
 }

@@ -1,4 +1,4 @@
-//! One connection of a client, as the server of its protocol sees it.
+//! A client's connection, in the form that the HTTP server uses.
 
 use std::{
     io::{self, IoSlice},
@@ -19,169 +19,169 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
-    cancelled::charge,
+    cancelled::{charge_read, poll_read_turn},
     connection_limiter::ConnectionSlot,
     intake_budget::Reservation,
-    tls::{ClientTrust, ShownChain},
+    tls::{ClientChain, ClientTrust},
 };
-use crate::ports::ShownCertificate;
+use crate::ports::PresentedCertificate;
 
-/// With these bytes every client of HTTP/2 begins (RFC 9113, 3.4).
-const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The first bytes of every HTTP/2 client (RFC 9113, 3.4).
+const HTTP2_PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// GOAWAY comes with a PING. A peer that has sent nothing at all this long after it is not there any more.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// The time limit for a sign of life during shutdown. GOAWAY is sent with a PING, which a live peer answers.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a client speaks, by its first words.
+/// The HTTP version of a client, by the first bytes that it sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
+pub enum HttpVersion {
     /// Anything that is not HTTP/2.
     Http1,
     /// HTTP/2.
     Http2,
 }
 
-/// The bytes of a connection, in the clear.
+/// The decrypted byte stream of a connection.
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// The chain of certificates that the client has shown, if it has.
-    pub(super) fn shown_chain(&self, trust: Arc<ClientTrust>) -> Option<Arc<ShownChain>> {
+    /// Returns the certificate chain of the client, if it sent one.
+    pub(super) fn client_chain(&self, trust: Arc<ClientTrust>) -> Option<Arc<ClientChain>> {
         let Self::Tls(tls) = self else { return None };
         let (_, session) = tls.get_ref();
-        ShownChain::new(session.peer_certificates()?, trust).map(Arc::new)
+        ClientChain::new(session.peer_certificates()?, trust).map(Arc::new)
     }
 }
 
-/// A connection whose peer has begun to speak, with what its server wants to know of it beside it.
+/// A connection whose client has sent its first bytes. `A` is data that the server attaches to it.
 pub struct Connection<A = ()> {
     stream: Stream,
     address: SocketAddr,
-    protocol: Protocol,
-    words: Words,
-    farewell: Farewell,
-    slot: Slot,
-    shown: Option<Arc<ShownChain>>,
-    about: A,
+    version: HttpVersion,
+    peeked: PeekedBytes,
+    shutdown_wait: ShutdownWait,
+    slot: EvictableSlot,
+    chain: Option<Arc<ClientChain>>,
+    attachment: A,
 }
 
-/// The first words, which were read already and which the server is still to see.
-struct Words {
-    bytes: [u8; PREFACE.len()],
+/// The first bytes, which were read to detect the version. The server reads them again.
+struct PeekedBytes {
+    bytes: [u8; HTTP2_PREFACE.len()],
     read: usize,
     replayed: usize,
 }
 
 /// The slot of a connection, and its eviction.
-struct Slot {
+struct EvictableSlot {
     held: Arc<ConnectionSlot>,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// The slot of a client's connection: what its requests hold is charged here, and the first permitted one frees it for
-/// another client.
+/// The slot of a client's connection. Its requests charge memory to it, and the first permitted one frees it.
 #[derive(Clone)]
 pub struct ClientSlot(Arc<ConnectionSlot>);
 
-/// Once we have begun to stop, a peer that gives no sign of life is not waited for (hyper#4170).
-enum Farewell {
+/// The wait for the peer during shutdown. A peer that sends nothing is disconnected (hyper#4170).
+enum ShutdownWait {
     Serving(Pin<Box<WaitForCancellationFutureOwned>>),
-    Waiting(Pin<Box<Sleep>>),
+    AwaitingPeer(Pin<Box<Sleep>>),
     Answered,
 }
 
 impl Connection {
-    /// Waits for the client's first words.
-    pub(super) async fn begin(
+    /// Reads the client's first bytes and detects the HTTP version.
+    pub(super) async fn detect_version(
         mut stream: Stream,
         address: SocketAddr,
         slot: Arc<ConnectionSlot>,
         stop: CancellationToken,
     ) -> io::Result<Self> {
-        let mut words = Words { bytes: [0; PREFACE.len()], read: 0, replayed: 0 };
-        let mut protocol = Protocol::Http2;
-        while let Some(room) = words.bytes.get_mut(words.read..).filter(|room| !room.is_empty()) {
+        let mut peeked = PeekedBytes { bytes: [0; HTTP2_PREFACE.len()], read: 0, replayed: 0 };
+        let mut version = HttpVersion::Http2;
+        while let Some(room) = peeked.bytes.get_mut(peeked.read..).filter(|room| !room.is_empty()) {
             let more = stream.read(room).await?;
             if more == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            words.read += more;
-            if !words
+            peeked.read += more;
+            if !peeked
                 .bytes
                 .iter()
-                .zip(&PREFACE)
-                .take(words.read)
-                .all(|(word, wanted)| word == wanted)
+                .zip(&HTTP2_PREFACE)
+                .take(peeked.read)
+                .all(|(byte, wanted)| byte == wanted)
             {
-                protocol = Protocol::Http1;
+                version = HttpVersion::Http1;
                 break;
             }
         }
-        let farewell = match protocol {
-            Protocol::Http2 => Farewell::Serving(Box::pin(stop.cancelled_owned())),
-            // A client that waits for its answer says nothing, and there is no PING that it would answer.
-            Protocol::Http1 => Farewell::Answered,
+        let shutdown_wait = match version {
+            HttpVersion::Http2 => ShutdownWait::Serving(Box::pin(stop.cancelled_owned())),
+            // An HTTP/1.1 client sends nothing while it waits for a response, and there is no PING to probe it with.
+            HttpVersion::Http1 => ShutdownWait::Answered,
         };
-        let slot = Slot::new(slot);
-        Ok(Self { stream, address, protocol, words, farewell, slot, shown: None, about: () })
+        let slot = EvictableSlot::new(slot);
+        let (chain, attachment) = (None, ());
+        Ok(Self { stream, address, version, peeked, shutdown_wait, slot, chain, attachment })
     }
 
-    /// The same, with the chain that its client has shown.
-    pub(super) fn showing(self, shown: Option<Arc<ShownChain>>) -> Self {
-        Self { shown, ..self }
+    /// Sets the certificate chain of the client.
+    pub(super) fn with_client_chain(self, chain: Option<Arc<ClientChain>>) -> Self {
+        Self { chain, ..self }
     }
 }
 
 impl<A> Connection<A> {
-    /// Where it comes from.
+    /// Returns the address of the client.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What its client speaks.
+    /// Returns the HTTP version of the client.
     #[must_use]
-    pub fn protocol(&self) -> Protocol {
-        self.protocol
+    pub fn version(&self) -> HttpVersion {
+        self.version
     }
 
-    /// The certificate that the client has shown. It was verified against `client_ca_file`.
+    /// Returns the client's certificate, which was verified against `client_ca_file`.
     #[must_use]
-    pub fn client_certificate(&self) -> Option<Arc<dyn ShownCertificate>> {
-        self.shown.clone().map(|shown| shown as _)
+    pub fn client_certificate(&self) -> Option<Arc<dyn PresentedCertificate>> {
+        self.chain.clone().map(|chain| chain as _)
     }
 
-    /// The slot of its client.
+    /// Returns the slot of the connection.
     #[must_use]
     pub fn slot(&self) -> ClientSlot {
         ClientSlot(Arc::clone(&self.slot.held))
     }
 
-    /// What its server wanted to know of it.
-    pub fn about(&self) -> &A {
-        &self.about
+    /// Returns the data that the server attached.
+    pub fn attachment(&self) -> &A {
+        &self.attachment
     }
 
-    /// The same, with this beside it for as long as it is open.
+    /// Attaches data for the life of the connection.
     #[must_use]
-    pub fn with<B>(self, about: B) -> Connection<B> {
-        let Self { stream, address, protocol, words, farewell, slot, shown, .. } = self;
-        Connection { stream, address, protocol, words, farewell, slot, shown, about }
+    pub fn with_attachment<B>(self, attachment: B) -> Connection<B> {
+        let Self { stream, address, version, peeked, shutdown_wait, slot, chain, .. } = self;
+        Connection { stream, address, version, peeked, shutdown_wait, slot, chain, attachment }
     }
 
-    /// Hands the socket from the runtime that opened it to the one that runs now, which will wait for its bytes.
+    /// Registers the socket with the current runtime instead of the one that accepted it.
     ///
     /// # Errors
-    /// If the socket is gone.
-    pub fn settle(mut self) -> io::Result<Self> {
+    /// If the socket cannot be duplicated or registered.
+    pub fn move_to_current_runtime(mut self) -> io::Result<Self> {
         let tcp = match &mut self.stream {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(tls) => tls.get_mut().0,
         };
-        // A second descriptor of the same socket; the first, which the other runtime waits for, closes.
+        // Duplicates the descriptor. The old one, which is registered with the other runtime, closes.
         let socket = tcp.as_fd().try_clone_to_owned()?;
         *tcp = TcpStream::from_std(socket.into())?;
         Ok(self)
@@ -194,25 +194,25 @@ impl std::fmt::Debug for ClientSlot {
     }
 }
 
-impl Slot {
+impl EvictableSlot {
     fn new(held: Arc<ConnectionSlot>) -> Self {
         let evicted = Box::pin(held.evicted().clone().cancelled_owned());
         Self { held, evicted }
     }
 
-    /// Ready when the connection has to give up its slot. A permitted one never has to.
+    /// Ready when the slot is evicted. A permitted connection is never evicted.
     fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.held.is_permitted() { Poll::Pending } else { self.evicted.as_mut().poll(context) }
     }
 }
 
 impl ClientSlot {
-    /// Notes that a policy permitted a request of the connection.
+    /// Records that a policy permitted a request of the connection.
     pub fn permit(&self) {
         self.0.permit();
     }
 
-    /// Returns an empty reservation for what the connection itself holds.
+    /// Returns an empty reservation for the memory of the connection itself.
     #[must_use]
     pub fn reservation(&self) -> Reservation {
         self.0.reservation()
@@ -225,7 +225,7 @@ impl ClientSlot {
     }
 }
 
-impl Words {
+impl PeekedBytes {
     fn replay(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
         let rest = self.bytes.get(self.replayed..self.read).unwrap_or_default();
         if rest.is_empty() {
@@ -238,21 +238,21 @@ impl Words {
     }
 }
 
-impl Farewell {
-    fn heard(&mut self) {
-        if matches!(self, Self::Waiting(_)) {
+impl ShutdownWait {
+    fn peer_sent_bytes(&mut self) {
+        if matches!(self, Self::AwaitingPeer(_)) {
             *self = Self::Answered;
         }
     }
 
-    /// Ready when the peer is given up.
+    /// Ready when the time limit has passed.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Self::Serving(stop) = self {
             ready!(stop.as_mut().poll(context));
-            *self = Self::Waiting(Box::pin(tokio::time::sleep(FAREWELL)));
+            *self = Self::AwaitingPeer(Box::pin(tokio::time::sleep(SHUTDOWN_TIMEOUT)));
         }
         match self {
-            Self::Waiting(patience) => patience.as_mut().poll(context),
+            Self::AwaitingPeer(timer) => timer.as_mut().poll(context),
             Self::Serving(_) | Self::Answered => Poll::Pending,
         }
     }
@@ -265,23 +265,26 @@ impl<A: Unpin> AsyncRead for Connection<A> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.words.replay(buffer) {
+        if this.peeked.replay(buffer) {
             return Poll::Ready(Ok(()));
+        }
+        if this.version == HttpVersion::Http2 {
+            ready!(poll_read_turn(context));
         }
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
-                this.farewell.heard();
-                if this.protocol == Protocol::Http2 {
-                    charge(buffer.filled().len() - before, context);
+                if this.version == HttpVersion::Http2 {
+                    charge_read(buffer.filled().len() - before);
                 }
+                this.shutdown_wait.peer_sent_bytes();
                 Poll::Ready(read)
             }
             Poll::Pending => {
                 if this.slot.poll_evicted(context).is_ready() {
                     return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
-                ready!(this.farewell.poll(context));
+                ready!(this.shutdown_wait.poll(context));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
@@ -318,7 +321,7 @@ impl<A: Unpin> AsyncWrite for Connection<A> {
     }
 }
 
-/// The same call on whichever it is.
+/// Calls the same method on either kind of stream.
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self {

@@ -1,8 +1,8 @@
-//! Limits the connections of clients that no policy has permitted anything yet, and shares them between addresses.
+//! Limits connections without a permitted request, and shares them fairly between addresses.
 //!
 //! A connection is a stranger's until its first permitted request. Strangers share a fixed number of slots. When all
-//! are taken, the address that holds the most loses its oldest connection, so that no address keeps others out by
-//! opening connections that it does not use.
+//! are taken, the address with the most strangers loses its oldest one. So no address can block others with idle
+//! connections.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::intake_budget::{ConnectionUsage, IntakeBudget, Reservation, SourceUsage};
-use crate::domain::site;
+use crate::domain::client_network;
 
 /// The slots for strangers of one listener.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ struct Slots {
 struct Address {
     /// The strangers among them, oldest first.
     strangers: BTreeMap<u64, Stranger>,
-    /// All of them.
+    /// All connections of the address.
     connections: usize,
 }
 
@@ -52,14 +52,14 @@ struct Stranger {
 }
 
 impl Stranger {
-    /// Whether it has had time for a request that is permitted.
-    fn had_its_time(&self, now: Instant) -> bool {
+    /// Returns whether it has had enough time to send a request that is permitted.
+    fn is_evictable(&self, now: Instant) -> bool {
         let time = if self.usage.is_busy() { DECISION_TIME } else { FIRST_REQUEST_TIME };
         now.saturating_duration_since(self.since) >= time
     }
 }
 
-/// The slot of one connection. The slot is free again when this is dropped.
+/// The slot of one connection. Dropping this frees the slot.
 pub(super) struct ConnectionSlot {
     limiter: ConnectionLimiter,
     address: IpAddr,
@@ -69,12 +69,12 @@ pub(super) struct ConnectionSlot {
     usage: Arc<ConnectionUsage>,
 }
 
-/// A stranger that has sent nothing may keep its slot for this long while others of its address wait for one, …
+/// A stranger that has sent nothing keeps its slot for this long while others of its address wait for one.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(2);
-/// … and one with a request for this long: the keys of its issuer may have to be fetched.
+/// A stranger with a request keeps its slot for this long: the keys of its issuer may have to be fetched.
 const DECISION_TIME: Duration = Duration::from_secs(8);
 
-/// Every slot is taken, and this address holds the most.
+/// All slots are taken, and this address holds the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "too many connections without a permitted request, most of them from this address; close idle \
@@ -88,16 +88,15 @@ impl ConnectionLimiter {
         Self { capacity, intake, slots: Arc::default() }
     }
 
-    /// Takes a slot for a new connection from `address`. If all are taken, evicts the oldest stranger of the address
-    /// that has the most.
+    /// Takes a slot for a new connection. If all are taken, evicts the oldest stranger of the address with the most.
     ///
     /// # Errors
     /// If that is this address, and its oldest stranger has had no time for a request yet.
     pub(super) fn take(&self, address: IpAddr) -> Result<Arc<ConnectionSlot>, TooManyConnections> {
-        let (address, now) = (site(address), Instant::now());
+        let (address, now) = (client_network(address), Instant::now());
         let mut slots = self.lock();
         if slots.taken >= self.capacity {
-            slots.evict_for(address, now)?;
+            slots.evict_oldest_for(address, now)?;
         }
         slots.taken += 1;
         slots.next += 1;
@@ -127,7 +126,11 @@ impl ConnectionLimiter {
 
 impl Slots {
     /// Evicts the oldest stranger of the address that has the most strangers.
-    fn evict_for(&mut self, newcomer: IpAddr, now: Instant) -> Result<(), TooManyConnections> {
+    fn evict_oldest_for(
+        &mut self,
+        newcomer: IpAddr,
+        now: Instant,
+    ) -> Result<(), TooManyConnections> {
         let own = self.strangers_of(newcomer);
         let most = |(address, entry): (&IpAddr, &Address)| {
             let (oldest, _) = entry.strangers.first_key_value()?;
@@ -135,12 +138,12 @@ impl Slots {
         };
         let (count, _, largest) =
             self.addresses.iter().filter_map(most).max().ok_or(TooManyConnections)?;
-        // One that gives up a slot must keep at least as many as the newcomer gets.
+        // The address that loses a slot must keep at least as many as the new one gets.
         let own_turn = own + 1 >= count && own > 0;
         let loser = if own_turn { newcomer } else { largest };
         let strangers = &mut self.addresses.get_mut(&loser).ok_or(TooManyConnections)?.strangers;
         let oldest = strangers.first_entry().ok_or(TooManyConnections)?;
-        if own_turn && !oldest.get().had_its_time(now) {
+        if own_turn && !oldest.get().is_evictable(now) {
             return Err(TooManyConnections);
         }
         oldest.remove().evicted.cancel();
@@ -162,31 +165,31 @@ impl Slots {
 }
 
 impl ConnectionSlot {
-    /// Frees the slot for another stranger, because this client was permitted something.
+    /// Frees the slot for another stranger, because a request of this connection was permitted.
     pub(super) fn permit(&self) {
         if self.usage.permit() {
             self.limiter.lock().free(self.address, self.number);
         }
     }
 
-    /// Whether the client was permitted something.
+    /// Returns whether a request of the connection was permitted.
     pub(super) fn is_permitted(&self) -> bool {
         self.usage.is_permitted()
     }
 
-    /// Cancelled when the connection has to give up its slot.
+    /// Returns the token that is cancelled when the slot is evicted.
     pub(super) fn evicted(&self) -> &CancellationToken {
         &self.evicted
     }
 
-    /// Returns an empty reservation for what the connection itself holds.
+    /// Returns an empty reservation for the memory of the connection itself.
     pub(super) fn reservation(&self) -> Reservation {
         self.limiter.intake.reservation(Arc::clone(&self.source), &self.usage)
     }
 
     /// Returns an empty reservation for a request of a client, which may be behind a trusted proxy.
     pub(super) fn reservation_of(&self, client: IpAddr) -> Reservation {
-        if site(client) == self.address {
+        if client_network(client) == self.address {
             return self.reservation();
         }
         let intake = &self.limiter.intake;
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_takes_the_oldest_slot_of_the_address_that_has_the_most() {
+    fn evicts_the_oldest_connection_of_the_address_with_the_most() {
         let limiter = limiter(4);
         let quiet = take(&limiter, 1);
         let crowd: Vec<_> = (0..3).map(|_| take(&limiter, 2)).collect();
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_address_that_has_the_most_gets_no_more_until_its_oldest_had_time_for_a_request() {
+    async fn the_address_with_the_most_waits_until_its_oldest_is_evictable() {
         let limiter = limiter(3);
         let held: Vec<_> = [1, 2, 2].map(|host| take(&limiter, host)).into();
         assert!(limiter.take(address(2)).is_err());
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn among_addresses_with_one_connection_each_the_oldest_makes_room() {
+    fn evicts_the_oldest_if_each_address_has_one_connection() {
         let limiter = limiter(2);
         let (oldest, newer) = (take(&limiter, 1), take(&limiter, 2));
         let newest = take(&limiter, 3);

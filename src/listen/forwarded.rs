@@ -1,8 +1,8 @@
-//! From where the client of a request comes, behind proxies that say so in headers.
+//! The client's address of a request behind HTTP proxies, which name it in headers.
 //!
-//! Each proxy appends the address of its own peer, so the list is read from its end: an entry counts as long as the one
-//! who wrote it is trusted. The first address that is not a trusted proxy's is the client's. Everything before it was
-//! sent by that client and proves nothing.
+//! Each proxy appends the address of its own peer, so the list is read from the end. An entry counts while the proxy
+//! that wrote it is trusted. The first address that is not a trusted proxy's is the client's. Earlier entries were sent
+//! by that client and prove nothing.
 
 use std::net::IpAddr;
 
@@ -15,22 +15,21 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The proxies in front of a listener, and whether they send headers of the PROXY protocol.
 #[derive(Debug, Clone, Default)]
 pub struct FrontProxies {
-    /// Their networks.
+    /// The networks of the proxies.
     pub trusted: TrustedProxies,
     /// Whether each of their connections begins with a header of the PROXY protocol.
-    pub protocol: bool,
+    pub proxy_protocol: bool,
 }
 
-/// `X-Forwarded-For` and `Forwarded` name different clients. A proxy writes one of them and passes the other as its
-/// client sent it, so that one is forged, and which one is not known here.
+/// `X-Forwarded-For` and `Forwarded` name different clients. A proxy writes one of them and forwards the other
+/// unchanged from its client. That one is forged, and the gateway cannot know which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "X-Forwarded-For and Forwarded name different clients: have the proxy remove the one that it does not write itself"
+    "X-Forwarded-For and Forwarded name different clients: configure the proxy to remove the header that it does not set"
 )]
-pub struct ForwardedTwice;
+pub struct ConflictingForwardedHeaders;
 
-/// Returns the address of the client of a request that came over a connection from `peer`: `peer` itself unless that is
-/// a trusted proxy.
+/// Returns the client's address of a request on a connection from `peer`: `peer`, unless it is a trusted proxy.
 ///
 /// # Errors
 /// If the headers of a trusted proxy contradict each other.
@@ -38,7 +37,7 @@ pub fn client_address(
     trusted: &TrustedProxies,
     peer: IpAddr,
     headers: &HeaderMap,
-) -> Result<IpAddr, ForwardedTwice> {
+) -> Result<IpAddr, ConflictingForwardedHeaders> {
     let peer = peer.to_canonical();
     if !trusted.contains(peer) {
         return Ok(peer);
@@ -54,12 +53,12 @@ pub fn client_address(
         (true, false) => Ok(by_standard()),
         (false, false) => {
             let client = by_plain();
-            if client == by_standard() { Ok(client) } else { Err(ForwardedTwice) }
+            if client == by_standard() { Ok(client) } else { Err(ConflictingForwardedHeaders) }
         }
     }
 }
 
-/// Follows the hops from the last one back. An entry that is no address ends the way: who wrote it is the last one known.
+/// Follows the hops from the last one back, up to an entry that is not an address. Returns the last known address.
 fn last_untrusted(
     trusted: &TrustedProxies,
     peer: IpAddr,
@@ -83,8 +82,8 @@ fn plain_hops(value: &HeaderValue) -> Vec<Option<IpAddr>> {
     text.rsplit(',').map(|hop| node_address(hop.trim_matches([' ', '\t']))).collect()
 }
 
-/// Returns the addresses in a line of `Forwarded` (RFC 7239 section 4), the last one first. A line that does not follow
-/// the grammar holds none: where one quote is missing, every entry could be read in two ways.
+/// Returns the addresses in a line of `Forwarded` (RFC 7239 section 4), the last one first. A malformed line holds
+/// none: with one quote missing, every entry would be ambiguous.
 fn standard_hops(value: &HeaderValue) -> Vec<Option<IpAddr>> {
     let hops = value.to_str().ok().and_then(|text| Elements { rest: text }.read());
     hops.map_or_else(
@@ -116,7 +115,7 @@ fn node_address(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// The elements of a line of `Forwarded`, which are read from its beginning because of the quotes.
+/// A parser of a line of `Forwarded`. It reads from the beginning because of the quotes.
 struct Elements<'a> {
     rest: &'a str,
 }
@@ -163,7 +162,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// Reads a token (RFC 9110 section 5.6.2). Colons and brackets are none of it, but proxies write addresses so.
+    /// Reads a token (RFC 9110 section 5.6.2). Also accepts colons and brackets: some proxies do not quote addresses.
     fn token(&mut self) -> Option<&'a str> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:[]".contains(c);
         let end = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
@@ -211,7 +210,7 @@ mod tests {
         TrustedProxies::new(networks.iter().map(|text| text.parse().unwrap()).collect())
     }
 
-    fn client(peer: &str, headers: &[(&str, &str)]) -> Result<String, ForwardedTwice> {
+    fn client(peer: &str, headers: &[(&str, &str)]) -> Result<String, ConflictingForwardedHeaders> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             let name: HeaderName = name.parse().unwrap();
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_an_untrusted_peer_change_nothing() {
+    fn ignores_headers_from_an_untrusted_peer() {
         for headers in [
             &[("x-forwarded-for", "192.0.2.7")][..],
             &[("forwarded", "for=192.0.2.7")],
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_wrote_before_its_proxy_did_is_forged_and_does_not_count() {
+    fn ignores_entries_before_the_one_that_the_proxy_appended() {
         for (header, wanted) in [
             ("192.0.2.7", "192.0.2.7"),
             ("6.6.6.6, 192.0.2.7", "192.0.2.7"),
@@ -252,7 +251,7 @@ mod tests {
             ("[2001:db8::7]:4711", "2001:db8::7"),
             ("2001:db8::7", "2001:db8::7"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
-            // All of them are proxies: the first one that is known.
+            // All entries are proxies: the first known address counts.
             ("10.0.0.4, 10.0.0.3", "10.0.0.4"),
         ] {
             assert_client(&[("x-forwarded-for", header)], wanted);
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_cannot_be_read_ends_the_way_at_the_last_proxy_that_is_known() {
+    fn an_invalid_entry_makes_the_last_known_proxy_the_client() {
         for (header, wanted) in [
             ("", PROXY),
             (",", PROXY),
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_are_one_list() {
+    fn joins_repeated_headers_to_one_list() {
         let (plain, standard) = ("x-forwarded-for", "forwarded");
         assert_client(&[(plain, "6.6.6.6"), (plain, "192.0.2.7")], "192.0.2.7");
         assert_client(&[(plain, "6.6.6.6, 192.0.2.7"), (plain, "10.0.0.2")], "192.0.2.7");
@@ -324,19 +323,19 @@ mod tests {
     }
 
     #[test]
-    fn two_headers_that_contradict_each_other_are_refused() {
+    fn rejects_contradicting_headers() {
         let (plain, standard) = ("x-forwarded-for", "forwarded");
         let both = |a, b| client(PROXY, &[(plain, a), (standard, b)]);
         assert_eq!(both("192.0.2.7", "for=192.0.2.7"), Ok("192.0.2.7".to_owned()));
         assert_eq!(both("6.6.6.6, 192.0.2.7", "for=\"192.0.2.7:1\""), Ok("192.0.2.7".to_owned()));
-        assert_eq!(both("192.0.2.7", "for=192.0.2.8"), Err(ForwardedTwice));
-        assert_eq!(both("192.0.2.7", "for=unknown"), Err(ForwardedTwice));
+        assert_eq!(both("192.0.2.7", "for=192.0.2.8"), Err(ConflictingForwardedHeaders));
+        assert_eq!(both("192.0.2.7", "for=unknown"), Err(ConflictingForwardedHeaders));
     }
 
     proptest! {
-        /// Whatever a client sends, the address that its proxy appends is what counts.
+        /// The address that the proxy appends counts, whatever the client sent before it.
         #[test]
-        fn no_client_forges_its_address(forged in "[ -~]{0,40}") {
+        fn a_client_cannot_forge_its_address(forged in "[ -~]{0,40}") {
             let header = format!("{forged}, 192.0.2.7");
             assert_client(&[("x-forwarded-for", &header)], "192.0.2.7");
             for appended in ["for=192.0.2.7", "for=\"192.0.2.7\"", "for=\"192.0.2.7:80\";proto=http"] {

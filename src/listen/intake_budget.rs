@@ -1,4 +1,4 @@
-//! Limits the bytes of requests that are held before a decision, over all listeners.
+//! Limits the bytes of requests that are held before an authorization decision, over all listeners.
 
 use std::{
     collections::HashMap,
@@ -9,18 +9,18 @@ use std::{
     },
 };
 
-use crate::domain::site;
+use crate::domain::client_network;
 
-/// The memory of all undecided requests on connections on which nothing was permitted yet. With the memory of the
-/// connections themselves, strangers cost less than 48 MiB.
+/// The memory of all undecided requests on connections without a permitted request ("strangers"). With the memory of
+/// the connections themselves, strangers cost less than 48 MiB.
 const STRANGERS_BYTES: usize = 10 * 1024 * 1024;
 
-/// What the requests of one stranger's connection may hold whatever others hold: a first call, with its headers.
-/// The slots for strangers on all listeners take 7 MiB.
+/// The bytes that the requests of one stranger's connection may always hold: a first call with its headers. The slots
+/// for strangers on all listeners take 7 MiB.
 const FLOOR_BYTES: usize = 16 * 1024;
 
-/// The memory of all undecided requests on the other connections. Sixteen of the largest requests of one address fit in,
-/// which may hold half.
+/// The memory of all undecided requests on the other connections. One address may hold half of it, which is room for
+/// sixteen requests of the maximum size.
 const PERMITTED_BYTES: usize = 2 * 16 * (4 * 1024 + 256) * 1024;
 
 /// The bytes that all undecided requests share. Clients on whose connection a request was permitted have a budget of
@@ -30,7 +30,7 @@ pub struct IntakeBudget {
     strangers: Pool,
     permitted: Pool,
     floor: usize,
-    /// What each address holds, over all listeners. Entries of addresses that are gone go before the map grows.
+    /// The bytes that each address holds, over all listeners. Unused entries are removed before the map grows.
     sources: Mutex<HashMap<IpAddr, Weak<SourceUsage>>>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct SourceUsage {
     permitted: AtomicUsize,
 }
 
-/// What is known of one connection.
+/// The usage of one connection.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionUsage {
     /// The bytes that its undecided requests hold.
@@ -56,17 +56,17 @@ pub(super) struct ConnectionUsage {
 }
 
 impl ConnectionUsage {
-    /// Whether a request of it holds something.
+    /// Returns whether a request of the connection holds bytes.
     pub(super) fn is_busy(&self) -> bool {
         self.held.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether its client was permitted something.
+    /// Returns whether a request of the connection was permitted.
     pub(super) fn is_permitted(&self) -> bool {
         self.permitted.load(Ordering::Relaxed)
     }
 
-    /// Notes that its client was permitted something. Returns whether that is new.
+    /// Records that a request of the connection was permitted. Returns whether it is the first one.
     pub(super) fn permit(&self) -> bool {
         !self.is_permitted() && !self.permitted.swap(true, Ordering::Relaxed)
     }
@@ -74,7 +74,7 @@ impl ConnectionUsage {
 
 /// Bytes of the budget that one request holds. They return to the budget when this is dropped.
 ///
-/// The default belongs to a budget of its own.
+/// The default belongs to a separate budget.
 #[derive(Debug, Default)]
 pub struct Reservation {
     budget: Arc<IntakeBudget>,
@@ -87,7 +87,7 @@ pub struct Reservation {
 
 /// The budget has no room for more bytes of this address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("requests that are not decided yet hold too many bytes")]
+#[error("too many bytes are held by requests that are not authorized yet")]
 pub struct IntakeExhausted;
 
 impl Default for IntakeBudget {
@@ -104,9 +104,9 @@ impl IntakeBudget {
         Self { strangers: pool(strangers), permitted: pool(permitted), floor, sources }
     }
 
-    /// Returns what an address holds. An IPv6 address stands for its /64 network.
+    /// Returns the usage of an address. An IPv6 address stands for its /64 network.
     pub(super) fn source(&self, address: IpAddr) -> Arc<SourceUsage> {
-        let address = site(address);
+        let address = client_network(address);
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = sources.get(&address).and_then(Weak::upgrade) {
             return known;
@@ -131,14 +131,14 @@ impl IntakeBudget {
 }
 
 impl Reservation {
-    /// Reserves more bytes. An address may hold at most as much as the budget then has left: the first that is greedy
-    /// gets half, the next half of the rest. Each connection of a stranger gets a little in any case.
+    /// Reserves more bytes. An address may hold at most as much as the budget then has left: the first greedy address
+    /// gets half, the next one half of the rest. Each connection of a stranger always gets the floor.
     ///
     /// # Errors
-    /// If there is no room. Then the reservation keeps its size.
+    /// If there is no room. The reservation then keeps its size.
     pub fn grow(&mut self, bytes: usize) -> Result<(), IntakeExhausted> {
         if self.bytes == 0 {
-            // The connection may have been permitted something since the last time.
+            // A request of the connection may have been permitted since the last time.
             self.permitted = self.connection.is_permitted();
         }
         let (pool, source) = self.counters();
@@ -157,7 +157,7 @@ impl Reservation {
     /// Changes the size of the reservation.
     ///
     /// # Errors
-    /// As [`Self::grow`].
+    /// Those of [`Self::grow`].
     pub fn resize(&mut self, bytes: usize) -> Result<(), IntakeExhausted> {
         match bytes.checked_sub(self.bytes) {
             Some(0) => Ok(()),
@@ -200,7 +200,7 @@ mod tests {
         IpAddr::from([192, 0, 2, host])
     }
 
-    /// Reserves bytes for a request on a connection of its own.
+    /// Reserves bytes for a request on a new connection.
     fn reserve(budget: &Arc<IntakeBudget>, host: u8, bytes: usize) -> Option<Reservation> {
         reserve_on(budget, &Arc::default(), host, bytes)
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_takes_half_and_the_next_half_of_the_rest() {
+    fn one_address_gets_half_and_the_next_half_of_the_rest() {
         let budget = Arc::new(IntakeBudget::new(1024, 0, 0));
         let mut held = Vec::new();
         let mut taken = Vec::new();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_a_stranger_gets_its_floor_when_nothing_is_left() {
+    fn a_strangers_connection_gets_the_floor_if_the_budget_is_used_up() {
         let budget = Arc::new(IntakeBudget::new(100, 0, 10));
         let _greedy: Vec<_> = (0..20).filter_map(|host| reserve(&budget, host, 50)).collect();
         let connection = Arc::default();
@@ -263,7 +263,7 @@ mod tests {
         assert!(reserve(&budget, 1, 1).is_none());
         assert!(connection.permit() && !connection.permit());
         let _permitted = reserve_on(&budget, &connection, 1, 50).unwrap();
-        // Also one that began before, when it holds nothing.
+        // An older reservation moves to this budget once it is empty.
         assert!(reservation.resize(51).is_err());
         reservation.resize(0).unwrap();
         assert!(reservation.grow(1).is_err());
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_forgotten_when_it_holds_nothing() {
+    fn removes_the_entry_of_an_address_that_holds_nothing() {
         let budget = IntakeBudget::new(0, 0, 0);
         for host in 0..u32::from(u16::MAX) {
             drop(budget.source(IpAddr::from(host.to_be_bytes())));

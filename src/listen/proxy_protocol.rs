@@ -1,8 +1,8 @@
-//! Headers of the PROXY protocol: with them a proxy that carries bytes says where its client is (versions 1 and 2 of
-//! haproxy's proxy-protocol.txt). They come before everything else on a connection, TLS included.
+//! Headers of the PROXY protocol, in which a TCP proxy names the address of its client (versions 1 and 2 of haproxy's
+//! proxy-protocol.txt). The header is the first data on a connection, before TLS.
 //!
-//! Only a trusted proxy is believed. Of its connections each must begin with a header: one that may be left out could
-//! be left to the client to send.
+//! Only headers from trusted proxies are accepted. Each connection of a trusted proxy must begin with a header: if the
+//! header were optional, a client could send a forged one.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -13,68 +13,68 @@ use tokio::{
     time::timeout,
 };
 
-/// The time in which the whole header arrives. A proxy sends it with its first packet.
+/// The time limit for the whole header. A proxy sends it in its first packet.
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(5);
 
-/// With these bytes a header of version 2 begins, …
+/// The first bytes of a header of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// … and with these one of version 1. No header is shorter than the signature.
+/// The first bytes of a header of version 1. No header is shorter than `SIGNATURE`.
 const TEXT: &[u8] = b"PROXY ";
 
 /// The longest header of version 1, with its line break.
 const MAX_TEXT_BYTES: usize = 107;
 
-/// The longest header of version 2. Addresses take 36 bytes; the rest is for extensions such as a proxy's certificate,
-/// which are not read.
+/// The longest accepted header of version 2. Addresses take 36 bytes; the rest is for extensions such as a proxy's
+/// certificate, which are ignored.
 const MAX_BINARY_BYTES: usize = 4096;
 
-/// Why a connection is not opened.
+/// The reason why a connection is rejected.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyHeaderRefused {
+pub(super) enum ProxyHeaderError {
     #[error(
-        "a header of the PROXY protocol came from an address that is not in trusted_proxies; add the network of the \
-         proxy there if it is one of yours"
+        "received a PROXY protocol header from an address that is not in trusted_proxies; if it is your proxy, add its \
+         network there"
     )]
     Untrusted,
     #[error(
-        "a trusted proxy sent no header of the PROXY protocol; have it send one, or set proxy_protocol = false for this \
-         listener"
+        "a trusted proxy sent no PROXY protocol header; configure the proxy to send one, or set proxy_protocol = false \
+         for this listener"
     )]
     Missing,
-    #[error("no whole header of the PROXY protocol arrived within {} s", HEADER_TIME.as_secs())]
+    #[error("the PROXY protocol header was not complete within {} s", HEADER_TIME.as_secs())]
     Late,
-    #[error("a header of the PROXY protocol is longer than {MAX_BINARY_BYTES} bytes")]
+    #[error("the PROXY protocol header is longer than {MAX_BINARY_BYTES} bytes")]
     TooLong,
-    #[error("a header of the PROXY protocol cannot be read, or is not of a TCP connection")]
+    #[error("the PROXY protocol header is malformed, or is not for a TCP connection")]
     Invalid,
-    #[error("the proxy left before its header of the PROXY protocol was whole")]
+    #[error("the proxy closed the connection before its PROXY protocol header was complete")]
     Gone(#[from] io::Error),
 }
 
-/// Reads the header with which a trusted proxy begins a connection, and not a byte more. Returns the client's address;
-/// that of the proxy itself where the connection is the proxy's own, as for its health checks.
+/// Reads the header at the beginning of a trusted proxy's connection, and no byte after it. Returns the client's
+/// address, or the proxy's own address for a connection without a client, such as a health check.
 ///
 /// # Errors
-/// If there is no whole and valid header in time.
+/// If no complete and valid header arrives in time.
 pub(super) async fn read_client(
     stream: &mut (impl AsyncRead + Unpin),
     proxy: SocketAddr,
-) -> Result<SocketAddr, ProxyHeaderRefused> {
+) -> Result<SocketAddr, ProxyHeaderError> {
     let header = timeout(HEADER_TIME, read_header(stream));
-    let header = header.await.map_err(|_| ProxyHeaderRefused::Late)??;
+    let header = header.await.map_err(|_| ProxyHeaderError::Late)??;
     let read = ProxyHeader::parse(&header, ParseConfig::default());
-    let (header, length) = read.map_err(|_| ProxyHeaderRefused::Invalid)?;
+    let (header, length) = read.map_err(|_| ProxyHeaderError::Invalid)?;
     match header.proxied_address() {
-        // LOCAL, or an address that is none of the internet's.
+        // The command LOCAL, or an address family other than IPv4 and IPv6.
         None => Ok(proxy),
         Some(address) if address.protocol == Protocol::Stream && length > 0 => Ok(address.source),
-        Some(_) => Err(ProxyHeaderRefused::Invalid),
+        Some(_) => Err(ProxyHeaderError::Invalid),
     }
 }
 
-async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ProxyHeaderRefused> {
+async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ProxyHeaderError> {
     let mut header = vec![0; SIGNATURE.len()];
-    read_begin(stream, &mut header).await?;
+    read_prefix(stream, &mut header).await?;
     if header == SIGNATURE {
         let mut rest = [0; 4];
         stream.read_exact(&mut rest).await?;
@@ -82,7 +82,7 @@ async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, P
         let [_, _, high, low] = rest;
         let (length, have) = (usize::from(u16::from_be_bytes([high, low])), header.len());
         if have + length > MAX_BINARY_BYTES {
-            return Err(ProxyHeaderRefused::TooLong);
+            return Err(ProxyHeaderError::TooLong);
         }
         header.resize(have + length, 0);
         stream.read_exact(header.get_mut(have..).unwrap_or_default()).await?;
@@ -90,19 +90,19 @@ async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, P
     }
     while !header.ends_with(b"\n") {
         if header.len() >= MAX_TEXT_BYTES {
-            return Err(ProxyHeaderRefused::Invalid);
+            return Err(ProxyHeaderError::Invalid);
         }
-        // Byte by byte: what follows belongs to somebody else.
+        // Reads byte by byte, because the bytes after the header belong to the next protocol.
         header.push(stream.read_u8().await?);
     }
     Ok(header)
 }
 
-/// Fills `begin`, as long as it can be the beginning of a header.
-async fn read_begin(
+/// Fills `begin`, and fails as soon as the bytes cannot be the beginning of a header.
+async fn read_prefix(
     stream: &mut (impl AsyncRead + Unpin),
     begin: &mut [u8],
-) -> Result<(), ProxyHeaderRefused> {
+) -> Result<(), ProxyHeaderError> {
     let mut read = 0;
     while let Some(room) = begin.get_mut(read..).filter(|room| !room.is_empty()) {
         let more = stream.read(room).await?;
@@ -113,25 +113,25 @@ async fn read_begin(
         let have = begin.get(..read).unwrap_or_default();
         let shorter = TEXT.get(..read).unwrap_or(TEXT);
         if !SIGNATURE.starts_with(have) && !have.starts_with(shorter) {
-            return Err(ProxyHeaderRefused::Missing);
+            return Err(ProxyHeaderError::Missing);
         }
     }
     Ok(())
 }
 
-/// Refuses a connection that begins with a header although its peer is no trusted proxy. Reads nothing away.
+/// Rejects a connection that begins with a header although its peer is not a trusted proxy. Consumes no bytes.
 ///
 /// # Errors
-/// If there is one. A peer that sends nothing is left to the one who reads the connection next.
-pub(super) async fn refuse_header(stream: &TcpStream) -> Result<(), ProxyHeaderRefused> {
+/// If there is a header. A peer that sends nothing passes: the next reader has its own time limit.
+pub(super) async fn reject_header(stream: &TcpStream) -> Result<(), ProxyHeaderError> {
     let mut begin = [0; SIGNATURE.len()];
     let peeked = timeout(HEADER_TIME, stream.peek(&mut begin));
     let Ok(length) = peeked.await else { return Ok(()) };
     let length = length?;
     let begin = begin.get(..length).unwrap_or_default();
-    // A part of one is refused by what reads the connection next.
+    // An incomplete header is rejected by the next reader.
     if begin == SIGNATURE || begin.starts_with(TEXT) {
-        return Err(ProxyHeaderRefused::Untrusted);
+        return Err(ProxyHeaderError::Untrusted);
     }
     Ok(())
 }
@@ -169,8 +169,8 @@ mod tests {
         [&SIGNATURE[..], &[0x20 | command, family], &length, rest].concat()
     }
 
-    /// What comes of these bytes, and what is left to read behind the header.
-    async fn read(bytes: &[u8]) -> (Result<SocketAddr, ProxyHeaderRefused>, Vec<u8>) {
+    /// Returns the result for these bytes, and the bytes left after the header.
+    async fn read(bytes: &[u8]) -> (Result<SocketAddr, ProxyHeaderError>, Vec<u8>) {
         let (mut ours, mut theirs): (DuplexStream, DuplexStream) = duplex(16 * 1024);
         theirs.write_all(bytes).await.unwrap();
         drop(theirs);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_header_of_either_version_names_the_client_and_nothing_behind_it_is_read() {
+    async fn reads_headers_of_both_versions_and_no_byte_after_them() {
         let text = b"PROXY TCP4 192.0.2.7 10.0.0.2 50000 443\r\n".to_vec();
         let text_v6 = b"PROXY TCP6 2001:db8::7 ::1 50000 443\r\n".to_vec();
         let tlvs = [&[192, 0, 2, 7, 10, 0, 0, 2, 0xc3, 0x50, 1, 0xbb][..], &[4, 0, 3, 0, 0, 0]];
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_of_the_proxys_own_is_at_the_proxy() {
+    async fn a_connection_without_a_client_has_the_proxys_address() {
         for header in [
             raw(0, 0, b""),
             raw(0, 0x11, &[192, 0, 2, 7, 10, 0, 0, 2, 0xc3, 0x50, 1, 0xbb]),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_header_is_refused() {
+    async fn rejects_anything_that_is_not_a_header() {
         for bytes in [
             &b"GET / HTTP/1.1\r\n\r\n"[..],
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -224,8 +224,8 @@ mod tests {
         ] {
             let refused = read(bytes).await.0.unwrap_err();
             let early = bytes.len() < TEXT.len();
-            let gone = matches!(refused, ProxyHeaderRefused::Gone(_));
-            let missing = matches!(refused, ProxyHeaderRefused::Missing);
+            let gone = matches!(refused, ProxyHeaderError::Gone(_));
+            let missing = matches!(refused, ProxyHeaderError::Missing);
             assert!(if early { gone } else { missing }, "{bytes:?}: {refused}");
         }
         let long = format!("PROXY TCP4 {} 10.0.0.2 1 2\r\n", "1".repeat(200));
@@ -244,24 +244,24 @@ mod tests {
             &raw(1, 0x11, &[192, 0, 2, 7]),
         ] {
             let refused = read(bytes).await.0.unwrap_err();
-            assert!(matches!(refused, ProxyHeaderRefused::Invalid), "{bytes:?}: {refused}");
+            assert!(matches!(refused, ProxyHeaderError::Invalid), "{bytes:?}: {refused}");
         }
         let refused = read(&raw(1, 0x11, &[0; 5000])).await.0.unwrap_err();
-        assert!(matches!(refused, ProxyHeaderRefused::TooLong), "{refused}");
+        assert!(matches!(refused, ProxyHeaderError::TooLong), "{refused}");
         for bytes in [&binary(CLIENT)[..20], b"PROXY TCP4 192", b""] {
             let refused = read(bytes).await.0.unwrap_err();
-            assert!(matches!(refused, ProxyHeaderRefused::Gone(_)), "{bytes:?}: {refused}");
+            assert!(matches!(refused, ProxyHeaderError::Gone(_)), "{bytes:?}: {refused}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_header_that_does_not_arrive_is_not_waited_for() {
+    async fn times_out_if_the_header_does_not_arrive() {
         for bytes in [&b""[..], b"PROXY TCP4 ", &binary(CLIENT)[..20]] {
             let (mut ours, mut theirs) = duplex(1024);
             theirs.write_all(bytes).await.unwrap();
             let begin = Instant::now();
             let refused = read_client(&mut ours, address(PROXY)).await.unwrap_err();
-            assert!(matches!(refused, ProxyHeaderRefused::Late), "{bytes:?}: {refused}");
+            assert!(matches!(refused, ProxyHeaderError::Late), "{bytes:?}: {refused}");
             assert_eq!(begin.elapsed().as_secs(), HEADER_TIME.as_secs());
         }
     }

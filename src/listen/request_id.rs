@@ -1,4 +1,4 @@
-//! The id that a request has in the log, in the audit trail and in its answer.
+//! The id of a request in the log, in the audit log and in the response.
 
 use std::sync::{
     Arc,
@@ -9,39 +9,40 @@ use http::HeaderMap;
 
 use crate::ports::{Clock, Random};
 
-/// Taken from the caller where it is well formed, and sent back.
+/// The header that carries the request id. A well-formed id of the caller is kept, and the response repeats it.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// A caller's request id is longer than this only by mistake.
+/// The maximum length of a request id from a caller. Longer ids are replaced.
 const MAX_REQUEST_ID_BYTES: usize = 64;
 
-/// Names requests.
+/// Generates request ids.
 ///
-/// Ids of its own are counted, from where chance has put the beginning: they need to be different, not hard to guess,
-/// and randomness for each is seen in a profile of warm calls.
-pub struct RequestIds {
+/// Generated ids are a counter with a random start. They must be unique but not hard to guess, and random bytes for
+/// each request cost measurable time.
+pub struct RequestIdGenerator {
     clock: Arc<dyn Clock>,
     first: u128,
     count: AtomicU64,
 }
 
-impl RequestIds {
-    /// Begins to count.
+impl RequestIdGenerator {
+    /// Returns a generator that starts at a random number.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, random: &dyn Random) -> Self {
         let first = u128::from_be_bytes(random.bytes());
         Self { clock, first, count: AtomicU64::new(0) }
     }
 
-    /// The caller's own, if it cannot disturb a log; else a new one.
+    /// Returns the caller's id if it is well formed, otherwise a new one.
     #[must_use]
-    pub fn of(&self, headers: &HeaderMap) -> Arc<str> {
-        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| fine(id));
-        given.map_or_else(|| self.fresh().into(), Into::into)
+    pub fn for_request(&self, headers: &HeaderMap) -> Arc<str> {
+        let given =
+            headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_valid(id));
+        given.map_or_else(|| self.generate().into(), Into::into)
     }
 
-    /// UUID version 7: sorts by time.
-    fn fresh(&self) -> String {
+    /// Returns a UUID of version 7, which sorts by time.
+    fn generate(&self) -> String {
         let number = self.first.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed).into());
         let [_, _, _, _, _, _, tail @ ..] = number.to_be_bytes();
         let millis = u64::try_from(self.clock.now().as_millisecond()).unwrap_or_default();
@@ -49,7 +50,7 @@ impl RequestIds {
     }
 }
 
-/// The trace that a request belongs to: that of `traceparent` (W3C Trace Context, 3.2.2.3), if it is one.
+/// Returns the trace id in the header `traceparent` (W3C Trace Context, 3.2.2.3), if it is valid.
 #[must_use]
 pub fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
     let parent = headers.get("traceparent")?.to_str().ok()?;
@@ -58,7 +59,7 @@ pub fn trace_id(headers: &HeaderMap) -> Option<Arc<str>> {
     (id.len() == 32 && hex && id.bytes().any(|b| b != b'0')).then(|| id.into())
 }
 
-fn fine(id: &str) -> bool {
+fn is_valid(id: &str) -> bool {
     (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
@@ -81,21 +82,21 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_one_moment_differ_also_those_of_two_processes() {
+    fn generates_unique_ids_at_the_same_time_in_two_processes() {
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
-        let process = |random: u8| RequestIds::new(clock.clone(), &Fixed(random));
+        let process = |random: u8| RequestIdGenerator::new(clock.clone(), &Fixed(random));
         let processes = [process(0x11), process(0xff)];
         let ids: BTreeSet<_> =
-            (0..2_000).flat_map(|_| processes.iter().map(RequestIds::fresh)).collect();
+            (0..2_000).flat_map(|_| processes.iter().map(RequestIdGenerator::generate)).collect();
         assert_eq!(ids.len(), 4_000);
         assert!(ids.iter().all(|id| id.starts_with("01a3185c-5000-7")), "{ids:?}");
     }
 
     #[test]
-    fn a_request_id_is_taken_only_if_it_cannot_disturb_a_log() {
-        assert!(fine("0196f1d2-5c7a-7000-8000-000000000000"));
+    fn accepts_only_request_ids_that_are_safe_in_a_log() {
+        assert!(is_valid("0196f1d2-5c7a-7000-8000-000000000000"));
         for id in ["", "a b", "a\n", "å", &"a".repeat(65)] {
-            assert!(!fine(id), "{id}");
+            assert!(!is_valid(id), "{id}");
         }
     }
 }

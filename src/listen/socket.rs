@@ -8,22 +8,22 @@ use tokio::net::TcpSocket;
 /// Returns a socket that is bound to an address. `[::]` takes IPv4 clients too.
 ///
 /// # Errors
-/// If the address cannot be had; [`why_not_bound`] says what to do.
+/// If the address is not available; [`bind_error_advice`] says what to do.
 pub fn bound_socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if address.is_ipv6() && address.ip().is_unspecified() {
-        // Whatever the default of the system is (net.ipv6.bindv6only).
+        // Overrides the default of the system (net.ipv6.bindv6only).
         set_ipv6_v6only(&socket, false)?;
     }
-    // A restart must not wait for connections of the former process to be forgotten.
+    // Allows a restart while connections of the previous process are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
 }
 
-/// Returns what to do where an address cannot be had.
+/// Returns advice for a failed bind.
 #[must_use]
-pub fn why_not_bound(address: SocketAddr, error: &io::Error) -> &'static str {
+pub fn bind_error_advice(address: SocketAddr, error: &io::Error) -> &'static str {
     let not_there = error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
         || error.kind() == io::ErrorKind::AddrNotAvailable;
     match (not_there, address.is_ipv6()) {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_unspecified_ipv6_address_takes_both_families_and_others_take_one() {
+    async fn the_unspecified_ipv6_address_accepts_ipv4_and_ipv6_clients() {
         let any: SocketAddr = "[::]:0".parse().unwrap();
         let listener = bound_socket(any).unwrap().listen(8).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -62,8 +62,9 @@ mod tests {
     }
 
     #[test]
-    fn what_to_do_depends_on_what_is_missing() {
-        let of = |address: &str, error: io::Error| why_not_bound(address.parse().unwrap(), &error);
+    fn bind_advice_depends_on_the_error() {
+        let of =
+            |address: &str, error: io::Error| bind_error_advice(address.parse().unwrap(), &error);
         let no_family = || io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error());
         assert!(of("[::]:1", no_family()).contains("IPv6 is switched off"));
         assert!(of("[::1]:1", io::ErrorKind::AddrNotAvailable.into()).contains("switched off"));

@@ -1,6 +1,6 @@
-//! TLS of a listener: what is in force, and how it is read again without dropping a connection.
+//! The TLS configuration of a listener, and its reload without dropping connections.
 
-mod bounds;
+mod chain_limits;
 mod client_trust;
 mod files;
 mod validity;
@@ -19,30 +19,30 @@ use jiff::Timestamp;
 use rustls::{ServerConfig, pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::sync::Mutex;
 
-pub(super) use self::client_trust::{ClientTrust, ShownChain};
-use self::files::{Contents, Set};
+pub(super) use self::client_trust::{ClientChain, ClientTrust};
+use self::files::{Contents, TlsConfiguration};
 pub use self::files::{TlsFiles, TlsProblem};
-use crate::ports::{Clock, Reloadable, Settling};
+use crate::ports::{ChangeDetector, Clock, Reloadable};
 
-/// How often the files are looked at. Content is compared, so that every way to replace a file is seen: in place,
-/// by renaming, and by the symbolic link that Kubernetes turns to a new folder.
-const LOOK_AT_FILES: Duration = Duration::from_secs(1);
+/// The interval between two checks of the files. Contents are compared, so that every kind of replacement is noticed:
+/// in place, by renaming, and by the symbolic link that Kubernetes switches to a new directory.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Certificate, key and client authorities: read once at the start, and again when they change.
+/// The certificate, key and client CA of a listener. They are read at startup, and again when they change.
 pub struct ServerTls {
     files: TlsFiles,
     time: Arc<ClockTime>,
-    in_force: ArcSwap<ServerConfig>,
-    /// With authorities of clients: whether the chains of open connections are still trusted.
+    current_config: ArcSwap<ServerConfig>,
+    /// The verifier for client certificates of open connections, if there is a client CA.
     client_trust: Option<Arc<ClientTrust>>,
-    looks: Mutex<Looks>,
+    reload_state: Mutex<ReloadState>,
     hasher: RandomState,
 }
 
-/// What was seen of the files, by the fingerprint of all of them together.
-struct Looks {
-    settling: Settling,
-    /// How many sets have been in force.
+/// The state of the reload: the fingerprint of all files together.
+struct ReloadState {
+    settling: ChangeDetector,
+    /// The number of configurations that were loaded.
     generation: u64,
 }
 
@@ -50,12 +50,12 @@ impl ServerTls {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// With everything that is wrong with them.
+    /// All problems of the files.
     pub fn load(files: TlsFiles, clock: Arc<dyn Clock>) -> Result<Self, Vec<TlsProblem>> {
         let contents = Contents::read(&files);
         let time = Arc::new(ClockTime(clock));
-        let set = files::assemble(&files, &contents, Arc::clone(&time) as _)?;
-        if let Some(warning) = files.warning_of_readers() {
+        let set = files::build_tls_configuration(&files, &contents, Arc::clone(&time) as _)?;
+        if let Some(warning) = files.world_readable_key_warning() {
             tracing::warn!("{warning}");
         }
         let hasher = RandomState::new();
@@ -63,66 +63,72 @@ impl ServerTls {
         let tls = Self {
             files,
             time,
-            in_force: ArcSwap::new(Arc::clone(&set.config)),
+            current_config: ArcSwap::new(Arc::clone(&set.config)),
             client_trust: set
                 .client_verifier
                 .clone()
                 .map(|verifier| Arc::new(ClientTrust::new(verifier))),
-            looks: Mutex::new(Looks { settling: Settling::new(fingerprint), generation: 1 }),
+            reload_state: Mutex::new(ReloadState {
+                settling: ChangeDetector::new(fingerprint),
+                generation: 1,
+            }),
             hasher,
         };
         tls.announce(&set, 1, "certificate loaded");
         Ok(tls)
     }
 
-    /// Reads the files and takes nothing into force: the first and the last moment of the certificate, if they can
-    /// be read.
+    /// Checks the files without using them. Returns the validity period of the certificate, if it is readable.
     ///
     /// # Errors
-    /// With everything that is wrong with them.
+    /// All problems of the files.
     pub fn inspect(
         files: &TlsFiles,
         clock: Arc<dyn Clock>,
     ) -> Result<Option<(Timestamp, Timestamp)>, Vec<TlsProblem>> {
-        let set = files::assemble(files, &Contents::read(files), Arc::new(ClockTime(clock)))?;
+        let set = files::build_tls_configuration(
+            files,
+            &Contents::read(files),
+            Arc::new(ClockTime(clock)),
+        )?;
         Ok(set.validity.map(|valid| (valid.not_before, valid.not_after)))
     }
 
-    /// For the next handshake.
-    pub(super) fn in_force(&self) -> Arc<ServerConfig> {
-        self.in_force.load_full()
+    /// Returns the configuration for the next handshake.
+    pub(super) fn current_config(&self) -> Arc<ServerConfig> {
+        self.current_config.load_full()
     }
 
-    /// Judges the certificates of connections that are open, if clients show any.
+    /// Returns the verifier for client certificates of open connections, if there is a client CA.
     pub(super) fn client_trust(&self) -> Option<Arc<ClientTrust>> {
         self.client_trust.clone()
     }
 
-    /// Takes what changes, for ever.
+    /// Reloads the files when they change. Never returns.
     pub async fn watch(&self) -> Infallible {
         loop {
-            self.time.0.sleep(LOOK_AT_FILES).await;
-            self.look(false).await;
+            self.time.0.sleep(FILE_CHECK_INTERVAL).await;
+            self.check_files(false).await;
         }
     }
 
-    async fn look(&self, asked: bool) {
-        let mut looks = self.looks.lock().await;
+    async fn check_files(&self, requested: bool) {
+        let mut state = self.reload_state.lock().await;
         let files = self.files.clone();
-        // The folder may be a network's.
+        // The directory may be on a network file system.
         let read = tokio::task::spawn_blocking(move || Contents::read(&files)).await;
         let Ok(contents) = read else { return };
-        if !looks.settling.look(self.hasher.hash_one(&contents), asked) {
+        if !state.settling.should_reload(self.hasher.hash_one(&contents), requested) {
             return;
         }
-        match files::assemble(&self.files, &contents, Arc::clone(&self.time) as _) {
+        match files::build_tls_configuration(&self.files, &contents, Arc::clone(&self.time) as _) {
             Ok(set) => {
-                self.in_force.store(Arc::clone(&set.config));
+                self.current_config.store(Arc::clone(&set.config));
                 if let (Some(trust), Some(verifier)) = (&self.client_trust, &set.client_verifier) {
                     trust.replace(Arc::clone(verifier));
                 }
-                looks.generation += 1;
-                self.announce(&set, looks.generation, "certificate reloaded");
+                state.generation += 1;
+                self.announce(&set, state.generation, "certificate reloaded");
             }
             Err(problems) => {
                 for TlsProblem { key, file, what } in problems {
@@ -131,24 +137,24 @@ impl ServerTls {
                         key,
                         file = %file.display(),
                         what,
-                        "TLS files cannot be used; what was in force before stays in force"
+                        "TLS files cannot be used; keeping the previous ones"
                     );
                 }
             }
         }
     }
 
-    fn announce(&self, set: &Set, generation: u64, message: &'static str) {
+    fn announce(&self, set: &TlsConfiguration, generation: u64, message: &'static str) {
         let (listener, file) = (self.files.listener, self.files.certificate.display());
         let Some(valid) = set.validity else {
-            tracing::warn!(listener, %file, generation, "{message}, but its validity cannot be read");
+            tracing::warn!(listener, %file, generation, "{message}, but its validity period is unreadable");
             return;
         };
         let (from, until) = (valid.not_before, valid.not_after);
         tracing::info!(listener, %file, generation, not_after = %until, "{message}");
         let now = self.time.0.now();
         if now < from || until < now {
-            tracing::warn!(listener, %file, not_before = %from, not_after = %until, "the certificate is not valid now; callers will refuse it");
+            tracing::warn!(listener, %file, not_before = %from, not_after = %until, "the certificate is not valid now; clients will reject it");
         }
     }
 }
@@ -156,7 +162,7 @@ impl ServerTls {
 #[async_trait]
 impl Reloadable for ServerTls {
     async fn reload(&self) {
-        self.look(true).await;
+        self.check_files(true).await;
     }
 }
 
@@ -166,7 +172,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// Certificates are valid or not by the clock that everything else goes by.
+/// Verifies certificates with the clock of the application.
 struct ClockTime(Arc<dyn Clock>);
 
 impl TimeProvider for ClockTime {

@@ -1,4 +1,4 @@
-//! What a request holds until a policy has permitted something.
+//! The memory charge of a request until a policy permits it.
 
 use std::{
     net::IpAddr,
@@ -12,21 +12,21 @@ use super::{ClientSlot, IntakeExhausted, Reservation};
 /// The cost of a request besides its headers and its body: its task and its stream of HTTP/2 (measured: 5 KiB).
 const REQUEST_BYTES: usize = 6 * 1024;
 
-/// The cost of a header besides its name and value: its places in `http::HeaderMap`, which has spare capacity.
+/// The cost of a header besides its name and value: its entries in `http::HeaderMap`, which has spare capacity.
 const HEADER_BYTES: usize = 160;
 
 /// The bytes that a request holds, and the slot of its connection. The first permitted decision releases both.
 ///
-/// The default holds nothing: for what is asked within a request that holds something.
+/// The default holds nothing. It is for a nested request whose outer request is charged.
 #[derive(Debug, Default)]
-pub struct Undecided {
+pub struct RequestCharge {
     held: Mutex<Option<Reservation>>,
     slot: Option<ClientSlot>,
 }
 
-impl Undecided {
-    /// Charges a request of `client` on the connection of `slot` to the budget. `unread`: the bytes of its body that may
-    /// wait to be read.
+impl RequestCharge {
+    /// Charges a request of `client` on the connection of `slot` to the budget. `unread` is the number of body bytes
+    /// that may wait to be read.
     ///
     /// # Errors
     /// If the budget has no room for it.
@@ -49,7 +49,7 @@ impl Undecided {
         self.lock().as_mut().map_or(Ok(()), |reservation| reservation.grow(bytes))
     }
 
-    /// Releases what the request holds: a policy has permitted it.
+    /// Releases the charge and the slot, because a policy permitted the request.
     pub fn permit(&self) {
         if let Some(slot) = &self.slot {
             slot.permit();
@@ -57,7 +57,7 @@ impl Undecided {
         }
     }
 
-    /// Whether the request still holds something.
+    /// Returns whether the request still holds a charge.
     #[must_use]
     pub fn is_charged(&self) -> bool {
         self.lock().is_some()

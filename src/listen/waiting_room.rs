@@ -1,4 +1,4 @@
-//! Connections that wait for a slot of the [`ConnectionLimiter`]: those of an address that has the most.
+//! Connections that wait for a slot of the [`ConnectionLimiter`]: their address already holds the most slots.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -17,19 +17,19 @@ use super::{
     accept::OPENING_TIME,
     connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
 };
-use crate::domain::site;
+use crate::domain::client_network;
 
-/// Connections that wait; others are refused.
+/// The maximum number of waiting connections; further ones are rejected.
 const MAX_WAITING: usize = 4096;
 
-/// The time between two looks for slots.
+/// The interval between two checks for free slots.
 const WAITING_PAUSE: Duration = Duration::from_millis(20);
 
-/// Connections that have no slot yet. They cost a socket each.
+/// Connections without a slot. Each costs one socket.
 #[derive(Default)]
-pub(super) struct WaitingRoom {
+pub(super) struct WaitingConnections {
     waiting: VecDeque<Waiting>,
-    next_look: Option<Instant>,
+    next_check: Option<Instant>,
 }
 
 struct Waiting {
@@ -38,12 +38,12 @@ struct Waiting {
     since: Instant,
 }
 
-impl WaitingRoom {
-    /// Lets a new connection wait.
+impl WaitingConnections {
+    /// Queues a connection.
     ///
     /// # Errors
-    /// If too many wait.
-    pub(super) fn enter(
+    /// If the queue is full.
+    pub(super) fn push(
         &mut self,
         tcp: TcpStream,
         peer: SocketAddr,
@@ -53,20 +53,20 @@ impl WaitingRoom {
         }
         let since = Instant::now();
         self.waiting.push_back(Waiting { tcp, peer, since });
-        self.next_look.get_or_insert(since + WAITING_PAUSE);
+        self.next_check.get_or_insert(since + WAITING_PAUSE);
         Ok(())
     }
 
-    /// Completes when it is time to look for slots. Never, if none waits.
-    pub(super) async fn pause(&self) {
-        match self.next_look {
+    /// Completes when the next check is due. Never completes if no connection waits.
+    pub(super) async fn wait_for_next_check(&self) {
+        match self.next_check {
             Some(next) => sleep_until(next).await,
             None => pending().await,
         }
     }
 
-    /// Takes out the connections that get a slot, and drops those that have waited too long.
-    pub(super) fn admitted(
+    /// Returns the connections that get a slot, and drops those that have waited too long.
+    pub(super) fn take_admitted(
         &mut self,
         limiter: &ConnectionLimiter,
     ) -> Vec<(TcpStream, SocketAddr, Arc<ConnectionSlot>)> {
@@ -75,8 +75,8 @@ impl WaitingRoom {
         let (mut admitted, mut refused) = (Vec::new(), HashSet::new());
         for _ in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.pop_front() else { break };
-            let address = site(waiting.peer.ip());
-            // If one of an address gets no slot, the others get none either.
+            let address = client_network(waiting.peer.ip());
+            // If one connection of an address gets no slot, the others of this address get none either.
             let slot = if refused.contains(&address) { None } else { limiter.take(address).ok() };
             if let Some(slot) = slot {
                 admitted.push((waiting.tcp, waiting.peer, slot));
@@ -85,7 +85,7 @@ impl WaitingRoom {
                 self.waiting.push_back(waiting);
             }
         }
-        self.next_look = (!self.waiting.is_empty()).then(|| now + WAITING_PAUSE);
+        self.next_check = (!self.waiting.is_empty()).then(|| now + WAITING_PAUSE);
         admitted
     }
 }

@@ -1,8 +1,7 @@
-//! The threads that serve connections: one for each core, each with a runtime of its own.
+//! The threads that serve connections: one for each core, each with its own runtime.
 //!
-//! A call is answered where its connection is read, without waking another thread: waking cost more than all the
-//! rest of a call. What belongs to the gateway and not to a call (exchanges, the audit trail, listeners) runs on the
-//! runtime that started it.
+//! A call is answered on the thread that reads its connection. Waking another thread costs more time than the rest of a
+//! call. Work that belongs to no call (token exchanges, the audit log, listeners) runs on the runtime that started it.
 
 use std::{io, sync::Arc, thread};
 
@@ -19,82 +18,87 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Connection;
 
-/// Opened connections on their way to a worker, which takes them at once.
-const OPENED_CONNECTIONS: usize = 16;
+/// The capacity of the queue of one worker, which takes connections from it at once.
+const QUEUE_CAPACITY: usize = 16;
 
-/// The connections of a worker, as they come.
-pub type Incoming = BoxStream<'static, Connection<Seat>>;
+/// The stream of new connections of one worker.
+pub type Incoming = BoxStream<'static, Connection<ConnectionCounter>>;
 
-/// Counts a connection among those of its worker.
+/// Counts the open connections of one worker: each connection holds a clone.
 #[derive(Debug, Clone, Default)]
-pub struct Seat(Arc<()>);
+pub struct ConnectionCounter(Arc<()>);
 
-/// A worker ended that should not.
+/// A worker thread ended although the listener was not stopped.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("a thread of the listener ended by itself")]
+#[error("a worker thread of the listener ended unexpectedly")]
 pub struct WorkerEnded;
 
-/// Its threads end when it is dropped; [`Self::end`] waits until they have.
+/// The worker threads of a listener. Dropping this ends them; [`Self::shut_down`] also waits until they have ended.
 pub struct Workers<E> {
-    doors: Vec<Door>,
+    handles: Vec<WorkerHandle>,
     serving: FuturesUnordered<oneshot::Receiver<Result<(), E>>>,
     threads: Vec<thread::JoinHandle<()>>,
     quit: DropGuard,
 }
 
-/// The way to one worker.
-struct Door {
-    connections: mpsc::Sender<Connection<Seat>>,
-    /// Each of its connections has a clone.
-    open: Seat,
+/// The queue of one worker, and the number of its connections.
+struct WorkerHandle {
+    connections: mpsc::Sender<Connection<ConnectionCounter>>,
+    /// Each connection of the worker holds a clone.
+    open_connections: ConnectionCounter,
 }
 
 impl<E: From<WorkerEnded> + Send + 'static> Workers<E> {
-    /// Starts them; their names begin with `name`. Each serves what it is handed with a future that `serve` makes on
-    /// its thread, until that ends.
+    /// Starts the threads. Their names begin with `name`. Each thread runs the future that `serve` returns for its
+    /// stream of connections, until that future ends.
     ///
     /// # Errors
-    /// If there are no threads to be had.
+    /// If the system cannot start a thread.
     pub fn start<F: Future<Output = Result<(), E>>>(
         name: &str,
         serve: impl Fn(Incoming) -> F + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let quit = CancellationToken::new();
         let mut workers = Self {
-            doors: Vec::new(),
+            handles: Vec::new(),
             serving: FuturesUnordered::new(),
             threads: Vec::new(),
             quit: quit.clone().drop_guard(),
         };
         for number in 0..worker_count()? {
-            let (connections, incoming) = mpsc::channel(OPENED_CONNECTIONS);
+            let (connections, incoming) = mpsc::channel(QUEUE_CAPACITY);
             let (ended, serving) = oneshot::channel();
             let (serve, quit) = (serve.clone(), quit.clone());
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let run = move || {
-                // One that has broken meanwhile is nobody's loss.
-                let incoming = ReceiverStream::new(incoming)
-                    .filter_map(async |connection: Connection<Seat>| connection.settle().ok());
+                // A connection that has failed meanwhile is dropped.
+                let incoming = ReceiverStream::new(incoming).filter_map(
+                    async |connection: Connection<ConnectionCounter>| {
+                        connection.move_to_current_runtime().ok()
+                    },
+                );
                 let serving = async { serve(incoming.boxed()).await };
                 let end = runtime.block_on(quit.run_until_cancelled(serving)).unwrap_or(Ok(()));
-                // Ends whatever connections are left. A name that is still looked up is not waited for.
+                // Closes the remaining connections. Does not wait for name resolution on blocking threads.
                 runtime.shutdown_background();
-                // Nobody waits for it any more: then nobody has to know.
+                // Fails only if `Workers` was dropped, which is fine.
                 let _ = ended.send(end);
             };
             let thread = thread::Builder::new().name(format!("{name}-{number}")).spawn(run)?;
-            workers.doors.push(Door { connections, open: Seat::default() });
+            workers
+                .handles
+                .push(WorkerHandle { connections, open_connections: ConnectionCounter::default() });
             workers.serving.push(serving);
             workers.threads.push(thread);
         }
         Ok(workers)
     }
 
-    /// Hands each connection to the worker that has the fewest, until all workers have ended: as they should once
-    /// `stop` is cancelled, and with an error before.
+    /// Sends each connection to the worker with the fewest connections, until all workers have ended. A worker may end
+    /// only after `stop` is cancelled; before that, its end is an error.
     ///
     /// # Errors
-    /// That of a worker, or [`WorkerEnded`].
+    /// The error of a worker, or [`WorkerEnded`].
     pub async fn serve(
         &mut self,
         mut opened: mpsc::Receiver<Connection>,
@@ -102,10 +106,10 @@ impl<E: From<WorkerEnded> + Send + 'static> Workers<E> {
     ) -> Result<(), E> {
         loop {
             tokio::select! {
-                connection = opened.recv(), if !self.doors.is_empty() => match connection {
-                    Some(connection) => self.hand_over(connection).await,
-                    // No more will come, and each worker is to know.
-                    None => self.doors.clear(),
+                connection = opened.recv(), if !self.handles.is_empty() => match connection {
+                    Some(connection) => self.send_to_least_loaded(connection).await,
+                    // There are no more connections: closes the queues, so that the workers end.
+                    None => self.handles.clear(),
                 },
                 ended = self.serving.next() => match ended {
                     None => return Ok(()),
@@ -117,29 +121,30 @@ impl<E: From<WorkerEnded> + Send + 'static> Workers<E> {
         }
     }
 
-    async fn hand_over(&self, connection: Connection) {
-        let fewest = self.doors.iter().min_by_key(|door| Arc::strong_count(&door.open.0));
-        if let Some(Door { connections, open }) = fewest {
-            // It has ended: the connection ends, too.
-            let _ = connections.send(connection.with(open.clone())).await;
+    async fn send_to_least_loaded(&self, connection: Connection) {
+        let fewest =
+            self.handles.iter().min_by_key(|worker| Arc::strong_count(&worker.open_connections.0));
+        if let Some(WorkerHandle { connections, open_connections }) = fewest {
+            // If the worker has ended, this drops the connection.
+            let _ = connections.send(connection.with_attachment(open_connections.clone())).await;
         }
     }
 
-    /// Ends all threads, and what is left on them, and waits for it.
-    pub async fn end(mut self) {
+    /// Ends all threads with their connections, and waits for the threads.
+    pub async fn shut_down(mut self) {
         drop(self.quit);
         while self.serving.next().await.is_some() {}
         for thread in self.threads {
-            // A panic has been reported where it was seen first. The thread is at its end: nothing is waited for.
+            // A panic has been reported by `serve` already. The thread has ended, so this does not block.
             let _ = thread.join();
         }
     }
 }
 
-/// How many threads each listener has that serves on threads of its own.
+/// Returns the number of worker threads of a listener.
 ///
 /// # Errors
-/// If the system does not say how many cores there are.
+/// If the system does not report its number of cores.
 pub fn worker_count() -> io::Result<usize> {
     thread::available_parallelism().map(usize::from)
 }

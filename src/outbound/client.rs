@@ -1,7 +1,7 @@
-//! The client that sends requests: byte for byte, over pooled connections whose age is bounded.
+//! The HTTP client: sends targets byte for byte, over pooled connections of limited age.
 //!
-//! Clients that build on a URL parser read every address as a browser does and write some characters of it anew, such as
-//! `'` in a query as `%27`. A caller's target must arrive as it came, so this is hyper's own client.
+//! Clients with a URL parser normalize addresses as a browser does and rewrite some characters, such as `'` in a query
+//! to `%27`. A caller's target must be sent unchanged, so this uses hyper directly.
 
 use std::{
     fmt,
@@ -22,66 +22,64 @@ use tokio::time::Instant;
 
 use super::{
     Body, Fault, Network, Profile, Request, Response, connector::Connector, profile::IDLE_TIMEOUT,
-    request::Sending, tls::Tls,
+    request::OutgoingBody, tls::Tls,
 };
 
-/// The name of this program in requests.
+/// The value of `User-Agent`.
 pub const AGENT: &str = concat!("tenant-gateway/", env!("CARGO_PKG_VERSION"));
 
-/// Most repetitions of a request that the host refused without processing it (RFC 9113 section 8.7).
+/// The maximum number of retries of a request that the host did not process (RFC 9113 section 8.7).
 const MAX_REPETITIONS: usize = 2;
 
-/// An HTTP/2 connection without traffic is probed after this time while an answer is due.
+/// The time without traffic after which an HTTP/2 connection with a pending response is probed.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// The time limit for the answer to a probe. Without probes, call after call would use a dead connection and time out.
+/// The time limit for the answer to a probe. Without probes, every call would use a dead connection and time out.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The HTTP/2 flow control window of one answer.
+/// The HTTP/2 flow control window of one response.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// The window of a connection. It is larger than those of its streams together, so that answers that are not read hold back
-/// no others.
+/// The window of a connection, larger than those of its streams together: unread responses must not block others.
 const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 
-/// Sends requests. Follows no redirects. Cheap to clone; clones share connections, which are driven by the runtime that
-/// opened them.
+/// Sends requests without following redirects. Clones share connections, which run on the runtime that opened them.
 #[derive(Clone)]
 pub struct HttpClient(Arc<Pools>);
 
 /// The settings from which connection pools are made.
-pub(super) struct Shared {
+pub(super) struct ClientSettings {
     pub(super) network: Network,
     pub(super) profile: Profile,
-    /// Trusted in place of the network's authorities.
-    pub(super) own: Option<Arc<Tls>>,
+    /// TLS settings that replace those of the network.
+    pub(super) own_tls: Option<Arc<Tls>>,
 }
 
 struct Pools {
-    shared: Shared,
+    shared: ClientSettings,
     current: ArcSwap<Pool>,
-    /// Held while a new pool is made, so that only one is.
+    /// Held while a new pool is created, so that only one is created.
     replacing: Mutex<()>,
 }
 
-/// Connections that are made within [`Profile::max_connection_age`] of each other, and trust the same authorities. After
-/// that time a new pool replaces it: answers under way continue, and idle connections are closed.
+/// Connections that are opened within [`Profile::max_connection_age`] of each other and trust the same authorities.
+/// After that time a new pool replaces it: responses in progress continue, and idle connections are closed.
 struct Pool {
-    client: legacy::Client<Connector, Sending>,
+    client: legacy::Client<Connector, OutgoingBody>,
     tls: Arc<Tls>,
     since: Instant,
 }
 
 impl HttpClient {
-    pub(super) fn new(shared: Shared) -> Self {
+    pub(super) fn new(shared: ClientSettings) -> Self {
         let current = ArcSwap::from_pointee(shared.pool());
         Self(Arc::new(Pools { shared, current, replacing: Mutex::default() }))
     }
 
-    /// Sends a request and returns as soon as an answer begins, whatever its status. It is sent again only if the host
-    /// says that it has not processed it. There is no time limit but that of connecting.
+    /// Sends a request and returns when the response begins, with any status. It is sent again only if the host says
+    /// that it did not process it. The only time limit is that of connecting.
     ///
     /// # Errors
-    /// If no answer begins.
-    pub async fn begin(&self, request: Request) -> Result<Response, Fault> {
+    /// If no response begins.
+    pub async fn send(&self, request: Request) -> Result<Response, Fault> {
         let Request { method, uri, mut headers, body } = request;
         let uri = uri.ok_or_else(|| Fault::Connect("the address is not a URI".to_owned()))?;
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
@@ -90,7 +88,7 @@ impl HttpClient {
             Body::Whole(bytes) => Some(bytes.clone()),
             Body::Stream(_) => None,
         };
-        let mut body = Sending::from(body);
+        let mut body = OutgoingBody::from(body);
         let mut repetitions = 0;
         loop {
             let mut request = http::Request::new(body);
@@ -101,7 +99,7 @@ impl HttpClient {
                 Ok(response) => return Ok(Response::new(response)),
                 Err(error) => error,
             };
-            match (&again, Fault::of_sending(&error)) {
+            match (&again, Fault::from_client_error(&error)) {
                 (Some(bytes), Fault::NotProcessed) if repetitions < MAX_REPETITIONS => {
                     body = Body::Whole(bytes.clone()).into();
                     repetitions += 1;
@@ -111,7 +109,7 @@ impl HttpClient {
         }
     }
 
-    /// Returns the pool in force, which is a new one where the last is too old.
+    /// Returns the current pool. Creates a new one if it is too old.
     fn pool(&self) -> Arc<Pool> {
         let Pools { shared, current, replacing } = &*self.0;
         let pool = current.load_full();
@@ -129,9 +127,9 @@ impl HttpClient {
     }
 }
 
-impl Shared {
+impl ClientSettings {
     fn tls(&self) -> Arc<Tls> {
-        match &self.own {
+        match &self.own_tls {
             Some(own) => Arc::clone(own),
             None => self.network.tls(),
         }

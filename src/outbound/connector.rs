@@ -1,5 +1,5 @@
-//! Opens connections: resolves the name, checks the address, goes through the proxy where one is configured, and agrees
-//! on TLS.
+//! Opens connections: resolves the name, checks the address, connects through the proxy if one is configured, and
+//! performs the TLS handshake.
 
 use std::{
     fmt,
@@ -24,8 +24,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::Service;
 
 use super::{
-    Addresses, Fault, OutboundProxy, Profile, TlsFault, Unresolved,
-    fault::{kind, tls_error},
+    Addresses, Fault, OutboundProxy, Profile, ResolveError, TlsFault,
+    fault::{error_kind, tls_error},
     proxy::ProxyFault,
     resolver::Resolver,
     stream::{ProxyStream, Stream},
@@ -33,14 +33,14 @@ use super::{
     tunnel,
 };
 
-/// Between two probes of a silent TCP connection.
+/// The interval between two keepalive probes of a silent TCP connection.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Opens the connections of one client. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Connector(Arc<Parts>);
+pub(super) struct Connector(Arc<ConnectorInner>);
 
-struct Parts {
+struct ConnectorInner {
     profile: Profile,
     tls: Arc<Tls>,
     proxy: Option<Arc<OutboundProxy>>,
@@ -51,14 +51,14 @@ struct Parts {
 
 /// The host of a URI.
 struct Target {
-    /// The host as in the URI: an IPv6 address is in brackets.
+    /// The host as written in the URI; an IPv6 address is in brackets.
     host: String,
     port: u16,
     tls: bool,
 }
 
 impl Connector {
-    /// `resolver` knows the addresses of the profile. The proxy may be anywhere.
+    /// `resolver` allows the addresses of the profile. The proxy may have any address.
     pub(super) fn new(
         profile: Profile,
         tls: Arc<Tls>,
@@ -67,7 +67,7 @@ impl Connector {
     ) -> Self {
         let of_proxy = Resolver { addresses: Addresses::Any, ..resolver.clone() };
         let (to_host, to_proxy) = (tcp(resolver.clone(), profile), tcp(of_proxy, profile));
-        Self(Arc::new(Parts { profile, tls, proxy, resolver, to_host, to_proxy }))
+        Self(Arc::new(ConnectorInner { profile, tls, proxy, resolver, to_host, to_proxy }))
     }
 }
 
@@ -77,8 +77,8 @@ fn tcp(resolver: Resolver, profile: Profile) -> HttpConnector<Resolver> {
     http.set_nodelay(true);
     http.set_keepalive(Some(TCP_KEEPALIVE));
     http.set_keepalive_interval(Some(TCP_KEEPALIVE));
-    // Divides the time among the addresses of the host, so that one dead address does not use up all of it. The other
-    // address family is tried beside the preferred one after 300 ms (RFC 8305).
+    // Divides the time among the addresses of the host, so that one dead address does not use all of it. The other
+    // address family is tried in parallel after 300 ms (RFC 8305).
     http.set_connect_timeout(Some(profile.connect_timeout));
     http
 }
@@ -98,24 +98,27 @@ impl Service<Uri> for Connector {
     }
 }
 
-impl Parts {
+impl ConnectorInner {
     async fn open(&self, uri: &Uri) -> Result<Stream, Fault> {
         let target = self.target(uri)?;
-        let proxy = self.proxy.as_deref().filter(|proxy| proxy.is_for(&target.host, target.port));
+        let proxy =
+            self.proxy.as_deref().filter(|proxy| proxy.applies_to(&target.host, target.port));
         let limit = self.profile.connect_timeout;
         match proxy {
-            // Plain http is for loopback and for tests, and needs no proxy.
+            // Plain HTTP is for loopback and tests, and needs no proxy.
             Some(proxy) if target.tls => {
-                let connected = timeout(limit, self.through(proxy, &target)).await;
+                let connected = timeout(limit, self.connect_through_proxy(proxy, &target)).await;
                 connected.unwrap_or(Err(ProxyFault::Timeout(limit))).map_err(|why| proxy.fault(why))
             }
-            _ => timeout(limit, self.directly(&target)).await.unwrap_or(Err(Fault::Unreached)),
+            _ => timeout(limit, self.connect_directly(&target))
+                .await
+                .unwrap_or(Err(Fault::ConnectTimeout)),
         }
     }
 
-    /// Refuses what no resolver sees: plain http, and addresses in place of names.
+    /// Returns the host of a URI. Rejects plain HTTP and IP literals that the profile forbids: no resolver sees those.
     fn target(&self, uri: &Uri) -> Result<Target, Fault> {
-        let unusable = || Fault::Connect("the URI is not that of a host".to_owned());
+        let unusable = || Fault::Connect("the URI has no host".to_owned());
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") if self.profile.plain_http => false,
@@ -123,71 +126,75 @@ impl Parts {
         };
         let host = uri.host().ok_or_else(unusable)?.to_owned();
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let not_public = match bare(&host).parse::<IpAddr>() {
+        let not_public = match strip_brackets(&host).parse::<IpAddr>() {
             Ok(address) => !self.resolver.allows(address),
-            // `127.1` and `0x7f000001` are addresses too for many resolvers, such as that of a proxy.
+            // Many resolvers, such as that of a proxy, also accept `127.1` and `0x7f000001` as addresses.
             Err(_) => self.profile.addresses != Addresses::Any && ends_in_a_number(&host),
         };
         if not_public {
-            return Err(Fault::Name(Unresolved::NotPublic));
+            return Err(Fault::Name(ResolveError::NotPublic));
         }
         Ok(Target { host, port, tls })
     }
 
-    async fn directly(&self, target: &Target) -> Result<Stream, Fault> {
+    async fn connect_directly(&self, target: &Target) -> Result<Stream, Fault> {
         let stream = connect(&self.to_host, &target.host, target.port).await?;
         if !target.tls {
             return Ok(Stream::Plain(stream));
         }
-        let agreed = agree(&self.tls.to_host, &target.host, stream).await;
+        let agreed = tls_handshake(&self.tls.to_host, &target.host, stream).await;
         agreed.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| {
             match tls_fault(&error) {
                 Some(fault) => Fault::Tls(fault),
-                None => Fault::Connect(kind(&error)),
+                None => Fault::Connect(error_kind(&error)),
             }
         })
     }
 
-    async fn through(&self, proxy: &OutboundProxy, target: &Target) -> Result<Stream, ProxyFault> {
+    async fn connect_through_proxy(
+        &self,
+        proxy: &OutboundProxy,
+        target: &Target,
+    ) -> Result<Stream, ProxyFault> {
         let failed = |error: io::Error| match tls_fault(&error) {
             Some(fault) => ProxyFault::Host(fault),
-            None => ProxyFault::Broken(kind(&error)),
+            None => ProxyFault::Broken(error_kind(&error)),
         };
         let (host, port) = (&target.host, target.port);
         let authorization = proxy.authorization();
         let to_host = &self.tls.to_host;
-        match self.reach(proxy).await? {
+        match self.connect_to_proxy(proxy).await? {
             ProxyStream::Plain(mut stream) => {
                 tunnel::establish(&mut stream, host, port, authorization.as_ref()).await?;
-                let agreed = agree(to_host, host, stream).await.map_err(failed)?;
+                let agreed = tls_handshake(to_host, host, stream).await.map_err(failed)?;
                 Ok(Stream::Tls(Box::new(agreed)))
             }
             ProxyStream::Tls(mut stream) => {
                 tunnel::establish(&mut stream, host, port, authorization.as_ref()).await?;
-                let agreed = agree(to_host, host, stream).await.map_err(failed)?;
+                let agreed = tls_handshake(to_host, host, stream).await.map_err(failed)?;
                 Ok(Stream::TlsInTls(Box::new(agreed)))
             }
         }
     }
 
-    async fn reach(&self, proxy: &OutboundProxy) -> Result<ProxyStream, ProxyFault> {
+    async fn connect_to_proxy(&self, proxy: &OutboundProxy) -> Result<ProxyStream, ProxyFault> {
         let address = &proxy.address;
         let connected = connect(&self.to_proxy, &address.host, address.port).await;
         let stream = connected.map_err(|fault| match fault {
             Fault::Name(_) => ProxyFault::Name,
             Fault::Connect(words) => ProxyFault::Connect(words),
-            // The connector may see the time-out before the timer around it does.
-            Fault::Unreached => ProxyFault::Timeout(self.profile.connect_timeout),
+            // The connector may time out before the timer around it.
+            Fault::ConnectTimeout => ProxyFault::Timeout(self.profile.connect_timeout),
             _ => ProxyFault::Connect(io::ErrorKind::TimedOut.to_string()),
         })?;
         if !address.tls {
             return Ok(ProxyStream::Plain(stream));
         }
-        let agreed = agree(&self.tls.to_proxy, &address.host, stream).await;
+        let agreed = tls_handshake(&self.tls.to_proxy, &address.host, stream).await;
         agreed.map(|stream| ProxyStream::Tls(Box::new(stream))).map_err(|error| {
             match tls_fault(&error) {
                 Some(fault) => ProxyFault::Tls(fault),
-                None => ProxyFault::Connect(kind(&error)),
+                None => ProxyFault::Connect(error_kind(&error)),
             }
         })
     }
@@ -199,27 +206,31 @@ async fn connect(
     port: u16,
 ) -> Result<TcpStream, Fault> {
     let uri = Uri::builder().scheme("http").authority(format!("{host}:{port}")).path_and_query("/");
-    let uri = uri.build().map_err(|_| Fault::Connect("the host has no name".to_owned()))?;
+    let uri = uri.build().map_err(|_| Fault::Connect("the host name is invalid".to_owned()))?;
     let connected = connector.clone().call(uri).await;
-    let stream = connected.map_err(|error| Fault::from_causes(&Opening(error), true))?;
+    let stream = connected.map_err(|error| Fault::from_causes(&ConnectError(error), true))?;
     Ok(stream.into_inner())
 }
 
-/// Agrees on TLS with the host of this name.
-async fn agree<S>(config: &Arc<ClientConfig>, host: &str, stream: S) -> io::Result<TlsStream<S>>
+/// Performs the TLS handshake with the host of this name.
+async fn tls_handshake<S>(
+    config: &Arc<ClientConfig>,
+    host: &str,
+    stream: S,
+) -> io::Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let name = ServerName::try_from(bare(host).to_owned());
+    let name = ServerName::try_from(strip_brackets(host).to_owned());
     let name = name.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     TlsConnector::from(Arc::clone(config)).connect(name, stream).await
 }
 
 fn tls_fault(error: &io::Error) -> Option<TlsFault> {
-    tls_error(error).map(TlsFault::of)
+    tls_error(error).map(TlsFault::from_rustls)
 }
 
-fn bare(host: &str) -> &str {
+fn strip_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 
@@ -228,17 +239,17 @@ fn ends_in_a_number(host: &str) -> bool {
     last.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Makes an error the cause of another, as the causes of errors are looked for.
+/// Wraps an error, because causes are searched from the source of an error.
 #[derive(Debug)]
-struct Opening<E>(E);
+struct ConnectError<E>(E);
 
-impl<E> fmt::Display for Opening<E> {
+impl<E> fmt::Display for ConnectError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no connection")
     }
 }
 
-impl<E: std::error::Error + 'static> std::error::Error for Opening<E> {
+impl<E: std::error::Error + 'static> std::error::Error for ConnectError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0)
     }

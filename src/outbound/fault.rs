@@ -1,5 +1,4 @@
-//! Why no answer came, in words of ours alone: what the other side sent, such as the names in its certificate, is not
-//! among them.
+//! Reasons why a request failed. The texts contain nothing from the other side, such as names in its certificate.
 
 use std::{error::Error, io, time::Duration};
 
@@ -7,22 +6,22 @@ use http::StatusCode;
 use hyper_util::client::legacy;
 use rustls::CertificateError;
 
-use super::{proxy::ProxyFault, resolver::Unresolved};
+use super::{proxy::ProxyFault, resolver::ResolveError};
 use crate::domain::ProxyAddress;
 
-/// The reason why a request was not answered, by how far it came.
+/// The reason why a request failed, by how far it got.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The host's name leads nowhere, or to addresses of our own network.
+    /// The host's name cannot be resolved, or only to private addresses.
     #[error("{0}")]
-    Name(Unresolved),
-    /// The host takes no connection.
+    Name(ResolveError),
+    /// The host accepts no connection.
     #[error("cannot connect ({0})")]
     Connect(String),
-    /// The host does not prove who it is, or speaks no TLS.
+    /// The TLS handshake with the host failed.
     #[error("cannot connect (TLS: {0})")]
     Tls(TlsFault),
-    /// The outbound proxy does not lead to the host.
+    /// The outbound proxy does not connect to the host.
     #[error("the proxy {proxy} {why}")]
     Proxy {
         /// The proxy.
@@ -30,77 +29,79 @@ pub enum Fault {
         /// The cause, and what to do.
         why: ProxyFault,
     },
-    /// It took too long to connect.
-    #[error("no connection in time")]
-    Unreached,
-    /// It took too long.
-    #[error("no answer within {0:?}")]
+    /// Connecting took too long.
+    #[error("the connection timed out")]
+    ConnectTimeout,
+    /// The response took too long.
+    #[error("no response within {0:?}")]
     Timeout(Duration),
-    /// The host refused the stream, or left before it took it on: it did not process the request (RFC 9113 sections 6.8
-    /// and 8.7).
+    /// The host refused the stream, or closed the connection before it accepted the stream: it did not process the
+    /// request (RFC 9113 sections 6.8 and 8.7).
     #[error("the host did not process the request (HTTP/2)")]
     NotProcessed,
-    /// It broke off.
+    /// The connection broke after the request was sent.
     #[error("the connection broke ({0})")]
     Broken(String),
-    /// The host says that it cannot serve.
+    /// The host responded with an error status.
     #[error("HTTP {0}")]
     Status(StatusCode),
-    /// More came than an answer can be.
-    #[error("more than {0} bytes")]
+    /// The response is too large.
+    #[error("the response is larger than {0} bytes")]
     TooLarge(usize),
 }
 
-/// Why TLS was not agreed on.
+/// The reason why a TLS handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFault {
     /// The certificate's `notAfter` has passed.
     #[error("its certificate has expired")]
     Expired,
-    /// The certificate's `notBefore` is to come.
+    /// The certificate's `notBefore` is in the future.
     #[error("its certificate is not valid yet")]
     NotValidYet,
     /// The certificate does not name the host.
     #[error("its certificate is for another name")]
     OtherName,
-    /// None of the authorities that we trust signed the certificate.
-    #[error("its certificate is of an authority that is not trusted here")]
+    /// No trusted authority signed the certificate.
+    #[error("its certificate is signed by an authority that is not trusted here")]
     UnknownAuthority,
-    /// The host shows the certificate of an authority as its own.
+    /// The host uses the certificate of an authority as its own.
     #[error(
-        "its certificate is that of an authority (CA:TRUE), which no server may show as its own"
+        "its certificate is that of an authority (CA:TRUE), which a server must not use as its own"
     )]
     AuthorityAsServer,
-    /// The certificate is for another use, such as that of clients.
+    /// The certificate is for another purpose, such as clients.
     #[error("its certificate is not for servers (extended key usage)")]
     OtherPurpose,
     /// The certificate is revoked.
     #[error("its certificate is revoked")]
     Revoked,
-    /// The signature is not that of the authority whose name the certificate bears.
-    #[error("the signature on its certificate is not that of the trusted authority of this name")]
+    /// The signature is not from the authority that the certificate names.
+    #[error("the signature of its certificate is not from the trusted authority of this name")]
     BadSignature,
-    /// Anything else with the certificate.
+    /// Any other problem of the certificate.
     #[error("its certificate is not valid")]
     InvalidCertificate,
-    /// Something else than TLS came.
-    #[error("it does not speak TLS")]
+    /// The host responded with something other than TLS.
+    #[error("it does not use TLS")]
     NoTls,
-    /// No version or cipher in common.
-    #[error("it offers no version or cipher that is safe")]
+    /// There is no common version or cipher.
+    #[error("it offers no secure version or cipher")]
     Incompatible,
     /// The host sent an alert.
     #[error("it refused the handshake")]
     Refused,
-    /// Anything else.
+    /// Any other failure.
     #[error("the handshake failed")]
     Other,
 }
 
 impl TlsFault {
-    pub(super) fn of(error: &rustls::Error) -> Self {
+    pub(super) fn from_rustls(error: &rustls::Error) -> Self {
         match error {
-            rustls::Error::InvalidCertificate(certificate) => Self::of_certificate(certificate),
+            rustls::Error::InvalidCertificate(certificate) => {
+                Self::from_certificate_error(certificate)
+            }
             rustls::Error::InvalidMessage(_) => Self::NoTls,
             rustls::Error::PeerIncompatible(_) => Self::Incompatible,
             rustls::Error::AlertReceived(_) => Self::Refused,
@@ -108,7 +109,7 @@ impl TlsFault {
         }
     }
 
-    fn of_certificate(error: &CertificateError) -> Self {
+    fn from_certificate_error(error: &CertificateError) -> Self {
         match error {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
@@ -123,7 +124,7 @@ impl TlsFault {
             }
             CertificateError::Revoked => Self::Revoked,
             CertificateError::BadSignature => Self::BadSignature,
-            // The type behind it is of a crate that only rustls knows; its text is the name of the error.
+            // The inner type belongs to a crate that only rustls depends on; its text is the name of the error.
             CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
                 Self::AuthorityAsServer
             }
@@ -133,11 +134,11 @@ impl TlsFault {
 }
 
 impl Fault {
-    /// Finds the cause of an error of the client. Only connecting has a limit there.
-    pub(super) fn of_sending(error: &legacy::Error) -> Self {
+    /// Finds the cause of an error of the client. There, only connecting has a time limit.
+    pub(super) fn from_client_error(error: &legacy::Error) -> Self {
         let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
         match causes.find_map(|cause| cause.downcast_ref::<Self>()) {
-            // The connector has found the cause already.
+            // The connector has already found the cause.
             Some(fault) => fault.clone(),
             None => Self::from_causes(error, error.is_connect()),
         }
@@ -153,10 +154,10 @@ impl Fault {
             if connecting {
                 // Only while connecting: later, the request may have arrived.
                 if let Some(tls) = tls_error(cause) {
-                    return Self::Tls(TlsFault::of(tls));
+                    return Self::Tls(TlsFault::from_rustls(tls));
                 }
                 if is_timeout(cause) {
-                    return Self::Unreached;
+                    return Self::ConnectTimeout;
                 }
             }
             if cause.downcast_ref().is_some_and(is_not_processed) {
@@ -165,16 +166,16 @@ impl Fault {
             last = cause;
         }
         let words = match last.downcast_ref::<io::Error>() {
-            Some(error) => kind(error),
+            Some(error) => error_kind(error),
             None if std::ptr::addr_eq(last, error) => "unknown".to_owned(),
-            None => own_words(last).to_owned(),
+            None => safe_description(last).to_owned(),
         };
         if connecting { Self::Connect(words) } else { Self::Broken(words) }
     }
 }
 
-/// Names the kind of an I/O error, without what the other side said.
-pub(super) fn kind(error: &io::Error) -> String {
+/// Returns the kind of an I/O error, without text from the other side.
+pub(super) fn error_kind(error: &io::Error) -> String {
     deepest(error).kind().to_string()
 }
 
@@ -188,12 +189,12 @@ fn is_not_processed(error: &h2::Error) -> bool {
             || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
-/// Libraries print what the other side said, such as the debug data of a GOAWAY; we do not.
-fn own_words(cause: &(dyn Error + 'static)) -> &'static str {
+/// Returns a fixed description, because libraries print data from the other side, such as the debug data of a GOAWAY.
+fn safe_description(cause: &(dyn Error + 'static)) -> &'static str {
     if tls_error(cause).is_some() {
         "TLS failed"
     } else {
-        "the other side broke the protocol or left"
+        "the other side violated the protocol or disconnected"
     }
 }
 
@@ -215,14 +216,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_certificate_says_is_not_repeated() {
+    fn error_text_contains_no_names_from_the_certificate() {
         let names = CertificateError::NotValidForNameContext {
             expected: rustls::pki_types::ServerName::try_from("sod.superoffice.com").unwrap(),
             presented: vec!["canary.example".to_owned()],
         };
         let tls = rustls::Error::InvalidCertificate(names);
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
-        let fault = Fault::Tls(TlsFault::of(tls_error(&wrapped).unwrap()));
+        let fault = Fault::Tls(TlsFault::from_rustls(tls_error(&wrapped).unwrap()));
         assert_eq!(fault.to_string(), "cannot connect (TLS: its certificate is for another name)");
     }
 }

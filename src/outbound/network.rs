@@ -1,4 +1,4 @@
-//! The network: the proxy, the certificate authorities and the resolver that all clients share.
+//! The proxy, the certificate authorities and the resolver that all clients share.
 
 use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc};
 
@@ -6,11 +6,11 @@ use async_trait::async_trait;
 
 use super::{
     HttpClient, Profile,
-    client::Shared,
+    client::ClientSettings,
     connector::Connector,
     proxy::OutboundProxy,
-    resolver::{NameLookup, Resolver, SystemNames},
-    tls::{Authorities, CaFileError, Tls, TlsError, Trust},
+    resolver::{NameLookup, Resolver, SystemResolver},
+    tls::{Authorities, CaFileError, ReloadableTls, Tls, TlsError},
 };
 use crate::{
     domain::Nat64Prefix,
@@ -22,9 +22,9 @@ use crate::{
 pub struct NetworkOptions {
     /// The proxy, if there is one.
     pub proxy: Option<OutboundProxy>,
-    /// PEM certificates of authorities that are trusted beside those of the system. Read again when it changes.
+    /// A PEM file of authorities that are trusted in addition to those of the system. It is reloaded when it changes.
     pub ca_file: Option<PathBuf>,
-    /// Prefixes of the own network's NAT64, beside the well-known one.
+    /// NAT64 prefixes of the local network, in addition to the well-known one.
     pub nat64_prefixes: Vec<Nat64Prefix>,
 }
 
@@ -36,7 +36,7 @@ pub enum NetworkError {
     CaFile {
         /// The file.
         file: PathBuf,
-        /// The mistake in it.
+        /// The problem.
         what: String,
     },
     /// TLS cannot be set up.
@@ -50,21 +50,21 @@ pub struct Network(Arc<Inner>);
 
 struct Inner {
     proxy: Option<Arc<OutboundProxy>>,
-    trust: Trust,
+    trust: ReloadableTls,
     names: Arc<dyn NameLookup>,
     nat64: Arc<[Nat64Prefix]>,
 }
 
 impl Network {
-    /// Reads the certificate authorities. Connects nothing.
+    /// Reads the certificate authorities. Opens no connection.
     ///
     /// # Errors
     /// If they cannot be used.
     pub fn new(options: NetworkOptions) -> Result<Self, NetworkError> {
-        Self::with_names(options, Arc::new(SystemNames))
+        Self::with_names(options, Arc::new(SystemResolver))
     }
 
-    /// As [`Self::new`], with another resolver than the system's.
+    /// Like [`Self::new`], with a resolver other than the system's.
     ///
     /// # Errors
     /// If the certificate authorities cannot be used.
@@ -73,23 +73,24 @@ impl Network {
         names: Arc<dyn NameLookup>,
     ) -> Result<Self, NetworkError> {
         let NetworkOptions { proxy, ca_file, nat64_prefixes } = options;
-        let trust = Trust::load(ca_file.clone()).map_err(|error| match (error, ca_file) {
-            (CaFileError::Tls(error), _) => NetworkError::Tls(error),
-            (error, file) => {
-                NetworkError::CaFile { file: file.unwrap_or_default(), what: error.to_string() }
-            }
-        })?;
+        let trust =
+            ReloadableTls::load(ca_file.clone()).map_err(|error| match (error, ca_file) {
+                (CaFileError::Tls(error), _) => NetworkError::Tls(error),
+                (error, file) => {
+                    NetworkError::CaFile { file: file.unwrap_or_default(), what: error.to_string() }
+                }
+            })?;
         let (proxy, nat64) = (proxy.map(Arc::new), nat64_prefixes.into());
         Ok(Self(Arc::new(Inner { proxy, trust, names, nat64 })))
     }
 
-    /// Makes a client.
+    /// Creates a client.
     #[must_use]
     pub fn client(&self, profile: Profile) -> HttpClient {
-        HttpClient::new(Shared { network: self.clone(), profile, own: None })
+        HttpClient::new(ClientSettings { network: self.clone(), profile, own_tls: None })
     }
 
-    /// Makes a client for hosts whose certificates these authorities alone may sign.
+    /// Creates a client that trusts only these authorities.
     ///
     /// # Errors
     /// If TLS cannot be set up with them.
@@ -98,14 +99,14 @@ impl Network {
         profile: Profile,
         authorities: Authorities,
     ) -> Result<HttpClient, TlsError> {
-        let own = Tls::only(authorities, &self.0.trust.in_force())?;
+        let own = Tls::only(authorities, &self.0.trust.current())?;
         let own = Some(Arc::new(own));
-        Ok(HttpClient::new(Shared { network: self.clone(), profile, own }))
+        Ok(HttpClient::new(ClientSettings { network: self.clone(), profile, own_tls: own }))
     }
 
-    /// Returns the settings of TLS that are in force.
+    /// Returns the current TLS settings.
     pub(super) fn tls(&self) -> Arc<Tls> {
-        self.0.trust.in_force()
+        self.0.trust.current()
     }
 
     pub(super) fn connector(&self, profile: Profile, tls: Arc<Tls>) -> Connector {
@@ -115,7 +116,7 @@ impl Network {
         Connector::new(profile, tls, proxy.clone(), resolver)
     }
 
-    /// Takes changes of the file of authorities, for ever.
+    /// Reloads the file of authorities when it changes. Never returns.
     pub async fn watch(&self, clock: &dyn Clock) -> Infallible {
         self.0.trust.watch(clock).await
     }
@@ -124,7 +125,7 @@ impl Network {
 #[async_trait]
 impl Reloadable for Network {
     async fn reload(&self) {
-        self.0.trust.look(true).await;
+        self.0.trust.check_file(true).await;
     }
 }
 

@@ -2,30 +2,27 @@
 
 use std::time::Duration;
 
-/// Connecting takes longer than this only if something is wrong. One lost SYN is sent again after a second (RFC 6298
-/// section 2). It is short so that a call whose tenant has left a dead data centre can find it and go there within a
-/// deadline of ten seconds.
+/// The time limit for connecting. One lost SYN is sent again after a second (RFC 6298 section 2). The limit is short so
+/// that a call to a dead data centre can find the tenant's new one within a deadline of ten seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Idle connections are closed early: one that the other side has closed would fail an exchange, which is not
-/// repeated.
+/// Idle connections are closed early: a request on a connection that the other side has closed fails, and token
+/// exchanges are not retried.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// No request starts on an older connection, so that a host that has moved to another address is found there, and no
-/// connection outlives a change of the certificate authorities for long. Name servers commonly let addresses be kept for
-/// a minute.
+/// The age after which a connection takes no new request. So a host that moves to another address is found there, and a
+/// change of the certificate authorities takes effect soon. Name servers commonly allow caching addresses for a minute.
 const MAX_CONNECTION_AGE: Duration = Duration::from_mins(1);
 
 /// The addresses that a client connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addresses {
-    /// Those of the public network: a name that SuperOffice would never use, or a poisoned one, must not lead a
-    /// credential to a neighbour.
+    /// Public addresses: a wrong or poisoned name must not send a credential into the private network.
     Public {
-        /// And loopback, which is for tests.
+        /// Also allows loopback addresses, for tests.
         allow_loopback: bool,
     },
-    /// All, for hosts that the configuration names, which may be neighbours.
+    /// All addresses, for hosts that the configuration names. They may be in the private network.
     Any,
 }
 
@@ -36,15 +33,15 @@ pub struct Profile {
     pub addresses: Addresses,
     /// Whether `http://` is allowed.
     pub plain_http: bool,
-    /// The time limit for a connection, the TLS handshake included.
+    /// The time limit for connecting, including the TLS handshake.
     pub connect_timeout: Duration,
-    /// No request starts on a connection that is older.
+    /// The age after which a connection takes no new request.
     pub max_connection_age: Duration,
 }
 
 impl Profile {
-    /// The client for SuperOffice: its login host, and the Web API of tenants. `timeout` is the limit of a request, and
-    /// of its connection. Plain http needs `allow_loopback`, which is for tests.
+    /// Returns the profile for SuperOffice: its login host, and the Web API of tenants. `timeout` limits a request, and
+    /// its connection. Plain HTTP needs `allow_loopback`, which is for tests.
     #[must_use]
     pub fn superoffice(timeout: Duration, allow_loopback: bool) -> Self {
         Self {
@@ -55,8 +52,8 @@ impl Profile {
         }
     }
 
-    /// The client for an issuer of callers' tokens, which may be a neighbour. Which addresses may be plain http, the
-    /// room of issuers decides.
+    /// Returns the profile for an issuer of callers' tokens, which may be in the private network. The module `issuers`
+    /// checks which addresses may use plain HTTP.
     #[must_use]
     pub fn issuer() -> Self {
         Self {

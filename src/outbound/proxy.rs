@@ -1,4 +1,4 @@
-//! The outbound proxy: for which hosts it is used, and what its faults mean.
+//! The outbound proxy: the hosts that it is used for, and its faults.
 
 use std::{fmt, time::Duration};
 
@@ -10,62 +10,62 @@ use zeroize::Zeroizing;
 use super::{Fault, TlsFault};
 use crate::domain::{NoProxy, ProxyAddress};
 
-/// An HTTP proxy through which hosts are reached by `CONNECT`.
+/// An HTTP proxy that connects to hosts with `CONNECT`.
 #[derive(Clone)]
 pub struct OutboundProxy {
-    /// Where it listens. Its own address may be private.
+    /// The address of the proxy, which may be private.
     pub address: ProxyAddress,
-    /// User name and password of HTTP's Basic authentication, if it asks for them.
+    /// User name and password for HTTP Basic authentication, if configured.
     pub credential: Option<(String, SecretString)>,
-    /// The hosts that are reached without it.
+    /// The hosts that are connected to directly.
     pub no_proxy: NoProxy,
 }
 
-/// Why the proxy does not lead to the host. Displays what happened and what to do, after the name of the proxy.
+/// The reason why the proxy does not connect to the host, and what to do. The text follows the name of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyFault {
-    /// Its name leads nowhere.
+    /// Its name cannot be resolved.
     #[error(
-        "cannot be found, because its name cannot be resolved; correct it in [proxy] or in the environment variable, or \
-         let this machine ask a name server that knows it"
+        "cannot be resolved; correct its name in [proxy] or in the environment variable, or configure this machine to \
+         use a name server that knows it"
     )]
     Name,
-    /// It takes no connection.
+    /// It accepts no connection.
     #[error(
-        "cannot be connected to ({0}); see whether it runs and listens there, and whether a firewall lets this machine \
-         connect to it"
+        "cannot be connected to ({0}); check whether it runs and listens there, and whether a firewall blocks this \
+         machine"
     )]
     Connect(String),
-    /// It is to be reached over TLS, and does not agree on it.
+    /// The TLS handshake with the proxy failed.
     #[error(
         "cannot be connected to (TLS: {0}); write http:// if it is a plain HTTP proxy, or set outbound.ca_file to the \
-         authority of its certificate"
+         CA of its certificate"
     )]
     Tls(TlsFault),
     /// It did not connect in time.
     #[error(
-        "made no connection to the host within {0:?}; see whether it is overloaded, and whether it reaches the host"
+        "did not connect to the host within {0:?}; check whether it is overloaded, and whether it can reach the host"
     )]
     Timeout(Duration),
     /// It closed the connection.
     #[error(
-        "closed the connection without an answer to CONNECT; see its log, and whether it allows this machine"
+        "closed the connection without a response to CONNECT; check its log, and whether it allows this machine"
     )]
     Closed,
-    /// It asks for a credential, and none is configured.
+    /// It requires a credential, and none is configured.
     #[error(
-        "asks for a user name and password (HTTP 407); set proxy.username and proxy.password_file"
+        "requires a user name and password (HTTP 407); set proxy.username and proxy.password_file"
     )]
     CredentialMissing,
-    /// It refused the credential.
+    /// It rejected the credential.
     #[error(
-        "refused user name and password (HTTP 407); correct proxy.username and what proxy.password_file holds"
+        "rejected the user name and password (HTTP 407); correct proxy.username and the content of proxy.password_file"
     )]
     CredentialRefused,
-    /// It asks for a way to authenticate that the gateway does not have.
+    /// It requires an authentication scheme that the gateway does not support.
     #[error(
-        "asks for another way to authenticate than Basic (HTTP 407), such as Negotiate or NTLM; let it take Basic from this \
-         machine, or allow this machine without a credential"
+        "requires an authentication scheme other than Basic (HTTP 407), such as Negotiate or NTLM; configure it to \
+         accept Basic from this machine, or to allow this machine without a credential"
     )]
     OtherScheme,
     /// It does not allow the host.
@@ -73,41 +73,41 @@ pub enum ProxyFault {
     Denied,
     /// It could not connect to the host, or cannot serve.
     #[error(
-        "did not connect to the host (HTTP {0}); see its log, and whether it can resolve and reach the host"
+        "did not connect to the host (HTTP {0}); check its log, and whether it can resolve and reach the host"
     )]
     Status(StatusCode),
-    /// The answer is not that of a proxy.
+    /// The response is not that of a proxy.
     #[error(
-        "does not answer as an HTTP proxy, but with HTML or another protocol; correct its address and port, and see whether \
-         it allows CONNECT"
+        "does not respond as an HTTP proxy, but with HTML or another protocol; correct its address and port, and check \
+         whether it allows CONNECT"
     )]
     NotAProxy,
-    /// It broke the connection while TLS was agreed on with the host.
-    #[error("broke the connection to the host ({0}); see its log")]
+    /// It closed the connection during the TLS handshake with the host.
+    #[error("closed the connection to the host ({0}); check its log")]
     Broken(String),
-    /// It connected to something else than the host.
-    #[error("connected to something that TLS does not accept: {0}{advice}", advice = tunnel_advice(*.0))]
+    /// It connected to something other than the host.
+    #[error("connected, but the TLS handshake with the host failed: {0}{advice}", advice = tunnel_advice(*.0))]
     Host(TlsFault),
 }
 
 fn tunnel_advice(fault: TlsFault) -> &'static str {
     match fault {
         TlsFault::OtherName => {
-            "; the proxy has connected to another host: see how it resolves the name, or, if it inspects TLS, let it make \
-             certificates for the name that was asked for"
+            "; the proxy has connected to another host: check how it resolves the name, or, if it inspects TLS, configure \
+             it to issue certificates for the requested name"
         }
         TlsFault::UnknownAuthority | TlsFault::BadSignature => {
-            "; if the proxy inspects TLS, set outbound.ca_file to the certificate of its authority"
+            "; if the proxy inspects TLS, set outbound.ca_file to the certificate of its CA"
         }
         TlsFault::NoTls => {
-            "; the proxy answers in the host's place, for example with an HTML page: allow CONNECT to the host in its rules"
+            "; the proxy responds instead of the host, for example with an HTML page: allow CONNECT in its rules"
         }
-        _ => "; see whether the proxy inspects TLS, and compare the clocks",
+        _ => "; check whether the proxy inspects TLS, and compare the clocks",
     }
 }
 
 impl ProxyFault {
-    /// Whether a time limit has passed.
+    /// Returns whether a time limit has passed.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout(_))
@@ -115,8 +115,8 @@ impl ProxyFault {
 }
 
 impl OutboundProxy {
-    /// Returns whether a host is reached through the proxy.
-    pub(super) fn is_for(&self, host: &str, port: u16) -> bool {
+    /// Returns whether the proxy is used for a host.
+    pub(super) fn applies_to(&self, host: &str, port: u16) -> bool {
         !self.no_proxy.matches(host, port)
     }
 

@@ -1,4 +1,4 @@
-//! Requests and answers, with bodies that are not read into memory.
+//! Requests and responses, with streamed bodies.
 
 use std::{
     error::Error,
@@ -21,9 +21,9 @@ use super::Fault;
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The absolute URI; `None` if the text that was given is none.
+    /// The absolute URI; `None` if the given text is not a URI.
     pub uri: Option<Uri>,
-    /// The headers, without those of the connection.
+    /// The headers, without hop-by-hop ones.
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
@@ -31,24 +31,24 @@ pub struct Request {
 
 /// The body of a request.
 pub enum Body {
-    /// All of it, so that it can be sent again.
+    /// The whole body, so that it can be sent again.
     Whole(Bytes),
-    /// One that comes while it is sent.
+    /// A streamed body.
     Stream(StreamedBody),
 }
 
-/// A body that comes while it is sent.
+/// A body that is streamed while it is sent.
 pub type StreamedBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error> + Send>>;
 
 impl Request {
-    /// A request without a body.
+    /// Creates a request without a body.
     #[must_use]
     pub fn new(method: Method, uri: &str) -> Self {
         let (headers, body) = (HeaderMap::new(), Body::Whole(Bytes::new()));
         Self { method, uri: uri.parse().ok(), headers, body }
     }
 
-    /// A `GET` that accepts these media types.
+    /// Creates a `GET` that accepts these media types.
     #[must_use]
     pub fn get(uri: &str, accept: &'static str) -> Self {
         Self::new(Method::GET, uri).header(ACCEPT.as_str(), HeaderValue::from_static(accept))
@@ -61,7 +61,7 @@ impl Request {
         self
     }
 
-    /// Sets the body, which may hold a secret: it is zeroed when it has been sent.
+    /// Sets the body, which may contain a secret: it is zeroed after it has been sent.
     #[must_use]
     pub fn body(mut self, media_type: &'static str, body: Zeroizing<Vec<u8>>) -> Self {
         self.body = Body::Whole(Bytes::from_owner(body));
@@ -69,13 +69,13 @@ impl Request {
     }
 }
 
-/// A body in the form that hyper's client takes. An empty body is none.
-pub(super) enum Sending {
+/// A body for hyper's client.
+pub(super) enum OutgoingBody {
     Whole(Option<Bytes>),
     Stream(StreamedBody),
 }
 
-impl From<Body> for Sending {
+impl From<Body> for OutgoingBody {
     fn from(body: Body) -> Self {
         match body {
             Body::Whole(bytes) => Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())),
@@ -84,7 +84,7 @@ impl From<Body> for Sending {
     }
 }
 
-impl http_body::Body for Sending {
+impl http_body::Body for OutgoingBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -115,7 +115,7 @@ impl http_body::Body for Sending {
     }
 }
 
-/// An answer that has begun.
+/// A response that has begun.
 #[derive(Debug)]
 pub struct Response {
     /// The status.
@@ -139,8 +139,8 @@ impl Response {
         loop {
             let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| Fault::from_causes(&Reading(error), false))?;
-            // Trailers say nothing that we read.
+            let frame = frame.map_err(|error| Fault::from_causes(&ReadError(error), false))?;
+            // Trailers are ignored.
             if let Ok(bytes) = frame.into_data() {
                 return Ok(Some(bytes));
             }
@@ -148,17 +148,17 @@ impl Response {
     }
 }
 
-/// Makes an error of the body the cause of another, as errors of sending are.
+/// Wraps an error of the body, because causes are searched from the source of an error.
 #[derive(Debug)]
-struct Reading(hyper::Error);
+struct ReadError(hyper::Error);
 
-impl fmt::Display for Reading {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the body cannot be read")
     }
 }
 
-impl Error for Reading {
+impl Error for ReadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.0)
     }

@@ -1,4 +1,4 @@
-//! Name resolution that keeps to the addresses of a profile.
+//! Name resolution, limited to the addresses of a profile.
 
 use std::{
     future::Future,
@@ -17,13 +17,13 @@ use tower::Service;
 use super::Addresses;
 use crate::domain::{Nat64Prefix, is_public_address};
 
-/// Why a host's name leads nowhere.
+/// The reason why a host's name cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unresolved {
-    /// There is no such name, or no name server answers.
+pub enum ResolveError {
+    /// The name does not exist, or no name server answers.
     #[error("the name of the host cannot be resolved")]
     Unknown,
-    /// There is, but not on the public network.
+    /// The name has no public address.
     #[error("the name of the host has no public address")]
     NotPublic,
 }
@@ -37,10 +37,10 @@ pub trait NameLookup: Send + Sync + 'static {
 
 /// Resolves with the system.
 #[derive(Debug, Clone, Copy)]
-pub struct SystemNames;
+pub struct SystemResolver;
 
 #[async_trait]
-impl NameLookup for SystemNames {
+impl NameLookup for SystemResolver {
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let found = tokio::net::lookup_host((name, 0)).await?;
         Ok(found.map(|address| address.ip()).collect())
@@ -67,23 +67,23 @@ impl Resolver {
         }
     }
 
-    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
-        let found = self.names.lookup(name).await.map_err(|_| Unresolved::Unknown)?;
+    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
+        let found = self.names.lookup(name).await.map_err(|_| ResolveError::Unknown)?;
         if found.is_empty() {
-            return Err(Unresolved::Unknown);
+            return Err(ResolveError::Unknown);
         }
         let allowed = found.into_iter().filter(|address| self.allows(*address));
         let usable: Vec<_> = allowed.map(|address| SocketAddr::new(address, 0)).collect();
-        if usable.is_empty() { Err(Unresolved::NotPublic) } else { Ok(usable) }
+        if usable.is_empty() { Err(ResolveError::NotPublic) } else { Ok(usable) }
     }
 }
 
 impl Service<Name> for Resolver {
     type Response = vec::IntoIter<SocketAddr>;
-    type Error = Unresolved;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Unresolved>> + Send>>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unresolved>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
         Poll::Ready(Ok(()))
     }
 

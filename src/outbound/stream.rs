@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// The name of HTTP/2 in a TLS handshake (RFC 7301).
+/// The ALPN name of HTTP/2 (RFC 7301).
 pub(super) const ALPN_HTTP_2: &[u8] = b"h2";
 
 /// A connection to a host or to a proxy.

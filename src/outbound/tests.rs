@@ -1,4 +1,4 @@
-//! Clients over real connections: hosts, proxies and names of the test's own.
+//! Clients over real connections, with test hosts, proxies and names.
 
 mod hosts;
 mod proxies;
@@ -24,7 +24,7 @@ use self::{
 use super::*;
 use crate::{domain::NoProxy, ports::Reloadable as _};
 
-/// A resolver whose answers the test gives.
+/// A resolver with the names of the test.
 #[derive(Default)]
 struct Names {
     known: Mutex<HashMap<String, Vec<IpAddr>>>,
@@ -47,7 +47,7 @@ impl NameLookup for Names {
     }
 }
 
-/// A way out, with the names that it knows.
+/// A network, with the names that it resolves.
 struct Way {
     names: Arc<Names>,
     network: Network,
@@ -66,7 +66,7 @@ impl Way {
 }
 
 async fn get(client: &HttpClient, uri: &str) -> Result<String, Fault> {
-    let mut response = client.begin(Request::get(uri, "*/*")).await?;
+    let mut response = client.send(Request::get(uri, "*/*")).await?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         body.extend_from_slice(&chunk);
@@ -74,7 +74,7 @@ async fn get(client: &HttpClient, uri: &str) -> Result<String, Fault> {
     Ok(String::from_utf8(body).unwrap())
 }
 
-/// The profile of production, with a short time limit.
+/// The production profile, with a short time limit.
 fn strict() -> Profile {
     Profile {
         connect_timeout: Duration::from_millis(500),
@@ -82,12 +82,12 @@ fn strict() -> Profile {
     }
 }
 
-/// Connects to loopback too.
+/// A profile that also allows loopback addresses.
 fn open() -> Profile {
     Profile { addresses: Addresses::Public { allow_loopback: true }, plain_http: true, ..strict() }
 }
 
-/// A network that trusts this authority, and goes through this proxy.
+/// Returns a network that trusts this CA and uses this proxy.
 fn options(authority: &Authority, proxy: Option<&Proxy>) -> NetworkOptions {
     NetworkOptions {
         proxy: proxy.map(Proxy::outbound),
@@ -97,34 +97,34 @@ fn options(authority: &Authority, proxy: Option<&Proxy>) -> NetworkOptions {
 }
 
 #[tokio::test]
-async fn each_fault_of_a_proxy_names_it_and_says_what_to_do() {
+async fn each_proxy_fault_names_the_proxy_and_says_what_to_do() {
     let authority = Authority::new();
     let html = "<html><body>Blocked by the company</body></html>";
     for (behaviour, said) in [
-        (Behaviour::says(html), "does not answer as an HTTP proxy"),
+        (Behaviour::says(html), "does not respond as an HTTP proxy"),
         (
             Behaviour::says(&format!("HTTP/1.1 200 OK\r\n\r\n{html}")),
-            "does not answer as an HTTP proxy",
+            "does not respond as an HTTP proxy",
         ),
         (
             Behaviour::says(&format!("HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n{html}")),
-            "does not answer as",
+            "does not respond as",
         ),
         (
             Behaviour::says("HTTP/1.1 405 Method Not Allowed\r\n\r\n"),
-            "see whether it allows CONNECT",
+            "check whether it allows CONNECT",
         ),
-        (Behaviour::says("HTTP/1.1 200 Conn"), "does not answer as an HTTP proxy"),
-        (Behaviour::says(&"x".repeat(64 * 1024)), "does not answer as an HTTP proxy"),
+        (Behaviour::says("HTTP/1.1 200 Conn"), "does not respond as an HTTP proxy"),
+        (Behaviour::says(&"x".repeat(64 * 1024)), "does not respond as an HTTP proxy"),
         (
             Behaviour::says(&format!("HTTP/1.1 200 OK\r\n{}", "a: b\r\n".repeat(10_000))),
-            "does not answer as",
+            "does not respond as",
         ),
-        (Behaviour::says("SSH-2.0-OpenSSH_9.2\r\n"), "does not answer as an HTTP proxy"),
-        (Behaviour::says(""), "closed the connection without an answer"),
+        (Behaviour::says("SSH-2.0-OpenSSH_9.2\r\n"), "does not respond as an HTTP proxy"),
+        (Behaviour::says(""), "closed the connection without a response"),
         (
             Behaviour::Silent,
-            "made no connection to the host within 500ms; see whether it is overloaded",
+            "did not connect to the host within 500ms; check whether it is overloaded",
         ),
         (
             Behaviour::says("HTTP/1.1 502 Bad Gateway\r\n\r\n"),
@@ -143,15 +143,15 @@ async fn each_fault_of_a_proxy_names_it_and_says_what_to_do() {
             Behaviour::says(
                 "HTTP/1.1 407 X\r\nproxy-authenticate: Negotiate\r\nproxy-authenticate: NTLM\r\n\r\n",
             ),
-            "another way to authenticate than Basic",
+            "an authentication scheme other than Basic",
         ),
         (
             Behaviour::after_client_hello("HTTP/1.1 200 OK\r\n\r\n", html),
-            "it does not speak TLS; the proxy answers in the host's place",
+            "it does not use TLS; the proxy responds instead of the host",
         ),
         (
             Behaviour::after_client_hello("HTTP/1.1 200 OK\r\n\r\n", ""),
-            "broke the connection to the host",
+            "closed the connection to the host",
         ),
     ] {
         let proxy = Proxy::new(behaviour).await;
@@ -165,10 +165,10 @@ async fn each_fault_of_a_proxy_names_it_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_is_told_apart_from_a_host_that_is_not() {
+async fn distinguishes_an_unreachable_proxy_from_an_unreachable_host() {
     let authority = Authority::new();
     let mut gone = Proxy::new(Behaviour::Silent).await.outbound();
-    // A port that was free a moment ago has no listener.
+    // A port that was just released has no listener.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     gone.address.port = free.local_addr().unwrap().port();
     drop(free);
@@ -178,17 +178,17 @@ async fn a_proxy_that_is_not_there_is_told_apart_from_a_host_that_is_not() {
     assert!(fault.to_string().contains("cannot be connected to (connection refused)"), "{fault}");
     gone.address.host = "proxy.example".to_owned();
     let fault = Way::new(of(gone)).get(strict(), "https://crm.example/").await.unwrap_err();
-    assert!(fault.to_string().contains("its name cannot be resolved"), "{fault}");
+    assert!(fault.to_string().contains("cannot be resolved"), "{fault}");
 }
 
 #[tokio::test]
-async fn a_proxy_that_leads_to_another_host_or_inspects_tls_is_named() {
+async fn reports_a_proxy_that_connects_to_another_host_or_inspects_tls() {
     let (own, foreign) = (Authority::new(), Authority::new());
     let other = Host::new(Some(own.issue("other.example"))).await;
     let inspected = Host::new(Some(foreign.issue("crm.example"))).await;
     for (host, said) in [
         (&other, "its certificate is for another name; the proxy has connected to another host"),
-        (&inspected, "set outbound.ca_file to the certificate of its authority"),
+        (&inspected, "set outbound.ca_file to the certificate of its CA"),
     ] {
         let proxy = Proxy::new(Behaviour::ConnectsTo(host.address)).await;
         let way = Way::new(options(&own, Some(&proxy)));
@@ -201,7 +201,7 @@ async fn a_proxy_that_leads_to_another_host_or_inspects_tls_is_named() {
 }
 
 #[tokio::test]
-async fn a_host_is_reached_through_a_private_proxy_that_alone_resolves_its_name() {
+async fn connects_through_a_private_proxy_that_resolves_the_name() {
     let authority = Authority::new();
     let host = Host::new(Some(authority.issue("crm.example"))).await;
     let proxy = Proxy::new(Behaviour::ConnectsTo(host.address)).await;
@@ -212,7 +212,7 @@ async fn a_host_is_reached_through_a_private_proxy_that_alone_resolves_its_name(
 }
 
 #[tokio::test]
-async fn a_proxy_is_spoken_to_over_tls_where_its_uri_says_so() {
+async fn connects_to_a_proxy_over_tls_if_its_uri_is_https() {
     let authority = Authority::new();
     let host = Host::new(Some(authority.issue("crm.example"))).await;
     let proxy =
@@ -222,14 +222,11 @@ async fn a_proxy_is_spoken_to_over_tls_where_its_uri_says_so() {
     let foreign = Proxy::secure(Behaviour::Silent, Authority::new().issue("127.0.0.1")).await;
     let way = Way::new(options(&authority, Some(&foreign)));
     let text = way.get(strict(), "https://crm.example/x").await.unwrap_err().to_string();
-    assert!(
-        text.contains("not trusted here") && text.contains("authority of its certificate"),
-        "{text}"
-    );
+    assert!(text.contains("not trusted here") && text.contains("CA of its certificate"), "{text}");
 }
 
 #[tokio::test]
-async fn the_credential_goes_to_the_proxy_alone_and_a_refused_one_is_told_without_it() {
+async fn sends_the_proxy_credential_only_to_the_proxy_and_never_prints_it() {
     let authority = Authority::new();
     let host = Host::new(Some(authority.issue("crm.example"))).await;
     let wanted = Behaviour::Asks("Basic dXNlcjpodW50ZXIy", host.address);
@@ -243,12 +240,12 @@ async fn the_credential_goes_to_the_proxy_alone_and_a_refused_one_is_told_withou
     assert!(!host.heads().concat().to_lowercase().contains("proxy-authorization"));
     let way = with("user", "hunter3");
     let text = way.get(strict(), "https://crm.example/").await.unwrap_err().to_string();
-    assert!(text.contains("refused user name and password (HTTP 407)"), "{text}");
+    assert!(text.contains("rejected the user name and password (HTTP 407)"), "{text}");
     assert!(!text.contains("hunter") && !format!("{:?}", way.network).contains("hunter"), "{text}");
 }
 
 #[tokio::test]
-async fn a_private_address_in_place_of_a_name_is_refused_with_and_without_a_proxy() {
+async fn rejects_private_ip_literals_with_and_without_a_proxy() {
     let authority = Authority::new();
     let proxy = Proxy::new(Behaviour::Silent).await;
     for proxy in [Some(&proxy), None] {
@@ -270,7 +267,7 @@ async fn a_private_address_in_place_of_a_name_is_refused_with_and_without_a_prox
             "[2002:a00:1::]",
         ] {
             let fault = way.get(strict(), &format!("https://{host}/")).await.unwrap_err();
-            assert_eq!(fault, Fault::Name(Unresolved::NotPublic), "{host}");
+            assert_eq!(fault, Fault::Name(ResolveError::NotPublic), "{host}");
         }
         let fault = way.get(strict(), "http://crm.example/").await.unwrap_err();
         assert_eq!(fault, Fault::Connect("https is required".to_owned()));
@@ -279,7 +276,7 @@ async fn a_private_address_in_place_of_a_name_is_refused_with_and_without_a_prox
 }
 
 #[tokio::test]
-async fn names_lead_to_public_addresses_only_and_nat64_to_those_inside() {
+async fn resolves_names_to_public_addresses_only_also_behind_nat64() {
     let way = Way::new(NetworkOptions::default());
     for (address, refused) in [
         ("10.0.0.1", true),
@@ -287,19 +284,19 @@ async fn names_lead_to_public_addresses_only_and_nat64_to_those_inside() {
         ("64:ff9b::10.0.0.1", true),
         ("64:ff9b::169.254.169.254", true),
         ("fd00::1", true),
-        // A public address that is not reached from here: only that it is tried.
+        // A public address that is unreachable here: only the attempt is checked.
         ("64:ff9b::192.0.1.1", false),
     ] {
         way.names.set("crm.example", &[address]);
         let fault = way.get(strict(), "https://crm.example/").await.unwrap_err();
-        assert_eq!(fault == Fault::Name(Unresolved::NotPublic), refused, "{address}: {fault}");
+        assert_eq!(fault == Fault::Name(ResolveError::NotPublic), refused, "{address}: {fault}");
     }
     let fault = way.get(strict(), "https://unknown.example/").await.unwrap_err();
-    assert_eq!(fault, Fault::Name(Unresolved::Unknown));
+    assert_eq!(fault, Fault::Name(ResolveError::Unknown));
 }
 
 #[tokio::test]
-async fn hosts_of_no_proxy_and_plain_http_go_without_the_proxy() {
+async fn bypasses_the_proxy_for_no_proxy_hosts_and_plain_http() {
     let authority = Authority::new();
     let host = Host::new(Some(authority.issue("crm.internal"))).await;
     let plain = Host::new(None).await;
@@ -318,7 +315,7 @@ async fn hosts_of_no_proxy_and_plain_http_go_without_the_proxy() {
     assert_eq!(proxy.asked(), [""; 0]);
 }
 
-/// A listener that takes no more connections: the system drops what asks for one.
+/// Returns a listener whose queue is full, so that the system drops further connections.
 async fn black_hole(address: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v6().unwrap();
     socket.bind(address).unwrap();
@@ -334,13 +331,13 @@ async fn black_hole(address: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStr
 }
 
 #[tokio::test]
-async fn a_dead_address_does_not_keep_a_host_from_being_reached() {
+async fn connects_to_another_address_if_one_is_dead() {
     let host = Host::new(None).await;
     let port = host.address.port();
     let way = Way::new(NetworkOptions::default());
     let dead = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);
     let _hole = black_hole(dead).await;
-    // One that refuses and one that is silent, of both families.
+    // One address that refuses and one that is silent, of both families.
     for addresses in [&["127.0.0.2", "127.0.0.1"][..], &["::1", "127.0.0.1"]] {
         way.names.set("crm.example", addresses);
         let profile = Profile { connect_timeout: Duration::from_secs(3), ..open() };
@@ -351,11 +348,11 @@ async fn a_dead_address_does_not_keep_a_host_from_being_reached() {
     }
     way.names.set("crm.example", &["::1"]);
     let fault = way.get(open(), &format!("http://crm.example:{port}/")).await.unwrap_err();
-    assert_eq!(fault, Fault::Unreached);
+    assert_eq!(fault, Fault::ConnectTimeout);
 }
 
 #[tokio::test]
-async fn a_host_that_moves_is_found_at_its_new_address_once_its_connections_are_old() {
+async fn follows_a_host_to_its_new_address_after_the_maximum_connection_age() {
     let first = Host::at(Ipv4Addr::LOCALHOST.into(), 0, None).await;
     let port = first.address.port();
     let second = Host::at(Ipv4Addr::new(127, 0, 0, 3).into(), port, None).await;
@@ -369,15 +366,15 @@ async fn a_host_that_moves_is_found_at_its_new_address_once_its_connections_are_
         let before = second.requests();
         get(&client, &uri).await.unwrap();
         assert_eq!(second.requests() - before, usize::from(moves));
-        // Each new connection is checked: a name that turns to our own network leads nowhere.
+        // Each new connection is checked: a name that changes to a private address is rejected.
         way.names.set("crm.example", &["10.0.0.1"]);
         let answer = get(&client, &uri).await;
-        assert_eq!(answer.is_err_and(|fault| fault == Fault::Name(Unresolved::NotPublic)), moves);
+        assert_eq!(answer.is_err_and(|fault| fault == Fault::Name(ResolveError::NotPublic)), moves);
     }
 }
 
 #[tokio::test]
-async fn authorities_of_the_file_are_trusted_beside_those_of_the_system_and_when_it_changes() {
+async fn trusts_and_reloads_the_authorities_of_the_file() {
     let (own, foreign) = (Authority::new(), Authority::new());
     let host = Host::new(Some(own.issue("crm.example"))).await;
     let uri = format!("https://crm.example:{}/", host.address.port());
@@ -387,11 +384,11 @@ async fn authorities_of_the_file_are_trusted_beside_those_of_the_system_and_when
         || Network::new(NetworkOptions { ca_file: Some(file.clone()), ..Default::default() });
     for (content, said) in [
         (None, "there is no such file"),
-        (Some(""), "has no certificate in it"),
-        (Some("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "is not PEM"),
+        (Some(""), "contains no certificate"),
+        (Some("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "is not valid PEM"),
         (
             Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-            "that cannot be read",
+            "that cannot be parsed",
         ),
     ] {
         if let Some(content) = content {

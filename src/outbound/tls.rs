@@ -1,5 +1,4 @@
-//! TLS of outbound connections: the certificate authorities of the system, and those of a file that is read again when it
-//! changes.
+//! TLS of outbound connections: the system's certificate authorities, and those of a reloadable file.
 
 use std::{
     convert::Infallible,
@@ -27,15 +26,15 @@ use tokio::sync::Mutex;
 use super::stream::ALPN_HTTP_2;
 use crate::{
     domain::{NotUtf8, remove_byte_order_marks, without_byte_order_mark},
-    ports::{Clock, Settling, why_unreadable},
+    ports::{ChangeDetector, Clock, explain_read_error},
 };
 
 const ALPN_HTTP_1: &[u8] = b"http/1.1";
 
-/// The interval between two looks at the file of authorities. Content is compared, as for the files of listeners.
-const LOOK_AT_FILE: Duration = Duration::from_secs(1);
+/// The interval between two checks of the file of authorities. Contents are compared, as for the files of listeners.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A bundle of every public authority has a quarter of this.
+/// The maximum file size. A bundle of all public CAs has a quarter of this.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// TLS cannot be set up.
@@ -47,25 +46,25 @@ pub struct TlsError(#[from] rustls::Error);
 #[derive(Debug, Clone)]
 pub struct Authorities(Vec<CertificateDer<'static>>);
 
-/// The text of a file has no authorities that can be used.
+/// A file does not contain usable authorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthoritiesError {
     /// The text is not PEM.
-    #[error("is not PEM that can be read")]
+    #[error("is not valid PEM")]
     NotPem,
     /// There is no certificate in the text.
-    #[error("has no certificate in it; it must be PEM (-----BEGIN CERTIFICATE-----)")]
+    #[error("contains no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)")]
     Empty,
-    /// A certificate is none.
-    #[error("has a certificate in it that cannot be read; export it again as PEM")]
+    /// A certificate is malformed.
+    #[error("contains a certificate that cannot be parsed; export it again as PEM")]
     NotACertificate,
 }
 
 impl Authorities {
-    /// Reads PEM.
+    /// Parses PEM.
     ///
     /// # Errors
-    /// If there is no certificate in it, or one that cannot be read.
+    /// If there is no certificate, or one that cannot be parsed.
     pub fn from_pem(text: &[u8]) -> Result<Self, AuthoritiesError> {
         let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(text).collect();
         let found = found.map_err(|_| AuthoritiesError::NotPem)?;
@@ -85,7 +84,7 @@ impl Authorities {
 pub(super) struct Tls {
     /// For hosts: HTTP/2 or HTTP/1.1.
     pub(super) to_host: Arc<ClientConfig>,
-    /// For a proxy that is reached over TLS: HTTP/1.1.
+    /// For a proxy with TLS: HTTP/1.1.
     pub(super) to_proxy: Arc<ClientConfig>,
 }
 
@@ -98,7 +97,7 @@ impl Tls {
         Self::verified_by(Arc::new(verifier), provider)
     }
 
-    /// Trusts these authorities and no other. The proxy is not theirs: it is trusted as by `shared`.
+    /// Trusts only these authorities for hosts. A proxy is trusted as in `shared`.
     pub(super) fn only(authorities: Authorities, shared: &Self) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
         for certificate in authorities.0 {
@@ -131,15 +130,15 @@ fn provider() -> Arc<CryptoProvider> {
     installed.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
 
-/// The settings in force, and the file that changes them.
-pub(super) struct Trust {
+/// The current settings, and the file that changes them.
+pub(super) struct ReloadableTls {
     ca_file: Option<PathBuf>,
-    in_force: ArcSwap<Tls>,
-    settling: Mutex<Settling>,
+    current: ArcSwap<Tls>,
+    settling: Mutex<ChangeDetector>,
     hasher: RandomState,
 }
 
-impl Trust {
+impl ReloadableTls {
     /// Reads the file for the first time.
     pub(super) fn load(ca_file: Option<PathBuf>) -> Result<Self, CaFileError> {
         let hasher = RandomState::new();
@@ -147,34 +146,34 @@ impl Trust {
         let fingerprint = hasher.hash_one(&content);
         let authorities = content?.map(|text| Authorities::from_pem(&text)).transpose()?;
         let in_force = ArcSwap::from_pointee(Tls::with_system(authorities)?);
-        let settling = Mutex::new(Settling::new(fingerprint));
-        Ok(Self { ca_file, in_force, settling, hasher })
+        let settling = Mutex::new(ChangeDetector::new(fingerprint));
+        Ok(Self { ca_file, current: in_force, settling, hasher })
     }
 
-    pub(super) fn in_force(&self) -> Arc<Tls> {
-        self.in_force.load_full()
+    pub(super) fn current(&self) -> Arc<Tls> {
+        self.current.load_full()
     }
 
-    /// Takes changes of the file, for ever.
+    /// Reloads the file when it changes. Never returns.
     pub(super) async fn watch(&self, clock: &dyn Clock) -> Infallible {
         if self.ca_file.is_none() {
             std::future::pending::<Infallible>().await;
         }
         loop {
-            clock.sleep(LOOK_AT_FILE).await;
-            self.look(false).await;
+            clock.sleep(FILE_CHECK_INTERVAL).await;
+            self.check_file(false).await;
         }
     }
 
-    /// Reads the file, and takes it where it has changed. `asked`: an explicit reload.
-    pub(super) async fn look(&self, asked: bool) {
+    /// Reads the file, and uses it if it has changed. `requested`: an explicit reload.
+    pub(super) async fn check_file(&self, requested: bool) {
         let Some(path) = self.ca_file.clone() else { return };
         let mut settling = self.settling.lock().await;
         let file = path.display().to_string();
-        // The folder may be a network's.
+        // The directory may be on a network file system.
         let reading = tokio::task::spawn_blocking(move || Some(read(&path)).transpose()).await;
         let Ok(content) = reading else { return };
-        if !settling.look(self.hasher.hash_one(&content), asked) {
+        if !settling.should_reload(self.hasher.hash_one(&content), requested) {
             return;
         }
         let tls = content.map_err(CaFileError::from).and_then(|text| {
@@ -183,13 +182,13 @@ impl Trust {
         });
         match tls {
             Ok(tls) => {
-                self.in_force.store(Arc::new(tls));
+                self.current.store(Arc::new(tls));
                 tracing::info!(file, "certificate authorities of outbound connections reloaded");
             }
             Err(error) => tracing::error!(
                 file,
                 %error,
-                "outbound.ca_file cannot be used; the authorities that were in force stay in force"
+                "outbound.ca_file cannot be used; keeping the previous authorities"
             ),
         }
     }
@@ -213,16 +212,16 @@ impl From<&'static str> for CaFileError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, &'static str> {
-    let file = File::open(path).map_err(|error| why_unreadable(&error))?;
+    let file = File::open(path).map_err(|error| explain_read_error(&error))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| why_unreadable(&error))?;
+        .map_err(|error| explain_read_error(&error))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err("is larger than 1 MiB");
     }
     without_byte_order_mark(&bytes).map_err(NotUtf8::text)?;
-    // Joined files have one in the middle, too.
+    // Concatenated files have byte order marks in the middle, too.
     remove_byte_order_marks(&mut bytes);
     Ok(bytes)
 }

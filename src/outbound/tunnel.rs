@@ -6,15 +6,15 @@ use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
-use super::{fault::kind, proxy::ProxyFault};
+use super::{fault::error_kind, proxy::ProxyFault};
 
-/// The head of an answer to `CONNECT` is shorter, with all the headers that proxies add.
+/// The maximum size of the head of a response to `CONNECT`.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// The most headers in it.
+/// The maximum number of headers in it.
 const MAX_HEADERS: usize = 100;
 
-/// Asks the proxy on the other side of `stream` to connect to a host. When it returns, the stream is that to the host.
+/// Asks the proxy at the other end of `stream` to connect to a host. After that, the stream leads to the host.
 pub(super) async fn establish<S>(
     stream: &mut S,
     host: &str,
@@ -28,7 +28,7 @@ where
     stream.flush().await.map_err(|error| broken(&error))?;
     let mut head = Vec::new();
     loop {
-        // A proxy that closes after a part of its answer has answered nothing.
+        // A proxy that closes the connection after an incomplete head is not an HTTP proxy.
         if stream.read_buf(&mut head).await.map_err(|error| broken(&error))? == 0 {
             return Err(if head.is_empty() { ProxyFault::Closed } else { ProxyFault::NotAProxy });
         }
@@ -48,7 +48,7 @@ where
 fn request(host: &str, port: u16, authorization: Option<&HeaderValue>) -> Zeroizing<Vec<u8>> {
     let start = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
     let value = authorization.map(HeaderValue::as_bytes).unwrap_or_default();
-    // Room for all of it at once: a buffer that grows would leave copies of the password behind.
+    // Allocates once: a buffer that grows would leave copies of the password in memory.
     let mut request = Zeroizing::new(Vec::with_capacity(start.len() + value.len() + 64));
     request.extend_from_slice(start.as_bytes());
     if !value.is_empty() {
@@ -60,13 +60,13 @@ fn request(host: &str, port: u16, authorization: Option<&HeaderValue>) -> Zeroiz
     request
 }
 
-/// The head of an answer to `CONNECT`.
+/// The head of a response to `CONNECT`.
 struct Answer {
     status: StatusCode,
     takes_basic: bool,
 }
 
-/// Returns the head and its length, once all of it is there.
+/// Returns the head and its length, once it is complete.
 fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, ProxyFault> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -80,14 +80,15 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, ProxyFault> {
     let challenges =
         challenges.filter(|header| header.name.eq_ignore_ascii_case("proxy-authenticate"));
     let mut schemes = challenges.map(|header| header.value.to_ascii_lowercase()).peekable();
-    // One that names no scheme is taken to mean the usual one. A field may list several challenges.
+    // A response without a challenge is treated as Basic. A field may list several challenges.
     let takes_basic = schemes.peek().is_none()
         || schemes.any(|value| value.windows(5).any(|scheme| scheme == b"basic"));
     Ok(Some((Answer { status, takes_basic }, length)))
 }
 
 impl Answer {
-    /// `more`: bytes came behind the head. In TLS the client speaks first, so they are not the host's.
+    /// Returns the result of `CONNECT`. `more`: bytes follow the head; they cannot come from the host, because in TLS
+    /// the client speaks first.
     fn outcome(&self, more: bool, credential_sent: bool) -> Result<(), ProxyFault> {
         match self.status {
             status if status.is_success() && more => Err(ProxyFault::NotAProxy),
@@ -98,7 +99,7 @@ impl Answer {
                 false => ProxyFault::CredentialMissing,
             }),
             StatusCode::FORBIDDEN => Err(ProxyFault::Denied),
-            // A web server, which knows no CONNECT or takes it for a request of its own.
+            // A web server, which does not support CONNECT or treats it as a request of its own.
             StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND => {
                 Err(ProxyFault::NotAProxy)
             }
@@ -113,6 +114,6 @@ fn broken(error: &io::Error) -> ProxyFault {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => ProxyFault::Closed,
-        _ => ProxyFault::Broken(kind(error)),
+        _ => ProxyFault::Broken(error_kind(error)),
     }
 }

@@ -1,4 +1,4 @@
-//! Keeping and signing the audit trail.
+//! Storing and signing the audit trail.
 
 use std::sync::Arc;
 
@@ -8,40 +8,40 @@ use jiff::Timestamp;
 use super::{SignError, StoreError};
 use crate::domain::{AuditHash, AuditRow, AuditSignature, ChainState, SignedPoint};
 
-/// Events that are committed together, with the head that they lead to.
+/// Events that are committed in one transaction, with the resulting chain head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditGroup {
-    /// At least one, with consecutive numbers; the last one is the head.
+    /// The events: at least one, with consecutive sequence numbers. The last one is the head.
     pub rows: Vec<AuditRow>,
-    /// The head, signed.
+    /// The signed head.
     pub head: SignedPoint,
 }
 
 impl AuditGroup {
-    /// The number of the first event.
+    /// Returns the sequence number of the first event.
     #[must_use]
     pub fn first_sequence(&self) -> i64 {
         self.rows.first().map_or(self.head.point.sequence, |row| row.sequence)
     }
 }
 
-/// A place in the list of all events, newest first. Time goes first, then the chain, then the number.
+/// A position in the list of all events, newest first. Events are ordered by time, chain and sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPosition {
     /// The event's time.
     pub time: Timestamp,
-    /// Its chain.
+    /// The event's chain.
     pub chain: Arc<str>,
-    /// Its number.
+    /// The event's sequence number in its chain.
     pub sequence: i64,
 }
 
-/// From when to when.
+/// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeSpan {
-    /// Not before this.
+    /// The earliest time, inclusive.
     pub from: Timestamp,
-    /// Not after this.
+    /// The latest time, inclusive.
     pub to: Timestamp,
 }
 
@@ -51,7 +51,7 @@ impl Default for TimeSpan {
     }
 }
 
-/// A row, and its chain.
+/// A stored row with the name of its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainedRow {
     /// The chain.
@@ -60,34 +60,34 @@ pub struct ChainedRow {
     pub row: AuditRow,
 }
 
-/// A public key that is kept, so that what its key signed can be verified when that is no longer in the keyring.
+/// A stored public key. It verifies old signatures after the private key has left the keyring.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptPublicKey {
-    /// Whose it is.
+pub struct StoredPublicKey {
+    /// The id of the key.
     pub key_id: String,
-    /// The key.
+    /// The public key.
     pub public_key: Vec<u8>,
-    /// By another key, which was active later.
+    /// The signature over this public key by a key that became active later.
     pub certificate: AuditSignature,
 }
 
-/// Keeps audit events. What it reads it hands on as it is: whether it is to be believed is for verification to say.
+/// Stores audit events. Reads return rows unchanged and unverified.
 #[async_trait]
 pub trait AuditStore: Send + Sync + 'static {
-    /// Keeps a group and its head, all or nothing. To repeat what is already kept changes nothing and succeeds, so a
-    /// group of unknown outcome is simply appended again.
+    /// Stores a group and its head in one transaction. Appending a stored group again succeeds and changes nothing, so
+    /// a group whose commit has an unknown outcome can be appended again.
     ///
     /// # Errors
-    /// `Conflict` if it does not follow the chain's head, or if other events stand in its place.
+    /// `Conflict` if the group does not follow the chain's head, or if other events have its sequence numbers.
     async fn append(&self, group: &AuditGroup) -> Result<(), StoreError>;
 
-    /// All chains, in the order in which they began.
+    /// Returns all chains, oldest first.
     async fn chains(&self) -> Result<Vec<ChainState>, StoreError>;
 
-    /// One chain.
+    /// Returns one chain.
     async fn chain(&self, chain: &str) -> Result<Option<ChainState>, StoreError>;
 
-    /// Up to `limit` events of a chain, in order, beginning after `after`.
+    /// Returns up to `limit` events of a chain, in order, starting after sequence number `after`.
     async fn events(
         &self,
         chain: &str,
@@ -95,7 +95,7 @@ pub trait AuditStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError>;
 
-    /// Up to `limit` events of all chains within a span of time, newest first, beginning after `after`.
+    /// Returns up to `limit` events of all chains within a span of time, newest first, starting after `after`.
     async fn newest_events(
         &self,
         span: TimeSpan,
@@ -103,36 +103,36 @@ pub trait AuditStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ChainedRow>, StoreError>;
 
-    /// Removes the events up to a checkpoint, which is kept in their place. The head stays.
+    /// Deletes the events up to a checkpoint and stores the checkpoint in their place. The head stays.
     ///
     /// # Errors
-    /// `Conflict` if the chain is pruned further already, or ends before the checkpoint.
+    /// `Conflict` if the chain is already pruned further, or ends before the checkpoint.
     async fn prune(&self, checkpoint: &SignedPoint) -> Result<(), StoreError>;
 
-    /// The public keys that are kept.
-    async fn public_keys(&self) -> Result<Vec<KeptPublicKey>, StoreError>;
+    /// Returns the stored public keys.
+    async fn public_keys(&self) -> Result<Vec<StoredPublicKey>, StoreError>;
 
-    /// Keeps a public key, in place of what was kept under its id.
-    async fn keep_public_key(&self, key: &KeptPublicKey) -> Result<(), StoreError>;
+    /// Stores a public key and replaces the one with the same id.
+    async fn store_public_key(&self, key: &StoredPublicKey) -> Result<(), StoreError>;
 }
 
-/// Hashes and signs for the audit trail.
+/// Hashes and signs audit events.
 pub trait AuditSigner: Send + Sync + 'static {
-    /// SHA-256.
+    /// Returns the SHA-256 digest of `message`.
     fn digest(&self, message: &[u8]) -> AuditHash;
 
-    /// The id of the key that signs now.
+    /// Returns the id of the active signing key.
     fn active_key_id(&self) -> Arc<str>;
 
-    /// Signs with this key of the keyring.
+    /// Signs with the given key of the keyring.
     ///
     /// # Errors
-    /// If it is not in the keyring, or the library fails.
+    /// If the key is not in the keyring, or the cryptographic library fails.
     fn sign(&self, key_id: &str, message: &[u8]) -> Result<Vec<u8>, SignError>;
 
-    /// The public keys of all keys of the keyring, with their ids.
+    /// Returns the public keys of all keys in the keyring, with their ids.
     fn public_keys(&self) -> Vec<(String, Vec<u8>)>;
 
-    /// Whether `signature` was made over `message` with the key that belongs to `public_key`.
+    /// Returns whether `signature` over `message` verifies with `public_key`.
     fn verify(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> bool;
 }

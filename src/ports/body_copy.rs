@@ -16,11 +16,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream};
 
-/// The longest body that is copied. A longer body is sent once.
-pub const COPIED_BYTES: usize = 64 * 1024;
+/// The largest body that is copied, in bytes. A larger body is sent only once.
+pub const MAX_COPY_BYTES: usize = 64 * 1024;
 
-/// The first allocation of a copy. Most bodies of the Web API are smaller.
-const FIRST_BYTES: usize = 2 * 1024;
+/// The first allocation of a copy, in bytes. Most bodies of the Web API are smaller.
+const INITIAL_COPY_BYTES: usize = 2 * 1024;
 
 /// A request body that arrives while it is sent.
 pub type BodyParts = BoxStream<'static, io::Result<Bytes>>;
@@ -30,15 +30,15 @@ pub type BodyParts = BoxStream<'static, io::Result<Bytes>>;
 pub struct CopyBudget(Arc<AtomicUsize>);
 
 impl CopyBudget {
-    /// A budget of this many bytes.
+    /// Creates a budget of this many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// The bytes that no copy uses.
+    /// Returns the number of bytes that no copy uses.
     #[must_use]
-    pub fn free(&self) -> usize {
+    pub fn available(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -48,14 +48,14 @@ impl CopyBudget {
     }
 }
 
-/// The bytes of a copy, which are returned to the budget when they are dropped.
-struct Held {
+/// The buffer of a copy. Dropping it returns its bytes to the budget.
+struct ChargedBuffer {
     bytes: Vec<u8>,
     charged: usize,
     budget: CopyBudget,
 }
 
-impl Held {
+impl ChargedBuffer {
     fn new(budget: CopyBudget) -> Self {
         Self { bytes: Vec::new(), charged: 0, budget }
     }
@@ -63,11 +63,11 @@ impl Held {
     /// Appends a part. Returns `false` if the body is too long or the budget is used up.
     fn append(&mut self, part: &[u8]) -> bool {
         let wanted = self.bytes.len().saturating_add(part.len());
-        if wanted > COPIED_BYTES {
+        if wanted > MAX_COPY_BYTES {
             return false;
         }
         if wanted > self.charged {
-            let capacity = wanted.max(2 * self.charged).clamp(FIRST_BYTES, COPIED_BYTES);
+            let capacity = wanted.max(2 * self.charged).clamp(INITIAL_COPY_BYTES, MAX_COPY_BYTES);
             if !self.budget.take(capacity - self.charged) {
                 return false;
             }
@@ -79,13 +79,13 @@ impl Held {
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for ChargedBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for ChargedBuffer {
     fn drop(&mut self) {
         self.budget.0.fetch_add(self.charged, Ordering::Relaxed);
     }
@@ -93,17 +93,17 @@ impl Drop for Held {
 
 /// The body, shared by the stream that is sent and by the handle of its copy.
 struct Shared {
-    /// `None` after the end of the body, and after its failure.
+    /// The source of the parts; `None` after the end or failure of the body.
     source: Option<BodyParts>,
-    /// `None` if the body is too long, the budget is used up, the body failed, or nobody wants the copy any more.
-    copy: Option<Held>,
-    /// The whole body was read.
+    /// The copy; `None` if the body is too long or failed, the budget is used up, or the handle was dropped.
+    copy: Option<ChargedBuffer>,
+    /// Whether the whole body was read.
     ended: bool,
     /// Parts that were read for the copy and are not sent yet.
     ahead: VecDeque<Bytes>,
-    /// [`BodyCopy::whole`] reads the body now; the stream that is sent waits.
+    /// Whether [`BodyCopy::into_bytes`] reads the body now. Then the stream that is sent waits.
     reading_ahead: bool,
-    /// The body is sent by another request now, so this stream ends with an error.
+    /// Whether another request sends the body now. Then this stream ends with an error.
     replaced: bool,
     sender: Option<Waker>,
 }
@@ -128,31 +128,31 @@ impl Shared {
     }
 }
 
-/// The copy of a body. Its drop frees the memory; the body is still sent to its end.
+/// The handle of a body's copy. Dropping it frees the memory; the body is still sent to its end.
 pub struct BodyCopy(Arc<Mutex<Shared>>);
 
 /// The stream that is sent while the copy is taken.
-struct Sending(Arc<Mutex<Shared>>);
+struct CopiedStream(Arc<Mutex<Shared>>);
 
 impl BodyCopy {
-    /// Returns a stream that yields the same parts, and the handle of the copy that is taken meanwhile.
+    /// Returns a stream that yields the same parts, and the handle of the copy that is taken while it is read.
     #[must_use]
-    pub fn of(parts: BodyParts, budget: &CopyBudget) -> (BodyParts, Self) {
+    pub fn new(parts: BodyParts, budget: &CopyBudget) -> (BodyParts, Self) {
         let shared = Arc::new(Mutex::new(Shared {
             source: Some(parts),
-            copy: Some(Held::new(budget.clone())),
+            copy: Some(ChargedBuffer::new(budget.clone())),
             ended: false,
             ahead: VecDeque::new(),
             reading_ahead: false,
             replaced: false,
             sender: None,
         }));
-        (Box::pin(Sending(Arc::clone(&shared))), Self(shared))
+        (Box::pin(CopiedStream(Arc::clone(&shared))), Self(shared))
     }
 
-    /// Reads the rest of the body and returns all of it, or `None` if it was not copied as a whole. In the first case
-    /// the stream of [`Self::of`] ends with an error; in the second it goes on, and no part of it is lost.
-    pub async fn whole(self) -> Option<Bytes> {
+    /// Reads the rest of the body and returns all of it, or `None` if it was not copied completely. If it returns the
+    /// body, the stream of [`Self::new`] ends with an error; otherwise the stream continues without losing a part.
+    pub async fn into_bytes(self) -> Option<Bytes> {
         let reading = ReadingAhead::begin(&self.0);
         poll_fn(|context| {
             let shared = &mut *lock(reading.0);
@@ -178,7 +178,7 @@ impl Drop for BodyCopy {
     }
 }
 
-/// Keeps the stream that is sent from reading, and lets it go on afterwards.
+/// Pauses the stream that is sent. Dropping this resumes it.
 struct ReadingAhead<'a>(&'a Mutex<Shared>);
 
 impl<'a> ReadingAhead<'a> {
@@ -201,7 +201,7 @@ impl Drop for ReadingAhead<'_> {
     }
 }
 
-impl Stream for Sending {
+impl Stream for CopiedStream {
     type Item = io::Result<Bytes>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -221,7 +221,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-// Bodies are data of the customer: never printed.
+// Bodies are customer data, so they are never printed.
 impl fmt::Debug for BodyCopy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BodyCopy")

@@ -1,4 +1,4 @@
-//! Time, passed in.
+//! The clock: use cases receive it as a parameter.
 
 use std::{
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
@@ -9,52 +9,52 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// How far a stored time may lie ahead of the wall clock and still count as past: clocks are set right in small steps.
-/// A time further ahead was written while a clock was wrong.
+/// The tolerance for stored times that are ahead of the wall clock, because clocks are corrected in small steps. A
+/// time further ahead was written while a clock was wrong.
 pub const CLOCK_LEEWAY: Duration = Duration::from_mins(1);
 
-/// One moment, by both clocks.
+/// One moment, on the wall clock and on the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// By the wall clock, which may be set forward or back at any time: for what is stored, shown and compared with
-    /// times of others.
+    /// The wall-clock time, which can be set forward or back at any time. Used for times that are stored, shown, or
+    /// compared with those of other systems.
     pub wall: Timestamp,
-    /// By the monotonic clock: for everything that is waited for or kept in memory.
+    /// The monotonic time. Used for waits and for everything that is cached in memory.
     pub monotonic: Duration,
 }
 
 impl Moment {
-    /// Returns how much is left until `end`. A wait in memory ends by the monotonic clock.
+    /// Returns the time until `end`, which is a monotonic time.
     #[must_use]
-    pub fn left(&self, end: Duration) -> Duration {
+    pub fn remaining_until(&self, end: Duration) -> Duration {
         end.saturating_sub(self.monotonic)
     }
 
-    /// Whether a stored time is one to come, so that a clock must have been wrong when it was written.
+    /// Returns whether a stored time is in the future, which means that a clock was wrong when it was written.
     #[must_use]
     pub fn is_ahead(&self, time: Timestamp) -> bool {
         is_ahead(time, Duration::ZERO, self.wall)
     }
 }
 
-/// Whether `time` is further ahead of `now` than `longest`, the longest that it can be.
+/// Returns whether `time` is ahead of `now` by more than `longest`, the longest valid distance, and the leeway.
 #[must_use]
 pub fn is_ahead(time: Timestamp, longest: Duration, now: Timestamp) -> bool {
     let latest = now.saturating_add(longest).and_then(|latest| latest.saturating_add(CLOCK_LEEWAY));
     latest.is_ok_and(|latest| time > latest)
 }
 
-/// Tells the time and waits for it.
+/// A source of time, which can also sleep.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// Now, by the wall clock.
+    /// Returns the current wall-clock time.
     fn now(&self) -> Timestamp;
 
-    /// How long ago a moment is that never changes while the process runs. Unlike the wall clock it never goes back
-    /// and never leaps: rates and waits go by it.
+    /// Returns the time since a fixed moment of this process. Unlike the wall clock, it never goes back and never
+    /// jumps. Rate limits and waits use it.
     fn monotonic(&self) -> Duration;
 
-    /// Now, by both clocks.
+    /// Returns the current time on both clocks.
     fn moment(&self) -> Moment {
         Moment { wall: self.now(), monotonic: self.monotonic() }
     }
@@ -63,7 +63,7 @@ pub trait Clock: Send + Sync + 'static {
     async fn sleep(&self, duration: Duration);
 }
 
-/// The clock of the machine, in microseconds: what stores keep, so that a time is the same before and after a restart.
+/// The system clock, rounded down to microseconds: the store's precision, so that a restart does not change a time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -85,7 +85,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests: it stands still until it is told to go on.
+/// A clock for tests. Its time changes only when a test advances it.
 #[derive(Debug)]
 pub struct ManualClock {
     moment: Mutex<Moment>,
@@ -93,14 +93,14 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// Creates a clock that shows `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         let moment = Moment { wall: now, monotonic: Duration::ZERO };
         Self { moment: Mutex::new(moment), ticks: watch::Sender::new(()) }
     }
 
-    /// Moves time forward and wakes those who waited for it.
+    /// Moves both clocks forward and wakes the sleepers.
     pub fn advance(&self, by: Duration) {
         {
             let mut moment = self.lock();
@@ -110,7 +110,7 @@ impl ManualClock {
         self.ticks.send_replace(());
     }
 
-    /// Sets the wall clock forward or back, as an administrator does. No time passes.
+    /// Sets the wall clock forward or back, as an administrator can. The monotonic clock does not change.
     pub fn set_wall(&self, now: Timestamp) {
         self.lock().wall = now;
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_manual_clock_wakes_sleepers_only_when_their_time_has_come() {
+    async fn manual_clock_wakes_sleepers_only_at_their_time() {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let mut sleep = clock.sleep(Duration::from_secs(10));
         assert!(futures_util::poll!(&mut sleep).is_pending());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wall_clock_may_be_set_and_no_time_passes_by_that() {
+    fn setting_the_wall_clock_does_not_change_the_monotonic_clock() {
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
         clock.advance(Duration::from_secs(10));
         clock.set_wall(Timestamp::UNIX_EPOCH - Duration::from_hours(24));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_ahead_only_beyond_its_longest_life_and_the_leeway() {
+    fn time_is_ahead_only_beyond_the_longest_distance_and_the_leeway() {
         let (now, hour) = (Timestamp::UNIX_EPOCH, Duration::from_hours(1));
         assert!(!is_ahead(now + hour + CLOCK_LEEWAY, hour, now));
         assert!(is_ahead(now + hour + CLOCK_LEEWAY + Duration::from_secs(1), hour, now));

@@ -1,4 +1,4 @@
-//! What is kept of consents while people are asked.
+//! Stored consents: requests to a person for a grant.
 
 use std::time::Duration;
 
@@ -8,73 +8,78 @@ use jiff::Timestamp;
 use super::StoreError;
 use crate::domain::{AttemptBinding, Consent, ConsentAttempt, ConsentId, ConsentOutcome};
 
-/// How many attempts of one consent may be open; a further one ends the oldest. People open links twice.
+/// The maximum number of open attempts of one consent. A further attempt ends the oldest: people open links twice.
 pub const MAX_CONSENT_ATTEMPTS: u32 = 8;
 
-/// How many consents may be kept.
+/// The maximum numbers of stored consents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsentLimits {
-    /// Open ones, of one caller.
+    /// The maximum number of open consents of one caller.
     pub open_per_caller: u32,
-    /// Of all callers, with those that ended and are not forgotten.
+    /// The maximum number of all callers together, including ended consents that are not yet deleted.
     pub total: u32,
 }
 
-/// Whether a consent was begun.
+/// The result of beginning a consent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// It is kept.
-    Yes,
-    /// The caller has as many open ones as it may have.
-    TooManyOfCaller,
-    /// There are as many as there may be.
-    TooMany,
+pub enum BeginConsentResult {
+    /// The consent is stored.
+    Stored,
+    /// Rejected: the caller has [`ConsentLimits::open_per_caller`] open consents.
+    CallerLimitReached,
+    /// Rejected: there are [`ConsentLimits::total`] stored consents.
+    TotalLimitReached,
 }
 
-/// Keeps consents and their attempts (DESIGN section 7, "Consent").
+/// Stores consents and their attempts. An attempt is one authorization request to SuperOffice.
 #[async_trait]
 pub trait ConsentStore: Send + Sync + 'static {
-    /// Keeps a new consent, within the limits, at its `create_time`.
+    /// Stores a new consent if the limits allow it at its `create_time`.
     ///
     /// # Errors
-    /// `AlreadyExists` if there is one of that id.
-    async fn begin(&self, consent: &Consent, limits: ConsentLimits) -> Result<Begun, StoreError>;
+    /// `AlreadyExists` if a consent with this id exists.
+    async fn begin(
+        &self,
+        consent: &Consent,
+        limits: ConsentLimits,
+    ) -> Result<BeginConsentResult, StoreError>;
 
-    /// Reads a consent, also one that expired or ended, until it is forgotten.
+    /// Reads a consent. Expired and ended consents are returned, too, until they are deleted.
     async fn get(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError>;
 
-    /// Keeps an attempt under the digest of its state: a new one, or one that was redeemed and came to nothing. `false`
-    /// if its consent is gone, expired or ended.
+    /// Stores an attempt under the digest of its `state`: a new attempt, or one that was taken and then failed. Returns
+    /// `false` if its consent is deleted, expired or ended.
     ///
     /// # Errors
-    /// `AlreadyExists` if one is kept under that state.
-    async fn mint(
+    /// `AlreadyExists` if an attempt with this `state` is stored.
+    async fn add_attempt(
         &self,
         state_digest: &[u8; 32],
         attempt: &ConsentAttempt,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Looks at the attempt of a state, which stays there: whether it may be taken out is checked first. `None` if there
-    /// is none, or if it or its consent expired or ended.
+    /// Reads the attempt of a `state` without removing it, so that the caller can check whether it may be taken.
+    /// Returns `None` if there is none, or if the attempt or its consent has expired or ended.
     async fn find_attempt(
         &self,
         state_digest: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<(Consent, AttemptBinding)>, StoreError>;
 
-    /// Takes out the attempt of a state: of all who ask, one gets it, once. `None` if there is none, or if it or its
-    /// consent expired or ended.
-    async fn redeem(
+    /// Removes and returns the attempt of a `state`: of concurrent calls, exactly one receives it. Returns `None` if
+    /// there is none, or if the attempt or its consent has expired or ended.
+    async fn take_attempt(
         &self,
         state_digest: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<(Consent, ConsentAttempt)>, StoreError>;
 
-    /// Keeps how a consent ended, and ends its attempts. `false` if it is gone, or ended before: the first end stays.
+    /// Stores the outcome of a consent and ends its attempts. Returns `false` and changes nothing if the consent is
+    /// deleted or already has an outcome.
     async fn finish(&self, id: &ConsentId, outcome: &ConsentOutcome) -> Result<bool, StoreError>;
 
-    /// Deletes attempts that expired, and consents that expired so long ago: until then who comes late is told so.
-    /// Tells how many consents.
-    async fn forget_expired(&self, kept: Duration, now: Timestamp) -> Result<u64, StoreError>;
+    /// Deletes expired attempts, and consents that expired longer than `kept` ago: until then, the page can
+    /// show that the consent has expired. Returns the number of deleted consents.
+    async fn delete_expired(&self, kept: Duration, now: Timestamp) -> Result<u64, StoreError>;
 }

@@ -1,8 +1,8 @@
-//! Naming a secret without keeping it.
+//! Identifying a secret without storing it.
 
-/// A keyed digest: equal bytes have equal digests, and whoever sees one learns nothing of the bytes. The key is
-/// made at the start and never kept, so a digest means nothing to another process.
+/// A keyed digest. Equal bytes have equal digests, and a digest reveals nothing about the bytes. The key is generated
+/// when the process starts and is never stored, so digests of different processes cannot be compared.
 pub trait Digest: Send + Sync + 'static {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     fn digest(&self, bytes: &[u8]) -> [u8; 32];
 }

@@ -1,4 +1,4 @@
-//! What is kept of grants: who consented, the refresh token, and the access token of the moment.
+//! Stored grants: the person who consented, the refresh token, and the current access token.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -7,116 +7,117 @@ use secrecy::SecretString;
 use super::{Lease, StoreError};
 use crate::domain::{
     AccessToken, ApplicationId, AssociateId, CredentialId, Grant, GrantId, GrantName, GrantScope,
-    Identity, Reason, TenantName,
+    Reason, TenantName, VerifiedIdentity,
 };
 
-/// A refresh token, and what is known of its use.
+/// A refresh token and its unfinished refresh, if there is one.
 #[derive(Debug, Clone)]
 pub struct StoredRefreshToken {
     /// The token.
     pub token: SecretString,
-    /// `Grant::token_version` of it.
+    /// The `Grant::token_version` of this token.
     pub version: i64,
-    /// Somebody was about to spend it and never said how that ended.
-    pub intent: Option<Intent>,
+    /// The intent of a refresh whose outcome was never recorded.
+    pub intent: Option<RefreshIntent>,
 }
 
-/// That a refresh token was about to be spent.
+/// A record that a refresh with this token was about to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Intent {
-    /// Under the lease of this number.
+pub struct RefreshIntent {
+    /// The fencing number of the lease under which it was recorded.
     pub fence: i64,
-    /// Whether that was the one retry after a crash.
+    /// Whether this refresh is the single retry after a crash.
     pub retried: bool,
-    /// Since when.
+    /// The time at which it was recorded.
     pub time: Timestamp,
 }
 
-/// A consent that was kept.
+/// The result of storing a consent.
 #[derive(Debug, Clone)]
-pub struct Consented {
+pub struct StoredConsent {
     /// The grant.
     pub grant: Grant,
-    /// Whether it is a new one.
+    /// Whether the grant is new.
     pub created: bool,
-    /// The token that was there before, also of a grant that was revoked. It lives until SuperOffice is told.
+    /// The refresh token that was stored before, also of a revoked grant. It works until it is revoked at SuperOffice.
     pub replaced: Option<SecretString>,
 }
 
-/// What became of a refresh token that took the place of the one that was spent for it.
+/// The outcome of storing a rotated refresh token (RFC 6749 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rotation {
-    /// It is the grant's token now, under this version.
-    Kept(i64),
-    /// The grant was revoked meanwhile. The token is kept only to be revoked at SuperOffice.
+pub enum RotationOutcome {
+    /// The token is stored as the grant's token, with this version.
+    Stored(i64),
+    /// The grant was revoked meanwhile. The token is stored only until it is revoked at SuperOffice.
     ToBeRevoked,
-    /// The grant is gone or has another token, or another has the lease: the token is not kept.
-    TooLate,
+    /// The token is not stored: the grant is deleted or has another token, or another holder has the lease.
+    Discarded,
 }
 
-/// How a refresh ended.
+/// The outcome of a refresh.
 #[derive(Debug, Clone)]
 pub enum RefreshOutcome {
-    /// With an access token for the person of the grant.
+    /// SuperOffice issued an access token for the person of the grant.
     Refreshed {
         /// The token.
         access_token: AccessToken,
-        /// The name by which the person signs in now.
+        /// The person's current sign-in name.
         user_principal_name: String,
-        /// The person's name now.
+        /// The person's current full name.
         full_name: String,
     },
     /// Only a new consent helps: the grant becomes `CONSENT_REQUIRED` and its access token is deleted. The refresh
-    /// token stays, for later looks. Of one that is so already, why and since when stays too.
-    Broken {
-        /// Why.
+    /// token is kept for later checks. If the grant already has this state, its reason and time do not change.
+    ConsentRequired {
+        /// The reason.
         reason: Reason,
     },
-    /// It may pass: state and access token stay as they are, and why a grant needs a new consent.
+    /// A temporary failure. The state, its reason and the access token do not change.
     Failed {
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
 }
 
-/// Keeps grants with their secrets, sealed (DESIGN section 7, "Refresh tokens").
+/// Stores grants with their encrypted secrets.
 ///
-/// What is done between [`intend`](Self::intend) and [`settle`](Self::settle) is done under the lease whose key is the
-/// grant's name. Every such write carries the lease and the version of the token that was read under it, and is
-/// refused if either is no longer the present one, so that a holder that was slow overwrites nothing.
+/// A refresh calls [`record_intent`](Self::record_intent), writes its results, and ends with
+/// [`record_outcome`](Self::record_outcome), all under the lease whose key is the grant's name. Each write carries the
+/// lease and the token version. It is rejected if either is no longer current, so that a slow holder overwrites
+/// nothing.
 #[async_trait]
 pub trait GrantStore: Send + Sync + 'static {
-    /// Keeps the refresh token of a person who consented. There is one grant a person, tenant and application: with
-    /// a former one, the token takes the place of that one's, what was known of its use and its access token are
-    /// deleted, and it is `ACTIVE` under its old name. Else it is named `new_id`. `None` if there is no such tenant.
-    async fn consented(
+    /// Stores the refresh token of a person who consented. There is one grant for each person, tenant and application.
+    /// An existing grant keeps its name, gets the new token, loses its intent and access token, and becomes `ACTIVE`. A
+    /// new grant is named `new_id`. Returns `None` if the tenant does not exist.
+    async fn store_consent(
         &self,
         application: &ApplicationId,
-        person: &Identity,
+        person: &VerifiedIdentity,
         refresh_token: &SecretString,
         new_id: &GrantId,
         now: Timestamp,
-    ) -> Result<Option<Consented>, StoreError>;
+    ) -> Result<Option<StoredConsent>, StoreError>;
 
     /// Reads a grant.
     async fn get(&self, name: &GrantName) -> Result<Option<Grant>, StoreError>;
 
-    /// The grant of an associate.
-    async fn find(
+    /// Returns the grant of an associate.
+    async fn find_by_associate(
         &self,
         tenant: &TenantName,
         associate: AssociateId,
     ) -> Result<Option<Grant>, StoreError>;
 
-    /// The grants of those who signed in by this name when it was last heard of, in upper or lower case. Several,
-    /// where a name went from one person to another and the former was not refreshed since.
+    /// Returns the grants whose last known sign-in name is this one; case is ignored. There can be several if a name
+    /// was given to another person and the first person's grant was not refreshed since.
     async fn find_by_user_principal_name(
         &self,
         tenant: &TenantName,
         user_principal_name: &str,
     ) -> Result<Vec<Grant>, StoreError>;
 
-    /// Up to `limit` grants in the order of (application, tenant, id as text), beginning after `after`.
+    /// Lists up to `limit` grants ordered by (application, tenant, id as text), starting after `after`.
     async fn list(
         &self,
         scope: &GrantScope,
@@ -124,16 +125,16 @@ pub trait GrantStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Grant>, StoreError>;
 
-    /// Opens the refresh token to spend it. `None` if there is no such grant or if it is revoked.
+    /// Decrypts the refresh token for a refresh. Returns `None` if the grant does not exist or is revoked.
     async fn refresh_token(
         &self,
         name: &GrantName,
     ) -> Result<Option<StoredRefreshToken>, StoreError>;
 
-    /// Notes that the token is about to be spent, which also shows that the store can be written. `false` if it is
-    /// not the present one, if the grant is revoked, if the lease is lost, or if an orphan is there: an intent of
-    /// another lease.
-    async fn intend(
+    /// Records that a refresh is about to start, which also proves that the store can be written. Returns `false` if
+    /// the token is not the current one, the grant is revoked, the lease is lost, or there is an orphaned intent: one
+    /// that was recorded under another lease.
+    async fn record_intent(
         &self,
         name: &GrantName,
         lease: &Lease,
@@ -141,28 +142,30 @@ pub trait GrantStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Takes over an orphan to spend its token a second time. `false` if there is none, if that was done before, or
-    /// if the lease is lost: an orphan is retried once. Can be repeated where it is not known how it ended.
-    async fn retry_orphan(
+    /// Takes over an orphaned intent, to use its token a second time. An intent is retried once: returns `false` if
+    /// there is none, if it was retried before, or if the lease is lost. Idempotent, so an unknown outcome can be
+    /// retried.
+    async fn retry_orphaned_intent(
         &self,
         name: &GrantName,
         lease: &Lease,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Keeps the token that came in place of the one that was spent, before anything else of the answer is looked
-    /// at. The spent one is gone, and with it the intent. Can be repeated where it is not known how it ended.
-    async fn keep_rotated(
+    /// Stores a rotated refresh token before the rest of the response is validated. The old token and the intent are
+    /// deleted. Idempotent, so an unknown outcome can be retried.
+    async fn store_rotated_token(
         &self,
         name: &GrantName,
         lease: &Lease,
         token_version: i64,
         refresh_token: &SecretString,
-    ) -> Result<Rotation, StoreError>;
+    ) -> Result<RotationOutcome, StoreError>;
 
-    /// Keeps how a refresh ended, and deletes the intent. `None`, and nothing kept, if meanwhile the grant was
-    /// deleted, revoked, consented to again, or doubted, or if the lease is lost: then nothing may be handed out.
-    async fn settle(
+    /// Stores the outcome of a refresh and deletes the intent. Returns `None` and stores nothing if the lease is lost,
+    /// or if the grant was meanwhile deleted, revoked, renewed by a consent or marked as unproven. Then the caller of
+    /// the gateway must not receive the token.
+    async fn record_outcome(
         &self,
         name: &GrantName,
         lease: &Lease,
@@ -171,45 +174,45 @@ pub trait GrantStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Grant>, StoreError>;
 
-    /// Opens the kept access token.
+    /// Decrypts the stored access token.
     async fn access_token(&self, name: &GrantName) -> Result<Option<AccessToken>, StoreError>;
 
-    /// Deletes an access token that is dead. Does nothing if another one is kept.
-    async fn drop_access_token(
+    /// Deletes an access token that SuperOffice no longer accepts. Does nothing if another one is stored.
+    async fn delete_access_token(
         &self,
         name: &GrantName,
         credential_id: &CredentialId,
     ) -> Result<(), StoreError>;
 
-    /// Revokes a grant here, at once: its access token is deleted, and the refresh token stays only until it is
-    /// revoked at SuperOffice. Changes nothing where it is revoked already. `None` if there is no such grant.
+    /// Revokes a grant in the store: deletes its access token, and keeps the refresh token only until it is revoked at
+    /// SuperOffice. Does nothing if the grant is already revoked. Returns `None` if the grant does not exist.
     async fn revoke(&self, name: &GrantName) -> Result<Option<Grant>, StoreError>;
 
-    /// Up to `limit` names of revoked grants of which SuperOffice is still to be told, in order, beginning after
-    /// `after`; also those of tenants that were deleted.
+    /// Lists up to `limit` names of revoked grants whose refresh token is not yet revoked at SuperOffice, in order,
+    /// starting after `after`. Includes grants of deleted tenants.
     async fn pending_revocations(
         &self,
         after: Option<&GrantName>,
         limit: u32,
     ) -> Result<Vec<GrantName>, StoreError>;
 
-    /// Opens the refresh token of a revoked grant. `None` if nothing is to be revoked.
+    /// Decrypts the refresh token of a revoked grant. Returns `None` if no revocation is pending.
     async fn token_to_revoke(
         &self,
         name: &GrantName,
     ) -> Result<Option<StoredRefreshToken>, StoreError>;
 
-    /// Notes that SuperOffice was told: the refresh token is deleted and cannot be had back, and where the tenant is
-    /// deleted so is the grant, which is told as it was at the end. `None` if that token is not to be revoked: it has
-    /// been, or another one has taken its place.
-    async fn revoked_upstream(
+    /// Records that the token is revoked at SuperOffice: deletes it, and deletes the grant if its tenant is deleted.
+    /// Returns the grant in its last state. Returns `None` if this token is not pending: it was already revoked, or
+    /// another token has replaced it.
+    async fn mark_revoked_upstream(
         &self,
         name: &GrantName,
         token_version: i64,
     ) -> Result<Option<Grant>, StoreError>;
 
-    /// The tenant's database went back to a backup: access tokens of its grants are deleted, and the grants count as
-    /// unproven until a refresh settles whose lease was taken after this, or the person consents again. Tells how
-    /// many there are.
-    async fn doubt_all(&self, tenant: &TenantName) -> Result<u64, StoreError>;
+    /// Handles a tenant whose database was restored from a backup: deletes the access tokens of its grants and marks
+    /// the grants as unproven. A grant is proven again by a refresh whose lease was acquired after this call, or by a
+    /// new consent. Returns the number of grants.
+    async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<u64, StoreError>;
 }

@@ -1,4 +1,4 @@
-//! One at a time, for all replicas.
+//! Leases: mutual exclusion between all replicas.
 
 use std::time::Duration;
 
@@ -7,35 +7,35 @@ use jiff::Timestamp;
 
 use super::StoreError;
 
-/// The right to be the only one that does something, until it expires or is given back.
+/// The exclusive right to work on a resource until the lease expires or is released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// What it is for: the name of a resource.
+    /// The name of the resource.
     pub key: String,
-    /// Whose it is.
+    /// The holder of the lease.
     pub owner: String,
-    /// Higher than that of any lease before it, of whatever key. A write that carries the number of a lease that is
-    /// no longer the present one is refused.
+    /// The fencing number: higher than that of any earlier lease of any key. A write with the number of a lease that is
+    /// no longer current is rejected.
     pub fence: i64,
-    /// When the former holder's lease expired that was never given back. What that one had begun may still be under
-    /// way: wait until it must have timed out.
-    pub took_over: Option<Timestamp>,
+    /// The expiry of the previous lease, if its holder never released it. The work of that holder may still be running:
+    /// wait until it must have timed out.
+    pub previous_expire_time: Option<Timestamp>,
 }
 
-/// A lease that somebody has, as the store shows it.
+/// A stored lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldLease {
-    /// Its number.
+    /// The fencing number.
     pub fence: i64,
-    /// When it expires, by the wall clock of its holder.
+    /// The expiry, by the wall clock of the holder.
     pub expire_time: Timestamp,
 }
 
-/// Gives out leases (DESIGN section 7, "Refresh tokens").
+/// Grants leases.
 #[async_trait]
 pub trait LeaseStore: Send + Sync + 'static {
-    /// Takes the lease of `key` for so long from `now`. `None` while somebody holds it, be it the same owner: two
-    /// tasks of one process are two.
+    /// Acquires the lease of `key` for `life` from `now`. Returns `None` while it is held, even by the same owner: two
+    /// tasks of one process exclude each other.
     async fn acquire(
         &self,
         key: &str,
@@ -44,11 +44,11 @@ pub trait LeaseStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Lease>, StoreError>;
 
-    /// Reads the present lease of `key`, whoever has it.
-    async fn present(&self, key: &str) -> Result<Option<HeldLease>, StoreError>;
+    /// Reads the current lease of `key`, whoever holds it.
+    async fn current(&self, key: &str) -> Result<Option<HeldLease>, StoreError>;
 
-    /// Takes the lease of `key` from a holder that must be gone, though its lease has not expired. `None` unless the
-    /// present lease is still exactly `seen`.
+    /// Takes the unexpired lease of `key` from a holder that no longer runs. Returns `None` unless the current lease is
+    /// still exactly `seen`.
     async fn take_over(
         &self,
         key: &str,
@@ -58,8 +58,8 @@ pub trait LeaseStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Lease>, StoreError>;
 
-    /// Makes it last for so long from `now`. `false` if somebody else has taken it since; one that expired and that
-    /// nobody took is still its holder's.
+    /// Extends the lease to `life` from `now`. Returns `false` if another holder has acquired it since; an expired
+    /// lease that nobody acquired can still be renewed.
     async fn renew(
         &self,
         lease: &Lease,
@@ -67,6 +67,6 @@ pub trait LeaseStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Gives it back. Does nothing if somebody else has it.
+    /// Releases the lease. Does nothing if another holder has it.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
 }

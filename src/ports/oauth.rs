@@ -1,4 +1,4 @@
-//! Acting as a person: sign-in, and what is done with the refresh token that it leaves (SUPEROFFICE.md 4).
+//! OAuth at SuperOffice's login host: authorization code, refresh and revocation (RFC 6749, RFC 7009).
 
 use std::{future::ready, time::Duration};
 
@@ -7,17 +7,18 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
 use super::UpstreamError;
-use crate::domain::{ContextIdentifier, Identity, RefreshToken};
+use crate::domain::{ContextIdentifier, RefreshToken, VerifiedIdentity};
 
-/// What a browser is sent to SuperOffice with (SUPEROFFICE.md 4.1).
+/// The parameters of an authorization request (RFC 6749 section 4.1.1).
 pub struct AuthorizationRequest<'a> {
-    /// Spares the person the choice of a tenant. What tenant the tokens are for, only their identity says.
+    /// The tenant to preselect, so that the person need not choose one. Only the identity in the tokens proves a
+    /// tenant.
     pub tenant: Option<ContextIdentifier>,
-    /// One that is registered, to the letter.
+    /// The redirect URI, exactly as registered at SuperOffice.
     pub redirect_uri: &'a str,
-    /// Comes back with the code.
+    /// The value that SuperOffice returns with the code.
     pub state: &'a SecretString,
-    /// Comes back in the `id_token`.
+    /// The value that SuperOffice returns in the `id_token`.
     pub nonce: &'a str,
     /// `BASE64URL(SHA256(verifier))`, without padding (RFC 7636 section 4.2).
     pub code_challenge: &'a str,
@@ -25,74 +26,79 @@ pub struct AuthorizationRequest<'a> {
     pub login_hint: Option<&'a str>,
 }
 
-/// What came back from a sign-in, and what must be shown with it.
+/// The parameters of an access token request with an authorization code (RFC 6749 section 4.1.3).
 pub struct CodeExchange<'a> {
-    /// Works once, and for ten minutes.
+    /// The authorization code. It works once and expires after ten minutes.
     pub code: &'a SecretString,
-    /// That of the authorization request.
+    /// The redirect URI of the authorization request.
     pub redirect_uri: &'a str,
-    /// What the challenge was made of (RFC 7636).
+    /// The PKCE code verifier (RFC 7636).
     pub verifier: &'a SecretString,
-    /// That of the authorization request.
+    /// The nonce of the authorization request.
     pub nonce: &'a str,
-    /// How long it may wait for its turn; what is sent has a time of its own. Too late is `NotSent`.
-    pub patience: Duration,
+    /// The longest wait for the concurrency limit of the login host; the request itself has its own timeout. A request
+    /// that waited too long ends as `NotSent`.
+    pub max_wait: Duration,
 }
 
-/// An access token, and whose it is: validated.
+/// A validated access token and the identity of its owner.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct VerifiedAccess {
     /// `8A:…`.
     pub access_token: SecretString,
-    /// Counted from when it was asked for.
+    /// The lifetime, counted from the time of the request.
     pub expires_in: Duration,
-    /// By the signed `id_token` that came with it. Whether that is the person meant, the use case compares.
-    pub identity: Identity,
+    /// The owner, from the signed `id_token` in the same response. The use case checks that it is the expected person.
+    pub identity: VerifiedIdentity,
 }
 
-/// A code was exchanged. Its refresh token lives, also where nothing that came with it can be believed: what is
-/// not stored is to be revoked.
-#[must_use = "the refresh token in it lives"]
-pub struct SignedIn {
-    /// To be sealed, or revoked.
+/// The response to a code exchange. The refresh token is valid even if the rest of the response is not: it must be
+/// stored or revoked.
+#[must_use = "it holds a valid refresh token, which must be stored or revoked"]
+pub struct CodeResponse {
+    /// The refresh token, to be stored or revoked.
     pub refresh_token: RefreshToken,
-    /// Who signed in.
-    pub access: Result<Access, UpstreamError>,
+    /// The validated access token, or the reason why the rest of the response is invalid.
+    pub access: Result<VerifiedAccess, UpstreamError>,
 }
 
-/// A refresh token was spent, and was answered.
+/// The response to a refresh.
 ///
-/// A new refresh token in it may be the only one that works now. So it must be stored before anything else is made of
-/// the answer, and there is no other way to the rest: [`Refreshed::once_kept`]. Nor is the rest validated before that:
-/// public keys may have to be fetched for it, which takes time that a lone token in memory should not have to survive.
-#[must_use = "the only refresh token that still works may be in it"]
-pub struct Refreshed {
+/// A rotated refresh token in it may be the only one that works now. It must be stored before the rest of the response
+/// is used, and [`Self::after_storing`] is the only way to the rest. The rest is validated afterwards, because that may
+/// fetch public keys, and a crash meanwhile would lose a token that exists only in memory.
+#[must_use = "it may hold the only valid refresh token"]
+pub struct RefreshResponse {
     rotated: Option<RefreshToken>,
-    access: BoxFuture<'static, Result<Access, UpstreamError>>,
+    access: BoxFuture<'static, Result<VerifiedAccess, UpstreamError>>,
 }
 
-impl Refreshed {
-    /// `rotated` is the new refresh token; `None`: the one that was shown goes on.
-    pub fn new(rotated: Option<RefreshToken>, access: Result<Access, UpstreamError>) -> Self {
-        Self::validated_by(rotated, ready(access))
+impl RefreshResponse {
+    /// Creates a response. `rotated` is the new refresh token; with `None`, the one that was sent stays valid.
+    pub fn new(
+        rotated: Option<RefreshToken>,
+        access: Result<VerifiedAccess, UpstreamError>,
+    ) -> Self {
+        Self::with_pending_validation(rotated, ready(access))
     }
 
-    /// As [`Self::new`], with a rest that is still to be validated.
-    pub fn validated_by(
+    /// Creates a response like [`Self::new`]; `access` validates the rest when it is awaited.
+    pub fn with_pending_validation(
         rotated: Option<RefreshToken>,
-        access: impl Future<Output = Result<Access, UpstreamError>> + Send + 'static,
+        access: impl Future<Output = Result<VerifiedAccess, UpstreamError>> + Send + 'static,
     ) -> Self {
         Self { rotated, access: Box::pin(access) }
     }
 
-    /// Has the new refresh token kept, then validates the rest and gives it. `keep` gets `None` if the old one goes on.
+    /// Awaits `keep`, which stores the rotated refresh token (`None` if there is none), then validates and returns the
+    /// rest.
     ///
     /// # Errors
-    /// That of `keep`; nothing is handed out then.
-    pub async fn once_kept<E, F>(
+    /// The error of `keep`. The rest is not returned then.
+    pub async fn after_storing<E, F>(
         self,
         keep: impl FnOnce(Option<RefreshToken>) -> F,
-    ) -> Result<Result<Access, UpstreamError>, E>
+    ) -> Result<Result<VerifiedAccess, UpstreamError>, E>
     where
         F: Future<Output = Result<(), E>>,
     {
@@ -101,55 +107,59 @@ impl Refreshed {
     }
 }
 
-/// Why a code or a refresh token got no answer of use. Details are ours, for the log; they never repeat what was
-/// received.
+/// A failed code exchange, refresh or revocation. Details are written by the gateway, for the log, and never repeat
+/// received text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
-    /// It is used, revoked, expired or somebody else's (`invalid_grant`, RFC 6749 section 5.2). While its tenant cannot
-    /// be used, that may pass.
+    /// The code or token is used, revoked, expired or issued to another client (`invalid_grant`, RFC 6749 section 5.2).
+    /// While its tenant is unusable, this can be temporary.
     #[error("SuperOffice does not accept the code or refresh token (any more)")]
     InvalidGrant,
-    /// Our own secret is wrong, each that is configured: nothing was spent, and no grant is to blame.
+    /// SuperOffice rejects every configured client secret (`invalid_client`). The code or token is not used up.
     #[error("SuperOffice accepts none of the configured client secrets")]
     InvalidClient,
-    /// HTTP 401 without the name of an error, with each secret that is configured. It may be about the secret, or about
-    /// the code or token, which is not spent.
-    #[error("SuperOffice answers 401 without saying why")]
+    /// HTTP 401 without an error code, with every configured client secret. The cause may be the secret, or the code or
+    /// token, which is not used up.
+    #[error("SuperOffice answers 401 without an error code")]
     Unauthorized,
-    /// Surely nothing was spent: it did not leave.
+    /// The request was not sent, so the code or token is not used up.
     #[error("not sent: {0}")]
     NotSent(UpstreamError),
-    /// It may or may not have been spent; later it may go better.
-    #[error("no answer of use: {0}")]
+    /// A temporary failure. The code or token may be used up.
+    #[error("SuperOffice's answer cannot be used: {0}")]
     Transient(String),
-    /// Likewise; something came that cannot be believed.
-    #[error("SuperOffice's answer cannot be believed: {0}")]
+    /// The response is invalid. The code or token may be used up.
+    #[error("SuperOffice's answer is invalid: {0}")]
     InvalidResponse(String),
 }
 
 impl ExchangeError {
-    /// Whether what was shown may work no more though nothing was had for it.
+    /// Returns whether the code or token may be used up although no token was received for it.
     #[must_use]
     pub fn may_have_been_spent(&self) -> bool {
         matches!(self, Self::Transient(_) | Self::InvalidResponse(_))
     }
 }
 
-/// The login host, as persons need it. An implementation belongs to one application.
+/// The OAuth endpoints of the login host, for one application.
 ///
-/// Nothing is sent twice by itself, unless it surely did not leave or our secret was refused and there is another.
+/// A request is repeated only if it was not sent, or if the client secret was rejected and another one is configured.
 #[async_trait]
 pub trait OAuth: Send + Sync + 'static {
-    /// Where a browser signs in. Holds the state: a secret.
+    /// Returns the URI at which a browser signs in. It contains the `state`, which is a secret.
     fn authorization_uri(&self, request: &AuthorizationRequest<'_>) -> SecretString;
 
-    /// Exchanges the code of a sign-in. Without a refresh token in it an answer is of no use: `InvalidResponse`.
-    async fn exchange_code(&self, exchange: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError>;
+    /// Exchanges an authorization code. A response without a refresh token is `InvalidResponse`.
+    async fn exchange_code(
+        &self,
+        exchange: &CodeExchange<'_>,
+    ) -> Result<CodeResponse, ExchangeError>;
 
-    /// Spends a refresh token.
-    async fn refresh(&self, refresh_token: &SecretString) -> Result<Refreshed, ExchangeError>;
+    /// Requests an access token with a refresh token.
+    async fn refresh(&self, refresh_token: &SecretString)
+    -> Result<RefreshResponse, ExchangeError>;
 
-    /// Revokes a refresh token. One that is revoked already, or never was, is revoked (RFC 7009 section 2.2).
+    /// Revokes a refresh token. Succeeds for a token that is already revoked or unknown (RFC 7009 section 2.2).
     async fn revoke(&self, refresh_token: &SecretString) -> Result<(), ExchangeError>;
 }
 
@@ -161,35 +171,38 @@ mod tests {
 
     use super::*;
 
-    fn refreshed() -> Refreshed {
+    fn refreshed() -> RefreshResponse {
         let rotated = RefreshToken::new(&"new".into()).unwrap();
-        Refreshed::new(Some(rotated), Err(UpstreamError::InvalidResponse("forged".to_owned())))
+        RefreshResponse::new(
+            Some(rotated),
+            Err(UpstreamError::InvalidResponse("forged".to_owned())),
+        )
     }
 
     #[tokio::test]
-    async fn a_rotated_token_is_kept_whatever_the_rest_of_the_answer_is() {
+    async fn rotated_token_is_stored_even_if_the_rest_is_invalid() {
         let kept = RefCell::new(None);
         let keep = async |token: Option<RefreshToken>| {
             *kept.borrow_mut() = token;
             Ok::<_, ()>(())
         };
-        let rest = refreshed().once_kept(keep).await.unwrap();
+        let rest = refreshed().after_storing(keep).await.unwrap();
         assert!(rest.is_err());
         assert_eq!(kept.take().unwrap().secret().expose_secret(), "new");
     }
 
     #[tokio::test]
-    async fn nothing_is_handed_out_of_which_the_refresh_token_was_not_kept() {
-        let failed = refreshed().once_kept(async |_| Err("store")).await;
+    async fn rest_is_not_returned_if_storing_the_refresh_token_fails() {
+        let failed = refreshed().after_storing(async |_| Err("store")).await;
         assert_eq!(failed.err(), Some("store"));
     }
 
     #[tokio::test]
-    async fn a_rotated_token_does_not_wait_for_the_rest() {
+    async fn rotated_token_is_stored_before_the_rest_is_validated() {
         let rotated = RefreshToken::new(&"new".into()).ok();
-        let refreshed = Refreshed::validated_by(rotated, std::future::pending());
+        let refreshed = RefreshResponse::with_pending_validation(rotated, std::future::pending());
         let kept = RefCell::new(None);
-        let rest = refreshed.once_kept(|token| {
+        let rest = refreshed.after_storing(|token| {
             *kept.borrow_mut() = token;
             ready(Ok::<_, ()>(()))
         });
@@ -198,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_have_arrived_may_have_been_spent() {
+    fn only_possibly_received_requests_may_have_been_spent() {
         let detail = String::new;
         for (error, spent) in [
             (ExchangeError::InvalidGrant, false),

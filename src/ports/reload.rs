@@ -1,55 +1,54 @@
-//! Reading again what may have changed outside, without a restart.
+//! Reloading files without a restart.
 
 use std::io;
 
 use async_trait::async_trait;
 
-/// Something that can be read again while it is in use. What is wrong with the new is logged by the
-/// implementation, and the old stays in force.
+/// A part that can be reloaded while it is in use. If the new content is invalid, the implementation logs the error and
+/// the old content stays in force.
 #[async_trait]
 pub trait Reloadable: Send + Sync + 'static {
-    /// Reads it again, now.
+    /// Reloads now.
     async fn reload(&self);
 }
 
-/// Tells when a change of watched content should be acted on, by fingerprints of it: when two looks in a row have seen
-/// the same, so that files which are still being written are neither taken nor complained of. Who asks for a reload
-/// says that they are written.
+/// Decides from fingerprints of polled content when to reload. A change is reloaded when two polls in a row return the
+/// same fingerprint, so that half-written files are neither loaded nor reported. A requested reload skips this wait.
 #[derive(Debug, Clone, Copy)]
-pub struct Settling {
-    /// The last that was acted on: in force, or wrong and reported.
-    tried: u64,
-    /// At the last look.
-    seen: u64,
+pub struct ChangeDetector {
+    /// The fingerprint that was last loaded: now in force, or invalid and reported.
+    last_applied: u64,
+    /// The fingerprint of the last poll.
+    last_seen: u64,
 }
 
-impl Settling {
-    /// What is in force now.
+impl ChangeDetector {
+    /// Creates a detector for the content that is in force now.
     #[must_use]
     pub fn new(fingerprint: u64) -> Self {
-        Self { tried: fingerprint, seen: fingerprint }
+        Self { last_applied: fingerprint, last_seen: fingerprint }
     }
 
-    /// Whether to act on what is seen now. `asked`: somebody asked for a reload.
-    pub fn look(&mut self, fingerprint: u64, asked: bool) -> bool {
-        let settled = std::mem::replace(&mut self.seen, fingerprint) == fingerprint;
-        if !asked && (fingerprint == self.tried || !settled) {
+    /// Returns whether to reload the content with this fingerprint. `asked` is true if a reload was requested.
+    pub fn should_reload(&mut self, fingerprint: u64, asked: bool) -> bool {
+        let settled = std::mem::replace(&mut self.last_seen, fingerprint) == fingerprint;
+        if !asked && (fingerprint == self.last_applied || !settled) {
             return false;
         }
-        self.tried = fingerprint;
+        self.last_applied = fingerprint;
         true
     }
 }
 
-/// Why a configured file was not read, and what to do about it: one text wherever files are read.
+/// Returns why a configured file could not be read, and what to do. All files use the same text.
 #[must_use]
-pub fn why_unreadable(error: &io::Error) -> &'static str {
+pub fn explain_read_error(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => {
             "there is no such file; relative paths begin at the folder of the configuration file"
         }
         io::ErrorKind::PermissionDenied => {
-            "may not be read; give the user of this process read permission"
+            "cannot be read; give the user of this process read permission"
         }
         io::ErrorKind::IsADirectory => "is a folder; name the file in it",
         io::ErrorKind::InvalidData => "is not UTF-8 text; save it as that",

@@ -1,11 +1,11 @@
-//! Sealing what is stored.
+//! Sealing (encrypting and authenticating) secrets for the store.
 
 use secrecy::SecretString;
 
-/// Where a secret is kept. It is bound to that place: sealed for one, it opens in no other.
+/// The place of a secret in the store. It is authenticated with the secret, so a sealed value opens only there.
 #[derive(Debug, Clone)]
 pub struct SealedField<'a> {
-    /// The environment's name, so that a development row does not open in production.
+    /// The name of the SuperOffice environment, so that a development row does not open in production.
     pub environment: &'a str,
     /// The table.
     pub table: &'static str,
@@ -21,7 +21,7 @@ pub enum SealError {
     /// The key with this id is not in the keyring.
     #[error("key {0} is not in the keyring")]
     KeyUnavailable(String),
-    /// The bytes do not open: damaged, or moved from another place.
+    /// The sealed bytes are damaged or were moved from another place.
     #[error("a sealed value does not open: {0}")]
     Corrupt(&'static str),
     /// The cryptographic library failed.
@@ -29,29 +29,29 @@ pub enum SealError {
     Failed,
 }
 
-/// Seals secrets for the store (DESIGN rule 6.3).
+/// Seals secrets for the store.
 pub trait Sealer: Send + Sync + 'static {
-    /// Seals `secret` for its place, under the active key.
+    /// Seals `secret` for its place with the active key.
     ///
     /// # Errors
-    /// If there is no active key or no randomness.
+    /// If there is no active key, or the system's random number generator fails.
     fn seal(&self, place: &SealedField<'_>, secret: &SecretString) -> Result<Vec<u8>, SealError>;
 
-    /// Opens what was sealed for the same place.
+    /// Opens a value that was sealed for the same place.
     ///
     /// # Errors
     /// If its key is missing, or if the bytes were altered or belong to another place.
     fn open(&self, place: &SealedField<'_>, sealed: &[u8]) -> Result<SecretString, SealError>;
 }
 
-/// Seals the page tokens of lists, so that callers can neither read nor make them.
+/// Seals the page tokens of lists, so that callers can neither read nor forge them.
 pub trait PageTokens: Send + Sync + 'static {
-    /// Seals what is needed to go on, bound to `context` (the caller and the query).
+    /// Seals the state of a listing, bound to `context` (the caller and the query).
     ///
     /// # Errors
-    /// If it is too long, or if there is no randomness.
+    /// If the payload is too long, or the system's random number generator fails.
     fn seal(&self, context: &str, payload: &[u8]) -> Result<String, SealError>;
 
-    /// Opens a token that was made for the same context; `None` for any other text.
+    /// Opens a token that was sealed for the same context. Returns `None` for any other text.
     fn open(&self, context: &str, token: &str) -> Option<Vec<u8>>;
 }

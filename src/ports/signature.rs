@@ -1,11 +1,11 @@
-//! Checking signatures of tokens.
+//! Verifying signatures of tokens.
 
 use crate::domain::TokenAlgorithm;
 
 /// A public key of an issuer, as its key set publishes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicKey {
-    /// Modulus and exponent, big-endian, without leading zeros.
+    /// An RSA key: modulus and exponent, big-endian, without leading zeros.
     Rsa {
         /// The modulus.
         n: Vec<u8>,
@@ -23,7 +23,7 @@ pub enum PublicKey {
 }
 
 impl PublicKey {
-    /// The algorithms that this kind of key can verify.
+    /// Returns the algorithms that this kind of key can verify.
     #[must_use]
     pub fn algorithms(&self) -> &'static [TokenAlgorithm] {
         use TokenAlgorithm::{
@@ -41,8 +41,8 @@ impl PublicKey {
 
 /// Verifies signatures in the form of RFC 7518 section 3.
 pub trait SignatureVerifier: Send + Sync {
-    /// Returns whether `key` made `signature` of `message` with `algorithm`. A key of another kind, a malformed key and
-    /// a malformed signature verify nothing.
+    /// Returns whether `key` made `signature` over `message` with `algorithm`. Returns `false` for a key of another
+    /// kind, a malformed key and a malformed signature.
     fn verify(
         &self,
         algorithm: TokenAlgorithm,

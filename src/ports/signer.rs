@@ -1,13 +1,13 @@
 //! Signing system user tokens.
 
-/// The key could not sign. Says nothing of the key.
+/// Signing failed. Contains nothing about the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("signing failed")]
 pub struct SignError;
 
-/// An RSA private key that never leaves its room.
+/// An RSA private key, which never leaves the `crypto` module.
 pub trait Signer: Send + Sync + 'static {
-    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017) over `message`.
+    /// Signs `message` with RSASSA-PKCS1-v1_5 and SHA-256 (RFC 8017).
     ///
     /// # Errors
     /// If the cryptographic library fails.

@@ -1,6 +1,6 @@
-//! What is kept: tenants, their system user tokens, and tickets.
+//! Stored tenants, their system user tokens, and tickets.
 //!
-//! Every method is one short transaction. A write that was acknowledged survives the death of the process.
+//! Every method is one short transaction. A write that has returned survives a crash of the process.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,26 @@ use crate::domain::{
     TenantStatus,
 };
 
-/// Why the store did not do it. Details are for the log.
+/// An error of the store. Details are for the log.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, is full, read-only or busy. Trying again later may help.
+    /// The store cannot be reached, is full, read-only or busy. A later retry may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// Its file was replaced, removed or emptied while it was open. Nothing is read or written until the original
-    /// file is back, or the process starts again.
+    /// The store's file was replaced, removed or truncated while it was open. Nothing is read or written until the
+    /// original file is back or the process is restarted.
     #[error("{0}")]
     Lost(String),
-    /// A commit was begun, and it is unknown whether it was done.
+    /// A commit was started and its outcome is unknown.
     #[error("it is unknown whether the store kept the change: {0}")]
     OutcomeUnknown(String),
-    /// There is one already.
+    /// The row already exists.
     #[error("exists already")]
     AlreadyExists,
-    /// It changed since it was read.
+    /// The row was changed since it was read.
     #[error("changed meanwhile")]
     Conflict,
-    /// A row makes no sense.
+    /// A stored row is invalid.
     #[error("a stored row is corrupt: {0}")]
     Corrupt(String),
     /// A secret could not be sealed or opened.
@@ -42,40 +42,40 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// The same failure, met after a commit: the change may have been kept.
+    /// Converts an error that happened after a commit was started: the change may be stored.
     #[must_use]
     pub fn after_commit(self) -> Self {
         Self::OutcomeUnknown(self.to_string())
     }
 }
 
-/// A system user token and how many were set before it.
+/// A system user token and its version.
 #[derive(Debug, Clone)]
 pub struct StoredToken {
     /// The permanent system user token.
     pub token: SecretString,
-    /// `Tenant::token_version` when it was set.
+    /// The `Tenant::token_version` of this token.
     pub version: i64,
 }
 
-/// How a deletion ended.
+/// The outcome of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone, with its secrets.
+    /// The tenant and its secrets are deleted.
     Deleted,
-    /// There was none.
+    /// The tenant does not exist.
     NotFound,
-    /// It has grants that are not revoked: nothing was done.
+    /// The tenant has grants that are not revoked. The tenant is not deleted.
     HasGrants,
 }
 
-/// Keeps tenants and their system user tokens.
+/// Stores tenants and their system user tokens.
 #[async_trait]
 pub trait TenantStore: Send + Sync + 'static {
     /// Adds a tenant.
     ///
     /// # Errors
-    /// `AlreadyExists` if there is one of that name.
+    /// `AlreadyExists` if a tenant with this name exists.
     async fn create(
         &self,
         name: &TenantName,
@@ -86,8 +86,8 @@ pub trait TenantStore: Send + Sync + 'static {
     /// Reads a tenant.
     async fn get(&self, name: &TenantName) -> Result<Option<Tenant>, StoreError>;
 
-    /// Up to `limit` tenants in the order of (application, tenant id as text), beginning after `after`; of one
-    /// application, or of all.
+    /// Lists up to `limit` tenants of one application, or of all, ordered by (application, tenant id as text), starting
+    /// after `after`.
     async fn list(
         &self,
         application: Option<&ApplicationId>,
@@ -95,16 +95,16 @@ pub trait TenantStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Tenant>, StoreError>;
 
-    /// Those of `names` that are stopped, or not there.
-    async fn stopped_of(&self, names: &[TenantName]) -> Result<Vec<TenantName>, StoreError>;
+    /// Returns those of `names` that are disabled or do not exist.
+    async fn find_stopped(&self, names: &[TenantName]) -> Result<Vec<TenantName>, StoreError>;
 
-    /// Applications that have this tenant, in order.
+    /// Returns the applications that have this tenant, in order.
     async fn applications_of(
         &self,
         tenant: ContextIdentifier,
     ) -> Result<Vec<ApplicationId>, StoreError>;
 
-    /// Sets or lifts the emergency stop. Changes nothing where it stands so already. `None` if there is no such tenant.
+    /// Disables or enables a tenant. Does nothing if it already has this state. Returns `None` if it does not exist.
     async fn set_disabled(
         &self,
         name: &TenantName,
@@ -112,8 +112,8 @@ pub trait TenantStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Tenant>, StoreError>;
 
-    /// Seals and keeps a system user token under a `token_version` higher than any before, of whatever tenant, and
-    /// deletes the ticket of the former one. `None` if there is no such tenant.
+    /// Seals and stores a system user token, and deletes the ticket of the previous one. The new `token_version` is
+    /// higher than that of any token of any tenant before. Returns `None` if the tenant does not exist.
     async fn set_system_user_token(
         &self,
         name: &TenantName,
@@ -125,18 +125,18 @@ pub trait TenantStore: Send + Sync + 'static {
     async fn system_user_token(&self, name: &TenantName)
     -> Result<Option<StoredToken>, StoreError>;
 
-    /// Keeps what SuperOffice last said of a tenant; not a change by an administrator, so version and
-    /// update time stay. Does nothing if there is no such tenant.
+    /// Stores the last tenant status that SuperOffice returned. This is not a change by an administrator, so version
+    /// and update time stay. Does nothing if the tenant does not exist.
     async fn put_status(&self, name: &TenantName, status: &TenantStatus) -> Result<(), StoreError>;
 
-    /// Keeps the company's name, likewise.
+    /// Stores the name of the customer's company. Version and update time stay.
     async fn put_company_name(&self, name: &TenantName, company: &str) -> Result<(), StoreError>;
 
-    /// Deletes a tenant with its token and its ticket; they cannot be had back. With `force` its grants are revoked:
-    /// of them stays what is needed to tell SuperOffice (see `GrantStore::pending_revocations`), and no more.
+    /// Deletes a tenant with its token and its ticket for good. With `force`, its grants are revoked; their refresh
+    /// tokens stay only until they are revoked at SuperOffice (see `GrantStore::pending_revocations`).
     ///
     /// # Errors
-    /// `Conflict` if `expected_version` is given and is not its version.
+    /// `Conflict` if `expected_version` is given and differs from the tenant's version.
     async fn delete(
         &self,
         name: &TenantName,
@@ -145,17 +145,17 @@ pub trait TenantStore: Send + Sync + 'static {
     ) -> Result<Deletion, StoreError>;
 }
 
-/// Keeps one ticket a tenant, sealed, so that a restart asks SuperOffice for none.
+/// Stores one sealed ticket for each tenant, so that a restart needs no new ticket from SuperOffice.
 #[async_trait]
 pub trait TicketStore: Send + Sync + 'static {
-    /// Opens the kept ticket.
+    /// Opens the stored ticket.
     async fn get(&self, name: &TenantName) -> Result<Option<SystemTicket>, StoreError>;
 
-    /// Keeps a ticket in place of the former one. `false`, and nothing kept, if the tenant is gone or has another
-    /// system user token than the one the ticket was issued under.
+    /// Stores a ticket and replaces the previous one. Returns `false` and stores nothing if the tenant is deleted, or
+    /// if the ticket was issued for another system user token than the current one.
     async fn put(&self, name: &TenantName, ticket: &SystemTicket) -> Result<bool, StoreError>;
 
-    /// Notes that a ticket lives longer. Does nothing if another one is kept.
+    /// Stores the new expiry of a ticket that was used. Does nothing if another ticket is stored.
     async fn extend(
         &self,
         name: &TenantName,
@@ -163,7 +163,7 @@ pub trait TicketStore: Send + Sync + 'static {
         expire_time: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Deletes a ticket that is dead. Does nothing if another one is kept.
+    /// Deletes a ticket that SuperOffice no longer accepts. Does nothing if another ticket is stored.
     async fn delete(
         &self,
         name: &TenantName,
@@ -171,7 +171,8 @@ pub trait TicketStore: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 }
 
-/// What the store remembers of an application id, so that a mistaken configuration is noticed.
+/// The environment and client id that an application id had when the store was last used. It reveals a configuration
+/// mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplicationBinding {
     /// The environment's name.
@@ -180,13 +181,13 @@ pub struct ApplicationBinding {
     pub client_id: String,
 }
 
-/// Remembers which application an id meant.
+/// Stores which SuperOffice application an application id stands for.
 #[async_trait]
 pub trait ApplicationStore: Send + Sync + 'static {
-    /// What is remembered of `id`.
+    /// Returns the stored binding of `id`.
     async fn binding(&self, id: &ApplicationId) -> Result<Option<ApplicationBinding>, StoreError>;
 
-    /// Remembers it.
+    /// Stores the binding of `id`.
     async fn bind(
         &self,
         id: &ApplicationId,
@@ -195,24 +196,25 @@ pub trait ApplicationStore: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 }
 
-/// The store's own state.
+/// The state of the store itself.
 #[async_trait]
-pub trait StoreWatch: Send + Sync + 'static {
-    /// Whether its file is still the one that was opened. Waits for nothing, and writes nothing.
+pub trait StoreHealth: Send + Sync + 'static {
+    /// Checks that the store's file is still the one that was opened. Does not block and does not write.
     ///
     /// # Errors
-    /// `Lost` if it is not.
+    /// `Lost` if it is another file.
     fn check_file(&self) -> Result<(), StoreError>;
 
-    /// Whether it can be written now. For readiness.
-    async fn writable(&self) -> Result<(), StoreError>;
+    /// Checks that the store can be written now. Used for readiness.
+    async fn check_writable(&self) -> Result<(), StoreError>;
 
-    /// A number that differs from the one before if another process has changed the store since.
+    /// Returns a number that changes when another process changes the store.
     async fn external_version(&self) -> Result<i64, StoreError>;
 
-    /// Deletes tickets, access tokens and statuses that were issued or read after `latest`, a time to come. Tells how many.
-    async fn forget_issued_after(&self, latest: Timestamp) -> Result<u64, StoreError>;
+    /// Deletes tickets, access tokens and statuses that were issued or read after `latest`, which is in the future.
+    /// Returns their number.
+    async fn delete_issued_after(&self, latest: Timestamp) -> Result<u64, StoreError>;
 
-    /// Flushes and closes. Later calls fail.
+    /// Flushes and closes the store. Later calls fail.
     async fn close(&self);
 }

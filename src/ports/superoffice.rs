@@ -1,4 +1,4 @@
-//! SuperOffice Online, as far as tickets need it. An implementation belongs to one application.
+//! The parts of SuperOffice Online that tickets need. An implementation belongs to one application.
 
 use std::time::Duration;
 
@@ -7,101 +7,101 @@ use secrecy::SecretString;
 
 use crate::domain::{ContextIdentifier, TenantStatus, WebApiUri};
 
-/// Why SuperOffice did not answer usefully. Details are ours, for the log; they never repeat what was received.
+/// A failed request to SuperOffice. Details are written by the gateway, for the log, and never repeat received text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
-    /// Not reachable, timed out, or says that it cannot serve.
+    /// SuperOffice is not reachable, timed out, or answers that it cannot serve.
     #[error("SuperOffice is unavailable: {0}")]
     Unavailable(String),
-    /// The tenant's host cannot be reached, does not answer, or a front end answers in its place. The tenant may have
-    /// moved without a word.
+    /// The tenant's host cannot be reached or does not answer, or a front end answers in its place. The tenant may have
+    /// moved to another host.
     #[error("the tenant's host is unavailable: {0}")]
     HostUnavailable(String),
-    /// It did not answer many calls before this one, and is given a rest for this long.
-    #[error("SuperOffice does not answer and is asked again in {0:?}")]
+    /// The circuit breaker is open after many unanswered requests, for this long.
+    #[error("SuperOffice does not answer; the gateway retries in {0:?}")]
     CircuitOpen(Duration),
-    /// It answered something that cannot be believed.
-    #[error("SuperOffice's answer cannot be believed: {0}")]
+    /// The response is invalid.
+    #[error("SuperOffice's answer is invalid: {0}")]
     InvalidResponse(String),
-    /// Wrong host for the tenant (HTTP 421): tenant status must be read again.
+    /// HTTP 421: the tenant is on another host, so its status must be read again.
     #[error("SuperOffice says that the tenant is on another host")]
     Misdirected,
-    /// It understood, and refuses.
-    #[error("SuperOffice refuses: {0}")]
+    /// SuperOffice understood the request and refuses it.
+    #[error("SuperOffice refuses the request: {0}")]
     Refused(Refusal),
 }
 
-/// Refusals of a system user (`AuthorizeErrorCode`, SUPEROFFICE.md 2.4; CONTRACT section 4).
+/// The reason why SuperOffice refuses a system user; the numbers are SuperOffice's `AuthorizeErrorCode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// 1: access was revoked.
+    /// 1: the application's access was revoked.
     #[error("the application's access is revoked")]
     Revoked,
-    /// 3: the authorization expired.
+    /// 3: the application's authorization expired.
     #[error("the application's authorization expired")]
     Expired,
-    /// 4, or a text that we do not know.
+    /// 4, or an unknown error text: the system user is rejected.
     #[error("the system user is rejected")]
     Rejected,
-    /// 5: an administrator must approve again.
+    /// 5: an administrator of the customer must approve the application again.
     #[error("the application needs to be approved again")]
     NeedsReapproval,
-    /// 6: our clock is wrong, or theirs.
-    #[error("our timestamp is not accepted; compare clocks")]
+    /// 6: the gateway's clock or SuperOffice's clock is wrong.
+    #[error("the gateway's timestamp is not accepted; compare the clocks")]
     Clock,
-    /// 7: our key or secret is wrong.
-    #[error("our own key or secret is not accepted")]
+    /// 7: the private key or client secret of the application is wrong.
+    #[error("the application's private key or client secret is not accepted")]
     Credential,
 }
 
-/// A validated answer to a request for a ticket.
+/// A validated response to a ticket request.
 #[derive(Debug, Clone)]
 pub struct IssuedTicket {
-    /// `7T:…`.
+    /// The ticket, which starts with `7T:`.
     pub value: SecretString,
-    /// The customer's name; empty if SuperOffice did not tell it.
+    /// The customer's name; empty if SuperOffice did not return it.
     pub company_name: String,
 }
 
-/// Asks for tickets.
+/// Requests system user tickets.
 #[async_trait]
 pub trait SystemUserLogin: Send + Sync + 'static {
-    /// Signs the system user token, exchanges it, validates what comes back, and returns the ticket.
+    /// Signs the system user token, exchanges it for a ticket, and validates the response.
     ///
-    /// Adds a row to the customer's database, so it is asked rarely and repeated only if it surely was not done.
+    /// Each exchange adds a row to the customer's database, so it is repeated only if it certainly did not happen.
     async fn authenticate(
         &self,
         tenant: ContextIdentifier,
         system_user_token: &SecretString,
     ) -> Result<IssuedTicket, UpstreamError>;
 
-    /// The value of `SO-AppToken` that goes with its tickets: the client secret.
+    /// Returns the value of the `SO-AppToken` header that goes with the tickets: the client secret.
     fn application_token(&self) -> SecretString;
 
-    /// Counts how often another client secret or private key than before was found to work.
+    /// Returns how often the working client secret or private key has changed.
     fn credential_changes(&self) -> u64;
 
-    /// Whether the login host's clock was too far from ours when it last answered.
-    fn clock_is_off(&self) -> bool;
+    /// Returns whether the clocks of the login host and the gateway differed too much at the last response.
+    fn has_clock_skew(&self) -> bool;
 }
 
-/// Asks for the status of tenants. Needs no credential.
+/// Reads the status of tenants. Needs no credential.
 #[async_trait]
 pub trait TenantStatusSource: Send + Sync + 'static {
-    /// Reads and checks the status of a tenant.
+    /// Reads and validates the status of a tenant.
     async fn read(&self, tenant: ContextIdentifier) -> Result<TenantStatus, UpstreamError>;
 }
 
-/// Whether a ticket works.
+/// The result of testing a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probe {
-    /// It works, for the tenant asked: its life slides.
+pub enum ProbeResult {
+    /// The ticket works for this tenant. Its use has extended its lifetime.
     Alive,
-    /// It does not.
+    /// The ticket does not work.
     Dead,
 }
 
-/// Tries tickets.
+/// Tests tickets.
 #[async_trait]
 pub trait TicketProbe: Send + Sync + 'static {
     /// Calls `User/currentPrincipal` with the ticket.
@@ -110,5 +110,5 @@ pub trait TicketProbe: Send + Sync + 'static {
         tenant: ContextIdentifier,
         web_api_uri: &WebApiUri,
         ticket: &SecretString,
-    ) -> Result<Probe, UpstreamError>;
+    ) -> Result<ProbeResult, UpstreamError>;
 }

@@ -1,6 +1,6 @@
-//! The Web API of a tenant: one call to it, put into words that a use case can branch on.
+//! Calls to the Web API of a tenant, with results that a use case can branch on.
 //!
-//! Knows no host and no credential by itself: both come with the call, chosen by the use case.
+//! The use case chooses the host and the credential of each call.
 
 use std::{fmt, time::Duration};
 
@@ -16,35 +16,34 @@ use crate::domain::WebApiUri;
 /// A call to the Web API, without the credential.
 #[derive(Debug)]
 pub struct ApiRequest {
-    /// What is to be done.
+    /// The HTTP method.
     pub method: Method,
-    /// What follows the tenant's `…/api`: nothing, or something that begins with `/` or `?`.
+    /// The part of the URI after the tenant's `…/api`: empty, or starting with `/` or `?`.
     pub path_and_query: String,
-    /// Whatever is in them, the credential is that of the call.
+    /// The headers. Credentials in them are replaced by the credential of the call.
     pub headers: HeaderMap,
-    /// What is sent.
+    /// The body.
     pub body: ApiBody,
-    /// The longest wait for the beginning of the answer. For a body that arrives while it is sent, the time counts from
-    /// its last part.
-    pub answer_within: Duration,
+    /// The longest wait for the start of the response. With a streamed body, the time counts from its last part.
+    pub response_timeout: Duration,
 }
 
 /// The body of a request.
 pub enum ApiBody {
-    /// At hand, so it can be sent again.
+    /// A buffered body, which can be sent again.
     Whole(Bytes),
-    /// Comes while it is sent, and only once.
+    /// A body that arrives while it is sent, and only once.
     Stream {
-        /// What comes.
+        /// The parts of the body.
         parts: BodyParts,
-        /// So many bytes, if that is known before.
+        /// The length in bytes, if it is known in advance.
         length: Option<u64>,
         /// The copy that is taken while the body is sent, if one is taken.
         copy: Option<BodyCopy>,
     },
 }
 
-/// A request that was sent and may be sent once more. Its drop frees the copy of the body.
+/// A request that was sent and may be sent once more. Dropping it frees the copy of the body.
 #[derive(Debug)]
 pub struct Replay {
     method: Method,
@@ -60,82 +59,82 @@ enum ReplayBody {
 }
 
 impl Replay {
-    /// Reads the rest of the body where it still arrives, and returns the request; `None` if the body is too long for a
-    /// copy, failed, or found no room in the budget of copies.
+    /// Reads the rest of a body that still arrives, and returns the request. Returns `None` if the body is too long for
+    /// a copy, if it failed, or if the memory budget for copies is used up.
     pub async fn request(self) -> Option<ApiRequest> {
         let Self { method, path_and_query, headers, body, answer_within } = self;
         let body = match body {
             ReplayBody::Whole(body) => body,
-            ReplayBody::Copy(copy) => copy.whole().await?,
+            ReplayBody::Copy(copy) => copy.into_bytes().await?,
         };
         let body = ApiBody::Whole(body);
-        Some(ApiRequest { method, path_and_query, headers, body, answer_within })
+        Some(ApiRequest { method, path_and_query, headers, body, response_timeout: answer_within })
     }
 }
 
-/// What was answered.
+/// A response of the Web API.
 pub struct ApiResponse {
-    /// What the answer means for the call.
-    pub verdict: Verdict,
-    /// The status itself, for those who pass it on.
+    /// The meaning of the status for the call.
+    pub verdict: CallOutcome,
+    /// The status, for forwarding.
     pub status: StatusCode,
-    /// As they came.
+    /// The headers as received.
     pub headers: HeaderMap,
-    /// Comes as it is read. It may break off.
+    /// The body, read as it is polled. It can be interrupted.
     pub body: BoxStream<'static, Result<Bytes, SendError>>,
 }
 
-/// What an answer means for the call.
+/// The meaning of a response for the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was dealt with: done, or refused for what was asked.
+pub enum CallOutcome {
+    /// The host processed the call: it succeeded, or it was rejected because of its content.
     Done {
-        /// Whether it was done: the credential has been used.
+        /// Whether it succeeded. Then the credential was used.
         success: bool,
     },
-    /// The credential is not accepted (401).
+    /// The host does not accept the credential (401).
     CredentialRefused,
-    /// It may not be done with this credential, or the credential has expired (403).
+    /// The credential does not permit the call, or it has expired (403).
     Forbidden,
     /// The tenant is on another host (421).
     Misdirected,
     /// Too many calls (429).
     Throttled {
-        /// For how long there should be none.
+        /// The time to wait before the next call.
         retry_after: Duration,
     },
     /// The host failed (5xx).
     Failed,
 }
 
-/// A call without an answer. Details are ours, for the log; they never repeat what was received.
+/// A call without a response. Details are written by the gateway, for the log, and never repeat received text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The host was not reached, so nothing was sent.
     #[error("not sent: {0}")]
     NotSent(String),
-    /// The request cannot be sent as it is, whatever the host does.
+    /// The request is invalid and cannot be sent to any host.
     #[error("cannot be sent: {0}")]
-    Unsendable(String),
-    /// It may or may not have been dealt with.
-    #[error("broke off: {0}")]
-    Broken(String),
-    /// Likewise, and the time for it is used up.
+    InvalidRequest(String),
+    /// The connection failed after the request was sent. The host may have processed it.
+    #[error("connection lost: {0}")]
+    Interrupted(String),
+    /// The time for the call is used up. The host may have processed it.
     #[error("timed out: {0}")]
     TimedOut(String),
 }
 
-/// Whose eyes a call sees with, as SuperOffice wants it proven.
+/// The credential of a call, in the form that SuperOffice requires.
 #[derive(Debug, Clone)]
 pub enum ApiCredential {
-    /// The system user: a ticket, which works only together with the client secret.
+    /// The system user's ticket, which works only together with the client secret.
     SystemUser {
-        /// `7T:…`.
+        /// The ticket, which starts with `7T:`.
         ticket: SecretString,
     },
-    /// A person.
+    /// A person's access token.
     Person {
-        /// `8A:…`.
+        /// The access token, which starts with `8A:`.
         access_token: SecretString,
     },
 }
@@ -143,9 +142,9 @@ pub enum ApiCredential {
 /// Sends calls to the Web API. An implementation belongs to one application.
 #[async_trait]
 pub trait WebApiHost: Send + Sync + 'static {
-    /// Sends the request once, with this credential and no other, and returns as soon as the answer begins.
+    /// Sends the request once, with only this credential, and returns when the response starts.
     ///
-    /// Follows no redirect, and sends nothing outside of `uri`.
+    /// Does not follow redirects, and sends nothing outside `uri`.
     async fn send(
         &self,
         uri: &WebApiUri,
@@ -153,40 +152,40 @@ pub trait WebApiHost: Send + Sync + 'static {
         request: ApiRequest,
     ) -> Result<ApiResponse, SendError>;
 
-    /// The headers that carry this credential and no other, for somebody who sends a call by itself.
+    /// Returns the headers that carry this credential, for a proxy that sends the call itself.
     ///
     /// # Errors
-    /// If the credential cannot stand in a header.
-    fn headers_of(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError>;
+    /// If the credential is not a valid header value.
+    fn credential_headers(&self, credential: &ApiCredential) -> Result<HeaderMap, SendError>;
 }
 
-/// The longest wait for the beginning of an answer to a question of our own. The platform names no limit; its own
+/// The longest wait for the start of the response to the gateway's own queries. SuperOffice documents no limit; its own
 /// clients wait this long.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads the body of an answer.
-type Reader<T> = Box<dyn Fn(&[u8]) -> Result<T, UpstreamError> + Send + Sync>;
+/// Parses the body of a response.
+type Parser<T> = Box<dyn Fn(&[u8]) -> Result<T, UpstreamError> + Send + Sync>;
 
-/// A question to the Web API, and how its answer is read. Asking twice changes nothing.
-pub struct ApiCall<T> {
-    /// Names it in logs.
+/// A safe (RFC 9110 section 9.2.1) query to the Web API and the parser of its response.
+pub struct ApiQuery<T> {
+    /// The name of the query in logs.
     pub what: &'static str,
-    /// How it is asked.
+    /// The HTTP method.
     pub method: Method,
-    /// As in [`ApiRequest`].
+    /// The part of the URI after the tenant's `…/api`.
     pub path_and_query: String,
-    /// As in [`ApiRequest`].
+    /// The headers, without a credential.
     pub headers: HeaderMap,
-    /// As in [`ApiRequest`].
+    /// The body.
     pub body: Bytes,
-    /// More than this is not an answer.
+    /// The maximum size of the response; a larger one is an error.
     pub max_body_bytes: usize,
-    /// How a whole body of a 200 is read.
-    pub reader: Reader<T>,
+    /// Parses the complete body of a 200 response.
+    pub parser: Parser<T>,
 }
 
-impl<T> ApiCall<T> {
-    /// The request, as often as it is sent.
+impl<T> ApiQuery<T> {
+    /// Returns the request. It can be called for each retry.
     #[must_use]
     pub fn request(&self) -> ApiRequest {
         ApiRequest {
@@ -194,22 +193,22 @@ impl<T> ApiCall<T> {
             path_and_query: self.path_and_query.clone(),
             headers: self.headers.clone(),
             body: ApiBody::Whole(self.body.clone()),
-            answer_within: QUESTION_TIMEOUT,
+            response_timeout: QUERY_TIMEOUT,
         }
     }
 
-    /// Reads the whole body of a 200.
+    /// Parses the complete body of a 200 response.
     ///
     /// # Errors
-    /// If it cannot be believed.
+    /// If the body is invalid.
     pub fn read(&self, body: &[u8]) -> Result<T, UpstreamError> {
-        (self.reader)(body)
+        (self.parser)(body)
     }
 }
 
 impl ApiRequest {
-    /// Returns what it takes to send the request once more, or `None` if its body arrives only once and is not copied.
-    /// Takes the copy out of the request.
+    /// Returns a replay of this request, or `None` if its body arrives only once and is not copied. Takes the copy out
+    /// of the request.
     #[must_use]
     pub fn replay(&mut self) -> Option<Replay> {
         let body = match &mut self.body {
@@ -221,24 +220,24 @@ impl ApiRequest {
             path_and_query: self.path_and_query.clone(),
             headers: self.headers.clone(),
             body,
-            answer_within: self.answer_within,
+            answer_within: self.response_timeout,
         })
     }
 
-    /// Whether [`Self::replay`] returns something.
+    /// Returns whether [`Self::replay`] would return a replay.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         !matches!(self.body, ApiBody::Stream { copy: None, .. })
     }
 
-    /// Whether it only reads, by its method (RFC 9110 section 9.2.1).
+    /// Returns whether the method is safe (RFC 9110 section 9.2.1).
     #[must_use]
-    pub fn only_reads(&self) -> bool {
+    pub fn is_safe_method(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 }
 
-// Bodies are data of the customer: never printed.
+// Bodies are customer data, so they are never printed.
 impl fmt::Debug for ApiBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -266,7 +265,7 @@ impl fmt::Debug for ApiResponse {
     }
 }
 
-impl<T> fmt::Debug for ApiCall<T> {
+impl<T> fmt::Debug for ApiQuery<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.path_and_query)
     }
@@ -278,7 +277,7 @@ mod tests {
     use crate::ports::CopyBudget;
 
     #[test]
-    fn a_credential_is_never_printed() {
+    fn debug_output_hides_credentials() {
         let ticket = ApiCredential::SystemUser { ticket: "7T:canary".into() };
         let token = ApiCredential::Person { access_token: "8A:canary".into() };
         for printed in [format!("{ticket:?}"), format!("{token:?}")] {
@@ -287,18 +286,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_comes_only_once_is_sent_again_only_from_its_copy() {
+    async fn streamed_body_is_replayed_only_from_its_copy() {
         let request = |body| ApiRequest {
             method: Method::PUT,
             path_and_query: "/v1/Contact/5".to_owned(),
             headers: HeaderMap::new(),
             body,
-            answer_within: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
         };
         let parts = || -> BodyParts { Box::pin(futures_util::stream::empty()) };
         let once = ApiBody::Stream { parts: parts(), length: None, copy: None };
         assert!(request(once).replay().is_none());
-        let (parts, copy) = BodyCopy::of(parts(), &CopyBudget::new(0));
+        let (parts, copy) = BodyCopy::new(parts(), &CopyBudget::new(0));
         let copied = ApiBody::Stream { parts, length: None, copy: Some(copy) };
         let whole = ApiBody::Whole(Bytes::from_static(b"{}"));
         for (body, sent) in [(copied, ""), (whole, "{}")] {

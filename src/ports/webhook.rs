@@ -1,4 +1,4 @@
-//! Telling deliveries of SuperOffice from anybody's.
+//! Authenticating webhooks and notifications of SuperOffice.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -10,43 +10,43 @@ use crate::domain::ContextIdentifier;
 /// A notification that the login host has signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedNotification {
-    /// The tenant that it names, if it names one.
+    /// The tenant in the notification, if there is one.
     pub tenant: Option<ContextIdentifier>,
-    /// The id of its token, if it has one (RFC 7519 section 4.1.7).
+    /// The `jti` claim of its token, if there is one (RFC 7519 section 4.1.7).
     pub id: Option<String>,
-    /// From then on its token is not taken any more.
+    /// The time from which its token is rejected.
     pub expire_time: Timestamp,
 }
 
-/// Remembers notifications that were taken, so that each is taken once.
+/// Stores the digests of accepted notifications, so that each is accepted once.
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
-    /// Notes a notification until its token has expired. `false` if it was noted before: of all who bring it, one is
-    /// told `true`.
-    async fn use_once(
+    /// Marks a notification as used until its token expires. Returns `false` if it was already used: of concurrent
+    /// calls, exactly one returns `true`.
+    async fn mark_used(
         &self,
         digest: &[u8; 32],
         expire_time: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Whether a notification was noted and its token has not expired. Changes nothing.
+    /// Returns whether a notification is marked as used and its token has not expired. Changes nothing.
     async fn is_used(&self, digest: &[u8; 32], now: Timestamp) -> Result<bool, StoreError>;
 }
 
-/// Verifies who tells that the state of a tenant has changed (SUPEROFFICE.md 8).
+/// Verifies notifications that the state of a tenant has changed.
 #[async_trait]
 pub trait NotificationVerifier: Send + Sync + 'static {
-    /// Whether the login host of this application has signed the token for it, and it is current. Gives what it says.
+    /// Verifies that the login host signed the token for this application and that it has not expired. Returns its
+    /// content.
     ///
     /// # Errors
-    /// `InvalidResponse` if not; anything else if that cannot be told.
+    /// `InvalidResponse` if the token is not valid; another error if that could not be checked.
     async fn verify(&self, token: &SecretString) -> Result<SignedNotification, UpstreamError>;
 }
 
-/// Verifies the signature of webhooks under one secret.
+/// Verifies the signatures of webhooks with one secret.
 pub trait WebhookVerifier: Send + Sync + 'static {
-    /// Whether `signature`, as the header has it, is that of `body` under the secret. Takes as long whatever of it is
-    /// wrong.
-    fn has_signed(&self, body: &[u8], signature: &[u8]) -> bool;
+    /// Returns whether `signature`, the value of the header, is valid for `body`. Compares in constant time.
+    fn is_signature_valid(&self, body: &[u8], signature: &[u8]) -> bool;
 }

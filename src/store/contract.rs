@@ -1,7 +1,7 @@
-//! What every store must do: each promise of the store ports is a test, named as the promise.
+//! Tests for every store: each promise of the store ports is a test with its name.
 //!
-//! An adapter implements [`Place`] and calls [`store_contract`], which makes a test of its own of each promise. A
-//! promise that is missing in that macro's lists is dead code, which the lints refuse.
+//! An adapter implements [`StoreLocation`] and calls [`store_contract`], which generates a test for each promise. A
+//! promise that is missing in the macro's lists is dead code, which the lints reject.
 
 mod applications;
 mod audit;
@@ -32,11 +32,11 @@ use crate::{
     domain::{AllowedApiHosts, CredentialId, Environment, SystemTicket, Tenant, TenantName},
     ports::{
         ApplicationStore, AuditStore, ConsentStore, GrantStore, LeaseStore, SealError, SealedField,
-        Sealer, StoreWatch, TenantStore, TicketStore,
+        Sealer, StoreHealth, TenantStore, TicketStore,
     },
 };
 
-/// All ports of a store.
+/// All ports that a store implements.
 pub(super) trait Store:
     TenantStore
     + TicketStore
@@ -45,7 +45,7 @@ pub(super) trait Store:
     + LeaseStore
     + GrantStore
     + ConsentStore
-    + StoreWatch
+    + StoreHealth
 {
 }
 impl<S> Store for S where
@@ -56,17 +56,17 @@ impl<S> Store for S where
         + LeaseStore
         + GrantStore
         + ConsentStore
-        + StoreWatch
+        + StoreHealth
 {
 }
 
-/// Where a store is kept. Every opening is like that of another process.
+/// The location of a store. Each opening acts like that of another process.
 #[async_trait]
-pub(super) trait Place: Send + Sync {
-    /// Opens it with these applications configured.
+pub(super) trait StoreLocation: Send + Sync {
+    /// Opens the store with these applications configured.
     async fn open_with(&self, applications: KnownApplications) -> Arc<dyn Store>;
 
-    /// Opens it with the usual applications configured.
+    /// Opens the store with the usual applications configured.
     async fn open(&self) -> Arc<dyn Store> {
         self.open_with(usual_applications()).await
     }
@@ -76,36 +76,36 @@ macro_rules! store_contract {
     ($place:path) => {
         $crate::store::contract::store_contract!(@tests $place;
             create_adds_a_tenant,
-            create_refuses_a_second_tenant_of_that_name,
+            create_rejects_a_second_tenant_with_the_same_name,
             get_of_an_unknown_tenant_is_none,
-            list_is_in_the_order_of_application_and_tenant_as_text,
-            list_begins_after_a_name_and_keeps_to_the_limit,
-            applications_of_a_tenant_are_in_order,
+            list_is_ordered_by_application_and_tenant,
+            list_starts_after_a_name_and_respects_the_limit,
+            applications_of_a_tenant_are_ordered,
             set_disabled_counts_only_changes,
-            put_status_and_company_name_are_no_changes_by_an_administrator,
+            put_status_and_company_name_do_not_change_the_version,
             put_of_an_unknown_tenant_does_nothing,
-            a_status_is_forgotten_when_its_address_is_no_longer_allowed,
+            a_status_is_ignored_if_its_address_is_no_longer_allowed,
             delete_cannot_be_undone,
             delete_with_another_version_is_a_conflict,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            set_system_user_token_counts_and_ends_the_ticket,
+            set_system_user_token_increments_the_version_and_deletes_the_ticket,
             system_user_token_is_none_until_it_is_set,
-            a_token_belongs_to_its_tenant,
-            a_tenant_added_again_never_takes_a_ticket_of_its_former_life,
-            secrets_of_an_application_that_is_no_longer_configured_still_open,
+            a_token_is_stored_for_its_tenant_only,
+            a_recreated_tenant_rejects_tickets_of_the_deleted_one,
+            secrets_of_an_unconfigured_application_still_open,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            a_ticket_is_kept_in_place_of_the_former_one,
-            a_ticket_of_another_token_is_not_kept,
-            a_ticket_of_an_unknown_tenant_is_not_kept,
-            extend_touches_only_the_ticket_it_names_and_never_shortens,
-            delete_touches_only_the_ticket_it_names,
-            a_ticket_goes_with_its_tenant,
-            stopped_and_removed_tenants_are_told_from_the_others,
+            a_new_ticket_replaces_the_previous_one,
+            rejects_a_ticket_of_another_token_version,
+            rejects_a_ticket_of_an_unknown_tenant,
+            extend_changes_only_the_named_ticket_and_never_shortens_it,
+            delete_removes_only_the_named_ticket,
+            a_ticket_is_deleted_with_its_tenant,
+            finds_disabled_and_deleted_tenants,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            bind_remembers_what_an_id_meant,
+            bind_stores_environment_and_client_id,
         );
         $crate::store::contract::store_contract!(@tests $place;
             a_group_is_kept_with_its_head,
@@ -118,75 +118,75 @@ macro_rules! store_contract {
             a_public_key_is_kept_in_place_of_the_former,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            of_many_who_want_a_lease_one_gets_it,
-            a_lease_that_seems_to_last_for_ever_is_taken_over_only_as_it_was_seen,
-            a_lease_is_its_owners_until_it_expires_or_is_given_back,
-            whoever_takes_over_is_told_when_the_former_lease_expired,
-            a_fence_grows_with_every_acquisition_for_ever,
-            only_the_present_lease_is_renewed_or_given_back,
-            an_expired_lease_that_nobody_took_can_be_renewed,
+            concurrent_acquisitions_give_one_lease,
+            takes_over_a_lease_only_if_it_is_unchanged,
+            a_lease_is_exclusive_until_it_expires_or_is_released,
+            a_takeover_returns_the_expiry_of_the_previous_lease,
+            every_acquisition_increments_the_fence,
+            only_the_current_lease_can_be_renewed_or_released,
+            an_expired_lease_can_be_renewed_until_it_is_taken_over,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            a_consent_makes_a_grant,
-            a_consent_for_an_unknown_tenant_is_not_kept,
+            a_consent_creates_a_grant,
+            rejects_a_consent_for_an_unknown_tenant,
             a_new_consent_replaces_the_token_and_keeps_the_name,
-            two_consents_at_once_for_one_person_make_one_grant,
-            a_grant_is_found_by_its_associate,
-            grants_are_found_by_user_name_in_upper_or_lower_case,
-            grants_are_listed_in_order_and_in_pages,
-            every_reason_of_a_failure_is_read_back,
+            concurrent_consents_of_one_person_create_one_grant,
+            finds_a_grant_by_associate,
+            finds_grants_by_user_name_ignoring_case,
+            lists_grants_in_order_and_in_pages,
+            stores_every_failure_reason,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            a_refresh_is_intended_then_settled,
-            only_the_present_token_of_a_known_grant_is_spent,
-            an_outdated_fence_writes_nothing,
-            a_lease_that_expired_and_that_nobody_took_still_writes,
-            a_rotated_token_is_kept_before_the_rest_of_the_answer_is_looked_at,
-            an_orphaned_intent_is_retried_once,
+            a_refresh_records_intent_and_outcome,
+            uses_only_the_current_token_of_a_known_grant,
+            an_old_fence_cannot_write,
+            an_expired_lease_can_write_until_it_is_taken_over,
+            stores_a_rotated_token_before_the_rest_is_validated,
+            an_orphaned_intent_can_be_retried_once,
             a_broken_grant_loses_its_access_token_and_keeps_its_refresh_token,
-            a_failure_that_may_pass_leaves_state_and_tokens,
-            failures_in_a_row_are_counted_until_a_success_or_a_consent,
+            a_temporary_failure_keeps_state_and_tokens,
+            counts_consecutive_failures_until_a_success_or_a_consent,
             a_consent_during_a_refresh_wins,
             a_revocation_during_a_refresh_wins,
             a_deletion_during_a_refresh_wins,
-            no_token_is_spent_twice_and_none_is_lost_however_many_refresh,
-            no_token_is_in_what_is_printed_for_debugging,
-            an_access_token_is_dropped_by_its_own_id_only,
-            a_doubted_grant_is_proven_by_a_lease_that_was_taken_later,
+            concurrent_refreshes_never_reuse_or_lose_a_token,
+            debug_output_contains_no_token,
+            deletes_an_access_token_only_by_its_id,
+            only_a_later_lease_proves_an_unproven_grant,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            a_revoked_grant_keeps_its_token_until_it_is_revoked_upstream,
-            a_revocation_by_another_process_is_noticed,
+            keeps_the_token_until_it_is_revoked_upstream,
+            detects_a_revocation_by_another_process,
             revoking_an_unknown_grant_is_none,
             a_consent_after_a_revocation_keeps_the_name_and_is_not_revoked,
-            a_rotated_token_that_meets_a_revoked_grant_is_revoked_too,
-            pending_revocations_come_in_pages,
-            a_tenant_with_grants_is_deleted_by_force_only,
-            a_tenant_whose_grants_are_all_revoked_needs_no_force,
+            a_token_rotated_after_a_revocation_is_revoked_too,
+            lists_pending_revocations_in_pages,
+            deletes_a_tenant_with_grants_only_by_force,
+            deletes_a_tenant_with_revoked_grants_without_force,
         );
         $crate::store::contract::store_contract!(@tests $place;
-            a_consent_is_kept_as_it_was_asked_for,
-            consents_are_bounded_for_a_caller_and_in_all,
-            a_state_is_redeemed_once_also_by_many_at_once,
-            a_state_that_was_given_back_is_redeemed_once_more,
-            an_expired_attempt_is_not_redeemed,
+            stores_a_consent_unchanged,
+            limits_consents_per_caller_and_in_total,
+            a_state_can_be_used_once_even_concurrently,
+            a_state_added_again_can_be_used_once_more,
+            an_expired_attempt_cannot_be_used,
             an_attempt_needs_an_open_consent,
-            attempts_of_one_consent_are_bounded,
-            the_first_end_of_a_consent_stays,
-            what_expired_is_forgotten_and_the_rest_is_not,
+            limits_attempts_of_one_consent,
+            the_first_outcome_of_a_consent_stays,
+            deletes_only_expired_consents_and_attempts,
         );
         $crate::store::contract::store_contract!(@tests $place;
             a_new_store_is_writable,
-            what_was_acknowledged_is_there_after_reopening,
-            external_version_changes_with_writes_of_others_and_not_with_our_own,
-            what_seems_to_be_issued_in_the_future_is_forgotten_and_the_rest_is_not,
+            acknowledged_writes_survive_reopening,
+            external_version_changes_only_with_writes_of_other_processes,
+            deletes_only_credentials_issued_in_the_future,
             a_closed_store_is_unavailable,
         );
         $crate::store::contract::store_contract!(@tests $place;
             concurrent_writers_lose_nothing,
-            pages_cover_every_tenant_once_while_others_are_added,
-            of_two_who_create_one_tenant_one_wins,
-            a_write_whose_caller_went_away_is_done_or_undone_and_the_next_one_works,
+            pages_list_every_tenant_once_during_additions,
+            concurrent_creations_of_a_tenant_have_one_winner,
+            a_dropped_write_is_complete_or_rolled_back,
         );
     };
     (@tests $place:path; $($name:ident),+ $(,)?) => {
@@ -198,7 +198,7 @@ macro_rules! store_contract {
 }
 pub(super) use store_contract;
 
-/// Configured in these tests, in different environments.
+/// Returns the applications of these tests, in different environments.
 pub(super) fn usual_applications() -> KnownApplications {
     let known = |environment| KnownApplication {
         environment,
@@ -214,7 +214,7 @@ pub(super) fn name(application: &str, tenant: &str) -> TenantName {
     format!("applications/{application}/tenants/{tenant}").parse().unwrap()
 }
 
-/// The tenant of most tests.
+/// Returns the tenant of most tests.
 pub(super) fn cust1() -> TenantName {
     name("crm-sync", "Cust1")
 }
@@ -240,7 +240,7 @@ pub(super) async fn token(store: &dyn Store, name: &TenantName) -> Option<(Strin
     Some((stored.token.expose_secret().to_owned(), stored.version))
 }
 
-/// Adds a tenant with a token, and tells its token version: 1 for the first in a store.
+/// Adds a tenant with a token, and returns its token version: 1 for the first one in a store.
 pub(super) async fn enroll(store: &dyn Store, name: &TenantName) -> i64 {
     add(store, name).await;
     let token = secret("Contoso-Kq1aV9GR4x");
@@ -258,7 +258,7 @@ pub(super) fn a_ticket(number: u8, token_version: i64) -> SystemTicket {
     }
 }
 
-/// Value, id, end and token version of a ticket: what is compared.
+/// The compared fields of a ticket: value, id, expiry and token version.
 pub(super) type PlainTicket = (String, CredentialId, Timestamp, i64);
 
 pub(super) fn plain(ticket: &SystemTicket) -> PlainTicket {
@@ -271,12 +271,12 @@ pub(super) fn plain(ticket: &SystemTicket) -> PlainTicket {
     )
 }
 
-pub(super) async fn kept_ticket(store: &dyn Store, name: &TenantName) -> Option<PlainTicket> {
+pub(super) async fn stored_ticket(store: &dyn Store, name: &TenantName) -> Option<PlainTicket> {
     let ticket = TicketStore::get(store, name).await.unwrap();
     ticket.as_ref().map(plain)
 }
 
-/// Hides what it seals, and opens it in its place only. No protection: for tests.
+/// A sealer for tests without real encryption. It opens a secret only at its location.
 pub(super) struct TestSealer;
 
 impl TestSealer {

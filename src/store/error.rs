@@ -1,10 +1,10 @@
-//! What a database error means to a use case.
+//! Converts database errors to [`StoreError`].
 
 use sqlx::{error::ErrorKind, sqlite::SqliteError};
 
 use crate::ports::StoreError;
 
-/// Primary result codes of SQLite (<https://www.sqlite.org/rescode.html>) that we tell apart.
+/// The result codes of SQLite (<https://www.sqlite.org/rescode.html>) that are distinguished.
 pub(super) mod sqlite_code {
     pub(in crate::store) const PERM: i32 = 3;
     pub(in crate::store) const BUSY: i32 = 5;
@@ -18,27 +18,27 @@ pub(super) mod sqlite_code {
     pub(in crate::store) const CANTOPEN: i32 = 14;
     pub(in crate::store) const PROTOCOL: i32 = 15;
     pub(in crate::store) const NOTADB: i32 = 26;
-    /// An extended code: a write failed.
+    /// The extended code of a failed write.
     pub(in crate::store) const IOERR_WRITE: i32 = 778;
-    /// An extended code: `RAISE` in a trigger.
+    /// The extended code of `RAISE` in a trigger.
     pub(in crate::store) const CONSTRAINT_TRIGGER: i32 = 1811;
 }
 
-/// SQLite's primary result code: the low byte of the extended one.
+/// Returns SQLite's primary result code: the low byte of the extended one.
 pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
     Some(extended_code(error)? & 0xff)
 }
 
-/// The whole result code of SQLite.
+/// Returns SQLite's extended result code.
 pub(super) fn extended_code(error: &sqlx::Error) -> Option<i32> {
     let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
     sqlx::error::DatabaseError::code(error)?.parse().ok()
 }
 
-/// The meaning of a failed commit. A lock, a full disk or a write that failed surely kept the transaction out: the frame
-/// that ends it is written last. After any other fault (above all a sync that failed) the transaction may be in the log,
-/// where the next reader finds it.
-pub(super) fn of_commit(error: sqlx::Error) -> StoreError {
+/// Converts the error of a commit. After a lock, a full disk or a failed write, the transaction is surely not
+/// committed: its final frame is written last. After any other fault (above all a failed sync) the transaction may be
+/// in the log, where the next reader finds it.
+pub(super) fn commit_error(error: sqlx::Error) -> StoreError {
     let (primary, extended) = (primary_code(&error), extended_code(&error));
     let failed = StoreError::from(error);
     let is_unknown = match primary {
@@ -49,29 +49,29 @@ pub(super) fn of_commit(error: sqlx::Error) -> StoreError {
     if is_unknown { failed.after_commit() } else { failed }
 }
 
-/// A detail never holds more than words of ours and names of columns: messages of drivers may quote values.
+/// The detail contains only fixed text and column names, because messages of drivers may quote values.
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         if let Some(code) = primary_code(&error) {
-            return of_sqlite(code, &error);
+            return sqlite_error(code, &error);
         }
         match error {
             sqlx::Error::ColumnDecode { index, .. } => Self::Corrupt(format!("column {index}")),
             sqlx::Error::ColumnNotFound(name) => Self::Corrupt(format!("no column {name}")),
             sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
-                Self::Corrupt("a column of another type".to_owned())
+                Self::Corrupt("a column has another type".to_owned())
             }
             sqlx::Error::PoolTimedOut => {
                 Self::Unavailable("no connection became free in time".to_owned())
             }
-            sqlx::Error::PoolClosed => Self::Unavailable("it is closed".to_owned()),
+            sqlx::Error::PoolClosed => Self::Unavailable("the store is closed".to_owned()),
             sqlx::Error::Io(error) => Self::Unavailable(error.kind().to_string()),
             _ => Self::Unavailable("the driver failed".to_owned()),
         }
     }
 }
 
-fn of_sqlite(code: i32, error: &sqlx::Error) -> StoreError {
+fn sqlite_error(code: i32, error: &sqlx::Error) -> StoreError {
     let unavailable = match code {
         sqlite_code::BUSY | sqlite_code::LOCKED => "another process is writing",
         sqlite_code::FULL => "the disk is full",
@@ -80,20 +80,20 @@ fn of_sqlite(code: i32, error: &sqlx::Error) -> StoreError {
         sqlite_code::CANTOPEN => "the file cannot be opened",
         sqlite_code::NOMEM => "out of memory",
         sqlite_code::INTERRUPT => "interrupted",
-        sqlite_code::PROTOCOL => "the file's locks cannot be had",
+        sqlite_code::PROTOCOL => "the file cannot be locked",
         sqlite_code::CORRUPT | sqlite_code::NOTADB => {
             return StoreError::Corrupt("the database file is damaged".to_owned());
         }
-        _ => return of_statement(code, error),
+        _ => return statement_error(code, error),
     };
     StoreError::Unavailable(format!("{unavailable} (SQLite code {code})"))
 }
 
-fn of_statement(code: i32, error: &sqlx::Error) -> StoreError {
+fn statement_error(code: i32, error: &sqlx::Error) -> StoreError {
     let kind = error.as_database_error().map_or(ErrorKind::Other, sqlx::error::DatabaseError::kind);
     match kind {
         ErrorKind::UniqueViolation => StoreError::AlreadyExists,
-        // Our statements fit our schema, so the schema in the file is another one.
-        _ => StoreError::Corrupt(format!("a statement was refused (SQLite code {code})")),
+        // The statements fit this release's schema, so the schema of the file is different.
+        _ => StoreError::Corrupt(format!("a statement failed (SQLite code {code})")),
     }
 }

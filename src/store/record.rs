@@ -1,5 +1,5 @@
-//! Stored columns, and how they become domain types again. The store is not trusted: what makes no sense is
-//! [`StoreError::Corrupt`], and an address that is no longer allowed is not used.
+//! Converts rows to domain types. The store is not trusted: invalid values are [`StoreError::Corrupt`], and an address
+//! that is no longer allowed is ignored.
 
 mod consents;
 mod grants;
@@ -67,7 +67,8 @@ impl TenantRecord {
                 .map_err(|_| StoreError::Corrupt("tenants.tenant".to_owned()))?,
         };
         Ok(Tenant {
-            labels: serde_json::from_str(&self.labels).map_err(|_| corrupt("labels", &name))?,
+            labels: serde_json::from_str(&self.labels)
+                .map_err(|_| corrupt_column("labels", &name))?,
             disabled: self.disabled,
             token_version: self.token_version,
             version: self.version,
@@ -79,7 +80,7 @@ impl TenantRecord {
         })
     }
 
-    /// `None` too where the address is no longer allowed: SuperOffice is then asked again before anything is sent.
+    /// Returns the stored status. Also `None` if the address is no longer allowed: the status is then read again.
     fn status(
         &self,
         name: &TenantName,
@@ -93,9 +94,10 @@ impl TenantRecord {
         ) {
             (None, None, None, None) => return Ok(None),
             (Some(state), Some(until), Some(version), Some(read)) => (state, until, version, read),
-            _ => return Err(corrupt("status_state", name)),
+            _ => return Err(corrupt_column("status_state", name)),
         };
-        let state = TenantState::from_name(state).ok_or_else(|| corrupt("status_state", name))?;
+        let state =
+            TenantState::from_name(state).ok_or_else(|| corrupt_column("status_state", name))?;
         let web_api_uri = match (&self.status_web_api_uri, application) {
             (None, _) if state.usability() == Usability::Usable => return Ok(None),
             (None, _) => None,
@@ -137,15 +139,15 @@ pub(super) fn application_id(text: &str) -> Result<ApplicationId, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("tenants.application".to_owned()))
 }
 
-/// The time in a column.
+/// Converts the time in a column.
 pub(super) fn microseconds(
     value: i64,
     column: &str,
     row: &dyn fmt::Display,
 ) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(value).map_err(|_| corrupt(column, row))
+    Timestamp::from_microsecond(value).map_err(|_| corrupt_column(column, row))
 }
 
-fn corrupt(column: &str, row: &dyn fmt::Display) -> StoreError {
+fn corrupt_column(column: &str, row: &dyn fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("{column} of {row}"))
 }

@@ -1,4 +1,4 @@
-//! Secrets, bound to their place (DESIGN rule 6.3).
+//! Sealed secrets, each bound to its environment, table, row and column.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::ports::{SealError, SealedField, Sealer};
 
-/// A column that holds secrets.
+/// A column of sealed secrets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SecretColumn {
     table: &'static str,

@@ -1,7 +1,7 @@
 //! The store of one process: a SQLite file in WAL mode.
 //!
-//! One connection writes, a few read. A write is one `BEGIN IMMEDIATE` transaction with a full sync at its commit; when
-//! its future is dropped it is rolled back and the connection stays usable. Commands may have the file open too.
+//! One connection writes, a few read. A write is one `BEGIN IMMEDIATE` transaction with a full sync at its commit. If
+//! its future is dropped, it is rolled back and the connection stays usable. Commands may use the file, too.
 
 mod applications;
 mod audit;
@@ -9,9 +9,9 @@ mod consents;
 mod file;
 mod files;
 mod grants;
+mod inspection;
 mod leases;
 mod lock;
-mod look;
 mod notifications;
 mod open;
 mod schema;
@@ -25,14 +25,14 @@ mod tests;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-pub use self::{file::SqliteFile, lock::ServeLock, look::Look, open::OpenError};
+pub use self::{file::SqliteFile, inspection::StoreInspection, lock::ServeLock, open::OpenError};
 use super::{KnownApplications, sealing::Sealing};
 use crate::{
     domain::ApplicationId,
     ports::{ApplicationStore as _, Sealer, StoreError},
 };
 
-/// Tenants, tokens, tickets, grants, consents and the audit trail in a SQLite file.
+/// The store of tenants, tokens, tickets, grants, consents and audit events in a SQLite file.
 pub struct SqliteStore {
     file: SqliteFile,
     sealing: Sealing,
@@ -40,20 +40,20 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// A store on an open file. Loads nothing.
+    /// Creates a store on an open file. Reads nothing.
     #[must_use]
     pub fn new(file: SqliteFile, sealer: Arc<dyn Sealer>, applications: KnownApplications) -> Self {
         Self { file, sealing: Sealing::new(sealer), applications }
     }
 
-    /// The file that it is in.
+    /// Returns the file of the store.
     #[must_use]
     pub fn file(&self) -> &SqliteFile {
         &self.file
     }
 
-    /// To which environment secrets of an application are bound: the configured one, else (a command may run with
-    /// less configured) the one it had when it was last configured.
+    /// Returns the environment to which secrets of an application are bound: the configured one, or the last known one
+    /// if a command runs with fewer applications configured.
     async fn environment(&self, id: &ApplicationId) -> Result<Cow<'static, str>, StoreError> {
         if let Some(application) = self.applications.get(id) {
             return Ok(application.environment.as_str().into());
@@ -61,7 +61,7 @@ impl SqliteStore {
         match self.binding(id).await? {
             Some(binding) => Ok(binding.environment.into()),
             None => Err(StoreError::Corrupt(format!(
-                "the environment of application {id} was never remembered"
+                "the environment of application {id} is not stored"
             ))),
         }
     }

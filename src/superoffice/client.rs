@@ -1,4 +1,4 @@
-//! The one client of SuperOffice: time-outs, size limits and repetition as data, in one place.
+//! The HTTP client of SuperOffice: timeouts, size limits and retries.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -14,50 +14,49 @@ use zeroize::Zeroizing;
 
 use super::{
     fault::Fault,
-    lenient::{read_repaired, without_mark},
+    json_repair::{read_repaired, strip_byte_order_mark},
 };
 use crate::{
     outbound::{self, HttpClient, Network, Request, Response},
     ports::{Random, UpstreamError},
 };
 
-/// The first pause before a repetition; each further one is four times as long, all with jitter.
+/// The wait before the first retry. Each further wait is four times as long; all have jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How the client behaves.
+/// The settings of the client.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientOptions {
-    /// For one request, from its beginning to the end of the answer.
+    /// The time limit for one request, including the whole response.
     pub timeout: Duration,
-    /// Plain http and loopback addresses: for tests.
+    /// Allows plain HTTP and loopback addresses, for tests.
     pub allow_loopback: bool,
 }
 
-/// What a kind of request may cost.
+/// The limits of one kind of request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Profile {
-    /// Names the request in errors and logs.
-    pub(super) what: &'static str,
-    /// More than this is not an answer.
+    /// The name of the request in errors and logs.
+    pub(super) name: &'static str,
+    /// The maximum size of a response body.
     pub(super) max_body_bytes: usize,
-    /// When it is sent again.
-    pub(super) repeat: Repeat,
+    /// The retry policy.
+    pub(super) retry: RetryPolicy,
 }
 
-/// When a request may be sent again.
+/// The condition for sending a request again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
-    /// Up to twice more after a fault that came quickly: reading changes nothing. Not after a time-out, which has
-    /// used up the caller's patience.
-    Reads,
-    /// Up to twice more if it surely never left: doing it twice costs the customer.
+pub(super) enum RetryPolicy {
+    /// Retries up to twice: repeating the request is safe. Not after a timeout, which has used up the caller's time.
+    Idempotent,
+    /// Retries up to twice if the request was not sent: processing it twice would have side effects at the customer.
     OnlyIfNotSent,
 }
 
-/// An answer, whatever its status.
+/// A complete response with any status below 500 except 429.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// When the other side says it is (`Date`).
+    /// The `Date` header.
     pub(super) date: Option<String>,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
@@ -67,42 +66,42 @@ pub(super) struct Answer {
 pub struct Client {
     options: ClientOptions,
     network: Network,
-    /// For everything but the Web API.
+    /// The HTTP client for everything but the Web API.
     http: HttpClient,
-    /// For the Web API, one for each runtime which serves callers. A connection is driven by the runtime that opened it,
-    /// so with one for all, each call would wake the threads of others.
-    of_runtimes: Arc<RwLock<Vec<(runtime::Id, HttpClient)>>>,
+    /// The HTTP clients for the Web API, one for each runtime that serves callers. A connection runs on the runtime
+    /// that opened it, so with one shared client each call would wake other threads.
+    per_runtime: Arc<RwLock<Vec<(runtime::Id, HttpClient)>>>,
 }
 
 impl Client {
-    /// Connects nothing yet. Follows no redirects, and connects to public addresses only.
+    /// Creates a client without connecting. It follows no redirects, and connects to public addresses only.
     #[must_use]
     pub fn new(network: &Network, options: ClientOptions) -> Self {
         let http = network.client(options.profile());
-        Self { options, network: network.clone(), http, of_runtimes: Arc::default() }
+        Self { options, network: network.clone(), http, per_runtime: Arc::default() }
     }
 
-    /// The client whose connections the current runtime drives.
-    fn here(&self) -> HttpClient {
+    /// Returns the HTTP client of the current runtime.
+    fn for_current_runtime(&self) -> HttpClient {
         let here = Handle::current().id();
         let known = |all: &[(runtime::Id, HttpClient)]| {
             all.iter().find(|(id, _)| *id == here).map(|(_, client)| client.clone())
         };
-        let found = known(&self.of_runtimes.read().unwrap_or_else(PoisonError::into_inner));
+        let found = known(&self.per_runtime.read().unwrap_or_else(PoisonError::into_inner));
         found.unwrap_or_else(|| {
             let client = self.network.client(self.options.profile());
-            let mut all = self.of_runtimes.write().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.per_runtime.write().unwrap_or_else(PoisonError::into_inner);
             all.push((here, client.clone()));
             client
         })
     }
 
-    /// Sends a call of the Web API and returns as soon as an answer begins, whatever its status. There is no time limit.
-    pub(super) async fn begin(&self, request: Request) -> Result<Response, Fault> {
-        self.here().begin(request).await
+    /// Sends a Web API call and returns when the response begins, with any status. There is no time limit.
+    pub(super) async fn send_streaming(&self, request: Request) -> Result<Response, Fault> {
+        self.for_current_runtime().send(request).await
     }
 
-    /// Sends a request as its profile allows. A 5xx is an error, every other status an answer.
+    /// Sends a request with the retries of its profile. A 5xx or 429 is an error; every other status is an answer.
     pub(super) async fn send(
         &self,
         profile: Profile,
@@ -111,24 +110,28 @@ impl Client {
     ) -> Result<Answer, Fault> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..2 {
-            match self.once(profile, request()).await {
+            match self.send_once(profile, request()).await {
                 Ok(answer) => return Ok(answer),
-                Err(fault) if fault.may_be_repeated(profile.repeat) => {
+                Err(fault) if fault.may_retry(profile.retry) => {
                     tokio::time::sleep(random.jitter(pause)).await;
                     pause *= 4;
                 }
                 Err(fault) => return Err(fault),
             }
         }
-        self.once(profile, request()).await
+        self.send_once(profile, request()).await
     }
 
-    /// Sends a request once, whatever becomes of it.
-    pub(super) async fn once(&self, profile: Profile, request: Request) -> Result<Answer, Fault> {
+    /// Sends a request without retries.
+    pub(super) async fn send_once(
+        &self,
+        profile: Profile,
+        request: Request,
+    ) -> Result<Answer, Fault> {
         let limit = self.options.timeout;
         let until = Instant::now() + limit;
         let late = |_| Fault::Timeout(limit);
-        let mut response = timeout_at(until, self.http.begin(request)).await.map_err(late)??;
+        let mut response = timeout_at(until, self.http.send(request)).await.map_err(late)??;
         let status = response.status;
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(Fault::Status(status));
@@ -152,17 +155,17 @@ impl ClientOptions {
     }
 }
 
-/// An answer that came, but not with the status wanted.
-pub(super) fn unexpected(profile: Profile, status: StatusCode) -> UpstreamError {
-    UpstreamError::InvalidResponse(format!("{}: HTTP {status}", profile.what))
+/// Returns the error for a response with an unexpected status.
+pub(super) fn unexpected_status(profile: Profile, status: StatusCode) -> UpstreamError {
+    UpstreamError::InvalidResponse(format!("{}: HTTP {status}", profile.name))
 }
 
-/// Reads JSON; the error tells where it stopped being what was wanted, and nothing of what it was.
+/// Parses JSON. The error contains the position of the mistake, and nothing of the content.
 pub(super) fn json<'b, T: serde::Deserialize<'b>>(
     profile: Profile,
     body: &'b [u8],
 ) -> Result<T, UpstreamError> {
-    serde_json::from_slice(without_mark(body)).map_err(|error| {
+    serde_json::from_slice(strip_byte_order_mark(body)).map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Data => "JSON with other fields or types than documented",
             _ => "not JSON",
@@ -170,13 +173,13 @@ pub(super) fn json<'b, T: serde::Deserialize<'b>>(
         let (line, column) = (error.line(), error.column());
         UpstreamError::InvalidResponse(format!(
             "{}: {kind} (line {line}, column {column})",
-            profile.what
+            profile.name
         ))
     })
 }
 
-/// Reads JSON as [`json`] does, also where a character in it cannot be read.
-pub(super) fn json_repaired<T: serde::de::DeserializeOwned>(
+/// Parses JSON like [`json`], and repairs invalid characters first if necessary.
+pub(super) fn json_lenient<T: serde::de::DeserializeOwned>(
     profile: Profile,
     body: &[u8],
 ) -> Result<T, UpstreamError> {

@@ -1,8 +1,7 @@
-//! The secrets and keys of one application, and which of them work now.
+//! The client secrets and private keys of one application, and which of them currently work.
 //!
-//! The platform knows one secret and one key at a time, without overlap (SUPEROFFICE.md 3), so a replacement is
-//! configured beforehand as the next one and tried when the first is refused. The one that last worked is used
-//! from then on.
+//! SuperOffice accepts one secret and one key at a time, without overlap. So a replacement is configured in advance and
+//! tried when the first one is rejected. The one that last worked is used from then on.
 
 use std::{
     sync::{
@@ -16,12 +15,13 @@ use secrecy::SecretString;
 
 use crate::ports::Signer;
 
-/// While SuperOffice refuses all pairs, each tenant and grant would multiply its calls by their number. The others than
-/// the one that last worked are tried this often in a minute, for all tenants together: a change of the secret needs one.
+/// The maximum number of trials a minute with a secret or key other than the last working one, for all tenants
+/// together. Without it, each tenant and grant would multiply its calls while SuperOffice rejects all pairs. A change
+/// of the secret needs one trial.
 const TRIALS_A_MINUTE: u32 = 60;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// One secret and one key, or two.
+/// One or two client secrets and one or two private keys.
 pub struct Credentials {
     secrets: Candidates<SecretString>,
     signers: Candidates<Arc<dyn Signer>>,
@@ -29,7 +29,7 @@ pub struct Credentials {
     changes: AtomicU64,
 }
 
-/// Trials since the beginning of a minute, by the monotonic clock.
+/// The trials in the current minute, by the monotonic clock.
 #[derive(Default)]
 struct Trials {
     since: Duration,
@@ -45,14 +45,14 @@ struct Candidates<T> {
 
 /// A secret and a key to try together.
 #[derive(Clone)]
-pub(super) struct Pair {
+pub(super) struct CredentialPair {
     pub(super) secret: SecretString,
     pub(super) signer: Arc<dyn Signer>,
     indices: (usize, usize),
 }
 
 impl Credentials {
-    /// What is configured now, and what is configured to come.
+    /// Takes the current secret and key, and the optional next ones.
     #[must_use]
     pub fn new(
         secret: SecretString,
@@ -68,12 +68,12 @@ impl Credentials {
         }
     }
 
-    /// Counts how often another secret or key than before was found to work.
-    pub(super) fn changes(&self) -> u64 {
+    /// Returns how often the working secret or key has changed.
+    pub(super) fn switch_count(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// Whether another secret or key than the one that last worked may be tried now; takes one trial if so.
+    /// Counts a trial of another secret or key than the last working one. Returns whether it is allowed now.
     pub(super) fn may_try_another(&self, now: Duration) -> bool {
         let mut trials = self.trials.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_sub(trials.since) >= MINUTE {
@@ -83,40 +83,44 @@ impl Credentials {
         trials.count <= TRIALS_A_MINUTE
     }
 
-    /// The secret that last worked.
+    /// Returns the secret that last worked.
     pub(super) fn secret(&self) -> SecretString {
         self.secrets.working().1
     }
 
-    /// Each secret and its number, the one that last worked first.
+    /// Returns each secret with its number, the last working one first.
     pub(super) fn secrets(&self) -> impl Iterator<Item = (usize, SecretString)> + use<> {
         self.secrets.in_order()
     }
 
-    /// The secret of this number has been seen to work.
-    pub(super) fn secret_works(&self, number: usize) {
-        self.note(self.secrets.use_from_now_on(number, "client secret"));
+    /// Records that the secret with this number works.
+    pub(super) fn mark_secret_working(&self, number: usize) {
+        self.count_change(self.secrets.set_working(number, "client secret"));
     }
 
-    /// Every pair, those that last worked first.
-    pub(super) fn pairs(&self) -> Vec<Pair> {
+    /// Returns every pair, the last working one first.
+    pub(super) fn pairs(&self) -> Vec<CredentialPair> {
         let mut pairs = Vec::new();
         for (key, signer) in self.signers.in_order() {
             for (index, secret) in self.secrets.in_order() {
-                pairs.push(Pair { secret, signer: Arc::clone(&signer), indices: (index, key) });
+                pairs.push(CredentialPair {
+                    secret,
+                    signer: Arc::clone(&signer),
+                    indices: (index, key),
+                });
             }
         }
         pairs
     }
 
-    /// This pair has been seen to work.
-    pub(super) fn works(&self, pair: &Pair) {
-        let secret = self.secrets.use_from_now_on(pair.indices.0, "client secret");
-        let key = self.signers.use_from_now_on(pair.indices.1, "private key");
-        self.note(secret || key);
+    /// Records that this pair works.
+    pub(super) fn mark_pair_working(&self, pair: &CredentialPair) {
+        let secret = self.secrets.set_working(pair.indices.0, "client secret");
+        let key = self.signers.set_working(pair.indices.1, "private key");
+        self.count_change(secret || key);
     }
 
-    fn note(&self, changed: bool) {
+    fn count_change(&self, changed: bool) {
         if changed {
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
@@ -144,15 +148,15 @@ impl<T: Clone> Candidates<T> {
         std::iter::once(working).chain(other)
     }
 
-    /// Returns whether it is another one than before.
-    fn use_from_now_on(&self, index: usize, what: &'static str) -> bool {
+    /// Makes this the working candidate. Returns whether it was another one before.
+    fn set_working(&self, index: usize, what: &'static str) -> bool {
         let changed = self.working.swap(index, Ordering::Relaxed) != index;
         if changed {
             let now = if index == 0 { "the first" } else { "the next" };
             tracing::warn!(
                 what,
                 now,
-                "SuperOffice takes another one than before; finish the rotation"
+                "SuperOffice now accepts the other configured credential; finish the rotation"
             );
         }
         changed
@@ -175,7 +179,7 @@ mod tests {
     }
 
     fn names(credentials: &Credentials) -> Vec<String> {
-        let name = |pair: &Pair| {
+        let name = |pair: &CredentialPair| {
             let key = String::from_utf8(pair.signer.sign(b"").unwrap()).unwrap();
             format!("{}{key}", pair.secret.expose_secret())
         };
@@ -183,24 +187,24 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_is_tried_once_and_what_worked_is_tried_first() {
+    fn tries_every_pair_once_and_the_working_one_first() {
         let next_key: Arc<dyn Signer> = Arc::new(Named("k2"));
         let two =
             Credentials::new("s1".into(), Some("s2".into()), Arc::new(Named("k1")), Some(next_key));
         assert_eq!(names(&two), ["s1k1", "s2k1", "s1k2", "s2k2"]);
-        two.works(two.pairs().last().unwrap());
+        two.mark_pair_working(two.pairs().last().unwrap());
         assert_eq!(names(&two), ["s2k2", "s1k2", "s2k1", "s1k1"]);
         assert_eq!(two.secret().expose_secret(), "s2");
-        two.secret_works(0);
+        two.mark_secret_working(0);
         assert_eq!(two.secret().expose_secret(), "s1");
-        assert_eq!(two.changes(), 2);
+        assert_eq!(two.switch_count(), 2);
         let one = Credentials::new("s1".into(), None, Arc::new(Named("k1")), None);
         assert_eq!(names(&one), ["s1k1"]);
         assert_eq!(one.secrets().count(), 1);
     }
 
     #[test]
-    fn trials_of_other_secrets_and_keys_are_limited_a_minute() {
+    fn limits_trials_of_other_credentials_per_minute() {
         let credentials = Credentials::new("s1".into(), None, Arc::new(Named("k1")), None);
         for minute in [0, 1, 7] {
             let tried = (0..60).map(|second| Duration::from_secs(60 * minute + second));

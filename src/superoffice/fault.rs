@@ -1,36 +1,36 @@
-//! The meaning of a fault for requests to SuperOffice: whether they are repeated, and whether the host is down.
+//! Classifies faults of requests to SuperOffice: whether to retry, and whether the host is down.
 
 use http::StatusCode;
 
-use super::client::{Profile, Repeat};
+use super::client::{Profile, RetryPolicy};
 pub(super) use crate::outbound::Fault;
 use crate::ports::UpstreamError;
 
 impl Fault {
-    /// Whether the request may be sent again. Not after a time-out, which has used up the caller's patience.
-    pub(super) fn may_be_repeated(&self, repeat: Repeat) -> bool {
+    /// Returns whether the request may be sent again. Not after a timeout, which has used up the caller's time.
+    pub(super) fn may_retry(&self, repeat: RetryPolicy) -> bool {
         match self {
             Self::Name(_) | Self::Connect(_) | Self::Tls(_) | Self::NotProcessed => true,
             Self::Proxy { why, .. } => !why.is_timeout(),
-            Self::Broken(_) | Self::Status(_) => repeat == Repeat::Reads,
-            Self::Unreached | Self::Timeout(_) | Self::TooLarge(_) => false,
+            Self::Broken(_) | Self::Status(_) => repeat == RetryPolicy::Idempotent,
+            Self::ConnectTimeout | Self::Timeout(_) | Self::TooLarge(_) => false,
         }
     }
 
-    /// Whether the request surely did not arrive.
-    pub(super) fn is_before_sending(&self) -> bool {
-        matches!(self, Self::Unreached | Self::Proxy { .. })
-            || self.may_be_repeated(Repeat::OnlyIfNotSent)
+    /// Returns whether the request was certainly not sent.
+    pub(super) fn is_not_sent(&self) -> bool {
+        matches!(self, Self::ConnectTimeout | Self::Proxy { .. })
+            || self.may_retry(RetryPolicy::OnlyIfNotSent)
     }
 
-    /// Whether the host as a whole does not answer. A status that may be about one tenant says nothing of others.
-    pub(super) fn is_the_hosts(&self) -> bool {
+    /// Returns whether the host as a whole does not answer. A status that may concern one tenant does not count.
+    pub(super) fn is_host_failure(&self) -> bool {
         match self {
             Self::Name(_)
             | Self::Connect(_)
             | Self::Tls(_)
             | Self::Proxy { .. }
-            | Self::Unreached
+            | Self::ConnectTimeout
             | Self::Timeout(_)
             | Self::NotProcessed
             | Self::Broken(_) => true,
@@ -44,8 +44,8 @@ impl Fault {
         }
     }
 
-    pub(super) fn of(self, profile: Profile) -> UpstreamError {
-        let text = format!("{}: {self}", profile.what);
+    pub(super) fn into_upstream_error(self, profile: Profile) -> UpstreamError {
+        let text = format!("{}: {self}", profile.name);
         match self {
             Self::TooLarge(_) => UpstreamError::InvalidResponse(text),
             _ => UpstreamError::Unavailable(text),
@@ -64,24 +64,24 @@ mod tests {
     };
 
     #[test]
-    fn only_what_surely_was_not_sent_is_repeated_where_doing_it_twice_costs() {
+    fn retries_non_idempotent_requests_only_if_not_sent() {
         let connect = Fault::Connect(String::new());
         let broken = Fault::Broken(String::new());
         let timeout = Fault::Timeout(Duration::ZERO);
         for (fault, read, exchange) in
             [(connect, true, true), (broken, true, false), (timeout, false, false)]
         {
-            assert_eq!(fault.may_be_repeated(Repeat::Reads), read, "{fault}");
-            assert_eq!(fault.may_be_repeated(Repeat::OnlyIfNotSent), exchange, "{fault}");
-            assert_eq!(fault.is_before_sending(), exchange, "{fault}");
+            assert_eq!(fault.may_retry(RetryPolicy::Idempotent), read, "{fault}");
+            assert_eq!(fault.may_retry(RetryPolicy::OnlyIfNotSent), exchange, "{fault}");
+            assert_eq!(fault.is_not_sent(), exchange, "{fault}");
         }
-        // It has used up the caller's patience, and no more than that.
-        assert!(Fault::Unreached.is_before_sending());
-        assert!(!Fault::Unreached.may_be_repeated(Repeat::Reads));
+        // The timeout has used up the caller's time, but nothing was sent.
+        assert!(Fault::ConnectTimeout.is_not_sent());
+        assert!(!Fault::ConnectTimeout.may_retry(RetryPolicy::Idempotent));
     }
 
     #[test]
-    fn whatever_is_wrong_with_the_proxy_nothing_was_sent_to_the_host() {
+    fn a_proxy_fault_means_that_nothing_was_sent() {
         let limit = Duration::from_secs(3);
         for (why, repeated) in [
             (ProxyFault::Name, true),
@@ -96,13 +96,13 @@ mod tests {
             (ProxyFault::NotAProxy, true),
             (ProxyFault::Broken(String::new()), true),
             (ProxyFault::Host(TlsFault::OtherName), true),
-            // It has used up the caller's patience.
+            // The timeout has used up the caller's time.
             (ProxyFault::Timeout(limit), false),
         ] {
             let proxy = ProxyAddress { tls: false, host: "proxy.example".to_owned(), port: 3128 };
             let fault = Fault::Proxy { proxy, why };
-            assert!(fault.is_before_sending() && fault.is_the_hosts(), "{fault}");
-            assert_eq!(fault.may_be_repeated(Repeat::OnlyIfNotSent), repeated, "{fault}");
+            assert!(fault.is_not_sent() && fault.is_host_failure(), "{fault}");
+            assert_eq!(fault.may_retry(RetryPolicy::OnlyIfNotSent), repeated, "{fault}");
             assert!(
                 fault.to_string().starts_with("the proxy http://proxy.example:3128 "),
                 "{fault}"

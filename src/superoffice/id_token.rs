@@ -1,4 +1,4 @@
-//! Who signed in, as SuperOffice signs it (SUPEROFFICE.md 4.3; OpenID Connect Core section 3.1.3.7).
+//! Validates ID tokens, which name the person who signed in (OpenID Connect Core section 3.1.3.7).
 
 use std::sync::Arc;
 
@@ -8,32 +8,33 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
-    jwks::KeySet,
-    jwt::{Audience, Kind, check_begun, check_times, printable},
+    jwks::CachedJwks,
+    jwt::{Audience, TokenKind, check_not_future, check_times, printable},
     oauth::Registration,
 };
 use crate::{
-    domain::{AssociateId, ContextIdentifier, Identity, SystemUserToken, is_same_name},
+    domain::{AssociateId, ContextIdentifier, SystemUserToken, VerifiedIdentity, is_same_name},
     ports::{Clock, UpstreamError},
 };
 
-const ID_TOKEN: Kind = Kind("id_token");
+const ID_TOKEN: TokenKind = TokenKind("id_token");
 
-/// A user name is compared, so what is longer than an e-mail address can be is refused, not cut (RFC 3696).
+/// The maximum length of a user name, which is that of an e-mail address (RFC 3696). Longer names are rejected instead
+/// of truncated, because user names are compared.
 const MAX_USER_NAME_BYTES: usize = 320;
 
-/// What a token must say to be meant for us.
+/// The expected values of claims.
 #[derive(Clone, Copy)]
 pub(crate) struct Expected<'a> {
-    /// `https://{env}.superoffice.com`, to the letter.
+    /// The issuer, exactly `https://{env}.superoffice.com`.
     pub(crate) issuer: &'a str,
-    /// The one audience.
+    /// The only allowed audience.
     pub(crate) client_id: &'a str,
-    /// What was sent with the authorization request, if this answers one.
+    /// The nonce of the authorization request, if the token answers one.
     pub(crate) nonce: Option<&'a str>,
 }
 
-/// Times are numbers, SuperOffice's own claims texts, and some are either.
+/// The claims. Times are numbers, SuperOffice's own claims are strings, and some can be either.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
@@ -80,42 +81,42 @@ enum Flag {
     Text(String),
 }
 
-/// Validates what is signed for one application.
-pub(super) struct IdTokens {
+/// Validates the ID tokens of one application.
+pub(super) struct IdTokenValidator {
     pub(super) registration: Registration,
-    pub(super) keys: Arc<KeySet>,
+    pub(super) keys: Arc<CachedJwks>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
-impl IdTokens {
-    /// Validates the token and takes out whom it names. Which tenant and person it should be, the use case compares.
-    pub(super) async fn open(
+impl IdTokenValidator {
+    /// Validates the token and returns its identity. The caller compares tenant and person with the expected ones.
+    pub(super) async fn validate(
         &self,
         jwt: &SecretString,
         nonce: Option<&str>,
-    ) -> Result<Identity, UpstreamError> {
+    ) -> Result<VerifiedIdentity, UpstreamError> {
         let header = read_header(jwt)?;
-        let key = self.keys.signer(&header, jwt).await?;
+        let key = self.keys.signing_key(&header, jwt).await?;
         let Registration { issuer, client_id } = &self.registration;
-        open_with(&key, jwt, Expected { issuer, client_id, nonce }, self.clock.now())
+        validate_with_key(&key, jwt, Expected { issuer, client_id, nonce }, self.clock.now())
     }
 }
 
-/// The header, which names the key: nothing in it is believed yet.
+/// Reads the header, which names the key. The header is not verified yet.
 pub(crate) fn read_header(jwt: &SecretString) -> Result<Header, UpstreamError> {
     ID_TOKEN.header(jwt)
 }
 
-/// Validates with the key that the header names.
-pub(crate) fn open_with(
+/// Validates the token with the key that its header names.
+pub(crate) fn validate_with_key(
     key: &DecodingKey,
     jwt: &SecretString,
     expected: Expected<'_>,
     now: Timestamp,
-) -> Result<Identity, UpstreamError> {
+) -> Result<VerifiedIdentity, UpstreamError> {
     let claims: Claims = ID_TOKEN.claims(key, jwt)?;
     let identity = check(&claims, expected, now).and_then(|()| identity(claims));
-    identity.map_err(|why| ID_TOKEN.refused(why))
+    identity.map_err(|why| ID_TOKEN.invalid(why))
 }
 
 fn check(claims: &Claims, expected: Expected<'_>, now: Timestamp) -> Result<(), &'static str> {
@@ -133,26 +134,26 @@ fn check(claims: &Claims, expected: Expected<'_>, now: Timestamp) -> Result<(), 
         return Err("another audience");
     }
     check_times(claims.exp, claims.nbf, now)?;
-    let issued = claims.iat.get().ok_or("iat is no time")?;
-    check_begun(issued, now).map_err(|_| "issued at a time to come; compare clocks")?;
+    let issued = claims.iat.get().ok_or("iat is not a time")?;
+    check_not_future(issued, now).map_err(|_| "issued in the future; compare clocks")?;
     match (expected.nonce, &claims.nonce) {
-        (Some(sent), Some(came)) if same(sent, came) => Ok(()),
+        (Some(sent), Some(came)) if constant_time_eq(sent, came) => Ok(()),
         (Some(_), _) => Err("not the nonce of this sign-in"),
         (None, _) => Ok(()),
     }
 }
 
-fn identity(claims: Claims) -> Result<Identity, &'static str> {
+fn identity(claims: Claims) -> Result<VerifiedIdentity, &'static str> {
     let tenant: ContextIdentifier =
-        claims.ctx.parse().map_err(|_| "ctx is no context identifier")?;
+        claims.ctx.parse().map_err(|_| "ctx is not a context identifier")?;
     let associate_id = match &claims.associate_id {
         Number::Number(number) => i32::try_from(*number).ok().and_then(AssociateId::new),
         Number::Text(text) => text.parse().ok(),
     };
-    // `upn` and `sub` name the same person by the documentation. Their spelling may differ.
+    // The documentation says that `upn` and `sub` name the same person. Their spelling may differ.
     let user_principal_name = claims.upn.unwrap_or_else(|| claims.sub.clone());
     if !is_user_name(&user_principal_name) {
-        return Err("upn is no user name");
+        return Err("upn is not a user name");
     }
     if !is_same_name(&user_principal_name, &claims.sub) {
         return Err("upn and sub are not the same");
@@ -169,14 +170,14 @@ fn identity(claims: Claims) -> Result<Identity, &'static str> {
         Some(Flag::Text(text)) => text.eq_ignore_ascii_case("true"),
         None => false,
     };
-    Ok(Identity {
+    Ok(VerifiedIdentity {
         tenant,
-        associate_id: associate_id.ok_or("associateid is no id of an associate")?,
+        associate_id: associate_id.ok_or("associateid is not an associate id")?,
         user_principal_name,
         full_name: name([claims.first_name, claims.last_name]),
         email: printable(&claims.primary_email.or(claims.email).unwrap_or_default()),
         is_administrator,
-        system_user_token: system_user_token.map_err(|_| "system_token is no token")?,
+        system_user_token: system_user_token.map_err(|_| "system_token is not a token")?,
         company_name: printable(&claims.company_name.unwrap_or_default()),
     })
 }
@@ -195,8 +196,8 @@ impl Number {
     }
 }
 
-/// Looks at every byte, wherever the first difference is.
-fn same(a: &str, b: &str) -> bool {
+/// Compares two strings in constant time.
+fn constant_time_eq(a: &str, b: &str) -> bool {
     let differences = a.bytes().zip(b.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
     a.len() == b.len() && differences == 0
 }

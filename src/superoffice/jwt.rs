@@ -1,4 +1,4 @@
-//! What the tokens that SuperOffice signs have in common (SUPEROFFICE.md 2.6, 4.3; RFC 7519).
+//! Shared parts of the tokens that SuperOffice signs (RFC 7519).
 
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
@@ -7,21 +7,20 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::ports::UpstreamError;
 
-/// How far the clocks of SuperOffice and ours may be apart when times are compared. Such a token lives five
-/// minutes and is read at once, so a minute is plenty.
+/// The allowed clock difference. Tokens are valid for five minutes and read at once, so a minute is enough.
 pub(super) const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 
-/// Far more than a real token has.
+/// The maximum length; real tokens are far shorter.
 pub(super) const MAX_JWT_BYTES: usize = 64 * 1024;
 
-/// A name is the customer's own words and shown to people, on terminals too; more than this is not a name.
+/// The maximum length of a name. Names come from the customer and are displayed, also on terminals.
 const MAX_NAME_CHARS: usize = 256;
 
-/// Which token it is, in errors.
+/// The kind of a token, as error messages name it.
 #[derive(Clone, Copy)]
-pub(super) struct Kind(pub(super) &'static str);
+pub(super) struct TokenKind(pub(super) &'static str);
 
-/// Whom a token is for (RFC 7519 section 4.1.3).
+/// The audience of a token (RFC 7519 section 4.1.3).
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Audience {
@@ -29,25 +28,25 @@ pub(super) enum Audience {
     Many(Vec<String>),
 }
 
-impl Kind {
-    /// The header, which names the key: nothing in it is believed yet.
+impl TokenKind {
+    /// Reads the header, which names the key. The header is not verified yet.
     pub(super) fn header(self, jwt: &SecretString) -> Result<Header, UpstreamError> {
         let text = jwt.expose_secret();
         if text.len() > MAX_JWT_BYTES {
-            return Err(self.refused("too long"));
+            return Err(self.invalid("too long"));
         }
-        let header = decode_header(text).map_err(|_| self.refused("no JWT header"))?;
+        let header = decode_header(text).map_err(|_| self.invalid("no JWT header"))?;
         if header.alg != Algorithm::RS256 {
-            return Err(self.refused("not signed with RS256"));
+            return Err(self.invalid("not signed with RS256"));
         }
         // RFC 7515 section 4.1.11.
         if header.crit.is_some() {
-            return Err(self.refused("wants to be understood in ways that we do not know"));
+            return Err(self.invalid("has critical header parameters that are not supported"));
         }
         Ok(header)
     }
 
-    /// The claims, if the key has signed them.
+    /// Verifies the signature with the key and returns the claims.
     pub(super) fn claims<C: DeserializeOwned>(
         self,
         key: &DecodingKey,
@@ -55,44 +54,44 @@ impl Kind {
     ) -> Result<C, UpstreamError> {
         let decoded = decode::<C>(jwt.expose_secret(), key, &signature_only());
         let decoded = decoded.map_err(|error| match error.kind() {
-            jsonwebtoken::errors::ErrorKind::InvalidSignature => self.refused("wrong signature"),
-            _ => self.refused("claims missing or of other types than documented"),
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => self.invalid("wrong signature"),
+            _ => self.invalid("claims missing or of other types than documented"),
         })?;
         Ok(decoded.claims)
     }
 
-    pub(super) fn refused(self, why: &str) -> UpstreamError {
+    pub(super) fn invalid(self, why: &str) -> UpstreamError {
         UpstreamError::InvalidResponse(format!("{}: {why}", self.0))
     }
 }
 
-/// Whether a token is current.
+/// Checks that a token is valid now.
 pub(super) fn check_times(exp: i64, nbf: Option<i64>, now: Timestamp) -> Result<(), &'static str> {
     if now.duration_since(instant(exp)?) >= LEEWAY {
         return Err("expired; compare clocks");
     }
     match nbf {
-        Some(nbf) => check_begun(nbf, now).map_err(|_| "not yet valid; compare clocks"),
+        Some(nbf) => check_not_future(nbf, now).map_err(|_| "not yet valid; compare clocks"),
         None => Ok(()),
     }
 }
 
-/// Whether a time is not one to come.
-pub(super) fn check_begun(seconds: i64, now: Timestamp) -> Result<(), &'static str> {
+/// Checks that a time is not in the future.
+pub(super) fn check_not_future(seconds: i64, now: Timestamp) -> Result<(), &'static str> {
     let ahead = instant(seconds)?.duration_since(now);
-    if ahead > LEEWAY { Err("a time to come; compare clocks") } else { Ok(()) }
+    if ahead > LEEWAY { Err("a time in the future; compare clocks") } else { Ok(()) }
 }
 
 fn instant(seconds: i64) -> Result<Timestamp, &'static str> {
     Timestamp::from_second(seconds).map_err(|_| "impossible time")
 }
 
-/// What of a name can be shown.
+/// Removes control characters and limits the length.
 pub(super) fn printable(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
 }
 
-/// The library checks signature and algorithm; times are ours, because time is passed in.
+/// Lets the library check only signature and algorithm. Times are checked here, with the clock of the application.
 fn signature_only() -> Validation {
     let mut validation = Validation::new(Algorithm::RS256);
     validation.validate_exp = false;

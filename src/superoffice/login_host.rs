@@ -1,4 +1,4 @@
-//! Talking to one login host: everything goes through its gate, and every answer tells its time.
+//! The client of one login host. It limits calls, and records the clock difference from each response.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use http::{HeaderValue, Method};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    call_limiter::CallLimiter,
     client::{Answer, Client, Profile},
     fault::Fault,
-    gate::Gate,
     skew::ClockSkew,
 };
 use crate::{
@@ -16,31 +16,35 @@ use crate::{
     ports::{Clock, ExchangeError, Random, UpstreamError},
 };
 
-/// Work that waits until then at most, where it has a limit.
-pub(super) async fn before<T>(
+/// Runs `work` until the deadline, if there is one.
+pub(super) async fn with_deadline<T>(
     until: Option<Instant>,
     work: impl Future<Output = Result<T, UpstreamError>>,
 ) -> Result<T, UpstreamError> {
     let Some(until) = until else { return work.await };
-    let late = |_| UpstreamError::Unavailable("it was not its turn in time".to_owned());
+    let late = |_| {
+        UpstreamError::Unavailable(
+            "the deadline passed while the call waited in the queue".to_owned(),
+        )
+    };
     timeout_at(until, work).await.map_err(late)?
 }
 
-/// The media type of answers.
+/// The media type of responses.
 pub(super) const JSON: &str = "application/json";
 
-/// What all applications of one login host share.
+/// A login host, which all of its applications share.
 pub struct LoginHost {
     client: Client,
     uri: String,
-    gate: Gate,
+    limiter: CallLimiter,
     skew: ClockSkew,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl LoginHost {
-    /// The host at `uri` (without a trailing slash), which is asked by at most `max_concurrent` calls at one time.
+    /// Creates the client of `uri` (without a trailing slash), with at most `max_concurrent` concurrent calls.
     #[must_use]
     pub fn new(
         client: Client,
@@ -49,23 +53,23 @@ impl LoginHost {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let gate = Gate::new(max_concurrent, Arc::clone(&clock), Arc::clone(&random));
-        Self { client, uri, gate, skew: ClockSkew::default(), clock, random }
+        let gate = CallLimiter::new(max_concurrent, Arc::clone(&clock), Arc::clone(&random));
+        Self { client, uri, limiter: gate, skew: ClockSkew::default(), clock, random }
     }
 
-    /// Whether it is given a rest because it does not answer.
+    /// Returns whether the circuit is open because the host does not answer.
     #[must_use]
     pub fn circuit_is_open(&self) -> bool {
-        self.gate.is_open()
+        self.limiter.is_open()
     }
 
-    /// How far its clock is from ours, in seconds.
+    /// Returns its time minus the local time, in seconds.
     #[must_use]
     pub fn clock_skew_seconds(&self) -> i64 {
         self.skew.seconds()
     }
 
-    /// Where `path` is.
+    /// Returns the URI of `path`.
     pub(super) fn address(&self, path: &str) -> String {
         format!("{}{path}", self.uri)
     }
@@ -74,7 +78,7 @@ impl LoginHost {
         self.get_accepting(path, JSON)
     }
 
-    /// As [`Self::get`], with other media types.
+    /// Like [`Self::get`], with other media types.
     pub(super) fn get_accepting(&self, path: &str, accept: &'static str) -> Request {
         Request::get(&self.address(path), accept)
     }
@@ -84,9 +88,9 @@ impl LoginHost {
         request.header("accept", HeaderValue::from_static(JSON))
     }
 
-    /// Asks once, past the gate: to find out whether the host answers.
-    pub(super) async fn ask_once(&self, profile: Profile, path: &str) -> Result<Answer, Fault> {
-        self.client.once(profile, self.get(path)).await
+    /// Sends one `GET` past the call limiter, to check whether the host answers.
+    pub(super) async fn get_once(&self, profile: Profile, path: &str) -> Result<Answer, Fault> {
+        self.client.send_once(profile, self.get(path)).await
     }
 
     pub(super) async fn send(
@@ -94,24 +98,26 @@ impl LoginHost {
         profile: Profile,
         request: impl Fn() -> Request,
     ) -> Result<Answer, UpstreamError> {
-        self.through_the_gate(profile, None, request).await?.map_err(|fault| fault.of(profile))
+        self.send_limited(profile, None, request)
+            .await?
+            .map_err(|fault| fault.into_upstream_error(profile))
     }
 
-    /// As [`Self::send`], and a failure tells whether the request may have arrived. It is not sent later than `until`;
-    /// from then on it has its whole time.
+    /// Like [`Self::send`], but the error says whether the request may have arrived. The request is not started after
+    /// `until`; once started, it has its full time limit.
     pub(super) async fn exchange(
         &self,
         profile: Profile,
         until: Option<Instant>,
         request: impl Fn() -> Request,
     ) -> Result<Answer, ExchangeError> {
-        let result = self.through_the_gate(profile, until, request).await;
+        let result = self.send_limited(profile, until, request).await;
         let fault = match result.map_err(ExchangeError::NotSent)? {
             Ok(answer) => return Ok(answer),
             Err(fault) => fault,
         };
-        let surely_not_sent = fault.is_before_sending();
-        Err(match fault.of(profile) {
+        let surely_not_sent = fault.is_not_sent();
+        Err(match fault.into_upstream_error(profile) {
             error if surely_not_sent => ExchangeError::NotSent(error),
             UpstreamError::InvalidResponse(detail) => ExchangeError::InvalidResponse(detail),
             UpstreamError::Unavailable(detail) => ExchangeError::Transient(detail),
@@ -119,17 +125,17 @@ impl LoginHost {
         })
     }
 
-    async fn through_the_gate(
+    async fn send_limited(
         &self,
         profile: Profile,
         until: Option<Instant>,
         request: impl Fn() -> Request,
     ) -> Result<Result<Answer, Fault>, UpstreamError> {
-        let passage = before(until, self.gate.enter()).await?;
+        let passage = with_deadline(until, self.limiter.acquire()).await?;
         let result = self.client.send(profile, &*self.random, request).await;
-        passage.report(result.as_ref().err().is_some_and(Fault::is_the_hosts));
+        passage.report(result.as_ref().err().is_some_and(Fault::is_host_failure));
         if let Ok(Answer { date: Some(date), .. }) = &result {
-            self.skew.note(date, self.clock.now());
+            self.skew.record(date, self.clock.now());
         }
         Ok(result)
     }

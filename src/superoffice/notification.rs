@@ -1,8 +1,8 @@
-//! Who tells that the state of a tenant has changed (SUPEROFFICE.md 8): a token that the login host has signed.
+//! Verifies notifications of tenant state changes: tokens that the login host signs.
 //!
-//! Neither its audience nor its claims are documented. The documented sample validates the signature and the issuer
-//! of an `id_token`; tokens of the system user name another one, so both are taken. A token that names an audience must
-//! name ours, in one of the two documented forms.
+//! The audience and the claims of the token are not documented. The documented sample validates the signature and the
+//! issuer of an `id_token`. Tokens of the system user flow name another issuer, so both issuers are accepted. A token
+//! with an audience must name this application in one of the two documented forms.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     SuperOffice,
-    jwt::{Audience, Kind, LEEWAY, check_times},
+    jwt::{Audience, LEEWAY, TokenKind, check_times},
     oauth::Registration,
     ticket_jwt::ISSUER,
 };
@@ -22,7 +22,7 @@ use crate::{
     ports::{NotificationVerifier, SignedNotification, UpstreamError, is_ahead},
 };
 
-const NOTIFICATION: Kind = Kind("notification");
+const NOTIFICATION: TokenKind = TokenKind("notification");
 
 #[derive(Deserialize)]
 struct Claims {
@@ -33,10 +33,10 @@ struct Claims {
     jti: Option<String>,
     #[serde(rename = "http://schemes.superoffice.net/identity/ctx")]
     ctx: Option<String>,
-    // The tickets of system users are in tokens too, and prove nothing here.
+    // A token with a system user ticket is no notification.
     #[serde(rename = "http://schemes.superoffice.net/identity/ticket")]
     ticket: Option<serde::de::IgnoredAny>,
-    // Likewise that a person signed in to some application.
+    // A token about a person's sign-in is no notification.
     #[serde(rename = "http://schemes.superoffice.net/identity/associateid")]
     associate_id: Option<serde::de::IgnoredAny>,
 }
@@ -45,20 +45,20 @@ struct Claims {
 impl NotificationVerifier for SuperOffice {
     async fn verify(&self, token: &SecretString) -> Result<SignedNotification, UpstreamError> {
         let header = NOTIFICATION.header(token)?;
-        let key = self.keys.signer(&header, token).await?;
+        let key = self.keys.signing_key(&header, token).await?;
         let claims: Claims = NOTIFICATION.claims(&key, token)?;
         let checked = check(&claims, &self.id_tokens.registration, self.clock.now());
-        let tenant = checked.map_err(|why| NOTIFICATION.refused(why))?;
+        let tenant = checked.map_err(|why| NOTIFICATION.invalid(why))?;
         let id = claims.jti.filter(|id| !id.is_empty());
-        // So long it is taken, see `check_times`.
+        // The token is accepted until then; see `check_times`.
         let end = Timestamp::from_second(claims.exp).and_then(|end| end.checked_add(LEEWAY));
-        let expire_time = end.map_err(|_| NOTIFICATION.refused("impossible time"))?;
+        let expire_time = end.map_err(|_| NOTIFICATION.invalid("impossible time"))?;
         Ok(SignedNotification { tenant, id, expire_time })
     }
 }
 
-/// A token that lives for longer is refused: it could not be remembered for so long that it was used.
-const LONGEST_LIFE: Duration = Duration::from_hours(24);
+/// The maximum remaining lifetime. A used token must be remembered until it expires, so longer ones are rejected.
+const MAX_LIFETIME: Duration = Duration::from_hours(24);
 
 fn check(
     claims: &Claims,
@@ -69,21 +69,25 @@ fn check(
         return Err("another issuer");
     }
     if claims.ticket.is_some() || claims.associate_id.is_some() {
-        return Err("a token for something else");
+        return Err("a token for another purpose");
     }
-    if claims.aud.as_ref().is_some_and(|audience| !is_for(audience, &registration.client_id)) {
+    if claims
+        .aud
+        .as_ref()
+        .is_some_and(|audience| !includes_application(audience, &registration.client_id))
+    {
         return Err("for another audience");
     }
     check_times(claims.exp, claims.nbf, now)?;
-    if Timestamp::from_second(claims.exp).is_ok_and(|end| is_ahead(end, LONGEST_LIFE, now)) {
-        return Err("it lives for too long");
+    if Timestamp::from_second(claims.exp).is_ok_and(|end| is_ahead(end, MAX_LIFETIME, now)) {
+        return Err("the lifetime is too long");
     }
     let ctx = claims.ctx.as_deref().map(str::parse).transpose();
-    ctx.map_err(|_| "ctx is no context identifier")
+    ctx.map_err(|_| "ctx is not a context identifier")
 }
 
-/// Whether the application is meant: by its client id, as in an `id_token`, or as other tokens of SuperOffice write it.
-fn is_for(audience: &Audience, client_id: &str) -> bool {
+/// Returns whether the audience is the client id, as in an `id_token`, or the client id with the prefix `spn:`.
+fn includes_application(audience: &Audience, client_id: &str) -> bool {
     let is_ours =
         |name: &String| name.strip_prefix("spn:").unwrap_or(name).eq_ignore_ascii_case(client_id);
     match audience {
@@ -103,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_login_host_signed_for_this_is_taken_and_nothing_else() {
+    fn accepts_only_notifications_of_the_login_host() {
         let ctx = "http://schemes.superoffice.net/identity/ctx";
         for (text, wanted) in [
             (format!(r#"{{"iss":"{OWN}","exp":1000}}"#), Ok(None)),
@@ -114,14 +118,14 @@ mod tests {
             (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":"spn:x"}}"#), Err("for another audience")),
             (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":[]}}"#), Err("for another audience")),
             (format!(r#"{{"iss":"{OWN}","exp":1000,"aud":""}}"#), Err("for another audience")),
-            (format!(r#"{{"iss":"{OWN}","exp":100000}}"#), Err("it lives for too long")),
+            (format!(r#"{{"iss":"{OWN}","exp":100000}}"#), Err("the lifetime is too long")),
             (
                 format!(r#"{{"iss":"{OWN}","exp":1000,"{ctx}":"Cust5"}}"#),
                 Ok(Some("Cust5".parse().unwrap())),
             ),
             (
                 format!(r#"{{"iss":"{OWN}","exp":1000,"{ctx}":"x"}}"#),
-                Err("ctx is no context identifier"),
+                Err("ctx is not a context identifier"),
             ),
             (r#"{"iss":"https://evil.example","exp":1000}"#.to_owned(), Err("another issuer")),
             (format!(r#"{{"iss":"{OWN}","exp":1}}"#), Err("expired; compare clocks")),
@@ -133,13 +137,13 @@ mod tests {
                 format!(
                     r#"{{"iss":"{ISSUER}","exp":1000,"http://schemes.superoffice.net/identity/ticket":"7T:x"}}"#
                 ),
-                Err("a token for something else"),
+                Err("a token for another purpose"),
             ),
             (
                 format!(
                     r#"{{"iss":"{OWN}","exp":1000,"http://schemes.superoffice.net/identity/associateid":"5"}}"#
                 ),
-                Err("a token for something else"),
+                Err("a token for another purpose"),
             ),
         ] {
             let now = Timestamp::from_second(500).unwrap();

@@ -1,6 +1,6 @@
-//! Acting as a person: OAuth 2.0 and OpenID Connect at the login host (SUPEROFFICE.md 4; RFC 6749, 7009, 7636).
+//! Access as a person: OAuth 2.0 and OpenID Connect at the login host (RFC 6749, 7009, 7636).
 
-mod answer;
+mod token_response;
 
 use std::sync::Arc;
 
@@ -10,28 +10,28 @@ use tokio::time::Instant;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-pub(crate) use self::answer::{Granted, new_refresh_token};
-use self::answer::{TOKENS, refusal};
+use self::token_response::{TOKENS, exchange_error};
+pub(crate) use self::token_response::{TokenResponse, new_refresh_token};
 use super::{
     SuperOffice,
-    client::{Answer, Profile, Repeat},
-    id_token::IdTokens,
-    login_host::before,
+    client::{Answer, Profile, RetryPolicy},
+    id_token::IdTokenValidator,
+    login_host::with_deadline,
 };
 use crate::ports::{
-    Access, AuthorizationRequest, CodeExchange, ExchangeError, OAuth, Refreshed, SignedIn,
-    UpstreamError,
+    AuthorizationRequest, CodeExchange, CodeResponse, ExchangeError, OAuth, RefreshResponse,
+    UpstreamError, VerifiedAccess,
 };
 
-/// Revoking twice changes nothing.
+/// Revoking a token twice is safe.
 const REVOKE: Profile =
-    Profile { what: "oauth/revoke", max_body_bytes: 64 * 1024, repeat: Repeat::Reads };
+    Profile { name: "oauth/revoke", max_body_bytes: 64 * 1024, retry: RetryPolicy::Idempotent };
 
-/// How the login host knows an application, and is known to it.
+/// The registration of an application at the login host.
 pub struct Registration {
-    /// SuperOffice's name for it (public): the audience of its tokens.
+    /// The public client id, which is the audience of ID tokens.
     pub client_id: String,
-    /// Who signs in people, `https://{env}.superoffice.com`: without a trailing slash, and without `/login`.
+    /// The issuer of ID tokens, `https://{env}.superoffice.com`: without a trailing slash, and without `/login`.
     pub issuer: String,
 }
 
@@ -55,40 +55,46 @@ impl OAuth for SuperOffice {
         ];
         fields.extend(tenant.as_deref().map(|tenant| ("acr_values", tenant)));
         fields.extend(request.login_hint.map(|hint| ("login_hint", hint)));
-        let query = encoded(&fields);
+        let query = form_encoded(&fields);
         format!("{}?{}", self.login.address(&path), *query).into()
     }
 
-    async fn exchange_code(&self, exchange: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError> {
+    async fn exchange_code(
+        &self,
+        exchange: &CodeExchange<'_>,
+    ) -> Result<CodeResponse, ExchangeError> {
         let fields = [
             ("grant_type", "authorization_code"),
             ("code", exchange.code.expose_secret()),
             ("redirect_uri", exchange.redirect_uri),
             ("code_verifier", exchange.verifier.expose_secret()),
         ];
-        let until = Instant::now().checked_add(exchange.patience);
-        let answer = self.tokens(until, &fields).await?;
-        let none = || ExchangeError::InvalidResponse(format!("{}: no refresh_token", TOKENS.what));
+        let until = Instant::now().checked_add(exchange.max_wait);
+        let answer = self.request_tokens(until, &fields).await?;
+        let none = || ExchangeError::InvalidResponse(format!("{}: no refresh_token", TOKENS.name));
         let refresh_token = new_refresh_token(&answer.body)?.ok_or_else(none)?;
-        let access = access(&self.id_tokens, &answer.body, Some(exchange.nonce)).await;
-        Ok(SignedIn { refresh_token, access })
+        let access = validated_access(&self.id_tokens, &answer.body, Some(exchange.nonce)).await;
+        Ok(CodeResponse { refresh_token, access })
     }
 
-    async fn refresh(&self, refresh_token: &SecretString) -> Result<Refreshed, ExchangeError> {
+    async fn refresh(
+        &self,
+        refresh_token: &SecretString,
+    ) -> Result<RefreshResponse, ExchangeError> {
         let fields =
             [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
-        let answer = self.tokens(None, &fields).await?;
+        let answer = self.request_tokens(None, &fields).await?;
         let rotated = new_refresh_token(&answer.body)?;
         let id_tokens = Arc::clone(&self.id_tokens);
-        let access = async move { access(&id_tokens, &answer.body, None).await };
-        Ok(Refreshed::validated_by(rotated, access))
+        let access = async move { validated_access(&id_tokens, &answer.body, None).await };
+        Ok(RefreshResponse::with_pending_validation(rotated, access))
     }
 
     async fn revoke(&self, refresh_token: &SecretString) -> Result<(), ExchangeError> {
         let fields =
             [("token", refresh_token.expose_secret()), ("token_type_hint", "refresh_token")];
         match self.post(REVOKE, None, "/login/common/oauth/revoke", &fields).await {
-            // It is no token of theirs (any more), which is what was wanted.
+            // The token is unknown or already revoked, so the goal is reached.
             Ok(_) | Err(ExchangeError::InvalidGrant) => Ok(()),
             Err(error) => Err(error),
         }
@@ -96,20 +102,20 @@ impl OAuth for SuperOffice {
 }
 
 impl SuperOffice {
-    /// Spends a code or a refresh token, if its turn comes before `until`.
-    async fn tokens(
+    /// Exchanges a code or a refresh token, if the request can start before `until`.
+    async fn request_tokens(
         &self,
         until: Option<Instant>,
         fields: &[(&str, &str)],
     ) -> Result<Answer, ExchangeError> {
-        // Without keys the answer could not be validated, and the code would be lost.
-        before(until, self.keys.ready()).await.map_err(ExchangeError::NotSent)?;
+        // Without keys the response could not be validated, and the code would be lost.
+        with_deadline(until, self.keys.ensure_loaded()).await.map_err(ExchangeError::NotSent)?;
         self.post(TOKENS, until, "/login/common/oauth/tokens", fields).await
     }
 
-    /// Sends a form with each of our secrets, until one is accepted.
+    /// Sends a form with each client secret, until one is accepted.
     ///
-    /// In the body: query strings, which SuperOffice would also read, stand in logs.
+    /// The fields are sent in the body. SuperOffice would also accept a query string, but those are logged.
     async fn post(
         &self,
         profile: Profile,
@@ -124,18 +130,18 @@ impl SuperOffice {
                 break;
             }
             let client = [("client_id", client_id), ("client_secret", secret.expose_secret())];
-            let body = encoded(&[client.as_slice(), fields].concat());
+            let body = form_encoded(&[client.as_slice(), fields].concat());
             let request = || {
                 let body = Zeroizing::new(body.as_bytes().to_vec());
                 self.login.post(path).body("application/x-www-form-urlencoded", body)
             };
             let answer = self.login.exchange(profile, until, request).await?;
-            match refusal(profile, &answer) {
+            match exchange_error(profile, &answer) {
                 None => {
-                    self.credentials.secret_works(number);
+                    self.credentials.mark_secret_working(number);
                     return Ok(answer);
                 }
-                // Only of the secret that last worked: the other one need not be active yet.
+                // Counts only for the last working secret: the other one may not be active yet.
                 Some(ExchangeError::InvalidClient) if place == 0 => {
                     refused = ExchangeError::InvalidClient;
                 }
@@ -147,20 +153,20 @@ impl SuperOffice {
     }
 }
 
-/// What came beside the refresh token, validated.
-async fn access(
-    id_tokens: &IdTokens,
+/// Validates the rest of a token response.
+async fn validated_access(
+    id_tokens: &IdTokenValidator,
     body: &[u8],
     nonce: Option<&str>,
-) -> Result<Access, UpstreamError> {
-    let granted = Granted::read(body)?;
-    let identity = id_tokens.open(&granted.id_token, nonce).await?;
-    granted.to(identity)
+) -> Result<VerifiedAccess, UpstreamError> {
+    let granted = TokenResponse::read(body)?;
+    let identity = id_tokens.validate(&granted.id_token, nonce).await?;
+    granted.into_access(identity)
 }
 
-/// `application/x-www-form-urlencoded`, for queries and bodies alike (RFC 6749 appendix B).
-fn encoded(fields: &[(&str, &str)]) -> Zeroizing<String> {
-    // Enough for every byte to be encoded: a string that grows leaves copies behind.
+/// Encodes fields as `application/x-www-form-urlencoded`, for queries and bodies (RFC 6749 appendix B).
+fn form_encoded(fields: &[(&str, &str)]) -> Zeroizing<String> {
+    // Room for every byte to be escaped: a string that grows would leave copies of secrets in memory.
     let most = fields.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
     let mut text = Zeroizing::new(String::with_capacity(most));
     form_urlencoded::Serializer::new(&mut *text).extend_pairs(fields);

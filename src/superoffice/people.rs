@@ -1,7 +1,7 @@
-//! Reading the people of a tenant: from the bytes of an answer to types of the domain, without a connection.
+//! Parses responses about the people of a tenant into domain types. Opens no connection.
 //!
-//! A value that cannot be read is a warning on its row, and a row without an id is left out. An answer is refused as a
-//! whole only where it would be wrong. No error repeats what was received.
+//! An unreadable value is a warning on its row, and a row without an id is left out. A response is rejected as a whole
+//! only if the result would be wrong. No error repeats received data.
 
 mod archive;
 mod associates;
@@ -17,33 +17,33 @@ use serde::Deserialize;
 
 pub use self::{
     associates::{ASSOCIATE_COLUMNS, read_associates, read_associates_by_id},
-    calls::PeopleQuestions,
+    calls::PeopleRequests,
     groups::read_user_groups,
     principal::read_principal,
     roles::{ROLE_COLUMNS, read_roles},
 };
 use super::{
     client::{self, Profile},
-    lenient::read_repaired,
+    json_repair::read_repaired,
 };
 use crate::ports::UpstreamError;
 
-/// Reads JSON of at most the profile's size.
+/// Parses JSON of at most the profile's size.
 fn json<'b, T: Deserialize<'b>>(profile: Profile, body: &'b [u8]) -> Result<T, UpstreamError> {
     if body.len() > profile.max_body_bytes {
-        return Err(refused(profile, "larger than any answer"));
+        return Err(invalid(profile, "the body is too large"));
     }
     client::json(profile, body)
 }
 
-/// An answer that is not believed, in our own words.
-fn refused(profile: Profile, why: &str) -> UpstreamError {
-    UpstreamError::InvalidResponse(format!("{}: {why}", profile.what))
+/// Returns the error for an invalid response. `why` contains no received data.
+fn invalid(profile: Profile, why: &str) -> UpstreamError {
+    UpstreamError::InvalidResponse(format!("{}: {why}", profile.name))
 }
 
-/// Returns items by ascending id, each once: archives repeat a row where they join. If rows of one id differ, the first
+/// Returns items by ascending id, without duplicates: joins repeat rows. If rows with the same id differ, the first one
 /// counts, with a warning.
-fn each_once<T: PartialEq>(
+fn deduplicate<T: PartialEq>(
     items: impl IntoIterator<Item = (i32, T)>,
     contradicted: impl Fn(&mut T),
 ) -> Vec<T> {

@@ -1,4 +1,4 @@
-//! Trying a ticket with the cheapest call there is (SUPEROFFICE.md 2.8, 6.2).
+//! Probes a ticket with the cheapest call, `GET /api/v1/User/currentPrincipal`.
 
 use async_trait::async_trait;
 use http::StatusCode;
@@ -7,20 +7,23 @@ use serde::Deserialize;
 
 use super::{
     SuperOffice,
-    client::{Profile, Repeat, json_repaired, unexpected},
+    client::{Profile, RetryPolicy, json_lenient, unexpected_status},
     login_host::JSON,
-    web_api::{scheme, secret_header},
+    web_api::{authorization, secret_header},
 };
 use crate::{
     domain::{ContextIdentifier, WebApiUri},
     outbound::Request,
-    ports::{Probe, TicketProbe, UpstreamError},
+    ports::{ProbeResult, TicketProbe, UpstreamError},
 };
 
-pub(super) const PRINCIPAL: Profile =
-    Profile { what: "User/currentPrincipal", max_body_bytes: 1024 * 1024, repeat: Repeat::Reads };
+pub(super) const PRINCIPAL: Profile = Profile {
+    name: "User/currentPrincipal",
+    max_body_bytes: 1024 * 1024,
+    retry: RetryPolicy::Idempotent,
+};
 
-/// All that a probe looks at: a ticket works whatever else is odd. `people` reads the rest.
+/// The only field that a probe needs. The module `people` reads the others.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Principal {
@@ -34,15 +37,15 @@ impl TicketProbe for SuperOffice {
         tenant: ContextIdentifier,
         web_api_uri: &WebApiUri,
         ticket: &SecretString,
-    ) -> Result<Probe, UpstreamError> {
+    ) -> Result<ProbeResult, UpstreamError> {
         for (number, secret) in self.credentials.secrets() {
-            if self.probe_with(&secret, tenant, web_api_uri, ticket).await? == Probe::Alive {
-                self.credentials.secret_works(number);
-                return Ok(Probe::Alive);
+            if self.probe_with(&secret, tenant, web_api_uri, ticket).await? == ProbeResult::Alive {
+                self.credentials.mark_secret_working(number);
+                return Ok(ProbeResult::Alive);
             }
-            // Not the ticket may be dead but the secret that goes with it.
+            // The application token may have been rejected instead of the ticket.
         }
-        Ok(Probe::Dead)
+        Ok(ProbeResult::Dead)
     }
 }
 
@@ -53,9 +56,9 @@ impl SuperOffice {
         tenant: ContextIdentifier,
         web_api_uri: &WebApiUri,
         ticket: &SecretString,
-    ) -> Result<Probe, UpstreamError> {
+    ) -> Result<ProbeResult, UpstreamError> {
         let uri = format!("{web_api_uri}/v1/User/currentPrincipal");
-        let authorization = secret_header(&scheme("SOTicket", ticket))?;
+        let authorization = secret_header(&authorization("SOTicket", ticket))?;
         let application_token = secret_header(application_token.expose_secret())?;
         let request = || {
             Request::get(&uri, JSON)
@@ -64,25 +67,25 @@ impl SuperOffice {
         };
         let answer = self.client.send(PRINCIPAL, &*self.random, request).await;
         let answer = answer.map_err(|fault| {
-            if fault.is_the_hosts() {
-                UpstreamError::HostUnavailable(format!("{}: {fault}", PRINCIPAL.what))
+            if fault.is_host_failure() {
+                UpstreamError::HostUnavailable(format!("{}: {fault}", PRINCIPAL.name))
             } else {
-                fault.of(PRINCIPAL)
+                fault.into_upstream_error(PRINCIPAL)
             }
         })?;
         match answer.status {
             StatusCode::OK => {
-                let principal: Principal = json_repaired(PRINCIPAL, &answer.body)?;
+                let principal: Principal = json_lenient(PRINCIPAL, &answer.body)?;
                 let same = principal.database_context_identifier == tenant.to_string();
                 if !same {
-                    tracing::error!(%tenant, "a ticket opens another tenant; it is dropped");
+                    tracing::error!(%tenant, "the ticket belongs to another tenant; discarding it");
                 }
-                Ok(if same { Probe::Alive } else { Probe::Dead })
+                Ok(if same { ProbeResult::Alive } else { ProbeResult::Dead })
             }
-            // Both are in the documentation for a credential that has expired (SUPEROFFICE.md 12).
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(Probe::Dead),
+            // The documentation names both statuses for an expired credential.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(ProbeResult::Dead),
             StatusCode::MISDIRECTED_REQUEST => Err(UpstreamError::Misdirected),
-            other => Err(unexpected(PRINCIPAL, other)),
+            other => Err(unexpected_status(PRINCIPAL, other)),
         }
     }
 }

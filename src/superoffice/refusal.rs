@@ -1,10 +1,9 @@
-//! What `ErrorMessage` of a failed authentication means (SUPEROFFICE.md 2.4).
+//! The meaning of `ErrorMessage` in a failed system user authentication.
 
 use crate::ports::Refusal;
 
-/// The documented error names. Only the names are documented, not the text around them, so the text is searched
-/// for a name as a whole word.
-const NAMES: [(&str, Refusal); 6] = [
+/// The documented error names. The text around them is not, so they are searched for as whole words.
+const ERROR_NAMES: [(&str, Refusal); 6] = [
     ("Revoked", Refusal::Revoked),
     ("Expired", Refusal::Expired),
     ("Denied", Refusal::Rejected),
@@ -13,10 +12,10 @@ const NAMES: [(&str, Refusal); 6] = [
     ("InvalidSignature", Refusal::Credential),
 ];
 
-/// The refusal that the text names, if it names one.
-pub(super) fn refusal(message: &str) -> Option<Refusal> {
+/// Returns the refusal that the text names, if any.
+pub(super) fn parse_refusal(message: &str) -> Option<Refusal> {
     let mut words = message.split(|c: char| !c.is_alphanumeric());
-    let named = words.find_map(|word| NAMES.iter().find(|(name, _)| *name == word));
+    let named = words.find_map(|word| ERROR_NAMES.iter().find(|(name, _)| *name == word));
     named.map(|(_, refusal)| *refusal)
 }
 
@@ -34,19 +33,19 @@ mod tests {
             ("error=InvalidTimestamp;", Refusal::Clock),
             ("InvalidSignature.", Refusal::Credential),
         ] {
-            assert_eq!(refusal(text), Some(meant), "{text}");
+            assert_eq!(parse_refusal(text), Some(meant), "{text}");
         }
     }
 
     #[test]
-    fn any_other_text_names_none() {
+    fn other_texts_are_not_recognized() {
         for text in [
             "",
             "Your session expired",
             "NotRevokedAtAll",
             "Authorization error: InvalidRedirectUrl (2)",
         ] {
-            assert_eq!(refusal(text), None, "{text}");
+            assert_eq!(parse_refusal(text), None, "{text}");
         }
     }
 }

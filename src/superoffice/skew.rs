@@ -1,5 +1,4 @@
-//! Clocks that drift apart: a signed token is refused when its minute is too far off (SUPEROFFICE.md 2.3), so an
-//! alarm comes before that.
+//! Clock differences. The login host rejects a signed token whose time differs too much, so an alarm comes before that.
 
 use std::{
     sync::{
@@ -11,19 +10,19 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 
-/// The allowed difference is not documented; a minute is surely allowed, and far more than a kept clock has.
+/// The difference that raises the alarm. The allowed difference is not documented, but a minute is surely allowed.
 pub const CLOCK_ALARM: SignedDuration = SignedDuration::from_secs(60);
 
-/// The alarm is raised again after this while it lasts.
+/// The interval at which the alarm is repeated.
 const REPEAT: Duration = Duration::from_mins(5);
 
-/// Theirs minus ours, if `date` is one. It has whole seconds: half of one is lost on average.
+/// Returns the date minus `now`, if `date` is valid. It has whole seconds, so half a second is lost on average.
 pub(super) fn difference(date: &str, now: Timestamp) -> Option<SignedDuration> {
     let theirs = DateTimeParser::new().parse_timestamp(date).ok()?;
     Some(theirs.duration_since(now))
 }
 
-/// How far the login host's clock is from ours, by the `Date` of its answers (RFC 9110 section 6.6.1).
+/// The login host's clock minus the local one, by the `Date` of its responses (RFC 9110 section 6.6.1).
 #[derive(Debug, Default)]
 pub(super) struct ClockSkew {
     seconds: AtomicI64,
@@ -31,14 +30,14 @@ pub(super) struct ClockSkew {
 }
 
 impl ClockSkew {
-    /// Theirs minus ours, as of the last answer.
+    /// Returns the login host's time minus the local time, as of the last response.
     #[must_use]
     pub(super) fn seconds(&self) -> i64 {
         self.seconds.load(Ordering::Relaxed)
     }
 
-    /// Takes note of an answer that came at `now`.
-    pub(super) fn note(&self, date: &str, now: Timestamp) {
+    /// Records the `Date` of a response that came at `now`.
+    pub(super) fn record(&self, date: &str, now: Timestamp) {
         let Some(skew) = difference(date, now) else { return };
         self.seconds.store(skew.as_secs(), Ordering::Relaxed);
         if skew.abs() < CLOCK_ALARM {
@@ -50,8 +49,8 @@ impl ClockSkew {
             tracing::error!(
                 alarm = "clock_skew",
                 skew_seconds = skew.as_secs(),
-                "the clocks of the login host and of this machine are apart; correct ours before signed tokens are \
-                 refused"
+                "the clocks of the login host and of this machine differ; correct the local clock before signed tokens \
+                 are rejected"
             );
         }
     }
@@ -62,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_difference_is_theirs_minus_ours() {
+    fn the_difference_is_remote_minus_local_time() {
         let skew = ClockSkew::default();
         let now = "2026-11-22T09:00:00Z".parse().unwrap();
         for (date, seconds) in [
@@ -71,18 +70,18 @@ mod tests {
             ("Sun, 22 Nov 2026 08:00:00 GMT", -3600),
             ("not a date", -3600),
         ] {
-            skew.note(date, now);
+            skew.record(date, now);
             assert_eq!(skew.seconds(), seconds, "{date}");
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn any_date_is_borne(
+        fn any_date_does_not_panic(
             date in "[A-Z][a-z]{2}, [0-9]{2} (Jan|Feb|Dec) [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|[+-][0-9]{4})|\\PC{0,40}",
             now in -377_705_023_201..253_402_207_200_i64,
         ) {
-            ClockSkew::default().note(&date, Timestamp::from_second(now).unwrap());
+            ClockSkew::default().record(&date, Timestamp::from_second(now).unwrap());
         }
     }
 }

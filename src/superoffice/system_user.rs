@@ -1,4 +1,4 @@
-//! The system user flow over REST (SUPEROFFICE.md 2.3, 2.4).
+//! The system user flow over REST (<https://docs.superoffice.com/en/authentication/online/>).
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use super::{
     SuperOffice,
-    client::{Profile, Repeat, json_repaired, unexpected},
-    credentials::Pair,
+    client::{Profile, RetryPolicy, json_lenient, unexpected_status},
+    credentials::CredentialPair,
     login_host::JSON,
-    refusal::refusal,
+    refusal::parse_refusal,
     skew::CLOCK_ALARM,
     ticket_jwt,
 };
@@ -24,9 +24,9 @@ use crate::{
 };
 
 const AUTHENTICATE: Profile = Profile {
-    what: "PartnerSystemUser/Authenticate",
+    name: "PartnerSystemUser/Authenticate",
     max_body_bytes: 256 * 1024,
-    repeat: Repeat::OnlyIfNotSent,
+    retry: RetryPolicy::OnlyIfNotSent,
 };
 
 #[derive(Serialize)]
@@ -46,15 +46,15 @@ struct Response {
     error_message: Option<String>,
 }
 
-/// Why one pair of secret and key got no ticket.
-enum Miss {
-    /// Another pair may do: the text names no reason, or says that the signature is wrong.
-    OtherPairMayDo(Refusal),
-    /// No other pair would do better.
+/// The reason why authentication with one pair of secret and key failed.
+enum AuthenticationError {
+    /// Another pair may work: the response names no reason, or says that the signature is wrong.
+    TryNextPair(Refusal),
+    /// Another pair would fail, too.
     Final(UpstreamError),
 }
 
-impl From<UpstreamError> for Miss {
+impl From<UpstreamError> for AuthenticationError {
     fn from(error: UpstreamError) -> Self {
         Self::Final(error)
     }
@@ -67,8 +67,8 @@ impl SystemUserLogin for SuperOffice {
         tenant: ContextIdentifier,
         system_user_token: &SecretString,
     ) -> Result<IssuedTicket, UpstreamError> {
-        // A ticket that cannot be validated is thrown away and asked for again, and each adds a row at the customer.
-        self.keys.ready().await?;
+        // Without keys the ticket could not be validated, and each new one adds a row in the customer's database.
+        self.keys.ensure_loaded().await?;
         let mut refused = Refusal::Rejected;
         let pairs = self.credentials.pairs();
         let last_worked = pairs.first().map(|pair| Arc::clone(&pair.signer));
@@ -78,18 +78,18 @@ impl SystemUserLogin for SuperOffice {
             }
             match self.authenticate_with(&pair, tenant, system_user_token).await {
                 Ok(ticket) => {
-                    self.credentials.works(&pair);
+                    self.credentials.mark_pair_working(&pair);
                     return Ok(ticket);
                 }
-                Err(Miss::Final(error)) => return Err(error),
-                // Only of the key that last worked: the other one need not be registered yet. A
-                // later pair without such an answer does not change the result.
-                Err(Miss::OtherPairMayDo(Refusal::Credential))
+                Err(AuthenticationError::Final(error)) => return Err(error),
+                // Counts only for the last working key: the other one may not be registered yet. A later pair without
+                // this error does not change the result.
+                Err(AuthenticationError::TryNextPair(Refusal::Credential))
                     if last_worked.as_ref().is_some_and(|key| Arc::ptr_eq(key, &pair.signer)) =>
                 {
                     refused = Refusal::Credential;
                 }
-                Err(Miss::OtherPairMayDo(_)) => {}
+                Err(AuthenticationError::TryNextPair(_)) => {}
             }
         }
         Err(UpstreamError::Refused(refused))
@@ -100,10 +100,10 @@ impl SystemUserLogin for SuperOffice {
     }
 
     fn credential_changes(&self) -> u64 {
-        self.credentials.changes()
+        self.credentials.switch_count()
     }
 
-    fn clock_is_off(&self) -> bool {
+    fn has_clock_skew(&self) -> bool {
         let skew = self.login.clock_skew_seconds().unsigned_abs();
         skew >= CLOCK_ALARM.unsigned_abs().as_secs()
     }
@@ -112,13 +112,13 @@ impl SystemUserLogin for SuperOffice {
 impl SuperOffice {
     async fn authenticate_with(
         &self,
-        pair: &Pair,
+        pair: &CredentialPair,
         tenant: ContextIdentifier,
         system_user_token: &SecretString,
-    ) -> Result<IssuedTicket, Miss> {
+    ) -> Result<IssuedTicket, AuthenticationError> {
         let signed = signed_token(&*pair.signer, system_user_token, self.clock.now())
-            // Our own key fails: nobody else's fault.
-            .map_err(|_| Miss::OtherPairMayDo(Refusal::Credential))?;
+            // Signing failed, so the configured key is at fault.
+            .map_err(|_| AuthenticationError::TryNextPair(Refusal::Credential))?;
         let body = request_body(&signed, &pair.secret, tenant)?;
         let request = || {
             let body = Zeroizing::new(body.to_vec());
@@ -126,24 +126,27 @@ impl SuperOffice {
         };
         let answer = self.login.send(AUTHENTICATE, request).await?;
         if !answer.status.is_success() {
-            return Err(unexpected(AUTHENTICATE, answer.status).into());
+            return Err(unexpected_status(AUTHENTICATE, answer.status).into());
         }
-        let response: Response = json_repaired(AUTHENTICATE, &answer.body)?;
+        let response: Response = json_lenient(AUTHENTICATE, &answer.body)?;
         if !response.is_successful {
-            return Err(match refusal(&response.error_message.unwrap_or_default()) {
-                None => Miss::OtherPairMayDo(Refusal::Rejected),
-                Some(Refusal::Credential) => Miss::OtherPairMayDo(Refusal::Credential),
-                Some(named) => Miss::Final(UpstreamError::Refused(named)),
+            return Err(match parse_refusal(&response.error_message.unwrap_or_default()) {
+                None => AuthenticationError::TryNextPair(Refusal::Rejected),
+                Some(Refusal::Credential) => AuthenticationError::TryNextPair(Refusal::Credential),
+                Some(named) => AuthenticationError::Final(UpstreamError::Refused(named)),
             });
         }
-        let missing =
-            || UpstreamError::InvalidResponse("successful, but without a token".to_owned());
+        let missing = || {
+            UpstreamError::InvalidResponse(
+                "the response reports success but has no token".to_owned(),
+            )
+        };
         let jwt = response.token.ok_or_else(missing)?;
-        Ok(ticket_jwt::open(&self.keys, &jwt, tenant, self.clock.now()).await?)
+        Ok(ticket_jwt::validate(&self.keys, &jwt, tenant, self.clock.now()).await?)
     }
 }
 
-/// `{system user token}.{yyyyMMddHHmm, UTC}.{signature in standard base64}`.
+/// Returns `{system user token}.{yyyyMMddHHmm, UTC}.{signature in standard base64}`.
 pub(crate) fn signed_token(
     signer: &dyn Signer,
     system_user_token: &SecretString,
@@ -169,9 +172,9 @@ fn request_body(
         return_token_type: "JWT",
     };
     let body = serde_json::to_vec(&request);
-    // Cannot happen: strings always encode.
+    // Does not happen: strings can always be encoded.
     body.map(Zeroizing::new)
-        .map_err(|_| UpstreamError::Unavailable("request not encoded".to_owned()))
+        .map_err(|_| UpstreamError::Unavailable("cannot encode the request".to_owned()))
 }
 
 #[cfg(test)]
@@ -198,9 +201,9 @@ mod tests {
     }
 
     proptest! {
-        /// The receiver splits from the right (SUPEROFFICE.md 2.3), because names hold dots.
+        /// SuperOffice splits from the right, because names contain dots.
         #[test]
-        fn a_signed_token_splits_from_the_right_into_what_was_signed(
+        fn a_signed_token_can_be_split_from_the_right(
             token in "\\PC{1,40}|[A-Zæøå. =-]{0,20}-[a-zA-Z0-9]{10}|\\.{1,3}",
             seconds in 0..253_402_207_200_i64,
         ) {

@@ -1,4 +1,4 @@
-//! Tenant status (SUPEROFFICE.md 5): what SuperOffice says of a tenant, checked before it is believed.
+//! Reads tenant status from SuperOffice and validates it.
 
 use async_trait::async_trait;
 use http::StatusCode;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use super::{
     SuperOffice,
-    client::{Profile, Repeat, json_repaired, unexpected},
+    client::{Profile, RetryPolicy, json_lenient, unexpected_status},
     login_host::LoginHost,
 };
 use crate::{
@@ -16,14 +16,14 @@ use crate::{
 };
 
 const STATUS: Profile =
-    Profile { what: "tenant status", max_body_bytes: 64 * 1024, repeat: Repeat::Reads };
+    Profile { name: "tenant status", max_body_bytes: 64 * 1024, retry: RetryPolicy::Idempotent };
 
-/// `ValidUntil` is advice; we ask neither more often than this …
-const SHORTEST: SignedDuration = SignedDuration::from_secs(15);
-/// … nor more rarely.
-const LONGEST: SignedDuration = SignedDuration::from_hours(1);
+/// The minimum validity of a status. `ValidUntil` is only advice.
+const MIN_VALIDITY: SignedDuration = SignedDuration::from_secs(15);
+/// The maximum validity of a status.
+const MAX_VALIDITY: SignedDuration = SignedDuration::from_hours(1);
 
-/// SuperOffice's release is shown to people; more than this is not a release.
+/// The maximum length of SuperOffice's version text, which is displayed.
 const MAX_VERSION_CHARS: usize = 128;
 
 #[derive(Deserialize)]
@@ -32,17 +32,17 @@ struct Wire {
     context_identifier: String,
     endpoint: Option<String>,
     state: String,
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "deserialize_or_none")]
     is_running: Option<bool>,
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "deserialize_or_none")]
     valid_until: Option<Timestamp>,
     api: Option<String>,
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "deserialize_or_none")]
     version: Option<String>,
 }
 
-/// Reads what the answer is right without; `None` if it is of another type or form than documented.
-fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+/// Deserializes an optional field. Returns `None` if its type or format is not as documented.
+fn deserialize_or_none<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
@@ -56,7 +56,7 @@ impl TenantStatusSource for SuperOffice {
     }
 }
 
-/// Needs no credential, only the login host.
+/// Reads the status of a tenant. Needs no credential.
 pub(super) async fn read(
     login: &LoginHost,
     clock: &dyn Clock,
@@ -67,11 +67,11 @@ pub(super) async fn read(
     let answer = login.send(STATUS, || login.get(&path)).await?;
     let now = clock.now();
     if answer.status == StatusCode::NOT_FOUND {
-        // Not documented for unknown tenants, but likely (SUPEROFFICE.md 5).
+        // Not documented for unknown tenants, but likely.
         return Ok(unknown(now));
     }
     if answer.status != StatusCode::OK {
-        return Err(unexpected(STATUS, answer.status));
+        return Err(unexpected_status(STATUS, answer.status));
     }
     read_status(&answer.body, tenant, allowed, now)
 }
@@ -79,36 +79,35 @@ pub(super) async fn read(
 fn unknown(now: Timestamp) -> TenantStatus {
     TenantStatus {
         state: TenantState::Unknown,
-        valid_until: now.saturating_add(SHORTEST).unwrap_or(now),
+        valid_until: now.saturating_add(MIN_VALIDITY).unwrap_or(now),
         web_api_uri: None,
         version: String::new(),
         read_time: now,
     }
 }
 
-/// Reads the body of an answer and believes of it what is right.
+/// Parses and validates the body of a response.
 pub(crate) fn read_status(
     body: &[u8],
     tenant: ContextIdentifier,
     allowed: &AllowedApiHosts,
     now: Timestamp,
 ) -> Result<TenantStatus, UpstreamError> {
-    let wire: Wire = json_repaired(STATUS, body)?;
+    let wire: Wire = json_lenient(STATUS, body)?;
     if wire.context_identifier != tenant.to_string() {
-        return Err(refused("of another tenant"));
+        return Err(invalid("the status of another tenant"));
     }
-    let state = TenantState::from_name(&wire.state)
-        .ok_or_else(|| refused("a state that we do not know"))?;
+    let state = TenantState::from_name(&wire.state).ok_or_else(|| invalid("an unknown state"))?;
     let usable = state.usability() == Usability::Usable;
     if wire.is_running.is_some_and(|running| running != usable) {
-        return Err(refused("State and IsRunning contradict each other"));
+        return Err(invalid("State and IsRunning contradict each other"));
     }
     let web_api_uri = if usable { Some(web_api_uri(&wire, tenant, allowed)?) } else { None };
     let version = wire.version.unwrap_or_default();
-    let (earliest, latest) = (now.saturating_add(SHORTEST), now.saturating_add(LONGEST));
+    let (earliest, latest) = (now.saturating_add(MIN_VALIDITY), now.saturating_add(MAX_VALIDITY));
     Ok(TenantStatus {
         state,
-        // One that cannot be read holds for the shortest time.
+        // An unreadable `ValidUntil` counts as the minimum.
         valid_until: wire
             .valid_until
             .unwrap_or(now)
@@ -126,13 +125,13 @@ fn web_api_uri(
 ) -> Result<WebApiUri, UpstreamError> {
     if let Some(endpoint) = &wire.endpoint {
         WebApiUri::check_endpoint(endpoint, tenant, allowed)
-            .map_err(|error| refused(&format!("Endpoint: {error}")))?;
+            .map_err(|error| invalid(&format!("Endpoint: {error}")))?;
     }
-    let api = wire.api.as_deref().ok_or_else(|| refused("no Api"))?;
-    WebApiUri::check_api(api, tenant, allowed).map_err(|error| refused(&format!("Api: {error}")))
+    let api = wire.api.as_deref().ok_or_else(|| invalid("Api is missing"))?;
+    WebApiUri::check_api(api, tenant, allowed).map_err(|error| invalid(&format!("Api: {error}")))
 }
 
-fn refused(why: &str) -> UpstreamError {
+fn invalid(why: &str) -> UpstreamError {
     UpstreamError::InvalidResponse(format!("tenant status: {why}"))
 }
 
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_example_is_believed() {
+    fn reads_the_documented_example() {
         let status = check(&documented()).unwrap();
         assert_eq!(status.state, TenantState::Running);
         assert_eq!(status.valid_until.to_string(), "2026-02-23T09:52:01.9342965Z");
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_status_holds_is_kept_between_15_seconds_and_an_hour() {
+    fn clamps_the_validity_between_15_seconds_and_an_hour() {
         let until = |text| {
             let text = documented().replace("2026-02-23T09:52:01.9342965Z", text);
             check(&text).unwrap().valid_until.to_string()
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn one_odd_field_that_the_answer_is_right_without_does_not_stop_a_tenant() {
+    fn ignores_an_invalid_optional_field() {
         let before = check(&documented()).unwrap();
         let odd = ["null", "7", "true", "[]", "{}", r#""\ud83d""#, "NaN", "1e999"];
         for value in odd {
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_cannot_be_believed_is_refused() {
+    fn rejects_an_invalid_status() {
         for (from, to) in [
             (r#""ContextIdentifier": "Cust12345""#, r#""ContextIdentifier": "Cust12346""#),
             (r#""Running""#, r#""Sleeping""#),
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_is_not_usable_needs_no_address() {
+    fn an_unusable_tenant_needs_no_web_api_address() {
         let text = r#"{"ContextIdentifier":"Cust12345","Endpoint":null,"State":"Suspended",
             "IsRunning":false,"ValidUntil":"2026-02-23T09:52:01Z","Api":null}"#;
         let status = check(text).unwrap();
@@ -235,7 +234,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_believed_keeps_to_the_rules(
+        fn an_accepted_status_follows_the_rules(
             tenant in "Cust12345|Cust[0-9]{1,10}|\\PC{0,9}",
             state in prop::sample::select(TenantState::ALL),
             until in "20[0-9]{2}-0[1-9]-[0-2][0-9]T0[0-9]:00:00(Z|\\+0[0-9]:00)|-?[0-9]{4,6}-12-31T23:59:59Z|\\PC{0,9}",
@@ -250,7 +249,7 @@ mod tests {
             let Ok(status) = check(&body.to_string()) else { return Ok(()) };
             prop_assert_eq!(tenant, "Cust12345");
             let holds = status.valid_until.duration_since(status.read_time);
-            prop_assert!((SHORTEST..=LONGEST).contains(&holds));
+            prop_assert!((MIN_VALIDITY..=MAX_VALIDITY).contains(&holds));
             prop_assert!(!status.version.contains(char::is_control));
             prop_assert!(status.version.chars().count() <= MAX_VERSION_CHARS);
             let usable = state.usability() == Usability::Usable;

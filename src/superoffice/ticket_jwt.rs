@@ -1,4 +1,4 @@
-//! The signed answer in which a ticket comes (SUPEROFFICE.md 2.6).
+//! The signed JWT that carries a ticket.
 
 use jiff::Timestamp;
 use jsonwebtoken::{DecodingKey, Header};
@@ -6,18 +6,18 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{
-    jwks::KeySet,
-    jwt::{Audience, Kind, check_times, printable},
+    jwks::CachedJwks,
+    jwt::{Audience, TokenKind, check_times, printable},
 };
 use crate::{
     domain::{ContextIdentifier, ticket_tenant},
     ports::{IssuedTicket, UpstreamError},
 };
 
-/// Literally this, in every environment.
+/// The issuer, which is the same in every environment.
 pub(super) const ISSUER: &str = "SuperOffice AS";
 
-const JWT: Kind = Kind("system user JWT");
+const JWT: TokenKind = TokenKind("system user JWT");
 
 #[derive(Deserialize)]
 struct Claims {
@@ -35,38 +35,38 @@ struct Claims {
     company_name: String,
 }
 
-/// Validates the token for `tenant` and takes the ticket out.
+/// Validates the token for `tenant` and returns the ticket.
 ///
-/// The audience is made of the token's own serial number, so it proves little; what binds the ticket to the
-/// tenant asked for is `ctx`, and the ticket's own inside where it can be read.
-pub(super) async fn open(
-    keys: &KeySet,
+/// The audience is built from the token's own serial number, so it proves little. `ctx` binds the ticket to the
+/// requested tenant, and so does the tenant inside the ticket, where it is readable.
+pub(super) async fn validate(
+    keys: &CachedJwks,
     jwt: &SecretString,
     tenant: ContextIdentifier,
     now: Timestamp,
 ) -> Result<IssuedTicket, UpstreamError> {
     let header = read_header(jwt)?;
-    let key = keys.signer(&header, jwt).await?;
-    open_with(&key, jwt, tenant, now)
+    let key = keys.signing_key(&header, jwt).await?;
+    validate_with_key(&key, jwt, tenant, now)
 }
 
-/// The header, which names the key: nothing in it is believed yet.
+/// Reads the header, which names the key. The header is not verified yet.
 pub(crate) fn read_header(jwt: &SecretString) -> Result<Header, UpstreamError> {
     JWT.header(jwt)
 }
 
-/// Validates with the key that the header names.
-pub(crate) fn open_with(
+/// Validates the token with the key that its header names.
+pub(crate) fn validate_with_key(
     key: &DecodingKey,
     jwt: &SecretString,
     tenant: ContextIdentifier,
     now: Timestamp,
 ) -> Result<IssuedTicket, UpstreamError> {
     let claims: Claims = JWT.claims(key, jwt)?;
-    check(&claims, tenant, now).map_err(|why| JWT.refused(why))?;
+    check(&claims, tenant, now).map_err(|why| JWT.invalid(why))?;
     let Claims { ticket, company_name, .. } = claims;
-    match ticket_tenant(&ticket).map_err(|_| JWT.refused("what it holds is not a ticket"))? {
-        Some(other) if other != tenant => Err(JWT.refused("the ticket inside is another tenant's")),
+    match ticket_tenant(&ticket).map_err(|_| JWT.invalid("the ticket claim is not a ticket"))? {
+        Some(other) if other != tenant => Err(JWT.invalid("the ticket belongs to another tenant")),
         _ => Ok(IssuedTicket { value: ticket, company_name: printable(&company_name) }),
     }
 }

@@ -1,7 +1,7 @@
-//! Log lines wait a moment and are written together: a system call for each would cost a call more than its answer.
+//! Buffers log lines and writes them together: one system call for each line would cost more than the call it logs.
 //!
-//! Bounded: while standard error does not take them, lines beyond the bound are dropped and counted. Warnings and
-//! errors are written at once, and what waits is written when logging ends.
+//! The buffer is bounded: while standard error blocks, further lines are dropped and counted. Warnings and errors are
+//! written at once, and the buffer is written when logging ends.
 
 use std::{
     io::{self, Write},
@@ -16,20 +16,20 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long a line waits at most.
+/// The maximum time that a line is buffered.
 const DELAY: Duration = Duration::from_millis(50);
 
-/// At the end, what waits has this long to be written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// The time limit for writing the buffer at the end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So much is written without waiting for more …
-const ENOUGH: usize = 64 * 1024;
-/// … and more than this does not wait: lines are dropped.
-const MOST: usize = 8 * 1024 * 1024;
+/// The buffer size at which lines are written at once.
+const FLUSH_BYTES: usize = 64 * 1024;
+/// The maximum buffer size; beyond it, lines are dropped.
+const MAX_BYTES: usize = 1024 * 1024;
 
-/// Lines on their way to standard error. Clones share them.
+/// The buffered lines. Clones share them.
 #[derive(Clone)]
-pub(super) struct Buffer(Arc<Shared>);
+pub(super) struct LogBuffer(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -44,29 +44,29 @@ struct State {
     closed: bool,
 }
 
-/// Writes what waits, and ends the thread that does, when it is dropped.
+/// Writes the buffer and ends the writer thread when it is dropped.
 pub struct LogGuard {
-    buffer: Buffer,
+    buffer: LogBuffer,
     writer: Option<thread::JoinHandle<()>>,
 }
 
-impl Buffer {
-    /// A buffer, and the guard of the thread that empties it.
+impl LogBuffer {
+    /// Returns a buffer, and the guard of the thread that writes it.
     pub(super) fn start(mut out: impl Write + Send + 'static) -> io::Result<(Self, LogGuard)> {
         let shared =
             Shared { state: Mutex::default(), work: Condvar::new(), dropped: AtomicU64::new(0) };
         let buffer = Self(Arc::new(shared));
         let source = buffer.clone();
-        let write = move || source.empty_into(&mut out);
+        let write = move || source.write_to(&mut out);
         let writer = thread::Builder::new().name("log".to_owned()).spawn(write)?;
         Ok((buffer.clone(), LogGuard { buffer, writer: Some(writer) }))
     }
 
-    fn empty_into(&self, out: &mut impl Write) {
+    fn write_to(&self, out: &mut impl Write) {
         let mut lines = Vec::new();
         loop {
-            let closed = self.wait_for(&mut lines);
-            // There is nobody to tell that the log cannot be written.
+            let closed = self.take_batch(&mut lines);
+            // A failure to write the log cannot be reported anywhere.
             let _ = out.write_all(&lines).and_then(|()| out.flush());
             lines.clear();
             let dropped = self.0.dropped.swap(0, Ordering::Relaxed);
@@ -82,14 +82,14 @@ impl Buffer {
         }
     }
 
-    /// Takes what waits once it is worth it, or once logging ends.
-    fn wait_for(&self, lines: &mut Vec<u8>) -> bool {
+    /// Takes the lines once there are enough, the delay has passed, or logging ends. Returns whether it ends.
+    fn take_batch(&self, lines: &mut Vec<u8>) -> bool {
         let lock = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         let nothing = |state: &mut State| state.waiting.is_empty() && !state.closed;
         let lock = self.0.work.wait_while(lock, nothing).unwrap_or_else(PoisonError::into_inner);
-        // The first line has come: others may follow.
+        // The first line has arrived; waits for more.
         let little =
-            |state: &mut State| state.waiting.len() < ENOUGH && !state.urgent && !state.closed;
+            |state: &mut State| state.waiting.len() < FLUSH_BYTES && !state.urgent && !state.closed;
         let waited = self.0.work.wait_timeout_while(lock, DELAY, little);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.waiting, lines);
@@ -99,15 +99,15 @@ impl Buffer {
 
     fn add(&self, line: &[u8], urgent: bool) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.len() + line.len() > MOST {
+        if state.waiting.len() + line.len() > MAX_BYTES {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let first = state.waiting.is_empty();
         state.waiting.extend_from_slice(line);
         state.urgent |= urgent;
-        // The thread is woken once for a batch, not for every line.
-        if first || state.urgent || state.waiting.len() >= ENOUGH {
+        // Wakes the thread once for a batch, not for every line.
+        if first || state.urgent || state.waiting.len() >= FLUSH_BYTES {
             drop(state);
             self.0.work.notify_one();
         }
@@ -118,8 +118,8 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         self.buffer.0.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.buffer.0.work.notify_one();
-        // Whoever should read the log may have stopped reading: the end of the process does not wait for that.
-        let until = Instant::now() + LAST_LINES;
+        // The reader of the log may have stopped reading, so the wait at the end is limited.
+        let until = Instant::now() + SHUTDOWN_TIMEOUT;
         while self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
             && Instant::now() < until
         {
@@ -128,9 +128,9 @@ impl Drop for LogGuard {
     }
 }
 
-/// One line being formatted.
+/// The writer of one line.
 pub(super) struct Line {
-    buffer: Buffer,
+    buffer: LogBuffer,
     urgent: bool,
 }
 
@@ -145,7 +145,7 @@ impl Write for Line {
     }
 }
 
-impl<'a> MakeWriter<'a> for Buffer {
+impl<'a> MakeWriter<'a> for LogBuffer {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
@@ -177,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_written_together_and_all_of_them_at_the_end() {
+    fn writes_lines_in_batches_and_all_lines_at_the_end() {
         let (sender, written) = mpsc::channel();
-        let (buffer, guard) = Buffer::start(Channel(sender)).unwrap();
+        let (buffer, guard) = LogBuffer::start(Channel(sender)).unwrap();
         for number in 0..1000 {
             buffer.add(format!("{number}\n").as_bytes(), false);
         }
@@ -191,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_not_read_costs_lines_and_no_memory_without_end() {
-        // Never emptied: there is no thread.
+    fn drops_lines_if_the_log_is_not_read() {
+        // This buffer is never written, because there is no thread.
         let shared =
             Shared { state: Mutex::default(), work: Condvar::new(), dropped: AtomicU64::new(0) };
-        let buffer = Buffer(Arc::new(shared));
-        let line = vec![b'x'; MOST / 4];
+        let buffer = LogBuffer(Arc::new(shared));
+        let line = vec![b'x'; MAX_BYTES / 4];
         for _ in 0..6 {
             buffer.add(&line, false);
         }

@@ -1,7 +1,7 @@
 //! Log lines as JSON objects.
 //!
-//! Every call ends with a line, so its making is part of the price of a call: fields go straight into the line, where
-//! the library's own format goes through a serializer and several strings.
+//! Every call logs a line, so formatting adds to the cost of a call. Fields are written directly into the line; the
+//! library's own format uses a serializer and several strings.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -18,7 +18,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// One object a line: time, level, the fields of the event, target. Spans are not shown; we have none.
+/// Writes one object for each line: time, level, the fields of the event, target. Spans are not used.
 pub(super) struct JsonLines;
 
 impl<S, N> FormatEvent<S, N> for JsonLines
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// Writes each field behind the one before.
+/// Appends the fields of an event.
 struct Fields<'a> {
     line: Writer<'a>,
     written: fmt::Result,
@@ -67,7 +67,7 @@ impl Fields<'_> {
 
 impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no word for the others.
+        // JSON has no infinity and no NaN.
         let finite = value.is_finite();
         self.add(
             field,
@@ -108,12 +108,12 @@ fn write_text(line: &mut Writer<'_>, text: &str) -> fmt::Result {
     line.write_char('"')
 }
 
-/// What is written to it becomes part of a JSON string (RFC 8259, section 7).
+/// Escapes text for a JSON string (RFC 8259, section 7).
 struct Escaped<'a, 'b>(&'a mut Writer<'b>);
 
 impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly all: looked at byte by byte, which is much faster than by character.
+        // Most text needs no escapes. The check by bytes is much faster than by characters.
         if !text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
             return self.0.write_str(text);
         }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_what_the_librarys_own_does() {
+    fn a_line_equals_that_of_the_library() {
         let (ours, theirs) = (Lines::default(), Lines::default());
         let layer = |lines: &Lines| tracing_subscriber::fmt::layer().with_writer(lines.clone());
         let subscriber = tracing_subscriber::registry().with(vec![

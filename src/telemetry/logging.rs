@@ -1,4 +1,4 @@
-//! Log lines, on standard error: JSON for machines, or text for people.
+//! Logging to standard error, as JSON or as text for people.
 
 use std::io::{self, IsTerminal as _};
 
@@ -11,46 +11,46 @@ use tracing_subscriber::{
 };
 
 use super::{
-    buffer::{Buffer, LogGuard},
+    buffer::{LogBuffer, LogGuard},
     json::JsonLines,
 };
 
-/// Targets that may say more than `info`: our own. What libraries say below that can hold bytes off the wire, so
-/// it is not logged whatever the filter asks for.
+/// Targets that may log below `info`: those of this program. Lines of libraries below `info` can contain received
+/// bytes, so they are never logged.
 const OWN_TARGETS: [&str; 2] = ["tenant_gateway", "superoffice_sandbox"];
 
-/// How a line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for people.
     Pretty,
 }
 
-/// Logging cannot begin.
+/// Logging cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The filter cannot be read.
-    #[error("the log filter cannot be read (RUST_LOG, or log.level): {0}")]
+    /// The filter is invalid.
+    #[error("the log filter is invalid (RUST_LOG, or log.level): {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// There is no thread to be had.
-    #[error("the log cannot be written: {0}")]
+    /// The writer thread cannot be started.
+    #[error("cannot start the log writer: {0}")]
     Thread(#[from] io::Error),
-    /// Logging has begun already.
-    #[error("logging has begun already")]
-    Twice,
+    /// Logging is already started.
+    #[error("logging is already started")]
+    AlreadyStarted,
 }
 
-/// Begins to log what `filter` (the syntax of `RUST_LOG`) lets through, until the guard is dropped.
+/// Starts logging with `filter` (the syntax of `RUST_LOG`), until the guard is dropped.
 ///
 /// # Errors
-/// If the filter cannot be read, or if it is called twice.
+/// If the filter is invalid, or logging is already started.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<LogGuard, LoggingError> {
-    // With a bound of its own, the other's counts: without one, libraries would ask of each of their finest events.
+    // The hint keeps the level of the other filter. Without it, libraries would format their finest events.
     let own = filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::builder().parse(filter)?.and(own);
-    let (buffer, guard) = Buffer::start(io::stderr())?;
+    let (buffer, guard) = LogBuffer::start(io::stderr())?;
     let lines = tracing_subscriber::fmt::layer().with_writer(buffer);
     let lines = match format {
         LogFormat::Json => lines.event_format(JsonLines).with_filter(filter).boxed(),
@@ -58,7 +58,10 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<LogGuard, Loggin
             lines.with_ansi(io::stderr().is_terminal()).with_filter(filter).boxed()
         }
     };
-    tracing_subscriber::registry().with(lines).try_init().map_err(|_| LoggingError::Twice)?;
+    tracing_subscriber::registry()
+        .with(lines)
+        .try_init()
+        .map_err(|_| LoggingError::AlreadyStarted)?;
     Ok(guard)
 }
 

@@ -1,4 +1,4 @@
-//! The metrics page, in the `OpenMetrics` text format.
+//! The metrics in the `OpenMetrics` text format.
 
 use std::{fmt, time::Duration};
 
@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use crate::ports::Meter;
 
-/// From a cached answer to a slow exchange.
+/// The buckets range from a cached ticket to a slow token exchange, in seconds.
 const DURATION_BUCKETS: [f64; 12] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0];
 
@@ -55,64 +55,64 @@ struct HttpLabels {
     http_status: u16,
 }
 
-/// Whether a number only grows.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ObservedKind {
-    /// It only grows.
+pub enum MetricKind {
+    /// The value only grows.
     Counter,
-    /// It goes up and down.
+    /// The value can decrease.
     Gauge,
 }
 
-/// A number that somebody else counts and that is read when the page is.
-pub struct Observed {
-    /// Without the prefix, and for a counter without `_total`.
+/// A metric that other code counts. It is read when the metrics are exported.
+pub struct ObservedMetric {
+    /// The name without the prefix, and for a counter without `_total`.
     pub name: &'static str,
-    /// What it counts, without a full stop.
+    /// The help text, without a full stop.
     pub help: &'static str,
-    /// Whether it only grows.
-    pub kind: ObservedKind,
-    /// Reads it.
+    /// The kind of the metric.
+    pub kind: MetricKind,
+    /// Reads the value.
     pub read: Box<dyn Fn() -> i64 + Send + Sync>,
 }
 
-impl fmt::Debug for Observed {
+impl fmt::Debug for ObservedMetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
 #[derive(Debug)]
-struct Reader(Vec<Observed>);
+struct ObservedCollector(Vec<ObservedMetric>);
 
 impl Metrics {
-    /// With these numbers beside those of requests.
+    /// Creates the metrics of requests and registers the observed ones.
     #[must_use]
-    pub fn new(observed: Vec<Observed>) -> Self {
+    pub fn new(observed: Vec<ObservedMetric>) -> Self {
         let mut registry = Registry::with_prefix("tenantgateway");
         let requests = Family::default();
         let durations = Family::new_with_constructor((|| Histogram::new(DURATION_BUCKETS)) as _);
         registry.register("grpc_requests", "Calls that ended, by code", Family::clone(&requests));
-        let help = "How long calls took";
+        let help = "Duration of calls";
         registry.register("grpc_request_duration_seconds", help, durations.clone());
         let http_requests = Family::default();
         let http_durations =
             Family::new_with_constructor((|| Histogram::new(DURATION_BUCKETS)) as _);
         let help = "Requests of the HTTP and egress listeners that ended, by status";
         registry.register("http_requests", help, Family::clone(&http_requests));
-        let help = "How long requests of the HTTP and egress listeners took, with the bodies of their answers";
+        let help = "Duration of requests of the HTTP and egress listeners, including the bodies of their responses";
         registry.register("http_request_duration_seconds", help, http_durations.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running program", version);
-        registry.register_collector(Box::new(Reader(observed)));
+        registry.register_collector(Box::new(ObservedCollector(observed)));
         Self { registry, requests, durations, http_requests, http_durations }
     }
 
-    /// The page.
+    /// Returns the metrics as text.
     #[must_use]
     pub fn page(&self) -> String {
         let mut page = String::new();
-        // Cannot happen: writing to a string does not fail.
+        // Does not happen: writing to a string does not fail.
         if encode(&mut page, &self.registry).is_err() {
             page.clear();
         }
@@ -121,7 +121,7 @@ impl Metrics {
 }
 
 impl Meter for Metrics {
-    fn request(&self, method: &'static str, code: &'static str, duration: Duration) {
+    fn record_request(&self, method: &'static str, code: &'static str, duration: Duration) {
         let (grpc_service, grpc_method) = method.split_once('/').unwrap_or(("", method));
         let labels = RequestLabels { grpc_service, grpc_method, grpc_code: code };
         self.requests.get_or_create(&labels).inc();
@@ -129,24 +129,24 @@ impl Meter for Metrics {
         self.durations.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
-    fn http_request(&self, http_route: &'static str, http_status: u16, duration: Duration) {
+    fn record_http_request(&self, http_route: &'static str, http_status: u16, duration: Duration) {
         self.http_requests.get_or_create(&HttpLabels { http_route, http_status }).inc();
         let labels = RouteLabels { http_route };
         self.http_durations.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 }
 
-impl Collector for Reader {
+impl Collector for ObservedCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for Observed { name, help, kind, read } in &self.0 {
+        for ObservedMetric { name, help, kind, read } in &self.0 {
             match kind {
-                ObservedKind::Counter => {
+                MetricKind::Counter => {
                     let value = ConstCounter::new(u64::try_from(read()).unwrap_or_default());
                     let metric =
                         encoder.encode_descriptor(name, help, None, value.metric_type())?;
                     value.encode(metric)?;
                 }
-                ObservedKind::Gauge => {
+                MetricKind::Gauge => {
                     let value = ConstGauge::new(read());
                     let metric =
                         encoder.encode_descriptor(name, help, None, value.metric_type())?;
@@ -163,17 +163,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_requests_and_what_others_count() {
+    fn exports_requests_and_observed_metrics() {
         let read = || 7;
-        let exchanges = Observed {
+        let exchanges = ObservedMetric {
             name: "exchanges",
             help: "Tickets issued",
-            kind: ObservedKind::Counter,
+            kind: MetricKind::Counter,
             read: Box::new(read),
         };
         let metrics = Metrics::new(vec![exchanges]);
-        metrics.request("a.v1.B/C", "OK", Duration::from_millis(1));
-        metrics.http_request("/a/{b}", 404, Duration::from_millis(1));
+        metrics.record_request("a.v1.B/C", "OK", Duration::from_millis(1));
+        metrics.record_http_request("/a/{b}", 404, Duration::from_millis(1));
         let page = metrics.page();
         for line in [
             "tenantgateway_exchanges_total 7",

@@ -1,9 +1,9 @@
-//! The checker itself: on snippets that break a rule, and on those that only look so.
+//! Tests of the checker, with code that breaks a rule and code that only looks so.
 
 use super::{MAX_LINES, source::Source};
 
-fn arrows(file: &str, text: &str) -> Vec<String> {
-    Source::new(file, text).forbidden_arrows()
+fn dependencies(file: &str, text: &str) -> Vec<String> {
+    Source::new(file, text).forbidden_dependencies()
 }
 
 fn libraries(file: &str, text: &str) -> Vec<String> {
@@ -11,46 +11,47 @@ fn libraries(file: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn finds_a_forbidden_arrow_with_its_line() {
-    let found = arrows("src/domain/tenant.rs", "use std::fmt;\nuse crate::broker::Tickets;\n");
+fn finds_a_forbidden_dependency_with_its_line() {
+    let found =
+        dependencies("src/domain/tenant.rs", "use std::fmt;\nuse crate::broker::Tickets;\n");
     assert_eq!(
         found,
-        ["src/domain/tenant.rs:2: `domain` uses `broker`, but may know only: no other room"]
+        ["src/domain/tenant.rs:2: `domain` uses `broker`, but may use only: no other module"]
     );
 }
 
 #[test]
-fn allows_the_arrows_of_the_design() {
+fn allows_the_dependencies_of_the_design() {
     let text = "use crate::{access::Access, broker::{Tickets, Tenants}, domain, ports::Clock};";
-    assert!(arrows("src/grpc/token.rs", text).is_empty());
-    assert!(arrows("src/app.rs", "use crate::{grpc, store, superoffice};").is_empty());
+    assert!(dependencies("src/grpc/token.rs", text).is_empty());
+    assert!(dependencies("src/app.rs", "use crate::{grpc, store, superoffice};").is_empty());
 }
 
 #[test]
-fn finds_arrows_in_nested_groups_and_in_expressions() {
+fn finds_dependencies_in_nested_groups_and_in_expressions() {
     let text =
         "use crate::{\n  domain::{Tenant,\n    name::*},\n  store::{self, SqliteStore as S},\n};";
-    let found = arrows("src/broker/tenants.rs", text);
+    let found = dependencies("src/broker/tenants.rs", text);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found.iter().all(|found| found.contains("tenants.rs:4: `broker` uses `store`")));
     let text = "fn f() -> u8 { g::<T>(); crate::grpc::code(1) }";
-    assert_eq!(arrows("src/store/sqlite.rs", text).len(), 1);
+    assert_eq!(dependencies("src/store/sqlite.rs", text).len(), 1);
 }
 
 #[test]
-fn follows_super_out_of_the_room() {
+fn follows_super_out_of_the_module() {
     let text = "use super::super::grpc::Failure;\nuse super::{super::http, error};";
-    assert_eq!(arrows("src/broker/error.rs", text).len(), 2);
-    assert!(arrows("src/broker/tickets/cache.rs", text).is_empty()); // broker::grpc, broker::http
+    assert_eq!(dependencies("src/broker/error.rs", text).len(), 2);
+    assert!(dependencies("src/broker/tickets/cache.rs", text).is_empty()); // broker::grpc, broker::http
     let text = "mod inner { use super::super::store::X; } use super::ports::Clock;";
-    assert_eq!(arrows("src/domain.rs", text).len(), 2);
+    assert_eq!(dependencies("src/domain.rs", text).len(), 2);
 }
 
 #[test]
-fn refuses_what_hides_the_room() {
-    assert_eq!(arrows("src/broker.rs", "use crate::*;").len(), 1);
-    assert_eq!(arrows("src/broker.rs", "use crate::{self as all};").len(), 1);
-    assert!(arrows("src/broker.rs", "pub(crate) mod x; pub(super) fn f() {}").is_empty());
+fn rejects_imports_that_hide_the_module() {
+    assert_eq!(dependencies("src/broker.rs", "use crate::*;").len(), 1);
+    assert_eq!(dependencies("src/broker.rs", "use crate::{self as all};").len(), 1);
+    assert!(dependencies("src/broker.rs", "pub(crate) mod x; pub(super) fn f() {}").is_empty());
 }
 
 #[test]
@@ -69,10 +70,10 @@ fn ignores_comments_strings_and_test_code() {
         #[expect(dead_code, reason = "x")]
         mod tests { use crate::grpc::X; fn f() { tonic::Status::ok(";") } }
     "##;
-    assert!(arrows("src/domain/name.rs", text).is_empty());
+    assert!(dependencies("src/domain/name.rs", text).is_empty());
     assert!(libraries("src/domain/name.rs", text).is_empty());
     let text = format!("{text}\nuse crate::http::X; use tonic::Status;");
-    assert_eq!(arrows("src/domain/name.rs", &text).len(), 1);
+    assert_eq!(dependencies("src/domain/name.rs", &text).len(), 1);
     assert_eq!(libraries("src/domain/name.rs", &text).len(), 1);
 }
 
@@ -83,7 +84,7 @@ fn knows_modules_declared_for_tests() {
 }
 
 #[test]
-fn finds_libraries_outside_their_rooms() {
+fn finds_libraries_outside_their_modules() {
     for (text, file) in [
         ("use tonic::{Code, Status};", "src/broker/error.rs"),
         ("use tonic;", "src/http.rs"),
@@ -94,7 +95,7 @@ fn finds_libraries_outside_their_rooms() {
         ("use std::{collections::BTreeMap, fs};", "src/domain.rs"),
         ("use superoffice_sandbox::Sandbox;", "src/app.rs"),
         ("use crate::grpc::pb;", "src/cli/tenant.rs"),
-        ("use hyper_util::{client::legacy::Client, rt::TokioIo};", "src/http/conversation.rs"),
+        ("use hyper_util::{client::legacy::Client, rt::TokioIo};", "src/http/connections.rs"),
         ("fn f() { tonic::transport::Channel::from_static(X); }", "src/grpc/server.rs"),
         ("fn f() { reqwest::Client::new(); }", "src/superoffice/client.rs"),
     ] {
@@ -103,7 +104,7 @@ fn finds_libraries_outside_their_rooms() {
 }
 
 #[test]
-fn lets_libraries_into_their_rooms() {
+fn allows_libraries_in_their_modules() {
     assert!(libraries("src/grpc/token.rs", "use tonic::Status; use super::pb::X;").is_empty());
     assert!(libraries("src/store/sqlite.rs", "use sqlx::SqlitePool;").is_empty());
     assert!(libraries("src/config/secret.rs", "std::env::var(name)").is_empty());
@@ -122,7 +123,7 @@ fn counts_lines_without_tests() {
 }
 
 #[test]
-fn refuses_names_that_say_nothing() {
+fn rejects_meaningless_names() {
     assert!(Source::new("src/store/mod.rs", "").badly_named().is_some());
     assert!(Source::new("src/grpc/utils.rs", "").badly_named().is_some());
     assert!(Source::new("src/grpc/token.rs", "").badly_named().is_none());

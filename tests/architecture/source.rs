@@ -1,19 +1,20 @@
-//! One source file, and the rules it may break.
+//! One source file, and the checks on it.
 
 use super::{
-    EMPTY_NAMES, EVERY_ROOM, MAX_LINES, OUTSIDE, PURE_ROOMS, RESERVED, ROOMS,
+    EVERY_MODULE, MAX_LINES, MEANINGLESS_NAMES, MODULES, OS_APIS, PORTS_ONLY_MODULES,
+    RESTRICTED_LIBRARIES,
     tokens::{Token, tokenize, without_tests},
 };
 
-/// One Rust file, as far as the rules look at it.
+/// One Rust file, reduced to what the checks need.
 pub(super) struct Source {
-    /// From the root of the repository.
+    /// The path relative to the root of the repository.
     file: String,
-    /// The module path, empty for `lib.rs` and `main.rs`.
+    /// The module path; empty for `lib.rs` and `main.rs`.
     pub(super) module: Vec<String>,
-    /// Without comments, strings and test code.
+    /// The tokens without comments, strings and test code.
     tokens: Vec<Token>,
-    /// Names of the modules declared for tests only.
+    /// The names of the modules declared for tests only.
     declared_for_tests: Vec<String>,
     lines: usize,
     test_lines: usize,
@@ -32,7 +33,7 @@ impl Source {
         Self { file: file.to_owned(), module, tokens, declared_for_tests, lines, test_lines }
     }
 
-    pub(super) fn room(&self) -> &str {
+    pub(super) fn top_module(&self) -> &str {
         let file = if self.file.ends_with("src/main.rs") { "main" } else { "lib" };
         self.module.first().map_or(file, String::as_str)
     }
@@ -42,26 +43,28 @@ impl Source {
         self.declared_for_tests.iter().map(inside).collect()
     }
 
-    pub(super) fn forbidden_arrows(&self) -> Vec<String> {
-        let room = self.room();
-        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-            return Vec::new(); // the test of the rooms says so
+    pub(super) fn forbidden_dependencies(&self) -> Vec<String> {
+        let top_module = self.top_module();
+        let Some((_, allowed)) = MODULES.iter().find(|(name, _)| *name == top_module) else {
+            return Vec::new(); // the test of the module list reports it
         };
-        let knows = match *allowed {
-            [] => "no other room".to_owned(),
+        let allowed_names = match *allowed {
+            [] => "no other module".to_owned(),
             allowed => allowed.join(", "),
         };
         let mut found = Vec::new();
         for path in self.paths() {
-            let Some(target) = path.room_in_crate() else { continue };
-            if target == room || allowed.contains(&target) || *allowed == EVERY_ROOM {
+            let Some(target) = path.module_in_crate() else { continue };
+            if target == top_module || allowed.contains(&target) || *allowed == EVERY_MODULE {
                 continue;
             }
             let (file, line) = (&self.file, path.line);
-            found.push(if ROOMS.iter().any(|(name, _)| *name == target) {
-                format!("{file}:{line}: `{room}` uses `{target}`, but may know only: {knows}")
+            found.push(if MODULES.iter().any(|(name, _)| *name == target) {
+                format!("{file}:{line}: `{top_module}` uses `{target}`, but may use only: {allowed_names}")
             } else {
-                format!("{file}:{line}: `crate::{target}` names no room: say which room it is from")
+                format!(
+                    "{file}:{line}: `crate::{target}` names no module: import it from its module"
+                )
             });
         }
         found.dedup();
@@ -69,22 +72,25 @@ impl Source {
     }
 
     pub(super) fn misplaced_libraries(&self) -> Vec<String> {
-        let room = self.room();
+        let top_module = self.top_module();
         let mut found = Vec::new();
         for path in self.paths() {
             let mut report = |what: &str, why: &str| {
-                found.push(format!("{}:{}: `{what}` in `{room}`: {why}", self.file, path.line));
+                found.push(format!(
+                    "{}:{}: `{what}` in `{top_module}`: {why}",
+                    self.file, path.line
+                ));
             };
-            for (library, rooms, why) in RESERVED {
-                if path.begins_with(library) && !rooms.contains(&room) {
-                    report(library, &format!("only in {}, because {why}", rooms.join(", ")));
+            for (library, modules, why) in RESTRICTED_LIBRARIES {
+                if path.begins_with(library) && !modules.contains(&top_module) {
+                    report(library, &format!("only in {}, because {why}", modules.join(", ")));
                 }
             }
-            let outside = OUTSIDE.iter().find(|outside| path.begins_with(outside));
-            if let (Some(outside), true) = (outside, PURE_ROOMS.contains(&room)) {
-                report(outside, "this room reaches the outside through ports only");
+            let outside = OS_APIS.iter().find(|outside| path.begins_with(outside));
+            if let (Some(outside), true) = (outside, PORTS_ONLY_MODULES.contains(&top_module)) {
+                report(outside, "this module must use ports instead");
             }
-            if path.segments.iter().any(|segment| segment == "pb") && room != "grpc" {
+            if path.segments.iter().any(|segment| segment == "pb") && top_module != "grpc" {
                 report("pb", "generated protobuf types do not leave `grpc`");
             }
         }
@@ -113,16 +119,16 @@ impl Source {
         if name == "mod" {
             return Some(format!("{file}:1: use `foo.rs` beside `foo/`, not `mod.rs`"));
         }
-        EMPTY_NAMES
+        MEANINGLESS_NAMES
             .contains(&name.as_str())
             .then(|| format!("{file}:1: `{name}` does not say what is inside"))
     }
 
-    /// Every path in the file, `use` groups taken apart, those into this crate as seen from its root.
+    /// Returns every path in the file, with `use` groups expanded. Paths into this crate start at its root.
     fn paths(&self) -> Vec<CodePath> {
         let mut found = Vec::new();
         let mut module = self.module.clone();
-        let mut inline: Vec<usize> = Vec::new(); // depths at which modules were opened
+        let mut inline: Vec<usize> = Vec::new(); // brace depths of open inline modules
         let mut depth = 0_usize;
         let mut at = 0;
         while let Some(token) = self.tokens.get(at) {
@@ -159,7 +165,7 @@ impl Source {
         found
     }
 
-    /// Reads the path that begins or goes on at a token; returns where it ends.
+    /// Reads the path that starts or continues at a token. Returns the index of its end.
     fn path_tree(&self, mut at: usize, before: &[String], found: &mut Vec<CodePath>) -> usize {
         let mut segments = before.to_vec();
         let mut line = 0;
@@ -200,7 +206,7 @@ impl Source {
     }
 }
 
-/// A path as written, or, when it leads into this crate, from the root of the crate.
+/// A path as written, or from the crate root if it leads into this crate.
 struct CodePath {
     segments: Vec<String>,
     line: usize,
@@ -221,11 +227,11 @@ impl CodePath {
         Self { segments: segments.cloned().collect(), line: self.line, in_crate: true }
     }
 
-    fn room_in_crate(&self) -> Option<&str> {
+    fn module_in_crate(&self) -> Option<&str> {
         self.segments.first().filter(|_| self.in_crate).map(String::as_str)
     }
 
-    /// `tonic`, `std::env`, or with any end of the name: `tonic_*`.
+    /// Returns whether the path starts with `tonic` or `std::env`, or matches a wildcard such as `tonic_*`.
     fn begins_with(&self, path: &str) -> bool {
         let matches = |(wanted, found): (&str, &String)| {
             wanted.strip_suffix('*').map_or(found == wanted, |start| found.starts_with(start))

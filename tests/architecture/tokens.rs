@@ -1,6 +1,6 @@
-//! Rust source as words and punctuation: enough to read paths, far from a parser.
+//! A tokenizer that splits Rust source into words and punctuation, enough to find paths.
 
-/// A word, `::`, or a single character of punctuation.
+/// A word, `::`, or one punctuation character.
 pub(super) struct Token {
     pub(super) text: String,
     pub(super) line: usize,
@@ -12,7 +12,7 @@ impl Token {
     }
 }
 
-/// Without comments and literals.
+/// Returns the tokens without comments and literals.
 pub(super) fn tokenize(source: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut line = 1;
@@ -65,7 +65,7 @@ fn comment_length(rest: &str) -> Option<usize> {
     Some(rest.len() - inner.len())
 }
 
-/// The length of a string or character literal; a lifetime is its quotation mark alone.
+/// Returns the length of a string or character literal; of a lifetime only its quotation mark.
 fn literal_length(rest: &str) -> Option<usize> {
     if let Some(inner) = rest.strip_prefix('\'') {
         let mut characters = inner.chars();
@@ -100,7 +100,8 @@ fn literal_length(rest: &str) -> Option<usize> {
     }
 }
 
-/// Takes out what is compiled for tests only: the rest, the modules declared so, and how many lines it was.
+/// Removes the code that is compiled for tests only. Returns the rest, the modules declared in it, and its number of
+/// lines.
 pub(super) fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>, usize) {
     let mut modules = Vec::new();
     let mut removed = vec![false; tokens.len()];
@@ -128,7 +129,7 @@ pub(super) fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>, usi
     (kept.map(|(token, _)| token).collect(), modules, lines)
 }
 
-/// Where the item whose attributes begin at a token ends: after its `;` or its closing brace.
+/// Returns the end of the item whose attributes start at a token: after its `;` or closing brace.
 fn item_end<'a>(text: &impl Fn(usize) -> &'a str, start: usize, last: usize) -> usize {
     let mut depth = 0_usize;
     for at in start..last {

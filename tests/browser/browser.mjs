@@ -1,12 +1,12 @@
-// A browser for tests/it/browser.rs: answers each line of JSON with a line of JSON, which says what is shown then.
-//   {"new": {"scripts": true, "width": 900}}   nobody has been anywhere       -> {}
-//   {"open": "http://…"}                       types an address
-//   {"press": "#continue"}                     presses what a person would
-//   {"choose": ["#user", "anna@…"]}            then it is still to be pressed
+// A browser for tests/it/browser.rs. Answers each line of JSON with a line of JSON that describes the page.
+//   {"new": {"scripts": true, "width": 900}}   a new profile                  -> {}
+//   {"open": "http://…"}                       opens an address
+//   {"press": "#continue"}                     clicks an element
+//   {"choose": ["#user", "anna@…"]}            selects an option, without a click
 //   {"tab": 2}                                 presses the tab key            -> {"focus": ["…"]}
 //   {"ask": "http://…", "token": "8A:…"}       calls the Web API              -> its JSON
-//   {"portal": true}                           where people can be returned to -> {"portal": "http://…"}
-// With "shot" the page is kept as an image of that name.
+//   {"portal": true}                           starts a page to return to     -> {"portal": "http://…"}
+// With "shot", the page is saved as an image of that name.
 import { createInterface } from 'node:readline';
 import { createRequire } from 'node:module';
 import { createServer } from 'node:http';
@@ -17,7 +17,7 @@ const [modules, executablePath, shots] = process.argv.slice(2);
 const require = createRequire(modules + '/');
 const { chromium } = require('playwright-core');
 const axe = await readFile(require.resolve('axe-core/axe.min.js'), 'utf8');
-// The sandbox of the browser needs more rights than a container has; it opens our own pages only.
+// The browser's sandbox needs more rights than a container has, and only test pages are opened.
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
 
 const welcome = '<!doctype html><html lang="en"><title>Portal</title><main><h1>Portal</h1></main></html>';
@@ -33,7 +33,7 @@ async function begin(options) {
   const context = await browser.newContext({ javaScriptEnabled: scripts, viewport });
   page = await context.newPage();
   complaints = [];
-  // Among them is what a policy forbids. That a status is not 200 is said there, too, and is meant.
+  // Includes violations of the content security policy. Messages about a status other than 200 are expected.
   page.on('console', (line) => {
     const text = line.text();
     if (['error', 'warning'].includes(line.type()) && !text.startsWith('Failed to load resource')) complaints.push(text);
@@ -47,7 +47,7 @@ async function begin(options) {
   return {};
 }
 
-// What a person sees, and what somebody hears who has it read aloud.
+// The visible content, and the content for screen readers.
 async function shown(shot) {
   if (shot) await page.screenshot({ path: join(shots, `${shot}.png`), fullPage: true });
   const seen = await page.evaluate(() => ({

@@ -1,4 +1,4 @@
-//! Promises of `ApplicationService`.
+//! Tests of `ApplicationService`.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn only(world: &World) -> pb::Application {
 }
 
 #[tokio::test]
-async fn an_application_shows_what_it_is_and_no_secret() {
+async fn an_application_shows_its_data_but_no_secret() {
     let mut world = World::new().await;
     let application = only(&world).await;
     let wanted = pb::Application {
@@ -48,7 +48,7 @@ async fn an_application_shows_when_an_exchange_last_succeeded() {
     let application = only(&world).await;
     assert_eq!(application.last_success_time, ticket.issue_time);
     assert_eq!((application.last_failure_time, application.last_failure), (None, None));
-    // A cached ticket is no exchange.
+    // A cached ticket needs no exchange.
     world.advance(Duration::from_mins(1));
     world.ticket("Cust1").await.unwrap();
     assert_eq!(only(&world).await.last_success_time, ticket.issue_time);
@@ -67,7 +67,7 @@ async fn an_application_shows_why_an_exchange_last_failed_and_what_to_do() {
     assert_eq!(failure.reason(), pb::ErrorReason::ApplicationRevoked);
     assert!(failure.message.contains("Cust1"), "{failure:?}");
     assert!(failure.mend.contains("approve"), "{failure:?}");
-    // A later success does not hide it, nor change it.
+    // A later success neither hides nor changes the failure.
     world.advance(Duration::from_secs(1));
     world.ticket("Cust2").await.unwrap();
     let application = only(&world).await;
@@ -78,7 +78,7 @@ async fn an_application_shows_why_an_exchange_last_failed_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn pages_of_applications_have_each_of_them_once_in_order() {
+async fn pages_list_each_application_once_in_order() {
     let more = ["a-first", "reports", "z-last"].map(|id| {
         format!(
             "[[applications]]\nid = \"{id}\"\nenvironment = \"sod\"\nclient_id = \"of-{id}\"\n\

@@ -1,4 +1,4 @@
-//! `AssociateService`: what callers are told of the users of a tenant.
+//! Tests of `AssociateService`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,13 +18,14 @@ use tenant_gateway::grpc::pb::{
 use tonic::{Code, IntoRequest, Request, Status, transport::Channel};
 
 use crate::support::{
-    APPLICATION, CLIENT_ID, Options, World, assert_invalid, assert_status, callers::Guarded, name,
+    APPLICATION, CLIENT_ID, Options, World, assert_invalid, assert_status,
+    callers::AuthenticatedGateway, name,
 };
 
-/// Beyond what any of these tests needs: the budget has tests of its own.
+/// A budget that these tests never reach; the budget has its own tests.
 const NO_BUDGET: &str = "calls_per_second = 10000\nburst = 10000";
 
-/// A caller who looks with these eyes wherever a request names none.
+/// A client that fills in this credential if a request has none.
 #[derive(Clone)]
 struct Client {
     inner: AssociateServiceClient<Channel>,
@@ -60,7 +61,7 @@ calls! {
     resolve_owner: ResolveOwnerRequest -> ResolveOwnerResponse,
 }
 
-/// Who looks.
+/// The context that reads: the system user, or a person.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Eyes {
     System,
@@ -79,18 +80,18 @@ impl Eyes {
     }
 }
 
-/// Somebody of Cust1 has consented: the name of the grant.
+/// Imports a grant of a person of Cust1. Returns the name of the grant.
 async fn consented(world: &World) -> String {
     let signed_in = |id| world.sandbox.begin_grant(CLIENT_ID, "Cust1", id).ok();
-    let refresh_token = (1..100).find_map(signed_in).expect("somebody can sign in");
+    let refresh_token = (1..100).find_map(signed_in).expect("no user can sign in");
     let import =
         pb::ImportGrantRequest { tenant: name("Cust1"), refresh_token, ..Default::default() };
     let mut client = ImpersonationServiceClient::new(world.channel().await);
     client.import_grant(import).await.unwrap().into_inner().grant.unwrap().name
 }
 
-/// What is promised whoever looks. The rest is about tickets, or about what was read and not about who did.
-macro_rules! whoever_looks {
+/// Runs each test as the system user and as a person. The other tests are about tickets or about cached data.
+macro_rules! for_each_context {
     ($($promise:ident),+ $(,)?) => {
         mod as_the_system_user {
             $(#[tokio::test]
@@ -107,24 +108,24 @@ macro_rules! whoever_looks {
     };
 }
 
-whoever_looks! {
-    everybody_is_told_as_superoffice_holds_them,
-    who_comes_and_goes_during_a_listing_takes_nobody_else_out_of_it,
-    a_batch_comes_in_the_order_asked_and_names_who_is_not_there,
-    an_associate_is_found_by_user_name_address_or_person,
-    groups_and_roles_are_listed_in_pages_with_those_that_were_deleted,
+for_each_context! {
+    every_user_is_returned_with_the_data_of_superoffice,
+    changes_during_a_listing_affect_no_other_user,
+    a_batch_keeps_the_order_and_names_missing_users,
+    an_associate_is_found_by_user_name_email_or_person,
+    groups_and_roles_are_listed_in_pages_including_deleted_ones,
     texts_come_in_the_callers_language,
     an_owner_is_an_associate_and_its_primary_group,
-    a_list_in_another_order_has_everybody_once_in_that_order,
-    what_was_read_is_used_until_it_ages_and_then_renewed_behind_its_readers,
-    somebody_new_is_found_without_reading_everybody_again,
-    the_emergency_stop_holds_for_what_is_in_memory,
-    an_answer_that_cannot_be_believed_is_told_and_not_kept,
-    documented_oddities_change_nothing_of_what_is_told,
+    a_sorted_list_has_every_user_once_in_order,
+    cached_data_is_served_and_refreshed_in_the_background,
+    a_new_user_is_found_without_reading_all_users_again,
+    a_disabled_tenant_is_refused_although_its_data_is_cached,
+    an_invalid_response_is_reported_and_not_cached,
+    documented_oddities_do_not_change_the_result,
     a_tenant_that_has_moved_is_found_again,
 }
 
-/// A gateway that serves a tenant with so many users.
+/// Starts a gateway with one tenant that has this many users.
 async fn world(count: usize) -> (World, Client) {
     world_with(count, "").await
 }
@@ -162,14 +163,14 @@ fn look_up(key: Key) -> pb::LookupAssociateRequest {
     pb::LookupAssociateRequest { parent: name("Cust1"), key: Some(key), ..Default::default() }
 }
 
-/// A request with metadata.
+/// Returns a request with metadata.
 fn with<T>(message: T, key: &'static str, value: &'static str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert(key, value.parse().unwrap());
     request
 }
 
-/// How often the sandbox was asked for its people.
+/// Returns the number of sandbox calls about people.
 fn upstream_calls(world: &World) -> u64 {
     use Endpoint::{Archive, CurrentPrincipal, MdoList, RoleList, UserList};
     let endpoints = [UserList, RoleList, MdoList, Archive, CurrentPrincipal];
@@ -180,7 +181,7 @@ async fn get_one(client: &mut Client, id: u32) -> Result<pb::Associate, Status> 
     Ok(client.get_associate(get(id)).await?.into_inner().associate.unwrap())
 }
 
-/// All pages of a list.
+/// Returns all pages of a list.
 async fn list_all(
     client: &mut Client,
     request: pb::ListAssociatesRequest,
@@ -190,7 +191,7 @@ async fn list_all(
     loop {
         let request = pb::ListAssociatesRequest { page_token, ..request.clone() };
         let mut request = Request::new(request);
-        // A build for tests takes its time to read and tell of fifty thousand.
+        // A test build takes long to read and list fifty thousand users.
         request.set_timeout(Duration::from_mins(3));
         let page = client.list_associates(request).await?.into_inner();
         all.extend(page.associates);
@@ -212,11 +213,15 @@ fn kind_of(associate: &Associate) -> pb::AssociateType {
     }
 }
 
-/// Compares one associate with what the simulated SuperOffice holds.
-fn assert_told(told: &pb::Associate, held: &Associate, people: &People) {
+/// Compares an associate with the data of the simulated SuperOffice.
+fn assert_associate_equals(told: &pb::Associate, held: &Associate, people: &People) {
     let id = i32::try_from(held.id).unwrap();
     assert_eq!((told.associate_id, told.name.as_str()), (id, &*associate_name(id)));
-    assert_eq!((told.r#type(), told.type_code), (kind_of(held), held.kind.database()), "{id}");
+    assert_eq!(
+        (told.r#type(), told.type_code),
+        (kind_of(held), held.kind.database_number()),
+        "{id}"
+    );
     assert_eq!((&*told.login, &*told.user_name), (&*held.name, &*held.user_name), "{id}");
     if let Some(person) = people.person_of(held) {
         let wanted = (person.full_name(), person.email.clone(), person.id, person.company_id);
@@ -241,23 +246,23 @@ fn assert_told(told: &pb::Associate, held: &Associate, people: &People) {
     assert!(told.read_time.is_some());
 }
 
-async fn everybody_is_told_as_superoffice_holds_them(eyes: Eyes) {
+async fn every_user_is_returned_with_the_data_of_superoffice(eyes: Eyes) {
     let (world, mut client) = eyes.world(300).await;
     let people = people(&world);
     let all = list_all(&mut client, list()).await.unwrap();
     assert_eq!(all.len(), people.associates.len());
     for (told, held) in all.iter().zip(people.associates.values()) {
-        assert_told(told, held, &people);
+        assert_associate_equals(told, held, &people);
         assert_eq!(get_one(&mut client, held.id).await.unwrap(), *told);
     }
     let consented = all.iter().filter(|told| told.can_be_impersonated).count();
     assert_eq!(consented, usize::from(eyes == Eyes::Person));
     let odd = all.iter().filter(|told| !told.data_warnings.is_empty()).count();
-    assert!(odd > 0, "external persons with a group and unknown types are among them");
+    assert!(odd > 0, "no user has a data warning");
 }
 
 #[tokio::test]
-async fn fifty_thousand_are_each_on_one_page_whatever_its_size() {
+async fn each_of_fifty_thousand_users_is_on_one_page_with_any_page_size() {
     let (world, mut client) = world(50_000).await;
     let held: Vec<i32> =
         people(&world).associates.keys().map(|id| i32::try_from(*id).unwrap()).collect();
@@ -267,13 +272,13 @@ async fn fifty_thousand_are_each_on_one_page_whatever_its_size() {
         let ids: Vec<_> = all.iter().map(|told| told.associate_id).collect();
         assert_eq!(ids, held, "pages of {page_size}");
     }
-    // Who was told, was told from one reading: 50 pages of people, groups and roles.
+    // One read serves all lists: 50 pages of people, and groups and roles.
     assert!(upstream_calls(&world) <= 55, "{}", upstream_calls(&world));
     let in_memory = world.metric("associates_in_memory").await;
     assert_eq!(usize::try_from(in_memory).unwrap(), held.len());
 }
 
-async fn who_comes_and_goes_during_a_listing_takes_nobody_else_out_of_it(eyes: Eyes) {
+async fn changes_during_a_listing_affect_no_other_user(eyes: Eyes) {
     let (mut world, mut client) = eyes.world(200).await;
     let before: BTreeSet<u32> = people(&world).associates.keys().copied().collect();
     let request = pb::ListAssociatesRequest { page_size: 10, ..list() };
@@ -288,7 +293,7 @@ async fn who_comes_and_goes_during_a_listing_takes_nobody_else_out_of_it(eyes: E
         if page_token.is_empty() {
             break;
         }
-        // One leaves and one comes, behind and before where the list is.
+        // One user is deleted and one is created, before and after the position of the list.
         let leaver = *before.iter().nth((page * 37) % before.len()).unwrap();
         if gone.insert(leaver) {
             world.sandbox.delete_associate("Cust1", leaver).unwrap();
@@ -299,9 +304,9 @@ async fn who_comes_and_goes_during_a_listing_takes_nobody_else_out_of_it(eyes: E
         world.advance(Duration::from_secs(1));
     }
     let once: BTreeSet<u32> = ids.iter().copied().collect();
-    assert_eq!(once.len(), ids.len(), "somebody was listed twice");
+    assert_eq!(once.len(), ids.len(), "a user was listed twice");
     let stayed: BTreeSet<u32> = before.difference(&gone).copied().collect();
-    assert!(stayed.is_subset(&once), "somebody was left out");
+    assert!(stayed.is_subset(&once), "a user was left out");
 }
 
 fn internal(login: &str) -> Associate {
@@ -315,7 +320,7 @@ fn internal(login: &str) -> Associate {
     }
 }
 
-async fn a_batch_comes_in_the_order_asked_and_names_who_is_not_there(eyes: Eyes) {
+async fn a_batch_keeps_the_order_and_names_missing_users(eyes: Eyes) {
     let (world, mut client) = eyes.world(50).await;
     let ids: Vec<u32> = people(&world).associates.keys().copied().collect();
     let batch = |ids: &[u32]| pb::BatchGetAssociatesRequest {
@@ -344,7 +349,7 @@ async fn a_batch_comes_in_the_order_asked_and_names_who_is_not_there(eyes: Eyes)
     let status = client.batch_get_associates(foreign).await.unwrap_err();
     assert_invalid(&status, &["names[1]", "names[2]"]);
 
-    // A parent that leaves the application open takes names as the gateway gives them, and those that do the same.
+    // With a wildcard parent, names may have the real application or the wildcard.
     let open = "applications/-/tenants/Cust1";
     let mut open_batch = batch(&[ids[0]]);
     open_batch.parent = open.to_owned();
@@ -355,7 +360,7 @@ async fn a_batch_comes_in_the_order_asked_and_names_who_is_not_there(eyes: Eyes)
     let status = client.batch_get_associates(open_batch).await.unwrap_err();
     assert_invalid(&status, &["names[2]"]);
 
-    // Errors of whole batches still fit into what clients take.
+    // Errors of full batches stay within the size limit of clients.
     let absent: Vec<u32> = (900_000..900_500).collect();
     let status = client.batch_get_associates(batch(&absent)).await.unwrap_err();
     let details = assert_status(&status, Code::NotFound, "RESOURCE_NOT_FOUND");
@@ -369,15 +374,15 @@ async fn a_batch_comes_in_the_order_asked_and_names_who_is_not_there(eyes: Eyes)
     assert!(status.message().contains("more") && status.details().len() < 6000);
 }
 
-async fn an_associate_is_found_by_user_name_address_or_person(eyes: Eyes) {
+async fn an_associate_is_found_by_user_name_email_or_person(eyes: Eyes) {
     let (world, mut client) = eyes.world(100).await;
     let people = people(&world);
     let held = people.associates.values().find(|one| !one.user_name.is_empty()).unwrap();
     let found = client.lookup_associate(look_up(Key::UserName(held.user_name.to_uppercase())));
     let told = found.await.unwrap().into_inner().associate.unwrap();
-    assert_told(&told, held, &people);
+    assert_associate_equals(&told, held, &people);
 
-    // Those that only one person has, and those that several share.
+    // Looks up unique values, and values that several users share.
     let mut by_email: BTreeMap<String, Vec<&Associate>> = BTreeMap::new();
     let mut by_person: BTreeMap<u32, Vec<&Associate>> = BTreeMap::new();
     for one in people.associates.values() {
@@ -429,7 +434,7 @@ fn assert_found(
     }
 }
 
-async fn groups_and_roles_are_listed_in_pages_with_those_that_were_deleted(eyes: Eyes) {
+async fn groups_and_roles_are_listed_in_pages_including_deleted_ones(eyes: Eyes) {
     let (world, mut client) = eyes.world(20).await;
     let people = people(&world);
     let mut groups = Vec::new();
@@ -503,7 +508,7 @@ async fn texts_come_in_the_callers_language(eyes: Eyes) {
 }
 
 #[tokio::test]
-async fn the_principal_of_the_system_user_is_told_with_its_rights() {
+async fn the_principal_of_the_system_user_has_its_rights() {
     let (_world, mut client) = world(20).await;
     for credential in ["", "system"] {
         let request = pb::GetCurrentPrincipalRequest {
@@ -552,7 +557,7 @@ async fn an_owner_is_an_associate_and_its_primary_group(eyes: Eyes) {
 }
 
 #[tokio::test]
-async fn nobody_looks_through_a_person_who_has_not_consented_nor_is_answered_as_the_system_user() {
+async fn a_person_without_consent_is_refused_and_not_replaced_by_the_system_user() {
     let (_world, mut client) = world(10).await;
     for (credential, code, reason) in [
         ("associates/5", Code::FailedPrecondition, "CONSENT_REQUIRED"),
@@ -569,7 +574,7 @@ async fn nobody_looks_through_a_person_who_has_not_consented_nor_is_answered_as_
 }
 
 #[tokio::test]
-async fn wrong_lists_are_refused_with_every_wrong_field() {
+async fn an_invalid_list_request_is_refused_with_every_invalid_field() {
     let (world, mut client) = world(10).await;
     let before = upstream_calls(&world);
     let wrong = |change: fn(&mut pb::ListAssociatesRequest)| {
@@ -608,7 +613,7 @@ async fn wrong_lists_are_refused_with_every_wrong_field() {
 }
 
 #[tokio::test]
-async fn a_page_token_is_good_for_its_own_list_only() {
+async fn a_page_token_is_valid_for_its_own_list_only() {
     let (mut world, mut client) = world(60).await;
     let by_name = || pb::ListAssociatesRequest { order_by: "full_name".to_owned(), ..list() };
     let first = client.list_associates(by_name()).await.unwrap().into_inner();
@@ -633,7 +638,7 @@ async fn a_page_token_is_good_for_its_own_list_only() {
     assert_invalid(&status.await.unwrap_err(), &["page_token"]);
     client.list_associates(with_token(by_name())).await.unwrap();
 
-    // The reading that the list goes through is kept while one other is made, not for ever.
+    // The snapshot of a list survives one newer read, but not two.
     for reading in 0..2 {
         world.advance(Duration::from_secs(1));
         let fresh = with(get(1), "gateway-max-staleness", "0s");
@@ -649,7 +654,7 @@ async fn a_page_token_is_good_for_its_own_list_only() {
     }
 }
 
-/// Filters that a caller may write, with what they mean.
+/// Filters that a caller may write, with their meaning.
 fn filters() -> impl Strategy<Value = (String, fn(&pb::Associate, &str) -> bool, String)> {
     type Meaning = fn(&pb::Associate, &str) -> bool;
     let has_group = |told: &pb::Associate, wanted: &str| {
@@ -681,7 +686,7 @@ fn filters() -> impl Strategy<Value = (String, fn(&pb::Associate, &str) -> bool,
 }
 
 #[test]
-fn a_filter_chooses_just_those_that_it_means() {
+fn a_filter_returns_exactly_the_matching_users() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (_world, mut client) = runtime.block_on(world(400));
     let all = runtime.block_on(list_all(&mut client, list())).unwrap();
@@ -707,7 +712,7 @@ fn a_filter_chooses_just_those_that_it_means() {
         .unwrap();
 }
 
-async fn a_list_in_another_order_has_everybody_once_in_that_order(eyes: Eyes) {
+async fn a_sorted_list_has_every_user_once_in_order(eyes: Eyes) {
     let (_world, mut client) = eyes.world(500).await;
     for order_by in ["full_name", "login desc", "type, full_name desc", "active desc, person_id"] {
         let request =
@@ -727,7 +732,7 @@ async fn a_list_in_another_order_has_everybody_once_in_that_order(eyes: Eyes) {
     assert!(all.is_sorted_by(|a, b| a.login.to_lowercase() >= b.login.to_lowercase()));
 }
 
-async fn what_was_read_is_used_until_it_ages_and_then_renewed_behind_its_readers(eyes: Eyes) {
+async fn cached_data_is_served_and_refreshed_in_the_background(eyes: Eyes) {
     let (mut world, mut client) = eyes.world(30).await;
     get_one(&mut client, 1).await.unwrap();
     let read = upstream_calls(&world);
@@ -751,7 +756,7 @@ async fn what_was_read_is_used_until_it_ages_and_then_renewed_behind_its_readers
     .await;
 }
 
-async fn somebody_new_is_found_without_reading_everybody_again(eyes: Eyes) {
+async fn a_new_user_is_found_without_reading_all_users_again(eyes: Eyes) {
     let (mut world, mut client) = eyes.world(30).await;
     get_one(&mut client, 1).await.unwrap();
     let newcomer = Associate { id: 777_777, ..internal("NEW") };
@@ -766,7 +771,7 @@ async fn somebody_new_is_found_without_reading_everybody_again(eyes: Eyes) {
     assert_eq!(get_one(&mut client, 777_777).await.unwrap().login, "NEW");
     assert_eq!(upstream_calls(&world), before + 1);
     let before = upstream_calls(&world);
-    // The newcomer says that what was read is out of date.
+    // The new user shows that the cached data is outdated.
     assert_eq!(get_one(&mut client, 777_777).await.unwrap().login, "NEW");
     assert!(upstream_calls(&world) > before);
     let before = upstream_calls(&world);
@@ -774,10 +779,10 @@ async fn somebody_new_is_found_without_reading_everybody_again(eyes: Eyes) {
         let status = get_one(&mut client, 888_888).await.unwrap_err();
         assert_status(&status, Code::NotFound, "RESOURCE_NOT_FOUND");
     }
-    assert_eq!(upstream_calls(&world), before, "just read, so nobody else is there");
+    assert_eq!(upstream_calls(&world), before, "the data is fresh, so an unknown id needs no call");
 }
 
-async fn the_emergency_stop_holds_for_what_is_in_memory(eyes: Eyes) {
+async fn a_disabled_tenant_is_refused_although_its_data_is_cached(eyes: Eyes) {
     let (world, mut client) = eyes.world(10).await;
     get_one(&mut client, 1).await.unwrap();
     let disable = pb::DisableTenantRequest { name: name("Cust1"), reason: "incident".to_owned() };
@@ -786,7 +791,7 @@ async fn the_emergency_stop_holds_for_what_is_in_memory(eyes: Eyes) {
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
 }
 
-async fn an_answer_that_cannot_be_believed_is_told_and_not_kept(eyes: Eyes) {
+async fn an_invalid_response_is_reported_and_not_cached(eyes: Eyes) {
     let (mut world, mut client) = eyes.world(1500).await;
     let odd = |change: fn(&mut Oddities)| {
         let mut oddities = Oddities::default();
@@ -801,7 +806,7 @@ async fn an_answer_that_cannot_be_believed_is_told_and_not_kept(eyes: Eyes) {
         let status = get_one(&mut client, 1).await.unwrap_err();
         let details = assert_status(&status, Code::Unavailable, "UPSTREAM_INVALID_RESPONSE");
         assert!(details.retry_info().is_some(), "{what}");
-        // Nobody tries again for a while.
+        // The gateway waits before it tries again.
         world.advance(Duration::from_mins(5));
     }
     for fault in [Fault::Html, Fault::Truncate, Fault::Huge { mebibytes: 10 }] {
@@ -811,12 +816,12 @@ async fn an_answer_that_cannot_be_believed_is_told_and_not_kept(eyes: Eyes) {
         world.sandbox.clear_faults();
         world.advance(Duration::from_mins(5));
     }
-    // Nothing of all that was kept.
+    // No invalid data was cached.
     assert_eq!(world.metric("associates_in_memory").await, 0);
     get_one(&mut client, 1).await.unwrap();
 }
 
-async fn documented_oddities_change_nothing_of_what_is_told(eyes: Eyes) {
+async fn documented_oddities_do_not_change_the_result(eyes: Eyes) {
     let (mut world, mut client) = eyes.world(1200).await;
     let plain = list_all(&mut client, list()).await.unwrap();
     let odd = |change: fn(&mut Oddities)| {
@@ -830,7 +835,7 @@ async fn documented_oddities_change_nothing_of_what_is_told(eyes: Eyes) {
         odd(|odd| odd.no_next_link = true),
         odd(|odd| odd.extra_column = true),
         odd(|odd| odd.page_limit = 100),
-        // The key of the row tells who it is, too.
+        // The row's primary key also contains the id.
         odd(|odd| odd.missing_columns = vec!["associateDbId".to_owned()]),
     ] {
         world.sandbox.set_oddities("Cust1", oddities.clone()).unwrap();
@@ -858,7 +863,7 @@ async fn a_tenant_that_has_moved_is_found_again(eyes: Eyes) {
 }
 
 #[tokio::test]
-async fn a_dead_ticket_is_replaced_without_its_callers_noticing() {
+async fn an_expired_ticket_is_replaced_without_an_error_for_callers() {
     let (mut world, mut client) = world(10).await;
     get_one(&mut client, 1).await.unwrap();
     let before = world.exchanges();
@@ -869,17 +874,17 @@ async fn a_dead_ticket_is_replaced_without_its_callers_noticing() {
     assert_eq!(world.exchanges(), before + 1);
 }
 
-/// Calls a second that SuperOffice allows here, and how many at once after a rest.
+/// The calls a second that SuperOffice allows here, and the burst.
 const RATE: u32 = 100;
 const BURST: u32 = 20;
 
 const EVERYBODY: &str = r#"permit (principal, action == Action::"readAssociates", resource); permit (principal == Caller::"ada", action, resource);"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_greedy_caller_delays_another_by_its_fair_share_only_and_the_limit_is_kept() {
+async fn a_greedy_caller_delays_another_by_its_fair_share_only_and_the_limit_holds() {
     let extra_application = format!("calls_per_second = {RATE}\nburst = {BURST}");
     let options = Options { extra_application, ..Default::default() };
-    let mut guarded = Guarded::with(EVERYBODY, options).await;
+    let mut guarded = AuthenticatedGateway::with(EVERYBODY, options).await;
     let token = guarded.world.make_tenant("Cust1");
     let create = pb::CreateTenantRequest {
         parent: format!("applications/{APPLICATION}"),
@@ -890,7 +895,7 @@ async fn a_greedy_caller_delays_another_by_its_fair_share_only_and_the_limit_is_
     let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: token };
     guarded.call("ada", "TenantService/SetSystemUserToken", set.encode_to_vec()).await.unwrap();
     guarded.call("ada", "AssociateService/GetAssociate", get(1).encode_to_vec()).await.unwrap();
-    // From now on who is not known is asked for, each by a call of its own.
+    // From now on each unknown id needs its own call.
     guarded.world.advance(Duration::from_secs(61));
     let guarded = std::sync::Arc::new(guarded);
     let ask = |caller: &'static str, id: u32| {
@@ -918,13 +923,13 @@ async fn a_greedy_caller_delays_another_by_its_fair_share_only_and_the_limit_is_
     assert!(modest * 5 < greedy, "modest waited {modest:?} while greedy took {greedy:?}");
     let seconds = greedy.as_secs_f64();
     assert!(1001.0 <= f64::from(BURST) + f64::from(RATE) * seconds, "1001 calls in {seconds} s");
-    // They are sent evenly; a busy machine lets some of them arrive together.
+    // Calls are sent evenly, but may arrive together on a busy machine.
     let most = guarded.world.sandbox.call_rate("Cust1").max_per_second;
     assert!(most <= (RATE + BURST) as usize * 3 / 2, "{most} calls within a second");
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_before_its_deadline_is_refused_at_once_with_when_to_come_back() {
+async fn a_call_that_cannot_meet_its_deadline_is_refused_at_once_with_retry_info() {
     let extra_application = "calls_per_second = 1\nburst = 4".to_owned();
     let mut world = World::with(Options { extra_application, ..Default::default() }).await;
     world.enroll("Cust1").await;
@@ -935,7 +940,7 @@ async fn what_cannot_be_asked_before_its_deadline_is_refused_at_once_with_when_t
     let mut refused = None;
     for id in 500_000..500_020 {
         let mut request = Request::new(get(id));
-        // Who is left to wait is told that the deadline passed.
+        // Requests that keep waiting end with DEADLINE_EXCEEDED.
         request.set_timeout(Duration::from_millis(700));
         let status = client.get_associate(request).await.unwrap_err();
         if status.code() == Code::ResourceExhausted {
@@ -951,13 +956,13 @@ async fn what_cannot_be_asked_before_its_deadline_is_refused_at_once_with_when_t
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_takes_nobody_else_down_and_is_counted_and_told() {
+async fn an_unreadable_row_affects_no_other_row_and_is_counted_and_logged() {
     let (mut world, mut client) = world(30).await;
     let plain = list_all(&mut client, list()).await.unwrap();
     let groups = |answer: pb::ListUserGroupsResponse| answer.user_groups;
     let list_groups = || pb::ListUserGroupsRequest { parent: name("Cust1"), ..Default::default() };
     let all_groups = groups(client.list_user_groups(list_groups()).await.unwrap().into_inner());
-    // Spelt alike in JSON, and the name of one only.
+    // Looks for a name without JSON escapes that only one user has.
     let is_plain =
         |name: &str| name.len() > 3 && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b' ');
     let count = |name: &str| plain.iter().filter(|one| one.full_name == name).count();
@@ -974,7 +979,7 @@ async fn a_row_that_cannot_be_read_takes_nobody_else_down_and_is_counted_and_tol
     let nobody = r#""value":[{"EntityName":"associate","Column":{"fullName":{"RawValue":"x"}}},"#;
     let zero = r#""value":[{"PrimaryKey":0,"Column":{"roleId":{"RawValue":0},"name":{"RawValue":"Odd"}}},"#;
     let number = r#"[{"Id":900,"Name":42,"Deleted":false,"Rank":1},{"#;
-    // Rows of one kind, in which a part cannot be read or which are left out: as many of each.
+    // For each kind of row: the number of rows left out, and of rows read in part.
     for (odd, left_out, in_part) in [
         (rewrite(role, r#""value":["#, zero), 1, 0),
         (rewrite(list_path, "[{", number), 0, 1),
@@ -1011,7 +1016,7 @@ async fn a_row_that_cannot_be_read_takes_nobody_else_down_and_is_counted_and_tol
     }
 }
 
-/// The rows that were left out and that were read in part, so far.
+/// Returns the number of rows left out and of rows read in part so far.
 async fn odd_rows(world: &World) -> (i64, i64) {
     let left_out = world.metric("people_rows_left_out_total").await;
     (left_out, world.metric("people_rows_in_part_total").await)

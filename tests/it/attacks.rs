@@ -1,15 +1,11 @@
-//! Attacks on the release binary by clients without a credential, and by callers whose token permits nothing. Each has a
-//! bound: on memory, on the time of others, on the end of the process.
+//! Attacks on the release binary by clients without a credential, and by callers without permissions. Each attack has a
+//! bound on memory, on the delay of other clients, and on the time to stop.
 //!
-//! Needs the release binary, so `cargo test` leaves it out (`test = false`); `tools/check-attacks` builds it and runs
-//! this, and `.ci/run` does that. Run it alone: the bounds are on what the process uses.
+//! Needs the release binary, so `cargo test` leaves it out (`test = false`). `tools/check-attacks` builds it and runs
+//! this, and `.ci/run` runs that. Run it alone, because it measures the resources of the process.
 #![cfg(test)]
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "what it shares with the other tests it does not use whole"
-)]
+#[expect(dead_code, unused_imports, reason = "uses only a part of the shared support module")]
 mod support;
 
 #[path = "attacks/attacker.rs"]
@@ -27,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    attacker::{Half, connect_from, fill, open_streams, preface, silent},
+    attacker::{IncompleteMessage, connect_from, fill, open_streams, preface, silent},
     process::Usage,
     support::{
         Options,
@@ -37,13 +33,13 @@ use crate::{
     },
 };
 
-/// More memory than this is not used, whatever they send.
+/// The most memory, in MiB, that an attack may add.
 const MOST_MIB: u64 = 48;
 
-/// Somebody from elsewhere does not wait longer.
+/// The longest wait of a client at another address.
 const NEWCOMER_WAITS: Duration = Duration::from_secs(1);
 
-/// Connections that an attacker opens from one address.
+/// The connections that an attacker opens from one address.
 const CONNECTIONS: usize = 512;
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -53,14 +49,14 @@ const CALL: &str = "/tenantgateway.v1.WebApiService/Call";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// A gateway under attack.
-struct Attacked {
+struct AttackedGateway {
     _site: Site,
     served: Served,
     issuer: TestIssuer,
     before: Usage,
 }
 
-impl Attacked {
+impl AttackedGateway {
     async fn start(grpc: &str) -> Self {
         let issuer = TestIssuer::new(ISSUER, "one");
         let options = Options {
@@ -75,12 +71,12 @@ impl Attacked {
         fs::write(site.file("jwks.json"), issuer.jwks()).unwrap();
         let served = site.serve().await;
         let attacked = Self { _site: site, before: Usage::of(&served.process), served, issuer };
-        // The first calls allocate what stays.
+        // The first calls allocate memory that stays allocated.
         attacked.newcomer_is_served().await;
         Self { before: Usage::of(&attacked.served.process), ..attacked }
     }
 
-    /// A token that is good, and permits nothing.
+    /// Returns a valid token that permits nothing.
     fn token(&self) -> String {
         self.issuer.token("outsider", now())
     }
@@ -89,7 +85,7 @@ impl Attacked {
         [self.served.grpc, self.served.egress.unwrap(), self.served.http.unwrap()]
     }
 
-    /// Asserts that the process uses little more than before the attack.
+    /// Asserts that the process uses little more memory than before the attack.
     fn assert_small(&self, what: &str) {
         let now = Usage::of(&self.served.process);
         let more = now.resident_mib.saturating_sub(self.before.resident_mib);
@@ -97,7 +93,7 @@ impl Attacked {
         assert!(more <= MOST_MIB, "{what}: {more} MiB more");
     }
 
-    /// Somebody at another address asks each listener once. Returns the longest wait.
+    /// Calls each listener once from another address. Returns the longest wait.
     async fn newcomer_is_served(&self) -> Duration {
         let [grpc, egress, http] = self.listeners();
         let begin = Instant::now();
@@ -114,7 +110,7 @@ impl Attacked {
         assert!(waited < NEWCOMER_WAITS, "{what}: a newcomer waited {waited:?}");
     }
 
-    /// Ends it in order, within `most`.
+    /// Stops the gateway gracefully, within `most`.
     async fn assert_stops_within(self, most: Duration) {
         let begin = Instant::now();
         let finished = self.served.stop().await;
@@ -129,7 +125,7 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap()
 }
 
-/// Asks for the health of the gateway on a new connection.
+/// Requests the health of the gateway on a new connection.
 async fn checks_health(to: SocketAddr) {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let mut bytes = preface();
@@ -148,7 +144,7 @@ async fn checks_health(to: SocketAddr) {
     }
 }
 
-/// Asks for something that needs a credential, or is not there.
+/// Sends a request that needs a credential, or whose path does not exist.
 async fn asks(to: SocketAddr) {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let request =
@@ -160,8 +156,8 @@ async fn asks(to: SocketAddr) {
 }
 
 #[tokio::test]
-async fn half_sent_messages_of_strangers_cost_little_and_end_soon() {
-    let attacked = Attacked::start("").await;
+async fn incomplete_messages_without_credential_cost_little_and_end_soon() {
+    let attacked = AttackedGateway::start("").await;
     let token = attacked.token();
     for (what, path, token) in [
         ("health checks", HEALTH, None),
@@ -173,7 +169,7 @@ async fn half_sent_messages_of_strangers_cost_little_and_end_soon() {
         let mut held = JoinSet::new();
         for connection in 0..48_u8 {
             let from = 2 + connection % 3;
-            let half = Half { path, token: token.map(str::to_owned), bytes: 4 << 20 };
+            let half = IncompleteMessage { path, token: token.map(str::to_owned), bytes: 4 << 20 };
             held.spawn(fill(attacked.served.grpc, from, 100, half));
         }
         sleep(Duration::from_secs(3)).await;
@@ -184,8 +180,8 @@ async fn half_sent_messages_of_strangers_cost_little_and_end_soon() {
 }
 
 #[tokio::test]
-async fn watches_of_health_are_bounded_and_end_with_the_age_of_connections() {
-    let attacked = Attacked::start("max_connection_age = \"6s\"").await;
+async fn health_watches_are_limited_and_end_with_the_connection_age() {
+    let attacked = AttackedGateway::start("max_connection_age = \"6s\"").await;
     let mut held = Vec::new();
     let mut open = 0;
     for connection in 0..30_u8 {
@@ -206,8 +202,8 @@ async fn watches_of_health_are_bounded_and_end_with_the_age_of_connections() {
 }
 
 #[tokio::test]
-async fn answers_that_are_not_read_cost_little() {
-    let attacked = Attacked::start("").await;
+async fn unread_responses_cost_little() {
+    let attacked = AttackedGateway::start("").await;
     let [grpc, egress, http] = attacked.listeners();
     let mut held = JoinSet::new();
     for connection in 0..60_u8 {
@@ -223,8 +219,8 @@ async fn answers_that_are_not_read_cost_little() {
 }
 
 #[tokio::test]
-async fn half_sent_heads_cost_little() {
-    let attacked = Attacked::start("").await;
+async fn incomplete_heads_cost_little() {
+    let attacked = AttackedGateway::start("").await;
     let [grpc, egress, http] = attacked.listeners();
     let line = format!("X-Filler: {}\r\n", "x".repeat(30_000));
     let http1 = format!("GET / HTTP/1.1\r\nHost: x\r\n{line}");
@@ -241,7 +237,7 @@ async fn half_sent_heads_cost_little() {
         for connection in 0..CONNECTIONS {
             let from = 2 + u8::try_from(connection % 3).unwrap();
             let mut stream = connect_from(from, to).await;
-            // A connection that is refused resets.
+            // Ignores the reset of a refused connection.
             let _ = timeout(Duration::from_secs(1), stream.write_all(bytes)).await;
             held.push(stream);
         }
@@ -253,8 +249,8 @@ async fn half_sent_heads_cost_little() {
 }
 
 #[tokio::test]
-async fn header_fields_that_take_a_byte_each_cost_little() {
-    let attacked = Attacked::start("").await;
+async fn one_byte_header_fields_cost_little() {
+    let attacked = AttackedGateway::start("").await;
     let [grpc, egress, http] = attacked.listeners();
     let mut bytes = preface();
     bytes.extend(attacker::half_block_of_references(1, 40_000));
@@ -273,8 +269,8 @@ async fn header_fields_that_take_a_byte_each_cost_little() {
 }
 
 #[tokio::test]
-async fn silent_connections_of_one_address_keep_nobody_out() {
-    let attacked = Attacked::start("").await;
+async fn idle_connections_of_one_address_do_not_block_others() {
+    let attacked = AttackedGateway::start("").await;
     for to in attacked.listeners() {
         let mut held = silent(to, &[2], 2048).await;
         attacked.assert_newcomer_waits_little("2,048 silent connections").await;
@@ -286,8 +282,8 @@ async fn silent_connections_of_one_address_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn bodies_of_webhooks_that_do_not_end_cost_little() {
-    let attacked = Attacked::start("").await;
+async fn endless_webhook_bodies_cost_little() {
+    let attacked = AttackedGateway::start("").await;
     let http = attacked.served.http.unwrap();
     let mut held = JoinSet::new();
     for connection in 0..200_u8 {
@@ -307,11 +303,11 @@ async fn bodies_of_webhooks_that_do_not_end_cost_little() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_sent_by_half_does_not_delay_the_end_of_the_process() {
-    let attacked = Attacked::start("").await;
+async fn an_incomplete_call_does_not_delay_the_shutdown() {
+    let attacked = AttackedGateway::start("").await;
     let [grpc, egress, http] = attacked.listeners();
     let mut held = JoinSet::new();
-    let half = |path, token| Half { path, token, bytes: 4 << 20 };
+    let half = |path, token| IncompleteMessage { path, token, bytes: 4 << 20 };
     held.spawn(fill(grpc, 2, 1, half(HEALTH, None)));
     held.spawn(fill(grpc, 2, 1, half(CALL, Some(attacked.token()))));
     held.spawn(attacker::half_bodies(http, 2, "/webhooks/superoffice/state-change", 1, 1000));
@@ -322,19 +318,19 @@ async fn a_call_that_is_sent_by_half_does_not_delay_the_end_of_the_process() {
         heads.push(stream);
     }
     sleep(Duration::from_secs(1)).await;
-    // The body of a webhook has five seconds to arrive.
+    // The time limit for the body of a webhook is five seconds.
     attacked.assert_stops_within(Duration::from_secs(6)).await;
 }
 
 #[tokio::test]
-async fn all_memory_attacks_at_once_stay_within_the_bound() {
-    let attacked = Attacked::start("").await;
+async fn all_memory_attacks_together_stay_within_the_bound() {
+    let attacked = AttackedGateway::start("").await;
     let [grpc, egress, http] = attacked.listeners();
     let mut held = JoinSet::new();
     for connection in 0..40_u8 {
         let from = 2 + connection % 5;
         let token = attacked.token();
-        let half = |path, token| Half { path, token, bytes: 4 << 20 };
+        let half = |path, token| IncompleteMessage { path, token, bytes: 4 << 20 };
         held.spawn(fill(grpc, from, 50, half(HEALTH, None)));
         held.spawn(fill(grpc, from, 50, half(CALL, Some(token))));
         held.spawn(attacker::unread_answers(egress, from, "/a/b/api/v1/Contact/5", 500));

@@ -1,5 +1,5 @@
-//! Promises of the audit trail: what happens leaves exactly its events, and what was answered is written down,
-//! whatever befalls the process or its disk.
+//! Tests of the audit trail: each operation leaves exactly its events, and every answered call has its event, even
+//! after a crash or a disk failure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use sqlx::{
 };
 use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use tenant_gateway::{
-    app::Ended,
+    app::ShutdownOutcome,
     crypto::SystemRandom,
     domain::{AuditFaultKind, AuditRecord, AuditText, Decision, Reason},
     grpc::pb,
@@ -32,11 +32,11 @@ use tonic_types::StatusExt as _;
 use crate::support::{
     APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World,
     binary::{Served, Site},
-    callers::{Guarded, ISSUER, bearing, call},
+    callers::{AuthenticatedGateway, ISSUER, call, with_bearer_token},
     eventually, eventually_so, get, issue, issue_with,
     load::{Load, succeeded},
     name,
-    trail::Written,
+    trail::StoredTrail,
     wire,
 };
 
@@ -57,13 +57,13 @@ when { context.method == "GET" };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// Something that was never a ticket.
-const NEVER: &str = "t-00000000000000000000000000000000";
+/// The id of a ticket that never existed.
+const UNKNOWN_TICKET_ID: &str = "t-00000000000000000000000000000000";
 
-/// Where a front end receives codes.
+/// The address at which a front end receives codes.
 const FRONT_END: &str = "https://portal.example.com/callback";
 
-/// One event of a call, without what all events of the call have in common.
+/// One event of a call, without the fields that all events of the call share.
 #[derive(Clone)]
 struct Event {
     action: &'static str,
@@ -77,10 +77,10 @@ struct Event {
 #[derive(Clone, Copy)]
 enum Credential {
     None,
-    /// The one in the answer.
-    Answered,
-    /// The one in the answer before, which has it no more.
-    AnsweredBefore,
+    /// The credential in the response.
+    InResponse,
+    /// The credential in the previous response, used again.
+    InPreviousResponse,
     Named(&'static str),
 }
 
@@ -113,12 +113,12 @@ impl Event {
         Self { credential, ..self }
     }
 
-    fn because(self, reason: &'static str) -> Self {
+    fn with_reason(self, reason: &'static str) -> Self {
         Self { reason, ..self }
     }
 }
 
-/// One call: who calls what, how it ends, and the events that it leaves.
+/// One call: caller, method, result, and expected events.
 struct Row {
     caller: &'static str,
     method: &'static str,
@@ -135,7 +135,7 @@ const NO_TENANT: End = Err((Code::NotFound, "RESOURCE_NOT_FOUND"));
 const NO_APPLICATION: End = Err((Code::NotFound, "APPLICATION_NOT_CONFIGURED"));
 const INVALID: End = Err((Code::InvalidArgument, "INVALID_ARGUMENT"));
 
-/// Collects rows.
+/// A table of calls.
 struct Table(Vec<Row>);
 
 impl Table {
@@ -151,7 +151,7 @@ impl Table {
         self.0.push(Row { caller, method, message, end, events });
     }
 
-    /// A denial by nobody's permission and one by a `forbid`.
+    /// Adds a call that no policy permits, and one that a `forbid` denies.
     fn denials(
         &mut self,
         method: &'static str,
@@ -166,25 +166,25 @@ impl Table {
 
 const FORBIDDEN: &[&str] = &["outcasts"];
 
-/// What is there before the rows.
+/// The data that exists before the rows run.
 #[derive(Default)]
-struct Given {
-    /// Of Cust1, which the rows make.
+struct Fixture {
+    /// The token of Cust1, which the rows create.
     system_user_token: String,
-    /// Of somebody at Cust2.
+    /// A grant of a person of Cust2.
     grant: String,
     associate_id: i32,
     refresh_token: String,
 }
 
-impl Given {
-    /// Leaves two events.
-    async fn make(guarded: &Guarded) -> Self {
+impl Fixture {
+    /// Creates the data. Leaves two events.
+    async fn make(guarded: &AuthenticatedGateway) -> Self {
         let world = &guarded.world;
         world.make_tenant("Cust2");
         world.sandbox.generate_people("Cust2", 20, 7).unwrap();
         let signed_in = |id| Some((id, world.sandbox.begin_grant(CLIENT_ID, "Cust2", id).ok()?));
-        let (id, refresh_token) = (1..100).find_map(signed_in).expect("somebody can sign in");
+        let (id, refresh_token) = (1..100).find_map(signed_in).expect("no user can sign in");
         let parent = format!("applications/{APPLICATION}");
         let create =
             pb::CreateTenantRequest { parent, tenant_id: "Cust2".to_owned(), tenant: None };
@@ -206,15 +206,15 @@ impl Given {
     }
 }
 
-/// The rows build on each other: the tenant is made, used and deleted.
-fn table(given: &Given) -> Vec<Row> {
+/// Returns all rows. They depend on each other: the tenant is created, used and deleted.
+fn table(given: &Fixture) -> Vec<Row> {
     let mut table = Table(Vec::new());
     rows_of_tickets(&mut table, &given.system_user_token);
     rows_of_calls(&mut table);
     rows_of_tenants(&mut table);
     rows_of_reads(&mut table);
     rows_of_associates(&mut table);
-    rows_of_nobody(&mut table);
+    rows_of_unknown_grants(&mut table);
     rows_of_grants(&mut table, given);
     rows_of_consent(&mut table);
     let (one, nine) = (name("Cust1"), name("Cust9"));
@@ -277,7 +277,7 @@ fn rows_of_tickets(table: &mut Table, system_user_token: &str) {
         reason: "nightly sync".to_owned(),
         ..Default::default()
     };
-    let handed_out = || ticket().of(Credential::Answered).because("nightly sync");
+    let handed_out = || ticket().of(Credential::InResponse).with_reason("nightly sync");
     let revealed =
         || Event { policies: &["tokens"], action: "revealApplicationToken", ..handed_out() };
     table.row("ada", method, &asked(one.clone(), false), OK, [handed_out()]);
@@ -286,8 +286,8 @@ fn rows_of_tickets(table: &mut Table, system_user_token: &str) {
     table.denials(method, &issue("Cust1"), &denied("issueSystemTicket", &one), FORBIDDEN);
     let open = pb::IssueSystemTicketRequest { tenant: wildcard("Cust1"), ..Default::default() };
     table.denials(method, &open, &denied("issueSystemTicket", &wildcard("Cust1")), FORBIDDEN);
-    let half = ticket().by(&["half"]).because("nightly sync");
-    let no_token = denied("revealApplicationToken", &one).because("nightly sync");
+    let half = ticket().by(&["half"]).with_reason("nightly sync");
+    let no_token = denied("revealApplicationToken", &one).with_reason("nightly sync");
     table.row("bob", method, &asked(one.clone(), true), DENIED, [half, no_token]);
     table.row("ada", method, &issue("Cust9"), NO_TENANT, [allowed("issueSystemTicket", &nine)]);
     let open = pb::IssueSystemTicketRequest { tenant: wildcard("Cust9"), ..Default::default() };
@@ -306,9 +306,9 @@ fn rows_of_tickets(table: &mut Table, system_user_token: &str) {
     };
     table.row("ada", method, &watch(&one, false), OK, [handed_out()]);
     table.row("ada", method, &watch(&one, true), OK, [handed_out(), revealed()]);
-    let refused = denied("issueSystemTicket", &one).because("nightly sync");
+    let refused = denied("issueSystemTicket", &one).with_reason("nightly sync");
     table.denials(method, &watch(&one, false), &refused, FORBIDDEN);
-    let unknown = allowed("issueSystemTicket", &nine).because("nightly sync");
+    let unknown = allowed("issueSystemTicket", &nine).with_reason("nightly sync");
     table.row("ada", method, &watch(&nine, false), NO_TENANT, [unknown]);
     table.row("ada", method, &watch("Cust1", false), INVALID, []);
 
@@ -317,12 +317,12 @@ fn rows_of_tickets(table: &mut Table, system_user_token: &str) {
         tenant: tenant.to_owned(),
         credential_id: credential.to_owned(),
     };
-    let named = Credential::Named(NEVER);
-    table.row("ada", method, &report(&one, NEVER), OK, [ticket().of(named)]);
+    let named = Credential::Named(UNKNOWN_TICKET_ID);
+    table.row("ada", method, &report(&one, UNKNOWN_TICKET_ID), OK, [ticket().of(named)]);
     let refused = denied("issueSystemTicket", &one).of(named);
-    table.denials(method, &report(&one, NEVER), &refused, FORBIDDEN);
+    table.denials(method, &report(&one, UNKNOWN_TICKET_ID), &refused, FORBIDDEN);
     let unknown = allowed("issueSystemTicket", &nine).of(named);
-    table.row("ada", method, &report(&nine, NEVER), NO_TENANT, [unknown]);
+    table.row("ada", method, &report(&nine, UNKNOWN_TICKET_ID), NO_TENANT, [unknown]);
     table.row("ada", method, &report(&one, "x"), INVALID, []);
 }
 
@@ -336,13 +336,13 @@ fn rows_of_calls(table: &mut Table) {
         ..Default::default()
     };
     let action = "callWebApiAsSystemUser";
-    let refused = |tenant: &str| denied(action, tenant).because("who am I");
+    let refused = |tenant: &str| denied(action, tenant).with_reason("who am I");
     let method = "WebApiService/Call";
-    let made = allowed(action, &one).of(Credential::AnsweredBefore).because("who am I");
+    let made = allowed(action, &one).of(Credential::InPreviousResponse).with_reason("who am I");
     table.row("ada", method, &call(&one, "GET"), OK, [made]);
     let not_this_one = Err((Code::PermissionDenied, "PATH_NOT_ALLOWED"));
     table.row("ada", method, &call(&one, "DELETE"), not_this_one, [refused(&one)]);
-    let unknown = allowed(action, &nine).because("who am I");
+    let unknown = allowed(action, &nine).with_reason("who am I");
     table.row("ada", method, &call(&nine, "GET"), NO_TENANT, [unknown]);
     table.row("ada", method, &call("Cust1", "GET"), INVALID, []);
     table.denials(method, &call(&one, "GET"), &refused(&one), FORBIDDEN);
@@ -358,10 +358,10 @@ fn rows_of_tenants(table: &mut Table) {
         reason: "stolen".to_owned(),
     };
     let method = "TenantService/DisableTenant";
-    let refused = may_not_manage.clone().because("stolen");
+    let refused = may_not_manage.clone().with_reason("stolen");
     table.denials(method, &disable(&one), &refused, FORBIDDEN);
-    table.row("ada", method, &disable(&one), OK, [manage(&one).because("stolen")]);
-    table.row("ada", method, &disable(&nine), NO_TENANT, [manage(&nine).because("stolen")]);
+    table.row("ada", method, &disable(&one), OK, [manage(&one).with_reason("stolen")]);
+    table.row("ada", method, &disable(&nine), NO_TENANT, [manage(&nine).with_reason("stolen")]);
     table.row("ada", method, &disable("Cust1"), INVALID, []);
 
     let disabled = Err((Code::FailedPrecondition, "TENANT_DISABLED"));
@@ -376,7 +376,7 @@ fn rows_of_tenants(table: &mut Table) {
     table.row("ada", method, &enable("Cust1"), INVALID, []);
 }
 
-/// What is permitted leaves nothing; what is denied does.
+/// Permitted reads leave no event; denied reads do.
 fn rows_of_reads(table: &mut Table) {
     let (one, nine) = (name("Cust1"), name("Cust9"));
     let wildcard = "applications/-/tenants/Cust1";
@@ -447,7 +447,7 @@ fn rows_of_reads(table: &mut Table) {
     table.denials(method, &explain(wildcard), &denied("explainAccess", wildcard), &[]);
 }
 
-/// Nobody has these ids and addresses, so that each can fail.
+/// Uses unknown ids and addresses, so that each call can fail.
 fn rows_of_associates(table: &mut Table) {
     let (one, nine) = (name("Cust1"), name("Cust9"));
     let wildcard = "applications/-/tenants/Cust1";
@@ -520,8 +520,8 @@ fn rows_of_associates(table: &mut Table) {
     });
 }
 
-/// Nobody consented there, so that each names a grant that there is not.
-fn rows_of_nobody(table: &mut Table) {
+/// Uses grants that do not exist.
+fn rows_of_unknown_grants(table: &mut Table) {
     use pb::{issue_access_token_request, watch_access_token_request};
     let (one, nine) = (name("Cust1"), name("Cust9"));
     let wildcard = "applications/-/tenants/Cust1";
@@ -558,9 +558,9 @@ fn rows_of_nobody(table: &mut Table) {
         refresh_token: token.to_owned(),
         reason: "moving in".to_owned(),
     };
-    let manage = |resource: &str| allowed("manageGrants", resource).because("moving in");
+    let manage = |resource: &str| allowed("manageGrants", resource).with_reason("moving in");
     let method = "ImpersonationService/ImportGrant";
-    let refused = denied("manageGrants", &one).because("moving in");
+    let refused = denied("manageGrants", &one).with_reason("moving in");
     table.denials(method, &import(&one, "r"), &refused, FORBIDDEN);
     table.row("ada", method, &import(&one, "r"), not_given, [manage(&one)]);
     table.row("ada", method, &import(&nine, "r"), NO_TENANT, [manage(&nine)]);
@@ -574,7 +574,7 @@ fn rows_of_nobody(table: &mut Table) {
     table.row("ada", method, &revoke(&grant), NO_TENANT, [allowed("manageGrants", &grant)]);
     table.row("ada", method, &revoke(&one), INVALID, []);
 
-    // What is permitted leaves nothing; what is denied does.
+    // Permitted reads leave no event; denied reads do.
     let refused = denied("readGrants", &one);
     let method = "ImpersonationService/GetGrant";
     let get = |name: &str| pb::GetGrantRequest { name: name.to_owned() };
@@ -591,11 +591,11 @@ fn rows_of_nobody(table: &mut Table) {
     table.row("ada", method, &watch(&one), OK, []);
 }
 
-/// Somebody consented.
-fn rows_of_grants(table: &mut Table, given: &Given) {
+/// Uses a grant that exists.
+fn rows_of_grants(table: &mut Table, given: &Fixture) {
     use pb::{issue_access_token_request, watch_access_token_request};
     let (tenant, grant) = (name("Cust2"), given.grant.as_str());
-    let token = || allowed("issueAccessToken", grant).of(Credential::Answered);
+    let token = || allowed("issueAccessToken", grant).of(Credential::InResponse);
     let subject = Some(issue_access_token_request::Subject::AssociateId(given.associate_id));
     let issue =
         pb::IssueAccessTokenRequest { tenant: tenant.clone(), subject, ..Default::default() };
@@ -640,7 +640,7 @@ fn rows_of_consent(table: &mut Table) {
     table.denials(method, &begin("", true), &denied("manageGrants", &ours), FORBIDDEN);
     table.row("ada", method, &begin("x", false), INVALID, []);
 
-    // Whether there is such a state nobody learns but the caller that began.
+    // Only the caller that began the consent can see whether a state exists.
     let method = "ImpersonationService/CompleteConsent";
     let complete =
         |state: &str| pb::CompleteConsentRequest { state: state.to_owned(), code: "c".to_owned() };
@@ -651,7 +651,7 @@ fn rows_of_consent(table: &mut Table) {
     table.row("ada", method, &complete(""), INVALID, []);
 }
 
-/// The methods of the contract. Those of the trail itself have tests of their own.
+/// Returns the methods of the API, without `AuditService`, which has its own tests.
 fn methods() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
     let services = set.file.iter().flat_map(|file| &file.service);
@@ -664,7 +664,7 @@ fn methods() -> BTreeSet<String> {
     services.flat_map(of).filter(|method| !method.starts_with("AuditService/")).collect()
 }
 
-/// The id of the credential in an answer.
+/// Returns the id of the credential in a response.
 fn answered_credential(method: &str, answer: &[u8]) -> Option<String> {
     let ticket = match method {
         "TokenService/IssueSystemTicket" => {
@@ -686,8 +686,13 @@ fn answered_credential(method: &str, answer: &[u8]) -> Option<String> {
     ticket.map(|ticket| ticket.credential_id)
 }
 
-fn named_request(guarded: &Guarded, caller: &str, id: &str, message: Vec<u8>) -> Request<Vec<u8>> {
-    let mut request = bearing(&guarded.token(caller), message);
+fn named_request(
+    guarded: &AuthenticatedGateway,
+    caller: &str,
+    id: &str,
+    message: Vec<u8>,
+) -> Request<Vec<u8>> {
+    let mut request = with_bearer_token(&guarded.token(caller), message);
     request.metadata_mut().insert("x-request-id", id.parse().unwrap());
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
@@ -699,7 +704,7 @@ fn end_of(status: &Status) -> (Code, String) {
     (status.code(), details.error_info().unwrap().reason.clone())
 }
 
-/// The records that a row must leave.
+/// Returns the records that a row must leave.
 fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
     let text = |text: &str| AuditText::from(Arc::<str>::from(text));
     let (code, reason) =
@@ -708,7 +713,7 @@ fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
         let credential = match event.credential {
             Credential::None => "",
             Credential::Named(id) => id,
-            Credential::Answered | Credential::AnsweredBefore => credential.unwrap(),
+            Credential::InResponse | Credential::InPreviousResponse => credential.unwrap(),
         };
         let acts = [
             "issueSystemTicket",
@@ -747,8 +752,8 @@ async fn each_call_leaves_exactly_the_events_of_the_table() {
     let extra_application =
         format!("allow_reveal_application_token = true\nredirect_uris = [\"{FRONT_END}\"]");
     let options = Options { extra_application, ..Default::default() };
-    let mut guarded = Guarded::with(POLICY, options).await;
-    let given = Given::make(&guarded).await;
+    let mut guarded = AuthenticatedGateway::with(POLICY, options).await;
+    let given = Fixture::make(&guarded).await;
     let table = table(&given);
     let mut unseen = methods();
     let mut expected = BTreeMap::new();
@@ -771,21 +776,21 @@ async fn each_call_leaves_exactly_the_events_of_the_table() {
         let status = call(&guarded.channel, method, request).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{method} is not in the table");
     }
-    assert_eq!(guarded.world.stop().await, Ended::Cleanly);
-    let written = Written::read(&guarded.world.config_file()).await;
+    assert_eq!(guarded.world.stop().await, ShutdownOutcome::Clean);
+    let written = StoredTrail::read(&guarded.world.config_file()).await;
     written.assert_intact();
     for (number, row) in table.iter().enumerate() {
         let id = format!("row-{number}");
         let wanted: Vec<&AuditRecord> = expected[&id].iter().collect();
         assert_eq!(written.of(&id), wanted, "{id}: {} of {}", row.method, row.caller);
     }
-    // And nothing else, but for what was given.
+    // There are no other events, except the two from `Given::make`.
     assert_eq!(written.of_calls().count(), 2 + expected.values().map(Vec::len).sum::<usize>());
 }
 
 #[tokio::test]
-async fn the_policy_that_is_in_force_and_each_change_of_it_leave_an_event() {
-    let mut guarded = Guarded::new("permit (principal, action, resource);").await;
+async fn the_loaded_policy_and_each_change_leave_an_event() {
+    let mut guarded = AuthenticatedGateway::new("permit (principal, action, resource);").await;
     let file = guarded.world.folder.path().join("policy.cedar");
     for text in ["forbid (principal, action, resource);", "forbid ("] {
         std::fs::write(&file, text).unwrap();
@@ -793,8 +798,8 @@ async fn the_policy_that_is_in_force_and_each_change_of_it_leave_an_event() {
             reloadable.reload().await;
         }
     }
-    assert_eq!(guarded.world.stop().await, Ended::Cleanly);
-    let written = Written::read(&guarded.world.config_file()).await;
+    assert_eq!(guarded.world.stop().await, ShutdownOutcome::Clean);
+    let written = StoredTrail::read(&guarded.world.config_file()).await;
     let of_policy: Vec<_> = written
         .events
         .iter()
@@ -813,8 +818,8 @@ async fn the_policy_that_is_in_force_and_each_change_of_it_leave_an_event() {
 fn each_method_in_the_table_is_allowed_and_denied_and_fails() {
     let mut ends = BTreeMap::<_, [bool; 3]>::new();
     let system_user_token = "Some App-0123456789".to_owned();
-    for row in table(&Given { system_user_token, ..Given::default() }) {
-        // What comes of it is its caller's alone to hear, and begins at SuperOffice: see the tests of consent.
+    for row in table(&Fixture { system_user_token, ..Fixture::default() }) {
+        // Needs a sign-in at SuperOffice, so the tests of consent check it.
         if row.method == "ImpersonationService/CompleteConsent" {
             continue;
         }
@@ -831,8 +836,8 @@ fn each_method_in_the_table_is_allowed_and_denied_and_fails() {
 }
 
 #[tokio::test]
-async fn each_message_of_a_stream_is_an_event_and_a_look_that_brings_none_is_not() {
-    let mut guarded = Guarded::new(POLICY).await;
+async fn each_message_of_a_stream_leaves_an_event_and_a_check_without_message_does_not() {
+    let mut guarded = AuthenticatedGateway::new(POLICY).await;
     let token = guarded.world.make_tenant("Cust1");
     let create = pb::CreateTenantRequest {
         parent: format!("applications/{APPLICATION}"),
@@ -844,7 +849,7 @@ async fn each_message_of_a_stream_is_an_event_and_a_look_that_brings_none_is_not
     guarded.call("ada", "TenantService/SetSystemUserToken", set.encode_to_vec()).await.unwrap();
 
     let watch = pb::WatchSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
-    let mut request = bearing(&guarded.token("ada"), watch);
+    let mut request = with_bearer_token(&guarded.token("ada"), watch);
     request.metadata_mut().insert("x-request-id", "stream".parse().unwrap());
     let mut tokens = guarded.world.tokens().await;
     let mut stream = tokens.watch_system_ticket(request).await.unwrap().into_inner();
@@ -855,7 +860,7 @@ async fn each_message_of_a_stream_is_an_event_and_a_look_that_brings_none_is_not
         ids.push(message_of_stream.ticket.unwrap().credential_id);
         for _ in 0..3 {
             let looked = guarded.world.metric("ticket_cache_hits_total").await;
-            // Again and again: the stream may not have begun to wait when the clock moves.
+            // Repeats, because the stream may start to wait only after the clock moves.
             while guarded.world.metric("ticket_cache_hits_total").await == looked {
                 guarded.world.advance(Duration::from_secs(15));
             }
@@ -883,11 +888,11 @@ async fn each_message_of_a_stream_is_an_event_and_a_look_that_brings_none_is_not
             break;
         }
     }
-    let ended = ended.expect("the stream goes on").err().unwrap();
+    let ended = ended.expect("the stream did not end").err().unwrap();
     assert_eq!(end_of(&ended), (Code::PermissionDenied, "POLICY_DENIED".to_owned()));
 
     guarded.world.stop().await;
-    let written = Written::read(&guarded.world.config_file()).await;
+    let written = StoredTrail::read(&guarded.world.config_file()).await;
     let got: Vec<_> = written
         .of("stream")
         .into_iter()
@@ -903,11 +908,11 @@ async fn each_message_of_a_stream_is_an_event_and_a_look_that_brings_none_is_not
     assert_eq!(got, wanted);
 }
 
-/// Waits until the trail holds so many events of a request, and returns the last.
+/// Waits until the trail contains this many events of a request, and returns the last.
 async fn record_of(config: &std::path::Path, id: &str, count: usize) -> AuditRecord {
     let mut found = None;
     eventually_so("the event is written", async || {
-        let written = Written::read(config).await;
+        let written = StoredTrail::read(config).await;
         let records = written.of(id);
         found = records.last().map(|record| (*record).clone());
         assert!(records.len() <= count, "{records:?}");
@@ -924,7 +929,7 @@ fn with_id<T>(id: &str, message: T) -> Request<T> {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_waits_for_to_its_end_leaves_its_event() {
+async fn a_cancelled_call_leaves_its_event() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let delay = Fault::delay(Duration::from_secs(3));
@@ -938,7 +943,7 @@ async fn a_call_that_nobody_waits_for_to_its_end_leaves_its_event() {
     assert_eq!(end, (Decision::Allowed, 1, None, &*name("Cust1")));
     assert_eq!(&*record.action, "issueSystemTicket");
 
-    // By hand: tonic's own client would give up at the same moment.
+    // A raw call, because tonic's client would time out at the same moment.
     let late = [("x-request-id", "late"), ("grpc-timeout", "300m")];
     let method = "tenantgateway.v1.TokenService/IssueSystemTicket";
     let (address, message) = (world.gateway().grpc_address, issue("Cust1").encode_to_vec());
@@ -950,7 +955,7 @@ async fn a_call_that_nobody_waits_for_to_its_end_leaves_its_event() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cancelled_while_it_is_decided_on_leaves_its_event() {
+async fn a_stream_that_is_cancelled_during_its_decision_leaves_its_event() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let watch = pb::WatchSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
@@ -982,8 +987,8 @@ fn contains(haystack: &[u8], needle: &str) -> bool {
 }
 
 #[tokio::test]
-async fn attempts_without_a_good_credential_are_counted_by_source_and_minute() {
-    let mut guarded = Guarded::new(POLICY).await;
+async fn attempts_without_a_valid_credential_are_counted_by_source_and_minute() {
+    let mut guarded = AuthenticatedGateway::new(POLICY).await;
     let config = guarded.world.config_file();
     let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
     let other =
@@ -995,17 +1000,17 @@ async fn attempts_without_a_good_credential_are_counted_by_source_and_minute() {
         for number in 0..times {
             let mut request = Request::new(message.clone());
             if number % 2 == 0 {
-                request = bearing(presented, message.clone());
+                request = with_bearer_token(presented, message.clone());
             }
-            // Who is refused too often is slowed down; that is an attempt as well.
+            // A rate-limited attempt counts, too.
             call(channel, "TenantService/GetTenant", request).await.unwrap_err();
             *counts.entry(source).or_default() += 1;
         }
     };
     attempt(&guarded.channel, "127.0.0.1", 300, &mut counts).await;
     attempt(&other, "127.0.0.2", 100, &mut counts).await;
-    assert_eq!(Written::read(&config).await.of_calls().count(), 0, "one by one");
-    let count = |written: &Written| {
+    assert_eq!(StoredTrail::read(&config).await.of_calls().count(), 0, "one by one");
+    let count = |written: &StoredTrail| {
         let record = |record: &AuditRecord| {
             assert_eq!(
                 (&*record.action, record.decision, record.code),
@@ -1028,19 +1033,19 @@ async fn attempts_without_a_good_credential_are_counted_by_source_and_minute() {
     guarded.world.advance(Duration::from_mins(1));
     let mut written = Vec::new();
     eventually_so("the minute is written", async || {
-        written = count(&Written::read(&config).await);
+        written = count(&StoredTrail::read(&config).await);
         written.len() == 2
     })
     .await;
     let mut wanted = text(&counts);
     assert_eq!(written, wanted);
 
-    // What is counted when it stops is written then.
+    // Pending counts are written at shutdown.
     let mut counts = BTreeMap::new();
     attempt(&guarded.channel, "127.0.0.1", 1, &mut counts).await;
     guarded.world.stop().await;
     wanted.extend(text(&counts));
-    assert_eq!((counts.len(), count(&Written::read(&config).await)), (1, wanted));
+    assert_eq!((counts.len(), count(&StoredTrail::read(&config).await)), (1, wanted));
     assert!(!contains(&files_of_the_store(&guarded.world), presented));
 }
 
@@ -1048,14 +1053,15 @@ async fn attempts_without_a_good_credential_are_counted_by_source_and_minute() {
 async fn no_secret_is_in_the_trail() {
     let extra_application = "allow_reveal_application_token = true".to_owned();
     let options = Options { extra_application, ..Default::default() };
-    let mut guarded = Guarded::with(POLICY, options).await;
-    let given = Given::make(&guarded).await;
-    let Given { system_user_token, refresh_token, .. } = &given;
+    let mut guarded = AuthenticatedGateway::with(POLICY, options).await;
+    let given = Fixture::make(&guarded).await;
+    let Fixture { system_user_token, refresh_token, .. } = &given;
     let mut secrets =
         vec![CLIENT_SECRET.to_owned(), system_user_token.clone(), refresh_token.clone()];
     for row in table(&given) {
         let token = guarded.token(row.caller);
-        let answer = call(&guarded.channel, row.method, bearing(&token, row.message)).await;
+        let answer =
+            call(&guarded.channel, row.method, with_bearer_token(&token, row.message)).await;
         match (row.method, answer) {
             ("TokenService/IssueSystemTicket", Ok(answer)) => {
                 let answer = pb::IssueSystemTicketResponse::decode(&*answer).unwrap();
@@ -1081,13 +1087,13 @@ async fn no_secret_is_in_the_trail() {
     guarded.world.stop().await;
     let stopped = files_of_the_store(&guarded.world);
     for secret in secrets.iter().collect::<BTreeSet<_>>() {
-        assert!(secret.len() >= 8, "too short to be told from other text");
+        assert!(secret.len() >= 8, "too short to be distinguished from other text");
         assert!(!contains(&running, secret) && !contains(&stopped, secret), "{secret}");
     }
 }
 
 #[tokio::test]
-async fn a_chain_that_is_deleted_with_its_head_is_missed_by_the_next() {
+async fn the_next_chain_detects_a_chain_that_was_deleted_with_its_head() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.ticket("Cust1").await.unwrap();
@@ -1095,7 +1101,7 @@ async fn a_chain_that_is_deleted_with_its_head_is_missed_by_the_next() {
     world.ticket("Cust1").await.unwrap();
     world.stop().await;
     let config = world.config_file();
-    let written = Written::read(&config).await;
+    let written = StoredTrail::read(&config).await;
     written.assert_intact();
     let chains = written.chains();
     let [former, _] = chains.as_slice() else { panic!("{chains:?}") };
@@ -1118,15 +1124,15 @@ async fn a_chain_that_is_deleted_with_its_head_is_missed_by_the_next() {
         );
     }
     raw.close().await.unwrap();
-    let written = Written::read(&config).await;
+    let written = StoredTrail::read(&config).await;
     let report = written.reports.iter().find(|report| report.chain == *former).unwrap();
     let fault = report.fault.expect("a fault");
     assert_eq!((fault.kind, fault.sequence), (AuditFaultKind::Missing, last.sequence));
 }
 
-/// How often the process is killed under load, and for how long at most.
+/// The number of kills under load, and the time limit.
 const KILLS: usize = 20;
-const KILLING: Duration = Duration::from_secs(30);
+const KILL_TIME: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_kill_9_at_random_moments_under_load_every_answered_call_has_its_event() {
@@ -1135,9 +1141,9 @@ async fn after_kill_9_at_random_moments_under_load_every_answered_call_has_its_e
     let mut succeeded_all = Vec::new();
     let begin = Instant::now();
     let mut kills = 0;
-    while kills < KILLS && begin.elapsed() < KILLING {
+    while kills < KILLS && begin.elapsed() < KILL_TIME {
         let served = site.serve().await;
-        let load = Load::on(&served, "Cust1", 16, Some(kills)).await;
+        let load = Load::start(&served, "Cust1", 16, Some(kills)).await;
         eventually("it is under load", || load.count() > 0).await;
         let [first, second, ..] = SystemRandom.bytes();
         sleep(Duration::from_micros(u64::from(u16::from_be_bytes([first, second])) * 4)).await;
@@ -1145,24 +1151,24 @@ async fn after_kill_9_at_random_moments_under_load_every_answered_call_has_its_e
         succeeded_all.extend(succeeded(&load.end().await));
         kills += 1;
     }
-    let written = Written::read(&site.file("gateway.toml")).await;
+    let written = StoredTrail::read(&site.file("gateway.toml")).await;
     written.assert_intact();
     written.assert_each_once(&succeeded_all);
     assert!(kills >= 5 && succeeded_all.len() > 100, "too little: {kills} {}", succeeded_all.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_answered_before_a_stop_in_order_is_in_the_trail() {
+async fn every_call_answered_before_a_graceful_stop_is_in_the_trail() {
     for durability in ["before_response", "after_response"] {
         let extra_config = format!("[audit]\ndurability = \"{durability}\"\n");
         let site = Site::with(Options { extra_config, ..Default::default() }).await;
         site.enroll("Cust1").await;
         let served = site.serve().await;
-        let load = Load::on(&served, "Cust1", 16, Some(0)).await;
+        let load = Load::start(&served, "Cust1", 16, Some(0)).await;
         eventually("it is under load", || load.count() > 300).await;
         served.stop().await;
         let answered = succeeded(&load.end().await);
-        let written = Written::read(&site.file("gateway.toml")).await;
+        let written = StoredTrail::read(&site.file("gateway.toml")).await;
         written.assert_intact();
         written.assert_each_once(&answered);
         assert!(answered.len() > 250, "{durability}: {}", answered.len());
@@ -1174,7 +1180,7 @@ async fn health(served: &Served) -> ServingStatus {
     client.check(HealthCheckRequest::default()).await.unwrap().into_inner().status()
 }
 
-async fn locked(site: &Site) -> SqliteConnection {
+async fn lock_store(site: &Site) -> SqliteConnection {
     let file = SqliteConnectOptions::new().filename(site.file("gateway.db"));
     let mut other = file.connect().await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
@@ -1182,23 +1188,25 @@ async fn locked(site: &Site) -> SqliteConnection {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_stalls_under_load_is_told_everywhere_and_nothing_is_lost_or_doubled() {
+async fn a_stalled_store_is_reported_and_no_event_is_lost_or_duplicated() {
     let extra_config = "[audit]\nmax_wait = \"500ms\"\n".to_owned();
     let site = Site::with(Options { extra_config, ..Default::default() }).await;
     site.enroll("Cust1").await;
     let served = site.serve().await;
-    let load = Load::on(&served, "Cust1", 16, Some(0)).await;
+    let load = Load::start(&served, "Cust1", 16, Some(0)).await;
     eventually("it is under load", || load.count() > 300).await;
 
-    let mut other = locked(&site).await;
+    let mut other = lock_store(&site).await;
     let since = Instant::now();
     eventually_so("health tells", async || health(&served).await == ServingStatus::NotServing)
         .await;
     assert!(since.elapsed() < Duration::from_millis(2500), "{:?}", since.elapsed());
     let page = get(served.admin, "/readyz").await;
     assert!(page.contains("503") && page.contains("audit"), "{page}");
-    eventually("the log tells", || served.process.stderr().contains("the audit trail is stalled"))
-        .await;
+    eventually("the log reports it", || {
+        served.process.stderr().contains("the audit trail is stalled")
+    })
+    .await;
     sleep(Duration::from_secs(3).saturating_sub(since.elapsed())).await;
     other.execute("ROLLBACK").await.unwrap();
     let until = Instant::now();
@@ -1206,7 +1214,7 @@ async fn a_store_that_stalls_under_load_is_told_everywhere_and_nothing_is_lost_o
 
     eventually_so("it serves again", async || health(&served).await == ServingStatus::Serving)
         .await;
-    eventually("the log tells", || {
+    eventually("the log reports it", || {
         served.process.stderr().contains("the audit trail is written again")
     })
     .await;
@@ -1227,7 +1235,7 @@ async fn a_store_that_stalls_under_load_is_told_everywhere_and_nothing_is_lost_o
         }
     }
     assert!(answered.iter().any(|one| one.end.is_err()), "nothing was refused");
-    let written = Written::read(&site.file("gateway.toml")).await;
+    let written = StoredTrail::read(&site.file("gateway.toml")).await;
     written.assert_intact();
     written.assert_each_once(&succeeded(&answered));
 }

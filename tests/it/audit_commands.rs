@@ -1,4 +1,4 @@
-//! `audit verify` and `audit export`, by the real program on a real file.
+//! Tests of `audit verify` and `audit export`, with the real program and a real file.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use serde_json::Value;
 use sqlx::{Connection as _, Executor as _};
 
 use crate::support::{
-    audit::{Scribe, event, meddler},
+    audit::{AuditWriter, event, open_without_key},
     binary::{Finished, Process, Site},
     name,
 };
@@ -20,7 +20,7 @@ use crate::support::{
 const EXPORT: [&str; 2] = ["audit", "export"];
 const VERIFY: [&str; 2] = ["audit", "verify"];
 
-/// A site whose store has eight events of a server.
+/// Returns a site whose store has eight events of a server.
 async fn site() -> Site {
     let site = Site::new().await;
     write(&site, "serve-test", 0..8).await;
@@ -28,17 +28,17 @@ async fn site() -> Site {
 }
 
 async fn write(site: &Site, chain: &str, numbers: std::ops::Range<usize>) {
-    let scribe = Scribe::open(&site.file("gateway.toml")).await;
+    let audit_writer = AuditWriter::open(&site.file("gateway.toml")).await;
     let record = |number| {
         let mut record = event(&format!("r-{number}"), &name("Cust1"));
         record.reason = format!("because-of-{number}").into();
         record
     };
-    scribe.serve(chain, numbers.map(record)).await;
-    scribe.close().await;
+    audit_writer.serve(chain, numbers.map(record)).await;
+    audit_writer.close().await;
 }
 
-/// The lines of an export, and the cursor at its end.
+/// Returns the lines of an export, and the cursor at its end.
 fn exported(finished: &Finished) -> (Vec<Value>, Option<String>) {
     assert_eq!(finished.code, Some(0), "{finished:?}");
     let cursor = finished.stderr.lines().find_map(|line| line.split_once("--cursor "));
@@ -50,7 +50,7 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn places(lines: &[Value]) -> Vec<(String, i64)> {
+fn positions(lines: &[Value]) -> Vec<(String, i64)> {
     let place = |line: &Value| {
         (line["chain"].as_str().unwrap().to_owned(), line["sequence"].as_i64().unwrap())
     };
@@ -58,17 +58,21 @@ fn places(lines: &[Value]) -> Vec<(String, i64)> {
 }
 
 fn sequences(lines: &[Value], chain: &str) -> Vec<i64> {
-    places(lines).into_iter().filter(|(of, _)| of == chain).map(|(_, sequence)| sequence).collect()
+    positions(lines)
+        .into_iter()
+        .filter(|(of, _)| of == chain)
+        .map(|(_, sequence)| sequence)
+        .collect()
 }
 
-async fn meddle(site: &Site, statement: &'static str) {
-    let mut connection = meddler(&site.file("gateway.db")).await;
+async fn execute_sql(site: &Site, statement: &'static str) {
+    let mut connection = open_without_key(&site.file("gateway.db")).await;
     connection.execute(statement).await.unwrap();
     connection.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_intact_trail_has_a_line_for_each_chain_and_tells_that_it_was_verified() {
+async fn an_intact_trail_prints_a_line_for_each_chain_and_records_the_verification() {
     let site = site().await;
     let said = site.run(&VERIFY).await.succeeded();
     let wanted =
@@ -91,7 +95,7 @@ async fn an_intact_trail_has_a_line_for_each_chain_and_tells_that_it_was_verifie
 }
 
 #[tokio::test]
-async fn a_byte_changed_in_the_file_is_found_and_named() {
+async fn a_changed_byte_is_detected_and_reported() {
     let site = site().await;
     let file = site.file("gateway.db");
     let mut bytes = fs::read(&file).unwrap();
@@ -112,27 +116,28 @@ async fn a_byte_changed_in_the_file_is_found_and_named() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_or_cut_is_found_and_named() {
+async fn deleted_events_are_detected_and_reported() {
     let site = site().await;
-    meddle(&site, "DELETE FROM audit_events WHERE sequence = 3").await;
+    execute_sql(&site, "DELETE FROM audit_events WHERE sequence = 3").await;
     let said = site.run(&VERIFY).await;
     assert!(said.stdout.contains("serve-test: MISSING at event 3"), "{said:?}");
     let finished = site.run(&EXPORT).await;
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert_eq!(sequences(&lines(&finished.stdout), "serve-test"), [1, 2, 4, 5, 6, 7, 8]);
     assert!(finished.stderr.contains("events 3 to 3 of chain serve-test are missing"));
-    meddle(&site, "DELETE FROM audit_events WHERE sequence > 6").await;
-    meddle(&site, "DELETE FROM audit_events WHERE sequence = 1 AND chain_id = 1").await;
+    execute_sql(&site, "DELETE FROM audit_events WHERE sequence > 6").await;
+    execute_sql(&site, "DELETE FROM audit_events WHERE sequence = 1 AND chain_id = 1").await;
     let finished = site.run(&EXPORT).await;
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(finished.stderr.contains("events 7 to 8 of chain serve-test are missing"));
 }
 
 #[tokio::test]
-async fn a_command_does_not_make_a_rewritten_chain_right_by_signing_what_follows() {
+async fn a_later_signature_does_not_make_a_rewritten_chain_valid() {
     let site = site().await;
     site.run(&VERIFY).await.succeeded();
-    meddle(&site, "UPDATE audit_chains SET signature = zeroblob(64) WHERE chain = 'cli'").await;
+    execute_sql(&site, "UPDATE audit_chains SET signature = zeroblob(64) WHERE chain = 'cli'")
+        .await;
     for _ in 0..2 {
         let said = site.run(&VERIFY).await;
         assert_eq!(said.code, Some(1), "{said:?}");
@@ -142,7 +147,7 @@ async fn a_command_does_not_make_a_rewritten_chain_right_by_signing_what_follows
 }
 
 #[tokio::test]
-async fn an_export_goes_on_where_the_last_one_ended_without_gaps_or_doubles() {
+async fn an_export_continues_after_the_last_one_without_gaps_or_duplicates() {
     let site = site().await;
     let (first, cursor) = exported(&site.run(&EXPORT).await);
     assert_eq!(sequences(&first, "serve-test"), (1..=8).collect::<Vec<_>>());
@@ -159,9 +164,9 @@ async fn an_export_goes_on_where_the_last_one_ended_without_gaps_or_doubles() {
     let cursor = cursor.unwrap();
     let (second, cursor) = exported(&site.run(&["audit", "export", "--cursor", &cursor]).await);
     let (third, _) = exported(&site.run(&["audit", "export", "--cursor", &cursor.unwrap()]).await);
-    let mut all = places(&first);
-    all.extend(places(&second));
-    all.extend(places(&third));
+    let mut all = positions(&first);
+    all.extend(positions(&second));
+    all.extend(positions(&third));
     assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len(), "doubles");
     let chains = [("serve-test", 12), ("serve-later", 2), ("cli", 3)];
     for (chain, last) in chains {
@@ -172,13 +177,13 @@ async fn an_export_goes_on_where_the_last_one_ended_without_gaps_or_doubles() {
 }
 
 #[tokio::test]
-async fn a_cursor_file_is_kept_up_to_date_and_a_filter_does_not_hold_it_up() {
+async fn a_cursor_file_advances_also_over_filtered_events() {
     let site = site().await;
     let path = site.file("audit.cursor");
     let path = path.to_str().unwrap();
     let export = ["audit", "export", "--cursor-file", path, "--filter", "request_id = r-2"];
     let (first, told) = exported(&site.run(&export).await);
-    assert_eq!((places(&first), told), (vec![("serve-test".to_owned(), 3)], None));
+    assert_eq!((positions(&first), told), (vec![("serve-test".to_owned(), 3)], None));
     write(&site, "serve-test", 8..10).await;
     let (second, _) = exported(&site.run(&["audit", "export", "--cursor-file", path]).await);
     assert_eq!(sequences(&second, "serve-test"), [9, 10]);
@@ -188,7 +193,7 @@ async fn a_cursor_file_is_kept_up_to_date_and_a_filter_does_not_hold_it_up() {
 }
 
 #[tokio::test]
-async fn altered_and_foreign_cursors_are_refused_with_what_to_do() {
+async fn altered_and_foreign_cursors_are_refused_with_advice() {
     let site = site().await;
     let (_, cursor) = exported(&site.run(&EXPORT).await);
     let cursor = cursor.unwrap();
@@ -201,7 +206,7 @@ async fn altered_and_foreign_cursors_are_refused_with_what_to_do() {
     for text in ["", "x", "audit1.", "audit1.!!!", &cursor[..cursor.len() - 4], &altered] {
         let said = refused(&site, text).await;
         assert!(
-            said.contains("--cursor: it is not a cursor") && said.contains("give the"),
+            said.contains("--cursor: it is not a complete cursor") && said.contains("give the"),
             "{said}"
         );
     }
@@ -213,14 +218,14 @@ async fn altered_and_foreign_cursors_are_refused_with_what_to_do() {
     let both = ["audit", "export", "--cursor", "x", "--cursor-file", path];
     assert_eq!(site.run(&both).await.code, Some(2));
 
-    // Of another store: without the chain, with another chain of that name, and with a shorter one.
+    // A cursor of another store, which has no such chain, another chain of that name, or a shorter one.
     let other = Site::new().await;
     assert!(refused(&other, &cursor).await.contains("does not have"));
     write(&other, "serve-test", 0..3).await;
     other.run(&VERIFY).await.succeeded();
     let said = refused(&other, &cursor).await;
     assert!(said.contains("another store?"), "{said}");
-    // Put back to an older copy.
+    // Replaces the store with an older copy.
     let older = fs::read(site.file("gateway.db")).unwrap();
     write(&site, "serve-test", 8..10).await;
     let (_, newer) = exported(&site.run(&["audit", "export", "--cursor", &cursor]).await);
@@ -232,14 +237,14 @@ async fn altered_and_foreign_cursors_are_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn what_retention_removed_before_it_was_exported_is_told() {
+async fn events_removed_before_their_export_are_reported() {
     let site = site().await;
     let (_, cursor) = exported(&site.run(&EXPORT).await);
     write(&site, "serve-test", 8..12).await;
-    let scribe = Scribe::open(&site.file("gateway.toml")).await;
-    scribe.prune().await;
-    scribe.serve("serve-test", [event("r-12", &name("Cust1"))]).await;
-    scribe.close().await;
+    let audit_writer = AuditWriter::open(&site.file("gateway.toml")).await;
+    audit_writer.prune().await;
+    audit_writer.serve("serve-test", [event("r-12", &name("Cust1"))]).await;
+    audit_writer.close().await;
     let finished = site.run(&["audit", "export", "--cursor", &cursor.unwrap()]).await;
     let told = "warning: events 9 to 12 of chain serve-test were removed by retention";
     assert!(finished.stderr.contains(told), "{finished:?}");
@@ -250,14 +255,14 @@ async fn what_retention_removed_before_it_was_exported_is_told() {
 }
 
 #[tokio::test]
-async fn a_filter_that_does_not_parse_is_refused_with_the_place() {
+async fn an_invalid_filter_is_refused_with_the_position() {
     let site = site().await;
     let said = site.run(&["audit", "export", "--filter", "caler = x"]).await.failed(2);
     assert!(said.contains("--filter: ") && said.contains("(at byte 0)"), "{said}");
 }
 
 #[tokio::test]
-async fn who_follows_sees_what_happens_and_a_signal_ends_it_in_order() {
+async fn follow_prints_new_events_and_a_signal_ends_it_gracefully() {
     for signal in [Signal::TERM, Signal::INT] {
         let site = site().await;
         let path = site.file("audit.cursor");
@@ -286,7 +291,7 @@ fn whole_lines(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_follower_ends_when_nobody_reads_any_more() {
+async fn follow_ends_when_its_output_is_closed() {
     let site = site().await;
     let mut command = site.command(&["audit", "export", "--follow"]);
     let mut child =

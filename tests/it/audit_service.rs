@@ -1,4 +1,4 @@
-//! `AuditService`: what is listed to whom, page by page, and that verification names what was changed.
+//! Tests of `AuditService`: permissions, paging, and verification.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,12 @@ use tonic::{Code, Status};
 
 use crate::support::{
     APPLICATION, Options, World, assert_invalid, assert_status,
-    audit::{Scribe, event, meddler},
-    callers::Guarded,
+    audit::{AuditWriter, event, open_without_key},
+    callers::AuthenticatedGateway,
     name,
 };
 
-/// Only what the tests have written: a gateway writes down what is asked of it.
+/// Selects only the events of the tests, because the gateway records its own calls, too.
 const OURS: &str = "request_id = \"r-*\"";
 
 fn ask(parent: &str, filter: &str) -> pb::ListAuditEventsRequest {
@@ -39,13 +39,13 @@ fn ids(response: &pb::ListAuditEventsResponse) -> Vec<&str> {
     response.audit_events.iter().map(|event| event.request_id.as_str()).collect()
 }
 
-async fn scribe(world: &World) -> Scribe {
-    Scribe::open(&world.config_file()).await
+async fn audit_writer(world: &World) -> AuditWriter {
+    AuditWriter::open(&world.config_file()).await
 }
 
-/// r-1 to r-4, a second apart, on two chains.
+/// Writes r-1 to r-4, a second apart, on two chains.
 async fn write_some(world: &World) {
-    let scribe = scribe(world).await;
+    let audit_writer = audit_writer(world).await;
     let denied = AuditRecord {
         caller: "spiffe://example.com/reports".into(),
         caller_method: "jwt".into(),
@@ -61,16 +61,16 @@ async fn write_some(world: &World) {
         client_address: "192.0.2.1".into(),
         ..event("r-2", &name("Cust1"))
     };
-    scribe.serve("serve-test", [event("r-1", &name("Cust1")), denied]).await;
-    scribe
+    audit_writer.serve("serve-test", [event("r-1", &name("Cust1")), denied]).await;
+    audit_writer
         .command(AuditRecord { action: "cli.tenant.add".into(), ..event("r-3", &name("Cust2")) })
         .await;
-    scribe.serve("serve-test", [event("r-4", "applications/crm-sync2/tenants/Cust1")]).await;
-    scribe.close().await;
+    audit_writer.serve("serve-test", [event("r-4", "applications/crm-sync2/tenants/Cust1")]).await;
+    audit_writer.close().await;
 }
 
 #[tokio::test]
-async fn events_of_all_chains_are_listed_newest_first_with_everything_that_is_kept() {
+async fn events_of_all_chains_are_listed_newest_first_with_all_fields() {
     let world = World::new().await;
     write_some(&world).await;
     let page = list(&world, ask("", OURS)).await.unwrap();
@@ -106,7 +106,7 @@ async fn events_of_all_chains_are_listed_newest_first_with_everything_that_is_ke
 }
 
 #[tokio::test]
-async fn events_are_filtered_by_each_field_of_the_contract() {
+async fn events_are_filtered_by_each_documented_field() {
     let world = World::new().await;
     write_some(&world).await;
     for (filter, wanted) in [
@@ -132,7 +132,7 @@ async fn events_are_filtered_by_each_field_of_the_contract() {
 }
 
 #[tokio::test]
-async fn what_is_no_filter_is_refused_with_the_place() {
+async fn an_invalid_filter_is_refused_with_the_position() {
     let world = World::new().await;
     let long = format!("caller = {}", "a".repeat(4000));
     for (filter, position) in [
@@ -162,16 +162,16 @@ async fn what_is_no_filter_is_refused_with_the_place() {
 }
 
 #[tokio::test]
-async fn pages_stay_as_they_are_while_events_are_added() {
+async fn pages_stay_the_same_while_events_are_added() {
     let world = World::new().await;
-    let scribe = scribe(&world).await;
+    let audit_writer = audit_writer(&world).await;
     let numbered = |chain: &str, from: usize, to: usize| {
         (from..to).map(|n| event(&format!("r-{chain}-{n}"), &name("Cust1"))).collect::<Vec<_>>()
     };
-    // The two chains share their times.
-    let start = scribe.clock.clone();
-    scribe.serve("serve-test-a", numbered("a", 0, 7)).await;
-    let other = Scribe::open(&world.config_file()).await;
+    // Events of the two chains have equal times.
+    let start = audit_writer.clock.clone();
+    audit_writer.serve("serve-test-a", numbered("a", 0, 7)).await;
+    let other = AuditWriter::open(&world.config_file()).await;
     other.serve("serve-test-b", numbered("b", 0, 7)).await;
     drop(start);
 
@@ -189,29 +189,31 @@ async fn pages_stay_as_they_are_while_events_are_added() {
         }
         pages += 1;
         request.page_token = page.next_page_token;
-        scribe.serve("serve-test-a", numbered("a", 7 + pages, 8 + pages)).await;
+        audit_writer.serve("serve-test-a", numbered("a", 7 + pages, 8 + pages)).await;
     }
-    assert_eq!(pages, 4, "the last page of three says that it is the last");
+    assert_eq!(pages, 4, "wrong number of pages");
     assert_eq!(seen.len(), 14);
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 14);
     assert!(seen.iter().all(|id| id.len() == "r-a-0".len()), "{seen:?}");
     assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
 
-    // Without a filter as well, and all on one page.
+    // Without a filter, all events fit on one page.
     let all = list(&world, pb::ListAuditEventsRequest { page_size: 5000, ..ask("", "") }).await;
     let all = all.unwrap();
     assert_eq!(ids(&all).iter().filter(|id| id.starts_with("r-")).count(), 18);
     assert_eq!(all.next_page_token, "");
-    scribe.close().await;
+    audit_writer.close().await;
     other.close().await;
 }
 
 #[tokio::test]
-async fn a_page_token_is_good_for_its_own_caller_and_query_only() {
-    let guarded = Guarded::new("permit (principal, action, resource);").await;
-    let scribe = scribe(&guarded.world).await;
-    scribe.serve("serve-test", (0..4).map(|n| event(&format!("r-{n}"), &name("Cust1")))).await;
-    scribe.close().await;
+async fn a_page_token_is_valid_for_its_own_caller_and_query_only() {
+    let guarded = AuthenticatedGateway::new("permit (principal, action, resource);").await;
+    let audit_writer = audit_writer(&guarded.world).await;
+    audit_writer
+        .serve("serve-test", (0..4).map(|n| event(&format!("r-{n}"), &name("Cust1"))))
+        .await;
+    audit_writer.close().await;
     let call = async |caller: &str, request: &pb::ListAuditEventsRequest| {
         let method = "AuditService/ListAuditEvents";
         let answer = guarded.call(caller, method, request.encode_to_vec()).await?;
@@ -245,17 +247,17 @@ async fn a_page_token_is_good_for_its_own_caller_and_query_only() {
 }
 
 #[tokio::test]
-async fn who_may_read_the_audit_of_one_application_sees_that_alone() {
+async fn a_caller_with_audit_rights_on_one_application_sees_only_its_events() {
     let policy = format!(
         "permit (principal == Caller::\"auditor\", action == Action::\"readAudit\", \
          resource == Application::\"applications/{APPLICATION}\");"
     );
-    let guarded = Guarded::new(&policy).await;
+    let guarded = AuthenticatedGateway::new(&policy).await;
     write_some(&guarded.world).await;
-    let scribe = scribe(&guarded.world).await;
+    let audit_writer = audit_writer(&guarded.world).await;
     let application = format!("applications/{APPLICATION}");
-    scribe.serve("serve-test", [event("r-5", &application), event("r-6", "gateway")]).await;
-    scribe.close().await;
+    audit_writer.serve("serve-test", [event("r-5", &application), event("r-6", "gateway")]).await;
+    audit_writer.close().await;
     let call = async |parent: &str, method: &str| {
         let message = ask(parent, OURS).encode_to_vec();
         let answer = guarded.call("auditor", method, message).await?;
@@ -275,7 +277,7 @@ async fn who_may_read_the_audit_of_one_application_sees_that_alone() {
 }
 
 #[tokio::test]
-async fn verification_names_the_first_event_that_was_changed_and_lists_go_on() {
+async fn verification_reports_the_first_changed_event_and_lists_still_work() {
     let world = World::with(Options::default()).await;
     write_some(&world).await;
     let verify = async || {
@@ -295,7 +297,7 @@ async fn verification_names_the_first_event_that_was_changed_and_lists_go_on() {
     let cli = pb::AuditChainReport { chain: "cli".to_owned(), last_sequence: 1, ..intact.clone() };
     assert_eq!(verify().await, [intact.clone(), cli.clone()]);
 
-    let mut connection = meddler(&world.folder.path().join("gateway.db")).await;
+    let mut connection = open_without_key(&world.folder.path().join("gateway.db")).await;
     let change = "UPDATE audit_events SET body = CAST(replace(CAST(body AS BLOB), x'6e696768746c79', x'6e696768746c7a') AS BLOB) \
                   WHERE sequence = 2 AND chain_id = (SELECT id FROM audit_chains WHERE chain = 'serve-test')";
     connection.execute(change).await.unwrap();
@@ -306,7 +308,7 @@ async fn verification_names_the_first_event_that_was_changed_and_lists_go_on() {
         ..intact
     };
     assert_eq!(verify().await, [changed, cli]);
-    // A row that is no event any more is left out, not in the way.
+    // A row that cannot be parsed is left out.
     let break_it = "UPDATE audit_events SET body = x'ff' WHERE sequence = 2";
     connection.execute(break_it).await.unwrap();
     connection.close().await.unwrap();
@@ -316,24 +318,24 @@ async fn verification_names_the_first_event_that_was_changed_and_lists_go_on() {
 }
 
 #[tokio::test]
-async fn one_call_looks_at_so_many_events_and_no_more() {
+async fn one_call_scans_a_limited_number_of_events() {
     let world = World::new().await;
-    let scribe = scribe(&world).await;
+    let audit_writer = audit_writer(&world).await;
     for part in 0..3 {
         let rare = |n: u32| if part + n == 0 { "r-rare" } else { "r-common" };
         let records = (0..8_000).map(|n| event(rare(n), &name("Cust1")));
-        scribe.serve("serve-test", records).await;
+        audit_writer.serve("serve-test", records).await;
     }
-    scribe.close().await;
+    audit_writer.close().await;
     let mut request = ask("", "request_id = r-rare");
     let first = list(&world, request.clone()).await.unwrap();
     assert_eq!(ids(&first), [""; 0]);
-    assert_ne!(first.next_page_token, "", "it is not found yet");
+    assert_ne!(first.next_page_token, "", "the event was found too early");
     request.page_token = first.next_page_token;
     let second = list(&world, request.clone()).await.unwrap();
     assert_eq!(ids(&second), ["r-rare"]);
     assert_eq!(second.next_page_token, "");
-    // A span of time is not looked for, but found.
+    // A time filter finds the event at once, because it uses an index.
     request.page_token.clear();
     request.filter.push_str(" AND time < 2027-01-15T08:00:01Z");
     assert_eq!(ids(&list(&world, request).await.unwrap()), ["r-rare"]);

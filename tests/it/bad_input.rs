@@ -1,4 +1,4 @@
-//! What bad input gets: everything that is wrong, at once, and nothing of it reaches SuperOffice.
+//! Tests of invalid input: all violations are reported at once, and SuperOffice gets no call.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ const ISSUE: &str = "tenantgateway.v1.TokenService/IssueSystemTicket";
 /// Larger than any name, and smaller than the largest message.
 const HUGE: usize = 1 << 20;
 
-/// The RPCs that name something.
+/// The RPCs with a resource name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rpc {
     IssueSystemTicket,
@@ -53,7 +53,7 @@ impl Rpc {
         Self::Call,
     ];
 
-    /// The field with the name.
+    /// Returns the field with the name.
     fn field(self) -> &'static str {
         match self {
             Self::IssueSystemTicket
@@ -65,12 +65,12 @@ impl Rpc {
         }
     }
 
-    /// Whether it names an application, not a tenant.
+    /// Returns whether the name is that of an application instead of a tenant.
     fn names_an_application(self) -> bool {
         matches!(self, Self::CreateTenant | Self::ListTenants)
     }
 
-    /// Whether the application of the tenant may be left open.
+    /// Returns whether the application may be a wildcard.
     fn takes_wildcard(self) -> bool {
         matches!(
             self,
@@ -81,7 +81,7 @@ impl Rpc {
         )
     }
 
-    /// Calls it with this name and nothing else wrong.
+    /// Calls the RPC with this name and otherwise valid fields.
     async fn call(self, channel: &Channel, name: String) -> Result<(), Status> {
         let mut tokens = TokenServiceClient::new(channel.clone());
         let mut tenants = TenantServiceClient::new(channel.clone());
@@ -141,7 +141,7 @@ impl Rpc {
     }
 }
 
-/// Nothing that a test did has reached SuperOffice.
+/// Asserts that SuperOffice got no call.
 #[track_caller]
 fn assert_superoffice_was_not_asked(world: &World) {
     for endpoint in Endpoint::ALL {
@@ -184,7 +184,7 @@ fn bad_tenant_ids() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_exactly_a_name_is_refused_by_every_rpc() {
+async fn an_invalid_name_is_refused_by_every_rpc() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let channel = world.channel().await;
@@ -221,7 +221,7 @@ async fn a_name_that_is_not_exactly_a_name_is_refused_by_every_rpc() {
             let begin: String = name.chars().take(80).collect();
             let status = status.expect_err(&format!("{rpc:?} took {begin:?}"));
             assert_invalid(&status, &[rpc.field()]);
-            // What was sent is not sent back.
+            // The message does not repeat the input.
             assert!(status.message().len() < 400, "{rpc:?}: {}", status.message().len());
         }
     }
@@ -229,7 +229,7 @@ async fn a_name_that_is_not_exactly_a_name_is_refused_by_every_rpc() {
 }
 
 #[tokio::test]
-async fn a_write_names_its_application() {
+async fn a_write_needs_the_application_in_the_name() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let channel = world.channel().await;
@@ -244,7 +244,7 @@ async fn a_write_names_its_application() {
 }
 
 #[tokio::test]
-async fn digits_of_a_tenant_are_kept_as_they_are() {
+async fn digits_of_a_tenant_id_are_kept_unchanged() {
     let world = World::new().await;
     for tenant in ["Cust007", "Cust7", "Cust0000000007"] {
         assert_eq!(world.create(tenant).await.name, name(tenant));
@@ -253,7 +253,7 @@ async fn digits_of_a_tenant_are_kept_as_they_are() {
 }
 
 #[tokio::test]
-async fn an_unknown_application_is_told_by_every_rpc_that_names_one() {
+async fn an_unknown_application_is_reported_by_every_rpc() {
     let world = World::new().await;
     let channel = world.channel().await;
     for rpc in Rpc::ALL {
@@ -269,7 +269,7 @@ async fn an_unknown_application_is_told_by_every_rpc_that_names_one() {
 }
 
 #[tokio::test]
-async fn an_unknown_tenant_is_told_by_every_rpc_that_names_one() {
+async fn an_unknown_tenant_is_reported_by_every_rpc() {
     let world = World::new().await;
     let channel = world.channel().await;
     for rpc in Rpc::ALL.into_iter().filter(|rpc| !rpc.names_an_application()) {
@@ -283,7 +283,7 @@ async fn an_unknown_tenant_is_told_by_every_rpc_that_names_one() {
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_is_told_at_once() {
+async fn all_violations_are_reported_at_once() {
     let world = World::new().await;
     let (mut tokens, mut tenants) = (world.tokens().await, world.tenants().await);
     let bad = || "nonsense".to_owned();
@@ -344,7 +344,7 @@ async fn everything_that_is_wrong_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn min_ttl_is_from_zero_to_half_a_life() {
+async fn min_ttl_is_limited_to_half_the_lifetime() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let mut client = world.tokens().await;
@@ -403,7 +403,7 @@ async fn a_reason_has_at_most_256_printable_characters() {
 }
 
 #[tokio::test]
-async fn a_credential_id_that_we_cannot_have_made_is_refused() {
+async fn a_malformed_credential_id_is_refused() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let ticket = world.ticket("Cust1").await.unwrap();
@@ -422,7 +422,7 @@ async fn a_credential_id_that_we_cannot_have_made_is_refused() {
         assert_invalid(&status, &["credential_id"]);
         assert!(status.message().len() < 400);
     }
-    // Made up, stale, or of another tenant: changes nothing.
+    // An invented, stale or foreign id changes nothing.
     for id in ["t-", "t-0", "t-00000000000000000000000000000000"] {
         client.report_rejected_credential(report(id)).await.unwrap();
     }
@@ -431,7 +431,7 @@ async fn a_credential_id_that_we_cannot_have_made_is_refused() {
 }
 
 #[tokio::test]
-async fn a_page_has_no_negative_size_and_a_thousand_items_at_most() {
+async fn a_negative_page_size_is_refused_and_a_page_has_at_most_1000_items() {
     let world = World::new().await;
     let mut tenants = world.tenants().await;
     for number in 0..1001 {
@@ -456,7 +456,7 @@ async fn a_page_has_no_negative_size_and_a_thousand_items_at_most() {
 }
 
 #[tokio::test]
-async fn a_page_token_is_good_for_its_own_list_only() {
+async fn a_page_token_is_valid_for_its_own_list_only() {
     let more = "[[applications]]\nid = \"reports\"\nenvironment = \"sod\"\nclient_id = \"reports\"\n\
                 client_secret_file = \"client_secret\"\nprivate_key_file = \"private_key.pem\"\n";
     let extra_application = more.to_owned();
@@ -477,7 +477,7 @@ async fn a_page_token_is_good_for_its_own_list_only() {
     let of_applications = first.next_page_token;
     assert!(!token.is_empty() && !of_applications.is_empty());
 
-    // Of another parent, and of another list.
+    // A token of another parent, and of another list.
     for (parent, token) in [
         ("applications/crm-sync", &token),
         ("", &of_applications),
@@ -490,7 +490,7 @@ async fn a_page_token_is_good_for_its_own_list_only() {
     let status = applications.list_applications(request).await.unwrap_err();
     assert_invalid(&status, &["page_token"]);
 
-    // Changed in any place, cut short, made longer, made up.
+    // Changed at each position, truncated, extended, invented.
     let mut changed: Vec<String> = (0..token.len())
         .map(|at| {
             let mut bytes = token.clone().into_bytes();
@@ -513,14 +513,14 @@ async fn a_page_token_is_good_for_its_own_list_only() {
         let status = tenants.list_tenants(list("", &token)).await.unwrap_err();
         assert_invalid(&status, &["page_token"]);
     }
-    // The size of a page may change under way.
+    // The page size may change between pages.
     let request = pb::ListTenantsRequest { page_size: 10, ..list("", &token) };
     let rest = tenants.list_tenants(request).await.unwrap().into_inner();
     assert_eq!((rest.tenants.len(), &*rest.tenants[0].name), (1, &*name("Cust2")));
 }
 
 #[tokio::test]
-async fn tenants_are_watched_by_a_name_of_ours_only() {
+async fn a_watch_of_tenants_needs_a_known_name() {
     let world = World::new().await;
     let mut tenants = world.tenants().await;
     let huge = "æ".repeat(HUGE / 2);
@@ -589,7 +589,7 @@ async fn labels_are_bounded_in_number_and_length() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_system_user_token_is_refused_and_not_repeated() {
+async fn an_invalid_system_user_token_is_refused_and_not_repeated() {
     let world = World::new().await;
     world.create("Cust1").await;
     let mut tenants = world.tenants().await;
@@ -612,7 +612,7 @@ async fn what_cannot_be_a_system_user_token_is_refused_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_staleness_that_is_no_duration_is_refused() {
+async fn an_invalid_staleness_is_refused() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let method = "tenantgateway.v1.TenantService/GetTenantStatus";
@@ -627,7 +627,7 @@ async fn a_staleness_that_is_no_duration_is_refused() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_is_told_so() {
+async fn a_message_that_is_too_large_is_refused_with_its_reason() {
     let world = World::new().await;
     let mut client = world.tokens().await;
     let reason = "x".repeat(4 * 1024 * 1024 + 1);
@@ -638,7 +638,7 @@ async fn a_message_that_is_too_large_is_told_so() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_large_is_told_so() {
+async fn a_response_that_is_too_large_is_refused_with_its_reason() {
     let world = World::new().await;
     let mut tenants = world.tenants().await;
     let labels: HashMap<_, _> = (0..64).map(|i| (format!("{i:0>256}"), "x".repeat(256))).collect();
@@ -653,13 +653,13 @@ async fn an_answer_that_is_too_large_is_told_so() {
     let list = |page_size| pb::ListTenantsRequest { page_size, ..Default::default() };
     let status = tenants.list_tenants(list(1000)).await.unwrap_err();
     assert_status(&status, Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
-    // A smaller page is the way out.
+    // A smaller page fits.
     let page = tenants.list_tenants(list(100)).await.unwrap().into_inner();
     assert_eq!(page.tenants.len(), 100);
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_the_message_are_refused() {
+async fn malformed_messages_are_refused() {
     let world = World::new().await;
     let address = world.gateway().grpc_address;
     // An endless varint, a length beyond the end, text that is not UTF-8, a wrong wire type.
@@ -673,7 +673,7 @@ async fn bytes_that_are_not_the_message_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_and_what_does_not_exist_say_so() {
+async fn unimplemented_and_unknown_methods_are_reported() {
     let world = World::new().await;
     let channel = world.channel().await;
     for method in [

@@ -1,11 +1,11 @@
-//! Consent in a real browser, from the link to a token that acts as the person: without a proxy, and behind nginx and
-//! Envoy.
+//! Tests of consent in a real browser, from the link to a token that acts as the person: without a proxy, and behind
+//! nginx and Envoy.
 //!
-//! Needs Chromium, nginx, Envoy, Node.js and packages from npm, so `cargo test` leaves it out (`test = false`); `tools/check-consent`
-//! installs what it needs and runs it, and `.ci/run` does that.
+//! Needs Chromium, nginx, Envoy, Node.js and packages from npm, so `cargo test` leaves it out (`test = false`).
+//! `tools/check-consent` installs what it needs and runs it, and `.ci/run` runs that.
 #![cfg(test)]
 
-#[expect(dead_code, unused_imports, reason = "made for all tests of this folder")]
+#[expect(dead_code, unused_imports, reason = "shared with all tests of this folder")]
 mod support;
 
 use std::{
@@ -37,7 +37,7 @@ const ADMIN: &str = "anna@example.com";
 const EMPLOYEE: &str = "tony@example.com";
 const PORTAL: &str = "https://portal.example.com/";
 const WIDE: u32 = 900;
-/// The narrowest that pages must fit (WCAG 2.2, 1.4.10).
+/// The smallest width that pages must support (WCAG 2.2, 1.4.10).
 const NARROW: u32 = 320;
 
 /// The browser, as a process.
@@ -73,12 +73,12 @@ impl Browser {
         answer
     }
 
-    /// A browser that has been nowhere, with scripts or without.
+    /// Opens a new browser profile, with or without scripts.
     fn begin(&mut self, scripts: bool, width: u32) {
         self.ask(&json!({ "new": { "scripts": scripts, "width": width } }));
     }
 
-    /// One of our pages, with what every one of them promises.
+    /// Checks a page of the gateway against the rules for all pages, and returns its text.
     #[track_caller]
     fn page(&mut self, act: Value, shot: &str, status: u64, heading: &str) -> String {
         let mut question = act;
@@ -92,7 +92,7 @@ impl Browser {
         page["text"].as_str().unwrap().to_owned()
     }
 
-    /// Presses the button of our page, and signs in at SuperOffice up to the question whether to approve.
+    /// Presses the button of the consent page, and signs in at SuperOffice up to the approval page.
     fn sign_in(&mut self, user: &str, tenant: Option<&str>) {
         self.ask(&json!({ "press": "button" }));
         self.choose_user(user, tenant);
@@ -128,7 +128,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it, and waits until it listens.
+    /// Starts the proxy, and waits until it listens.
     async fn start(front: Front, listen: u16, gateway: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = |name| std::env::var(name).expect("run this with tools/check-consent");
@@ -171,20 +171,20 @@ impl Drop for Proxy {
     }
 }
 
-/// A port that nobody listens on now.
+/// Returns a free port.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A gateway with consent pages, two customers, and who works there.
-struct Place {
+/// A gateway with consent pages, two customers, and their users.
+struct ConsentGateway {
     world: World,
     public_uri: String,
     _proxy: Option<Proxy>,
 }
 
-impl Place {
-    /// `return_uri_prefix` is where a front end may have the browser back.
+impl ConsentGateway {
+    /// `return_uri_prefix` is the allowed prefix of a front end's return address.
     async fn new(return_uri_prefix: &str) -> Self {
         Self::behind(Front::Nothing, return_uri_prefix).await
     }
@@ -257,7 +257,7 @@ impl Place {
         self.begin(pb::BeginConsentRequest::default()).await.consent_uri
     }
 
-    /// Who SuperOffice says the bearer of the person's token is.
+    /// Asserts that the token belongs to this associate.
     async fn acts_as(&self, browser: &mut Browser, associate_id: i32) -> String {
         let issue = pb::IssueAccessTokenRequest {
             tenant: name("Cust10001"),
@@ -273,9 +273,9 @@ impl Place {
     }
 }
 
-/// From the link to a token, with scripts and without, in pages of these widths.
+/// Runs from the link to a token, with and without scripts, at these page widths.
 async fn a_link_leads_to_a_token(front: Front, browsers: &[(bool, u32, &str)]) {
-    let (place, mut browser) = (Place::behind(front, PORTAL).await, Browser::start());
+    let (place, mut browser) = (ConsentGateway::behind(front, PORTAL).await, Browser::start());
     for (scripts, width, shot) in browsers.iter().copied() {
         let request = pb::BeginConsentRequest { enroll_system_user: true, ..Default::default() };
         let link = place.begin(request).await.consent_uri;
@@ -285,7 +285,7 @@ async fn a_link_leads_to_a_token(front: Front, browsers: &[(bool, u32, &str)]) {
         for part in [APPLICATION, "Cust10001", "diary <there>", "whole company"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        // The one thing to do is the first that the tab key reaches.
+        // The first tab stop is the only action of the page.
         let focus = browser.ask(&json!({ "tab": 1 }));
         assert_eq!(focus["focus"], json!(["Continue to SuperOffice"]));
         browser.sign_in(ADMIN, None);
@@ -295,7 +295,7 @@ async fn a_link_leads_to_a_token(front: Front, browsers: &[(bool, u32, &str)]) {
         assert_eq!(place.acts_as(&mut browser, 501).await, ADMIN);
         let used = format!("{shot}-3-used");
         let text = browser.page(json!({ "open": link }), &used, 410, "This link was used already");
-        assert!(text.contains("Access was given by it"), "{text}");
+        assert!(text.contains("Access was given with it"), "{text}");
     }
 }
 
@@ -319,12 +319,12 @@ async fn a_link_leads_to_a_token_behind_envoy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_that_gives_no_access_has_a_page_that_says_what_to_do() {
-    let (mut place, mut browser) = (Place::new(PORTAL).await, Browser::start());
+async fn every_failed_consent_shows_a_page_with_advice() {
+    let (mut place, mut browser) = (ConsentGateway::new(PORTAL).await, Browser::start());
     let expected_user_principal_name = EMPLOYEE.to_owned();
     let request = pb::BeginConsentRequest { expected_user_principal_name, ..Default::default() };
     let link = place.begin(request).await.consent_uri;
-    let living = |place: &Place| {
+    let living = |place: &ConsentGateway| {
         let grants = place.world.sandbox.grants();
         grants.iter().filter(|grant| !grant.revoked).count()
     };
@@ -355,7 +355,7 @@ async fn every_way_that_gives_no_access_has_a_page_that_says_what_to_do() {
     browser.page(json!({ "press": "#approve" }), "superoffice-error", 503, failed);
     place.world.sandbox.clear_faults();
 
-    // The browser's back button leads to the question again; the answer counts once only.
+    // The back button shows the question again, but only the first answer counts.
     browser.ask(&json!({ "open": link }));
     browser.sign_in(EMPLOYEE, None);
     let used = "This sign-in was used already, or took too long";
@@ -383,16 +383,16 @@ async fn every_way_that_gives_no_access_has_a_page_that_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_front_end_gets_the_browser_back_and_a_person_who_refused_finds_the_way() {
+async fn the_browser_returns_to_the_front_end_and_a_refusal_offers_a_link_back() {
     let mut browser = Browser::start();
     let portal = browser.ask(&json!({ "portal": true }))["portal"].as_str().unwrap().to_owned();
-    let place = Place::new(&portal).await;
+    let place = ConsentGateway::new(&portal).await;
     let portal = format!("{portal}settings?tab=crm");
     let request = pb::BeginConsentRequest { return_uri: portal.clone(), ..Default::default() };
     for (decision, wanted) in [("#approve", "granted"), ("#refuse", "refused")] {
         let begun = place.begin(request.clone()).await;
         browser.begin(true, WIDE);
-        // Without a link, and so without a cookie.
+        // Starts without a link, so there is no cookie.
         browser.ask(&json!({ "open": begun.authorization_uri }));
         browser.choose_user(EMPLOYEE, None);
         let mut shown = browser.ask(&json!({ "press": decision }));
@@ -422,7 +422,7 @@ async fn the_link_that_dev_prints_works() {
     let asking = "An application asks for access to SuperOffice";
     browser.page(json!({ "open": link }), "dev-1-asking", 200, asking);
     browser.ask(&json!({ "press": "button", "shot": "dev-2-sign-in" }));
-    // Who is asked is suggested.
+    // The expected user is preselected.
     browser.ask(&json!({ "press": "#continue", "shot": "dev-3-approve" }));
     let given = "Access was given";
     let text = browser.page(json!({ "press": "#approve" }), "dev-4-granted", 200, given);

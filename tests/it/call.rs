@@ -1,4 +1,4 @@
-//! Promises of `WebApiService.Call`: calls of the Web API for callers that hold no credential of SuperOffice.
+//! Tests of `WebApiService.Call`: Web API calls for callers without a SuperOffice credential.
 
 use prost::Message as _;
 use superoffice_sandbox::{Endpoint, Fault, FaultScope};
@@ -10,11 +10,11 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::support::{
     CLIENT_SECRET, Options, World,
-    api_host::{ApiHostByHand, Arrived, Told as Answer},
+    api_host::{HostResponse as Answer, ReceivedRequest, ScriptedApiHost},
     assert_invalid, assert_status,
-    callers::{Guarded, bearing},
+    callers::{AuthenticatedGateway, with_bearer_token},
     name,
-    trail::Written,
+    trail::StoredTrail,
     wire,
 };
 
@@ -22,7 +22,7 @@ const CALL: &str = "tenantgateway.v1.WebApiService/Call";
 
 const MIB: usize = 1024 * 1024;
 
-/// `sync` may read contacts as anybody, and everything as nobody else.
+/// `sync` may read contacts as any user, and `all` may do everything.
 const POLICY: &str = r#"
 permit (principal == Caller::"all", action, resource);
 permit (principal == Caller::"sync", action in Action::"callWebApi", resource)
@@ -48,30 +48,30 @@ fn client(channel: Channel) -> WebApiServiceClient<Channel> {
         .max_encoding_message_size(64 * MIB)
 }
 
-/// The last call that has arrived.
+/// Returns the last call that arrived.
 #[track_caller]
-fn last(host: &ApiHostByHand) -> Arrived {
-    host.arrived().pop().expect("no call has arrived")
+fn last(host: &ScriptedApiHost) -> ReceivedRequest {
+    host.received().pop().expect("no call arrived")
 }
 
-/// The only one.
+/// Returns the only call that arrived.
 #[track_caller]
-fn only(host: &ApiHostByHand) -> Arrived {
-    assert_eq!(host.arrived().len(), 1);
+fn only(host: &ScriptedApiHost) -> ReceivedRequest {
+    assert_eq!(host.received().len(), 1);
     last(host)
 }
 
-/// Everybody may do everything; the tenant is on a host of the test's own.
-struct Open {
+/// A gateway where every call is permitted, and a tenant on a scripted host.
+struct OpenGateway {
     world: World,
     client: WebApiServiceClient<Channel>,
-    host: ApiHostByHand,
+    host: ScriptedApiHost,
 }
 
-impl Open {
+impl OpenGateway {
     async fn new() -> Self {
-        let (world, host) = (World::new().await, ApiHostByHand::start().await);
-        host.take_in(&world.sandbox, "Cust1");
+        let (world, host) = (World::new().await, ScriptedApiHost::start().await);
+        host.move_tenant_here(&world.sandbox, "Cust1");
         world.enroll("Cust1").await;
         let client = client(world.channel().await);
         Self { world, client, host }
@@ -82,17 +82,17 @@ impl Open {
     }
 }
 
-/// The same with callers that are told apart.
-struct Told {
-    guarded: Guarded,
-    host: ApiHostByHand,
+/// The same with authenticated callers.
+struct CallerGateway {
+    guarded: AuthenticatedGateway,
+    host: ScriptedApiHost,
 }
 
-impl Told {
+impl CallerGateway {
     async fn new() -> Self {
-        let guarded = Guarded::new(POLICY).await;
-        let host = ApiHostByHand::start().await;
-        host.take_in(&guarded.world.sandbox, "Cust1");
+        let guarded = AuthenticatedGateway::new(POLICY).await;
+        let host = ScriptedApiHost::start().await;
+        host.move_tenant_here(&guarded.world.sandbox, "Cust1");
         guarded.enroll("all", "Cust1").await;
         Self { guarded, host }
     }
@@ -102,17 +102,17 @@ impl Told {
         caller: &str,
         request: pb::CallRequest,
     ) -> Result<pb::CallResponse, Status> {
-        let request = bearing(&self.guarded.token(caller), request);
+        let request = with_bearer_token(&self.guarded.token(caller), request);
         Ok(client(self.guarded.channel.clone()).call(request).await?.into_inner())
     }
 }
 
 #[tokio::test]
-async fn a_call_arrives_as_it_was_made_with_the_credential_and_nothing_of_the_callers() {
-    let mut open = Open::new().await;
+async fn a_call_arrives_unchanged_with_our_credential_and_without_the_callers() {
+    let mut open = OpenGateway::new().await;
     let head =
         "HTTP/1.1 412 No\r\nETag: \"5\"\r\nSet-Cookie: session=theirs\r\nSO-AppToken: theirs\r\n";
-    open.host.tell(Answer::Body(head, b"\x00not text\xff".to_vec()));
+    open.host.respond_next(Answer::Body(head, b"\x00not text\xff".to_vec()));
     let refused = [
         "Authorization",
         "SO-AppToken",
@@ -158,8 +158,8 @@ async fn a_call_arrives_as_it_was_made_with_the_credential_and_nothing_of_the_ca
 }
 
 #[tokio::test]
-async fn a_person_is_called_as_by_associate_or_grant_with_a_token_and_without_the_secret() {
-    let told = Told::new().await;
+async fn a_call_as_a_person_has_a_token_and_no_client_secret() {
+    let told = CallerGateway::new().await;
     let (associate, grant) = told.guarded.person("all", "Cust1").await;
     let grant = grant.split_once("/grants/").unwrap().1;
     for credential in [format!("associates/{associate}"), format!("grants/{grant}")] {
@@ -177,17 +177,17 @@ async fn a_person_is_called_as_by_associate_or_grant_with_a_token_and_without_th
 }
 
 #[tokio::test]
-async fn an_empty_credential_is_the_only_context_that_policy_allows_and_never_a_choice() {
-    let told = Told::new().await;
+async fn an_empty_credential_works_only_if_policy_allows_exactly_one_context() {
+    let told = CallerGateway::new().await;
     let empty = |credential: &str| pb::CallRequest {
         credential: credential.to_owned(),
         ..get("/api/v1/contact")
     };
-    // Nobody has consented, so that the system user is the only context there is.
+    // Without any grant, the system user is the only context.
     told.call("sync", empty("")).await.unwrap();
     assert!(last(&told.host).header("authorization")[0].starts_with("SOTicket 7T:"));
     told.guarded.person("all", "Cust1").await;
-    let before = told.host.arrived().len();
+    let before = told.host.received().len();
     for credential in ["", " ", "\t"] {
         let refused = told.call("sync", empty(credential)).await.map(drop).unwrap_err();
         assert_invalid(&refused, &["credential"]);
@@ -202,12 +202,12 @@ async fn an_empty_credential_is_the_only_context_that_policy_allows_and_never_a_
         let refused = told.call("sync", request).await.map(drop).unwrap_err();
         assert_status(&refused, Code::InvalidArgument, "INVALID_ARGUMENT");
     }
-    assert_eq!(told.host.arrived().len(), before);
+    assert_eq!(told.host.received().len(), before);
 }
 
 #[tokio::test]
-async fn a_credential_that_is_not_there_is_told_to_those_who_may_use_it() {
-    let told = Told::new().await;
+async fn a_missing_credential_is_reported_to_permitted_callers_only() {
+    let told = CallerGateway::new().await;
     let nobody = |credential: &str| pb::CallRequest {
         credential: credential.to_owned(),
         ..get("/api/v1/Contact/12")
@@ -220,12 +220,12 @@ async fn a_credential_that_is_not_there_is_told_to_those_who_may_use_it() {
         let denied = told.call("stranger", nobody(credential)).await.err().unwrap();
         assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
     }
-    assert!(told.host.arrived().is_empty());
+    assert!(told.host.received().is_empty());
 }
 
 #[tokio::test]
-async fn a_path_or_method_that_policy_does_not_permit_is_refused_however_it_is_spelt() {
-    let told = Told::new().await;
+async fn a_path_or_method_without_permission_is_refused_in_any_spelling() {
+    let told = CallerGateway::new().await;
     for path in [
         "/api/v1/User/currentToken",
         "/API/V1/USER/CURRENTTOKEN",
@@ -240,21 +240,21 @@ async fn a_path_or_method_that_policy_does_not_permit_is_refused_however_it_is_s
     let delete = pb::CallRequest { method: "DELETE".to_owned(), ..get("/api/v1/Contact/12") };
     let denied = told.call("sync", delete).await.err().unwrap();
     assert_status(&denied, Code::PermissionDenied, "PATH_NOT_ALLOWED");
-    // Who may do everything has not been given what hands out credentials.
+    // A permit for everything does not include operations that return credentials.
     for path in
         ["/api/v1/User/currentToken", "/api/v1/User/12", "/api/v1/Webhook", "/api/v1/CRMScript/1"]
     {
         let denied = told.call("all", get(path)).await.err().unwrap();
         assert_status(&denied, Code::PermissionDenied, "PATH_NOT_ALLOWED");
     }
-    assert!(told.host.arrived().is_empty());
+    assert!(told.host.received().is_empty());
     told.call("sync", get("/Api/v1/%43ontact/12")).await.unwrap();
     assert_eq!(only(&told.host).line(), "GET /Cust1/api/v1/%43ontact/12 HTTP/1.1");
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_is_told_at_once_and_nothing_of_it_is_sent() {
-    let mut open = Open::new().await;
+async fn all_violations_are_reported_at_once_and_nothing_is_sent() {
+    let mut open = OpenGateway::new().await;
     for path in [
         "",
         "api/v1",
@@ -323,29 +323,29 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_of_it_is_sent() {
     let many = vec![header("x-own", "1"); 129];
     let request = pb::CallRequest { headers: many, ..get("/api/v1") };
     assert_invalid(&open.call(request).await.err().unwrap(), &["headers"]);
-    assert!(open.host.arrived().is_empty());
+    assert!(open.host.received().is_empty());
     for endpoint in [Endpoint::Authenticate, Endpoint::TenantStatus] {
         assert_eq!(open.world.sandbox.calls(endpoint), 0, "{endpoint:?}");
     }
 }
 
 #[tokio::test]
-async fn four_mebibytes_pass_each_way_and_not_a_byte_more() {
-    let mut open = Open::new().await;
+async fn bodies_up_to_four_mebibytes_pass_in_each_direction() {
+    let mut open = OpenGateway::new().await;
     let post = |bytes| pb::CallRequest {
         method: "POST".to_owned(),
         body: vec![b'x'; bytes],
         ..get("/api/v1/Document")
     };
-    open.host.tell(Answer::Bytes(4 * MIB as u64));
+    open.host.respond_next(Answer::Bytes(4 * MIB as u64));
     let answer = open.call(post(4 * MIB)).await.unwrap();
     assert_eq!((answer.body.len(), only(&open.host).body_bytes), (4 * MIB, 4 * MIB as u64));
     for bytes in [4 * MIB + 1, 5 * MIB] {
         let refused = open.call(post(bytes)).await.err().unwrap();
         assert_status(&refused, Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
     }
-    assert_eq!(open.host.arrived().len(), 1);
-    open.host.tell(Answer::Bytes(4 * MIB as u64 + 1));
+    assert_eq!(open.host.received().len(), 1);
+    open.host.respond_next(Answer::Bytes(4 * MIB as u64 + 1));
     let larger = get("/api/v1/Document");
     let refused = open.call(larger).await.err().unwrap();
     assert_status(&refused, Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
@@ -353,23 +353,23 @@ async fn four_mebibytes_pass_each_way_and_not_a_byte_more() {
 
 #[tokio::test]
 async fn a_call_ends_at_its_deadline() {
-    let mut open = Open::new().await;
+    let mut open = OpenGateway::new().await;
     open.call(get("/api/v1/Contact")).await.unwrap();
     open.world.sandbox.clear_faults();
     let hang = FaultScope::always();
     open.world.sandbox.inject(Endpoint::CurrentPrincipal, Fault::Hang, hang).unwrap();
     let world = &open.world;
-    // A tenant that nobody has called yet is where SuperOffice says.
+    // The second tenant is on the host that SuperOffice reports.
     world.enroll("Cust2").await;
     let request = pb::CallRequest { tenant: name("Cust2"), ..get("/api/v1/User/currentPrincipal") };
-    // By hand: a client would end it by its own timer.
+    // A raw call, because a client would end it by its own timer.
     let (to, headers) = (world.gateway().grpc_address, [("grpc-timeout", "700m")]);
     let (late, _) = wire::send(to, CALL, &headers, &request.encode_to_vec()).await;
     assert_status(&late, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }
 
 #[tokio::test]
-async fn what_superoffice_answers_passes_unchanged_and_that_it_does_not_answer_is_ours_to_tell() {
+async fn responses_pass_unchanged_and_a_missing_response_is_an_error_of_the_gateway() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let mut client = client(world.channel().await);
@@ -403,8 +403,8 @@ async fn what_superoffice_answers_passes_unchanged_and_that_it_does_not_answer_i
 }
 
 #[tokio::test]
-async fn headers_that_lead_into_the_web_api_can_be_called_again_and_others_are_taken_out() {
-    let mut open = Open::new().await;
+async fn links_in_headers_to_the_web_api_are_rewritten_and_others_removed() {
+    let mut open = OpenGateway::new().await;
     let inside = open.host.uri("Cust1");
     for (location, wanted) in [
         (format!("{inside}/v1/Contact/6?x=1"), Some("/api/v1/Contact/6?x=1")),
@@ -414,13 +414,13 @@ async fn headers_that_lead_into_the_web_api_can_be_called_again_and_others_are_t
         ("https://evil.example/api/v1/Contact/6".to_owned(), None),
     ] {
         let head = format!("HTTP/1.1 201 Created\r\nLocation: {location}\r\n");
-        open.host.tell(Answer::Body(head.leak(), inside.clone().into_bytes()));
+        open.host.respond_next(Answer::Body(head.leak(), inside.clone().into_bytes()));
         let answer = open.call(get("/api/v1/Contact")).await.unwrap();
         let header = answer.headers.iter().find(|header| header.name == "location");
         assert_eq!(header.map(|header| &header.value[..]), wanted.map(str::as_bytes), "{location}");
         assert_eq!(answer.body, inside.as_bytes());
     }
-    open.host.tell(Answer::Body(
+    open.host.respond_next(Answer::Body(
         format!("HTTP/1.1 200 OK\r\nLink: <{inside}/v1/Contact?$skip=10>; rel=next\r\n").leak(),
         Vec::new(),
     ));
@@ -434,23 +434,23 @@ async fn headers_that_lead_into_the_web_api_can_be_called_again_and_others_are_t
 }
 
 #[tokio::test]
-async fn a_call_that_has_no_answer_is_in_the_trail_with_the_credential_that_was_sent() {
-    let mut open = Open::new().await;
-    open.host.tell(Answer::Raw(b"nonsense\r\n\r\n".to_vec()));
+async fn a_call_without_response_is_in_the_trail_with_its_credential() {
+    let mut open = OpenGateway::new().await;
+    open.host.respond_next(Answer::Raw(b"nonsense\r\n\r\n".to_vec()));
     let post = pb::CallRequest { method: "POST".to_owned(), ..get("/api/v1/Contact") };
     let status = open.call(post).await.err().unwrap();
     assert_status(&status, Code::Aborted, "UPSTREAM_UNAVAILABLE");
     let credential = open.world.ticket("Cust1").await.unwrap().credential_id.clone();
     open.world.stop().await;
-    let written = Written::read(&open.world.config_file()).await;
+    let written = StoredTrail::read(&open.world.config_file()).await;
     let mut ends = written.of_calls().map(|event| &event.record).filter(|record| record.code != 0);
     let end = ends.next().unwrap();
     assert_eq!((end.code, &*end.credential_id), (Code::Aborted.into(), &*credential));
 }
 
 #[tokio::test]
-async fn every_call_is_in_the_trail_with_who_as_whom_and_why() {
-    let mut told = Told::new().await;
+async fn every_call_is_in_the_trail_with_caller_context_and_reason() {
+    let mut told = CallerGateway::new().await;
     let (associate, grant) = told.guarded.person("all", "Cust1").await;
     let request = |credential: String, path: &str| pb::CallRequest {
         credential,
@@ -462,7 +462,7 @@ async fn every_call_is_in_the_trail_with_who_as_whom_and_why() {
     told.call("sync", request(person, "/api/v1/contact")).await.unwrap();
     told.call("sync", request("system".to_owned(), "/api/v1/project")).await.err().unwrap();
     told.guarded.world.stop().await;
-    let written = Written::read(&told.guarded.world.config_file()).await;
+    let written = StoredTrail::read(&told.guarded.world.config_file()).await;
     written.assert_intact();
     let of_sync: Vec<_> = written
         .of_calls()
@@ -486,7 +486,7 @@ async fn every_call_is_in_the_trail_with_who_as_whom_and_why() {
 }
 
 #[tokio::test]
-async fn a_call_that_cannot_have_its_turn_before_its_deadline_is_refused_at_once() {
+async fn a_call_that_cannot_meet_its_deadline_is_refused_at_once() {
     let extra_application = "calls_per_second = 1\nburst = 1".to_owned();
     let world = World::with(Options { extra_application, ..Default::default() }).await;
     world.enroll("Cust1").await;

@@ -1,4 +1,4 @@
-//! Who is calling: tokens and certificates, good and bad, over real connections.
+//! Tests of caller authentication: valid and invalid tokens and certificates over real connections.
 
 use std::{fs, time::Duration};
 
@@ -10,13 +10,15 @@ use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 
 use crate::support::{
     APPLICATION, Authority, Identity, Options, World, assert_status,
-    callers::{AUDIENCE, CALLERS, Guarded, ISSUER, TestIssuer, bearing, call},
+    callers::{
+        AUDIENCE, AuthenticatedGateway, CALLERS, ISSUER, TestIssuer, call, with_bearer_token,
+    },
     eventually_so, name,
 };
 
 const GET: &str = "TenantService/GetTenant";
 
-/// Permits one caller and nobody else, so that `NOT_FOUND` says: it is this one.
+/// Returns a policy that permits one caller only, so that `NOT_FOUND` identifies it.
 fn only(caller: &str) -> String {
     format!("permit (principal == Caller::\"{caller}\", action, resource);")
 }
@@ -34,7 +36,7 @@ async fn ask(channel: &Channel, authorization: &[&str]) -> Status {
     call(channel, GET, request).await.unwrap_err()
 }
 
-/// What a caller without a good credential gets, whatever is wrong: the same bytes each time.
+/// Asserts the fixed response for any invalid credential.
 #[track_caller]
 fn assert_unauthenticated(status: &Status) {
     assert_status(status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
@@ -43,7 +45,7 @@ fn assert_unauthenticated(status: &Status) {
     assert_eq!(status.message(), wanted);
 }
 
-/// The claims of a good token with some replaced; `null` removes one.
+/// Returns the claims of a valid token with changes; `null` removes a claim.
 fn with(claims: &Value, changes: &Value) -> Value {
     let mut claims = claims.clone();
     for (name, value) in changes.as_object().unwrap() {
@@ -56,7 +58,7 @@ fn with(claims: &Value, changes: &Value) -> Value {
     claims
 }
 
-/// Moves the gateway's clock on while something waits for it by that clock; until it is dropped.
+/// Advances the gateway's clock repeatedly while a call waits for it; ends when dropped.
 fn ticking(world: &World, by: Duration) -> JoinSet<()> {
     let clock = world.clock.clone();
     let mut ticking = JoinSet::new();
@@ -70,8 +72,8 @@ fn ticking(world: &World, by: Duration) -> JoinSet<()> {
 }
 
 #[tokio::test]
-async fn a_good_token_names_its_caller() {
-    let guarded = Guarded::new(&only("sync")).await;
+async fn a_valid_token_identifies_its_caller() {
+    let guarded = AuthenticatedGateway::new(&only("sync")).await;
     let token = guarded.token("sync");
     for authorization in
         [format!("Bearer {token}"), format!("bearer {token}"), format!("BEARER {token}")]
@@ -84,8 +86,8 @@ async fn a_good_token_names_its_caller() {
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
-    let guarded = Guarded::new(&only("sync")).await;
+async fn every_invalid_token_gets_the_same_response() {
+    let guarded = AuthenticatedGateway::new(&only("sync")).await;
     let now = guarded.world.clock_seconds();
     let claims = guarded.issuer.claims("sync", now);
     let stranger = TestIssuer::new(ISSUER, "one");
@@ -115,7 +117,7 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
         json!({ "sub": "spiffe://example.org/sync" }),
         json!({ "sub": "SPIFFE://example.org/sync" }),
     ];
-    // While the clock stands: a second later some of them are good.
+    // The clock stands still, because some of these are valid a second later.
     for changes in &bad_claims {
         let token = guarded.issuer.sign(&with(&claims, changes));
         assert_unauthenticated(&ask(&guarded.channel, &[&format!("Bearer {token}")]).await);
@@ -136,7 +138,7 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
         "A".repeat(20_000),
         "A".repeat(40_000),
     ];
-    // A made-up key id makes the gateway look at the issuer's keys again, which takes a while by its clock.
+    // An unknown key id makes the gateway fetch the issuer's keys, which waits by its clock.
     let ticking = ticking(&guarded.world, Duration::from_millis(10));
     for token in bad {
         assert_unauthenticated(&ask(&guarded.channel, &[&format!("Bearer {token}")]).await);
@@ -159,8 +161,8 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_remembered_token_dies_when_it_expires() {
-    let guarded = Guarded::new(&only("sync")).await;
+async fn a_cached_token_ends_when_it_expires() {
+    let guarded = AuthenticatedGateway::new(&only("sync")).await;
     let now = guarded.world.clock_seconds();
     let claims = with(&guarded.issuer.claims("sync", now), &json!({ "exp": now + 300 }));
     let token = format!("Bearer {}", guarded.issuer.sign(&claims));
@@ -172,8 +174,8 @@ async fn a_remembered_token_dies_when_it_expires() {
 }
 
 #[tokio::test]
-async fn a_token_dies_when_its_key_leaves_the_set() {
-    let guarded = Guarded::new(&only("sync")).await;
+async fn a_token_becomes_invalid_when_its_key_is_removed() {
+    let guarded = AuthenticatedGateway::new(&only("sync")).await;
     let old = format!("Bearer {}", guarded.token("sync"));
     assert_eq!(ask(&guarded.channel, &[&old]).await.code(), Code::NotFound);
     let new = TestIssuer::new(ISSUER, "two");
@@ -189,8 +191,8 @@ async fn a_token_dies_when_its_key_leaves_the_set() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_replaced_under_its_name_is_known_soon() {
-    let guarded = Guarded::new(&only("sync")).await;
+async fn a_key_that_is_replaced_under_its_id_is_accepted_soon() {
+    let guarded = AuthenticatedGateway::new(&only("sync")).await;
     let replaced = TestIssuer::new(ISSUER, "one");
     let token = format!("Bearer {}", replaced.token("sync", guarded.world.clock_seconds()));
     assert_unauthenticated(&ask(&guarded.channel, &[&token]).await);
@@ -203,9 +205,9 @@ async fn a_key_that_is_replaced_under_its_name_is_known_soon() {
 }
 
 #[tokio::test]
-async fn a_service_account_of_kubernetes_calls_with_its_token_as_it_is() {
+async fn a_kubernetes_service_account_token_is_accepted() {
     let subject = "system:serviceaccount:crm:sync-worker";
-    let guarded = Guarded::new(&only(subject)).await;
+    let guarded = AuthenticatedGateway::new(&only(subject)).await;
     let now = guarded.world.clock_seconds();
     let token = guarded.issuer.sign(&json!({
         "aud": [AUDIENCE, "https://kubernetes.default.svc.cluster.local"],
@@ -228,7 +230,7 @@ async fn a_service_account_of_kubernetes_calls_with_its_token_as_it_is() {
 }
 
 #[tokio::test]
-async fn no_issuer_can_name_the_callers_of_another() {
+async fn an_issuer_cannot_name_callers_of_another_issuer() {
     let callers = format!(
         "{CALLERS}\n[[callers.jwt]]\nissuer = \"https://ci.test\"\naudience = \"tenant-gateway\"\n\
          jwks_file = \"ci.json\"\ncaller_prefix = \"ci:\"\n\
@@ -248,11 +250,11 @@ async fn no_issuer_can_name_the_callers_of_another() {
     let (channel, now) = (world.channel().await, world.clock_seconds());
     let good = ask(&channel, &[&format!("Bearer {}", ci.token("deploy", now))]).await;
     assert_status(&good, Code::NotFound, "RESOURCE_NOT_FOUND");
-    // The one without a prefix says the other's whole name.
+    // The issuer without a prefix uses the full name of the other's caller.
     assert_unauthenticated(
         &ask(&channel, &[&format!("Bearer {}", main.token("ci:deploy", now))]).await,
     );
-    // Its own name, signed by another's key of the same id.
+    // A correct name, signed with another issuer's key of the same id.
     let claims = ci.claims("deploy", now);
     let foreign = format!("Bearer {}", main.sign(&claims));
     let ticking = ticking(&world, Duration::from_millis(10));
@@ -267,7 +269,7 @@ async fn no_issuer_can_name_the_callers_of_another() {
 
 #[tokio::test]
 async fn a_stream_ends_when_the_token_that_opened_it_has_expired() {
-    let guarded = Guarded::new("permit (principal, action, resource);").await;
+    let guarded = AuthenticatedGateway::new("permit (principal, action, resource);").await;
     let system_user_token = guarded.world.make_tenant("Cust1");
     let parent = format!("applications/{APPLICATION}");
     let create = pb::CreateTenantRequest { parent, tenant_id: "Cust1".to_owned(), tenant: None };
@@ -278,7 +280,7 @@ async fn a_stream_ends_when_the_token_that_opened_it_has_expired() {
     let claims = with(&guarded.issuer.claims("sync", now), &json!({ "exp": now + 300 }));
     let token = guarded.issuer.sign(&claims);
     let mut tenants = TenantServiceClient::new(guarded.channel.clone());
-    let watch = bearing(&token, pb::WatchTenantStatusRequest { parent: name("Cust1") });
+    let watch = with_bearer_token(&token, pb::WatchTenantStatusRequest { parent: name("Cust1") });
     let mut stream = tenants.watch_tenant_status(watch).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
     guarded.world.clock.advance(Duration::from_hours(2));
@@ -290,8 +292,8 @@ async fn a_stream_ends_when_the_token_that_opened_it_has_expired() {
 
 // Certificates
 
-/// A gateway with TLS, and the authorities of both sides.
-struct Mutual {
+/// A gateway with TLS, and the certificate authorities of both sides.
+struct MtlsGateway {
     world: World,
     issuer: TestIssuer,
     authority: Authority,
@@ -299,7 +301,7 @@ struct Mutual {
     _files: tempfile::TempDir,
 }
 
-impl Mutual {
+impl MtlsGateway {
     async fn new(policy: &str, callers: &str) -> Self {
         let (authority, clients) = (Authority::new(), Authority::new());
         let files = tempfile::tempdir().unwrap();
@@ -325,7 +327,7 @@ impl Mutual {
         client.connect(self.world.gateway().grpc_address).await.unwrap().channel
     }
 
-    /// What a client gets that shows a certificate with these names.
+    /// Calls with a client certificate that has these names.
     async fn ask(&self, uris: &[&str], names: &[&str], authorization: &[&str]) -> Status {
         let identity = self.clients.issue_for(uris, names);
         ask(&self.channel(Some(identity)).await, authorization).await
@@ -335,11 +337,11 @@ impl Mutual {
 const MTLS: &str = "[callers.mtls]\nenabled = true\n";
 
 #[tokio::test]
-async fn a_certificate_names_its_caller_by_its_one_uri_or_else_its_one_dns_name() {
+async fn a_certificate_identifies_its_caller_by_its_only_uri_or_else_only_dns_name() {
     let policy = "permit (principal == Caller::\"spiffe://example.org/sync\", action, resource);\n\
                   permit (principal == Caller::\"sync.example.org\", action, resource) \
                   when { principal.method == \"mtls\" };";
-    let mutual = Mutual::new(policy, MTLS).await;
+    let mutual = MtlsGateway::new(policy, MTLS).await;
     for (uris, names) in [
         (&["spiffe://example.org/sync"][..], &[][..]),
         (&["spiffe://example.org/sync"], &["one.example.org", "two.example.org"]),
@@ -369,9 +371,9 @@ async fn a_certificate_names_its_caller_by_its_one_uri_or_else_its_one_dns_name(
 }
 
 #[tokio::test]
-async fn of_two_credentials_both_must_be_good_and_the_token_names_the_caller() {
+async fn two_credentials_must_both_be_valid_and_the_token_names_the_caller() {
     let callers = format!("{CALLERS}\n{MTLS}");
-    let mutual = Mutual::new(&only("sync"), &callers).await;
+    let mutual = MtlsGateway::new(&only("sync"), &callers).await;
     let good = format!("Bearer {}", mutual.issuer.token("sync", mutual.world.clock_seconds()));
     let both = mutual.ask(&["spiffe://example.org/pod"], &[], &[&good]).await;
     assert_status(&both, Code::NotFound, "RESOURCE_NOT_FOUND");
@@ -379,7 +381,7 @@ async fn of_two_credentials_both_must_be_good_and_the_token_names_the_caller() {
         &mutual.ask(&["spiffe://example.org/pod"], &[], &["Bearer a.b.c"]).await,
     );
     assert_unauthenticated(&mutual.ask(&[], &["a.test", "b.test"], &[&good]).await);
-    // With either alone, too, because both are configured.
+    // Each credential alone is enough, because both are configured.
     let alone = ask(&mutual.channel(None).await, &[&good]).await;
     assert_status(&alone, Code::NotFound, "RESOURCE_NOT_FOUND");
     let certificate = mutual.ask(&["spiffe://example.org/pod"], &[], &[]).await;
@@ -388,8 +390,8 @@ async fn of_two_credentials_both_must_be_good_and_the_token_names_the_caller() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_expires_under_an_open_connection_names_nobody_any_more() {
-    let mutual = Mutual::new(&only("localhost"), MTLS).await;
+async fn a_certificate_that_expires_during_a_connection_is_no_longer_accepted() {
+    let mutual = MtlsGateway::new(&only("localhost"), MTLS).await;
     let channel = mutual.channel(Some(mutual.clients.issue_until(2030))).await;
     assert_status(&ask(&channel, &[]).await, Code::NotFound, "RESOURCE_NOT_FOUND");
     mutual.world.clock.advance(Duration::from_hours(24 * 365 * 6));

@@ -1,4 +1,5 @@
-//! Canaries: known secrets never show up in a log, an error, a page, a list, `Debug` output or the files of the store.
+//! Tests that known secrets (canaries) never occur in a log, an error, a page, a list, `Debug` output or the files of
+//! the store.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -37,10 +38,10 @@ use crate::support::{
     http, issue, issue_with, name,
 };
 
-/// Shorter lines of a key may stand in other places by chance.
-const TELLING: usize = 20;
+/// The minimum length of a key line to search for; shorter lines could occur by chance.
+const MIN_KEY_LINE: usize = 20;
 
-/// Secrets, in every form in which they are looked for.
+/// Secrets, in every encoding that is searched for.
 #[derive(Default)]
 pub(crate) struct Canaries {
     needles: BTreeSet<(String, Vec<u8>)>,
@@ -48,15 +49,15 @@ pub(crate) struct Canaries {
 
 impl Canaries {
     pub(crate) fn watch(&mut self, what: &str, secret: &str) {
-        assert!(secret.len() >= 8, "{what} is too short to be told from other text");
+        assert!(secret.len() >= 8, "{what} is too short to be distinguished from other text");
         let utf16: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let quoted = serde_json::to_string(secret).unwrap();
         let mut needle = |form: &str, bytes: Vec<u8>| {
             self.needles.insert((format!("{what}, {form}"), bytes));
         };
-        needle("as it is", secret.into());
+        needle("unchanged", secret.into());
         needle("in JSON", quoted.trim_matches('"').into());
-        needle("as Debug has it", format!("{secret:?}").trim_matches('"').into());
+        needle("as `Debug` prints it", format!("{secret:?}").trim_matches('"').into());
         needle(
             "in a URI",
             url::form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>().into(),
@@ -87,7 +88,7 @@ impl Canaries {
         found.map(|(what, _)| what.as_str())
     }
 
-    /// Names what was found and where, and does not repeat it.
+    /// Panics with the kind of secret and the place, without the secret itself.
     #[track_caller]
     pub(crate) fn assert_none_in(&self, place: &str, haystack: impl AsRef<[u8]>) {
         if let Some(what) = self.found_in(haystack.as_ref()) {
@@ -96,8 +97,8 @@ impl Canaries {
     }
 }
 
-/// What the bytes look like inside Base64 of a longer text, `offset` bytes after a boundary: the characters that do
-/// not depend on the neighbours.
+/// Returns the bytes as they occur inside Base64 of a longer text, `offset` bytes after a boundary: only the characters
+/// that do not depend on the neighbours.
 fn inside_base64(bytes: &[u8], offset: usize) -> (String, String) {
     let skipped = (3 - offset) % 3;
     let inner = &bytes[skipped..];
@@ -119,7 +120,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 
 pub(crate) const WEBHOOK_SECRET: &str = "blåbær-på-krukke-4711";
 
-/// With everything secret that a site can have.
+/// Returns a site with every kind of secret.
 async fn site() -> Site {
     Site::with(Options {
         extra_config: "[http]\nlisten = \"127.0.0.1:0\"\n[egress]\nlisten = \"127.0.0.1:0\"\n[envoy]\nenabled = true"
@@ -133,13 +134,13 @@ async fn site() -> Site {
     .await
 }
 
-/// Everything secret in the files of a site.
+/// Returns the secrets in the files of a site.
 fn secrets_of(site: &Site) -> Canaries {
     let mut canaries = Canaries::default();
     canaries.watch("the client secret", CLIENT_SECRET);
     canaries.watch("the webhook secret", WEBHOOK_SECRET);
     let key = site.read("private_key.pem");
-    let body = key.lines().filter(|line| !line.starts_with('-') && line.len() >= TELLING);
+    let body = key.lines().filter(|line| !line.starts_with('-') && line.len() >= MIN_KEY_LINE);
     for (number, line) in body.enumerate() {
         canaries.watch(&format!("line {number} of the private key"), line);
     }
@@ -151,7 +152,7 @@ fn secrets_of(site: &Site) -> Canaries {
 }
 
 #[test]
-fn the_canaries_are_found_where_they_are() {
+fn the_search_finds_canaries_in_every_encoding() {
     let mut canaries = Canaries::default();
     let secret = "Søndag Sync-\"8k8Q7\"";
     canaries.watch("a token", secret);
@@ -169,7 +170,7 @@ fn the_canaries_are_found_where_they_are() {
         places.push(format!("{:x?}", text.as_bytes()).replace(", ", ""));
     }
     for place in places {
-        // A single byte in hex may be one digit in `{:x?}`; this text has none.
+        // `{:x?}` prints small bytes with one digit; this text has none.
         assert!(canaries.found_in(place.as_bytes()).is_some(), "{place}");
     }
     let utf16: Vec<u8> = format!("x{secret}").encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -177,16 +178,16 @@ fn the_canaries_are_found_where_they_are() {
     assert_eq!(canaries.found_in(b"nothing of it"), None);
 }
 
-/// A gateway under test, and what it told callers in errors.
-pub(crate) struct Driven {
+/// A gateway under test, and the errors that callers got.
+pub(crate) struct TestedGateway {
     pub(crate) site: Site,
     pub(crate) served: Served,
     pub(crate) canaries: Canaries,
     pub(crate) errors: Vec<String>,
 }
 
-impl Driven {
-    /// Every word that it has to say is in its log.
+impl TestedGateway {
+    /// Starts the gateway with the most detailed log.
     pub(crate) async fn new(site: Site) -> Self {
         let canaries = secrets_of(&site);
         let mut command = site.command(&["serve"]);
@@ -201,7 +202,7 @@ impl Driven {
         self.errors.push(format!("{status:?} {status} {details:?} {raw} {:?}", status.metadata()));
     }
 
-    /// Adds a tenant with its token. What SuperOffice gave out is watched from now on.
+    /// Adds a tenant with its token. From now on, the secrets from SuperOffice are searched for.
     pub(crate) async fn enroll(&mut self, id: &str) -> String {
         let token = self.site.make_tenant(id);
         self.canaries.watch(&format!("the token of {id}"), &token);
@@ -229,7 +230,7 @@ impl Driven {
         self.note(&status);
     }
 
-    /// A tenant whose exchange SuperOffice answers like this.
+    /// Adds a tenant for which this endpoint has a fault.
     async fn with_fault(&mut self, id: &str, endpoint: Endpoint, fault: Fault) {
         self.enroll(id).await;
         self.site.sandbox.inject(endpoint, fault, FaultScope::always()).unwrap();
@@ -251,7 +252,7 @@ pub(crate) fn page(served: &Served, path: &str) -> String {
     page
 }
 
-/// Head and body of an answer.
+/// Sends a request. Returns head and body of the response.
 fn answer(to: SocketAddr, line: &str, headers: &str) -> String {
     let mut connection = TcpStream::connect(to).unwrap();
     let request =
@@ -262,8 +263,8 @@ fn answer(to: SocketAddr, line: &str, headers: &str) -> String {
     answer
 }
 
-/// Calls through the proxy, that work and that do not.
-fn go_through_egress(driven: &mut Driven, id: &str) {
+/// Makes successful and failing calls through the egress listener.
+fn go_through_egress(driven: &mut TestedGateway, id: &str) {
     let to = driven.served.egress.unwrap();
     let principal = format!("/{APPLICATION}/{id}/api/v1/User/currentPrincipal");
     let json = "Accept: application/json\r\n";
@@ -283,8 +284,8 @@ fn go_through_egress(driven: &mut Driven, id: &str) {
     }
 }
 
-/// Everything that can go wrong with SuperOffice, with our secrets in what it says.
-async fn go_through_faults(driven: &mut Driven) {
+/// Makes calls with every fault of SuperOffice, with secrets in its responses.
+async fn go_through_faults(driven: &mut TestedGateway) {
     let echo = format!("{CLIENT_SECRET} is not the secret of Søndag Sync");
     let json = serde_json::json!({ "ErrorMessage": echo, "Token": echo, "Endpoint": echo });
     let status = |status, body| Fault::Status { status, body, retry_after: None };
@@ -319,8 +320,8 @@ async fn go_through_faults(driven: &mut Driven) {
     }
 }
 
-/// Refusals whose text repeats the token, as some services do.
-async fn go_through_refusals(driven: &mut Driven) {
+/// Makes calls with refusals whose text repeats the token.
+async fn go_through_refusals(driven: &mut TestedGateway) {
     for (id, state, refusal) in [
         ("Cust401", Authorization::Revoked, Refusal::Revoked),
         ("Cust402", Authorization::Expired, Refusal::Expired),
@@ -340,7 +341,7 @@ async fn go_through_refusals(driven: &mut Driven) {
     driven.site.sandbox.set_secrets(CLIENT_ID, &[CLIENT_SECRET]).unwrap();
 }
 
-impl Driven {
+impl TestedGateway {
     async fn enroll_again(&mut self, id: &str, token: &str) {
         let set =
             pb::SetSystemUserTokenRequest { name: name(id), system_user_token: token.to_owned() };
@@ -348,8 +349,8 @@ impl Driven {
     }
 }
 
-/// Secrets in fields where they do not belong, as by a mistake of the caller.
-async fn go_through_mistakes(driven: &mut Driven, token: &str, ticket: &str) {
+/// Sends secrets in wrong fields, as by a mistake of the caller.
+async fn go_through_mistakes(driven: &mut TestedGateway, token: &str, ticket: &str) {
     let (mut tenants, mut tokens) = (driven.served.tenants().await, driven.served.tokens().await);
     for misplaced in [token, ticket, CLIENT_SECRET] {
         let create = pb::CreateTenantRequest {
@@ -370,7 +371,7 @@ async fn go_through_mistakes(driven: &mut Driven, token: &str, ticket: &str) {
         let set = pb::SetSystemUserTokenRequest { name: name("Cust1"), system_user_token: control };
         driven.note(&tenants.set_system_user_token(set).await.unwrap_err());
         let mut request = tonic::Request::new(pb::IssueSystemTicketRequest {
-            // Nearly a name. Where it is one, an error names what was asked for.
+            // An invalid name, because errors may repeat valid names.
             tenant: format!("applications/{misplaced}/tenants/cust1"),
             ..Default::default()
         });
@@ -389,8 +390,8 @@ async fn go_through_mistakes(driven: &mut Driven, token: &str, ticket: &str) {
     }
 }
 
-/// Calls that carry the credential, good and bad, and a proxy that is given it.
-async fn go_through_calls(driven: &mut Driven, token: &str) {
+/// Makes successful and failing Web API calls, and answers a proxy with the credential.
+async fn go_through_calls(driven: &mut TestedGateway, token: &str) {
     let channel = driven.served.channel().await;
     let mut web_api = WebApiServiceClient::new(channel.clone());
     let call = |path: &str, name: &str, value: &str| pb::CallRequest {
@@ -453,8 +454,8 @@ async fn go_through_calls(driven: &mut Driven, token: &str) {
     }
 }
 
-/// Secrets wherever a webhook can have them.
-async fn go_through_webhooks(driven: &mut Driven, token: &str) {
+/// Sends secrets in every part of a webhook.
+async fn go_through_webhooks(driven: &mut TestedGateway, token: &str) {
     let to = driven.served.http.unwrap();
     let path = "/webhooks/superoffice/associates/crm-sync";
     for misplaced in [WEBHOOK_SECRET, CLIENT_SECRET, token] {
@@ -472,7 +473,7 @@ async fn go_through_webhooks(driven: &mut Driven, token: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
-    let mut driven = Driven::new(site().await).await;
+    let mut driven = TestedGateway::new(site().await).await;
     let token = driven.enroll("Cust1").await;
     let ticket = driven.ticket("Cust1").await;
     go_through_egress(&mut driven, "Cust1");
@@ -482,7 +483,7 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     go_through_calls(&mut driven, &token).await;
     go_through_webhooks(&mut driven, &token).await;
 
-    // A ticket that SuperOffice no longer knows is proven dead and replaced.
+    // A ticket that SuperOffice no longer knows is found invalid and replaced.
     driven.site.sandbox.expire_tickets(None);
     let credential_id = ticket.credential_id.clone();
     let report = pb::ReportRejectedCredentialRequest { tenant: name("Cust1"), credential_id };
@@ -490,7 +491,7 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     let replaced = driven.ticket("Cust1").await;
     assert_ne!(replaced.credential_id, ticket.credential_id);
 
-    let Driven { canaries, served, site, .. } = &driven;
+    let TestedGateway { canaries, served, site, .. } = &driven;
     for path in ["/metrics", "/readyz", "/livez"] {
         canaries.assert_none_in(path, page(served, path));
     }
@@ -508,9 +509,9 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     let files = driven.files_of_the_store();
     let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
     for needed in ["gateway.db", "gateway.db-wal", "gateway.db-shm", "gateway.db.lock"] {
-        assert!(names.contains(&needed), "{needed} is not looked at: {names:?}");
+        assert!(names.contains(&needed), "{needed} was not searched: {names:?}");
     }
-    // That the files are the right ones: what is not secret is in them.
+    // Checks that these are the right files: they contain values that are not secret.
     let open = replaced.credential_id.as_bytes();
     assert!(files.iter().any(|(_, bytes)| contains(bytes, open)));
     for (name, bytes) in &files {
@@ -518,7 +519,7 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
     }
     driven.refused("Cust1").await;
 
-    let Driven { canaries, served, errors, site } = driven;
+    let TestedGateway { canaries, served, errors, site } = driven;
     assert!(errors.len() > 40, "{}", errors.len());
     for error in &errors {
         canaries.assert_none_in(&format!("the error {error}"), error);
@@ -544,11 +545,11 @@ async fn no_secret_is_in_logs_errors_pages_lists_and_files() {
 }
 
 #[tokio::test]
-async fn no_secret_is_in_the_pretty_log_or_beside_a_start_that_fails() {
+async fn no_secret_is_in_the_pretty_log_or_in_errors_of_a_failed_start() {
     let site = Site::new().await;
     let canaries = secrets_of(&site);
     let text = site.read("gateway.toml").replace("\"json\"", "\"pretty\"");
-    // The second application has the same secrets, and everything else wrong.
+    // The second application has the same secrets, and all other values are invalid.
     let wrong = "[[applications]]\nid = \"Bad\"\nenvironment = \"x\"\nclient_id = \"\"\n\
                  client_secret_file = \"client_secret\"\nprivate_key_file = \"client_secret\"\n";
     fs::write(site.file("gateway.toml"), format!("{text}{wrong}")).unwrap();
@@ -556,14 +557,14 @@ async fn no_secret_is_in_the_pretty_log_or_beside_a_start_that_fails() {
     command.env("RUST_LOG", "trace");
     let finished = crate::support::binary::Process::start(command).finished().await;
     canaries.assert_none_in("the message", finished.failed(2));
-    // The secrets in each other's place.
+    // The secrets are swapped.
     for (from, to) in [("private_key.pem", "client_secret"), ("client_secret", "private_key.pem")] {
         let site = Site::new().await;
         let canaries = secrets_of(&site);
         fs::copy(site.file(from), site.file(to)).unwrap();
         canaries.assert_none_in("the message", site.run(&["serve"]).await.failed(2));
     }
-    // A secret pasted where its path belongs, or in place of the value.
+    // A secret is given instead of its path or of another value.
     for (from, to) in [
         ("\"client_secret\"", format!("\"{CLIENT_SECRET}\"")),
         (

@@ -1,5 +1,5 @@
-//! Canaries of acting as people: refresh tokens, access tokens, codes, states, verifiers and cookies never show up in a
-//! log, an error, a page, a list or the files of the store.
+//! Tests that secrets of acting as people never occur in a log, an error, a page, a list or the files of the store:
+//! refresh tokens, access tokens, codes, states, verifiers and cookies.
 
 use std::{fs, net::TcpListener};
 
@@ -14,18 +14,18 @@ use tenant_gateway::{
         self, impersonation_service_client::ImpersonationServiceClient,
         issue_access_token_request::Subject,
     },
-    ports::{Clock as _, ConsentStore as _, GrantStore as _, StoreWatch as _, SystemClock},
+    ports::{Clock as _, ConsentStore as _, GrantStore as _, StoreHealth as _, SystemClock},
 };
 use tonic::{Status, transport::Channel};
 use url::Url;
 
 use crate::{
-    canary::{Driven, WEBHOOK_SECRET, page},
+    canary::{TestedGateway, WEBHOOK_SECRET, page},
     consent::Page,
     support::{APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, binary::Site, http, name},
 };
 
-/// With consent pages, where people can be sent back to.
+/// Returns a site with consent pages.
 async fn site() -> (Site, String) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let public_uri = format!("http://127.0.0.1:{port}");
@@ -45,20 +45,20 @@ async fn site() -> (Site, String) {
     (site, public_uri)
 }
 
-/// What goes through people's hands and through ours.
+/// A gateway, and people with their secrets.
 struct People {
-    driven: Driven,
+    driven: TestedGateway,
     public_uri: String,
-    /// Who can sign in, and their refresh tokens.
+    /// The users who can sign in, and their refresh tokens.
     signed_in: Vec<(u32, String)>,
-    /// What browsers were shown.
+    /// The pages that browsers got.
     pages: Vec<String>,
 }
 
 impl People {
     async fn new() -> Self {
         let (site, public_uri) = site().await;
-        let mut driven = Driven::new(site).await;
+        let mut driven = TestedGateway::new(site).await;
         driven.enroll("Cust1").await;
         let sandbox = &driven.site.sandbox;
         sandbox.generate_people("Cust1", 60, 7).unwrap();
@@ -107,7 +107,7 @@ impl People {
         begun
     }
 
-    /// Clicks on a link, signs in as the first who can, and comes back.
+    /// Opens a link, signs in as this user, and returns to the gateway.
     async fn consent(&mut self, link: &str, user: &str) -> (String, Option<String>) {
         let gone = Page::click(link).await;
         let cookie = gone.cookie_back().map(str::to_owned);
@@ -127,7 +127,7 @@ impl People {
         self.pages.push(page.text);
     }
 
-    /// Refresh tokens that only the store knows.
+    /// Adds the refresh tokens that only the store has.
     async fn watch_stored(&mut self) {
         let storage = self.storage().await;
         let tenant: TenantName = name("Cust1").parse().unwrap();
@@ -141,12 +141,12 @@ impl People {
         storage.store.close().await;
     }
 
-    /// The verifier of a sign-in that nobody ends.
+    /// Adds the verifier of an unfinished sign-in.
     async fn watch_verifier(&mut self) {
         let begun = self.begin().await;
         let state = digest(&SHA256, begun.state.as_bytes()).as_ref().try_into().unwrap();
         let storage = self.storage().await;
-        let redeemed = storage.store.redeem(&state, SystemClock.now()).await.unwrap();
+        let redeemed = storage.store.take_attempt(&state, SystemClock.now()).await.unwrap();
         let (_, attempt) = redeemed.unwrap();
         self.driven.canaries.watch("a verifier", attempt.verifier.expose_secret());
         storage.store.close().await;
@@ -163,7 +163,7 @@ impl People {
     }
 }
 
-/// What SuperOffice can say in place of tokens, with our secrets in it.
+/// Returns responses of the token endpoint that contain secrets instead of tokens.
 fn faults(refresh_token: &str) -> Vec<Fault> {
     let echo = format!("{CLIENT_SECRET} does not open {refresh_token}");
     let json =
@@ -186,7 +186,7 @@ fn faults(refresh_token: &str) -> Vec<Fault> {
 
 async fn go_through_faults(people: &mut People) {
     let mut tokens: Vec<_> = people.signed_in.iter().map(|(_, token)| token.clone()).collect();
-    // Stored nowhere: this one is imported again and again, and something is wrong each time.
+    // This token is never stored: each of its imports fails.
     let lent = tokens.pop().unwrap();
     let mut grants = Vec::new();
     for token in tokens {
@@ -212,7 +212,7 @@ async fn go_through_faults(people: &mut People) {
     }
 }
 
-/// Secrets in fields where they do not belong, and those of somebody else.
+/// Sends secrets in wrong fields, and secrets of other people.
 async fn go_through_mistakes(people: &mut People, back: &str) {
     let (_, token) = people.signed_in[11].clone();
     let code = Url::parse(back).unwrap();
@@ -256,11 +256,11 @@ async fn go_through_mistakes(people: &mut People, back: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_acts_as_a_person_is_in_logs_errors_pages_lists_and_files() {
+async fn no_secret_of_a_person_is_in_logs_errors_pages_lists_and_files() {
     let mut people = People::new().await;
     go_through_faults(&mut people).await;
     people.watch_verifier().await;
-    // A way to a grant and its end, by a link and by a caller.
+    // Creates and revokes a grant, by a link and by a caller.
     let link = people.begin().await.consent_uri;
     people.open(&link, None).await;
     let user = people.user(0);
@@ -276,11 +276,11 @@ async fn nothing_that_acts_as_a_person_is_in_logs_errors_pages_lists_and_files()
     go_through_mistakes(&mut people, &back).await;
 
     let People { driven, public_uri, pages, .. } = people;
-    let Driven { canaries, served, site, errors } = &driven;
+    let TestedGateway { canaries, served, site, errors } = &driven;
     assert!(errors.len() > 20 && pages.len() > 30, "{} {}", errors.len(), pages.len());
     assert!(pages.iter().any(|page| page.contains("Access was given")));
     for text in errors.iter().chain(&pages) {
-        canaries.assert_none_in(&format!("what was told: {text}"), text);
+        canaries.assert_none_in(&format!("an error: {text}"), text);
     }
     canaries.assert_none_in("/metrics", page(served, "/metrics"));
     let list = site.run(&["grant", "list", "--output", "json"]).await.json();
@@ -298,7 +298,7 @@ async fn nothing_that_acts_as_a_person_is_in_logs_errors_pages_lists_and_files()
     for (name, bytes) in driven.files_of_the_store() {
         canaries.assert_none_in(&name, bytes);
     }
-    let Driven { canaries, served, site, .. } = driven;
+    let TestedGateway { canaries, served, site, .. } = driven;
     let log = served.stop().await.stderr;
     for needed in ["\"request ended\"", "/oauth/callback", "/consent/{id}", "CONSENT_INVALID"] {
         assert!(log.contains(needed), "{needed} is not in the log");

@@ -1,4 +1,4 @@
-//! Clients of HTTP/2 that cancel many requests at once. Other calls of the same connection go on.
+//! Tests of HTTP/2 clients that cancel many requests at once. Other calls on the connection continue.
 
 use std::net::SocketAddr;
 
@@ -8,11 +8,11 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{
     World,
-    api_host::{Told, address, with_host},
+    api_host::{HostResponse, address, gateway_with_host},
     eventually,
     frames::{
-        self, DATA, END_STREAM, ENHANCE_YOUR_CALM, Frames, HEADERS, PING, WINDOW_UPDATE, cancel,
-        frame, head,
+        self, DATA, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PING, RawHttp2Client, WINDOW_UPDATE,
+        cancel, frame, head,
     },
     http::send,
     name,
@@ -42,8 +42,8 @@ fn message(bytes: &[u8]) -> Vec<u8> {
     [&[0], &length[..], bytes].concat()
 }
 
-/// Opens and cancels streams in bursts, each of which is sent at once. Half of the requests are whole.
-async fn cancel_in_bursts(frames: &mut Frames, open: impl Fn(u32, bool) -> Vec<u8>) {
+/// Opens and cancels streams in bursts, each sent at once. Half of the requests are complete.
+async fn cancel_in_bursts(frames: &mut RawHttp2Client, open: impl Fn(u32, bool) -> Vec<u8>) {
     let mut stream = 3;
     for _ in 0..BURSTS {
         let mut burst = Vec::new();
@@ -56,10 +56,10 @@ async fn cancel_in_bursts(frames: &mut Frames, open: impl Fn(u32, bool) -> Vec<u
     }
 }
 
-/// The next ticket of a watch on stream 1.
-async fn ticket(frames: &mut Frames) {
+/// Reads the next ticket of a watch on stream 1.
+async fn ticket(frames: &mut RawHttp2Client) {
     loop {
-        let frame = frames.next_of(1).await;
+        let frame = frames.next_on_stream(1).await;
         assert!(
             [HEADERS, DATA].contains(&frame.kind) && frame.flags & END_STREAM == 0,
             "{frame:?}"
@@ -76,7 +76,7 @@ async fn ticket(frames: &mut Frames) {
 async fn a_watch_survives_2000_cancelled_calls_on_its_connection() {
     let world = World::new().await;
     world.enroll("Cust1").await;
-    let mut frames = Frames::connect(world.gateway().grpc_address).await;
+    let mut frames = RawHttp2Client::connect(world.gateway().grpc_address).await;
     let watch = pb::WatchSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
     frames.send(&grpc(1, 0, WATCH)).await;
     frames.send(&frame(DATA, END_STREAM, 1, &message(&watch.encode_to_vec()))).await;
@@ -88,19 +88,19 @@ async fn a_watch_survives_2000_cancelled_calls_on_its_connection() {
         [grpc(stream, 0, ISSUE), data].concat()
     };
     cancel_in_bursts(&mut frames, open).await;
-    // The watch is still there: it ends by itself when its tenant is disabled.
+    // The watch is still open: it ends when its tenant is disabled.
     let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
     world.tenants().await.disable_tenant(disable).await.unwrap();
-    let end = frames.next_of(1).await;
+    let end = frames.next_on_stream(1).await;
     assert_eq!((end.kind, end.flags & END_STREAM), (HEADERS, END_STREAM), "{end:?}");
 }
 
 #[tokio::test]
 async fn a_download_survives_2000_cancelled_calls_on_its_connection() {
     const BYTES: usize = 1 << 20;
-    let (world, host) = with_host("").await;
-    host.tell(Told::Bytes(BYTES as u64));
-    let mut frames = Frames::connect(address(world.gateway())).await;
+    let (world, host) = gateway_with_host("").await;
+    host.respond_next(HostResponse::Bytes(BYTES as u64));
+    let mut frames = RawHttp2Client::connect(address(world.gateway())).await;
     let get = |stream, flags| {
         let fields = [
             (":method", if flags == END_STREAM { "GET" } else { "PUT" }),
@@ -111,30 +111,30 @@ async fn a_download_survives_2000_cancelled_calls_on_its_connection() {
         head(stream, flags, &fields)
     };
     frames.send(&get(1, END_STREAM)).await;
-    assert_eq!(frames.next_of(1).await.kind, HEADERS);
-    // The window of the client holds the rest back meanwhile.
+    assert_eq!(frames.next_on_stream(1).await.kind, HEADERS);
+    // The client's window holds back the rest of the download.
     cancel_in_bursts(&mut frames, |stream, whole| get(stream, u8::from(whole))).await;
     for stream in [0, 1] {
         frames.send(&frame(WINDOW_UPDATE, 0, stream, &(1_u32 << 30).to_be_bytes())).await;
     }
     let mut come = 0;
     while come < BYTES {
-        let frame = frames.next_of(1).await;
+        let frame = frames.next_on_stream(1).await;
         assert_eq!(frame.kind, DATA, "{frame:?}");
         come += frame.payload.len();
     }
     assert_eq!(come, BYTES);
 }
 
-/// Sends cancelled calls without end, until the gateway ends the connection.
+/// Sends cancelled calls until the gateway ends the connection.
 async fn flood(to: SocketAddr) -> Option<u32> {
     const CALLS: u32 = 100_000;
-    let frames = Frames::connect(to).await;
+    let frames = RawHttp2Client::connect(to).await;
     let (mut reader, mut writer) = frames.0.into_split();
     let writing = async {
         for first in (1..2 * CALLS).step_by(2000) {
             let burst = (first..first + 2000).step_by(2);
-            // A head out of the static table (RFC 7541): the least that a call can be.
+            // The smallest head of a call, from the static table (RFC 7541).
             let call = |stream| [frame(HEADERS, 5, stream, &[0x83, 0x86, 0x84]), cancel(stream)];
             let bytes: Vec<_> = burst.flat_map(call).flatten().collect();
             if writer.write_all(&bytes).await.is_err() {
@@ -149,13 +149,13 @@ async fn flood(to: SocketAddr) -> Option<u32> {
 }
 
 #[tokio::test]
-async fn a_flood_of_cancelled_calls_is_ended_or_worked_off_and_disturbs_nobody() {
-    let (world, host) = with_host("").await;
+async fn a_flood_of_cancelled_calls_does_not_affect_other_clients() {
+    let (world, host) = gateway_with_host("").await;
     for to in [world.gateway().grpc_address, address(world.gateway())] {
         let code = flood(to).await;
         assert!([None, Some(ENHANCE_YOUR_CALM)].contains(&code), "{code:?}");
     }
     assert_eq!(send(address(world.gateway()), "GET", CONTACT, &[], b"").await.status, 200);
     world.ticket("Cust1").await.unwrap();
-    eventually("the call has arrived", || host.arrived().len() == 1).await;
+    eventually("the call has arrived", || host.received().len() == 1).await;
 }

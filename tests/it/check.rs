@@ -1,4 +1,5 @@
-//! Promises of `tenant-gateway check`, of the program itself: what is wrong, where, how to mend it; nothing changes.
+//! Tests of `tenant-gateway check` with the real program: it reports what is wrong, where, and how to fix it, and
+//! changes nothing.
 
 use std::{
     collections::BTreeMap, fs, net::TcpListener, os::unix::fs::PermissionsExt as _, path::Path,
@@ -8,9 +9,9 @@ use std::{
 use serde_json::Value;
 use superoffice_sandbox::{Endpoint, Fault, FaultBody, FaultScope, TenantState};
 use tenant_gateway::{
-    app::Ended,
+    app::ShutdownOutcome,
     crypto::{EnvelopeSealer, Keyring},
-    ports::StoreWatch as _,
+    ports::StoreHealth as _,
     store::{KnownApplications, SqliteFile, SqliteStore},
 };
 
@@ -21,13 +22,13 @@ use crate::support::{
     name,
 };
 
-/// Stands where secrets stand, and nowhere in what is printed.
+/// Text in place of secrets, which must not be printed.
 const CANARY: &str = "canary-4b1f7";
 
-/// How the system user tokens of the sandbox begin.
+/// The prefix of the sandbox's system user tokens.
 const TOKEN: &str = "Søndag Sync v1.2-";
 
-/// What the program printed, and its exit code.
+/// The output of the program, and its exit code.
 struct Checked {
     code: i32,
     text: String,
@@ -35,7 +36,7 @@ struct Checked {
 }
 
 impl Checked {
-    /// Checks of one id and state: where, found and mend of each, as text.
+    /// Returns the checks of one id and state: where, found and mend of each, as text.
     fn of(&self, id: &str, state: &str) -> Vec<String> {
         let checks = self.json["checks"].as_array().unwrap().iter();
         let wanted = checks.filter(|check| check["id"] == id && check["state"] == state);
@@ -46,9 +47,9 @@ impl Checked {
         wanted.map(text).collect()
     }
 
-    /// The one check of this id that has failed: its place holds `place`, what was found `found`, and it has a mend.
+    /// Asserts that one check of this id has this state, place and finding, and a remedy.
     #[track_caller]
-    fn assert_told(&self, state: &str, id: &str, place: &str, found: &str) {
+    fn assert_reported(&self, state: &str, id: &str, place: &str, found: &str) {
         let told = self.of(id, state);
         let right = told.iter().any(|line| {
             let parts: Vec<_> = line.splitn(3, " | ").collect();
@@ -57,7 +58,7 @@ impl Checked {
         assert!(right, "no {state} {id} at {place} with {found}: {told:#?}\n{}", self.text);
     }
 
-    /// How many checks there are of each state.
+    /// Returns the number of checks of each state.
     fn states(&self) -> BTreeMap<&str, usize> {
         let mut states = BTreeMap::new();
         for check in self.json["checks"].as_array().unwrap() {
@@ -71,7 +72,7 @@ async fn run(arguments: &[&str]) -> Finished {
     Process::start(program(arguments)).finished().await
 }
 
-/// Runs `check` twice, as text and as JSON, which must agree.
+/// Runs `check` twice, with text and JSON output, which must agree.
 async fn check_with(config: &Path, options: &[&str]) -> Checked {
     let config = config.to_str().unwrap();
     let arguments = |output| [&["check", "--config", config, "--output", output], options].concat();
@@ -101,16 +102,16 @@ fn write(world: &World, file: &str, text: &str) {
     fs::write(world.folder.path().join(file), text).unwrap();
 }
 
-/// A world with two tenants whose gateway has stopped.
+/// An environment with two tenants whose gateway is stopped.
 async fn stopped() -> World {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     world
 }
 
-/// The same, whose callers prove who they are, with a policy.
+/// The same with authenticated callers and a policy.
 async fn guarded() -> World {
     let world = stopped().await;
     write(&world, "policy.cedar", "permit (principal == Caller::\"sync\", action, resource);");
@@ -121,7 +122,7 @@ async fn guarded() -> World {
 }
 
 #[tokio::test]
-async fn a_right_setup_has_nothing_against_it() {
+async fn a_correct_setup_passes_every_check() {
     let world = guarded().await;
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
@@ -135,7 +136,7 @@ async fn a_right_setup_has_nothing_against_it() {
 }
 
 #[tokio::test]
-async fn before_the_first_start_the_store_is_announced_and_not_made() {
+async fn before_the_first_start_the_store_is_not_created() {
     let mut world = World::new().await;
     world.stop().await;
     for file in ["gateway.db", "gateway.db.lock"] {
@@ -143,7 +144,7 @@ async fn before_the_first_start_the_store_is_announced_and_not_made() {
     }
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
-    assert!(checked.of("store", "ok")[0].contains("will be made at the first start"));
+    assert!(checked.of("store", "ok")[0].contains("will be created at the first start"));
     let mut left: Vec<_> = fs::read_dir(world.folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -153,7 +154,7 @@ async fn before_the_first_start_the_store_is_announced_and_not_made() {
     edit(&world, |text| format!("[store]\nurl = \"sqlite:nowhere/gateway.db\"\n{text}"));
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "configuration", "store.url", "its folder does not exist");
+    checked.assert_reported("failed", "configuration", "store.url", "its directory does not exist");
 }
 
 #[tokio::test]
@@ -180,11 +181,11 @@ async fn beside_a_running_server_nothing_is_changed_and_no_ticket_issued() {
     assert_eq!(world.exchanges(), 0);
     watching.close().await;
     world.ticket("Cust1").await.unwrap();
-    assert_eq!(world.exchanges(), 0, "the server still has what it cached");
+    assert_eq!(world.exchanges(), 0, "the server lost its cache");
 }
 
 #[tokio::test]
-async fn every_mistake_in_the_configuration_is_told_at_once() {
+async fn every_error_in_the_configuration_is_reported_at_once() {
     let world = stopped().await;
     edit(&world, |text| {
         let text =
@@ -193,48 +194,53 @@ async fn every_mistake_in_the_configuration_is_told_at_once() {
     });
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "configuration", "gateway.toml:4 grpc.lisen", "unknown key");
-    checked.assert_told("failed", "configuration", "applications[0].colour", "unknown key");
-    checked.assert_told("failed", "configuration", "client_secret_file", "no such file");
+    checked.assert_reported("failed", "configuration", "gateway.toml:4 grpc.lisen", "unknown key");
+    checked.assert_reported("failed", "configuration", "applications[0].colour", "unknown key");
+    checked.assert_reported("failed", "configuration", "client_secret_file", "no such file");
     let checked = check_with(&world.folder.path().join("no.toml"), &[]).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "configuration", "no.toml", "there is no such file");
+    checked.assert_reported("failed", "configuration", "no.toml", "there is no such file");
     edit(&world, |_| format!("x = {CANARY}"));
     assert_eq!(check(&world).await.code, 2);
 }
 
 #[tokio::test]
-async fn what_cannot_be_served_is_told() {
+async fn configurations_that_serve_would_refuse_are_reported() {
     let world = stopped().await;
     edit(&world, |text| text.replace("insecure_anonymous = true", "insecure_anonymous = false"));
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "configuration", "gateway.toml callers", "nobody could call");
-    assert_eq!(checked.of("tenant_status", "ok").len(), 2, "the rest is checked all the same");
+    checked.assert_reported(
+        "failed",
+        "configuration",
+        "gateway.toml callers",
+        "no caller can authenticate",
+    );
+    assert_eq!(checked.of("tenant_status", "ok").len(), 2, "the other checks did not run");
 
     let world = guarded().await;
     edit(&world, |text| text.replace("file = \"policy.cedar\"", ""));
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "configuration", "gateway.toml policy.file", "is missing");
+    checked.assert_reported("failed", "configuration", "gateway.toml policy.file", "is missing");
 }
 
 #[tokio::test]
-async fn everybody_let_in_is_a_warning() {
+async fn access_for_everyone_is_a_warning() {
     let world = stopped().await;
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
     let place = "callers.insecure_anonymous";
-    checked.assert_told("warning", "callers", place, "may do everything");
+    checked.assert_reported("warning", "callers", place, "may do everything");
     write(&world, "policy.cedar", "permit (principal, action, resource);");
     edit(&world, |text| format!("policy.file = \"policy.cedar\"\n{text}"));
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
-    checked.assert_told("warning", "callers", place, "what the policy permits");
+    checked.assert_reported("warning", "callers", place, "what the policy permits");
 }
 
 #[tokio::test]
-async fn policies_that_a_server_would_refuse_are_told_with_file_and_line() {
+async fn invalid_policies_are_reported_with_file_and_line() {
     let world = guarded().await;
     let checked = check(&world).await;
     assert_eq!(checked.of("policy", "ok"), ["policy.file | 1 policy, 0 groups | "]);
@@ -243,7 +249,7 @@ async fn policies_that_a_server_would_refuse_are_told_with_file_and_line() {
     write(&world, "policy.cedar", unused);
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
-    checked.assert_told("warning", "policy", "policy.cedar:1", "other");
+    checked.assert_reported("warning", "policy", "policy.cedar:1", "other");
     let wrong = "\npermit (principal, action == Action::\"fly\", resource);\n\
                  permit (principal == Caller::\"a b\", action, resource);";
     write(&world, "policy.cedar", wrong);
@@ -251,66 +257,66 @@ async fn policies_that_a_server_would_refuse_are_told_with_file_and_line() {
     write(&world, "entities.json", "[\n{");
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "policy", "policy.cedar:2", "fly");
-    checked.assert_told("failed", "policy", "policy.cedar:3", "a b");
-    checked.assert_told("failed", "policy", "entities.json:2", "");
+    checked.assert_reported("failed", "policy", "policy.cedar:2", "fly");
+    checked.assert_reported("failed", "policy", "policy.cedar:3", "a b");
+    checked.assert_reported("failed", "policy", "entities.json:2", "");
     fs::remove_file(world.folder.path().join("entities.json")).unwrap();
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "policy", "entities.json", "there is no such file");
+    checked.assert_reported("failed", "policy", "entities.json", "there is no such file");
 }
 
 #[tokio::test]
-async fn an_issuer_whose_keys_cannot_be_had_is_told() {
+async fn an_issuer_whose_keys_cannot_be_fetched_is_reported() {
     let world = guarded().await;
     let checked = check(&world).await;
     let told = checked.of("callers", "ok");
     assert_eq!(told, ["callers.jwt[0] | https://issuer.test: 1 key can be used | "]);
     for (keys, found) in [
-        (CANARY, "no JSON object"),
-        ("{\"keys\": []}", "no key that can be used"),
-        ("{\"keys\": [{\"kty\": \"oct\", \"k\": \"canary-4b1f7\"}]}", "no key that can be used"),
+        (CANARY, "not a JSON object"),
+        ("{\"keys\": []}", "no usable key"),
+        ("{\"keys\": [{\"kty\": \"oct\", \"k\": \"canary-4b1f7\"}]}", "no usable key"),
     ] {
         write(&world, "jwks.json", keys);
         let checked = check(&world).await;
         assert_eq!(checked.code, 1, "{}", checked.text);
-        checked.assert_told("failed", "callers", "callers.jwt[0]", found);
+        checked.assert_reported("failed", "callers", "callers.jwt[0]", found);
     }
     let unsupported = "{\"kty\": \"OKP\", \"crv\": \"Ed448\", \"x\": \"AAAA\"}";
     write(&world, "jwks.json", &format!("{{\"keys\": [{unsupported}]}}"));
     let checked = check(&world).await;
     assert_eq!(checked.code, 1, "{}", checked.text);
     let found = "publishes only: a key on curve \"Ed448\"";
-    checked.assert_told("failed", "callers", "callers.jwt[0]", found);
+    checked.assert_reported("failed", "callers", "callers.jwt[0]", found);
     let good = TestIssuer::new(ISSUER, "one").jwk();
     write(&world, "jwks.json", &format!("{{\"keys\": [{good}, {unsupported}]}}"));
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
     let found = "1 key can be used; it also publishes: a key on curve \"Ed448\"";
-    checked.assert_told("warning", "callers", "callers.jwt[0]", found);
+    checked.assert_reported("warning", "callers", "callers.jwt[0]", found);
     fs::remove_file(world.folder.path().join("jwks.json")).unwrap();
     let checked = check_with(&world.config_file(), &["--offline"]).await;
     assert_eq!(checked.code, 1, "{}", checked.text);
-    checked.assert_told("failed", "callers", "callers.jwt[0]", "jwks.json");
+    checked.assert_reported("failed", "callers", "callers.jwt[0]", "jwks.json");
     let line = "jwks_file = \"jwks.json\"";
     edit(&world, |text| text.replace(line, "jwks_uri = \"http://127.0.0.1:1/keys\""));
     let checked = check(&world).await;
     assert_eq!(checked.code, 1, "{}", checked.text);
-    checked.assert_told("failed", "callers", "callers.jwt[0]", "cannot connect");
+    checked.assert_reported("failed", "callers", "callers.jwt[0]", "cannot connect");
     let checked = check_with(&world.config_file(), &["--offline"]).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
     assert_eq!(checked.of("callers", "skipped").len(), 1);
 }
 
 #[tokio::test]
-async fn an_issuer_that_fails_in_tls_is_told_with_the_cause() {
+async fn a_tls_failure_of_an_issuer_is_reported_with_the_cause() {
     let world = guarded().await;
     let (own, other) = (Authority::new(), Authority::new());
     write(&world, "ca.crt", &own.pem());
     let line = "jwks_file = \"jwks.json\"";
     for (identity, found) in [
         (own.issue_until(2001), "its certificate has expired"),
-        (other.issue(), "ca_file must have the certificate of the authority"),
+        (other.issue(), "ca_file must contain the certificate of the CA"),
     ] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("https://{}/keys", listener.local_addr().unwrap());
@@ -319,7 +325,7 @@ async fn an_issuer_that_fails_in_tls_is_told_with_the_cause() {
         host.spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                // The client leaves: it does not trust the certificate.
+                // The client disconnects, because it does not trust the certificate.
                 let _ = acceptor.accept(tcp).await;
             }
         });
@@ -327,14 +333,14 @@ async fn an_issuer_that_fails_in_tls_is_told_with_the_cause() {
         edit(&world, |text| text.replace(line, &there));
         let checked = check(&world).await;
         assert_eq!(checked.code, 1, "{}", checked.text);
-        checked.assert_told("failed", "callers", "callers.jwt[0]", found);
+        checked.assert_reported("failed", "callers", "callers.jwt[0]", found);
         edit(&world, |text| text.replace(&there, line));
         host.shutdown().await;
     }
 }
 
 #[tokio::test]
-async fn client_certificates_that_name_nobody_are_a_warning() {
+async fn client_certificates_that_name_no_caller_are_a_warning() {
     let world = guarded().await;
     let authority = Authority::new();
     authority.issue().write(world.folder.path());
@@ -344,7 +350,7 @@ async fn client_certificates_that_name_nobody_are_a_warning() {
     edit(&world, |text| text.replace("[policy]", &format!("{tls}[policy]")));
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
-    checked.assert_told("warning", "callers", "callers.mtls", "name no caller");
+    checked.assert_reported("warning", "callers", "callers.mtls", "do not name callers");
     let mtls = "[callers.mtls]\nenabled = true\n[policy]";
     edit(&world, |text| text.replace("[policy]", mtls));
     let checked = check(&world).await;
@@ -353,15 +359,15 @@ async fn client_certificates_that_name_nobody_are_a_warning() {
     write(&world, "ca.crt", "x");
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "tls", "grpc.tls.client_ca_file", "ca.crt");
+    checked.assert_reported("failed", "tls", "grpc.tls.client_ca_file", "ca.crt");
     edit(&world, |text| text.replace("client_ca_file = \"ca.crt\"\n", ""));
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told("failed", "configuration", "callers.mtls.enabled", "needs grpc.tls");
+    checked.assert_reported("failed", "configuration", "callers.mtls.enabled", "needs grpc.tls");
 }
 
 #[tokio::test]
-async fn wrong_secrets_keys_and_keyring_are_each_told_with_what_is_wrong_elsewhere() {
+async fn wrong_secrets_keys_and_keyring_are_all_reported() {
     let options = Options {
         extra_application: "next_client_secret_env = \"NOT_SET_ANYWHERE\"\n\
                             next_private_key_file = \"next.pem\""
@@ -381,31 +387,46 @@ async fn wrong_secrets_keys_and_keyring_are_each_told_with_what_is_wrong_elsewhe
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
     let secret = |key: &str, found: &str| {
-        checked.assert_told("failed", "secret", &format!("applications[0].{key}"), found);
+        checked.assert_reported("failed", "secret", &format!("applications[0].{key}"), found);
     };
     secret("client_secret_file", "more than one line");
     secret("next_client_secret_env", "is not set");
     let key = "applications[0].private_key_file";
-    checked.assert_told("failed", "private_key", key, "found a public key");
+    checked.assert_reported("failed", "private_key", key, "found a public key");
     let key = "applications[0].next_private_key_file";
-    checked.assert_told("failed", "private_key", key, "found neither XML nor PEM");
-    checked.assert_told("failed", "keyring", "crypto.keyring_file", "others than its owner");
-    checked.assert_told("failed", "listener", "grpc.listen", &address.to_string());
+    checked.assert_reported("failed", "private_key", key, "found neither XML nor PEM");
+    checked.assert_reported(
+        "failed",
+        "keyring",
+        "crypto.keyring_file",
+        "users other than its owner",
+    );
+    checked.assert_reported("failed", "listener", "grpc.listen", &address.to_string());
     assert_eq!(checked.of("login_host", "ok").len(), 1, "{}", checked.text);
     world.sandbox.shift_clock(3600);
     let checked = check(&world).await;
-    checked.assert_told("failed", "clock", "applications[0].login_uri", "ahead of this machine");
+    checked.assert_reported(
+        "failed",
+        "clock",
+        "applications[0].login_uri",
+        "ahead of this machine",
+    );
     fs::write(&keyring, CANARY).unwrap();
     fs::set_permissions(&keyring, fs::Permissions::from_mode(0o600)).unwrap();
     let checked = check(&world).await;
-    checked.assert_told("failed", "keyring", "crypto.keyring_file", "is not valid TOML");
+    checked.assert_reported("failed", "keyring", "crypto.keyring_file", "is not valid TOML");
     fs::remove_file(&keyring).unwrap();
     let checked = check(&world).await;
-    checked.assert_told("failed", "keyring", "crypto.keyring_file", "there is no keyring");
+    checked.assert_reported(
+        "failed",
+        "keyring",
+        "crypto.keyring_file",
+        "the keyring does not exist",
+    );
 }
 
 #[tokio::test]
-async fn a_certificate_that_callers_would_refuse_is_told() {
+async fn a_certificate_that_clients_would_reject_is_reported() {
     for section in ["grpc", "http"] {
         let extra_config = format!(
             "[{section}.tls]\ncertificate_file = \"tls.crt\"\nprivate_key_file = \"tls.key\"\n[http]\n\
@@ -415,7 +436,7 @@ async fn a_certificate_that_callers_would_refuse_is_told() {
         let key = format!("{section}.tls.certificate_file");
         let checked = check(&world).await;
         assert_eq!(checked.code, 2);
-        checked.assert_told("failed", "tls", &key, "tls.crt");
+        checked.assert_reported("failed", "tls", &key, "tls.crt");
         let authority = Authority::new();
         authority.issue().write(world.folder.path());
         let checked = check(&world).await;
@@ -424,7 +445,7 @@ async fn a_certificate_that_callers_would_refuse_is_told() {
         authority.issue_until(2010).write(world.folder.path());
         let checked = check(&world).await;
         assert_eq!(checked.code, 2);
-        checked.assert_told("failed", "tls", &key, "until 2010-01-01");
+        checked.assert_reported("failed", "tls", &key, "until 2010-01-01");
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         edit(&world, |text| {
@@ -433,12 +454,12 @@ async fn a_certificate_that_callers_would_refuse_is_told() {
                 &format!("[http]\nlisten = \"{address}\""),
             )
         });
-        check(&world).await.assert_told("failed", "listener", "http.listen", &address);
+        check(&world).await.assert_reported("failed", "listener", "http.listen", &address);
     }
 }
 
 #[tokio::test]
-async fn a_keyring_of_another_store_is_told_with_each_token_that_it_does_not_open() {
+async fn a_keyring_of_another_store_is_reported_with_each_unreadable_token() {
     let world = stopped().await;
     let keyring = world.folder.path().join("keyring.toml");
     fs::rename(&keyring, world.folder.path().join("right.toml")).unwrap();
@@ -446,46 +467,46 @@ async fn a_keyring_of_another_store_is_told_with_each_token_that_it_does_not_ope
     run(&["keys", "generate", "--config", config.to_str().unwrap()]).await.succeeded();
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
-    checked.assert_told(
+    checked.assert_reported(
         "failed",
         "keyring",
         "crypto.keyring_file",
-        "with which the store is sealed",
+        "the active key of the store",
     );
     for tenant in ["Cust1", "Cust2"] {
         let place = name(tenant);
-        checked.assert_told("failed", "system_user_token", &place, "is not in the keyring");
+        checked.assert_reported("failed", "system_user_token", &place, "is not in the keyring");
     }
 }
 
 #[tokio::test]
-async fn a_store_that_is_none_or_of_another_application_is_told() {
+async fn an_invalid_store_or_one_of_another_application_is_reported() {
     let world = stopped().await;
     edit(&world, |text| text.replace("environment = \"sod\"", "environment = \"online\""));
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);
     let place = "applications[0].environment";
-    checked.assert_told("failed", "application", place, "was of environment sod");
-    checked.assert_told("failed", "system_user_token", &name("Cust1"), "does not open");
+    checked.assert_reported("failed", "application", place, "had environment sod");
+    checked.assert_reported("failed", "system_user_token", &name("Cust1"), "cannot be decrypted");
     edit(&world, |text| {
         text.replace("environment = \"online\"", "environment = \"sod\"")
             .replace("client_id = \"0", "client_id = \"9")
     });
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
-    checked.assert_told("warning", "application", "[0].client_id", "another client id");
+    checked.assert_reported("warning", "application", "[0].client_id", "another client id");
     edit(&world, |text| text.replace("id = \"crm-sync\"", "id = \"crm-other\""));
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
-    checked.assert_told("warning", "tenant_status", &name("Cust1"), "is not configured");
+    checked.assert_reported("warning", "tenant_status", &name("Cust1"), "is not configured");
     write(&world, "gateway.db", &"no database at all, that is plain text. ".repeat(20));
     let checked = check(&world).await;
     assert_eq!(checked.code, 1);
-    checked.assert_told("failed", "store", "store.url", "is not a SQLite database");
+    checked.assert_reported("failed", "store", "store.url", "is not a SQLite database");
 }
 
 #[tokio::test]
-async fn a_login_host_that_is_not_there_is_told_and_no_tenant_asked() {
+async fn an_unreachable_login_host_is_reported_and_no_tenant_is_checked() {
     let world = stopped().await;
     let login = world.sandbox.login_uri();
     for (uri, found) in [
@@ -499,8 +520,8 @@ async fn a_login_host_that_is_not_there_is_told_and_no_tenant_asked() {
         });
         let checked = check(&world).await;
         assert_eq!(checked.code, 1, "{}", checked.text);
-        checked.assert_told("failed", "login_host", "applications[0].login_uri", &uri);
-        checked.assert_told("failed", "login_host", "applications[0].login_uri", found);
+        checked.assert_reported("failed", "login_host", "applications[0].login_uri", &uri);
+        checked.assert_reported("failed", "login_host", "applications[0].login_uri", found);
         assert_eq!(checked.of("tenant_status", "skipped").len(), 2);
     }
     let checked = check_with(&world.config_file(), &["--offline"]).await;
@@ -509,7 +530,7 @@ async fn a_login_host_that_is_not_there_is_told_and_no_tenant_asked() {
 }
 
 #[tokio::test]
-async fn a_login_host_that_is_another_or_broken_is_told_without_its_words() {
+async fn a_wrong_or_broken_login_host_is_reported_without_its_response() {
     let world = stopped().await;
     let login = world.sandbox.login_uri();
     let discovery = |issuer: &str, jwks_uri: &str, token: &str| {
@@ -555,23 +576,23 @@ async fn a_login_host_that_is_another_or_broken_is_told_without_its_words() {
         let checked = check(&world).await;
         world.sandbox.clear_faults();
         assert_eq!(checked.code, i32::from(state == "failed"), "{found}: {}", checked.text);
-        checked.assert_told(state, id, "applications[0].", found);
+        checked.assert_reported(state, id, "applications[0].", found);
     }
 }
 
 #[tokio::test]
-async fn a_clock_an_hour_apart_is_told() {
+async fn a_clock_difference_of_an_hour_is_reported() {
     let world = stopped().await;
     for shift in [-3600, 3600] {
         world.sandbox.shift_clock(shift);
         let checked = check(&world).await;
         assert_eq!(checked.code, 1, "{}", checked.text);
-        checked.assert_told("failed", "clock", "applications[0].login_uri", "s ");
+        checked.assert_reported("failed", "clock", "applications[0].login_uri", "s ");
     }
 }
 
 #[tokio::test]
-async fn each_tenant_that_cannot_be_used_is_told_with_the_reason() {
+async fn each_unusable_tenant_is_reported_with_the_reason() {
     let mut world = World::new().await;
     for tenant in ["Cust1", "Cust2", "Cust3", "Cust4", "Cust5", "Cust6"] {
         world.enroll(tenant).await;
@@ -598,7 +619,7 @@ async fn each_tenant_that_cannot_be_used_is_told_with_the_reason() {
     let checked = check(&world).await;
     assert_eq!(checked.code, 1, "{}", checked.text);
     let told = |state, tenant: &str, found| {
-        checked.assert_told(state, "tenant_status", &name(tenant), found);
+        checked.assert_reported(state, "tenant_status", &name(tenant), found);
     };
     assert_eq!(checked.of("tenant_status", "ok").len(), 1);
     told("warning", "Cust2", "Suspended");
@@ -606,7 +627,7 @@ async fn each_tenant_that_cannot_be_used_is_told_with_the_reason() {
     told("failed", "Cust5", "not JSON");
     told("failed", "Cust6", "of another tenant");
     told("failed", "Cust404", "does not know it");
-    checked.assert_told("warning", "system_user_token", &name("Cust404"), "none is stored");
+    checked.assert_reported("warning", "system_user_token", &name("Cust404"), "none is stored");
     assert!(checked.of("tenant_status", "skipped")[0].contains("disabled"));
     assert_eq!(world.exchanges(), 0);
 
@@ -616,12 +637,12 @@ async fn each_tenant_that_cannot_be_used_is_told_with_the_reason() {
     assert_eq!(only.of("tenant_status", "skipped").len(), 1);
     let only = check_with(&world.config_file(), &["--tenant", "Cust99"]).await;
     assert_eq!(only.code, 1);
-    only.assert_told("failed", "tenant_status", &name("Cust99"), "is not in the store");
+    only.assert_reported("failed", "tenant_status", &name("Cust99"), "is not in the store");
     run(&["check", "--config", config, "--tenant", "x"]).await.failed(2);
 }
 
 #[tokio::test]
-async fn many_tenants_are_asked_no_more_at_a_time_than_the_cap_and_shown_in_few_lines() {
+async fn many_tenants_are_checked_within_the_concurrency_limit_and_printed_in_few_lines() {
     let extra_config = "[login]\nmax_concurrent = 3".to_owned();
     let mut world = World::with(Options { extra_config, ..Default::default() }).await;
     for number in 1..=60 {

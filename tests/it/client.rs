@@ -1,10 +1,10 @@
-//! SuperOffice's own client library, which knows nothing of the gateway, calls through it by another base address.
+//! Test of SuperOffice's own client library, unchanged, through the gateway with another base address.
 //!
-//! Needs Node.js and a package from npm, so `cargo test` leaves it out (`test = false`); `tools/check-client` installs
-//! it and runs this, and `.ci/run` does that.
+//! Needs Node.js and a package from npm, so `cargo test` leaves it out (`test = false`). `tools/check-client` installs
+//! it and runs this, and `.ci/run` runs that.
 #![cfg(test)]
 
-#[expect(dead_code, unused_imports, reason = "made for all tests of this folder")]
+#[expect(dead_code, unused_imports, reason = "shared with all tests of this folder")]
 mod support;
 
 use std::{
@@ -24,9 +24,9 @@ use tokio::{
 
 use self::support::{
     CLIENT_SECRET, Options,
-    api_host::{address, move_to},
+    api_host::{address, set_tenant_api},
     binary::Process,
-    callers::Guarded,
+    callers::AuthenticatedGateway,
 };
 
 const POLICY: &str = r#"
@@ -35,7 +35,7 @@ permit (principal == Caller::"jobs", action in Action::"callWebApi", resource)
 when { context.method == "POST" && context.path like "/api/v1/agents/*" };
 "#;
 
-/// Stands before the sandbox's API host, and keeps what arrives there.
+/// A relay before the sandbox's API host that records the requests.
 struct Relay {
     address: SocketAddr,
     arrived: Arc<Mutex<Vec<u8>>>,
@@ -57,7 +57,7 @@ impl Relay {
         Self { address, arrived, _serving: serving }
     }
 
-    /// What has arrived since the last look.
+    /// Returns the bytes that arrived since the last call.
     fn arrived(&self) -> String {
         String::from_utf8(std::mem::take(&mut self.arrived.lock().unwrap())).unwrap()
     }
@@ -78,7 +78,7 @@ async fn pass_on(caller: TcpStream, host: TcpStream, kept: Arc<Mutex<Vec<u8>>>) 
     }
 }
 
-/// What the library came back with.
+/// Runs the library and returns its result.
 async fn run(given: Value) -> Value {
     let modules = std::env::var("SUPEROFFICE_CLIENT").expect("run this with tools/check-client");
     let mut node = Command::new("node");
@@ -89,14 +89,15 @@ async fn run(given: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn superoffices_own_client_library_works_by_another_base_address_and_holds_no_credential() {
+async fn superoffices_own_client_library_works_with_another_base_address_and_no_credential() {
     let extra_config = "[egress]\nlisten = \"127.0.0.1:0\"\n".to_owned();
-    let guarded = Guarded::with(POLICY, Options { extra_config, ..Options::default() }).await;
+    let guarded =
+        AuthenticatedGateway::with(POLICY, Options { extra_config, ..Options::default() }).await;
     let sandbox = &guarded.world.sandbox;
     let api = sandbox.api_uri(ApiHost::A);
     let relay = Relay::start(api.strip_prefix("http://").unwrap().to_owned()).await;
     guarded.enroll("admin", "Cust1").await;
-    move_to(sandbox, "Cust1", &format!("http://{}/Cust1/api", relay.address));
+    set_tenant_api(sandbox, "Cust1", &format!("http://{}/Cust1/api", relay.address));
     let (person, _) = guarded.person("admin", "Cust1").await;
     let people = sandbox.people("Cust1").unwrap();
     let ids: Vec<_> = people.associates.keys().copied().take(3).collect();
@@ -108,7 +109,7 @@ async fn superoffices_own_client_library_works_by_another_base_address_and_holds
     for (given, scheme) in [
         (json!({ "token": token, "headers": { "Gateway-Act-As": "system" } }), "SOTicket"),
         (json!({ "token": token, "headers": { "Gateway-Act-As": as_person } }), "Bearer"),
-        // It is told of credentials of its own, which go nowhere.
+        // The library gets its own credentials, which must not reach SuperOffice.
         (
             json!({
                 "ticket": "of-the-library",

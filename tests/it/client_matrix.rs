@@ -1,11 +1,11 @@
-//! Ordinary HTTP clients of four languages call through the egress listener, and clients generated from `proto/` call
-//! over gRPC. Each language is one program in `tests/client/`; the table here says which cases it must have run.
+//! Tests with HTTP clients of four languages through the egress listener, and with clients generated from `proto/` over
+//! gRPC. Each language has one program in `tests/client/`; the table here lists the cases that it must run.
 //!
-//! Needs Node.js, Python, Go and Java, so `cargo test` leaves it out (`test = false`); `tools/check-client` builds the
-//! programs and runs this, and `.ci/run` does that.
+//! Needs Node.js, Python, Go and Java, so `cargo test` leaves it out (`test = false`). `tools/check-client` builds the
+//! programs and runs this, and `.ci/run` runs that.
 #![cfg(test)]
 
-#[expect(dead_code, unused_imports, reason = "made for all tests of this folder")]
+#[expect(dead_code, unused_imports, reason = "shared with all tests of this folder")]
 mod support;
 
 use std::{
@@ -39,9 +39,9 @@ use tokio_stream::StreamExt as _;
 
 use self::support::{
     Options,
-    api_host::{address, move_to},
+    api_host::{address, set_tenant_api},
     binary::Process,
-    callers::Guarded,
+    callers::AuthenticatedGateway,
     name,
 };
 
@@ -69,14 +69,14 @@ const HTTP: [&str; 10] = [
 /// The cases of every generated client.
 const GENERATED: [&str; 4] = ["unary", "gzip", "watch", "error-details"];
 
-/// The cases that must use one connection; connections are counted.
+/// The cases that must use one connection. Their connections are counted.
 const KEPT_ALIVE: [&str; 2] = ["keep-alive", "keep-alive-chunked"];
 
-/// The number of refused uploads in a case: whether a client sees the answer is a race.
+/// The number of refused uploads in a case, because it is a race whether a client sees the response.
 const REPEATS: u32 = 10;
 
 /// The time limit of one program. It takes seconds, and limits each call to 30 s.
-const PATIENCE: Duration = Duration::from_mins(4);
+const TIMEOUT: Duration = Duration::from_mins(4);
 
 /// Starts an API host that reports what it received, compresses, and supports ranges.
 async fn start_api_host(serving: &mut JoinSet<()>) -> SocketAddr {
@@ -129,7 +129,7 @@ async fn range(headers: HeaderMap) -> Response {
     (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, "bytes 10-19/26")], part).into_response()
 }
 
-/// Stands before the egress listener and counts the connections of one case.
+/// A relay before the egress listener that counts the connections of one case.
 struct Counter {
     address: SocketAddr,
     connections: Arc<AtomicU32>,
@@ -147,7 +147,7 @@ impl Counter {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let mut gateway = TcpStream::connect(to).await.unwrap();
                 passing.spawn(async move {
-                    // However it ends is for the client to say.
+                    // The client reports how the connection ended.
                     let _ = copy_bidirectional(&mut caller, &mut gateway).await;
                 });
             }
@@ -156,7 +156,8 @@ impl Counter {
     }
 }
 
-/// Runs a program, and compares what it says with what it should: the HTTP clients, the generated one, and further cases.
+/// Runs a program and compares its results with the expected cases: HTTP clients, generated client, more cases, and
+/// cases left out.
 async fn run(language: &str, http_clients: &[&str], generated: &str, more: &[&str], less: &[&str]) {
     let programs = std::env::var("CLIENT_PROGRAMS").expect("run this with tools/check-client");
     let mut serving = JoinSet::new();
@@ -165,10 +166,10 @@ async fn run(language: &str, http_clients: &[&str], generated: &str, more: &[&st
         extra_application: "calls_per_second = 10000".to_owned(),
         ..Options::default()
     };
-    let guarded = Guarded::with(POLICY, options).await;
+    let guarded = AuthenticatedGateway::with(POLICY, options).await;
     let api_host = start_api_host(&mut serving).await;
     guarded.enroll("admin", "Cust1").await;
-    move_to(&guarded.world.sandbox, "Cust1", &format!("http://{api_host}/Cust1/api"));
+    set_tenant_api(&guarded.world.sandbox, "Cust1", &format!("http://{api_host}/Cust1/api"));
     let gateway = guarded.world.gateway();
     let base = |address: SocketAddr| format!("http://{address}/crm-sync/Cust1/api/v1");
     let mut counters = BTreeMap::new();
@@ -195,7 +196,7 @@ async fn run(language: &str, http_clients: &[&str], generated: &str, more: &[&st
     });
     let mut program = Command::new(Path::new(&programs).join(language));
     program.arg(given.to_string());
-    let finished = Process::start(program).finished_within(PATIENCE).await;
+    let finished = Process::start(program).finished_within(TIMEOUT).await;
     println!("{}{}", finished.stdout, finished.stderr);
     let wanted: BTreeSet<_> = http_clients
         .iter()
@@ -239,6 +240,6 @@ async fn clients_of_go_work_through_the_gateway() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_java_work_through_the_gateway() {
-    // Older clients of the JDK wait for ever where the answer is another one than 100 (JDK-8286171).
+    // Older JDK clients wait forever if the response to `Expect` is not 100 (JDK-8286171).
     run("java", &["jdk", "apache"], "grpc-java", &[], &["jdk expect-expired"]).await;
 }

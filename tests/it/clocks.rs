@@ -1,4 +1,4 @@
-//! Promises about clocks that are wrong for a while: what was stored then is not handed out, and nothing is blocked.
+//! Tests of clocks that are temporarily wrong: data stored meanwhile is not returned, and nothing stays blocked.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn a_ticket_that_was_stored_while_the_clock_was_ahead_is_replaced_after_a_
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_while_the_gateway_runs_prolongs_no_ticket() {
+async fn a_clock_that_is_set_back_extends_no_ticket() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let right = world.clock.now();
@@ -36,7 +36,7 @@ async fn a_clock_that_is_set_back_while_the_gateway_runs_prolongs_no_ticket() {
     let ticket = world.ticket("Cust1").await.unwrap();
     world.sandbox.shift_clock(0);
     world.clock.set_wall(right);
-    // It is as good as before, for as long as before.
+    // The ticket is valid as long as before.
     assert_eq!(world.ticket("Cust1").await.unwrap().credential_id, ticket.credential_id);
     world.clock.advance(Duration::from_hours(7));
     world.sandbox.shift_clock(7 * 3600);
@@ -45,7 +45,7 @@ async fn a_clock_that_is_set_back_while_the_gateway_runs_prolongs_no_ticket() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_tenant_that_is_stopped_or_removed_stays_in_memory() {
+async fn no_ticket_of_a_disabled_or_removed_tenant_stays_in_memory() {
     let mut world = World::new().await;
     for tenant in ["Cust1", "Cust2"] {
         world.enroll(tenant).await;
@@ -58,12 +58,12 @@ async fn nothing_of_a_tenant_that_is_stopped_or_removed_stays_in_memory() {
     let delete = pb::DeleteTenantRequest { name: name("Cust2"), ..Default::default() };
     world.tenants().await.delete_tenant(delete).await.unwrap();
     assert_eq!(world.metric("tickets_cached").await, 0);
-    // What is stored is used again when the stop is lifted.
+    // The stored ticket is used again when the tenant is enabled.
     let enable = pb::EnableTenantRequest { name: name("Cust1") };
     world.tenants().await.enable_tenant(enable).await.unwrap();
     world.ticket("Cust1").await.unwrap();
     assert_eq!(world.exchanges(), 2);
-    // A command of another process is as good.
+    // A command in another process has the same effect.
     let program = crate::support::binary::program(&["tenant", "disable", "Cust1", "--config"]);
     let mut program = program;
     assert!(program.arg(world.config_file()).status().unwrap().success());

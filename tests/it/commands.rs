@@ -1,4 +1,4 @@
-//! Promises of the commands: the real program, by itself and beside a running server.
+//! Tests of the commands: the real program, alone and beside a running server.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
@@ -23,11 +23,11 @@ use crate::consent::give_consent;
 use crate::support::{
     APPLICATION, assert_status,
     binary::{Process, Served, Site, program},
-    callers::bearing,
+    callers::with_bearer_token,
     issue, issue_with, name,
 };
 
-/// The promise is one second (CONTRACT section 7); the rest is for a busy machine.
+/// The time in which a server must notice a command: one second, and some more for a busy machine.
 const NOTICED: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn a_new_keyring_is_readable_to_its_owner_only_and_never_overwritten() {
     let site = Site::new().await;
     fs::remove_file(site.file("keyring.toml")).unwrap();
     let said = site.run(&["keys", "generate"]).await.succeeded();
-    assert!(said.contains("keyring.toml") && said.contains("back this file up"), "{said}");
+    assert!(said.contains("keyring.toml") && said.contains("back up this file"), "{said}");
     let mode = fs::metadata(site.file("keyring.toml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     let before = site.read("keyring.toml");
@@ -49,7 +49,7 @@ async fn a_key_is_added_beside_the_old_one_and_not_yet_used() {
     let site = Site::new().await;
     let before = site.read("keyring.toml");
     let added = site.run(&["keys", "generate", "--add", "--output", "json"]).await.json();
-    assert!(site.read("keyring.toml").starts_with(&before), "the old key is kept as it was");
+    assert!(site.read("keyring.toml").starts_with(&before), "the old key was changed");
     let mode = fs::metadata(site.file("keyring.toml")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
 
@@ -61,7 +61,7 @@ async fn a_key_is_added_beside_the_old_one_and_not_yet_used() {
     assert_eq!(active, [true, false]);
     assert_eq!(keys[1]["id"], added["id"]);
 
-    // From then on there is a trail that tells of one more.
+    // Now the audit trail exists and records a further key.
     site.run(&["keys", "generate", "--add"]).await.succeeded();
     let events = site.run(&["audit", "export", "--filter", "action = \"cli.keys.generate\""]).await;
     assert_eq!(events.succeeded().lines().count(), 1);
@@ -72,8 +72,8 @@ async fn keys_are_listed_by_id_and_never_shown() {
     let site = Site::new().await;
     site.run(&["keys", "generate", "--add"]).await.succeeded();
     let unused = site.run(&["keys", "list"]).await.succeeded();
-    assert!(!unused.contains("active"), "no store, no active key: {unused}");
-    assert!(!site.file("gateway.db").exists(), "a list of keys makes no store");
+    assert!(!unused.contains("active"), "without a store there is no active key: {unused}");
+    assert!(!site.file("gateway.db").exists(), "listing keys created a store");
     site.run(&["tenant", "list"]).await.succeeded();
 
     let text = site.run(&["keys", "list"]).await.succeeded();
@@ -91,7 +91,7 @@ async fn keys_are_listed_by_id_and_never_shown() {
 }
 
 #[tokio::test]
-async fn every_tenant_command_tells_what_it_did_as_text() {
+async fn every_tenant_command_reports_its_result_as_text() {
     let site = Site::new().await;
     let (name, token) = (name("Cust12345"), site.make_tenant("Cust12345"));
     fs::write(site.file("token.txt"), format!("{token}\n")).unwrap();
@@ -118,7 +118,7 @@ async fn every_tenant_command_tells_what_it_did_as_text() {
 }
 
 #[tokio::test]
-async fn every_tenant_command_tells_what_it_did_as_json() {
+async fn every_tenant_command_reports_its_result_as_json() {
     let site = Site::new().await;
     let (name, token) = (name("Cust12345"), site.make_tenant("Cust12345"));
     let by_id = ["Cust12345", "--application", APPLICATION, "--output", "json"];
@@ -142,12 +142,12 @@ async fn every_tenant_command_tells_what_it_did_as_json() {
 }
 
 #[tokio::test]
-async fn a_token_from_file_and_from_standard_input_opens_the_tenant() {
+async fn a_token_is_read_from_a_file_or_from_standard_input() {
     let site = Site::new().await;
     for (id, from_file) in [("Cust1", true), ("Cust2", false)] {
         let token = site.make_tenant(id);
         site.run(&["tenant", "add", id]).await.succeeded();
-        // White space that editors and shells add is not part of it.
+        // White space that editors and shells add is ignored.
         let text = format!("  {token}\r\n");
         if from_file {
             fs::write(site.file("token.txt"), text).unwrap();
@@ -165,7 +165,7 @@ async fn a_token_from_file_and_from_standard_input_opens_the_tenant() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_fails_with_a_mend() {
+async fn unknown_tenants_and_applications_fail_with_a_remedy() {
     let site = Site::new().await;
     for command in ["disable", "enable", "remove"] {
         let message = site.run(&["tenant", command, "Cust9"]).await.failed(1);
@@ -189,7 +189,7 @@ async fn what_is_not_there_fails_with_a_mend() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_told_apart_from_failure() {
+async fn wrong_usage_has_its_own_exit_code() {
     let site = Site::new().await;
     let long = "x".repeat(5000);
     for (arguments, hint) in [
@@ -210,7 +210,7 @@ async fn wrong_usage_is_told_apart_from_failure() {
     ] {
         let message = site.run(arguments).await.failed(2);
         assert!(message.contains(hint), "{arguments:?}: {message}");
-        assert!(!message.contains('\u{1b}'), "terminals see no control characters: {message:?}");
+        assert!(!message.contains('\u{1b}'), "control characters reach the terminal: {message:?}");
     }
     assert_eq!(site.run(&["tenant", "list"]).await.succeeded().lines().count(), 1);
 }
@@ -256,7 +256,7 @@ async fn the_help_of_every_command_has_an_example() {
 }
 
 #[tokio::test]
-async fn the_printed_configuration_is_one_that_is_understood() {
+async fn the_printed_configuration_is_valid() {
     let printed = Process::start(program(&["config"])).finished().await.succeeded();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway.toml");
@@ -264,13 +264,13 @@ async fn the_printed_configuration_is_one_that_is_understood() {
     let file = file.display().to_string();
     let command = program(&["keys", "generate", "--config", &file]);
     let finished = Process::start(command).finished().await;
-    // It has no application yet, and says so; every other line is understood.
+    // The only error is the missing application; every other line is valid.
     let message = finished.failed(2);
     assert!(message.contains("applications: "), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
 }
 
-/// Asks until `done`, and holds the server to its promise.
+/// Repeats a call until `done`, within the time limit of the server.
 async fn noticed(served: &Served, what: &str, done: impl Fn(&Result<(), Status>) -> bool) {
     let (mut tokens, begin) = (served.tokens().await, Instant::now());
     loop {
@@ -320,7 +320,7 @@ async fn a_running_server_notices_every_command_within_a_second() {
     assert!(!log.contains(&token), "{log}");
 }
 
-/// A line that `dev` prints, as its words, without the token.
+/// Returns the words of a line that `dev` prints, without the token.
 fn words(line: &str) -> Vec<String> {
     let words = match line.split_once("-H \"") {
         None => line.to_owned(),
@@ -330,17 +330,17 @@ fn words(line: &str) -> Vec<String> {
     words.collect()
 }
 
-/// The token that a printed line reads from a file.
+/// Returns the token that a printed line reads from a file.
 fn token(line: &str) -> Option<String> {
     let (_, file) = line.split_once("authorization: Bearer $(cat ")?;
     Some(fs::read_to_string(file.split_once(')').unwrap().0).unwrap())
 }
 
-/// Does with tonic what a printed line would do.
+/// Executes a printed line with tonic.
 async fn perform(channel: &Channel, line: &str) -> Result<Vec<String>, Status> {
     fn with<T>(token: Option<&String>, message: T) -> tonic::Request<T> {
         match token {
-            Some(token) => bearing(token, message),
+            Some(token) => with_bearer_token(token, message),
             None => tonic::Request::new(message),
         }
     }
@@ -422,7 +422,7 @@ async fn perform(channel: &Channel, line: &str) -> Result<Vec<String>, Status> {
     }
 }
 
-/// Names of services, or the number of files that describe a symbol.
+/// Returns the names of services, or the number of files that describe a symbol.
 async fn reflect(channel: &Channel, request: MessageRequest) -> Result<Vec<String>, Status> {
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
     let mut client = ServerReflectionClient::new(channel.clone());
@@ -439,7 +439,7 @@ async fn reflect(channel: &Channel, request: MessageRequest) -> Result<Vec<Strin
     }
 }
 
-/// Runs the printed lines as a person would, where there is a grpcurl to run them with.
+/// Runs the printed lines as a user would, if grpcurl is installed.
 async fn paste(lines: &[&str]) {
     if Command::new("grpcurl").arg("-version").output().is_err() {
         return;
@@ -471,7 +471,7 @@ async fn paste(lines: &[&str]) {
 }
 
 #[tokio::test]
-async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
+async fn dev_prints_all_addresses_and_working_commands() {
     let temporary = tempfile::tempdir().unwrap();
     let ports = ["--grpc-port", "0", "--http-port", "0", "--admin-port", "0", "--egress-port", "0"];
     let mut command = program(&[&["dev"][..], &ports].concat());
@@ -535,7 +535,7 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
     assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
 
     drop(channel);
-    assert_ne!(fs::read_dir(temporary.path()).unwrap().count(), 0, "its files are here");
+    assert_ne!(fs::read_dir(temporary.path()).unwrap().count(), 0, "dev created no files");
     dev.signal(Signal::INT);
     let ended = dev.finished().await;
     assert_eq!(ended.succeeded(), banner);
@@ -543,8 +543,7 @@ async fn dev_says_where_everything_is_and_its_lines_do_what_they_say() {
 }
 
 #[tokio::test]
-async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_its_terminal_is_closed_or_it_cannot_start()
- {
+async fn dev_removes_its_files_after_an_early_stop_a_closed_terminal_or_a_failed_start() {
     let left = |folder: &tempfile::TempDir| fs::read_dir(folder.path()).unwrap().count();
     let dev = |folder: &tempfile::TempDir, port: &str| {
         let ports =
@@ -561,7 +560,7 @@ async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_
     stopped.finished().await.succeeded();
     assert_eq!(left(&temporary), 0);
 
-    // A terminal that is closed tells it twice: the kernel does, and the shell.
+    // A closed terminal sends SIGHUP twice, from the kernel and from the shell.
     let mut closed = dev(&temporary, "0");
     let serves = |process: &Process| process.stdout().ends_with("DisableTenant\n").then_some(());
     closed.until("serves", serves).await;
@@ -570,7 +569,7 @@ async fn dev_leaves_nothing_behind_also_when_it_is_stopped_in_its_first_moments_
     closed.finished().await.succeeded();
     assert_eq!(left(&temporary), 0);
 
-    // One that was killed cannot clear up. The next one does, beside one that runs.
+    // A killed process leaves its files. The next one removes them, but not those of a running one.
     let mut killed = dev(&temporary, "0");
     killed.until("serves", serves).await;
     let mut running = dev(&temporary, "0");

@@ -1,4 +1,4 @@
-//! Compressed requests: gzip is accepted by every service, within the limits on what comes out of it.
+//! Tests of compressed requests: every service accepts gzip, with limits on the decompressed size.
 
 use std::{io::Write as _, net::SocketAddr};
 
@@ -16,7 +16,9 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest,
 };
 
-use crate::support::{Options, World, assert_invalid, assert_status, callers::Guarded, name};
+use crate::support::{
+    Options, World, assert_invalid, assert_status, callers::AuthenticatedGateway, name,
+};
 
 const ACCEPTED: &str = "identity,gzip";
 const GET_TENANT: &str = "tenantgateway.v1.TenantService/GetTenant";
@@ -30,7 +32,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Sends one message with its flag as it is; gives the headers of the answer and the body.
+/// Sends one message with this flag. Returns headers and body of the response.
 async fn send(
     address: SocketAddr,
     method: &str,
@@ -56,12 +58,12 @@ async fn send(
     (headers, answer.bytes().await.unwrap().to_vec())
 }
 
-/// The same for a message in gzip of a call that fails.
+/// Sends a gzip message of a call that fails, and returns the status.
 async fn fails(address: SocketAddr, method: &str, message: &[u8]) -> Status {
     let headers = [("grpc-encoding", &b"gzip"[..])];
     let (headers, _) = send(address, method, &headers, COMPRESSED, message).await;
     assert_eq!(headers["grpc-accept-encoding"], ACCEPTED);
-    Status::from_header_map(&headers).expect("the call does not fail")
+    Status::from_header_map(&headers).expect("the call did not fail")
 }
 
 #[tokio::test]
@@ -69,7 +71,7 @@ async fn every_service_reads_requests_in_gzip() {
     let extra_config = "[envoy]\nenabled = true".to_owned();
     let world = World::with(Options { extra_config, ..Options::default() }).await;
     let address = world.gateway().grpc_address;
-    // Field 1 is a name that is none, or -1: only who reads the message can say so.
+    // Field 1 is an invalid name or -1, so that the error proves that the message was decoded.
     let (bad_name, negative) =
         (gzip(b"\x0a\x03not"), gzip(b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"));
     for (method, message, field) in [
@@ -104,7 +106,7 @@ async fn every_service_reads_requests_in_gzip() {
 }
 
 #[tokio::test]
-async fn a_client_that_compresses_is_answered_and_the_answer_is_not_compressed() {
+async fn a_compressed_request_gets_an_uncompressed_response() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let client = TenantServiceClient::new(world.channel().await);
@@ -117,7 +119,7 @@ async fn a_client_that_compresses_is_answered_and_the_answer_is_not_compressed()
     let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
     let headers = [("grpc-encoding", &b"gzip"[..]), ("grpc-accept-encoding", &b"gzip"[..])];
     let address = world.gateway().grpc_address;
-    // A message of such a call may also come as it is.
+    // A message of such a call may also be uncompressed.
     for (flag, message) in [(COMPRESSED, gzip(&message)), (0, message)] {
         let (headers, body) = send(address, GET_TENANT, &headers, flag, &message).await;
         assert_eq!(headers["grpc-accept-encoding"], ACCEPTED);
@@ -150,12 +152,12 @@ async fn an_unsupported_encoding_is_refused_with_the_list_of_accepted_ones() {
             let status = Status::from_header_map(&headers).unwrap();
             assert_status(&status, Code::Unimplemented, "UNIMPLEMENTED");
             assert!(status.message().contains("gzip"), "{status:?}");
-            assert!(!status.message().contains("not built"), "{status:?}");
+            assert!(!status.message().contains("not implemented"), "{status:?}");
             let told: Vec<_> = headers.get_all("grpc-accept-encoding").iter().collect();
             assert_eq!(told, [ACCEPTED], "{method}");
         }
     }
-    // An unknown method keeps its own text.
+    // An unknown method keeps its own error text.
     let status = fails(address, "tenantgateway.v1.TenantService/NoSuch", &gzip(b"")).await;
     assert_status(&status, Code::Unimplemented, "UNIMPLEMENTED");
     assert!(status.message().contains("this method"), "{status:?}");
@@ -181,7 +183,7 @@ async fn the_size_limit_holds_for_the_decompressed_message() {
     let (headers, _) = send(address, HEALTH, &[], 0, &vec![0; 16 * 1024 + 1]).await;
     let status = Status::from_header_map(&headers).unwrap();
     assert_status(&status, Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
-    // A whole body of a call of the Web API passes.
+    // The largest body of a Web API call passes.
     let body = vec![0; large];
     let call = pb::CallRequest { tenant: "none".to_owned(), body, ..Default::default() };
     let status =
@@ -190,7 +192,7 @@ async fn the_size_limit_holds_for_the_decompressed_message() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_what_their_encoding_says_are_refused() {
+async fn bytes_that_do_not_match_their_encoding_are_refused() {
     let world = World::new().await;
     let address = world.gateway().grpc_address;
     let good = gzip(&pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec());
@@ -203,7 +205,7 @@ async fn bytes_that_are_not_what_their_encoding_says_are_refused() {
     for message in [&b"\x1f\x8b"[..], b"plain", &good[..good.len() - 9], &damaged] {
         is_refused(&fails(address, GET_TENANT, message).await);
     }
-    // Said to be compressed, and nothing says how; and a flag that means nothing.
+    // The compressed flag without an encoding, and an undefined flag.
     let identity = [("grpc-encoding", &b"identity"[..])];
     for (headers, flag) in [(&[][..], COMPRESSED), (&identity[..], COMPRESSED), (&[][..], 2)] {
         let (headers, _) = send(address, GET_TENANT, headers, flag, &good).await;
@@ -213,7 +215,7 @@ async fn bytes_that_are_not_what_their_encoding_says_are_refused() {
 
 #[tokio::test]
 async fn an_unauthenticated_call_is_refused_before_its_message_is_decompressed() {
-    let guarded = Guarded::new("permit (principal, action, resource);").await;
+    let guarded = AuthenticatedGateway::new("permit (principal, action, resource);").await;
     let address = guarded.world.gateway().grpc_address;
     let status = fails(address, GET_TENANT, &gzip(&vec![0; 8 * 1024 * 1024])).await;
     assert_status(&status, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");

@@ -1,4 +1,4 @@
-//! What a wrong configuration gets: one message that names key, file and mend, the right exit code, nothing started.
+//! Tests of invalid configurations: one message with key, file and remedy, the right exit code, and nothing started.
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
@@ -17,7 +17,7 @@ impl Site {
         fs::write(self.file("gateway.toml"), text.replacen(from, to, 1)).unwrap();
     }
 
-    /// `serve` ends by itself with this code, and one message that holds all `hints`.
+    /// Asserts that `serve` ends with this code and one message that contains all `hints`.
     async fn refuses(&self, code: i32, hints: &[&str]) -> String {
         let message = self.run(&["serve"]).await.failed(code);
         for hint in hints {
@@ -35,11 +35,11 @@ async fn refused_after(from: &str, to: &str, hints: &[&str]) {
     site.edit(from, to);
     let hints = [&["gateway.toml:"], hints].concat();
     site.refuses(2, &hints).await;
-    assert!(!site.file("gateway.db").exists(), "nothing is started, so nothing is made");
+    assert!(!site.file("gateway.db").exists(), "a store was created");
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_refused_with_the_nearest_right_one() {
+async fn an_unknown_key_is_refused_with_the_nearest_valid_one() {
     refused_after(
         "reflection = true",
         "reflektion = true",
@@ -49,17 +49,17 @@ async fn an_unknown_key_is_refused_with_the_nearest_right_one() {
 }
 
 #[tokio::test]
-async fn an_unknown_section_is_refused_with_the_nearest_right_one() {
+async fn an_unknown_section_is_refused_with_the_nearest_valid_one() {
     refused_after("[grpc]", "[gprc]", &[":2: gprc: unknown key", "did you mean `grpc`?"]).await;
 }
 
 #[tokio::test]
-async fn what_is_not_toml_is_refused_with_its_line() {
+async fn invalid_toml_is_refused_with_its_line() {
     refused_after("[admin]", "[admin", &[":6: not TOML"]).await;
 }
 
 #[tokio::test]
-async fn a_value_of_the_wrong_kind_is_refused_with_the_form_wanted() {
+async fn a_value_of_the_wrong_type_is_refused_with_the_expected_form() {
     let to = "listen = \"localhost:1\"\nreflection";
     refused_after(
         "listen = \"127.0.0.1:0\"\nreflection",
@@ -71,7 +71,7 @@ async fn a_value_of_the_wrong_kind_is_refused_with_the_form_wanted() {
 }
 
 #[tokio::test]
-async fn an_environment_by_another_name_is_refused_with_the_right_one() {
+async fn an_unknown_environment_is_refused_with_the_valid_ones() {
     refused_after("\"sod\"", "\"stage\"", &["applications[0].environment:", "mean qaonline?"])
         .await;
 }
@@ -80,7 +80,7 @@ async fn an_environment_by_another_name_is_refused_with_the_right_one() {
 async fn a_secret_from_two_places_is_refused() {
     let both = "client_secret_env = \"CLIENT_SECRET\"\nclient_secret_file";
     let hints =
-        ["applications[0].client_secret_file:", "client_secret_env is given too", "keep one"];
+        ["applications[0].client_secret_file:", "client_secret_env is also set", "remove one"];
     refused_after("client_secret_file", both, &hints).await;
 }
 
@@ -94,7 +94,7 @@ async fn a_secret_in_the_configuration_itself_is_refused_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_is_told_at_once() {
+async fn all_errors_are_reported_at_once() {
     let site = Site::new().await;
     site.edit("reflection = true", "reflektion = true");
     site.edit("\"sod\"", "\"stage\"");
@@ -138,15 +138,15 @@ async fn an_empty_secret_and_an_unset_variable_are_named() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_used_is_refused_with_what_was_found() {
+async fn an_unusable_key_is_refused_with_what_was_found() {
     for (text, found, mend) in [
-        ("hunter2 is no key", "found neither XML nor PEM", "give the whole private key"),
-        (EC_KEY, "found a private key of another algorithm", "RSA keys only"),
-        (SMALL_KEY, "found an RSA key below 2048 bits", "make a new one"),
+        ("hunter2 is no key", "found neither XML nor PEM", "use the whole private key"),
+        (EC_KEY, "found a private key of another algorithm", "accepts only RSA keys"),
+        (SMALL_KEY, "found an RSA key below 2048 bits", "create a new one"),
         (
             "<RSAKeyValue><Modulus>hunter2",
             "found XML that is not well-formed",
-            "copy the key again",
+            "copy the whole key again",
         ),
     ] {
         let site = Site::new().await;
@@ -161,7 +161,7 @@ async fn a_key_that_cannot_be_used_is_refused_with_what_was_found() {
 }
 
 #[tokio::test]
-async fn a_missing_keyring_is_named_with_the_command_that_makes_one() {
+async fn a_missing_keyring_is_reported_with_the_command_that_creates_one() {
     let site = Site::new().await;
     fs::remove_file(site.file("keyring.toml")).unwrap();
     let path = site.file("keyring.toml").display().to_string();
@@ -170,7 +170,7 @@ async fn a_missing_keyring_is_named_with_the_command_that_makes_one() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_others_can_read_is_refused_with_the_mend() {
+async fn a_keyring_that_others_can_read_is_refused_with_a_remedy() {
     let site = Site::new().await;
     let file = site.file("keyring.toml");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
@@ -188,7 +188,7 @@ async fn a_damaged_keyring_is_refused_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn another_keyring_than_that_of_the_store_is_refused() {
+async fn a_keyring_of_another_store_is_refused() {
     let site = Site::new().await;
     site.enroll("Cust1").await;
     fs::remove_file(site.file("keyring.toml")).unwrap();
@@ -197,24 +197,24 @@ async fn another_keyring_than_that_of_the_store_is_refused() {
 }
 
 #[tokio::test]
-async fn another_environment_for_a_store_in_use_is_refused() {
+async fn a_changed_environment_of_an_existing_store_is_refused() {
     let site = Site::new().await;
     site.run(&["tenant", "list"]).await.succeeded();
     site.edit("\"sod\"", "\"online\"");
     let hints = [
         "gateway.toml",
         "applications[0].environment:",
-        "crm-sync was of environment sod",
+        "crm-sync had environment sod",
         "another id",
     ];
     site.refuses(2, &hints).await;
-    // Nothing was changed by the refusal.
+    // The refusal changed nothing.
     site.edit("\"online\"", "\"sod\"");
     site.serve().await.stop().await;
 }
 
 #[tokio::test]
-async fn another_client_id_for_a_store_in_use_is_served_with_a_warning() {
+async fn a_changed_client_id_of_an_existing_store_is_a_warning() {
     let site = Site::new().await;
     site.serve().await.stop().await;
     site.edit("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
@@ -227,7 +227,7 @@ async fn another_client_id_for_a_store_in_use_is_served_with_a_warning() {
 }
 
 #[tokio::test]
-async fn a_command_in_between_does_not_swallow_the_warning_of_another_client_id() {
+async fn a_command_does_not_suppress_the_warning_about_a_changed_client_id() {
     let site = Site::new().await;
     site.run(&["tenant", "list"]).await.succeeded();
     site.edit("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
@@ -237,7 +237,7 @@ async fn a_command_in_between_does_not_swallow_the_warning_of_another_client_id(
 }
 
 #[tokio::test]
-async fn callers_without_a_credential_are_let_in_only_where_somebody_said_so() {
+async fn anonymous_callers_need_an_explicit_setting() {
     let site = Site::new().await;
     site.edit("insecure_anonymous = true", "");
     let hints = ["callers:", "[[callers.jwt]]", "insecure_anonymous = true", "on this machine"];
@@ -245,7 +245,7 @@ async fn callers_without_a_credential_are_let_in_only_where_somebody_said_so() {
 }
 
 #[tokio::test]
-async fn callers_without_a_credential_are_let_in_only_on_loopback() {
+async fn anonymous_callers_are_allowed_only_on_loopback() {
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let site = Site::new().await;
         let listen = format!("listen = \"{listen}\"\nallow_plaintext = true\nreflection");
@@ -275,7 +275,7 @@ async fn a_store_of_a_newer_release_is_refused_unchanged() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_another_file_is_refused_unchanged() {
+async fn a_file_that_is_not_a_store_is_refused_unchanged() {
     let site = Site::new().await;
     fs::write(site.file("gateway.db"), "not a database\n".repeat(100)).unwrap();
     let path = site.file("gateway.db").display().to_string();
@@ -284,7 +284,7 @@ async fn a_store_that_is_another_file_is_refused_unchanged() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_of_the_store_is_named_and_not_made() {
+async fn a_missing_folder_of_the_store_is_reported_and_not_created() {
     let site = Site::new().await;
     site.edit("[admin]", "[store]\nurl = \"sqlite:nowhere/gateway.db\"\n[admin]");
     let path = site.file("nowhere/gateway.db").display().to_string();
@@ -295,20 +295,20 @@ async fn a_missing_folder_of_the_store_is_named_and_not_made() {
 }
 
 #[tokio::test]
-async fn a_second_serve_on_one_file_is_refused_and_the_first_goes_on() {
+async fn a_second_serve_on_one_file_is_refused_and_the_first_continues() {
     let site = Site::new().await;
     let first = site.serve().await;
     let path = site.file("gateway.db").display().to_string();
-    site.refuses(1, &["another `serve` runs on", &path, "stop the other"]).await;
+    site.refuses(1, &["another `serve` uses", &path, "stop the other"]).await;
     site.enroll("Cust1").await;
     first.stop().await;
-    // The lock goes with its holder, however that one ends.
+    // The lock ends with its process, even after a kill.
     site.serve().await.kill().await;
     site.serve().await.stop().await;
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_with_its_key() {
+async fn a_port_in_use_is_reported_with_its_key() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let listen = format!("listen = \"{address}\"");
@@ -322,7 +322,7 @@ async fn a_port_that_is_taken_is_named_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_log_filter_that_cannot_be_read_is_named() {
+async fn an_invalid_log_filter_is_reported() {
     let site = Site::new().await;
     let mut command = site.command(&["serve"]);
     command.env("RUST_LOG", "tenant_gateway=loud");
@@ -331,7 +331,7 @@ async fn a_log_filter_that_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
-async fn what_has_no_effect_yet_is_told_in_one_warning() {
+async fn settings_without_effect_are_reported_in_one_warning() {
     let site = Site::new().await;
     site.edit(
         "[admin]",
@@ -341,5 +341,5 @@ async fn what_has_no_effect_yet_is_told_in_one_warning() {
     let log = served.stop().await.stderr;
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"")).collect();
     let [warning] = warnings.as_slice() else { panic!("not one warning: {log}") };
-    assert!(warning.contains("not built yet") && warning.contains("telemetry"), "{warning}");
+    assert!(warning.contains("not implemented yet") && warning.contains("telemetry"), "{warning}");
 }

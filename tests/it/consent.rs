@@ -1,4 +1,5 @@
-//! Consent from the link to the grant: a browser, the gateway's pages, and SuperOffice's sign-in.
+//! Tests of consent from the link to the grant: a browser, the gateway's pages, and SuperOffice's
+//! sign-in.
 
 #[path = "failed_consents.rs"]
 mod failed;
@@ -17,7 +18,7 @@ use tonic::{Code, transport::Channel};
 
 use crate::support::{
     APPLICATION, CLIENT_ID, Options, World, assert_status, eventually, eventually_so, http::send,
-    name, trail::Written,
+    name, trail::StoredTrail,
 };
 
 const ADMIN: &str = "anna@example.com";
@@ -26,13 +27,13 @@ const FRONT_END: &str = "https://portal.example.com/callback";
 const ROLE_OF_ADMINISTRATORS: u32 = 1;
 const ROLE_OF_EMPLOYEES: u32 = 6;
 
-/// A gateway with consent pages, Cust10001 and Cust10002, and who works there.
-struct Place {
+/// A gateway with consent pages, two tenants, and their users.
+struct ConsentGateway {
     world: World,
     public_uri: String,
 }
 
-/// What a browser shows.
+/// A page, or a redirect.
 pub(crate) struct Page {
     pub(crate) status: u16,
     location: Option<String>,
@@ -40,7 +41,7 @@ pub(crate) struct Page {
     pub(crate) text: String,
 }
 
-impl Place {
+impl ConsentGateway {
     async fn new() -> Self {
         Self::with("", None).await
     }
@@ -111,7 +112,7 @@ impl Place {
         Page::sign_in(uri, user, tenant, decision).await
     }
 
-    /// How many refresh tokens live at SuperOffice.
+    /// Returns the number of refresh tokens that are valid at SuperOffice.
     fn living(&self) -> usize {
         self.world.sandbox.grants().iter().filter(|grant| !grant.revoked).count()
     }
@@ -133,12 +134,12 @@ impl Page {
         Self::of("GET", uri, cookie.as_slice(), "").await
     }
 
-    /// The person clicks on the page of a link.
+    /// Presses the button on the page of a link.
     pub(crate) async fn click(link: &str) -> Self {
         Self::of("POST", link, &[("Sec-Fetch-Site", "same-origin")], "").await
     }
 
-    /// The person signs in at SuperOffice and decides: where the browser is sent then.
+    /// Signs in at SuperOffice and decides. Returns the redirect to the gateway.
     pub(crate) async fn sign_in(uri: &str, user: &str, tenant: &str, decision: &str) -> String {
         let mut page = Self::get(uri, None).await;
         for _ in 0..4 {
@@ -165,7 +166,7 @@ impl Page {
         panic!("never signed in: {}", page.text);
     }
 
-    /// The cookie as a browser sends it back.
+    /// Returns the cookie as a browser sends it.
     pub(crate) fn cookie_back(&self) -> Option<&str> {
         self.cookie.as_ref()?.split(';').next()
     }
@@ -178,7 +179,7 @@ impl Page {
         self.text.contains(&format!("id=\"{id}\""))
     }
 
-    /// An attribute that begins so.
+    /// Returns the text between `start` and the next quotation mark.
     fn between(&self, start: &str) -> String {
         let (_, rest) = self.text.split_once(start).unwrap_or_else(|| panic!("{}", self.text));
         rest.split('"').next().unwrap().replace("&amp;", "&")
@@ -192,7 +193,7 @@ pub(crate) async fn give_consent(link: &str, user: &str, tenant: &str) -> Page {
     Page::get(&back, gone.cookie_back()).await
 }
 
-/// What a front end receives.
+/// Returns the code that a front end receives.
 fn code_of(back: &str) -> String {
     let back = url::Url::parse(back).unwrap();
     back.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned()
@@ -208,8 +209,8 @@ fn for_tenant(tenant: &str) -> pb::BeginConsentRequest {
 }
 
 #[tokio::test]
-async fn a_link_leads_to_a_grant_and_an_administrator_enrols_the_customer() {
-    let place = Place::new().await;
+async fn a_link_creates_a_grant_and_an_administrator_enrolls_the_tenant() {
+    let place = ConsentGateway::new().await;
     let request = pb::BeginConsentRequest { enroll_system_user: true, ..for_tenant("Cust10001") };
     let begun = place.begin(request).await;
     let link = &begun.consent_uri;
@@ -241,20 +242,20 @@ async fn a_link_leads_to_a_grant_and_an_administrator_enrols_the_customer() {
     let again = place.get(&back, gone.cookie_back()).await;
     assert_eq!(again.status, 412, "{}", again.text);
     assert_eq!(place.get(link, None).await.status, 410);
-    let written = Written::read(&place.world.config_file()).await;
+    let written = StoredTrail::read(&place.world.config_file()).await;
     let actions: Vec<_> = written
         .of_calls()
         .filter(|event| &*event.record.caller_method == "consent")
         .map(|event| event.record.action.to_string())
         .collect();
-    // What was decided, and what came of it.
+    // Each decision and each result has an event.
     assert_eq!(actions, ["manageGrants", "manageTenants", "manageGrants", "manageTenants"]);
     written.assert_intact();
 }
 
 #[tokio::test]
-async fn without_its_cookie_or_refused_or_by_another_nothing_is_left() {
-    let place = Place::new().await;
+async fn a_failed_consent_leaves_no_grant() {
+    let place = ConsentGateway::new().await;
     place.world.create("Cust10001").await;
     place.world.create("Cust10002").await;
     let request = pb::BeginConsentRequest {
@@ -281,8 +282,8 @@ async fn without_its_cookie_or_refused_or_by_another_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn a_front_end_completes_by_its_caller() {
-    let place = Place::new().await;
+async fn a_front_end_completes_consent_through_its_caller() {
+    let place = ConsentGateway::new().await;
     place.world.create("Cust10001").await;
     let begin_here = || {
         let redirect_uri = FRONT_END.to_owned();
@@ -305,7 +306,7 @@ async fn a_front_end_completes_by_its_caller() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
 }
 
-/// Whoever begins may have any tenant, but for this one.
+/// Returns a policy that permits every tenant except this one.
 fn all_but(tenant: &str) -> String {
     let tenant = name(tenant);
     format!(
@@ -315,8 +316,8 @@ fn all_but(tenant: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_forbid_on_the_tenant_that_a_person_chooses_holds_as_it_stands_then() {
-    let place = Place::with("", Some(all_but("Cust10002"))).await;
+async fn a_forbid_on_the_chosen_tenant_applies_at_completion() {
+    let place = ConsentGateway::with("", Some(all_but("Cust10002"))).await;
     place.world.create("Cust10001").await;
     place.world.create("Cust10002").await;
     let anywhere = || pb::BeginConsentRequest { tenant: String::new(), ..for_tenant("Cust10001") };
@@ -325,7 +326,7 @@ async fn a_forbid_on_the_tenant_that_a_person_chooses_holds_as_it_stands_then() 
     assert_eq!(page.status, 403, "{}", page.text);
     assert!(page.text.contains("Access to this customer is not permitted"), "{}", page.text);
     eventually_so("what is not kept is revoked", async || place.living() == 0).await;
-    // So too for a front end, which hears it as any caller does.
+    // The same holds for a front end, which gets the error of the call.
     let redirect_uri = FRONT_END.to_owned();
     let begun = place.begin(pb::BeginConsentRequest { redirect_uri, ..anywhere() }).await;
     let back = place.sign_in(&begun.authorization_uri, EMPLOYEE, "Cust10002", "approve").await;
@@ -333,18 +334,18 @@ async fn a_forbid_on_the_tenant_that_a_person_chooses_holds_as_it_stands_then() 
     let refused = place.client().await.complete_consent(complete).await.unwrap_err();
     assert_status(&refused, Code::PermissionDenied, "POLICY_DENIED");
     eventually_so("what is not kept is revoked", async || place.living() == 0).await;
-    // Policy is asked as it is when the browser comes back, also where the tenant was named.
+    // The policy is evaluated when the browser returns, even if the request named the tenant.
     let named = place.begin(for_tenant("Cust10001")).await.consent_uri;
     fs::write(place.world.folder.path().join("policy.cedar"), all_but("Cust10001")).unwrap();
     for reloadable in place.world.gateway().reloadables() {
         reloadable.reload().await;
     }
     assert_eq!(give_consent(&named, EMPLOYEE, "Cust10001").await.status, 403);
-    // The first link works still, and Cust10002 is not protected any more.
+    // The first link still works, and the policy no longer protects Cust10002.
     let page = give_consent(&link, EMPLOYEE, "Cust10002").await;
     assert_eq!(page.status, 200, "{}", page.text);
     assert_eq!(place.living(), 1);
-    let written = Written::read(&place.world.config_file()).await;
+    let written = StoredTrail::read(&place.world.config_file()).await;
     let denied: Vec<_> = written
         .of_calls()
         .map(|event| &event.record)
@@ -361,9 +362,9 @@ async fn a_forbid_on_the_tenant_that_a_person_chooses_holds_as_it_stands_then() 
 }
 
 #[tokio::test]
-async fn a_code_whose_turn_does_not_come_is_not_spent_and_the_same_state_completes_later() {
+async fn a_code_that_waits_too_long_is_not_spent_and_the_state_completes_later() {
     let login = "[login]\nmax_concurrent = 1\ntimeout = \"2s\"";
-    let place = Place::with(login, None).await;
+    let place = ConsentGateway::with(login, None).await;
     place.world.enroll("Cust10003").await;
     place.world.create("Cust10001").await;
     let redirect_uri = FRONT_END.to_owned();
@@ -386,7 +387,7 @@ async fn a_code_whose_turn_does_not_come_is_not_spent_and_the_same_state_complet
     };
     let (hanging, early) = tokio::join!(hanging, early);
     assert!(hanging.is_err());
-    // Whichever end noticed first.
+    // The status depends on which side notices first.
     assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&early.code()), "{early:?}");
     assert_eq!(sandbox.calls(Endpoint::Tokens), 0);
     let again = complete(Duration::from_secs(10)).await.unwrap().into_inner();
@@ -395,8 +396,8 @@ async fn a_code_whose_turn_does_not_come_is_not_spent_and_the_same_state_complet
 }
 
 #[tokio::test]
-async fn a_notification_makes_us_look_and_a_forged_one_that_says_delete_does_not() {
-    let place = Place::new().await;
+async fn a_notification_refreshes_the_status_and_a_forged_one_does_not() {
+    let place = ConsentGateway::new().await;
     place.world.create("Cust10001").await;
     let sandbox = &place.world.sandbox;
     let target = format!("{}/webhooks/superoffice/state-change", place.public_uri);
@@ -415,7 +416,7 @@ async fn a_notification_makes_us_look_and_a_forged_one_that_says_delete_does_not
     let state = place.world.tenant("Cust10001").await.status();
     assert_eq!(state, pb::TenantState::Running);
 
-    // One that is for somebody else, and one that is used twice, also after a restart.
+    // A notification for another audience, and a replayed one, also after a restart.
     let claims = |id: &str| -> serde_json::Map<String, serde_json::Value> {
         [("jti".to_owned(), id.into())].into_iter().collect()
     };

@@ -1,4 +1,4 @@
-//! The contract as other languages see it.
+//! Tests of the protobuf API as other languages see it.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use prost_types::FileDescriptorSet;
 use tenant_gateway::grpc::pb;
 
 #[test]
-fn every_file_of_the_contract_has_its_place_in_each_language() {
+fn every_proto_file_has_its_package_in_each_language() {
     let set = FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
     let files: Vec<_> =
         set.file.iter().filter(|file| file.package() == "tenantgateway.v1").collect();
     assert!(files.len() >= 10);
-    // Java: a file's own class must not have the name of a type, nor of another file's class.
+    // Java: the outer class of a file must not have the name of a type or of another outer class.
     let mut classes: BTreeSet<_> = files
         .iter()
         .flat_map(|file| {

@@ -1,8 +1,8 @@
-//! `kill -9` in the middle of refreshes, at a SuperOffice that rotates refresh tokens: which grants are lost.
+//! Tests of `kill -9` during refreshes, with a SuperOffice that rotates refresh tokens: which grants are lost.
 //!
-//! Grants are refreshed for the first time in rounds, each on other grants, and each ends with a kill: before the
-//! exchange, while it runs, when it has taken effect and the answer is on its way, and around what is stored of it.
-//! Then all are asked for once more. Only there the lease of a process that is gone is waited for, of all at once.
+//! Each round refreshes other grants for the first time and ends with a kill: before the exchange, during it, after its
+//! effect but before the response, or around the write to the store. Finally all grants are used once more. Only then
+//! the test waits for the leases of the killed processes, for all of them together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,13 +23,13 @@ use tenant_gateway::{
         self, impersonation_service_client::ImpersonationServiceClient,
         issue_access_token_request::Subject,
     },
-    ports::{GrantStore as _, Random as _, StoreWatch as _},
+    ports::{GrantStore as _, Random as _, StoreHealth as _},
 };
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 
 use crate::{
-    process::Dice,
+    process::Random,
     support::{
         CLIENT_ID, Options, assert_status,
         binary::{Served, Site},
@@ -40,28 +40,28 @@ use crate::{
 const REFRESHES: usize = 300;
 const ROUNDS: usize = 12;
 
-/// No answer of SuperOffice takes longer.
+/// The slowest response of SuperOffice.
 const SLOWEST: Duration = Duration::from_millis(250);
 
-/// Longer than a lease, an exchange and a machine that is busy take together.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Longer than a lease, an exchange and the delays of a busy machine together.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A grant here, and whose it is at SuperOffice.
+/// A grant at the gateway, and its associate at SuperOffice.
 struct Acting {
     name: String,
     associate_id: u32,
 }
 
-/// How grants stand while nobody serves, by name.
+/// The grants to check while no gateway runs, by name.
 #[derive(Default)]
-struct Standing {
-    /// Somebody was about to spend the token and never said how that ended.
-    orphans: BTreeSet<String>,
-    /// SuperOffice has replaced the token, and the one that took its place never reached the store.
-    unreached: BTreeSet<String>,
+struct GrantsAfterKills {
+    /// The store says that a refresh began but not how it ended.
+    unfinished_refreshes: BTreeSet<String>,
+    /// SuperOffice has replaced the token, but the new one is not in the store.
+    unsaved_tokens: BTreeSet<String>,
 }
 
-/// As many people as refreshes, whose refresh tokens were got elsewhere.
+/// Imports refresh tokens of this many people.
 async fn import_all(site: &Site) -> Vec<Acting> {
     site.enroll("Cust1").await;
     site.sandbox.generate_people("Cust1", 3 * REFRESHES, 7).unwrap();
@@ -81,7 +81,7 @@ async fn import_all(site: &Site) -> Vec<Acting> {
     all
 }
 
-/// Asks for a token of each of these at once.
+/// Requests tokens of these grants concurrently.
 async fn ask(served: &Served, grants: &[Acting]) -> JoinSet<(String, Result<(), Status>)> {
     let client = ImpersonationServiceClient::new(served.channel().await);
     let mut calls = JoinSet::new();
@@ -92,7 +92,7 @@ async fn ask(served: &Served, grants: &[Acting]) -> JoinSet<(String, Result<(), 
             let tenant = name("Cust1");
             let asked = pb::IssueAccessTokenRequest { tenant, subject, ..Default::default() };
             let mut request = Request::new(asked);
-            request.set_timeout(PATIENCE);
+            request.set_timeout(TIMEOUT);
             let issued = client.issue_access_token(request).await;
             (grant, issued.map(|issued| assert!(issued.into_inner().token.is_some())))
         });
@@ -100,8 +100,9 @@ async fn ask(served: &Served, grants: &[Acting]) -> JoinSet<(String, Result<(), 
     calls
 }
 
-/// One round: all of these are refreshed at once, and the process is killed while they are. Tells when.
-async fn killed(site: &Site, round: usize, grants: &[Acting], dice: &mut Dice) -> String {
+/// Runs one round: refreshes these grants concurrently and kills the process meanwhile. Returns a description of the
+/// moment.
+async fn killed(site: &Site, round: usize, grants: &[Acting], dice: &mut Random) -> String {
     let served = site.serve().await;
     let slow = Duration::from_millis(50 + dice.below(150));
     let fault = match round % 3 {
@@ -109,7 +110,7 @@ async fn killed(site: &Site, round: usize, grants: &[Acting], dice: &mut Dice) -
         1 => Some(Fault::after_effect(Fault::delay(slow))),
         _ => None,
     };
-    // Until some are answered.
+    // Long enough for some responses.
     let window = Duration::from_millis(300) + fault.as_ref().map_or(Duration::ZERO, |_| slow);
     let moment = Duration::from_micros(dice.below(u64::try_from(window.as_micros()).unwrap()));
     let place = format!("{moment:?} into {fault:?}");
@@ -123,17 +124,17 @@ async fn killed(site: &Site, round: usize, grants: &[Acting], dice: &mut Dice) -
     tokio::time::sleep(moment).await;
     served.kill().await;
     let answered = calls.join_all().await.into_iter().filter(|(_, answer)| answer.is_ok()).count();
-    // Longer than any answer takes: what has begun there has its effect.
+    // Longer than the slowest response, so that every exchange has its effect.
     tokio::time::sleep(SLOWEST).await;
     site.sandbox.clear_faults();
     format!("{place}: {answered} of {} answered", grants.len())
 }
 
-async fn standing(site: &Site, grants: &[Acting]) -> Standing {
+async fn standing(site: &Site, grants: &[Acting]) -> GrantsAfterKills {
     let at_superoffice = site.sandbox.grants();
     let config = Config::load(&site.file("gateway.toml")).unwrap().config;
     let storage = Storage::open(&config).await.unwrap();
-    let mut standing = Standing::default();
+    let mut standing = GrantsAfterKills::default();
     for Acting { name, associate_id } in grants {
         let grant: GrantName = name.parse().unwrap();
         let stored = storage.store.refresh_token(&grant).await.unwrap().unwrap();
@@ -142,10 +143,10 @@ async fn standing(site: &Site, grants: &[Acting]) -> Standing {
         let same = at_superoffice.iter().find(|grant| grant.associate_id == *associate_id).unwrap();
         let current = |token: &&RefreshTokenRecord| token.state == RefreshTokenState::Current;
         if stored.intent.is_some() {
-            standing.orphans.insert(name.clone());
+            standing.unfinished_refreshes.insert(name.clone());
         }
         if same.refresh_tokens.iter().find(current).unwrap().digest != digest.concat() {
-            standing.unreached.insert(name.clone());
+            standing.unsaved_tokens.insert(name.clone());
         }
     }
     storage.store.close().await;
@@ -160,12 +161,12 @@ async fn states(served: &Served) -> BTreeMap<String, pb::GrantState> {
     listed.into_iter().map(|grant| (grant.name.clone(), grant.state())).collect()
 }
 
-/// Kills in the middle of refreshes, then asks once more for all. `lost` says of how grants stood after the kills
-/// which of them need a new consent.
-async fn crash_test(previous_token: PreviousToken, lost: fn(Standing) -> BTreeSet<String>) {
+/// Kills during refreshes, then uses all grants once more. `lost` returns, from the state after the kills, the grants
+/// that need a new consent.
+async fn crash_test(previous_token: PreviousToken, lost: fn(GrantsAfterKills) -> BTreeSet<String>) {
     let seed = SystemRandom.bytes().iter().fold(0, |seed, byte| seed << 8 ^ u64::from(*byte));
-    let mut dice = Dice(seed);
-    // Hundreds ask at once, maybe of a machine that is busy with much else.
+    let mut dice = Random(seed);
+    // Hundreds of concurrent calls, perhaps on a busy machine.
     let extra_config = "[audit]\nmax_wait = \"1m\"".to_owned();
     let site = Site::with(Options { extra_config, ..Options::default() }).await;
     let grants = import_all(&site).await;
@@ -181,9 +182,16 @@ async fn crash_test(previous_token: PreviousToken, lost: fn(Standing) -> BTreeSe
         history.push(killed(&site, round, grants, &mut dice).await);
     }
     let standing = standing(&site, &grants).await;
-    let orphans = standing.orphans.len();
-    history.push(format!("{orphans} orphans, {} not reached", standing.unreached.len()));
-    assert!(orphans > 0 && standing.unreached.is_subset(&standing.orphans), "{history:#?}");
+    let unfinished_refreshes = standing.unfinished_refreshes.len();
+    history.push(format!(
+        "{unfinished_refreshes} orphans, {} not reached",
+        standing.unsaved_tokens.len()
+    ));
+    assert!(
+        unfinished_refreshes > 0
+            && standing.unsaved_tokens.is_subset(&standing.unfinished_refreshes),
+        "{history:#?}"
+    );
     let lost = lost(standing);
 
     let served = site.serve().await;
@@ -202,17 +210,17 @@ async fn crash_test(previous_token: PreviousToken, lost: fn(Standing) -> BTreeSe
         assert_eq!(broken, lost.contains(&grant), "{grant}: {history:#?}");
     }
     let metrics = get(served.admin, "/metrics").await;
-    let counted = format!("\ntenantgateway_retried_after_crash_total {orphans}\n");
+    let counted = format!("\ntenantgateway_retried_after_crash_total {unfinished_refreshes}\n");
     assert!(metrics.contains(&counted), "{history:#?}: {metrics}");
     served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_grant_is_lost_to_kill_9_where_superoffice_takes_the_former_token_once_more() {
+async fn no_grant_is_lost_to_kill_9_if_superoffice_accepts_the_previous_token_once() {
     crash_test(PreviousToken::AcceptedUntilNextIsUsed, |_| BTreeSet::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_it_does_not_those_are_lost_whose_answer_never_reached_us_and_no_others() {
-    crash_test(PreviousToken::Refused, |standing| standing.unreached).await;
+async fn otherwise_only_grants_whose_response_was_lost_need_a_new_consent() {
+    crash_test(PreviousToken::Refused, |standing| standing.unsaved_tokens).await;
 }

@@ -1,4 +1,4 @@
-//! Promises about tenants that move because their data centre died: their old host sends no HTTP 421.
+//! Tests of tenants that move because their data centre failed: the old host sends no HTTP 421.
 
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ use tonic::{Code, Request};
 
 use crate::support::{
     Options, World,
-    api_host::{ApiHostByHand, Told, move_to},
+    api_host::{HostResponse, ScriptedApiHost, set_tenant_api},
     assert_status, eventually_so,
     http::send,
     name,
@@ -30,53 +30,60 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 const PATH: &str = "/crm-sync/Cust1/api/v1/Contact/5";
 
-/// The way in which a host is gone.
+/// The way in which a host is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Death {
+enum HostFailure {
     /// Its port is closed.
     Refused,
-    /// Packets go nowhere.
+    /// Packets are dropped.
     Swallowed,
-    /// Its name is in no zone.
+    /// Its name does not resolve.
     NoName,
-    /// Another server answers there, and speaks no TLS.
+    /// Another server responds there without TLS.
     NoTls,
-    /// A front end answers in its place.
+    /// A front end responds with an error page.
     Html(u16),
     /// Connections are accepted and closed.
     Closed,
-    /// Connections are accepted, and nothing else happens.
+    /// Connections are accepted, but get no response.
     Silent,
 }
 
-const NOTHING_SENT: [Death; 4] = [Death::Refused, Death::Swallowed, Death::NoName, Death::NoTls];
-const PERHAPS_DONE: [Death; 5] =
-    [Death::Html(502), Death::Html(503), Death::Html(504), Death::Closed, Death::Silent];
+const NOTHING_SENT: [HostFailure; 4] =
+    [HostFailure::Refused, HostFailure::Swallowed, HostFailure::NoName, HostFailure::NoTls];
+const PERHAPS_DONE: [HostFailure; 5] = [
+    HostFailure::Html(502),
+    HostFailure::Html(503),
+    HostFailure::Html(504),
+    HostFailure::Closed,
+    HostFailure::Silent,
+];
 
-/// A tenant whose old host is gone. Tenant status names the new host from now on, and the gateway has not asked yet.
-struct Place {
+/// A tenant whose old host is unavailable. Tenant status returns the new host from now on, but the gateway has not read
+/// it yet.
+struct MovedTenant {
     world: World,
-    new: ApiHostByHand,
-    _old: Old,
+    new: ScriptedApiHost,
+    _old: OldHost,
 }
 
-/// Keeps the old host as it is.
+/// Keeps the sockets of the old host open.
 #[derive(Default)]
-struct Old {
+struct OldHost {
     kept: Vec<Box<dyn Any + Send>>,
 }
 
-/// The address of the old host in tenant status.
-async fn old(death: Death) -> (String, Old) {
-    let mut old = Old::default();
+/// Returns the address of the old host.
+async fn old(death: HostFailure) -> (String, OldHost) {
+    let mut old = OldHost::default();
     let api = |address: SocketAddr| format!("http://{address}/Cust1/api");
     let uri = match death {
-        Death::Refused => {
+        HostFailure::Refused => {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             api(listener.local_addr().unwrap())
         }
-        Death::Swallowed => {
-            // The kernel drops what comes to a full queue.
+        HostFailure::Swallowed => {
+            // The kernel drops packets to a full accept queue.
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
             let listener = socket.listen(1).unwrap();
@@ -91,24 +98,24 @@ async fn old(death: Death) -> (String, Old) {
             old.kept.push(Box::new(listener));
             api(to)
         }
-        Death::NoName => "https://gone.invalid/Cust1/api".to_owned(),
-        Death::NoTls => {
-            let host = ApiHostByHand::start().await;
+        HostFailure::NoName => "https://gone.invalid/Cust1/api".to_owned(),
+        HostFailure::NoTls => {
+            let host = ScriptedApiHost::start().await;
             let uri = host.uri("Cust1").replace("http:", "https:");
             old.kept.push(Box::new(host));
             uri
         }
-        Death::Html(status) => {
-            let host = ApiHostByHand::start().await;
+        HostFailure::Html(status) => {
+            let host = ScriptedApiHost::start().await;
             for _ in 0..50 {
                 let head = format!("HTTP/1.1 {status} Gone\r\nContent-Type: text/html\r\n");
-                host.tell(Told::Body(head.leak(), b"<html>gone</html>".to_vec()));
+                host.respond_next(HostResponse::Body(head.leak(), b"<html>gone</html>".to_vec()));
             }
             let uri = host.uri("Cust1");
             old.kept.push(Box::new(host));
             uri
         }
-        Death::Closed => {
+        HostFailure::Closed => {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let to = listener.local_addr().unwrap();
             let mut serving = JoinSet::new();
@@ -116,9 +123,9 @@ async fn old(death: Death) -> (String, Old) {
             old.kept.push(Box::new(serving));
             api(to)
         }
-        Death::Silent => {
-            let host = ApiHostByHand::start().await;
-            (0..50).for_each(|_| host.tell(Told::Hang));
+        HostFailure::Silent => {
+            let host = ScriptedApiHost::start().await;
+            (0..50).for_each(|_| host.respond_next(HostResponse::Hang));
             let uri = host.uri("Cust1");
             old.kept.push(Box::new(host));
             uri
@@ -127,8 +134,8 @@ async fn old(death: Death) -> (String, Old) {
     (uri, old)
 }
 
-impl Place {
-    async fn new(death: Death) -> Self {
+impl MovedTenant {
+    async fn new(death: HostFailure) -> Self {
         let extra_config = "[egress]\nlisten = \"127.0.0.1:0\"".to_owned();
         let mut world = World::with_files(Options { extra_config, ..Options::default() }).await;
         let config = std::fs::read_to_string(world.config_file()).unwrap();
@@ -138,12 +145,12 @@ impl Place {
         world.start().await.unwrap();
         world.sandbox.set_status_validity(Duration::from_hours(1));
         let (uri, old) = old(death).await;
-        move_to(&world.sandbox, "Cust1", &uri);
+        set_tenant_api(&world.sandbox, "Cust1", &uri);
         world.enroll("Cust1").await;
         world.ticket("Cust1").await.unwrap();
         world.sandbox.clear_faults();
-        let new = ApiHostByHand::start().await;
-        new.take_in(&world.sandbox, "Cust1");
+        let new = ScriptedApiHost::start().await;
+        new.move_tenant_here(&world.sandbox, "Cust1");
         world.sandbox.reset_counts();
         Self { world, new, _old: old }
     }
@@ -165,7 +172,7 @@ impl Place {
         self.world.sandbox.calls(Endpoint::TenantStatus)
     }
 
-    /// Whether administrators are shown the new host.
+    /// Returns whether the tenant resource shows the new host.
     async fn is_shown(&self) -> bool {
         self.world.tenant("Cust1").await.web_api_uri == self.new.uri("Cust1")
     }
@@ -174,20 +181,22 @@ impl Place {
 #[tokio::test]
 async fn a_safe_call_follows_its_tenant_within_a_usual_deadline() {
     for death in NOTHING_SENT.into_iter().chain(PERHAPS_DONE) {
-        let place = Place::new(death).await;
+        let place = MovedTenant::new(death).await;
         let begin = Instant::now();
         let answer = place.call("GET").await;
         assert_eq!(answer.unwrap().status, 200, "{death:?}");
         assert!(begin.elapsed() < DEADLINE, "{death:?}: {:?}", begin.elapsed());
-        assert_eq!((place.new.arrived().len(), place.reads()), (1, 1), "{death:?}");
+        assert_eq!((place.new.received().len(), place.reads()), (1, 1), "{death:?}");
         assert!(place.is_shown().await, "{death:?}");
     }
 }
 
 #[tokio::test]
-async fn the_egress_proxy_follows_a_tenant_and_its_callers_see_nothing_of_it() {
-    for death in [Death::Refused, Death::NoTls, Death::Html(503), Death::Closed] {
-        let place = Place::new(death).await;
+async fn the_egress_listener_follows_a_tenant_without_an_error_for_callers() {
+    for death in
+        [HostFailure::Refused, HostFailure::NoTls, HostFailure::Html(503), HostFailure::Closed]
+    {
+        let place = MovedTenant::new(death).await;
         let to = place.world.gateway().egress_address.unwrap();
         let answer = send(to, "GET", PATH, &[], b"").await;
         assert_eq!((answer.status, &*answer.body), (200, "{}"), "{death:?}");
@@ -196,31 +205,36 @@ async fn the_egress_proxy_follows_a_tenant_and_its_callers_see_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn an_unsafe_call_that_surely_was_not_sent_follows_its_tenant() {
+async fn an_unsafe_call_that_was_not_sent_follows_its_tenant() {
     for death in NOTHING_SENT {
-        let place = Place::new(death).await;
+        let place = MovedTenant::new(death).await;
         assert_eq!(place.call("DELETE").await.unwrap().status, 200, "{death:?}");
-        assert_eq!(place.new.arrived().len(), 1, "{death:?}");
+        assert_eq!(place.new.received().len(), 1, "{death:?}");
     }
 }
 
 #[tokio::test]
 async fn an_unsafe_call_that_may_have_arrived_is_not_sent_again_and_the_next_one_finds_the_tenant()
 {
-    for death in [Death::Html(502), Death::Html(503), Death::Html(504), Death::Closed] {
-        let place = Place::new(death).await;
+    for death in [
+        HostFailure::Html(502),
+        HostFailure::Html(503),
+        HostFailure::Html(504),
+        HostFailure::Closed,
+    ] {
+        let place = MovedTenant::new(death).await;
         let first = place.call("DELETE").await;
         assert!(!first.is_ok_and(|answer| answer.status < 500), "{death:?}");
-        assert!(place.new.arrived().is_empty(), "{death:?}");
+        assert!(place.new.received().is_empty(), "{death:?}");
         eventually_so("the new host is known", async || place.is_shown().await).await;
         assert_eq!(place.call("DELETE").await.unwrap().status, 200, "{death:?}");
-        assert_eq!((place.new.arrived().len(), place.reads()), (1, 1), "{death:?}");
+        assert_eq!((place.new.received().len(), place.reads()), (1, 1), "{death:?}");
     }
 }
 
 #[tokio::test]
-async fn a_watch_learns_of_the_new_host_from_somebody_elses_failed_call() {
-    let place = Place::new(Death::Refused).await;
+async fn a_watch_reports_the_new_host_after_a_failed_call_of_another_caller() {
+    let place = MovedTenant::new(HostFailure::Refused).await;
     let watch = pb::WatchTenantStatusRequest { parent: String::new() };
     let mut client = place.world.tenants().await;
     let mut stream = client.watch_tenant_status(watch).await.unwrap().into_inner();
@@ -232,30 +246,30 @@ async fn a_watch_learns_of_the_new_host_from_somebody_elses_failed_call() {
 }
 
 #[tokio::test]
-async fn a_stampede_at_a_dead_host_costs_one_status_read_in_fifteen_seconds() {
-    let mut place = Place::new(Death::Refused).await;
-    // Tenant status does not know it yet.
+async fn many_calls_to_an_unavailable_host_cost_one_status_read_in_fifteen_seconds() {
+    let mut place = MovedTenant::new(HostFailure::Refused).await;
+    // Tenant status does not return the new host yet.
     place.world.sandbox.clear_faults();
-    let (uri, _old) = old(Death::Refused).await;
-    move_to(&place.world.sandbox, "Cust1", &uri);
+    let (uri, _old) = old(HostFailure::Refused).await;
+    set_tenant_api(&place.world.sandbox, "Cust1", &uri);
     for _ in 0..2 {
         let calls = futures_util::future::join_all((0..8).map(|_| place.call("GET"))).await;
         assert!(calls.iter().all(Result::is_err));
     }
-    // The first read finds another dead host; it is not asked again before its time.
+    // The first read returns another unavailable host; the next read happens 15 seconds later.
     assert_eq!(place.reads(), 1);
     place.world.advance(Duration::from_secs(16));
     place.world.sandbox.clear_faults();
-    place.new.take_in(&place.world.sandbox, "Cust1");
+    place.new.move_tenant_here(&place.world.sandbox, "Cust1");
     assert_eq!(place.call("GET").await.unwrap().status, 200);
     assert_eq!(place.reads(), 2);
 }
 
 #[tokio::test]
-async fn probes_of_tickets_and_readings_of_associates_follow_a_tenant() {
-    let place = Place::new(Death::Refused).await;
+async fn ticket_probes_and_associate_reads_follow_a_tenant() {
+    let place = MovedTenant::new(HostFailure::Refused).await;
     let (ticket, before) = (place.world.ticket("Cust1").await.unwrap(), place.world.exchanges());
-    // The new host is one that knows people.
+    // The new host is the sandbox, which serves people.
     place.world.sandbox.clear_faults();
     let report = pb::ReportRejectedCredentialRequest {
         tenant: name("Cust1"),
@@ -265,7 +279,7 @@ async fn probes_of_tickets_and_readings_of_associates_follow_a_tenant() {
     assert_eq!(place.reads(), 1);
     assert_eq!(place.world.exchanges(), before, "a ticket that works is kept");
 
-    let place = Place::new(Death::Refused).await;
+    let place = MovedTenant::new(HostFailure::Refused).await;
     place.world.sandbox.clear_faults();
     place.world.sandbox.generate_people("Cust1", 20, 1).unwrap();
     let list = pb::ListAssociatesRequest { parent: name("Cust1"), ..Default::default() };
@@ -275,8 +289,8 @@ async fn probes_of_tickets_and_readings_of_associates_follow_a_tenant() {
 }
 
 #[tokio::test]
-async fn while_the_login_host_is_down_too_a_call_fails_in_time_and_the_old_address_stays_in_use() {
-    let place = Place::new(Death::Refused).await;
+async fn without_the_login_host_a_call_fails_in_time_and_the_old_address_stays() {
+    let place = MovedTenant::new(HostFailure::Refused).await;
     place.world.sandbox.clear_faults();
     let down = Fault::status(503);
     place.world.sandbox.inject(Endpoint::TenantStatus, down, FaultScope::always()).unwrap();

@@ -1,4 +1,4 @@
-//! Answers that are sent before the body of their request was read: they arrive, and the connection stays in step.
+//! Tests of responses sent before the request body was read: they arrive, and the connection stays usable.
 
 use std::{
     net::SocketAddr,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tenant_gateway::app::Ended;
+use tenant_gateway::app::ShutdownOutcome;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -15,9 +15,9 @@ use tokio::{
 
 use crate::support::{
     Authority, Options, World,
-    api_host::{address, with_host},
-    callers::Guarded,
-    frames::{DATA, END_STREAM, Frames, HEADERS, RST_STREAM, frame, head},
+    api_host::{address, gateway_with_host},
+    callers::AuthenticatedGateway,
+    frames::{DATA, END_STREAM, HEADERS, RST_STREAM, RawHttp2Client, frame, head},
 };
 
 const CONTACT: &str = "/crm-sync/Cust1/api/v1/Contact/5";
@@ -33,14 +33,14 @@ permit (principal == Caller::"reader", action in Action::"callWebApi", resource)
 when { context.method == "GET" };
 "#;
 
-/// The part of an answer that says how it is framed.
+/// The framing of a response.
 struct Early {
     status: u16,
     closes: bool,
     problem: Value,
 }
 
-/// Reads one answer with a length. More may follow.
+/// Reads one response with a length. More may follow.
 async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Early {
     let mut bytes = Vec::new();
     let reading = async {
@@ -60,10 +60,10 @@ async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Early {
         let problem = serde_json::from_slice(&body).unwrap_or_default();
         Ok::<_, std::io::Error>(Early { status, closes, problem })
     };
-    timeout(SOON, reading).await.expect("no answer").expect("the answer is lost")
+    timeout(SOON, reading).await.expect("no response in time").expect("the response is lost")
 }
 
-/// Writes all of an upload before it reads anything.
+/// Writes a whole upload before it reads.
 async fn upload(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     (method, path): (&str, &str),
@@ -93,11 +93,11 @@ async fn upload(
         }
         stream.flush().await
     };
-    let written = timeout(SOON, writing).await.expect("nobody reads it");
+    let written = timeout(SOON, writing).await.expect("the upload is not read");
     written.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
     let answer = read_answer(stream).await;
     assert!(answer.closes, "{method} {path}");
-    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "more follows the answer");
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "more bytes follow the response");
     answer
 }
 
@@ -115,8 +115,8 @@ fn options(egress: &str) -> Options {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_refused_early_sees_why() {
-    let guarded = Guarded::with(POLICY, options("max_body_bytes = 1000000")).await;
+async fn a_client_gets_the_reason_of_an_early_refusal() {
+    let guarded = AuthenticatedGateway::with(POLICY, options("max_body_bytes = 1000000")).await;
     let (token, gateway) = (guarded.token("reader"), guarded.world.gateway());
     let mut old = guarded.issuer.claims("reader", guarded.world.clock_seconds());
     old["exp"] = (guarded.world.clock_seconds() - 3600).into();
@@ -142,17 +142,17 @@ async fn an_upload_that_is_refused_early_sees_why() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_too_large_sees_why() {
-    let (world, host) = with_host("max_body_bytes = 1000000").await;
+async fn a_client_gets_the_reason_if_its_upload_is_too_large() {
+    let (world, host) = gateway_with_host("max_body_bytes = 1000000").await;
     for chunked in [false, true] {
         let answer = upload_to(address(world.gateway()), ("PUT", CONTACT), "", chunked).await;
         assert_eq!((answer.status, &answer.problem["reason"]), (413, &"RESPONSE_TOO_LARGE".into()));
     }
-    assert!(host.arrived().iter().all(|arrived| !arrived.whole));
+    assert!(host.received().iter().all(|arrived| !arrived.whole));
 }
 
 #[tokio::test]
-async fn an_upload_over_tls_that_is_refused_early_sees_why() {
+async fn a_client_gets_the_reason_of_an_early_refusal_over_tls() {
     let (files, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     authority.issue().write(files.path());
     let folder = files.path().display();
@@ -169,7 +169,7 @@ async fn an_upload_over_tls_that_is_refused_early_sees_why() {
 }
 
 #[tokio::test]
-async fn an_upload_that_offers_an_upgrade_sees_why_it_is_refused() {
+async fn a_client_that_offers_an_upgrade_gets_the_reason_of_a_refusal() {
     let world = World::with(options("")).await;
     let gateway = world.gateway();
     // The HTTP client of the JDK sends this by default.
@@ -184,7 +184,7 @@ async fn an_upload_that_offers_an_upgrade_sees_why_it_is_refused() {
 }
 
 #[tokio::test]
-async fn an_upload_whose_head_is_refused_sees_why() {
+async fn a_client_gets_the_reason_of_a_refused_head() {
     let world = World::with(options("")).await;
     let gateway = world.gateway();
     let large = format!("X-Large: {}\r\n", "x".repeat(40_000));
@@ -204,8 +204,8 @@ async fn an_upload_whose_head_is_refused_sees_why() {
 }
 
 #[tokio::test]
-async fn a_small_body_of_a_refused_call_costs_no_connection() {
-    let (world, host) = with_host("").await;
+async fn a_connection_survives_a_refused_call_with_a_small_body() {
+    let (world, host) = gateway_with_host("").await;
     let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
     for framing in [
         "Content-Length: 15\r\n\r\n{\"Name\": \"Acme\"",
@@ -213,7 +213,7 @@ async fn a_small_body_of_a_refused_call_costs_no_connection() {
     ] {
         for (path, status) in [(BAD_PATH, 400), ("/nowhere", 404), (CONTACT, 200)] {
             let request = format!("POST {path} HTTP/1.1\r\nHost: gateway\r\n{framing}");
-            // The body comes after the head, as clients send it.
+            // Sends the body after the head, as clients do.
             let (head, body) = request.split_at(request.find("{\"").unwrap() - 3);
             stream.write_all(head.as_bytes()).await.unwrap();
             tokio::task::yield_now().await;
@@ -222,12 +222,12 @@ async fn a_small_body_of_a_refused_call_costs_no_connection() {
             assert_eq!((answer.status, answer.closes), (status, false), "{request}");
         }
     }
-    assert_eq!(host.arrived().len(), 2);
+    assert_eq!(host.received().len(), 2);
 }
 
 #[tokio::test]
-async fn an_upload_that_waits_for_permission_is_refused_without_being_asked_for() {
-    let (world, _host) = with_host("").await;
+async fn an_upload_with_expect_is_refused_without_100_continue() {
+    let (world, _host) = gateway_with_host("").await;
     let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
     let begin = Instant::now();
     let head = format!(
@@ -241,10 +241,10 @@ async fn an_upload_that_waits_for_permission_is_refused_without_being_asked_for(
 
 #[tokio::test]
 async fn uploads_in_chunks_share_a_connection() {
-    let (world, host) = with_host("").await;
+    let (world, host) = gateway_with_host("").await;
     let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
     for nth in 1..=5 {
-        // Uploads with a length are between them.
+        // Alternates with uploads that have a length.
         let request = if nth % 2 == 0 {
             format!("PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}")
         } else {
@@ -255,7 +255,7 @@ async fn uploads_in_chunks_share_a_connection() {
         stream.write_all(request.as_bytes()).await.unwrap();
         let answer = read_answer(&mut stream).await;
         assert_eq!((answer.status, answer.closes), (200, false), "{nth}");
-        assert_eq!(host.arrived().len(), nth);
+        assert_eq!(host.received().len(), nth);
     }
 }
 
@@ -280,7 +280,11 @@ async fn a_request_with_two_lengths_ends_its_connection_on_every_listener() {
                 );
                 stream.write_all(request.as_bytes()).await.unwrap();
                 assert!(read_answer(&mut stream).await.closes, "{headers}");
-                assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the hidden one is answered");
+                assert_eq!(
+                    stream.read(&mut [0]).await.unwrap(),
+                    0,
+                    "the hidden request got a response"
+                );
             }
         }
     }
@@ -291,7 +295,7 @@ async fn an_early_answer_over_http2_asks_the_client_to_stop_without_an_error() {
     let world = World::with(options("")).await;
     let gateway = world.gateway();
     for to in [gateway.http_address.unwrap(), gateway.egress_address.unwrap()] {
-        let mut frames = Frames::connect(to).await;
+        let mut frames = RawHttp2Client::connect(to).await;
         for stream in [1, 3] {
             let fields = [
                 (":method", "PUT"),
@@ -301,25 +305,25 @@ async fn an_early_answer_over_http2_asks_the_client_to_stop_without_an_error() {
             ];
             frames.send(&head(stream, 0, &fields)).await;
             frames.send(&frame(DATA, 0, stream, &[b'x'; 16 * 1024])).await;
-            assert_eq!(frames.next_of(stream).await.kind, HEADERS);
-            let data = frames.next_of(stream).await;
+            assert_eq!(frames.next_on_stream(stream).await.kind, HEADERS);
+            let data = frames.next_on_stream(stream).await;
             assert_eq!(data.kind, DATA);
             assert!(data.payload.starts_with(b"{"));
             let mut last = data;
             while last.flags & END_STREAM == 0 {
-                last = frames.next_of(stream).await;
+                last = frames.next_on_stream(stream).await;
                 assert_eq!(last.kind, DATA);
             }
-            let reset = frames.next_of(stream).await;
+            let reset = frames.next_on_stream(stream).await;
             assert_eq!((reset.kind, reset.code()), (RST_STREAM, 0));
-            // The bytes on their way are discarded and disturb no other request.
+            // Bytes in transit are discarded without effect on other requests.
             frames.send(&frame(DATA, 0, stream, &[b'x'; 16 * 1024])).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_clients_that_have_not_sent_all() {
+async fn a_stop_does_not_wait_for_incomplete_uploads() {
     let mut world = World::with(options("")).await;
     let gateway = world.gateway();
     let mut open = Vec::new();
@@ -332,6 +336,6 @@ async fn a_stop_does_not_wait_for_clients_that_have_not_sent_all() {
         open.push(stream);
     }
     let begin = Instant::now();
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }

@@ -1,10 +1,11 @@
-//! Promises of the egress listener: what arrives at SuperOffice, as whom, and what comes back.
+//! Tests of the egress listener: the request that arrives at SuperOffice, its credential, and the
+//! response.
 
 use std::{fs, net::SocketAddr};
 
 use serde_json::Value;
 use superoffice_sandbox::TenantState;
-use tenant_gateway::{app::Ended, grpc::pb};
+use tenant_gateway::{app::ShutdownOutcome, grpc::pb};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -12,9 +13,9 @@ use tokio::{
 
 use crate::support::{
     APPLICATION, Authority, CLIENT_ID, CLIENT_SECRET, Client, Options, World,
-    api_host::{ApiHostByHand, FINE, Told, address, with_host},
+    api_host::{HostResponse, OK_JSON, ScriptedApiHost, address, gateway_with_host},
     binary::Process,
-    callers::Guarded,
+    callers::AuthenticatedGateway,
     eventually, eventually_so,
     http::{Answer, request, send},
     name,
@@ -27,7 +28,7 @@ async fn get(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     send(to, "GET", path, headers, b"").await
 }
 
-/// The newest events of the audit trail, the oldest of them first.
+/// Returns the newest events of the audit trail, oldest first.
 async fn events(world: &World, filter: &str) -> Vec<pb::AuditEvent> {
     let list = pb::ListAuditEventsRequest {
         filter: format!("action=\"callWebApiAs*\"{filter}"),
@@ -37,7 +38,7 @@ async fn events(world: &World, filter: &str) -> Vec<pb::AuditEvent> {
     answer.audit_events.into_iter().rev().collect()
 }
 
-// What arrives
+// Requests
 
 #[tokio::test]
 async fn without_its_section_there_is_no_listener() {
@@ -45,8 +46,8 @@ async fn without_its_section_there_is_no_listener() {
 }
 
 #[tokio::test]
-async fn a_call_arrives_with_the_tenants_credential_and_nothing_of_the_callers() {
-    let (world, host) = with_host("").await;
+async fn a_call_arrives_with_the_tenants_credential_and_without_the_callers() {
+    let (world, host) = gateway_with_host("").await;
     let secret = [
         ("Authorization", "Bearer workload-token"),
         ("Proxy-Authorization", "Basic x"),
@@ -76,7 +77,7 @@ async fn a_call_arrives_with_the_tenants_credential_and_nothing_of_the_callers()
     let answer = get(address(world.gateway()), CONTACT, &[&secret[..], &passes].concat()).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
     assert_eq!(answer.header("x-request-id"), Some("r-17"));
-    let [arrived] = &host.arrived()[..] else { panic!("{:?}", host.arrived()) };
+    let [arrived] = &host.received()[..] else { panic!("{:?}", host.received()) };
     assert_eq!(arrived.line(), "GET /Cust1/api/v1/Contact/5 HTTP/1.1");
     let ours = ["authorization", "host", "so-apptoken"];
     let mut names: Vec<_> = passes.iter().map(|(name, _)| name.to_lowercase()).collect();
@@ -93,41 +94,41 @@ async fn a_call_arrives_with_the_tenants_credential_and_nothing_of_the_callers()
 }
 
 #[tokio::test]
-async fn what_is_named_by_connection_is_not_passed_on() {
-    let (world, host) = with_host("").await;
+async fn headers_named_by_connection_are_not_forwarded() {
+    let (world, host) = gateway_with_host("").await;
     let headers = [("Connection", "X-Own, keep-alive"), ("X-Own", "1"), ("X-Other", "2")];
     get(address(world.gateway()), CONTACT, &headers).await;
-    assert!(host.arrived()[0].header("x-own").is_empty());
-    assert_eq!(host.arrived()[0].header("x-other"), ["2"]);
+    assert!(host.received()[0].header("x-own").is_empty());
+    assert_eq!(host.received()[0].header("x-other"), ["2"]);
 }
 
 #[tokio::test]
-async fn every_method_and_body_and_query_arrives_as_it_was_sent() {
-    let (world, host) = with_host("").await;
+async fn every_method_body_and_query_arrives_unchanged() {
+    let (world, host) = gateway_with_host("").await;
     let path = "/crm-sync/Cust1/api/v1/Contact?$filter=name%20eq%20'a'&x=%2F..";
     for (method, body) in [("POST", "{\"a\":1}"), ("PUT", ""), ("PATCH", "[]"), ("DELETE", "")] {
         let answer = send(address(world.gateway()), method, path, &[], body.as_bytes()).await;
         assert_eq!(answer.status, 200);
-        let arrived = host.arrived().pop().unwrap();
+        let arrived = host.received().pop().unwrap();
         let target = path.strip_prefix("/crm-sync").unwrap();
         assert_eq!(arrived.line(), format!("{method} {target} HTTP/1.1"));
         assert_eq!(arrived.header("content-length"), [body.len().to_string()]);
         assert_eq!(arrived.body, body.as_bytes());
     }
     send(address(world.gateway()), "HEAD", path, &[], b"").await;
-    assert!(host.arrived().pop().unwrap().line().starts_with("HEAD /Cust1/api/v1/Contact?"));
+    assert!(host.received().pop().unwrap().line().starts_with("HEAD /Cust1/api/v1/Contact?"));
 }
 
 #[tokio::test]
-async fn http2_is_spoken_too() {
-    let (world, host) = with_host("").await;
+async fn http2_is_supported() {
+    let (world, host) = gateway_with_host("").await;
     let client = reqwest::ClientBuilder::new().http2_prior_knowledge().build().unwrap();
     let uri = format!("http://{}{CONTACT}", address(world.gateway()));
     let request = client.put(uri).body("{}").build().unwrap();
     let answer = client.execute(request).await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_2));
     assert_eq!(answer.text().await.unwrap(), "{}");
-    assert_eq!(host.arrived()[0].body, b"{}");
+    assert_eq!(host.received()[0].body, b"{}");
 }
 
 #[tokio::test]
@@ -145,7 +146,7 @@ async fn curl_reaches_the_sandbox_as_the_system_user() {
     assert_eq!(principal["UserType"], "SystemAssociate");
 }
 
-// As whom
+// Contexts
 
 const SYSTEM: &str = "@id(\"jobs\") permit (principal == Caller::\"jobs\", action == Action::\"callWebApiAsSystemUser\",
     resource in Application::\"applications/crm-sync\")
@@ -155,14 +156,14 @@ const AS_PEOPLE: &str = "@id(\"portal\") permit (principal == Caller::\"portal\"
     permit (principal == Caller::\"both\", action in Action::\"callWebApi\", resource);
     permit (principal == Caller::\"admin\", action, resource);";
 
-/// A gateway that tells callers apart, and a tenant with a person who has consented.
-async fn guarded() -> (Guarded, ApiHostByHand, i32) {
+/// A gateway with authenticated callers, and a tenant with a person who has consented.
+async fn guarded() -> (AuthenticatedGateway, ScriptedApiHost, i32) {
     let policy = format!("{SYSTEM}{AS_PEOPLE}");
     let options = Options { extra_config: LISTENS.to_owned(), ..Options::default() };
-    let guarded = Guarded::with(&policy, options).await;
+    let guarded = AuthenticatedGateway::with(&policy, options).await;
     let world = &guarded.world;
-    let (host, token) = (ApiHostByHand::start().await, world.make_tenant("Cust1"));
-    host.take_in(&world.sandbox, "Cust1");
+    let (host, token) = (ScriptedApiHost::start().await, world.make_tenant("Cust1"));
+    host.move_tenant_here(&world.sandbox, "Cust1");
     let set = pb::CreateTenantRequest {
         parent: format!("applications/{APPLICATION}"),
         tenant_id: "Cust1".to_owned(),
@@ -185,7 +186,7 @@ fn encode(message: &impl prost::Message) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-impl Guarded {
+impl AuthenticatedGateway {
     async fn get(&self, caller: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let token = format!("Bearer {}", self.token(caller));
         let all = [&[("Authorization", token.as_str())], headers].concat();
@@ -194,12 +195,12 @@ impl Guarded {
 }
 
 #[tokio::test]
-async fn who_may_act_as_one_user_only_need_not_say_so_and_who_may_as_several_must() {
+async fn the_context_header_is_needed_only_if_policy_allows_several() {
     let (guarded, host, id) = guarded().await;
     let person = format!("associates/{id}");
     let acted = |answer: &Answer| {
         assert_eq!(answer.status, 200, "{answer:?}");
-        let arrived = host.arrived().pop().unwrap();
+        let arrived = host.received().pop().unwrap();
         let scheme = arrived.header("authorization")[0].split_once(' ').unwrap().0.to_owned();
         assert_eq!(arrived.header("so-apptoken").is_empty(), scheme == "Bearer");
         scheme
@@ -213,7 +214,7 @@ async fn who_may_act_as_one_user_only_need_not_say_so_and_who_may_as_several_mus
         let answer = guarded.get("both", CONTACT, &[("Gateway-Act-As", eyes)]).await;
         assert_eq!(acted(&answer), scheme, "{eyes}");
     }
-    assert_eq!(host.arrived().len(), 4);
+    assert_eq!(host.received().len(), 4);
 }
 
 #[tokio::test]
@@ -224,17 +225,17 @@ async fn an_empty_header_counts_as_absent_and_never_chooses_the_system_user() {
         let answer = guarded.get("both", CONTACT, &as_nobody).await;
         let problem = answer.assert_problem(400, "INVALID_ARGUMENT");
         assert!(problem["detail"].as_str().unwrap().contains("Gateway-Act-As"));
-        assert!(host.arrived().is_empty());
+        assert!(host.received().is_empty());
     }
     let as_nobody = [("Gateway-Act-As", ""), ("Gateway-Rewrite-Links", "")];
     for (caller, scheme) in [("jobs", "SOTicket"), ("portal", "Bearer")] {
         assert_eq!(guarded.get(caller, CONTACT, &as_nobody).await.status, 200);
-        assert!(host.arrived().pop().unwrap().header("authorization")[0].starts_with(scheme));
+        assert!(host.received().pop().unwrap().header("authorization")[0].starts_with(scheme));
     }
 }
 
 #[tokio::test]
-async fn policy_decides_on_caller_user_method_and_path_and_nothing_is_sent_without_it() {
+async fn policy_decides_on_caller_user_method_and_path_before_anything_is_sent() {
     let (guarded, host, id) = guarded().await;
     let (denied, path) = ("POLICY_DENIED", "PATH_NOT_ALLOWED");
     let person = format!("associates/{id}");
@@ -259,11 +260,11 @@ async fn policy_decides_on_caller_user_method_and_path_and_nothing_is_sent_witho
     let headers = [("Authorization", token.as_str())];
     let answer = send(address(guarded.world.gateway()), "POST", CONTACT, &headers, b"{}").await;
     answer.assert_problem(403, path);
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
-async fn a_forbid_on_a_path_wins_over_every_permit_that_is_remembered() {
+async fn a_forbid_on_a_path_overrides_every_cached_permit() {
     let (guarded, host, _) = guarded().await;
     let call = |path| guarded.get("jobs", path, &[("Gateway-Act-As", "system")]);
     let (forbidden, other) = (CONTACT, "/crm-sync/Cust1/api/v1/Person/1");
@@ -277,14 +278,14 @@ async fn a_forbid_on_a_path_wins_over_every_permit_that_is_remembered() {
     for reloadable in guarded.world.gateway().reloadables() {
         reloadable.reload().await;
     }
-    let arrived = host.arrived().len();
+    let arrived = host.received().len();
     call(forbidden).await.assert_problem(403, "PATH_NOT_ALLOWED");
-    assert_eq!(host.arrived().len(), arrived);
+    assert_eq!(host.received().len(), arrived);
     assert_eq!(call(other).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_workload_token_comes_in_either_header_and_goes_no_further() {
+async fn a_workload_token_is_accepted_in_either_header_and_not_forwarded() {
     let (guarded, host, _) = guarded().await;
     let token = guarded.token("jobs");
     let bearer = format!("Bearer {token}");
@@ -292,12 +293,12 @@ async fn a_workload_token_comes_in_either_header_and_goes_no_further() {
     for headers in [
         vec![("Authorization", &*bearer)],
         vec![("Proxy-Authorization", &*bearer)],
-        // A client library may insist on one of its own.
+        // Some client libraries always send their own credential.
         vec![("Proxy-Authorization", &*bearer), ("Authorization", "Bearer of-the-library")],
     ] {
         assert_eq!(get(to, CONTACT, &headers).await.status, 200);
     }
-    for arrived in host.arrived() {
+    for arrived in host.received() {
         assert!(!arrived.head.contains(&token) && !arrived.head.contains("of-the-library"));
     }
     for headers in [
@@ -311,11 +312,11 @@ async fn a_workload_token_comes_in_either_header_and_goes_no_further() {
         answer.assert_problem(401, "CALLER_UNAUTHENTICATED");
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     }
-    assert_eq!(host.arrived().len(), 3);
+    assert_eq!(host.received().len(), 3);
 }
 
 #[tokio::test]
-async fn a_client_certificate_names_the_caller() {
+async fn a_client_certificate_identifies_the_caller() {
     let (files, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     authority.issue().write(files.path());
     fs::write(files.path().join("ca.crt"), authority.pem()).unwrap();
@@ -342,18 +343,18 @@ async fn a_client_certificate_names_the_caller() {
         Some(Answer::read(&mut stream).await)
     };
     let named = |uri| authority.client().showing(authority.issue_for(&[uri], &[]));
-    // Who is permitted is told that there is no such tenant yet.
+    // A permitted caller gets NOT_FOUND, because the tenant does not exist.
     let answer = asked(named("spiffe://test/jobs")).await.unwrap();
     answer.assert_problem(404, "RESOURCE_NOT_FOUND");
     let answer = asked(named("spiffe://test/other")).await.unwrap();
     answer.assert_problem(403, "POLICY_DENIED");
 }
 
-// What comes back
+// Responses
 
 #[tokio::test]
-async fn superoffices_answers_pass_as_they_are_without_cookies() {
-    let (world, host) = with_host("").await;
+async fn responses_pass_unchanged_without_cookies() {
+    let (world, host) = gateway_with_host("").await;
     let head = |status: &str| {
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nETag: \"7\"\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\n\
@@ -373,7 +374,7 @@ async fn superoffices_answers_pass_as_they_are_without_cookies() {
         "418 Teapot",
     ] {
         let head: &'static str = head(status).leak();
-        host.tell(Told::Body(
+        host.respond_next(HostResponse::Body(
             head,
             if status.starts_with("304") { vec![] } else { b"body".to_vec() },
         ));
@@ -392,9 +393,9 @@ async fn superoffices_answers_pass_as_they_are_without_cookies() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed_and_lead_through_the_gateway_or_nowhere() {
-    let (world, host) = with_host("public_uri = \"https://egress.example.com\"").await;
-    let trap = ApiHostByHand::start().await;
+async fn redirects_are_not_followed_and_rewritten_or_removed() {
+    let (world, host) = gateway_with_host("public_uri = \"https://egress.example.com\"").await;
+    let trap = ScriptedApiHost::start().await;
     let inside = host.uri("Cust1");
     let ours = "https://egress.example.com/crm-sync/Cust1/api";
     for (location, wanted) in [
@@ -407,7 +408,7 @@ async fn redirects_are_not_followed_and_lead_through_the_gateway_or_nowhere() {
         ("/Cust2/api/v1/Contact".to_owned(), None),
     ] {
         let head = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\n");
-        host.tell(Told::Body(head.leak(), vec![]));
+        host.respond_next(HostResponse::Body(head.leak(), vec![]));
         let answer = get(address(world.gateway()), CONTACT, &[]).await;
         assert_eq!(
             (answer.status, answer.header("location")),
@@ -416,42 +417,42 @@ async fn redirects_are_not_followed_and_lead_through_the_gateway_or_nowhere() {
         );
     }
     let head = format!(
-        "{FINE}Link: <{inside}/v1?p=2>; rel=next\r\nLink: <https://evil.example>; rel=prev\r\n"
+        "{OK_JSON}Link: <{inside}/v1?p=2>; rel=next\r\nLink: <https://evil.example>; rel=prev\r\n"
     );
-    host.tell(Told::Body(head.leak(), b"{}".to_vec()));
+    host.respond_next(HostResponse::Body(head.leak(), b"{}".to_vec()));
     let answer = get(address(world.gateway()), CONTACT, &[]).await;
     assert_eq!(answer.header("link"), Some(&*format!("<{ours}/v1?p=2>; rel=next")));
-    assert!(trap.arrived().is_empty());
+    assert!(trap.received().is_empty());
 }
 
 #[tokio::test]
-async fn links_in_json_are_rewritten_where_the_caller_asks_for_it() {
-    let (world, host) = with_host("public_uri = \"https://egress.example.com\"").await;
+async fn links_in_json_are_rewritten_on_request() {
+    let (world, host) = gateway_with_host("public_uri = \"https://egress.example.com\"").await;
     let next = |base: &str| format!("{{\"odata.nextLink\":\"{base}/v1/Contact?$skip=10\"}}");
     let (inside, ours) = (host.uri("Cust1"), "https://egress.example.com/crm-sync/Cust1/api");
     let to = address(world.gateway());
-    host.tell(Told::Body(FINE, next(&inside).into_bytes()));
+    host.respond_next(HostResponse::Body(OK_JSON, next(&inside).into_bytes()));
     assert_eq!(get(to, CONTACT, &[]).await.body, next(&inside));
     let asks = [("Gateway-Rewrite-Links", "true"), ("Accept-Encoding", "gzip")];
-    host.tell(Told::Body(FINE, next(&inside).into_bytes()));
+    host.respond_next(HostResponse::Body(OK_JSON, next(&inside).into_bytes()));
     let answer = get(to, CONTACT, &asks).await;
     assert_eq!(answer.body, next(ours));
-    assert_eq!(host.arrived()[1].header("accept-encoding"), ["identity"]);
-    // What is no JSON is left alone.
+    assert_eq!(host.received()[1].header("accept-encoding"), ["identity"]);
+    // A body that is not JSON is unchanged.
     let text = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
-    host.tell(Told::Body(text, next(&inside).into_bytes()));
+    host.respond_next(HostResponse::Body(text, next(&inside).into_bytes()));
     assert_eq!(get(to, CONTACT, &asks).await.body, next(&inside));
-    // What says otherwise that it is JSON is not.
+    // Other JSON content types are rewritten, too.
     let text = "HTTP/1.1 200 OK\r\nContent-Type: text/json; charset=utf-8\r\n";
-    host.tell(Told::Body(text, next(&inside).into_bytes()));
+    host.respond_next(HostResponse::Body(text, next(&inside).into_bytes()));
     let answer = get(to, CONTACT, &asks).await;
     let length = next(ours).len().to_string();
     assert_eq!(answer.header("content-length"), Some(&*length));
     assert_eq!(answer.body, next(ours));
-    let large = format!("{FINE}Content-Length: {}\r\n\r\n{{", 17 << 20);
-    host.tell(Told::Raw(large.into_bytes()));
+    let large = format!("{OK_JSON}Content-Length: {}\r\n\r\n{{", 17 << 20);
+    host.respond_next(HostResponse::Raw(large.into_bytes()));
     get(to, CONTACT, &asks).await.assert_problem(413, "RESPONSE_TOO_LARGE");
-    let (world, _host) = with_host("").await;
+    let (world, _host) = gateway_with_host("").await;
     let to = address(world.gateway());
     get(to, CONTACT, &asks).await.assert_problem(400, "INVALID_ARGUMENT");
     let wrong = [("Gateway-Rewrite-Links", "yes")];
@@ -459,35 +460,35 @@ async fn links_in_json_are_rewritten_where_the_caller_asks_for_it() {
 }
 
 #[tokio::test]
-async fn links_that_cannot_be_rewritten_are_not_passed_back_as_if_they_were() {
-    let (world, host) = with_host("public_uri = \"https://egress.example.com\"").await;
+async fn links_that_cannot_be_rewritten_are_an_error() {
+    let (world, host) = gateway_with_host("public_uri = \"https://egress.example.com\"").await;
     let to = address(world.gateway());
     let asks = [("Gateway-Rewrite-Links", "true")];
     for head in [
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n",
         "HTTP/1.1 206 Partial Content\r\nContent-Type: application/json\r\nContent-Range: bytes 0-1/2\r\n",
     ] {
-        host.tell(Told::Body(head, b"{}".to_vec()));
+        host.respond_next(HostResponse::Body(head, b"{}".to_vec()));
         let answer = get(to, CONTACT, &asks).await;
         assert!(answer.header("retry-after").is_some());
         answer.assert_problem(503, "UPSTREAM_INVALID_RESPONSE");
-        // Who does not ask gets it as it is.
-        host.tell(Told::Body(head, b"{}".to_vec()));
+        // Without the request header, the response is unchanged.
+        host.respond_next(HostResponse::Body(head, b"{}".to_vec()));
         assert_eq!(get(to, CONTACT, &[]).await.body, "{}");
     }
 }
 
-// What goes wrong
+// Failures
 
 #[tokio::test]
-async fn a_dead_ticket_is_replaced_and_a_small_call_made_once_more() {
-    let (world, host) = with_host("").await;
-    host.tell(Told::Body("HTTP/1.1 401 Unauthorized\r\n", vec![]));
-    // The probe, which finds the ticket dead.
-    host.tell(Told::Body("HTTP/1.1 401 Unauthorized\r\n", vec![]));
+async fn an_invalid_ticket_is_replaced_and_a_small_call_repeated() {
+    let (world, host) = gateway_with_host("").await;
+    host.respond_next(HostResponse::Body("HTTP/1.1 401 Unauthorized\r\n", vec![]));
+    // The probe finds the ticket invalid.
+    host.respond_next(HostResponse::Body("HTTP/1.1 401 Unauthorized\r\n", vec![]));
     let answer = send(address(world.gateway()), "POST", CONTACT, &[], b"{\"a\":1}").await;
     assert_eq!(answer.status, 200);
-    let arrived = host.arrived();
+    let arrived = host.received();
     let lines: Vec<_> =
         arrived.iter().map(|request| request.line().split(' ').next().unwrap()).collect();
     assert_eq!(lines, ["POST", "GET", "POST"]);
@@ -497,8 +498,8 @@ async fn a_dead_ticket_is_replaced_and_a_small_call_made_once_more() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_cannot_be_used_is_told_with_the_reasons_of_the_contract() {
-    let (world, host) = with_host("").await;
+async fn an_unusable_tenant_is_reported_with_its_reason() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     let unknown = get(to, "/crm-sync/Cust404/api/v1/Contact", &[]).await;
     unknown.assert_problem(404, "RESOURCE_NOT_FOUND");
@@ -523,15 +524,15 @@ async fn a_tenant_that_cannot_be_used_is_told_with_the_reasons_of_the_contract()
         let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=3600).contains(&after), "{after}");
     }
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
-async fn a_safe_call_that_has_no_answer_is_unavailable_and_says_when_to_come_again() {
-    let (world, host) = with_host("").await;
+async fn a_safe_call_without_response_is_unavailable_with_retry_after() {
+    let (world, host) = gateway_with_host("").await;
     get(address(world.gateway()), CONTACT, &[]).await;
     for _ in 0..3 {
-        host.tell(Told::Raw(b"nonsense\r\n\r\n".to_vec()));
+        host.respond_next(HostResponse::Raw(b"nonsense\r\n\r\n".to_vec()));
     }
     let answer = get(address(world.gateway()), CONTACT, &[]).await;
     answer.assert_problem(503, "UPSTREAM_UNAVAILABLE");
@@ -539,18 +540,18 @@ async fn a_safe_call_that_has_no_answer_is_unavailable_and_says_when_to_come_aga
     assert!(!answer.body.contains("nonsense"));
 }
 
-// What is written down
+// Audit events
 
 #[tokio::test]
-async fn a_call_that_has_no_answer_is_in_the_trail_with_the_credential_that_was_sent() {
-    let (world, host) = with_host("").await;
+async fn a_call_without_response_is_in_the_trail_with_its_credential() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
-    host.tell(Told::Raw(b"nonsense\r\n\r\n".to_vec()));
+    host.respond_next(HostResponse::Raw(b"nonsense\r\n\r\n".to_vec()));
     send(to, "POST", CONTACT, &[], b"{}").await.assert_problem(504, "UPSTREAM_UNAVAILABLE");
-    host.tell(Told::Hang);
+    host.respond_next(HostResponse::Hang);
     let mut leaves = TcpStream::connect(to).await.unwrap();
     leaves.write_all(&request("GET", CONTACT, &[], b"")).await.unwrap();
-    eventually("the second call is there", || host.arrived().len() == 2).await;
+    eventually("the second call is there", || host.received().len() == 2).await;
     drop(leaves);
     eventually_so("both have ended", async || events(&world, "").await.len() == 4).await;
     let ends: Vec<_> =
@@ -561,10 +562,10 @@ async fn a_call_that_has_no_answer_is_in_the_trail_with_the_credential_that_was_
 }
 
 #[tokio::test]
-async fn each_call_leaves_its_decision_and_its_end_in_the_trail() {
-    let (world, host) = with_host("").await;
+async fn each_call_leaves_its_decision_and_its_result_in_the_trail() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
-    host.tell(Told::Body("HTTP/1.1 404 Not Found\r\n", b"x".to_vec()));
+    host.respond_next(HostResponse::Body("HTTP/1.1 404 Not Found\r\n", b"x".to_vec()));
     let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let own = [("x-request-id", "r-1"), ("Gateway-Reason", "nightly"), trace];
     assert_eq!(get(to, CONTACT, &own).await.status, 404);
@@ -585,10 +586,10 @@ async fn each_call_leaves_its_decision_and_its_end_in_the_trail() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_rewritten_answer_is_written_when_it_is_taken_and_not_before() {
-    let (world, host) = with_host("public_uri = \"https://egress.example.com\"").await;
-    // More than any buffer on its way takes.
-    host.tell(Told::Body(FINE, vec![b' '; 15 << 20]));
+async fn the_result_of_a_rewritten_response_is_recorded_when_it_was_read() {
+    let (world, host) = gateway_with_host("public_uri = \"https://egress.example.com\"").await;
+    // More than all buffers on the way.
+    host.respond_next(HostResponse::Body(OK_JSON, vec![b' '; 15 << 20]));
     let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
     let head = format!("GET {CONTACT} HTTP/1.1\r\nHost: x\r\nGateway-Rewrite-Links: true\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -615,7 +616,7 @@ async fn a_denied_call_leaves_one_event_with_its_reason() {
 
 #[tokio::test]
 async fn requests_are_counted_by_status() {
-    let (world, _host) = with_host("").await;
+    let (world, _host) = gateway_with_host("").await;
     get(address(world.gateway()), CONTACT, &[]).await;
     get(address(world.gateway()), "/nowhere", &[]).await;
     for status in [200, 404] {
@@ -626,20 +627,20 @@ async fn requests_are_counted_by_status() {
     }
 }
 
-// How it ends
+// Shutdown
 
 #[tokio::test]
-async fn a_stop_waits_for_calls_under_way_and_tells_idle_connections() {
-    let (mut world, host) = with_host("").await;
+async fn a_stop_waits_for_running_calls_and_closes_idle_connections() {
+    let (mut world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     let mut idle = TcpStream::connect(to).await.unwrap();
     idle.write_all(format!("GET {CONTACT} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
-    eventually_so("the first call is there", async || host.arrived().len() == 1).await;
+    eventually_so("the first call is there", async || host.received().len() == 1).await;
     let (mut slow, half) = (TcpStream::connect(to).await.unwrap(), vec![b'x'; 50_000]);
     let head = format!("PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
     slow.write_all(head.as_bytes()).await.unwrap();
     slow.write_all(&half).await.unwrap();
-    eventually_so("the second call is there", async || host.arrived().len() == 2).await;
+    eventually_so("the second call is there", async || host.received().len() == 2).await;
     let stopped = world.stop();
     let finish = async {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -647,39 +648,41 @@ async fn a_stop_waits_for_calls_under_way_and_tells_idle_connections() {
         Answer::read(&mut slow).await
     };
     let (ended, answer) = tokio::join!(stopped, finish);
-    assert_eq!((ended, answer.status), (Ended::Cleanly, 200));
+    assert_eq!((ended, answer.status), (ShutdownOutcome::Clean, 200));
     assert!(TcpStream::connect(to).await.is_err());
     let text = Answer::read(&mut idle).await;
     assert_eq!(text.status, 200);
 }
 
 #[tokio::test]
-async fn what_the_hard_deadline_cuts_off_is_in_the_trail_with_its_end() {
-    let host = ApiHostByHand::start().await;
+async fn calls_ended_by_the_hard_deadline_are_in_the_trail_with_their_result() {
+    let host = ScriptedApiHost::start().await;
     let options = Options {
         extra_config: format!("{LISTENS}[login]\ntimeout = \"1s\"\n"),
         lifecycle: Some("drain_delay = \"0s\"\nhard_deadline = \"4s\"".to_owned()),
         ..Options::default()
     };
     let mut world = World::with(options).await;
-    host.take_in(&world.sandbox, "Cust1");
+    host.move_tenant_here(&world.sandbox, "Cust1");
     world.enroll("Cust1").await;
     let to = address(world.gateway());
     let mut under_way = Vec::new();
-    for (id, told) in [("unanswered", Told::Hang), ("answered", Told::Bytes(64 << 20))] {
-        let arrived = host.arrived().len();
-        host.tell(told);
+    for (id, told) in
+        [("unanswered", HostResponse::Hang), ("answered", HostResponse::Bytes(64 << 20))]
+    {
+        let arrived = host.received().len();
+        host.respond_next(told);
         let mut stream = TcpStream::connect(to).await.unwrap();
         let request = request("GET", CONTACT, &[("X-Request-Id", id)], b"");
         stream.write_all(&request).await.unwrap();
-        eventually("the call is there", || host.arrived().len() > arrived).await;
+        eventually("the call is there", || host.received().len() > arrived).await;
         under_way.push(stream);
     }
     under_way[1].read_exact(&mut [0; 1000]).await.unwrap();
-    assert_eq!(world.stop().await, Ended::CutOff);
+    assert_eq!(world.stop().await, ShutdownOutcome::CutOff);
     world.start().await.unwrap();
     let credential = world.ticket("Cust1").await.unwrap().credential_id.clone();
-    // The caller of the first is told that the gateway stops; the answer of the second has begun.
+    // The first caller gets UNAVAILABLE; the response of the second has begun.
     for (id, code) in [("unanswered", 14), ("answered", 1)] {
         let events = events(&world, &format!(" AND request_id=\"{id}\"")).await;
         let [decided, ended] = &events[..] else { panic!("{events:?}") };

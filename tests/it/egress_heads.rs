@@ -1,4 +1,4 @@
-//! Heads of requests that an HTTP library would refuse or cut by itself: the gateway passes them on or answers them.
+//! Tests of request heads that an HTTP library would reject or change: the gateway forwards or answers them.
 
 use std::net::SocketAddr;
 
@@ -10,9 +10,9 @@ use tokio::{
 
 use crate::support::{
     Authority, Client, Options, World,
-    api_host::{ApiHostByHand, address, with_host},
+    api_host::{ScriptedApiHost, address, gateway_with_host},
     binary::{Served, Site},
-    callers::Guarded,
+    callers::AuthenticatedGateway,
     http::{Answer, request, send},
     raw_http2::{Http2Answer, ask, get},
 };
@@ -31,14 +31,14 @@ async fn http2(to: SocketAddr, requests: &[Vec<(&str, &[u8])>]) -> Vec<Http2Answ
     ask(TcpStream::connect(to).await.unwrap(), requests).await
 }
 
-/// Targets of the calls that arrived, below the Web API.
-fn arrived(host: &ApiHostByHand) -> Vec<String> {
-    let lines = host.arrived();
+/// Returns the targets of the calls that arrived, without the tenant.
+fn arrived(host: &ScriptedApiHost) -> Vec<String> {
+    let lines = host.received();
     let target = |line: &str| line.split(' ').nth(1).unwrap().replacen("/Cust1/api", "", 1);
     lines.iter().map(|arrived| target(arrived.line())).collect()
 }
 
-/// Queries with characters that clients send raw, and the queries that arrive.
+/// Queries with characters that clients send unencoded, and the queries that arrive.
 const RAW: [(&[u8], &str); 4] = [
     (b"a=<", "a=%3C"),
     (b"a=>&b=\"", "a=%3E&b=%22"),
@@ -48,7 +48,7 @@ const RAW: [(&[u8], &str); 4] = [
 
 #[tokio::test]
 async fn characters_that_clients_send_raw_arrive_encoded_over_http1() {
-    let (world, host) = with_host("").await;
+    let (world, host) = gateway_with_host("").await;
     for (query, wanted) in &RAW {
         let head = [b"GET ", CONTACT.as_bytes(), b"?", query, b" HTTP/1.1\r\nHost: x\r\n"].concat();
         let answer =
@@ -61,7 +61,7 @@ async fn characters_that_clients_send_raw_arrive_encoded_over_http1() {
 
 #[tokio::test]
 async fn characters_that_clients_send_raw_arrive_encoded_over_http2() {
-    let (world, host) = with_host("").await;
+    let (world, host) = gateway_with_host("").await;
     let paths: Vec<_> =
         RAW.iter().map(|(query, _)| [CONTACT.as_bytes(), b"?", query].concat()).collect();
     let requests: Vec<_> = paths.iter().map(|path| get(path, &[])).collect();
@@ -75,8 +75,8 @@ async fn characters_that_clients_send_raw_arrive_encoded_over_http2() {
 }
 
 #[tokio::test]
-async fn requests_that_follow_on_the_connection_are_passed_on_too() {
-    let (world, host) = with_host("").await;
+async fn later_requests_on_the_connection_are_forwarded_too() {
+    let (world, host) = gateway_with_host("").await;
     let body = "GET /not-a-head?<> HTTP/1.1\r\n\r\n";
     let all = format!(
         "POST {CONTACT}?1=< HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}\
@@ -94,12 +94,12 @@ async fn requests_that_follow_on_the_connection_are_passed_on_too() {
     let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["200", "200", "400", "200"], "{answers}");
     assert_eq!(arrived(&host), ["/v1/Contact?1=%3C", "/v1/Contact?2=%22", "/v1/Contact?4=%3E"]);
-    assert_eq!(host.arrived()[0].body, body.as_bytes());
+    assert_eq!(host.received()[0].body, body.as_bytes());
 }
 
 #[tokio::test]
-async fn a_fragment_is_refused_and_not_cut_off() {
-    let (world, host) = with_host("").await;
+async fn a_fragment_is_refused_and_not_removed() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     for tail in ["?a=b#c", "?#", "#", "/5#/../6", "?a=<#"] {
         let target = format!("{CONTACT}{tail}");
@@ -112,12 +112,12 @@ async fn a_fragment_is_refused_and_not_cut_off() {
         assert!(problem["detail"].as_str().unwrap().contains('#'), "{problem}");
         assert_eq!(problem["request_id"], "r-2");
     }
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
-async fn the_mark_of_a_refused_request_cannot_be_sent_by_a_client() {
-    let (world, _) = with_host("").await;
+async fn a_client_cannot_send_the_internal_mark_of_a_refused_request() {
+    let (world, _) = gateway_with_host("").await;
     let to = address(world.gateway());
     for target in ["/\"fragment", "/%22fragment"] {
         send(to, "GET", target, &[], b"").await.assert_problem(404, "RESOURCE_NOT_FOUND");
@@ -127,8 +127,8 @@ async fn the_mark_of_a_refused_request_cannot_be_sent_by_a_client() {
 }
 
 #[tokio::test]
-async fn heads_that_are_no_http_get_an_answer_with_a_request_id() {
-    let (world, host) = with_host("").await;
+async fn invalid_heads_get_a_response_with_a_request_id() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     for head in [
         &b"GET / HTTP/1.1\r\nno colon\r\n\r\n"[..],
@@ -160,14 +160,14 @@ async fn heads_that_are_no_http_get_an_answer_with_a_request_id() {
     for answer in refused {
         answer.assert_problem(400, "INVALID_ARGUMENT");
     }
-    // They have not ended the connection.
+    // The connection is still open.
     assert!(last.is_ok());
-    assert_eq!(host.arrived().len(), 1);
+    assert_eq!(host.received().len(), 1);
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_gets_a_problem_and_its_connection_lives_on_over_http2() {
-    let (world, host) = with_host("").await;
+async fn a_head_that_is_too_large_gets_a_problem_and_an_http2_connection_survives() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     let large = "x".repeat(40 * 1024);
     let lines = [("X-Own", "1"); 101];
@@ -193,16 +193,16 @@ async fn a_head_that_is_too_large_gets_a_problem_and_its_connection_lives_on_ove
         answer.assert_problem(431, "INVALID_ARGUMENT");
     }
     assert!(answers[3].is_ok());
-    assert_eq!(host.arrived().len(), 1);
-    // 100 lines with those of `send`.
+    assert_eq!(host.received().len(), 1);
+    // 100 lines, including those of `send`.
     assert_eq!(send(to, "GET", CONTACT, &lines[..97], b"").await.status, 200);
 }
 
 #[tokio::test]
-async fn the_caller_is_known_first_where_the_head_can_be_read() {
+async fn the_caller_is_authenticated_first_if_the_head_is_valid() {
     let policy = "permit (principal == Caller::\"jobs\", action, resource);";
     let options = Options { extra_config: LISTENS.to_owned(), ..Options::default() };
-    let guarded = Guarded::with(policy, options).await;
+    let guarded = AuthenticatedGateway::with(policy, options).await;
     let to = address(guarded.world.gateway());
     let bearer = format!("Bearer {}", guarded.token("jobs"));
     let target = format!("{CONTACT}?a#b");
@@ -217,14 +217,14 @@ async fn the_caller_is_known_first_where_the_head_can_be_read() {
     let answers = http2(to, &requests).await;
     answers[0].assert_problem(401, "CALLER_UNAUTHENTICATED");
     answers[1].assert_problem(400, "INVALID_ARGUMENT");
-    // Where it cannot, the credential may have been in it.
+    // An unreadable head may have contained the credential.
     let large = "x".repeat(40 * 1024);
     let answer = send(to, "GET", CONTACT, &[("X-Own", &large)], b"").await;
     answer.assert_problem(431, "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
-async fn each_of_them_leaves_a_line_in_the_log_and_counts() {
+async fn each_refused_head_is_logged_and_counted() {
     let site = Site::with(Options { extra_config: LISTENS.to_owned(), ..Options::default() }).await;
     let Served { mut process, egress, .. } = site.serve().await;
     let to = egress.unwrap();
@@ -265,8 +265,8 @@ async fn the_same_holds_over_tls() {
     );
     let options = Options { extra_config: format!("{LISTENS}{tls}"), ..Options::default() };
     let world = World::with(options).await;
-    let host = ApiHostByHand::start().await;
-    host.take_in(&world.sandbox, "Cust1");
+    let host = ScriptedApiHost::start().await;
+    host.move_tenant_here(&world.sandbox, "Cust1");
     world.enroll("Cust1").await;
     let to = address(world.gateway());
     let client = |alpn| Client { alpn: Some(alpn), ..authority.client() };
@@ -283,7 +283,7 @@ async fn the_same_holds_over_tls() {
 }
 
 #[tokio::test]
-async fn the_http_listener_answers_them_too() {
+async fn the_http_listener_answers_invalid_heads_too() {
     let extra_config = "[http]\nlisten = \"127.0.0.1:0\"".to_owned();
     let world = World::with(Options { extra_config, ..Options::default() }).await;
     let to = world.gateway().http_address.unwrap();

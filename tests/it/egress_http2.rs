@@ -1,4 +1,4 @@
-//! Calls through the egress listener to an API host that agrees on HTTP/2.
+//! Tests of calls through the egress listener to an API host that negotiates HTTP/2.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::support::{
     Options,
-    api_host::{ApiHostByHand, move_to},
+    api_host::{ScriptedApiHost, set_tenant_api},
     binary::{Served, Site},
     eventually,
     http::{Answer, request, send},
@@ -29,11 +29,11 @@ const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 
-/// A gateway as a process, because it reads at its start which authorities it trusts.
+/// A gateway as a process, because it reads its trusted authorities at start.
 async fn with(host: Http2Host) -> (Site, Served, Http2Host, SocketAddr) {
     let extra_config = "[egress]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     let site = Site::with(Options { extra_config, ..Options::default() }).await;
-    move_to(&site.sandbox, "Cust1", &host.uri("Cust1"));
+    set_tenant_api(&site.sandbox, "Cust1", &host.uri("Cust1"));
     site.enroll("Cust1").await;
     let authorities = site.file("superoffice.pem");
     fs::write(&authorities, host.authority.pem()).unwrap();
@@ -49,13 +49,13 @@ async fn get(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test]
-async fn calls_go_over_http2_where_the_host_agrees_on_it_and_arrive_as_they_do_otherwise() {
+async fn calls_use_http2_if_negotiated_and_arrive_unchanged() {
     let (_site, _served, host, to) = with(Http2Host::start().await).await;
     let theirs = [("Authorization", "Bearer theirs"), ("X-Own", "1"), ("Connection", "x-gone")];
     let gone = [("X-Gone", "1"), ("TE", "trailers"), ("SO-AppToken", "theirs")];
     let answer = get(to, CONTACT, &[theirs, gone].concat()).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
-    let [arrived] = &host.arrived()[..] else { panic!("{:?}", host.arrived()) };
+    let [arrived] = &host.received()[..] else { panic!("{:?}", host.received()) };
     let head = &arrived.head;
     assert_eq!((head.version, head.method.as_str()), (Version::HTTP_2, "GET"));
     assert_eq!(head.uri.to_string(), format!("{}/v1/Contact/5", host.uri("Cust1")));
@@ -73,37 +73,39 @@ async fn calls_go_over_http2_where_the_host_agrees_on_it_and_arrive_as_they_do_o
 async fn empty_bodies_trailers_and_parts_pass_from_http2() {
     let (_site, _served, host, to) = with(Http2Host::start().await).await;
     for method in ["POST", "DELETE"] {
-        host.tell(Response::builder().status(204).body(Body::empty()).unwrap());
+        host.respond_next(Response::builder().status(204).body(Body::empty()).unwrap());
         let answer = send(to, method, CONTACT, &[], b"").await;
         assert_eq!((answer.status, answer.body.as_str()), (204, ""));
-        let arrived = host.arrived().pop().unwrap();
+        let arrived = host.received().pop().unwrap();
         assert!(arrived.bodiless && arrived.whole);
         assert_eq!(arrived.head.headers["content-length"], "0");
     }
-    host.tell(Response::builder().header("content-length", "17").body(Body::empty()).unwrap());
+    host.respond_next(
+        Response::builder().header("content-length", "17").body(Body::empty()).unwrap(),
+    );
     let head = send(to, "HEAD", CONTACT, &[], b"").await;
     assert_eq!((head.status, head.header("content-length")), (200, Some("17")));
     let part = Response::builder().status(206).header("content-range", "bytes 2-5/9");
-    host.tell(part.body("cdef".into()).unwrap());
+    host.respond_next(part.body("cdef".into()).unwrap());
     let answer = get(to, DOCUMENT, &[("Range", "bytes=2-5"), ("If-Range", "\"7\"")]).await;
     assert_eq!((answer.status, answer.body.as_str()), (206, "cdef"));
     assert_eq!(answer.header("content-range"), Some("bytes 2-5/9"));
-    let arrived = host.arrived().pop().unwrap().head.headers;
+    let arrived = host.received().pop().unwrap().head.headers;
     assert_eq!(
         (&arrived["range"], &arrived["if-range"]),
         (&"bytes=2-5".parse().unwrap(), &"\"7\"".parse().unwrap())
     );
-    host.tell(Response::new(WithTrailers::body("whole", "x-trailer")));
+    host.respond_next(Response::new(WithTrailers::body("whole", "x-trailer")));
     let client = reqwest::ClientBuilder::new().http2_prior_knowledge().build().unwrap();
     let request = client.get(format!("http://{to}{CONTACT}")).build().unwrap();
     let answer = client.execute(request).await.unwrap();
     assert_eq!((answer.version(), answer.status().as_u16()), (Version::HTTP_2, 200));
     assert_eq!(answer.text().await.unwrap(), "whole");
-    assert!(host.arrived().iter().all(|arrived| arrived.head.version == Version::HTTP_2));
+    assert!(host.received().iter().all(|arrived| arrived.head.version == Version::HTTP_2));
 }
 
 #[tokio::test]
-async fn an_upload_over_http2_is_held_back_until_the_host_reads_it_and_arrives_whole() {
+async fn an_upload_over_http2_has_back_pressure_and_arrives_complete() {
     let (_site, _served, host, to) = with(Http2Host::start().await).await;
     host.hold(true);
     let bytes = 256 * MIB;
@@ -113,41 +115,40 @@ async fn an_upload_over_http2_is_held_back_until_the_host_reads_it_and_arrives_w
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let (block, mut left) = (vec![b'x'; 64 * 1024], bytes);
-    // What windows and buffers on the way take.
+    // Fills the windows and buffers on the way.
     while let Ok(written) = timeout(Duration::from_secs(1), stream.write(&block)).await {
         left -= written.unwrap() as u64;
-        assert!(bytes - left < 32 * MIB, "nothing holds it back");
+        assert!(bytes - left < 32 * MIB, "there is no back pressure");
     }
-    eventually("the call is there", || host.arrived().len() == 1).await;
+    eventually("the call is there", || host.received().len() == 1).await;
     host.hold(false);
     while left > 0 {
         let now = usize::try_from(left).unwrap().min(block.len());
         left -= stream.write(&block[..now]).await.unwrap() as u64;
     }
     assert_eq!(Answer::read(&mut stream).await.status, 200);
-    let [arrived] = &host.arrived()[..] else { panic!("{:?}", host.arrived()) };
+    let [arrived] = &host.received()[..] else { panic!("{:?}", host.received()) };
     assert_eq!((arrived.head.version, arrived.body_bytes), (Version::HTTP_2, bytes));
     assert!(arrived.whole);
 }
 
 #[tokio::test]
-async fn what_an_http2_host_surely_did_not_hear_is_sent_again_and_orders_it_may_have_heard_are_not()
-{
-    let (_site, _served, host, to) = with(Http2Host::that_breaks_off().await).await;
+async fn unprocessed_requests_are_repeated_and_unsafe_requests_that_may_have_run_are_not() {
+    let (_site, _served, host, to) = with(Http2Host::start_breaking().await).await;
     let large = vec![b'x'; 100_000];
     let (refused, failed) = (Break::Reset(REFUSED_STREAM), Break::Reset(INTERNAL_ERROR));
     for (method, body, end, status) in [
-        ("GET", &[][..], Break::NotHeard, 200),
-        ("GET", &[], Break::Heard, 200),
+        ("GET", &[][..], Break::NotProcessed, 200),
+        ("GET", &[], Break::MaybeProcessed, 200),
         ("GET", &[], refused, 200),
         ("GET", &[], failed, 200),
-        ("POST", b"{}", Break::NotHeard, 200),
+        ("POST", b"{}", Break::NotProcessed, 200),
         ("POST", b"{}", refused, 200),
-        ("POST", b"{}", Break::Heard, 504),
+        ("POST", b"{}", Break::MaybeProcessed, 504),
         ("POST", b"{}", failed, 504),
         ("POST", b"{}", Break::Reset(CANCEL), 504),
         // These bodies are too large for a copy. In the first two cases the host did not process the request.
-        ("PUT", &large, Break::NotHeard, 503),
+        ("PUT", &large, Break::NotProcessed, 503),
         ("PUT", &large, refused, 503),
         ("PUT", &large, failed, 504),
     ] {
@@ -160,7 +161,7 @@ async fn what_an_http2_host_surely_did_not_hear_is_sent_again_and_orders_it_may_
             assert_eq!(problem["outcome"] == "unknown", status == 504, "{what}");
             assert_eq!(answer.header("retry-after").is_some(), status == 503, "{what}");
         }
-        assert_eq!(host.heads(), if status == 200 { 2 } else { 1 }, "{what}");
+        assert_eq!(host.take_request_count(), if status == 200 { 2 } else { 1 }, "{what}");
     }
 }
 
@@ -168,11 +169,11 @@ async fn what_an_http2_host_surely_did_not_hear_is_sent_again_and_orders_it_may_
 async fn a_small_body_without_a_length_is_sent_once_more_over_http2_after_401_and_421() {
     let (_site, _served, host, to) = with(Http2Host::start().await).await;
     let refused = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
-    // The ticket is probed after 401, and is dead as well.
+    // After 401 the ticket is probed, which fails, too.
     for (answers, arrived) in [(&[401, 401][..], 3), (&[421], 2)] {
-        let before = host.arrived().len();
+        let before = host.received().len();
         for status in answers {
-            host.tell(refused(*status));
+            host.respond_next(refused(*status));
         }
         let mut stream = TcpStream::connect(to).await.unwrap();
         let head = format!("POST {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
@@ -180,7 +181,7 @@ async fn a_small_body_without_a_length_is_sent_once_more_over_http2_after_401_an
         stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         let answer = Answer::read(&mut stream).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "{}"), "{answers:?}");
-        let all = host.arrived();
+        let all = host.received();
         assert_eq!(all.len() - before, arrived, "{answers:?}");
         let last = all.last().unwrap();
         assert_eq!((last.body_bytes, last.whole), (7, true), "{answers:?}");
@@ -188,9 +189,9 @@ async fn a_small_body_without_a_length_is_sent_once_more_over_http2_after_401_an
 }
 
 #[tokio::test]
-async fn an_answer_over_http2_that_breaks_off_is_not_passed_back_as_whole() {
-    let (_site, _served, host, to) = with(Http2Host::that_breaks_off().await).await;
-    for end in [Break::Reset(INTERNAL_ERROR), Break::Reset(CANCEL), Break::Heard] {
+async fn a_truncated_response_over_http2_is_not_returned_as_complete() {
+    let (_site, _served, host, to) = with(Http2Host::start_breaking().await).await;
+    for end in [Break::Reset(INTERNAL_ERROR), Break::Reset(CANCEL), Break::MaybeProcessed] {
         host.hold(true);
         host.break_next(end);
         let mut stream = TcpStream::connect(to).await.unwrap();
@@ -202,36 +203,36 @@ async fn an_answer_over_http2_that_breaks_off_is_not_passed_back_as_whole() {
         assert!(answer.starts_with(b"HTTP/1.1 200 "));
         host.hold(false);
         let mut rest = Vec::new();
-        // A reset is an end too.
+        // The connection may end with a reset.
         let _ = stream.read_to_end(&mut rest).await;
-        assert_eq!((rest, host.heads()), (vec![], 1), "{end:?}");
+        assert_eq!((rest, host.take_request_count()), (vec![], 1), "{end:?}");
     }
 }
 
 #[tokio::test]
-async fn a_connection_that_is_dead_without_a_word_is_given_up_before_its_calls_are() {
-    let (_site, _served, host, to) = with(Http2Host::that_breaks_off().await).await;
+async fn a_silent_connection_is_dropped_before_its_calls_time_out() {
+    let (_site, _served, host, to) = with(Http2Host::start_breaking().await).await;
     host.break_next(Break::Silence);
-    // On the dead one first, then on another.
+    // Tries the silent connection first, then a new one.
     assert_eq!(get(to, CONTACT, &[]).await.status, 200);
-    assert_eq!(host.heads(), 2);
+    assert_eq!(host.take_request_count(), 2);
     assert_eq!(get(to, CONTACT, &[]).await.status, 200);
-    assert_eq!(host.heads(), 1);
+    assert_eq!(host.take_request_count(), 1);
 }
 
 #[tokio::test]
-async fn a_host_that_sends_every_connection_away_is_left_for_the_one_that_tenant_status_names() {
-    for end in [Break::NotHeard, Break::Heard] {
-        let (site, _served, host, to) = with(Http2Host::that_breaks_off().await).await;
+async fn a_host_that_closes_every_connection_is_replaced_by_that_of_tenant_status() {
+    for end in [Break::NotProcessed, Break::MaybeProcessed] {
+        let (site, _served, host, to) = with(Http2Host::start_breaking().await).await;
         site.sandbox.set_status_validity(Duration::from_hours(1));
         assert_eq!(get(to, CONTACT, &[]).await.status, 200);
         site.sandbox.clear_faults();
-        let new = ApiHostByHand::start().await;
-        new.take_in(&site.sandbox, "Cust1");
+        let new = ScriptedApiHost::start().await;
+        new.move_tenant_here(&site.sandbox, "Cust1");
         site.sandbox.reset_counts();
         (0..20).for_each(|_| host.break_next(end));
         assert_eq!(get(to, CONTACT, &[]).await.status, 200, "{end:?}");
         let reads = site.sandbox.calls(Endpoint::TenantStatus);
-        assert_eq!((new.arrived().len(), reads), (1, 1), "{end:?}");
+        assert_eq!((new.received().len(), reads), (1, 1), "{end:?}");
     }
 }

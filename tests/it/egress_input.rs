@@ -1,4 +1,5 @@
-//! What bad input gets on the egress listener: a refusal or a clean cut, and never a credential.
+//! Tests of invalid input on the egress listener: a refusal or a closed connection, and never a
+//! credential.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,14 +12,14 @@ use tokio::{
 
 use crate::support::{
     World,
-    api_host::{ApiHostByHand, Told, address, move_to, with_host},
+    api_host::{HostResponse, ScriptedApiHost, address, gateway_with_host, set_tenant_api},
     eventually, eventually_so,
     http::{Answer, send},
 };
 
 const CONTACT: &str = "/crm-sync/Cust1/api/v1/Contact/5";
 
-/// Long enough for anything that happens at once.
+/// Longer than any immediate response takes.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Sends these bytes, and reads to the end of the connection.
@@ -27,7 +28,7 @@ async fn raw(to: SocketAddr, bytes: &[u8]) -> String {
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    // A reset ends it too.
+    // The connection may end with a reset.
     let _ = timeout(SOON, read).await.expect("the connection does not end");
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -41,8 +42,8 @@ async fn get(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test]
-async fn paths_that_could_be_read_in_two_ways_are_refused() {
-    let (world, host) = with_host("").await;
+async fn ambiguous_paths_are_refused() {
+    let (world, host) = gateway_with_host("").await;
     for path in [
         "/../../Cust2/api/v1/Contact",
         "/v1/../../../Cust2/api/v1",
@@ -68,12 +69,12 @@ async fn paths_that_could_be_read_in_two_ways_are_refused() {
         let answer = get(address(world.gateway()), &path, &[]).await;
         answer.assert_problem(400, "INVALID_ARGUMENT");
     }
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
-async fn company_names_in_a_path_and_quotes_in_a_query_arrive_as_they_came() {
-    let (world, host) = with_host("").await;
+async fn company_names_in_a_path_and_quotes_in_a_query_arrive_unchanged() {
+    let (world, host) = gateway_with_host("").await;
     for target in [
         "/api/v1/Contact/Duplicates/Acme%20Inc.",
         "/api/v1/Contact/Duplicates/100%25%20Norsk",
@@ -87,14 +88,14 @@ async fn company_names_in_a_path_and_quotes_in_a_query_arrive_as_they_came() {
     ] {
         let path = format!("/crm-sync/Cust1{target}");
         assert_eq!(get(address(world.gateway()), &path, &[]).await.status, 200, "{target}");
-        let arrived = host.arrived().pop().unwrap();
+        let arrived = host.received().pop().unwrap();
         assert_eq!(arrived.line(), format!("GET /Cust1{target} HTTP/1.1"));
     }
 }
 
 #[tokio::test]
-async fn a_slash_too_many_before_the_api_is_named() {
-    let (world, host) = with_host("").await;
+async fn an_extra_slash_before_the_api_is_reported() {
+    let (world, host) = gateway_with_host("").await;
     for (path, status, reason) in [
         ("/crm-sync/Cust1//api/v1/Contact", 400, "INVALID_ARGUMENT"),
         ("/crm-sync/Cust1/api//v1/Contact", 400, "INVALID_ARGUMENT"),
@@ -106,12 +107,12 @@ async fn a_slash_too_many_before_the_api_is_named() {
         assert!(detail.contains("slash") || detail.contains("//"), "{path}: {detail}");
         assert!(detail.contains("address"), "{path}: {detail}");
     }
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
 async fn a_post_that_asks_for_another_method_is_refused() {
-    let (world, host) = with_host("").await;
+    let (world, host) = gateway_with_host("").await;
     for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"] {
         let headers = [(name, "DELETE")];
         let answer = send(address(world.gateway()), "POST", CONTACT, &headers, b"").await;
@@ -124,12 +125,12 @@ async fn a_post_that_asks_for_another_method_is_refused() {
         let answer = send(address(world.gateway()), "POST", &path, &[], b"").await;
         answer.assert_problem(400, "INVALID_ARGUMENT");
     }
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
-async fn what_names_no_application_or_tenant_is_nowhere() {
-    let (world, host) = with_host("").await;
+async fn a_path_without_application_or_tenant_is_not_found() {
+    let (world, host) = gateway_with_host("").await;
     for path in [
         "/",
         "/crm-sync",
@@ -151,12 +152,12 @@ async fn what_names_no_application_or_tenant_is_nowhere() {
     {
         get(address(world.gateway()), path, &[]).await.assert_problem(400, "INVALID_ARGUMENT");
     }
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
-async fn it_is_no_open_proxy_and_upgrades_nothing() {
-    let (world, host) = with_host("").await;
+async fn it_is_not_an_open_proxy_and_ignores_upgrades() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     for line in [
         "GET http://evil.example/crm-sync/Cust1/api/v1/Contact HTTP/1.1",
@@ -171,33 +172,33 @@ async fn it_is_no_open_proxy_and_upgrades_nothing() {
     }
     let upgrade = [("Upgrade", "websocket"), ("Connection", "upgrade")];
     get(to, CONTACT, &upgrade).await.assert_problem(501, "UNIMPLEMENTED");
-    assert!(host.arrived().is_empty());
-    // Clients of HTTP/2 ask in passing, and go on in HTTP/1.1 when nobody hears.
+    assert!(host.received().is_empty());
+    // HTTP/2 clients offer h2c, and continue with HTTP/1.1 if the server ignores it.
     let h2c = [("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABk")];
     assert_eq!(get(to, CONTACT, &h2c).await.status, 200);
-    assert!(host.arrived()[0].header("upgrade").is_empty());
+    assert!(host.received()[0].header("upgrade").is_empty());
 }
 
 #[tokio::test]
-async fn the_host_header_decides_nothing_and_there_is_one() {
-    let (world, host) = with_host("").await;
+async fn exactly_one_host_header_is_required_and_its_value_is_ignored() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     for hosts in ["", "Host: a\r\nHost: b\r\n"] {
         let request = format!("GET {CONTACT} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
         assert_eq!(status(&raw(to, request.as_bytes()).await), "400", "{hosts}");
     }
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
     for named in ["evil.example", "online.superoffice.com", "169.254.169.254", ""] {
         let request =
             format!("GET {CONTACT} HTTP/1.1\r\nHost: {named}\r\nConnection: close\r\n\r\n");
         assert_eq!(status(&raw(to, request.as_bytes()).await), "200", "{named}");
-        assert_eq!(host.arrived().pop().unwrap().header("host"), [host.address.to_string()]);
+        assert_eq!(host.received().pop().unwrap().header("host"), [host.address.to_string()]);
     }
 }
 
 #[tokio::test]
-async fn requests_whose_end_is_in_doubt_are_refused() {
-    let (world, host) = with_host("").await;
+async fn requests_with_ambiguous_length_are_refused() {
+    let (world, host) = gateway_with_host("").await;
     for framing in [
         "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         "Content-Length: +3\r\n\r\nabc",
@@ -223,12 +224,12 @@ async fn requests_whose_end_is_in_doubt_are_refused() {
         "POST {CONTACT} HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     );
     assert_eq!(status(&raw(address(world.gateway()), old.as_bytes()).await), "400");
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
 async fn a_request_hidden_behind_two_lengths_is_never_read() {
-    let (world, host) = with_host("").await;
+    let (world, host) = gateway_with_host("").await;
     let lengths = ["Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"];
     for headers in [lengths.concat(), [lengths[1], lengths[0]].concat()] {
         let hidden = "DELETE /crm-sync/Cust1/api/v1/Contact/6 HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -238,15 +239,15 @@ async fn a_request_hidden_behind_two_lengths_is_never_read() {
         let answer = raw(address(world.gateway()), request.as_bytes()).await;
         assert_eq!(status(&answer), "200", "{answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
-        let arrived = host.arrived().pop().unwrap();
+        let arrived = host.received().pop().unwrap();
         assert_eq!((arrived.line().starts_with("POST "), &*arrived.body), (true, &b"a"[..]));
     }
-    assert_eq!(host.arrived().len(), 2);
+    assert_eq!(host.received().len(), 2);
 }
 
 #[tokio::test]
-async fn a_broken_chunk_ends_the_call_and_what_went_out_of_it_is_not_whole() {
-    let (world, host) = with_host("").await;
+async fn a_malformed_chunk_ends_the_call_and_the_upstream_request_stays_incomplete() {
+    let (world, host) = gateway_with_host("").await;
     for chunk in ["zz\r\nabc\r\n0\r\n\r\n", "-1\r\n\r\n", "3\r\nabcdef\r\n0\r\n\r\n"] {
         let request = format!(
             "POST {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
@@ -254,12 +255,12 @@ async fn a_broken_chunk_ends_the_call_and_what_went_out_of_it_is_not_whole() {
         let answer = raw(address(world.gateway()), request.as_bytes()).await;
         assert_eq!(status(&answer), "400", "{chunk:?}: {answer}");
     }
-    assert!(host.arrived().iter().all(|arrived| !arrived.whole));
+    assert!(host.received().iter().all(|arrived| !arrived.whole));
 }
 
 #[tokio::test]
-async fn whose_eyes_cannot_be_forged_into_another_header() {
-    let (world, host) = with_host("").await;
+async fn the_context_header_cannot_inject_another_header() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     for eyes in [
         "System",
@@ -298,12 +299,12 @@ async fn whose_eyes_cannot_be_forged_into_another_header() {
     let request =
         format!("GET {CONTACT} HTTP/1.1\r\nHost: x\r\n{injected}Connection: close\r\n\r\n");
     assert_eq!(status(&raw(to, request.as_bytes()).await), "404");
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
 async fn heads_that_are_too_large_are_refused() {
-    let (world, host) = with_host("").await;
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
     let large = "x".repeat(40 * 1024);
     assert_eq!(get(to, CONTACT, &[("X-Own", &large)]).await.status, 431);
@@ -313,33 +314,33 @@ async fn heads_that_are_too_large_are_refused() {
     let request = client.get(format!("http://{to}{CONTACT}")).header("x-own", &large);
     let answer = client.execute(request.build().unwrap()).await;
     assert!(answer.map_or(true, |answer| answer.status().as_u16() == 431));
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_refused_before_anything_is_sent_or_cut_off() {
-    let (world, host) = with_host("max_body_bytes = 100000").await;
+async fn a_body_above_the_limit_is_refused_or_cut_off() {
+    let (world, host) = gateway_with_host("max_body_bytes = 100000").await;
     let to = address(world.gateway());
     let body = vec![b'x'; 100_001];
     let head = format!(
         "PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100001\r\n\r\n"
     );
-    // Nobody asks for a body that is going to be refused.
+    // The gateway does not wait for a body that it refuses.
     let answer = raw(to, head.as_bytes()).await;
     assert_eq!(status(&answer), "413", "{answer}");
     assert!(answer.contains("RESPONSE_TOO_LARGE"));
-    assert!(host.arrived().is_empty());
+    assert!(host.received().is_empty());
     let head = format!(
         "PUT {CONTACT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     let chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", body.len(), "x".repeat(body.len()));
     let answer = raw(to, format!("{head}{chunk}").as_bytes()).await;
     assert_eq!(status(&answer), "413", "{answer}");
-    assert!(host.arrived().iter().all(|arrived| !arrived.whole));
+    assert!(host.received().iter().all(|arrived| !arrived.whole));
     assert_eq!(send(to, "PUT", CONTACT, &[], &body[..100_000]).await.status, 200);
 }
 
-/// The code of the last event of a call.
+/// Returns the code of the last event of a call.
 async fn ended_with(world: &World, request_id: &str) -> Option<i32> {
     let filter = format!("request_id=\"{request_id}\"");
     let list = pb::ListAuditEventsRequest { filter, ..Default::default() };
@@ -348,8 +349,8 @@ async fn ended_with(world: &World, request_id: &str) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_in_its_body_ends_the_call() {
-    let (world, host) = with_host("").await;
+async fn a_client_that_disconnects_during_its_body_ends_the_call() {
+    let (world, host) = gateway_with_host("").await;
     for (framing, part) in [
         ("Content-Length: 1000000", "x".repeat(100_000)),
         ("Transfer-Encoding: chunked", format!("{:x}\r\n{}\r\n", 100_000, "x".repeat(100_000))),
@@ -360,7 +361,7 @@ async fn a_client_that_vanishes_in_its_body_ends_the_call() {
         );
         let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
-        let most = || host.arrived().last().is_some_and(|arrived| arrived.body_bytes == 100_000);
+        let most = || host.received().last().is_some_and(|arrived| arrived.body_bytes == 100_000);
         eventually("what was sent arrives", most).await;
         drop(stream);
         eventually_so("the end is written down", async || {
@@ -368,37 +369,37 @@ async fn a_client_that_vanishes_in_its_body_ends_the_call() {
         })
         .await;
     }
-    assert!(host.arrived().iter().all(|arrived| !arrived.whole));
+    assert!(host.received().iter().all(|arrived| !arrived.whole));
     assert_eq!(get(address(world.gateway()), CONTACT, &[]).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_while_it_waits_ends_the_call() {
-    let (world, host) = with_host("").await;
-    host.tell(Told::Hang);
+async fn a_client_that_disconnects_while_it_waits_ends_the_call() {
+    let (world, host) = gateway_with_host("").await;
+    host.respond_next(HostResponse::Hang);
     let head = format!("GET {CONTACT} HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\n\r\n");
     let mut stream = TcpStream::connect(address(world.gateway())).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    eventually("the call is there", || host.arrived().len() == 1).await;
+    eventually("the call is there", || host.received().len() == 1).await;
     drop(stream);
     eventually_so("the end is written down", async || ended_with(&world, "gone").await == Some(1))
         .await;
 }
 
 #[tokio::test]
-async fn uploads_that_wait_hold_up_no_other_call_of_their_connection() {
-    let (world, host) = with_host("").await;
+async fn waiting_uploads_do_not_block_other_calls_of_the_connection() {
+    let (world, host) = gateway_with_host("").await;
     let uri = format!("http://{}{CONTACT}", address(world.gateway()));
     let client = reqwest::ClientBuilder::new().http2_prior_knowledge().build().unwrap();
     let put =
         |bytes: usize| client.execute(client.put(&uri).body(vec![b'x'; bytes]).build().unwrap());
-    // The connection is there before anything waits on it.
+    // Opens the connection before any call waits on it.
     assert_eq!(put(10).await.unwrap().status(), 200);
     let mut waiting = tokio::task::JoinSet::new();
     for nth in 0..6 {
-        host.tell(Told::Hang);
+        host.respond_next(HostResponse::Hang);
         waiting.spawn(put(8 << 20));
-        eventually("the upload has begun", || host.arrived().len() == nth + 2).await;
+        eventually("the upload has begun", || host.received().len() == nth + 2).await;
     }
     for _ in 0..10 {
         assert_eq!(timeout(SOON, put(200_000)).await.unwrap().unwrap().status(), 200);
@@ -407,30 +408,30 @@ async fn uploads_that_wait_hold_up_no_other_call_of_their_connection() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_vanishes_is_told_of_and_never_asked_twice() {
-    let (world, host) = with_host("").await;
+async fn a_lost_upstream_connection_is_reported_and_the_call_not_repeated() {
+    let (world, host) = gateway_with_host("").await;
     let to = address(world.gateway());
-    host.tell(Told::LeaveAfter(10_000));
+    host.respond_next(HostResponse::CloseAfter(10_000));
     let answer = send(to, "PUT", CONTACT, &[], &vec![b'x'; 1_000_000]).await;
     answer.assert_problem(504, "UPSTREAM_UNAVAILABLE");
-    assert_eq!(host.arrived().len(), 1);
+    assert_eq!(host.received().len(), 1);
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this".to_vec();
-    host.tell(Told::Raw(half));
+    host.respond_next(HostResponse::Raw(half));
     let answer = get(to, CONTACT, &[("x-request-id", "half")]).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "only this"));
     assert_eq!(answer.header("content-length"), Some("100"));
     eventually_so("the end is written down", async || ended_with(&world, "half").await == Some(14))
         .await;
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".to_vec();
-    host.tell(Told::Raw(chunked));
+    host.respond_next(HostResponse::Raw(chunked));
     let answer = get(to, CONTACT, &[]).await;
-    assert!(!answer.body.contains("\r\n0\r\n"), "it must not look whole: {answer:?}");
+    assert!(!answer.body.contains("\r\n0\r\n"), "the response looks complete: {answer:?}");
 }
 
 #[tokio::test]
-async fn a_status_that_names_a_host_outside_is_not_believed() {
-    let (world, _) = with_host("").await;
-    let trap = ApiHostByHand::start().await;
+async fn a_tenant_status_with_a_foreign_host_is_rejected() {
+    let (world, _) = gateway_with_host("").await;
+    let trap = ScriptedApiHost::start().await;
     let port = trap.address.port();
     for (index, api) in [
         "https://evil.example/{}/api".to_owned(),
@@ -450,11 +451,11 @@ async fn a_status_that_names_a_host_outside_is_not_believed() {
     .enumerate()
     {
         let tenant = format!("Cust{}", 100 + index);
-        move_to(&world.sandbox, &tenant, &api.replace("{}", &tenant));
+        set_tenant_api(&world.sandbox, &tenant, &api.replace("{}", &tenant));
         world.enroll(&tenant).await;
         let path = format!("/crm-sync/{tenant}/api/v1/Contact");
         let answer = get(address(world.gateway()), &path, &[]).await;
         answer.assert_problem(503, "UPSTREAM_INVALID_RESPONSE");
     }
-    assert!(trap.arrived().is_empty());
+    assert!(trap.received().is_empty());
 }

@@ -1,15 +1,11 @@
-//! The configurations of docs/envoy/, with the real Envoy between a service and the gateway. The files are those of the
-//! documentation, with addresses, folders and the API host of the test in them.
+//! Tests of the configurations in examples/envoy/, with the real Envoy between a service and the gateway. The tests only
+//! replace addresses, folders and the API host.
 //!
-//! Needs Envoy, so `cargo test` leaves it out (`test = false`); `tools/check-envoy` installs it and runs this, and
-//! `.ci/run` does that.
+//! Needs Envoy, so `cargo test` leaves it out (`test = false`). `tools/check-envoy` installs it and runs this, and
+//! `.ci/run` runs that.
 #![cfg(test)]
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "what it shares with the other tests it does not use whole"
-)]
+#[expect(dead_code, unused_imports, reason = "uses only a part of the shared support module")]
 mod support;
 
 use std::{
@@ -49,11 +45,11 @@ use tonic::{Code, transport::Channel};
 
 use crate::support::{
     APPLICATION, Authority, CLIENT_ID, CLIENT_SECRET, Identity, Options, World,
-    api_host::{ApiHostByHand, Told},
+    api_host::{HostResponse, ScriptedApiHost},
     assert_status, eventually,
     http::{Answer, request},
     name,
-    trail::Written,
+    trail::StoredTrail,
 };
 
 const ADMIN: &str = "spiffe://example.org/admin";
@@ -70,7 +66,7 @@ permit (principal == Caller::"spiffe://example.org/ns/edge/sa/envoy",
 
 const PRINCIPAL: &str = "/crm-sync/Cust1/api/v1/User/currentPrincipal";
 
-/// Spellings of what policy does not permit.
+/// Spellings of paths that the policy does not permit.
 const DENIED: [&str; 14] = [
     "/crm-sync/Cust1/api/v1/User/currentToken",
     "/crm-sync/Cust1/API/v1/user/CurrentToken",
@@ -88,7 +84,7 @@ const DENIED: [&str; 14] = [
     "/crm-sync/Cust2/api/v1/User/currentPrincipal",
 ];
 
-/// What no caller may ever see.
+/// Secrets that no caller may see.
 struct Secrets(Vec<String>);
 
 impl Secrets {
@@ -111,19 +107,19 @@ impl Drop for Envoy {
     }
 }
 
-/// Which of the two configurations.
+/// One of the two configurations.
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+enum EnvoyMode {
     Egress,
     ExtAuthz,
 }
 
 /// A service, Envoy, the gateway and SuperOffice.
-struct Scene {
-    way: Way,
+struct Deployment {
+    way: EnvoyMode,
     world: World,
     authority: Authority,
-    /// Of a person of the tenant.
+    /// The associate id of a person of the tenant.
     associate: i32,
     secrets: Secrets,
     address: SocketAddr,
@@ -133,12 +129,12 @@ struct Scene {
     _files: [tempfile::TempDir; 2],
 }
 
-/// An address that nobody listens on now.
+/// Returns a free address.
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Ends TLS before a host that speaks plain HTTP, as API hosts do not.
+/// Terminates TLS before the sandbox, which has no TLS.
 async fn with_tls(host: SocketAddr, identity: &Identity) -> (SocketAddr, JoinSet<()>) {
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let chain = vec![identity.certificate.clone().into()];
@@ -162,8 +158,8 @@ async fn with_tls(host: SocketAddr, identity: &Identity) -> (SocketAddr, JoinSet
     (address, serving)
 }
 
-/// Carries connections to the gateway until it hangs. Then it accepts connections, as the kernel does for a process that
-/// is stopped, and no byte goes on in either direction.
+/// A relay to the gateway that can simulate a hung process: it then accepts connections but forwards no byte, as the
+/// kernel does for a stopped process.
 struct Relay {
     address: SocketAddr,
     hung: CancellationToken,
@@ -183,7 +179,7 @@ impl Relay {
                     let Ok(mut gateway) = TcpStream::connect(gateway).await else { return };
                     let carried = tokio::io::copy_bidirectional(&mut envoy, &mut gateway);
                     if hangs.run_until_cancelled(carried).await.is_none() {
-                        // Both stay open.
+                        // Both connections stay open.
                         std::future::pending::<()>().await;
                     }
                 });
@@ -193,14 +189,14 @@ impl Relay {
     }
 }
 
-impl Scene {
-    /// SuperOffice is the sandbox.
-    async fn new(way: Way) -> Self {
+impl Deployment {
+    /// Uses the sandbox as SuperOffice.
+    async fn new(way: EnvoyMode) -> Self {
         Self::before(way, None).await
     }
 
-    /// The tenant is on a host of the test's own.
-    async fn before(way: Way, by_hand: Option<&ApiHostByHand>) -> Self {
+    /// Uses a scripted host for the tenant.
+    async fn before(way: EnvoyMode, by_hand: Option<&ScriptedApiHost>) -> Self {
         let (authority, files) = (Authority::new(), tempfile::tempdir().unwrap());
         let folder = files.path().display();
         authority.issue_for(&[], &["gateway.example.com", "localhost"]).write(files.path());
@@ -222,7 +218,7 @@ impl Scene {
         };
         let world = World::with(options).await;
         if let Some(by_hand) = by_hand {
-            by_hand.take_in(&world.sandbox, "Cust1");
+            by_hand.move_tenant_here(&world.sandbox, "Cust1");
         }
         let (associate, tokens) = enroll(&world, &authority).await;
         let host = by_hand.map_or_else(
@@ -237,18 +233,18 @@ impl Scene {
         let api_host = authority.issue_for(&[], &["online2.superoffice.com"]);
         let (tls, serving) = with_tls(host, &api_host).await;
         let relay = Relay::before(match way {
-            Way::Egress => world.gateway().egress_address.unwrap(),
-            Way::ExtAuthz => world.gateway().grpc_address,
+            EnvoyMode::Egress => world.gateway().egress_address.unwrap(),
+            EnvoyMode::ExtAuthz => world.gateway().grpc_address,
         })
         .await;
         let configuration = match way {
-            Way::Egress => egress(relay.address, address),
-            Way::ExtAuthz => ext_authz(relay.address, address, host, tls),
+            EnvoyMode::Egress => egress(relay.address, address),
+            EnvoyMode::ExtAuthz => ext_authz(relay.address, address, host, tls),
         };
         let beside = tempfile::tempdir().unwrap();
         let (uri, names): (_, &[_]) = match way {
-            Way::Egress => (SYNC, &[]),
-            Way::ExtAuthz => (ENVOY, &["localhost"]),
+            EnvoyMode::Egress => (SYNC, &[]),
+            EnvoyMode::ExtAuthz => (ENVOY, &["localhost"]),
         };
         authority.issue_for(&[uri], names).write(beside.path());
         fs::write(beside.path().join("ca.crt"), authority.pem()).unwrap();
@@ -267,17 +263,17 @@ impl Scene {
         }
     }
 
-    /// What the service gets. It holds nothing of SuperOffice: before Envoy as a sidecar nothing at all, else the
-    /// certificate that names it.
+    /// Sends a request as the service. The service has no SuperOffice credential: with a sidecar none at all, otherwise
+    /// the certificate that identifies it.
     async fn send(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let bytes = request("GET", path, headers, b"");
         let answer = match self.way {
-            Way::Egress => {
+            EnvoyMode::Egress => {
                 let mut stream = TcpStream::connect(self.address).await.unwrap();
                 stream.write_all(&bytes).await.unwrap();
                 Answer::read(&mut stream).await
             }
-            Way::ExtAuthz => {
+            EnvoyMode::ExtAuthz => {
                 let mut client = self.authority.client();
                 client.alpn = Some("http/1.1");
                 client.identity = Some(self.authority.issue_for(&[SYNC], &[]));
@@ -295,7 +291,7 @@ impl Scene {
         channel(&self.world, &self.authority, identity).await
     }
 
-    /// How often SuperOffice was asked for anything behind its API hosts.
+    /// Returns the number of calls at SuperOffice's API hosts.
     fn calls(&self) -> u64 {
         let asked = [Endpoint::CurrentPrincipal, Endpoint::Restricted, Endpoint::CurrentAssociate];
         asked.into_iter().map(|endpoint| self.world.sandbox.calls(endpoint)).sum()
@@ -307,7 +303,7 @@ async fn channel(world: &World, authority: &Authority, identity: &str) -> Channe
     client.connect(world.gateway().grpc_address).await.unwrap().channel
 }
 
-/// A tenant with a person: which associate that is, and the credentials of both that last.
+/// Enrolls a tenant and a person. Returns the associate id, and the long-lived credentials of both.
 async fn enroll(world: &World, authority: &Authority) -> (i32, Vec<String>) {
     let channel = channel(world, authority, ADMIN).await;
     let system_user_token = world.make_tenant("Cust1");
@@ -325,7 +321,7 @@ async fn enroll(world: &World, authority: &Authority) -> (i32, Vec<String>) {
     tenants.set_system_user_token(set).await.unwrap();
     world.sandbox.generate_people("Cust1", 20, 7).unwrap();
     let signed_in = |id| Some((id, world.sandbox.begin_grant(CLIENT_ID, "Cust1", id).ok()?));
-    let (id, refresh_token) = (1..100).find_map(signed_in).expect("somebody can sign in");
+    let (id, refresh_token) = (1..100).find_map(signed_in).expect("no user can sign in");
     let import = pb::ImportGrantRequest {
         tenant: name("Cust1"),
         refresh_token: refresh_token.clone(),
@@ -337,7 +333,7 @@ async fn enroll(world: &World, authority: &Authority) -> (i32, Vec<String>) {
 
 fn egress(gateway: SocketAddr, address: SocketAddr) -> String {
     edited(
-        include_str!("../../docs/envoy/egress.yaml"),
+        include_str!("../../examples/envoy/egress.yaml"),
         &[
             ("address: 127.0.0.1, port_value: 8000", &socket(address)),
             ("address: gateway.example.com, port_value: 8081", &socket(gateway)),
@@ -352,7 +348,7 @@ fn ext_authz(
     tls: SocketAddr,
 ) -> String {
     edited(
-        include_str!("../../docs/envoy/ext-authz.yaml"),
+        include_str!("../../examples/envoy/ext-authz.yaml"),
         &[
             ("address: 0.0.0.0, port_value: 8443", &socket(address)),
             ("address: gateway.example.com, port_value: 50051", &socket(gateway)),
@@ -375,7 +371,7 @@ fn edited(text: &str, changes: &[(&str, &str)]) -> String {
 }
 
 impl Envoy {
-    /// Waits until it listens.
+    /// Starts Envoy, and waits until it listens.
     async fn start(configuration: &str, folder: &Path, address: SocketAddr) -> Self {
         let program =
             std::env::var_os("ENVOY").expect("ENVOY is not set: run this with tools/check-envoy");
@@ -402,15 +398,15 @@ impl Envoy {
     }
 }
 
-/// Of the body of a JSON answer, which may be in chunks.
+/// Parses the body of a JSON response, which may be chunked.
 fn json(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     let (begin, end) = (answer.body.find('{').unwrap(), answer.body.rfind('}').unwrap());
     serde_json::from_str(&answer.body[begin..=end]).unwrap()
 }
 
-async fn reaches_superoffice(way: Way) {
-    let scene = Scene::new(way).await;
+async fn reaches_superoffice(way: EnvoyMode) {
+    let scene = Deployment::new(way).await;
     let accept = ("Accept", "application/json");
     let system = scene.send(PRINCIPAL, &[accept, ("Gateway-Act-As", "system")]).await;
     assert_eq!(json(&system)["UserType"], "SystemAssociate");
@@ -418,12 +414,12 @@ async fn reaches_superoffice(way: Way) {
     let person = scene.send(PRINCIPAL, &[accept, ("Gateway-Act-As", &person)]).await;
     assert_eq!(json(&person)["AssociateId"], scene.associate);
     assert_ne!(json(&person)["UserType"], "SystemAssociate");
-    // It may be either, so that it has to say.
+    // Both contexts are allowed, so the header is required.
     assert_eq!(scene.send(PRINCIPAL, &[accept]).await.status, 400);
 }
 
-async fn denies_in_every_spelling(way: Way) {
-    let scene = Scene::new(way).await;
+async fn denies_in_every_spelling(way: EnvoyMode) {
+    let scene = Deployment::new(way).await;
     let as_system = [("Gateway-Act-As", "system"), ("Accept", "application/json")];
     assert_eq!(scene.send(PRINCIPAL, &as_system).await.status, 200);
     let before = scene.calls();
@@ -433,14 +429,14 @@ async fn denies_in_every_spelling(way: Way) {
         assert!(answer.body.contains("\"reason\""), "{path}: not ours: {answer:?}");
     }
     assert_eq!(scene.calls(), before);
-    // A permitted path is permitted in every spelling, and arrives as it was sent.
+    // A permitted path is permitted in every spelling, and arrives unchanged.
     let respelt = "/crm-sync/Cust1/API/v1/%55ser/currentPrincipal";
     let answer = scene.send(respelt, &as_system).await;
     assert!(!answer.body.contains("\"reason\""), "refused by the gateway: {answer:?}");
 }
 
-async fn fails_closed(way: Way) {
-    let mut scene = Scene::new(way).await;
+async fn fails_closed(way: EnvoyMode) {
+    let mut scene = Deployment::new(way).await;
     let as_system = [("Gateway-Act-As", "system"), ("Accept", "application/json")];
     assert_eq!(scene.send(PRINCIPAL, &as_system).await.status, 200);
     let before = scene.calls();
@@ -449,17 +445,17 @@ async fn fails_closed(way: Way) {
     assert_eq!(scene.calls(), before);
 }
 
-/// The longest wait for a gateway that hangs: the interval and the timeout of pings, the timeout of a question, and room
-/// for a slow machine.
+/// The longest wait for a hung gateway: interval and timeout of pings, timeout of a check, and reserve for a slow
+/// machine.
 const HUNG: Duration = Duration::from_secs(30);
 
-async fn does_not_wait_for_a_gateway_that_hangs(way: Way) {
-    let scene = Scene::new(way).await;
+async fn does_not_wait_for_a_gateway_that_hangs(way: EnvoyMode) {
+    let scene = Deployment::new(way).await;
     let as_system = [("Gateway-Act-As", "system"), ("Accept", "application/json")];
     assert_eq!(scene.send(PRINCIPAL, &as_system).await.status, 200);
     let before = scene.calls();
     scene.relay.hung.cancel();
-    // On a connection that is open, and then on one that cannot be made.
+    // First on an open connection, then on one that cannot be opened.
     for _ in 0..2 {
         let asked = timeout(HUNG, scene.send(PRINCIPAL, &as_system)).await;
         let status = asked.expect("Envoy waits for ever").status;
@@ -468,11 +464,11 @@ async fn does_not_wait_for_a_gateway_that_hangs(way: Way) {
     assert_eq!(scene.calls(), before);
 }
 
-async fn sends_the_credential_and_nothing_of_the_callers(way: Way) {
-    let host = ApiHostByHand::start().await;
+async fn sends_the_credential_and_nothing_of_the_callers(way: EnvoyMode) {
+    let host = ScriptedApiHost::start().await;
     let head = "HTTP/1.1 200 OK\r\nETag: \"5\"\r\nSet-Cookie: theirs=1\r\n";
-    host.tell(Told::Body(head, b"{}".to_vec()));
-    let scene = Scene::before(way, Some(&host)).await;
+    host.respond_next(HostResponse::Body(head, b"{}".to_vec()));
+    let scene = Deployment::before(way, Some(&host)).await;
     let mut mine = vec![
         ("SO-AppToken", "mine"),
         ("SO-AppToken", "mine"),
@@ -491,14 +487,14 @@ async fn sends_the_credential_and_nothing_of_the_callers(way: Way) {
         ("Accept", "application/json"),
         ("If-Match", "\"4\""),
     ];
-    if way == Way::Egress {
-        // With ext_authz it is the caller's own token, and must be one.
+    if way == EnvoyMode::Egress {
+        // With ext_authz this header is the caller's own token and must be valid.
         mine.extend([("Authorization", "Basic bWluZQ=="), ("Authorization", "Bearer mine")]);
     }
     let answer = scene.send(&format!("{PRINCIPAL}?$select=a%2Fb"), &mine).await;
     assert_eq!((answer.status, answer.header("etag")), (200, Some("\"5\"")));
     assert_eq!(answer.header("set-cookie"), None);
-    let [arrived] = &host.arrived()[..] else { panic!("not one call has arrived") };
+    let [arrived] = &host.received()[..] else { panic!("expected exactly one call") };
     let line = "GET /Cust1/api/v1/User/currentPrincipal?$select=a%2Fb HTTP/1.1";
     assert_eq!(arrived.line(), line);
     let authorization = arrived.header("authorization");
@@ -519,12 +515,12 @@ macro_rules! both_ways {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $egress() {
-                $promise(Way::Egress).await;
+                $promise(EnvoyMode::Egress).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $ext_authz() {
-                $promise(Way::ExtAuthz).await;
+                $promise(EnvoyMode::ExtAuthz).await;
             }
         )+
     };
@@ -546,8 +542,8 @@ both_ways! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_forges_the_peer_without_being_the_proxy_is_refused() {
-    let scene = Scene::new(Way::ExtAuthz).await;
+async fn only_the_proxy_may_report_a_peer() {
+    let scene = Deployment::new(EnvoyMode::ExtAuthz).await;
     let http = HttpRequest {
         method: "GET".to_owned(),
         path: PRINCIPAL.to_owned(),
@@ -558,38 +554,40 @@ async fn who_forges_the_peer_without_being_the_proxy_is_refused() {
         request: Some(Request { http: Some(http), ..Request::default() }),
         ..AttributeContext::default()
     };
-    // Also the caller itself: what it may do, it may not do by asking for itself as a proxy would.
+    // Also a caller cannot act as a proxy for itself.
     for caller in ["spiffe://example.org/ns/shop/sa/other", SYNC] {
         let mut client = AuthorizationClient::new(scene.channel(caller).await);
         let request = CheckRequest { attributes: Some(attributes.clone()) };
-        let Err(refused) = client.check(request).await else { panic!("{caller} was believed") };
+        let Err(refused) = client.check(request).await else {
+            panic!("{caller} was accepted as a proxy")
+        };
         assert_status(&refused, Code::PermissionDenied, "POLICY_DENIED");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_the_egress_listener_envoy_does_not_wait_for_a_gateway_that_hangs() {
-    does_not_wait_for_a_gateway_that_hangs(Way::Egress).await;
+async fn with_the_egress_listener_envoy_does_not_wait_for_a_hung_gateway() {
+    does_not_wait_for_a_gateway_that_hangs(EnvoyMode::Egress).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_ext_authz_envoy_does_not_wait_for_a_gateway_that_hangs() {
-    does_not_wait_for_a_gateway_that_hangs(Way::ExtAuthz).await;
+async fn with_ext_authz_envoy_does_not_wait_for_a_hung_gateway() {
+    does_not_wait_for_a_gateway_that_hangs(EnvoyMode::ExtAuthz).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_ext_authz_the_trail_names_the_service_and_envoy() {
-    let mut scene = Scene::new(Way::ExtAuthz).await;
+async fn with_ext_authz_the_trail_names_the_service_and_envoy() {
+    let mut scene = Deployment::new(EnvoyMode::ExtAuthz).await;
     let as_system = [("Gateway-Act-As", "system"), ("Gateway-Reason", "nightly sync")];
     scene.send(PRINCIPAL, &as_system).await;
     scene.world.stop().await;
-    let written = Written::read(&scene.world.config_file()).await;
+    let written = StoredTrail::read(&scene.world.config_file()).await;
     written.assert_intact();
     let of = |caller: &str| -> Vec<_> {
         let records = written.of_calls().map(|event| &event.record);
         records.filter(|record| &*record.caller == caller).cloned().collect()
     };
-    let [call] = &of(SYNC)[..] else { panic!("not one event of the service") };
+    let [call] = &of(SYNC)[..] else { panic!("expected exactly one event of the service") };
     assert_eq!((&*call.action, call.decision), ("callWebApiAsSystemUser", Decision::Allowed));
     assert_eq!((&*call.caller_method, &*call.reason), ("mtls", "nightly sync"));
     assert_eq!(&*call.client_address, "127.0.0.1");

@@ -1,4 +1,4 @@
-//! Promises of `envoy.service.auth.v3.Authorization`: whom it believes, what it decides, and what it hands out.
+//! Tests of `envoy.service.auth.v3.Authorization`: trusted proxies, decisions, and returned credentials.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,14 +18,15 @@ use tonic::{Code, Status};
 
 use crate::support::{
     Authority, CLIENT_SECRET, Options, World, assert_status,
-    callers::{CALLERS, Guarded, ISSUER, TestIssuer, bearing},
+    callers::{AuthenticatedGateway, CALLERS, ISSUER, TestIssuer, with_bearer_token},
     eventually_so, name,
-    trail::Written,
+    trail::StoredTrail,
 };
 
 const PEER: &str = "spiffe://example.org/ns/shop/sa/sync";
 
-/// `proxy` may ask for others and be given the secret, `blind` may only ask; `sync` and the peer may read contacts.
+/// `proxy` may check for others and get the client secret, `blind` may only check; `sync` and the peer may read
+/// contacts.
 const POLICY: &str = r#"
 permit (principal == Caller::"all", action, resource);
 permit (principal == Caller::"proxy", action in [Action::"checkExternally", Action::"revealApplicationToken"], resource);
@@ -38,9 +39,9 @@ when { context.path like "/api/v1/contact*" };
 
 const PATH: &str = "/crm-sync/Cust1/api/v1/Contact/12?$select=a";
 
-/// A gateway that Envoy may ask, with a tenant that is enrolled.
-struct Asked {
-    guarded: Guarded,
+/// A gateway that Envoy may call, with an enrolled tenant.
+struct EnvoyGateway {
+    guarded: AuthenticatedGateway,
     api_host: String,
 }
 
@@ -54,9 +55,9 @@ fn options() -> Options {
     }
 }
 
-/// What a proxy tells.
+/// The request that a proxy reports.
 #[derive(Default, Clone)]
-struct Told {
+struct ReportedRequest {
     caller: Option<&'static str>,
     peer: Peer,
     headers: Vec<(&'static str, String)>,
@@ -65,8 +66,8 @@ struct Told {
     api_host: Option<&'static str>,
 }
 
-impl Told {
-    /// A request of this caller, with its token in it.
+impl ReportedRequest {
+    /// A request with the token of this caller.
     fn of(caller: &'static str) -> Self {
         Self { caller: Some(caller), ..Self::default() }
     }
@@ -84,7 +85,7 @@ impl Told {
     }
 }
 
-impl Asked {
+impl EnvoyGateway {
     async fn new() -> Self {
         Self::with(options()).await
     }
@@ -100,15 +101,15 @@ impl Asked {
         world.start().await.unwrap();
         let address = world.gateway().grpc_address;
         let channel = authority.client().connect(address).await.unwrap().channel;
-        let guarded = Guarded { world, issuer, channel };
+        let guarded = AuthenticatedGateway { world, issuer, channel };
         guarded.enroll("all", "Cust1").await;
         let api_host = guarded.world.sandbox.api_uri(superoffice_sandbox::ApiHost::A);
         let api_host = api_host.split_once("://").unwrap().1.to_owned();
         Self { guarded, api_host }
     }
 
-    fn request(&self, told: Told) -> CheckRequest {
-        let Told { caller, mut peer, headers, path, method, api_host } = told;
+    fn request(&self, told: ReportedRequest) -> CheckRequest {
+        let ReportedRequest { caller, mut peer, headers, path, method, api_host } = told;
         let mut map: HashMap<_, _> =
             headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         if let Some(caller) = caller {
@@ -137,23 +138,23 @@ impl Asked {
 
     async fn ask(&self, proxy: &str, request: CheckRequest) -> Result<CheckResponse, Status> {
         let mut client = AuthorizationClient::new(self.guarded.channel.clone());
-        let request = bearing(&self.guarded.token(proxy), request);
+        let request = with_bearer_token(&self.guarded.token(proxy), request);
         Ok(client.check(request).await?.into_inner())
     }
 
-    async fn check(&self, proxy: &str, told: Told) -> Result<CheckResponse, Status> {
+    async fn check(&self, proxy: &str, told: ReportedRequest) -> Result<CheckResponse, Status> {
         self.ask(proxy, self.request(told)).await
     }
 
-    async fn allowed(&self, proxy: &str, told: Told) -> OkHttpResponse {
+    async fn allowed(&self, proxy: &str, told: ReportedRequest) -> OkHttpResponse {
         allowed(self.check(proxy, told).await.unwrap())
     }
 
-    /// Denied, with this status and reason.
+    /// Asserts that the request is denied with this status and reason.
     async fn denied(
         &self,
         proxy: &str,
-        told: Told,
+        told: ReportedRequest,
         status: i32,
         reason: &str,
     ) -> DeniedHttpResponse {
@@ -191,7 +192,7 @@ fn header(
     name: &str,
 ) -> Option<String> {
     let mut all = headers.iter().filter_map(|one| {
-        // OVERWRITE_IF_EXISTS_OR_ADD: nothing of the caller's is left beside it.
+        // OVERWRITE_IF_EXISTS_OR_ADD: replaces every value from the caller.
         assert_eq!(one.append_action, 2);
         one.header.as_ref()
     });
@@ -199,12 +200,11 @@ fn header(
 }
 
 #[tokio::test]
-async fn a_permitted_request_goes_on_as_it_was_decided_with_the_credential_and_nothing_of_the_callers()
- {
-    let asked = Asked::new().await;
-    let told = Told {
+async fn a_permitted_request_continues_with_our_credential_and_without_the_callers() {
+    let asked = EnvoyGateway::new().await;
+    let told = ReportedRequest {
         path: Some("/crm-sync/Cust1/API/v1/%43ontact/12?$select=a%2Fb"),
-        ..Told::of("sync")
+        ..ReportedRequest::of("sync")
     }
     .header("so-apptoken", "mine")
     .header("cookie", "a=b")
@@ -215,11 +215,11 @@ async fn a_permitted_request_goes_on_as_it_was_decided_with_the_credential_and_n
     .header("accept", "application/json");
     let ok = asked.allowed("proxy", told).await;
     let set = |name: &str| header(&ok.headers, name);
-    // The bytes that came, at the place where the tenant is.
+    // The path as received, below the tenant's address.
     assert_eq!(set(":path").as_deref(), Some("/Cust1/api/v1/%43ontact/12?$select=a%2Fb"));
     assert!(set("authorization").unwrap().starts_with("SOTicket 7T:"));
     assert_eq!(set("so-apptoken").as_deref(), Some(CLIENT_SECRET));
-    // Where it goes is the proxy's configuration.
+    // The proxy's configuration defines the host.
     assert_eq!(ok.headers.len(), 3);
     let gone = &ok.headers_to_remove;
     for name in
@@ -227,20 +227,20 @@ async fn a_permitted_request_goes_on_as_it_was_decided_with_the_credential_and_n
     {
         assert!(gone.iter().any(|gone| gone == name), "{name}");
     }
-    // Also what the proxy has not told.
+    // Also headers that the proxy did not report.
     assert!(gone.iter().any(|gone| gone == "x-original-url"));
-    // These would take off again what is put on, and what is to pass.
+    // Headers that are set or must pass are not removed.
     for name in ["authorization", "so-apptoken", "accept", "host", ":path", ":authority"] {
         assert!(!gone.iter().any(|gone| gone == name), "{name}");
     }
 }
 
 #[tokio::test]
-async fn as_a_person_the_proxy_gets_no_secret_and_needs_no_right_to_it() {
-    let asked = Asked::new().await;
+async fn for_a_person_the_proxy_gets_no_secret_and_needs_no_right_to_it() {
+    let asked = EnvoyGateway::new().await;
     let (associate, _) = asked.guarded.person("all", "Cust1").await;
     let as_person =
-        || Told::of("sync").header("gateway-act-as", &format!("associates/{associate}"));
+        || ReportedRequest::of("sync").header("gateway-act-as", &format!("associates/{associate}"));
     for proxy in ["proxy", "blind"] {
         let ok = asked.allowed(proxy, as_person()).await;
         let authorization = header(&ok.headers, "authorization").unwrap();
@@ -248,27 +248,27 @@ async fn as_a_person_the_proxy_gets_no_secret_and_needs_no_right_to_it() {
         assert_eq!(header(&ok.headers, "so-apptoken"), None);
         assert!(ok.headers_to_remove.iter().any(|gone| gone == "so-apptoken"));
     }
-    // The caller may act as both, so that it has to say as whom.
-    let several = asked.denied("proxy", Told::of("sync"), 400, "INVALID_ARGUMENT").await;
+    // Both contexts are allowed, so the header is required.
+    let several = asked.denied("proxy", ReportedRequest::of("sync"), 400, "INVALID_ARGUMENT").await;
     assert!(several.body.contains("gateway-act-as"), "{}", several.body);
-    let wrong = Told::of("sync").header("gateway-act-as", "associates/5,system");
+    let wrong = ReportedRequest::of("sync").header("gateway-act-as", "associates/5,system");
     asked.denied("proxy", wrong, 400, "INVALID_ARGUMENT").await;
 }
 
 #[tokio::test]
-async fn a_header_that_is_empty_or_cannot_be_read_never_chooses_the_system_user() {
-    let asked = Asked::new().await;
-    // Nobody has consented, so that the system user is the only context there is.
-    asked.allowed("proxy", Told::of("sync").header("gateway-act-as", "")).await;
+async fn an_empty_or_invalid_header_never_selects_the_system_user() {
+    let asked = EnvoyGateway::new().await;
+    // Without any grant, the system user is the only context.
+    asked.allowed("proxy", ReportedRequest::of("sync").header("gateway-act-as", "")).await;
     asked.guarded.person("all", "Cust1").await;
     for value in ["", " ", "system\r\nx: y", "system\0", "\n", "\u{e5}", "${USER}", "\"system\""] {
         for name in ["gateway-act-as", "Gateway-Act-As"] {
-            let told = Told::of("sync").header(name, value);
+            let told = ReportedRequest::of("sync").header(name, value);
             let denied = asked.denied("proxy", told, 400, "INVALID_ARGUMENT").await;
             assert!(denied.body.to_ascii_lowercase().contains("gateway-act-as"), "{}", denied.body);
         }
     }
-    let system = || Told::of("sync").header("gateway-act-as", "system");
+    let system = || ReportedRequest::of("sync").header("gateway-act-as", "system");
     asked.allowed("proxy", system()).await;
     for (name, value) in [
         ("Gateway-Act-As", "associates/5"),
@@ -279,11 +279,11 @@ async fn a_header_that_is_empty_or_cannot_be_read_never_chooses_the_system_user(
     ] {
         asked.denied("proxy", system().header(name, value), 400, "INVALID_ARGUMENT").await;
     }
-    let broken = Told::by_peer(PEER).header("authorization", "Bearer a\r\n");
+    let broken = ReportedRequest::by_peer(PEER).header("authorization", "Bearer a\r\n");
     asked.denied("proxy", broken, 401, "CALLER_UNAUTHENTICATED").await;
-    // As a list, which tells what came without joining it.
+    // Headers as a list keep repeated values separate.
     for values in [&[&b"system"[..], b"system"][..], &[b"syst\xffem"], &[b"system\r\nx: y"]] {
-        let mut request = asked.request(Told::of("sync"));
+        let mut request = asked.request(ReportedRequest::of("sync"));
         let attributes = request.attributes.as_mut().unwrap();
         let http = attributes.request.as_mut().unwrap().http.as_mut().unwrap();
         let list = values.iter().map(|value| HeaderValue {
@@ -297,41 +297,47 @@ async fn a_header_that_is_empty_or_cannot_be_read_never_chooses_the_system_user(
 }
 
 #[tokio::test]
-async fn as_the_system_user_the_proxy_needs_the_right_to_the_secret_and_the_application_must_allow_it()
- {
-    let asked = Asked::new().await;
-    asked.denied("blind", Told::of("sync"), 403, "POLICY_DENIED").await;
+async fn for_the_system_user_the_proxy_needs_the_right_to_the_secret() {
+    let asked = EnvoyGateway::new().await;
+    asked.denied("blind", ReportedRequest::of("sync"), 403, "POLICY_DENIED").await;
     let not_allowed = Options { extra_application: String::new(), ..options() };
-    let asked = Asked::with(not_allowed).await;
-    asked.denied("proxy", Told::of("sync"), 403, "POLICY_DENIED").await;
+    let asked = EnvoyGateway::with(not_allowed).await;
+    asked.denied("proxy", ReportedRequest::of("sync"), 403, "POLICY_DENIED").await;
 }
 
 #[tokio::test]
-async fn who_may_not_ask_for_others_is_refused_whatever_it_tells() {
-    let asked = Asked::new().await;
-    for told in [Told::of("sync"), Told::by_peer(PEER), Told::by_peer(""), Told::of("proxy")] {
+async fn a_caller_without_the_proxy_permission_is_always_refused() {
+    let asked = EnvoyGateway::new().await;
+    for told in [
+        ReportedRequest::of("sync"),
+        ReportedRequest::by_peer(PEER),
+        ReportedRequest::by_peer(""),
+        ReportedRequest::of("proxy"),
+    ] {
         for caller in ["sync", "stranger"] {
             let Err(refused) = asked.check(caller, told.clone()).await else {
-                panic!("{caller} was believed")
+                panic!("{caller} was accepted as a proxy")
             };
             assert_status(&refused, Code::PermissionDenied, "POLICY_DENIED");
         }
     }
     let mut client = AuthorizationClient::new(asked.guarded.channel.clone());
-    let Err(nobody) = client.check(asked.request(Told::by_peer(PEER))).await else {
-        panic!("nobody was believed")
+    let Err(nobody) = client.check(asked.request(ReportedRequest::by_peer(PEER))).await else {
+        panic!("a call without credential was accepted")
     };
     assert_status(&nobody, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
 }
 
 #[tokio::test]
-async fn the_peer_that_the_proxy_has_verified_is_the_caller_by_the_rules_for_certificates() {
-    let asked = Asked::new().await;
-    asked.allowed("proxy", Told::by_peer(PEER)).await;
+async fn a_verified_peer_is_the_caller_by_the_certificate_rules() {
+    let asked = EnvoyGateway::new().await;
+    asked.allowed("proxy", ReportedRequest::by_peer(PEER)).await;
     for principal in
         ["", "CN=sync", "spiffe://example.org", "spiffe://example.org/../sync", "cli:root"]
     {
-        asked.denied("proxy", Told::by_peer(principal), 401, "CALLER_UNAUTHENTICATED").await;
+        asked
+            .denied("proxy", ReportedRequest::by_peer(principal), 401, "CALLER_UNAUTHENTICATED")
+            .await;
     }
     let escaped = |pem: String| {
         pem.replace('\n', "%0A")
@@ -345,19 +351,19 @@ async fn the_peer_that_the_proxy_has_verified_is_the_caller_by_the_rules_for_cer
         let identity = authority.issue_for(uris, &[]);
         let certificate = escaped(identity.certificate_pem());
         let peer = Peer { principal: principal.to_owned(), certificate, ..Peer::default() };
-        Told { peer, ..Told::default() }
+        ReportedRequest { peer, ..ReportedRequest::default() }
     };
     asked.allowed("proxy", with_certificate(PEER, &[PEER])).await;
     let other = "spiffe://example.org/ns/shop/sa/other";
     for told in [with_certificate(PEER, &[other]), with_certificate(PEER, &[PEER, other])] {
         asked.denied("proxy", told, 401, "CALLER_UNAUTHENTICATED").await;
     }
-    // Both must be good, and the token names the caller.
-    let both = Told { caller: Some("stranger"), ..Told::by_peer(PEER) };
+    // Both must be valid, and the token names the caller.
+    let both = ReportedRequest { caller: Some("stranger"), ..ReportedRequest::by_peer(PEER) };
     asked.denied("proxy", both, 403, "POLICY_DENIED").await;
-    let bad = Told::by_peer(PEER).header("authorization", "Bearer not.a.token");
+    let bad = ReportedRequest::by_peer(PEER).header("authorization", "Bearer not.a.token");
     asked.denied("proxy", bad, 401, "CALLER_UNAUTHENTICATED").await;
-    let basic = Told::by_peer(PEER).header("authorization", "Basic YTpi");
+    let basic = ReportedRequest::by_peer(PEER).header("authorization", "Basic YTpi");
     asked.denied("proxy", basic, 401, "CALLER_UNAUTHENTICATED").await;
 }
 
@@ -367,17 +373,17 @@ fn denied_at(response: CheckResponse, status: i32, reason: &str) {
 }
 
 #[tokio::test]
-async fn where_certificates_name_no_callers_a_reported_one_does_not_either() {
+async fn a_reported_certificate_is_ignored_without_mtls_callers() {
     let mut without = options();
     without.extra_config = without.extra_config.replace("[callers.mtls]\nenabled = true\n", "");
-    let asked = Asked::with(without).await;
-    asked.denied("proxy", Told::by_peer(PEER), 401, "CALLER_UNAUTHENTICATED").await;
-    asked.allowed("proxy", Told::of("sync")).await;
+    let asked = EnvoyGateway::with(without).await;
+    asked.denied("proxy", ReportedRequest::by_peer(PEER), 401, "CALLER_UNAUTHENTICATED").await;
+    asked.allowed("proxy", ReportedRequest::of("sync")).await;
 }
 
 #[tokio::test]
-async fn headers_are_read_as_they_came_where_the_proxy_tells_them_so() {
-    let asked = Asked::new().await;
+async fn raw_headers_are_used_if_the_proxy_reports_them() {
+    let asked = EnvoyGateway::new().await;
     let token = asked.guarded.token("sync");
     let raw = |name: &str, value: &str| HeaderValue {
         key: name.to_owned(),
@@ -385,7 +391,7 @@ async fn headers_are_read_as_they_came_where_the_proxy_tells_them_so() {
         ..Default::default()
     };
     let with = |headers| {
-        let mut request = asked.request(Told::default());
+        let mut request = asked.request(ReportedRequest::default());
         let http = request.attributes.as_mut().unwrap().request.as_mut().unwrap();
         http.http.as_mut().unwrap().header_map = Some(HeaderMap { headers });
         request
@@ -400,21 +406,21 @@ async fn headers_are_read_as_they_came_where_the_proxy_tells_them_so() {
 }
 
 #[tokio::test]
-async fn nothing_is_handed_out_for_another_host_than_the_tenants() {
-    let asked = Asked::new().await;
+async fn no_credential_is_returned_for_a_host_other_than_the_tenants() {
+    let asked = EnvoyGateway::new().await;
     for api_host in ["", "online2.superoffice.com", "127.0.0.1", "127.0.0.1:1", "evil.example"] {
-        let told = Told { api_host: Some(api_host), ..Told::of("sync") };
+        let told = ReportedRequest { api_host: Some(api_host), ..ReportedRequest::of("sync") };
         let denied = asked.denied("proxy", told, 400, "INVALID_ARGUMENT").await;
         assert!(denied.body.contains("api_host"), "{}", denied.body);
     }
-    let mut request = asked.request(Told::of("sync"));
+    let mut request = asked.request(ReportedRequest::of("sync"));
     request.attributes.as_mut().unwrap().context_extensions.clear();
     denied_at(asked.ask("proxy", request).await.unwrap(), 400, "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_permitted_or_not_a_call_is_denied_however_it_is_spelt() {
-    let asked = Asked::new().await;
+async fn a_request_without_permission_is_denied_in_any_spelling() {
+    let asked = EnvoyGateway::new().await;
     for path in [
         "/crm-sync/Cust1/api/v1/User/currentToken",
         "/crm-sync/Cust1/API/v1/user/CURRENTTOKEN",
@@ -422,12 +428,15 @@ async fn a_request_that_is_not_permitted_or_not_a_call_is_denied_however_it_is_s
         "/crm-sync/Cust1/api/v1/Webhook/12",
         "/crm-sync/Cust1/api",
     ] {
-        let told = Told { path: Some(path), ..Told::of("sync") };
+        let told = ReportedRequest { path: Some(path), ..ReportedRequest::of("sync") };
         asked.denied("proxy", told, 403, "PATH_NOT_ALLOWED").await;
     }
-    let delete = Told { method: Some("DELETE"), ..Told::of("sync") };
+    let delete = ReportedRequest { method: Some("DELETE"), ..ReportedRequest::of("sync") };
     asked.denied("proxy", delete, 403, "PATH_NOT_ALLOWED").await;
-    let elsewhere = Told { path: Some("/crm-sync/Cust9/api/v1/contact"), ..Told::of("stranger") };
+    let elsewhere = ReportedRequest {
+        path: Some("/crm-sync/Cust9/api/v1/contact"),
+        ..ReportedRequest::of("stranger")
+    };
     asked.denied("proxy", elsewhere, 403, "POLICY_DENIED").await;
     for path in [
         "",
@@ -447,30 +456,34 @@ async fn a_request_that_is_not_permitted_or_not_a_call_is_denied_however_it_is_s
         "/crm-sync/Cust1/api/v1/contact;x",
         "http://evil.example/crm-sync/Cust1/api/v1/contact",
     ] {
-        let told = Told { path: Some(path), ..Told::of("sync") };
+        let told = ReportedRequest { path: Some(path), ..ReportedRequest::of("sync") };
         asked.denied("proxy", told, 400, "INVALID_ARGUMENT").await;
     }
 }
 
 #[tokio::test]
-async fn what_stands_in_the_way_is_told_as_on_the_egress_listener() {
-    let asked = Asked::new().await;
+async fn obstacles_are_reported_as_on_the_egress_listener() {
+    let asked = EnvoyGateway::new().await;
     let sandbox = &asked.guarded.world.sandbox;
     sandbox.set_state("Cust1", TenantState::OfflineMaintenance).unwrap();
-    let down = asked.denied("proxy", Told::of("sync"), 503, "TENANT_NOT_RUNNING").await;
+    let down = asked.denied("proxy", ReportedRequest::of("sync"), 503, "TENANT_NOT_RUNNING").await;
     assert!(header(&down.headers, "retry-after").unwrap().parse::<u64>().unwrap() > 0);
-    let nobody = asked.denied("proxy", Told::default(), 401, "CALLER_UNAUTHENTICATED").await;
+    let nobody =
+        asked.denied("proxy", ReportedRequest::default(), 401, "CALLER_UNAUTHENTICATED").await;
     assert!(header(&nobody.headers, "www-authenticate").is_some());
 }
 
 #[tokio::test]
-async fn what_is_handed_out_counts_in_the_budget_of_the_tenant() {
+async fn returned_credentials_count_in_the_budget_of_the_tenant() {
     let extra_application =
         "allow_reveal_application_token = true\ncalls_per_second = 1\nburst = 1".to_owned();
-    let asked = Asked::with(Options { extra_application, ..options() }).await;
-    asked.allowed("proxy", Told::of("sync")).await;
+    let asked = EnvoyGateway::with(Options { extra_application, ..options() }).await;
+    asked.allowed("proxy", ReportedRequest::of("sync")).await;
     let mut client = AuthorizationClient::new(asked.guarded.channel.clone());
-    let mut request = bearing(&asked.guarded.token("proxy"), asked.request(Told::of("sync")));
+    let mut request = with_bearer_token(
+        &asked.guarded.token("proxy"),
+        asked.request(ReportedRequest::of("sync")),
+    );
     request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
     let response = client.check(request).await.unwrap().into_inner();
     let denied = denied(response, 429, "UPSTREAM_BUDGET_EXHAUSTED");
@@ -478,14 +491,17 @@ async fn what_is_handed_out_counts_in_the_budget_of_the_tenant() {
 }
 
 #[tokio::test]
-async fn the_trail_names_the_caller_and_the_proxy_that_asked() {
-    let mut asked = Asked::new().await;
-    asked.allowed("proxy", Told::of("sync")).await;
-    let denied = Told { path: Some("/crm-sync/Cust1/api/v1/user"), ..Told::of("sync") };
+async fn the_trail_names_the_caller_and_the_proxy() {
+    let mut asked = EnvoyGateway::new().await;
+    asked.allowed("proxy", ReportedRequest::of("sync")).await;
+    let denied = ReportedRequest {
+        path: Some("/crm-sync/Cust1/api/v1/user"),
+        ..ReportedRequest::of("sync")
+    };
     asked.denied("proxy", denied, 403, "PATH_NOT_ALLOWED").await;
-    asked.denied("blind", Told::of("sync"), 403, "POLICY_DENIED").await;
+    asked.denied("blind", ReportedRequest::of("sync"), 403, "POLICY_DENIED").await;
     asked.guarded.world.stop().await;
-    let written = Written::read(&asked.guarded.world.config_file()).await;
+    let written = StoredTrail::read(&asked.guarded.world.config_file()).await;
     written.assert_intact();
     let of = |caller: &str| -> Vec<_> {
         let records = written.of_calls().map(|event| &event.record);
@@ -503,7 +519,7 @@ async fn the_trail_names_the_caller_and_the_proxy_that_asked() {
     let actions: Vec<_> = of_proxy.iter().map(|record| &*record.action).collect();
     assert_eq!(actions, ["checkExternally", "revealApplicationToken", "checkExternally"]);
     assert!(of_proxy.iter().all(|record| record.decision == Decision::Allowed));
-    // Both sides of one question carry its id.
+    // The events of the proxy and of the caller have the same request id.
     assert_eq!(done.request_id, of_proxy[0].request_id);
     let of_blind = of("blind");
     let decisions: Vec<_> = of_blind.iter().map(|record| record.decision).collect();
@@ -511,7 +527,7 @@ async fn the_trail_names_the_caller_and_the_proxy_that_asked() {
 }
 
 #[tokio::test]
-async fn nobody_is_answered_unless_the_configuration_says_so() {
+async fn the_service_is_off_by_default() {
     let world = World::new().await;
     let mut client = AuthorizationClient::new(world.channel().await);
     let Err(off) = client.check(CheckRequest::default()).await else { panic!("it is served") };
@@ -519,15 +535,15 @@ async fn nobody_is_answered_unless_the_configuration_says_so() {
 }
 
 #[tokio::test]
-async fn a_new_policy_holds_at_the_next_question() {
-    let asked = Asked::new().await;
-    asked.allowed("proxy", Told::of("sync")).await;
+async fn a_new_policy_applies_to_the_next_check() {
+    let asked = EnvoyGateway::new().await;
+    asked.allowed("proxy", ReportedRequest::of("sync")).await;
     let file = asked.guarded.world.folder.path().join("policy.cedar");
     let forbid = "forbid (principal == Caller::\"sync\", action, resource);";
     std::fs::write(file, format!("{POLICY}\n{forbid}")).unwrap();
     eventually_so("the new policy is in force", async || {
         asked.guarded.world.clock.advance(Duration::from_secs(1));
-        let response = asked.check("proxy", Told::of("sync")).await.unwrap();
+        let response = asked.check("proxy", ReportedRequest::of("sync")).await.unwrap();
         matches!(response.http_response, Some(HttpResponse::DeniedResponse(_)))
     })
     .await;
@@ -535,20 +551,20 @@ async fn a_new_policy_holds_at_the_next_question() {
 
 #[tokio::test]
 async fn the_status_of_a_tenant_that_is_used_through_a_proxy_is_at_most_about_a_minute_old() {
-    let mut asked = Asked::new().await;
+    let mut asked = EnvoyGateway::new().await;
     let sandbox = &asked.guarded.world.sandbox;
     sandbox.set_status_validity(Duration::from_hours(1));
-    asked.allowed("proxy", Told::of("sync")).await;
+    asked.allowed("proxy", ReportedRequest::of("sync")).await;
     asked.guarded.world.sandbox.reset_counts();
-    asked.allowed("proxy", Told::of("sync")).await;
+    asked.allowed("proxy", ReportedRequest::of("sync")).await;
     assert_eq!(asked.guarded.world.sandbox.calls(Endpoint::TenantStatus), 0);
-    // The proxy sees that the host is gone, and cannot say so.
+    // The proxy cannot report that the host has changed.
     let (from, to) = (superoffice_sandbox::ApiHost::A, superoffice_sandbox::ApiHost::B);
     asked.guarded.world.sandbox.move_tenant("Cust1", to).unwrap();
     asked.guarded.world.advance(Duration::from_secs(61));
     eventually_so("a request to the old host is refused", async || {
         matches!(
-            asked.check("proxy", Told::of("sync")).await.unwrap().http_response,
+            asked.check("proxy", ReportedRequest::of("sync")).await.unwrap().http_response,
             Some(HttpResponse::DeniedResponse(_))
         )
     })

@@ -1,6 +1,6 @@
-//! Every fault of SuperOffice × every RPC × what is cached: the right status, in time, with the right calls,
-//! nothing bad kept, and all well again without a restart. `cargo test --test it fault_matrix -- --nocapture`
-//! prints the table.
+//! Tests every fault of SuperOffice × every RPC × the cache state: the right status, in time, with the right calls,
+//! nothing invalid cached, and recovery without a restart. `cargo test --test it fault_matrix -- --nocapture` prints
+//! the table.
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +20,10 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{Options, World, issue, issue_with, name};
 
-/// Faults take at most the login time-out (1.5 s) and repetitions of quick ones.
+/// The time limit: faults take at most the login time-out (1.5 s) and retries of quick ones.
 const IN_TIME: Duration = Duration::from_secs(8);
 
-/// RPCs whose answer may need SuperOffice.
+/// RPCs that may need SuperOffice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rpc {
     Issue,
@@ -48,7 +48,7 @@ const CACHED: [Cached; 3] = [Cached::Nothing, Cached::Valid, Cached::Expired];
 const DOWN: &str = "UPSTREAM_UNAVAILABLE";
 const ODD: &str = "UPSTREAM_INVALID_RESPONSE";
 
-/// A fault of one endpoint, and what it means for whoever needs that endpoint.
+/// A fault of one endpoint, and the expected reason for calls that need the endpoint.
 struct Case {
     endpoint: Endpoint,
     fault: Fault,
@@ -124,7 +124,7 @@ fn transport() -> Vec<(Fault, &'static str)> {
     ]
 }
 
-/// Which endpoints an RPC needs when this is cached.
+/// Returns the endpoints that an RPC needs in this cache state.
 fn needs(rpc: Rpc, cached: Cached) -> &'static [Endpoint] {
     const TICKET: &[Endpoint] = &[Endpoint::TenantStatus, Endpoint::Authenticate, Endpoint::Jwks];
     match (rpc, cached) {
@@ -167,7 +167,7 @@ impl Clients {
                 stream.message().await.map(drop)
             }
             Rpc::Call => {
-                // Nothing is there, which is SuperOffice's to say. What else it says is passed on too.
+                // SuperOffice answers 404 for this path; other responses are passed on, too.
                 let request = pb::CallRequest {
                     tenant: parent,
                     method: "GET".to_owned(),
@@ -182,7 +182,7 @@ impl Clients {
     }
 }
 
-/// Brings a tenant of its own into the state; the id of its ticket if there ever was one.
+/// Brings a new tenant into this cache state. Returns the id of its ticket, if it ever had one.
 async fn prepare(world: &mut World, tenant: &str, cached: Cached) -> String {
     world.enroll(tenant).await;
     if cached == Cached::Nothing {
@@ -191,7 +191,7 @@ async fn prepare(world: &mut World, tenant: &str, cached: Cached) -> String {
     let id = world.ticket(tenant).await.unwrap().credential_id.clone();
     if cached == Cached::Expired {
         world.advance(Duration::from_hours(13));
-        // The background forgets what has expired.
+        // Waits until expired entries are removed in the background.
         while world.metric("tickets_cached").await > 0 {}
     }
     id
@@ -219,7 +219,8 @@ async fn world() -> (World, Clients) {
     (world, clients)
 }
 
-/// Rows are independent: each group has a world of its own, so that waiting for time-outs is done together.
+/// The number of concurrent groups. Rows are independent, so each group has its own environment, and groups wait for
+/// time-outs together.
 const GROUPS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,7 +258,7 @@ async fn row(world: &mut World, clients: &mut Clients, index: usize, case: &Case
             let id = prepare(world, &tenant, cached).await;
             let needed = needs(rpc, cached).contains(endpoint);
             if needed && *endpoint == Endpoint::Jwks {
-                // Else the key set is known already.
+                // Otherwise the key set is already cached.
                 tokio::task::block_in_place(|| world.sandbox.roll_signing_key(true)).unwrap();
                 world.advance(Duration::from_secs(11));
             }
@@ -267,7 +268,7 @@ async fn row(world: &mut World, clients: &mut Clients, index: usize, case: &Case
             let result = clients.call(rpc, &tenant, &id).await;
             let what = format!("{rpc:?} with {cached:?} cached, {endpoint:?} {fault:?}");
             assert!(begin.elapsed() < IN_TIME, "{what}: {:?}", begin.elapsed());
-            // A status that cannot be read again serves for a day.
+            // An expired status is used for a day if it cannot be read again.
             let is_survived = *endpoint == Endpoint::TenantStatus && cached == Cached::Expired;
             let wanted = if needed && !is_survived { reason } else { "OK" };
             assert_eq!(outcome(&result), wanted, "{what}");
@@ -275,7 +276,7 @@ async fn row(world: &mut World, clients: &mut Clients, index: usize, case: &Case
                 assert_eq!(world.sandbox.calls_for(*endpoint, &tenant), 0, "{what}");
             }
             if needed && *endpoint == Endpoint::Authenticate {
-                // Asked once: twice would cost the customer.
+                // Exactly one exchange: a second one would cost the customer.
                 assert_eq!(world.sandbox.calls(*endpoint), 1, "{what}");
             }
             let _ = write!(row, "{:<6}", if wanted == "OK" { "ok" } else { short(reason) });
@@ -285,14 +286,14 @@ async fn row(world: &mut World, clients: &mut Clients, index: usize, case: &Case
     row
 }
 
-/// All well again: at once, or for a refusal as soon as somebody has acted on it.
+/// Asserts the recovery: at once, or for a refusal after an administrator's action.
 async fn recover(world: &mut World, clients: &mut Clients, rpc: Rpc, tenant: &str, what: &str) {
     world.sandbox.clear_faults();
     world.advance(Duration::from_mins(2));
     let ticket = issue_with(&mut clients.tokens, issue(tenant)).await;
     let ticket = ticket.unwrap_or_else(|status| panic!("{what}: no recovery: {status:?}"));
     clients.call(rpc, tenant, &ticket.credential_id).await.unwrap();
-    // What is cached now is good: SuperOffice takes it.
+    // The cached ticket is valid: SuperOffice accepts it.
     clients.call(Rpc::Report, tenant, &ticket.credential_id).await.unwrap();
     let again = issue_with(&mut clients.tokens, issue(tenant)).await.unwrap();
     assert_eq!(again.credential_id, ticket.credential_id, "{what}");
@@ -370,5 +371,5 @@ fn the_matrix_has_every_rpc_of_the_services_that_are_served() {
     let built = ["TokenService", "TenantService", "ApplicationService", "WebApiService"];
     let rpcs: usize =
         services.filter(|s| built.contains(&s.name())).map(|service| service.method.len()).sum();
-    assert_eq!(served, rpcs, "an RPC was added: put it into the matrix");
+    assert_eq!(served, rpcs, "add the new RPC to the matrix");
 }

@@ -1,4 +1,4 @@
-//! Files as editors on Windows save them: a byte order mark before UTF-8, and UTF-16.
+//! Tests of files as Windows editors save them: a byte order mark before UTF-8, and UTF-16.
 
 use std::fs;
 
@@ -53,7 +53,7 @@ async fn a_byte_order_mark_before_any_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_in_an_environment_variable_is_no_part_of_the_secret() {
+async fn a_byte_order_mark_in_an_environment_variable_is_ignored() {
     let site = site().await;
     site.enroll("Cust1").await;
     let secret = site.read("client_secret");
@@ -68,7 +68,7 @@ async fn a_byte_order_mark_in_an_environment_variable_is_no_part_of_the_secret()
 }
 
 #[tokio::test]
-async fn a_file_in_utf_16_is_refused_with_what_it_is() {
+async fn a_utf_16_file_is_refused_with_its_encoding() {
     for file in FILES {
         let site = site().await;
         change(&site, file, |content| {

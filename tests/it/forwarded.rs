@@ -1,18 +1,18 @@
-//! Promises of `trusted_proxies` and `proxy_protocol`: where a client is, for limits, log and trail, and that nobody
-//! forges it.
+//! Tests of `trusted_proxies` and `proxy_protocol`: the client address in limits, log and audit trail, which clients
+//! cannot forge.
 
 use tonic::Code;
 
 use crate::support::{
     World, assert_status,
-    clients::{Client, Seen, behind_proxies},
+    clients::{Client, ClientAddresses, behind_proxies},
 };
 
-/// The trusted proxy, and somebody else.
+/// The trusted proxy, and an untrusted client.
 const PROXY: &str = "127.0.0.1";
 const STRANGER: &str = "127.0.0.9";
 
-/// Asks something of each listener.
+/// Calls each listener.
 async fn ask_everywhere(world: &World, client: &Client<'_>) {
     let gateway = world.gateway();
     assert_eq!(client.open_page(gateway.http_address.unwrap()).await.status, 404);
@@ -32,7 +32,10 @@ async fn forged_headers_of_an_untrusted_peer_change_nothing() {
     ] {
         ask_everywhere(&world, &Client { from: STRANGER, headers, ..Client::default() }).await;
     }
-    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[STRANGER]));
+    assert_eq!(
+        ClientAddresses::from_trail(&mut world).await,
+        ClientAddresses::on_all_listeners(&[STRANGER])
+    );
 }
 
 #[tokio::test]
@@ -45,16 +48,16 @@ async fn two_forwarded_headers_that_contradict_each_other_are_refused() {
     let call = client.call(gateway.egress_address.unwrap()).await;
     for answer in [page, call] {
         let problem = answer.assert_problem(400, "INVALID_ARGUMENT");
-        assert!(problem["detail"].as_str().unwrap().contains("have the proxy remove"));
+        assert!(problem["detail"].as_str().unwrap().contains("configure the proxy to remove"));
     }
     let refused = client.issue_ticket(gateway.grpc_address).await.unwrap_err();
     assert_status(&refused, Code::InvalidArgument, "INVALID_ARGUMENT");
-    let seen = Seen::by(&mut world).await;
-    assert_eq!(seen, Seen::default());
+    let seen = ClientAddresses::from_trail(&mut world).await;
+    assert_eq!(seen, ClientAddresses::default());
 }
 
 #[tokio::test]
-async fn what_a_trusted_proxy_forwards_is_where_the_client_is() {
+async fn the_address_from_a_trusted_proxy_is_that_of_the_client() {
     let mut world = behind_proxies(PROXY, false).await;
     for headers in [
         &[("x-forwarded-for", "6.6.6.6, 192.0.2.7")][..],
@@ -64,14 +67,17 @@ async fn what_a_trusted_proxy_forwards_is_where_the_client_is() {
     ] {
         ask_everywhere(&world, &Client { from: PROXY, headers, ..Client::default() }).await;
     }
-    // What nobody can read is not believed: then the proxy is all that is known.
+    // An invalid address is ignored, so the address of the proxy counts.
     let headers = &[("x-forwarded-for", "192.0.2.7, unknown")];
     ask_everywhere(&world, &Client { from: PROXY, headers, ..Client::default() }).await;
-    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&["192.0.2.7", PROXY]));
+    assert_eq!(
+        ClientAddresses::from_trail(&mut world).await,
+        ClientAddresses::on_all_listeners(&["192.0.2.7", PROXY])
+    );
 }
 
 #[tokio::test]
-async fn a_header_of_the_proxy_protocol_counts_from_a_trusted_proxy_alone() {
+async fn a_proxy_protocol_header_counts_only_from_a_trusted_proxy() {
     let mut world = behind_proxies(PROXY, true).await;
     let gateway = world.gateway();
     let all =
@@ -91,10 +97,10 @@ async fn a_header_of_the_proxy_protocol_counts_from_a_trusted_proxy_alone() {
     for begin in [text, binary, local] {
         ask_everywhere(&world, &Client { from: PROXY, begin, ..Client::default() }).await;
     }
-    // Directly, as probes come; and a client behind the proxy is no proxy because it says so.
+    // A direct connection, as from probes; and forged headers of a client behind the proxy.
     ask_everywhere(&world, &Client { from: STRANGER, ..Client::default() }).await;
     let headers = &[("x-forwarded-for", "6.6.6.6")];
     ask_everywhere(&world, &Client { from: PROXY, begin: text, headers }).await;
-    let seen = Seen::everywhere(&["192.0.2.7", "192.0.2.8", PROXY, STRANGER]);
-    assert_eq!(Seen::by(&mut world).await, seen);
+    let seen = ClientAddresses::on_all_listeners(&["192.0.2.7", "192.0.2.8", PROXY, STRANGER]);
+    assert_eq!(ClientAddresses::from_trail(&mut world).await, seen);
 }

@@ -1,4 +1,4 @@
-//! Promises of `grant list` and `grant revoke`: the real program, by itself and beside a running server.
+//! Tests of `grant list` and `grant revoke`: the real program, alone and beside a running server.
 
 use std::{fs, time::Duration};
 
@@ -15,17 +15,17 @@ use crate::support::{
     APPLICATION, CLIENT_ID, assert_status,
     binary::{Served, Site},
     eventually, name,
-    trail::Written,
+    trail::StoredTrail,
 };
 
-/// The promise is one second (CONTRACT section 7); the rest is for a busy machine.
+/// The time in which a server must notice a command: one second, and some more for a busy machine.
 const NOTICED: Duration = Duration::from_millis(1500);
 
-/// Imports the refresh token of somebody of this tenant. Returns the token, too.
+/// Imports a refresh token of a user of this tenant. Returns the grant and the token.
 async fn import(site: &Site, served: &Served, tenant: &str) -> (pb::Grant, String) {
     site.sandbox.generate_people(tenant, 20, 7).unwrap();
     let begin = |id| site.sandbox.begin_grant(CLIENT_ID, tenant, id).ok();
-    let refresh_token = (1..100).find_map(begin).expect("somebody can sign in");
+    let refresh_token = (1..100).find_map(begin).expect("no user can sign in");
     let import = pb::ImportGrantRequest {
         tenant: name(tenant),
         refresh_token: refresh_token.clone(),
@@ -46,7 +46,7 @@ async fn act(served: &Served, grant: &pb::Grant) -> Result<(), Status> {
     client.issue_access_token(request).await.map(drop)
 }
 
-/// How many refresh tokens live at SuperOffice.
+/// Returns the number of refresh tokens that are valid at SuperOffice.
 fn living(site: &Site) -> usize {
     site.sandbox.grants().iter().filter(|grant| !grant.revoked).count()
 }
@@ -101,7 +101,7 @@ async fn grants_are_listed_as_text_and_as_json_without_any_token() {
 }
 
 #[tokio::test]
-async fn a_revoked_grant_ends_at_superoffice_and_within_a_second_at_a_running_server() {
+async fn a_revoked_grant_ends_at_superoffice_and_soon_at_a_running_server() {
     let site = Site::new().await;
     let served = site.serve().await;
     site.enroll("Cust1").await;
@@ -122,21 +122,22 @@ async fn a_revoked_grant_ends_at_superoffice_and_within_a_second_at_a_running_se
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     assert_status(&refused, Code::FailedPrecondition, "CONSENT_REQUIRED");
-    // Who watches hears it, too.
+    // Watches report it, too.
     loop {
-        let event = timeout(NOTICED, events.message()).await.expect("soon").unwrap().unwrap();
+        let event =
+            timeout(NOTICED, events.message()).await.expect("no event in time").unwrap().unwrap();
         let heard = event.event.unwrap().grant;
         if heard.is_some_and(|grant| grant.state() == pb::GrantState::Revoked) {
             break;
         }
     }
     drop(events);
-    // Once more changes nothing, and is no failure.
+    // A second revocation changes nothing and succeeds.
     let again = site.run(&["grant", "revoke", &grant.name, "--output", "json"]).await.json();
     assert_eq!((&again["state"], &again["revocation_pending"]), (&json!("REVOKED"), &json!(false)));
     served.stop().await;
 
-    let written = Written::read(&site.file("gateway.toml")).await;
+    let written = StoredTrail::read(&site.file("gateway.toml")).await;
     let of_command = |event: &&tenant_gateway::domain::AuditEvent| {
         event.record.action.starts_with("cli.grant") && event.record.code == 0
     };
@@ -150,7 +151,7 @@ async fn a_revoked_grant_ends_at_superoffice_and_within_a_second_at_a_running_se
 }
 
 #[tokio::test]
-async fn what_superoffice_does_not_hear_a_server_tells_it_later() {
+async fn a_failed_revocation_at_superoffice_is_repeated_by_a_server() {
     let site = Site::new().await;
     let served = site.serve().await;
     site.enroll("Cust1").await;
@@ -158,11 +159,11 @@ async fn what_superoffice_does_not_hear_a_server_tells_it_later() {
     served.stop().await;
     site.sandbox.inject(Endpoint::Revoke, Fault::status(503), FaultScope::always()).unwrap();
     let finished = site.run(&["grant", "revoke", &grant.name]).await;
-    assert!(finished.stderr.contains("did not hear"), "{finished:?}");
+    assert!(finished.stderr.contains("could not be revoked"), "{finished:?}");
     let said = finished.succeeded();
-    assert!(said.contains("still to be told"), "{said}");
+    assert!(said.contains("still has to revoke its token"), "{said}");
     let listed = site.run(&["grant", "list"]).await.succeeded();
-    assert!(listed.contains("REVOKED, SuperOffice not told"), "{listed}");
+    assert!(listed.contains("REVOKED, pending at SuperOffice"), "{listed}");
     assert_eq!(living(&site), 1);
 
     site.sandbox.clear_faults();
@@ -172,7 +173,7 @@ async fn what_superoffice_does_not_hear_a_server_tells_it_later() {
 }
 
 #[tokio::test]
-async fn a_grant_is_revoked_here_also_where_the_client_secret_cannot_be_read() {
+async fn a_grant_is_revoked_locally_without_a_readable_client_secret() {
     let site = Site::new().await;
     let served = site.serve().await;
     site.enroll("Cust1").await;
@@ -188,7 +189,7 @@ async fn a_grant_is_revoked_here_also_where_the_client_secret_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_or_not_there_is_told_with_a_mend() {
+async fn invalid_and_unknown_arguments_are_reported_with_a_remedy() {
     let site = Site::new().await;
     let nobody = format!("{}/grants/nobody", name("Cust1"));
     for (arguments, code, hint) in [

@@ -1,4 +1,4 @@
-//! The HTTP listener: what it answers, its limits, its TLS, and how it ends.
+//! Tests of the HTTP listener: responses, limits, TLS, and shutdown.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tenant_gateway::app::Ended;
+use tenant_gateway::app::ShutdownOutcome;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -28,7 +28,7 @@ async fn world() -> World {
     with(PLAIN.to_owned()).await
 }
 
-/// With a webhook secret that nobody knows.
+/// Starts a gateway with a webhook secret.
 async fn with(extra_config: String) -> World {
     World::with(options(extra_config)).await
 }
@@ -46,10 +46,10 @@ fn address(world: &World) -> SocketAddr {
     world.gateway().http_address.unwrap()
 }
 
-// Who is let in
+// Connections
 
 #[tokio::test]
-async fn silent_connections_make_room_for_another_address_at_once_and_for_their_own_in_a_while() {
+async fn idle_connections_make_room_for_other_addresses_at_once() {
     let world = world().await;
     let to = address(&world);
     let mut open = Vec::new();
@@ -61,13 +61,13 @@ async fn silent_connections_make_room_for_another_address_at_once_and_for_their_
     let mut other = other.connect(to).await.unwrap();
     other.write_all(&request("GET", "/", &[], b"")).await.unwrap();
     assert_eq!(Answer::read(&mut other).await.status, 404);
-    // Reads until the answer has come, or panics.
+    // Panics if there is no response.
     let mut own = TcpStream::connect(to).await.unwrap();
     own.write_all(&request("GET", "/", &[], b"")).await.unwrap();
     assert_eq!(Answer::read(&mut own).await.status, 404);
 }
 
-// What it answers
+// Responses
 
 #[tokio::test]
 async fn without_its_section_there_is_no_listener() {
@@ -75,7 +75,7 @@ async fn without_its_section_there_is_no_listener() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_problem_and_every_answer_is_kept_nowhere() {
+async fn an_unknown_path_is_a_problem_and_responses_forbid_caching() {
     let world = world().await;
     for (method, path) in [
         ("GET", "/"),
@@ -98,7 +98,7 @@ async fn what_is_not_there_is_a_problem_and_every_answer_is_kept_nowhere() {
 }
 
 #[tokio::test]
-async fn another_method_is_told_which_one_is_right() {
+async fn a_wrong_method_gets_the_allowed_one() {
     let world = world().await;
     for method in ["GET", "PUT", "DELETE", "OPTIONS", "BREW"] {
         let answer = send(address(&world), method, HOOK, &[], b"").await;
@@ -109,7 +109,7 @@ async fn another_method_is_told_which_one_is_right() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_too() {
+async fn http2_is_supported() {
     let world = world().await;
     let client = reqwest::ClientBuilder::new().http2_prior_knowledge().build().unwrap();
     for path in ["/", HOOK] {
@@ -137,7 +137,7 @@ async fn requests_are_counted_by_route_and_status() {
 }
 
 #[tokio::test]
-async fn the_log_has_a_line_for_each_request_and_nothing_that_the_client_made_up() {
+async fn the_log_has_a_line_for_each_request_without_client_supplied_text() {
     let site = Site::with(options(PLAIN.to_owned())).await;
     let Served { mut process, http, .. } = site.serve().await;
     let to = http.unwrap();
@@ -168,7 +168,7 @@ async fn the_log_has_a_line_for_each_request_and_nothing_that_the_client_made_up
     assert!(!process.stderr().contains("secret-") && !process.stderr().contains("/secret/path"));
 }
 
-/// The first line with this text in it.
+/// Returns the first log line that contains this text.
 fn logged(log: &str, text: &str) -> Option<Value> {
     let text = format!("\"{text}\"");
     log.lines().find(|line| line.contains(&text)).and_then(|line| serde_json::from_str(line).ok())
@@ -181,7 +181,7 @@ async fn a_head_that_is_too_large_is_refused() {
     let world = world().await;
     let large = "x".repeat(40 * 1024);
     let mut stream = TcpStream::connect(address(&world)).await.unwrap();
-    // It may be refused before it is sent.
+    // The connection may close before everything is sent.
     let _ = stream.write_all(&request("GET", "/", &[("x", &large)], b"")).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -191,7 +191,7 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn garbage_disturbs_nobody() {
+async fn invalid_bytes_do_not_affect_other_clients() {
     let world = world().await;
     for seed in 1..30_u16 {
         let bytes: Vec<u8> = (0..400_u16).map(|n| (n * seed).to_le_bytes()[0]).collect();
@@ -224,7 +224,7 @@ impl Tls {
         Self { world, authority, files, first }
     }
 
-    /// The certificate that a new connection sees, if a request on it is answered.
+    /// Sends a request on a new connection. Returns the server's certificate if it gets a response.
     async fn answered(&self, client: &Client) -> Option<Vec<u8>> {
         let mut stream = client.handshake(address(&self.world)).await.ok()?;
         let certificate = stream.get_ref().1.peer_certificates()?[0].to_vec();
@@ -243,7 +243,7 @@ fn section(folder: &Path) -> String {
 }
 
 #[tokio::test]
-async fn tls_is_ended_for_both_protocols_and_changed_files_are_taken() {
+async fn tls_works_for_both_protocols_and_changed_files_are_loaded() {
     let tls = Tls::new().await;
     let http1 = |alpn| Client { alpn, ..tls.authority.client() };
     for alpn in [Some("http/1.1"), None] {
@@ -272,7 +272,7 @@ async fn tls_is_ended_for_both_protocols_and_changed_files_are_taken() {
         tls.answered(&http1(None)).await.unwrap() == next.certificate
     })
     .await;
-    // Who asks does not wait for the next look.
+    // An explicit reload takes effect at once.
     let last = tls.authority.issue();
     last.write(tls.files.path());
     for reloadable in tls.world.gateway().reloadables() {
@@ -282,7 +282,7 @@ async fn tls_is_ended_for_both_protocols_and_changed_files_are_taken() {
 }
 
 #[tokio::test]
-async fn files_that_do_not_fit_are_a_mistake_of_the_configuration() {
+async fn certificate_files_that_do_not_match_are_a_configuration_error() {
     let files = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     authority.issue().write(files.path());
@@ -293,21 +293,21 @@ async fn files_that_do_not_fit_are_a_mistake_of_the_configuration() {
     assert!(error.contains("is not the key of the first certificate in"), "{error}");
 }
 
-// How it ends
+// Shutdown
 
 #[tokio::test]
-async fn what_was_begun_is_answered_at_the_stop_and_nothing_else_is_let_in() {
+async fn running_requests_are_answered_during_a_stop_and_new_ones_refused() {
     let mut world = world().await;
     let to = address(&world);
     let mut stream = TcpStream::connect(to).await.unwrap();
     let whole = request("POST", HOOK, &[], b"a body");
     let (first, rest) = whole.split_at(whole.len() - 3);
     stream.write_all(first).await.unwrap();
-    // Until it runs.
+    // Waits until the request is in progress.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let stopping = async {
         let begin = Instant::now();
-        assert_eq!(world.stop().await, Ended::Cleanly);
+        assert_eq!(world.stop().await, ShutdownOutcome::Clean);
         begin.elapsed()
     };
     let late = async {
@@ -321,7 +321,7 @@ async fn what_was_begun_is_answered_at_the_stop_and_nothing_else_is_let_in() {
 }
 
 #[tokio::test]
-async fn silent_connections_stop_nobody_from_being_served_and_do_not_delay_the_end() {
+async fn idle_connections_do_not_block_others_or_delay_the_shutdown() {
     let mut world = world().await;
     let to = address(&world);
     let mut silent = Vec::new();
@@ -332,12 +332,12 @@ async fn silent_connections_stop_nobody_from_being_served_and_do_not_delay_the_e
             silent.push(stream);
         }
     }
-    // And one that was answered and stays.
+    // An idle connection that got a response.
     let mut kept = TcpStream::connect(to).await.unwrap();
     kept.write_all(b"GET / HTTP/1.1\r\nHost: g\r\n\r\n").await.unwrap();
     assert_eq!(kept.read_u8().await.unwrap(), b'H');
     assert_eq!(send(to, "GET", "/", &[], b"").await.status, 404);
     let begin = Instant::now();
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
 }

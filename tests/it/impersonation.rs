@@ -1,4 +1,4 @@
-//! Promises of `ImpersonationService`, and of what looks at a tenant as a person.
+//! Tests of `ImpersonationService`, and of reads as a person.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::support::{CLIENT_ID, World, assert_status, eventually, name};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Long enough for anything that happens at once.
+/// Longer than any immediate response takes.
 const SOON: Duration = Duration::from_secs(5);
 
 type Client = ImpersonationServiceClient<Channel>;
 
-/// A person of a tenant whose refresh token was got elsewhere.
+/// A person of a tenant with an imported refresh token.
 struct Person {
     world: World,
     associate_id: i32,
@@ -33,7 +33,7 @@ impl Person {
         world.enroll("Cust1").await;
         world.sandbox.generate_people("Cust1", 20, 7).unwrap();
         let signed_in = |id| Some((id, world.sandbox.begin_grant(CLIENT_ID, "Cust1", id).ok()?));
-        let (id, refresh_token) = (1..100).find_map(signed_in).expect("somebody can sign in");
+        let (id, refresh_token) = (1..100).find_map(signed_in).expect("no user can sign in");
         let tenant = name("Cust1");
         let import = pb::ImportGrantRequest { tenant, refresh_token, ..Default::default() };
         let mut client = ImpersonationServiceClient::new(world.channel().await);
@@ -56,7 +56,7 @@ impl Person {
         id_of(&mut self.client().await, self.request()).await
     }
 
-    /// How often the refresh token was spent.
+    /// Returns the number of refreshes.
     fn refreshes(&self) -> u64 {
         self.world.sandbox.grants().iter().map(superoffice_sandbox::GrantRecord::refreshes).sum()
     }
@@ -72,7 +72,7 @@ impl Person {
     }
 }
 
-/// The id of the token: the token itself is never printed.
+/// Returns the id of the token, because tests must not print the token.
 async fn id_of(
     client: &mut Client,
     request: pb::IssueAccessTokenRequest,
@@ -83,8 +83,8 @@ async fn id_of(
 }
 
 async fn next<T>(stream: &mut Streaming<T>) -> Result<T, Status> {
-    let message = timeout(SOON, stream.message()).await.expect("a message soon")?;
-    Ok(message.expect("a message, not the end"))
+    let message = timeout(SOON, stream.message()).await.expect("no message in time")?;
+    Ok(message.expect("the stream ended"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +108,7 @@ async fn ten_thousand_concurrent_calls_for_one_grant_cost_one_refresh() {
 }
 
 #[tokio::test]
-async fn a_first_caller_that_cancels_stops_nothing() {
+async fn a_first_caller_that_cancels_does_not_affect_others() {
     let person = Person::new().await;
     person.slow_refreshes();
     let before = person.world.sandbox.calls(Endpoint::Tokens);
@@ -137,7 +137,7 @@ async fn refresh_tokens_that_rotate_are_never_spent_twice() {
 }
 
 #[tokio::test]
-async fn a_consent_that_was_withdrawn_is_found_once_and_announced() {
+async fn a_withdrawn_consent_is_detected_once_and_announced() {
     let mut person = Person::new().await;
     person.issue().await.unwrap();
     let watch = pb::WatchGrantsRequest { parent: name("Cust1") };
@@ -161,7 +161,7 @@ async fn a_consent_that_was_withdrawn_is_found_once_and_announced() {
 }
 
 #[tokio::test]
-async fn a_restart_serves_the_stored_token() {
+async fn a_restart_uses_the_stored_token() {
     let mut person = Person::new().await;
     let id = person.issue().await.unwrap();
     let before = person.refreshes();
@@ -171,7 +171,7 @@ async fn a_restart_serves_the_stored_token() {
 }
 
 #[tokio::test]
-async fn a_revoked_grant_ends_here_at_once_and_at_superoffice_soon() {
+async fn a_revoked_grant_ends_locally_at_once_and_at_superoffice_soon() {
     let person = Person::new().await;
     person.issue().await.unwrap();
     let revoke = pb::RevokeGrantRequest { name: person.grant.name.clone(), ..Default::default() };
@@ -182,9 +182,9 @@ async fn a_revoked_grant_ends_here_at_once_and_at_superoffice_soon() {
     eventually("SuperOffice is told", revoked).await;
 }
 
-/// SuperOffice documents lives of an hour and of twenty minutes, and both 401 and 403 for what has expired.
+/// SuperOffice documents lifetimes of an hour and of twenty minutes, and both 401 and 403 for an expired token.
 #[tokio::test]
-async fn an_access_token_that_dies_after_twenty_minutes_is_replaced_whether_401_or_403_tells() {
+async fn an_access_token_that_expires_after_twenty_minutes_is_replaced_after_401_or_403() {
     for expired_access_is_403 in [false, true] {
         let mut person = Person::new().await;
         let rules = SignInRules { expired_access_is_403, ..Default::default() };
@@ -209,7 +209,7 @@ async fn an_access_token_that_dies_after_twenty_minutes_is_replaced_whether_401_
 }
 
 #[tokio::test]
-async fn a_rejected_token_is_replaced_and_a_watch_brings_the_next() {
+async fn a_rejected_token_is_replaced_and_a_watch_sends_the_next() {
     let person = Person::new().await;
     let subject = Some(watch_access_token_request::Subject::Grant(person.grant.name.clone()));
     let tenant = name("Cust1");
@@ -226,7 +226,7 @@ async fn a_rejected_token_is_replaced_and_a_watch_brings_the_next() {
 }
 
 #[tokio::test]
-async fn a_tenant_is_seen_with_the_persons_eyes_and_dead_tokens_heal() {
+async fn a_tenant_is_read_as_the_person_and_invalid_tokens_are_replaced() {
     let person = Person::new().await;
     let mut associates = AssociateServiceClient::new(person.world.channel().await);
     let (_, grant) = person.grant.name.rsplit_once('/').unwrap();

@@ -1,4 +1,5 @@
-//! Promises of what stands before a login host: the cap, the circuit breaker, and the clock alarm.
+//! Tests of the protection of a login host: the concurrency limit, the circuit breaker, and the
+//! clock alarm.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ async fn with_login(login: &str) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cold_start_of_many_tenants_never_has_more_calls_at_one_time_than_the_cap() {
+async fn a_cold_start_of_many_tenants_stays_within_the_concurrency_limit() {
     let world = with_login("max_concurrent = 4").await;
     let tenants: Vec<_> = (1..=60).map(|number| format!("Cust{number}")).collect();
     for tenant in &tenants {
@@ -41,7 +42,7 @@ async fn a_cold_start_of_many_tenants_never_has_more_calls_at_one_time_than_the_
 }
 
 #[tokio::test]
-async fn a_login_host_that_does_not_answer_is_given_a_rest_and_found_again_without_a_restart() {
+async fn an_unresponsive_login_host_is_paused_and_used_again_without_a_restart() {
     let mut world = with_login("timeout = \"1s\"").await;
     for number in 1..=12 {
         world.enroll(&format!("Cust{number}")).await;
@@ -73,7 +74,7 @@ async fn a_login_host_that_does_not_answer_is_given_a_rest_and_found_again_witho
 }
 
 #[tokio::test]
-async fn a_clock_that_drifts_from_the_login_hosts_shows_before_tickets_fail() {
+async fn clock_drift_to_the_login_host_is_reported_before_tickets_fail() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world.sandbox.shift_clock(90);
@@ -83,7 +84,7 @@ async fn a_clock_that_drifts_from_the_login_hosts_shows_before_tickets_fail() {
 }
 
 #[tokio::test]
-async fn a_tenant_whose_calls_fail_does_not_close_the_login_host_for_others() {
+async fn a_failing_tenant_does_not_open_the_circuit_for_others() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;

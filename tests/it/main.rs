@@ -1,4 +1,5 @@
-//! The gateway over real gRPC, against a simulated SuperOffice over real HTTP. One test a promise, named as it.
+//! Tests of the gateway over real gRPC, with a simulated SuperOffice over real HTTP. Each test checks one promise and
+//! has its name.
 #![cfg(test)]
 
 mod support;

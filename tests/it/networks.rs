@@ -1,4 +1,5 @@
-//! Promises about the way out, over the real server: an outbound proxy and a private authority.
+//! Tests of outbound connections of the real server: an outbound proxy and a private certificate
+//! authority.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const BROKEN: &[u8] =
     b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\n\r\n<html>canary</html>";
 
-/// Ends TLS before a host.
+/// Terminates TLS before a host.
 async fn front(tls: TlsAcceptor, host: SocketAddr, tasks: &mut JoinSet<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -43,7 +44,7 @@ async fn front(tls: TlsAcceptor, host: SocketAddr, tasks: &mut JoinSet<()>) -> S
     address
 }
 
-/// A proxy that connects to one address whatever the request names, unless it is broken.
+/// A proxy that connects to one address for every request, unless it is broken.
 async fn proxy(to: SocketAddr, broken: Arc<AtomicBool>, tasks: &mut JoinSet<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -72,8 +73,7 @@ async fn proxy(to: SocketAddr, broken: Arc<AtomicBool>, tasks: &mut JoinSet<()>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tickets_come_through_the_proxy_and_while_it_is_broken_calls_are_unavailable_and_may_be_repeated()
- {
+async fn tickets_come_through_the_proxy_and_calls_are_unavailable_while_it_is_broken() {
     let mut world = World::with_files(Options::default()).await;
     let authority = Authority::new();
     let identity = authority.issue_for(&[], &["login.crm.example"]);
@@ -106,8 +106,7 @@ async fn tickets_come_through_the_proxy_and_while_it_is_broken_calls_are_unavail
 }
 
 #[tokio::test]
-async fn a_file_of_authorities_that_cannot_be_used_is_a_mistake_in_the_configuration_with_its_line()
-{
+async fn an_unusable_ca_file_is_a_configuration_error_with_its_line() {
     let extra_config = "[outbound]\nca_file = \"ca.crt\"".to_owned();
     let mut world = World::with_files(Options { extra_config, ..Options::default() }).await;
     fs::write(world.folder.path().join("ca.crt"), "not PEM").unwrap();
@@ -115,5 +114,5 @@ async fn a_file_of_authorities_that_cannot_be_used_is_a_mistake_in_the_configura
     let line = text.lines().position(|line| line.starts_with("ca_file")).unwrap() + 1;
     let error = world.start().await.unwrap_err().to_string();
     assert!(error.contains(&format!("gateway.toml:{line}: outbound.ca_file: ")), "{error}");
-    assert!(error.contains("ca.crt: has no certificate in it"), "{error}");
+    assert!(error.contains("ca.crt: contains no certificate"), "{error}");
 }

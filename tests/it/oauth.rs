@@ -1,5 +1,5 @@
-//! Promises of the OAuth client, over real HTTP, without the gateway around it: people sign in with a browser, codes and
-//! refresh tokens are exchanged, and what SuperOffice does wrong costs no refresh token.
+//! Tests of the OAuth client over real HTTP without the gateway: people sign in with a browser, codes and refresh
+//! tokens are exchanged, and faults of SuperOffice lose no refresh token.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use superoffice_sandbox::{
 use tenant_gateway::{
     domain::{ContextIdentifier, RefreshToken},
     ports::{
-        Access, ApiCredential, AuthorizationRequest, CodeExchange, ExchangeError, OAuth as _,
-        PeopleCalls as _, Refreshed, SignedIn, TenantStatusSource as _, UpstreamError,
-        WebApiHost as _,
+        ApiCredential, AssociateQueries as _, AuthorizationRequest, CodeExchange, CodeResponse,
+        ExchangeError, OAuth as _, RefreshResponse, TenantStatusSource as _, UpstreamError,
+        VerifiedAccess, WebApiHost as _,
     },
-    superoffice::{PeopleQuestions, SuperOffice},
+    superoffice::{PeopleRequests, SuperOffice},
 };
 use url::{Url, form_urlencoded};
 
@@ -28,14 +28,14 @@ use crate::{
 const REDIRECT: &str = "https://gateway.example/oauth/callback?of=a&b";
 const STATE: &str = "st\"ate+/= &<ø>";
 const NONCE: &str = "n-0S6_WzA2Mj+";
-/// Long enough for its turn.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit of a call.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-// The pair of RFC 7636 appendix B.
+// Verifier and challenge of RFC 7636 appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// A tenant with people who can sign in to our application.
+/// A tenant with people who can sign in to the application.
 struct People {
     world: World,
     superoffice: SuperOffice,
@@ -65,7 +65,7 @@ async fn people(rules: SignInRules) -> People {
 }
 
 impl People {
-    /// What the browser is told at last, where it stands in the address.
+    /// Runs a sign-in in a browser, and returns the parameters of the last redirect.
     async fn browse(
         &self,
         tenant: Option<ContextIdentifier>,
@@ -85,7 +85,7 @@ impl People {
         let path = format!("{}?{}", uri.path(), uri.query().unwrap());
         let mut page = http::send(host, "GET", &path, &[], b"").await;
         let selected = format!("value=\"{}\" selected", user.user_name.replace('\'', "&#39;"));
-        assert!(page.body.contains(&selected), "the hint is not taken: {}", page.body);
+        assert!(page.body.contains(&selected), "the login hint is ignored: {}", page.body);
         for (field, value) in [("user", user.user_name.as_str()), ("decision", "approve")] {
             assert_eq!(page.status, 200, "{page:?}");
             let between = |before: &str| {
@@ -104,7 +104,7 @@ impl People {
         location.query_pairs().into_owned().collect()
     }
 
-    /// The code of a sign-in.
+    /// Signs in and returns the code.
     async fn code(&self, user: &Associate) -> SecretString {
         let told = self.browse(Some(tenant()), user).await;
         let one = |name: &str| told.iter().find(|(key, _)| key == name).unwrap().1.clone();
@@ -112,33 +112,37 @@ impl People {
         one("code").into()
     }
 
-    async fn exchange(&self, code: &SecretString, nonce: &str) -> Result<SignedIn, ExchangeError> {
+    async fn exchange(
+        &self,
+        code: &SecretString,
+        nonce: &str,
+    ) -> Result<CodeResponse, ExchangeError> {
         let verifier = VERIFIER.into();
         let exchange = CodeExchange {
             code,
             redirect_uri: REDIRECT,
             verifier: &verifier,
             nonce,
-            patience: PATIENCE,
+            max_wait: TIMEOUT,
         };
         self.superoffice.exchange_code(&exchange).await
     }
 
-    async fn sign_in(&self, user: &Associate) -> (SecretString, Access) {
+    async fn sign_in(&self, user: &Associate) -> (SecretString, VerifiedAccess) {
         let signed_in = self.exchange(&self.code(user).await, NONCE).await.unwrap();
         (signed_in.refresh_token.secret().clone(), signed_in.access.unwrap())
     }
 
-    async fn refresh(&self, token: &SecretString) -> Result<Refreshed, ExchangeError> {
+    async fn refresh(&self, token: &SecretString) -> Result<RefreshResponse, ExchangeError> {
         self.superoffice.refresh(token).await
     }
 
-    /// The associate as whom the Web API lets an access token in.
-    async fn acts_as(&self, access: &Access) -> u32 {
+    /// Returns the associate that the Web API sees for an access token.
+    async fn acts_as(&self, access: &VerifiedAccess) -> u32 {
         let uri = self.superoffice.read(tenant()).await.unwrap().web_api_uri.unwrap();
         let access_token = access.access_token.clone();
         let credential = ApiCredential::Person { access_token };
-        let call = PeopleQuestions.current_principal(tenant());
+        let call = PeopleRequests.current_principal(tenant());
         let response = self.superoffice.send(&uri, &credential, call.request()).await.unwrap();
         assert_eq!(response.status, 200);
         let body: Vec<_> = response.body.try_collect().await.unwrap();
@@ -150,11 +154,11 @@ impl People {
     }
 }
 
-/// The refresh token from now on, and the rest.
+/// Returns the current refresh token, and the rest of the response.
 async fn parts(
     old: &SecretString,
-    refreshed: Refreshed,
-) -> (SecretString, Result<Access, UpstreamError>) {
+    refreshed: RefreshResponse,
+) -> (SecretString, Result<VerifiedAccess, UpstreamError>) {
     let mut kept = old.clone();
     let keep = |token: Option<RefreshToken>| {
         if let Some(token) = token {
@@ -162,12 +166,12 @@ async fn parts(
         }
         async { Ok::<_, ()>(()) }
     };
-    let rest = refreshed.once_kept(keep).await.unwrap();
+    let rest = refreshed.after_storing(keep).await.unwrap();
     (kept, rest)
 }
 
 #[tokio::test]
-async fn a_person_signs_in_with_a_browser_and_is_acted_as() {
+async fn a_person_signs_in_with_a_browser_and_the_token_acts_as_them() {
     let people = people(SignInRules::default()).await;
     let code = people.code(&people.employee).await;
     let signed_in = people.exchange(&code, NONCE).await.unwrap();
@@ -193,7 +197,7 @@ async fn a_person_signs_in_with_a_browser_and_is_acted_as() {
 }
 
 #[tokio::test]
-async fn without_a_tenant_the_person_signs_in_where_they_belong() {
+async fn without_a_tenant_the_person_signs_in_to_their_own() {
     let people = people(SignInRules::default()).await;
     let told = people.browse(None, &people.employee).await;
     let code = told.iter().find(|(name, _)| name == "code").unwrap().1.as_str().into();
@@ -202,7 +206,7 @@ async fn without_a_tenant_the_person_signs_in_where_they_belong() {
 }
 
 #[tokio::test]
-async fn an_administrators_sign_in_tells_the_system_user_token() {
+async fn an_administrators_sign_in_returns_the_system_user_token() {
     let people = people(SignInRules::default()).await;
     let token = people.world.sandbox.authorize(CLIENT_ID, "Cust1").unwrap();
     let (_, access) = people.sign_in(&people.administrator).await;
@@ -212,7 +216,7 @@ async fn an_administrators_sign_in_tells_the_system_user_token() {
 }
 
 #[tokio::test]
-async fn every_form_that_was_seen_is_read_and_tokens_rotate_without_loss() {
+async fn every_observed_form_is_accepted_and_tokens_rotate_without_loss() {
     let rules = SignInRules {
         rotation: true,
         reuse_revokes_grant: true,
@@ -237,7 +241,7 @@ async fn every_form_that_was_seen_is_read_and_tokens_rotate_without_loss() {
 }
 
 #[tokio::test]
-async fn a_forged_id_token_hands_nothing_out_and_costs_no_refresh_token() {
+async fn a_forged_id_token_is_rejected_and_no_refresh_token_is_lost() {
     let rules = SignInRules { rotation: true, reuse_revokes_grant: true, ..Default::default() };
     let people = people(rules).await;
     let (mut token, _) = people.sign_in(&people.employee).await;
@@ -271,7 +275,7 @@ async fn a_forged_id_token_hands_nothing_out_and_costs_no_refresh_token() {
         assert!(rest.is_ok(), "{name}");
         token = kept;
     }
-    // Whom it is about, the use case compares.
+    // The use case checks the person, not the client.
     let other = people.administrator.id;
     people.inject(Endpoint::Tokens, Fault::WrongPerson { associate_id: other });
     let (_, rest) = parts(&token, people.refresh(&token).await.unwrap()).await;
@@ -279,12 +283,12 @@ async fn a_forged_id_token_hands_nothing_out_and_costs_no_refresh_token() {
 }
 
 #[tokio::test]
-async fn a_code_of_another_sign_in_is_no_ones() {
+async fn a_code_of_another_sign_in_is_rejected() {
     let people = people(SignInRules::default()).await;
     let signed_in = people.exchange(&people.code(&people.employee).await, "another").await.unwrap();
     let error = signed_in.access.unwrap_err().to_string();
     assert!(error.contains("not the nonce of this sign-in"), "{error}");
-    // What came with it lives, so it is revoked.
+    // The refresh token in the response is valid, so it is revoked.
     people.superoffice.revoke(signed_in.refresh_token.secret()).await.unwrap();
     assert!(people.world.sandbox.grants()[0].revoked);
 
@@ -300,14 +304,14 @@ async fn a_code_of_another_sign_in_is_no_ones() {
         redirect_uri: REDIRECT,
         verifier: &verifier,
         nonce: NONCE,
-        patience: PATIENCE,
+        max_wait: TIMEOUT,
     };
     let refused = people.superoffice.exchange_code(&exchange).await;
     assert_eq!(refused.err(), Some(ExchangeError::InvalidGrant));
 }
 
 #[tokio::test]
-async fn what_goes_wrong_on_the_way_is_told_and_blames_no_grant() {
+async fn transport_failures_are_reported_and_end_no_grant() {
     let people = people(SignInRules::default()).await;
     let (token, _) = people.sign_in(&people.employee).await;
     let after_effect = Fault::after_effect;
@@ -345,7 +349,7 @@ async fn what_goes_wrong_on_the_way_is_told_and_blames_no_grant() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_of_a_rotation_may_have_cost_the_token_and_says_so() {
+async fn a_lost_response_of_a_rotation_reports_that_the_token_may_be_spent() {
     let previous_token = PreviousToken::AcceptedTimes { times: 1 };
     let rules = SignInRules { rotation: true, previous_token, ..Default::default() };
     let people = people(rules).await;
@@ -354,13 +358,13 @@ async fn a_lost_answer_of_a_rotation_may_have_cost_the_token_and_says_so() {
     let lost = people.refresh(&token).await.err().unwrap();
     assert!(lost.may_have_been_spent(), "{lost}");
     people.world.sandbox.clear_faults();
-    // The one retry that the provider allows.
+    // The provider accepts the previous token once.
     assert!(people.refresh(&token).await.is_ok());
     assert_eq!(people.refresh(&token).await.err(), Some(ExchangeError::InvalidGrant));
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_spend_nothing() {
+async fn unavailable_keys_spend_no_token() {
     let people = people(SignInRules { rotation: true, ..Default::default() }).await;
     people.inject(Endpoint::Jwks, Fault::status(503));
     let token = people.world.sandbox.begin_grant(CLIENT_ID, "Cust1", people.employee.id).unwrap();
@@ -378,11 +382,11 @@ async fn keys_that_cannot_be_had_spend_nothing() {
 }
 
 #[tokio::test]
-async fn while_the_secret_is_changed_the_one_that_works_is_found_and_no_grant_is_blamed() {
+async fn during_a_secret_change_the_working_one_is_found_and_no_grant_ends() {
     let people = people(SignInRules::default()).await;
     let (token, _) = people.sign_in(&people.employee).await;
     let rotating = speaks_for(&people.world, "not any more", Some(CLIENT_SECRET));
-    // The second time, the one that works is shown first.
+    // The second time, the working secret is tried first.
     for shown in [2, 1] {
         let calls = people.world.sandbox.calls(Endpoint::Tokens);
         assert!(rotating.refresh(&token).await.is_ok());
@@ -394,7 +398,7 @@ async fn while_the_secret_is_changed_the_one_that_works_is_found_and_no_grant_is
 }
 
 #[tokio::test]
-async fn a_revoked_token_works_no_more_and_can_be_revoked_again() {
+async fn a_revoked_token_is_rejected_and_can_be_revoked_again() {
     let people = people(SignInRules::default()).await;
     let (token, _) = people.sign_in(&people.employee).await;
     for _ in 0..2 {

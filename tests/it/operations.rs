@@ -1,5 +1,5 @@
-//! Every operation of SuperOffice's official API descriptions, called through the egress listener: what arrives at the
-//! Web API is byte for byte what the caller sent.
+//! Test of every operation in SuperOffice's official API descriptions through the egress listener: the Web API gets
+//! exactly the bytes that the caller sent.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
 
@@ -12,13 +12,13 @@ use tokio::{
 
 use crate::support::{
     Options, World,
-    api_host::{address, move_to},
+    api_host::{address, set_tenant_api},
 };
 
-/// Method and path template, one operation a line: `tools/list-operations` writes it.
+/// Method and path template, one operation a line, written by `tools/list-operations`.
 const OPERATIONS: &str = include_str!("../fixtures/openapi/operations.txt");
 
-/// Texts that people give to companies and products, which stand in paths such as `/Contact/Duplicates/{name}`.
+/// Names of companies and products that occur in paths such as `/Contact/Duplicates/{name}`.
 const NAMES: [&str; 10] = [
     "Acme Inc.",
     "100% Norsk",
@@ -32,15 +32,15 @@ const NAMES: [&str; 10] = [
     "\u{130}stanbul I\u{15f}\u{131}k",
 ];
 
-/// Connections at a time.
+/// The number of concurrent connections.
 const CONNECTIONS: usize = 16;
 
-/// A client's way to write a name into a path.
+/// A client's encoding of a name in a path.
 #[derive(Debug, Clone, Copy)]
 enum Encoding {
     /// `encodeURIComponent` of JavaScript.
     UriComponent,
-    /// The path of an address that a browser is given, which leaves `%` as it is (WHATWG URL, path percent-encode set).
+    /// The path of a URL in a browser, which leaves `%` unchanged (WHATWG URL, path percent-encode set).
     UrlPath,
     /// `Uri.EscapeDataString` of .NET (the unreserved characters of RFC 3986).
     EscapeDataString,
@@ -66,7 +66,7 @@ impl Encoding {
     }
 }
 
-/// A Web API that answers with the target that arrived.
+/// A Web API that returns the request target in the response.
 async fn echo() -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -92,7 +92,7 @@ async fn echo() -> (SocketAddr, JoinSet<()>) {
     (address, serving)
 }
 
-/// Reads the first line of a message, and how long its body is.
+/// Reads the head of a message. Returns its first line and the length of its body.
 async fn head(stream: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
     let (mut first, mut length) = (None, 0);
     loop {
@@ -113,7 +113,7 @@ async fn head(stream: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
     }
 }
 
-/// Calls one after the other on one connection, and returns statuses and bodies.
+/// Makes the calls on one connection, and returns statuses and bodies.
 async fn call(
     to: SocketAddr,
     calls: Vec<(String, String)>,
@@ -134,19 +134,19 @@ async fn call(
     answers
 }
 
-/// Puts a value in the place of each parameter.
+/// Replaces each parameter with a value.
 fn fill(template: &str, value: &str) -> String {
     let segments = template.split('/');
     let filled = segments.map(|segment| if segment.starts_with('{') { value } else { segment });
     filled.collect::<Vec<_>>().join("/")
 }
 
-/// Why a call of the list is not passed on, as docs/EGRESS.md and docs/POLICY.md say.
+/// Returns the documented reason if a call is refused (docs/guides/egress.md, docs/guides/policy.md).
 fn documented_refusal(method: &str, target: &str) -> Option<(&'static str, &'static str)> {
     match ApiPath::parse(target) {
         // `100% Norsk` as a browser writes it.
         Err(_) => target.contains("%%20").then_some(("400", "INVALID_ARGUMENT")),
-        Ok(path) if credential_operation(method, path.decided()).is_some() => {
+        Ok(path) if credential_operation(method, path.normal_form()).is_some() => {
             Some(("403", "PATH_NOT_ALLOWED"))
         }
         Ok(_) => None,
@@ -164,7 +164,7 @@ async fn every_official_operation_arrives_byte_for_byte_or_is_refused_for_a_docu
         ..Options::default()
     })
     .await;
-    move_to(&world.sandbox, "Cust1", &format!("http://{host}/Cust1/api"));
+    set_tenant_api(&world.sandbox, "Cust1", &format!("http://{host}/Cust1/api"));
     world.enroll("Cust1").await;
     let operations: Vec<(&str, &str)> =
         OPERATIONS.lines().map(|line| line.split_once(' ').unwrap()).collect();
@@ -173,7 +173,7 @@ async fn every_official_operation_arrives_byte_for_byte_or_is_refused_for_a_docu
     for (number, (method, template)) in operations.into_iter().enumerate() {
         calls.push((method.to_owned(), fill(template, "12")));
         if template.contains('{') {
-            // Each operation with each name, each name in each encoding.
+            // Each operation with each name; each name with each encoding.
             for (other, name) in NAMES.iter().enumerate() {
                 let encoding = Encoding::ALL[(number + other) % Encoding::ALL.len()];
                 calls.push((method.to_owned(), fill(template, &encoding.encode(name))));
@@ -200,7 +200,7 @@ async fn every_official_operation_arrives_byte_for_byte_or_is_refused_for_a_docu
             }
         }
     }
-    // Operations that hand out credentials want a policy that names them; a lone % is no encoding.
+    // Operations that return credentials need a policy that names them; a lone % is invalid.
     assert!(refused["PATH_NOT_ALLOWED"] < 450, "{refused:?}");
     assert!(refused["INVALID_ARGUMENT"] < 250, "{refused:?}");
 }

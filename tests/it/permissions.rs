@@ -1,5 +1,4 @@
-//! Who may call what: every method of the contract against the table of CONTRACT section 5, and the answers of
-//! `AccessService`.
+//! Tests of permissions: the actions that each method needs, and `AccessService`.
 
 use std::{
     collections::BTreeSet,
@@ -20,25 +19,25 @@ use tonic::{Code, Status};
 
 use crate::support::{
     APPLICATION, CLIENT_ID, Options, World, assert_invalid, assert_status,
-    callers::{CALLERS, Guarded, ISSUER, TestIssuer, bearing, call},
+    callers::{AuthenticatedGateway, CALLERS, ISSUER, TestIssuer, call, with_bearer_token},
     eventually, eventually_so, name,
 };
 
-/// Where a front end receives codes.
+/// The address at which a front end receives codes.
 const FRONT_END: &str = "https://portal.example.com/callback";
 
-/// What a method needs.
+/// The permission that a method needs.
 #[derive(Clone, Copy)]
 enum Needs {
-    /// These actions, all of them.
+    /// All of these actions.
     Actions(&'static [&'static str]),
     /// Any right on the tenant.
     AnyRight,
-    /// Everybody is told the same.
+    /// None: every caller gets the same response.
     Nothing,
 }
 
-/// The outcome where the caller has what is needed. The tenant exists and has no token.
+/// The result for a permitted caller. The tenant exists and has no token.
 type Permitted = Result<(), (Code, &'static str)>;
 
 const NOT_ENROLLED: Permitted = Err((Code::FailedPrecondition, "SYSTEM_USER_NOT_ENROLLED"));
@@ -158,7 +157,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
     ];
     table.extend(associates().map(|(method, message)| {
         let people: &[_] = &["readAssociates"];
-        // The rows above have deleted it.
+        // The rows above have deleted the tenant.
         (method, message, Actions(people), Err((Code::NotFound, "RESOURCE_NOT_FOUND")))
     }));
     table.extend(grants());
@@ -194,7 +193,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Needs, Permitted)> {
     table
 }
 
-/// Of a tenant that the rows before have deleted.
+/// Rows for a tenant that earlier rows have deleted.
 fn grants() -> [(&'static str, Vec<u8>, Needs, Permitted); 7] {
     use pb::{issue_access_token_request, watch_access_token_request};
     let tenant = || name("Cust1");
@@ -260,7 +259,8 @@ fn associates() -> [(&'static str, Vec<u8>); 8] {
     ]
 }
 
-/// For each row a caller that may do just what it needs, and for each action one that may do everything else.
+/// Returns a policy with, for each row, a caller that may do exactly that, and for each action, one that may do
+/// everything else.
 fn policy() -> String {
     let mut policies = vec!["permit (principal == Caller::\"all\", action, resource);".to_owned()];
     for (row, (_, _, needs, _)) in table().iter().enumerate() {
@@ -285,7 +285,7 @@ fn policy() -> String {
 }
 
 async fn test(
-    guarded: &Guarded,
+    guarded: &AuthenticatedGateway,
     caller: &str,
     resource: &str,
     permissions: &[&str],
@@ -298,7 +298,7 @@ async fn test(
 }
 
 async fn explain(
-    guarded: &Guarded,
+    guarded: &AuthenticatedGateway,
     caller: &str,
     tenant: &str,
 ) -> Result<Vec<pb::UserContext>, Status> {
@@ -309,7 +309,7 @@ async fn explain(
 }
 
 #[test]
-fn every_method_of_the_contract_stands_in_the_table() {
+fn every_method_of_the_api_is_in_the_table() {
     let set = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap();
     let methods: BTreeSet<String> = set
         .file
@@ -325,21 +325,19 @@ fn every_method_of_the_contract_stands_in_the_table() {
 }
 
 #[test]
-fn the_readme_names_every_method_of_the_contract_beside_its_service() {
-    let readme = include_str!("../../README.md");
+fn the_api_reference_lists_every_method_of_its_service() {
+    let page = include_str!("../../docs/reference/api.md");
     for (method, ..) in table() {
-        let (service, method) = method.split_once('/').unwrap();
-        let row = format!("| `tenantgateway.v1.{service}` |");
-        let row = readme.lines().find(|line| line.starts_with(&row)).unwrap_or_default();
-        assert!(row.contains(&format!("`{method}`")), "{service}: {method} is not in {row:?}");
+        let heading = format!("\n#### {}\n", method.replace('/', "."));
+        assert!(page.contains(&heading), "docs/reference/api.md has no {method}");
     }
 }
 
 #[tokio::test]
-async fn each_method_needs_its_action_and_nothing_else_will_do() {
+async fn each_method_needs_exactly_its_action() {
     let extra_application = format!("redirect_uris = [\"{FRONT_END}\"]");
     let options = Options { extra_application, ..Options::default() };
-    let guarded = Guarded::with(&policy(), options).await;
+    let guarded = AuthenticatedGateway::with(&policy(), options).await;
     guarded.world.make_tenant("Cust1");
     let create = pb::CreateTenantRequest {
         parent: format!("applications/{APPLICATION}"),
@@ -376,14 +374,14 @@ async fn each_method_needs_its_action_and_nothing_else_will_do() {
 }
 
 #[tokio::test]
-async fn who_may_only_act_as_people_is_told_as_whom() {
+async fn a_caller_that_may_only_act_as_people_sees_which() {
     let (one, two) = (name("Cust1"), name("Cust2"));
     let policy = format!(
         "permit (principal == Caller::\"all\", action, resource);
          permit (principal == Caller::\"support\", action == Action::\"issueAccessToken\",
                  resource in Tenant::\"{one}\");"
     );
-    let guarded = Guarded::new(&policy).await;
+    let guarded = AuthenticatedGateway::new(&policy).await;
     for tenant_id in ["Cust1", "Cust2"] {
         guarded.world.make_tenant(tenant_id);
         let create = pb::CreateTenantRequest {
@@ -394,14 +392,14 @@ async fn who_may_only_act_as_people_is_told_as_whom() {
         guarded.call("all", "TenantService/CreateTenant", create.encode_to_vec()).await.unwrap();
     }
     let told = async |caller: &str, tenant: &str| explain(&guarded, caller, tenant).await;
-    // Nobody has consented yet: it may know of that.
+    // There is no grant yet, and the caller may see that.
     let contexts: Vec<pb::UserContext> = told("support", &one).await.unwrap();
     assert_eq!((contexts.len(), contexts[0].usable), (1, false));
 
     guarded.world.sandbox.generate_people("Cust1", 20, 7).unwrap();
     let sandbox = &guarded.world.sandbox;
     let signed_in = |id| sandbox.begin_grant(CLIENT_ID, "Cust1", id).ok();
-    let refresh_token = (1..100).find_map(signed_in).expect("somebody can sign in");
+    let refresh_token = (1..100).find_map(signed_in).expect("no user can sign in");
     let import =
         pb::ImportGrantRequest { tenant: one.clone(), refresh_token, ..Default::default() };
     let import = import.encode_to_vec();
@@ -419,7 +417,8 @@ async fn who_may_only_act_as_people_is_told_as_whom() {
 
 #[tokio::test]
 async fn a_denied_caller_cannot_tell_what_exists() {
-    let guarded = Guarded::new("permit (principal == Caller::\"all\", action, resource);").await;
+    let guarded =
+        AuthenticatedGateway::new("permit (principal == Caller::\"all\", action, resource);").await;
     guarded.world.make_tenant("Cust1");
     let create = pb::CreateTenantRequest {
         parent: format!("applications/{APPLICATION}"),
@@ -440,8 +439,9 @@ async fn a_denied_caller_cannot_tell_what_exists() {
 }
 
 #[tokio::test]
-async fn what_a_caller_without_rights_is_told_of_itself_does_not_depend_on_what_exists_either() {
-    let guarded = Guarded::new("permit (principal == Caller::\"all\", action, resource);").await;
+async fn a_caller_without_rights_cannot_tell_what_exists_from_its_own_permissions() {
+    let guarded =
+        AuthenticatedGateway::new("permit (principal == Caller::\"all\", action, resource);").await;
     guarded.enroll("all", "Cust1").await;
     let (_, grant) = guarded.person("all", "Cust1").await;
     let (missing, other) = (format!("{}/grants/g1", name("Cust1")), name("Cust9"));
@@ -460,8 +460,9 @@ async fn what_a_caller_without_rights_is_told_of_itself_does_not_depend_on_what_
 }
 
 #[tokio::test]
-async fn who_has_no_rights_is_denied_before_anybody_looks_into_the_store() {
-    let guarded = Guarded::new("permit (principal == Caller::\"all\", action, resource);").await;
+async fn a_caller_without_rights_is_denied_before_any_read_of_the_store() {
+    let guarded =
+        AuthenticatedGateway::new("permit (principal == Caller::\"all\", action, resource);").await;
     guarded.enroll("all", "Cust1").await;
     let file = SqliteConnectOptions::new().filename(guarded.world.folder.path().join("gateway.db"));
     let mut store = file.connect().await.unwrap();
@@ -481,7 +482,7 @@ async fn who_has_no_rights_is_denied_before_anybody_looks_into_the_store() {
 }
 
 #[tokio::test]
-async fn permit_all_alone_hands_out_no_application_token() {
+async fn a_permit_for_everything_reveals_no_application_token() {
     let permit_all = "permit (principal, action, resource);";
     let issue = |tenant: &str| {
         let issue = pb::IssueSystemTicketRequest {
@@ -491,16 +492,16 @@ async fn permit_all_alone_hands_out_no_application_token() {
         };
         issue.encode_to_vec()
     };
-    let guarded = Guarded::new(permit_all).await;
+    let guarded = AuthenticatedGateway::new(permit_all).await;
     let denied =
         guarded.call("all", "TokenService/IssueSystemTicket", issue("Cust1")).await.unwrap_err();
     assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
 }
 
 #[tokio::test]
-async fn a_forbid_wins_over_every_permit_that_is_remembered_as_soon_as_it_is_written() {
+async fn a_new_forbid_overrides_every_cached_permit_at_once() {
     let permit = "permit (principal == Caller::\"sync\", action, resource);\n";
-    let guarded = Guarded::new(permit).await;
+    let guarded = AuthenticatedGateway::new(permit).await;
     let read = || {
         let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
         guarded.call("sync", "TenantService/GetTenant", message)
@@ -519,9 +520,9 @@ async fn a_forbid_wins_over_every_permit_that_is_remembered_as_soon_as_it_is_wri
 }
 
 #[tokio::test]
-async fn a_policy_that_does_not_load_leaves_the_old_one_in_force() {
+async fn an_invalid_policy_leaves_the_old_one_active() {
     let permit = "permit (principal == Caller::\"sync\", action, resource);\n";
-    let guarded = Guarded::new(permit).await;
+    let guarded = AuthenticatedGateway::new(permit).await;
     let file = guarded.world.folder.path().join("policy.cedar");
     let read = || {
         let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
@@ -548,7 +549,7 @@ async fn a_policy_that_does_not_load_leaves_the_old_one_in_force() {
 }
 
 #[tokio::test]
-async fn a_group_that_changes_in_its_file_is_another_as_soon_as_it_is_written() {
+async fn a_changed_group_file_takes_effect_at_once() {
     let entities = |caller: &str| {
         format!(
             "[{{\"uid\": {{\"type\": \"Caller\", \"id\": \"{caller}\"}}, \
@@ -562,7 +563,7 @@ async fn a_group_that_changes_in_its_file_is_another_as_soon_as_it_is_written() 
         ..Default::default()
     };
     let policy = "permit (principal in CallerGroup::\"jobs\", action, resource);";
-    let guarded = Guarded::with(policy, options).await;
+    let guarded = AuthenticatedGateway::with(policy, options).await;
     let read = async |caller: &str| {
         let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
         guarded.call(caller, "TenantService/GetTenant", message).await.unwrap_err().code()
@@ -578,7 +579,7 @@ async fn a_group_that_changes_in_its_file_is_another_as_soon_as_it_is_written() 
 }
 
 #[tokio::test]
-async fn policies_that_kubernetes_replaces_by_a_link_are_taken() {
+async fn policies_that_kubernetes_replaces_by_a_link_are_loaded() {
     let options = Options {
         callers: Some(CALLERS.to_owned()),
         policy: Some(String::new()),
@@ -586,7 +587,7 @@ async fn policies_that_kubernetes_replaces_by_a_link_are_taken() {
     };
     let mut world = World::with_files(options).await;
     let folder = world.folder.path().to_owned();
-    // As a ConfigMap is mounted: the file is a link into a folder that is itself a link, which is replaced.
+    // As in a mounted ConfigMap: the file is a link into a folder that is a link, which is replaced.
     let version = |number: u8, caller: &str| {
         let target = format!("..{number}");
         fs::create_dir(folder.join(&target)).unwrap();
@@ -604,7 +605,7 @@ async fn policies_that_kubernetes_replaces_by_a_link_are_taken() {
     let channel = world.channel().await;
     let read = async |caller: &str| {
         let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
-        let request = bearing(&issuer.token(caller, world.clock_seconds()), message);
+        let request = with_bearer_token(&issuer.token(caller, world.clock_seconds()), message);
         call(&channel, "TenantService/GetTenant", request).await.unwrap_err().code()
     };
     assert_eq!((read("sync").await, read("other").await), (Code::NotFound, Code::PermissionDenied));
@@ -618,10 +619,10 @@ async fn policies_that_kubernetes_replaces_by_a_link_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_policies_are_replaced_no_call_fails_that_all_of_them_permit() {
+async fn no_permitted_call_fails_while_policies_are_replaced() {
     let permit = "permit (principal == Caller::\"sync\", action, resource);\n";
     let others = "permit (principal == Caller::\"other\", action, resource);\n";
-    let guarded = Guarded::new(permit).await;
+    let guarded = AuthenticatedGateway::new(permit).await;
     let (token, file) = (guarded.token("sync"), guarded.world.folder.path().join("policy.cedar"));
     let (done, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut callers = JoinSet::new();
@@ -631,7 +632,7 @@ async fn while_policies_are_replaced_no_call_fails_that_all_of_them_permit() {
         callers.spawn(async move {
             while !done.load(Ordering::Relaxed) {
                 let message = pb::GetTenantRequest { name: name("Cust1") }.encode_to_vec();
-                let request = bearing(&token, message);
+                let request = with_bearer_token(&token, message);
                 let answer = call(&channel, "TenantService/GetTenant", request).await;
                 assert_eq!(answer.unwrap_err().code(), Code::NotFound);
                 calls.fetch_add(1, Ordering::Relaxed);
@@ -658,14 +659,14 @@ async fn while_policies_are_replaced_no_call_fails_that_all_of_them_permit() {
 }
 
 #[tokio::test]
-async fn test_permissions_names_what_the_caller_holds_and_nothing_else() {
+async fn test_permissions_returns_exactly_the_callers_permissions() {
     let policy = format!(
         "permit (principal == Caller::\"sync\", action in [Action::\"issueSystemTicket\", Action::\"readTenants\"], \
          resource in Application::\"applications/{APPLICATION}\");\n\
          permit (principal == Caller::\"sync\", action == Action::\"callWebApiAsSystemUser\", resource) \
          when {{ context.method == \"GET\" }};"
     );
-    let guarded = Guarded::new(&policy).await;
+    let guarded = AuthenticatedGateway::new(&policy).await;
     let test = async |caller: &str, resource: &str, permissions: &[&str]| {
         test(&guarded, caller, resource, permissions).await
     };
@@ -694,8 +695,7 @@ async fn test_permissions_names_what_the_caller_holds_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn who_has_any_right_on_a_tenant_is_told_which_it_has_on_its_grants_and_the_other_way_round()
-{
+async fn any_right_on_a_tenant_reveals_the_rights_on_its_grants_and_vice_versa() {
     let one = name("Cust1");
     let policy = format!(
         "permit (principal == Caller::\"all\", action, resource);
@@ -704,7 +704,7 @@ async fn who_has_any_right_on_a_tenant_is_told_which_it_has_on_its_grants_and_th
          permit (principal == Caller::\"support\", action == Action::\"issueAccessToken\", \
          resource in Tenant::\"{one}\");"
     );
-    let guarded = Guarded::new(&policy).await;
+    let guarded = AuthenticatedGateway::new(&policy).await;
     guarded.enroll("all", "Cust1").await;
     let (_, grant) = guarded.person("all", "Cust1").await;
     let asked = ["issueAccessToken", "readTenants"];
@@ -725,7 +725,7 @@ async fn who_has_any_right_on_a_tenant_is_told_which_it_has_on_its_grants_and_th
 }
 
 #[tokio::test]
-async fn who_may_act_as_a_person_who_has_not_consented_yet_is_told_so_and_nobody_else_is() {
+async fn a_missing_consent_is_reported_to_permitted_callers_only() {
     let one = name("Cust1");
     let policy = format!(
         "permit (principal == Caller::\"all\", action, resource);
@@ -736,7 +736,7 @@ async fn who_may_act_as_a_person_who_has_not_consented_yet_is_told_so_and_nobody
          permit (principal == Caller::\"caller\", action == Action::\"callWebApiAsUser\", \
          resource in Tenant::\"{one}\") when {{ context.method == \"GET\" && resource.associateId == 102 }};"
     );
-    let guarded = Guarded::new(&policy).await;
+    let guarded = AuthenticatedGateway::new(&policy).await;
     guarded.enroll("all", "Cust1").await;
     for caller in ["support", "caller"] {
         let contexts = explain(&guarded, caller, &one).await.unwrap();
@@ -748,11 +748,11 @@ async fn who_may_act_as_a_person_who_has_not_consented_yet_is_told_so_and_nobody
 }
 
 #[tokio::test]
-async fn explain_access_names_everything_in_the_way_at_once() {
+async fn explain_access_lists_all_obstacles_at_once() {
     let policy = "permit (principal == Caller::\"sync\", action, resource);\n\
                   @id(\"readers\") permit (principal == Caller::\"reader\", action == Action::\"readTenants\", resource);\n\
                   permit (principal == Caller::\"grants\", action == Action::\"readGrants\", resource);";
-    let guarded = Guarded::new(policy).await;
+    let guarded = AuthenticatedGateway::new(policy).await;
     let explain = async |caller: &str, tenant: &str| {
         let mut contexts = explain(&guarded, caller, tenant).await?;
         assert_eq!(contexts.len(), 1);
@@ -791,12 +791,12 @@ async fn explain_access_names_everything_in_the_way_at_once() {
     assert!(!guidance.interactive && !guidance.accountable && !guidance.can_impersonate);
     assert!(guidance.license_needed.contains("Development Tools"));
 
-    // Who may read tenants is told their state, and that it is not its to use.
+    // A caller that may read tenants sees their state, and that it may not use them.
     let context = explain("reader", &name("Cust1")).await.unwrap();
     assert_eq!(reasons(&context).len(), 4);
     assert_eq!(reasons(&context)[0], "ERROR_REASON_POLICY_DENIED");
     assert!(context.policy_ids.is_empty());
-    // Who may do something else is told no more than that.
+    // A caller with other rights sees only that it has no permission.
     assert_eq!(
         reasons(&explain("grants", &name("Cust1")).await.unwrap()),
         ["ERROR_REASON_POLICY_DENIED"]
@@ -804,7 +804,7 @@ async fn explain_access_names_everything_in_the_way_at_once() {
     let denied = explain("nobody", &name("Cust1")).await.unwrap_err();
     assert_status(&denied, Code::PermissionDenied, "POLICY_DENIED");
 
-    // Everything mended.
+    // All obstacles are removed.
     guarded.world.sandbox.set_state("Cust1", superoffice_sandbox::TenantState::Running).unwrap();
     let enable = pb::EnableTenantRequest { name: name("Cust1") };
     guarded.call("sync", "TenantService/EnableTenant", enable.encode_to_vec()).await.unwrap();
@@ -819,8 +819,8 @@ async fn explain_access_names_everything_in_the_way_at_once() {
 }
 
 #[tokio::test]
-async fn explain_access_tells_what_superoffice_refused() {
-    let guarded = Guarded::new("permit (principal, action, resource);").await;
+async fn explain_access_reports_refusals_of_superoffice() {
+    let guarded = AuthenticatedGateway::new("permit (principal, action, resource);").await;
     let token = guarded.world.make_tenant("Cust1");
     let parent = format!("applications/{APPLICATION}");
     let create = pb::CreateTenantRequest { parent, tenant_id: "Cust1".to_owned(), tenant: None };

@@ -1,5 +1,5 @@
-//! Every fault of the token endpoint × what is in memory of a person: the right status, in time, with one call, and the
-//! grant lives. Only `invalid_grant` that SuperOffice means, and an answer for somebody else, end it until the next
+//! Tests every fault of the token endpoint × the cached tokens of a person: the right status, in time, with one call,
+//! and the grant survives. Only a genuine `invalid_grant` and a response for another person end it until the next
 //! consent. `cargo test --test it person_faults -- --nocapture` prints the table.
 
 use std::{
@@ -19,10 +19,11 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{CLIENT_ID, CLIENT_SECRET, Options, World, http::send, name};
 
-/// Faults take at most the login time-out (1.5 s).
+/// The time limit: faults take at most the login time-out (1.5 s).
 const IN_TIME: Duration = Duration::from_secs(8);
 
-/// Rows are independent: each group has a world of its own, so that waiting for time-outs is done together.
+/// The number of concurrent groups. Rows are independent, so each group has its own environment, and groups wait for
+/// time-outs together.
 const GROUPS: usize = 4;
 
 const OK: &str = "OK";
@@ -30,25 +31,25 @@ const DOWN: &str = "UPSTREAM_UNAVAILABLE";
 const ODD: &str = "UPSTREAM_INVALID_RESPONSE";
 const OUR_SECRET: &str = "APPLICATION_CREDENTIAL_REFUSED";
 const ENDED: &str = "CONSENT_REQUIRED";
-const SOMEBODY_ELSE: &str = "SUBJECT_MISMATCH";
+const OTHER_PERSON: &str = "SUBJECT_MISMATCH";
 
-/// What the token endpoint does.
+/// The behaviour of the token endpoint.
 #[derive(Clone)]
-enum Does {
+enum Behaviour {
     Fault(Fault),
-    /// Answers as it would, with a field in place of its own; without one, that field is missing.
+    /// The usual response with one field replaced; `None` removes the field.
     Answers(&'static str, Option<Value>),
 }
 
 struct Case {
-    does: Does,
+    does: Behaviour,
     reason: &'static str,
 }
 
 fn cases(associate_of_nobody_else: u32) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |reason, all: Vec<Fault>| {
-        cases.extend(all.into_iter().map(|fault| Case { does: Does::Fault(fault), reason }));
+        cases.extend(all.into_iter().map(|fault| Case { does: Behaviour::Fault(fault), reason }));
     };
     let error = |status, error: &str| Fault::json(status, json!({ "error": error }));
     add(
@@ -89,7 +90,7 @@ fn cases(associate_of_nobody_else: u32) -> Vec<Case> {
     );
     add(OUR_SECRET, vec![error(400, "invalid_client"), error(401, "invalid_client")]);
     add(ENDED, vec![error(400, "invalid_grant"), error(403, "invalid_grant")]);
-    add(SOMEBODY_ELSE, vec![Fault::WrongPerson { associate_id: associate_of_nobody_else }]);
+    add(OTHER_PERSON, vec![Fault::WrongPerson { associate_id: associate_of_nobody_else }]);
     cases.extend(
         [
             ("refresh_token", None, OK),
@@ -108,7 +109,7 @@ fn cases(associate_of_nobody_else: u32) -> Vec<Case> {
             ("access_token", Some(json!("8A:Cust9.x")), ODD),
             ("id_token", None, ODD),
         ]
-        .map(|(field, value, reason)| Case { does: Does::Answers(field, value), reason }),
+        .map(|(field, value, reason)| Case { does: Behaviour::Answers(field, value), reason }),
     );
     cases
 }
@@ -120,7 +121,7 @@ enum Cached {
     Expired,
 }
 
-/// A person of Cust1 whose refresh token was got elsewhere.
+/// A person of Cust1 with an imported refresh token.
 struct Person {
     client: ImpersonationServiceClient<Channel>,
     associate_id: u32,
@@ -137,7 +138,7 @@ impl Person {
         person
     }
 
-    /// Anew, so that no token of before has anything to do with it.
+    /// Creates a new grant, independent of earlier tokens.
     async fn consent(&mut self, world: &World) {
         let refresh_token = world.sandbox.begin_grant(CLIENT_ID, "Cust1", self.associate_id);
         self.refresh_token = refresh_token.unwrap();
@@ -147,7 +148,7 @@ impl Person {
         self.grant = imported.grant.unwrap().name;
     }
 
-    /// Why there is no access token.
+    /// Requests an access token, and returns the reason of a failure.
     async fn issue(&mut self) -> String {
         let (tenant, subject) = (name("Cust1"), Some(Subject::Grant(self.grant.clone())));
         let issue = pb::IssueAccessTokenRequest { tenant, subject, ..Default::default() };
@@ -167,7 +168,7 @@ impl Person {
         self.client.get_grant(get).await.unwrap().into_inner().grant.unwrap().state()
     }
 
-    /// What SuperOffice would answer.
+    /// Returns the usual response of SuperOffice.
     async fn answer(&self, world: &World) -> Value {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "refresh_token")
@@ -184,10 +185,10 @@ impl Person {
     }
 }
 
-async fn inject(world: &World, person: &Person, does: &Does) {
+async fn inject(world: &World, person: &Person, does: &Behaviour) {
     let fault = match does {
-        Does::Fault(fault) => fault.clone(),
-        Does::Answers(field, value) => {
+        Behaviour::Fault(fault) => fault.clone(),
+        Behaviour::Answers(field, value) => {
             let mut answer = person.answer(world).await;
             let fields = answer.as_object_mut().unwrap();
             fields.remove(*field);
@@ -199,7 +200,7 @@ async fn inject(world: &World, person: &Person, does: &Does) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_fault_of_the_token_endpoint_loses_a_grant_that_superoffice_did_not_end() {
+async fn no_fault_of_the_token_endpoint_loses_a_valid_grant() {
     let mut running = JoinSet::new();
     for rotation in [false, true] {
         for group in 0..GROUPS {
@@ -216,7 +217,7 @@ async fn rows(group: usize, rotation: bool) -> Vec<String> {
     let mut world = World::with(Options { extra_config, ..Default::default() }).await;
     world.enroll("Cust1").await;
     world.sandbox.generate_people("Cust1", 100, 7).unwrap();
-    // What is lost on the way may come again, or nobody could keep it.
+    // Accepts the previous token, because a lost response would otherwise lose the grant.
     let previous_token = PreviousToken::Accepted;
     let rules = SignInRules { rotation, previous_token, ..SignInRules::default() };
     world.sandbox.set_sign_in_rules(rules);
@@ -240,17 +241,17 @@ async fn row(
 ) -> String {
     let Case { does, reason } = case;
     let does_what = match does {
-        Does::Fault(fault) => format!("{fault:?}").chars().take(70).collect(),
-        Does::Answers(field, value) => format!("{field}: {value:?}"),
+        Behaviour::Fault(fault) => format!("{fault:?}").chars().take(70).collect(),
+        Behaviour::Answers(field, value) => format!("{field}: {value:?}"),
     };
     let mut row =
         format!("{index:02} {does_what:<72}{:<10}", if rotation { "rotating" } else { "" });
-    let ended = [ENDED, SOMEBODY_ELSE].contains(reason);
+    let ended = [ENDED, OTHER_PERSON].contains(reason);
     for cached in [Cached::Nothing, Cached::Valid, Cached::Expired] {
         let what = format!("{does_what} with {cached:?}, rotation {rotation}");
         if cached == Cached::Expired {
             world.advance(Duration::from_hours(13));
-            // The background forgets what has expired.
+            // Waits until expired entries are removed in the background.
             while world.metric("access_tokens_cached").await > 0 {}
         }
         inject(world, person, does).await;
@@ -258,7 +259,7 @@ async fn row(
         let needed = cached != Cached::Valid;
         let wanted = if needed { reason } else { OK };
         assert_eq!(person.issue().await, wanted, "{what}");
-        // Nobody hammers: what was just refused is not asked for again.
+        // A refusal is cached, so the second call is not sent to SuperOffice.
         let again = person.issue().await;
         assert!(again == wanted || ended, "{what}: {again}");
         let made = world.sandbox.calls(Endpoint::Tokens) - calls;

@@ -1,4 +1,4 @@
-//! Promises of `policy check`, `policy explain` and `policy schema`: the real program.
+//! Tests of `policy check`, `policy explain` and `policy schema` with the real program.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ async fn run(arguments: &[&str]) -> Finished {
     Process::start(program(arguments)).finished().await
 }
 
-/// A site with policies in files of their own.
+/// A folder with policy and entity files.
 async fn site(policy: &str, entities: &str) -> (Site, String, String) {
     let site = Site::new().await;
     let name = |file: &str| site.file(file).display().to_string();
@@ -26,7 +26,7 @@ async fn site(policy: &str, entities: &str) -> (Site, String, String) {
 }
 
 #[tokio::test]
-async fn right_policies_are_counted() {
+async fn valid_policies_are_counted() {
     let (_site, policy, entities) = site(POLICY, ENTITIES).await;
     let files = ["--policy", &policy, "--entities", &entities];
     let checked = run(&[&["policy", "check"], &files[..]].concat()).await.succeeded();
@@ -37,7 +37,7 @@ async fn right_policies_are_counted() {
 }
 
 #[tokio::test]
-async fn wrong_policies_are_told_with_file_and_line_and_end_with_one() {
+async fn invalid_policies_are_reported_with_file_and_line_and_exit_code_1() {
     let wrong = "\npermit (principal, action == Action::\"fly\", resource);";
     let (_site, policy, entities) = site(wrong, "[\n{").await;
     let arguments = ["policy", "check", "--policy", &policy, "--entities", &entities];
@@ -48,7 +48,7 @@ async fn wrong_policies_are_told_with_file_and_line_and_end_with_one() {
 }
 
 #[tokio::test]
-async fn nothing_to_look_at_is_wrong_usage() {
+async fn missing_files_are_wrong_usage() {
     let (site, policy, _) = site("", "[]").await;
     let message = site.run(&["policy", "check"]).await.failed(2);
     assert!(message.contains("policy.file"), "{message}");
@@ -88,8 +88,9 @@ async fn a_decision_is_explained() {
 }
 
 #[tokio::test]
-async fn a_decision_that_depends_on_whose_grant_it_is_says_so_until_it_is_told_whose() {
-    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies/support-impersonation.cedar");
+async fn a_decision_that_depends_on_the_grant_asks_for_its_person() {
+    let policy =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/examples/policies/support-impersonation.cedar");
     let grant = "applications/support-desk/tenants/Cust1/grants/g1";
     let ask = [
         &["policy", "explain", "--policy", policy, "--resource", grant][..],

@@ -1,4 +1,4 @@
-//! Promises of the process: what it acknowledged is kept through `kill -9`, and signals stop it in order.
+//! Tests of the process: acknowledged data survives `kill -9`, and signals stop it gracefully.
 
 use std::{
     collections::BTreeMap,
@@ -27,10 +27,10 @@ const WRITERS: usize = 8;
 const ROUNDS: usize = 5;
 const SAMPLE: usize = 20;
 
-/// Numbers that look random and come again from the same seed.
-pub(crate) struct Dice(pub(crate) u64);
+/// A pseudo-random number generator with a seed.
+pub(crate) struct Random(pub(crate) u64);
 
-impl Dice {
+impl Random {
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -45,7 +45,7 @@ fn tenant(index: usize) -> String {
     format!("Cust{}", 1000 + index)
 }
 
-/// A site with tenants, each known at SuperOffice, none with a token here yet; and the tokens.
+/// A site with tenants that exist at SuperOffice but have no token at the gateway yet, and the tokens.
 async fn many_tenants() -> (Site, Vec<String>) {
     let site = Site::new().await;
     let tokens: Vec<_> = (0..TENANTS).map(|index| site.make_tenant(&tenant(index))).collect();
@@ -68,8 +68,8 @@ async fn many_tenants() -> (Site, Vec<String>) {
     (site, tokens)
 }
 
-/// Eight writers at once; the process is killed after so many acknowledgements and a moment. Returns the tenants whose
-/// token was acknowledged.
+/// Writes tokens with eight concurrent writers, and kills the process after some acknowledgements and a delay. Returns
+/// the tenants whose token was acknowledged.
 async fn killed_in_a_burst(
     served: Served,
     todo: &[usize],
@@ -95,7 +95,7 @@ async fn killed_in_a_burst(
                         done.lock().unwrap().push(index);
                         count.fetch_add(1, Ordering::Relaxed);
                     }
-                    // The connection is gone.
+                    // The connection is closed.
                     Err(_) => return,
                 }
             }
@@ -111,7 +111,7 @@ async fn killed_in_a_burst(
     done.clone()
 }
 
-/// The tenants of which the store holds a token.
+/// Returns the tenants, and whether the store has a token for each.
 async fn with_token(served: &Served) -> BTreeMap<String, bool> {
     let list = pb::ListTenantsRequest {
         parent: format!("applications/{APPLICATION}"),
@@ -123,9 +123,9 @@ async fn with_token(served: &Served) -> BTreeMap<String, bool> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_is_there_after_kill_9_in_the_middle_of_a_burst() {
+async fn acknowledged_writes_survive_kill_9_during_a_burst() {
     let [seed, ..] = SystemRandom.bytes().map(u64::from);
-    let mut dice = Dice(seed);
+    let mut dice = Random(seed);
     let (site, tokens) = many_tenants().await;
     let mut acknowledged: Vec<usize> = Vec::new();
     for round in 0..ROUNDS {
@@ -152,7 +152,7 @@ async fn what_was_acknowledged_is_there_after_kill_9_in_the_middle_of_a_burst() 
     }
 }
 
-/// Calls that wait for SuperOffice.
+/// Starts calls that wait for SuperOffice.
 async fn calls_waiting(
     site: &Site,
     served: &Served,
@@ -213,7 +213,7 @@ async fn stops_in_order(signal: Signal) {
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     assert!(!site.file("gateway.db-wal").exists(), "the store was not closed");
 
-    // Their tickets were stored, too.
+    // The tickets of these calls were stored.
     let served = site.serve().await;
     site.sandbox.reset_counts();
     issue_with(&mut served.tokens().await, issue("Cust7")).await.unwrap();
@@ -221,17 +221,17 @@ async fn stops_in_order(signal: Signal) {
 }
 
 #[tokio::test]
-async fn sigterm_lets_calls_in_flight_end_and_then_ends_with_0() {
+async fn sigterm_completes_running_calls_and_exits_with_0() {
     stops_in_order(Signal::TERM).await;
 }
 
 #[tokio::test]
-async fn sigint_does_the_same() {
+async fn sigint_completes_running_calls_and_exits_with_0() {
     stops_in_order(Signal::INT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_in_a_burst_of_calls_cuts_no_answer_short() {
+async fn a_signal_during_a_burst_truncates_no_response() {
     let site = Site::new().await;
     let served = site.serve().await;
     site.enroll("Cust1").await;
@@ -256,11 +256,11 @@ async fn a_signal_in_a_burst_of_calls_cuts_no_answer_short() {
     served.process.signal(Signal::TERM);
     let ended = served.process.finished().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    // How a client names a call that the closing connection did not take differs from moment to moment.
+    // The status of a call that the closing connection did not accept varies.
     while let Some(ended) = callers.join_next().await {
         ended.unwrap();
     }
-    // Whatever the server began, its caller has.
+    // Every call that the server started got its response.
     let served = ended.stderr.lines().filter(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         line["message"] == "call ended"
@@ -280,7 +280,7 @@ async fn second_signal_ends_at_once(first: Signal, second: Signal) {
     let _calls = calls_in_flight(&site, &served, 1, Duration::from_mins(1)).await;
     served.process.signal(first);
     let asked = |process: &crate::support::binary::Process| {
-        process.stderr().contains("asked to stop").then_some(())
+        process.stderr().contains("received a signal; stopping").then_some(())
     };
     served.process.until("heard the first signal", asked).await;
     let begin = Instant::now();
@@ -289,7 +289,7 @@ async fn second_signal_ends_at_once(first: Signal, second: Signal) {
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     assert_eq!(ended.code, Some(1), "something was cut off: {ended:?}");
     assert!(ended.stderr.contains("error: stopped before"), "{ended:?}");
-    // What was committed before is there, and the store opens.
+    // The store opens with all committed data.
     site.serve().await.stop().await;
 }
 
@@ -300,10 +300,10 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn the_hard_deadline_cuts_off_what_does_not_end() {
+async fn the_hard_deadline_ends_calls_that_take_too_long() {
     let options = Options {
         lifecycle: Some("drain_delay = \"0s\"\nhard_deadline = \"1s\"".to_owned()),
-        // One at a time and a second each: the last is not done in time.
+        // One exchange of a second at a time, so the last one is not done in time.
         extra_config: "[login]\nmax_concurrent = 1\ntimeout = \"1s\"".to_owned(),
         ..Default::default()
     };
@@ -319,7 +319,7 @@ async fn the_hard_deadline_cuts_off_what_does_not_end() {
 }
 
 #[tokio::test]
-async fn a_signal_in_the_first_moment_stops_it_in_order_too() {
+async fn a_signal_during_the_start_stops_it_gracefully() {
     let site = Site::new().await;
     for _ in 0..10 {
         let served = site.serve().await;
@@ -330,7 +330,7 @@ async fn a_signal_in_the_first_moment_stops_it_in_order_too() {
 }
 
 #[tokio::test]
-async fn sighup_puts_a_changed_policy_in_force() {
+async fn sighup_activates_a_changed_policy() {
     let policy = Some("permit (principal, action, resource);".to_owned());
     let site = Site::with(Options { policy, ..Default::default() }).await;
     let served = site.serve().await;
@@ -349,5 +349,5 @@ async fn sighup_puts_a_changed_policy_in_force() {
     .await;
     let log = served.stop().await.stderr;
     let line = |wanted: &str| log.lines().position(|line| line.contains(wanted)).expect(wanted);
-    assert!(line("asked to reload") < line("policy reloaded"), "{log}");
+    assert!(line("received a signal; reloading") < line("policy reloaded"), "{log}");
 }

@@ -1,15 +1,11 @@
-//! Real proxies before every listener: the address that nginx and Envoy tell of a client is the one in the trail, and
-//! what the client itself says of it does not count.
+//! Tests of real proxies before every listener: the audit trail has the client address from nginx and Envoy, and
+//! ignores forged headers of the client.
 //!
-//! Needs nginx with its stream module and Envoy, so `cargo test` leaves it out (`test = false`); `tools/check-forwarded`
-//! installs what it needs and runs it, and `.ci/run` does that.
+//! Needs nginx with its stream module and Envoy, so `cargo test` leaves it out (`test = false`).
+//! `tools/check-forwarded` installs what it needs and runs it, and `.ci/run` runs that.
 #![cfg(test)]
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "what it shares with the other tests it does not use whole"
-)]
+#[expect(dead_code, unused_imports, reason = "uses only a part of the shared support module")]
 mod support;
 
 use std::{
@@ -21,19 +17,19 @@ use std::{
 
 use crate::support::{
     World,
-    clients::{Client, Seen, behind_proxies},
+    clients::{Client, ClientAddresses, behind_proxies},
     eventually,
 };
 
-/// The client, which is no trusted proxy.
+/// The client, which is not a trusted proxy.
 const CLIENT: &str = "127.0.0.9";
 
-/// What a client says of itself.
+/// Forged headers of a client.
 const FORGED: &[(&str, &str)] = &[("x-forwarded-for", "6.6.6.6"), ("x-real-ip", "6.6.6.6")];
 const FORGED_IN_FORWARDED: &[(&str, &str)] =
     &[("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")];
 
-/// The addresses of `[http]`, `[egress]` and `[grpc]`, or of what stands before each.
+/// The addresses of `[http]`, `[egress]` and `[grpc]`, or of the proxies before them.
 #[derive(Clone, Copy)]
 struct Three([SocketAddr; 3]);
 
@@ -48,7 +44,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Waits until it listens on all of these.
+    /// Starts the proxy, and waits until it listens on all addresses.
     async fn start(mut command: Command, addresses: &[SocketAddr]) -> Self {
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut proxy = Self(child);
@@ -62,7 +58,7 @@ impl Proxy {
         proxy
     }
 
-    /// Envoy with one of the configurations, before one listener.
+    /// Starts Envoy with one of the configurations, before one listener.
     async fn envoy(text: &str, folder: &Path, listen: SocketAddr, gateway: SocketAddr) -> Self {
         let text = text
             .replace("LISTEN_PORT", &listen.port().to_string())
@@ -81,7 +77,7 @@ fn program(variable: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} is not set: run this with tools/check-forwarded"))
 }
 
-/// Addresses that nobody listens on now.
+/// Returns free addresses.
 fn free() -> Three {
     let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     Three(sockets.map(|socket| socket.local_addr().unwrap()))
@@ -93,7 +89,7 @@ fn listeners(world: &World) -> Three {
     Three([http, egress, gateway.grpc_address])
 }
 
-/// Asks something of each listener, by way of a proxy before it.
+/// Calls each listener through a proxy.
 async fn ask(client: &Client<'_>, by: Three) {
     let Three([http, egress, grpc]) = by;
     assert_eq!(client.open_page(http).await.status, 404);
@@ -138,7 +134,7 @@ impl Nginx {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nginx_tells_by_headers_where_a_client_is() {
+async fn nginx_reports_the_client_address_in_headers() {
     let mut world = behind_proxies("127.0.0.1/32", false).await;
     let nginx = Nginx::before(listeners(&world)).await;
     ask(&client(&[]), nginx.xff).await;
@@ -146,13 +142,16 @@ async fn nginx_tells_by_headers_where_a_client_is() {
     ask(&client(&[]), nginx.forwarded).await;
     ask(&client(FORGED_IN_FORWARDED), nginx.forwarded).await;
     ask(&client(FORGED_IN_FORWARDED), nginx.xff).await;
-    // Past the proxy.
+    // Without the proxy.
     ask(&client(FORGED), listeners(&world)).await;
-    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+    assert_eq!(
+        ClientAddresses::from_trail(&mut world).await,
+        ClientAddresses::on_all_listeners(&[CLIENT])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nginx_tells_by_the_proxy_protocol_where_a_client_is() {
+async fn nginx_reports_the_client_address_with_the_proxy_protocol() {
     let mut world = behind_proxies("127.0.0.1/32", true).await;
     let nginx = Nginx::before(listeners(&world)).await;
     ask(&client(&[]), nginx.proxy).await;
@@ -162,10 +161,13 @@ async fn nginx_tells_by_the_proxy_protocol_where_a_client_is() {
     for to in listeners(&world).0 {
         assert!(Client { begin, ..client(&[]) }.is_cut_off(to).await);
     }
-    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+    assert_eq!(
+        ClientAddresses::from_trail(&mut world).await,
+        ClientAddresses::on_all_listeners(&[CLIENT])
+    );
 }
 
-/// Envoy before each listener.
+/// Starts Envoy before each listener.
 async fn envoys(text: &str, folder: &Path, gateway: Three) -> (Three, [Proxy; 3]) {
     let by = free();
     let [http, egress, grpc] = by.0;
@@ -179,7 +181,7 @@ async fn envoys(text: &str, folder: &Path, gateway: Three) -> (Three, [Proxy; 3]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn envoy_tells_by_headers_where_a_client_is() {
+async fn envoy_reports_the_client_address_in_headers() {
     let (mut world, folder) =
         (behind_proxies("127.0.0.1/32", false).await, tempfile::tempdir().unwrap());
     let text = include_str!("../proxies/envoy-http.yaml");
@@ -187,11 +189,14 @@ async fn envoy_tells_by_headers_where_a_client_is() {
     for headers in [&[][..], FORGED, FORGED_IN_FORWARDED] {
         ask(&client(headers), by).await;
     }
-    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+    assert_eq!(
+        ClientAddresses::from_trail(&mut world).await,
+        ClientAddresses::on_all_listeners(&[CLIENT])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn envoy_tells_by_version_2_of_the_proxy_protocol_where_a_client_is() {
+async fn envoy_reports_the_client_address_with_version_2_of_the_proxy_protocol() {
     let (mut world, folder) =
         (behind_proxies("127.0.0.1/32", true).await, tempfile::tempdir().unwrap());
     let text = include_str!("../proxies/envoy-tcp.yaml");
@@ -199,5 +204,8 @@ async fn envoy_tells_by_version_2_of_the_proxy_protocol_where_a_client_is() {
     for headers in [&[][..], FORGED] {
         ask(&client(headers), by).await;
     }
-    assert_eq!(Seen::by(&mut world).await, Seen::everywhere(&[CLIENT]));
+    assert_eq!(
+        ClientAddresses::from_trail(&mut world).await,
+        ClientAddresses::on_all_listeners(&[CLIENT])
+    );
 }

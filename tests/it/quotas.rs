@@ -1,4 +1,4 @@
-//! How often callers may ask, and how often anybody may be refused.
+//! Tests of quotas: calls of callers, and refused calls.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tonic::{Code, Request, Status};
 
 use crate::support::{
     Options, assert_status,
-    callers::{Guarded, ISSUER, TestIssuer, bearing, call},
+    callers::{AuthenticatedGateway, ISSUER, TestIssuer, call, with_bearer_token},
     name,
 };
 
@@ -32,9 +32,10 @@ fn assert_over_quota(status: &Status, quota: &str) -> Duration {
 }
 
 #[tokio::test]
-async fn a_caller_over_its_quota_is_told_when_to_come_back() {
+async fn a_caller_over_its_quota_gets_retry_info() {
     let extra_config = "[quotas]\nper_caller = { per_second = 2, burst = 3 }".to_owned();
-    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    let guarded =
+        AuthenticatedGateway::with(PERMIT, Options { extra_config, ..Default::default() }).await;
     for _ in 0..3 {
         let missing = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
         assert_status(&missing, Code::NotFound, "RESOURCE_NOT_FOUND");
@@ -52,7 +53,8 @@ async fn a_caller_over_its_quota_is_told_when_to_come_back() {
 #[tokio::test]
 async fn a_caller_over_its_quota_in_one_tenant_is_served_in_another() {
     let extra_config = "[quotas]\nper_caller_and_tenant = { per_second = 1 }".to_owned();
-    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    let guarded =
+        AuthenticatedGateway::with(PERMIT, Options { extra_config, ..Default::default() }).await;
     let found = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
     assert_status(&found, Code::NotFound, "RESOURCE_NOT_FOUND");
     let over = guarded.call("sync", GET, get("Cust1")).await.unwrap_err();
@@ -62,16 +64,16 @@ async fn a_caller_over_its_quota_in_one_tenant_is_served_in_another() {
 }
 
 #[tokio::test]
-async fn guessing_tokens_is_slow_and_stops_nobody_who_is_known() {
-    let guarded = Guarded::new(PERMIT).await;
+async fn guessed_tokens_are_limited_and_known_callers_are_served() {
+    let guarded = AuthenticatedGateway::new(PERMIT).await;
     let known = guarded.token("sync");
-    let ask = |token: String| call(&guarded.channel, GET, bearing(&token, get("Cust1")));
+    let ask = |token: String| call(&guarded.channel, GET, with_bearer_token(&token, get("Cust1")));
     assert_eq!(ask(known.clone()).await.unwrap_err().code(), Code::NotFound);
     for guess in 0..200 {
         let refused = ask(format!("a.b.{guess}")).await.unwrap_err();
         assert_status(&refused, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
     }
-    // From now on a right guess would not be noticed.
+    // From now on even a valid token is refused.
     let right = guarded.token("other");
     let over = ask(right.clone()).await.unwrap_err();
     assert_over_quota(&over, "quotas.refused_per_source");
@@ -85,26 +87,28 @@ async fn guessing_tokens_is_slow_and_stops_nobody_who_is_known() {
 #[tokio::test]
 async fn a_flood_is_refused_exactly_as_often_as_configured() {
     let extra_config = "[quotas]\nrefused_per_source = { per_second = 10, burst = 20 }".to_owned();
-    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    let guarded =
+        AuthenticatedGateway::with(PERMIT, Options { extra_config, ..Default::default() }).await;
     let mut looked_at = 0;
     for tenth in 0..50 {
         for guess in 0..4 {
             let token = format!("a.b.{tenth}-{guess}");
-            let refused = call(&guarded.channel, GET, bearing(&token, get("Cust1"))).await;
+            let refused =
+                call(&guarded.channel, GET, with_bearer_token(&token, get("Cust1"))).await;
             looked_at += usize::from(refused.unwrap_err().code() == Code::Unauthenticated);
         }
         guarded.world.clock.advance(Duration::from_millis(100));
     }
-    // Five seconds: the burst, and one for each tenth of a second after the first.
+    // Five seconds: the burst, and one call for each further tenth of a second.
     assert_eq!(looked_at, 20 + 49);
 }
 
 #[tokio::test]
 async fn callers_of_the_last_hour_keep_a_share_during_a_flood_from_their_address() {
     let policy = "permit (principal, action, resource);";
-    let guarded = Guarded::new(policy).await;
+    let guarded = AuthenticatedGateway::new(policy).await;
     let clock = &guarded.world.clock;
-    let ask = |token: String| call(&guarded.channel, GET, bearing(&token, get("Cust1")));
+    let ask = |token: String| call(&guarded.channel, GET, with_bearer_token(&token, get("Cust1")));
     for caller in ["sync", "mail"] {
         assert_eq!(ask(guarded.token(caller)).await.unwrap_err().code(), Code::NotFound);
     }
@@ -116,13 +120,13 @@ async fn callers_of_the_last_hour_keep_a_share_during_a_flood_from_their_address
         }
     };
     flood().await;
-    // Tokens that the gateway has not seen.
+    // Uses tokens that the gateway has not seen yet.
     clock.advance(Duration::from_secs(2));
     flood().await;
     assert_eq!(ask(guarded.token("sync")).await.unwrap_err().code(), Code::NotFound);
     let stranger = ask(guarded.token("stranger")).await.unwrap_err();
     assert_over_quota(&stranger, "quotas.refused_per_source");
-    // Whoever claims to be one of them uses up the share of that one alone.
+    // An impostor uses up only the share of the caller that it claims to be.
     let impostor = TestIssuer::new(ISSUER, "one");
     let mut refused = 0;
     loop {
@@ -136,18 +140,19 @@ async fn callers_of_the_last_hour_keep_a_share_during_a_flood_from_their_address
         refused += 1;
     }
     assert_eq!(ask(guarded.token("mail")).await.unwrap_err().code(), Code::NotFound);
-    // After an hour nobody remembers.
+    // After an hour the share is gone.
     clock.advance(Duration::from_secs(3601));
     flood().await;
     assert_over_quota(&ask(guarded.token("mail")).await.unwrap_err(), "quotas.refused_per_source");
 }
 
 #[tokio::test]
-async fn who_makes_up_names_of_keys_is_slowed_also_if_it_never_waits_for_an_answer() {
+async fn unknown_key_ids_are_limited_even_if_the_client_disconnects() {
     let extra_config = "[quotas]\nrefused_per_source = { per_second = 1, burst = 5 }".to_owned();
-    let guarded = Guarded::with(PERMIT, Options { extra_config, ..Default::default() }).await;
+    let guarded =
+        AuthenticatedGateway::with(PERMIT, Options { extra_config, ..Default::default() }).await;
     let ask = async |token: String| {
-        let mut request = bearing(&token, get("Cust1"));
+        let mut request = with_bearer_token(&token, get("Cust1"));
         request.set_timeout(Duration::from_millis(100));
         call(&guarded.channel, GET, request).await.unwrap_err()
     };
@@ -156,7 +161,7 @@ async fn who_makes_up_names_of_keys_is_slowed_also_if_it_never_waits_for_an_answ
     let now = guarded.world.clock_seconds();
     for guess in 0.. {
         assert!(guess < 20, "never slowed");
-        // The clock of the gateway stands, so that nobody looks whether the issuer has such a key.
+        // The clock stands still, so the gateway does not fetch the issuer's keys.
         let made_up = TestIssuer::new(ISSUER, &format!("made-up-{guess}")).token("sync", now);
         if ask(made_up).await.code() == Code::ResourceExhausted {
             break;
@@ -168,12 +173,12 @@ async fn who_makes_up_names_of_keys_is_slowed_also_if_it_never_waits_for_an_answ
 }
 
 #[tokio::test]
-async fn guessing_names_is_slow_and_stops_nothing_that_is_permitted() {
+async fn guessed_names_are_limited_and_permitted_calls_are_served() {
     let policy = format!(
         "permit (principal, action == Action::\"readTenants\", resource == Tenant::\"{}\");",
         name("Cust1")
     );
-    let guarded = Guarded::new(&policy).await;
+    let guarded = AuthenticatedGateway::new(&policy).await;
     assert_eq!(guarded.call("sync", GET, get("Cust1")).await.unwrap_err().code(), Code::NotFound);
     for guess in 100..300 {
         let denied = guarded.call("sync", GET, get(&format!("Cust{guess}"))).await.unwrap_err();
@@ -182,13 +187,13 @@ async fn guessing_names_is_slow_and_stops_nothing_that_is_permitted() {
     let over = guarded.call("sync", GET, get("Cust2")).await.unwrap_err();
     assert_over_quota(&over, "quotas.refused_per_source");
     assert_eq!(guarded.call("sync", GET, get("Cust1")).await.unwrap_err().code(), Code::NotFound);
-    // Another caller from the same address has not guessed.
+    // The quota of another caller at the same address is not affected.
     let other = guarded.call("other", GET, get("Cust2")).await.unwrap_err();
     assert_status(&other, Code::PermissionDenied, "POLICY_DENIED");
 }
 
 #[tokio::test]
-async fn an_application_left_open_is_one_question_and_a_slowed_caller_is_told_so() {
+async fn a_wildcard_application_counts_as_one_call() {
     let policy = format!(
         "permit (principal == Caller::\"sync\", action, resource == Tenant::\"{}\");",
         name("Cust1")
@@ -199,14 +204,14 @@ async fn an_application_left_open_is_one_question_and_a_slowed_caller_is_told_so
         "f".repeat(32)
     );
     let options = Options { extra_application, ..Default::default() };
-    let guarded = Guarded::with(&policy, options).await;
+    let guarded = AuthenticatedGateway::with(&policy, options).await;
     let ask = |caller: &'static str| {
         let explain =
             pb::ExplainAccessRequest { tenant: "applications/-/tenants/Cust1".to_owned() };
         guarded.call(caller, "AccessService/ExplainAccess", explain.encode_to_vec())
     };
     for _ in 0..200 {
-        // That it has no rights under the other application is nobody's guess.
+        // A denial for another application with a wildcard does not count as a guess.
         assert_eq!(ask("sync").await.unwrap_err().code(), Code::NotFound);
         assert_eq!(ask("other").await.unwrap_err().code(), Code::PermissionDenied);
     }
@@ -215,8 +220,8 @@ async fn an_application_left_open_is_one_question_and_a_slowed_caller_is_told_so
 }
 
 #[tokio::test]
-async fn probes_and_the_contract_itself_need_no_credential() {
-    let guarded = Guarded::new(PERMIT).await;
+async fn health_and_reflection_need_no_credential() {
+    let guarded = AuthenticatedGateway::new(PERMIT).await;
     for _ in 0..300 {
         let _ = call(&guarded.channel, GET, Request::new(get("Cust1"))).await.unwrap_err();
     }

@@ -1,4 +1,5 @@
-//! The gateway remembers refusals of SuperOffice: one exchange and one alarm, however many call.
+//! Tests that the gateway caches refusals of SuperOffice: one exchange and one alarm for any number
+//! of calls.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::support::{
 const CALLS: usize = 60;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The reason of an error, and when it says to come back.
+/// Returns the reason of an error, and its retry delay.
 fn told(status: &Status) -> (String, Option<Duration>) {
     let details = status.get_error_details();
     let reason = details.error_info().unwrap().reason.clone();
@@ -45,7 +46,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn every_refusal_and_every_answer_of_no_use_is_remembered() {
+async fn every_refusal_and_every_invalid_response_is_cached() {
     const DOWN: &str = "UPSTREAM_UNAVAILABLE";
     const ODD: &str = "UPSTREAM_INVALID_RESPONSE";
     const REJECTED: &str = "SYSTEM_USER_REJECTED";
@@ -93,7 +94,7 @@ async fn every_refusal_and_every_answer_of_no_use_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_one_tenant_holds_back_no_other() {
+async fn a_refusal_of_one_tenant_does_not_affect_others() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
@@ -128,7 +129,7 @@ async fn the_wait_doubles_from_one_minute_to_fifteen() {
 }
 
 #[tokio::test]
-async fn a_new_token_and_a_consent_end_the_refusal_of_a_tenant() {
+async fn a_new_token_or_a_consent_ends_the_refusal_of_a_tenant() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world.sandbox.set_authorization(CLIENT_ID, "Cust1", Authorization::Denied).unwrap();
@@ -141,7 +142,7 @@ async fn a_new_token_and_a_consent_end_the_refusal_of_a_tenant() {
 }
 
 #[tokio::test]
-async fn a_refused_timestamp_is_forgotten_as_soon_as_the_clocks_agree() {
+async fn a_refused_timestamp_is_dropped_once_the_clocks_agree() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
@@ -154,11 +155,11 @@ async fn a_refused_timestamp_is_forgotten_as_soon_as_the_clocks_agree() {
         assert!(retry.unwrap() <= MINUTE, "{retry:?}");
     }
     assert_eq!(world.asked(), 1);
-    // The gateway sees it by the next answer of the login host, whoever asked for that.
+    // The gateway notices it in the next response of the login host to any tenant.
     world.sandbox.shift_clock(0);
     world.ticket("Cust2").await.unwrap();
     world.ticket("Cust1").await.unwrap();
-    // Without such an answer it is asked again within a minute.
+    // Without such a response, it tries again within a minute.
     world.enroll("Cust3").await;
     world.sandbox.shift_clock(3600);
     world.ticket("Cust3").await.unwrap_err();
@@ -168,7 +169,7 @@ async fn a_refused_timestamp_is_forgotten_as_soon_as_the_clocks_agree() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_found_to_work_ends_the_refusals_of_all_tenants() {
+async fn a_working_secret_ends_the_refusals_of_all_tenants() {
     let world = World::with(Options {
         extra_application: "next_client_secret_file = \"next_secret\"".to_owned(),
         files: vec![("next_secret", "the-next-client-secret")],
@@ -188,14 +189,14 @@ async fn a_secret_that_is_found_to_work_ends_the_refusals_of_all_tenants() {
     world.ticket("Cust1").await.unwrap();
 }
 
-/// The lines of a log with this level.
+/// Returns the log lines with this level.
 fn lines(log: &str, level: &str) -> Vec<Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["level"] == level).collect()
 }
 
 #[tokio::test]
-async fn an_alarm_comes_once_however_many_tenants_and_calls_meet_its_cause() {
+async fn an_alarm_is_raised_once_for_many_tenants_and_calls() {
     let site = Site::new().await;
     for number in 0..10 {
         site.enroll(&format!("Cust{number}")).await;
@@ -226,7 +227,7 @@ async fn import(
     let begin = |id: &u32| site.sandbox.begin_grant(CLIENT_ID, "Cust1", *id).ok();
     let free = (1..300).filter(|id| !taken.contains(id));
     let found = free.into_iter().find_map(|id| Some((id, begin(&id)?)));
-    let (id, refresh_token) = found.expect("somebody can sign in");
+    let (id, refresh_token) = found.expect("no user can sign in");
     taken.push(id);
     let import =
         pb::ImportGrantRequest { tenant: name("Cust1"), refresh_token, ..Default::default() };
@@ -256,7 +257,7 @@ async fn a_401_for_one_grant_raises_no_alarm_while_the_secret_works_for_others()
     }
     assert_eq!(site.sandbox.calls(Endpoint::Tokens), 2, "the import, and one refresh");
     site.sandbox.clear_faults();
-    // The secret works for another.
+    // The secret works for another grant.
     let other = import(&site, &mut client, &mut taken).await;
     client.issue_access_token(issue(&other)).await.unwrap();
     let get = pb::GetGrantRequest { name: broken.name.clone() };
@@ -268,13 +269,13 @@ async fn a_401_for_one_grant_raises_no_alarm_while_the_secret_works_for_others()
 }
 
 #[tokio::test]
-async fn a_grant_shows_how_often_and_since_when_it_fails_also_after_a_restart() {
+async fn a_grant_shows_the_number_and_start_of_its_failures_also_after_a_restart() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.sandbox.generate_people("Cust1", 20, 7).unwrap();
     let mut client = ImpersonationServiceClient::new(world.channel().await);
     let begin = |id| world.sandbox.begin_grant(CLIENT_ID, "Cust1", id).ok();
-    let refresh_token = (1..100).find_map(begin).expect("somebody can sign in");
+    let refresh_token = (1..100).find_map(begin).expect("no user can sign in");
     let import =
         pb::ImportGrantRequest { tenant: name("Cust1"), refresh_token, ..Default::default() };
     let grant = client.import_grant(import).await.unwrap().into_inner().grant.unwrap();
@@ -289,12 +290,12 @@ async fn a_grant_shows_how_often_and_since_when_it_fails_also_after_a_restart() 
     world.sandbox.inject(Endpoint::Tokens, Fault::status(503), FaultScope::always()).unwrap();
     let since = world.clock_seconds();
     for _ in 0..5 {
-        client.issue_access_token(issue()).await.err().expect("it is down");
+        client.issue_access_token(issue()).await.err().expect("the call did not fail");
         world.advance(2 * MINUTE);
     }
     let mut failed = Vec::new();
     while failed.len() < 3 {
-        let message = events.message().await.unwrap().expect("a watch that goes on");
+        let message = events.message().await.unwrap().expect("the watch ended");
         let event = message.event.unwrap();
         if event.kind() == pb::GrantEventKind::Failed {
             let grant = event.grant.unwrap();

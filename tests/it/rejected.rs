@@ -1,4 +1,4 @@
-//! Promises of `ReportRejectedCredential`.
+//! Tests of `ReportRejectedCredential`.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn world_with_ticket() -> (World, String) {
 }
 
 #[tokio::test]
-async fn a_ticket_that_works_is_kept_and_its_life_slides() {
+async fn a_valid_ticket_is_kept_and_its_lifetime_extended() {
     let (mut world, id) = world_with_ticket().await;
     world.advance(Duration::from_hours(2));
     report(&world, &id).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_ticket_that_works_is_kept_and_its_life_slides() {
 }
 
 #[tokio::test]
-async fn a_ticket_never_lives_past_its_maximal_age_however_often_it_slides() {
+async fn a_ticket_never_outlives_its_maximum_age() {
     let (mut world, id) = world_with_ticket().await;
     for _ in 0..2 {
         world.advance(Duration::from_hours(4));
@@ -52,7 +52,7 @@ async fn a_ticket_never_lives_past_its_maximal_age_however_often_it_slides() {
 }
 
 #[tokio::test]
-async fn a_dead_ticket_is_replaced_once_for_everybody() {
+async fn an_invalid_ticket_is_replaced_once_for_all_callers() {
     let (world, id) = world_with_ticket().await;
     world.sandbox.expire_tickets(Some("Cust1"));
     let mut reports = JoinSet::new();
@@ -71,7 +71,7 @@ async fn a_dead_ticket_is_replaced_once_for_everybody() {
     assert_ne!(new.credential_id, id);
     assert_eq!(world.exchanges(), 2);
     assert!(world.sandbox.calls(Endpoint::CurrentPrincipal) <= 50);
-    // The old one again, and others that never were.
+    // The old id again, and ids that never existed.
     for stale in [&*id, "t-00000000000000000000000000000000", "t-x"] {
         report(&world, stale).await.unwrap();
     }
@@ -79,7 +79,7 @@ async fn a_dead_ticket_is_replaced_once_for_everybody() {
 }
 
 #[tokio::test]
-async fn a_dead_ticket_is_replaced_at_most_once_a_minute() {
+async fn an_invalid_ticket_is_replaced_at_most_once_a_minute() {
     let (mut world, first) = world_with_ticket().await;
     world.sandbox.expire_tickets(None);
     report(&world, &first).await.unwrap();
@@ -97,7 +97,7 @@ async fn a_dead_ticket_is_replaced_at_most_once_a_minute() {
 }
 
 #[tokio::test]
-async fn a_ticket_that_cannot_be_tried_is_kept() {
+async fn a_ticket_that_cannot_be_probed_is_kept() {
     let (world, id) = world_with_ticket().await;
     for fault in [Fault::status(503), Fault::Reset, Fault::Truncate, Fault::Html] {
         let always = FaultScope::always();
@@ -111,7 +111,7 @@ async fn a_ticket_that_cannot_be_tried_is_kept() {
 }
 
 #[tokio::test]
-async fn a_ticket_that_opens_another_tenant_is_dropped() {
+async fn a_ticket_of_another_tenant_is_dropped() {
     let (world, id) = world_with_ticket().await;
     let fault = Fault::WrongDatabase { context: "Cust2".to_owned() };
     world.sandbox.inject(Endpoint::CurrentPrincipal, fault, FaultScope::always()).unwrap();
@@ -120,7 +120,7 @@ async fn a_ticket_that_opens_another_tenant_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_has_moved_is_found_before_its_ticket_is_judged() {
+async fn a_moved_tenant_is_found_before_its_ticket_is_probed() {
     let (world, id) = world_with_ticket().await;
     world.sandbox.move_tenant("Cust1", ApiHost::B).unwrap();
     report(&world, &id).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_tenant_that_has_moved_is_found_before_its_ticket_is_judged() {
 }
 
 #[tokio::test]
-async fn while_the_tenant_is_not_usable_its_ticket_is_not_judged() {
+async fn the_ticket_of_an_unusable_tenant_is_not_probed() {
     let (mut world, id) = world_with_ticket().await;
     world.sandbox.set_state("Cust1", TenantState::OfflineMaintenance).unwrap();
     world.advance(Duration::from_mins(2));
@@ -141,7 +141,7 @@ async fn while_the_tenant_is_not_usable_its_ticket_is_not_judged() {
 }
 
 #[tokio::test]
-async fn after_a_restart_a_dead_ticket_is_found_out_all_the_same() {
+async fn an_invalid_ticket_is_detected_also_after_a_restart() {
     let (mut world, id) = world_with_ticket().await;
     world.restart().await;
     world.sandbox.expire_tickets(None);
@@ -151,7 +151,7 @@ async fn after_a_restart_a_dead_ticket_is_found_out_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_ticket_of_a_disabled_tenant_is_not_sent_anywhere() {
+async fn the_ticket_of_a_disabled_tenant_is_not_sent() {
     let (world, id) = world_with_ticket().await;
     let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
     world.tenants().await.disable_tenant(disable).await.unwrap();
@@ -161,7 +161,7 @@ async fn the_ticket_of_a_disabled_tenant_is_not_sent_anywhere() {
 }
 
 #[tokio::test]
-async fn a_status_that_superoffice_has_contradicted_is_not_used_while_it_cannot_be_read_again() {
+async fn a_contradicted_status_is_not_used_while_it_cannot_be_read_again() {
     let (mut world, id) = world_with_ticket().await;
     world.sandbox.move_tenant("Cust1", ApiHost::B).unwrap();
     let down = Fault::status(503);

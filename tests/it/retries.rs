@@ -1,10 +1,11 @@
-//! Client libraries that retry send orders through the gateway: one call is one order at SuperOffice.
+//! Tests of client libraries that retry unsafe calls through the gateway: one call must be executed once at
+//! SuperOffice.
 //!
-//! Needs Python, Node.js, Go and packages, so `cargo test` leaves it out (`test = false`); `tools/check-retries` installs
-//! them and runs this, and `.ci/run` does that.
+//! Needs Python, Node.js, Go and packages, so `cargo test` leaves it out (`test = false`). `tools/check-retries`
+//! installs them and runs this, and `.ci/run` runs that.
 #![cfg(test)]
 
-#[expect(dead_code, unused_imports, reason = "made for all tests of this folder")]
+#[expect(dead_code, unused_imports, reason = "shared with all tests of this folder")]
 mod support;
 
 use std::{
@@ -23,21 +24,21 @@ use tenant_gateway::grpc::pb;
 
 use self::support::{
     Options, World,
-    api_host::{address, move_to},
+    api_host::{address, set_tenant_api},
     binary::Process,
     get, name,
 };
 
 const ORDER: &str = "api/v1/Agents/Associate/GetAssociateList";
 
-/// Longer than the gateway waits here.
+/// Longer than the time-out of the gateway in these tests.
 const SLOW: Duration = Duration::from_millis(1500);
 const CONFIG: &str = "[egress]\nlisten = \"127.0.0.1:0\"\n[web_api]\ntimeout = \"1s\"\n";
 
 const OVER_HTTP: [&str; 4] = ["urllib3", "requests", "requests as documented", "retryablehttp"];
 const OVER_GRPC: [&str; 2] = ["grpcio", "grpc-js"];
 
-/// Sends one order to a tenant with a client library, and returns how it ended.
+/// Sends one unsafe call to a tenant with a client library, and returns the result.
 async fn order(world: &World, tenant: &str, library: &str) -> String {
     let home = std::env::var("RETRYING_CLIENTS").expect("run this with tools/check-retries");
     let (home, scripts) =
@@ -69,14 +70,14 @@ async fn order(world: &World, tenant: &str, library: &str) -> String {
             command
         }
     };
-    // Calls go straight to the gateway.
+    // Calls bypass any HTTP proxy.
     command.env("no_proxy", "127.0.0.1").env_remove("http_proxy").env_remove("HTTP_PROXY");
     let said = Process::start(command).finished().await.succeeded();
     let said: Value = serde_json::from_str(&said).unwrap();
     said["ended"].as_str().unwrap().to_owned()
 }
 
-/// The calls that came to the gateway.
+/// Returns the number of calls that reached the gateway.
 async fn calls(world: &World) -> u64 {
     let page = get(world.gateway().admin_address, "/metrics").await;
     let of_calls = |line: &&str| {
@@ -87,7 +88,7 @@ async fn calls(world: &World) -> u64 {
     numbers.map(|number| number.parse::<u64>().unwrap()).sum()
 }
 
-/// The gateway, and how many tenants are enrolled: each library has its own, so that its orders can be counted.
+/// Starts a gateway. Each library has its own tenant, so that its calls can be counted.
 async fn world(tenants: impl Iterator<Item = String>) -> World {
     let extra_config = CONFIG.to_owned();
     let world = World::with(Options { extra_config, ..Options::default() }).await;
@@ -102,7 +103,7 @@ fn tenant(index: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_call_is_one_order_however_it_ends_and_whatever_retries() {
+async fn one_call_is_executed_once_with_any_result_and_library() {
     let world = world((0..OVER_HTTP.len() + OVER_GRPC.len()).map(tenant)).await;
     let broken = ["504"; 4];
     for (fault, over_http, over_grpc) in [
@@ -110,7 +111,7 @@ async fn one_call_is_one_order_however_it_ends_and_whatever_retries() {
         (Fault::after_effect(Fault::Hang), broken, ["DEADLINE_EXCEEDED"; 2]),
         (Fault::after_effect(Fault::Close), broken, ["ABORTED"; 2]),
         (Fault::after_effect(Fault::Reset), broken, ["ABORTED"; 2]),
-        // The head has been passed on. Each library has its own name for what follows.
+        // The head was forwarded. Each library reports the truncated body differently.
         (
             Fault::after_effect(Fault::Truncate),
             ["ProtocolError", "ChunkedEncodingError", "ChunkedEncodingError", "200"],
@@ -135,11 +136,11 @@ async fn one_call_is_one_order_however_it_ends_and_whatever_retries() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_libraries_retry_an_order_that_was_not_sent() {
+async fn the_libraries_retry_a_call_that_was_not_sent() {
     let world = world(std::iter::empty()).await;
-    // The port is free again.
+    // The port is closed after this.
     let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    move_to(&world.sandbox, "Cust1", &format!("http://{nowhere}/Cust1/api"));
+    set_tenant_api(&world.sandbox, "Cust1", &format!("http://{nowhere}/Cust1/api"));
     world.enroll("Cust1").await;
     let libraries = ["urllib3", "requests", "retryablehttp", "grpcio", "grpc-js"];
     let ended =

@@ -1,10 +1,10 @@
-//! Refresh tokens of a real OpenID provider, each of which works once: whoever spends one twice has lost the person.
+//! Test with a real OpenID provider whose refresh tokens work once: a token that is used twice ends the grant.
 //!
-//! Needs Node.js and packages from npm, so `cargo test` leaves it out (`test = false`); `tools/check-openid` installs
-//! what it needs and runs it, and `.ci/run` does that.
+//! Needs Node.js and packages from npm, so `cargo test` leaves it out (`test = false`). `tools/check-openid` installs
+//! what it needs and runs it, and `.ci/run` runs that.
 #![cfg(test)]
 
-#[expect(dead_code, unused_imports, reason = "made for all tests of this folder")]
+#[expect(dead_code, unused_imports, reason = "shared with all tests of this folder")]
 mod support;
 
 use std::{
@@ -38,11 +38,11 @@ const PEOPLE: i32 = 50;
 const CALLERS: i32 = 50;
 const REFRESHES: u64 = 1000;
 
-/// Of the access tokens of the provider.
+/// The lifetime of the provider's access tokens.
 const TOKEN_LIFE: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 
-/// The provider, as a process.
+/// The provider as a process.
 struct Provider {
     child: Child,
     stdin: ChildStdin,
@@ -51,7 +51,7 @@ struct Provider {
 }
 
 impl Provider {
-    /// In front of the simulated login host.
+    /// Starts the provider before the simulated login host.
     fn start(site: &Site) -> Self {
         let modules = std::env::var("ROTATING_PROVIDER").expect("run this with tools/check-openid");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rotation/provider.mjs");
@@ -80,14 +80,14 @@ impl Provider {
         self.line()
     }
 
-    /// How many refreshes were granted, how many sign-ins revoked, and how many refreshes refused.
-    fn told(&mut self) -> [u64; 3] {
+    /// Returns the number of refreshes, of revoked sign-ins, and of refused refreshes.
+    fn counts(&mut self) -> [u64; 3] {
         let told = self.ask(&json!({ "tell": true }));
         ["refreshes", "revoked", "refused"].map(|field| told[field].as_u64().unwrap())
     }
 
-    /// Somebody who has a refresh token spends it.
-    async fn spend(&self, refresh_token: &str) -> u16 {
+    /// Uses a refresh token like an attacker who has it.
+    async fn use_token(&self, refresh_token: &str) -> u16 {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "refresh_token")
             .append_pair("client_id", CLIENT_ID)
@@ -107,7 +107,7 @@ impl Drop for Provider {
     }
 }
 
-/// A site whose login host is the provider.
+/// Starts a gateway whose login host is the provider.
 async fn serve(site: &Site, provider: &Provider) -> Served {
     let config = site.read("gateway.toml");
     let config = config.replace(&site.sandbox.login_uri(), &provider.origin);
@@ -128,7 +128,7 @@ async fn issue(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_thousand_refreshes_by_fifty_callers_none_spends_a_token_twice() {
+async fn a_thousand_refreshes_by_fifty_callers_use_each_token_once() {
     let site = Site::new().await;
     site.enroll("Cust1").await;
     let mut provider = Provider::start(&site);
@@ -145,7 +145,7 @@ async fn of_a_thousand_refreshes_by_fifty_callers_none_spends_a_token_twice() {
         client.clone().import_grant(import).await.unwrap();
     }
 
-    // Callers ask for everybody's token in turn, each beginning with another.
+    // Each caller requests the tokens of all people, starting with a different person.
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     for first in 0..CALLERS {
@@ -159,10 +159,10 @@ async fn of_a_thousand_refreshes_by_fifty_callers_none_spends_a_token_twice() {
             }
         });
     }
-    let deadline = Instant::now() + PATIENCE;
-    let [imported, ..] = provider.told();
-    while provider.told()[0] < imported + REFRESHES {
-        assert!(Instant::now() < deadline, "{:?}", provider.told());
+    let deadline = Instant::now() + TIMEOUT;
+    let [imported, ..] = provider.counts();
+    while provider.counts()[0] < imported + REFRESHES {
+        assert!(Instant::now() < deadline, "{:?}", provider.counts());
         if let Some(ended) = callers.try_join_next() {
             ended.unwrap();
         }
@@ -170,16 +170,16 @@ async fn of_a_thousand_refreshes_by_fifty_callers_none_spends_a_token_twice() {
     }
     stop.store(true, Ordering::Relaxed);
     callers.join_all().await;
-    let [_, revoked, refused] = provider.told();
+    let [_, revoked, refused] = provider.counts();
     assert_eq!((revoked, refused), (0, 0), "a token was spent twice");
     let list = pb::ListGrantsRequest { parent: name("Cust1"), ..Default::default() };
     let grants = client.clone().list_grants(list).await.unwrap().into_inner().grants;
     assert_eq!(i32::try_from(grants.len()), Ok(PEOPLE));
     assert!(grants.iter().all(|grant| grant.state() == pb::GrantState::Active), "{grants:?}");
 
-    // It would have been noticed.
-    assert_eq!(provider.spend(tokens[0].as_str().unwrap()).await, 400);
-    let [_, revoked, refused] = provider.told();
+    // Checks that the provider detects a reused token.
+    assert_eq!(provider.use_token(tokens[0].as_str().unwrap()).await, 400);
+    let [_, revoked, refused] = provider.counts();
     assert_eq!((revoked, refused), (1, 1));
     tokio::time::sleep(TOKEN_LIFE).await;
     let lost = issue(&mut client.clone(), 1).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Promises of secret and key rotation: configured beforehand as the next ones, taken when the platform has them.
+//! Tests of secret and key rotation: the next ones are configured in advance, and used once SuperOffice has them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const NEXT_SECRET: &str = "next-client-secret-of-the-tests-91b2";
 const NEXT_KEY: &str = include_str!("../fixtures/keys/next.pkcs8.pem");
 const NEXT_PUBLIC_KEY: &str = include_str!("../fixtures/keys/next.public.pem");
 
-/// A world whose next secret and next key are configured.
+/// An environment with a configured next secret and next key.
 async fn prepared() -> World {
     let extra_application = "next_client_secret_file = \"next_secret\"\n\
                              next_private_key_file = \"next_key.pem\"\n\
@@ -35,7 +35,7 @@ async fn application_token(world: &World, tenant: &str) -> String {
 }
 
 #[tokio::test]
-async fn when_the_platform_has_the_next_secret_it_is_used_and_handed_out_from_then_on() {
+async fn the_next_secret_is_used_and_returned_once_superoffice_has_it() {
     let world = prepared().await;
     for tenant in ["Cust1", "Cust2", "Cust3"] {
         world.enroll(tenant).await;
@@ -46,11 +46,11 @@ async fn when_the_platform_has_the_next_secret_it_is_used_and_handed_out_from_th
     assert_eq!(application_token(&world, "Cust1").await, NEXT_SECRET);
     world.sandbox.reset_counts();
     world.ticket("Cust3").await.unwrap();
-    assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 1, "the one that works is tried first");
+    assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 1, "the working secret is tried first");
 }
 
 #[tokio::test]
-async fn when_the_platform_has_the_next_key_it_signs_from_then_on() {
+async fn the_next_key_signs_once_superoffice_has_it() {
     let world = prepared().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
@@ -59,7 +59,7 @@ async fn when_the_platform_has_the_next_key_it_signs_from_then_on() {
     world.sandbox.reset_counts();
     world.ticket("Cust2").await.unwrap();
     assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 1);
-    // And back.
+    // Back to the first key.
     world.sandbox.set_public_keys(CLIENT_ID, &[PUBLIC_KEY]).unwrap();
     world.enroll("Cust3").await;
     world.ticket("Cust3").await.unwrap();
@@ -89,7 +89,7 @@ async fn a_rejected_ticket_is_tried_with_the_other_secret_before_it_is_replaced(
 }
 
 #[tokio::test]
-async fn every_pair_is_tried_once_and_then_the_application_or_the_system_user_is_to_blame() {
+async fn after_all_pairs_were_tried_the_error_names_application_or_system_user() {
     let mut world = prepared().await;
     world.enroll("Cust1").await;
     world.sandbox.set_secrets(CLIENT_ID, &["a third"]).unwrap();
@@ -105,7 +105,7 @@ async fn every_pair_is_tried_once_and_then_the_application_or_the_system_user_is
 }
 
 #[tokio::test]
-async fn a_refusal_that_has_a_name_is_not_tried_with_other_secrets() {
+async fn a_documented_refusal_is_not_tried_with_other_secrets() {
     let world = prepared().await;
     world.enroll("Cust1").await;
     for message in ["Authorization error: Revoked (1)", "Authorization error: Denied (4)"] {

@@ -1,11 +1,11 @@
-//! Promises of the server around the calls: health, reflection, admin pages, request ids, deadlines, shutdown.
+//! Tests of the server: health, reflection, admin pages, request ids, deadlines, shutdown.
 
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use superoffice_sandbox::{Endpoint, Fault, FaultScope};
-use tenant_gateway::{app::Ended, grpc::pb};
+use tenant_gateway::{app::ShutdownOutcome, grpc::pb};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -41,7 +41,7 @@ fn delay_exchanges(world: &World, by: Duration) {
     world.sandbox.inject(Endpoint::Authenticate, Fault::delay(by), always).unwrap();
 }
 
-/// The names that reflection lists.
+/// Returns the service names from reflection.
 async fn listed_services(world: &World) -> Result<Vec<String>, Status> {
     let request = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
@@ -59,7 +59,7 @@ async fn listed_services(world: &World) -> Result<Vec<String>, Status> {
 }
 
 #[tokio::test]
-async fn every_service_says_that_it_serves() {
+async fn every_service_reports_serving() {
     let world = World::new().await;
     for service in SERVICES.into_iter().chain([""]) {
         assert_eq!(health(&world, service).await.unwrap(), ServingStatus::Serving, "{service}");
@@ -71,7 +71,7 @@ async fn every_service_says_that_it_serves() {
 }
 
 #[tokio::test]
-async fn reflection_lists_what_is_served_and_is_off_by_default() {
+async fn reflection_lists_the_services_and_is_off_by_default() {
     let mut world = World::new().await;
     let mut listed = listed_services(&world).await.unwrap();
     listed.retain(|service| !service.starts_with("grpc.reflection."));
@@ -85,7 +85,7 @@ async fn reflection_lists_what_is_served_and_is_off_by_default() {
 }
 
 #[tokio::test]
-async fn envoys_service_is_known_like_the_others_where_it_is_switched_on() {
+async fn envoys_service_has_health_and_reflection_if_enabled() {
     let extra_config = "[envoy]\nenabled = true".to_owned();
     let world = World::with(Options { extra_config, ..Default::default() }).await;
     let service = "envoy.service.auth.v3.Authorization";
@@ -94,7 +94,7 @@ async fn envoys_service_is_known_like_the_others_where_it_is_switched_on() {
 }
 
 #[tokio::test]
-async fn the_admin_listener_says_that_the_gateway_lives_and_is_ready() {
+async fn the_admin_listener_reports_liveness_and_readiness() {
     let world = World::new().await;
     let admin = world.gateway().admin_address;
     assert_eq!(wire::page(admin, "/livez").await.0, 200);
@@ -105,7 +105,7 @@ async fn the_admin_listener_says_that_the_gateway_lives_and_is_ready() {
 }
 
 #[tokio::test]
-async fn calls_are_counted_by_method_and_code_and_never_with_names_of_callers_or_tenants() {
+async fn calls_are_counted_by_method_and_code_without_callers_or_tenants() {
     let world = World::new().await;
     world.enroll("Cust12345").await;
     world.ticket("Cust12345").await.unwrap();
@@ -141,7 +141,7 @@ async fn calls_are_counted_by_method_and_code_and_never_with_names_of_callers_or
 }
 
 #[tokio::test]
-async fn a_request_id_is_echoed_where_it_is_fine_and_made_where_it_is_not() {
+async fn a_valid_request_id_is_returned_and_an_invalid_one_replaced() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let address = world.gateway().grpc_address;
@@ -161,7 +161,7 @@ async fn a_request_id_is_echoed_where_it_is_fine_and_made_where_it_is_not() {
     assert_eq!(different.len(), made.len());
     assert!(made.iter().all(|id| id.len() == 36 && id.as_bytes()[14] == b'7'), "{made:?}");
 
-    // On success as on failure, and where there is no such method.
+    // On success, on failure, and for an unknown method.
     let mut request = Request::new(issue("Cust1"));
     request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
     match world.tokens().await.issue_system_ticket(request).await {
@@ -174,7 +174,7 @@ async fn a_request_id_is_echoed_where_it_is_fine_and_made_where_it_is_not() {
 }
 
 #[tokio::test]
-async fn an_internal_error_says_nothing_but_the_request_id() {
+async fn an_internal_error_contains_only_the_request_id() {
     let mut world = World::new().await;
     world.create("Cust1").await;
     let file = world.folder.path().join("gateway.db");
@@ -192,7 +192,7 @@ async fn an_internal_error_says_nothing_but_the_request_id() {
 }
 
 #[tokio::test]
-async fn a_call_ends_at_its_deadline_and_what_it_began_goes_on() {
+async fn a_call_ends_at_its_deadline_and_its_exchange_continues() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     delay_exchanges(&world, Duration::from_secs(2));
@@ -209,7 +209,7 @@ async fn a_call_ends_at_its_deadline_and_what_it_began_goes_on() {
 }
 
 #[tokio::test]
-async fn the_shortest_deadlines_end_as_every_other() {
+async fn the_shortest_deadlines_end_like_others() {
     let world = World::new().await;
     world.enroll("Cust2").await;
     world.ticket("Cust2").await.unwrap();
@@ -217,7 +217,7 @@ async fn the_shortest_deadlines_end_as_every_other() {
     let warm = issue("Cust2").encode_to_vec();
     let timeouts = ["0m", "1n", "1u", "900u", "1m", "2m", "3m", "5m", "10m"];
     for (number, timeout) in timeouts.into_iter().enumerate() {
-        // A tenant of its own, because an exchange that takes too long fails for all who ask.
+        // Uses a new tenant, because a timed-out exchange fails for all its callers.
         let tenant = format!("Cust10{number}");
         world.enroll(&tenant).await;
         let cold = issue(&tenant).encode_to_vec();
@@ -226,7 +226,7 @@ async fn the_shortest_deadlines_end_as_every_other() {
             let (status, _) =
                 wire::send(world.gateway().grpc_address, ISSUE, &headers, &cold).await;
             assert_status(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-            // One that could be answered in time may be.
+            // A cached ticket may be returned in time.
             let answered =
                 wire::try_send(world.gateway().grpc_address, ISSUE, &headers, &warm).await;
             if let Some(status) = answered {
@@ -237,7 +237,7 @@ async fn the_shortest_deadlines_end_as_every_other() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_deadline_has_that_of_the_configuration() {
+async fn a_call_without_a_deadline_has_the_configured_one() {
     let mut world = World::new().await;
     let deadline = "reflection = true\ndefault_deadline = \"200ms\"\n";
     world.reconfigure("reflection = true\n", deadline).await;
@@ -247,7 +247,7 @@ async fn a_call_without_a_deadline_has_that_of_the_configuration() {
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
-    // One that brings its own may take longer.
+    // A call with its own deadline may take longer.
     let mut request = Request::new(issue("Cust1"));
     request.set_timeout(Duration::from_secs(20));
     assert!(world.tokens().await.issue_system_ticket(request).await.is_ok());
@@ -255,7 +255,7 @@ async fn a_call_without_a_deadline_has_that_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_call_under_way_is_answered_though_the_gateway_stops() {
+async fn a_running_call_is_answered_during_a_stop() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     delay_exchanges(&world, Duration::from_millis(500));
@@ -266,17 +266,17 @@ async fn a_call_under_way_is_answered_though_the_gateway_stops() {
         ]);
     eventually("the exchange begins", || world.sandbox.calls(Endpoint::Authenticate) == 1).await;
     let address = world.gateway().grpc_address;
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     let ticket = call.join_all().await.remove(0).unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
-    // It was stored as well.
+    // The ticket was also stored.
     world.start().await.unwrap();
     assert_eq!(world.ticket("Cust1").await.unwrap(), ticket);
     assert_eq!(world.exchanges(), 1);
 }
 
 #[tokio::test]
-async fn an_exchange_whose_caller_gave_up_is_finished_before_the_gateway_ends() {
+async fn an_exchange_whose_caller_cancelled_completes_before_the_gateway_stops() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     delay_exchanges(&world, Duration::from_millis(500));
@@ -287,7 +287,7 @@ async fn an_exchange_whose_caller_gave_up_is_finished_before_the_gateway_ends() 
         ]);
     eventually("the exchange begins", || world.sandbox.calls(Endpoint::Authenticate) == 1).await;
     call.shutdown().await;
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     world.sandbox.clear_faults();
     world.start().await.unwrap();
     world.ticket("Cust1").await.unwrap();
@@ -295,7 +295,7 @@ async fn an_exchange_whose_caller_gave_up_is_finished_before_the_gateway_ends() 
 }
 
 #[tokio::test]
-async fn the_gateway_says_that_it_goes_and_serves_on_until_it_is_gone() {
+async fn the_gateway_reports_the_shutdown_and_still_serves_during_the_drain_delay() {
     let lifecycle = "drain_delay = \"1s\"\nhard_deadline = \"15s\"".to_owned();
     let mut world = World::with(Options { lifecycle: Some(lifecycle), ..Default::default() }).await;
     world.enroll("Cust1").await;
@@ -307,7 +307,7 @@ async fn the_gateway_says_that_it_goes_and_serves_on_until_it_is_gone() {
         .into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     let begin = Instant::now();
-    world.gateway().stopper().cancel();
+    world.gateway().stop_token().cancel();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     for service in SERVICES.into_iter().chain([""]) {
         assert_eq!(health(&world, service).await.unwrap(), ServingStatus::NotServing);
@@ -315,8 +315,8 @@ async fn the_gateway_says_that_it_goes_and_serves_on_until_it_is_gone() {
     assert_eq!(wire::page(admin, "/readyz").await.0, 503);
     assert_eq!(wire::page(admin, "/livez").await.0, 200);
     world.ticket("Cust1").await.unwrap();
-    // The watch is still open, and holds nothing up.
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    // The open watch does not delay the stop.
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     let elapsed = begin.elapsed();
     assert!(elapsed >= Duration::from_secs(1), "{elapsed:?}");
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
@@ -332,15 +332,15 @@ async fn one_store_is_served_by_one_gateway() {
     let error = world.start().await.unwrap_err();
     let message = error.to_string();
     assert!(message.contains("gateway.db"), "{message}");
-    // The first is not disturbed.
+    // The first gateway still works.
     world.create("Cust1").await;
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     world.start().await.unwrap();
     assert_eq!(world.tenant("Cust1").await.name, name("Cust1"));
 }
 
 #[tokio::test]
-async fn an_open_reflection_stream_does_not_hold_up_the_end() {
+async fn an_open_reflection_stream_does_not_delay_the_shutdown() {
     let mut world = World::new().await;
     let request = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
@@ -353,23 +353,23 @@ async fn an_open_reflection_stream_does_not_hold_up_the_end() {
     let mut answers = client.server_reflection_info(stream).await.unwrap().into_inner();
     answers.message().await.unwrap().unwrap();
     let begin = Instant::now();
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     drop(requests);
 }
 
 #[tokio::test]
-async fn a_connection_that_never_speaks_does_not_hold_up_the_end() {
+async fn a_silent_connection_does_not_delay_the_shutdown() {
     let mut world = World::new().await;
     let silent = tokio::net::TcpStream::connect(world.gateway().grpc_address).await.unwrap();
     let begin = Instant::now();
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     drop(silent);
 }
 
 #[tokio::test]
-async fn an_old_connection_is_ended_gently_and_cuts_no_call() {
+async fn an_old_connection_is_closed_gracefully() {
     let grpc = Some("max_connection_age = \"1s\"".to_owned());
     let world = World::with(Options { grpc, ..Default::default() }).await;
     world.enroll("Cust1").await;
@@ -379,7 +379,7 @@ async fn an_old_connection_is_ended_gently_and_cuts_no_call() {
     while begin.elapsed() < Duration::from_secs(4) {
         match issue_with(&mut client, issue("Cust1")).await {
             Ok(_) => answered += 1,
-            // The client's word for a request that it had not sent yet when the connection went.
+            // The client's status for a request that was not sent before the connection closed.
             Err(status) => assert_eq!(status.code(), Code::Cancelled, "{status:?}"),
         }
     }

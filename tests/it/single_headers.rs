@@ -1,5 +1,5 @@
-//! Every answer has exactly one line of each header that has one value, on every listener. `Answer::read` looks at that
-//! in all tests; this file walks the answers that differ in how they are made.
+//! Tests that every response has exactly one line of each single-valued header, on every listener. `Answer::read`
+//! checks that in all tests; this file covers responses that are created in different ways.
 
 use std::net::TcpListener;
 
@@ -7,7 +7,7 @@ use tenant_gateway::grpc::pb;
 
 use crate::support::{
     Options, World,
-    api_host::{Told, address, with_host},
+    api_host::{HostResponse, address, gateway_with_host},
     http::{Answer, assert_single_values, send},
     name, wire,
 };
@@ -15,7 +15,7 @@ use crate::support::{
 const CONTACT: &str = "/crm-sync/Cust1/api/v1/Contact/5";
 const HOOK: &str = "/webhooks/superoffice/associates/crm-sync";
 
-/// A gateway with all listeners and everything that stands on them.
+/// A gateway with all listeners and features.
 async fn world() -> World {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let public_uri = format!("http://127.0.0.1:{port}");
@@ -59,7 +59,7 @@ async fn pages_problems_and_redirects_have_one_content_type() {
         ("GET", HOOK, 405, Some(problem)),
         ("POST", HOOK, 401, Some(problem)),
     ] {
-        // The button of our own page is pressed.
+        // The request comes from a page of the gateway.
         let answer = send(to, method, path, &[("Sec-Fetch-Site", "same-origin")], b"").await;
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
         let kinds: Vec<_> = kind.into_iter().collect();
@@ -100,8 +100,8 @@ async fn grpc_answers_have_one_content_type() {
     }
 }
 
-/// An answer of SuperOffice that says everything twice.
-fn doubled() -> Told {
+/// A response of SuperOffice with every header twice.
+fn doubled() -> HostResponse {
     let head = "HTTP/1.1 201 Created\r\n\
         Content-Type: application/json\r\ncontent-type: text/plain\r\n\
         ETag: \"1\"\r\nETag: \"2\"\r\n\
@@ -114,7 +114,7 @@ fn doubled() -> Told {
         Cache-Control: no-cache\r\nCache-Control: private\r\n\
         Vary: Accept\r\nVary: Accept-Language\r\n\
         X-Own: 1\r\nX-Own: 2\r\n";
-    Told::Body(head, b"{}".to_vec())
+    HostResponse::Body(head, b"{}".to_vec())
 }
 
 #[track_caller]
@@ -128,7 +128,7 @@ fn assert_repaired(answer: &Answer) {
         ("retry-after", &["1"]),
         ("content-disposition", &["attachment"]),
         ("content-length", &["2"]),
-        // Lists are passed on as they are.
+        // Lists are forwarded unchanged.
         ("cache-control", &["no-cache", "private"]),
         ("vary", &["Accept", "Accept-Language"]),
         ("x-own", &["1", "2"]),
@@ -140,13 +140,13 @@ fn assert_repaired(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn what_superoffice_says_twice_is_passed_back_once_and_its_lists_as_they_are() {
-    let (world, host) = with_host("").await;
-    host.tell(doubled());
+async fn duplicate_headers_of_superoffice_are_returned_once_and_lists_unchanged() {
+    let (world, host) = gateway_with_host("").await;
+    host.respond_next(doubled());
     let answer = send(address(world.gateway()), "GET", CONTACT, &[], b"").await;
     assert_eq!((answer.status, &*answer.body), (201, "{}"));
     assert_repaired(&answer);
-    host.tell(doubled());
+    host.respond_next(doubled());
     let call = pb::CallRequest {
         tenant: name("Cust1"),
         method: "GET".to_owned(),
@@ -167,8 +167,8 @@ async fn what_superoffice_says_twice_is_passed_back_once_and_its_lists_as_they_a
 }
 
 #[tokio::test]
-async fn what_the_egress_listener_answers_itself_has_one_content_type() {
-    let (world, _host) = with_host("").await;
+async fn responses_of_the_egress_listener_itself_have_one_content_type() {
+    let (world, _host) = gateway_with_host("").await;
     for (method, path, status) in [
         ("GET", "/nowhere", 404),
         ("GET", "/crm-sync/Cust1/api/v1/../Contact", 400),

@@ -1,4 +1,4 @@
-//! What a disk can do wrong: the right statuses, nothing lost, and all well again without a restart where that can be.
+//! Tests of disk faults: the right statuses, no data loss, and recovery without a restart where possible.
 
 use std::{
     fs::Permissions,
@@ -28,7 +28,7 @@ use crate::support::{
     eventually, eventually_so, get, issue, issue_with,
     load::{Load, succeeded},
     name,
-    trail::Written,
+    trail::StoredTrail,
 };
 
 fn create(tenant: &str) -> pb::CreateTenantRequest {
@@ -39,13 +39,13 @@ fn create(tenant: &str) -> pb::CreateTenantRequest {
     }
 }
 
-/// Lets files of the process grow to `bytes` and no further, as a full disk does; `None` lifts that.
+/// Limits the file size of the process, as a full disk does; `None` removes the limit.
 fn limit_files(process: Pid, bytes: Option<u64>) {
     let limit = Rlimit { current: bytes, maximum: None };
     prlimit(Some(process), Resource::Fsize, limit).unwrap();
 }
 
-/// `serve` with SIGXFSZ ignored: a write beyond the limit is an error, not the end.
+/// Returns `serve` with SIGXFSZ ignored, so that a write beyond the limit is an error and does not end the process.
 fn deaf_to_size_limits(site: &Site) -> Command {
     let plain = site.command(&["serve"]);
     let mut command = Command::new("sh");
@@ -54,16 +54,16 @@ fn deaf_to_size_limits(site: &Site) -> Command {
     command
 }
 
-/// A site whose audit trail has so little patience that a test can wait for it.
+/// A site with a short `max_wait` of the audit trail.
 async fn site(durability: &str) -> Site {
     let extra_config = format!("[audit]\nmax_wait = \"500ms\"\ndurability = \"{durability}\"\n");
     Site::with(Options { extra_config, ..Default::default() }).await
 }
 
-/// `max_wait`, and what a busy machine takes besides.
+/// `max_wait`, and a reserve for a busy machine.
 const AT_ONCE: Duration = Duration::from_millis(2500);
 
-/// Holds the store's lock, as a process does that was stopped in the middle of a change.
+/// Holds the store's lock, as a process that was stopped during a change.
 async fn lock(site: &Site) -> SqliteConnection {
     let file = SqliteConnectOptions::new().filename(site.file("gateway.db"));
     let mut other = file.connect().await.unwrap();
@@ -76,7 +76,7 @@ async fn unlock(mut other: SqliteConnection) {
     other.close().await.unwrap();
 }
 
-/// A call that needs the audit trail is told to come back, soon, and nothing hangs.
+/// Asserts that a call that needs the audit trail soon fails with UNAVAILABLE and retry info.
 async fn assert_refused<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Status>>) {
     let begin = Instant::now();
     let status = call.await.unwrap_err();
@@ -95,7 +95,7 @@ async fn eventually_the_same(served: &Served, ticket: &Ticket) {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_what_needs_the_trail_is_refused_until_there_is_room_again() {
+async fn on_a_full_disk_calls_that_need_the_trail_are_refused_until_there_is_space() {
     let site = site("before_response").await;
     site.enroll("Cust1").await;
     let served = Served::start(deaf_to_size_limits(&site)).await;
@@ -107,7 +107,7 @@ async fn on_a_full_disk_what_needs_the_trail_is_refused_until_there_is_room_agai
     let disable = pb::DisableTenantRequest { name: name("Cust1"), ..Default::default() };
     assert_refused(tenants.disable_tenant(disable)).await;
     assert_refused(issue_with(&mut tokens, issue("Cust1"))).await;
-    // What leaves no event needs no room.
+    // A call without an event needs no space.
     tenants.get_tenant(pb::GetTenantRequest { name: name("Cust1") }).await.unwrap();
     assert!(get(served.admin, "/readyz").await.contains("503"));
     assert!(get(served.admin, "/livez").await.contains("200"));
@@ -120,7 +120,7 @@ async fn on_a_full_disk_what_needs_the_trail_is_refused_until_there_is_room_agai
 }
 
 #[tokio::test]
-async fn from_a_store_that_another_process_holds_locked_nothing_comes_and_nothing_hangs() {
+async fn with_a_store_locked_by_another_process_calls_fail_without_hanging() {
     let site = site("before_response").await;
     site.enroll("Cust1").await;
     let served = site.serve().await;
@@ -140,7 +140,7 @@ async fn from_a_store_that_another_process_holds_locked_nothing_comes_and_nothin
 }
 
 #[tokio::test]
-async fn after_response_cached_tickets_are_served_until_the_queue_is_full() {
+async fn with_after_response_cached_tickets_are_served_until_the_queue_is_full() {
     let site = site("after_response").await;
     site.enroll("Cust1").await;
     let served = site.serve().await;
@@ -148,13 +148,13 @@ async fn after_response_cached_tickets_are_served_until_the_queue_is_full() {
     let before = issue_with(&mut tokens, issue("Cust1")).await.unwrap();
 
     let other = lock(&site).await;
-    let load = Load::on(&served, "Cust1", 32, None).await;
+    let load = Load::start(&served, "Cust1", 32, None).await;
     eventually("the queue is full", || load.count() > 10_000).await;
     let answered = load.end().await;
     let slowest = answered.iter().map(|answered| answered.took).max().unwrap();
     assert!(slowest < AT_ONCE, "{slowest:?}");
     let served_meanwhile = succeeded(&answered);
-    // The queue, and a group that was taken from it before.
+    // The queue, and a batch taken from it before.
     let room = QUEUE_CAPACITY..=QUEUE_CAPACITY + 512;
     assert!(room.contains(&served_meanwhile.len()), "{}", served_meanwhile.len());
     for status in answered.iter().filter_map(|answered| answered.end.as_ref().err()) {
@@ -166,13 +166,13 @@ async fn after_response_cached_tickets_are_served_until_the_queue_is_full() {
 
     eventually_the_same(&served, &before).await;
     served.stop().await;
-    let written = Written::read(&site.file("gateway.toml")).await;
+    let written = StoredTrail::read(&site.file("gateway.toml")).await;
     written.assert_intact();
     written.assert_each_once(&served_meanwhile);
 }
 
 #[tokio::test]
-async fn a_new_ticket_that_cannot_be_stored_is_used_all_the_same() {
+async fn a_new_ticket_that_cannot_be_stored_is_still_used() {
     let site = site("after_response").await;
     site.enroll("Cust1").await;
     let served = site.serve().await;
@@ -187,7 +187,7 @@ async fn a_new_ticket_that_cannot_be_stored_is_used_all_the_same() {
 }
 
 #[tokio::test]
-async fn while_the_trail_is_stalled_superoffice_is_asked_for_no_ticket() {
+async fn while_the_trail_is_stalled_no_ticket_is_requested() {
     let site = site("before_response").await;
     site.enroll("Cust1").await;
     site.enroll("Cust2").await;
@@ -204,19 +204,19 @@ async fn while_the_trail_is_stalled_superoffice_is_asked_for_no_ticket() {
     served.stop().await;
 }
 
-/// An account that is not root, for whom the bits of a file count.
+/// An ordinary account, to which file permissions apply.
 const NOBODY: u32 = 65534;
 
-/// Gives everything in the folder of a site to an ordinary account, and a copy of the program that it can run.
-/// Without root the tests run as such an account already.
+/// Gives the folder of a site to an ordinary account, with an executable copy of the program. Without root, the tests
+/// already run as such an account.
 fn as_an_ordinary_account(site: &Site) -> Command {
     let plain = site.command(&["serve"]);
     if !rustix::process::geteuid().is_root() {
         return plain;
     }
     let program = site.file("program");
-    // In a process of its own: a program cannot be started while any process has it open for writing, and one that
-    // another test starts meanwhile would have.
+    // Copies in a separate process. A program cannot be started while it is open for writing, and a child process
+    // of another test would inherit the open file.
     let copy = Command::new("cp").arg(plain.get_program()).arg(&program).status().unwrap();
     assert!(copy.success());
     chown(site.folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -229,14 +229,14 @@ fn as_an_ordinary_account(site: &Site) -> Command {
 }
 
 #[tokio::test]
-async fn from_a_read_only_file_reads_are_answered_and_changes_fail_and_a_restart_mends_it() {
+async fn with_a_read_only_file_reads_work_and_changes_fail_until_a_restart() {
     let site = site("before_response").await;
     site.enroll("Cust1").await;
     let serve = || as_an_ordinary_account(&site);
     let served = Served::start(serve()).await;
     let before = issue_with(&mut served.tokens().await, issue("Cust1")).await.unwrap();
     served.stop().await;
-    // SQLite makes the files beside it with the mode of the database.
+    // SQLite creates its other files with the mode of the database.
     let set_mode = |mode| {
         for file in ["gateway.db", "gateway.db-wal", "gateway.db-shm"].map(|name| site.file(name)) {
             if file.exists() {
@@ -255,7 +255,7 @@ async fn from_a_read_only_file_reads_are_answered_and_changes_fail_and_a_restart
     assert_refused(tenants.create_tenant(create("Cust2"))).await;
     assert_refused(issue_with(&mut served.tokens().await, issue("Cust1"))).await;
 
-    // SQLite stays with what it found when it opened the file: a restart finds it writable again.
+    // SQLite keeps the access mode from when it opened the file, so a restart is needed.
     served.stop().await;
     set_mode(0o600);
     let served = Served::start(serve()).await;
@@ -264,7 +264,7 @@ async fn from_a_read_only_file_reads_are_answered_and_changes_fail_and_a_restart
     served.stop().await;
 }
 
-/// How often the process is killed.
+/// The number of kills.
 const KILLS: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -294,7 +294,7 @@ async fn after_kill_9_at_100_random_moments_the_store_opens_each_time() {
     }
     let listed = site.run(&["tenant", "list", "--output", "json"]).await.json();
     let listed = listed.as_array().unwrap().len() as u64;
-    // Each kill may leave one more than was acknowledged: done, but not answered.
+    // Each kill may leave one more tenant than was acknowledged.
     assert!((acknowledged..=acknowledged + KILLS).contains(&listed), "{acknowledged} {listed}");
     assert!(acknowledged > KILLS / 2, "too few writes to prove anything: {acknowledged}");
 }

@@ -1,5 +1,5 @@
-//! Promises about the files of the store: a file that is replaced while it is served loses nothing that was acknowledged,
-//! and a file that others may reach is not served.
+//! Tests of the store's files: a file that is replaced while open loses no acknowledged change, and a file that others
+//! can access is refused.
 
 use std::{
     fs::{self, Permissions},
@@ -34,7 +34,7 @@ async fn issued(served: &Served) -> Result<(), Status> {
     issue_with(&mut served.tokens().await, issue("Cust1")).await.map(drop)
 }
 
-/// A restore by rename: a copy takes the place of the file. Returns where the file itself is.
+/// Replaces the file with a copy by rename. Returns the path of the original.
 fn restore_a_copy(site: &Site) -> PathBuf {
     let (database, away) = (site.file("gateway.db"), site.file("away.db"));
     fs::rename(&database, &away).unwrap();
@@ -44,14 +44,14 @@ fn restore_a_copy(site: &Site) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_file_that_is_replaced_while_it_is_served_takes_nothing_more_and_says_so() {
+async fn a_replaced_store_file_is_detected_and_refuses_changes() {
     for durability in ["before_response", "after_response"] {
         let site = site(durability).await;
         site.enroll("Cust1").await;
         let mut served = site.serve().await;
         issued(&served).await.unwrap();
         let away = restore_a_copy(&site);
-        // A change is not acknowledged from the first moment on, a credential not later than a second after it.
+        // Changes fail at once, and credentials within a second.
         let mut tenants = served.tenants().await;
         let status = tenants.create_tenant(create("Cust2")).await.unwrap_err();
         assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE");
@@ -70,7 +70,7 @@ async fn a_file_that_is_replaced_while_it_is_served_takes_nothing_more_and_says_
         assert_eq!(line["level"], "ERROR", "{line}");
         assert!(line["message"].as_str().unwrap().contains("stop the gateway"), "{line}");
 
-        // The original file is whole: put back, it is served on.
+        // The original file is intact: after it is put back, the gateway continues.
         fs::rename(away, site.file("gateway.db")).unwrap();
         let again = async || issued(&served).await.is_ok();
         eventually_so("credentials are handed out again", again).await;
@@ -83,7 +83,7 @@ async fn a_file_that_is_replaced_while_it_is_served_takes_nothing_more_and_says_
 }
 
 #[tokio::test]
-async fn a_file_that_is_removed_with_its_log_or_its_folder_is_noticed() {
+async fn a_removed_store_file_is_detected() {
     type Change = fn(&Site);
     let changes: [(&str, Change); 3] = [
         ("removed", |site| fs::remove_file(site.file("gateway.db")).unwrap()),
@@ -110,7 +110,7 @@ async fn a_file_that_is_removed_with_its_log_or_its_folder_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_store_that_others_may_read_or_write_is_not_served() {
+async fn a_store_that_others_may_read_or_write_is_refused() {
     let site = Site::new().await;
     site.enroll("Cust1").await;
     let database = site.file("gateway.db");
@@ -135,7 +135,7 @@ async fn a_change_whose_deadline_passes_while_the_store_hangs_has_an_unknown_out
     site.enroll("Cust1").await;
     let served = site.serve().await;
     let mut tenants = served.tenants().await;
-    let mut other = crate::support::audit::meddler(&site.file("gateway.db")).await;
+    let mut other = crate::support::audit::open_without_key(&site.file("gateway.db")).await;
     sqlx::Executor::execute(&mut other, "BEGIN IMMEDIATE").await.unwrap();
     let mut request = Request::new(create("Cust2"));
     request.set_timeout(Duration::from_millis(500));
@@ -146,7 +146,7 @@ async fn a_change_whose_deadline_passes_while_the_store_hangs_has_an_unknown_out
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1", "{status:?}");
     sqlx::Executor::execute(&mut other, "ROLLBACK").await.unwrap();
     sqlx::Connection::close(other).await.unwrap();
-    // What was begun goes on.
+    // The started change completes.
     eventually_so("the tenant is there", async || {
         let get = pb::GetTenantRequest { name: name("Cust2") };
         served.tenants().await.get_tenant(get).await.is_ok()

@@ -1,4 +1,4 @@
-//! What clients cost to whom nothing was permitted yet. `tests/it/attacks.rs` measures the memory of the program.
+//! Tests of the cost of clients without permissions. `tests/it/attacks.rs` measures the memory of the program.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,20 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
     World, assert_status,
-    frames::{DATA, Frames, frame, head},
+    frames::{DATA, RawHttp2Client, frame, head},
 };
 
-/// More watches than the memory for one address has room for.
+/// More watches than the memory limit for one address allows.
 const WATCHES: usize = 1000;
 
 #[tokio::test]
-async fn what_one_address_may_hold_undecided_is_bounded_and_a_new_connection_is_served_all_the_same()
- {
+async fn pending_calls_of_one_address_are_limited_and_new_connections_are_served() {
     let world = World::new().await;
     let mut crowded = HealthClient::new(world.channel().await);
     let request = || HealthCheckRequest { service: String::new() };
     let mut open = Vec::new();
     let refused = loop {
-        assert!(open.len() < WATCHES, "watches are not bounded");
+        assert!(open.len() < WATCHES, "the number of watches is not limited");
         match crowded.watch(request()).await {
             Ok(watch) => open.push(watch),
             Err(refused) => break refused,
@@ -41,9 +40,9 @@ async fn what_one_address_may_hold_undecided_is_bounded_and_a_new_connection_is_
 }
 
 #[tokio::test]
-async fn a_message_of_which_half_was_sent_does_not_delay_the_end() {
+async fn an_incomplete_message_does_not_delay_the_shutdown() {
     let mut world = World::new().await;
-    let mut client = Frames::connect(world.gateway().grpc_address).await;
+    let mut client = RawHttp2Client::connect(world.gateway().grpc_address).await;
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -53,13 +52,13 @@ async fn a_message_of_which_half_was_sent_does_not_delay_the_end() {
         ("te", "trailers"),
         ("grpc-timeout", "99999999H"),
     ];
-    // The prefix of a message of 100 bytes, and one of them.
+    // The prefix of a message of 100 bytes, and its first byte.
     let half = [&head(1, 0, &fields)[..], &frame(DATA, 0, 1, &[0, 0, 0, 0, 100, 1])].concat();
     client.send(&half).await;
-    // The gateway has read both when it answers this.
+    // The response to this proves that the gateway has read the first call.
     client.send(&head(3, 0, &fields)).await;
     client.send(&frame(DATA, 1, 3, &[0; 5])).await;
-    client.next_of(3).await;
+    client.next_on_stream(3).await;
     let begin = Instant::now();
     world.stop().await;
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());

@@ -1,4 +1,4 @@
-//! A world for a test: a sandbox, a gateway in this process with a clock that is moved by hand, and clients.
+//! The environment of a test: a sandbox, a gateway in this process with a manual clock, and clients.
 
 pub(crate) mod api_host;
 pub(crate) mod audit;
@@ -33,7 +33,7 @@ use tokio::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// What a test expects of an error: code and reason.
+/// Asserts the code and the reason of an error, and returns its details.
 #[track_caller]
 pub(crate) fn assert_status(status: &Status, code: Code, reason: &str) -> ErrorDetails {
     let details = status.get_error_details();
@@ -43,7 +43,7 @@ pub(crate) fn assert_status(status: &Status, code: Code, reason: &str) -> ErrorD
     details
 }
 
-/// What a test expects of a refused request: exactly these fields, however often each is wrong.
+/// Asserts that a request was refused because of exactly these fields, however often each is wrong.
 #[track_caller]
 pub(crate) fn assert_invalid(status: &Status, fields: &[&str]) -> ErrorDetails {
     let details = assert_status(status, Code::InvalidArgument, "INVALID_ARGUMENT");
@@ -57,29 +57,29 @@ pub(crate) fn assert_invalid(status: &Status, fields: &[&str]) -> ErrorDetails {
     details
 }
 
-/// A request for a ticket of a tenant of the usual application.
+/// Returns a request for a ticket of a tenant of the usual application.
 pub(crate) fn issue(tenant: &str) -> pb::IssueSystemTicketRequest {
     pb::IssueSystemTicketRequest { tenant: name(tenant), ..Default::default() }
 }
 
-/// The name of a tenant of the usual application.
+/// Returns the name of a tenant of the usual application.
 pub(crate) fn name(tenant: &str) -> String {
     format!("applications/{APPLICATION}/tenants/{tenant}")
 }
 
-/// Much longer than anything takes, also on a machine that has much else to do.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// A time limit much longer than any operation takes, also on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Waits until something that happens in the background has happened.
+/// Waits until a background operation has the expected effect.
 pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     while !happened() {
-        assert!(tokio::time::Instant::now() < deadline, "did not happen in {PATIENCE:?}: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// A page over plain HTTP/1.0, with its head.
+/// Requests a page over plain HTTP/1.0, and returns head and body.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
@@ -89,11 +89,11 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     page
 }
 
-/// As [`eventually`], for what only a call can tell.
+/// Like [`eventually`], with an asynchronous condition.
 pub(crate) async fn eventually_so(what: &str, mut happened: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     while !happened().await {
-        assert!(tokio::time::Instant::now() < deadline, "did not happen in {PATIENCE:?}: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

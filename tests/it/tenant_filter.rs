@@ -1,4 +1,4 @@
-//! Lists of tenants by a filter.
+//! Tests of filters in lists of tenants.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Promises of `TenantService`.
+//! Tests of `TenantService`.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::support::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A second application, which never needs to reach SuperOffice.
+/// A second application, which never calls SuperOffice.
 const REPORTS: &str = "[[applications]]\nid = \"reports\"\nenvironment = \"sod\"\nclient_id = \"reports\"\n\
      client_secret_file = \"client_secret\"\nprivate_key_file = \"private_key.pem\"\n";
 
@@ -66,7 +66,7 @@ async fn status_no_older(
     Ok(read.into_inner().status.unwrap())
 }
 
-/// All pages of a list.
+/// Returns all pages of a list.
 async fn list(world: &World, parent: &str, page_size: i32) -> Vec<pb::Tenant> {
     let mut client = world.tenants().await;
     let (mut all, mut page_token) = (Vec::new(), String::new());
@@ -89,7 +89,7 @@ fn names(tenants: &[pb::Tenant]) -> Vec<&str> {
     tenants.iter().map(|tenant| tenant.name.as_str()).collect()
 }
 
-/// A failed probe of SuperOffice's store of statuses, until faults are cleared.
+/// Makes tenant status fail until the faults are cleared.
 fn take_status_down(world: &World) {
     let down = (Endpoint::TenantStatus, Fault::status(503), FaultScope::always());
     world.sandbox.inject(down.0, down.1, down.2).unwrap();
@@ -102,7 +102,7 @@ async fn a_new_tenant_has_its_labels_and_nothing_else() {
         ("region".to_owned(), "nordic".to_owned()),
         ("navn".to_owned(), "Søndag & Sønner \"1\"".to_owned()),
     ]);
-    // What is not for the caller to say is not taken from it.
+    // Output-only fields of the request are ignored.
     let given = pb::Tenant {
         name: name("Cust9"),
         labels: labels.clone(),
@@ -153,7 +153,7 @@ async fn a_tenant_is_added_once() {
 }
 
 #[tokio::test]
-async fn one_of_many_who_add_the_same_tenant_succeeds() {
+async fn one_of_many_concurrent_creations_succeeds() {
     let world = World::new().await;
     let mut creations = JoinSet::new();
     for _ in 0..20 {
@@ -180,7 +180,7 @@ async fn one_of_many_who_add_the_same_tenant_succeeds() {
 }
 
 #[tokio::test]
-async fn the_etag_changes_with_what_administrators_do_and_with_nothing_else() {
+async fn the_etag_changes_only_with_changes_by_administrators() {
     let mut world = World::new().await;
     let token = world.make_tenant("Cust1");
     let mut etags = vec![world.create("Cust1").await.etag];
@@ -221,7 +221,7 @@ async fn a_tenant_that_changed_since_it_was_read_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn deleting_forgets_token_ticket_and_all_that_was_known() {
+async fn deleting_removes_token_ticket_and_cached_data() {
     let mut world = World::new().await;
     let token = world.make_tenant("Cust1");
     world.create("Cust1").await;
@@ -267,7 +267,7 @@ async fn a_new_token_ends_the_ticket_of_the_one_before() {
     world.set_token("Cust1", &token).await;
     let first = world.ticket("Cust1").await.unwrap();
     assert!(world.tenant("Cust1").await.has_system_user_token);
-    // Also the same one again: who sets it wants it tried.
+    // Setting the same token again also drops the ticket, so that the token is tried.
     world.set_token("Cust1", &format!("  {token}\n")).await;
     let second = world.ticket("Cust1").await.unwrap();
     assert_ne!(second.credential_id, first.credential_id);
@@ -279,7 +279,7 @@ async fn a_new_token_ends_the_ticket_of_the_one_before() {
 }
 
 #[tokio::test]
-async fn lists_have_every_tenant_once_and_in_order() {
+async fn lists_have_every_tenant_once_in_order() {
     let world = two_applications().await;
     let mut tenants: Vec<_> = (0..60).map(|number| format!("Cust{}", number * 7)).collect();
     for tenant in &tenants {
@@ -304,7 +304,7 @@ async fn lists_have_every_tenant_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_where_it_was_though_tenants_come_and_go() {
+async fn a_list_continues_at_its_position_despite_changes() {
     let world = World::new().await;
     for tenant in ["Cust1", "Cust2", "Cust3", "Cust4"] {
         world.create(tenant).await;
@@ -324,7 +324,7 @@ async fn a_list_goes_on_where_it_was_though_tenants_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_list_shows_what_getting_each_shows() {
+async fn a_list_shows_the_same_data_as_get() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world.create("Cust2").await;
@@ -335,7 +335,7 @@ async fn a_list_shows_what_getting_each_shows() {
 }
 
 #[tokio::test]
-async fn a_tenant_of_several_applications_is_not_found_by_its_id_alone() {
+async fn a_wildcard_name_is_refused_if_several_applications_have_the_tenant() {
     let world = two_applications().await;
     world.create("Cust1").await;
     let get = || pb::GetTenantRequest { name: "applications/-/tenants/Cust1".to_owned() };
@@ -346,7 +346,7 @@ async fn a_tenant_of_several_applications_is_not_found_by_its_id_alone() {
     let status = client.get_tenant(get()).await.unwrap_err();
     let details = assert_status(&status, Code::InvalidArgument, "INVALID_ARGUMENT");
     assert!(details.bad_request().is_some());
-    // The path is that of the field in this request.
+    // The violation names the field of this request.
     assert_invalid(&status, &["name"]);
     let request = pb::IssueSystemTicketRequest { tenant: get().name, ..Default::default() };
     let status = issue_with(&mut world.tokens().await, request).await.unwrap_err();
@@ -354,7 +354,7 @@ async fn a_tenant_of_several_applications_is_not_found_by_its_id_alone() {
 }
 
 #[tokio::test]
-async fn a_disabled_tenant_is_stopped_at_the_next_call_also_after_a_restart() {
+async fn a_disabled_tenant_is_refused_at_the_next_call_also_after_a_restart() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
@@ -373,7 +373,7 @@ async fn a_disabled_tenant_is_stopped_at_the_next_call_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_tenant_disabled_during_an_exchange_gives_its_ticket_to_nobody() {
+async fn a_ticket_is_not_returned_if_its_tenant_was_disabled_during_the_exchange() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let slow = Fault::delay(Duration::from_millis(400));
@@ -389,14 +389,14 @@ async fn a_tenant_disabled_during_an_exchange_gives_its_ticket_to_nobody() {
         let status = call.unwrap().unwrap_err();
         assert_status(&status, Code::FailedPrecondition, "TENANT_DISABLED");
     }
-    // The exchange was not wasted.
+    // The result of the exchange was stored.
     enable(&world, "Cust1").await;
     world.ticket("Cust1").await.unwrap();
     assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 1);
 }
 
 #[tokio::test]
-async fn disabling_deletes_nothing_and_enabling_gives_the_same_ticket_again() {
+async fn disabling_deletes_nothing_and_enabling_returns_the_same_ticket() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let ticket = world.ticket("Cust1").await.unwrap();
@@ -416,7 +416,7 @@ async fn disabling_deletes_nothing_and_enabling_gives_the_same_ticket_again() {
 }
 
 #[tokio::test]
-async fn disabling_and_enabling_twice_is_doing_it_once() {
+async fn disabling_and_enabling_are_idempotent() {
     let mut world = World::new().await;
     world.create("Cust1").await;
     let first = disable(&world, "Cust1").await;
@@ -435,7 +435,7 @@ async fn a_tenant_shows_status_and_company_once_they_are_known() {
     assert_eq!(before.status(), pb::TenantState::Unspecified);
     assert_eq!((before.status_valid_until, &*before.web_api_uri), (None, ""));
     assert_eq!(before.company_name, "");
-    assert_eq!(world.sandbox.calls(Endpoint::TenantStatus), 0, "GetTenant asks nobody");
+    assert_eq!(world.sandbox.calls(Endpoint::TenantStatus), 0, "GetTenant calls SuperOffice");
 
     let read = status(&world, "Cust1").await.unwrap();
     let shown = world.tenant("Cust1").await;
@@ -453,7 +453,7 @@ async fn a_tenant_shows_status_and_company_once_they_are_known() {
 }
 
 #[tokio::test]
-async fn every_state_is_told_as_it_is() {
+async fn every_state_is_reported_unchanged() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let host = world.sandbox.api_uri(ApiHost::A);
@@ -462,7 +462,7 @@ async fn every_state_is_told_as_it_is() {
         world.advance(Duration::from_secs(1));
         let read = status_no_older(&world, "Cust1", "0s").await.unwrap();
         assert_eq!(read.tenant, name("Cust1"));
-        // CamelCase to the words of the contract.
+        // Compares the state names of the API with those of the sandbox.
         let told = read.state().as_str_name().replace("TENANT_STATE_", "").replace('_', "");
         assert_eq!(told, format!("{state:?}").to_uppercase());
         let usable = matches!(state, TenantState::Running | TenantState::OnlineMaintenance);
@@ -473,7 +473,7 @@ async fn every_state_is_told_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_status_is_read_once_while_it_is_valid_and_again_for_who_wants_it_newer() {
+async fn a_status_is_read_once_while_valid_and_again_on_request() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let first = status(&world, "Cust1").await.unwrap();
@@ -485,7 +485,7 @@ async fn a_status_is_read_once_while_it_is_valid_and_again_for_who_wants_it_newe
     let newer = status_no_older(&world, "Cust1", "29s").await.unwrap();
     assert_eq!(newer.state(), pb::TenantState::Suspended);
     assert_eq!(world.sandbox.calls(Endpoint::TenantStatus), 2);
-    // What one caller has made us read is there for all.
+    // A status that one caller had read is cached for all.
     assert_eq!(status(&world, "Cust1").await.unwrap(), newer);
     world.advance(Duration::from_secs(1));
     status_no_older(&world, "Cust1", "0s").await.unwrap();
@@ -493,7 +493,7 @@ async fn a_status_is_read_once_while_it_is_valid_and_again_for_who_wants_it_newe
 }
 
 #[tokio::test]
-async fn many_who_want_a_status_cost_one_read() {
+async fn concurrent_status_requests_cost_one_read() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let slow = Fault::delay(Duration::from_millis(300));
@@ -514,18 +514,18 @@ async fn many_who_want_a_status_cost_one_read() {
 }
 
 #[tokio::test]
-async fn a_stale_status_holds_for_a_day_while_superoffice_is_down() {
+async fn a_stale_status_is_used_for_a_day_while_superoffice_is_down() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let read = status(&world, "Cust1").await.unwrap();
     take_status_down(&world);
     world.advance(2 * MINUTE);
     assert_eq!(status(&world, "Cust1").await.unwrap(), read);
-    // Who wants none that old is told that there is no other.
+    // A caller that needs a newer status gets an error.
     let refused = status_no_older(&world, "Cust1", "90s").await.unwrap_err();
     let details = assert_status(&refused, Code::Unavailable, "UPSTREAM_UNAVAILABLE");
     assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
-    // A minute valid and 24 hours stale.
+    // Valid for a minute, and usable for 24 more hours.
     world.advance((24 * 60 - 2) * MINUTE);
     assert_eq!(status(&world, "Cust1").await.unwrap(), read);
     world.advance(2 * MINUTE);
@@ -540,7 +540,7 @@ async fn a_stale_status_holds_for_a_day_while_superoffice_is_down() {
 }
 
 #[tokio::test]
-async fn a_status_that_cannot_be_believed_changes_nothing() {
+async fn an_invalid_status_changes_nothing() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let unbelievable = [
@@ -557,7 +557,7 @@ async fn a_status_that_cannot_be_believed_changes_nothing() {
         assert!(!refused.message().contains("evil"), "{}", refused.message());
         assert_eq!(world.tenant("Cust1").await.status(), pb::TenantState::Unspecified);
         world.sandbox.clear_faults();
-        // The failure is repeated to callers for a moment.
+        // The failure is cached for a moment.
         world.advance(Duration::from_secs(5));
     }
     let read = status(&world, "Cust1").await.unwrap();
@@ -570,7 +570,7 @@ async fn a_status_that_cannot_be_believed_changes_nothing() {
 }
 
 #[tokio::test]
-async fn how_long_a_status_holds_is_kept_between_15_seconds_and_an_hour() {
+async fn the_validity_of_a_status_is_limited_to_15_seconds_to_an_hour() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     for (said, held) in [(0, 15), (1, 15), (600, 600), (86_400, 3600)] {
@@ -578,13 +578,13 @@ async fn how_long_a_status_holds_is_kept_between_15_seconds_and_an_hour() {
         world.advance(Duration::from_secs(1));
         let read = status_no_older(&world, "Cust1", "0s").await.unwrap();
         let holds = read.valid_until.unwrap().seconds - read.read_time.unwrap().seconds;
-        // SuperOffice's clock and ours are within a moment of each other.
+        // The clocks of SuperOffice and the gateway may differ a little.
         assert!((held - 1..=held + 5).contains(&holds), "{said} s: {holds} s");
     }
 }
 
 #[tokio::test]
-async fn a_tenant_that_superoffice_does_not_know_is_unknown() {
+async fn a_tenant_unknown_to_superoffice_has_state_unknown() {
     let mut world = World::new().await;
     world.create("Cust1").await;
     for not_found in [false, true] {

@@ -1,4 +1,4 @@
-//! Promises of `IssueSystemTicket`.
+//! Tests of `IssueSystemTicket`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{
 const HOUR: Duration = Duration::from_hours(1);
 
 #[tokio::test]
-async fn a_ticket_comes_with_all_that_one_needs_and_superoffice_takes_it() {
+async fn a_ticket_comes_with_all_fields_and_superoffice_accepts_it() {
     let world = World::new().await;
     world.enroll("Cust12345").await;
     let ticket = world.ticket("Cust12345").await.unwrap();
@@ -29,7 +29,7 @@ async fn a_ticket_comes_with_all_that_one_needs_and_superoffice_takes_it() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_cached_for_everybody() {
+async fn a_ticket_is_cached_for_all_callers() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let first = world.ticket("Cust1").await.unwrap();
@@ -70,7 +70,7 @@ async fn ten_thousand_concurrent_first_calls_cost_one_exchange() {
 }
 
 #[tokio::test]
-async fn a_first_caller_that_cancels_stops_nothing_for_the_others() {
+async fn a_first_caller_that_cancels_does_not_affect_others() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world
@@ -98,7 +98,7 @@ async fn a_first_caller_that_cancels_stops_nothing_for_the_others() {
 }
 
 #[tokio::test]
-async fn a_restart_asks_superoffice_for_nothing() {
+async fn a_restart_makes_no_call_to_superoffice() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let before = world.ticket("Cust1").await.unwrap();
@@ -117,10 +117,10 @@ async fn a_ticket_in_use_is_renewed_in_the_background_before_it_expires() {
     let first = world.ticket("Cust1").await.unwrap();
     world.advance(4 * HOUR);
     assert_eq!(world.ticket("Cust1").await.unwrap().credential_id, first.credential_id);
-    // Due at the latest half an hour before the end.
+    // The renewal is due at least half an hour before the expiry.
     world.advance(Duration::from_mins(91));
     eventually("the ticket is renewed", || world.exchanges() == 2).await;
-    // SuperOffice has counted; a moment later everybody has the new one.
+    // SuperOffice has counted the exchange, but callers get the new ticket a moment later.
     let mut second = world.ticket("Cust1").await.unwrap();
     for _ in 0..1000 {
         if second.credential_id != first.credential_id {
@@ -134,7 +134,7 @@ async fn a_ticket_in_use_is_renewed_in_the_background_before_it_expires() {
 }
 
 #[tokio::test]
-async fn a_ticket_that_nobody_uses_is_not_renewed() {
+async fn an_unused_ticket_is_not_renewed() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
@@ -148,7 +148,7 @@ async fn a_ticket_that_nobody_uses_is_not_renewed() {
 }
 
 #[tokio::test]
-async fn min_ttl_is_honoured_with_a_new_ticket_where_the_cached_one_is_too_old() {
+async fn a_new_ticket_is_issued_if_the_cached_one_is_below_min_ttl() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.ticket("Cust1").await.unwrap();
@@ -166,7 +166,7 @@ async fn min_ttl_is_honoured_with_a_new_ticket_where_the_cached_one_is_too_old()
 }
 
 #[tokio::test]
-async fn a_valid_ticket_is_served_through_every_fault_of_superoffice() {
+async fn a_valid_ticket_is_returned_during_every_fault_of_superoffice() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let ticket = world.ticket("Cust1").await.unwrap();
@@ -175,7 +175,7 @@ async fn a_valid_ticket_is_served_through_every_fault_of_superoffice() {
         for endpoint in Endpoint::ALL {
             world.sandbox.inject(endpoint, fault.clone(), FaultScope::always()).unwrap();
         }
-        // The status is overdue, and cannot be read.
+        // The status has expired, and cannot be read.
         world.advance(Duration::from_mins(5));
         assert_eq!(world.ticket("Cust1").await.unwrap(), ticket, "{fault:?}");
         world.sandbox.clear_faults();
@@ -192,7 +192,7 @@ async fn a_valid_ticket_is_served_through_every_fault_of_superoffice() {
 }
 
 #[tokio::test]
-async fn refusals_of_superoffice_have_their_reasons_and_are_not_asked_for_again_at_once() {
+async fn refusals_of_superoffice_have_their_reasons_and_are_cached() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     for (state, reason) in [
@@ -209,14 +209,14 @@ async fn refusals_of_superoffice_have_their_reasons_and_are_not_asked_for_again_
                 .unwrap();
         }
         assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 1, "{reason}");
-        // One minute at first, then two, and so on.
+        // The delay is one minute, then two, and so on.
         world.advance(Duration::from_secs(61));
         world.ticket("Cust1").await.unwrap_err();
         assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 2, "{reason}");
         world.advance(Duration::from_secs(61));
         world.ticket("Cust1").await.unwrap_err();
         assert_eq!(world.sandbox.calls(Endpoint::Authenticate), 2, "{reason}");
-        // A new token ends the waiting.
+        // A new token ends the delay.
         let token = world.sandbox.authorize(CLIENT_ID, "Cust1").unwrap();
         world.set_token("Cust1", &token).await;
         world.ticket("Cust1").await.unwrap();
@@ -225,13 +225,13 @@ async fn refusals_of_superoffice_have_their_reasons_and_are_not_asked_for_again_
 }
 
 #[tokio::test]
-async fn a_wrong_token_a_wrong_secret_and_a_wrong_clock_are_told_apart() {
+async fn a_wrong_token_secret_and_clock_have_different_reasons() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.set_token("Cust1", "Some App-0123456789").await;
     let status = world.ticket("Cust1").await.unwrap_err();
     assert_status(&status, Code::FailedPrecondition, "SYSTEM_USER_REJECTED");
-    // The gateway remembers a refusal for one minute, the next one for two.
+    // The gateway caches a refusal for one minute, the next one for two.
     world.advance(Duration::from_secs(61));
     world.sandbox.set_secrets(CLIENT_ID, &["another"]).unwrap();
     let status = world.ticket("Cust1").await.unwrap_err();
@@ -244,7 +244,7 @@ async fn a_wrong_token_a_wrong_secret_and_a_wrong_clock_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_tenant_without_a_token_and_an_unknown_tenant_are_told_apart() {
+async fn a_tenant_without_token_and_an_unknown_tenant_have_different_reasons() {
     let world = World::new().await;
     world.make_tenant("Cust1");
     let status = world.ticket("Cust1").await.unwrap_err();
@@ -261,7 +261,7 @@ async fn a_tenant_without_a_token_and_an_unknown_tenant_are_told_apart() {
 }
 
 #[tokio::test]
-async fn every_tenant_state_lets_calls_through_or_gives_its_error() {
+async fn every_tenant_state_allows_calls_or_returns_its_error() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     for state in TenantState::ALL {
@@ -295,7 +295,7 @@ async fn every_tenant_state_lets_calls_through_or_gives_its_error() {
 }
 
 #[tokio::test]
-async fn the_status_of_a_tenant_in_use_is_read_again_when_it_runs_out() {
+async fn the_status_of_a_tenant_in_use_is_read_again_when_it_expires() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.ticket("Cust1").await.unwrap();
@@ -309,7 +309,7 @@ async fn the_status_of_a_tenant_in_use_is_read_again_when_it_runs_out() {
 }
 
 #[tokio::test]
-async fn the_application_token_is_handed_out_only_where_configuration_allows_it() {
+async fn the_application_token_is_returned_only_if_configured() {
     let with_token =
         pb::IssueSystemTicketRequest { include_application_token: true, ..issue("Cust1") };
     let world = World::new().await;
@@ -326,7 +326,7 @@ async fn the_application_token_is_handed_out_only_where_configuration_allows_it(
 }
 
 #[tokio::test]
-async fn the_application_may_be_left_open_where_only_one_has_the_tenant() {
+async fn a_wildcard_application_works_if_only_one_has_the_tenant() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let request = pb::IssueSystemTicketRequest {
@@ -368,11 +368,11 @@ async fn a_moved_tenant_is_found_at_its_new_address() {
 }
 
 #[tokio::test]
-async fn the_emergency_stop_holds_for_a_call_that_waits_for_tenant_status() {
+async fn disabling_a_tenant_stops_a_call_that_waits_for_tenant_status() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.ticket("Cust1").await.unwrap();
-    // The ticket is at hand, but the status is too old to go by.
+    // The ticket is cached, but the status has expired.
     world.advance(Duration::from_mins(90));
     let delay = Fault::delay(Duration::from_millis(700));
     world.sandbox.inject(Endpoint::TenantStatus, delay, FaultScope::always()).unwrap();
@@ -388,7 +388,7 @@ async fn the_emergency_stop_holds_for_a_call_that_waits_for_tenant_status() {
 }
 
 #[tokio::test]
-async fn without_the_keys_that_validate_it_no_ticket_is_asked_for() {
+async fn without_validation_keys_no_ticket_is_requested() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world.sandbox.inject(Endpoint::Jwks, Fault::status(503), FaultScope::always()).unwrap();

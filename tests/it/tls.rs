@@ -1,4 +1,4 @@
-//! TLS of the gRPC listener: who is let in, and how certificates change under open connections.
+//! Tests of TLS of the gRPC listener: accepted clients, and certificates that change during open connections.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use rustls::ProtocolVersion;
 use tempfile::TempDir;
 use tenant_gateway::{
-    app::Ended,
+    app::ShutdownOutcome,
     grpc::pb::{self, application_service_client::ApplicationServiceClient},
 };
 use tokio::{
@@ -27,7 +27,7 @@ use crate::support::{
     sandbox, write_files,
 };
 
-/// How often the gateway looks at its files.
+/// The interval at which the gateway checks its files.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A gateway with TLS.
@@ -43,7 +43,7 @@ impl Tls {
         Self::with(None).await
     }
 
-    /// With mTLS if there is an authority of clients.
+    /// Starts a gateway, with mTLS if a client authority is given.
     async fn with(clients: Option<&Authority>) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (authority, first) = prepare(files.path(), clients);
@@ -56,13 +56,13 @@ impl Tls {
         self.world.gateway().grpc_address
     }
 
-    /// The certificate that a new connection sees, if a call on it is answered.
+    /// Makes a call on a new connection. Returns the server's certificate if it gets a response.
     async fn answered(&self, client: &Client) -> Option<Vec<u8>> {
         let connected = client.connect(self.address()).await.ok()?;
         ask(&connected.channel).await.then_some(connected.certificate)
     }
 
-    /// Goes on until new connections see this certificate.
+    /// Advances the clock until new connections get this certificate.
     async fn until_seen(&self, identity: &Identity) {
         let client = self.authority.client();
         eventually_so("new connections see the new certificate", async || {
@@ -73,7 +73,7 @@ impl Tls {
     }
 }
 
-/// An authority, and a certificate of it in `folder`.
+/// Creates an authority, and one of its certificates in `folder`.
 fn prepare(folder: &Path, clients: Option<&Authority>) -> (Authority, Identity) {
     let authority = Authority::new();
     let first = authority.issue();
@@ -98,7 +98,7 @@ async fn ask(channel: &Channel) -> bool {
     client.list_applications(pb::ListApplicationsRequest::default()).await.is_ok()
 }
 
-// Who is let in
+// Accepted clients
 
 #[tokio::test]
 async fn a_client_with_the_right_authority_is_served_on_tls_1_2_and_1_3() {
@@ -118,7 +118,7 @@ async fn a_client_with_the_right_authority_is_served_on_tls_1_2_and_1_3() {
 }
 
 #[tokio::test]
-async fn plain_text_and_whatever_is_not_http2_is_not_served_by_a_listener_with_tls() {
+async fn a_tls_listener_rejects_plaintext_and_other_protocols() {
     let tls = Tls::new().await;
     let plain = Channel::from_shared(format!("http://{}", tls.address())).unwrap();
     if let Ok(channel) = plain.connect().await {
@@ -132,7 +132,7 @@ async fn plain_text_and_whatever_is_not_http2_is_not_served_by_a_listener_with_t
 }
 
 #[tokio::test]
-async fn with_mtls_only_a_valid_certificate_of_the_right_authority_is_let_in() {
+async fn with_mtls_only_valid_certificates_of_the_authority_are_accepted() {
     let clients = Authority::new();
     let tls = Tls::with(Some(&clients)).await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
@@ -153,7 +153,7 @@ async fn with_mtls_only_a_valid_certificate_of_the_right_authority_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_judged_by_the_clock_of_the_gateway() {
+async fn the_clock_of_the_gateway_decides_on_client_certificates() {
     let clients = Authority::new();
     let tls = Tls::with(Some(&clients)).await;
     let client = tls.authority.client().showing(clients.issue_until(2100));
@@ -165,7 +165,7 @@ async fn a_client_certificate_is_judged_by_the_clock_of_the_gateway() {
 // Rotation
 
 #[tokio::test]
-async fn a_certificate_replaced_file_by_file_is_seen_by_new_connections_and_open_ones_go_on() {
+async fn new_connections_get_a_replaced_certificate_and_open_ones_continue() {
     let tls = Tls::new().await;
     let open = tls.authority.client().connect(tls.address()).await.unwrap();
     assert!(ask(&open.channel).await);
@@ -178,7 +178,7 @@ async fn a_certificate_replaced_file_by_file_is_seen_by_new_connections_and_open
 }
 
 #[tokio::test]
-async fn a_certificate_replaced_as_kubernetes_does_is_seen() {
+async fn a_certificate_replaced_as_in_kubernetes_is_loaded() {
     // `tls.crt` → `..data/tls.crt`, `..data` → a folder with a time stamp; only `..data` is ever replaced.
     let files = tempfile::tempdir().unwrap();
     let at = |name: &str| -> PathBuf { files.path().join(name) };
@@ -206,7 +206,7 @@ async fn a_certificate_replaced_as_kubernetes_does_is_seen() {
 }
 
 #[tokio::test]
-async fn half_of_a_pair_leaves_the_old_one_in_force_until_the_other_half_comes() {
+async fn a_certificate_without_its_key_leaves_the_old_pair_active() {
     let tls = Tls::new().await;
     let client = tls.authority.client();
     let next = tls.authority.issue();
@@ -228,7 +228,7 @@ async fn half_of_a_pair_leaves_the_old_one_in_force_until_the_other_half_comes()
     }
     replace(folder, "tls.key", &next.key_pem());
     tls.until_seen(&next).await;
-    // Files that are gone are no reason to serve less.
+    // Missing files do not affect the loaded certificate.
     fs::remove_file(folder.join("tls.crt")).unwrap();
     fs::remove_file(folder.join("tls.key")).unwrap();
     for _ in 0..5 {
@@ -238,7 +238,7 @@ async fn half_of_a_pair_leaves_the_old_one_in_force_until_the_other_half_comes()
 }
 
 #[tokio::test]
-async fn who_asks_for_a_reload_does_not_wait_for_the_next_look() {
+async fn an_explicit_reload_takes_effect_at_once() {
     let tls = Tls::new().await;
     let next = tls.authority.issue();
     next.write(tls.files.path());
@@ -259,7 +259,7 @@ async fn the_authority_of_clients_rotates_without_ending_their_connections() {
     assert!(ask(&open.channel).await);
     assert_eq!(tls.answered(&new_client).await, None);
 
-    // First both, then the new one alone.
+    // First both authorities, then the new one alone.
     replace(tls.files.path(), "ca.crt", &format!("{}{}", old.pem(), new.pem()));
     eventually_so("the new authority is trusted", async || {
         tls.world.clock.advance(LOOK);
@@ -277,10 +277,10 @@ async fn the_authority_of_clients_rotates_without_ending_their_connections() {
     assert!(ask(&open.channel).await);
 }
 
-// Those who mean no good
+// Malicious clients
 
 #[tokio::test]
-async fn silent_connections_stop_nobody_from_being_served_and_do_not_delay_the_end() {
+async fn idle_connections_do_not_block_others_or_delay_the_shutdown() {
     for with_tls in [true, false] {
         let mut tls = Tls::new().await;
         if !with_tls {
@@ -302,20 +302,20 @@ async fn silent_connections_stop_nobody_from_being_served_and_do_not_delay_the_e
             for _ in 0..20 {
                 let mut client = TcpStream::connect(tls.address()).await.unwrap();
                 client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-                // The server's first frame: it takes us for a client.
+                // The server's first frame: it has accepted the preface.
                 client.read_u8().await.unwrap();
                 silent_after_preface.push(client);
             }
             assert!(ask(&tls.world.channel().await).await);
         }
         let begin = Instant::now();
-        assert_eq!(tls.world.stop().await, Ended::Cleanly);
+        assert_eq!(tls.world.stop().await, ShutdownOutcome::Clean);
         assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     }
 }
 
 #[tokio::test]
-async fn garbage_disturbs_nobody() {
+async fn invalid_bytes_do_not_affect_other_clients() {
     let tls = Tls::new().await;
     let client = tls.authority.client();
     let open = client.connect(tls.address()).await.unwrap();
@@ -325,12 +325,12 @@ async fn garbage_disturbs_nobody() {
         garbage.spawn(async move {
             let mut bytes: Vec<u8> = (0..400_u16).map(|n| (n * seed).to_le_bytes()[0]).collect();
             if seed % 2 == 0 {
-                // As if a handshake began: record, version, length, client hello.
+                // Looks like the begin of a handshake: record, version, length, client hello.
                 bytes[..6].copy_from_slice(&[0x16, 3, 1, 1, 0x80, 1]);
             }
             let mut tcp = TcpStream::connect(address).await.unwrap();
             let _ = tcp.write_all(&bytes).await;
-            // Some stay to see what happens.
+            // Some wait for the end of the connection.
             if seed % 3 != 0 {
                 let _ = tcp.shutdown().await;
                 let _ = tcp.read_to_end(&mut bytes).await;
@@ -347,7 +347,7 @@ async fn garbage_disturbs_nobody() {
 // The program
 
 #[tokio::test]
-async fn the_program_reloads_on_sighup_and_ends_in_order() {
+async fn the_program_reloads_on_sighup_and_stops_gracefully() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox().await);
     let (authority, first) = prepare(folder.path(), None);
     let extra_config = section(folder.path(), false);
@@ -363,7 +363,7 @@ async fn the_program_reloads_on_sighup_and_ends_in_order() {
     eventually("the log says so", || program.logged("certificate reloaded").is_some()).await;
     let line = program.logged("certificate reloaded").unwrap();
     assert!(line.contains("\"generation\":2") && line.contains("3000-01-01"), "{line}");
-    assert!(program.logged("asked to reload").is_some());
+    assert!(program.logged("received a signal; reloading").is_some());
     assert_ne!(client.connect(program.grpc_address).await.unwrap().certificate, first.certificate);
 
     fs::write(folder.path().join("tls.key"), "").unwrap();
@@ -378,7 +378,7 @@ async fn the_program_reloads_on_sighup_and_ends_in_order() {
 }
 
 #[tokio::test]
-async fn a_listener_without_sockets_to_give_serves_again_when_there_are_some() {
+async fn a_listener_out_of_file_descriptors_recovers() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox().await);
     let (authority, _) = prepare(folder.path(), None);
     let extra_config = section(folder.path(), false);
@@ -402,7 +402,7 @@ async fn a_listener_without_sockets_to_give_serves_again_when_there_are_some() {
 }
 
 #[tokio::test]
-async fn files_that_do_not_fit_are_a_mistake_of_the_configuration() {
+async fn certificate_files_that_do_not_match_are_a_configuration_error() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox().await);
     let (authority, _) = prepare(folder.path(), None);
     fs::write(folder.path().join("tls.key"), authority.issue().key_pem()).unwrap();

@@ -1,4 +1,4 @@
-//! Authority that was taken away: client certificates and tokens on connections and streams that are open.
+//! Tests of revoked trust: client certificates and tokens on open connections and streams.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -13,14 +13,14 @@ use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use crate::support::{
     APPLICATION, Authority, Client, Options, World, assert_status,
-    callers::{Guarded, bearing, call},
+    callers::{AuthenticatedGateway, call, with_bearer_token},
     eventually_so, name, replace,
 };
 
 const JOBS: &str = "spiffe://test/jobs";
 const POLICY: &str = "permit (principal == Caller::\"spiffe://test/jobs\", action, resource);";
 
-/// How often the gateway looks at its files.
+/// The interval at which the gateway checks its files.
 const LOOK: Duration = Duration::from_secs(1);
 
 fn section(section: &str, folder: &Path) -> String {
@@ -31,8 +31,8 @@ fn section(section: &str, folder: &Path) -> String {
     )
 }
 
-/// A gateway whose callers show certificates of two authorities.
-struct Mutual {
+/// A gateway whose callers have certificates of two authorities.
+struct MtlsGateway {
     world: World,
     files: tempfile::TempDir,
     server: Authority,
@@ -40,7 +40,7 @@ struct Mutual {
     staying: Authority,
 }
 
-impl Mutual {
+impl MtlsGateway {
     async fn new(mtls: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let [server, going, staying] = std::array::from_fn(|_| Authority::new());
@@ -85,7 +85,7 @@ async fn get(channel: &Channel) -> Result<Vec<u8>, Status> {
     call(channel, "TenantService/GetTenant", Request::new(get)).await
 }
 
-/// A stream that has said what is known and is idle from then on.
+/// Opens a stream, and reads until it is idle.
 async fn idle(
     channel: &Channel,
     request: Request<pb::WatchGrantsRequest>,
@@ -97,7 +97,7 @@ async fn idle(
     events
 }
 
-/// Sends a request on a connection that stays open: the status and the problem that the answer tells of.
+/// Sends a request on a persistent connection. Returns status and problem of the response.
 async fn exchange(
     stream: &mut BufReader<TlsStream<TcpStream>>,
     request: &str,
@@ -134,7 +134,7 @@ fn assert_not_trusted(status: &Status) {
 
 #[tokio::test]
 async fn a_removed_authority_ends_calls_and_streams_of_connections_that_are_open() {
-    let mutual = Mutual::new("").await;
+    let mutual = MtlsGateway::new("").await;
     let (going, staying) = (mutual.client(&mutual.going), mutual.client(&mutual.staying));
     let [open, other] = [mutual.channel(&going).await, mutual.channel(&staying).await];
     mutual.enroll(&open).await;
@@ -167,10 +167,10 @@ async fn a_removed_authority_ends_calls_and_streams_of_connections_that_are_open
     assert_eq!((status, &problem["reason"]), (401, &"CALLER_UNAUTHENTICATED".into()));
     assert!(problem["detail"].as_str().unwrap().contains("no longer trusted"), "{problem}");
 
-    // Certificates of the other authority go on, on connections and streams.
+    // Connections and streams with certificates of the other authority continue.
     get(&other).await.unwrap();
     assert!(futures_util::poll!(std::pin::pin!(others.message())).is_pending());
-    // An authority that comes back is trusted again.
+    // A restored authority is trusted again.
     let both = mutual.going.pem() + &mutual.staying.pem();
     replace(mutual.files.path(), "ca.crt", &both);
     eventually_so("the authority is trusted again", async || {
@@ -182,7 +182,7 @@ async fn a_removed_authority_ends_calls_and_streams_of_connections_that_are_open
 
 #[tokio::test]
 async fn an_idle_stream_ends_with_its_certificate() {
-    let mutual = Mutual::new("").await;
+    let mutual = MtlsGateway::new("").await;
     let until = mutual.world.clock_seconds() + 60;
     let client = mutual.server.client().showing(mutual.going.issue_for_until(JOBS, until));
     let channel = mutual.channel(&client).await;
@@ -197,23 +197,23 @@ async fn an_idle_stream_ends_with_its_certificate() {
 
 #[tokio::test]
 async fn an_idle_stream_ends_with_its_token() {
-    let guarded = Guarded::new("permit (principal, action, resource);").await;
+    let guarded = AuthenticatedGateway::new("permit (principal, action, resource);").await;
     guarded.enroll("sync", "Cust1").await;
     let mut claims = guarded.issuer.claims("sync", guarded.world.clock_seconds());
     claims["exp"] = (guarded.world.clock_seconds() + 60).into();
     let token = guarded.issuer.sign(&claims);
-    let mut events = idle(&guarded.channel, bearing(&token, watch())).await;
+    let mut events = idle(&guarded.channel, with_bearer_token(&token, watch())).await;
     guarded.world.clock.advance(Duration::from_secs(80));
     assert!(futures_util::poll!(std::pin::pin!(events.message())).is_pending());
-    // Half a minute more for clocks that differ.
+    // Expiry has a tolerance of half a minute for clock differences.
     guarded.world.clock.advance(Duration::from_secs(11));
     let ended = events.message().await.unwrap_err();
     assert_status(&ended, Code::Unauthenticated, "CALLER_UNAUTHENTICATED");
 }
 
 #[tokio::test]
-async fn of_several_names_in_a_certificate_the_configured_one_is_the_callers() {
-    let mutual = Mutual::new("identity = \"uri\"\npattern = \"spiffe://test/*\"\n").await;
+async fn the_configured_name_of_a_certificate_identifies_the_caller() {
+    let mutual = MtlsGateway::new("identity = \"uri\"\npattern = \"spiffe://test/*\"\n").await;
     let asked = async |uris: &[&str]| {
         let identity = mutual.going.issue_for(uris, &["jobs.example"]);
         let channel = mutual.channel(&mutual.server.client().showing(identity)).await;
@@ -233,7 +233,7 @@ async fn of_several_names_in_a_certificate_the_configured_one_is_the_callers() {
 
 #[tokio::test]
 async fn a_chain_of_many_certificates_is_refused_at_once() {
-    let mutual = Mutual::new("").await;
+    let mutual = MtlsGateway::new("").await;
     let good = mutual.client(&mutual.staying);
     let stranger = Authority::new();
     let mut identity = stranger.issue_for(&[JOBS], &[]);

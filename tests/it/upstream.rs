@@ -1,5 +1,5 @@
-//! What SuperOffice can do wrong: the right status within the deadline, nothing cached from a bad answer, and
-//! nothing lost.
+//! Tests of faults of SuperOffice: the right status within the deadline, nothing cached from an invalid response, and
+//! no data loss.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tonic::{Code, Request};
 
 use crate::support::{Options, World, assert_status, eventually_so, get, name};
 
-/// With a login time-out so short that a test of time-outs is quick.
+/// Starts a gateway with a short login time-out.
 async fn impatient() -> World {
     let extra_config = "[login]\ntimeout = \"1s\"".to_owned();
     let world = World::with(Options { extra_config, ..Default::default() }).await;
@@ -74,7 +74,7 @@ fn forged_statuses() -> Vec<Fault> {
     ]
 }
 
-/// A first ticket while `endpoint` has `fault`; then again without it.
+/// Requests a first ticket with the fault, and checks the error.
 async fn first_ticket(world: &mut World, endpoint: Endpoint, fault: Fault, reason: &str) {
     let what = format!("{endpoint:?} {fault:?}");
     world.sandbox.inject(endpoint, fault, FaultScope::always()).unwrap();
@@ -85,12 +85,12 @@ async fn first_ticket(world: &mut World, endpoint: Endpoint, fault: Fault, reaso
     assert!(details.retry_info().is_some(), "{what}");
     assert!(!format!("{status:?}").contains("html"), "{what}: SuperOffice's text is repeated");
     world.sandbox.clear_faults();
-    // The failure is repeated to callers for a while.
+    // The failure is cached for a while.
     world.advance(Duration::from_mins(2));
 }
 
 #[tokio::test]
-async fn every_fault_of_the_exchange_ends_as_its_status_and_leaves_nothing_behind() {
+async fn every_fault_of_the_exchange_has_its_status_and_caches_nothing() {
     let mut world = impatient().await;
     for (fault, reason) in transport_faults() {
         first_ticket(&mut world, Endpoint::Authenticate, fault, reason).await;
@@ -102,7 +102,7 @@ async fn every_fault_of_the_exchange_ends_as_its_status_and_leaves_nothing_behin
 }
 
 #[tokio::test]
-async fn every_fault_of_tenant_status_ends_as_its_status_and_leaves_nothing_behind() {
+async fn every_fault_of_tenant_status_has_its_status_and_caches_nothing() {
     let mut world = impatient().await;
     for (fault, reason) in transport_faults() {
         first_ticket(&mut world, Endpoint::TenantStatus, fault, reason).await;
@@ -115,7 +115,7 @@ async fn every_fault_of_tenant_status_ends_as_its_status_and_leaves_nothing_behi
 }
 
 #[tokio::test]
-async fn every_fault_of_the_key_set_ends_as_its_status_and_leaves_nothing_behind() {
+async fn every_fault_of_the_key_set_has_its_status_and_caches_nothing() {
     let mut world = impatient().await;
     for (fault, reason) in transport_faults() {
         first_ticket(&mut world, Endpoint::Jwks, fault, reason).await;
@@ -124,7 +124,7 @@ async fn every_fault_of_the_key_set_ends_as_its_status_and_leaves_nothing_behind
 }
 
 #[tokio::test]
-async fn an_exchange_that_may_have_been_done_is_not_repeated() {
+async fn an_exchange_that_may_have_run_is_not_repeated() {
     let mut world = impatient().await;
     for fault in [Fault::status(503), Fault::Reset, Fault::Close, Fault::Truncate, Fault::Html] {
         world.sandbox.reset_counts();
@@ -138,7 +138,7 @@ async fn an_exchange_that_may_have_been_done_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn reading_is_repeated_after_a_quick_fault() {
+async fn reads_are_repeated_after_a_quick_fault() {
     let world = impatient().await;
     world.sandbox.inject(Endpoint::TenantStatus, Fault::Reset, FaultScope::times(2)).unwrap();
     world.sandbox.inject(Endpoint::Jwks, Fault::status(502), FaultScope::times(2)).unwrap();
@@ -160,7 +160,7 @@ async fn a_redirect_is_never_followed_with_a_credential() {
 }
 
 #[tokio::test]
-async fn refusals_are_recognized_by_their_names_and_any_other_text_rejects_the_system_user() {
+async fn refusals_are_recognized_by_name_and_other_texts_reject_the_system_user() {
     let mut world = impatient().await;
     for (message, reason, code) in [
         ("Authorization error: Revoked (1)", "APPLICATION_REVOKED", Code::FailedPrecondition),
@@ -204,7 +204,7 @@ async fn status(world: &World, staleness: Option<&str>) -> Result<pb::TenantStat
     Ok(client.get_tenant_status(request).await?.into_inner().status.unwrap())
 }
 
-/// The login host is down for all but what `impatient` has done.
+/// Makes the login host fail.
 fn login_is_down(world: &World) {
     for endpoint in
         [Endpoint::TenantStatus, Endpoint::Authenticate, Endpoint::Jwks, Endpoint::Tokens]
@@ -214,7 +214,7 @@ fn login_is_down(world: &World) {
 }
 
 #[tokio::test]
-async fn a_stale_status_serves_for_a_day_while_it_cannot_be_read_again_and_no_longer() {
+async fn a_stale_status_is_used_for_a_day_while_it_cannot_be_read_again() {
     let mut world = impatient().await;
     world.ticket("Cust1").await.unwrap();
     let down = Fault::status(503);
@@ -232,7 +232,7 @@ async fn a_stale_status_serves_for_a_day_while_it_cannot_be_read_again_and_no_lo
 }
 
 #[tokio::test]
-async fn how_long_a_stale_status_serves_is_configured() {
+async fn the_use_of_a_stale_status_is_configurable() {
     let extra_config = "[login]\ntimeout = \"1s\"\n[tenants]\nmax_stale_status = \"0s\"".to_owned();
     let mut world = World::with(Options { extra_config, ..Default::default() }).await;
     world.enroll("Cust1").await;
@@ -244,7 +244,7 @@ async fn how_long_a_stale_status_serves_is_configured() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_login_host_is_survived_and_told_also_over_a_restart() {
+async fn an_outage_of_the_login_host_is_survived_and_reported_also_after_a_restart() {
     let mut world = impatient().await;
     world.ticket("Cust1").await.unwrap();
     let read = status(&world, None).await.unwrap();
@@ -256,7 +256,7 @@ async fn an_outage_of_the_login_host_is_survived_and_told_also_over_a_restart() 
             world.restart().await;
         }
         world.ticket("Cust1").await.unwrap();
-        // The true times are shown.
+        // The response has the original times.
         let shown = status(&world, None).await.unwrap();
         // The store keeps microseconds.
         let micros = |time: &Option<prost_types::Timestamp>| {
@@ -284,7 +284,7 @@ async fn an_outage_of_the_login_host_is_survived_and_told_also_over_a_restart() 
 }
 
 #[tokio::test]
-async fn a_tenant_that_superoffice_does_not_know_is_unknown_however_it_says_so() {
+async fn a_tenant_unknown_to_superoffice_has_state_unknown_for_each_response() {
     let mut world = impatient().await;
     world.sandbox.set_state("Cust1", TenantState::Unknown).unwrap();
     for not_found in [false, true] {

@@ -1,10 +1,10 @@
-//! Promises of `WatchSystemTicket` and `WatchTenantStatus`.
+//! Tests of `WatchSystemTicket` and `WatchTenantStatus`.
 
 use std::time::Duration;
 
 use superoffice_sandbox::{Endpoint, Fault, FaultScope, TenantState};
 use tenant_gateway::{
-    app::Ended,
+    app::ShutdownOutcome,
     grpc::pb::{self, tenant_service_client::TenantServiceClient},
 };
 use tokio::time::timeout;
@@ -12,7 +12,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::support::{Options, World, assert_status, name};
 
-/// Long enough for anything that happens at once.
+/// Longer than any immediate response takes.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn watch_ticket(world: &World, tenant: &str) -> Streaming<pb::WatchSystemTicketResponse> {
@@ -24,8 +24,8 @@ async fn watch_ticket(world: &World, tenant: &str) -> Streaming<pb::WatchSystemT
 }
 
 async fn ticket(stream: &mut Streaming<pb::WatchSystemTicketResponse>) -> Result<String, Status> {
-    let message = timeout(SOON, stream.message()).await.expect("a message soon")?;
-    Ok(message.expect("a message, not the end").ticket.unwrap().credential_id)
+    let message = timeout(SOON, stream.message()).await.expect("no message in time")?;
+    Ok(message.expect("the stream ended").ticket.unwrap().credential_id)
 }
 
 async fn nothing<T>(stream: &mut Streaming<T>) {
@@ -43,20 +43,20 @@ async fn watch_status(
 async fn status(
     stream: &mut Streaming<pb::WatchTenantStatusResponse>,
 ) -> Result<(String, pb::TenantState), Status> {
-    let message = timeout(SOON, stream.message()).await.expect("a message soon")?;
-    let status = message.expect("a message, not the end").status.unwrap();
+    let message = timeout(SOON, stream.message()).await.expect("no message in time")?;
+    let status = message.expect("the stream ended").status.unwrap();
     let state = status.state();
     Ok((status.tenant, state))
 }
 
 #[tokio::test]
-async fn a_ticket_watch_begins_with_the_present_ticket_and_brings_the_next_before_it_expires() {
+async fn a_ticket_watch_sends_the_current_ticket_and_the_next_before_expiry() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     let mut stream = watch_ticket(&world, "Cust1").await;
     let first = ticket(&mut stream).await.unwrap();
     assert_eq!(world.ticket("Cust1").await.unwrap().credential_id, first);
-    // Nobody asks but the watch: that is use enough. The next comes at the latest half an hour before the end.
+    // The watch counts as use. The next ticket comes at least half an hour before the expiry.
     for _ in 0..4 {
         let looked = world.metric("ticket_cache_hits_total").await;
         world.advance(Duration::from_hours(1));
@@ -70,7 +70,7 @@ async fn a_ticket_watch_begins_with_the_present_ticket_and_brings_the_next_befor
 }
 
 #[tokio::test]
-async fn many_watchers_of_one_tenant_cost_one_flight() {
+async fn many_watchers_of_one_tenant_cost_one_exchange() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let delay = Fault::delay(Duration::from_millis(200));
@@ -84,7 +84,7 @@ async fn many_watchers_of_one_tenant_cost_one_flight() {
 }
 
 #[tokio::test]
-async fn the_emergency_stop_ends_open_watches_at_once() {
+async fn disabling_a_tenant_ends_open_watches_at_once() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
@@ -100,7 +100,7 @@ async fn the_emergency_stop_ends_open_watches_at_once() {
 }
 
 #[tokio::test]
-async fn a_dead_ticket_is_replaced_on_open_watches_too() {
+async fn an_invalid_ticket_is_replaced_on_open_watches_too() {
     let world = World::new().await;
     world.enroll("Cust1").await;
     let mut stream = watch_ticket(&world, "Cust1").await;
@@ -113,7 +113,7 @@ async fn a_dead_ticket_is_replaced_on_open_watches_too() {
 }
 
 #[tokio::test]
-async fn a_refused_watch_is_refused_by_the_call_itself() {
+async fn a_refused_watch_fails_at_the_call_itself() {
     let world = World::new().await;
     let request = pb::WatchSystemTicketRequest { tenant: name("Cust1"), ..Default::default() };
     let refused = world.tokens().await.watch_system_ticket(request).await;
@@ -139,14 +139,14 @@ async fn shutdown_ends_watches_at_once() {
     ticket(&mut tickets).await.unwrap();
     status(&mut statuses).await.unwrap();
     let begin = std::time::Instant::now();
-    assert_eq!(world.stop().await, Ended::Cleanly);
+    assert_eq!(world.stop().await, ShutdownOutcome::Clean);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_status(&ticket(&mut tickets).await.unwrap_err(), Code::Unavailable, "SHUTTING_DOWN");
     assert_status(&status(&mut statuses).await.unwrap_err(), Code::Unavailable, "SHUTTING_DOWN");
 }
 
 #[tokio::test]
-async fn a_status_watch_tells_what_is_known_and_then_what_is_learnt() {
+async fn a_status_watch_sends_the_known_status_and_then_changes() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.enroll("Cust2").await;
@@ -176,7 +176,7 @@ async fn a_status_watch_tells_what_is_known_and_then_what_is_learnt() {
 }
 
 #[tokio::test]
-async fn a_watch_of_nothing_yet_begins_and_waits() {
+async fn a_watch_without_tenants_opens_and_waits() {
     let world = World::new().await;
     let mut stream = watch_status(&world, "").await.unwrap();
     nothing(&mut stream).await;
@@ -196,7 +196,7 @@ async fn a_watch_outlives_the_default_deadline() {
 }
 
 #[tokio::test]
-async fn a_reader_that_falls_too_far_behind_is_ended() {
+async fn a_watch_whose_reader_is_too_slow_is_ended() {
     let mut world = World::new().await;
     world.enroll("Cust1").await;
     world.ticket("Cust1").await.unwrap();
@@ -205,7 +205,7 @@ async fn a_reader_that_falls_too_far_behind_is_ended() {
     let stream = TenantServiceClient::new(channel).watch_tenant_status(request).await;
     let mut stream = stream.unwrap().into_inner();
     status(&mut stream).await.unwrap();
-    // Far more than the stream's window and the feed hold together.
+    // More messages than the stream's window and the internal queue can hold.
     let read_again = |times: u32| {
         let client = &world;
         async move {

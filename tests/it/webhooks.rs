@@ -1,4 +1,4 @@
-//! What SuperOffice tells of associates: only what it has signed is heard, and hearing it costs little.
+//! Tests of webhooks about associates: only signed ones are accepted, and they cost little.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::support::{
     CLIENT_SECRET, Options, World, eventually_so,
     http::{Answer, request, send},
     name,
-    trail::Written,
+    trail::StoredTrail,
 };
 
 const SECRET: &str = "blåbærsyltetøy-i-krukke";
@@ -20,7 +20,7 @@ const OTHER_SECRET: &str = "another-secret-of-webhooks";
 const PATH: &str = "/webhooks/superoffice/associates/crm-sync";
 const LIMIT: usize = 64 * 1024;
 
-/// A gateway with three applications: two of them have a webhook secret.
+/// A gateway with three applications, of which two have a webhook secret.
 async fn world() -> World {
     let application = |id: &str, webhook: &str| {
         format!(
@@ -74,7 +74,7 @@ async fn hints(world: &World) -> i64 {
 }
 
 #[tokio::test]
-async fn what_superoffice_sends_is_taken() {
+async fn a_genuine_webhook_is_accepted() {
     let world = world().await;
     world.enroll("Cust10001").await;
     let target = format!("http://{}{PATH}", address(&world));
@@ -90,7 +90,7 @@ async fn what_superoffice_sends_is_taken() {
 }
 
 #[tokio::test]
-async fn people_who_have_changed_are_read_again_at_their_next_use_and_at_most_once_a_minute() {
+async fn changed_associates_are_read_again_at_their_next_use_at_most_once_a_minute() {
     let mut world = world().await;
     world.enroll("Cust10001").await;
     let mut client = AssociateServiceClient::new(world.channel().await);
@@ -111,11 +111,11 @@ async fn people_who_have_changed_are_read_again_at_their_next_use_and_at_most_on
     assert_eq!(login().await, "FIRST");
     rename(&world, "SECOND");
     world.advance(Duration::from_secs(61));
-    assert_eq!(login().await, "FIRST", "nobody said anything");
+    assert_eq!(login().await, "FIRST", "there was no webhook");
 }
 
 #[tokio::test]
-async fn a_delivery_that_is_repeated_is_answered_and_costs_nothing_more() {
+async fn a_repeated_delivery_is_accepted_without_effect() {
     let world = world().await;
     let (one, another) = (body("Cust10001", 1), body("Cust10001", 2));
     for body in [&one, &one, &another, &one] {
@@ -126,7 +126,7 @@ async fn a_delivery_that_is_repeated_is_answered_and_costs_nothing_more() {
 }
 
 #[tokio::test]
-async fn who_signs_hears_nothing_of_which_tenants_are_known() {
+async fn the_response_to_a_signed_webhook_does_not_reveal_known_tenants() {
     let world = world().await;
     world.enroll("Cust10001").await;
     let mut answers = Vec::new();
@@ -140,7 +140,7 @@ async fn who_signs_hears_nothing_of_which_tenants_are_known() {
 }
 
 #[tokio::test]
-async fn what_is_not_signed_is_refused_in_one_text_and_counted() {
+async fn unsigned_webhooks_get_a_fixed_response_and_are_counted() {
     let mut world = world().await;
     let body = body("Cust10001", 1);
     let good = sign(SECRET, &body);
@@ -167,7 +167,7 @@ async fn what_is_not_signed_is_refused_in_one_text_and_counted() {
         details.insert(problem["detail"].to_string());
         refused += 1;
     }
-    // Without a signature, and with two of which one is good.
+    // Without a signature, and with two of which one is valid.
     for headers in
         [&[][..], &[("X-Superoffice-Signature", &*good), ("x-superoffice-signature", "x")]]
     {
@@ -180,7 +180,7 @@ async fn what_is_not_signed_is_refused_in_one_text_and_counted() {
     assert_eq!(hints(&world).await, 0);
 
     world.stop().await;
-    let written = Written::read(&world.config_file()).await;
+    let written = StoredTrail::read(&world.config_file()).await;
     let counted = written.events.iter().filter(|event| &*event.record.action == "authenticate");
     let counted: Vec<_> = counted
         .map(|event| (event.record.client_address.to_string(), event.record.reason.to_string()))
@@ -200,7 +200,7 @@ async fn an_application_without_a_secret_has_no_webhook() {
         let answer = send(address(&world), "POST", &path, &headers, &body).await;
         answer.assert_problem(404, "RESOURCE_NOT_FOUND");
     }
-    // And the secret of one is not that of another.
+    // The secret of one application is not valid for another.
     let signature = sign(SECRET, &body);
     let headers = [("X-Superoffice-Signature", &*signature)];
     let path = format!("{prefix}reports");
@@ -229,7 +229,7 @@ async fn the_name_of_the_header_may_be_written_in_any_case() {
 }
 
 #[tokio::test]
-async fn what_is_signed_but_not_documented_is_told_apart() {
+async fn a_signed_but_invalid_webhook_has_its_own_response() {
     let world = world().await;
     let good = String::from_utf8(body("Cust10001", 1)).unwrap();
     for text in [
@@ -244,7 +244,7 @@ async fn what_is_signed_but_not_documented_is_told_apart() {
     ] {
         let answer = deliver(&world, &sign(SECRET, text.as_bytes()), text.as_bytes()).await;
         answer.assert_problem(400, "INVALID_ARGUMENT");
-        // Whose word it is comes first.
+        // The signature is checked before the content.
         let answer = deliver(&world, &sign(OTHER_SECRET, text.as_bytes()), text.as_bytes()).await;
         answer.assert_problem(401, "CALLER_UNAUTHENTICATED");
     }
@@ -261,7 +261,7 @@ async fn a_body_is_read_up_to_its_limit() {
     let answer = deliver(&world, &sign(SECRET, &body), &body).await;
     answer.assert_problem(413, "RESPONSE_TOO_LARGE");
 
-    // In pieces of a length that nobody tells beforehand.
+    // A chunked body without declared length.
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nHost: g\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
@@ -277,7 +277,7 @@ async fn a_body_is_read_up_to_its_limit() {
 }
 
 #[tokio::test]
-async fn a_client_that_breaks_off_disturbs_nobody() {
+async fn a_client_that_disconnects_does_not_affect_others() {
     let world = world().await;
     let body = body("Cust10001", 1);
     let signature = sign(SECRET, &body);

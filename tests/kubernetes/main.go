@@ -3,7 +3,7 @@
 //
 // Usage: kubernetes FOLDER
 //
-// Writes FOLDER/ca.crt and FOLDER/token, as a pod of the gateway finds them, says where it listens, and then answers
+// Writes FOLDER/ca.crt and FOLDER/token as in a pod of the gateway, prints its address, and then answers
 // each line of JSON with a line of JSON:
 //
 //	{"token": {"audience": "a", "account": "n", "key": 0}}  a token of a pod, signed with that key  -> {"token": "…"}
@@ -55,7 +55,7 @@ const (
 	lifeSeconds = 3607
 )
 
-// publishedKeys are the keys that the API server serves and believes. They change while it runs.
+// publishedKeys are the keys that the API server publishes and accepts. They change while it runs.
 type publishedKeys struct {
 	mutex     sync.Mutex
 	all       []crypto.Signer
@@ -99,7 +99,7 @@ func (k *publishedKeys) GetPublicKeys(ctx context.Context, id string) []servicea
 	return k.published.GetPublicKeys(ctx, id)
 }
 
-// objects answers the look-ups of the token validator: every account has one pod, on one node.
+// objects answers the lookups of the token validator: every account has one pod, on one node.
 type objects struct{}
 
 func meta(namespace, name string) metav1.ObjectMeta {
@@ -122,7 +122,7 @@ func (objects) GetNode(_ context.Context, name string) (*v1.Node, error) {
 	return &v1.Node{ObjectMeta: meta("", name)}, nil
 }
 
-// token makes the token that the kubelet projects into a pod of the account: bound to the pod and its node.
+// token creates the token that the kubelet projects into a pod of the account: bound to the pod and its node.
 func token(key crypto.Signer, account, audience string) (string, error) {
 	pod := &core.Pod{ObjectMeta: meta(namespace, account+"-0")}
 	claims, private, err := serviceaccount.Claims(
@@ -140,7 +140,7 @@ func token(key crypto.Signer, account, audience string) (string, error) {
 	return generator.GenerateToken(context.Background(), claims, private)
 }
 
-// authenticated lets in the tokens for the API server only, as the ClusterRole system:service-account-issuer-discovery
+// authenticated accepts only tokens for the API server, as the ClusterRole system:service-account-issuer-discovery
 // of a default cluster does: it is bound to all service accounts and not to anonymous requests.
 func authenticated(keys *publishedKeys, next http.Handler) http.Handler {
 	tokens := serviceaccount.JWTTokenAuthenticator([]string{issuer}, keys,
@@ -160,7 +160,7 @@ func authenticated(keys *publishedKeys, next http.Handler) http.Handler {
 	})
 }
 
-// certificate makes an authority, whose certificate it returns as PEM, and a server certificate of it.
+// certificate creates an authority, whose certificate it returns as PEM, and a server certificate signed by it.
 func certificate() ([]byte, tls.Certificate, error) {
 	fail := func(err error) ([]byte, tls.Certificate, error) { return nil, tls.Certificate{}, err }
 	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,7 +1,7 @@
-"""The gateway behind squid, and in a network without IPv4: run by tools/check-networks.
+"""Checks the gateway behind squid, and in a network without IPv4: run by tools/check-networks.
 
-Two namespaces are joined by a pair of interfaces. In `outside` are the simulated SuperOffice, the host that ends TLS for
-it at public addresses, the name server, and squid; the gateway is alone in `inside`. Nothing leaves the machine.
+Two namespaces are connected. `outside` has the simulated SuperOffice, a host that terminates TLS for
+it at public addresses, the name server, and squid. `inside` has only the gateway. Nothing leaves the machine.
 """
 
 import os
@@ -19,7 +19,7 @@ GATEWAY, SANDBOX = (str(pathlib.Path(path).resolve()) for path in sys.argv[1:3])
 
 INSIDE, OUTSIDE = "tgw-inside", "tgw-outside"
 LOGIN, API_A = 9000, 9001
-# Names the shared memory of squid, so that another one on this machine is not in the way.
+# The name of squid's shared memory, so that another squid on this machine does not conflict.
 SERVICE = "tgwcheck"
 # Public IPv4 addresses behind the well-known prefix of NAT64 (RFC 6052).
 FIRST, SECOND = "64:ff9b::1432:201", "64:ff9b::1432:202"
@@ -29,7 +29,7 @@ PATIENCE = 30
 
 
 class Wrong(Exception):
-    """Something is not as promised."""
+    """A failed check."""
 
 
 def run(*command, **options):
@@ -41,7 +41,7 @@ def within(namespace, *command):
 
 
 class Processes:
-    """Every process that is started, by its name. They end with the check."""
+    """All started processes, by name. They end with the check."""
 
     def __init__(self, folder):
         self.folder, self.running = folder, {}
@@ -79,11 +79,11 @@ def eventually(what, happened, patience=PATIENCE):
         if found := happened():
             return found
         time.sleep(0.2)
-    raise Wrong(f"did not happen within {patience} s: {what}")
+    raise Wrong(f"not within {patience} s: {what}")
 
 
 def network():
-    """Two namespaces, of which `inside` has no IPv4 address at all, loopback included."""
+    """Creates the namespaces. `inside` has no IPv4 address at all, not even on loopback."""
     for namespace in (INSIDE, OUTSIDE):
         run("ip", "netns", "add", namespace)
         run("ip", "-n", namespace, "link", "set", "lo", "up")
@@ -100,7 +100,7 @@ def network():
 
 
 def name_server(inside):
-    """Which name server the gateway asks; nobody answers at 100::."""
+    """Sets the name server of the gateway; 100:: never responds."""
     for namespace, text in ((INSIDE, f"nameserver {inside}\noptions timeout:1 attempts:1\n"), (OUTSIDE, "nameserver 100::\n")):
         folder = pathlib.Path("/etc/netns") / namespace
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,9 +118,9 @@ def certificates(folder):
 
 
 def squid(folder, processes, password):
-    """A forward proxy on the outside, which alone knows the names. With `password` it asks for one.
+    """Starts a forward proxy on the outside, which alone can resolve the names. With `password` it requires one.
 
-    It does not run as root, and reads and writes a folder of its own.
+    It does not run as root, and uses its own folder.
     """
     folder = folder / "squid"
     folder.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ allowed_api_hosts = ["crm.example"]
 
 
 class Gateway:
-    """The gateway, with an empty store and one tenant."""
+    """A gateway with an empty store and one tenant."""
 
     def __init__(self, folder, processes, environment=None):
         self.folder, self.processes, self.environment = folder, processes, environment or {}
@@ -205,7 +205,7 @@ class Gateway:
         return done.stdout + done.stderr
 
     def call(self):
-        """Calls the Web API with the system user's ticket: status and body."""
+        """Calls the Web API with the system user's ticket. Returns status and body."""
         uri = "http://[::1]:8081/crm-sync/Cust10001/api/v1/User/currentPrincipal"
         done = run(*within(INSIDE, "curl", "-sS", "--noproxy", "*", "-m", "60", "-w", "\n%{http_code}",
                            "-H", "gateway-act-as: system", "-H", "accept: application/json", uri))
@@ -218,17 +218,17 @@ class Gateway:
             raise Wrong(f"HTTP {status}: {body}\n{self.processes.log('gateway')}")
 
     def fails(self, *said):
-        """The call is unavailable and may be repeated, and `check` says why."""
+        """Asserts that a call fails with UNAVAILABLE, and that `check` reports the reason."""
         status, body = self.call()
         if status != 503 or "UPSTREAM_UNAVAILABLE" not in body:
             raise Wrong(f"HTTP {status} instead of 503: {body}")
         report = self.command("check", check=False)
         for text in said:
             if text not in report:
-                raise Wrong(f"check does not say {text!r}:\n{report}")
+                raise Wrong(f"check does not print {text!r}:\n{report}")
         for place in (report, body, self.processes.log("gateway")):
             if PROXY_PASSWORD in place or urllib.parse.quote(PROXY_PASSWORD, safe="") in place:
-                raise Wrong("the password of the proxy is shown")
+                raise Wrong("the password of the proxy is exposed")
 
 
 def behind_squid(folder, processes):
@@ -242,7 +242,7 @@ def behind_squid(folder, processes):
         gateway.answers()
         if "outbound https goes through a proxy" not in processes.log("gateway"):
             raise Wrong("the start does not say that there is a proxy")
-    # It writes a line when a tunnel is closed.
+    # squid logs a tunnel when it is closed.
     log = folder / "squid" / "access.log"
     for host in ("login.crm.example:443", "api.crm.example:443"):
         eventually(f"squid was asked for {host}", lambda: f"CONNECT {host}" in log.read_text(encoding="utf-8"))
@@ -258,12 +258,12 @@ def behind_squid(folder, processes):
 
     squid(folder, processes, password=True)
     with Gateway(folder, processes) as gateway:
-        gateway.fails("asks for a user name and password (HTTP 407)", "set proxy.username and proxy.password_file")
+        gateway.fails("requires a user name and password (HTTP 407)", "set proxy.username and proxy.password_file")
     (folder / "proxy-password").write_text("wrong\n", encoding="utf-8")
     (folder / "proxy-password").chmod(0o600)
     configure(folder, secret)
     with Gateway(folder, processes) as gateway:
-        gateway.fails("refused user name and password (HTTP 407)")
+        gateway.fails("rejected the user name and password (HTTP 407)")
     (folder / "proxy-password").write_text(PROXY_PASSWORD + "\n", encoding="utf-8")
     with Gateway(folder, processes) as gateway:
         gateway.answers()

@@ -1,4 +1,4 @@
-"""A helper of squid for Basic authentication: says whether a user name and password are the right ones."""
+"""A helper of squid for Basic authentication: checks user name and password."""
 
 import sys
 import urllib.parse

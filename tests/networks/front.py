@@ -1,4 +1,4 @@
-"""Ends TLS at a public address for the simulated SuperOffice, under its public names."""
+"""Terminates TLS at a public address for the simulated SuperOffice, under its public names."""
 
 import http.client
 import http.server
@@ -8,7 +8,7 @@ import sys
 
 address, login, api = sys.argv[1:4]
 PORTS = {"login.crm.example": int(login), "api.crm.example": int(api)}
-# Headers of one connection, and those that are made anew.
+# Hop-by-hop headers, and headers that are set again.
 OWN = {"connection", "content-length", "transfer-encoding", "host"}
 
 
@@ -42,7 +42,7 @@ class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6
 
     def handle_error(self, *_):
-        """Clients that leave or refuse the handshake are no fault."""
+        """Ignores clients that disconnect or reject the handshake."""
 
 
 server = Server((address, 443), Front)

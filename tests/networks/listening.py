@@ -1,4 +1,4 @@
-"""Says whether a TCP port is listened on in this network namespace, without connecting to it."""
+"""Prints whether a process listens on a TCP port in this network namespace, without connecting to it."""
 
 import sys
 

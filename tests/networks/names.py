@@ -1,4 +1,4 @@
-"""A name server with DNS64: every name has the address in a file, and an IPv4 address that nobody reaches from there."""
+"""A name server with DNS64: every name has the address in a file, and an unreachable IPv4 address."""
 
 import ipaddress
 import pathlib
@@ -17,7 +17,7 @@ while True:
     kind = struct.unpack("!H", question[end : end + 2])[0]
     address = ipaddress.IPv6Address(answers.read_text(encoding="ascii").strip()).packed
     data = {A: address[12:], AAAA: address}.get(kind)
-    # A response, recursion available; the question; the answer points to its name, and may be kept for no time.
+    # A response with recursion available; the question; an answer that refers to the name of the question, with TTL 0.
     head = question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if data else 0, 0, 0)
     record = struct.pack("!HHHIH", 0xC00C, kind, 1, 0, len(data)) + data if data else b""
     server.sendto(head + question[12 : end + 4] + record, client)

@@ -1,8 +1,8 @@
-// A real OpenID provider for tests/openid.rs: says where it listens, then answers a line of JSON with a line of JSON.
-//   {"key": "two", "alg": "ES256"}    one more key                          -> {"keys": ["one", "two"]}
+// A real OpenID provider for tests/openid.rs. Prints its address, then answers each line of JSON with a line of JSON.
+//   {"key": "two", "alg": "ES256"}    adds a key                            ->  {"keys": ["one", "two"]}
 //   {"sign": "two", "sub": "sync"}    a token signed with that key          -> {"token": "…"}
-//   {"publish": ["two"]}              starts again with those keys only     -> {"keys": ["two"]}
-//   {"down": true}                    is not there any more                 -> {"down": true}
+//   {"publish": ["two"]}              restarts with these keys only         ->  {"keys": ["two"]}
+//   {"down": true}                    stops                                 ->  {"down": true}
 import { createInterface } from 'node:readline';
 import { createRequire } from 'node:module';
 
@@ -40,7 +40,7 @@ async function answer({ key, alg, sign, sub, publish: names, down }) {
     await server.stop();
     return { down };
   }
-  throw new Error('what?');
+  throw new Error('unknown request');
 }
 
 await publish([], 0);

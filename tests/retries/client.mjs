@@ -1,4 +1,4 @@
-// Sends one order with @grpc/grpc-js, whose service config retries, and prints how it ended.
+// Sends one unsafe call with @grpc/grpc-js, whose service config retries, and prints the result.
 // Arguments: the folder with node_modules, the address of the gRPC listener, a `CallRequest` in base64.
 import { createRequire } from 'node:module';
 
@@ -9,7 +9,7 @@ const retryPolicy = {
   initialBackoff: '0.1s',
   maxBackoff: '0.2s',
   backoffMultiplier: 1,
-  // Also codes that the gateway gives for unknown outcomes.
+  // Also retries the codes that the gateway returns for unknown outcomes.
   retryableStatusCodes: ['UNAVAILABLE', 'ABORTED', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED'],
 };
 const name = [{ service: 'tenantgateway.v1.WebApiService' }];

@@ -1,7 +1,7 @@
-"""Sends one order with a client library that retries, and prints how it ended.
+"""Sends one unsafe call with a client library that retries, and prints the result.
 
 Arguments: the library, the address of the call over HTTP, the address of the gRPC listener, a `CallRequest` in base64.
-The settings of the HTTP libraries are those of docs/EGRESS.md.
+The settings of the HTTP libraries are those of docs/guides/egress.md.
 """
 
 import base64
@@ -19,18 +19,18 @@ TIMEOUT = 20
 
 
 def retry():
-    """Also retries POST, but only what the gateway says may be sent again: no 504, no answer that breaks off."""
+    """Also retries POST, but only if the gateway allows it: not after 504 or a truncated response."""
     return urllib3.Retry(total=2, read=False, backoff_factor=0.1, status_forcelist=[429, 503], allowed_methods=None,
                          raise_on_status=False)
 
 
 def over_http():
-    """The status, or the error of the library."""
+    """Returns the status, or the error of the library."""
     try:
         if library == "urllib3":
             return urllib3.PoolManager(retries=retry()).request("POST", uri, body=BODY, timeout=TIMEOUT).status
         session = requests.Session()
-        # With the retries that the library's documentation shows; POST is not among its methods.
+        # The retries from the library's documentation, which do not include POST.
         documented = urllib3.Retry(total=2, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504])
         session.mount("http://", HTTPAdapter(max_retries=retry() if library == "requests" else documented))
         return session.post(uri, data=BODY, timeout=TIMEOUT).status_code
@@ -39,7 +39,7 @@ def over_http():
 
 
 def over_grpc():
-    """The code, after a service config that also retries codes which the gateway gives for unknown outcomes."""
+    """Returns the code. The service config also retries the codes that the gateway returns for unknown outcomes."""
     policy = {"maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "0.2s", "backoffMultiplier": 1,
               "retryableStatusCodes": ["UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]}
     config = {"methodConfig": [{"name": [{"service": "tenantgateway.v1.WebApiService"}], "retryPolicy": policy}]}

@@ -1,8 +1,8 @@
-// A real OpenID provider for tests/it/rotating_provider.rs, in the place of SuperOffice's login host: each refresh
-// token works once, and one that comes again revokes all that came of the same sign-in. What else a login host does is
-// left to the simulated one behind it. Says where it listens, then answers a line of JSON with a line of JSON.
-//   {"people": [[5, "tony@example.com"]]}   they have signed in           -> {"refresh_tokens": ["…"]}
-//   {"tell": true}                          what has happened since       -> {"refreshes": 1, "revoked": 0, "refused": 0}
+// A real OpenID provider for tests/it/rotating_provider.rs, in place of SuperOffice's login host. Each refresh token
+// works once, and a reused one revokes all tokens of the same sign-in. Other requests go to the simulated login host.
+// Prints its address, then answers each line of JSON with a line of JSON.
+//   {"people": [[5, "tony@example.com"]]}   signs these people in         -> {"refresh_tokens": ["…"]}
+//   {"tell": true}                          counts since the last request -> {"refreshes": 1, "revoked": 0, "refused": 0}
 import { createInterface } from 'node:readline';
 import { createRequire } from 'node:module';
 import { createServer, request as ask } from 'node:http';
@@ -16,7 +16,7 @@ const { default: Provider } = await import(pathToFileURL(path));
 const CLAIMS = 'http://schemes.superoffice.net/identity/';
 const OWN = ['/login/common/oauth/', '/login/.well-known/'];
 
-// That of the package forgets what is more than a thousand.
+// The package's own storage drops entries beyond a thousand.
 const kept = new Map();
 class Adapter {
   constructor(kind) {

@@ -1,4 +1,4 @@
-"""Writes a key set and tokens of every algorithm, made by PyJWT, for tests/tokens.rs.
+"""Writes a key set and tokens with every algorithm, created by PyJWT, for tests/tokens.rs.
 
 Usage: make.py FOLDER
 """
@@ -43,7 +43,7 @@ def encoded(value):
 
 
 def raw(header, payload, signature):
-    """A token that no library would make."""
+    """Returns a token that no library would create."""
     signed = f"{encoded(json.dumps(header).encode())}.{encoded(json.dumps(payload).encode())}"
     return f"{signed}.{encoded(signature(signed.encode()))}"
 

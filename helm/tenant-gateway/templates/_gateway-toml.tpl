@@ -1,8 +1,8 @@
-{{- /* Where the projected volume of Secrets and other files is mounted, and where the SQLite volume is. */ -}}
+{{- /* The mount paths of the projected volume (Secrets and other files) and of the SQLite volume. */ -}}
 {{- define "tenant-gateway.files" -}}/run/tenant-gateway{{- end }}
 {{- define "tenant-gateway.data" -}}/var/lib/tenant-gateway{{- end }}
 
-{{- /* Keys of an application's Secret that are used, as { key of gateway.toml: key of the Secret }. */ -}}
+{{- /* The used keys of an application's Secret, as { key of gateway.toml: key of the Secret }. */ -}}
 {{- define "tenant-gateway.applicationSecrets" -}}
 {{- $keys := default dict .secretKeys }}
 {{- $used := dict "client_secret" (default "client-secret" $keys.clientSecret) "private_key" (default "private-key" $keys.privateKey) }}
@@ -12,7 +12,7 @@
 {{- $used | toJson }}
 {{- end }}
 
-{{- /* gateway.toml: what `config` says, and what follows from the other values. */ -}}
+{{- /* gateway.toml, from `config` and the other values. */ -}}
 {{- define "tenant-gateway.toml" -}}
 {{- $files := include "tenant-gateway.files" . }}
 {{- $config := deepCopy .Values.config }}
@@ -112,7 +112,7 @@ values, which are all floating point there, as 10.0. Takes { path, table }.
 {{- if kindIs "map" . }}true{{ else if kindIs "slice" . }}{{ if . }}{{ if kindIs "map" (first .) }}true{{ end }}{{ end }}{{ end }}
 {{- end }}
 
-{{- /* The schema leaves text, whole numbers, booleans and lists of text. */ -}}
+{{- /* The schema allows only text, whole numbers, booleans and lists of text. */ -}}
 {{- define "tenant-gateway.tomlValue" -}}
 {{- if kindIs "string" . }}{{ toRawJson . }}
 {{- else if kindIs "bool" . }}{{ . }}

@@ -68,12 +68,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{- /* "true" with SQLite, else nothing. */ -}}
+{{- /* "true" with SQLite, else empty. */ -}}
 {{- define "tenant-gateway.sqlite" -}}
 {{- if hasPrefix "sqlite:" .Values.store.url }}true{{ end }}
 {{- end }}
 
-{{- /* The address of a listener, given or as the program has it. Takes { root, listener }. */ -}}
+{{- /* The address of a listener: the configured one or the program's default. Takes { root, listener }. */ -}}
 {{- define "tenant-gateway.listen" -}}
 {{- $built := dict "grpc" "127.0.0.1:50051" "http" "127.0.0.1:8080" "admin" "127.0.0.1:9090" "egress" "127.0.0.1:8081" }}
 {{- dig .listener "listen" (get $built .listener) .root.Values.config }}
@@ -83,7 +83,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "tenant-gateway.listen" . | regexFind "[0-9]+$" }}
 {{- end }}
 
-{{- /* "true" if the listener can be reached only from within the pod, else nothing. */ -}}
+{{- /* "true" if the listener can be reached only from within the pod, else empty. */ -}}
 {{- define "tenant-gateway.loopback" -}}
 {{- if regexMatch `^(127\.|\[::1\])` (include "tenant-gateway.listen" .) }}true{{ end }}
 {{- end }}

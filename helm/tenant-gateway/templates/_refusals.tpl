@@ -1,4 +1,4 @@
-{{- /* What values.schema.json cannot say: values that are right one by one, but not together. */ -}}
+{{- /* Checks that values.schema.json cannot express: combinations of values. */ -}}
 {{- define "tenant-gateway.refuse" -}}
 {{- $sqlite := include "tenant-gateway.sqlite" . }}
 {{- $anonymous := dig "callers" "insecure_anonymous" false .Values.config }}

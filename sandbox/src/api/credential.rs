@@ -1,23 +1,22 @@
-//! Who is calling: an application by ticket and secret, or a person by access token.
+//! Authentication: an application by ticket and secret, or a person by access token.
 
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 
-use super::SYSTEM_ASSOCIATE_ID;
-use crate::grants::{Found, SignedIn};
+use crate::grants::{AccessTokenState, GrantOwner};
 use crate::lock::read;
+use crate::people::SYSTEM_ASSOCIATE_ID;
 use crate::platform::Platform;
 use crate::world::{Authorization, Tenant};
 
-/// The associate that calls with a live credential of this tenant. A ticket has been used then:
-/// its lifetime begins anew.
-pub(super) fn admit(
+/// Returns the associate of a valid credential for this tenant. Renews the lifetime of a ticket.
+pub(super) fn authenticate(
     platform: &Platform,
     tenant: &Tenant,
     headers: &HeaderMap,
 ) -> Result<u32, StatusCode> {
     let (scheme, credential) = credential(headers).ok_or(StatusCode::UNAUTHORIZED)?;
-    // The scheme's case does not matter, the credential's does.
+    // The case of the scheme is ignored, that of the credential is not.
     if scheme.eq_ignore_ascii_case("SOTicket") {
         by_ticket(platform, tenant, headers, credential)
     } else if scheme.eq_ignore_ascii_case("Bearer") {
@@ -45,32 +44,34 @@ fn by_ticket(
     if !admitted {
         return Err(StatusCode::UNAUTHORIZED);
     }
-    platform.tickets.used(ticket, now);
+    platform.tickets.renew(ticket, now);
     Ok(SYSTEM_ASSOCIATE_ID)
 }
 
-/// `SO-AppToken` is not needed (SUPEROFFICE.md 2.8, seen). One that died is answered 401 or 403
-/// (7.3, both documented).
+/// Does not require `SO-AppToken` (observed). An expired or revoked token gets 401 or 403 (both
+/// documented).
 fn by_access_token(platform: &Platform, tenant: &Tenant, token: &str) -> Result<u32, StatusCode> {
     let rules = platform.grants.rules();
     let dead =
         if rules.expired_access_is_403 { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
     match platform.access_tokens.find(token, platform.clock.now()) {
-        Found::Live { who, .. } if who.tenant != tenant.id => Err(StatusCode::UNAUTHORIZED),
-        Found::Live { who, grant } => {
-            let rests = !platform.grants.has_ended(grant) && may_act(tenant, &who);
-            if rests || !rules.revocation_ends_access_tokens {
+        AccessTokenState::Valid { owner: who, .. } if who.tenant != tenant.id => {
+            Err(StatusCode::UNAUTHORIZED)
+        }
+        AccessTokenState::Valid { owner: who, grant } => {
+            let still_authorized = !platform.grants.is_revoked(grant) && may_act(tenant, &who);
+            if still_authorized || !rules.revocation_ends_access_tokens {
                 Ok(who.associate_id)
             } else {
                 Err(dead)
             }
         }
-        Found::Dead => Err(dead),
-        Found::Unknown => Err(StatusCode::UNAUTHORIZED),
+        AccessTokenState::ExpiredOrRevoked => Err(dead),
+        AccessTokenState::Unknown => Err(StatusCode::UNAUTHORIZED),
     }
 }
 
-fn may_act(tenant: &Tenant, who: &SignedIn) -> bool {
+fn may_act(tenant: &Tenant, who: &GrantOwner) -> bool {
     is_authorized(tenant, &who.client_id) && tenant.people.user_with_id(who.associate_id).is_some()
 }
 

@@ -1,5 +1,5 @@
-//! The Web API about people: users, groups, roles. What is open online to partner applications
-//! is served, what is not answers 403.
+//! The Web API about people: users, groups, roles. Operations that are not open to online partner
+//! applications answer 403.
 
 mod archive;
 mod associate;
@@ -15,16 +15,16 @@ use hyper::{Method, Request, StatusCode};
 
 use self::archive::Provider;
 use self::language::Language;
-use self::query::Query;
+use self::query::ArchiveQuery;
 use super::not_found;
 use crate::answer::Answer;
 use crate::endpoint::Endpoint;
 use crate::world::Tenant;
 
-/// Room for the ids of a hundred thousand associates.
+/// The maximum body size: room for the ids of a hundred thousand associates.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// What is asked for below `api/v1`.
+/// The routes below `api/v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     CurrentAssociate,
@@ -38,14 +38,14 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// The route of a path; `None` if nothing about people is there.
-    pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
+    /// Returns the route of a path; `None` if it is not about people.
+    pub(super) fn parse(method: &Method, path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.strip_prefix("api/v1/")?.split('/').collect();
         Some(match parts.as_slice() {
             ["User"] if method != Method::POST => Self::Users,
             ["Role"] if method != Method::POST => Self::Roles,
             ["User", "currentAssociate"] => Self::CurrentAssociate,
-            // Open, and not simulated.
+            // Open to partner applications, but not simulated.
             ["User", "currentToken" | "CustomField"]
             | ["User", "CustomField", _]
             | ["User", _, "ForeignKey"] => return None,
@@ -73,8 +73,8 @@ impl Route {
     }
 }
 
-/// A request about people, read to its end.
-pub(super) struct Asked {
+/// A request about people with its whole body.
+pub(super) struct PeopleRequest {
     method: Method,
     path: String,
     query: String,
@@ -82,7 +82,7 @@ pub(super) struct Asked {
     language: Language,
 }
 
-impl Asked {
+impl PeopleRequest {
     pub(super) async fn read(request: Request<Incoming>, path: &str) -> Result<Self, Answer> {
         let (head, body) = request.into_parts();
         let body = Limited::new(body, MAX_BODY_BYTES)
@@ -100,57 +100,59 @@ impl Asked {
     }
 }
 
-/// Answers a call of an associate that was admitted. The address is that of the tenant. People
-/// get the same as applications: no difference is documented.
+/// Answers a call of an authenticated associate. `address` is that of the tenant. People get the
+/// same data as applications, because no difference is documented.
 pub(super) fn answer(
     (tenant, caller): (&Tenant, u32),
     route: &Route,
-    asked: &Asked,
+    request: &PeopleRequest,
     address: &str,
 ) -> Answer {
-    let answer = respond((tenant, caller), route, asked, address).unwrap_or_else(|answer| answer);
-    let rewrites = tenant.oddities.rewrites.iter().filter(|rewrite| rewrite.path == asked.path);
-    rewrites.fold(answer, |answer, rewrite| answer.rewritten(&rewrite.from, &rewrite.to))
+    let answer = respond((tenant, caller), route, request, address).unwrap_or_else(|answer| answer);
+    let rewrites = tenant.oddities.rewrites.iter().filter(|rewrite| rewrite.path == request.path);
+    rewrites.fold(answer, |answer, rewrite| answer.replace_text(&rewrite.from, &rewrite.to))
 }
 
 fn respond(
     (tenant, caller): (&Tenant, u32),
     route: &Route,
-    asked: &Asked,
+    request: &PeopleRequest,
     address: &str,
 ) -> Result<Answer, Answer> {
-    let (get, post) = (asked.method == Method::GET, asked.method == Method::POST);
+    let (get, post) = (request.method == Method::GET, request.method == Method::POST);
     let people = &*tenant.people;
-    let language = &asked.language;
-    let path = asked.path.strip_prefix("api/v1/").unwrap_or_default();
+    let language = &request.language;
+    let path = request.path.strip_prefix("api/v1/").unwrap_or_default();
     Ok(match route {
-        Route::Restricted if tenant.oddities.restricted_is_404 => not_found(&asked.path),
+        Route::Restricted if tenant.oddities.restricted_is_404 => not_found(&request.path),
         Route::Restricted => Answer::empty(StatusCode::FORBIDDEN),
-        // A GET of an agent returns help and runs nothing.
+        // A GET of an agent returns help and executes nothing.
         Route::ListAgent | Route::AssociateAgent(_) if get => {
             Answer::html(StatusCode::OK, "Agent operation: use POST")
         }
         Route::ListAgent | Route::AssociateAgent(_) if !post => Answer::method_not_allowed("POST"),
-        Route::ListAgent => match associate::read(&asked.body, "request") {
+        Route::ListAgent => match associate::read(&request.body, "request") {
             Ok(request) => mdo::agent(people, &request, language),
             Err(parameter) => associate::malformed(tenant, parameter),
         },
         Route::AssociateAgent(operation) => {
-            associate::agent(tenant, operation, &Query::read(&asked.query)?, &asked.body)
+            associate::agent(tenant, operation, &ArchiveQuery::read(&request.query)?, &request.body)
         }
         Route::Archive(name) if get || post => {
-            let provider = Provider::named(name).ok_or_else(|| not_found(&asked.path))?;
-            let form = String::from_utf8_lossy(&asked.body);
-            let query = Query::read(if post { &form } else { &asked.query })?;
+            let provider = Provider::named(name).ok_or_else(|| not_found(&request.path))?;
+            let form = String::from_utf8_lossy(&request.body);
+            let query = ArchiveQuery::read(if post { &form } else { &request.query })?;
             archive::page(tenant, provider, &query, language, (address, path))?
         }
         _ if !get => Answer::method_not_allowed("GET"),
         Route::CurrentAssociate => associate::current(people, caller),
-        Route::List(name) => mdo::list(people, name, &Query::read(&asked.query)?, language),
+        Route::List(name) => {
+            mdo::list(people, name, &ArchiveQuery::read(&request.query)?, language)
+        }
         Route::Users | Route::Roles | Route::Archive(_) => {
             let roles = *route == Route::Roles;
             let provider = if roles { Provider::Role } else { Provider::AllUsers };
-            let query = Query::read(&asked.query)?;
+            let query = ArchiveQuery::read(&request.query)?;
             archive::page(tenant, provider, &query, language, (address, path))?
         }
     })

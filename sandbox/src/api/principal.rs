@@ -1,17 +1,15 @@
-//! `GET /{tenant}/api/v1/User/currentPrincipal`: who am I.
+//! `GET /{tenant}/api/v1/User/currentPrincipal`: the calling user.
 
 use hyper::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::{NO_DATE, accepts_json, credential};
+use super::{accepts_json, credential};
 use crate::answer::Answer;
+use crate::clock::NO_DATE;
 use crate::faults::Fault;
-use crate::people::{Associate, License, LicenseScope, People};
+use crate::people::{Associate, License, LicenseScope, People, SYSTEM_ASSOCIATE_ID};
 use crate::platform::Platform;
 use crate::world::Tenant;
-
-/// The associate that system users are.
-pub(crate) const SYSTEM_ASSOCIATE_ID: u32 = 2;
 
 pub(super) fn current(
     platform: &Platform,
@@ -19,7 +17,7 @@ pub(super) fn current(
     headers: &HeaderMap,
     fault: Option<&Fault>,
 ) -> Answer {
-    let caller = match credential::admit(platform, tenant, headers) {
+    let caller = match credential::authenticate(platform, tenant, headers) {
         Ok(caller) => caller,
         Err(status) => return Answer::empty(status),
     };
@@ -41,7 +39,7 @@ pub(super) fn current(
     Answer::json(StatusCode::OK, &principal)
 }
 
-/// The carrier of a system user.
+/// Returns the principal of a system user.
 fn system(people: &People) -> Value {
     let system = people.associates.get(&SYSTEM_ASSOCIATE_ID).cloned().unwrap_or_default();
     let role = people.roles.get(&system.role_id).cloned().unwrap_or_default();
@@ -75,7 +73,7 @@ fn system(people: &People) -> Value {
     })
 }
 
-/// The carrier of a person (SUPEROFFICE.md 6.2, documented).
+/// Returns the principal of a person (documented).
 fn person(people: &People, id: u32) -> Value {
     let one = people.associates.get(&id).cloned().unwrap_or_default();
     let role = people.roles.get(&one.role_id).cloned().unwrap_or_default();
@@ -125,7 +123,7 @@ fn is_granted(associate: &Associate, license: &License) -> bool {
     license.scope == LicenseScope::SiteLicense || associate.licenses.contains(&license.name)
 }
 
-/// A `GrantedModuleLicense`.
+/// Returns a `GrantedModuleLicense`.
 fn license((id, license): (u32, &License)) -> Value {
     json!({
         "OwnerId": 1,

@@ -1,4 +1,4 @@
-//! `GET /{tenant}/api`: which versions there are.
+//! `GET /{tenant}/api`: the API versions.
 
 use hyper::{HeaderMap, StatusCode};
 use serde_json::json;

@@ -1,17 +1,16 @@
-//! The control of people: who a tenant has, how its Web API tells, and whom it tells of changes.
+//! Control of the people of a tenant, its Web API and its webhooks.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::{Control, ControlError};
-use crate::api::SYSTEM_ASSOCIATE_ID;
 use crate::lock::{read, write};
-use crate::people::{self, Associate, Oddities, People, changed_columns};
+use crate::people::{self, Associate, Oddities, People, SYSTEM_ASSOCIATE_ID, changed_columns};
 use crate::webhooks::{AssociateEvent, NewWebhook, WebhookState};
 
 impl Control {
-    /// The people of a tenant, as they are now.
+    /// Returns the current people of a tenant.
     ///
     /// # Errors
     ///
@@ -32,7 +31,7 @@ impl Control {
         Ok(())
     }
 
-    /// Replaces the people of a tenant by generated ones: see [`people::generate`].
+    /// Replaces the people of a tenant with generated ones: see [`people::generate`].
     ///
     /// # Errors
     ///
@@ -50,7 +49,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When there is no such tenant, or its id is taken.
+    /// When there is no such tenant, or the associate's id is in use.
     pub fn add_associate(&self, tenant: &str, new: &Associate) -> Result<(), ControlError> {
         self.change_people(tenant, |people| {
             if people.associates.contains_key(&new.id) {
@@ -59,11 +58,11 @@ impl Control {
             people.associates.insert(new.id, new.clone());
             Ok(())
         })?;
-        self.tell(tenant, AssociateEvent::Created, &[], new)
+        self.send_webhooks(tenant, AssociateEvent::Created, &[], new)
     }
 
-    /// Changes an associate, and sends `associate.changed`. Its id stays; who changed it and when
-    /// is noted.
+    /// Changes an associate, and sends `associate.changed`. Keeps its id, and records who changed
+    /// it and when.
     ///
     /// # Errors
     ///
@@ -90,22 +89,23 @@ impl Control {
         let (old, new) = states.ok_or(ControlError::UnknownAssociate(id))?;
         let mut changes = changed_columns(&old, &new);
         changes.extend(["updated", "updated_associate_id"]);
-        self.tell(tenant, AssociateEvent::Changed, &changes, &new)
+        self.send_webhooks(tenant, AssociateEvent::Changed, &changes, &new)
     }
 
-    /// Deletes an associate, and sends `associate.deleted`. To retire one, change it.
+    /// Deletes an associate, and sends `associate.deleted`. To retire an associate, change it
+    /// instead.
     ///
     /// # Errors
     ///
     /// When there is no such tenant or associate.
     pub fn delete_associate(&self, tenant: &str, id: u32) -> Result<(), ControlError> {
-        let mut gone = None;
+        let mut removed = None;
         self.change_people(tenant, |people| {
-            gone = people.associates.remove(&id);
+            removed = people.associates.remove(&id);
             Ok(())
         })?;
-        let gone = gone.ok_or(ControlError::UnknownAssociate(id))?;
-        self.tell(tenant, AssociateEvent::Deleted, &[], &gone)
+        let removed = removed.ok_or(ControlError::UnknownAssociate(id))?;
+        self.send_webhooks(tenant, AssociateEvent::Deleted, &[], &removed)
     }
 
     /// Changes anything about the people of a tenant. No webhook is sent.
@@ -122,7 +122,7 @@ impl Control {
         change(Arc::make_mut(&mut world.tenant_mut(tenant)?.people))
     }
 
-    /// How the Web API of a tenant tells about people from now on.
+    /// Sets how the Web API of a tenant reports people from now on.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Control {
         Ok(())
     }
 
-    /// Registers a webhook on a tenant, or replaces the one of that name. It is active again.
+    /// Registers a webhook on a tenant, or replaces the one of that name. Its state becomes active.
     ///
     /// # Errors
     ///
@@ -148,13 +148,13 @@ impl Control {
         self.platform.webhooks.remove(tenant, name);
     }
 
-    /// The state of a webhook.
+    /// Returns the state of a webhook.
     #[must_use]
     pub fn webhook_state(&self, tenant: &str, name: &str) -> Option<WebhookState> {
         self.platform.webhooks.state(tenant, name)
     }
 
-    /// Whether a tenant sends webhooks. At first it does.
+    /// Sets whether a tenant sends webhooks. By default it does.
     ///
     /// # Errors
     ///
@@ -165,14 +165,14 @@ impl Control {
         Ok(())
     }
 
-    fn tell(
+    fn send_webhooks(
         &self,
         tenant: &str,
         event: AssociateEvent,
         changes: &[&str],
         associate: &Associate,
     ) -> Result<(), ControlError> {
-        Ok(self.platform.webhooks.tell(tenant, event, changes, associate, self.now())?)
+        Ok(self.platform.webhooks.queue_event(tenant, event, changes, associate, self.now())?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The control port: people.
+//! Routes of the control port about people.
 
 use axum::Router;
 use axum::extract::{Json, Path, State};
@@ -11,9 +11,9 @@ use super::{Control, ControlError};
 use crate::people::{Associate, Oddities, People};
 use crate::webhooks::NewWebhook;
 
-const DONE: StatusCode = StatusCode::NO_CONTENT;
+const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
-type Done = Result<StatusCode, ControlError>;
+type NoContentResult = Result<StatusCode, ControlError>;
 
 pub(super) fn routes() -> Router<Control> {
     Router::new()
@@ -22,7 +22,10 @@ pub(super) fn routes() -> Router<Control> {
         .route("/tenants/{tenant}/associates/{id}", patch(change).delete(remove))
         .route("/tenants/{tenant}/oddities", put(set_oddities))
         .route("/tenants/{tenant}/webhooks", post(set_webhook).put(set_sent))
-        .route("/tenants/{tenant}/webhooks/{name}", axum::routing::get(state).delete(unhook))
+        .route(
+            "/tenants/{tenant}/webhooks/{name}",
+            axum::routing::get(webhook_state).delete(remove_webhook),
+        )
 }
 
 #[derive(Deserialize)]
@@ -36,16 +39,16 @@ async fn generate(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(body): Json<Generate>,
-) -> Done {
-    control.generate_people(&tenant, body.count, body.seed).map(|()| DONE)
+) -> NoContentResult {
+    control.generate_people(&tenant, body.count, body.seed).map(|()| NO_CONTENT)
 }
 
 async fn set_people(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(people): Json<People>,
-) -> Done {
-    control.set_people(&tenant, people).map(|()| DONE)
+) -> NoContentResult {
+    control.set_people(&tenant, people).map(|()| NO_CONTENT)
 }
 
 async fn people(
@@ -59,49 +62,52 @@ async fn add(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(associate): Json<Associate>,
-) -> Done {
-    control.add_associate(&tenant, &associate).map(|()| DONE)
+) -> NoContentResult {
+    control.add_associate(&tenant, &associate).map(|()| NO_CONTENT)
 }
 
-/// What the body holds replaces what is there.
+/// Replaces the fields that the body contains.
 async fn change(
     State(control): State<Control>,
     Path((tenant, id)): Path<(String, u32)>,
     Json(changes): Json<Map<String, Value>>,
-) -> Done {
+) -> NoContentResult {
     let people = control.people(&tenant)?;
     let old = people.associates.get(&id).ok_or(ControlError::UnknownAssociate(id))?;
     let mut fields = json!(old);
     if let Some(fields) = fields.as_object_mut() {
         if let Some(name) = changes.keys().find(|name| !fields.contains_key(*name)) {
-            return Err(ControlError::BadAssociate(format!("there is no field {name}")));
+            return Err(ControlError::BadAssociate(format!("unknown field {name}")));
         }
         fields.extend(changes);
     }
     let new: Associate = serde_json::from_value(fields)
         .map_err(|error| ControlError::BadAssociate(error.to_string()))?;
     drop(people);
-    control.change_associate(&tenant, id, |associate| *associate = new).map(|()| DONE)
+    control.change_associate(&tenant, id, |associate| *associate = new).map(|()| NO_CONTENT)
 }
 
-async fn remove(State(control): State<Control>, Path((tenant, id)): Path<(String, u32)>) -> Done {
-    control.delete_associate(&tenant, id).map(|()| DONE)
+async fn remove(
+    State(control): State<Control>,
+    Path((tenant, id)): Path<(String, u32)>,
+) -> NoContentResult {
+    control.delete_associate(&tenant, id).map(|()| NO_CONTENT)
 }
 
 async fn set_oddities(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(oddities): Json<Oddities>,
-) -> Done {
-    control.set_oddities(&tenant, oddities).map(|()| DONE)
+) -> NoContentResult {
+    control.set_oddities(&tenant, oddities).map(|()| NO_CONTENT)
 }
 
 async fn set_webhook(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(webhook): Json<NewWebhook>,
-) -> Done {
-    control.set_webhook(&tenant, webhook).map(|()| DONE)
+) -> NoContentResult {
+    control.set_webhook(&tenant, webhook).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -113,21 +119,21 @@ async fn set_sent(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(body): Json<Sent>,
-) -> Done {
-    control.set_webhooks_sent(&tenant, body.sent).map(|()| DONE)
+) -> NoContentResult {
+    control.set_webhooks_sent(&tenant, body.sent).map(|()| NO_CONTENT)
 }
 
-async fn state(
+async fn webhook_state(
     State(control): State<Control>,
     Path((tenant, name)): Path<(String, String)>,
 ) -> Json<Value> {
     Json(json!({ "state": control.webhook_state(&tenant, &name) }))
 }
 
-async fn unhook(
+async fn remove_webhook(
     State(control): State<Control>,
     Path((tenant, name)): Path<(String, String)>,
 ) -> StatusCode {
     control.remove_webhook(&tenant, &name);
-    DONE
+    NO_CONTENT
 }

@@ -1,4 +1,4 @@
-//! The control port.
+//! The routes of the control port.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use tower::ServiceExt as _;
 
 use super::{Control, ControlError, people_routes, sign_in_routes, state_changes, traffic};
 use crate::endpoint::{ApiHost, Endpoint};
-use crate::faults::{Aborted, Ending, Fault, FaultScope};
+use crate::faults::{Fault, FaultScope};
 use crate::lock::read;
-use crate::login::Refusal;
-use crate::net::Host;
+use crate::net::{Aborted, ConnectionEnd, Host};
+use crate::refusal::Refusal;
 use crate::world::{Authorization, NewApplication, NewTenant, TenantState};
 
 /// The control host.
@@ -39,7 +39,7 @@ impl Host for ControlService {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        _: &Ending,
+        _: &ConnectionEnd,
     ) -> Result<axum::http::Response<Body>, Aborted> {
         match self.router.clone().oneshot(request).await {
             Ok(response) => Ok(response),
@@ -48,7 +48,7 @@ impl Host for ControlService {
     }
 
     fn date(&self) -> Option<HeaderValue> {
-        None // the control host lives in real time
+        None // the control host uses real time
     }
 }
 
@@ -63,7 +63,7 @@ fn router(control: Control) -> Router {
         .route("/tenants/{tenant}/host", put(set_host))
         .route(
             "/authorizations",
-            post(authorize).put(set_authorization).delete(forget_authorization),
+            post(authorize).put(set_authorization).delete(remove_authorization),
         )
         .route("/status-validity", put(set_status_validity))
         .route("/unknown-tenants", put(set_unknown_tenants))
@@ -80,9 +80,9 @@ fn router(control: Control) -> Router {
         .with_state(control)
 }
 
-type Done = Result<StatusCode, ControlError>;
+type NoContentResult = Result<StatusCode, ControlError>;
 
-const DONE: StatusCode = StatusCode::NO_CONTENT;
+const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
 async fn overview(State(control): State<Control>) -> Json<Value> {
     let world = read(&control.platform.world);
@@ -105,8 +105,11 @@ async fn overview(State(control): State<Control>) -> Json<Value> {
     }))
 }
 
-async fn add_application(State(control): State<Control>, Json(new): Json<NewApplication>) -> Done {
-    control.add_application(new).map(|()| DONE)
+async fn add_application(
+    State(control): State<Control>,
+    Json(new): Json<NewApplication>,
+) -> NoContentResult {
+    control.add_application(new).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -118,8 +121,8 @@ async fn set_secrets(
     State(control): State<Control>,
     Path(client_id): Path<String>,
     Json(body): Json<Secrets>,
-) -> Done {
-    control.set_secrets(&client_id, &body.secrets).map(|()| DONE)
+) -> NoContentResult {
+    control.set_secrets(&client_id, &body.secrets).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -131,12 +134,12 @@ async fn set_public_keys(
     State(control): State<Control>,
     Path(client_id): Path<String>,
     Json(body): Json<PublicKeys>,
-) -> Done {
-    control.set_public_keys(&client_id, &body.public_keys).map(|()| DONE)
+) -> NoContentResult {
+    control.set_public_keys(&client_id, &body.public_keys).map(|()| NO_CONTENT)
 }
 
-async fn add_tenant(State(control): State<Control>, Json(new): Json<NewTenant>) -> Done {
-    control.add_tenant(new).map(|()| DONE)
+async fn add_tenant(State(control): State<Control>, Json(new): Json<NewTenant>) -> NoContentResult {
+    control.add_tenant(new).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -148,8 +151,8 @@ async fn set_state(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(body): Json<StateChange>,
-) -> Done {
-    control.set_state(&tenant, body.state).map(|()| DONE)
+) -> NoContentResult {
+    control.set_state(&tenant, body.state).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -161,8 +164,8 @@ async fn set_host(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(body): Json<Move>,
-) -> Done {
-    control.move_tenant(&tenant, body.host).map(|()| DONE)
+) -> NoContentResult {
+    control.move_tenant(&tenant, body.host).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -189,12 +192,17 @@ struct AuthorizationChange {
 async fn set_authorization(
     State(control): State<Control>,
     Json(body): Json<AuthorizationChange>,
-) -> Done {
-    control.set_authorization(&body.client_id, &body.tenant, body.authorization).map(|()| DONE)
+) -> NoContentResult {
+    control
+        .set_authorization(&body.client_id, &body.tenant, body.authorization)
+        .map(|()| NO_CONTENT)
 }
 
-async fn forget_authorization(State(control): State<Control>, Json(body): Json<Authorize>) -> Done {
-    control.forget_authorization(&body.client_id, &body.tenant).map(|()| DONE)
+async fn remove_authorization(
+    State(control): State<Control>,
+    Json(body): Json<Authorize>,
+) -> NoContentResult {
+    control.remove_authorization(&body.client_id, &body.tenant).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -207,7 +215,7 @@ async fn set_status_validity(
     Json(body): Json<Validity>,
 ) -> StatusCode {
     control.set_status_validity(Duration::from_secs(body.seconds));
-    DONE
+    NO_CONTENT
 }
 
 #[derive(Deserialize)]
@@ -220,7 +228,7 @@ async fn set_unknown_tenants(
     Json(body): Json<UnknownTenants>,
 ) -> StatusCode {
     control.set_unknown_tenant_is_404(body.not_found);
-    DONE
+    NO_CONTENT
 }
 
 #[derive(Deserialize)]
@@ -230,16 +238,19 @@ struct ClockChange {
 
 async fn set_clock(State(control): State<Control>, Json(body): Json<ClockChange>) -> StatusCode {
     control.shift_clock(body.shift_seconds);
-    DONE
+    NO_CONTENT
 }
 
 #[derive(Deserialize)]
-struct Roll {
+struct RollSigningKey {
     keep_old: bool,
 }
 
-async fn roll_signing_key(State(control): State<Control>, Json(body): Json<Roll>) -> Done {
-    control.roll_signing_key(body.keep_old).map(|()| DONE)
+async fn roll_signing_key(
+    State(control): State<Control>,
+    Json(body): Json<RollSigningKey>,
+) -> NoContentResult {
+    control.roll_signing_key(body.keep_old).map(|()| NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -250,7 +261,7 @@ struct Expire {
 
 async fn expire_tickets(State(control): State<Control>, Json(body): Json<Expire>) -> StatusCode {
     control.expire_tickets(body.tenant.as_deref());
-    DONE
+    NO_CONTENT
 }
 
 #[derive(Deserialize)]
@@ -265,7 +276,7 @@ async fn set_refusal(
     Json(body): Json<RefusalChange>,
 ) -> StatusCode {
     control.set_refusal_message(body.refusal, body.message);
-    DONE
+    NO_CONTENT
 }
 
 #[derive(Deserialize)]
@@ -276,19 +287,19 @@ struct Injection {
     scope: FaultScope,
 }
 
-async fn inject(State(control): State<Control>, Json(body): Json<Injection>) -> Done {
-    control.inject(body.endpoint, body.fault, body.scope).map(|()| DONE)
+async fn inject(State(control): State<Control>, Json(body): Json<Injection>) -> NoContentResult {
+    control.inject(body.endpoint, body.fault, body.scope).map(|()| NO_CONTENT)
 }
 
 async fn clear_faults(State(control): State<Control>) -> StatusCode {
     control.clear_faults();
-    DONE
+    NO_CONTENT
 }
 
 async fn counts(State(control): State<Control>) -> Json<Value> {
     let endpoints: HashMap<Endpoint, Value> = Endpoint::ALL
         .into_iter()
-        .map(|endpoint| (endpoint, json!(control.platform.counts.of(endpoint))))
+        .map(|endpoint| (endpoint, json!(control.platform.counts.for_endpoint(endpoint))))
         .collect();
     Json(json!({
         "endpoints": endpoints,
@@ -299,5 +310,5 @@ async fn counts(State(control): State<Control>) -> Json<Value> {
 
 async fn reset_counts(State(control): State<Control>) -> StatusCode {
     control.reset_counts();
-    DONE
+    NO_CONTENT
 }

@@ -1,8 +1,8 @@
-//! The control of people's sign-ins: who may, what they leave behind, what tenants do about it.
+//! Control of sign-ins, grants and authorizations.
 
 use super::{Control, ControlError};
 use crate::counts::SignIns;
-use crate::grants::{GrantRecord, SignInRules, SignedIn};
+use crate::grants::{GrantOwner, GrantRecord, SignInRules};
 use crate::lock::{read, write};
 use crate::world::{Approval, Authorization, Registration, SignIn};
 
@@ -11,25 +11,25 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When there is no such application, or an address is none.
+    /// When there is no such application, or an address is invalid.
     pub fn set_sign_in(&self, client_id: &str, sign_in: &SignIn) -> Result<(), ControlError> {
         let registration = Registration::new(sign_in)?;
         write(&self.platform.world).set_registration(client_id, registration)
     }
 
-    /// How the sign-in behaves from now on.
+    /// Sets the rules of sign-ins from now on.
     pub fn set_sign_in_rules(&self, rules: SignInRules) {
         self.platform.grants.set_rules(rules);
     }
 
-    /// How the sign-in behaves.
+    /// Returns the rules of sign-ins.
     #[must_use]
     pub fn sign_in_rules(&self) -> SignInRules {
         self.platform.grants.rules()
     }
 
-    /// Signs a person in without a browser, and returns the refresh token: what a grant is that
-    /// was made elsewhere.
+    /// Creates a grant without a browser and returns its refresh token. Stands for a grant that was
+    /// created elsewhere.
     ///
     /// # Errors
     ///
@@ -48,19 +48,19 @@ impl Control {
             return Err(ControlError::CannotSignIn(associate_id));
         }
         let who =
-            SignedIn { client_id: client_id.to_owned(), tenant: tenant.to_owned(), associate_id };
-        let (_, token) = self.platform.grants.begin(who, self.now())?;
+            GrantOwner { client_id: client_id.to_owned(), tenant: tenant.to_owned(), associate_id };
+        let (_, token) = self.platform.grants.create(who, self.now())?;
         Ok(token)
     }
 
-    /// Every grant there was, in the order they began.
+    /// Returns every grant, active or revoked, in the order of creation.
     #[must_use]
     pub fn grants(&self) -> Vec<GrantRecord> {
         self.platform.grants.records()
     }
 
     /// Revokes the grants of one person, or of all people, for an application in a tenant. Returns
-    /// how many there were.
+    /// their number.
     ///
     /// # Errors
     ///
@@ -72,45 +72,45 @@ impl Control {
         associate_id: Option<u32>,
     ) -> Result<usize, ControlError> {
         self.people(tenant)?;
-        Ok(self.platform.grants.end(|who| {
+        Ok(self.platform.grants.revoke_matching(|who| {
             who.client_id == client_id
                 && who.tenant == tenant
                 && associate_id.is_none_or(|id| id == who.associate_id)
         }))
     }
 
-    /// Makes the access tokens of one tenant, or all, as if they had expired.
+    /// Expires the access tokens of one tenant, or all access tokens.
     pub fn expire_access_tokens(&self, tenant: Option<&str>) {
         self.platform.access_tokens.revoke_all(tenant);
     }
 
-    /// The state of the record that lets an application use a tenant, if there is one.
+    /// Returns the state of an application's authorization on a tenant, if there is one.
     #[must_use]
     pub fn authorization(&self, client_id: &str, tenant: &str) -> Option<Authorization> {
         let world = read(&self.platform.world);
         world.tenant(tenant)?.record(client_id).map(|record| record.state)
     }
 
-    /// The administrator who approved an application in a tenant by signing in, if one did.
+    /// Returns the approval that an administrator gave by signing in, if there is one.
     #[must_use]
     pub fn approval(&self, client_id: &str, tenant: &str) -> Option<Approval> {
         let world = read(&self.platform.world);
         world.tenant(tenant)?.record(client_id)?.approval.clone()
     }
 
-    /// Makes it as if the application had never been authorized on the tenant: an administrator
-    /// has to approve it. Its system user token and its grants are gone.
+    /// Removes the authorization, its system user token and its grants. An administrator has to
+    /// approve the application again.
     ///
     /// # Errors
     ///
     /// When there is no such tenant, or the application was never authorized there.
-    pub fn forget_authorization(&self, client_id: &str, tenant: &str) -> Result<(), ControlError> {
-        write(&self.platform.world).forget_authorization(client_id, tenant)?;
+    pub fn remove_authorization(&self, client_id: &str, tenant: &str) -> Result<(), ControlError> {
+        write(&self.platform.world).remove_authorization(client_id, tenant)?;
         self.revoke_grants(client_id, tenant, None).map(|_| ())
     }
 
-    /// Restores an older state of a tenant's database: its tickets and access tokens are gone
-    /// (SUPEROFFICE.md 8, inferred), and its grants unless they are kept; that is not known.
+    /// Restores a backup of a tenant's database. Its tickets and access tokens become invalid
+    /// (inferred), and so do its grants unless they are kept (not known).
     ///
     /// # Errors
     ///
@@ -120,12 +120,12 @@ impl Control {
         self.platform.tickets.expire(Some(tenant));
         self.platform.access_tokens.revoke_all(Some(tenant));
         if !keep_grants {
-            self.platform.grants.end(|who| who.tenant == tenant);
+            self.platform.grants.revoke_matching(|who| who.tenant == tenant);
         }
         Ok(())
     }
 
-    /// How the sign-ins went.
+    /// Returns the counts of sign-ins.
     #[must_use]
     pub fn sign_ins(&self) -> SignIns {
         self.platform.counts.sign_ins()

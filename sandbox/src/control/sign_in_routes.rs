@@ -1,4 +1,4 @@
-//! The control port: people's sign-ins.
+//! Routes of the control port about sign-ins.
 
 use axum::Router;
 use axum::extract::{Json, Path, State};
@@ -11,9 +11,9 @@ use super::{Control, ControlError};
 use crate::grants::SignInRules;
 use crate::world::SignIn;
 
-const DONE: StatusCode = StatusCode::NO_CONTENT;
+const NO_CONTENT: StatusCode = StatusCode::NO_CONTENT;
 
-type Done = Result<StatusCode, ControlError>;
+type NoContentResult = Result<StatusCode, ControlError>;
 
 pub(super) fn routes() -> Router<Control> {
     Router::new()
@@ -30,8 +30,8 @@ async fn set_sign_in(
     State(control): State<Control>,
     Path(client_id): Path<String>,
     Json(sign_in): Json<SignIn>,
-) -> Done {
-    control.set_sign_in(&client_id, &sign_in).map(|()| DONE)
+) -> NoContentResult {
+    control.set_sign_in(&client_id, &sign_in).map(|()| NO_CONTENT)
 }
 
 async fn authorization(
@@ -44,10 +44,10 @@ async fn authorization(
     }))
 }
 
-/// What the body does not hold is as at first.
+/// Sets fields that the body does not contain to their defaults.
 async fn set_rules(State(control): State<Control>, Json(rules): Json<SignInRules>) -> StatusCode {
     control.set_sign_in_rules(rules);
-    DONE
+    NO_CONTENT
 }
 
 async fn rules(State(control): State<Control>) -> Json<SignInRules> {
@@ -55,7 +55,7 @@ async fn rules(State(control): State<Control>) -> Json<SignInRules> {
 }
 
 #[derive(Deserialize)]
-struct Person {
+struct GrantRequest {
     client_id: String,
     tenant: String,
     associate_id: u32,
@@ -63,7 +63,7 @@ struct Person {
 
 async fn begin_grant(
     State(control): State<Control>,
-    Json(body): Json<Person>,
+    Json(body): Json<GrantRequest>,
 ) -> Result<Json<Value>, ControlError> {
     let token = control.begin_grant(&body.client_id, &body.tenant, body.associate_id)?;
     Ok(Json(json!({ "refresh_token": token })))
@@ -74,7 +74,7 @@ async fn grants(State(control): State<Control>) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
-struct People {
+struct RevokeRequest {
     client_id: String,
     tenant: String,
     #[serde(default)]
@@ -83,7 +83,7 @@ struct People {
 
 async fn revoke_grants(
     State(control): State<Control>,
-    Json(body): Json<People>,
+    Json(body): Json<RevokeRequest>,
 ) -> Result<Json<Value>, ControlError> {
     let revoked = control.revoke_grants(&body.client_id, &body.tenant, body.associate_id)?;
     Ok(Json(json!({ "revoked": revoked })))
@@ -100,7 +100,7 @@ async fn expire_access_tokens(
     Json(body): Json<Expire>,
 ) -> StatusCode {
     control.expire_access_tokens(body.tenant.as_deref());
-    DONE
+    NO_CONTENT
 }
 
 #[derive(Deserialize)]
@@ -112,6 +112,6 @@ async fn restore_backup(
     State(control): State<Control>,
     Path(tenant): Path<String>,
     Json(body): Json<Restore>,
-) -> Done {
-    control.restore_backup(&tenant, body.keep_grants).map(|()| DONE)
+) -> NoContentResult {
+    control.restore_backup(&tenant, body.keep_grants).map(|()| NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! The control of how fast the Web API may be called, in Rust and on the control port.
+//! Control of the rate limit of the Web API, in Rust and on the control port.
 
 use axum::Router;
 use axum::extract::{Json, Path, State};
@@ -10,12 +10,13 @@ use super::Control;
 use crate::traffic::{CallRate, RateLimit};
 
 impl Control {
-    /// Limits the calls of each tenant's Web API, or with `None` no longer does.
+    /// Limits the calls of each tenant's Web API; `None` removes the limit.
     pub fn set_rate_limit(&self, limit: Option<RateLimit>) {
-        self.platform.traffic.limit(limit);
+        self.platform.traffic.set_limit(limit);
     }
 
-    /// How fast the Web API of a tenant was called, since it was started or the counts were reset.
+    /// Returns the call rate of a tenant's Web API, measured since the start or the last reset of
+    /// the counts.
     #[must_use]
     pub fn call_rate(&self, tenant: &str) -> CallRate {
         self.platform.traffic.rate(tenant)

@@ -1,4 +1,4 @@
-//! The faults there are.
+//! The kinds of faults.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ pub enum FaultBody {
     Html(String),
 }
 
-/// Something that goes wrong.
+/// A kind of fault.
 ///
-/// As JSON, a fault is an object with its name in snake case as `kind` beside its fields:
-/// `{"kind": "status", "status": 503, "body": {"html": "<h1>Down</h1>"}}`.
+/// In JSON, `kind` holds the name in snake case, next to the fields of the fault: `{"kind": "status", "status": 503,
+/// "body": {"html": "<h1>Down</h1>"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -41,78 +41,76 @@ pub enum Fault {
         #[serde(default)]
         retry_after: Option<u64>,
     },
-    /// Waits before anything else happens. Several delays add up, and other faults still apply.
+    /// Delays the call. Several delays add up, and other faults still apply.
     Delay {
-        /// How long.
+        /// The delay.
         milliseconds: u64,
     },
-    /// Never answers, until the client leaves. The call has no effect.
+    /// Sends no response until the client disconnects. The call has no effect.
     Hang,
-    /// The call takes effect, and then this befalls the answer: how a client loses what it was
-    /// given.
+    /// Executes the call and applies this fault to the response, so that the client loses it.
     AfterEffect {
-        /// What befalls the answer: any fault that is not about its content, a delay included.
+        /// Any fault that does not change the content of the response; delays are allowed.
         fault: Box<Fault>,
     },
     /// Resets the connection (RST).
     Reset,
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Close,
-    /// Announces the whole body, sends half of it, and closes.
+    /// Declares the full length, sends half of the body, and closes the connection.
     Truncate,
     /// Answers 200 with an HTML page.
     Html,
-    /// Answers 200 with so much white space that says it is JSON; `u64::MAX` is endless.
+    /// Answers 200 with the JSON content type and a body of spaces; `u64::MAX` is endless.
     Huge {
-        /// How much.
+        /// The length of the body.
         mebibytes: u64,
     },
-    /// Answers 307 to this address, which asks the client to send the same body there.
+    /// Answers 307 to this address; a client that follows sends the same body there.
     Redirect {
         /// The address.
         location: String,
     },
-    /// Authenticate: refuses with this text, whatever was sent.
+    /// Authenticate: refuses every request with this text.
     Refuse {
         /// The `ErrorMessage`.
         message: String,
     },
     /// Authenticate, Tokens: the token's `ctx` names this tenant.
     WrongContext {
-        /// The tenant named.
+        /// The tenant to name.
         context: String,
     },
     /// Authenticate: the ticket inside the token names this tenant, and is not valid.
     WrongTicketContext {
-        /// The tenant named.
+        /// The tenant to name.
         context: String,
     },
     /// Authenticate, Tokens: the token's signature does not match.
     WrongSignature,
-    /// Authenticate, Tokens: the token is signed with a key that is in no key set, and names that key.
+    /// Authenticate, Tokens: the token is signed with a key outside the key set, and names that key.
     ForeignKey,
     /// Authenticate, Tokens: the token says `"alg": "none"` and is not signed.
     AlgNone,
     /// Authenticate, Tokens: the token is signed with HS256, with the public key (PEM) as the secret.
     Hs256PublicKey,
-    /// Authenticate: the token's issuer is the login address instead of `SuperOffice AS`. Tokens:
-    /// the other way round.
+    /// Authenticate: the token's issuer is the login address instead of `SuperOffice AS`. Tokens: it is `SuperOffice
+    /// AS` instead of the login address.
     WrongIssuer,
-    /// Authenticate: the token's audience is another serial number than its own. Tokens: it is
-    /// another client id.
+    /// Authenticate: the token's audience is the serial number of another database. Tokens: it is another client id.
     WrongAudience,
     /// Authenticate, Tokens: the token expired an hour ago.
     ExpiredToken,
     /// Authenticate: the token has no ticket.
     MissingTicket,
-    /// Authenticate: the ticket in the token is not in the form of a ticket.
+    /// Authenticate: the ticket in the token is malformed.
     MalformedTicket,
     /// `TenantStatus`: the status names this tenant.
     OtherTenant {
-        /// The tenant named.
+        /// The tenant to name.
         context: String,
     },
-    /// `TenantStatus`: these addresses instead of the real ones; without one, it is the real one.
+    /// `TenantStatus`: replaces the addresses; an absent one stays as it is.
     Addresses {
         /// The value of `Api`.
         #[serde(default)]
@@ -121,12 +119,12 @@ pub enum Fault {
         #[serde(default)]
         endpoint: Option<String>,
     },
-    /// Authorize: sends the person back to the application with this error, whichever page it is.
+    /// Authorize: redirects to the application with this error, from any page.
     AuthorizeError {
         /// The `error`, such as `server_error` (RFC 6749 section 4.1.2.1).
         error: String,
     },
-    /// Tokens: the id token has another nonce than was sent.
+    /// Tokens: the id token has a wrong nonce.
     WrongNonce,
     /// Tokens: the id token is about this associate of the tenant.
     WrongPerson {
@@ -145,7 +143,7 @@ pub enum Fault {
     },
     /// `CurrentPrincipal`: `DatabaseContextIdentifier` names this tenant.
     WrongDatabase {
-        /// The tenant named.
+        /// The tenant to name.
         context: String,
     },
 }
@@ -164,29 +162,29 @@ impl Fault {
         Self::Status { status, body: FaultBody::Json(body), retry_after: None }
     }
 
-    /// The call takes effect, and then this befalls the answer.
+    /// Executes the call and applies this fault to the response.
     #[must_use]
     pub fn after_effect(fault: Self) -> Self {
         Self::AfterEffect { fault: Box::new(fault) }
     }
 
-    /// A delay; below a millisecond it is none.
+    /// A delay in whole milliseconds.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
         Self::Delay { milliseconds: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    /// Whether the fault means something at this endpoint and its fields can be sent.
-    pub(crate) fn fits(&self, endpoint: Endpoint) -> bool {
+    /// Returns whether the fault is possible at this endpoint and its fields are valid.
+    pub(crate) fn is_valid_at(&self, endpoint: Endpoint) -> bool {
         match self {
             Self::Status { status, .. } => {
-                // Lower ones are interim answers: no client would see an end.
+                // 1xx responses are interim: a client would wait for the final one.
                 StatusCode::from_u16(*status).is_ok_and(|_| (200..600).contains(status))
             }
             Self::Redirect { location } => HeaderValue::from_str(location).is_ok(),
             Self::AfterEffect { fault } => {
                 let nested = matches!(**fault, Self::AfterEffect { .. });
-                !nested && !fault.is_about_content() && fault.fits(endpoint)
+                !nested && !fault.changes_content() && fault.is_valid_at(endpoint)
             }
             Self::Delay { .. }
             | Self::Hang
@@ -219,8 +217,8 @@ impl Fault {
         }
     }
 
-    /// Whether a handler has to know of it while it makes the answer.
-    fn is_about_content(&self) -> bool {
+    /// Returns whether the handler must apply the fault to the content of the response.
+    fn changes_content(&self) -> bool {
         !matches!(
             self,
             Self::Status { .. }

@@ -1,4 +1,4 @@
-//! Authorization codes: each is good once, and not for long.
+//! Authorization codes: single-use and short-lived.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,22 +11,21 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LETTERS, SignedIn};
-use crate::lock::hold;
+use super::{GrantOwner, TOKEN_LENGTH};
+use crate::lock::lock;
 use crate::random;
 
 /// The PKCE challenge of a request (RFC 7636).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Challenge {
-    /// The verifier itself. The default where no method is named (SUPEROFFICE.md 4.1,
-    /// documented).
+    /// The verifier itself. The default if the request names no method (documented).
     Plain(String),
-    /// Base64url of its SHA-256.
+    /// Base64url of the verifier's SHA-256.
     S256(String),
 }
 
 impl Challenge {
-    pub(crate) fn is_met_by(&self, verifier: &str) -> bool {
+    pub(crate) fn matches(&self, verifier: &str) -> bool {
         match self {
             Self::Plain(challenge) => challenge == verifier,
             Self::S256(challenge) => {
@@ -37,69 +36,69 @@ impl Challenge {
     }
 }
 
-/// What a code stands for.
+/// The data of an authorization code.
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
-    pub(crate) who: SignedIn,
+    pub(crate) owner: GrantOwner,
     pub(crate) redirect_uri: String,
     pub(crate) challenge: Option<Challenge>,
     pub(crate) nonce: Option<String>,
 }
 
-/// What became of a code that was presented. It is worth nothing from then on.
+/// The result of redeeming a code. A code can be redeemed once, whatever the result.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    Good(Code),
+pub(crate) enum RedeemResult {
+    Valid(Code),
     Unknown,
     Expired,
-    /// It was presented before, and this grant came of it.
-    Again(Option<u64>),
+    /// Redeemed before; the grant that was created then, if any.
+    AlreadyUsed(Option<u64>),
 }
 
 #[derive(Debug)]
-struct Issued {
+struct IssuedCode {
     code: Code,
-    at: Timestamp,
-    taken: bool,
+    issued_at: Timestamp,
+    redeemed: bool,
     grant: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Codes {
-    by_text: Mutex<HashMap<String, Issued>>,
+    by_text: Mutex<HashMap<String, IssuedCode>>,
 }
 
 impl Codes {
     pub(crate) fn issue(&self, code: Code, now: Timestamp) -> Result<String, Unspecified> {
-        let text = random::letters(LETTERS)?;
-        let issued = Issued { code, at: now, taken: false, grant: None };
-        hold(&self.by_text).insert(text.clone(), issued);
+        let text = random::alphanumeric(TOKEN_LENGTH)?;
+        let issued = IssuedCode { code, issued_at: now, redeemed: false, grant: None };
+        lock(&self.by_text).insert(text.clone(), issued);
         Ok(text)
     }
 
-    pub(crate) fn holder(&self, text: &str) -> Option<SignedIn> {
-        hold(&self.by_text).get(text).map(|issued| issued.code.who.clone())
+    pub(crate) fn owner(&self, text: &str) -> Option<GrantOwner> {
+        lock(&self.by_text).get(text).map(|issued| issued.code.owner.clone())
     }
 
-    pub(crate) fn take(&self, text: &str, lifetime: Duration, now: Timestamp) -> Taken {
-        let mut codes = hold(&self.by_text);
+    pub(crate) fn redeem(&self, text: &str, lifetime: Duration, now: Timestamp) -> RedeemResult {
+        let mut codes = lock(&self.by_text);
         let Some(issued) = codes.get_mut(text) else {
-            return Taken::Unknown;
+            return RedeemResult::Unknown;
         };
-        if std::mem::replace(&mut issued.taken, true) {
-            return Taken::Again(issued.grant);
+        if std::mem::replace(&mut issued.redeemed, true) {
+            return RedeemResult::AlreadyUsed(issued.grant);
         }
-        let age = now.duration_since(issued.at);
+        let age = now.duration_since(issued.issued_at);
         // A clock that was set back makes the age negative: not expired.
         if age.is_positive() && age.unsigned_abs() >= lifetime {
-            return Taken::Expired;
+            return RedeemResult::Expired;
         }
-        Taken::Good(issued.code.clone())
+        RedeemResult::Valid(issued.code.clone())
     }
 
-    /// Notes which grant came of a code.
-    pub(crate) fn became(&self, text: &str, grant: u64) {
-        if let Some(issued) = hold(&self.by_text).get_mut(text) {
+    /// Records the grant that a code created.
+    pub(crate) fn set_grant(&self, text: &str, grant: u64) {
+        if let Some(issued) = lock(&self.by_text).get_mut(text) {
             issued.grant = Some(grant);
         }
     }
@@ -110,11 +109,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_challenge_of_rfc_7636_appendix_b_is_met() {
+    fn matches_the_challenge_of_rfc_7636_appendix_b() {
         let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let challenge = Challenge::S256("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM".to_owned());
-        assert!(challenge.is_met_by(verifier));
-        assert!(!challenge.is_met_by("another"));
-        assert!(!Challenge::Plain("another".to_owned()).is_met_by(verifier));
+        assert!(challenge.matches(verifier));
+        assert!(!challenge.matches("another"));
+        assert!(!Challenge::Plain("another".to_owned()).matches(verifier));
     }
 }

@@ -6,111 +6,118 @@ use jiff::Timestamp;
 
 use super::record::{GrantRecord, RefreshTokenRecord, RefreshTokenState, digest};
 use super::rules::{PreviousToken, SignInRules};
-use super::{Refused, SignedIn};
+use super::{GrantOwner, RefreshRefusal};
 
 /// A refresh token.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct RefreshToken {
     text: String,
-    /// The place of the one it replaced.
+    /// The index of the token it replaced.
     parent: Option<usize>,
-    /// When it was replaced first.
-    replaced: Option<Timestamp>,
-    /// How often it was accepted although it had been replaced.
-    late: u32,
+    /// The time of its first replacement.
+    replaced_at: Option<Timestamp>,
+    /// The number of uses accepted after its replacement.
+    late_uses: u32,
     accepted: u64,
     refused: u64,
 }
 
-impl Member {
+impl RefreshToken {
     pub(super) fn first(text: String) -> Self {
-        Self { text, parent: None, replaced: None, late: 0, accepted: 0, refused: 0 }
+        Self { text, parent: None, replaced_at: None, late_uses: 0, accepted: 0, refused: 0 }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Family {
+pub(super) struct TokenFamily {
     pub(super) number: u64,
-    pub(super) who: SignedIn,
-    pub(super) ended: bool,
-    begun: Timestamp,
-    members: Vec<Member>,
+    pub(super) owner: GrantOwner,
+    pub(super) revoked: bool,
+    created_at: Timestamp,
+    tokens: Vec<RefreshToken>,
     reuses: u64,
 }
 
-impl Family {
-    pub(super) fn new(number: u64, who: SignedIn, first: Member, begun: Timestamp) -> Self {
-        Self { number, who, ended: false, begun, members: vec![first], reuses: 0 }
+impl TokenFamily {
+    pub(super) fn new(number: u64, who: GrantOwner, first: RefreshToken, begun: Timestamp) -> Self {
+        Self {
+            number,
+            owner: who,
+            revoked: false,
+            created_at: begun,
+            tokens: vec![first],
+            reuses: 0,
+        }
     }
 
-    /// Whether a token is good for a refresh. A token that was replaced and is not good any more
-    /// is a reuse, which may end the grant.
+    /// Checks whether a token may be used for a refresh. A replaced token that the rules no longer
+    /// accept counts as reuse, which may revoke the grant.
     pub(super) fn accept(
         &mut self,
         place: usize,
         client_id: &str,
         rules: &SignInRules,
         now: Timestamp,
-    ) -> Result<(), Refused> {
-        let child_used = self.members.iter().any(|member| {
-            member.parent == Some(place) && (member.accepted > 0 || member.replaced.is_some())
+    ) -> Result<(), RefreshRefusal> {
+        let child_used = self.tokens.iter().any(|member| {
+            member.parent == Some(place) && (member.accepted > 0 || member.replaced_at.is_some())
         });
-        let Some(member) = self.members.get_mut(place) else {
-            return Err(Refused::Unknown);
+        let Some(member) = self.tokens.get_mut(place) else {
+            return Err(RefreshRefusal::Unknown);
         };
-        let judged = if self.who.client_id != client_id {
-            Err(Refused::Unknown)
-        } else if self.ended {
-            Err(Refused::Ended)
-        } else if let Some(replaced) = member.replaced {
+        let result = if self.owner.client_id != client_id {
+            Err(RefreshRefusal::Unknown)
+        } else if self.revoked {
+            Err(RefreshRefusal::Revoked)
+        } else if let Some(replaced) = member.replaced_at {
             let since = now.duration_since(replaced);
             let accepted = match rules.previous_token {
                 PreviousToken::Refused => false,
                 PreviousToken::Accepted => true,
-                PreviousToken::AcceptedTimes { times } => member.late < times,
+                PreviousToken::AcceptedTimes { times } => member.late_uses < times,
                 PreviousToken::AcceptedFor { seconds } => {
                     since.is_negative() || since.unsigned_abs() <= Duration::from_secs(seconds)
                 }
                 PreviousToken::AcceptedUntilNextIsUsed => !child_used,
             };
             if accepted {
-                member.late += 1;
+                member.late_uses += 1;
                 Ok(())
             } else {
                 self.reuses += 1;
-                self.ended |= rules.reuse_revokes_grant;
-                Err(Refused::Replaced)
+                self.revoked |= rules.reuse_revokes_grant;
+                Err(RefreshRefusal::Replaced)
             }
         } else {
             Ok(())
         };
-        match judged {
+        match result {
             Ok(()) => member.accepted += 1,
             Err(_) => member.refused += 1,
         }
-        judged
+        result
     }
 
-    /// Adds the token that replaces another: its place.
+    /// Adds the token that replaces another. Returns its index.
     pub(super) fn replace(&mut self, place: usize, text: String, now: Timestamp) -> usize {
-        if let Some(member) = self.members.get_mut(place) {
-            member.replaced.get_or_insert(now);
+        if let Some(member) = self.tokens.get_mut(place) {
+            member.replaced_at.get_or_insert(now);
         }
-        self.members.push(Member { parent: Some(place), ..Member::first(text) });
-        self.members.len() - 1
+        self.tokens.push(RefreshToken { parent: Some(place), ..RefreshToken::first(text) });
+        self.tokens.len() - 1
     }
 
-    pub(super) fn refused(&mut self, place: usize) {
-        if let Some(member) = self.members.get_mut(place) {
+    pub(super) fn count_refusal(&mut self, place: usize) {
+        if let Some(member) = self.tokens.get_mut(place) {
             member.refused += 1;
         }
     }
 
     pub(super) fn record(&self) -> GrantRecord {
-        let refresh_tokens = self.members.iter().map(|member| RefreshTokenRecord {
+        let refresh_tokens = self.tokens.iter().map(|member| RefreshTokenRecord {
             digest: digest(&member.text),
-            state: match member.replaced {
-                _ if self.ended => RefreshTokenState::Revoked,
+            state: match member.replaced_at {
+                _ if self.revoked => RefreshTokenState::Revoked,
                 Some(_) => RefreshTokenState::Replaced,
                 None => RefreshTokenState::Current,
             },
@@ -120,11 +127,11 @@ impl Family {
         });
         GrantRecord {
             number: self.number,
-            client_id: self.who.client_id.clone(),
-            tenant: self.who.tenant.clone(),
-            associate_id: self.who.associate_id,
-            begun: self.begun,
-            revoked: self.ended,
+            client_id: self.owner.client_id.clone(),
+            tenant: self.owner.tenant.clone(),
+            associate_id: self.owner.associate_id,
+            begun: self.created_at,
+            revoked: self.revoked,
             reuses: self.reuses,
             refresh_tokens: refresh_tokens.collect(),
         }

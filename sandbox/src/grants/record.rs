@@ -1,4 +1,4 @@
-//! What the control tells about grants: never a token itself.
+//! Grants as the control reports them, without tokens.
 
 use aws_lc_rs::digest::{SHA256, digest as hash};
 use jiff::Timestamp;
@@ -6,29 +6,29 @@ use serde::Serialize;
 
 use crate::tickets::hex;
 
-/// A person's sign-in to an application, and what became of its refresh tokens.
+/// A grant, and the history of its refresh tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GrantRecord {
-    /// Counted from 1, in the order they began.
+    /// The number, counted from 1 in the order of creation.
     pub number: u64,
     /// The application.
     pub client_id: String,
     /// The tenant.
     pub tenant: String,
-    /// The associate that signed in.
+    /// The associate.
     pub associate_id: u32,
-    /// When its code was exchanged, by the sandbox's clock.
+    /// The creation time by the sandbox's clock.
     pub begun: Timestamp,
-    /// Whether it was revoked, by whomever.
+    /// Whether it is revoked.
     pub revoked: bool,
-    /// How often a refresh token came that had been replaced and was not accepted any more.
+    /// The number of uses of replaced refresh tokens that were rejected.
     pub reuses: u64,
-    /// Its refresh tokens in the order they were issued: one, or with rotation many.
+    /// Its refresh tokens in the order of issue; without rotation exactly one.
     pub refresh_tokens: Vec<RefreshTokenRecord>,
 }
 
 impl GrantRecord {
-    /// How many refreshes were granted.
+    /// Returns the number of refreshes granted.
     #[must_use]
     pub fn refreshes(&self) -> u64 {
         self.refresh_tokens.iter().map(|token| token.accepted).sum()
@@ -40,25 +40,25 @@ impl GrantRecord {
 pub struct RefreshTokenRecord {
     /// SHA-256 of the token in lower-case hex.
     pub digest: String,
-    /// What became of it.
+    /// The state.
     pub state: RefreshTokenState,
-    /// The place among the tokens of its grant of the one it replaced.
+    /// The index, within the grant, of the token it replaced.
     pub replaces: Option<usize>,
-    /// How often a refresh with it was granted.
+    /// The number of refreshes granted with it.
     pub accepted: u64,
-    /// How often one was refused.
+    /// The number of refreshes refused with it.
     pub refused: u64,
 }
 
-/// What became of a refresh token.
+/// The state of a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshTokenState {
-    /// It is in use.
+    /// The token in use.
     Current,
-    /// Another was issued in its place.
+    /// Replaced by a newer token.
     Replaced,
-    /// Its grant was revoked.
+    /// The grant is revoked.
     Revoked,
 }
 

@@ -1,44 +1,41 @@
-//! How the sign-in behaves, where the documentation is silent or contradicts itself.
+//! Rules of sign-ins, where the documentation is silent or contradicts itself.
 
 use serde::{Deserialize, Serialize};
 
-/// Switches for the sign-in of people. The default is what is documented.
+/// Rules for the sign-in of people. The defaults are as documented.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each switch is independent")]
 pub struct SignInRules {
-    /// When a person is asked to approve.
+    /// When the approval page is shown.
     pub approval_page: ApprovalPage,
-    /// A tenant in the request or in the path is not honoured: people are asked, and may choose
-    /// another.
+    /// Ignores the tenant in the request or the path: people choose the tenant themselves.
     pub ignore_tenant_hint: bool,
-    /// How long a code lives, in seconds (SUPEROFFICE.md 4.1, documented: ten minutes).
+    /// Lifetime of a code in seconds (documented: ten minutes).
     pub code_seconds: u64,
-    /// How long an access token lives, in seconds (4.2, documented: 3600, and elsewhere 1200).
+    /// Lifetime of an access token in seconds (documented: 3600, and elsewhere 1200).
     pub access_token_seconds: u64,
-    /// Each refresh replaces the refresh token. SuperOffice does not (4.2, documented).
+    /// Replaces the refresh token at each refresh. SuperOffice does not (documented).
     pub rotation: bool,
-    /// What a refresh token is worth that was replaced.
+    /// Whether and how long a replaced refresh token is accepted.
     pub previous_token: PreviousToken,
-    /// A replaced refresh token that is no longer accepted, and a code that comes again, revoke
-    /// the grant.
+    /// Revokes the grant when a code, or a replaced refresh token, is used again and rejected.
     pub reuse_revokes_grant: bool,
-    /// `expires_in` is a text (4.2, seen) instead of a number (documented).
+    /// Writes `expires_in` as a string (observed) instead of a number (documented).
     pub expires_in_is_text: bool,
-    /// `token_type` is `bearer` (4.2, seen) instead of `Bearer` (documented).
+    /// Writes `token_type` as `bearer` (observed) instead of `Bearer` (documented).
     pub lower_case_token_type: bool,
-    /// The base64 of access tokens has no padding (4.2, seen).
+    /// Writes access tokens in base64 without padding (observed).
     pub unpadded_access_tokens: bool,
-    /// `iat` of id tokens is a text, as before 2020 (4.3, seen).
+    /// Writes `iat` of id tokens as a string, as before 2020 (observed).
     pub iat_is_text: bool,
-    /// SuperOffice's claims that id tokens lack, without their prefix: `webapi_url` is absent in
-    /// places (4.3, seen), and both addresses are to go (documented).
+    /// SuperOffice's claims that id tokens lack, without their prefix. Some id tokens lack
+    /// `webapi_url` (observed), and both addresses will be removed (documented).
     pub omitted_claims: Vec<String>,
-    /// An access token that expired or was revoked is answered 403 instead of 401 (7.3, both
-    /// documented).
+    /// Answers 403 instead of 401 to an expired or revoked access token (both documented).
     pub expired_access_is_403: bool,
-    /// Access tokens die with what they rest on: the grant, the authorization, the person's right
-    /// to sign in. Else they live until they expire. Not documented.
+    /// Rejects access tokens once the grant or authorization is revoked, or the person can no
+    /// longer sign in. Otherwise they are accepted until they expire. Not documented.
     pub revocation_ends_access_tokens: bool,
 }
 
@@ -63,38 +60,38 @@ impl Default for SignInRules {
     }
 }
 
-/// When a person is asked to approve or refuse.
+/// When the approval page is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalPage {
-    /// At every sign-in, so that every sign-in can be refused.
+    /// At every sign-in, so that a person can refuse each one.
     #[default]
     Always,
-    /// Only an administrator, and only while the application is not approved in the tenant: as is
-    /// documented (SUPEROFFICE.md 8).
+    /// Only to administrators, and only while the application is not approved in the tenant
+    /// (documented).
     WhenNeeded,
 }
 
-/// What a refresh token is worth after another was issued in its place. Nothing is documented:
-/// SuperOffice does not rotate.
+/// Acceptance of a refresh token after its replacement. Not documented, because SuperOffice does
+/// not rotate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum PreviousToken {
-    /// Nothing.
+    /// Always refused.
     #[default]
     Refused,
-    /// As much as before.
+    /// Always accepted.
     Accepted,
-    /// So many more refreshes.
+    /// Accepted for a number of refreshes.
     AcceptedTimes {
-        /// How many.
+        /// The number of refreshes.
         times: u32,
     },
-    /// Refreshes for so long.
+    /// Accepted for a time.
     AcceptedFor {
-        /// How long.
+        /// The time in seconds.
         seconds: u64,
     },
-    /// Refreshes until one that replaced it is used.
+    /// Accepted until its replacement is used.
     AcceptedUntilNextIsUsed,
 }

@@ -1,10 +1,11 @@
-//! As much DER as RSA keys need: sequences, integers, octet strings.
+//! A minimal DER reader for RSA keys: sequences, integers, octet strings.
 
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 
-/// Reads elements one after the other; every method is `None` where the input is something else.
+/// Reads elements in order. Every method returns `None` if the input is a different element or is
+/// malformed.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
@@ -21,7 +22,7 @@ impl<'a> Reader<'a> {
         self.element(OCTET_STRING).map(Reader)
     }
 
-    /// An unsigned integer without the leading zero that DER adds for the sign.
+    /// Reads an unsigned integer without the leading zero that DER adds for the sign.
     pub(super) fn integer(&mut self) -> Option<&'a [u8]> {
         let bytes = self.element(INTEGER)?;
         Some(bytes.strip_prefix(&[0]).unwrap_or(bytes))

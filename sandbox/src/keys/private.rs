@@ -1,4 +1,4 @@
-//! A private key in the formats an application's developer receives it in.
+//! A private key in the formats that application developers receive.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::der::Reader;
-use super::write_pem;
+use super::pem::write_pem;
 
-/// The children of `RSAKeyValue`, each with its place among the integers of a PKCS #1 private
-/// key; listed in the order .NET writes them.
+/// The children of `RSAKeyValue` in the order that .NET writes, each with its index among the
+/// integers of a PKCS #1 private key.
 const XML_CHILDREN: [(&str, usize); 8] = [
     ("Modulus", 0),
     ("Exponent", 1),
@@ -37,12 +37,12 @@ impl PrivateKey {
         Ok(Self { pair, pkcs8 })
     }
 
-    /// PKCS #8 in PEM.
+    /// Returns the key as PKCS #8 in PEM.
     pub(crate) fn pem(&self) -> String {
         write_pem("PRIVATE KEY", self.pkcs8.as_ref())
     }
 
-    /// `RSAKeyValue` as the developer portal hands it out.
+    /// Returns the key as `RSAKeyValue`, the format of the developer portal.
     pub(crate) fn xml(&self) -> Result<String, Unspecified> {
         let integers = integers(self.pkcs8.as_ref()).ok_or(Unspecified)?;
         let mut xml = String::from("<RSAKeyValue>");
@@ -61,7 +61,7 @@ impl PrivateKey {
     }
 }
 
-/// The integers n, e, d, p, q, dP, dQ, qInv of a PKCS #8 key.
+/// Returns the integers n, e, d, p, q, dP, dQ, qInv of a PKCS #8 key.
 fn integers(pkcs8: &[u8]) -> Option<Vec<&[u8]>> {
     let mut outer = Reader::new(pkcs8).sequence()?;
     outer.integer()?; // version

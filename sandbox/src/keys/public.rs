@@ -1,4 +1,4 @@
-//! The public key an application registers.
+//! The public key that an application registers.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A text that is no RSA public key.
+/// The error for a text that is not an RSA public key.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("not an RSA public key of 2048 bits or more, in PEM or RSAKeyValue XML")]
 pub(crate) struct KeyFormatError;
@@ -17,7 +17,7 @@ pub(crate) struct KeyFormatError;
 pub(crate) struct PublicKey(Arc<ParsedPublicKey>);
 
 impl PublicKey {
-    /// Reads PEM (`PUBLIC KEY`, `RSA PUBLIC KEY`) or `RSAKeyValue` XML.
+    /// Parses PEM (`PUBLIC KEY`, `RSA PUBLIC KEY`) or `RSAKeyValue` XML.
     pub(crate) fn read(text: &str) -> Result<Self, KeyFormatError> {
         let der = if text.contains("<RSAKeyValue") { read_xml(text) } else { read_pem(text) };
         let der = der.ok_or(KeyFormatError)?;
@@ -55,7 +55,7 @@ fn child(text: &str, name: &str) -> Option<Vec<u8>> {
     bytes.get(leading_zeros..).map(<[u8]>::to_vec)
 }
 
-/// Decodes base64 that may be broken into lines.
+/// Decodes base64 that may contain line breaks.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let letters: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
     STANDARD.decode(letters).ok()

@@ -1,4 +1,4 @@
-//! The keys the login service signs its tokens with.
+//! The keys with which the login service signs its tokens.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::der::Reader;
-use super::write_pem;
+use super::pem::write_pem;
 
 #[derive(Debug)]
 pub(crate) struct SigningKey {
     pair: KeyPair,
-    /// Upper-case hex of a SHA-1, as the service names its keys.
+    /// The SHA-1 in upper-case hex, in the format of SuperOffice's key ids.
     pub(crate) kid: String,
     /// The same SHA-1 in base64url.
     pub(crate) x5t: String,
     modulus: String,
     exponent: String,
-    /// The public key in PEM: what an HS256 forger would take as the shared secret.
+    /// The public key in PEM. A forged HS256 token uses it as the shared secret.
     pub(crate) public_pem: String,
 }
 
@@ -33,7 +33,7 @@ impl SigningKey {
     pub(crate) fn generate() -> Result<Self, Unspecified> {
         let pair = KeyPair::generate(KeySize::Rsa2048)?;
         let der: PublicKeyX509Der<'_> = pair.public_key().as_der()?;
-        // The service hashes a certificate. There is none here, so the public key stands in.
+        // SuperOffice hashes a certificate. The sandbox has none and hashes the public key.
         let thumbprint = digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, der.as_ref());
         let kid = thumbprint.as_ref().iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02X}");
@@ -71,7 +71,7 @@ impl SigningKey {
     }
 }
 
-/// The key in use, and those that are still published after a rollover.
+/// The current key, and old keys that stay published after a rollover.
 #[derive(Debug)]
 pub(crate) struct SigningKeys {
     current: Arc<SigningKey>,

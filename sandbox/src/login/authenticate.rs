@@ -1,4 +1,4 @@
-//! The system user exchange: a signed system user token for a ticket.
+//! The system user exchange: a signed system user token is exchanged for a ticket.
 
 use std::sync::Arc;
 
@@ -10,22 +10,24 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::refusal::{self, Refusal};
 use super::signed_token::SignedToken;
 use super::token;
 use crate::answer::Answer;
-use crate::clock::{is_within, parse_stamp};
+use crate::call::Call;
+use crate::clock::{is_within_skew, parse_timestamp};
 use crate::endpoint::Endpoint;
-use crate::faults::{Aborted, Call, Ending, Fault};
+use crate::faults::Fault;
 use crate::lock::read;
+use crate::net::{Aborted, ConnectionEnd};
 use crate::platform::Platform;
+use crate::refusal::{self, Refusal};
 use crate::tickets::Holder;
 use crate::world::{Application, AuthorizationRecord, Tenant};
 
-/// A signed token is about 400 bytes; this leaves room for any name.
+/// The maximum body size. A signed token has about 400 bytes; this leaves room for any name.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// The documented request. Nothing in it may be absent.
+/// The documented request. All fields are required.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Exchange {
@@ -38,7 +40,7 @@ struct Exchange {
 pub(super) async fn answer(
     platform: &Platform,
     request: Request<Incoming>,
-    ending: &Ending,
+    ending: &ConnectionEnd,
 ) -> Result<Response<Body>, Aborted> {
     if request.method() != Method::POST {
         return Ok(Answer::method_not_allowed("POST").into_response());
@@ -80,7 +82,7 @@ fn respond(platform: &Platform, exchange: &Exchange, fault: Option<&Fault>) -> A
     if let Some(Fault::Refuse { message }) = fault {
         return refuse(platform, message);
     }
-    let (tenant, holder) = match decide(platform, exchange) {
+    let (tenant, holder) = match check_exchange(platform, exchange) {
         Ok(decided) => decided,
         Err(refusal) => return refuse(platform, &platform.refusals.text(refusal)),
     };
@@ -90,7 +92,7 @@ fn respond(platform: &Platform, exchange: &Exchange, fault: Option<&Fault>) -> A
         .and_then(|ticket| token::write(platform, &tenant, &ticket, fault));
     match issued {
         Ok(token) => {
-            platform.counts.issued();
+            platform.counts.count_issued();
             Answer::json(
                 StatusCode::OK,
                 &json!({ "IsSuccessful": true, "Token": token, "ErrorMessage": null }),
@@ -101,7 +103,7 @@ fn respond(platform: &Platform, exchange: &Exchange, fault: Option<&Fault>) -> A
 }
 
 fn refuse(platform: &Platform, message: &str) -> Answer {
-    platform.counts.refused();
+    platform.counts.count_refused();
     Answer::json(
         StatusCode::OK,
         &json!({ "IsSuccessful": false, "Token": null, "ErrorMessage": message }),
@@ -109,11 +111,11 @@ fn refuse(platform: &Platform, message: &str) -> Answer {
 }
 
 /// Checks in this order: secret, signature, timestamp, tenant, system user token, authorization,
-/// state of the tenant.
-fn decide(platform: &Platform, exchange: &Exchange) -> Result<(Tenant, Holder), Refusal> {
+/// tenant state.
+fn check_exchange(platform: &Platform, exchange: &Exchange) -> Result<(Tenant, Holder), Refusal> {
     let (application, found) = look_up(platform, exchange)?;
     let signed =
-        SignedToken::split(&exchange.signed_system_token).ok_or(Refusal::InvalidSignature)?;
+        SignedToken::parse(&exchange.signed_system_token).ok_or(Refusal::InvalidSignature)?;
     let genuine = application
         .public_keys
         .iter()
@@ -121,8 +123,8 @@ fn decide(platform: &Platform, exchange: &Exchange) -> Result<(Tenant, Holder), 
     if !genuine {
         return Err(Refusal::InvalidSignature);
     }
-    let stamp = parse_stamp(signed.timestamp).ok_or(Refusal::InvalidTimestamp)?;
-    if !is_within(platform.clock.now(), stamp, platform.rules().allowed_skew) {
+    let stamp = parse_timestamp(signed.timestamp).ok_or(Refusal::InvalidTimestamp)?;
+    if !is_within_skew(platform.clock.now(), stamp, platform.rules().allowed_skew) {
         return Err(Refusal::InvalidTimestamp);
     }
     let (tenant, record) = found.ok_or(Refusal::Denied)?;
@@ -137,10 +139,13 @@ fn decide(platform: &Platform, exchange: &Exchange) -> Result<(Tenant, Holder), 
     Ok((tenant, holder))
 }
 
-type Found = Option<(Tenant, AuthorizationRecord)>;
+type TenantAndRecord = Option<(Tenant, AuthorizationRecord)>;
 
-/// Takes copies, so that the world is not locked while signatures are verified.
-fn look_up(platform: &Platform, exchange: &Exchange) -> Result<(Arc<Application>, Found), Refusal> {
+/// Returns copies, so that the world is not locked during signature verification.
+fn look_up(
+    platform: &Platform,
+    exchange: &Exchange,
+) -> Result<(Arc<Application>, TenantAndRecord), Refusal> {
     let world = read(&platform.world);
     let application = world
         .application_by_secret(&exchange.application_token)

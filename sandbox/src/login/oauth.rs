@@ -1,7 +1,7 @@
-//! The sign-in of people: authorize, tokens, revoke, logout (SUPEROFFICE.md section 4).
+//! The sign-in of people: authorize, tokens, revoke, logout.
 
 mod authorize;
-mod back;
+mod authorize_response;
 mod client;
 mod error;
 mod flow;
@@ -18,18 +18,19 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::answer::Answer;
+use crate::call::Call;
 use crate::endpoint::Endpoint;
-use crate::faults::{Aborted, Call, Ending};
 use crate::form::Form;
+use crate::net::{Aborted, ConnectionEnd};
 use crate::platform::Platform;
 
-/// No request of the sign-in is longer.
+/// The maximum body size of sign-in requests.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// What is asked for below `login`.
+/// The routes below `login`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The tenant if it is in the path.
+    /// The tenant in the path, if any.
     Authorize(Option<String>),
     Tokens,
     Revoke,
@@ -37,9 +38,8 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// The route of a path, which is read in any case: samples write `Revoke` (SUPEROFFICE.md 1.2,
-    /// seen).
-    pub(super) fn of(path: &str) -> Option<Self> {
+    /// Returns the route of a path. Case is ignored, because samples write `Revoke` (observed).
+    pub(super) fn parse(path: &str) -> Option<Self> {
         let lower = path.to_lowercase();
         Some(match lower.as_str() {
             "/login/common/oauth/authorize" => Self::Authorize(None),
@@ -68,8 +68,8 @@ impl Route {
         }
     }
 
-    /// The methods it takes, as `Allow` names them, if this is not one of them.
-    fn refuses(&self, method: &Method) -> Option<&'static str> {
+    /// Returns the value of `Allow` if this method is not allowed.
+    fn allowed_methods_unless(&self, method: &Method) -> Option<&'static str> {
         let (taken, allow): (&[Method], _) = match self {
             Self::Authorize(_) => (&[Method::GET, Method::POST], "GET, POST"),
             Self::Tokens | Self::Revoke => (&[Method::POST], "POST"),
@@ -79,8 +79,8 @@ impl Route {
     }
 }
 
-/// A request, read to its end.
-struct Asked {
+/// A request with its whole body.
+struct OAuthRequest {
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -88,7 +88,7 @@ struct Asked {
     body: String,
 }
 
-impl Asked {
+impl OAuthRequest {
     async fn read(request: Request<Incoming>) -> Result<Self, Answer> {
         let (head, body) = request.into_parts();
         let body = Limited::new(body, MAX_BODY_BYTES)
@@ -105,8 +105,8 @@ impl Asked {
         })
     }
 
-    /// The parameters: of the body, or of the query if the body is empty (SUPEROFFICE.md 4.2,
-    /// documented). `None` if they cannot be read.
+    /// Returns the parameters of the body, or of the query if the body is empty (documented).
+    /// Returns `None` if they cannot be parsed.
     fn form(&self) -> Option<Form> {
         if self.body.is_empty() {
             return Form::read(&self.query);
@@ -121,44 +121,57 @@ impl Asked {
 pub(super) async fn answer(
     platform: &Platform,
     request: Request<Incoming>,
-    ending: &Ending,
+    ending: &ConnectionEnd,
     route: Route,
 ) -> Result<Response<Body>, Aborted> {
-    if let Some(allow) = route.refuses(request.method()) {
+    if let Some(allow) = route.allowed_methods_unless(request.method()) {
         return Ok(Answer::method_not_allowed(allow).into_response());
     }
     let call = Call::begin(platform, route.endpoint(), ending);
-    let asked = match Asked::read(request).await {
-        Ok(asked) => asked,
+    let oauth_request = match OAuthRequest::read(request).await {
+        Ok(request) => request,
         Err(answer) => return call.answer(None, |_| answer).await,
     };
-    let form = asked.form();
-    let tenant = about(platform, &route, &asked, form.as_ref());
+    let form = oauth_request.form();
+    let tenant = request_tenant(platform, &route, &oauth_request, form.as_ref());
     call.answer(tenant.as_deref(), |fault| match &route {
-        Route::Authorize(tenant) if asked.method == Method::GET => {
-            authorize::begin(platform, &asked, form.as_ref(), tenant.as_deref(), fault)
+        Route::Authorize(tenant) if oauth_request.method == Method::GET => {
+            authorize::begin_sign_in(
+                platform,
+                &oauth_request,
+                form.as_ref(),
+                tenant.as_deref(),
+                fault,
+            )
         }
-        Route::Authorize(_) => authorize::go_on(platform, &asked, form.as_ref(), fault),
-        Route::Tokens => tokens::answer(platform, &asked.headers, form.as_ref(), fault),
+        Route::Authorize(_) => {
+            authorize::continue_sign_in(platform, &oauth_request, form.as_ref(), fault)
+        }
+        Route::Tokens => tokens::answer(platform, &oauth_request.headers, form.as_ref(), fault),
         Route::Revoke => revoke::answer(platform, form.as_ref()),
         Route::Logout => logout::answer(platform, form.as_ref()),
     })
     .await
 }
 
-/// The tenant that a call is about, as far as can be told before it is answered.
-fn about(platform: &Platform, route: &Route, asked: &Asked, form: Option<&Form>) -> Option<String> {
+/// Returns the tenant of a call, as far as the request shows it.
+fn request_tenant(
+    platform: &Platform,
+    route: &Route,
+    request: &OAuthRequest,
+    form: Option<&Form>,
+) -> Option<String> {
     match route {
         Route::Authorize(Some(tenant)) => Some(tenant.clone()),
-        Route::Authorize(None) if asked.method == Method::GET => {
+        Route::Authorize(None) if request.method == Method::GET => {
             flow::tenant_hint(form?).map(ToOwned::to_owned)
         }
         Route::Authorize(None) => {
             let form = form?;
             let chosen = form.get("tenant").map(ToOwned::to_owned);
-            flow::open(platform, form.get("request")?)?.tenant.or(chosen)
+            flow::unseal(platform, form.get("request")?)?.tenant.or(chosen)
         }
-        Route::Tokens | Route::Revoke => tokens::tenant(platform, form?),
+        Route::Tokens | Route::Revoke => tokens::request_tenant(platform, form?),
         Route::Logout => None,
     }
 }
@@ -168,13 +181,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_read_in_any_case_and_a_tenant_keeps_its_own() {
-        let authorize = Route::of("/login/Cust7/oauth/authorize");
+    fn ignores_the_case_of_paths_but_keeps_that_of_tenants() {
+        let authorize = Route::parse("/login/Cust7/oauth/authorize");
         assert_eq!(authorize, Some(Route::Authorize(Some("Cust7".to_owned()))));
-        assert_eq!(Route::of("/Login/Common/OAuth/Revoke"), Some(Route::Revoke));
-        assert_eq!(Route::of("/login/common/oauth/authorize"), Some(Route::Authorize(None)));
+        assert_eq!(Route::parse("/Login/Common/OAuth/Revoke"), Some(Route::Revoke));
+        assert_eq!(Route::parse("/login/common/oauth/authorize"), Some(Route::Authorize(None)));
         for path in ["/login/Cust7/oauth/tokens", "/login/common/oauth/token", "/login", "/"] {
-            assert_eq!(Route::of(path), None, "{path}");
+            assert_eq!(Route::parse(path), None, "{path}");
         }
     }
 }

@@ -8,15 +8,15 @@ use base64::engine::general_purpose::STANDARD;
 pub(super) struct SignedToken<'a> {
     pub(super) system_user_token: &'a str,
     pub(super) timestamp: &'a str,
-    /// What the signature is over: token, dot, timestamp.
+    /// The signed text: token, dot, timestamp.
     pub(super) payload: &'a str,
     pub(super) signature: Vec<u8>,
 }
 
 impl<'a> SignedToken<'a> {
-    /// Splits from the right, since an application's name may contain dots. Signatures are
-    /// standard base64 with padding; nothing else passes.
-    pub(super) fn split(text: &'a str) -> Option<Self> {
+    /// Splits from the right, because an application's name may contain dots. Signatures must be
+    /// standard base64 with padding.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         let (payload, signature) = text.rsplit_once('.')?;
         let (system_user_token, timestamp) = payload.rsplit_once('.')?;
         let signature = STANDARD.decode(signature).ok()?;
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn splits_from_the_right() {
-        let token = SignedToken::split("Blåbær v1.2-abc.202602230952.AQI=").unwrap();
+        let token = SignedToken::parse("Blåbær v1.2-abc.202602230952.AQI=").unwrap();
         assert_eq!(token.system_user_token, "Blåbær v1.2-abc");
         assert_eq!(token.timestamp, "202602230952");
         assert_eq!(token.payload, "Blåbær v1.2-abc.202602230952");
@@ -40,15 +40,15 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_other_base64() {
+    fn rejects_other_base64() {
         for wrong in ["a.202602230952", "a.202602230952.AQI", "a.202602230952.-_8=", "a"] {
-            assert_eq!(SignedToken::split(wrong), None, "{wrong}");
+            assert_eq!(SignedToken::parse(wrong), None, "{wrong}");
         }
     }
 
     proptest! {
         #[test]
-        fn whatever_an_application_is_called_its_parts_come_back(
+        fn parses_tokens_with_any_application_name(
             system_user_token in r"\PC{0,40}|[A-Zæøå. =-]{0,20}-[a-zA-Z0-9]{10}|\.{0,3}",
             timestamp in "[0-9]{12}",
             signature in prop::collection::vec(any::<u8>(), 0..300),
@@ -61,12 +61,12 @@ mod tests {
                 payload: &payload,
                 signature,
             };
-            prop_assert_eq!(SignedToken::split(&text), Some(parts));
+            prop_assert_eq!(SignedToken::parse(&text), Some(parts));
         }
 
         #[test]
-        fn whatever_splits_is_nothing_but_its_parts(text in r"\PC{0,60}|[.a-zA-Z0-9+/=]{0,40}") {
-            if let Some(parts) = SignedToken::split(&text) {
+        fn joining_the_parts_gives_the_parsed_text(text in r"\PC{0,60}|[.a-zA-Z0-9+/=]{0,40}") {
+            if let Some(parts) = SignedToken::parse(&text) {
                 let SignedToken { system_user_token, timestamp, signature, .. } = parts;
                 let signature = STANDARD.encode(signature);
                 prop_assert_eq!(format!("{system_user_token}.{timestamp}.{signature}"), text);

@@ -1,17 +1,17 @@
-//! Tenant status: where a tenant lives and whether it can be used.
+//! Tenant status: a tenant's API host and state.
 
 use hyper::StatusCode;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::clock::seven_digits;
+use crate::clock::format_timestamp;
 use crate::faults::Fault;
 use crate::lock::read;
 use crate::platform::Platform;
 use crate::world::TenantState;
 
-/// The version every simulated tenant runs.
+/// The version of every simulated tenant.
 const VERSION: &str = "Release_11.10_2026.02.24-02";
 
 pub(super) fn status(platform: &Platform, tenant: &str, fault: Option<&Fault>) -> Answer {
@@ -25,7 +25,7 @@ pub(super) fn status(platform: &Platform, tenant: &str, fault: Option<&Fault>) -
     }
     let now = platform.clock.now();
     let validity = SignedDuration::try_from(rules.status_validity).unwrap_or(SignedDuration::MAX);
-    let valid_until = seven_digits(now.saturating_add(validity).unwrap_or(now));
+    let valid_until = format_timestamp(now.saturating_add(validity).unwrap_or(now));
     let mut body = match known {
         Some((state, endpoint)) => json!({
             "ContextIdentifier": tenant,
@@ -46,12 +46,12 @@ pub(super) fn status(platform: &Platform, tenant: &str, fault: Option<&Fault>) -
         }),
     };
     if let (Some(fault), Some(fields)) = (fault, body.as_object_mut()) {
-        spoil(fields, fault);
+        apply_fault(fields, fault);
     }
     Answer::json(StatusCode::OK, &body)
 }
 
-fn spoil(fields: &mut serde_json::Map<String, Value>, fault: &Fault) {
+fn apply_fault(fields: &mut serde_json::Map<String, Value>, fault: &Fault) {
     match fault {
         Fault::OtherTenant { context } => {
             fields.insert("ContextIdentifier".to_owned(), json!(context));

@@ -1,14 +1,15 @@
-//! The token that carries a ticket to the application: a JWT that lives five minutes.
+//! The JWT that carries a ticket to the application; valid for five minutes.
 
 use aws_lc_rs::error::Unspecified;
 use serde_json::{Map, Value, json};
 
 use crate::faults::Fault;
-use crate::jwt::{self, PREFIX};
+use crate::jwt::{self, CLAIM_PREFIX};
+use crate::people::SYSTEM_ASSOCIATE_ID;
 use crate::platform::Platform;
 use crate::world::Tenant;
 
-/// The issuer of system user tokens, the same in all environments.
+/// The issuer of these tokens, the same in all environments.
 const ISSUER: &str = "SuperOffice AS";
 
 pub(super) fn write(
@@ -17,7 +18,7 @@ pub(super) fn write(
     ticket: &str,
     fault: Option<&Fault>,
 ) -> Result<String, Unspecified> {
-    jwt::write(platform, claims(platform, tenant, ticket, fault)?, fault)
+    jwt::encode_token(platform, claims(platform, tenant, ticket, fault)?, fault)
 }
 
 fn claims(
@@ -41,7 +42,9 @@ fn claims(
     let ticket = match fault {
         Some(Fault::MissingTicket) => None,
         Some(Fault::MalformedTicket) => Some("7T:this is no ticket".to_owned()),
-        Some(Fault::WrongTicketContext { context }) => Some(crate::tickets::write_ticket(context)?),
+        Some(Fault::WrongTicketContext { context }) => {
+            Some(crate::tickets::generate_ticket(context)?)
+        }
         _ => Some(ticket.to_owned()),
     };
     let base = format!("{}/{}", platform.addresses.api(tenant.host), tenant.id);
@@ -52,19 +55,19 @@ fn claims(
         ("serial", Some(tenant.serial.clone())),
         ("webapi_url", Some(format!("{base}/api/"))),
         ("netserver_url", Some(format!("{base}/Remote/Services88/"))),
-        ("associateid", Some(crate::api::SYSTEM_ASSOCIATE_ID.to_string())),
+        ("associateid", Some(SYSTEM_ASSOCIATE_ID.to_string())),
         ("upn", Some(user.clone())),
         ("email", Some(user)),
         ("identityprovider", Some("central-superid".to_owned())),
         ("company_name", Some(tenant.company_name.clone())),
         ("is_administrator", Some("False".to_owned())),
     ];
-    let mut claims = jwt::times(platform, fault);
+    let mut claims = jwt::time_claims(platform, fault);
     claims.insert("iss".to_owned(), json!(issuer));
     claims.insert("aud".to_owned(), json!(audience));
     for (name, value) in identity {
         if let Some(value) = value {
-            claims.insert(format!("{PREFIX}{name}"), json!(value));
+            claims.insert(format!("{CLAIM_PREFIX}{name}"), json!(value));
         }
     }
     Ok(claims)

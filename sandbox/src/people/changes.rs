@@ -1,8 +1,8 @@
-//! Which columns of the database a change is about.
+//! The database columns that a change affects.
 
 use super::model::Associate;
 
-/// The names of the columns in which two states of an associate differ.
+/// Returns the columns in which two versions of an associate differ.
 pub(crate) fn changed_columns(old: &Associate, new: &Associate) -> Vec<&'static str> {
     let columns = [
         ("name", old.name != new.name),

@@ -1,39 +1,39 @@
-//! People made by rule: the same for the same tenant, number and seed.
+//! Generated people: the same for the same tenant, count and seed.
 
 use super::People;
 use super::kind::AssociateType;
 use super::model::{Associate, Company, License, LicenseScope, Person, Role, UserGroup};
-use super::names::{FIRST, GROUPS, LAST, RIGHTS, ROLES, ROOMS};
+use super::names::{FIRST_NAMES, GROUPS, LAST_NAMES, RIGHTS, ROLES, ROOMS};
 
-/// How many make the whole mixture certain.
-const FIRST_ONES: usize = 8;
+/// The number of associates with a fixed type, so that every type occurs.
+const FIXED_ASSOCIATES: usize = 8;
 const CLOSED_GROUP: u32 = 6;
 const MEMBERLESS_GROUP: u32 = 8;
 const EXTERNAL_ROLE: u32 = 7;
 const ANONYMOUS_ROLE: u32 = 8;
 const SYSTEM_ROLE: u32 = 9;
 const OLD_ROLE: u32 = 10;
-/// A number that no documentation names.
+/// A type that is not documented.
 const UNDOCUMENTED_TYPE: i32 = 21;
 
-/// Makes so many associates, all types and oddities among them: retired ones, names with quotes,
-/// members of a deleted group, external persons with a group, types that are not documented.
-/// The second is the system user of applications. Ids ascend and have gaps.
+/// Generates associates of all types, with unusual data: retired users, names with quotes, members
+/// of a deleted group, external persons with a group, undocumented types. The second associate is
+/// the system user of applications. Ids ascend and have gaps.
 #[must_use]
 pub fn generate(tenant: &str, count: usize, seed: u64) -> People {
-    let mut people = base(tenant);
+    let mut people = base_people(tenant);
     let mut random = Random::new(tenant, seed);
     let mut id = 0;
     for index in 0..count {
-        id += if index > FIRST_ONES && random.one_in(10) { 1 + random.below(40) } else { 1 };
-        let associate = one(&mut people, &mut random, id, index, tenant);
+        id += if index > FIXED_ASSOCIATES && random.one_in(10) { 1 + random.below(40) } else { 1 };
+        let associate = generate_associate(&mut people, &mut random, id, index, tenant);
         people.associates.insert(id, associate);
     }
     people
 }
 
-/// A tenant that was just made: companies, groups, roles and licences, and the first two users.
-fn base(tenant: &str) -> People {
+/// Returns a new tenant's companies, groups, roles and licences.
+fn base_people(tenant: &str) -> People {
     let mut people = People::default();
     let category = "NO:\"Kunde\";US:\"Customer\"";
     let companies = [(1, "Owner company", "", ""), (2, "Customer & Søn", "Nord", category)];
@@ -52,7 +52,7 @@ fn base(tenant: &str) -> People {
         people.groups.insert(id, UserGroup { id, name, tooltip, rank, deleted });
     }
     for (id, (name, description, kind)) in (1..).zip(ROLES) {
-        // Level 0 has them all, each level below one less; applications have them all again.
+        // Level 0 has all rights, each level below has one less. The system role has all rights.
         let without = if id == SYSTEM_ROLE { 0 } else { id as usize - 1 };
         let role = Role {
             id,
@@ -89,7 +89,7 @@ fn licenses() -> Vec<License> {
     ]
 }
 
-fn kind(random: &mut Random, index: usize) -> AssociateType {
+fn associate_type(random: &mut Random, index: usize) -> AssociateType {
     match index {
         0 => AssociateType::Anonymous,
         1 => AssociateType::System,
@@ -107,8 +107,14 @@ fn kind(random: &mut Random, index: usize) -> AssociateType {
     }
 }
 
-fn one(people: &mut People, random: &mut Random, id: u32, index: usize, tenant: &str) -> Associate {
-    let kind = kind(random, index);
+fn generate_associate(
+    people: &mut People,
+    random: &mut Random,
+    id: u32,
+    index: usize,
+    tenant: &str,
+) -> Associate {
+    let kind = associate_type(random, index);
     let domain = format!("{}.example", tenant.to_lowercase());
     let mut made = Associate {
         id,
@@ -120,23 +126,23 @@ fn one(people: &mut People, random: &mut Random, id: u32, index: usize, tenant: 
     };
     match kind {
         AssociateType::Internal | AssociateType::Other(_) => {
-            employee(&mut made, random, index);
+            fill_employee(&mut made, random, index);
             made.name = format!("EMP{id}");
             made.user_name = format!("Emp{id}@{domain}");
-            made.person_id = person(people, random, id, 1, &made.user_name);
+            made.person_id = add_person(people, random, id, 1, &made.user_name);
         }
         AssociateType::External => {
             made.name = format!("EXT{id}");
             made.user_name = format!("ext{id}@customer.example");
-            made.person_id = person(people, random, id, 2, &made.user_name);
+            made.person_id = add_person(people, random, id, 2, &made.user_name);
             made.role_id = EXTERNAL_ROLE;
-            // What the documentation rules out happens in old data.
+            // Some old data contradicts the documentation.
             made.group_id = u32::from(index == 7 || random.one_in(100));
         }
         AssociateType::Resource => {
             made.name = pick(&ROOMS, random).to_owned();
             made.tooltip = format!("Resource {id}");
-            made.group_id = group(random);
+            made.group_id = random_group(random);
         }
         AssociateType::Anonymous => {
             made.name = format!("ANONYMOUS{id}");
@@ -152,9 +158,9 @@ fn one(people: &mut People, random: &mut Random, id: u32, index: usize, tenant: 
     made
 }
 
-fn employee(made: &mut Associate, random: &mut Random, index: usize) {
-    made.deleted = index == 5 || (index > FIRST_ONES && random.one_in(12));
-    made.waiting_for_approval = index > FIRST_ONES && random.one_in(50);
+fn fill_employee(made: &mut Associate, random: &mut Random, index: usize) {
+    made.deleted = index == 5 || (index > FIXED_ASSOCIATES && random.one_in(12));
+    made.waiting_for_approval = index > FIXED_ASSOCIATES && random.one_in(50);
     let licensed = index == 2 || !random.one_in(15);
     made.can_login = licensed && !made.deleted && !made.waiting_for_approval;
     if licensed {
@@ -162,7 +168,7 @@ fn employee(made: &mut Associate, random: &mut Random, index: usize) {
     }
     made.tooltip =
         if random.one_in(3) { "Tooltip; \"quoted\" 'too'".to_owned() } else { String::new() };
-    made.group_id = if random.one_in(40) { CLOSED_GROUP } else { group(random) };
+    made.group_id = if random.one_in(40) { CLOSED_GROUP } else { random_group(random) };
     for other in 1..MEMBERLESS_GROUP {
         if other != made.group_id && other != CLOSED_GROUP && random.one_in(6) {
             made.other_groups.push(other);
@@ -176,18 +182,28 @@ fn employee(made: &mut Associate, random: &mut Random, index: usize) {
     }
 }
 
-/// A group that can be chosen.
-fn group(random: &mut Random) -> u32 {
+/// Picks a group that is not deleted and has members.
+fn random_group(random: &mut Random) -> u32 {
     1 + random.below(CLOSED_GROUP - 1)
 }
 
-fn person(people: &mut People, random: &mut Random, id: u32, company_id: u32, email: &str) -> u32 {
+fn add_person(
+    people: &mut People,
+    random: &mut Random,
+    id: u32,
+    company_id: u32,
+    email: &str,
+) -> u32 {
     let id = 2 * id + 7;
     let person = Person {
         id,
-        first_name: pick(&FIRST, random).to_owned(),
-        middle_name: if random.one_in(5) { pick(&FIRST, random).to_owned() } else { String::new() },
-        last_name: pick(&LAST, random).to_owned(),
+        first_name: pick(&FIRST_NAMES, random).to_owned(),
+        middle_name: if random.one_in(5) {
+            pick(&FIRST_NAMES, random).to_owned()
+        } else {
+            String::new()
+        },
+        last_name: pick(&LAST_NAMES, random).to_owned(),
         title: if random.one_in(4) { "Sjef".to_owned() } else { String::new() },
         mr_mrs: if random.one_in(6) { "Dr.".to_owned() } else { String::new() },
         email: if random.one_in(20) { String::new() } else { email.to_owned() },
@@ -202,7 +218,7 @@ fn pick(names: &[&'static str], random: &mut Random) -> &'static str {
     names.get(random.below(bound) as usize).copied().unwrap_or_default()
 }
 
-/// `SplitMix64`: small, and the same everywhere.
+/// `SplitMix64`: small and deterministic.
 struct Random(u64);
 
 impl Random {
@@ -235,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_is_made_each_time_and_another_seed_makes_others() {
+    fn equal_input_gives_equal_people_and_another_seed_others() {
         let people = generate("Cust1", 500, 1);
         assert_eq!(people, generate("Cust1", 500, 1));
         assert_ne!(people, generate("Cust1", 500, 2));
@@ -243,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn every_size_has_all_types_and_the_right_number() {
+    fn every_size_has_all_types_and_the_requested_count() {
         for count in [10, 5_000, 50_000] {
             let people = generate("Cust1", count, 7);
             assert_eq!(people.associates.len(), count);
@@ -258,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_associate_names_exists() {
+    fn ids_in_an_associate_exist() {
         let people = generate("Cust1", 2_000, 3);
         for one in people.associates.values() {
             assert!(one.group_id == 0 || people.groups.contains_key(&one.group_id));

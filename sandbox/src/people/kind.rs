@@ -1,8 +1,8 @@
-//! The types of users, in each of their three numberings, and of roles.
+//! Types of users, in three numberings, and types of roles.
 
 use serde::{Deserialize, Serialize};
 
-/// The type of a user. In JSON it is its number in the database.
+/// The type of a user. In JSON it is the number in the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "i32", into = "i32")]
 pub enum AssociateType {
@@ -11,13 +11,13 @@ pub enum AssociateType {
     Internal,
     /// A resource, such as a meeting room.
     Resource,
-    /// A person who is no employee.
+    /// A person outside the company.
     External,
-    /// Nobody in particular.
+    /// The anonymous user.
     Anonymous,
     /// An application.
     System,
-    /// A number that is not documented.
+    /// An undocumented number.
     Other(i32),
 }
 
@@ -26,9 +26,9 @@ impl AssociateType {
     pub const ALL: [Self; 5] =
         [Self::Internal, Self::Resource, Self::External, Self::Anonymous, Self::System];
 
-    /// The number in the database, also the id in the list `usertype`.
+    /// Returns the number in the database, which is also the id in the list `usertype`.
     #[must_use]
-    pub fn database(self) -> i32 {
+    pub fn database_number(self) -> i32 {
         match self {
             Self::Internal => 0,
             Self::Resource => 1,
@@ -39,7 +39,7 @@ impl AssociateType {
         }
     }
 
-    /// The name in the API.
+    /// Returns the name in the API.
     #[must_use]
     pub fn api_name(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl AssociateType {
         }
     }
 
-    /// The number in the descriptions of the API.
+    /// Returns the number in the API descriptions.
     #[must_use]
     pub fn api_number(self) -> i32 {
         match self {
@@ -65,7 +65,7 @@ impl AssociateType {
         }
     }
 
-    /// The name in the list `usertype`.
+    /// Returns the name in the list `usertype`.
     pub(crate) fn list_name(self) -> &'static str {
         match self {
             Self::Internal => "Employee",
@@ -80,14 +80,14 @@ impl AssociateType {
 
 impl From<i32> for AssociateType {
     fn from(number: i32) -> Self {
-        let known = Self::ALL.into_iter().find(|kind| kind.database() == number);
+        let known = Self::ALL.into_iter().find(|kind| kind.database_number() == number);
         known.unwrap_or(Self::Other(number))
     }
 }
 
 impl From<AssociateType> for i32 {
     fn from(kind: AssociateType) -> Self {
-        kind.database()
+        kind.database_number()
     }
 }
 
@@ -95,14 +95,14 @@ impl From<AssociateType> for i32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum RoleType {
-    /// Of employees.
+    /// For employees.
     #[default]
     Employee = 0,
-    /// Of external persons.
+    /// For external persons.
     ExternalUser = 1,
-    /// Of anonymous users.
+    /// For anonymous users.
     Anonymous = 2,
-    /// Of applications.
+    /// For applications.
     System = 3,
 }
 
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_numberings_are_the_documented_ones() {
+    fn uses_the_documented_numbers() {
         let table = [
             (0, "InternalAssociate", 1),
             (1, "ResourceAssociate", 2),
@@ -135,7 +135,7 @@ mod tests {
         for (database, name, number) in table {
             let kind = AssociateType::from(database);
             assert_eq!(
-                (kind.database(), kind.api_name(), kind.api_number()),
+                (kind.database_number(), kind.api_name(), kind.api_number()),
                 (database, name, number)
             );
         }

@@ -1,4 +1,4 @@
-//! What there is to know about people.
+//! The data of people.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Associate {
     /// The type.
     #[serde(rename = "type")]
     pub kind: AssociateType,
-    /// Initials, also the login name.
+    /// The initials, which are also the login name.
     pub name: String,
     /// The tooltip.
     pub tooltip: String,
@@ -21,31 +21,31 @@ pub struct Associate {
     pub rank: i32,
     /// The user name: a `SuperID`, in the form of an e-mail address.
     pub user_name: String,
-    /// The person behind it; 0 if there is none.
+    /// The person behind it; 0 if none.
     pub person_id: u32,
-    /// The primary group; 0 if there is none.
+    /// The primary group; 0 if none.
     pub group_id: u32,
     /// The other groups.
     pub other_groups: Vec<u32>,
-    /// The role; 0 if there is none.
+    /// The role; 0 if none.
     pub role_id: u32,
     /// Whether it is retired.
     pub deleted: bool,
     /// Whether it can sign in.
     pub can_login: bool,
-    /// Whether its creation waits for an approval.
+    /// Whether its creation still needs approval.
     pub waiting_for_approval: bool,
-    /// Its customer service user; 0 if there is none.
+    /// Its customer service user; 0 if none.
     pub ej_user_id: u32,
-    /// The names of the user licences it has.
+    /// The names of its user licences.
     pub licenses: Vec<String>,
-    /// When it was made, as `yyyy-MM-ddTHH:mm:ss`; empty if that is not known.
+    /// The creation time as `yyyy-MM-ddTHH:mm:ss`; empty if not known.
     pub registered: String,
-    /// Who made it.
+    /// The associate who created it.
     pub registered_by: u32,
-    /// When it was changed last, written likewise.
+    /// The time of the last change, in the same format.
     pub updated: String,
-    /// Who changed it.
+    /// The associate who changed it last.
     pub updated_by: u32,
 }
 
@@ -72,7 +72,7 @@ pub struct Person {
 }
 
 impl Person {
-    /// First, middle and last name.
+    /// Returns first, middle and last name.
     #[must_use]
     pub fn full_name(&self) -> String {
         let names = [&self.first_name, &self.middle_name, &self.last_name];
@@ -82,7 +82,7 @@ impl Person {
     }
 }
 
-/// A company, which the API calls a contact.
+/// A company; the API calls it a contact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Company {
@@ -108,7 +108,7 @@ pub struct UserGroup {
     pub tooltip: String,
     /// Its rank.
     pub rank: i32,
-    /// Whether it can no longer be chosen.
+    /// Whether it is deleted.
     pub deleted: bool,
 }
 
@@ -129,17 +129,17 @@ pub struct Role {
     pub rank: i32,
     /// Whether it uses categories.
     pub use_categories: bool,
-    /// Whether it can no longer be chosen.
+    /// Whether it is deleted.
     pub deleted: bool,
     /// The names of its functional rights, sorted.
     pub functional_rights: Vec<String>,
-    /// When it was made, as `yyyy-MM-ddTHH:mm:ss`; empty if that is not known.
+    /// The creation time as `yyyy-MM-ddTHH:mm:ss`; empty if not known.
     pub registered: String,
-    /// When it was changed last, written likewise.
+    /// The time of the last change, in the same format.
     pub updated: String,
 }
 
-/// Whom a licence is for.
+/// The scope of a licence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LicenseScope {
     /// The whole tenant.
@@ -155,22 +155,22 @@ pub enum LicenseScope {
 pub struct License {
     /// The owner's name in capitals.
     pub owner: String,
-    /// The name, as in the archive's column but for the owner.
+    /// The name, as in the archive's column without the owner.
     pub name: String,
-    /// What people see.
+    /// The displayed description.
     pub description: String,
-    /// Whom it is for.
+    /// The scope.
     pub scope: LicenseScope,
-    /// How many there are.
+    /// The number of licences.
     pub number: u32,
-    /// Whether there is no bound.
+    /// Whether the number is unlimited.
     pub unrestricted: bool,
     /// Whether it is a user plan.
     pub user_plan: bool,
 }
 
 impl License {
-    /// The name of its column in the archives of users.
+    /// Returns the name of its column in the archives of users.
     #[must_use]
     pub fn column(&self) -> String {
         format!("{}_{}", self.owner.to_lowercase(), self.name)

@@ -1,13 +1,13 @@
-//! What generated people are called.
+//! Names of generated people.
 
 use super::kind::RoleType;
 
-pub(super) const FIRST: [&str; 16] = [
+pub(super) const FIRST_NAMES: [&str; 16] = [
     "Anna", "Bjørn", "Chloé", "Dag", "Eirik", "Fatima", "Gül", "Håkon", "Ingrid", "José", "Kari",
     "Łukasz", "Mái", "Núria", "Olav", "Þóra",
 ];
 
-pub(super) const LAST: [&str; 16] = [
+pub(super) const LAST_NAMES: [&str; 16] = [
     "Andersen",
     "Bakken",
     "O'Brien",
@@ -52,7 +52,7 @@ pub(super) const ROLES: [(&str, &str, RoleType); 10] = [
     ("Old role", "Not used any more", RoleType::Employee),
 ];
 
-/// Sorted.
+/// Functional rights, sorted.
 pub(super) const RIGHTS: [&str; 5] =
     ["admin-all", "bulk-update", "export-contact", "hard-delete", "own-selections"];
 

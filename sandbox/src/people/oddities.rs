@@ -1,8 +1,8 @@
-//! How the Web API tells about people, where the service is odd, silent or could be wrong.
+//! Switches for odd, undocumented or faulty behaviour of the Web API about people.
 
 use serde::{Deserialize, Serialize};
 
-/// What a row's `PrimaryKey` looks like.
+/// The type of a row's `PrimaryKey`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PrimaryKeyForm {
@@ -11,52 +11,52 @@ pub enum PrimaryKeyForm {
     Text,
     /// `1`, as in generated samples.
     Number,
-    /// Now this, now that, in one page.
+    /// Alternating types in one page.
     Mixed,
 }
 
-/// A part of answers that is sent in another form, as no documentation describes it.
+/// A replacement in responses, for undocumented forms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rewrite {
-    /// Answers to calls of this path, such as `api/v1/User`.
+    /// The path of the call, such as `api/v1/User`.
     pub path: String,
-    /// A part of the JSON text.
+    /// The text to replace.
     pub from: String,
-    /// Takes its place, whether or not that is JSON.
+    /// The replacement; it need not be JSON.
     pub to: String,
 }
 
-/// Switches for the oddities of the Web API about people. The default is what is documented.
+/// Switches for odd behaviour of the Web API about people. The defaults are as documented.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each switch is independent")]
 pub struct Oddities {
-    /// What `PrimaryKey` looks like in Slim mode.
+    /// The type of `PrimaryKey` in Slim mode.
     pub primary_key: PrimaryKeyForm,
     /// List columns (`assocType`, `role`) hold the id in Slim mode, instead of the name.
     pub list_columns_are_ids: bool,
-    /// An agent answers 200 with `Message` and `MessageDetail` to a malformed request, not 400.
+    /// Agents answer a malformed request with 200, `Message` and `MessageDetail` instead of 400.
     pub malformed_is_200: bool,
-    /// An agent answers 200 with `null` to everything.
+    /// Agents answer every request with 200 and `null`.
     pub agents_answer_null: bool,
-    /// The greatest page, and the page without `$top`. No bound is documented; 1000 is the advice.
+    /// The maximum and default page size. No limit is documented; the documentation advises 1000.
     pub page_limit: usize,
-    /// `odata.nextLink` is null although rows are left.
+    /// `odata.nextLink` is null although more rows follow.
     pub no_next_link: bool,
-    /// `$skip` and what is filtered by key are ignored: the first page again and again.
+    /// `$skip` and filters on the key are ignored: every page is the first page.
     pub repeat_first_page: bool,
-    /// Every page after the first begins with the last row of the one before it.
+    /// Every page after the first begins with the last row of the page before.
     pub duplicate_rows: bool,
     /// These columns are missing from every row.
     pub missing_columns: Vec<String>,
     /// These columns hold an object instead of their value.
     pub wrong_types: Vec<String>,
-    /// Every row has a column that nobody asked for.
+    /// Every row has a column that was not selected.
     pub extra_column: bool,
-    /// The restricted operations answer as if they did not exist (404) instead of 403.
+    /// The restricted operations answer 404 instead of 403.
     pub restricted_is_404: bool,
-    /// Parts of answers that are sent in another form.
+    /// Replacements in responses.
     pub rewrites: Vec<Rewrite>,
 }
 

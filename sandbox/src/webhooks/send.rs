@@ -1,4 +1,4 @@
-//! How a webhook is sent: three attempts, each signed, the same event id.
+//! Delivery of webhooks: three attempts with the same signature and event id.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,36 +9,35 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::Delivery;
-use crate::lock::hold;
+use super::{Delivery, Webhooks};
+use crate::http_client::{self, SendError};
+use crate::lock::lock;
 use crate::net::Tasks;
-use crate::platform::Platform;
-use crate::post::{self, SendError};
 
-const AGENT: &str = "NetServer-Webhook/11.10";
+const USER_AGENT: &str = "NetServer-Webhook/11.10";
 
-/// Base64 of HMAC-SHA256 over the raw body, with the secret's UTF-8 as the key.
+/// Returns base64 of HMAC-SHA256 over the raw body, with the secret's UTF-8 as the key.
 pub(super) fn signature(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     STANDARD.encode(hmac::sign(&key, body))
 }
 
-/// Sends what is queued, until the sandbox stops.
-pub(crate) async fn deliver(platform: Arc<Platform>, tasks: Tasks) {
-    let deliveries = hold(&platform.webhooks.deliveries).take();
+/// Delivers queued events until the sandbox stops.
+pub(crate) async fn deliver(webhooks: Arc<Webhooks>, tasks: Tasks) {
+    let deliveries = lock(&webhooks.deliveries).take();
     let Some(mut deliveries) = deliveries else {
         return;
     };
     while let Some(delivery) = deliveries.recv().await {
-        let platform = Arc::clone(&platform);
+        let webhooks = Arc::clone(&webhooks);
         tasks.run(async move {
-            let delivered = cycle(&delivery).await;
-            platform.webhooks.ended(&delivery.tenant, &delivery.hook, delivered);
+            let delivered = deliver_with_retries(&delivery).await;
+            webhooks.record_cycle(&delivery.tenant, &delivery.hook, delivered);
         });
     }
 }
 
-async fn cycle(delivery: &Delivery) -> bool {
+async fn deliver_with_retries(delivery: &Delivery) -> bool {
     let [second, third] = delivery.waits;
     for (retry, wait) in (0_u32..).zip([Duration::ZERO, second, third]) {
         tokio::time::sleep(wait).await;
@@ -57,5 +56,5 @@ async fn attempt(delivery: &Delivery, retry: u32) -> Result<StatusCode, SendErro
         (HeaderName::from_static("x-superoffice-retry"), HeaderValue::from(retry)),
         (HeaderName::from_static("x-superoffice-signature"), text(&delivery.signature)?),
     ];
-    post::json(&delivery.target, AGENT, headers, delivery.body.clone()).await
+    http_client::post_json(&delivery.target, USER_AGENT, headers, delivery.body.clone()).await
 }

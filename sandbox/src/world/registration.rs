@@ -1,30 +1,30 @@
-//! What an application registers for the sign-in of people.
+//! An application's registration for the sign-in of people.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::control::ControlError;
+use crate::error::ControlError;
 
-/// How people sign in to an application. At first an application has no redirect address: nobody
-/// can.
+/// The registration of an application for sign-in. By default it has no redirect address, so that
+/// nobody can sign in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SignIn {
-    /// Where people may be sent back to. The address of a request must be one of these to the
-    /// letter; one that begins with `^` is a regular expression, such as
-    /// `^http://127.0.0.1\:\d{4,10}$` (SUPEROFFICE.md 4.1, documented).
+    /// Allowed redirect addresses. The address of a request must equal one of them; an entry that
+    /// begins with `^` is a regular expression, such as `^http://127.0.0.1\:\d{4,10}$`
+    /// (documented).
     pub redirect_uris: Vec<String>,
-    /// Where people may be sent to after a logout, written likewise (4.2, documented).
+    /// Allowed redirect addresses after a logout, in the same form (documented).
     pub post_logout_uris: Vec<String>,
-    /// "Is native or mobile app": PKCE is required, and a code is exchanged without the secret
-    /// (4.1, documented); a refresh token is not (4.2, seen).
+    /// "Is native or mobile app": PKCE is required, and a code exchange needs no secret
+    /// (documented), but a refresh does (observed).
     pub native: bool,
-    /// Whether an administrator's id token has the system user token (2.2, documented).
+    /// Whether an administrator's id token contains the system user token (documented).
     pub system_token: bool,
 }
 
 impl SignIn {
-    /// A web application with these redirect addresses, without the system user token.
+    /// Returns a web application with these redirect addresses, without the system user token.
     #[must_use]
     pub fn web(redirect_uris: &[impl AsRef<str>]) -> Self {
         let redirect_uris = redirect_uris.iter().map(|uri| uri.as_ref().to_owned()).collect();
@@ -32,7 +32,7 @@ impl SignIn {
     }
 }
 
-/// The same, ready for use.
+/// A parsed [`SignIn`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registration {
     redirects: Vec<Pattern>,
@@ -42,21 +42,21 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    pub(crate) fn new(about: &SignIn) -> Result<Self, ControlError> {
+    pub(crate) fn new(sign_in: &SignIn) -> Result<Self, ControlError> {
         Ok(Self {
-            redirects: patterns(&about.redirect_uris)?,
-            post_logouts: patterns(&about.post_logout_uris)?,
-            native: about.native,
-            system_token: about.system_token,
+            redirects: patterns(&sign_in.redirect_uris)?,
+            post_logouts: patterns(&sign_in.post_logout_uris)?,
+            native: sign_in.native,
+            system_token: sign_in.system_token,
         })
     }
 
-    pub(crate) fn sends_back_to(&self, uri: &str) -> bool {
-        is_header(uri) && self.redirects.iter().any(|pattern| pattern.matches(uri))
+    pub(crate) fn allows_redirect_to(&self, uri: &str) -> bool {
+        is_header_value(uri) && self.redirects.iter().any(|pattern| pattern.matches(uri))
     }
 
-    pub(crate) fn logs_out_to(&self, uri: &str) -> bool {
-        is_header(uri) && self.post_logouts.iter().any(|pattern| pattern.matches(uri))
+    pub(crate) fn allows_logout_redirect_to(&self, uri: &str) -> bool {
+        is_header_value(uri) && self.post_logouts.iter().any(|pattern| pattern.matches(uri))
     }
 }
 
@@ -81,7 +81,7 @@ fn patterns(uris: &[String]) -> Result<Vec<Pattern>, ControlError> {
             if uri.starts_with('^') {
                 let expression = Regex::new(uri);
                 expression.map(Pattern::Expression).map_err(|_| ControlError::BadUri(uri.clone()))
-            } else if uri.contains("://") && is_header(uri) && !uri.contains('#') {
+            } else if uri.contains("://") && is_header_value(uri) && !uri.contains('#') {
                 Ok(Pattern::Exact(uri.clone()))
             } else {
                 Err(ControlError::BadUri(uri.clone()))
@@ -90,8 +90,8 @@ fn patterns(uris: &[String]) -> Result<Vec<Pattern>, ControlError> {
         .collect()
 }
 
-/// Whether an address can stand in a header as it is.
-fn is_header(uri: &str) -> bool {
+/// Returns whether an address is a valid header value.
+fn is_header_value(uri: &str) -> bool {
     uri.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
@@ -104,22 +104,22 @@ mod tests {
     }
 
     #[test]
-    fn an_address_matches_to_the_letter_or_by_its_expression() {
+    fn matches_addresses_exactly_or_by_expression() {
         let exact = registration("https://app.example/Callback");
-        assert!(exact.sends_back_to("https://app.example/Callback"));
+        assert!(exact.allows_redirect_to("https://app.example/Callback"));
         for other in ["/callback", "/Callback/", "/Callback?x=1", "/Callback#", "/Callback\n"] {
-            assert!(!exact.sends_back_to(&format!("https://app.example{other}")), "{other}");
+            assert!(!exact.allows_redirect_to(&format!("https://app.example{other}")), "{other}");
         }
         let native = registration(r"^http://127.0.0.1\:\d{4,10}$");
-        assert!(native.sends_back_to("http://127.0.0.1:5005"));
+        assert!(native.allows_redirect_to("http://127.0.0.1:5005"));
         for other in ["http://127.0.0.1:500", "http://127.0.0.1:5005/x", "http://127.0.0.1:5005\n"]
         {
-            assert!(!native.sends_back_to(other), "{other}");
+            assert!(!native.allows_redirect_to(other), "{other}");
         }
     }
 
     #[test]
-    fn what_is_no_address_is_not_registered() {
+    fn rejects_invalid_addresses() {
         for wrong in ["", "app.example", "^(", "https://a.example/#x", "https://a.example/ x"] {
             assert!(Registration::new(&SignIn::web(&[wrong])).is_err(), "{wrong}");
         }

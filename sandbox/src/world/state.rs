@@ -1,22 +1,22 @@
-//! The states that tenants and authorizations can be in.
+//! States of tenants and authorizations.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The state of a tenant, with the names and numbers the service uses.
+/// The state of a tenant, with SuperOffice's names and numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum TenantState {
-    /// Not known, or an incident.
+    /// Unknown, or an incident.
     Unknown = 0,
     /// Being set up.
     Provisioning = 1,
     /// In use.
     #[default]
     Running = 2,
-    /// Gone for good.
+    /// Deleted permanently.
     Deleted = 3,
-    /// Switched off, may come back.
+    /// Suspended; it may be resumed.
     Suspended = 4,
     /// In maintenance; the API is available.
     OnlineMaintenance = 5,
@@ -26,14 +26,14 @@ pub enum TenantState {
     ProvisioningFailed = 8,
     /// Being deleted.
     Deleting = 10,
-    /// Deleting it failed; it will be deleted.
+    /// Deletion failed; it will be repeated.
     DeleteFailed = 11,
     /// Waiting to be migrated.
     MigrationPending = 12,
 }
 
 impl TenantState {
-    /// Every state the service documents.
+    /// Every documented state.
     pub const ALL: [Self; 11] = [
         Self::Unknown,
         Self::Provisioning,
@@ -48,14 +48,14 @@ impl TenantState {
         Self::MigrationPending,
     ];
 
-    /// Whether the API can be used: in exactly these states `IsRunning` is true.
+    /// Returns whether the API can be used. `IsRunning` has the same value.
     #[must_use]
     pub fn is_running(self) -> bool {
         matches!(self, Self::Running | Self::OnlineMaintenance)
     }
 }
 
-/// The state of the record that lets an application use a tenant.
+/// The state of an application's authorization on a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Authorization {
     /// The application may use the tenant.
@@ -63,7 +63,7 @@ pub enum Authorization {
     Active,
     /// The tenant or the vendor withdrew it.
     Revoked,
-    /// Its end date passed.
+    /// The end date has passed.
     Expired,
     /// Access is denied.
     Denied,
@@ -71,12 +71,12 @@ pub enum Authorization {
     NeedsReapproval,
 }
 
-/// Who approved an application in a tenant, and when (SUPEROFFICE.md 8, documented: both are
+/// The administrator who approved an application in a tenant, and the time (documented: both are
 /// stored).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Approval {
     /// The user name of the administrator.
     pub user_name: String,
-    /// By the sandbox's clock.
+    /// The time by the sandbox's clock.
     pub at: Timestamp,
 }

@@ -41,7 +41,7 @@ async fn people_read_the_lists_that_applications_read() {
 }
 
 #[tokio::test]
-async fn an_access_token_is_for_its_tenant_and_to_the_letter() {
+async fn an_access_token_works_unchanged_and_in_its_tenant_only() {
     let people = People::start().await;
     let token = access(&people).await;
     let uri = people.fixture.principal_uri(ApiHost::B, TWO);
@@ -57,7 +57,7 @@ async fn an_access_token_is_for_its_tenant_and_to_the_letter() {
 }
 
 #[tokio::test]
-async fn an_access_token_expires_with_401_or_403_as_set_and_no_use_prolongs_it() {
+async fn an_access_token_expires_with_401_or_403_and_use_does_not_extend_it() {
     for (is_403, seconds, status) in [(false, 3600, 401), (true, 1200, 403)] {
         let rules = SignInRules {
             expired_access_is_403: is_403,
@@ -76,7 +76,7 @@ async fn an_access_token_expires_with_401_or_403_as_set_and_no_use_prolongs_it()
 }
 
 #[tokio::test]
-async fn access_tokens_outlive_what_they_rest_on_unless_set_otherwise() {
+async fn access_tokens_outlive_a_revocation_unless_the_rules_say_otherwise() {
     for dies in [false, true] {
         let rules = SignInRules { revocation_ends_access_tokens: dies, ..SignInRules::default() };
         let people = People::with(rules).await;

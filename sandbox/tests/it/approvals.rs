@@ -1,4 +1,4 @@
-//! What an administrator approves, and what a tenant takes back.
+//! Approvals by administrators, and withdrawn authorizations.
 
 use superoffice_sandbox::Authorization;
 
@@ -6,7 +6,7 @@ use crate::fixture::{CLIENT, ONE};
 use crate::person::{ADMIN, ADMIN_ID, EMPLOYEE, EMPLOYEE_ID, People, text};
 
 #[tokio::test]
-async fn without_an_approval_people_are_locked_out_until_an_administrator_gives_it() {
+async fn without_an_approval_only_an_administrator_can_sign_in() {
     for (state, error) in [
         (None, "NeedsReapproval (5)"),
         (Some(Authorization::NeedsReapproval), "NeedsReapproval (5)"),
@@ -16,7 +16,7 @@ async fn without_an_approval_people_are_locked_out_until_an_administrator_gives_
         let people = People::start().await;
         let sandbox = &people.fixture.sandbox;
         match state {
-            None => sandbox.forget_authorization(CLIENT, ONE).unwrap(),
+            None => sandbox.remove_authorization(CLIENT, ONE).unwrap(),
             Some(state) => sandbox.set_authorization(CLIENT, ONE, state).unwrap(),
         }
         assert_eq!(sandbox.authorization(CLIENT, ONE), state);
@@ -35,7 +35,7 @@ async fn without_an_approval_people_are_locked_out_until_an_administrator_gives_
 }
 
 #[tokio::test]
-async fn what_is_denied_no_administrator_can_approve() {
+async fn an_administrator_cannot_approve_a_denied_application() {
     let people = People::start().await;
     people.fixture.sandbox.set_authorization(CLIENT, ONE, Authorization::Denied).unwrap();
     let page = people.sign_in(ADMIN, &[]).await;
@@ -43,10 +43,10 @@ async fn what_is_denied_no_administrator_can_approve() {
 }
 
 #[tokio::test]
-async fn a_refused_approval_is_not_one() {
+async fn a_refused_approval_does_not_count_as_approval() {
     let people = People::start().await;
     let sandbox = &people.fixture.sandbox;
-    sandbox.forget_authorization(CLIENT, ONE).unwrap();
+    sandbox.remove_authorization(CLIENT, ONE).unwrap();
     let page = people.ask(&[("acr_values", "tenant:Cust20001")]).await;
     let page = people.send(&page, &[("user", ADMIN)]).await;
     let page = people.send(&page, &[("decision", "refuse")]).await;
@@ -55,7 +55,7 @@ async fn a_refused_approval_is_not_one() {
 }
 
 #[tokio::test]
-async fn a_withdrawn_authorization_ends_refreshing_and_not_the_access_tokens() {
+async fn a_revoked_authorization_ends_refreshes_but_not_access_tokens() {
     let people = People::start().await;
     let sandbox = &people.fixture.sandbox;
     let granted = people.granted(EMPLOYEE).await;
@@ -64,7 +64,7 @@ async fn a_withdrawn_authorization_ends_refreshing_and_not_the_access_tokens() {
     let (status, body) = people.refresh(&refresh).await;
     assert_eq!((status, body["error"].as_str()), (400, Some("invalid_grant")));
     assert_eq!(people.who(&access).await, 200);
-    // It is gone for good: to approve again gives no old grant back.
+    // The revocation is permanent: a new approval restores no old grant.
     sandbox.set_authorization(CLIENT, ONE, Authorization::Active).unwrap();
     assert_eq!(people.refresh(&refresh).await.0, 400);
     assert!(sandbox.grants()[0].revoked);
@@ -72,7 +72,7 @@ async fn a_withdrawn_authorization_ends_refreshing_and_not_the_access_tokens() {
 }
 
 #[tokio::test]
-async fn an_authorization_that_waits_for_reapproval_only_suspends_grants() {
+async fn an_authorization_that_needs_reapproval_only_suspends_grants() {
     let people = People::start().await;
     let sandbox = &people.fixture.sandbox;
     let token = people.refresh_token(EMPLOYEE).await;
@@ -85,7 +85,7 @@ async fn an_authorization_that_waits_for_reapproval_only_suspends_grants() {
 }
 
 #[tokio::test]
-async fn a_person_who_is_retired_or_retyped_cannot_refresh() {
+async fn a_retired_associate_or_one_of_another_type_cannot_refresh() {
     let people = People::start().await;
     let sandbox = &people.fixture.sandbox;
     let token = people.refresh_token(EMPLOYEE).await;
@@ -120,7 +120,7 @@ async fn grants_can_be_revoked_for_one_person_or_for_all() {
 }
 
 #[tokio::test]
-async fn a_restored_backup_takes_tickets_and_access_tokens_and_if_asked_the_grants() {
+async fn a_restored_backup_ends_tickets_and_access_tokens_and_optionally_grants() {
     let people = People::start().await;
     let sandbox = &people.fixture.sandbox;
     let granted = people.granted(EMPLOYEE).await;

@@ -1,4 +1,4 @@
-//! The control port does in JSON what the handle does in Rust.
+//! Tests that the control port in JSON does the same as the handle in Rust.
 
 use reqwest::Method;
 use serde_json::{Value, json};

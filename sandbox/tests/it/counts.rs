@@ -1,4 +1,4 @@
-//! Counting.
+//! Call counts.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn calls_that_fail_are_counted_too() {
 }
 
 #[tokio::test]
-async fn the_greatest_number_of_concurrent_calls_is_known() {
+async fn the_greatest_number_of_concurrent_calls_is_counted() {
     let fixture = Fixture::start().await;
     let delay = Fault::delay(Duration::from_millis(500));
     fixture.sandbox.inject(STATUS, delay, FaultScope::always()).unwrap();

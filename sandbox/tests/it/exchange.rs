@@ -50,7 +50,7 @@ async fn the_token_type_is_read_in_any_case_and_no_other_is_served() {
 #[tokio::test]
 async fn timestamps_pass_within_five_minutes_of_the_clock() {
     let fixture = Fixture::start().await;
-    // Half past a minute, so that the seconds a timestamp lacks decide nothing.
+    // At half a minute, because the timestamps have no seconds.
     let second = fixture.sandbox.now().as_second() % 60;
     fixture.sandbox.shift_clock(30 - second);
     let now = fixture.sandbox.now();
@@ -65,7 +65,7 @@ async fn timestamps_pass_within_five_minutes_of_the_clock() {
 }
 
 #[tokio::test]
-async fn the_clock_of_the_sandbox_decides_about_timestamps() {
+async fn timestamps_are_compared_with_the_clock_of_the_sandbox() {
     let fixture = Fixture::start().await;
     let body = fixture.body();
     fixture.sandbox.shift_clock(3600);
@@ -142,7 +142,7 @@ async fn each_authorization_that_is_not_active_is_refused_with_its_code() {
 }
 
 #[tokio::test]
-async fn only_tenants_in_a_usable_state_are_exchanged_for() {
+async fn only_tenants_in_a_usable_state_get_a_ticket() {
     let fixture = Fixture::start().await;
     for state in TenantState::ALL {
         fixture.sandbox.set_state(ONE, state).unwrap();
@@ -165,7 +165,7 @@ async fn a_test_can_set_the_text_of_each_refusal() {
 }
 
 #[tokio::test]
-async fn what_is_not_an_exchange_is_a_bad_request() {
+async fn an_invalid_exchange_is_a_bad_request() {
     let fixture = Fixture::start().await;
     let uri = fixture.authenticate_uri();
     let send = async |kind: &str, body: String| {

@@ -1,4 +1,4 @@
-//! Faults of any endpoint, and those of statuses and principals.
+//! Faults of all endpoints, and content faults of statuses and principals.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn inject(fixture: &Fixture, fault: Fault) {
     fixture.sandbox.inject(STATUS, fault, FaultScope::times(1)).unwrap();
 }
 
-/// Asks for a status on a connection of its own and reads to its end.
+/// Requests a status on a new connection and reads to its end.
 async fn read_raw(fixture: &Fixture) -> std::io::Result<Vec<u8>> {
     let address = fixture.sandbox.login_uri().replace("http://", "");
     tokio::task::spawn_blocking(move || {
@@ -103,7 +103,7 @@ async fn html_where_json_is_expected() {
 }
 
 #[tokio::test]
-async fn a_body_as_huge_as_wanted() {
+async fn a_body_of_a_chosen_size() {
     let fixture = Fixture::start().await;
     inject(&fixture, Fault::Huge { mebibytes: 3 });
     let response = fixture.status(ONE).await;
@@ -121,7 +121,7 @@ async fn a_redirect() {
 }
 
 #[tokio::test]
-async fn a_fault_can_befall_one_tenant_and_be_cleared() {
+async fn a_fault_can_affect_one_tenant_and_be_cleared() {
     let fixture = Fixture::start().await;
     fixture.sandbox.inject(STATUS, Fault::status(500), FaultScope::tenant(ONE)).unwrap();
     for _ in 0..3 {
@@ -152,7 +152,7 @@ async fn every_endpoint_can_fail() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_wrong_in_content() {
+async fn a_status_with_wrong_content() {
     let fixture = Fixture::start().await;
     inject(&fixture, Fault::OtherTenant { context: TWO.into() });
     inject(&fixture, Fault::Addresses { api: Some("ftp://x".into()), endpoint: None });
@@ -181,7 +181,7 @@ async fn a_principal_of_another_database() {
 }
 
 #[tokio::test]
-async fn a_fault_that_means_nothing_at_an_endpoint_is_rejected() {
+async fn a_fault_that_is_not_possible_at_an_endpoint_is_rejected() {
     let fixture = Fixture::start().await;
     for fault in [
         Fault::AlgNone,
@@ -190,7 +190,7 @@ async fn a_fault_that_means_nothing_at_an_endpoint_is_rejected() {
         Fault::Redirect { location: "line\nbreak".into() },
     ] {
         let result = fixture.sandbox.inject(STATUS, fault, FaultScope::always());
-        assert_eq!(result, Err(ControlError::FaultDoesNotFit(STATUS)));
+        assert_eq!(result, Err(ControlError::InvalidFault(STATUS)));
     }
 }
 

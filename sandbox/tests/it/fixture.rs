@@ -1,4 +1,4 @@
-//! A sandbox with one application and two tenants, and a client for it.
+//! A sandbox with one application and two tenants, and an HTTP client.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use superoffice_sandbox::{ApiHost, NewApplication, NewTenant, Options, Sandbox, TenantState};
 
-/// Dots and letters beyond ASCII: what makes splitting and encoding hard.
+/// A name with dots and non-ASCII letters, to test splitting and encoding.
 pub(crate) const APPLICATION: &str = "Blåbær & Øl v1.2.Sync";
 pub(crate) const CLIENT: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) const SECRET: &str = "fedcba9876543210fedcba9876543210";
@@ -38,7 +38,7 @@ impl ApplicationKey {
         format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
     }
 
-    /// The signed system user token for a timestamp as text.
+    /// Returns the signed system user token for a timestamp in text form.
     pub(crate) fn sign(&self, token: &str, stamp: &str) -> String {
         let payload = format!("{token}.{stamp}");
         let mut signature = vec![0; self.0.public_modulus_len()];
@@ -48,7 +48,7 @@ impl ApplicationKey {
     }
 }
 
-/// Made once: making keys is slow.
+/// Generated once, because that is slow.
 pub(crate) fn key() -> &'static ApplicationKey {
     static KEY: OnceLock<ApplicationKey> = OnceLock::new();
     KEY.get_or_init(ApplicationKey::generate)
@@ -96,7 +96,7 @@ impl Fixture {
         Self { sandbox, http, token }
     }
 
-    /// The body of an exchange for [`ONE`], signed now.
+    /// Returns the body of an exchange for [`ONE`], signed now.
     pub(crate) fn body(&self) -> Value {
         self.body_at(&stamp(self.sandbox.now()))
     }
@@ -124,7 +124,7 @@ impl Fixture {
         response.json().await.unwrap()
     }
 
-    /// The `ErrorMessage` of an exchange that is refused.
+    /// Returns the `ErrorMessage` of an exchange that is refused.
     pub(crate) async fn refusal(&self, body: &Value) -> String {
         let answer = self.exchange(body).await;
         assert_eq!(answer["IsSuccessful"], false, "{answer}");
@@ -132,7 +132,7 @@ impl Fixture {
         answer["ErrorMessage"].as_str().unwrap().into()
     }
 
-    /// The token of an exchange for [`ONE`] that succeeds.
+    /// Returns the token of an exchange for [`ONE`] that succeeds.
     pub(crate) async fn jwt(&self) -> String {
         let answer = self.exchange(&self.body()).await;
         assert_eq!(answer["IsSuccessful"], true, "{answer}");
@@ -158,7 +158,7 @@ impl Fixture {
         format!("{}/{tenant}/api/v1/User/currentPrincipal", self.sandbox.api_uri(host))
     }
 
-    /// Who a ticket is, asked at the address of [`ONE`].
+    /// Requests the current principal of a ticket, at the address of [`ONE`].
     pub(crate) async fn principal(&self, ticket: &str) -> Response {
         self.http
             .get(self.principal_uri(ApiHost::A, ONE))
@@ -171,7 +171,7 @@ impl Fixture {
     }
 }
 
-/// Header and claims of a JWT, not verified.
+/// Returns header and claims of a JWT without verification.
 pub(crate) fn decode(jwt: &str) -> (Value, Value) {
     let mut parts = jwt.split('.');
     let mut next = || {

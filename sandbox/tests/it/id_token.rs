@@ -8,7 +8,7 @@ use crate::fixture::{APPLICATION, CLIENT, Fixture, IDENTITY, ONE, TWO, decode};
 use crate::keys::jwks;
 use crate::person::{ADMIN, EMPLOYEE, EMPLOYEE_ID, NONCE, People, REDIRECT, text};
 
-/// The claims, if the key set verifies signature, issuer, audience and lifetime.
+/// Returns the claims, if the key set verifies signature, issuer, audience and lifetime.
 async fn verify(fixture: &Fixture, jwt: &str) -> Result<Value, jsonwebtoken::errors::Error> {
     let keys = jwks(fixture).await;
     let part = |name: &str| keys[0][name].as_str().unwrap().to_owned();
@@ -63,7 +63,7 @@ async fn the_id_token_has_the_documented_header_and_claims() {
 }
 
 #[tokio::test]
-async fn the_system_user_token_is_for_an_administrator_of_an_application_that_has_it() {
+async fn only_administrators_get_the_system_user_token_if_the_application_has_it() {
     let people = People::start().await;
     let admin = claims(&people, ADMIN).await;
     assert_eq!(identity(&admin, "is_administrator"), Some("True"));
@@ -75,7 +75,7 @@ async fn the_system_user_token_is_for_an_administrator_of_an_application_that_ha
 }
 
 #[tokio::test]
-async fn a_new_id_token_tells_what_is_true_now_and_has_no_nonce() {
+async fn a_refreshed_id_token_has_current_data_and_no_nonce() {
     let people = People::start().await;
     let token = people.refresh_token(EMPLOYEE).await;
     let change = |one: &mut superoffice_sandbox::people::Associate| one.role_id = 1;
@@ -87,7 +87,7 @@ async fn a_new_id_token_tells_what_is_true_now_and_has_no_nonce() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_nonce_gets_none() {
+async fn an_id_token_has_no_nonce_if_the_request_has_none() {
     let people = People::start().await;
     let code = people.sign_in(EMPLOYEE, &[("nonce", "")]).await.code();
     let (_, body) = people.answer(&People::exchange_form(&code)).await;
@@ -112,7 +112,7 @@ async fn claims_can_be_omitted_and_iat_can_be_a_text() {
 }
 
 #[tokio::test]
-async fn every_forged_id_token_is_found_out_by_what_is_wrong_with_it() {
+async fn every_forged_id_token_fails_verification() {
     let people = People::start().await;
     for (fault, error) in [
         (Fault::WrongSignature, "InvalidSignature"),

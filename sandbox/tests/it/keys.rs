@@ -1,4 +1,4 @@
-//! Discovery, the key set, and the token that is signed with it.
+//! Discovery, the key set, and the signed exchange token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ pub(crate) async fn jwks(fixture: &Fixture) -> Vec<Value> {
     set["keys"].as_array().unwrap().clone()
 }
 
-/// Whether a JWK verifies the signature, issuer and lifetime of a JWT.
+/// Verifies the signature, issuer and lifetime of a JWT with a JWK.
 pub(crate) fn verify(jwt: &str, key: &Value) -> Result<Value, jsonwebtoken::errors::Error> {
     let text = |name: &str| key[name].as_str().unwrap();
     let key = DecodingKey::from_rsa_components(text("n"), text("e")).unwrap();
@@ -90,7 +90,7 @@ async fn the_token_has_the_documented_header_and_claims() {
 }
 
 #[tokio::test]
-async fn the_clock_of_the_sandbox_dates_the_token() {
+async fn the_token_has_the_time_of_the_sandbox() {
     let fixture = Fixture::start().await;
     fixture.sandbox.shift_clock(-400);
     let expired = verify(&fixture.jwt().await, &jwks(&fixture).await[0]).unwrap_err();

@@ -1,4 +1,4 @@
-//! Starting, stopping, demonstration data, and many callers at once.
+//! Start, stop, demonstration data, and many concurrent callers.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ async fn shutdown_ends_idle_and_waiting_connections_promptly() {
 }
 
 #[tokio::test]
-async fn dropping_stops_as_well() {
+async fn dropping_the_sandbox_stops_it() {
     let fixture = Fixture::start().await;
     let address = fixture.sandbox.login_uri().replace("http://", "");
     drop(fixture.sandbox);
@@ -98,7 +98,7 @@ async fn the_demonstration_data_has_people_who_can_sign_in_at_any_port() {
     }
 }
 
-/// As many as the file descriptors of a test process allow without asking for more.
+/// The number of callers that the default limit of file descriptors allows.
 const CALLERS: usize = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

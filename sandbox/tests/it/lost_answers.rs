@@ -1,4 +1,4 @@
-//! Faults of the token endpoint: before the call takes effect, and after.
+//! Faults of the token endpoint before and after the call takes effect.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn inject(people: &People, fault: Fault) {
     people.fixture.sandbox.inject(TOKENS, fault, FaultScope::times(1)).unwrap();
 }
 
-/// Every way to lose an answer, but for those that hang.
+/// All faults that lose the response, except those that hang.
 fn losses() -> [Fault; 6] {
     [
         Fault::Close,
@@ -31,7 +31,7 @@ async fn rotating() -> People {
 }
 
 #[tokio::test]
-async fn a_fault_before_the_effect_leaves_the_refresh_token_as_it_was() {
+async fn a_fault_before_the_effect_leaves_the_refresh_token_unchanged() {
     let people = rotating().await;
     let token = people.refresh_token(EMPLOYEE).await;
     for fault in losses() {
@@ -84,7 +84,7 @@ async fn a_call_can_hang_before_its_effect_or_after() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_late_after_its_effect() {
+async fn a_response_can_be_delayed_after_the_effect() {
     let people = rotating().await;
     let token = people.refresh_token(EMPLOYEE).await;
     inject(&people, Fault::after_effect(Fault::delay(Duration::from_millis(1))));
@@ -92,7 +92,7 @@ async fn an_answer_can_be_late_after_its_effect() {
 }
 
 #[tokio::test]
-async fn an_answer_can_lack_fields() {
+async fn a_response_can_lack_fields() {
     let people = People::start().await;
     let fields = vec!["id_token".into(), "refresh_token".into()];
     inject(&people, Fault::MissingFields { fields });
@@ -112,7 +112,7 @@ async fn a_fault_can_be_for_the_tenant_of_the_code_or_refresh_token_only() {
 }
 
 #[tokio::test]
-async fn faults_about_content_have_no_place_after_the_effect() {
+async fn content_faults_are_rejected_after_the_effect() {
     let people = People::start().await;
     let sandbox = &people.fixture.sandbox;
     for fault in [Fault::ForeignKey, Fault::WrongNonce, Fault::after_effect(Fault::Close)] {

@@ -1,5 +1,5 @@
-//! What the simulated service promises, one test per promise, over real HTTP.
-#![expect(clippy::disallowed_methods, reason = "a test calls HTTP as any client may")]
+//! Tests of the simulated service over real HTTP, one test for each promise.
+#![expect(clippy::disallowed_methods, reason = "tests use an ordinary HTTP client")]
 
 #[cfg(test)]
 mod access;

@@ -54,7 +54,7 @@ impl Api {
         body["value"].as_array().unwrap().clone()
     }
 
-    /// The ids that a filter of users finds.
+    /// Returns the ids of the users that match a filter.
     async fn found(&self, filter: &str) -> BTreeSet<u32> {
         let path = format!("User?$select=associateDbId&$top=1000&$filter={filter}");
         let response = self.request(Method::GET, &path).send().await.unwrap();
@@ -62,7 +62,7 @@ impl Api {
         ids(&response.json::<Value>().await.unwrap())
     }
 
-    /// What is directly found to be so.
+    /// Returns the ids of the associates that match, from the data itself.
     fn held(&self, wanted: impl Fn(&Associate) -> bool) -> BTreeSet<u32> {
         let people = self.fixture.sandbox.people(ONE).unwrap();
         people.associates.values().filter(|one| wanted(one)).map(|one| one.id).collect()
@@ -113,7 +113,7 @@ async fn a_bad_query_gets_the_documented_error() {
     }
     let deep = format!("User?$filter={}", "(".repeat(5000));
     assert_eq!(api.get(&deep).await.0, 400);
-    // Documented, and known to fail.
+    // Documented operators that fail in the real service.
     for filter in ["associateDbId le 3", "associateDbId ge 3", "assocName notEnds 'x'"] {
         let (status, error) = api.get(&format!("User?$filter={filter}")).await;
         assert_eq!((status, &error["Error"]), (500, &json!(true)), "{filter}");
@@ -163,7 +163,7 @@ async fn filters_find_what_a_direct_evaluation_finds() {
 }
 
 #[tokio::test]
-async fn following_the_links_finds_everybody_once() {
+async fn following_the_links_returns_every_user_once() {
     let api = Api::with(5_000).await;
     let mut uri = format!(
         "{}/{ONE}/api/v1/User?$select=associateDbId&$orderBy=associateDbId&$top=700",
@@ -186,7 +186,7 @@ async fn following_the_links_finds_everybody_once() {
 }
 
 #[tokio::test]
-async fn fifty_thousand_are_paged_by_key() {
+async fn fifty_thousand_users_are_paged_by_key() {
     let api = Api::with(50_000).await;
     let mut found = BTreeSet::new();
     loop {
@@ -201,7 +201,7 @@ async fn fifty_thousand_are_paged_by_key() {
 }
 
 #[tokio::test]
-async fn a_page_is_no_greater_than_the_bound_and_says_where_the_next_is() {
+async fn a_page_is_bounded_and_links_to_the_next() {
     let api = Api::with(5_000).await;
     let (_, page) = api.get("User?$top=4000").await;
     assert_eq!(page["value"].as_array().unwrap().len(), 1000);
@@ -217,7 +217,7 @@ async fn a_page_is_no_greater_than_the_bound_and_says_where_the_next_is() {
 }
 
 #[tokio::test]
-async fn rows_are_sorted_and_have_the_columns_asked_for() {
+async fn rows_are_sorted_and_have_the_selected_columns() {
     let api = Api::with(60).await;
     let rows = api.rows("User?$select=assocName,personEmail&$orderby=assocName desc&$top=60").await;
     let names: Vec<&str> = rows.iter().map(|row| row["assocName"].as_str().unwrap()).collect();
@@ -275,7 +275,7 @@ async fn roles_have_levels_types_raw_names_and_empty_dates() {
 }
 
 #[tokio::test]
-async fn strings_are_raw_unless_a_language_is_asked_for() {
+async fn strings_are_raw_unless_the_request_has_a_language() {
     let api = Api::with(10).await;
     let raw = "NO:\"Salg\";US:\"Sales\";GE:\"Vertrieb\"";
     for (header, value, expected) in [

@@ -1,4 +1,4 @@
-//! The Associate agent, the current associate, and what partner applications may not use.
+//! The Associate agent, the current associate, and restricted operations.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn a_malformed_request_is_400_or_200_with_message_and_detail() {
 }
 
 #[tokio::test]
-async fn nothing_found_is_200_with_null() {
+async fn an_unknown_id_is_answered_200_with_null() {
     let api = Api::with(10).await;
     for (path, body) in [
         ("GetAssociate?associateId=9999", json!(null)),
@@ -82,7 +82,7 @@ async fn a_type_that_is_not_documented_is_unknown() {
 }
 
 #[tokio::test]
-async fn an_agent_runs_nothing_for_a_get_and_can_answer_null() {
+async fn an_agent_ignores_get_and_can_answer_null() {
     let api = Api::with(10).await;
     let path = "Agents/Associate/GetAssociate?associateId=3";
     let help = api.request(Method::GET, path).send().await.unwrap();
@@ -95,7 +95,7 @@ async fn an_agent_runs_nothing_for_a_get_and_can_answer_null() {
 }
 
 #[tokio::test]
-async fn what_partner_applications_may_not_use_is_403() {
+async fn restricted_operations_answer_403() {
     let api = Api::with(10).await;
     for (method, path) in [
         (Method::POST, "Agents/User/GetUser"),

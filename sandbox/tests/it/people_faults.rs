@@ -1,4 +1,4 @@
-//! Who may ask for people, what is counted, and what goes wrong.
+//! Authentication, counts and faults of calls about people.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ async fn a_wrong_ticket_or_secret_is_401_everywhere() {
 }
 
 #[tokio::test]
-async fn the_host_a_tenant_left_answers_421_and_the_link_names_the_new_one() {
+async fn the_former_host_of_a_tenant_answers_421_and_links_name_the_new_one() {
     let api = Api::with(10).await;
     api.fixture.sandbox.move_tenant(ONE, ApiHost::B).unwrap();
     for (_, method, path) in PATHS {
@@ -104,7 +104,7 @@ async fn associates_are_added_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn the_control_port_does_the_same() {
+async fn the_control_port_changes_people_too() {
     let api = Api::with(10).await;
     let tell = async |method: Method, path: &str, body: Value| {
         let uri = format!("{}/tenants/{ONE}/{path}", api.fixture.sandbox.control_uri());

@@ -1,4 +1,4 @@
-//! People who sign in, and the browser they do it with.
+//! Users who sign in, and a minimal browser.
 
 use reqwest::{RequestBuilder, Response};
 use serde_json::Value;
@@ -14,11 +14,11 @@ pub(crate) const ADMIN_ID: u32 = 501;
 /// An employee of [`ONE`] and [`TWO`] without rights.
 pub(crate) const EMPLOYEE: &str = "erik.o'brien@example.com";
 pub(crate) const EMPLOYEE_ID: u32 = 502;
-/// Base64url would change plus, slash and blanks.
+/// Contains characters that must be encoded in a query and in HTML.
 pub(crate) const STATE: &str = "st\"ate+/= &<ø>";
 pub(crate) const NONCE: &str = "n-0S6_WzA2Mj";
 
-/// What a browser shows.
+/// A page, or a redirect.
 pub(crate) struct Page {
     pub(crate) status: u16,
     pub(crate) location: Option<String>,
@@ -37,13 +37,13 @@ impl Page {
         self.text.contains(&format!("id=\"{id}\""))
     }
 
-    /// The text of the element with this id.
+    /// Returns the text of the element with this id.
     pub(crate) fn text_of(&self, id: &str) -> &str {
         let (_, rest) = self.text.split_once(&format!("id=\"{id}\"")).unwrap();
         rest.split_once('>').unwrap().1.split('<').next().unwrap()
     }
 
-    /// The value of a hidden field.
+    /// Returns the value of a hidden field.
     pub(crate) fn hidden(&self, name: &str) -> String {
         let start = format!("<input type=\"hidden\" name=\"{name}\" value=\"");
         let (_, rest) = self.text.split_once(&start).unwrap();
@@ -55,7 +55,7 @@ impl Page {
         unescape(rest.split('"').next().unwrap())
     }
 
-    /// The options of the page's choice, and which one is selected.
+    /// Returns the options of the select element, and the selected one.
     pub(crate) fn options(&self) -> (Vec<String>, Option<String>) {
         let options = self.text.split("<option value=\"").skip(1);
         let (mut values, mut selected) = (Vec::new(), None);
@@ -69,14 +69,14 @@ impl Page {
         (values, selected)
     }
 
-    /// What a parameter of the redirect says.
+    /// Returns a parameter of the redirect.
     pub(crate) fn told(&self, name: &str) -> Option<String> {
         let uri = reqwest::Url::parse(self.location.as_deref()?).unwrap();
         let found = uri.query_pairs().find(|(key, _)| key == name);
         found.map(|(_, value)| value.into_owned())
     }
 
-    /// The code that was sent to the application.
+    /// Returns the code that was sent to the application.
     pub(crate) fn code(&self) -> String {
         assert_eq!(self.status, 302, "{}", self.text);
         self.told("code").unwrap_or_else(|| panic!("no code: {:?}", self.location))
@@ -88,7 +88,7 @@ fn unescape(text: &str) -> String {
     text.replace("&#39;", "'").replace("&amp;", "&")
 }
 
-/// A fixture whose application people can sign in to.
+/// A fixture with an application that people can sign in to.
 pub(crate) struct People {
     pub(crate) fixture: Fixture,
 }
@@ -129,14 +129,14 @@ impl People {
         ]
     }
 
-    /// Opens the page of a request.
+    /// Opens an authorize request.
     pub(crate) async fn open(&self, path: &str, parameters: &[(&str, &str)]) -> Page {
         let uri = format!("{}{path}", self.fixture.sandbox.login_uri());
         let uri = reqwest::Url::parse_with_params(&uri, parameters).unwrap();
         Page::of(self.fixture.http.get(uri).send().await.unwrap()).await
     }
 
-    /// Opens the usual request with parameters added or, where they are empty, left out.
+    /// Opens the usual request with changed parameters; an empty value removes one.
     pub(crate) async fn ask(&self, changes: &[(&'static str, &'static str)]) -> Page {
         let mut parameters = Self::parameters();
         parameters.retain(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
@@ -144,7 +144,7 @@ impl People {
         self.open("/login/common/oauth/authorize", &parameters).await
     }
 
-    /// Sends the form of a page.
+    /// Submits the form of a page.
     pub(crate) async fn send(&self, page: &Page, fields: &[(&str, &str)]) -> Page {
         let uri = format!("{}{}", self.fixture.sandbox.login_uri(), page.action());
         let request = page.hidden("request");
@@ -153,7 +153,7 @@ impl People {
         Page::of(self.fixture.http.post(uri).form(&form).send().await.unwrap()).await
     }
 
-    /// Signs in to [`ONE`] and approves: what the application is told.
+    /// Signs in to [`ONE`] and approves. Returns the redirect to the application.
     pub(crate) async fn sign_in(
         &self,
         user: &str,
@@ -174,7 +174,7 @@ impl People {
         self.fixture.sandbox.login_uri()
     }
 
-    /// The form that exchanges a code.
+    /// Returns the form that exchanges a code.
     pub(crate) fn exchange_form(code: &str) -> Vec<(&str, &str)> {
         vec![
             ("grant_type", "authorization_code"),
@@ -194,13 +194,13 @@ impl People {
         ]
     }
 
-    /// Status and body of a request for tokens.
+    /// Sends a token request. Returns status and body.
     pub(crate) async fn answer(&self, form: &[(&str, &str)]) -> (u16, Value) {
         let response = self.tokens().form(form).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap_or_default())
     }
 
-    /// The tokens of a sign-in to [`ONE`].
+    /// Signs in to [`ONE`] and returns the token response.
     pub(crate) async fn granted(&self, user: &str) -> Value {
         let code = self.sign_in(user, &[]).await.code();
         let (status, body) = self.answer(&Self::exchange_form(&code)).await;
@@ -208,7 +208,7 @@ impl People {
         body
     }
 
-    /// The refresh token of a sign-in.
+    /// Signs in and returns the refresh token.
     pub(crate) async fn refresh_token(&self, user: &str) -> String {
         text(&self.granted(user).await, "refresh_token")
     }
@@ -224,12 +224,12 @@ impl People {
         request.header("Authorization", format!("Bearer {access_token}")).send().await.unwrap()
     }
 
-    /// The status of asking who one is.
+    /// Requests the current principal and returns the status.
     pub(crate) async fn who(&self, access_token: &str) -> u16 {
         self.call("User/currentPrincipal", access_token).await.status().as_u16()
     }
 
-    /// Sets the clock so many seconds after now.
+    /// Sets the clock this many seconds after now.
     pub(crate) fn later(&self, seconds: i64) {
         self.fixture.sandbox.shift_clock(seconds);
     }

@@ -1,4 +1,4 @@
-//! Refresh tokens that are replaced, which SuperOffice does not do and others do.
+//! Refresh token rotation, which SuperOffice does not use but other providers do.
 
 use superoffice_sandbox::{PreviousToken, RefreshTokenState, SignInRules};
 
@@ -15,7 +15,7 @@ async fn rotating(previous_token: PreviousToken, reuse_revokes_grant: bool) -> P
     People::with(rules).await
 }
 
-/// Refreshes: the new refresh token.
+/// Refreshes, and returns the new refresh token.
 async fn next(people: &People, token: &str) -> String {
     let (status, body) = people.refresh(token).await;
     assert_eq!(status, 200, "{body}");
@@ -44,7 +44,7 @@ async fn each_refresh_replaces_the_token_and_the_old_one_is_refused() {
 }
 
 #[tokio::test]
-async fn of_many_refreshes_at_once_with_one_token_one_is_granted() {
+async fn one_of_many_concurrent_refreshes_with_one_token_is_granted() {
     let people = rotating(PreviousToken::Refused, false).await;
     let token = people.refresh_token(EMPLOYEE).await;
     let mut calls = tokio::task::JoinSet::new();
@@ -70,7 +70,7 @@ async fn a_reuse_can_revoke_the_whole_grant() {
 }
 
 #[tokio::test]
-async fn the_previous_token_can_stay_good() {
+async fn the_previous_token_can_stay_valid() {
     let people = rotating(PreviousToken::Accepted, true).await;
     let first = people.refresh_token(EMPLOYEE).await;
     for _ in 0..3 {
@@ -113,7 +113,7 @@ async fn the_previous_token_can_be_accepted_until_the_next_one_is_used() {
 }
 
 #[tokio::test]
-async fn a_grant_can_begin_without_a_browser_and_is_told_of_by_digest_only() {
+async fn a_grant_can_be_created_without_a_browser_and_is_reported_by_digest_only() {
     let people = rotating(PreviousToken::Refused, false).await;
     let sandbox = &people.fixture.sandbox;
     let token = sandbox.begin_grant(CLIENT, ONE, EMPLOYEE_ID).unwrap();

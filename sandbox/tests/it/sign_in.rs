@@ -36,7 +36,7 @@ async fn a_person_picks_user_and_tenant_approves_and_is_sent_back_with_a_code() 
 }
 
 #[tokio::test]
-async fn a_person_with_one_tenant_is_not_asked_which() {
+async fn the_tenant_page_is_skipped_for_a_user_with_one_tenant() {
     let people = People::start().await;
     let page = people.ask(&[]).await;
     let page = people.send(&page, &[("user", &ADMIN.to_uppercase())]).await;
@@ -44,7 +44,7 @@ async fn a_person_with_one_tenant_is_not_asked_which() {
 }
 
 #[tokio::test]
-async fn a_tenant_in_the_request_or_in_the_path_is_not_asked_for() {
+async fn the_tenant_page_is_skipped_if_the_request_or_path_names_a_tenant() {
     let people = People::start().await;
     let page = people.ask(&[("acr_values", "x tenant:Cust20002")]).await;
     assert!(!page.options().0.contains(&ADMIN.to_owned()));
@@ -90,7 +90,7 @@ async fn only_employees_who_can_sign_in_are_users() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_to_the_application_on_every_page() {
+async fn a_refusal_on_any_page_is_reported_to_the_application() {
     let people = People::start().await;
     let first = people.ask(&[]).await;
     let second = people.send(&first, &[("user", EMPLOYEE)]).await;
@@ -104,7 +104,7 @@ async fn a_refusal_is_told_to_the_application_on_every_page() {
 }
 
 #[tokio::test]
-async fn an_unknown_application_or_redirect_is_an_error_page_and_nobody_is_redirected() {
+async fn an_unknown_application_or_redirect_shows_an_error_page_without_redirect() {
     let people = People::start().await;
     for (name, value) in [
         ("client_id", "ffffffffffffffffffffffffffffffff"),
@@ -137,7 +137,7 @@ async fn a_registered_redirect_may_be_a_regular_expression() {
 }
 
 #[tokio::test]
-async fn other_mistakes_in_a_request_are_told_to_the_application() {
+async fn other_request_errors_are_reported_to_the_application() {
     let people = People::start().await;
     let good = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
     for (change, error) in [
@@ -159,7 +159,7 @@ async fn other_mistakes_in_a_request_are_told_to_the_application() {
 }
 
 #[tokio::test]
-async fn the_answer_comes_in_the_fragment_or_as_a_form_if_asked() {
+async fn the_response_comes_in_the_fragment_or_as_a_form_on_request() {
     let people = People::start().await;
     let page = people.sign_in(EMPLOYEE, &[("response_mode", "fragment")]).await;
     assert!(page.location.unwrap().starts_with(&format!("{REDIRECT}#state=")));
@@ -173,7 +173,7 @@ async fn the_answer_comes_in_the_fragment_or_as_a_form_if_asked() {
 }
 
 #[tokio::test]
-async fn what_a_page_carries_along_cannot_be_changed() {
+async fn the_state_in_a_page_cannot_be_changed() {
     let people = People::start().await;
     let uri = format!("{}{AUTHORIZE}", people.login());
     let genuine = people.ask(&[]).await.hidden("request");
@@ -184,14 +184,14 @@ async fn what_a_page_carries_along_cannot_be_changed() {
         let response = people.fixture.http.post(&uri).form(&form).send().await.unwrap();
         assert_eq!(response.status(), 400, "{request}");
     }
-    // A decision before the page that asks for it decides nothing.
+    // A decision that is sent before the approval page is ignored.
     let first = people.ask(&[("acr_values", "tenant:Cust20001")]).await;
     let page = people.send(&first, &[("user", EMPLOYEE), ("decision", "approve")]).await;
     assert!(page.has("approval"));
 }
 
 #[tokio::test]
-async fn pages_are_html_that_is_not_stored_or_framed() {
+async fn pages_are_html_and_forbid_caching_and_framing() {
     let people = People::start().await;
     let uri = format!("{}{AUTHORIZE}", people.login());
     let uri = reqwest::Url::parse_with_params(&uri, People::parameters()).unwrap();
@@ -214,7 +214,7 @@ async fn approval_pages_can_be_for_administrators_only_when_needed() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_unknown_or_cannot_be_used_is_an_error_page() {
+async fn an_unknown_or_unusable_tenant_shows_an_error_page() {
     let people = People::start().await;
     let denied = "Authorization error: Denied (4)";
     is_error(&people.ask(&[("acr_values", "tenant:Cust9")]).await, 403, denied);
@@ -225,7 +225,7 @@ async fn a_tenant_that_is_unknown_or_cannot_be_used_is_an_error_page() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_was_asked_for_can_be_ignored_so_that_people_end_up_elsewhere() {
+async fn the_requested_tenant_can_be_ignored() {
     let people =
         People::with(SignInRules { ignore_tenant_hint: true, ..SignInRules::default() }).await;
     let asked = people.ask(&[("acr_values", "tenant:Cust20001")]).await;
@@ -240,7 +240,7 @@ async fn a_tenant_that_was_asked_for_can_be_ignored_so_that_people_end_up_elsewh
 }
 
 #[tokio::test]
-async fn any_page_can_send_people_back_with_an_error() {
+async fn any_page_can_redirect_with_an_injected_error() {
     let people = People::start().await;
     let first = people.ask(&[]).await;
     let fault = Fault::AuthorizeError { error: "server_error".into() };
@@ -282,7 +282,7 @@ async fn a_logout_goes_to_a_registered_address_or_shows_a_page() {
 }
 
 #[tokio::test]
-async fn every_address_that_discovery_names_is_served() {
+async fn every_address_in_the_discovery_document_is_served() {
     let people = People::start().await;
     let login = people.login();
     let uri = format!("{login}/login/.well-known/openid-configuration");

@@ -1,4 +1,4 @@
-//! The control port does for people's sign-ins what the handle does.
+//! Tests that the control port does the same for sign-ins as the handle.
 
 use reqwest::Method;
 use serde_json::{Value, json};

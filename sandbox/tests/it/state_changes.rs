@@ -1,4 +1,4 @@
-//! Notifications of what happened to a tenant.
+//! Notifications of tenant state changes.
 
 use serde_json::{Value, json};
 use superoffice_sandbox::{ApiHost, ChangeType, Forgery, StateChange};
@@ -7,7 +7,7 @@ use crate::fixture::{CLIENT, Fixture, ONE, TWO};
 use crate::keys::jwks;
 use crate::webhooks::Target;
 
-/// Sends a notification, answers it with the status, and reads its body.
+/// Sends a notification, answers it with this status, and returns its body.
 async fn notify(fixture: &Fixture, target: &Target, change: &StateChange, status: u16) -> Value {
     let sending = fixture.sandbox.send_state_change(change);
     let (answered, (head, body)) = tokio::join!(sending, target.answer(status));
@@ -16,7 +16,7 @@ async fn notify(fixture: &Fixture, target: &Target, change: &StateChange, status
     serde_json::from_slice(&body).unwrap()
 }
 
-/// Issuer, audience and lifetime, if the key set verifies the signature.
+/// Returns the claims, if the key set verifies the signature.
 async fn verify(fixture: &Fixture, token: &Value) -> Result<Value, String> {
     let keys = jwks(fixture).await;
     let part = |name: &str| keys[0][name].as_str().unwrap().to_owned();

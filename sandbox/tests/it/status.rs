@@ -46,7 +46,7 @@ async fn the_status_names_the_host_the_tenant_lives_on() {
 }
 
 #[tokio::test]
-async fn a_status_is_valid_as_long_as_is_set_with_seven_fractional_digits() {
+async fn a_status_has_the_configured_validity_with_seven_fractional_digits() {
     let fixture = Fixture::start().await;
     for seconds in [60, 5] {
         if seconds != 60 {
@@ -65,7 +65,7 @@ async fn a_status_is_valid_as_long_as_is_set_with_seven_fractional_digits() {
 }
 
 #[tokio::test]
-async fn an_unknown_tenant_is_unknown_or_not_found() {
+async fn an_unknown_tenant_has_state_unknown_or_404() {
     let fixture = Fixture::start().await;
     let response = fixture.status("Cust99999").await;
     assert_eq!(response.status(), 200);

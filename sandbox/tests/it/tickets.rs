@@ -1,4 +1,4 @@
-//! Tickets: their form and their six sliding hours.
+//! Tickets: format and sliding lifetime of six hours.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use crate::fixture::{CLIENT, Fixture, ONE, TWO};
 const HOUR: i64 = 3600;
 
 #[tokio::test]
-async fn a_ticket_is_utf16_of_hex_number_and_tenant() {
+async fn a_ticket_contains_hex_number_and_tenant_in_utf16() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
     let bytes = STANDARD.decode(ticket.strip_prefix("7T:").unwrap()).unwrap();
@@ -25,7 +25,7 @@ async fn a_ticket_is_utf16_of_hex_number_and_tenant() {
 }
 
 #[tokio::test]
-async fn each_use_of_a_ticket_gives_it_another_six_hours() {
+async fn each_use_extends_a_ticket_to_six_hours() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
     for hours in [5, 10, 15] {
@@ -37,7 +37,7 @@ async fn each_use_of_a_ticket_gives_it_another_six_hours() {
 }
 
 #[tokio::test]
-async fn a_refused_call_does_not_prolong_a_ticket() {
+async fn a_refused_call_does_not_extend_a_ticket() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
     fixture.sandbox.shift_clock(5 * HOUR);
@@ -49,7 +49,7 @@ async fn a_refused_call_does_not_prolong_a_ticket() {
 }
 
 #[tokio::test]
-async fn revoking_can_leave_live_tickets_alone() {
+async fn a_revocation_can_leave_tickets_valid() {
     let options = Options { revocation_ends_tickets: false, ..Options::default() };
     let fixture = Fixture::with(options).await;
     let ticket = fixture.ticket().await;

@@ -1,4 +1,4 @@
-//! The token endpoint: codes, clients, refresh tokens that are not replaced.
+//! The token endpoint: codes, client authentication, refreshes without rotation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -77,7 +77,7 @@ async fn a_code_lives_ten_minutes() {
 }
 
 #[tokio::test]
-async fn a_code_is_good_once_and_may_revoke_what_came_of_it() {
+async fn a_code_works_once_and_its_reuse_may_revoke_the_grant() {
     let people = People::start().await;
     for revokes in [false, true] {
         let rules = SignInRules { reuse_revokes_grant: revokes, ..SignInRules::default() };
@@ -120,7 +120,7 @@ async fn a_code_is_bound_to_its_client_and_its_redirect() {
 }
 
 #[tokio::test]
-async fn a_code_is_bound_to_its_challenge_which_is_plain_unless_it_says_otherwise() {
+async fn a_code_is_bound_to_its_challenge_with_plain_as_default_method() {
     let people = People::start().await;
     for (method, challenge, verifier, status) in [
         ("S256", CHALLENGE, VERIFIER, 200),
@@ -139,7 +139,7 @@ async fn a_code_is_bound_to_its_challenge_which_is_plain_unless_it_says_otherwis
 }
 
 #[tokio::test]
-async fn a_native_application_needs_its_secret_for_refreshing_only() {
+async fn a_native_application_needs_its_secret_only_for_refreshes() {
     let people = People::start().await;
     let native = SignIn { native: true, ..SignIn::web(&[REDIRECT]) };
     people.fixture.sandbox.set_sign_in(CLIENT, &native).unwrap();
@@ -158,7 +158,7 @@ async fn a_native_application_needs_its_secret_for_refreshing_only() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_reusable_and_its_answer_has_none() {
+async fn a_refresh_token_is_reusable_and_the_response_has_no_new_one() {
     let people = People::start().await;
     let token = people.refresh_token(EMPLOYEE).await;
     let mut seen = Vec::new();
@@ -178,7 +178,7 @@ async fn a_refresh_token_is_reusable_and_its_answer_has_none() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_nothing_to_another_client_and_not_with_white_space() {
+async fn a_refresh_token_is_rejected_from_another_client_or_with_white_space() {
     let people = People::start().await;
     let other = NewApplication {
         name: "Other".into(),
@@ -200,7 +200,7 @@ async fn a_refresh_token_is_nothing_to_another_client_and_not_with_white_space()
 }
 
 #[tokio::test]
-async fn what_is_no_request_for_tokens_is_refused() {
+async fn rejects_invalid_token_requests() {
     let people = People::start().await;
     let client = [("client_id", CLIENT), ("client_secret", SECRET)];
     for (more, error) in [
@@ -220,7 +220,7 @@ async fn what_is_no_request_for_tokens_is_refused() {
 }
 
 #[tokio::test]
-async fn the_answer_can_be_written_in_the_other_ways_that_were_seen() {
+async fn the_response_can_have_the_observed_variants() {
     let rules = SignInRules {
         expires_in_is_text: true,
         lower_case_token_type: true,
@@ -236,7 +236,7 @@ async fn the_answer_can_be_written_in_the_other_ways_that_were_seen() {
 }
 
 #[tokio::test]
-async fn a_tenant_in_maintenance_says_nothing_of_the_grant_and_a_deleted_one_does() {
+async fn a_tenant_in_maintenance_keeps_the_grant_and_a_deleted_one_ends_it() {
     let people = People::start().await;
     let token = people.refresh_token(EMPLOYEE).await;
     for (state, status) in [
@@ -252,12 +252,12 @@ async fn a_tenant_in_maintenance_says_nothing_of_the_grant_and_a_deleted_one_doe
 }
 
 #[tokio::test]
-async fn revoking_a_token_needs_no_client_and_an_unknown_one_is_revoked_too() {
+async fn revocation_needs_no_authentication_and_accepts_unknown_tokens() {
     let people = People::start().await;
     let granted = people.granted(EMPLOYEE).await;
     let (access, refresh) = (text(&granted, "access_token"), text(&granted, "refresh_token"));
     let revoke = |token: &str| {
-        // As a sample writes it: capital R, everything in the query.
+        // As in a sample: capital R, and all parameters in the query.
         let uri = format!("{}/login/common/oauth/Revoke", people.login());
         let query = [("token", token.to_owned()), ("token_type_hint", "JWT".into())];
         people.fixture.http.post(uri).query(&query).send()

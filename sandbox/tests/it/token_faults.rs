@@ -1,4 +1,4 @@
-//! Faults of the token that an exchange answers with.
+//! Faults of the token in the response of an exchange.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use crate::fixture::{Fixture, IDENTITY, ONE, TWO, decode};
 use crate::keys::{jwks, verify};
 
-/// The token of an exchange with a fault, and the one published key.
+/// Returns the token of an exchange with a fault, and the published key.
 async fn faulty(fixture: &Fixture, fault: Fault) -> (String, Value) {
     fixture.sandbox.inject(Endpoint::Authenticate, fault, FaultScope::times(1)).unwrap();
     (fixture.jwt().await, jwks(fixture).await.remove(0))
@@ -28,7 +28,7 @@ async fn a_refusal_with_any_text() {
 }
 
 #[tokio::test]
-async fn tokens_that_are_genuine_but_say_something_wrong() {
+async fn tokens_with_a_valid_signature_but_wrong_claims() {
     let fixture = Fixture::start().await;
     let (jwt, key) = faulty(&fixture, Fault::WrongContext { context: TWO.into() }).await;
     assert_eq!(claim(&verify(&jwt, &key).unwrap(), "ctx"), json!(TWO));
@@ -66,7 +66,7 @@ async fn tokens_whose_signature_does_not_match() {
 }
 
 #[tokio::test]
-async fn tokens_of_other_algorithms() {
+async fn tokens_with_other_algorithms() {
     let fixture = Fixture::start().await;
     let (jwt, _) = faulty(&fixture, Fault::AlgNone).await;
     assert_eq!(decode(&jwt).0["alg"], "none");
@@ -80,7 +80,7 @@ async fn tokens_of_other_algorithms() {
 }
 
 #[tokio::test]
-async fn tokens_of_another_issuer_and_of_another_time() {
+async fn tokens_with_another_issuer_or_an_expired_lifetime() {
     let fixture = Fixture::start().await;
     let (jwt, key) = faulty(&fixture, Fault::WrongIssuer).await;
     assert_eq!(verify(&jwt, &key).unwrap_err().to_string(), "InvalidIssuer");

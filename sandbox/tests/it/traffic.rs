@@ -1,4 +1,4 @@
-//! How fast the Web API is called.
+//! Call rates and rate limits of the Web API.
 
 use superoffice_sandbox::{ApiHost, CallRate, Endpoint, Fault, FaultScope, RateLimit, RetryAfter};
 
@@ -9,10 +9,10 @@ async fn root(fixture: &Fixture, host: ApiHost, tenant: &str) -> reqwest::Respon
 }
 
 #[tokio::test]
-async fn the_most_calls_in_any_second_are_known_for_each_tenant() {
+async fn counts_the_most_calls_in_any_second_for_each_tenant() {
     let fixture = Fixture::start().await;
     let sandbox = &fixture.sandbox;
-    // Apart by days, so that the real time between the calls does not matter.
+    // Groups of calls are days apart, so that the real time between calls does not matter.
     for (day, calls) in [(0, 1), (1, 4), (2, 2)] {
         for _ in 0..calls {
             sandbox.shift_clock(day * 86_400);
@@ -32,7 +32,7 @@ async fn the_most_calls_in_any_second_are_known_for_each_tenant() {
 }
 
 #[tokio::test]
-async fn calls_that_fail_or_go_to_the_wrong_host_are_calls() {
+async fn failed_and_misdirected_calls_count() {
     let fixture = Fixture::start().await;
     let sandbox = &fixture.sandbox;
     sandbox.inject(Endpoint::ApiRoot, Fault::status(500), FaultScope::times(1)).unwrap();
@@ -45,7 +45,7 @@ async fn calls_that_fail_or_go_to_the_wrong_host_are_calls() {
 }
 
 #[tokio::test]
-async fn nothing_is_limited_unless_it_is_set_and_then_429_says_when_to_come_again() {
+async fn there_is_no_limit_by_default_and_429_has_retry_after() {
     let fixture = Fixture::start().await;
     let sandbox = &fixture.sandbox;
     assert_eq!(root(&fixture, ApiHost::A, ONE).await.status(), 200);
@@ -68,11 +68,11 @@ async fn nothing_is_limited_unless_it_is_set_and_then_429_says_when_to_come_agai
 }
 
 #[tokio::test]
-async fn a_limit_is_for_each_tenant() {
+async fn a_limit_applies_to_each_tenant() {
     let fixture = Fixture::start().await;
     let limit = RateLimit { calls_per_second: 1, ..RateLimit::default() };
     fixture.sandbox.set_rate_limit(Some(limit));
-    // Each day by the sandbox's clock begins a new second.
+    // A shift of the clock by a day starts a new second.
     for (day, host, tenant) in [(1, ApiHost::A, ONE), (1, ApiHost::B, TWO), (2, ApiHost::A, ONE)] {
         fixture.sandbox.shift_clock(day * 86_400);
         assert_eq!(root(&fixture, host, tenant).await.status(), 200, "{tenant}");

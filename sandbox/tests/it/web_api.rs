@@ -6,7 +6,7 @@ use superoffice_sandbox::{ApiHost, TenantState};
 use crate::fixture::{Fixture, ONE, SECRET, TWO};
 
 #[tokio::test]
-async fn the_root_is_json_for_those_who_accept_it_and_html_for_others() {
+async fn the_root_is_json_if_accepted_and_otherwise_html() {
     let fixture = Fixture::start().await;
     let uri = format!("{}/{ONE}/api", fixture.sandbox.api_uri(ApiHost::A));
     let root: Value = fixture.get(&uri).await.json().await.unwrap();
@@ -29,7 +29,7 @@ async fn the_current_principal_is_the_system_user_of_the_tenant() {
 }
 
 #[tokio::test]
-async fn the_scheme_is_read_in_any_case_and_no_other_passes() {
+async fn the_case_of_the_scheme_is_ignored_and_other_schemes_are_rejected() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
     for (scheme, status) in [("SOTICKET", 200), ("soticket", 200), ("Bearer", 401), ("Basic", 401)]
@@ -45,7 +45,7 @@ async fn the_scheme_is_read_in_any_case_and_no_other_passes() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_worth_nothing_without_the_secret_or_at_another_tenant() {
+async fn a_ticket_is_rejected_without_the_secret_or_at_another_tenant() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
     for (host, tenant, secret, status) in [
@@ -67,7 +67,7 @@ async fn a_ticket_is_worth_nothing_without_the_secret_or_at_another_tenant() {
 }
 
 #[tokio::test]
-async fn the_host_a_tenant_left_answers_421() {
+async fn the_former_host_of_a_tenant_answers_421() {
     let fixture = Fixture::start().await;
     let ticket = fixture.ticket().await;
     fixture.sandbox.move_tenant(ONE, ApiHost::B).unwrap();
@@ -93,7 +93,7 @@ async fn a_tenant_that_cannot_be_used_answers_503_in_html() {
 }
 
 #[tokio::test]
-async fn anything_else_of_a_known_tenant_is_the_documented_error() {
+async fn other_paths_return_the_documented_error() {
     let fixture = Fixture::start().await;
     let base = fixture.sandbox.api_uri(ApiHost::A);
     let response = fixture.get(&format!("{base}/{ONE}/api/v1/Contact/99999")).await;

@@ -15,7 +15,7 @@ use crate::fixture::{Fixture, ONE};
 
 const HOOK_SECRET: &str = "blåbær";
 
-/// A target that answers every call with the same status.
+/// A target that receives webhooks.
 pub(crate) struct Target(TcpListener);
 
 impl Target {
@@ -33,7 +33,7 @@ impl Target {
         NewWebhook { waits_milliseconds: [1, 1], ..hook }
     }
 
-    /// Head, in lower case, and body of the next call.
+    /// Answers the next call. Returns its head, in lower case, and its body.
     pub(crate) async fn answer(&self, status: u16) -> (String, Vec<u8>) {
         let (mut stream, _) = self.0.accept().await.unwrap();
         let mut call = Vec::new();
@@ -63,7 +63,7 @@ fn header<'a>(head: &'a str, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn what_happens_to_associates_is_told_signed() {
+async fn changes_of_associates_are_sent_with_a_signature() {
     let fixture = Fixture::start().await;
     let target = Target::open().await;
     fixture.sandbox.set_webhook(ONE, target.hook()).unwrap();
@@ -103,7 +103,7 @@ async fn what_happens_to_associates_is_told_signed() {
 }
 
 #[tokio::test]
-async fn three_attempts_have_one_id_and_three_failed_cycles_stop_the_webhook() {
+async fn three_attempts_share_one_id_and_three_failed_deliveries_stop_the_webhook() {
     let fixture = Fixture::start().await;
     let target = Target::open().await;
     fixture.sandbox.set_webhook(ONE, target.hook()).unwrap();

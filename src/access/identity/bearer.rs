@@ -1,18 +1,18 @@
-//! The token in the metadata of a call.
+//! The bearer token in the metadata of a call.
 
 use std::fmt;
 
-/// The scheme (RFC 6750, 2.1), in whatever case (RFC 9110, 11.1).
+/// The authentication scheme (RFC 6750, 2.1); its case does not matter (RFC 9110, 11.1).
 const SCHEME: &[u8] = b"bearer";
 
-/// What a call says in `authorization`.
+/// The content of the `authorization` header of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Bearer<'a> {
-    /// Nothing.
+    /// There is no header.
     Absent,
-    /// A token, of which nothing is checked yet but that it is visible ASCII.
+    /// A token of visible ASCII. It is not parsed or verified.
     Token(&'a str),
-    /// Something that cannot be taken for one token, and why.
+    /// The header does not hold exactly one bearer token; the text says why.
     Unusable(&'static str),
 }
 
@@ -23,20 +23,21 @@ impl<'a> Bearer<'a> {
         match (values.next(), values.next()) {
             (None, _) => Self::Absent,
             (Some(value), None) => Self::read(value).unwrap_or_else(Self::Unusable),
-            // Which of them would count is anybody's guess, and that of a proxy may differ from ours.
+            // With several headers, a proxy might use another one than the gateway.
             (Some(_), Some(_)) => Self::Unusable("there is more than one authorization header"),
         }
     }
 
     fn read(value: &'a [u8]) -> Result<Self, &'static str> {
-        let (scheme, rest) = value.split_at_checked(SCHEME.len()).ok_or("it is no Bearer token")?;
+        let (scheme, rest) =
+            value.split_at_checked(SCHEME.len()).ok_or("it is not a Bearer token")?;
         if !scheme.eq_ignore_ascii_case(SCHEME) || !matches!(rest, [] | [b' ', ..]) {
-            return Err("it is no Bearer token");
+            return Err("it is not a Bearer token");
         }
         let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
         let token = rest.get(spaces..).unwrap_or_default();
         if token.is_empty() {
-            return Err("there is no token behind Bearer");
+            return Err("there is no token after Bearer");
         }
         if !token.iter().all(u8::is_ascii_graphic) {
             return Err("the token is not visible ASCII, or something follows it");
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_bearer_token_is_not_taken_for_one() {
+    fn accepts_only_a_single_bearer_token() {
         for value in [
             "",
             "Bearer",

@@ -1,6 +1,6 @@
-//! Whom a client certificate names (RFC 5280, 4.2.1.6), and from when until when.
+//! Reads the caller's name (RFC 5280, 4.2.1.6) and the validity of a client certificate.
 //!
-//! TLS has verified the chain and the purpose.
+//! TLS verifies the chain and the purpose.
 
 use std::sync::Arc;
 
@@ -12,83 +12,83 @@ use super::{
     certificate_rules::CertificateRules,
 };
 use crate::{
-    domain::{begins_with, claims_spiffe, trust_domain},
-    ports::ShownCertificate,
+    domain::{claims_spiffe, starts_with_ignore_case, trust_domain},
+    ports::PresentedCertificate,
 };
 
-/// The longest URI that names a caller, in bytes: that of a SPIFFE id.
+/// Maximum length of a URI that names a caller, in bytes: that of a SPIFFE id.
 const MAX_URI_BYTES: usize = 2048;
 
-/// The longest host name, in bytes (RFC 1035, 2.3.4), and the longest label.
+/// Maximum length of a host name and of a label, in bytes (RFC 1035, 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
-/// The longest common name. X.509 says 64 characters; certificates with host names of full length exist.
+/// Maximum length of a common name. X.509 allows 64 characters, but certificates with full-length host names exist.
 const MAX_COMMON_NAME_BYTES: usize = 253;
 
-/// Who is at the other end of a connection, by the certificate that TLS has verified. Read once a connection.
+/// The client certificate of a connection, verified by TLS. It is read once for each connection.
 #[derive(Debug, Clone)]
 pub struct PeerCertificate {
     caller: Caller,
     not_before: Timestamp,
-    /// The second after `notAfter`, which belongs to the validity.
+    /// The second after `notAfter`, because `notAfter` itself is still valid.
     end: Timestamp,
 }
 
-/// Why a certificate names nobody. Repeats nothing of it.
+/// The reason why a certificate names no caller. The message repeats nothing of the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateProblem {
-    /// It is no X.509 certificate, or has bytes behind it.
+    /// It is not an X.509 certificate, or bytes follow it.
     #[error("the client certificate cannot be read")]
     Unreadable,
-    /// It has no URI and no DNS name; a common name does not count unless it is configured.
+    /// It has no URI and no DNS name. A common name counts only if it is configured.
     #[error(
         "the client certificate has no URI and no DNS name in its subjectAltName: issue it with one, or set \
          callers.mtls.identity = \"common_name\""
     )]
-    Nameless,
+    NoName,
     /// It has more than one URI, or no URI and more than one DNS name.
     #[error(
         "the client certificate has several names of a kind: issue it with exactly one URI, or with exactly one DNS \
          name, or choose one with callers.mtls.pattern"
     )]
     Ambiguous,
-    /// It has no name of the configured kind; describes the kind.
+    /// It has no name of the configured kind. The text describes the kind.
     #[error("the client certificate has no {0}, which callers.mtls.identity asks for")]
-    NameMissing(&'static str),
-    /// No name of it matches the configured pattern.
+    MissingName(&'static str),
+    /// None of its names matches the configured pattern.
     #[error("no name in the client certificate matches callers.mtls.pattern")]
     NoMatch,
-    /// More than one name of it matches the configured pattern.
+    /// More than one of its names matches the configured pattern.
     #[error(
         "several names in the client certificate match callers.mtls.pattern: make the pattern match exactly one"
     )]
-    SeveralMatch,
-    /// Its name is not one that a caller can have.
+    SeveralNamesMatch,
+    /// Its name is not a valid caller id.
     #[error("the name in the client certificate is refused: {0}")]
     Name(&'static str),
 }
 
 impl PeerCertificate {
-    /// Reads the certificate that a client has shown.
+    /// Reads the certificate that a client presented on a connection of ours.
     ///
     /// # Errors
-    /// If it does not name exactly one caller by `rules`.
-    pub fn shown(
-        certificate: Arc<dyn ShownCertificate>,
+    /// Returns an error if the certificate does not name exactly one caller by `rules`.
+    pub fn from_connection(
+        certificate: Arc<dyn PresentedCertificate>,
         rules: &CertificateRules,
     ) -> Result<Self, CertificateProblem> {
         let mut peer = Self::read(certificate.der(), rules)?;
         let mut identity = peer.caller.identity().clone();
-        identity.shown = Some(certificate);
-        peer.caller = Caller::proven(identity);
+        identity.connection_certificate = Some(certificate);
+        peer.caller = Caller::from_identity(identity);
         Ok(peer)
     }
 
-    /// Reads a certificate in DER, of which somebody else says that it is trusted.
+    /// Reads a certificate in DER, whose trust was verified elsewhere.
     ///
     /// # Errors
-    /// If it does not name exactly one caller by `rules`.
+    /// Returns an error if the certificate does not name exactly one caller by `rules`.
     pub fn read(der: &[u8], rules: &CertificateRules) -> Result<Self, CertificateProblem> {
         let unreadable = CertificateProblem::Unreadable;
         let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| unreadable)?;
@@ -101,50 +101,50 @@ impl PeerCertificate {
         let not_before = instant(validity.not_before.timestamp())?;
         let last = instant(validity.not_after.timestamp())?;
         let end = last.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
-        Ok(Self::named(id, not_before, end))
+        Ok(Self::from_id(id, not_before, end))
     }
 
-    /// Of a caller with this id, which was checked.
-    pub(super) fn named(id: String, not_before: Timestamp, end: Timestamp) -> Self {
-        let caller = Caller::proven(Identity {
+    /// Creates the certificate of a caller with this valid id.
+    pub(super) fn from_id(id: String, not_before: Timestamp, end: Timestamp) -> Self {
+        let caller = Caller::from_identity(Identity {
             id: id.into(),
             method: CallerMethod::Mtls,
             issuer: None,
             certificate: None,
             valid_until: Some(end),
             key: None,
-            shown: None,
+            connection_certificate: None,
         });
         Self { caller, not_before, end }
     }
 
-    /// The name in it that is the caller's.
+    /// Returns the caller's id.
     #[must_use]
     pub fn id(&self) -> &str {
         self.caller.id()
     }
 
-    /// Both ends belong to its validity, to the second.
+    /// Returns whether the certificate is valid at `now`. The first and the last second are included.
     pub(super) fn is_valid(&self, now: Timestamp) -> bool {
         self.not_before <= now && now < self.end
     }
 
-    /// The certificate itself, if it was shown on a connection of ours.
-    pub(super) fn as_shown(&self) -> Option<&Arc<dyn ShownCertificate>> {
-        self.caller.identity().shown.as_ref()
+    /// Returns the certificate of the connection, if the client presented it on a connection of ours.
+    pub(super) fn connection_certificate(&self) -> Option<&Arc<dyn PresentedCertificate>> {
+        self.caller.identity().connection_certificate.as_ref()
     }
 
     /// Returns whether its chain is still trusted.
     pub(super) fn is_trusted(&self, now: Timestamp) -> bool {
-        self.as_shown().is_none_or(|shown| shown.is_trusted(now))
+        self.connection_certificate().is_none_or(|shown| shown.is_trusted(now))
     }
 
-    /// From then on it is not valid.
+    /// Returns the time from which the certificate is no longer valid.
     pub(super) fn end(&self) -> Timestamp {
         self.end
     }
 
-    /// The caller that it names.
+    /// Returns the caller that the certificate names.
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -155,23 +155,23 @@ pub(super) fn checked_uri(uri: &str) -> Result<String, CertificateProblem> {
     if !(1..=MAX_URI_BYTES).contains(&uri.len()) || !uri.bytes().all(|b| b.is_ascii_graphic()) {
         return refused("its URI is empty, longer than 2048 bytes, or not visible ASCII");
     }
-    // RFC 3986, 3.1. Without it, a URI could be given for a name of another kind.
+    // RFC 3986, 3.1. Without this check, a URI could be mistaken for a name of another kind.
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(fits) {
         return refused("its URI has no scheme");
     }
-    if begins_with(uri, "spiffe:") && trust_domain(uri).is_none() {
-        return refused("its URI is no SPIFFE id of a workload");
+    if starts_with_ignore_case(uri, "spiffe:") && trust_domain(uri).is_none() {
+        return refused("its URI is not a SPIFFE id of a workload");
     }
-    // A cluster's own names: a token proves them, and no certificate.
-    if begins_with(uri, "system:") {
+    // Names of Kubernetes users: only tokens prove them, certificates do not.
+    if starts_with_ignore_case(uri, "system:") {
         return refused("its URI is in the form of a Kubernetes user");
     }
     Ok(uri.to_owned())
 }
 
-/// RFC 952 and 1123, 2.1.
+/// Checks a host name (RFC 952; RFC 1123, 2.1) and returns it in lower case.
 pub(super) fn checked_host(host: &str) -> Result<String, CertificateProblem> {
     let label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())
@@ -180,13 +180,13 @@ pub(super) fn checked_host(host: &str) -> Result<String, CertificateProblem> {
             && !label.ends_with('-')
     };
     if host.len() > MAX_HOST_BYTES || !host.split('.').all(label) {
-        let why = "its DNS name is no single host (a wildcard names many)";
+        let why = "its DNS name is not a single host (a wildcard names many)";
         return Err(CertificateProblem::Name(why));
     }
     Ok(host.to_ascii_lowercase())
 }
 
-/// A common name is free text, so it must not be taken for a name of another kind.
+/// Checks a common name. It is free text, so names that look like another kind of name are rejected.
 pub(super) fn checked_common_name(name: &str) -> Result<String, CertificateProblem> {
     let refused = |why| Err(CertificateProblem::Name(why));
     if !(1..=MAX_COMMON_NAME_BYTES).contains(&name.len())
@@ -199,7 +199,7 @@ pub(super) fn checked_common_name(name: &str) -> Result<String, CertificateProbl
     if name.contains('*') {
         return refused("its common name is a wildcard, which names many");
     }
-    if claims_spiffe(name) || begins_with(name, "system:") {
+    if claims_spiffe(name) || starts_with_ignore_case(name, "system:") {
         return refused("its common name is in the form of a SPIFFE id or of a Kubernetes user");
     }
     Ok(name.to_owned())
@@ -235,12 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_without_exactly_one_name_names_nobody() {
+    fn rejects_a_certificate_without_exactly_one_name() {
         let other = || SanType::IpAddress("10.0.0.1".parse().unwrap());
         let mail = || SanType::Rfc822Name("a@example.org".try_into().unwrap());
-        // The common name is in all of them.
-        assert_eq!(read(vec![]), Err(CertificateProblem::Nameless));
-        assert_eq!(read(vec![other(), mail()]), Err(CertificateProblem::Nameless));
+        // All these certificates also have the common name.
+        assert_eq!(read(vec![]), Err(CertificateProblem::NoName));
+        assert_eq!(read(vec![other(), mail()]), Err(CertificateProblem::NoName));
         for names in [
             vec![uri("spiffe://a/b"), uri("spiffe://a/c")],
             vec![uri("spiffe://a/b"), uri("spiffe://a/b")],
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_name_several_or_pretend_are_refused() {
+    fn rejects_wildcards_and_misleading_names() {
         for host in [
             "*.example.org",
             "*",
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_common_name_counts_only_where_it_is_configured_and_must_be_a_plain_name() {
+    fn a_common_name_counts_only_if_configured_and_must_be_plain() {
         let rules = |identity| CertificateRules { identity: Some(identity), pattern: None };
         let common = |names: &[&str]| {
             let mut params = CertificateParams::default();
@@ -320,13 +320,13 @@ mod tests {
         {
             assert!(matches!(common(&[name]), Err(CertificateProblem::Name(_))), "{name}");
         }
-        assert!(matches!(common(&[]), Err(CertificateProblem::NameMissing(_))));
+        assert!(matches!(common(&[]), Err(CertificateProblem::MissingName(_))));
         assert_eq!(common(&["Sync-1.example.org"]).unwrap(), "Sync-1.example.org");
         let named = der(vec![dns("a.example.org"), dns("b.example.org")]);
         let read = |identity| PeerCertificate::read(&named, &rules(identity));
         assert_eq!(read(NameKind::CommonName).unwrap().id(), "common.example.org");
         assert_eq!(read(NameKind::Dns).unwrap_err(), CertificateProblem::Ambiguous);
-        assert!(matches!(read(NameKind::Uri), Err(CertificateProblem::NameMissing(_))));
+        assert!(matches!(read(NameKind::Uri), Err(CertificateProblem::MissingName(_))));
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_has_something_behind_it_is_not_read() {
+    fn rejects_truncated_certificates_and_trailing_bytes() {
         let whole = der(vec![dns("a")]);
         for end in 0..whole.len() {
             let problem =
@@ -359,12 +359,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn no_bytes_break_the_reading(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn reading_random_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = PeerCertificate::read(&bytes, &CertificateRules::default());
         }
 
         #[test]
-        fn no_damage_breaks_the_reading(at in any::<prop::sample::Index>(), flip in 1_u8..) {
+        fn reading_a_damaged_certificate_never_panics(at in any::<prop::sample::Index>(), flip in 1_u8..) {
             static WHOLE: std::sync::LazyLock<Vec<u8>> =
                 std::sync::LazyLock::new(|| der(vec![uri("spiffe://a/b"), dns("a.example.org")]));
             let mut bytes = WHOLE.clone();

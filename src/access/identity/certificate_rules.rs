@@ -1,4 +1,4 @@
-//! Which of the names in a client certificate is the caller's.
+//! Selection of the caller's name among the names in a client certificate.
 
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
@@ -15,21 +15,21 @@ pub enum NameKind {
     CommonName,
 }
 
-/// How a certificate names its caller: `[callers.mtls]`.
+/// Rules for the caller's name in a certificate, from `[callers.mtls]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CertificateRules {
     /// The kind of name that counts. Without it, exactly one URI counts, or else exactly one DNS name.
     pub identity: Option<NameKind>,
-    /// Of several names, the one that matches counts.
+    /// Selects the one name that matches.
     pub pattern: Option<NamePattern>,
 }
 
-/// A pattern in which `*` stands for any characters, also for none.
+/// A pattern in which `*` matches any number of characters, including none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamePattern(String);
 
 impl NamePattern {
-    /// A pattern as it is configured.
+    /// Creates a pattern from the configured text.
     #[must_use]
     pub fn new(pattern: impl Into<String>) -> Self {
         Self(pattern.into())
@@ -39,7 +39,7 @@ impl NamePattern {
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        // The position behind the last `*`, and how much of the name it stands for.
+        // The position after the last `*`, and the position in the name up to which that `*` matches.
         let (mut at, mut of_name, mut star) = (0, 0, None);
         while let Some(byte) = name.get(of_name) {
             match pattern.get(at) {
@@ -62,7 +62,7 @@ impl NamePattern {
     }
 }
 
-/// A name in a certificate that could be the caller's. Nothing in it is checked.
+/// A name in a certificate that could be the caller's. It is not validated yet.
 #[derive(Clone, Copy)]
 pub(super) struct Name<'a> {
     pub(super) kind: NameKind,
@@ -87,7 +87,7 @@ impl CertificateRules {
         let names = certificate.subject_alternative_name();
         let names = names.map_err(|_| CertificateProblem::Unreadable)?;
         let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-        // What should be a name and is no text could be the second one.
+        // An entry that cannot be decoded could be a second name.
         if names.iter().any(|name| matches!(name, GeneralName::Invalid(..))) {
             return Err(CertificateProblem::Unreadable);
         }
@@ -115,15 +115,15 @@ impl CertificateRules {
         };
         if counting.is_empty() {
             return Err(match self.identity {
-                None => CertificateProblem::Nameless,
-                Some(kind) => CertificateProblem::NameMissing(kind.describe()),
+                None => CertificateProblem::NoName,
+                Some(kind) => CertificateProblem::MissingName(kind.describe()),
             });
         }
         let matching: Vec<_> = counting.into_iter().filter(|name| self.matches(*name)).collect();
         match (matching.as_slice(), &self.pattern) {
             ([name], _) => name.checked(),
             ([], _) => Err(CertificateProblem::NoMatch),
-            (_, Some(_)) => Err(CertificateProblem::SeveralMatch),
+            (_, Some(_)) => Err(CertificateProblem::SeveralNamesMatch),
             (_, None) => Err(CertificateProblem::Ambiguous),
         }
     }
@@ -131,7 +131,7 @@ impl CertificateRules {
     fn matches(&self, name: Name<'_>) -> bool {
         let Some(pattern) = &self.pattern else { return true };
         match name.kind {
-            // Host names have no case.
+            // Host names are case-insensitive.
             NameKind::Dns => {
                 let pattern = NamePattern(pattern.0.to_ascii_lowercase());
                 pattern.matches(&name.text.to_ascii_lowercase())
@@ -180,12 +180,12 @@ mod tests {
     ];
 
     #[test]
-    fn a_pattern_that_matches_two_names_or_none_is_refused() {
+    fn rejects_a_pattern_that_matches_two_names_or_none() {
         for (identity, pattern, problem) in [
-            (None, Some("*"), CertificateProblem::SeveralMatch),
-            (None, Some("*sync*"), CertificateProblem::SeveralMatch),
-            (Some(NameKind::Uri), Some("spiffe://*"), CertificateProblem::SeveralMatch),
-            (Some(NameKind::Dns), Some("*.shop.example"), CertificateProblem::SeveralMatch),
+            (None, Some("*"), CertificateProblem::SeveralNamesMatch),
+            (None, Some("*sync*"), CertificateProblem::SeveralNamesMatch),
+            (Some(NameKind::Uri), Some("spiffe://*"), CertificateProblem::SeveralNamesMatch),
+            (Some(NameKind::Dns), Some("*.shop.example"), CertificateProblem::SeveralNamesMatch),
             (Some(NameKind::Uri), Some("spiffe://prod.example"), CertificateProblem::NoMatch),
             (Some(NameKind::Uri), Some("SPIFFE://prod.example/*"), CertificateProblem::NoMatch),
             (Some(NameKind::Uri), Some("sync.shop.example"), CertificateProblem::NoMatch),
@@ -199,12 +199,12 @@ mod tests {
         }
         for kind in [NameKind::Uri, NameKind::Dns, NameKind::CommonName] {
             let missing = rules(Some(kind), Some("*")).choose(&[]);
-            assert_eq!(missing, Err(CertificateProblem::NameMissing(kind.describe())));
+            assert_eq!(missing, Err(CertificateProblem::MissingName(kind.describe())));
         }
     }
 
     #[test]
-    fn the_one_name_that_counts_is_the_callers() {
+    fn the_selected_name_is_the_callers_id() {
         for (identity, pattern, id) in [
             (None, Some("spiffe://prod.*"), "spiffe://prod.example/ns/shop/sa/sync"),
             (Some(NameKind::Uri), Some("*/prod.*"), "spiffe://prod.example/ns/shop/sa/sync"),
@@ -215,7 +215,7 @@ mod tests {
             let chosen = rules(identity, pattern).choose(&NAMES);
             assert_eq!(chosen.unwrap(), id, "{identity:?} {pattern:?}");
         }
-        // A name that a pattern chooses is checked as every other.
+        // A name that a pattern selects is validated like any other name.
         let wildcard = rules(Some(NameKind::Dns), Some("?.shop.example")).choose(&NAMES);
         assert_eq!(wildcard, Err(CertificateProblem::NoMatch));
         let many = [Name { kind: NameKind::Dns, text: "*.shop.example" }];

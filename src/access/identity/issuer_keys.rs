@@ -1,8 +1,8 @@
-//! The keys of one issuer as they are known now: read by calls, kept fresh by one loop.
+//! The cached keys of one issuer: read by calls, refreshed by one loop.
 //!
-//! Calls never fetch. One that meets a key it does not know asks the loop, and waits for a fetch that began after
-//! it asked: so a rotation fails no call, and made-up key names cost the issuer one fetch a cool-down, however many
-//! come.
+//! Calls never fetch keys. A call with an unknown key id requests a fetch from the loop, and waits for a fetch that
+//! starts after the request. So a key rotation fails no call, and made-up key ids cause at most one fetch per
+//! cool-down, however many calls there are.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,32 +13,32 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     key_set::{KeySet, KeySetProblem},
-    waiting::{Place, Waiting},
+    waiting_calls::{WaitingCalls, WaitingSlot},
 };
 use crate::{
     domain::TokenAlgorithm,
     ports::{Clock, JwksSource, Moment, Random, Reloadable},
 };
 
-/// Keys are fetched again after this, with jitter, so that a withdrawn key stops being believed.
-const FRESH: Duration = Duration::from_mins(5);
+/// Interval between fetches, with jitter, so that withdrawn keys stop being accepted.
+const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Files are read again after this.
-const FRESH_FILE: Duration = Duration::from_secs(10);
+/// Interval between reads of a key file.
+const FILE_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// An unknown key makes us look again, but not sooner after the last fetch.
+/// Minimum time between the end of a fetch and the next fetch for an unknown key.
 const COOL_DOWN: Duration = Duration::from_secs(5);
 
-/// Likewise for files, which trouble nobody else.
+/// The same for files, whose reads burden no other server.
 const COOL_DOWN_FILE: Duration = Duration::from_secs(1);
 
-/// After a fetch that failed the next comes after this, then twice that, and so on, with jitter.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Delay before the first retry of a failed fetch. The delay doubles with each failure and has jitter.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The longest pause after a fetch that failed.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Maximum delay before a retry of a failed fetch.
+const MAX_RETRY_DELAY: Duration = Duration::from_mins(1);
 
-/// The public keys of one issuer, kept fresh by [`Self::keep_fresh`].
+/// The public keys of one issuer, refreshed by [`Self::run_refresh`].
 pub struct IssuerKeys {
     issuer: String,
     source: Arc<dyn JwksSource>,
@@ -46,68 +46,68 @@ pub struct IssuerKeys {
     algorithms: Vec<TokenAlgorithm>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    current: ArcSwapOption<Fetched>,
-    fetches: watch::Sender<Fetches>,
-    /// The number of the fetch that somebody waits for.
+    current: ArcSwapOption<FetchedKeys>,
+    fetches: watch::Sender<FetchProgress>,
+    /// The highest number of a requested fetch.
     wanted: watch::Sender<u64>,
     reload: Notify,
-    waiting: Waiting,
+    waiting: WaitingCalls,
 }
 
 /// The keys of one fetch.
-struct Fetched {
+struct FetchedKeys {
     keys: KeySet,
-    /// When the fetch began.
+    /// The time when the fetch started.
     began: Moment,
 }
 
-/// Fetches are counted from one.
+/// The progress of fetches, which are numbered from one.
 #[derive(Debug, Clone, Default)]
-struct Fetches {
+struct FetchProgress {
     begun: u64,
     ended: u64,
-    /// Why the last one failed.
+    /// The error of the last fetch, if it failed.
     failure: Option<Arc<str>>,
 }
 
-/// The keys of a key set, for a person.
+/// A summary of a key set, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InspectedKeys {
     /// The number of keys that can be used.
     pub usable: usize,
-    /// A description of the others, if there are any.
-    pub passed_over: Option<String>,
+    /// A description of the skipped keys, if there are any.
+    pub skipped: Option<String>,
 }
 
-/// Why an issuer has no keys.
+/// The reason why an issuer has no usable keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoKeys {
-    /// They cannot be read.
+pub enum NoUsableKeys {
+    /// The key set cannot be read.
     Unreadable(String),
-    /// They can be read, and none can be used: describes them.
+    /// The key set holds only unsupported keys. The text describes them.
     Unusable(String),
 }
 
-/// Keys that may be believed now.
-pub(super) struct Usable(Guard<Option<Arc<Fetched>>>);
+/// The keys that are accepted now.
+pub(super) struct UsableKeys(Guard<Option<Arc<FetchedKeys>>>);
 
-impl Usable {
+impl UsableKeys {
     pub(super) fn keys(&self) -> Option<&KeySet> {
         self.0.as_ref().map(|fetched| &fetched.keys)
     }
 }
 
-/// There are no keys, or the one that is wanted may be among those that were not fetched.
+/// The issuer has no keys, or the wanted key could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unavailable {
+pub(super) struct KeysUnavailable {
     pub(super) cause: String,
     pub(super) retry_after: Duration,
-    pub(super) others_known: bool,
+    pub(super) has_other_keys: bool,
 }
 
 impl IssuerKeys {
-    /// Knows no keys before [`Self::keep_fresh`] runs. `issuer` names it in logs; keys that were fetched longer
-    /// ago than `max_age` are believed no more, and keys that are not for `algorithms` never.
+    /// Creates an issuer without keys; [`Self::run_refresh`] fetches them. `issuer` names it in logs. Keys that were
+    /// fetched longer ago than `max_age`, and keys that are not for `algorithms`, are not accepted.
     #[must_use]
     pub fn new(
         issuer: String,
@@ -128,84 +128,90 @@ impl IssuerKeys {
             fetches: watch::Sender::default(),
             wanted: watch::Sender::default(),
             reload: Notify::new(),
-            waiting: Waiting::default(),
+            waiting: WaitingCalls::default(),
         }
     }
 
     /// Counts the keys of a key set that can be used with `algorithms`, and describes the others.
     ///
     /// # Errors
-    /// If no key can be used: why.
-    pub fn inspect(body: &[u8], algorithms: &[TokenAlgorithm]) -> Result<InspectedKeys, NoKeys> {
+    /// Returns an error if no key can be used.
+    pub fn inspect(
+        body: &[u8],
+        algorithms: &[TokenAlgorithm],
+    ) -> Result<InspectedKeys, NoUsableKeys> {
         match KeySet::read(body, None, algorithms) {
-            Ok(keys) => Ok(InspectedKeys { usable: keys.len(), passed_over: keys.passed_over() }),
-            Err(KeySetProblem::NoUsableKey(found)) => Err(NoKeys::Unusable(found)),
+            Ok(keys) => Ok(InspectedKeys { usable: keys.len(), skipped: keys.skipped() }),
+            Err(KeySetProblem::NoUsableKey(found)) => Err(NoUsableKeys::Unusable(found)),
             Err(problem @ (KeySetProblem::Unreadable(_) | KeySetProblem::Empty)) => {
-                Err(NoKeys::Unreadable(problem.to_string()))
+                Err(NoUsableKeys::Unreadable(problem.to_string()))
             }
         }
     }
 
-    /// Whether there are keys that may be believed. For readiness.
+    /// Returns whether there are keys that are not too old. Used for readiness.
     #[must_use]
-    pub fn are_known(&self, now: Timestamp) -> bool {
+    pub fn has_usable_keys(&self, now: Timestamp) -> bool {
         self.usable(now).keys().is_some()
     }
 
-    /// The keys of the last fetch, unless they are too old.
-    pub(super) fn usable(&self, now: Timestamp) -> Usable {
+    /// Returns the keys of the last successful fetch, unless they are too old.
+    pub(super) fn usable(&self, now: Timestamp) -> UsableKeys {
         let current = self.current.load();
         let usable = current.as_ref().is_some_and(|fetched| {
-            // By both clocks: the wall clock may have been set back, and the monotonic one stands still while the
-            // machine sleeps.
+            // Compares both clocks: the wall clock may be set back, the monotonic clock stops during sleep.
             let by_wall = Duration::try_from(now.duration_since(fetched.began.wall));
             let held = self.clock.monotonic().saturating_sub(fetched.began.monotonic);
             held.max(by_wall.unwrap_or_default()) <= self.max_age
         });
-        Usable(if usable { current } else { Guard::from_inner(None) })
+        UsableKeys(if usable { current } else { Guard::from_inner(None) })
     }
 
-    /// Waits until a fetch that begins from now on has ended. If that one fails, or there are too many who wait,
-    /// nobody can tell whether the key is the issuer's.
-    pub(super) async fn look_again(&self, from: IpAddr) -> Result<(), Unavailable> {
-        let _place = self.place(from)?;
+    /// Waits for a fetch that starts from now on. Returns an error if the fetch fails or too many calls wait; then it
+    /// is unknown whether the issuer has the key.
+    pub(super) async fn wait_for_next_fetch(&self, from: IpAddr) -> Result<(), KeysUnavailable> {
+        let _place = self.waiting_slot(from)?;
         let mut fetches = self.fetches.subscribe();
-        let next = self.look_soon();
-        self.ended(&mut fetches, next).await
+        let next = self.request_next_fetch();
+        self.wait_until_ended(&mut fetches, next).await
     }
 
-    /// Wants a fetch, and says which one that will be. Nobody waits for it here.
-    pub(super) fn look_soon(&self) -> u64 {
+    /// Requests a fetch and returns its number, without waiting.
+    pub(super) fn request_next_fetch(&self) -> u64 {
         let next = self.fetches.borrow().begun + 1;
-        self.want(next);
+        self.request_fetch(next);
         next
     }
 
-    /// Waits for the first fetch, if it has not ended yet; with no keys after it, says why.
-    pub(super) async fn first(&self, from: IpAddr, now: Timestamp) -> Result<(), Unavailable> {
+    /// Waits for the first fetch, if it has not ended yet. Returns an error if there are no usable keys after it.
+    pub(super) async fn wait_for_first_fetch(
+        &self,
+        from: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), KeysUnavailable> {
         let mut fetches = self.fetches.subscribe();
         if fetches.borrow().ended == 0 {
-            let _place = self.place(from)?;
-            return self.ended(&mut fetches, 1).await;
+            let _place = self.waiting_slot(from)?;
+            return self.wait_until_ended(&mut fetches, 1).await;
         }
-        if self.are_known(now) {
+        if self.has_usable_keys(now) {
             return Ok(());
         }
-        // The issuer may be back before the loop would look by itself.
+        // Requests a fetch, because the issuer may recover before the next scheduled fetch.
         let (next, failure) = {
             let fetches = fetches.borrow();
             (fetches.begun + 1, fetches.failure.clone())
         };
-        self.want(next);
+        self.request_fetch(next);
         Err(self.unavailable(failure.as_deref().unwrap_or("they are too old")))
     }
 
-    fn place(&self, from: IpAddr) -> Result<Place<'_>, Unavailable> {
-        let place = self.waiting.take(from);
+    fn waiting_slot(&self, from: IpAddr) -> Result<WaitingSlot<'_>, KeysUnavailable> {
+        let place = self.waiting.acquire(from);
         place.ok_or_else(|| self.unavailable("too many calls wait for them"))
     }
 
-    fn want(&self, fetch: u64) {
+    fn request_fetch(&self, fetch: u64) {
         self.wanted.send_if_modified(|number| {
             let more = *number < fetch;
             *number = fetch.max(*number);
@@ -213,11 +219,11 @@ impl IssuerKeys {
         });
     }
 
-    async fn ended(
+    async fn wait_until_ended(
         &self,
-        fetches: &mut watch::Receiver<Fetches>,
+        fetches: &mut watch::Receiver<FetchProgress>,
         number: u64,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<(), KeysUnavailable> {
         let ended = fetches.wait_for(|fetches| fetches.ended >= number).await;
         let failure = match ended {
             Ok(fetches) => fetches.failure.clone(),
@@ -226,53 +232,53 @@ impl IssuerKeys {
         failure.map_or(Ok(()), |failure| Err(self.unavailable(&failure)))
     }
 
-    fn unavailable(&self, why: &str) -> Unavailable {
+    fn unavailable(&self, why: &str) -> KeysUnavailable {
         let cause = format!("the keys of the issuer {} are not known: {why}", self.issuer);
-        let others_known = self.are_known(self.clock.now());
-        Unavailable { cause, retry_after: self.cool_down(), others_known }
+        let has_other_keys = self.has_usable_keys(self.clock.now());
+        KeysUnavailable { cause, retry_after: self.cool_down(), has_other_keys }
     }
 
     fn cool_down(&self) -> Duration {
         if self.source.is_local() { COOL_DOWN_FILE } else { COOL_DOWN }
     }
 
-    /// Fetches the keys at once, and then again and again, for ever. Every fetch is made here, one after the other.
-    pub async fn keep_fresh(&self) -> Infallible {
+    /// Fetches the keys immediately and then periodically. All fetches run here, one after the other.
+    pub async fn run_refresh(&self) -> Infallible {
         let mut wanted = self.wanted.subscribe();
-        let mut pause = FIRST_PAUSE;
+        let mut pause = MIN_RETRY_DELAY;
         loop {
-            let begun = self.begin();
+            let begun = self.begin_fetch();
             let fetched = self.fetch().await;
             let ended = self.clock.monotonic();
             let rest = if fetched.is_ok() {
-                pause = FIRST_PAUSE;
-                if self.source.is_local() { FRESH_FILE } else { FRESH }
+                pause = MIN_RETRY_DELAY;
+                if self.source.is_local() { FILE_REFRESH_INTERVAL } else { REFRESH_INTERVAL }
             } else {
-                let next = LONGEST_PAUSE.min(pause * 2);
+                let next = MAX_RETRY_DELAY.min(pause * 2);
                 std::mem::replace(&mut pause, next)
             };
-            self.end(begun, fetched);
+            self.end_fetch(begun, fetched);
             tokio::select! {
                 () = self.clock.sleep(self.random.jitter(rest)) => {}
                 () = async { let _ = wanted.wait_for(|number| *number > begun).await; } => {
-                    self.clock.sleep(self.left(ended)).await;
+                    self.clock.sleep(self.remaining_cool_down(ended)).await;
                 }
                 () = self.reload.notified() => {
                     if !self.source.is_local() {
-                        self.clock.sleep(self.left(ended)).await;
+                        self.clock.sleep(self.remaining_cool_down(ended)).await;
                     }
                 }
             }
         }
     }
 
-    /// What is left of the cool-down after a fetch that ended then.
-    fn left(&self, ended: Duration) -> Duration {
+    /// Returns the rest of the cool-down after a fetch that ended at `ended`.
+    fn remaining_cool_down(&self, ended: Duration) -> Duration {
         let since = self.clock.monotonic().saturating_sub(ended);
         self.cool_down().saturating_sub(since)
     }
 
-    fn begin(&self) -> u64 {
+    fn begin_fetch(&self) -> u64 {
         let mut begun = 0;
         self.fetches.send_modify(|fetches| {
             fetches.begun += 1;
@@ -281,12 +287,12 @@ impl IssuerKeys {
         begun
     }
 
-    fn end(&self, number: u64, fetched: Result<(), String>) {
+    fn end_fetch(&self, number: u64, fetched: Result<(), String>) {
         let issuer = &self.issuer;
         let failed_before = self.fetches.borrow().failure.clone();
         let failure: Option<Arc<str>> = fetched.err().map(Into::into);
         match (&failure, failed_before) {
-            // Once for each cause: the loop goes on for ever.
+            // Logs each cause once, because the loop retries for ever.
             (Some(cause), before) if before.as_ref() != Some(cause) => {
                 tracing::warn!(issuer, %cause, "keys of the issuer not fetched; trying again");
             }
@@ -306,7 +312,7 @@ impl IssuerKeys {
         let keys_before = before.as_ref().map(|fetched| &fetched.keys);
         match KeySet::read(&body, keys_before, &self.algorithms) {
             Ok(keys) => {
-                self.tell_passed_over(&keys, keys_before);
+                self.log_skipped_keys(&keys, keys_before);
                 if before.is_none() {
                     tracing::info!(
                         issuer = self.issuer,
@@ -314,18 +320,17 @@ impl IssuerKeys {
                         "keys of the issuer fetched"
                     );
                 }
-                self.current.store(Some(Arc::new(Fetched { keys, began })));
+                self.current.store(Some(Arc::new(FetchedKeys { keys, began })));
                 Ok(())
             }
             Err(problem) => {
                 match &problem {
-                    // The issuer has withdrawn every key.
+                    // The issuer has withdrawn all keys.
                     KeySetProblem::Empty => self.current.store(None),
-                    // Its tokens are refused, and the refusal says which keys it has: this is no outage, which would
-                    // pass by itself.
+                    // This is no temporary outage: the issuer's tokens are rejected with a description of its keys.
                     KeySetProblem::NoUsableKey(found) => {
                         let keys = KeySet::without_keys(vec![found.clone()]);
-                        self.current.store(Some(Arc::new(Fetched { keys, began })));
+                        self.current.store(Some(Arc::new(FetchedKeys { keys, began })));
                     }
                     KeySetProblem::Unreadable(_) => {}
                 }
@@ -334,10 +339,10 @@ impl IssuerKeys {
         }
     }
 
-    /// Says once which published keys cannot be used: tokens that they sign are refused.
-    fn tell_passed_over(&self, keys: &KeySet, before: Option<&KeySet>) {
-        let passed_over = keys.passed_over();
-        if passed_over == before.and_then(KeySet::passed_over) {
+    /// Logs once which published keys cannot be used. Tokens that they sign are rejected.
+    fn log_skipped_keys(&self, keys: &KeySet, before: Option<&KeySet>) {
+        let passed_over = keys.skipped();
+        if passed_over == before.and_then(KeySet::skipped) {
             return;
         }
         if let Some(found) = passed_over {
@@ -353,7 +358,7 @@ impl IssuerKeys {
 
 #[async_trait]
 impl Reloadable for IssuerKeys {
-    /// Asks for a fetch: at once for a file, after the cool-down otherwise.
+    /// Requests a fetch: immediately for a file, otherwise after the cool-down.
     async fn reload(&self) {
         self.reload.notify_one();
     }

@@ -9,101 +9,102 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::token::Unverified;
+use super::token::UnverifiedToken;
 use crate::{
     domain::TokenAlgorithm,
     ports::{PublicKey, SignatureVerifier},
 };
 
-/// More than this is no key set.
+/// Maximum size of a key set, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// An issuer has a handful of keys. One that publishes more is refused, so that no key is passed over in silence.
+/// Maximum number of keys of an issuer. An issuer that publishes more is rejected, so that no key is silently ignored.
 const MAX_KEYS: usize = 64;
 
-/// Bits of an RSA modulus: no less is safe (NIST SP 800-131A), and no more can be used.
+/// Accepted size of an RSA modulus, in bits: less is unsafe (NIST SP 800-131A), more is not supported.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// Bytes of a coordinate of P-256, and of an Ed25519 key.
+/// Size of a P-256 coordinate and of an Ed25519 key, in bytes.
 const P256_BYTES: usize = 32;
 
-/// Bytes of a coordinate of P-384.
+/// Size of a P-384 coordinate, in bytes.
 const P384_BYTES: usize = 48;
 
-/// Bytes of a coordinate of P-521 (RFC 7518 section 6.2.1.2).
+/// Size of a P-521 coordinate, in bytes (RFC 7518 section 6.2.1.2).
 const P521_BYTES: usize = 66;
 
-/// Keys that are tried for one token. A token names its key; issuers that let it be guessed have two or three, during
-/// a rollover. Each try costs up to half a millisecond, before anybody knows who calls.
-const MAX_TRIED: usize = 8;
+/// Maximum number of keys that are tried for one token. Tokens normally name their key; issuers that omit the name have
+/// two or three keys during a rollover. Each try costs up to 0.5 ms before the caller is authenticated.
+const MAX_TRIED_KEYS: usize = 8;
 
-/// Reasons that are told of keys that cannot be used.
-const MAX_TOLD: usize = 8;
+/// Maximum number of reasons that are listed for unsupported keys.
+const MAX_LISTED: usize = 8;
 
-/// Characters of a name that is told.
+/// Maximum number of characters of a name in a message.
 const MAX_NAME_CHARS: usize = 32;
 
-/// The first byte of an uncompressed point (SEC 1 section 2.3.3).
+/// First byte of an uncompressed point (SEC 1 section 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
-/// The number of the next key that was not seen before.
+/// The number of the next new key.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// The keys of one issuer that can be used.
+/// The usable keys of one issuer.
 #[derive(Debug)]
 pub(crate) struct KeySet {
     keys: Vec<Key>,
-    /// Why other keys in the set cannot be used, each reason once.
-    passed_over: Vec<String>,
+    /// The reasons why other keys in the set cannot be used, without duplicates.
+    skipped: Vec<String>,
 }
 
-/// Why a key set is not taken.
+/// The reason why a key set is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeySetProblem {
-    /// The text is no key set.
-    #[error("what was read is no JSON Web Key Set: {0}")]
+    /// The text is not a key set.
+    #[error("the content is not a JSON Web Key Set: {0}")]
     Unreadable(&'static str),
     /// The set is empty.
-    #[error("the key set has no key that can be used: it is empty")]
+    #[error("the key set has no usable key: it is empty")]
     Empty,
-    /// The set holds keys, and none can be used; describes them.
-    #[error("the key set has no key that can be used: {0}")]
+    /// The set holds only unsupported keys. The text describes them.
+    #[error("the key set has no usable key: {0}")]
     NoUsableKey(String),
 }
 
 #[derive(Debug)]
 struct Key {
-    /// Dies with the key: a set that is read again gives the same key the same number, and any other another.
+    /// Identifies the key while it is published. An unchanged key keeps its number in a reloaded set; any other key
+    /// gets a new one.
     number: u64,
     kid: Option<String>,
     public: PublicKey,
-    /// The algorithms of its tokens: those of its kind, or the one that the key set names.
+    /// The algorithms of tokens that it signs: those of its key type, or the one that the key set names.
     algorithms: Vec<TokenAlgorithm>,
 }
 
-/// Why no key of a set signed a token.
+/// The reason why no key of a set verifies a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NotSigned {
-    /// The key may have been published since.
-    Unknown(Cow<'static, str>),
-    /// The key is known.
-    Wrong(Cow<'static, str>),
+pub(super) enum SignatureError {
+    /// The key is unknown, but may have been published since the last fetch.
+    UnknownKey(Cow<'static, str>),
+    /// The key is known and did not sign the token.
+    InvalidSignature(Cow<'static, str>),
 }
 
-impl NotSigned {
+impl SignatureError {
     pub(super) fn why(self) -> Cow<'static, str> {
-        let (Self::Unknown(why) | Self::Wrong(why)) = self;
+        let (Self::UnknownKey(why) | Self::InvalidSignature(why)) = self;
         why
     }
 }
 
 #[derive(Deserialize)]
-struct WireKeys {
+struct JsonWebKeySet {
     keys: Vec<Value>,
 }
 
 #[derive(Deserialize)]
-struct WireKey {
+struct JsonWebKey {
     kty: String,
     #[serde(rename = "use")]
     usage: Option<String>,
@@ -118,8 +119,7 @@ struct WireKey {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys that cannot be used with `algorithms` are passed over; those that were in `before` keep
-    /// their numbers.
+    /// Reads a key set. Skips keys that cannot be used with `algorithms`. Keys in `before` keep their numbers.
     pub(crate) fn read(
         body: &[u8],
         before: Option<&Self>,
@@ -130,9 +130,9 @@ impl KeySet {
             return unreadable("it is larger than 256 KiB");
         }
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            return unreadable("it is no JSON object");
+            return unreadable("it is not a JSON object");
         }
-        let Ok(wire) = serde_json::from_slice::<WireKeys>(body) else {
+        let Ok(wire) = serde_json::from_slice::<JsonWebKeySet>(body) else {
             return unreadable("it is not JSON with a list `keys`");
         };
         if wire.keys.len() > MAX_KEYS {
@@ -143,66 +143,70 @@ impl KeySet {
         for key in wire.keys {
             match Key::read(key, known, algorithms) {
                 Ok(key) => set.keys.push(key),
-                Err(why) if set.passed_over.contains(&why) => {}
-                Err(why) => set.passed_over.push(why),
+                Err(why) if set.skipped.contains(&why) => {}
+                Err(why) => set.skipped.push(why),
             }
         }
         if set.keys.is_empty() {
-            return Err(set.passed_over().map_or(KeySetProblem::Empty, KeySetProblem::NoUsableKey));
+            return Err(set.skipped().map_or(KeySetProblem::Empty, KeySetProblem::NoUsableKey));
         }
         Ok(set)
     }
 
-    /// A set of an issuer that publishes no key that can be used.
+    /// Creates the set of an issuer that publishes only unsupported keys.
     pub(super) fn without_keys(passed_over: Vec<String>) -> Self {
-        Self { keys: Vec::new(), passed_over }
+        Self { keys: Vec::new(), skipped: passed_over }
     }
 
-    /// How many keys can be used.
+    /// Returns the number of usable keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Describes the keys that cannot be used, if there are any.
-    pub(super) fn passed_over(&self) -> Option<String> {
-        let told = self.passed_over.iter().take(MAX_TOLD).map(String::as_str);
-        let told: Vec<_> = told.collect();
-        (!told.is_empty()).then(|| told.join(", "))
+    /// Describes the skipped keys, if there are any.
+    pub(super) fn skipped(&self) -> Option<String> {
+        let reasons = self.skipped.iter().take(MAX_LISTED).map(String::as_str);
+        let reasons: Vec<_> = reasons.collect();
+        (!reasons.is_empty()).then(|| reasons.join(", "))
     }
 
-    /// Whether the key of this number is in it.
+    /// Returns whether the set has the key with this number.
     pub(super) fn contains(&self, number: u64) -> bool {
         self.keys.iter().any(|key| key.number == number)
     }
 
-    /// Returns the number of the key that signed a token: of the keys that its header names, or, if it names none, of
-    /// all keys for its algorithm.
+    /// Returns the number of the key that signed a token. Tries the keys that the token's header names, or, if it names
+    /// none, all keys for its algorithm.
     pub(super) fn signed_by(
         &self,
-        token: &Unverified<'_>,
+        token: &UnverifiedToken<'_>,
         signatures: &dyn SignatureVerifier,
-    ) -> Result<u64, NotSigned> {
+    ) -> Result<u64, SignatureError> {
         if self.keys.is_empty() {
-            let found = self.passed_over().unwrap_or_default();
+            let found = self.skipped().unwrap_or_default();
             let why = format!("its issuer publishes only keys that cannot be used: {found}");
-            return Err(NotSigned::Wrong(why.into()));
+            return Err(SignatureError::InvalidSignature(why.into()));
         }
         let named = self.keys.iter().filter(|key| token.kid.is_none() || key.kid == token.kid);
         let named: Vec<_> = named.collect();
-        // A name is meant for one key, but several may share one (RFC 7517, 4.5).
+        // A key id should be unique, but several keys may share one (RFC 7517, 4.5).
         let fits = |key: &&Key| key.algorithms.contains(&token.algorithm);
         let fitting: Vec<_> = named.iter().copied().filter(fits).collect();
         let wrong = match (&token.kid, named.len(), fitting.len()) {
-            (Some(_), 0, _) => NotSigned::Unknown("it is signed by an unknown key".into()),
-            (None, _, 0) => NotSigned::Unknown("no key of its issuer is for its algorithm".into()),
-            (Some(_), _, 0) => NotSigned::Wrong("its key is for another algorithm".into()),
-            (_, _, count) if count > MAX_TRIED => {
-                let why = "more than 8 keys of its issuer can be meant; have the issuer write the key's name (kid)";
-                return Err(NotSigned::Wrong(why.into()));
+            (Some(_), 0, _) => SignatureError::UnknownKey("it is signed by an unknown key".into()),
+            (None, _, 0) => {
+                SignatureError::UnknownKey("no key of its issuer is for its algorithm".into())
             }
-            (Some(_), ..) => NotSigned::Wrong("its signature is wrong".into()),
-            // Without a name, a key that was replaced is known by its signature only.
-            (None, ..) => NotSigned::Unknown("its signature is wrong".into()),
+            (Some(_), _, 0) => {
+                SignatureError::InvalidSignature("its key is for another algorithm".into())
+            }
+            (_, _, count) if count > MAX_TRIED_KEYS => {
+                let why = "more than 8 keys of its issuer match; configure the issuer to write the key id (kid) into its tokens";
+                return Err(SignatureError::InvalidSignature(why.into()));
+            }
+            (Some(_), ..) => SignatureError::InvalidSignature("its signature is wrong".into()),
+            // Without a key id, a wrong signature may mean that the key was replaced.
+            (None, ..) => SignatureError::UnknownKey("its signature is wrong".into()),
         };
         let message = token.signed.as_bytes();
         let signed = fitting
@@ -216,17 +220,20 @@ impl Key {
     /// Reads a key.
     ///
     /// # Errors
-    /// If it cannot be used: says what it is.
+    /// Returns a description of the key if it cannot be used.
     fn read(wire: Value, known: &[Self], allowed: &[TokenAlgorithm]) -> Result<Self, String> {
-        let unreadable = || "an entry that is no key".to_owned();
+        let unreadable = || "an entry that is not a key".to_owned();
         if !wire.is_object() {
             return Err(unreadable());
         }
-        let wire: WireKey = serde_json::from_value(wire).map_err(|_| unreadable())?;
+        let wire: JsonWebKey = serde_json::from_value(wire).map_err(|_| unreadable())?;
         let signs = wire.usage.as_deref().is_none_or(|usage| usage == "sig");
         let verifies = wire.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         if !signs || !verifies {
-            return Err(format!("a key of kind {} that is not for signatures", told(&wire.kty)));
+            return Err(format!(
+                "a key of kind {} that is not for signatures",
+                printable(&wire.kty)
+            ));
         }
         let public = wire.public_key()?;
         let mut algorithms = public.algorithms().to_vec();
@@ -236,8 +243,8 @@ impl Key {
             if algorithms.is_empty() {
                 return Err(format!(
                     "a key of kind {} for algorithm {}",
-                    told(&wire.kty),
-                    told(name)
+                    printable(&wire.kty),
+                    printable(name)
                 ));
             }
         }
@@ -254,7 +261,7 @@ impl Key {
     }
 }
 
-impl WireKey {
+impl JsonWebKey {
     fn public_key(&self) -> Result<PublicKey, String> {
         let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref()?).ok();
         let point = |length: usize| {
@@ -274,10 +281,10 @@ impl WireKey {
                 key.map(PublicKey::Ed25519)
                     .ok_or_else(|| "an Ed25519 key that is malformed".to_owned())
             }
-            ("EC" | "OKP", Some(curve)) => Err(format!("a key on curve {}", told(curve))),
+            ("EC" | "OKP", Some(curve)) => Err(format!("a key on curve {}", printable(curve))),
             ("EC" | "OKP", None) => Err("a key without a curve".to_owned()),
             ("oct", _) => Err("a symmetric key, which must not be published".to_owned()),
-            (kind, _) => Err(format!("a key of kind {}", told(kind))),
+            (kind, _) => Err(format!("a key of kind {}", printable(kind))),
         }
     }
 
@@ -299,8 +306,8 @@ impl WireKey {
     }
 }
 
-/// A name from a key set, for a message: its first visible characters.
-fn told(name: &str) -> String {
+/// Formats a name from a key set for a message: its first visible characters.
+fn printable(name: &str) -> String {
     let visible = name.chars().filter(char::is_ascii_graphic);
     format!("{:?}", visible.take(MAX_NAME_CHARS).collect::<String>())
 }
@@ -309,7 +316,7 @@ fn without_zeros(number: &[u8]) -> Vec<u8> {
     number.iter().copied().skip_while(|byte| *byte == 0).collect()
 }
 
-/// Of a number without leading zeros.
+/// Returns the number of bits of a number without leading zeros.
 fn bits(number: &[u8]) -> usize {
     let unused = number.first().map_or(0, |byte| byte.leading_zeros());
     number.len() * 8 - usize::try_from(unused).unwrap_or(0)
@@ -321,17 +328,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::access::identity::tests::forge::{Forge, set};
+    use crate::access::identity::tests::forge::{TestKey, set};
 
-    fn altered(forge: &Forge, name: &str, value: Value) -> Result<KeySet, KeySetProblem> {
+    fn altered(forge: &TestKey, name: &str, value: Value) -> Result<KeySet, KeySetProblem> {
         let mut jwk = forge.jwk.clone();
         jwk[name] = value;
         KeySet::read(json!({ "keys": [jwk] }).to_string().as_bytes(), None, &TokenAlgorithm::ALL)
     }
 
     #[test]
-    fn what_is_no_key_set_is_refused() {
-        let many = json!({ "keys": vec![Forge::ed("1").jwk; 65] }).to_string();
+    fn rejects_malformed_key_sets() {
+        let many = json!({ "keys": vec![TestKey::ed("1").jwk; 65] }).to_string();
         let big = json!({ "keys": [], "more": "x".repeat(MAX_BYTES) }).to_string();
         for body in ["", "{}", "[]", "[[]]", "{\"keys\":5}", "{\"keys\":[", "null", &many, &big] {
             assert!(matches!(
@@ -349,8 +356,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_weak_or_for_something_else_are_passed_over() {
-        let (rsa, ec, ed) = (Forge::rsa("r"), Forge::ec("e"), Forge::ed("d"));
+    fn skips_weak_keys_and_keys_for_other_uses() {
+        let (rsa, ec, ed) = (TestKey::rsa("r"), TestKey::ec("e"), TestKey::ed("d"));
         let weak = URL_SAFE_NO_PAD.encode([vec![0], vec![0xff; 255]].concat());
         let even = URL_SAFE_NO_PAD.encode([0xfe; 256]);
         for (forge, name, value) in [
@@ -414,8 +421,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_keeps_its_number_as_long_as_it_stays_the_same() {
-        let (one, two) = (Forge::ec("1"), Forge::ed("2"));
+    fn an_unchanged_key_keeps_its_number() {
+        let (one, two) = (TestKey::ec("1"), TestKey::ed("2"));
         let read = |text: String, before| {
             KeySet::read(text.as_bytes(), before, &TokenAlgorithm::ALL).unwrap()
         };
@@ -425,13 +432,13 @@ mod tests {
         assert!(second.contains(number));
         assert_ne!(second.keys[0].number, number);
         assert!(!read(set(&[&two]), Some(&second)).contains(number));
-        assert!(!read(set(&[&Forge::ec("1")]), Some(&second)).contains(number));
+        assert!(!read(set(&[&TestKey::ec("1")]), Some(&second)).contains(number));
         assert!(!read(set(&[&one]), None).contains(number));
     }
 
     proptest! {
         #[test]
-        fn no_body_breaks_the_reading(
+        fn reading_a_malformed_key_set_never_panics(
             body in "\\PC{0,60}|\\{\"keys\":\\[(\\{\"kty\":\"(RSA|EC|OKP)\",\"crv\":\"(P-256|Ed25519)\",\"(n|e|x|y)\":(\"A{0,44}\"|null|1)\\}|,|\\[\\]){0,4}\\]\\}",
         ) {
             let _ = KeySet::read(body.as_bytes(), None, &TokenAlgorithm::ALL);

@@ -1,4 +1,4 @@
-//! Which credentials name whom: bad ones first.
+//! Tests of authentication with tokens and certificates.
 
 use std::{net::Ipv4Addr, pin::pin, task::Poll};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use serde_json::{Value, json};
 
-use self::forge::{Forge, NoJitter, Published, RSA_PEM, set};
+use self::forge::{NoJitter, RSA_PEM, TestKey, TestKeySource, set};
 use super::*;
 use crate::{
     crypto::{KeyedDigest, TokenSignatures},
@@ -29,7 +29,7 @@ fn rules(issuer: &str, prefix: &str) -> IssuerRules {
     IssuerRules { caller_prefix, ..IssuerRules::new(issuer, "tenant-gateway") }
 }
 
-/// Good claims: five minutes old, five to live.
+/// Returns valid claims, issued five minutes ago, which expire in five minutes.
 fn claims() -> Value {
     let seconds = now().as_second();
     json!({ "iss": ISSUER, "aud": "tenant-gateway", "sub": "sync", "iat": seconds - 300, "nbf": seconds - 300, "exp": seconds + 300 })
@@ -47,17 +47,17 @@ fn without(name: &str) -> Value {
     claims
 }
 
-/// An issuer whose keys were fetched.
+/// An issuer whose keys are fetched.
 struct World {
     clock: Arc<ManualClock>,
-    source: Arc<Published>,
+    source: Arc<TestKeySource>,
     keys: Arc<IssuerKeys>,
 }
 
 impl World {
-    async fn new(keys: &[&Forge]) -> Self {
+    async fn new(keys: &[&TestKey]) -> Self {
         let clock = Arc::new(ManualClock::new(now()));
-        let source = Arc::new(Published::new(&set(keys), false));
+        let source = Arc::new(TestKeySource::new(&set(keys), false));
         let age = Duration::from_hours(24);
         let keys = IssuerKeys::new(
             ISSUER.to_owned(),
@@ -72,9 +72,9 @@ impl World {
         world
     }
 
-    /// Does something while the loop runs, which has fetched the keys before. The loop begins anew each time.
+    /// Runs `work` while the refresh loop runs. The loop starts anew each time and fetches the keys first.
     async fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut fresh = pin!(self.keys.keep_fresh());
+        let mut fresh = pin!(self.keys.run_refresh());
         assert!(poll!(&mut fresh).is_pending());
         tokio::select! {
             biased;
@@ -83,14 +83,14 @@ impl World {
         }
     }
 
-    fn gate(&self, rules: IssuerRules) -> Identification {
+    fn gate(&self, rules: IssuerRules) -> Authenticator {
         self::gate(vec![(rules, self.keys.clone())], Some(CertificateRules::default()))
     }
 
-    /// What waits for keys waits until they were fetched again.
-    async fn identify(&self, gate: &Identification, token: &str) -> Result<Caller, String> {
+    /// Authenticates a token. If that waits for keys, runs the refresh loop once.
+    async fn identify(&self, gate: &Authenticator, token: &str) -> Result<Caller, String> {
         let presented = bearer(token);
-        let mut identified = pin!(gate.identify(&presented, SOMEWHERE, self.clock.now()));
+        let mut identified = pin!(gate.authenticate(&presented, SOMEWHERE, self.clock.now()));
         let first = poll!(&mut identified);
         let identified = match first {
             Poll::Ready(identified) => identified,
@@ -100,9 +100,9 @@ impl World {
             }
         };
         identified.map_err(|unidentified| match unidentified {
-            Unidentified::Refused(cause) => cause,
-            Unidentified::Distrusted => "no longer trusted".to_owned(),
-            Unidentified::KeysUnavailable { cause, .. } => format!("unavailable: {cause}"),
+            AuthenticationError::Refused(cause) => cause,
+            AuthenticationError::CertificateNotTrusted => "no longer trusted".to_owned(),
+            AuthenticationError::KeysUnavailable { cause, .. } => format!("unavailable: {cause}"),
         })
     }
 }
@@ -110,13 +110,13 @@ impl World {
 fn gate(
     issuers: Vec<(IssuerRules, Arc<IssuerKeys>)>,
     mtls: Option<CertificateRules>,
-) -> Identification {
+) -> Authenticator {
     let digest = Arc::new(KeyedDigest::new().unwrap());
-    Identification::new(issuers, mtls, Arc::new(TokenSignatures), digest)
+    Authenticator::new(issuers, mtls, Arc::new(TokenSignatures), digest)
 }
 
-fn bearer(token: &str) -> Presented<'_> {
-    Presented { bearer: Bearer::Token(token), certificate: None }
+fn bearer(token: &str) -> PresentedCredentials<'_> {
+    PresentedCredentials { bearer: Bearer::Token(token), certificate: None }
 }
 
 fn certificate(names: &[&str]) -> Result<PeerCertificate, CertificateProblem> {
@@ -136,26 +136,26 @@ fn certificate(names: &[&str]) -> Result<PeerCertificate, CertificateProblem> {
 }
 
 #[tokio::test]
-async fn a_good_token_of_each_kind_of_key_names_its_caller() {
-    let (rsa, ec, ed) = (Forge::rsa("r"), Forge::ec("e"), Forge::ed("d"));
+async fn authenticates_tokens_of_each_key_type() {
+    let (rsa, ec, ed) = (TestKey::rsa("r"), TestKey::ec("e"), TestKey::ed("d"));
     let world = World::new(&[&rsa, &ec, &ed]).await;
     let gate = world.gate(rules(ISSUER, "ci:"));
     for key in [&rsa, &ec, &ed] {
         let token = key.sign(&claims());
-        assert!(gate.remembered(&bearer(&token), now()).is_none());
+        assert!(gate.cached(&bearer(&token), now()).is_none());
         let caller = world.identify(&gate, &token).await.unwrap();
         assert_eq!(
             (caller.id(), caller.method(), caller.issuer()),
             ("ci:sync", CallerMethod::Jwt, Some(ISSUER))
         );
-        assert_eq!(gate.remembered(&bearer(&token), now()).unwrap().id(), "ci:sync");
-        assert!(gate.check_still_holds(&caller, now()).is_ok());
+        assert_eq!(gate.cached(&bearer(&token), now()).unwrap().id(), "ci:sync");
+        assert!(gate.check_still_valid(&caller, now()).is_ok());
     }
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused() {
-    let key = Forge::ec("e");
+async fn rejects_malformed_tokens() {
+    let key = TestKey::ec("e");
     let world = World::new(&[&key]).await;
     let gate = world.gate(rules(ISSUER, ""));
     let good = key.sign(&claims());
@@ -194,8 +194,8 @@ async fn what_is_no_token_is_refused() {
 }
 
 #[tokio::test]
-async fn only_the_listed_algorithms_are_accepted_and_the_key_decides_which() {
-    let (rsa, ec) = (Forge::rsa("r"), Forge::ec("e"));
+async fn accepts_only_listed_algorithms_that_match_the_key() {
+    let (rsa, ec) = (TestKey::rsa("r"), TestKey::ec("e"));
     let world = World::new(&[&rsa, &ec]).await;
     let gate = world.gate(rules(ISSUER, ""));
     let text = claims().to_string();
@@ -221,7 +221,7 @@ async fn only_the_listed_algorithms_are_accepted_and_the_key_decides_which() {
         (rsa.sign_text("{\"alg\":\"RS256\",\"kid\":\"e\"}", &text), "another algorithm"),
         (ec.sign_text("{\"alg\":\"ES256\",\"kid\":\"r\"}", &text), "another algorithm"),
         (rsa.sign_text("{\"alg\":\"ES256\",\"kid\":\"e\"}", &text), "signature is wrong"),
-        (Forge::ec("e").sign(&claims()), "signature is wrong"),
+        (TestKey::ec("e").sign(&claims()), "signature is wrong"),
         (
             rsa.sign_text(
                 "{\"alg\":\"RS256\",\"kid\":\"r\",\"crit\":[\"b64\"],\"b64\":false}",
@@ -238,8 +238,8 @@ async fn only_the_listed_algorithms_are_accepted_and_the_key_decides_which() {
 
 #[tokio::test]
 async fn a_token_without_a_key_name_is_tried_with_every_key_for_its_algorithm() {
-    let (rsa, ec, other) = (Forge::rsa("r"), Forge::ec("e"), Forge::ec("o"));
-    let sign = |key: &Forge| key.sign_text("{\"alg\":\"ES256\"}", &claims().to_string());
+    let (rsa, ec, other) = (TestKey::rsa("r"), TestKey::ec("e"), TestKey::ec("o"));
+    let sign = |key: &TestKey| key.sign_text("{\"alg\":\"ES256\"}", &claims().to_string());
     let world = World::new(&[&rsa, &ec]).await;
     assert!(world.identify(&world.gate(rules(ISSUER, "")), &sign(&ec)).await.is_ok());
     let world = World::new(&[&rsa, &other, &ec]).await;
@@ -247,22 +247,22 @@ async fn a_token_without_a_key_name_is_tried_with_every_key_for_its_algorithm() 
     for key in [&ec, &other] {
         assert!(world.identify(&gate, &sign(key)).await.is_ok());
     }
-    let cause = world.identify(&gate, &sign(&Forge::ec("x"))).await.unwrap_err();
+    let cause = world.identify(&gate, &sign(&TestKey::ec("x"))).await.unwrap_err();
     assert!(cause.contains("signature is wrong"), "{cause}");
     let world = World::new(&[&rsa]).await;
     let cause = world.identify(&world.gate(rules(ISSUER, "")), &sign(&ec)).await.unwrap_err();
     assert!(cause.contains("no key of its issuer is for its algorithm"), "{cause}");
-    // Each try costs, before anybody knows who calls.
-    let many: Vec<_> = (0..9).map(|n| Forge::ec(&n.to_string())).collect();
+    // Each tried key costs time before the caller is authenticated.
+    let many: Vec<_> = (0..9).map(|n| TestKey::ec(&n.to_string())).collect();
     let world = World::new(&many.iter().collect::<Vec<_>>()).await;
     let cause = world.identify(&world.gate(rules(ISSUER, "")), &sign(&many[8])).await.unwrap_err();
     assert!(cause.contains("more than 8 keys"), "{cause}");
 }
 
 #[tokio::test]
-async fn every_algorithm_names_its_caller_where_it_is_allowed_and_nobody_where_it_is_not() {
+async fn accepts_each_algorithm_only_if_it_is_allowed() {
     for algorithm in TokenAlgorithm::ALL {
-        let key = Forge::of(algorithm, "k");
+        let key = TestKey::of(algorithm, "k");
         let world = World::new(&[&key]).await;
         let only = |algorithms| world.gate(IssuerRules { algorithms, ..rules(ISSUER, "") });
         let token = key.sign(&claims());
@@ -273,8 +273,8 @@ async fn every_algorithm_names_its_caller_where_it_is_allowed_and_nobody_where_i
         let caller = world.identify(&only(vec![algorithm]), &token).await.unwrap();
         assert_eq!(caller.id(), "sync", "{algorithm}");
     }
-    // RFC 9864 gives the algorithm of most EdDSA tokens a name of its own.
-    let key = Forge::ed("k");
+    // RFC 9864 gives `EdDSA` with Ed25519 its own algorithm name.
+    let key = TestKey::ed("k");
     let world = World::new(&[&key]).await;
     let token = key.sign_text("{\"alg\":\"Ed25519\",\"kid\":\"k\"}", &claims().to_string());
     assert!(world.identify(&world.gate(rules(ISSUER, "")), &token).await.is_ok());
@@ -283,7 +283,7 @@ async fn every_algorithm_names_its_caller_where_it_is_allowed_and_nobody_where_i
 #[tokio::test]
 async fn a_key_without_an_algorithm_verifies_all_of_its_kind() {
     for algorithm in [TokenAlgorithm::Rs256, TokenAlgorithm::Ps256, TokenAlgorithm::Ps512] {
-        let mut key = Forge::of(algorithm, "r");
+        let mut key = TestKey::of(algorithm, "r");
         key.jwk.as_object_mut().unwrap().remove("alg");
         let world = World::new(&[&key]).await;
         let gate = world.gate(rules(ISSUER, ""));
@@ -292,16 +292,16 @@ async fn a_key_without_an_algorithm_verifies_all_of_its_kind() {
 }
 
 #[tokio::test]
-async fn tokens_of_an_issuer_with_unsupported_keys_only_are_refused_and_told_why() {
-    let mut key = Forge::ed("1");
+async fn rejects_tokens_of_an_issuer_with_only_unsupported_keys() {
+    let mut key = TestKey::ed("1");
     key.jwk["crv"] = json!("Ed448");
     let world = World::new(&[&key]).await;
     let gate = world.gate(rules(ISSUER, ""));
     let cause = world.identify(&gate, &key.sign(&claims())).await.unwrap_err();
     assert!(cause.contains("publishes only keys that cannot be used"), "{cause}");
     assert!(cause.contains("Ed448"), "{cause}");
-    // And it is noticed when a good one comes.
-    let good = Forge::ed("1");
+    // A usable key that is published later is found.
+    let good = TestKey::ed("1");
     world.source.publish(&set(&[&key, &good]));
     world.run(async {}).await;
     assert!(world.identify(&gate, &good.sign(&claims())).await.is_ok());
@@ -309,7 +309,7 @@ async fn tokens_of_an_issuer_with_unsupported_keys_only_are_refused_and_told_why
 
 #[tokio::test]
 async fn the_configured_claim_names_the_caller() {
-    let key = Forge::ec("1");
+    let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
     let of = |claim: &str| IssuerRules { caller_claim: claim.to_owned(), ..rules(ISSUER, "app:") };
     let gate = world.gate(of("azp"));
@@ -338,8 +338,8 @@ async fn the_configured_claim_names_the_caller() {
 }
 
 #[tokio::test]
-async fn any_of_several_audiences_is_enough_and_leeway_is_as_configured() {
-    let key = Forge::ec("1");
+async fn accepts_any_configured_audience_and_the_configured_leeway() {
+    let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
     let gate = world.gate(IssuerRules {
         audiences: vec!["old".to_owned(), "new".to_owned()],
@@ -360,13 +360,13 @@ async fn any_of_several_audiences_is_enough_and_leeway_is_as_configured() {
     assert!(world.identify(&gate, &aged(-90)).await.is_err());
     let caller = world.identify(&gate, &aged(-89)).await.unwrap();
     let at = |after| later(now(), SignedDuration::from_secs(after));
-    assert!(gate.check_still_holds(&caller, at(0)).is_ok());
-    assert_eq!(gate.check_still_holds(&caller, at(1)), Err(Refused::Expired));
+    assert!(gate.check_still_valid(&caller, at(0)).is_ok());
+    assert_eq!(gate.check_still_valid(&caller, at(1)), Err(AccessError::CredentialExpired));
 }
 
 #[tokio::test]
-async fn one_issuer_may_stand_twice_with_audiences_or_keys_of_its_own() {
-    let (one, two) = (Forge::ec("1"), Forge::ec("2"));
+async fn one_issuer_may_have_two_entries_with_different_audiences_or_keys() {
+    let (one, two) = (TestKey::ec("1"), TestKey::ec("2"));
     let (first, second) = (World::new(&[&one]).await, World::new(&[&two, &one]).await);
     let entry = |prefix: &str, audience: &str| IssuerRules {
         audiences: vec![audience.to_owned()],
@@ -383,7 +383,7 @@ async fn one_issuer_may_stand_twice_with_audiences_or_keys_of_its_own() {
         let token = two.sign(&with("aud", audience));
         let caller = second.identify(&by_audience, &token).await.unwrap();
         assert_eq!(caller.id(), id);
-        assert!(by_audience.check_still_holds(&caller, now()).is_ok());
+        assert!(by_audience.check_still_valid(&caller, now()).is_ok());
     }
     for (audience, why) in
         [(json!(["for-a", "for-b"]), "two entries"), (json!("c"), "another audience")]
@@ -397,7 +397,7 @@ async fn one_issuer_may_stand_twice_with_audiences_or_keys_of_its_own() {
         None,
     );
     assert_eq!(second.identify(&by_key, &two.sign(&claims())).await.unwrap().id(), "b:sync");
-    // Both publish this one.
+    // Both entries publish this key.
     let cause = second.identify(&by_key, &one.sign(&claims())).await.unwrap_err();
     assert!(cause.contains("two entries"), "{cause}");
 }
@@ -408,7 +408,7 @@ struct Shown {
     trusted: std::sync::atomic::AtomicBool,
 }
 
-impl ShownCertificate for Shown {
+impl PresentedCertificate for Shown {
     fn der(&self) -> &[u8] {
         &self.der
     }
@@ -419,8 +419,8 @@ impl ShownCertificate for Shown {
 }
 
 #[tokio::test]
-async fn a_certificate_whose_authority_is_gone_names_nobody_any_more() {
-    let key = Forge::ec("1");
+async fn rejects_a_certificate_whose_authority_was_removed() {
+    let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
     let gate = world.gate(rules(ISSUER, "ci:"));
     let mut params = CertificateParams::new(["web.example.org".to_owned()]).unwrap();
@@ -430,29 +430,30 @@ async fn a_certificate_whose_authority_is_gone_names_nobody_any_more() {
     let shown = Arc::new(Shown { der, trusted: true.into() });
     let certificate = gate.read_certificate(shown.clone());
     let token = key.sign(&claims());
-    let alone = Presented { bearer: Bearer::Absent, certificate: Some(&certificate) };
-    let beside = Presented { bearer: Bearer::Token(&token), certificate: Some(&certificate) };
+    let alone = PresentedCredentials { bearer: Bearer::Absent, certificate: Some(&certificate) };
+    let beside =
+        PresentedCredentials { bearer: Bearer::Token(&token), certificate: Some(&certificate) };
     let callers = [
-        gate.identify(&alone, SOMEWHERE, now()).await.unwrap(),
-        gate.identify(&beside, SOMEWHERE, now()).await.unwrap(),
+        gate.authenticate(&alone, SOMEWHERE, now()).await.unwrap(),
+        gate.authenticate(&beside, SOMEWHERE, now()).await.unwrap(),
     ];
     for caller in &callers {
-        assert_eq!(gate.check_still_holds(caller, now()), Ok(()));
+        assert_eq!(gate.check_still_valid(caller, now()), Ok(()));
     }
     shown.trusted.store(false, std::sync::atomic::Ordering::Relaxed);
     for presented in [&alone, &beside] {
-        assert!(gate.remembered(presented, now()).is_none());
-        let refused = gate.identify(presented, SOMEWHERE, now()).await;
-        assert_eq!(refused.unwrap_err(), Unidentified::Distrusted);
+        assert!(gate.cached(presented, now()).is_none());
+        let refused = gate.authenticate(presented, SOMEWHERE, now()).await;
+        assert_eq!(refused.unwrap_err(), AuthenticationError::CertificateNotTrusted);
     }
     for caller in &callers {
-        assert_eq!(gate.check_still_holds(caller, now()), Err(Refused::Distrusted));
+        assert_eq!(gate.check_still_valid(caller, now()), Err(AccessError::CertificateNotTrusted));
     }
 }
 
 #[tokio::test]
-async fn claims_that_are_missing_wrong_or_twice_are_refused() {
-    let key = Forge::ed("d");
+async fn rejects_missing_wrong_and_duplicate_claims() {
+    let key = TestKey::ed("d");
     let world = World::new(&[&key]).await;
     let gate = world.gate(rules(ISSUER, ""));
     let seconds = now().as_second();
@@ -514,8 +515,8 @@ async fn claims_that_are_missing_wrong_or_twice_are_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_lives_longer_than_max_lifetime_or_does_not_say_is_refused() {
-    let key = Forge::ed("d");
+async fn rejects_a_token_that_exceeds_max_lifetime_or_lacks_iat() {
+    let key = TestKey::ed("d");
     let world = World::new(&[&key]).await;
     let gate = |seconds| {
         world.gate(IssuerRules {
@@ -531,13 +532,13 @@ async fn a_token_that_lives_longer_than_max_lifetime_or_does_not_say_is_refused(
 }
 
 #[tokio::test]
-async fn the_projected_token_of_a_kubernetes_service_account_works_as_it_is() {
-    let key = Forge::rsa("4yS1cBpPRSUVPpIvhSSbGPSpJvtMpq2fIE8PX4wZxJ4");
+async fn accepts_a_projected_kubernetes_service_account_token() {
+    let key = TestKey::rsa("4yS1cBpPRSUVPpIvhSSbGPSpJvtMpq2fIE8PX4wZxJ4");
     let world = World::new(&[&key]).await;
     let issuer = "https://kubernetes.default.svc.cluster.local";
     let gate = world.gate(rules(issuer, ""));
     let seconds = now().as_second();
-    // The API server writes neither `typ` nor other members into the header.
+    // The API server writes no `typ` and no other members into the header.
     let header = json!({ "alg": "RS256", "kid": key.jwk["kid"] });
     let claims = json!({
         "aud": ["tenant-gateway"],
@@ -562,8 +563,8 @@ async fn the_projected_token_of_a_kubernetes_service_account_works_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_remembered_token_dies_with_its_expiry_after_ten_minutes_and_with_its_key() {
-    let (key, other) = (Forge::ed("d"), Forge::ed("o"));
+async fn a_cached_token_ends_at_its_expiry_after_ten_minutes_or_with_its_key() {
+    let (key, other) = (TestKey::ed("d"), TestKey::ed("o"));
     let world = World::new(&[&key, &other]).await;
     let gate = world.gate(rules(ISSUER, ""));
     let at = |seconds| later(now(), SignedDuration::from_secs(seconds));
@@ -571,47 +572,47 @@ async fn a_remembered_token_dies_with_its_expiry_after_ten_minutes_and_with_its_
     let long = key.sign(&with("exp", now().as_second() + 3600));
     let callers =
         [world.identify(&gate, &short).await.unwrap(), world.identify(&gate, &long).await.unwrap()];
-    assert!(gate.remembered(&bearer(&short), at(299)).is_some());
-    assert!(gate.remembered(&bearer(&short), at(300)).is_none());
-    assert!(gate.remembered(&bearer(&long), at(599)).is_some());
-    assert!(gate.remembered(&bearer(&long), at(600)).is_none());
+    assert!(gate.cached(&bearer(&short), at(299)).is_some());
+    assert!(gate.cached(&bearer(&short), at(300)).is_none());
+    assert!(gate.cached(&bearer(&long), at(599)).is_some());
+    assert!(gate.cached(&bearer(&long), at(600)).is_none());
     assert!(
-        gate.check_still_holds(&callers[0], at(329)).is_ok()
-            && gate.check_still_holds(&callers[0], at(330)).is_err()
+        gate.check_still_valid(&callers[0], at(329)).is_ok()
+            && gate.check_still_valid(&callers[0], at(330)).is_err()
     );
 
-    // Fetched again with the same key, beside a new one.
-    world.source.publish(&set(&[&Forge::ec("n"), &key]));
+    // The next fetch has the same key and a new one.
+    world.source.publish(&set(&[&TestKey::ec("n"), &key]));
     world.run(async {}).await;
-    assert!(gate.remembered(&bearer(&long), now()).is_some());
-    assert!(gate.check_still_holds(&callers[1], now()).is_ok());
-    // Another key under the same name is not the same.
-    world.source.publish(&set(&[&Forge::ed("d")]));
+    assert!(gate.cached(&bearer(&long), now()).is_some());
+    assert!(gate.check_still_valid(&callers[1], now()).is_ok());
+    // Another key under the same key id is not accepted for old tokens.
+    world.source.publish(&set(&[&TestKey::ed("d")]));
     world.run(async {}).await;
-    assert!(gate.remembered(&bearer(&long), now()).is_none());
-    assert!(gate.check_still_holds(&callers[1], now()).is_err());
+    assert!(gate.cached(&bearer(&long), now()).is_none());
+    assert!(gate.check_still_valid(&callers[1], now()).is_err());
     assert!(world.identify(&gate, &long).await.unwrap_err().contains("signature is wrong"));
-    // And when it comes back, it is verified again.
+    // After the key is published again, the token is verified again.
     world.source.publish(&set(&[&key]));
     world.run(async {}).await;
-    assert!(gate.remembered(&bearer(&long), now()).is_none());
+    assert!(gate.cached(&bearer(&long), now()).is_none());
     assert!(world.identify(&gate, &long).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_rotation_fails_no_call_that_should_not_fail() {
-    let (old, new) = (Forge::ec("1"), Forge::ec("2"));
+async fn a_key_rotation_fails_no_valid_call() {
+    let (old, new) = (TestKey::ec("1"), TestKey::ec("2"));
     let world = World::new(&[&old]).await;
     let gate = world.gate(rules(ISSUER, ""));
     world.source.publish(&set(&[&old, &new]));
-    let (rotated, made_up) = (new.sign(&claims()), Forge::ec("3").sign(&claims()));
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let (rotated, made_up) = (new.sign(&claims()), TestKey::ec("3").sign(&claims()));
+    let mut fresh = pin!(world.keys.run_refresh());
     world.source.publish(&set(&[&old]));
     assert!(poll!(&mut fresh).is_pending());
     world.source.publish(&set(&[&old, &new]));
     let (one, two) = (bearer(&rotated), bearer(&made_up));
-    let mut good = pin!(gate.identify(&one, SOMEWHERE, now()));
-    let mut bad = pin!(gate.identify(&two, SOMEWHERE, now()));
+    let mut good = pin!(gate.authenticate(&one, SOMEWHERE, now()));
+    let mut bad = pin!(gate.authenticate(&two, SOMEWHERE, now()));
     assert!(poll!(&mut good).is_pending() && poll!(&mut bad).is_pending());
     assert!(poll!(&mut fresh).is_pending());
     world.clock.advance(Duration::from_secs(5));
@@ -619,23 +620,26 @@ async fn a_rotation_fails_no_call_that_should_not_fail() {
     assert_eq!(good.await.unwrap().id(), "sync");
     assert_eq!(
         bad.await.unwrap_err(),
-        Unidentified::Refused(format!("the token of {ISSUER}: it is signed by an unknown key"))
+        AuthenticationError::Refused(format!(
+            "the token of {ISSUER}: it is signed by an unknown key"
+        ))
     );
 }
 
 #[tokio::test]
-async fn a_wrong_signature_is_refused_at_once_and_a_key_replaced_under_its_name_is_known_soon() {
-    let old = Forge::ec("1");
-    for new in [Forge::ec("1"), Forge::ed("1")] {
+async fn rejects_a_wrong_signature_at_once_and_then_fetches_a_replaced_key() {
+    let old = TestKey::ec("1");
+    for new in [TestKey::ec("1"), TestKey::ed("1")] {
         let world = World::new(&[&old]).await;
         let gate = world.gate(rules(ISSUER, ""));
-        let mut fresh = pin!(world.keys.keep_fresh());
+        let mut fresh = pin!(world.keys.run_refresh());
         assert!(poll!(&mut fresh).is_pending());
         world.source.publish(&set(&[&new]));
         let (of_new, of_old) = (new.sign(&claims()), old.sign(&claims()));
         let (of_new, of_old) = (bearer(&of_new), bearer(&of_old));
         for _ in 0..3 {
-            let Poll::Ready(refused) = poll!(pin!(gate.identify(&of_new, SOMEWHERE, now()))) else {
+            let Poll::Ready(refused) = poll!(pin!(gate.authenticate(&of_new, SOMEWHERE, now())))
+            else {
                 panic!("it waits");
             };
             refused.unwrap_err();
@@ -643,25 +647,25 @@ async fn a_wrong_signature_is_refused_at_once_and_a_key_replaced_under_its_name_
         assert!(poll!(&mut fresh).is_pending());
         world.clock.advance(Duration::from_secs(5));
         assert!(poll!(&mut fresh).is_pending());
-        assert_eq!(gate.identify(&of_new, SOMEWHERE, now()).await.unwrap().id(), "sync");
-        assert!(poll!(pin!(gate.identify(&of_old, SOMEWHERE, now()))).is_ready());
+        assert_eq!(gate.authenticate(&of_new, SOMEWHERE, now()).await.unwrap().id(), "sync");
+        assert!(poll!(pin!(gate.authenticate(&of_old, SOMEWHERE, now()))).is_ready());
     }
 }
 
 #[tokio::test]
-async fn keys_that_share_a_name_are_all_tried() {
-    let (one, two, other) = (Forge::ec("1"), Forge::ec("1"), Forge::rsa("1"));
+async fn tries_all_keys_that_share_a_key_id() {
+    let (one, two, other) = (TestKey::ec("1"), TestKey::ec("1"), TestKey::rsa("1"));
     let world = World::new(&[&one, &other, &two]).await;
     let gate = world.gate(rules(ISSUER, ""));
     for key in [&one, &two, &other] {
         assert!(world.identify(&gate, &key.sign(&claims())).await.is_ok());
     }
-    assert!(world.identify(&gate, &Forge::ec("1").sign(&claims())).await.is_err());
+    assert!(world.identify(&gate, &TestKey::ec("1").sign(&claims())).await.is_err());
 }
 
 #[tokio::test]
-async fn while_the_issuer_is_out_known_keys_verify_and_unknown_ones_are_not_called_wrong() {
-    let (key, other) = (Forge::ec("1"), Forge::ec("2"));
+async fn during_an_outage_known_keys_verify_and_unknown_keys_are_unavailable() {
+    let (key, other) = (TestKey::ec("1"), TestKey::ec("2"));
     let world = World::new(&[&key]).await;
     let gate = world.gate(rules(ISSUER, ""));
     world.source.fail();
@@ -669,96 +673,99 @@ async fn while_the_issuer_is_out_known_keys_verify_and_unknown_ones_are_not_call
     assert!(world.identify(&gate, &key.sign(&claims())).await.is_ok());
     let token = other.sign(&claims());
     let presented = bearer(&token);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     assert!(poll!(&mut fresh).is_pending());
-    let mut waits = pin!(gate.identify(&presented, SOMEWHERE, now()));
+    let mut waits = pin!(gate.authenticate(&presented, SOMEWHERE, now()));
     assert!(poll!(&mut waits).is_pending());
     world.clock.advance(Duration::from_secs(6));
     for _ in 0..3 {
         assert!(poll!(&mut fresh).is_pending());
     }
-    let Err(Unidentified::KeysUnavailable { cause, .. }) = waits.await else { panic!() };
+    let Err(AuthenticationError::KeysUnavailable { cause, .. }) = waits.await else { panic!() };
     assert!(cause.contains("out of order"), "{cause}");
 
-    // Until they are too old.
+    // The keys are no longer accepted once they are too old.
     world.clock.advance(Duration::from_hours(25));
     let cause = world.identify(&gate, &key.sign(&with("exp", now().as_second() + 1_000_000))).await;
     assert!(cause.unwrap_err().starts_with("unavailable: "));
 }
 
 #[tokio::test]
-async fn certificates_count_only_where_they_are_configured_and_only_while_valid() {
-    let world = World::new(&[&Forge::ec("1")]).await;
+async fn certificates_count_only_if_configured_and_valid() {
+    let world = World::new(&[&TestKey::ec("1")]).await;
     let gate = world.gate(rules(ISSUER, "ci:"));
-    let show = |certificate| Presented { bearer: Bearer::Absent, certificate };
+    let show = |certificate| PresentedCredentials { bearer: Bearer::Absent, certificate };
     let good = certificate(&["web.example.org"]);
-    let caller = gate.identify(&show(Some(&good)), SOMEWHERE, now()).await.unwrap();
+    let caller = gate.authenticate(&show(Some(&good)), SOMEWHERE, now()).await.unwrap();
     assert_eq!((caller.id(), caller.method()), ("web.example.org", CallerMethod::Mtls));
-    assert!(gate.remembered(&show(Some(&good)), now()).is_some());
+    assert!(gate.cached(&show(Some(&good)), now()).is_some());
 
     let end: Timestamp = "2026-03-01T00:00:01Z".parse().unwrap();
     for time in [end, "2025-12-31T23:59:59Z".parse().unwrap()] {
-        assert!(gate.remembered(&show(Some(&good)), time).is_none());
-        assert!(gate.identify(&show(Some(&good)), SOMEWHERE, time).await.is_err());
+        assert!(gate.cached(&show(Some(&good)), time).is_none());
+        assert!(gate.authenticate(&show(Some(&good)), SOMEWHERE, time).await.is_err());
     }
     assert!(
-        gate.check_still_holds(&caller, now()).is_ok()
-            && gate.check_still_holds(&caller, end).is_err()
+        gate.check_still_valid(&caller, now()).is_ok()
+            && gate.check_still_valid(&caller, end).is_err()
     );
-    assert!(gate.identify(&show(None), SOMEWHERE, now()).await.is_err());
+    assert!(gate.authenticate(&show(None), SOMEWHERE, now()).await.is_err());
     for names in [&["a", "b"][..], &["ci:deploy"], &["CI:deploy"], &["cli:root"], &[]] {
         let certificate = certificate(names);
-        let shown = Presented { bearer: Bearer::Absent, certificate: Some(&certificate) };
-        assert!(gate.identify(&shown, SOMEWHERE, now()).await.is_err(), "{names:?}");
+        let shown =
+            PresentedCredentials { bearer: Bearer::Absent, certificate: Some(&certificate) };
+        assert!(gate.authenticate(&shown, SOMEWHERE, now()).await.is_err(), "{names:?}");
     }
 
     let blind = self::gate(vec![(rules(ISSUER, ""), world.keys.clone())], None);
-    assert!(blind.identify(&show(Some(&good)), SOMEWHERE, now()).await.is_err());
+    assert!(blind.authenticate(&show(Some(&good)), SOMEWHERE, now()).await.is_err());
 }
 
 #[tokio::test]
-async fn of_two_credentials_both_must_be_good_and_the_token_names_the_caller() {
-    let key = Forge::ec("1");
+async fn with_two_credentials_both_must_be_valid_and_the_token_names_the_caller() {
+    let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
     let gate = world.gate(rules(ISSUER, ""));
     let (token, bad) = (
         key.sign(&with("exp", now().as_second() + 99_999_999)),
         key.sign(&with("aud", "somebody-else")),
     );
-    let show = |token, certificate| Presented {
+    let show = |token, certificate| PresentedCredentials {
         bearer: Bearer::Token(token),
         certificate: Some(certificate),
     };
     let (good, other) = (certificate(&["a.example"]), certificate(&["b.example"]));
     let nobody = certificate(&["a.example", "b.example"]);
     let expired: Timestamp = "2026-03-01T00:00:01Z".parse().unwrap();
-    // In both orders: a remembered token excuses no bad certificate.
+    // Runs twice, so that the second round uses the token cache: a cached token does not excuse an invalid certificate.
     for _ in 0..2 {
-        assert!(gate.identify(&show(&bad, &good), SOMEWHERE, now()).await.is_err());
-        assert!(gate.identify(&show(&token, &nobody), SOMEWHERE, now()).await.is_err());
-        assert!(gate.identify(&show(&token, &good), SOMEWHERE, expired).await.is_err());
+        assert!(gate.authenticate(&show(&bad, &good), SOMEWHERE, now()).await.is_err());
+        assert!(gate.authenticate(&show(&token, &nobody), SOMEWHERE, now()).await.is_err());
+        assert!(gate.authenticate(&show(&token, &good), SOMEWHERE, expired).await.is_err());
         for certificate in [&good, &other] {
-            let caller = gate.identify(&show(&token, certificate), SOMEWHERE, now()).await.unwrap();
+            let caller =
+                gate.authenticate(&show(&token, certificate), SOMEWHERE, now()).await.unwrap();
             assert_eq!((caller.id(), caller.method()), ("sync", CallerMethod::Jwt));
             assert_eq!(caller.certificate(), Some(certificate.as_ref().unwrap().id()));
             assert!(
-                gate.check_still_holds(&caller, now()).is_ok()
-                    && gate.check_still_holds(&caller, expired).is_err()
+                gate.check_still_valid(&caller, now()).is_ok()
+                    && gate.check_still_valid(&caller, expired).is_err()
             );
         }
         assert_eq!(
-            gate.identify(&bearer(&token), SOMEWHERE, now()).await.unwrap().certificate(),
+            gate.authenticate(&bearer(&token), SOMEWHERE, now()).await.unwrap().certificate(),
             None
         );
     }
-    let unusable = Presented { bearer: Bearer::Unusable("two"), certificate: Some(&good) };
-    assert!(gate.remembered(&unusable, now()).is_none());
-    assert!(gate.identify(&unusable, SOMEWHERE, now()).await.is_err());
+    let unusable =
+        PresentedCredentials { bearer: Bearer::Unusable("two"), certificate: Some(&good) };
+    assert!(gate.cached(&unusable, now()).is_none());
+    assert!(gate.authenticate(&unusable, SOMEWHERE, now()).await.is_err());
 }
 
 #[tokio::test]
-async fn a_token_is_judged_by_its_own_issuer_alone() {
-    let (one, two) = (Forge::ec("1"), Forge::ec("1"));
+async fn verifies_a_token_only_with_the_keys_of_its_issuer() {
+    let (one, two) = (TestKey::ec("1"), TestKey::ec("1"));
     let (first, second) = (World::new(&[&one]).await, World::new(&[&two]).await);
     let other = "https://other.example";
     let issuers =
@@ -780,31 +787,31 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn nothing_that_is_presented_breaks_the_reading(token in "[ -~]{0,60}|([A-Za-z0-9_-]{0,30}\\.){0,4}[A-Za-z0-9_=-]{0,30}") {
-        let _ = Unverified::read(&token);
+    fn reading_a_malformed_token_never_panics(token in "[ -~]{0,60}|([A-Za-z0-9_-]{0,30}\\.){0,4}[A-Za-z0-9_=-]{0,30}") {
+        let _ = UnverifiedToken::read(&token);
     }
 
     #[test]
-    fn no_claims_and_no_header_break_the_reading(
+    fn reading_malformed_claims_and_headers_never_panics(
         header in "\\{\"(alg|kid|crit)\":(\"(ES256|none)\"|1|null|\\[\\])\\}|\\PC{0,20}",
         claims in "\\{\"(iss|sub|aud|exp|nbf|iat)\":(\"\\PC{0,9}\"|-?[0-9]{1,25}|1e[0-9]{1,4}|null|\\[\"a\"\\])\\}|\\PC{0,20}",
     ) {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as B64};
         let token = format!("{}.{}.AA", B64.encode(header), B64.encode(claims));
-        if let Ok(token) = Unverified::read(&token) {
+        if let Ok(token) = UnverifiedToken::read(&token) {
             let _ = token.claims.check(&rules(ISSUER, ""), now());
         }
     }
 
     #[test]
-    fn no_altered_token_verifies(at in any::<prop::sample::Index>(), byte in 0x21_u8..0x7f, which in 0..3_usize) {
+    fn an_altered_token_never_verifies(at in any::<prop::sample::Index>(), byte in 0x21_u8..0x7f, which in 0..3_usize) {
         static MADE: std::sync::LazyLock<(key_set::KeySet, [String; 3])> = std::sync::LazyLock::new(|| {
-            let forges = [Forge::rsa("r"), Forge::ec("e"), Forge::ed("d")];
+            let forges = [TestKey::rsa("r"), TestKey::ec("e"), TestKey::ed("d")];
             let keys = key_set::KeySet::read(set(&[&forges[0], &forges[1], &forges[2]]).as_bytes(), None, &TokenAlgorithm::ALL);
             (keys.unwrap(), forges.map(|forge| forge.sign(&claims())))
         });
         let (keys, tokens) = &*MADE;
-        let signed = |text: &str| match Unverified::read(text) {
+        let signed = |text: &str| match UnverifiedToken::read(text) {
             Ok(token) => keys.signed_by(&token, &TokenSignatures).is_ok(),
             Err(_) => false,
         };

@@ -1,5 +1,4 @@
-//! Signed tokens (RFC 7519 in the form of RFC 7515, 7.1): what is read before the signature, and what is checked
-//! after it.
+//! Signed tokens (RFC 7519, in the compact form of RFC 7515, 7.1): parsing and the checks of the claims.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,27 +10,27 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::rules::{IssuerRules, SUBJECT};
-use crate::domain::{TokenAlgorithm, begins_with};
+use super::issuer_rules::{IssuerRules, SUBJECT};
+use crate::domain::{TokenAlgorithm, starts_with_ignore_case};
 
-/// Far more than a token with a reasonable number of claims has; servers refuse headers of this size too.
+/// Maximum size of a token, in bytes. Servers also reject headers of this size.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// A token, taken apart. Nothing in it is believed.
-pub(super) struct Unverified<'a> {
+/// A parsed token that is not verified. Its content is untrusted.
+pub(super) struct UnverifiedToken<'a> {
     pub(super) algorithm: TokenAlgorithm,
     pub(super) kid: Option<String>,
     pub(super) claims: Claims,
-    /// What the signature is of.
+    /// The signed text.
     pub(super) signed: &'a str,
     /// The signature, decoded from base64url.
     pub(super) signature: Vec<u8>,
 }
 
-/// Claims, each at most once; others are passed over.
+/// The registered claims, each at most once. Other claims are ignored.
 #[derive(Deserialize)]
 pub(super) struct Claims {
-    /// The whole text, for a `caller_claim` that is not registered.
+    /// The whole JSON text, for a `caller_claim` that is not a registered claim.
     #[serde(skip)]
     json: Vec<u8>,
     pub(super) iss: String,
@@ -42,9 +41,9 @@ pub(super) struct Claims {
     iat: Option<NumericDate>,
 }
 
-/// What the checked claims say.
+/// The result of checking the claims.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Checked<'a> {
+pub(super) struct CheckedClaims<'a> {
     /// The value of the issuer's `caller_claim`.
     pub(super) subject: Cow<'a, str>,
     pub(super) expiry: Timestamp,
@@ -82,33 +81,33 @@ impl<'de> Deserialize<'de> for NumericDate {
     }
 }
 
-/// Whatever its value: who understands it would have to act on it.
+/// Reports that the member is present, whatever its value: it marks an extension that must be applied.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-impl<'a> Unverified<'a> {
-    /// Takes a token apart.
+impl<'a> UnverifiedToken<'a> {
+    /// Parses a token.
     pub(super) fn read(token: &'a str) -> Result<Self, &'static str> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err("it is oversized: more than 8 KiB");
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or("it is not three parts")?;
-        let (header, claims) = signed.split_once('.').ok_or("it is not three parts")?;
+        let (signed, signature) = token.rsplit_once('.').ok_or("it does not have three parts")?;
+        let (header, claims) = signed.split_once('.').ok_or("it does not have three parts")?;
         if claims.contains('.') || [header, claims, signature].iter().any(|part| part.is_empty()) {
-            return Err("it is not three parts");
+            return Err("it does not have three parts");
         }
         let signature =
             URL_SAFE_NO_PAD.decode(signature).map_err(|_| "its signature is not base64url")?;
         let (header, _): (Header, _) = part(header)
-            .ok_or("its header is no JSON object with an algorithm, or names something twice")?;
+            .ok_or("its header is not a JSON object with an algorithm, or has a member twice")?;
         if header.crit {
-            return Err("its header asks for an extension (crit)");
+            return Err("its header requires an extension (crit)");
         }
         let algorithm = TokenAlgorithm::from_name(&header.alg)
             .ok_or_else(|| unsupported_algorithm(&header.alg))?;
         let (claims, json): (Claims, _) = part(claims).ok_or(
-            "its claims are no JSON object, or name something twice, lack the issuer, or have another type than registered",
+            "its claims are not a JSON object, have a member twice, lack the issuer, or have a type other than registered",
         )?;
         let claims = Claims { json, ..claims };
         Ok(Self { algorithm, kid: header.kid, claims, signed, signature })
@@ -118,24 +117,24 @@ impl<'a> Unverified<'a> {
 fn unsupported_algorithm(name: &str) -> &'static str {
     if name.eq_ignore_ascii_case("none") {
         "it is not signed with a key: its algorithm is none"
-    } else if begins_with(name, "HS") {
-        "it is not signed with a private key but with a shared secret (HMAC), which everybody who verifies it knows"
+    } else if starts_with_ignore_case(name, "HS") {
+        "it is not signed with a private key but with a shared secret (HMAC), which every verifier knows"
     } else {
         "it is not signed with an algorithm that is supported: RS256, RS384, RS512, PS256, PS384, PS512, ES256, \
          ES384, ES512 or Ed25519 (EdDSA)"
     }
 }
 
-/// Reads a part, and returns its text beside it.
+/// Decodes a part of the token, and returns the value and its JSON text.
 fn part<T: DeserializeOwned>(part: &str) -> Option<(T, Vec<u8>)> {
     let json = URL_SAFE_NO_PAD.decode(part).ok()?;
-    // Serde would fill the fields from an array in their order.
+    // Rejects arrays, from which serde would fill the fields in order.
     let object = json.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let read = object.then(|| serde_json::from_slice(&json).ok()).flatten()?;
     Some((read, json))
 }
 
-/// Finds one member of a JSON object, which must not be there twice.
+/// Finds one member of a JSON object, which must not occur twice.
 struct Member<'a>(&'a str);
 
 impl<'de> Visitor<'de> for Member<'_> {
@@ -159,14 +158,14 @@ impl<'de> Visitor<'de> for Member<'_> {
 }
 
 impl Claims {
-    /// Checks the claims against the configuration of their issuer. Whether the issuer made them, the signature tells.
+    /// Checks the claims against the configuration of their issuer. Does not verify the signature.
     pub(super) fn check(
         &self,
         rules: &IssuerRules,
         now: Timestamp,
-    ) -> Result<Checked<'_>, Cow<'static, str>> {
+    ) -> Result<CheckedClaims<'_>, Cow<'static, str>> {
         if self.iss != rules.issuer {
-            return Err("it is of another issuer".into());
+            return Err("it is from another issuer".into());
         }
         let ours = |audience: &String| rules.audiences.contains(audience);
         let addressed = match &self.aud {
@@ -178,7 +177,7 @@ impl Claims {
             return Err("it is for another audience".into());
         }
         let expiry = self.check_times(rules, now)?;
-        Ok(Checked { subject: self.subject(&rules.caller_claim)?, expiry })
+        Ok(CheckedClaims { subject: self.subject(&rules.caller_claim)?, expiry })
     }
 
     fn check_times(&self, rules: &IssuerRules, now: Timestamp) -> Result<Timestamp, &'static str> {
@@ -206,8 +205,8 @@ impl Claims {
         Ok(expiry)
     }
 
-    /// The issuer and the subject as they are claimed, for recognizing them.
-    pub(super) fn claimed(&self) -> Vec<u8> {
+    /// Returns the claimed issuer and subject, to recognize a caller before verification.
+    pub(super) fn claimed_identity(&self) -> Vec<u8> {
         [self.iss.as_bytes(), b"\0", self.sub.as_deref().unwrap_or_default().as_bytes()].concat()
     }
 

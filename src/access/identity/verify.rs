@@ -1,12 +1,12 @@
-//! Verifying a token: which entry of `callers.jwt` it is for, and whether a key of that issuer signed it.
+//! Verification of a token: selects the entry of `callers.jwt`, and checks whether a key of that issuer signed it.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 
 use super::{
-    Identification, Issuer, REMEMBERED_FOR, Remembered, Unidentified, issuer_keys::Unavailable,
-    key_set::NotSigned, later, token::Unverified,
+    AuthenticationError, Authenticator, CachedToken, Issuer, TOKEN_CACHE_TTL,
+    issuer_keys::KeysUnavailable, key_set::SignatureError, later, token::UnverifiedToken,
 };
 use crate::{
     access::caller::{Caller, CallerMethod, Identity},
@@ -14,53 +14,53 @@ use crate::{
     ports::SignatureVerifier,
 };
 
-/// An entry of `callers.jwt` for which a token may be good.
+/// An entry of `callers.jwt` whose rules accept the claims of a token.
 struct Candidate<'a> {
-    place: usize,
+    index: usize,
     issuer: &'a Issuer,
     id: String,
     expiry: Timestamp,
 }
 
-impl Identification {
-    /// Verifies a token that is not remembered.
+impl Authenticator {
+    /// Verifies a token that is not cached.
     pub(super) async fn verify(
         &self,
         text: &str,
         from: IpAddr,
         now: Timestamp,
-    ) -> Result<Caller, Unidentified> {
-        let token = Unverified::read(text)
-            .map_err(|why| Unidentified::Refused(format!("the token: {why}")))?;
+    ) -> Result<Caller, AuthenticationError> {
+        let token = UnverifiedToken::read(text)
+            .map_err(|why| AuthenticationError::Refused(format!("the token: {why}")))?;
         let candidates = self.candidates(&token, now)?;
-        let (candidate, key) = self.signer(&candidates, &token, from, now).await?;
-        let Candidate { place, issuer, id, expiry } = candidate;
+        let (candidate, key) = self.find_signer(&candidates, &token, from, now).await?;
+        let Candidate { index: place, issuer, id, expiry } = candidate;
 
-        let caller = Caller::proven(Identity {
+        let caller = Caller::from_identity(Identity {
             id: id.as_str().into(),
             method: CallerMethod::Jwt,
             issuer: Some(Arc::clone(&issuer.name)),
             certificate: None,
             valid_until: Some(later(*expiry, issuer.rules.leeway)),
             key: Some(key),
-            shown: None,
+            connection_certificate: None,
         });
-        let until = (*expiry).min(later(now, REMEMBERED_FOR));
+        let until = (*expiry).min(later(now, TOKEN_CACHE_TTL));
         if now < until {
             let digest = self.digest.digest(text.as_bytes());
-            let remembered = Remembered { caller: caller.clone(), issuer: *place, until };
-            self.remembered.insert(digest, remembered);
+            let remembered = CachedToken { caller: caller.clone(), issuer: *place, until };
+            self.token_cache.insert(digest, remembered);
         }
         Ok(caller)
     }
 
-    /// Returns the entries of `callers.jwt` for which the token is good if one of their keys signed it. This is before
-    /// the signature: a token that is no good whoever signed it costs no arithmetic and waits for no keys.
+    /// Returns the entries of `callers.jwt` whose rules accept the token's claims. Runs before signature verification,
+    /// so that an unacceptable token costs no cryptography and waits for no keys.
     fn candidates(
         &self,
-        token: &Unverified<'_>,
+        token: &UnverifiedToken<'_>,
         now: Timestamp,
-    ) -> Result<Vec<Candidate<'_>>, Unidentified> {
+    ) -> Result<Vec<Candidate<'_>>, AuthenticationError> {
         let mut candidates = Vec::new();
         let mut refusals = Vec::new();
         for (place, issuer) in self.issuers.iter().enumerate() {
@@ -83,7 +83,7 @@ impl Identification {
         &'a self,
         place: usize,
         issuer: &'a Issuer,
-        token: &Unverified<'_>,
+        token: &UnverifiedToken<'_>,
         now: Timestamp,
     ) -> Result<Candidate<'a>, Cow<'static, str>> {
         let rules = &issuer.rules;
@@ -97,17 +97,17 @@ impl Identification {
         let others: Vec<_> =
             others.map(|(_, issuer)| issuer.rules.caller_prefix.as_str()).collect();
         let id = rules.caller_id(&checked.subject, &others)?;
-        Ok(Candidate { place, issuer, id, expiry: checked.expiry })
+        Ok(Candidate { index: place, issuer, id, expiry: checked.expiry })
     }
 
     /// Returns the one entry whose key signed the token, and the number of the key.
-    async fn signer<'a, 'i>(
+    async fn find_signer<'a, 'i>(
         &self,
         candidates: &'a [Candidate<'i>],
-        token: &Unverified<'_>,
+        token: &UnverifiedToken<'_>,
         from: IpAddr,
         now: Timestamp,
-    ) -> Result<(&'a Candidate<'i>, u64), Unidentified> {
+    ) -> Result<(&'a Candidate<'i>, u64), AuthenticationError> {
         let signatures = &*self.signatures;
         if candidates.len() > 1 {
             let known = candidates.iter().filter_map(|candidate| {
@@ -140,7 +140,7 @@ impl Identification {
                 Ok(Err(why)) => {
                     failure.get_or_insert_with(|| refused(&token.claims.iss, &why));
                 }
-                // The keys that are missing may be those that signed it.
+                // The token may be signed by one of the missing keys.
                 Err(unavailable) => failure = Some(unavailable.into()),
             }
         }
@@ -148,40 +148,41 @@ impl Identification {
     }
 }
 
-const AMBIGUOUS: &str = "it is good for two entries of callers.jwt, which name different callers: let each entry accept \
+const AMBIGUOUS: &str = "it matches two entries of callers.jwt, which name different callers: configure each entry with \
     audiences of its own, and issue the token for one of them";
 
-fn refused(issuer: &str, why: &str) -> Unidentified {
-    Unidentified::Refused(format!("the token of {issuer}: {why}"))
+fn refused(issuer: &str, why: &str) -> AuthenticationError {
+    AuthenticationError::Refused(format!("the token of {issuer}: {why}"))
 }
 
 impl Issuer {
-    /// The number of the key that signed a token, or why it is none of the issuer's.
+    /// Returns the number of the key that signed a token, or the reason why none of the issuer's keys did.
     async fn signed_by(
         &self,
-        token: &Unverified<'_>,
+        token: &UnverifiedToken<'_>,
         signatures: &dyn SignatureVerifier,
         from: IpAddr,
         now: Timestamp,
-    ) -> Result<Result<u64, Cow<'static, str>>, Unavailable> {
-        self.keys.first(from, now).await?;
+    ) -> Result<Result<u64, Cow<'static, str>>, KeysUnavailable> {
+        self.keys.wait_for_first_fetch(from, now).await?;
         let signed_by = || match self.keys.usable(now).keys() {
             Some(keys) => keys.signed_by(token, signatures),
-            None => Err(NotSigned::Unknown("its issuer has no key that may be believed".into())),
+            None => Err(SignatureError::UnknownKey("its issuer has no usable key".into())),
         };
         let signed = match signed_by() {
-            // Rolled over since we looked, perhaps; or the keys were withdrawn this moment.
-            Err(NotSigned::Unknown(_)) => {
-                self.keys.look_again(from).await?;
+            // The keys may have been rotated since the last fetch, or withdrawn just now.
+            Err(SignatureError::UnknownKey(_)) => {
+                self.keys.wait_for_next_fetch(from).await?;
                 signed_by()
             }
-            // A key that was replaced under its name is known soon: who forges signatures is not waited for.
-            wrong @ Err(NotSigned::Wrong(_)) => {
-                self.keys.look_soon();
+            // Requests a fetch, because the key may have been replaced under the same id. Does not wait for it: anyone
+            // can send a forged signature.
+            wrong @ Err(SignatureError::InvalidSignature(_)) => {
+                self.keys.request_next_fetch();
                 wrong
             }
             signed @ Ok(_) => signed,
         };
-        Ok(signed.map_err(NotSigned::why))
+        Ok(signed.map_err(SignatureError::why))
     }
 }

@@ -1,21 +1,21 @@
-//! How deep a policy is, told before Cedar reads it.
+//! Limits for the nesting of policies, checked before Cedar parses them.
 //!
-//! Cedar walks and drops expressions recursively, and `1 + 1 + 1` is as deep as it is long: a hostile or generated
-//! text would exhaust the stack, which ends the process. So brackets and operators are counted first.
+//! Cedar walks and drops expressions recursively, and `1 + 1 + 1` is as deep as it is long. A hostile or generated text
+//! would exhaust the stack, which ends the process. So brackets and operators are counted first.
 
-/// Deepest brackets within a policy.
+/// Maximum nesting of brackets in a policy.
 const MAX_BRACKETS: usize = 16;
 
-/// Most operators of a policy.
+/// Maximum number of operators in a policy.
 const MAX_OPERATORS: usize = 512;
 
-/// As many operators an `if` counts for: it takes more of the stack.
+/// Number of operators that an `if` counts as, because it needs more stack.
 const IF_WEIGHT: usize = 8;
 
-/// Longest policy.
+/// Maximum length of a policy, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// Where a policy is too deep or too long, and what to do. Strings and comments have no depth.
+/// Returns the position of a policy that exceeds a limit, and the correction. Strings and comments do not count.
 pub(super) fn exceeded(text: &str) -> Option<(usize, String)> {
     let (mut brackets, mut operators, mut begin) = (0_usize, 0, 0);
     let mut bytes = text.bytes().enumerate().peekable();
@@ -37,7 +37,7 @@ pub(super) fn exceeded(text: &str) -> Option<(usize, String)> {
             b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
             b';' => (begin, operators) = (at + 1, 0),
             b'&' | b'|' => {
-                // Both are written twice.
+                // `&&` and `||` are two characters each.
                 let _ = bytes.next_if(|(_, next)| *next == byte);
                 operators += 1;
             }
@@ -57,12 +57,9 @@ pub(super) fn exceeded(text: &str) -> Option<(usize, String)> {
             }
             _ => {}
         }
-        let divide = "write several policies, or one for a group";
+        let divide = "write several policies, or one policy for a group";
         if brackets > MAX_BRACKETS {
-            return Some((
-                at,
-                format!("more than {MAX_BRACKETS} brackets in each other: {divide}"),
-            ));
+            return Some((at, format!("more than {MAX_BRACKETS} nested brackets: {divide}")));
         }
         if operators > MAX_OPERATORS {
             return Some((
@@ -71,7 +68,7 @@ pub(super) fn exceeded(text: &str) -> Option<(usize, String)> {
             ));
         }
         if at.saturating_sub(begin) > MAX_BYTES {
-            return Some((begin, format!("a policy of more than {MAX_BYTES} bytes: {divide}")));
+            return Some((begin, format!("a policy has more than {MAX_BYTES} bytes: {divide}")));
         }
     }
     None
@@ -85,13 +82,13 @@ mod tests {
     use crate::access::{ActionName, Caller, PolicySet, PolicyText, Resource};
 
     #[test]
-    fn the_deepest_policies_need_half_of_a_small_stack() {
+    fn the_deepest_accepted_policies_fit_a_small_stack() {
         let deepest = |one: &str, end: &str, close: &str| {
             let policy = |times: usize| {
                 let (body, close) = (one.repeat(times), close.repeat(times));
                 format!("permit (principal, action, resource) when {{ {body}{end}{close} }};")
             };
-            // The deepest one that is let through.
+            // The deepest policy that is accepted.
             (1..=MAX_OPERATORS * 2).rev().map(policy).find(|p| exceeded(p).is_none())
         };
         for (one, end, close) in [
@@ -125,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_and_comments_have_no_depth() {
+    fn strings_and_comments_do_not_count() {
         let text = format!(
             "permit (principal, action, resource) // {0}\n when {{ \"{0}\\\"\" == \"{0}\" }};",
             "((((++++".repeat(999)

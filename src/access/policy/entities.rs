@@ -1,7 +1,7 @@
-//! The entities file: who belongs to which group.
+//! The entities file: the members of groups.
 //!
-//! Cedar's JSON format, of which only membership is taken: what callers are, their credential says, and what
-//! resources are, their names say.
+//! It has Cedar's JSON format, but only membership is used: attributes of callers come from their credentials, and
+//! attributes of resources from their names.
 
 use std::{
     borrow::Cow,
@@ -14,23 +14,23 @@ use serde_json::{Map, Value};
 
 use super::{
     MAX_ENTITIES, MAX_POLICY_FILE_BYTES,
-    problem::Finder,
-    words::{Words, uid},
+    problem::ProblemCollector,
+    schema_names::{SchemaNames, uid},
 };
 use crate::domain::{ApplicationId, TenantName};
 
-/// Longest id of a caller; also longest id of a group.
+/// Maximum length of the id of a caller or a group, in bytes.
 const MAX_ID_BYTES: usize = 2_560;
 
-/// Who belongs to which group.
+/// The groups and their members.
 #[derive(Default)]
 pub(super) struct Groups {
-    /// Groups of callers, and the groups in which they are.
+    /// The groups of callers, and the groups that each belongs to.
     of_callers: BTreeMap<String, Vec<EntityUid>>,
     of_tenants: HashSet<String>,
-    /// The groups in which a caller is by name.
+    /// The groups that list a caller directly.
     callers: HashMap<String, Vec<EntityUid>>,
-    /// The groups in which a tenant is by name.
+    /// The groups that list a tenant directly.
     tenants: HashMap<String, Vec<EntityUid>>,
 }
 
@@ -47,7 +47,7 @@ impl Groups {
         self.of_tenants.contains(id)
     }
 
-    /// The names of all groups of callers, or of tenants.
+    /// Returns the names of all groups of callers, or of tenants.
     pub(super) fn names(&self, of_callers: bool) -> Vec<&str> {
         if of_callers {
             self.of_callers.keys().map(String::as_str).collect()
@@ -56,12 +56,12 @@ impl Groups {
         }
     }
 
-    /// Every group in which the caller is, directly or by way of another.
+    /// Returns all groups of the caller, direct and indirect.
     pub(super) fn of_caller(&self, id: &str) -> Vec<EntityUid> {
         self.closure(self.callers.get(id))
     }
 
-    /// Every group in which the group is.
+    /// Returns all groups that contain the group.
     pub(super) fn of_caller_group(&self, id: &str) -> Vec<EntityUid> {
         self.closure(self.of_callers.get(id))
     }
@@ -85,7 +85,7 @@ impl Groups {
     }
 }
 
-/// Whether a caller can have this id: what a token or a certificate may say.
+/// Returns the problem with an id that no token or certificate can give.
 pub(super) fn caller_id_problem(id: &str) -> Option<&'static str> {
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         Some("a caller's id has 1 to 2560 bytes: no caller can have this one")
@@ -139,7 +139,7 @@ struct Named<'a> {
     id: Text<'a>,
 }
 
-/// Borrowed where it can be, so that its place in the file is known.
+/// A text that is borrowed if possible, so that its position in the file can be found.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -152,21 +152,22 @@ impl Uid<'_> {
         }
     }
 
-    /// Some text of it, to find its place by.
+    /// Returns some text of the id, to find its position in the file.
     fn place(&self) -> &str {
         let explicit = self.explicit.as_ref().map(|named| &named.id);
         self.id.as_ref().or(self.kind.as_ref()).or(explicit).map_or("", |text| &text.0)
     }
 }
 
-/// Reads the entities file; everything that is wrong goes to `finder`.
+/// Reads the entities file and reports all problems to `finder`.
 pub(super) fn read(
     text: &str,
     applications: &[ApplicationId],
-    words: &Words,
-    finder: &mut Finder<'_>,
+    schema_names: &SchemaNames,
+    finder: &mut ProblemCollector<'_>,
 ) -> Groups {
-    let mut reader = Reader { groups: Groups::default(), seen: HashSet::new(), words, finder };
+    let mut reader =
+        Reader { groups: Groups::default(), seen: HashSet::new(), schema_names, finder };
     if text.len() > MAX_POLICY_FILE_BYTES {
         reader.finder.problem(
             None,
@@ -177,7 +178,7 @@ pub(super) fn read(
     let entries: Vec<Entry<'_>> = match serde_json::from_str(text) {
         Ok(entries) => entries,
         Err(error) => {
-            let wanted = "wanted a JSON array of {\"uid\": {\"type\": \"Caller\", \"id\": \"…\"}, \"attrs\": {}, \"parents\": [{\"type\": \"CallerGroup\", \"id\": \"…\"}]}";
+            let wanted = "expected a JSON array of {\"uid\": {\"type\": \"Caller\", \"id\": \"…\"}, \"attrs\": {}, \"parents\": [{\"type\": \"CallerGroup\", \"id\": \"…\"}]}";
             let line = (error.line() > 0).then(|| error.line());
             reader.finder.problem(line, format!("{error}; {wanted}"));
             return reader.groups;
@@ -190,15 +191,15 @@ pub(super) fn read(
     for entry in &entries {
         reader.entry(entry, applications);
     }
-    reader.refuse_cycles(&entries);
+    reader.reject_cycles(&entries);
     reader.groups
 }
 
 struct Reader<'r, 'f> {
     groups: Groups,
     seen: HashSet<(String, String)>,
-    words: &'r Words,
-    finder: &'r mut Finder<'f>,
+    schema_names: &'r SchemaNames,
+    finder: &'r mut ProblemCollector<'f>,
 }
 
 impl Reader<'_, '_> {
@@ -214,10 +215,11 @@ impl Reader<'_, '_> {
 
     fn entry(&mut self, entry: &Entry<'_>, applications: &[ApplicationId]) {
         let Some((kind, id)) = entry.uid.named() else {
-            return self.problem(entry.uid.place(), "a uid has a type and an id, nothing else");
+            return self
+                .problem(entry.uid.place(), "a uid must have a type and an id, and nothing else");
         };
         if !self.seen.insert((kind.to_owned(), id.to_owned())) {
-            return self.problem(id, format!("{kind}::{id:?} stands here twice: keep one"));
+            return self.problem(id, format!("{kind}::{id:?} occurs twice: keep one"));
         }
         if !entry.tags.is_empty() {
             self.problem(id, "the gateway's entities have no tags: remove them");
@@ -225,30 +227,30 @@ impl Reader<'_, '_> {
         match kind {
             "Caller" => self.caller(id, entry),
             "CallerGroup" => {
-                self.no_attributes(id, entry);
+                self.reject_attributes(id, entry);
                 if let Some(problem) = group_id_problem(id) {
                     self.problem(id, problem);
                 }
                 let parents = self.parents(entry, "CallerGroup", |_, _| false);
-                self.know_caller_groups(&parents);
+                self.add_caller_groups(&parents);
                 self.groups.of_callers.insert(id.to_owned(), parents);
             }
             "TenantGroup" => {
-                self.no_attributes(id, entry);
+                self.reject_attributes(id, entry);
                 if let Some(problem) = group_id_problem(id) {
                     self.problem(id, problem);
                 }
                 if !entry.parents.is_empty() {
-                    self.problem(id, "a TenantGroup belongs to nothing: remove its parents");
+                    self.problem(id, "a TenantGroup has no parents: remove them");
                 }
                 self.groups.of_tenants.insert(id.to_owned());
             }
             "Tenant" => self.tenant(id, entry, applications),
             "Gateway" | "Application" | "Grant" => {
-                let why = "the gateway knows these itself: remove the entry (groups of tenants have Tenant entries)";
+                let why = "the gateway defines these itself: remove the entry (for a group of tenants, write Tenant entries)";
                 self.problem(id, format!("{kind}::{id:?}: {why}"));
             }
-            "Action" => self.problem(id, "actions come with the gateway: remove the entry"),
+            "Action" => self.problem(id, "the gateway defines the actions: remove the entry"),
             other => self.problem(
                 id,
                 format!(
@@ -264,19 +266,20 @@ impl Reader<'_, '_> {
         }
         for name in entry.attrs.keys() {
             if name == "method" || name == "issuer" {
-                let why = "comes from the credential of each call: what stands here is ignored";
+                let why =
+                    "comes from the credential of each call: the value in this file is ignored";
                 self.warning(id, format!("{name} of Caller::{id:?} {why}"));
             } else {
                 self.problem(id, format!("a Caller has no attribute {name:?}: remove it"));
             }
         }
         let parents = self.parents(entry, "CallerGroup", |_, _| false);
-        self.know_caller_groups(&parents);
+        self.add_caller_groups(&parents);
         self.groups.callers.insert(id.to_owned(), parents);
     }
 
     fn tenant(&mut self, id: &str, entry: &Entry<'_>, applications: &[ApplicationId]) {
-        self.no_attributes(id, entry);
+        self.reject_attributes(id, entry);
         let name: TenantName = match id.parse() {
             Ok(name) => name,
             Err(error) => return self.problem(id, format!("Tenant::{id:?}: {error}")),
@@ -294,7 +297,7 @@ impl Reader<'_, '_> {
         self.groups.tenants.insert(id.to_owned(), parents);
     }
 
-    /// The parents of type `wanted`; of the others those may stand there that are `tolerated`.
+    /// Returns the parents of type `wanted`. Reports other parents unless they are `tolerated`.
     fn parents(
         &mut self,
         entry: &Entry<'_>,
@@ -302,21 +305,27 @@ impl Reader<'_, '_> {
         tolerated: impl Fn(&str, &str) -> bool,
     ) -> Vec<EntityUid> {
         let mut parents = Vec::new();
-        let words = self.words;
+        let schema_names = self.schema_names;
         for parent in &entry.parents {
             let Some((kind, id)) = parent.named() else {
-                self.problem(parent.place(), "a parent has a type and an id, nothing else");
+                self.problem(
+                    parent.place(),
+                    "a parent must have a type and an id, and nothing else",
+                );
                 continue;
             };
             if kind != wanted {
                 if !tolerated(kind, id) {
-                    self.problem(id, format!("{kind}::{id:?} cannot be a parent here: only a {wanted} can, and of a tenant its own application"));
+                    self.problem(id, format!("{kind}::{id:?} cannot be a parent here: expected a {wanted}, or for a tenant its own application"));
                 }
             } else if let Some(problem) = group_id_problem(id) {
                 self.problem(id, problem);
             } else {
-                let kind =
-                    if kind == "TenantGroup" { &words.tenant_group } else { &words.caller_group };
+                let kind = if kind == "TenantGroup" {
+                    &schema_names.tenant_group
+                } else {
+                    &schema_names.caller_group
+                };
                 let group = uid(kind, id);
                 if !parents.contains(&group) {
                     parents.push(group);
@@ -326,22 +335,22 @@ impl Reader<'_, '_> {
         parents
     }
 
-    /// A group that somebody belongs to is known, also without an entry of its own.
-    fn know_caller_groups(&mut self, groups: &[EntityUid]) {
+    /// Registers groups that have members, even if they have no entry of their own.
+    fn add_caller_groups(&mut self, groups: &[EntityUid]) {
         for group in groups {
             self.groups.of_callers.entry(group.id().unescaped().to_owned()).or_default();
         }
     }
 
-    fn no_attributes(&mut self, id: &str, entry: &Entry<'_>) {
+    fn reject_attributes(&mut self, id: &str, entry: &Entry<'_>) {
         if let Some((name, _)) = entry.attrs.iter().next() {
             self.problem(id, format!("{id:?} has no attribute {name:?}: remove it"));
         }
     }
 
-    /// A group that is in itself makes no sense, and its author meant something else.
-    fn refuse_cycles(&mut self, entries: &[Entry<'_>]) {
-        // What is left when groups without remaining parents are taken away again and again.
+    /// Rejects a group that contains itself, because that is a mistake.
+    fn reject_cycles(&mut self, entries: &[Entry<'_>]) {
+        // Repeatedly removes groups without remaining parents; the groups that are left form cycles.
         let mut parents: HashMap<&str, usize> = HashMap::new();
         let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
         let mut free: Vec<&str> = Vec::new();
@@ -371,7 +380,7 @@ impl Reader<'_, '_> {
             .collect();
         let groups = entries.iter().filter_map(|entry| entry.uid.named());
         for (_, id) in groups.filter(|(kind, id)| *kind == "CallerGroup" && stuck.contains(*id)) {
-            self.problem(id, format!("CallerGroup::{id:?} is in itself, or in a group that is: remove a parent, so that groups form no circle"));
+            self.problem(id, format!("CallerGroup::{id:?} contains itself, directly or through another group: remove a parent, so that groups form no cycle"));
         }
     }
 }

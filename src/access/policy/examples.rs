@@ -1,4 +1,4 @@
-//! The example policies in `docs/policies/` do what their comments say.
+//! Tests that the example policies in `examples/policies/` do what their comments say.
 
 use super::{PolicySet, PolicyText, WebApiCall};
 use crate::access::{ActionName, Caller, CallerMethod};
@@ -34,9 +34,9 @@ impl Example {
     #[track_caller]
     fn asked(&self, allowed: bool, action: &str, resource: &str, by: &[&str]) {
         let action = ActionName::from_name(action).unwrap();
-        let ruling = self.set.decide(&self.caller, action, &resource.parse().unwrap(), None);
-        let ids: Vec<&str> = ruling.policy_ids.iter().map(|id| &**id).collect();
-        assert_eq!((ruling.allowed, ids.as_slice()), (allowed, by), "{action:?} {resource}");
+        let decision = self.set.decide(&self.caller, action, &resource.parse().unwrap(), None);
+        let ids: Vec<&str> = decision.policy_ids.iter().map(|id| &**id).collect();
+        assert_eq!((decision.allowed, ids.as_slice()), (allowed, by), "{action:?} {resource}");
     }
 
     #[track_caller]
@@ -44,7 +44,7 @@ impl Example {
         self.asked(true, action, resource, &[by]);
     }
 
-    /// No policy says so.
+    /// Asserts that no policy permits the action.
     #[track_caller]
     fn does_not_permit(&self, action: &str, resource: &str) {
         self.asked(false, action, resource, &[]);
@@ -54,22 +54,22 @@ impl Example {
     fn calls(&self, allowed: bool, action: &str, resource: &str, method: &str, path: &str) {
         let action = ActionName::from_name(action).unwrap();
         let call = Some(WebApiCall { method, path });
-        let ruling = self.set.decide(&self.caller, action, &resource.parse().unwrap(), call);
-        assert_eq!(ruling.allowed, allowed, "{method} {path}: {ruling:?}");
+        let decision = self.set.decide(&self.caller, action, &resource.parse().unwrap(), call);
+        assert_eq!(decision.allowed, allowed, "{method} {path}: {decision:?}");
     }
 }
 
 fn jwt(id: &str) -> Caller {
-    Caller::supposed(id, CallerMethod::Jwt, Some(KUBERNETES))
+    Caller::hypothetical(id, CallerMethod::Jwt, Some(KUBERNETES))
 }
 
 fn mtls(id: &str) -> Caller {
-    Caller::supposed(id, CallerMethod::Mtls, None)
+    Caller::hypothetical(id, CallerMethod::Mtls, None)
 }
 
 #[test]
 fn one_service_gets_tickets_of_one_tenant() {
-    let policy = include_str!("../../../docs/policies/one-service-one-tenant.cedar");
+    let policy = include_str!("../../../examples/policies/one-service-one-tenant.cedar");
     let id = "system:serviceaccount:billing:invoices";
     let mut example = Example::new(policy, None, jwt(id));
     example.permits("issueSystemTicket", CRM, "invoices-tickets");
@@ -87,7 +87,7 @@ fn one_service_gets_tickets_of_one_tenant() {
         example.does_not_permit("issueSystemTicket", CRM);
     }
     for other in [
-        Caller::supposed(id, CallerMethod::Jwt, Some("https://issuer.example")),
+        Caller::hypothetical(id, CallerMethod::Jwt, Some("https://issuer.example")),
         mtls(id),
         Caller::anonymous(),
     ] {
@@ -97,8 +97,8 @@ fn one_service_gets_tickets_of_one_tenant() {
 }
 
 #[test]
-fn background_jobs_are_the_system_user_of_their_application() {
-    let policy = include_str!("../../../docs/policies/background-jobs.cedar");
+fn background_jobs_act_as_the_system_user_of_their_application() {
+    let policy = include_str!("../../../examples/policies/background-jobs.cedar");
     let mut example = Example::new(policy, None, mtls("spiffe://example.org/jobs/nightly-sync"));
     example.permits("issueSystemTicket", CRM, "jobs-work");
     example.permits("readTenants", "applications/crm-sync", "jobs-work");
@@ -119,9 +119,9 @@ fn background_jobs_are_the_system_user_of_their_application() {
 }
 
 #[test]
-fn a_support_tool_impersonates_and_is_never_the_system_user() {
-    let policy = include_str!("../../../docs/policies/support-impersonation.cedar");
-    // Even if somebody adds a policy that permits it everything.
+fn a_support_tool_impersonates_people_and_never_acts_as_the_system_user() {
+    let policy = include_str!("../../../examples/policies/support-impersonation.cedar");
+    // The forbids hold even if another policy permits everything.
     let careless = format!(
         "{policy}\n@id(\"careless\") permit (principal, action, resource) when {{ true }};"
     );
@@ -136,7 +136,7 @@ fn a_support_tool_impersonates_and_is_never_the_system_user() {
         example.asked(false, "issueSystemTicket", DESK, &["support-is-no-system-user"]);
         example.asked(false, "revealApplicationToken", DESK, &["support-is-no-system-user"]);
         example.calls(false, "callWebApiAsSystemUser", DESK, "GET", "/api/v1/person/1");
-        // Not done to a tenant, whatever is written.
+        // The action does not apply to a tenant, whatever a policy says.
         example.does_not_permit("issueAccessToken", DESK);
         if extra.is_none() {
             example.does_not_permit("issueAccessToken", &format!("{CRM}/grants/g1"));
@@ -147,7 +147,7 @@ fn a_support_tool_impersonates_and_is_never_the_system_user() {
     }
 }
 
-/// Each operation whose answer can hold a credential, with a path and a method that invoke it.
+/// Returns each operation whose response can hold a credential, with a path and a method that invoke it.
 fn credential_operations() -> Vec<(&'static str, String, String)> {
     let list = include_str!("../../domain/credential_operations.txt");
     let lines = list.lines().filter_map(|line| line.strip_prefix("secret "));
@@ -164,7 +164,7 @@ fn credential_operations() -> Vec<(&'static str, String, String)> {
 
 #[test]
 fn an_operation_that_returns_credentials_is_permitted_only_by_a_policy_that_names_it() {
-    let broad = include_str!("../../../docs/policies/support-impersonation.cedar");
+    let broad = include_str!("../../../examples/policies/support-impersonation.cedar");
     let (caller, act) = ("system:serviceaccount:support:desk", "callWebApiAsUser");
     let grant = format!("{DESK}/grants/g1");
     let operations = credential_operations();
@@ -215,7 +215,7 @@ fn an_operation_that_returns_credentials_is_permitted_only_by_a_policy_that_name
 }
 
 #[test]
-fn a_branch_with_its_operations_by_name_is_permitted_as_docs_policy_shows_it() {
+fn permits_a_branch_that_names_its_credential_operations() {
     let policy = "permit (principal, action == Action::\"callWebApiAsSystemUser\", resource) when {
         context.path like \"/api/v1/webhook*\" &&
         [\"\", \"/webhook\", \"/webhook/{id}\"].contains(context.credentialOperation)
@@ -236,7 +236,7 @@ fn a_branch_with_its_operations_by_name_is_permitted_as_docs_policy_shows_it() {
 #[test]
 fn a_support_tool_does_not_impersonate_administrators() {
     use crate::access::{GrantResource, Resource};
-    let policy = include_str!("../../../docs/policies/support-impersonation.cedar");
+    let policy = include_str!("../../../examples/policies/support-impersonation.cedar");
     let example = Example::new(policy, None, jwt("system:serviceaccount:support:desk"));
     for (name, allowed) in [("admin@example.com", false), ("kari@example.com", true)] {
         let resource = Resource::Grant(GrantResource {
@@ -246,14 +246,14 @@ fn a_support_tool_does_not_impersonate_administrators() {
             user_principal_name: name.into(),
         });
         let action = ActionName::IssueAccessToken;
-        let ruling = example.set.decide(&example.caller, action, &resource, None);
-        assert_eq!(ruling.allowed, allowed, "{name}");
+        let decision = example.set.decide(&example.caller, action, &resource, None);
+        assert_eq!(decision.allowed, allowed, "{name}");
     }
 }
 
 #[test]
 fn auditors_read_everywhere_and_get_no_credential() {
-    let policy = include_str!("../../../docs/policies/auditors.cedar");
+    let policy = include_str!("../../../examples/policies/auditors.cedar");
     let mut example = Example::new(policy, None, mtls("spiffe://example.org/auditor"));
     example.permits("readAudit", "gateway", "auditors-read");
     example.permits("readAudit", "applications/crm-sync", "auditors-read");
@@ -270,8 +270,8 @@ fn auditors_read_everywhere_and_get_no_credential() {
 
 #[test]
 fn nordic_services_reach_nordic_customers() {
-    let policy = include_str!("../../../docs/policies/nordic-customers.cedar");
-    let entities = include_str!("../../../docs/policies/nordic-customers.entities.json");
+    let policy = include_str!("../../../examples/policies/nordic-customers.cedar");
+    let entities = include_str!("../../../examples/policies/nordic-customers.entities.json");
     let portal = jwt("system:serviceaccount:nordic:portal");
     let mut example = Example::new(policy, Some(entities), portal);
     let (first, held) =
@@ -282,7 +282,7 @@ fn nordic_services_reach_nordic_customers() {
         example.asked(false, "issueSystemTicket", held, &["on-hold"]);
         example.permits("readTenants", held, "nordic-tickets");
         example.does_not_permit("issueSystemTicket", CRM);
-        // The same customer by way of another application is another tenant.
+        // The same customer in another application is another tenant.
         example.does_not_permit("issueSystemTicket", "applications/support-desk/tenants/Cust10001");
         example.does_not_permit("readTenants", "applications/crm-sync");
     }

@@ -1,5 +1,5 @@
-//! Reading a set. Whoever writes a policy that does not mean what it seems to mean learns it here, before it is in
-//! force: everything that is wrong, at once, with its line and what to do.
+//! Loading of policies. Reports all mistakes at once, with line and correction, before a policy is used, including
+//! policies that do not mean what they seem to mean.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,29 +13,28 @@ use cedar_policy::{
 };
 
 use super::{
-    MAX_POLICIES, MAX_POLICY_FILE_BYTES, PolicyError, PolicyProblem, PolicySet, PolicyText,
-    ask::above,
-    depth,
+    MAX_POLICIES, MAX_POLICY_FILE_BYTES, PolicyError, PolicyProblem, PolicySet, PolicyText, depth,
     entities::{self, Groups, caller_id_problem},
-    normal_form::{self, misspelt},
-    problem::Finder,
+    evaluate::ancestors_of,
+    normal_form::{self, find_non_normal_literals},
+    problem::ProblemCollector,
     rule::Rule,
-    words::{Words, schema},
+    schema_names::{SchemaNames, schema},
 };
 use crate::{
     access::Resource,
     domain::{ApplicationId, NameError, TenantName, application_name},
 };
 
-/// Longest `@id`.
+/// Maximum length of an `@id`, in bytes.
 const MAX_ID_BYTES: usize = 64;
 
 impl PolicySet {
-    /// Reads policies and entities. Also returns warnings: what does no harm and is perhaps not meant. Without
-    /// `applications` it is not looked at whether those named are configured.
+    /// Reads policies and entities, and also returns warnings about harmless but probably unintended entries. With
+    /// empty `applications`, does not check whether the named applications are configured.
     ///
     /// # Errors
-    /// With everything that is wrong with both files.
+    /// Returns all problems of both files.
     pub fn parse(
         text: &PolicyText,
         applications: &[ApplicationId],
@@ -44,21 +43,21 @@ impl PolicySet {
             let file = text.policy_name.clone();
             PolicyError(vec![PolicyProblem { file, line: None, message }])
         };
-        let words = Words::new().map_err(internal)?;
+        let schema_names = SchemaNames::new().map_err(internal)?;
         let validator = Validator::new(schema().map_err(internal)?);
         let of_entities = text.entities.as_deref().unwrap_or_default();
         let mut finder =
-            Finder::new(text.entities_name.as_deref().unwrap_or("entities"), of_entities);
+            ProblemCollector::new(text.entities_name.as_deref().unwrap_or("entities"), of_entities);
         let groups = match text.entities {
-            Some(_) => entities::read(of_entities, applications, &words, &mut finder),
+            Some(_) => entities::read(of_entities, applications, &schema_names, &mut finder),
             None => Groups::default(),
         };
         let (mut problems, mut warnings) = finder.finish();
         let mut reader = Reader {
             text: &text.policy,
-            finder: Finder::new(&text.policy_name, &text.policy),
-            words: &words,
-            // Groups are compared only with a file that was read to its end.
+            finder: ProblemCollector::new(&text.policy_name, &text.policy),
+            schema_names: &schema_names,
+            // Group names are checked only if the entities file has no problems.
             groups: problems.is_empty().then_some(&groups),
             applications,
         };
@@ -67,7 +66,7 @@ impl PolicySet {
         problems.extend(more_problems);
         warnings.extend(more_warnings);
         if problems.is_empty() {
-            Ok((Self::new(rules, groups, words, text), warnings))
+            Ok((Self::new(rules, groups, schema_names, text), warnings))
         } else {
             Err(PolicyError(problems))
         }
@@ -76,14 +75,14 @@ impl PolicySet {
 
 struct Reader<'a> {
     text: &'a str,
-    finder: Finder<'a>,
-    words: &'a Words,
+    finder: ProblemCollector<'a>,
+    schema_names: &'a SchemaNames,
     groups: Option<&'a Groups>,
     applications: &'a [ApplicationId],
 }
 
-/// A policy, and where it stands.
-struct Placed {
+/// A policy and its position in the file.
+struct PolicyWithSpan {
     policy: Policy,
     span: Range<usize>,
     line: usize,
@@ -98,7 +97,7 @@ impl Reader<'_> {
         policies.into_iter().map(|placed| self.rule(placed)).collect()
     }
 
-    fn parsed(&mut self) -> Option<Vec<Placed>> {
+    fn parsed(&mut self) -> Option<Vec<PolicyWithSpan>> {
         if self.text.len() > MAX_POLICY_FILE_BYTES {
             let message =
                 format!("longer than {MAX_POLICY_FILE_BYTES} bytes: is this the policy file?");
@@ -121,27 +120,28 @@ impl Reader<'_> {
         };
         for template in set.templates() {
             let at = template.as_ref().loc().map(|loc| self.finder.line(loc.start()));
-            self.finder.problem(at, "a template: nothing fills in ?principal and ?resource here; write a policy for each, or one for a group");
+            self.finder.problem(at, "templates are not supported, because nothing fills in ?principal and ?resource: write a policy for each, or one for a group");
         }
         if set.num_of_policies() > MAX_POLICIES {
-            let message = format!("more than {MAX_POLICIES} policies: write them for groups");
+            let message =
+                format!("more than {MAX_POLICIES} policies: write policies for groups instead");
             self.finder.problem(None, message);
             return None;
         }
         if set.num_of_policies() == 0 {
-            self.finder.warning(None, "no policies: this denies everything to everybody");
+            self.finder.warning(None, "no policies: every call is denied");
         }
         let place = |policy: &Policy| {
             let span = policy.as_ref().loc().map_or(0..0, |loc| loc.start()..loc.end());
-            Placed { policy: policy.clone(), line: self.finder.line(span.start), span }
+            PolicyWithSpan { policy: policy.clone(), line: self.finder.line(span.start), span }
         };
         let mut policies: Vec<_> = set.policies().map(place).collect();
         policies.sort_by_key(|placed| placed.span.start);
         Some(policies)
     }
 
-    /// Gives policies the ids of their `@id`, and sees to it that ids are unique.
-    fn named(&mut self, policies: Vec<Placed>) -> Vec<Placed> {
+    /// Sets each policy's id from its `@id`, and reports duplicate ids.
+    fn named(&mut self, policies: Vec<PolicyWithSpan>) -> Vec<PolicyWithSpan> {
         let mut seen: HashMap<String, usize> = HashMap::new();
         let mut named = Vec::with_capacity(policies.len());
         for placed in policies {
@@ -151,7 +151,7 @@ impl Reader<'_> {
                 Some(id) if is_id(id) => placed.policy.new_id(PolicyId::new(id)),
                 Some(_) => {
                     let message = format!(
-                        "@id: wanted 1 to {MAX_ID_BYTES} of A-Z, a-z, 0-9, . _ and -, such as @id(\"invoices-read\")"
+                        "@id: expected 1 to {MAX_ID_BYTES} of A-Z, a-z, 0-9, . _ and -, such as @id(\"invoices-read\")"
                     );
                     self.finder.problem(Some(line), message);
                     continue;
@@ -160,18 +160,18 @@ impl Reader<'_> {
             let id = policy.id().to_string();
             if let Some(first) = seen.get(&id) {
                 let message = format!(
-                    "a second policy with the id {id} (the first is in line {first}): give it an @id of its own"
+                    "a second policy with the id {id} (the first is in line {first}): give it another @id"
                 );
                 self.finder.problem(Some(line), message);
                 continue;
             }
             seen.insert(id, line);
-            named.push(Placed { policy, ..placed });
+            named.push(PolicyWithSpan { policy, ..placed });
         }
         named
     }
 
-    fn validate(&mut self, policies: &[Placed], validator: &Validator) {
+    fn validate(&mut self, policies: &[PolicyWithSpan], validator: &Validator) {
         let lines: HashMap<&PolicyId, usize> =
             policies.iter().map(|placed| (placed.policy.id(), placed.line)).collect();
         let set = policies.iter().map(|placed| placed.policy.clone());
@@ -183,7 +183,7 @@ impl Reader<'_> {
         for error in result.validation_errors() {
             let line = lines.get(error.policy_id()).copied();
             match error {
-                // One for each action that has no context says less than one for all of them.
+                // One message instead of one for each action without a context.
                 ValidationError::UnsafeAttributeAccess(_)
                     if error.to_string().contains(" in context for ") =>
                 {
@@ -200,20 +200,20 @@ impl Reader<'_> {
                 | ValidationWarning::InvalidActionApplication(_) => {
                     self.finder.cedar_warning(warning, line);
                 }
-                // Looks like something that it is not.
+                // Text that looks like something else, such as mixed scripts.
                 _ => self.finder.cedar_problem(warning, line),
             }
         }
     }
 
-    /// Refuses literals that are compared with a value in normal form and are not.
-    fn check_literals(&mut self, policies: &[Placed]) {
+    /// Rejects literals that are compared with a normalized value and are not in normal form.
+    fn check_literals(&mut self, policies: &[PolicyWithSpan]) {
         let checked: Vec<_> = policies.iter().map(|placed| &placed.policy).collect();
-        let found = match misspelt(&checked) {
+        let found = match find_non_normal_literals(&checked) {
             Ok(found) => found,
             Err(error) => {
                 let message = format!(
-                    "the literals of the policies cannot be checked: {error}; load the file again, or divide it"
+                    "the literals of the policies cannot be checked: {error}; load the file again, or split it"
                 );
                 return self.finder.problem(None, message);
             }
@@ -221,15 +221,15 @@ impl Reader<'_> {
         for (placed, found) in policies.iter().zip(found) {
             for wrong in found {
                 let text = self.text.get(placed.span.clone()).unwrap_or_default();
-                let at = normal_form::place(text, &wrong.literal);
+                let at = normal_form::find_literal(text, &wrong.literal);
                 let line = at.map_or(placed.line, |at| self.finder.line(placed.span.start + at));
                 self.finder.problem(Some(line), wrong.message);
             }
         }
     }
 
-    fn rule(&mut self, placed: Placed) -> Rule {
-        let Placed { policy, span, line } = placed;
+    fn rule(&mut self, placed: PolicyWithSpan) -> Rule {
+        let PolicyWithSpan { policy, span, line } = placed;
         let mut seen = HashSet::new();
         let mut named = Vec::new();
         for literal in policy.entity_literals() {
@@ -241,25 +241,25 @@ impl Reader<'_> {
                 named.extend(self.entity(&literal, resource));
             }
         }
-        Rule::new(policy, line, span, named, self.words)
+        Rule::new(policy, line, span, named, self.schema_names)
     }
 
-    /// What a condition may ask of an entity that it names: where it belongs.
+    /// Returns an entity that a condition names, with its ancestors.
     fn entity(&self, literal: &EntityUid, resource: Option<Resource>) -> Option<Entity> {
         let groups = self.groups?;
         let id = literal.id().unescaped();
-        let parents = if *literal.type_name() == self.words.caller {
+        let parents = if *literal.type_name() == self.schema_names.caller {
             groups.of_caller(id)
-        } else if *literal.type_name() == self.words.caller_group {
+        } else if *literal.type_name() == self.schema_names.caller_group {
             groups.of_caller_group(id)
         } else {
-            above(&resource?, self.words, groups)
+            ancestors_of(&resource?, self.schema_names, groups)
         };
         let wanted = !parents.is_empty();
         wanted.then(|| Entity::new_no_attrs(literal.clone(), parents.into_iter().collect()))
     }
 
-    /// Refuses what can name nothing, and returns the resource named.
+    /// Reports a literal that can name no entity, and returns the resource that it names.
     fn literal(
         &mut self,
         literal: &EntityUid,
@@ -280,7 +280,7 @@ impl Reader<'_> {
                 }
                 Err(problem) => Some(problem),
             },
-            // Actions and unknown types are the validator's.
+            // The validator checks actions and unknown types.
             _ => None,
         };
         if let Some(problem) = problem {
@@ -306,7 +306,7 @@ impl Reader<'_> {
             .max_by(|a, b| a.0.total_cmp(&b.0));
         let near = near.map(|(_, name)| format!("; did you mean {name:?}?")).unwrap_or_default();
         Some(format!(
-            "the entities file knows no such group: add its members there, or correct the name{near}"
+            "the entities file has no such group: add its members there, or correct the name{near}"
         ))
     }
 
@@ -329,7 +329,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The line of an entity within its policy.
+    /// Returns the line of an entity within its policy.
     fn place(&self, literal: &EntityUid, span: &Range<usize>, line: usize) -> usize {
         let id = format!("\"{}\"", literal.id().escaped());
         let found = self.text.get(span.clone()).and_then(|policy| policy.find(&id));
@@ -338,16 +338,16 @@ impl Reader<'_> {
 }
 
 fn resource(kind: &str, id: &str) -> Result<Resource, String> {
-    let told = |error: NameError| error.to_string();
+    let message = |error: NameError| error.to_string();
     match kind {
-        "Application" => application_name(id).map(Resource::Application).map_err(told),
-        "Tenant" => id.parse::<TenantName>().map(Resource::Tenant).map_err(told),
+        "Application" => application_name(id).map(Resource::Application).map_err(message),
+        "Tenant" => id.parse::<TenantName>().map(Resource::Tenant).map_err(message),
         "Grant" if id.contains("/grants/") => {
             id.parse::<Resource>().map_err(|error| error.to_string())
         }
         "Grant" => {
             let form = "applications/{application}/tenants/{tenant}/grants/{grant}";
-            Err(format!("wanted the form {form}"))
+            Err(format!("expected the form {form}"))
         }
         _ => Ok(Resource::Gateway),
     }

@@ -1,7 +1,7 @@
-//! Policy literals that are compared with values in normal form.
+//! Check of policy literals that are compared with normalized values.
 //!
-//! `context.path`, `context.method`, `context.credentialOperation` and `userPrincipalName` reach a policy in one
-//! spelling. A literal in another spelling never matches: a `forbid` that holds one would silently forbid nothing. Such a
+//! Policies see `context.path`, `context.method`, `context.credentialOperation` and `userPrincipalName` in one
+//! spelling. A literal in another spelling never matches: a `forbid` with it would silently forbid nothing. Such a
 //! literal is an error at load.
 
 use std::thread;
@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::domain::{folded_name, folded_path};
 
-/// A value that reaches policies in normal form only.
+/// A value that policies only see in normal form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Normal {
+enum NormalizedAttribute {
     Path,
     Method,
     CredentialOperation,
@@ -22,21 +22,21 @@ enum Normal {
 
 /// A literal that never matches, and its correction.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Misspelt {
+pub(super) struct NonNormalLiteral {
     /// The literal as the policy means it. In a pattern `*` is the wildcard and [`STAR`] the character.
     pub(super) literal: String,
     /// The problem and its correction, for people.
     pub(super) message: String,
 }
 
-/// Stands for the character `*` in a pattern.
+/// Represents the character `*` in a pattern.
 const STAR: char = '\u{10ffff}';
 
-/// Stack of the thread that checks literals. Cedar's JSON of the deepest legal policy is some thousand levels deep, and
-/// making, walking and dropping it take a stack frame for each level. Only the pages that are used take memory.
+/// Stack size of the thread that checks literals. Cedar's JSON of the deepest legal policy has some thousand levels,
+/// and creating, walking and dropping it need a stack frame for each level. Only the pages that are used take memory.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-impl Normal {
+impl NormalizedAttribute {
     const ALL: [Self; 4] =
         [Self::Path, Self::Method, Self::CredentialOperation, Self::UserPrincipalName];
 
@@ -71,7 +71,7 @@ impl Normal {
     }
 
     /// Returns the normal form of a literal, or of the part of a pattern between two wildcards.
-    fn form(self, text: &str, part: Part) -> String {
+    fn normalize(self, text: &str, part: Part) -> String {
         match self {
             Self::Path => folded_path(text, part.begins, part.ends),
             Self::Method => text.to_ascii_uppercase(),
@@ -81,21 +81,23 @@ impl Normal {
     }
 }
 
-/// Where a part of a pattern stands. A whole literal both begins and ends the value.
+/// The position of a part of a pattern. A whole literal both begins and ends the value.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     begins: bool,
     ends: bool,
 }
 
-/// Returns for each policy the literals that can match nothing because they are not in normal form. Checks them on a
-/// thread of its own, whose stack suffices for the deepest legal policy.
+/// Returns, for each policy, the literals that never match because they are not in normal form. Runs on its own thread,
+/// with a stack that suffices for the deepest legal policy.
 ///
 /// # Errors
-/// If a policy cannot be checked.
-pub(super) fn misspelt(policies: &[&Policy]) -> Result<Vec<Vec<Misspelt>>, String> {
-    let check = || -> Result<Vec<Vec<Misspelt>>, String> {
-        policies.iter().map(|policy| misspelt_in(policy)).collect()
+/// Returns an error if a policy cannot be checked.
+pub(super) fn find_non_normal_literals(
+    policies: &[&Policy],
+) -> Result<Vec<Vec<NonNormalLiteral>>, String> {
+    let check = || -> Result<Vec<Vec<NonNormalLiteral>>, String> {
+        policies.iter().map(|policy| non_normal_literals_in(policy)).collect()
     };
     let builder = thread::Builder::new().name("policies".to_owned()).stack_size(STACK_BYTES);
     let checked = thread::scope(|scope| {
@@ -103,13 +105,13 @@ pub(super) fn misspelt(policies: &[&Policy]) -> Result<Vec<Vec<Misspelt>>, Strin
     });
     match checked {
         Ok(Ok(found)) => found,
-        Ok(Err(_)) => Err("the check has ended with a panic".to_owned()),
-        Err(error) => Err(format!("no thread can be started: {error}")),
+        Ok(Err(_)) => Err("the check panicked".to_owned()),
+        Err(error) => Err(format!("a thread cannot be started: {error}")),
     }
 }
 
-/// Returns the literals of one policy that can match nothing. Needs a large stack.
-fn misspelt_in(policy: &Policy) -> Result<Vec<Misspelt>, String> {
+/// Returns the literals of one policy that never match. Needs a large stack.
+fn non_normal_literals_in(policy: &Policy) -> Result<Vec<NonNormalLiteral>, String> {
     let policy = policy.to_json().map_err(|error| error.to_string())?;
     let mut found = Vec::new();
     for condition in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {
@@ -121,14 +123,16 @@ fn misspelt_in(policy: &Policy) -> Result<Vec<Misspelt>, String> {
 }
 
 /// Looks for comparisons in an expression of Cedar's JSON format.
-fn walk(expression: &Value, found: &mut Vec<Misspelt>) {
+fn walk(expression: &Value, found: &mut Vec<NonNormalLiteral>) {
     if let Some((operator, operands)) = operation(expression) {
         let (left, right) = (&operands["left"], &operands["right"]);
         match operator {
             "==" | "!=" | "containsAll" | "containsAny" => compare(left, right, found),
             "contains" => compare_elements(left, right, found),
             "like" => {
-                for normal in Normal::ALL.into_iter().filter(|normal| yields(left, *normal)) {
+                for normal in
+                    NormalizedAttribute::ALL.into_iter().filter(|normal| yields(left, *normal))
+                {
                     found.extend(check_pattern(&operands["pattern"], normal));
                 }
             }
@@ -142,19 +146,19 @@ fn walk(expression: &Value, found: &mut Vec<Misspelt>) {
     }
 }
 
-/// The one operation of an expression.
+/// Returns the operator and operands of an expression.
 fn operation(expression: &Value) -> Option<(&str, &Value)> {
     let (operator, operands) = expression.as_object()?.iter().next()?;
     operands.is_object().then_some((operator, operands))
 }
 
-/// The fields of a record.
+/// Returns the values of the fields of a record.
 fn fields(record: &Value) -> impl Iterator<Item = &Value> {
     record.as_object().into_iter().flat_map(Map::values)
 }
 
-/// A set on one side, one of its elements on the other.
-fn compare_elements(set: &Value, element: &Value, found: &mut Vec<Misspelt>) {
+/// Compares the elements of a set with a value.
+fn compare_elements(set: &Value, element: &Value, found: &mut Vec<NonNormalLiteral>) {
     match set["Set"].as_array() {
         Some(elements) => elements.iter().for_each(|one| compare(one, element, found)),
         None => compare(set, element, found),
@@ -162,7 +166,7 @@ fn compare_elements(set: &Value, element: &Value, found: &mut Vec<Misspelt>) {
 }
 
 /// Checks the literals that one side is compared with on the other. Records are compared field by field.
-fn compare(left: &Value, right: &Value, found: &mut Vec<Misspelt>) {
+fn compare(left: &Value, right: &Value, found: &mut Vec<NonNormalLiteral>) {
     if let (Some(ours), Some(theirs)) = (left["Record"].as_object(), right["Record"].as_object()) {
         for (name, field) in ours {
             if let Some(other) = theirs.get(name) {
@@ -172,7 +176,7 @@ fn compare(left: &Value, right: &Value, found: &mut Vec<Misspelt>) {
         return;
     }
     for (value, literals) in [(left, right), (right, left)] {
-        for normal in Normal::ALL {
+        for normal in NormalizedAttribute::ALL {
             if yields(value, normal) {
                 check_literals(literals, normal, found);
             }
@@ -184,7 +188,11 @@ fn compare(left: &Value, right: &Value, found: &mut Vec<Misspelt>) {
 }
 
 /// Checks the attribute of every record that an expression, which is compared with `context`, can have as its value.
-fn check_context(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>) {
+fn check_context(
+    expression: &Value,
+    normal: NormalizedAttribute,
+    found: &mut Vec<NonNormalLiteral>,
+) {
     if let Some(elements) = expression["Set"].as_array() {
         for element in elements {
             check_context(element, normal, found);
@@ -199,7 +207,7 @@ fn check_context(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>) 
     }
 }
 
-/// Whether an expression can be `context`, or a set or record that holds it.
+/// Returns whether an expression can be `context`, or a set or record that contains it.
 fn holds_context(expression: &Value) -> bool {
     if expression["Var"] == "context" {
         return true;
@@ -215,8 +223,8 @@ fn holds_context(expression: &Value) -> bool {
     }
 }
 
-/// Whether an expression can have this value, alone or within a set or record.
-fn yields(expression: &Value, normal: Normal) -> bool {
+/// Returns whether an expression can have this value, alone or within a set or record.
+fn yields(expression: &Value, normal: NormalizedAttribute) -> bool {
     let Some((operator, operands)) = operation(expression) else {
         return expression["Set"]
             .as_array()
@@ -225,7 +233,8 @@ fn yields(expression: &Value, normal: Normal) -> bool {
     match operator {
         "." => {
             let is_attribute = operands["attr"] == normal.attribute()
-                && (normal == Normal::UserPrincipalName || holds_context(&operands["left"]));
+                && (normal == NormalizedAttribute::UserPrincipalName
+                    || holds_context(&operands["left"]));
             is_attribute || yields(&operands["left"], normal)
         }
         "if-then-else" => yields(&operands["then"], normal) || yields(&operands["else"], normal),
@@ -235,12 +244,16 @@ fn yields(expression: &Value, normal: Normal) -> bool {
 }
 
 /// Checks every literal that an expression can have as its value.
-fn check_literals(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>) {
+fn check_literals(
+    expression: &Value,
+    normal: NormalizedAttribute,
+    found: &mut Vec<NonNormalLiteral>,
+) {
     if let Some(literal) = expression["Value"].as_str() {
         let whole = Part { begins: true, ends: true };
-        let form = normal.form(literal, whole);
+        let form = normal.normalize(literal, whole);
         if form != literal {
-            found.push(wrong(literal.to_owned(), &form, literal, normal));
+            found.push(non_normal(literal.to_owned(), &form, literal, normal));
         }
     }
     if let Some(elements) = expression["Set"].as_array() {
@@ -256,14 +269,14 @@ fn check_literals(expression: &Value, normal: Normal, found: &mut Vec<Misspelt>)
         Some(("Record", record)) => {
             fields(record).for_each(|field| check_literals(field, normal, found));
         }
-        // A field of a record that is written out.
+        // A field of a record literal.
         Some((".", operands)) => check_literals(&operands["left"], normal, found),
         _ => {}
     }
 }
 
-/// Returns the parts of a pattern of Cedar's JSON format, `None` for a wildcard. Cedar writes each character as a
-/// literal of its own.
+/// Returns the parts of a pattern of Cedar's JSON format, `None` for a wildcard. Cedar writes a literal for each
+/// character.
 fn parts(pattern: &[Value]) -> Vec<Option<String>> {
     let mut parts: Vec<Option<String>> = Vec::new();
     for element in pattern {
@@ -275,7 +288,7 @@ fn parts(pattern: &[Value]) -> Vec<Option<String>> {
     parts
 }
 
-fn check_pattern(pattern: &Value, normal: Normal) -> Option<Misspelt> {
+fn check_pattern(pattern: &Value, normal: NormalizedAttribute) -> Option<NonNormalLiteral> {
     let parts = parts(pattern.as_array()?);
     let (mut literal, mut shown, mut form) = (String::new(), String::new(), String::new());
     for (index, part) in parts.iter().enumerate() {
@@ -284,7 +297,7 @@ fn check_pattern(pattern: &Value, normal: Normal) -> Option<Misspelt> {
                 let place = Part { begins: index == 0, ends: index + 1 == parts.len() };
                 literal.push_str(&text.replace('*', &STAR.to_string()));
                 shown.push_str(&text.replace('*', "\\*"));
-                form.push_str(&normal.form(text, place).replace('*', "\\*"));
+                form.push_str(&normal.normalize(text, place).replace('*', "\\*"));
             }
             None => {
                 for text in [&mut literal, &mut shown, &mut form] {
@@ -293,20 +306,25 @@ fn check_pattern(pattern: &Value, normal: Normal) -> Option<Misspelt> {
             }
         }
     }
-    (form != shown).then(|| wrong(literal, &form, &shown, normal))
+    (form != shown).then(|| non_normal(literal, &form, &shown, normal))
 }
 
-fn wrong(literal: String, form: &str, shown: &str, normal: Normal) -> Misspelt {
+fn non_normal(
+    literal: String,
+    form: &str,
+    shown: &str,
+    normal: NormalizedAttribute,
+) -> NonNormalLiteral {
     let (name, rule) = (normal.name(), normal.rule());
-    // A backslash before an asterisk is Cedar's own, not one to escape again.
+    // A backslash before an asterisk belongs to Cedar's syntax and is not escaped again.
     let quoted = |text: &str| format!("{text:?}").replace("\\\\*", "\\*");
     let (shown, form) = (quoted(shown), quoted(form));
     let message = format!("{shown} never matches: {name} {rule}; write {form}");
-    Misspelt { literal, message }
+    NonNormalLiteral { literal, message }
 }
 
 /// Returns where a literal begins in the text of a policy.
-pub(super) fn place(policy: &str, literal: &str) -> Option<usize> {
+pub(super) fn find_literal(policy: &str, literal: &str) -> Option<usize> {
     let mut rest = policy.char_indices().peekable();
     while let Some((at, c)) = rest.next() {
         match c {
@@ -360,12 +378,12 @@ mod tests {
     fn messages(condition: &str) -> Vec<String> {
         let text = format!("permit (principal, action, resource) when {{ {condition} }};");
         let policy: Policy = text.parse().unwrap();
-        let found = misspelt(&[&policy]).unwrap();
+        let found = find_non_normal_literals(&[&policy]).unwrap();
         found.into_iter().flatten().map(|wrong| wrong.message).collect()
     }
 
     #[test]
-    fn a_literal_that_is_not_in_normal_form_is_found_with_its_correction() {
+    fn reports_a_literal_that_is_not_in_normal_form_with_its_correction() {
         let path = |operator: &str, literal: &str| format!("context.path {operator} {literal:?}");
         for (condition, correction) in [
             (path("==", "/api/v1/Contact"), "\"/api/v1/contact\""),
@@ -437,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_in_normal_form_and_those_of_other_values_are_left_alone() {
+    fn accepts_literals_in_normal_form_and_literals_of_other_values() {
         for condition in [
             r#"context.path == "/api/v1/contact/100% norsk""#,
             r#"context.path == """#,
@@ -462,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_of_a_deep_policy_are_checked_on_a_small_stack() {
+    fn checks_a_deep_policy_from_a_small_stack() {
         let condition = format!("{}context.path == \"/API\"", "1 + 1 == 2 && ".repeat(250));
         let check = move || assert_eq!(messages(&condition).len(), 1);
         let small = thread::Builder::new().stack_size(1024 * 1024);
@@ -470,11 +488,11 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_is_found_in_the_text_of_its_policy() {
+    fn finds_a_literal_in_the_text_of_its_policy() {
         let text =
             "// \"/API\"\n  context.path == \"x\" ||\n context.path like \"/\\u{41}PI/\\**\"";
-        let at = place(text, &format!("/API/{STAR}*")).unwrap();
+        let at = find_literal(text, &format!("/API/{STAR}*")).unwrap();
         assert_eq!(text[at..].split('u').next(), Some("\"/\\"));
-        assert_eq!(place(text, "/API"), None);
+        assert_eq!(find_literal(text, "/API"), None);
     }
 }

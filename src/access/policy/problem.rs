@@ -1,20 +1,20 @@
-//! What is wrong with a policy or entities file, and where.
+//! Problems of policy and entities files.
 
 use std::fmt;
 
 use miette::Diagnostic;
 
-/// Problems shown at once; a file with more is another file.
+/// Maximum number of problems that are reported. A file with more is probably not a policy file.
 const MAX_PROBLEMS: usize = 100;
 
-/// One thing that is wrong with a file, and what to do.
+/// One problem of a file, with the correction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyProblem {
-    /// The file, by the name that it was given.
+    /// The file name.
     pub file: String,
     /// The line, from 1, if it is known.
     pub line: Option<usize>,
-    /// What is wrong, and what to do.
+    /// The problem and the correction.
     pub message: String,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for PolicyProblem {
     }
 }
 
-/// Everything that is wrong with policies and entities.
+/// All problems of the policy and entities files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError(pub Vec<PolicyProblem>);
 
@@ -47,18 +47,18 @@ impl fmt::Display for PolicyError {
 impl std::error::Error for PolicyError {}
 
 /// Collects problems of one file.
-pub(super) struct Finder<'a> {
+pub(super) struct ProblemCollector<'a> {
     file: &'a str,
     text: &'a str,
-    /// Where each line begins.
+    /// The offset of each line.
     lines: Vec<usize>,
     pub(super) problems: Vec<PolicyProblem>,
     pub(super) warnings: Vec<PolicyProblem>,
-    /// Problems beyond [`MAX_PROBLEMS`].
+    /// The number of problems beyond [`MAX_PROBLEMS`].
     left_out: usize,
 }
 
-impl<'a> Finder<'a> {
+impl<'a> ProblemCollector<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
@@ -66,12 +66,12 @@ impl<'a> Finder<'a> {
         Self { file, text, lines, problems, warnings, left_out: 0 }
     }
 
-    /// The line of a byte, from 1.
+    /// Returns the line of a byte offset, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.lines.partition_point(|start| *start <= offset)
     }
 
-    /// Where a part of the text stands, found by its address; `None` if it is a copy.
+    /// Returns the line of a part of the text, found by its address. Returns `None` if the part is a copy.
     pub(super) fn line_of(&self, part: &str) -> Option<usize> {
         let offset = part.as_ptr().addr().checked_sub(self.text.as_ptr().addr())?;
         (offset < self.text.len()).then(|| self.line(offset))
@@ -96,19 +96,19 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// What Cedar found, where it says it stands, else at `line`.
+    /// Adds a problem that Cedar reports, at its own position or else at `line`.
     pub(super) fn cedar_problem(&mut self, error: &dyn Diagnostic, line: Option<usize>) {
-        let (line, message) = self.told(error, line);
+        let (line, message) = self.describe(error, line);
         self.problem(line, message);
     }
 
-    /// As above, for what does no harm.
+    /// Adds a warning that Cedar reports.
     pub(super) fn cedar_warning(&mut self, warning: &dyn Diagnostic, line: Option<usize>) {
-        let (line, message) = self.told(warning, line);
+        let (line, message) = self.describe(warning, line);
         self.warning(line, message);
     }
 
-    fn told(&self, error: &dyn Diagnostic, line: Option<usize>) -> (Option<usize>, String) {
+    fn describe(&self, error: &dyn Diagnostic, line: Option<usize>) -> (Option<usize>, String) {
         let label = error.labels().and_then(|mut labels| labels.next());
         let at = label.as_ref().map(|label| self.line(label.offset())).or(line);
         let mut message = error.to_string().replace(['\n', '\r'], " ");
@@ -121,7 +121,7 @@ impl<'a> Finder<'a> {
         (at, message)
     }
 
-    /// All problems and all warnings, in the order of the file.
+    /// Returns all problems and all warnings, in the order of the file.
     pub(super) fn finish(mut self) -> (Vec<PolicyProblem>, Vec<PolicyProblem>) {
         let order = |a: &PolicyProblem, b: &PolicyProblem| {
             a.line.cmp(&b.line).then_with(|| a.message.cmp(&b.message))

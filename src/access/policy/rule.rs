@@ -1,8 +1,8 @@
-//! One policy, and the questions that it can match.
+//! A policy and the requests that its scope can match.
 //!
-//! Evaluating a policy costs about a microsecond, so a question is put only to those whose scope can match it. The
-//! scope is the head of a policy: `principal`, `action` and `resource`. What is said here about matching may be too
-//! wide, never too narrow; a property test compares it with Cedar's own evaluation of all policies.
+//! Evaluating a policy costs about 1 µs, so only policies whose scope can match a request are evaluated. The scope is
+//! the head of a policy: `principal`, `action` and `resource`. The match here may be too wide, never too narrow; a
+//! property test compares it with Cedar's own evaluation of all policies.
 
 use std::{ops::Range, sync::Arc};
 
@@ -11,24 +11,24 @@ use cedar_policy::{
     ResourceConstraint,
 };
 
-use super::{super::ActionName, words::Words};
+use super::{super::ActionName, schema_names::SchemaNames};
 
 /// One policy of the file.
 pub(super) struct Rule {
-    /// Its `@id`, or Cedar's `policyN`.
+    /// The policy's `@id`, or Cedar's `policyN`.
     pub(super) id: Arc<str>,
-    /// Where it begins, from 1.
+    /// The policy's first line, from 1.
     pub(super) line: usize,
-    /// Its text, in bytes of the file.
+    /// The byte range of the policy in the file.
     pub(super) span: Range<usize>,
     pub(super) policy: Policy,
-    /// Entities that its conditions name, with what they belong to.
-    pub(super) named: Vec<Entity>,
-    /// Whether it can say something else in another context. It is taken to do so where its text has the word at all,
-    /// also in a comment: Cedar has no other way to write it.
+    /// The entities that its conditions name, with their ancestors.
+    pub(super) condition_entities: Vec<Entity>,
+    /// Whether the result can depend on the context. This is assumed if the text has the word `context`, even in a
+    /// comment, because a policy cannot read the context without that word.
     pub(super) reads_context: bool,
     principal: Option<EntityUid>,
-    /// A bit for each action.
+    /// The actions that it matches, one bit for each.
     actions: u32,
     resource: ResourceScope,
 }
@@ -44,7 +44,7 @@ impl Rule {
         line: usize,
         span: Range<usize>,
         named: Vec<Entity>,
-        words: &Words,
+        schema_names: &SchemaNames,
     ) -> Self {
         let id = AsRef::<str>::as_ref(policy.id()).into();
         let principal = match policy.principal_constraint() {
@@ -63,12 +63,22 @@ impl Rule {
                 ResourceScope { kind: Some(kind), within: Some(uid) }
             }
         };
-        let actions = actions(&policy.action_constraint(), words);
+        let actions = actions(&policy.action_constraint(), schema_names);
         let reads_context = policy.to_string().contains("context");
-        Self { id, line, span, policy, named, reads_context, principal, actions, resource }
+        Self {
+            id,
+            line,
+            span,
+            policy,
+            condition_entities: named,
+            reads_context,
+            principal,
+            actions,
+            resource,
+        }
     }
 
-    /// The caller or group that it is about; `None` if any caller may match.
+    /// Returns the caller or group in its scope; `None` if any caller can match.
     pub(super) fn principal(&self) -> Option<&EntityUid> {
         self.principal.as_ref()
     }
@@ -81,23 +91,23 @@ impl Rule {
         self.actions & bit(action) != 0
     }
 
-    /// `lineage` is the resource and everything that it belongs to.
-    pub(super) fn matches_resource(&self, kind: &EntityTypeName, lineage: &[EntityUid]) -> bool {
+    /// Returns whether the scope matches the resource. `ancestors` holds the resource and its ancestors.
+    pub(super) fn matches_resource(&self, kind: &EntityTypeName, ancestors: &[EntityUid]) -> bool {
         self.resource.kind.as_ref().is_none_or(|wanted| wanted == kind)
-            && self.resource.within.as_ref().is_none_or(|uid| lineage.contains(uid))
+            && self.resource.within.as_ref().is_none_or(|uid| ancestors.contains(uid))
     }
 
-    /// Whether it can match something of this kind below a resource. `lineage` is that resource and everything that it
-    /// belongs to.
-    pub(super) fn matches_below(&self, kind: &EntityTypeName, lineage: &[EntityUid]) -> bool {
-        let in_reach = |uid: &EntityUid| uid.type_name() == kind || lineage.contains(uid);
+    /// Returns whether the scope can match an entity of this kind below a resource. `ancestors` is that resource and its
+    /// ancestors.
+    pub(super) fn matches_below(&self, kind: &EntityTypeName, ancestors: &[EntityUid]) -> bool {
+        let in_reach = |uid: &EntityUid| uid.type_name() == kind || ancestors.contains(uid);
         self.resource.kind.as_ref().is_none_or(|wanted| wanted == kind)
             && self.resource.within.as_ref().is_none_or(in_reach)
     }
 
-    /// `lineage` is the caller and its groups.
-    pub(super) fn matches_principal(&self, lineage: &[EntityUid]) -> bool {
-        self.principal.as_ref().is_none_or(|uid| lineage.contains(uid))
+    /// Returns whether the scope matches the caller. `ancestors` holds the caller and its groups.
+    pub(super) fn matches_principal(&self, ancestors: &[EntityUid]) -> bool {
+        self.principal.as_ref().is_none_or(|uid| ancestors.contains(uid))
     }
 }
 
@@ -105,13 +115,13 @@ fn bit(action: ActionName) -> u32 {
     1 << (action as u32)
 }
 
-fn actions(constraint: &ActionConstraint, words: &Words) -> u32 {
+fn actions(constraint: &ActionConstraint, schema_names: &SchemaNames) -> u32 {
     let matches = |action: ActionName, wanted: &EntityUid, reflexive_only: bool| {
         let group = action.group().filter(|_| !reflexive_only);
-        words.action(action) == Some(wanted)
-            || group.and_then(|group| words.action(group)) == Some(wanted)
+        schema_names.action(action) == Some(wanted)
+            || group.and_then(|group| schema_names.action(group)) == Some(wanted)
     };
-    let all = words.actions().map(|(action, _)| action);
+    let all = schema_names.actions().map(|(action, _)| action);
     match constraint {
         ActionConstraint::Any => u32::MAX,
         ActionConstraint::Eq(wanted) => {

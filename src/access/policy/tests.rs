@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{ask::Standing, *};
+use super::{evaluate::CallDecision, *};
 use crate::{
     access::{Caller, CallerMethod, GrantResource, Resource, action},
     domain::credential_operation,
@@ -48,7 +48,7 @@ fn refused(policy: &str, entities: Option<&str>, wanted: &[&str]) {
 }
 
 fn caller(id: &str) -> Caller {
-    Caller::supposed(id, CallerMethod::Jwt, Some("https://issuer.example"))
+    Caller::hypothetical(id, CallerMethod::Jwt, Some("https://issuer.example"))
 }
 
 fn resource(name: &str) -> Resource {
@@ -59,12 +59,12 @@ fn tenant() -> Resource {
     resource("applications/crm/tenants/Cust1")
 }
 
-fn ids(ruling: &Ruling) -> Vec<&str> {
-    ruling.policy_ids.iter().map(|id| &**id).collect()
+fn ids(decision: &PolicyDecision) -> Vec<&str> {
+    decision.policy_ids.iter().map(|id| &**id).collect()
 }
 
 #[test]
-fn what_is_wrong_with_policies_is_told_with_its_line() {
+fn reports_problems_of_policies_with_their_lines() {
     for (policy, wanted) in [
         ("permit (principal, action, resource)", "policy.cedar:1: "),
         ("// a\n\npermit (principal, action, resource) when { true ;", "policy.cedar:3: "),
@@ -87,14 +87,14 @@ fn what_is_wrong_with_policies_is_told_with_its_line() {
             "permit (principal, action == Action::\"issueSystemTicket\", resource) when { ip(principal.method).isLoopback() };",
             "policy.cedar:1: ",
         ),
-        ("permit (principal == ?principal, action, resource);", "a template"),
+        ("permit (principal == ?principal, action, resource);", "templates are not supported"),
         (
             "permit (principal, action, resource\n == Tenant::\"Cust1\");",
-            "policy.cedar:2: Tenant::\"Cust1\": wanted the form applications/",
+            "policy.cedar:2: Tenant::\"Cust1\": expected the form applications/",
         ),
         (
             "permit (principal, action, resource in Application::\"crm\");",
-            "wanted the form applications/{application}",
+            "expected the form applications/{application}",
         ),
         (
             "permit (principal, action, resource in Application::\"applications/-\");",
@@ -112,11 +112,11 @@ fn what_is_wrong_with_policies_is_told_with_its_line() {
         ("permit (principal, action, resource == Gateway::\"main\");", "Gateway::\"gateway\""),
         (
             "permit (principal in CallerGroup::\"ops\", action, resource);",
-            "the entities file knows no such group",
+            "the entities file has no such group",
         ),
         (
             "forbid (principal, action, resource) when { resource in TenantGroup::\"held\" };",
-            "the entities file knows no such group",
+            "the entities file has no such group",
         ),
         (
             "permit (principal == Caller::\"a b\", action, resource);",
@@ -132,8 +132,8 @@ fn what_is_wrong_with_policies_is_told_with_its_line() {
             "permit (principal, action, resource) when { principal.method == \"p\\u{430}y\" };",
             "mixed scripts",
         ),
-        ("@id(\"a b\") permit (principal, action, resource);", "@id: wanted"),
-        ("@id permit (principal, action, resource);", "@id: wanted"),
+        ("@id(\"a b\") permit (principal, action, resource);", "@id: expected"),
+        ("@id permit (principal, action, resource);", "@id: expected"),
         (
             "@id(\"a\") permit (principal, action, resource);\n@id(\"a\") forbid (principal, action, resource);",
             "policy.cedar:2: a second policy with the id a (the first is in line 1)",
@@ -150,7 +150,7 @@ fn what_is_wrong_with_policies_is_told_with_its_line() {
 }
 
 #[test]
-fn a_context_where_there_is_none_is_told_once() {
+fn reports_a_missing_context_once() {
     let policy = "permit (principal, action, resource) when { context.path like \"/api/*\" };";
     let Err(problems) = parse(policy, None) else { panic!("accepted") };
     assert_eq!(problems.len(), 1, "{problems:#?}");
@@ -158,7 +158,7 @@ fn a_context_where_there_is_none_is_told_once() {
 }
 
 #[test]
-fn all_problems_of_both_files_are_told_at_once() {
+fn reports_all_problems_of_both_files() {
     let policy = "permit (principal == User::\"x\", action, resource);\n\
                   permit (principal, action == Action::\"fly\", resource);\n\
                   permit (principal, action, resource == Tenant::\"Cust1\");";
@@ -170,7 +170,7 @@ fn all_problems_of_both_files_are_told_at_once() {
 }
 
 #[test]
-fn what_is_wrong_with_entities_is_told_with_its_line() {
+fn reports_problems_of_entities_with_their_lines() {
     let entity = |kind: &str, id: &str, rest: &str| {
         format!("[\n{{\"uid\": {{\"type\": \"{kind}\", \"id\": \"{id}\"}}{rest}}}\n]")
     };
@@ -180,39 +180,39 @@ fn what_is_wrong_with_entities_is_told_with_its_line() {
     let cust = "applications/crm/tenants/Cust1";
     for (entities, wanted) in [
         ("[\n{".to_owned(), "entities.json:2: "),
-        ("{}".to_owned(), "wanted a JSON array"),
-        (String::new(), "wanted a JSON array"),
+        ("{}".to_owned(), "expected a JSON array"),
+        (String::new(), "expected a JSON array"),
         ("[{\"uid\": {\"type\": \"Caller\"}}]".to_owned(), "a type and an id"),
-        ("[{\"uid\": \"Caller::x\"}]".to_owned(), "wanted a JSON array"),
+        ("[{\"uid\": \"Caller::x\"}]".to_owned(), "expected a JSON array"),
         ("[{\"id\": \"x\"}]".to_owned(), "unknown field"),
         (entity("User", "x", ""), "entities.json:2: no entity type \"User\""),
-        (entity("Gateway", "gateway", ""), "knows these itself"),
-        (entity("Application", "applications/crm", ""), "knows these itself"),
-        (entity("Grant", "x", ""), "knows these itself"),
-        (entity("Action", "issueSystemTicket", ""), "actions come with the gateway"),
-        (entity("Tenant", "Cust1", ""), "entities.json:2: Tenant::\"Cust1\": wanted the form"),
+        (entity("Gateway", "gateway", ""), "defines these itself"),
+        (entity("Application", "applications/crm", ""), "defines these itself"),
+        (entity("Grant", "x", ""), "defines these itself"),
+        (entity("Action", "issueSystemTicket", ""), "the gateway defines the actions"),
+        (entity("Tenant", "Cust1", ""), "entities.json:2: Tenant::\"Cust1\": expected the form"),
         (entity("Caller", "a b", ""), "printable ASCII"),
         (entity("Caller", "x", ", \"attrs\": {\"role\": \"a\"}"), "no attribute \"role\""),
         (entity("CallerGroup", "x", ", \"attrs\": {\"role\": \"a\"}"), "no attribute \"role\""),
         (entity("Caller", "x", ", \"tags\": {\"role\": \"a\"}"), "no tags"),
         (entity("CallerGroup", "a\\u202eb", ""), "a group's id is"),
         (entity("TenantGroup", "", ""), "a group's id is"),
-        (entity("TenantGroup", "x", &parents("TenantGroup", "y")), "belongs to nothing"),
+        (entity("TenantGroup", "x", &parents("TenantGroup", "y")), "a TenantGroup has no parents"),
         (entity("Caller", "x", &parents("TenantGroup", "y")), "cannot be a parent here"),
         (entity("Caller", "x", &parents("CallerGroup", "a\\nb")), "a group's id is"),
         (entity("Tenant", cust, &parents("CallerGroup", "y")), "cannot be a parent here"),
         (entity("Tenant", cust, &parents("Application", "applications/other")), "cannot be a parent here"),
-        (entity("CallerGroup", "x", &parents("CallerGroup", "x")), "entities.json:2: CallerGroup::\"x\" is in itself"),
+        (entity("CallerGroup", "x", &parents("CallerGroup", "x")), "entities.json:2: CallerGroup::\"x\" contains itself"),
         ("[{\"uid\":{\"type\":\"CallerGroup\",\"id\":\"a\"},\"parents\":[{\"type\":\"CallerGroup\",\"id\":\"b\"}]},\n\
-          {\"uid\":{\"type\":\"CallerGroup\",\"id\":\"b\"},\"parents\":[{\"type\":\"CallerGroup\",\"id\":\"a\"}]}]".to_owned(), "entities.json:2: CallerGroup::\"b\" is in itself"),
-        ("[{\"uid\":{\"type\":\"Caller\",\"id\":\"a\"}},\n{\"uid\":{\"__entity\":{\"type\":\"Caller\",\"id\":\"a\"}}}]".to_owned(), "entities.json:2: Caller::\"a\" stands here twice"),
+          {\"uid\":{\"type\":\"CallerGroup\",\"id\":\"b\"},\"parents\":[{\"type\":\"CallerGroup\",\"id\":\"a\"}]}]".to_owned(), "entities.json:2: CallerGroup::\"b\" contains itself"),
+        ("[{\"uid\":{\"type\":\"Caller\",\"id\":\"a\"}},\n{\"uid\":{\"__entity\":{\"type\":\"Caller\",\"id\":\"a\"}}}]".to_owned(), "entities.json:2: Caller::\"a\" occurs twice"),
     ] {
         refused("permit (principal, action, resource);", Some(&entities), &[wanted]);
     }
 }
 
 #[test]
-fn files_beyond_their_bounds_are_refused() {
+fn rejects_files_beyond_the_limits() {
     let long = " ".repeat(MAX_POLICY_FILE_BYTES + 1);
     refused(&long, None, &["policy.cedar: longer than"]);
     refused("", Some(&long), &["entities.json: longer than"]);
@@ -225,7 +225,7 @@ fn files_beyond_their_bounds_are_refused() {
 }
 
 #[test]
-fn what_does_no_harm_and_is_perhaps_not_meant_is_a_warning() {
+fn warns_about_harmless_but_suspicious_entries() {
     for (policy, entities, wanted) in [
         ("", None, "policy.cedar: no policies"),
         ("// nothing\n", Some("[]"), "no policies"),
@@ -266,7 +266,7 @@ fn what_does_no_harm_and_is_perhaps_not_meant_is_a_warning() {
 }
 
 #[test]
-fn a_misspelt_group_is_told_the_nearest_one() {
+fn suggests_the_nearest_name_for_an_unknown_group() {
     let entities = "[{\"uid\": {\"type\": \"Caller\", \"id\": \"a\"}, \"parents\": [{\"type\": \"CallerGroup\", \"id\": \"support\"}]}]";
     let policy = "forbid (principal in CallerGroup::\"suport\", action, resource);";
     refused(policy, Some(entities), &["did you mean \"support\"?"]);
@@ -274,13 +274,13 @@ fn a_misspelt_group_is_told_the_nearest_one() {
 
 #[test]
 fn the_schema_and_the_actions_of_the_program_agree() {
-    let schema = words::schema().unwrap();
+    let schema = schema_names::schema().unwrap();
     let actions: BTreeSet<_> =
         schema.actions().map(|uid| uid.id().unescaped().to_owned()).collect();
     let known: BTreeSet<_> = ActionName::ALL.iter().map(|a| a.as_str().to_owned()).collect();
     assert_eq!(actions, known);
-    let words = Words::new().unwrap();
-    for (action, uid) in words.actions() {
+    let schema_names = SchemaNames::new().unwrap();
+    for (action, uid) in schema_names.actions() {
         let of_schema: BTreeSet<_> = schema
             .resources_for_action(uid)
             .map(|kinds| kinds.map(ToString::to_string).collect())
@@ -314,15 +314,15 @@ fn an_empty_set_denies_everything() {
     let set = set("");
     for action in ActionName::ALL {
         for name in ["gateway", "applications/crm", "applications/crm/tenants/Cust1"] {
-            let ruling = set.decide(&caller("x"), *action, &resource(name), None);
-            assert_eq!((ruling.allowed, ids(&ruling)), (false, vec![]));
+            let decision = set.decide(&caller("x"), *action, &resource(name), None);
+            assert_eq!((decision.allowed, ids(&decision)), (false, vec![]));
             assert!(!set.may_for_some_context(&caller("x"), *action, &resource(name)).allowed);
         }
     }
 }
 
 #[test]
-fn an_action_is_denied_on_what_it_is_not_for() {
+fn denies_an_action_on_kinds_that_it_does_not_apply_to() {
     let set = set("permit (principal, action, resource);");
     for action in ActionName::ALL {
         for name in [
@@ -345,10 +345,10 @@ fn a_forbid_wins_and_names_itself() {
     let set = set(
         "@id(\"all\") permit (principal, action, resource);\n@id(\"no\") forbid (principal == Caller::\"x\", action, resource);",
     );
-    let ruling = set.decide(&caller("x"), ISSUE, &tenant(), None);
-    assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["no"]));
-    let ruling = set.decide(&caller("y"), ISSUE, &tenant(), None);
-    assert_eq!((ruling.allowed, ids(&ruling)), (true, vec!["all"]));
+    let decision = set.decide(&caller("x"), ISSUE, &tenant(), None);
+    assert_eq!((decision.allowed, ids(&decision)), (false, vec!["no"]));
+    let decision = set.decide(&caller("y"), ISSUE, &tenant(), None);
+    assert_eq!((decision.allowed, ids(&decision)), (true, vec!["all"]));
 }
 
 #[test]
@@ -363,15 +363,15 @@ fn a_policy_that_fails_denies() {
         ),
     ] {
         let set = set(&policy);
-        let ruling = set.decide(&caller("x"), ISSUE, &tenant(), None);
-        assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["f"]));
-        let ruling = set.may_for_some_context(&caller("x"), AS_SYSTEM, &tenant());
-        assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["f"]));
+        let decision = set.decide(&caller("x"), ISSUE, &tenant(), None);
+        assert_eq!((decision.allowed, ids(&decision)), (false, vec!["f"]));
+        let decision = set.may_for_some_context(&caller("x"), AS_SYSTEM, &tenant());
+        assert_eq!((decision.allowed, ids(&decision)), (false, vec!["f"]));
     }
 }
 
 #[test]
-fn groups_reach_through_groups_and_tenant_groups_through_tenants() {
+fn groups_include_the_members_of_their_groups() {
     let entities = r#"[
         {"uid": {"type": "Caller", "id": "x"}, "parents": [{"type": "CallerGroup", "id": "a"}]},
         {"uid": {"type": "CallerGroup", "id": "a"}, "attrs": {}, "parents": [{"type": "CallerGroup", "id": "b"}]},
@@ -398,7 +398,7 @@ fn groups_reach_through_groups_and_tenant_groups_through_tenants() {
 }
 
 #[test]
-fn the_attributes_of_caller_and_grant_decide() {
+fn conditions_can_read_attributes_of_caller_and_grant() {
     let set = set(
         "permit (principal, action, resource is Grant) when { principal has issuer && principal.issuer like \"https://*\" && resource.associateId == 7 && resource.userPrincipalName == \"kari@example.com\" };",
     );
@@ -416,20 +416,22 @@ fn the_attributes_of_caller_and_grant_decide() {
     let action = ActionName::IssueAccessToken;
     let kari = grant(7, "kari@example.com");
     assert!(policies.decide(&caller("x"), action, &kari).allowed);
-    // None of these may be answered by what was remembered of that one.
+    // The cached decision must not be used for any of these.
     assert!(!policies.decide(&caller("x"), action, &grant(8, "kari@example.com")).allowed);
     assert!(!policies.decide(&caller("x"), action, &grant(7, "ola@example.com")).allowed);
-    let other = Caller::supposed("x", CallerMethod::Jwt, Some("http://issuer.example"));
+    let other = Caller::hypothetical("x", CallerMethod::Jwt, Some("http://issuer.example"));
     assert!(!policies.decide(&other, action, &kari).allowed);
     assert!(
-        !policies.decide(&Caller::supposed("x", CallerMethod::Mtls, None), action, &kari).allowed
+        !policies
+            .decide(&Caller::hypothetical("x", CallerMethod::Mtls, None), action, &kari)
+            .allowed
     );
-    assert!(policies.remembered(&caller("x"), action, &kari).unwrap().allowed);
-    assert_eq!(policies.remembered(&caller("y"), action, &kari), None);
+    assert!(policies.cached(&caller("x"), action, &kari).unwrap().allowed);
+    assert_eq!(policies.cached(&caller("y"), action, &kari), None);
 }
 
 #[test]
-fn a_literal_that_is_not_in_normal_form_is_an_error_with_its_line_and_correction() {
+fn rejects_a_literal_that_is_not_in_normal_form_with_line_and_correction() {
     let policy = "// \"/API\"\nforbid (principal, action in Action::\"callWebApi\", resource)\nwhen {\n  \
                   context.path like \"*/Foo*\" ||\n  [\"GET\", \"post\"].contains(context.method)\n};\n\
                   forbid (principal, action == Action::\"issueAccessToken\", resource)\nwhen {\n  \
@@ -450,7 +452,7 @@ fn a_forbid_holds_for_every_spelling_of_a_user_principal_name() {
         @id(\"admins\") forbid (principal, action, resource is Grant)
         when { resource.userPrincipalName like \"admin@*\" || resource.userPrincipalName == \"strasse@x.example\" };");
     let issue = ActionName::IssueAccessToken;
-    let ruling = |name: &str| {
+    let decision = |name: &str| {
         let Resource::Grant(grant) = resource("applications/crm/tenants/Cust1/grants/g1") else {
             panic!()
         };
@@ -464,23 +466,27 @@ fn a_forbid_holds_for_every_spelling_of_a_user_principal_name() {
         "STRASSE@x.example",
         "Stra\u{df}e@x.example",
     ] {
-        assert_eq!((ruling(name).allowed, ids(&ruling(name))), (false, vec!["admins"]), "{name}");
+        assert_eq!(
+            (decision(name).allowed, ids(&decision(name))),
+            (false, vec!["admins"]),
+            "{name}"
+        );
     }
-    assert!(ruling("erik@x.example").allowed);
+    assert!(decision("erik@x.example").allowed);
 }
 
 #[test]
-fn decisions_are_forgotten_when_policies_are_replaced() {
+fn replacing_policies_drops_cached_decisions() {
     let policies = Policies::new(set("permit (principal, action, resource);"));
     assert!(policies.decide(&caller("x"), ISSUE, &tenant()).allowed);
-    assert!(policies.remembered(&caller("x"), ISSUE, &tenant()).is_some());
+    assert!(policies.cached(&caller("x"), ISSUE, &tenant()).is_some());
     policies.replace(set(""));
-    assert_eq!(policies.remembered(&caller("x"), ISSUE, &tenant()), None);
+    assert_eq!(policies.cached(&caller("x"), ISSUE, &tenant()), None);
     assert!(!policies.decide(&caller("x"), ISSUE, &tenant()).allowed);
 }
 
 #[test]
-fn a_context_decides_each_call() {
+fn each_call_is_decided_with_its_context() {
     let policies = Policies::new(set(
         "permit (principal == Caller::\"x\", action in Action::\"callWebApi\", resource);\n\
          forbid (principal, action in Action::\"callWebApi\", resource) when { context.path like \"/api/v1/user*\" };",
@@ -491,11 +497,11 @@ fn a_context_decides_each_call() {
     assert!(!ask("/api/v1/user/1").allowed);
     assert!(ask("/api/v1/contact").allowed);
     assert!(!policies.decide(&caller("x"), AS_SYSTEM, &tenant()).allowed, "without a context");
-    assert_eq!(policies.remembered(&caller("x"), AS_SYSTEM, &tenant()), None);
+    assert_eq!(policies.cached(&caller("x"), AS_SYSTEM, &tenant()), None);
 }
 
 #[test]
-fn a_forbid_on_a_path_wins_over_every_permit_that_is_remembered() {
+fn a_forbid_on_a_path_wins_over_cached_permits() {
     let permit = "permit (principal, action in Action::\"callWebApi\", resource);";
     let forbid = "@id(\"no\") forbid (principal, action in Action::\"callWebApi\", resource) when { context.path like \"/api/v1/user*\" };";
     let both = format!("{permit}\n{forbid}");
@@ -504,8 +510,9 @@ fn a_forbid_on_a_path_wins_over_every_permit_that_is_remembered() {
     let on = [(AS_SYSTEM, tenant()), (ActionName::CallWebApiAsUser, grant)];
     let ask = |path: &str| {
         let ask = |(action, resource): &(_, Resource)| {
-            let ruling = policies.decide_with_context(&caller("x"), *action, resource, "GET", path);
-            (ruling.allowed, ids(&ruling).contains(&"no"))
+            let decision =
+                policies.decide_with_context(&caller("x"), *action, resource, "GET", path);
+            (decision.allowed, ids(&decision).contains(&"no"))
         };
         on.each_ref().map(ask)
     };
@@ -521,7 +528,7 @@ fn a_forbid_on_a_path_wins_over_every_permit_that_is_remembered() {
 }
 
 #[test]
-fn a_decision_on_calls_is_remembered_where_no_policy_that_can_match_has_the_word_context() {
+fn caches_a_decision_on_calls_only_if_no_matching_policy_has_the_word_context() {
     let head = "(principal, action in Action::\"callWebApi\", resource)";
     for (policy, settled) in [
         (String::new(), Some(false)),
@@ -543,16 +550,17 @@ fn a_decision_on_calls_is_remembered_where_no_policy_that_can_match_has_the_word
             Some(true),
         ),
     ] {
-        let found = match set(&policy).standing(&caller("x"), AS_SYSTEM, &tenant()).unwrap() {
-            Standing::Settled(ruling) => Some(ruling.allowed),
-            Standing::Open(_) => None,
-        };
+        let found =
+            match set(&policy).prepare_call_decision(&caller("x"), AS_SYSTEM, &tenant()).unwrap() {
+                CallDecision::SameForAllCalls(decision) => Some(decision.allowed),
+                CallDecision::PerCall(_) => None,
+            };
         assert_eq!(found, settled, "{policy}");
     }
 }
 
 #[test]
-fn what_hands_out_credentials_is_not_permitted_by_what_is_remembered() {
+fn a_cached_permit_does_not_permit_a_credential_operation() {
     let token = "/api/v1/user/currenttoken";
     let permit = "permit (principal, action in Action::\"callWebApi\", resource);";
     let names = format!(
@@ -566,8 +574,8 @@ fn what_hands_out_credentials_is_not_permitted_by_what_is_remembered() {
         };
         for _ in 0..3 {
             assert!(ask("/api/v1/contact").allowed);
-            let ruling = ask(token);
-            assert_eq!((ruling.allowed, ids(&ruling)), (!by.is_empty(), by.clone()));
+            let decision = ask(token);
+            assert_eq!((decision.allowed, ids(&decision)), (!by.is_empty(), by.clone()));
         }
     }
 }
@@ -605,8 +613,8 @@ fn a_permit_names_an_operation_only_if_it_matches_no_sibling() {
             "permit (principal, action in Action::\"callWebApi\", resource) when {{ {condition} }};"
         );
         let call = Some(WebApiCall { method, path });
-        let ruling = set(&policy).decide(&caller("x"), AS_SYSTEM, &tenant(), call);
-        assert_eq!(ruling.allowed, allowed, "{condition} {path}");
+        let decision = set(&policy).decide(&caller("x"), AS_SYSTEM, &tenant(), call);
+        assert_eq!(decision.allowed, allowed, "{condition} {path}");
     }
 }
 
@@ -616,31 +624,31 @@ fn a_policy_that_fails_denies_every_call() {
         "permit (principal, action, resource); @id(\"f\") forbid (principal, action, resource) when { Caller::\"other\".method == \"jwt\" };",
     ));
     for _ in 0..3 {
-        let ruling = policies.decide_with_context(
+        let decision = policies.decide_with_context(
             &caller("x"),
             AS_SYSTEM,
             &tenant(),
             "GET",
             "/api/v1/contact",
         );
-        assert_eq!((ruling.allowed, ids(&ruling)), (false, vec!["f"]));
+        assert_eq!((decision.allowed, ids(&decision)), (false, vec!["f"]));
     }
 }
 
 #[test]
-fn what_some_context_permits_is_remembered_until_policies_are_replaced_and_permits_no_call() {
+fn caches_permissions_for_some_context_without_permitting_a_call() {
     let permit = "permit (principal, action in Action::\"callWebApi\", resource) when { context.path like \"/api/v1/*\" };";
     let policies = Policies::new(set(permit));
     let some = || policies.may_for_some_context(&caller("x"), AS_SYSTEM, &tenant()).allowed;
     assert!(some() && some());
-    assert!(policies.remembered(&caller("x"), AS_SYSTEM, &tenant()).is_none());
+    assert!(policies.cached(&caller("x"), AS_SYSTEM, &tenant()).is_none());
     assert!(!policies.decide(&caller("x"), AS_SYSTEM, &tenant()).allowed);
     policies.replace(set(""));
     assert!(!some());
 }
 
 #[test]
-fn what_some_context_permits_is_told() {
+fn reports_what_some_context_permits() {
     let permit = "@id(\"p\") permit (principal, action, resource) when { true };";
     let some = "@id(\"s\") permit (principal, action in Action::\"callWebApi\", resource) when { context.method == \"GET\" };";
     let some_not = "@id(\"sn\") forbid (principal, action in Action::\"callWebApi\", resource) when { context.method != \"GET\" };";
@@ -657,21 +665,21 @@ fn what_some_context_permits_is_told() {
         (vec![permit, some, never], false, vec!["n"]),
         (vec![never, some_not], false, vec!["n"]),
     ] {
-        let ruling = Policies::new(set(&policies.join("\n"))).may_for_some_context(
+        let decision = Policies::new(set(&policies.join("\n"))).may_for_some_context(
             &caller("x"),
             AS_SYSTEM,
             &tenant(),
         );
-        assert_eq!((ruling.allowed, ids(&ruling)), (allowed, by), "{policies:?}");
+        assert_eq!((decision.allowed, ids(&decision)), (allowed, by), "{policies:?}");
     }
     let policies = Policies::new(set(some));
     assert!(!policies.may_for_some_context(&caller("x"), ISSUE, &tenant()).allowed);
 }
 
 #[test]
-fn whether_anybodys_grant_could_be_used_does_not_depend_on_whose_there_are() {
+fn permission_on_any_grant_does_not_depend_on_stored_grants() {
     let tenant = tenant().tenant().cloned().unwrap();
-    let anybodys = Resource::from(crate::access::GrantResource::anybodys(&tenant));
+    let anybodys = Resource::from(crate::access::GrantResource::any_grant(&tenant));
     let whose = "permit (principal, action == Action::\"issueAccessToken\", resource) when { resource.associateId == 5 };";
     let not_whose = "forbid (principal, action == Action::\"issueAccessToken\", resource) when { resource.userPrincipalName like \"admin@*\" };";
     let all = "permit (principal, action, resource);";
@@ -687,9 +695,9 @@ fn whether_anybodys_grant_could_be_used_does_not_depend_on_whose_there_are() {
     ] {
         let asked = Policies::new(set(&policies.join("\n")));
         for _ in 0..2 {
-            let ruling =
+            let decision =
                 asked.may_for_some_context(&caller("x"), ActionName::IssueAccessToken, &anybodys);
-            assert_eq!(ruling.allowed, allowed, "{policies:?}");
+            assert_eq!(decision.allowed, allowed, "{policies:?}");
         }
     }
 }
@@ -701,7 +709,7 @@ fn an_explanation_names_policies_groups_and_what_nearly_permits() {
                   @id(\"get\") permit (principal == Caller::\"y\", action == Action::\"issueSystemTicket\", resource);";
     let (set, _) = parse(policy, Some(entities)).unwrap();
     let explained = set.explain(&caller("x"), ActionName::ReadTenants, &tenant(), None);
-    assert!(explained.ruling.allowed);
+    assert!(explained.decision.allowed);
     assert_eq!(explained.caller_groups, ["CallerGroup::\"ops\""]);
     assert_eq!(
         explained.resource_parents,
@@ -713,7 +721,7 @@ fn an_explanation_names_policies_groups_and_what_nearly_permits() {
     let explained = set.explain(&caller("x"), ISSUE, &tenant(), None);
     assert_eq!(explained.note.as_deref(), Some("no permit matches"));
     let near: Vec<_> =
-        explained.near_misses.iter().map(|near| (&*near.policy.policy_id, near.differs)).collect();
+        explained.near_misses.iter().map(|near| (&*near.policy.policy_id, near.mismatch)).collect();
     assert_eq!(
         near,
         [("read", "it is about another action"), ("get", "it is about another caller")]
@@ -721,7 +729,7 @@ fn an_explanation_names_policies_groups_and_what_nearly_permits() {
     let explained = set.explain(&caller("x"), ISSUE, &Resource::Gateway, None);
     assert_eq!(
         explained.note.as_deref(),
-        Some("issueSystemTicket is not done to a Gateway, only to a Tenant")
+        Some("issueSystemTicket does not apply to a Gateway, only to a Tenant")
     );
 }
 
@@ -734,7 +742,7 @@ const ENTITIES: &str = r#"[
     {"uid": {"type": "Tenant", "id": "applications/crm/tenants/Cust2"}, "parents": [{"type": "TenantGroup", "id": "t0"}, {"type": "TenantGroup", "id": "t1"}]}
 ]"#;
 
-/// Conditions of any policy.
+/// Conditions for any policy.
 const CONDITIONS: &[&str] = &[
     "",
     "",
@@ -747,7 +755,7 @@ const CONDITIONS: &[&str] = &[
     "when { Caller::\"c9\".method == \"jwt\" }",
 ];
 
-/// Conditions of policies about calls.
+/// Conditions for policies on calls.
 const CALL_CONDITIONS: &[&str] = &[
     "when { context.path like \"/api/v1/contact*\" }",
     "when { context.path like \"/api/v1/*\" }",
@@ -821,7 +829,7 @@ fn policy_about(
         .prop_map(|(effect, p, a, r, c)| format!("{effect} ({p}, {a}, {r}) {c};"))
 }
 
-/// The set of those that are right. A few of the combinations may be refused; most are not, and reading is slow.
+/// Returns the set of the valid policies. Parses all at once first, because parsing is slow.
 fn set_of(policies: &[String]) -> PolicySet {
     let right = |policy: &&String| parse(policy, Some(ENTITIES)).is_ok();
     let (set, _) = parse(&policies.join("\n"), Some(ENTITIES)).unwrap_or_else(|_| {
@@ -835,12 +843,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn what_is_remembered_of_calls_decides_as_if_each_were_the_first(
+    fn cached_results_give_the_same_decisions_as_fresh_ones(
         sets in [prop::collection::vec(some_policy_about_calls(), 1..10), prop::collection::vec(some_policy_about_calls(), 1..10)],
         asked in prop::collection::vec((0..4_usize, 0..6_usize, any::<bool>(), any::<bool>(), 0..4_usize, prop::bool::weighted(0.02)), 1..200),
     ) {
-        let jwt = |id: &str| Caller::supposed(id, CallerMethod::Jwt, Some("https://issuer.example"));
-        let mtls = |id: &str| Caller::supposed(id, CallerMethod::Mtls, None);
+        let jwt = |id: &str| Caller::hypothetical(id, CallerMethod::Jwt, Some("https://issuer.example"));
+        let mtls = |id: &str| Caller::hypothetical(id, CallerMethod::Mtls, None);
         let callers = [mtls("c0"), mtls("c1"), jwt("c1"), jwt("c2")];
         let resources = ["gateway", "applications/crm/tenants/Cust1", "applications/crm/tenants/Cust2", "applications/desk/tenants/Cust1", "applications/crm/tenants/Cust1/grants/g", "applications/crm/tenants/Cust2/grants/h"].map(resource);
         let paths = ["/api/v1/contact", "/api/v1/sale", "/api/v1/user/currenttoken", "/api"];
@@ -856,10 +864,10 @@ proptest! {
             let action = if as_user { ActionName::CallWebApiAsUser } else { AS_SYSTEM };
             let (method, path) = (if get { "GET" } else { "POST" }, paths[path]);
             let call = Some(WebApiCall { method, path });
-            let ruling = policies.decide_with_context(caller, action, resource, method, path);
-            prop_assert_eq!(&ruling, &fresh.decide(caller, action, resource, call));
+            let decision = policies.decide_with_context(caller, action, resource, method, path);
+            prop_assert_eq!(&decision, &fresh.decide(caller, action, resource, call));
             if action.resource_kinds().contains(&resource.kind()) && credential_operation(method, path).is_none() {
-                prop_assert_eq!(ruling, fresh.decide_with_all(caller, action, resource, call));
+                prop_assert_eq!(decision, fresh.decide_with_all(caller, action, resource, call));
             }
             prop_assert!(!policies.decide(caller, action, resource).allowed, "without a context");
             prop_assert_eq!(
@@ -876,9 +884,9 @@ proptest! {
     }
 
     #[test]
-    fn asking_few_policies_decides_as_asking_all(policies in prop::collection::vec(some_policy(), 1..12)) {
+    fn evaluating_matching_policies_decides_like_evaluating_all(policies in prop::collection::vec(some_policy(), 1..12)) {
         let set = set_of(&policies);
-        let callers = ["c0", "c1", "c2"].map(|id| Caller::supposed(id, CallerMethod::Mtls, None));
+        let callers = ["c0", "c1", "c2"].map(|id| Caller::hypothetical(id, CallerMethod::Mtls, None));
         for caller in callers.iter().chain([&caller("c1")]) {
             for action in ActionName::ALL {
                 for name in ["gateway", "applications/crm", "applications/crm/tenants/Cust1", "applications/crm/tenants/Cust2", "applications/desk/tenants/Cust1", "applications/crm/tenants/Cust1/grants/g"] {
@@ -898,7 +906,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_breaks_the_reader(policy in "\\PC{0,60}|(permit|forbid|@id|\\(|\\)|principal|action|resource|,|;|when|\\{|\\}|==| in |Caller::|\"[a-z\"]){0,30}", entities in "\\PC{0,60}|(\\[|\\]|\\{|\\}|\"uid\"|\"type\"|\"id\"|:|,|\"Caller\"){0,30}") {
+    fn reading_malformed_policies_never_panics(policy in "\\PC{0,60}|(permit|forbid|@id|\\(|\\)|principal|action|resource|,|;|when|\\{|\\}|==| in |Caller::|\"[a-z\"]){0,30}", entities in "\\PC{0,60}|(\\[|\\]|\\{|\\}|\"uid\"|\"type\"|\"id\"|:|,|\"Caller\"){0,30}") {
         if let Ok((set, _)) = parse(&policy, Some(&entities)) {
             let _ = set.decide(&caller("x"), ISSUE, &tenant(), None);
         }

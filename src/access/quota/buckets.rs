@@ -1,7 +1,7 @@
 //! Token buckets, by the generic cell rate algorithm (GCRA, ITU-T I.371 annex A).
 //!
-//! A bucket is one number: the time at which it is full again. In any span of time it gives at most `burst` tokens and
-//! `per_second` for each second of the span.
+//! A bucket is one number: the time at which it is full again. In any span of time it gives at most `burst` tokens plus
+//! `per_second` tokens for each second of the span.
 
 use std::{
     collections::HashMap,
@@ -12,24 +12,24 @@ use std::{
 use super::Rate;
 use crate::ports::Clock;
 
-/// Buckets of one kind that are remembered. More keys than that share buckets …
+/// Maximum number of individual buckets. Further keys share [`SHARED_BUCKETS`] buckets.
 pub(super) const MAX_BUCKETS: usize = 65_536;
-/// … of which there are so many.
+/// Number of shared buckets.
 pub(super) const SHARED_BUCKETS: usize = 4_096;
 
-/// Locks, so that the threads of a listener rarely wait for each other.
+/// Number of shards, each with its own lock, so that threads rarely wait for each other.
 const SHARDS: usize = 64;
 
-/// A crowded shard is searched for buckets that are full again at most this often.
-const TIDY_INTERVAL: u64 = 100_000_000;
+/// Minimum interval, in nanoseconds, between removals of refilled buckets from a full shard.
+const CLEANUP_INTERVAL: u64 = 100_000_000;
 
-/// Token buckets of one rate, by a keyed hash of their owner.
+/// Token buckets of one rate. The key is a keyed hash of the owner.
 pub(super) struct Buckets {
-    /// Nanoseconds in which one token comes back.
+    /// Time in which one token is refilled, in nanoseconds.
     interval: u64,
-    /// Nanoseconds in which an empty bucket is full again.
+    /// Time in which an empty bucket is refilled completely, in nanoseconds.
     depth: u64,
-    /// All shards but the last.
+    /// All shards except the last.
     shards: Box<[Mutex<Shard>]>,
     last: Mutex<Shard>,
     clock: Arc<dyn Clock>,
@@ -37,9 +37,9 @@ pub(super) struct Buckets {
 
 #[derive(Default)]
 struct Shard {
-    /// When each bucket is full again, in nanoseconds of the monotonic clock.
-    full: HashMap<u64, u64>,
-    next_tidy: u64,
+    /// The time at which each bucket is full again, in nanoseconds of the monotonic clock.
+    full_at: HashMap<u64, u64>,
+    next_cleanup: u64,
 }
 
 impl Buckets {
@@ -50,17 +50,17 @@ impl Buckets {
         Self { interval, depth, shards, last: Mutex::default(), clock }
     }
 
-    /// Takes one token, or tells when there is one.
+    /// Takes one token, or returns the time to wait for one.
     pub(super) fn take(&self, key: u64) -> Result<(), Duration> {
-        self.take_down_to(key, self.depth)
+        self.take_within(key, self.depth)
     }
 
-    /// Takes one token on credit: of an empty bucket as many as it can hold. What comes back pays the debt first.
+    /// Takes one token on credit, from an empty bucket at most as many as it can hold. Refills pay the debt first.
     pub(super) fn overdraw(&self, key: u64) -> Result<(), Duration> {
-        self.take_down_to(key, self.depth.saturating_mul(2))
+        self.take_within(key, self.depth.saturating_mul(2))
     }
 
-    fn take_down_to(&self, key: u64, depth: u64) -> Result<(), Duration> {
+    fn take_within(&self, key: u64, depth: u64) -> Result<(), Duration> {
         let now = self.now();
         let mut shard = self.shard(key);
         let full = shard.bucket(key, now);
@@ -70,19 +70,19 @@ impl Buckets {
                 *full = next;
                 Ok(())
             }
-            // A caller that is told less than a millisecond would come too early.
+            // Waits at least 1 ms: with a shorter wait the caller would retry too early.
             Some(early) => Err(Duration::from_nanos(early).max(Duration::from_millis(1))),
         }
     }
 
-    /// Gives a token back that was taken.
+    /// Returns a taken token to the bucket.
     pub(super) fn give_back(&self, key: u64) {
         let now = self.now();
         let mut shard = self.shard(key);
         let full = shard.bucket(key, now);
         *full = full.saturating_sub(self.interval);
         if *full <= now {
-            shard.full.remove(&key);
+            shard.full_at.remove(&key);
         }
     }
 
@@ -98,24 +98,28 @@ impl Buckets {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().chain([&self.last]).map(|shard| shard.lock().unwrap().full.len()).sum()
+        self.shards
+            .iter()
+            .chain([&self.last])
+            .map(|shard| shard.lock().unwrap().full_at.len())
+            .sum()
     }
 }
 
 impl Shard {
-    /// Returns the bucket of a key: its own, or a shared one where there is no room.
+    /// Returns the bucket of a key: its own, or a shared one if there is no room.
     fn bucket(&mut self, key: u64, now: u64) -> &mut u64 {
         let mut key = key;
-        if self.full.len() >= MAX_BUCKETS / SHARDS && !self.full.contains_key(&key) {
-            if now >= self.next_tidy {
-                self.full.retain(|_, full| *full > now);
-                self.next_tidy = now.saturating_add(TIDY_INTERVAL);
+        if self.full_at.len() >= MAX_BUCKETS / SHARDS && !self.full_at.contains_key(&key) {
+            if now >= self.next_cleanup {
+                self.full_at.retain(|_, full| *full > now);
+                self.next_cleanup = now.saturating_add(CLEANUP_INTERVAL);
             }
-            if self.full.len() >= MAX_BUCKETS / SHARDS {
+            if self.full_at.len() >= MAX_BUCKETS / SHARDS {
                 key %= u64::try_from(SHARED_BUCKETS / SHARDS).unwrap_or(1);
             }
         }
-        self.full.entry(key).or_default()
+        self.full_at.entry(key).or_default()
     }
 }
 
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_names_takes_no_more_room_than_is_set_aside() {
+    fn memory_is_bounded_during_a_flood_of_keys() {
         let (buckets, clock) = buckets(1, 1);
         let name = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for n in 0..3 * MAX_BUCKETS as u64 {
@@ -145,7 +149,7 @@ mod tests {
         }
         assert!(buckets.len() <= MAX_BUCKETS + SHARED_BUCKETS);
         assert!(buckets.take(name(u64::MAX)).is_err(), "a shared bucket is empty");
-        // When the flood is over, everybody has a bucket again.
+        // After the flood each key has its own bucket again.
         clock.advance(Duration::from_secs(2));
         for n in 0..1_000 {
             buckets.take(name(n)).unwrap();
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn credit_is_paid_back_before_a_bucket_gives_again() {
+    fn refilled_tokens_pay_the_debt_first() {
         let (buckets, clock) = buckets(10, 2);
         buckets.take(7).unwrap();
         buckets.take(7).unwrap();
@@ -170,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_span_of_time_gives_more_than_burst_and_rate(
+        fn never_gives_more_than_burst_and_rate(
             per_second in 1_u32..200,
             burst in 1_u32..50,
             waits in prop::collection::vec(0_u64..40, 1..300),
@@ -184,7 +188,7 @@ mod tests {
                 if buckets.take(1).is_ok() {
                     given.push(now);
                 }
-                // What was taken and given back counts as never taken.
+                // A token that was taken and given back counts as never taken.
                 if buckets.take(1).is_ok() {
                     buckets.give_back(1);
                 }

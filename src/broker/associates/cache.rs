@@ -1,5 +1,4 @@
-//! What is in memory of the people of tenants, and whether it may still be used. Short critical sections, never across
-//! an await.
+//! The cache of associates, and the rules for using its entries. Its lock is held only briefly, never across an await.
 
 use std::{
     collections::HashMap,
@@ -11,123 +10,126 @@ use jiff::Timestamp;
 
 use crate::{
     broker::BrokerError,
-    domain::{AssociateId, ContextIdentifier, Eyes, TenantName},
+    domain::{Actor, AssociateId, ContextIdentifier, TenantName},
 };
 
-/// Because somebody says that something has changed, a tenant is read again at most once in this time.
-pub(super) const HINT_PAUSE: Duration = Duration::from_mins(1);
+/// The shortest time between two reads of a tenant that hints cause.
+pub(super) const MIN_HINT_INTERVAL: Duration = Duration::from_mins(1);
 
-/// While it cannot be read again, what was read is used for so much longer than it is otherwise.
-const STALE: Duration = Duration::from_hours(1);
+/// The time for which an entry is used beyond `max_age` while it cannot be read again.
+const MAX_STALE: Duration = Duration::from_hours(1);
 
-/// After a reading that failed nobody tries again for this long at first, then twice as long …
+/// The first pause after a failed read; the pause doubles with each failure …
 const FIRST_BACK_OFF: Duration = Duration::from_secs(5);
 /// … up to this.
 const LAST_BACK_OFF: Duration = Duration::from_mins(5);
 
-/// How many customers can be told apart that somebody says have changed. Beyond that, all have.
+/// The most customers with a remembered hint. Beyond that, the whole cache is cleared.
 const MAX_HINTS: usize = 65_536;
 
-/// How many ids are remembered that nobody has.
+/// The most ids for each entry that are remembered as absent.
 const MAX_ABSENT: usize = 1000;
 
-/// A tenant in its present life, and whose eyes look at it.
+/// The key of an entry: a tenant, its current lifetime, and the user as whom it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) tenant: TenantName,
-    pub(super) eyes: Eyes,
-    /// When the tenant was added, and which system user token it has: what was seen under another is not seen now.
-    pub(super) life: (Timestamp, i64),
+    pub(super) actor: Actor,
+    /// The time at which the tenant was added, and the version of its system user token. Data that was read with
+    /// another token is not used.
+    pub(super) lifetime: (Timestamp, i64),
 }
 
-/// What is read and kept.
-pub(super) trait Reading {
-    /// How much room it takes, in associates.
+/// A value that is read and cached.
+pub(super) trait CacheEntry {
+    /// Returns the size, counted in associates.
     fn weight(&self) -> usize;
 
-    /// Whether a list goes through it and may want it once more.
+    /// Returns whether a paged list uses this value and may ask for another page of it.
     fn is_paged(&self) -> bool;
 }
 
-/// How long things are kept.
+/// The limits of the cache.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CacheRules {
     pub(super) max_age: Duration,
-    /// In associates; the last one read is kept whatever its weight.
+    /// The size limit, counted in associates. The last value that was read is kept whatever its size.
     pub(super) max_weight: usize,
 }
 
-/// By tenant and eyes, the last reading, and the one before it if lists go through that. All times by the
-/// monotonic clock.
+/// The cache: for each key the last value that was read, and the previous one if paged lists use it. All times are by
+/// the monotonic clock.
 pub(super) struct Cache<T> {
-    known: Mutex<Known<T>>,
+    state: Mutex<CacheState<T>>,
     rules: CacheRules,
 }
 
-struct Known<T> {
+struct CacheState<T> {
     slots: HashMap<Key, Slot<T>>,
-    /// When somebody last said that what is known of a customer is out of date.
+    /// The time of the last hint for each customer.
     hints: HashMap<ContextIdentifier, Duration>,
     failures: HashMap<Key, Failure>,
 }
 
 struct Slot<T> {
-    present: Arc<T>,
-    former: Option<Arc<T>>,
-    /// When its reading began.
+    current: Arc<T>,
+    previous: Option<Arc<T>>,
+    /// The time at which its read began.
     began: Duration,
     last_used: Duration,
-    /// Not in the reading, and not at SuperOffice when we looked.
+    /// Ids that are neither in the value nor at SuperOffice, and the time at which SuperOffice was asked.
     absent: HashMap<AssociateId, Duration>,
 }
 
-/// Why it could not be read, which is not found out again before a time.
+/// The error of the last read, which is returned without another attempt until a time.
 struct Failure {
     error: BrokerError,
     until: Duration,
     back_off: Duration,
 }
 
-/// What a use may do with what is at hand.
-pub(super) enum AtHand<T> {
-    /// Use it.
+/// The result of a look-up.
+pub(super) enum CacheLookup<T> {
+    /// Use this value.
     Fresh(Arc<T>),
-    /// Use it, and have it read again meanwhile.
+    /// Use this value, and read it again in the background.
     Ageing(Arc<T>),
-    /// Read it again; if that fails, use it.
+    /// Read it again, and use this value only if that fails.
     Overdue(Arc<T>),
-    /// Read it.
+    /// Read it: there is no usable value.
     Nothing,
-    /// It was tried just now.
+    /// Return this error: the last attempt failed recently.
     Failing(BrokerError),
 }
 
-impl<T: Reading> Cache<T> {
+impl<T: CacheEntry> Cache<T> {
     pub(super) fn new(rules: CacheRules) -> Self {
         let (slots, hints, failures) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { known: Mutex::new(Known { slots, hints, failures }), rules }
+        Self { state: Mutex::new(CacheState { slots, hints, failures }), rules }
     }
 
-    /// What is at hand for a call that came at `now` and accepts an age of `max_staleness`, if it says so.
-    pub(super) fn look(
+    /// Looks up a value for a call that arrived at `now` and accepts data of the age `max_staleness`, if given.
+    pub(super) fn look_up(
         &self,
         key: &Key,
         now: Duration,
         max_staleness: Option<Duration>,
-    ) -> AtHand<T> {
+    ) -> CacheLookup<T> {
         let mut known = self.known();
         let failure = known.failures.get(key).filter(|failure| now < failure.until);
         let failure = failure.map(|failure| failure.error.clone());
-        let judged = known.judge(key, now, max_staleness, self.rules.max_age);
+        let judged = known.classify(key, now, max_staleness, self.rules.max_age);
         match (judged, failure) {
-            (AtHand::Ageing(read) | AtHand::Overdue(read), Some(_)) => AtHand::Fresh(read),
-            (AtHand::Nothing, Some(error)) => AtHand::Failing(error),
+            (CacheLookup::Ageing(read) | CacheLookup::Overdue(read), Some(_)) => {
+                CacheLookup::Fresh(read)
+            }
+            (CacheLookup::Nothing, Some(error)) => CacheLookup::Failing(error),
             (judged, _) => judged,
         }
     }
 
-    /// A reading by its id: the last one or the one before, if it may still be used at all.
-    pub(super) fn kept(
+    /// Returns the last or previous value for which `is_it` is true, unless it has expired.
+    pub(super) fn find(
         &self,
         key: &Key,
         now: Duration,
@@ -135,35 +137,35 @@ impl<T: Reading> Cache<T> {
     ) -> Option<Arc<T>> {
         let mut known = self.known();
         let slot = known.slots.get_mut(key)?;
-        if now.saturating_sub(slot.began) > self.rules.max_age + STALE {
+        if now.saturating_sub(slot.began) > self.rules.max_age + MAX_STALE {
             return None;
         }
         slot.last_used = slot.last_used.max(now);
-        let both = std::iter::once(&slot.present).chain(&slot.former);
+        let both = std::iter::once(&slot.current).chain(&slot.previous);
         both.into_iter().find(|one| is_it(one)).map(Arc::clone)
     }
 
-    /// The last reading of the first that is meant, however old.
-    pub(super) fn seen(&self, is_meant: impl Fn(&Key) -> bool) -> Option<Arc<T>> {
+    /// Returns the last value of the first key for which `is_meant` is true, whatever its age.
+    pub(super) fn last_value(&self, is_meant: impl Fn(&Key) -> bool) -> Option<Arc<T>> {
         let known = self.known();
         let found = known.slots.iter().find(|(key, _)| is_meant(key));
-        found.map(|(_, slot)| Arc::clone(&slot.present))
+        found.map(|(_, slot)| Arc::clone(&slot.current))
     }
 
-    /// Takes in a reading that began at `began`, unless a newer one is here. Lets go of what was used longest ago
-    /// where room is short.
+    /// Inserts a value whose read began at `began`, unless the cache has a newer one. Evicts the least recently used
+    /// values if the cache is too large.
     pub(super) fn insert(&self, key: &Key, read: Arc<T>, began: Duration) {
-        // Dropped when nobody waits for the lock any more: many thousand people take a while.
+        // Dropped after the lock is released, because dropping many thousand associates takes a while.
         let mut gone = Vec::new();
         let mut known = self.known();
         known.failures.remove(key);
         match known.slots.get_mut(key) {
             Some(slot) if slot.began > began => return,
             Some(slot) => {
-                let former = std::mem::replace(&mut slot.present, read);
-                gone.extend(slot.former.take());
+                let former = std::mem::replace(&mut slot.current, read);
+                gone.extend(slot.previous.take());
                 if former.is_paged() {
-                    slot.former = Some(former);
+                    slot.previous = Some(former);
                 } else {
                     gone.push(former);
                 }
@@ -179,8 +181,8 @@ impl<T: Reading> Cache<T> {
         drop(gone);
     }
 
-    /// It could not be read: whoever asks is told so for a while, each time twice as long.
-    pub(super) fn failed(&self, key: &Key, error: &BrokerError, now: Duration) {
+    /// Records a failed read. Look-ups return its error for a while, which doubles with each failure.
+    pub(super) fn record_failure(&self, key: &Key, error: &BrokerError, now: Duration) {
         let mut known = self.known();
         known.failures.retain(|_, failure| now < failure.until + LAST_BACK_OFF);
         let before = known.failures.get(key).map(|failure| failure.back_off);
@@ -189,20 +191,20 @@ impl<T: Reading> Cache<T> {
         known.failures.insert(key.clone(), failure);
     }
 
-    /// Somebody says that what is known of a customer is out of date.
+    /// Records a hint that the data of a customer is outdated.
     pub(super) fn hint(&self, tenant: ContextIdentifier, now: Duration) {
         let mut known = self.known();
         if known.hints.len() >= MAX_HINTS && !known.hints.contains_key(&tenant) {
-            // Nobody can tell any more what is out of date.
+            // There are too many hints to remember which entries are outdated.
             known.hints.clear();
             known.slots.clear();
         }
         known.hints.insert(tenant, now);
     }
 
-    /// Lets go of everything of a tenant.
+    /// Removes all entries of a tenant.
     pub(super) fn forget(&self, tenant: &TenantName) {
-        // Dropped when nobody waits for the lock any more.
+        // Dropped after the lock is released.
         let mut gone = Vec::new();
         let mut known = self.known();
         known.failures.retain(|key, _| key.tenant != *tenant);
@@ -211,21 +213,26 @@ impl<T: Reading> Cache<T> {
         drop(gone);
     }
 
-    /// Tenants of which something is known.
+    /// Returns the tenants that have an entry or a failure.
     pub(super) fn tenants(&self) -> Vec<TenantName> {
         let known = self.known();
         known.slots.keys().chain(known.failures.keys()).map(|key| key.tenant.clone()).collect()
     }
 
-    /// Whether we looked for it at SuperOffice just now, and nobody had this id.
+    /// Returns whether this id is known to be absent at SuperOffice since less than a minute.
     pub(super) fn is_absent(&self, key: &Key, id: AssociateId, now: Duration) -> bool {
         let known = self.known();
         let looked = known.slots.get(key).and_then(|slot| slot.absent.get(&id));
-        looked.is_some_and(|looked| now.saturating_sub(*looked) < HINT_PAUSE)
+        looked.is_some_and(|looked| now.saturating_sub(*looked) < MIN_HINT_INTERVAL)
     }
 
-    /// Nobody has these ids.
-    pub(super) fn absent(&self, key: &Key, ids: impl Iterator<Item = AssociateId>, now: Duration) {
+    /// Records that SuperOffice does not have these ids.
+    pub(super) fn record_absent(
+        &self,
+        key: &Key,
+        ids: impl Iterator<Item = AssociateId>,
+        now: Duration,
+    ) {
         if let Some(slot) = self.known().slots.get_mut(key) {
             for id in ids {
                 if slot.absent.len() >= MAX_ABSENT {
@@ -236,9 +243,9 @@ impl<T: Reading> Cache<T> {
         }
     }
 
-    /// Lets go of what is too old to be used.
+    /// Removes expired entries.
     pub(super) fn sweep(&self, now: Duration) {
-        let oldest = self.rules.max_age + STALE;
+        let oldest = self.rules.max_age + MAX_STALE;
         let mut known = self.known();
         let gone: Vec<_> =
             known.slots.extract_if(|_, slot| now.saturating_sub(slot.began) > oldest).collect();
@@ -248,43 +255,43 @@ impl<T: Reading> Cache<T> {
         drop(gone);
     }
 
-    /// How much is in memory.
+    /// Returns the size of all values, counted in associates.
     pub(super) fn weight(&self) -> usize {
         self.known().weight()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known<T>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, CacheState<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Reading> Known<T> {
-    fn judge(
+impl<T: CacheEntry> CacheState<T> {
+    fn classify(
         &mut self,
         key: &Key,
         now: Duration,
         max_staleness: Option<Duration>,
         max_age: Duration,
-    ) -> AtHand<T> {
+    ) -> CacheLookup<T> {
         let hinted = self.hints.get(&key.tenant.tenant).copied();
-        let Some(slot) = self.slots.get_mut(key) else { return AtHand::Nothing };
+        let Some(slot) = self.slots.get_mut(key) else { return CacheLookup::Nothing };
         slot.last_used = slot.last_used.max(now);
-        let present = Arc::clone(&slot.present);
-        // Read after the call came: as new as can be.
+        let present = Arc::clone(&slot.current);
+        // The age is zero if the read began after the call arrived.
         let age = now.saturating_sub(slot.began);
-        let changed = hinted.is_some_and(|hinted| hinted >= slot.began) && age >= HINT_PAUSE;
-        if changed || max_staleness.is_some_and(|most| age > most) || age > max_age + STALE {
-            AtHand::Nothing
+        let changed = hinted.is_some_and(|hinted| hinted >= slot.began) && age >= MIN_HINT_INTERVAL;
+        if changed || max_staleness.is_some_and(|most| age > most) || age > max_age + MAX_STALE {
+            CacheLookup::Nothing
         } else if age > max_age {
-            AtHand::Overdue(present)
+            CacheLookup::Overdue(present)
         } else if age > max_age.mul_f64(0.8) {
-            AtHand::Ageing(present)
+            CacheLookup::Ageing(present)
         } else {
-            AtHand::Fresh(present)
+            CacheLookup::Fresh(present)
         }
     }
 
-    /// Former readings go first: only lists that are being paged through need them.
+    /// Evicts previous values first, because only paged lists need them.
     fn make_room(&mut self, except: &Key, most: usize, gone: &mut Vec<Arc<T>>) {
         let mut weight = self.weight();
         while weight > most {
@@ -292,18 +299,18 @@ impl<T: Reading> Known<T> {
             let oldest = others.min_by_key(|(_, slot)| slot.last_used);
             let Some((key, slot)) = oldest else { break };
             weight -= slot.weight();
-            gone.extend(slot.former.take());
+            gone.extend(slot.previous.take());
             weight += slot.weight();
             if weight > most {
                 let key = key.clone();
                 weight -= slot.weight();
-                gone.extend(self.slots.remove(&key).map(|slot| slot.present));
+                gone.extend(self.slots.remove(&key).map(|slot| slot.current));
             }
         }
         if weight > most
             && let Some(slot) = self.slots.get_mut(except)
         {
-            gone.extend(slot.former.take());
+            gone.extend(slot.previous.take());
         }
     }
 
@@ -312,13 +319,13 @@ impl<T: Reading> Known<T> {
     }
 }
 
-impl<T: Reading> Slot<T> {
+impl<T: CacheEntry> Slot<T> {
     fn new(present: Arc<T>, began: Duration) -> Self {
-        Self { present, former: None, began, last_used: began, absent: HashMap::new() }
+        Self { current: present, previous: None, began, last_used: began, absent: HashMap::new() }
     }
 
     fn weight(&self) -> usize {
-        self.present.weight() + self.former.as_ref().map_or(0, |former| former.weight())
+        self.current.weight() + self.previous.as_ref().map_or(0, |former| former.weight())
     }
 }
 
@@ -332,7 +339,7 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct People(usize);
 
-    impl Reading for People {
+    impl CacheEntry for People {
         fn weight(&self) -> usize {
             self.0
         }
@@ -348,26 +355,26 @@ mod tests {
 
     fn key(tenant: &str) -> Key {
         let tenant = format!("applications/a/tenants/{tenant}").parse().unwrap();
-        Key { tenant, eyes: Eyes::SystemUser, life: (Timestamp::UNIX_EPOCH, 1) }
+        Key { tenant, actor: Actor::SystemUser, lifetime: (Timestamp::UNIX_EPOCH, 1) }
     }
 
     fn down() -> BrokerError {
         BrokerError::UpstreamUnavailable { retry_after: MINUTE, cause: "down".into() }
     }
 
-    /// What is at hand, as a word.
+    /// Returns the result of a look-up as a word.
     fn seen(cache: &Cache<People>, now: Duration, max_staleness: Option<Duration>) -> &'static str {
-        match cache.look(&key("Cust1"), now, max_staleness) {
-            AtHand::Fresh(_) => "fresh",
-            AtHand::Ageing(_) => "ageing",
-            AtHand::Overdue(_) => "overdue",
-            AtHand::Nothing => "nothing",
-            AtHand::Failing(_) => "failing",
+        match cache.look_up(&key("Cust1"), now, max_staleness) {
+            CacheLookup::Fresh(_) => "fresh",
+            CacheLookup::Ageing(_) => "ageing",
+            CacheLookup::Overdue(_) => "overdue",
+            CacheLookup::Nothing => "nothing",
+            CacheLookup::Failing(_) => "failing",
         }
     }
 
     #[test]
-    fn a_reading_is_used_then_renewed_behind_its_readers_then_waited_for_and_at_last_given_up() {
+    fn an_entry_becomes_ageing_then_overdue_then_expired() {
         let cache = cache(10);
         assert_eq!(seen(&cache, MINUTE, None), "nothing");
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
@@ -386,20 +393,20 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_bounds_the_age_itself() {
+    fn a_caller_can_limit_the_age() {
         let cache = cache(10);
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
         let at = |minutes, most: Duration| seen(&cache, MINUTE * minutes, Some(most));
-        assert_eq!(at(1, Duration::ZERO), "fresh", "read when the call had come");
+        assert_eq!(at(1, Duration::ZERO), "fresh", "the read began after the call arrived");
         assert_eq!(at(2, Duration::ZERO), "nothing");
         assert_eq!(at(2, MINUTE), "fresh");
         assert_eq!(at(30, MINUTE * 20), "nothing");
-        // It cannot stretch what everybody else is held to.
+        // A caller cannot extend the general limit.
         assert_eq!(at(77, Duration::MAX), "nothing");
     }
 
     #[test]
-    fn a_hint_has_it_read_again_but_at_most_once_a_minute() {
+    fn a_hint_causes_a_read_at_most_once_a_minute() {
         let cache = cache(10);
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
         let hint = |seconds| {
@@ -409,46 +416,46 @@ mod tests {
         assert_eq!(seen(&cache, MINUTE + Duration::from_secs(59), None), "fresh");
         assert_eq!(seen(&cache, MINUTE * 2, None), "nothing");
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE * 2);
-        assert_eq!(seen(&cache, MINUTE * 5, None), "fresh", "the hint is answered");
+        assert_eq!(seen(&cache, MINUTE * 5, None), "fresh", "the hint is used up");
         cache.hint("Cust2".parse().unwrap(), MINUTE * 6);
-        assert_eq!(seen(&cache, MINUTE * 7, None), "fresh", "of another customer");
+        assert_eq!(seen(&cache, MINUTE * 7, None), "fresh", "the hint is for another customer");
     }
 
     #[test]
-    fn what_could_not_be_read_again_is_not_tried_by_each_call() {
+    fn backs_off_after_failed_reads() {
         let cache = cache(10);
         let at = |minutes: f64, most| seen(&cache, MINUTE.mul_f64(minutes), most);
-        cache.failed(&key("Cust1"), &down(), MINUTE);
-        assert_eq!(at(1.0, None), "failing", "also where it was never read");
+        cache.record_failure(&key("Cust1"), &down(), MINUTE);
+        assert_eq!(at(1.0, None), "failing", "also without an earlier value");
         assert_eq!(at(1.1, None), "nothing");
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
-        cache.failed(&key("Cust1"), &down(), MINUTE * 14);
-        assert_eq!(at(14.0, None), "fresh", "it may still be used");
+        cache.record_failure(&key("Cust1"), &down(), MINUTE * 14);
+        assert_eq!(at(14.0, None), "fresh", "the value is still usable");
         assert_eq!(at(14.0, Some(MINUTE)), "failing");
         assert_eq!(at(14.1, None), "ageing");
         for minute in [20.0, 20.1] {
             assert_eq!(at(minute, None), "overdue");
-            cache.failed(&key("Cust1"), &down(), MINUTE.mul_f64(minute));
+            cache.record_failure(&key("Cust1"), &down(), MINUTE.mul_f64(minute));
             assert_eq!(at(minute, None), "fresh");
         }
-        assert_eq!(at(20.2, None), "fresh", "each time twice as long");
+        assert_eq!(at(20.2, None), "fresh", "the pause doubles");
         assert_eq!(at(20.3, None), "overdue");
     }
 
     #[test]
-    fn a_failure_makes_nothing_usable_that_was_not() {
+    fn a_failure_does_not_make_an_expired_entry_usable() {
         let cache = cache(10);
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
-        cache.failed(&key("Cust1"), &down(), MINUTE * 200);
-        assert_eq!(seen(&cache, MINUTE * 200, None), "failing", "too old");
+        cache.record_failure(&key("Cust1"), &down(), MINUTE * 200);
+        assert_eq!(seen(&cache, MINUTE * 200, None), "failing", "the value is too old");
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE * 300);
         cache.hint("Cust1".parse().unwrap(), MINUTE * 301);
-        cache.failed(&key("Cust1"), &down(), MINUTE * 302);
-        assert_eq!(seen(&cache, MINUTE * 302, None), "failing", "out of date");
+        cache.record_failure(&key("Cust1"), &down(), MINUTE * 302);
+        assert_eq!(seen(&cache, MINUTE * 302, None), "failing", "the value is outdated");
     }
 
     #[test]
-    fn a_hint_that_comes_while_it_is_read_is_not_forgotten() {
+    fn keeps_a_hint_that_arrives_during_a_read() {
         let cache = cache(10);
         cache.hint("Cust1".parse().unwrap(), MINUTE + Duration::from_secs(1));
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
@@ -456,42 +463,42 @@ mod tests {
     }
 
     #[test]
-    fn another_life_of_a_tenant_sees_nothing_of_the_one_before() {
+    fn a_tenant_with_another_lifetime_has_its_own_entry() {
         let cache = cache(10);
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
-        let next = Key { life: (Timestamp::UNIX_EPOCH, 2), ..key("Cust1") };
-        assert!(matches!(cache.look(&next, MINUTE, None), AtHand::Nothing));
+        let next = Key { lifetime: (Timestamp::UNIX_EPOCH, 2), ..key("Cust1") };
+        assert!(matches!(cache.look_up(&next, MINUTE, None), CacheLookup::Nothing));
     }
 
     #[test]
-    fn what_is_too_old_is_let_go() {
+    fn removes_expired_entries() {
         let cache = cache(10);
         cache.insert(&key("Cust1"), Arc::new(People(4)), MINUTE);
         cache.sweep(MINUTE * 76);
         assert_eq!(cache.weight(), 4);
-        assert!(cache.kept(&key("Cust1"), MINUTE * 77, |_| true).is_none());
+        assert!(cache.find(&key("Cust1"), MINUTE * 77, |_| true).is_none());
         cache.sweep(MINUTE * 77);
         assert_eq!(cache.weight(), 0);
     }
 
     #[test]
-    fn a_reading_that_was_overtaken_changes_nothing() {
+    fn ignores_a_read_that_is_older_than_the_entry() {
         let cache = cache(10);
         cache.insert(&key("Cust1"), Arc::new(People(2)), MINUTE * 2);
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
-        assert!(cache.kept(&key("Cust1"), MINUTE, |people| people.0 == 1).is_none());
-        assert!(cache.kept(&key("Cust1"), MINUTE, |people| people.0 == 2).is_some());
+        assert!(cache.find(&key("Cust1"), MINUTE, |people| people.0 == 1).is_none());
+        assert!(cache.find(&key("Cust1"), MINUTE, |people| people.0 == 2).is_some());
     }
 
     #[test]
-    fn a_list_can_go_on_in_the_reading_before_the_last() {
+    fn a_paged_list_can_continue_in_the_previous_value() {
         let cache = cache(10);
         for (minute, people) in [(1, 1), (2, 2), (3, 3)] {
             cache.insert(&key("Cust1"), Arc::new(People(people)), MINUTE * minute);
         }
-        let kept = |count| cache.kept(&key("Cust1"), MINUTE, |people| people.0 == count).is_some();
+        let kept = |count| cache.find(&key("Cust1"), MINUTE, |people| people.0 == count).is_some();
         assert_eq!((kept(1), kept(2), kept(3)), (false, true, true));
-        // But only where a list goes through it: it takes as much room again.
+        // The previous value is kept only if a paged list uses it, because it doubles the memory.
         for (minute, people) in [(4, 2000), (5, 3000)] {
             cache.insert(&key("Cust1"), Arc::new(People(people)), MINUTE * minute);
         }
@@ -499,9 +506,9 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_looked_at_for_longest_goes_first_and_the_last_read_stays() {
+    fn evicts_the_least_recently_used_entry_and_keeps_the_last_read() {
         let cache = cache(10);
-        let holds = |tenant| cache.kept(&key(tenant), MINUTE, |_| true).is_some();
+        let holds = |tenant| cache.find(&key(tenant), MINUTE, |_| true).is_some();
         cache.insert(&key("Cust1"), Arc::new(People(4)), MINUTE);
         cache.insert(&key("Cust2"), Arc::new(People(4)), MINUTE * 2);
         assert_eq!(seen(&cache, MINUTE * 3, None), "fresh");
@@ -510,20 +517,20 @@ mod tests {
         cache.insert(&key("Cust4"), Arc::new(People(1000)), MINUTE * 5);
         assert_eq!((holds("Cust1"), holds("Cust3"), holds("Cust4")), (false, false, true));
         cache.insert(&key("Cust4"), Arc::new(People(1000)), MINUTE * 6);
-        assert_eq!(cache.weight(), 1000, "without the one before");
+        assert_eq!(cache.weight(), 1000, "the previous value is not counted");
     }
 
     #[test]
-    fn ids_that_nobody_has_are_remembered_for_a_minute_and_not_without_end() {
+    fn remembers_a_limited_number_of_absent_ids_for_a_minute() {
         let cache = cache(10);
         let id = |number| AssociateId::new(number).unwrap();
         let absent = |number, minutes| cache.is_absent(&key("Cust1"), id(number), MINUTE * minutes);
-        cache.absent(&key("Cust1"), [id(1)].into_iter(), MINUTE);
-        assert!(!absent(1, 1), "without a reading there is nothing to compare with");
+        cache.record_absent(&key("Cust1"), [id(1)].into_iter(), MINUTE);
+        assert!(!absent(1, 1), "absent ids are stored only with an entry");
         cache.insert(&key("Cust1"), Arc::new(People(1)), MINUTE);
-        cache.absent(&key("Cust1"), [id(1)].into_iter(), MINUTE);
+        cache.record_absent(&key("Cust1"), [id(1)].into_iter(), MINUTE);
         assert_eq!((absent(1, 1), absent(2, 1), absent(1, 2)), (true, false, false));
-        cache.absent(&key("Cust1"), (1..=10_000).map(id), MINUTE);
+        cache.record_absent(&key("Cust1"), (1..=10_000).map(id), MINUTE);
         let remembered = (1..=10_000).filter(|number| absent(*number, 1)).count();
         assert!((1..=MAX_ABSENT).contains(&remembered), "{remembered}");
     }

@@ -1,84 +1,85 @@
-//! Lists of associates, a page at a time.
+//! Paged lists of associates.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 
 use super::{
-    Associates, Look,
+    AssociateReadOptions, Associates,
     snapshot::{Snapshot, Sorted},
 };
 use crate::{
     access::{Authorized, ReadAssociates},
     broker::{
         BrokerError,
-        looking::{BATCH, Looking},
+        scan_budget::{BATCH_SIZE, ScanBudget},
     },
     domain::{Associate, AssociateId, Filter, Languages, ListedAssociate, Order, TenantName},
 };
 
-/// Which associates, in which order, and where to go on.
+/// The filter, order and start of a page of associates.
 #[derive(Debug, Clone)]
 pub struct AssociateQuery {
-    /// Those that match.
+    /// The filter that associates must match.
     pub filter: Filter,
-    /// The empty one is by ascending id.
+    /// The order; the empty order is by ascending id.
     pub order: Order,
-    /// In which names of roles and groups are read.
+    /// The languages for the names of roles and groups.
     pub languages: Languages,
-    /// At most so many.
+    /// The most associates on the page.
     pub limit: usize,
-    /// Where the page before ended.
-    pub after: Option<AssociatePlace>,
+    /// The end of the previous page.
+    pub after: Option<AssociatePosition>,
 }
 
-/// Where a page of associates ends.
+/// The end of a page of associates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AssociatePlace {
-    /// By id: with this one. Holds in every reading, so whoever is there throughout a listing is on one page of it.
+pub enum AssociatePosition {
+    /// Ordered by id: the last id. It is valid in every snapshot, so no listed associate is skipped or repeated.
     Id(AssociateId),
-    /// In another order: at a position of one reading, in which everybody has one place.
+    /// In any other order: a position in one snapshot.
     Position {
-        /// Which reading.
+        /// The id of the snapshot.
         snapshot: u128,
-        /// Behind how many.
+        /// The number of associates before this position.
         position: usize,
     },
 }
 
-/// A page of associates: maybe none, though there is a next page.
+/// A page of associates. It may be empty although there is a next page.
 #[derive(Debug, Clone)]
 pub struct AssociateListPage {
     /// The associates.
     pub associates: Vec<Arc<Associate>>,
-    /// When they were read.
+    /// The time at which they were read.
     pub read_time: Timestamp,
-    /// Where the next page begins, if there is one.
-    pub next: Option<AssociatePlace>,
+    /// The start of the next page, if there is one.
+    pub next: Option<AssociatePosition>,
 }
 
 impl Associates {
-    /// A page of a tenant's associates, those who left included.
+    /// Returns a page of a tenant's associates, including inactive ones.
     ///
     /// # Errors
-    /// What [`Associates::get`] has; or the place is in a reading that is no longer kept.
+    /// As [`Associates::get`]; or the snapshot of the previous page is no longer cached.
     pub async fn list(
         &self,
         authorized: &Authorized<ReadAssociates, TenantName>,
-        look: &Look,
+        options: &AssociateReadOptions,
         query: &AssociateQuery,
     ) -> Result<AssociateListPage, BrokerError> {
-        let key = self.permitted(authorized, look).await?;
+        let key = self.check_access(authorized, options).await?;
         let AssociateQuery { order, languages, after, .. } = query;
         let snapshot = match after {
-            Some(AssociatePlace::Position { snapshot, .. }) => {
-                self.snapshots.kept(&key, |kept| kept.id == *snapshot).ok_or_else(read_anew)?
-            }
-            _ => self.snapshots.get(&key, look.max_staleness).await?,
+            Some(AssociatePosition::Position { snapshot, .. }) => self
+                .snapshots
+                .find(&key, |kept| kept.id == *snapshot)
+                .ok_or_else(snapshot_replaced)?,
+            _ => self.snapshots.get(&key, options.max_staleness).await?,
         };
         if !order.is_empty() {
-            // Before it is sorted, which takes a while.
-            snapshot.will_be_paged();
+            // Set before the sort, which takes a while.
+            snapshot.mark_paged();
         }
         let sorted = if order.is_empty() {
             None
@@ -87,10 +88,10 @@ impl Associates {
         } else {
             Some(sort(&snapshot, order, languages).await?)
         };
-        let mut looking = Looking::begin(&*self.clock);
+        let mut budget = ScanBudget::start(&*self.clock);
         let mut position = match after {
-            Some(AssociatePlace::Id(id)) => snapshot.position_after(*id),
-            Some(AssociatePlace::Position { position, .. }) => *position,
+            Some(AssociatePosition::Id(id)) => snapshot.position_after(*id),
+            Some(AssociatePosition::Position { position, .. }) => *position,
             None => 0,
         };
         let mut associates: Vec<Arc<Associate>> = Vec::new();
@@ -99,12 +100,12 @@ impl Associates {
             None => snapshot.at(position),
         };
         let place = |position: usize| match &sorted {
-            Some(_) => Some(AssociatePlace::Position { snapshot: snapshot.id, position }),
-            None => at(position.checked_sub(1)?).map(|last| AssociatePlace::Id(last.id)),
+            Some(_) => Some(AssociatePosition::Position { snapshot: snapshot.id, position }),
+            None => at(position.checked_sub(1)?).map(|last| AssociatePosition::Id(last.id)),
         };
         let read_time = snapshot.read_time;
         loop {
-            let batch = looking.batch(BATCH);
+            let batch = budget.next_batch_size(BATCH_SIZE);
             for _ in 0..batch {
                 let Some(associate) = at(position) else {
                     return Ok(AssociateListPage { associates, read_time, next: None });
@@ -121,11 +122,11 @@ impl Associates {
                 }
                 position += 1;
             }
-            looking.looked_at(batch);
+            budget.record_rows(batch);
             if batch == 0 {
                 return Ok(AssociateListPage { associates, read_time, next: place(position) });
             }
-            // Others wait for this thread.
+            // Lets other tasks run on this thread.
             tokio::task::yield_now().await;
         }
     }
@@ -141,13 +142,14 @@ async fn sort(
     sorting.await.map_err(|error| BrokerError::Internal(error.to_string().into()))
 }
 
-fn read_anew() -> BrokerError {
-    let problem = "the associates have been read anew since: begin the list again without it";
+fn snapshot_replaced() -> BrokerError {
+    let problem =
+        "the associates were read again meanwhile; begin the list again without a page token";
     BrokerError::Invalid { field: "page_token", problem: problem.to_owned() }
 }
 
-/// For page tokens, which are sealed.
-impl fmt::Display for AssociatePlace {
+/// The text form for page tokens, which are encrypted.
+impl fmt::Display for AssociatePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => write!(f, "{id}"),
@@ -156,19 +158,22 @@ impl fmt::Display for AssociatePlace {
     }
 }
 
-/// Not a place.
+/// The error for a text that is not a position in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a place in a list of associates")]
-pub struct NoPlace;
+#[error("the text is not a position in a list of associates")]
+pub struct InvalidAssociatePosition;
 
-impl FromStr for AssociatePlace {
-    type Err = NoPlace;
+impl FromStr for AssociatePosition {
+    type Err = InvalidAssociatePosition;
 
-    fn from_str(text: &str) -> Result<Self, NoPlace> {
+    fn from_str(text: &str) -> Result<Self, InvalidAssociatePosition> {
         let Some((snapshot, position)) = text.split_once('/') else {
-            return text.parse().map(Self::Id).map_err(|_| NoPlace);
+            return text.parse().map(Self::Id).map_err(|_| InvalidAssociatePosition);
         };
-        let snapshot = snapshot.parse().map_err(|_| NoPlace)?;
-        Ok(Self::Position { snapshot, position: position.parse().map_err(|_| NoPlace)? })
+        let snapshot = snapshot.parse().map_err(|_| InvalidAssociatePosition)?;
+        Ok(Self::Position {
+            snapshot,
+            position: position.parse().map_err(|_| InvalidAssociatePosition)?,
+        })
     }
 }

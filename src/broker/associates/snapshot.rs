@@ -1,4 +1,4 @@
-//! Everybody of a tenant as one credential saw them at one time.
+//! A snapshot of all associates of a tenant, as one credential saw them at one time.
 
 use std::{
     sync::{
@@ -10,25 +10,25 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::cache::Reading;
+use super::cache::CacheEntry;
 use crate::domain::{
     Associate, AssociateId, Directory, Languages, ListedAssociate, LookupKey, Order,
 };
 
-/// More users than any tenant has.
+/// The most associates that are read: more than any tenant has.
 pub(super) const MAX_ASSOCIATES: usize = 1_000_000;
 
-/// How many orders of one snapshot are kept: a list by another one is sorted again.
+/// The most sort orders that are cached for a snapshot.
 const MAX_ORDERS: usize = 4;
 
-/// In which order a list shows them: positions in the list by id.
+/// A sort order: positions in the list by id.
 pub(super) type Sorted = Arc<[u32]>;
 
-/// Everybody, by ascending id. Never changes.
+/// All associates by ascending id. Immutable.
 pub(super) struct Snapshot {
-    /// Made by us, random.
+    /// A random id.
     pub(super) id: u128,
-    /// When its reading began, by the monotonic clock and by the wall clock.
+    /// The time at which its read began, by the monotonic clock and by the wall clock.
     pub(super) began: Duration,
     pub(super) read_time: Timestamp,
     pub(super) directory: Directory,
@@ -38,7 +38,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// `associates` by ascending id.
+    /// Creates a snapshot. `associates` must be sorted by ascending id.
     pub(super) fn new(
         id: u128,
         (began, read_time): (Duration, Timestamp),
@@ -55,7 +55,7 @@ impl Snapshot {
         self.associates.get(found)
     }
 
-    /// Where those with a greater id begin.
+    /// Returns the position of the first associate with a greater id.
     pub(super) fn position_after(&self, id: AssociateId) -> usize {
         self.associates.partition_point(|associate| associate.id <= id)
     }
@@ -64,29 +64,29 @@ impl Snapshot {
         self.associates.get(position)
     }
 
-    /// A list will go on in it.
-    pub(super) fn will_be_paged(&self) {
+    /// Marks the snapshot as used by a paged list.
+    pub(super) fn mark_paged(&self) {
         self.paged.store(true, Ordering::Relaxed);
     }
 
-    /// All that have this, in order of their ids.
+    /// Returns all associates that match, by ascending id.
     pub(super) fn find(&self, key: &LookupKey) -> Vec<&Arc<Associate>> {
         self.associates.iter().filter(|associate| key.matches(associate)).collect()
     }
 
-    /// The positions in this order, if somebody has asked for it before.
+    /// Returns the positions in this order if they are cached.
     pub(super) fn sorted(&self, order: &Order, languages: &Languages) -> Option<Sorted> {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |key: &(Order, Languages)| key.0 == *order && key.1 == *languages;
         let found = orders.iter().position(|(key, _)| same(key))?;
-        // The one that was not asked for for longest stands first.
+        // Moves it to the end: the least recently used order is first.
         let found = orders.remove(found);
         let sorted = Arc::clone(&found.1);
         orders.push(found);
         Some(sorted)
     }
 
-    /// The positions in this order. Takes a while for many thousand: not for a thread that others wait for.
+    /// Returns the positions in this order. Must not run on an async thread, because it takes long for many associates.
     pub(super) fn sort(&self, order: &Order, languages: &Languages) -> Sorted {
         if let Some(sorted) = self.sorted(order, languages) {
             return sorted;
@@ -94,7 +94,7 @@ impl Snapshot {
         let listed: Vec<_> =
             self.associates.iter().map(|one| ListedAssociate::new(one, languages)).collect();
         let mut positions: Vec<u32> = (0..).take(listed.len()).collect();
-        // Stable: among equal ones the id decides.
+        // The sort is stable, so equal associates stay ordered by id.
         positions.sort_by(|a, b| match (listed.get(*a as usize), listed.get(*b as usize)) {
             (Some(a), Some(b)) => order.compare(a, b),
             _ => std::cmp::Ordering::Equal,
@@ -109,7 +109,7 @@ impl Snapshot {
     }
 }
 
-impl Reading for Snapshot {
+impl CacheEntry for Snapshot {
     fn weight(&self) -> usize {
         self.associates.len().max(1)
     }

@@ -1,5 +1,5 @@
-//! Those who never said who they are: counted by source and minute, not written down one by one, so that a flood of
-//! them fills neither memory nor disk.
+//! Unauthenticated attempts: counted by source and minute instead of recorded one by one, so that a flood of them fills
+//! neither memory nor disk.
 
 use std::{
     collections::HashMap,
@@ -9,49 +9,49 @@ use std::{
     time::Duration,
 };
 
-use super::{Trail, Weight};
+use super::{EventClass, Trail};
 use crate::{
     domain::{AuditRecord, Decision, Reason},
     ports::Clock,
 };
 
-/// Sources that are told apart in a minute.
-const SOURCES: usize = 4096;
+/// The most sources that are counted separately in a minute.
+const MAX_SOURCES: usize = 4096;
 
-/// Of these, how many get an event of their own: those with most attempts. Who has a network of many networks could
-/// else write thousands of events a minute.
-const WRITTEN: usize = 64;
+/// The most sources that get their own event in a minute: those with most attempts. Without this limit, the owner of
+/// many networks could cause thousands of events a minute.
+const MAX_SOURCE_EVENTS: usize = 64;
 
-/// All others.
+/// The name under which all other sources are counted.
 const OVERFLOW: &str = "others";
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// An IPv6 host has a whole network of this length to choose its address from (RFC 6177).
+/// The prefix length of an IPv6 network: one host may use any address of such a network (RFC 6177).
 const IPV6_SITE_BITS: u32 = 64;
 
-/// The gRPC code UNAUTHENTICATED.
+/// The gRPC status code UNAUTHENTICATED.
 const UNAUTHENTICATED: i32 = 16;
 
-/// Unauthenticated attempts of the running minute, by source.
-pub struct Attempts {
+/// The unauthenticated attempts of the current minute, by source.
+pub struct UnauthenticatedAttempts {
     counts: Mutex<HashMap<Arc<str>, u64>>,
     clock: Arc<dyn Clock>,
 }
 
-impl Attempts {
-    /// Nobody so far.
+impl UnauthenticatedAttempts {
+    /// Creates an empty counter.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { counts: Mutex::default(), clock }
     }
 
-    /// One more from `source`: an address, of IPv6 better the network, because one machine has many addresses.
+    /// Counts one attempt from `source`, an address. For IPv6 use the network, because one machine has many addresses.
     pub fn count(&self, source: &str) {
         self.add(source, 1);
     }
 
-    /// One more from this address, or of IPv6 from its network.
+    /// Counts one attempt from this address; an IPv6 address counts as its network.
     pub fn count_address(&self, from: IpAddr) {
         match from.to_canonical() {
             IpAddr::V4(address) => self.count(&address.to_string()),
@@ -62,7 +62,7 @@ impl Attempts {
         }
     }
 
-    /// Writes what was counted in every minute when it has passed, for as long as it is polled.
+    /// Records the counts at the end of every minute, for as long as it is polled.
     pub async fn run(&self, trail: &Trail) {
         loop {
             self.clock.sleep(self.rest_of_minute()).await;
@@ -70,23 +70,23 @@ impl Attempts {
         }
     }
 
-    /// Hands what was counted so far to the trail: one event for each of the sources with most attempts, and one for
-    /// all others. What the trail cannot take stays counted.
+    /// Records the counts so far: one event for each of the sources with most attempts, and one event for all others.
+    /// Counts that the trail cannot accept are kept for the next time.
     pub fn flush(&self, trail: &Trail) {
         let mut counts = std::mem::take(&mut *self.lock());
         let mut others = counts.remove(OVERFLOW).unwrap_or_default();
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_unstable_by(|(one, more), (other, less)| less.cmp(more).then(one.cmp(other)));
-        for (_, count) in counts.iter().skip(WRITTEN) {
+        for (_, count) in counts.iter().skip(MAX_SOURCE_EVENTS) {
             others = others.saturating_add(*count);
         }
-        counts.truncate(WRITTEN);
+        counts.truncate(MAX_SOURCE_EVENTS);
         if others > 0 {
             counts.push((OVERFLOW.into(), others));
         }
         for (source, count) in counts {
-            // Nobody waits for it.
-            if trail.note(record(&source, count), Weight::Credential).is_err() {
+            // No caller waits for this event.
+            if trail.record_in_background(record(&source, count), EventClass::Credential).is_err() {
                 self.add(&source, count);
             }
         }
@@ -98,7 +98,7 @@ impl Attempts {
             *counted = counted.saturating_add(count);
             return;
         }
-        let source = if counts.len() < SOURCES { source } else { OVERFLOW };
+        let source = if counts.len() < MAX_SOURCES { source } else { OVERFLOW };
         let counted = counts.entry(source.into()).or_default();
         *counted = counted.saturating_add(count);
     }
@@ -113,9 +113,11 @@ impl Attempts {
     }
 }
 
-impl fmt::Debug for Attempts {
+impl fmt::Debug for UnauthenticatedAttempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempts").field("sources", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("UnauthenticatedAttempts")
+            .field("sources", &self.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -138,8 +140,9 @@ mod tests {
     use crate::ports::ManualClock;
 
     #[test]
-    fn an_address_is_a_source_and_of_ipv6_its_network_is() {
-        let attempts = Attempts::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
+    fn counts_ipv4_by_address_and_ipv6_by_network() {
+        let attempts =
+            UnauthenticatedAttempts::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
         for from in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8:1:2::3", "2001:db8:1:2:ffff::"] {
             attempts.count_address(from.parse().unwrap());
         }

@@ -1,4 +1,4 @@
-//! A chain's growing end.
+//! The end of a hash chain, to which events are appended.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     ports::{AuditGroup, AuditSigner, AuditStore, SignError, StoreError},
 };
 
-/// A clock that is set back by no more than this does not take the order of times away. By more, it was wrong before,
-/// and what comes is not stamped with the wrong time, too.
-const SMALL_STEP: Duration = Duration::from_mins(1);
+/// The largest backward step of the clock that event times ignore, so that times never decrease. After a larger step
+/// the earlier time was wrong, so events get the new time.
+const MAX_CLOCK_STEP_BACK: Duration = Duration::from_mins(1);
 
-/// A name for the chain of a server that starts now: names sort by their time.
+/// Returns a name for the chain of a gateway that starts now. Names sort by their time.
 #[must_use]
 pub fn serve_chain(now: Timestamp, random: [u8; 16]) -> Arc<str> {
     let [_, _, _, _, _, _, random @ ..] = random;
@@ -26,19 +26,19 @@ pub fn serve_chain(now: Timestamp, random: [u8; 16]) -> Arc<str> {
     format!("serve-{}", id.into_uuid()).into()
 }
 
-/// Where a chain ends, and so how it goes on.
+/// The last event of a chain, which the next event follows.
 #[derive(Debug, Clone)]
 pub(super) struct Tip {
     chain: Arc<str>,
     sequence: i64,
     hash: AuditHash,
     time: Timestamp,
-    /// For the first event: the heads of all other chains.
+    /// The heads of all other chains, which the first event of a chain contains.
     links: Vec<ChainLink>,
 }
 
 impl Tip {
-    /// Looks up where a chain ends, or makes the beginning of a new one.
+    /// Looks up the end of a chain, or returns the start of a new chain.
     pub(super) async fn find(store: &dyn AuditStore, chain: &Arc<str>) -> Result<Self, StoreError> {
         let mut links = Vec::new();
         for ChainPoint { chain: known, sequence, hash, time } in
@@ -53,18 +53,18 @@ impl Tip {
         Ok(Self { chain, sequence: 0, hash: NO_HASH, time: Timestamp::MIN, links })
     }
 
-    /// Numbers, chains and signs what happened, in this order. The tip is then the last of it.
+    /// Numbers and hashes events in this order, and moves the tip to the last of them.
     pub(super) fn group(
         &mut self,
         records: impl Iterator<Item = (AuditRecord, Timestamp)>,
         signer: &dyn AuditSigner,
-    ) -> Unsigned {
+    ) -> UnsignedGroup {
         let digest = |message: &[u8]| signer.digest(message);
         let row = |(record, time): (AuditRecord, Timestamp)| {
-            // Microseconds, as kept.
+            // The store keeps microseconds.
             let time = Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time);
             let back = Duration::try_from(self.time.duration_since(time)).unwrap_or_default();
-            if back > SMALL_STEP || time > self.time {
+            if back > MAX_CLOCK_STEP_BACK || time > self.time {
                 self.time = time;
             }
             self.sequence = self.sequence.saturating_add(1);
@@ -81,7 +81,7 @@ impl Tip {
             self.hash = event.hash;
             row
         };
-        Unsigned { rows: records.map(row).collect(), head: self.point() }
+        UnsignedGroup { rows: records.map(row).collect(), head: self.point() }
     }
 
     fn point(&self) -> ChainPoint {
@@ -94,13 +94,13 @@ impl Tip {
     }
 }
 
-/// A group whose head is not signed yet.
-pub(super) struct Unsigned {
+/// A group of events whose head is not signed yet.
+pub(super) struct UnsignedGroup {
     rows: Vec<AuditRow>,
     head: ChainPoint,
 }
 
-impl Unsigned {
+impl UnsignedGroup {
     /// Signs the head with the active key.
     pub(super) fn sign(self, signer: &dyn AuditSigner) -> Result<AuditGroup, (Self, SignError)> {
         match sign(signer, &self.head, Statement::Head) {
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_server_chains_sort_by_time_and_differ() {
+    fn serve_chain_names_sort_by_time_and_are_unique() {
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let first = serve_chain(at(0), [0xff; 16]);
         let second = serve_chain(at(1), [0; 16]);

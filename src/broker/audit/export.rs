@@ -1,8 +1,8 @@
-//! Handing the audit trail on: every event once, chain by chain, resumed where it ended.
+//! Export of the audit trail: every event once, chain by chain, resumable from a cursor.
 //!
-//! A cursor names the last event of each chain that was handed on, with the beginning of its hash. It is not sealed,
-//! so it outlives every key; what was altered, or is of another store, names an event that is not there. An export
-//! that is ahead of the store proves that the store was put back to an older copy.
+//! A cursor names the last exported event of each chain, with a prefix of its hash. It is not encrypted or signed, so
+//! it outlives every key. An altered cursor, or one of another store, names an event that this store does not have. A
+//! cursor that is ahead of the store proves that an older copy of the store was restored.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,56 +20,56 @@ use crate::{
     ports::{AuditSigner, AuditStore, StoreError},
 };
 
-/// Events handed on at a time.
+/// The most events in one batch.
 const BATCH: u32 = 500;
 
-/// Begins every cursor.
+/// The prefix of every cursor.
 const PREFIX: &str = "audit1.";
 
-/// Bytes of a hash that tell an event from any other.
-const TELLING: usize = 8;
+/// The number of leading bytes of a hash that identify an event.
+const HASH_PREFIX_BYTES: usize = 8;
 
-/// Bytes of a cursor that tell whether it is whole.
-const CHECK: usize = 8;
+/// The number of checksum bytes in a cursor, which show whether it is complete.
+const CHECKSUM_BYTES: usize = 8;
 
-/// How far each chain was handed on.
+/// The position in each chain up to which events were exported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExportCursor(BTreeMap<Arc<str>, Mark>);
+pub struct ExportCursor(BTreeMap<Arc<str>, ChainPosition>);
 
-/// The last event of a chain that was handed on.
+/// The last exported event of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+struct ChainPosition {
     sequence: i64,
     hash: u64,
 }
 
-impl Mark {
+impl ChainPosition {
     fn new(sequence: i64, hash: &AuditHash) -> Self {
-        Self { sequence, hash: telling(hash) }
+        Self { sequence, hash: hash_prefix(hash) }
     }
 }
 
-/// Why a cursor is not taken.
+/// The reason why a cursor is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CursorRefused {
-    /// Not a whole text of ours.
-    #[error("it is not a cursor that `audit export` has printed, or not the whole of it")]
+pub enum InvalidCursor {
+    /// The text is not a complete cursor.
+    #[error("it is not a complete cursor as printed by `audit export`")]
     Unreadable,
-    /// Its chain was never here, or is gone.
+    /// The store has no chain of this name: it never had one, or the chain was removed.
     #[error("it names chain {0}, which this store does not have")]
     UnknownChain(String),
-    /// The store has less.
-    #[error("it names event {sequence} of chain {chain}, and this store ends with event {last}")]
+    /// The cursor is ahead of the store.
+    #[error("it names event {sequence} of chain {chain}, but this store ends with event {last}")]
     Ahead {
         /// The chain.
         chain: String,
-        /// What the cursor names.
+        /// The event that the cursor names.
         sequence: i64,
-        /// What is there.
+        /// The last event in the store.
         last: i64,
     },
-    /// The store has something else.
-    #[error("event {sequence} of chain {chain} is not the one that was exported")]
+    /// The store has a different event at this place.
+    #[error("event {sequence} of chain {chain} differs from the event that was exported")]
     Changed {
         /// The chain.
         chain: String,
@@ -78,43 +78,43 @@ pub enum CursorRefused {
     },
 }
 
-/// Why an export cannot begin.
+/// The reason why an export cannot start.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExportError {
-    /// Its cursor.
+    /// The cursor is rejected.
     #[error(transparent)]
-    Cursor(#[from] CursorRefused),
-    /// The store.
+    Cursor(#[from] InvalidCursor),
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl ExportCursor {
-    /// The cursor as text, with a check of its own.
+    /// Returns the cursor as text, with a checksum.
     #[must_use]
     pub fn encode(&self, signer: &dyn AuditSigner) -> String {
         let mut marks = String::new();
-        for (chain, Mark { sequence, hash }) in &self.0 {
-            // Writing to a text cannot fail.
+        for (chain, ChainPosition { sequence, hash }) in &self.0 {
+            // Writing to a `String` cannot fail.
             let _ = writeln!(marks, "{chain} {sequence} {hash:016x}");
         }
-        let mut bytes = check(signer, marks.as_bytes()).to_vec();
+        let mut bytes = checksum(signer, marks.as_bytes()).to_vec();
         bytes.extend_from_slice(marks.as_bytes());
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Reads the text.
+    /// Parses a cursor.
     ///
     /// # Errors
-    /// If it is not one that [`Self::encode`] made.
-    pub fn decode(signer: &dyn AuditSigner, text: &str) -> Result<Self, CursorRefused> {
-        Self::read(signer, text.trim()).ok_or(CursorRefused::Unreadable)
+    /// If [`Self::encode`] did not make this text.
+    pub fn decode(signer: &dyn AuditSigner, text: &str) -> Result<Self, InvalidCursor> {
+        Self::read(signer, text.trim()).ok_or(InvalidCursor::Unreadable)
     }
 
     fn read(signer: &dyn AuditSigner, text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
-        let (written, marks) = bytes.split_at_checked(CHECK)?;
-        if written != check(signer, marks) {
+        let (written, marks) = bytes.split_at_checked(CHECKSUM_BYTES)?;
+        if written != checksum(signer, marks) {
             return None;
         }
         let mark = |line: &str| {
@@ -122,24 +122,24 @@ impl ExportCursor {
             let chain = words.next()?;
             let sequence = words.next()?.parse().ok().filter(|sequence| *sequence > 0)?;
             let hash = u64::from_str_radix(words.next()?, 16).ok()?;
-            words.next().is_none().then(|| (chain.into(), Mark { sequence, hash }))
+            words.next().is_none().then(|| (chain.into(), ChainPosition { sequence, hash }))
         };
         str::from_utf8(marks).ok()?.lines().map(mark).collect::<Option<_>>().map(Self)
     }
 
-    fn done(&self, chain: &str) -> i64 {
+    fn exported_up_to(&self, chain: &str) -> i64 {
         self.0.get(chain).map_or(0, |mark| mark.sequence)
     }
 }
 
-/// Events that are not there though their numbers were given.
+/// A range of events that the store cannot provide although their sequence numbers were assigned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// The chain.
     pub chain: Arc<str>,
-    /// Which events.
+    /// The sequence numbers of the events.
     pub sequences: RangeInclusive<i64>,
-    /// Removed because they were old; else they are missing or cannot be read, which verification tells.
+    /// Whether retention removed them. Otherwise they are missing or unreadable, which verification reports.
     pub by_retention: bool,
 }
 
@@ -148,23 +148,23 @@ pub struct Gap {
 pub struct ExportBatch {
     /// The events.
     pub events: Vec<AuditEvent>,
-    /// What should stand before or between them.
+    /// The ranges of events that are missing before or between the events.
     pub gaps: Vec<Gap>,
 }
 
-/// An export under way.
+/// An export in progress.
 pub struct Export {
     store: Arc<dyn AuditStore>,
     cursor: ExportCursor,
-    /// Chains that have something to hand on, as far as their signed heads go.
-    round: VecDeque<ChainState>,
+    /// The chains that have events to export, each up to its signed head.
+    pending_chains: VecDeque<ChainState>,
 }
 
 impl Export {
-    /// Goes on after `cursor`; the default one is the beginning.
+    /// Resumes after `cursor`; the default cursor is the beginning.
     ///
     /// # Errors
-    /// If the cursor is not of this store.
+    /// If the cursor does not belong to this store.
     pub async fn resume(
         _authorized: &Authorized<ReadAudit, Gateway>,
         store: Arc<dyn AuditStore>,
@@ -173,49 +173,49 @@ impl Export {
         let chains = store.chains().await?;
         for (chain, mark) in &cursor.0 {
             let state = chains.iter().find(|state| state.head.point.chain == *chain);
-            let state = state.ok_or_else(|| CursorRefused::UnknownChain(chain.to_string()))?;
+            let state = state.ok_or_else(|| InvalidCursor::UnknownChain(chain.to_string()))?;
             let last = state.head.point.sequence;
             let (chain, sequence) = (chain.to_string(), mark.sequence);
             if sequence > last {
-                return Err(CursorRefused::Ahead { chain, sequence, last }.into());
+                return Err(InvalidCursor::Ahead { chain, sequence, last }.into());
             }
             if hash_at(&*store, state, sequence).await?.is_some_and(|hash| hash != mark.hash) {
-                return Err(CursorRefused::Changed { chain, sequence }.into());
+                return Err(InvalidCursor::Changed { chain, sequence }.into());
             }
         }
-        Ok(Self { store, cursor, round: VecDeque::new() })
+        Ok(Self { store, cursor, pending_chains: VecDeque::new() })
     }
 
-    /// Behind everything that was handed on so far.
+    /// Returns the cursor after all events exported so far.
     #[must_use]
     pub fn cursor(&self) -> &ExportCursor {
         &self.cursor
     }
 
-    /// Whether everything that was there at the last look has been handed on.
+    /// Returns whether all events that existed at the last check are exported.
     #[must_use]
     pub fn is_up_to_date(&self) -> bool {
-        self.round.is_empty()
+        self.pending_chains.is_empty()
     }
 
-    /// The next events; none once everything that was there has been handed on. Asked again, it tells of what has
-    /// come since.
+    /// Returns the next events, or `None` when all existing events are exported. A later call returns events that were
+    /// added since.
     ///
     /// # Errors
-    /// If the store does not answer. Asked again, it goes on.
+    /// If the store does not answer. A later call continues at the same place.
     pub async fn next(&mut self) -> Result<Option<ExportBatch>, BrokerError> {
-        if self.round.is_empty() {
+        if self.pending_chains.is_empty() {
             let mut chains = self.store.chains().await?;
             chains.retain(|state| {
-                state.head.point.sequence > self.cursor.done(&state.head.point.chain)
+                state.head.point.sequence > self.cursor.exported_up_to(&state.head.point.chain)
             });
-            self.round = chains.into();
+            self.pending_chains = chains.into();
         }
-        let Some(state) = self.round.front() else { return Ok(None) };
+        let Some(state) = self.pending_chains.front() else { return Ok(None) };
         let head = &state.head.point;
-        let done = self.cursor.done(&head.chain);
+        let done = self.cursor.exported_up_to(&head.chain);
         let mut rows = self.store.events(&head.chain, done, BATCH).await?;
-        // What stands behind the head is committed by a later one, or was put there by somebody else.
+        // A row after this head belongs to a later head, or was inserted from outside.
         rows.retain(|row| row.sequence <= head.sequence);
         let mut batch = ExportBatch::default();
         let pruned = self.store.chain(&head.chain).await?.map_or(0, |now| now.first_sequence() - 1);
@@ -238,16 +238,16 @@ impl Export {
             last = (head.sequence, Some(head.hash));
         }
         if let (sequence, Some(hash)) = last {
-            self.cursor.0.insert(Arc::clone(&head.chain), Mark::new(sequence, &hash));
+            self.cursor.0.insert(Arc::clone(&head.chain), ChainPosition::new(sequence, &hash));
         }
         if complete || rows.is_empty() {
-            self.round.pop_front();
+            self.pending_chains.pop_front();
         }
         Ok(Some(batch))
     }
 }
 
-/// Notes what is not there between two events.
+/// Adds the gap between two events to the batch, split into removed and missing events.
 fn gap(batch: &mut ExportBatch, chain: &Arc<str>, before: i64, next: i64, pruned: i64) {
     let (first, last) = (before.saturating_add(1), next.saturating_sub(1));
     let mut note = |first: i64, last: i64, by_retention| {
@@ -260,7 +260,7 @@ fn gap(batch: &mut ExportBatch, chain: &Arc<str>, before: i64, next: i64, pruned
     note(first.max(pruned.saturating_add(1)), last, false);
 }
 
-/// The beginning of an event's hash; `None` where it is no longer kept.
+/// Returns the prefix of an event's hash, or `None` if the event is no longer stored.
 async fn hash_at(
     store: &dyn AuditStore,
     state: &ChainState,
@@ -269,17 +269,17 @@ async fn hash_at(
     let signed = [Some(&state.head), state.checkpoint.as_ref()];
     let mut points = signed.into_iter().flatten().map(|signed| &signed.point);
     if let Some(ChainPoint { hash, .. }) = points.find(|point| point.sequence == sequence) {
-        return Ok(Some(telling(hash)));
+        return Ok(Some(hash_prefix(hash)));
     }
     let rows = store.events(&state.head.point.chain, sequence.saturating_sub(1), 1).await?;
     let row = rows.first().filter(|row| row.sequence == sequence);
-    Ok(row.map(|row| telling(&row.hash)))
+    Ok(row.map(|row| hash_prefix(&row.hash)))
 }
 
-fn telling(hash: &AuditHash) -> u64 {
-    hash.first_chunk::<TELLING>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+fn hash_prefix(hash: &AuditHash) -> u64 {
+    hash.first_chunk::<HASH_PREFIX_BYTES>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-fn check(signer: &dyn AuditSigner, marks: &[u8]) -> [u8; CHECK] {
+fn checksum(signer: &dyn AuditSigner, marks: &[u8]) -> [u8; CHECKSUM_BYTES] {
     signer.digest(marks).first_chunk().copied().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! An audit store in memory that fails as it is told, and keys.
+//! An audit store in memory that fails on request, and audit keys.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,20 +12,20 @@ use crate::{
     crypto::{AuditKeys, Keyring},
     domain::{AuditEvent, AuditRow, ChainState, SignedPoint},
     ports::{
-        AuditGroup, AuditPosition, AuditStore, ChainedRow, KeptPublicKey, StoreError, TimeSpan,
+        AuditGroup, AuditPosition, AuditStore, ChainedRow, StoreError, StoredPublicKey, TimeSpan,
     },
 };
 
-/// What an append does instead of succeeding.
+/// The failure of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::broker) enum Failure {
-    /// Fails, and keeps nothing.
+    /// Returns an error and stores nothing.
     Refuse,
-    /// Keeps the group, and reports a failure.
+    /// Stores the group and returns an error.
     KeepAndReport,
-    /// Never answers, and keeps nothing.
+    /// Never returns and stores nothing.
     Hang,
-    /// Keeps the group, and never answers.
+    /// Stores the group and never returns.
     KeepAndHang,
 }
 
@@ -36,7 +36,7 @@ type Chain = (ChainState, Vec<AuditRow>);
 pub(in crate::broker) struct MemoryAudit {
     chains: Mutex<BTreeMap<Arc<str>, Chain>>,
     failures: Mutex<VecDeque<Failure>>,
-    /// The sizes of the groups that were kept.
+    /// The sizes of the stored groups.
     pub(super) groups: Mutex<Vec<usize>>,
 }
 
@@ -45,7 +45,7 @@ impl MemoryAudit {
         self.failures.lock().unwrap().extend(failures);
     }
 
-    /// All events of a chain.
+    /// Returns all events of a chain.
     pub(in crate::broker) fn read(&self, chain: &str) -> Vec<AuditEvent> {
         let chains = self.chains.lock().unwrap();
         let Some((state, rows)) = chains.get(chain) else { return Vec::new() };
@@ -76,7 +76,7 @@ impl MemoryAudit {
 impl AuditStore for MemoryAudit {
     async fn append(&self, group: &AuditGroup) -> Result<(), StoreError> {
         let failure = self.failures.lock().unwrap().pop_front();
-        let failed = Err(StoreError::Unavailable("as told".to_owned()));
+        let failed = Err(StoreError::Unavailable("requested failure".to_owned()));
         match failure {
             None => self.keep(group),
             Some(Failure::Refuse) => failed,
@@ -98,7 +98,7 @@ impl AuditStore for MemoryAudit {
     }
 
     async fn events(&self, _: &str, _: i64, _: u32) -> Result<Vec<AuditRow>, StoreError> {
-        unreachable!("not needed here")
+        unreachable!("not used by these tests")
     }
 
     async fn newest_events(
@@ -107,23 +107,23 @@ impl AuditStore for MemoryAudit {
         _: Option<&AuditPosition>,
         _: u32,
     ) -> Result<Vec<ChainedRow>, StoreError> {
-        unreachable!("not needed here")
+        unreachable!("not used by these tests")
     }
 
     async fn prune(&self, _: &SignedPoint) -> Result<(), StoreError> {
-        unreachable!("not needed here")
+        unreachable!("not used by these tests")
     }
 
-    async fn public_keys(&self) -> Result<Vec<KeptPublicKey>, StoreError> {
+    async fn public_keys(&self) -> Result<Vec<StoredPublicKey>, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn keep_public_key(&self, _: &KeptPublicKey) -> Result<(), StoreError> {
-        unreachable!("not needed here")
+    async fn store_public_key(&self, _: &StoredPublicKey) -> Result<(), StoreError> {
+        unreachable!("not used by these tests")
     }
 }
 
-/// The keys of a new keyring of one.
+/// Returns the audit keys of a new keyring with one key.
 pub(in crate::broker) fn keys() -> Arc<AuditKeys> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keyring.toml");

@@ -1,4 +1,4 @@
-//! What the audit trail holds: lists of events, and whether they are whole.
+//! Reading the audit trail: lists of events, and the verification of all chains.
 
 use std::sync::Arc;
 
@@ -7,44 +7,44 @@ use crate::{
     access::{Authorized, Gateway, ReadAudit},
     broker::{
         BrokerError, Counters,
-        looking::{BATCH, Looking},
+        scan_budget::{BATCH_SIZE, ScanBudget},
     },
     domain::{ApplicationId, AuditChainReport, AuditEvent, Filter},
     ports::{AuditPosition, AuditSigner, AuditStore, ChainedRow, Clock, TimeSpan},
 };
 
-/// Which events a page may have.
+/// The selection of events for a page.
 #[derive(Debug, Clone)]
 pub struct AuditQuery {
-    /// What they must match.
+    /// The filter that events must match.
     pub filter: Filter,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub after: Option<AuditPosition>,
-    /// At most so many.
+    /// The most events on the page.
     pub limit: usize,
 }
 
 /// A page of events, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage {
-    /// The events: maybe none, though there is a next page.
+    /// The events. The list may be empty although there is a next page.
     pub events: Vec<AuditEvent>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     pub next: Option<AuditPosition>,
 }
 
-/// Reads the audit trail. Readers never wait for the writer, nor the writer for them.
+/// Reads the audit trail. Readers and the writer never wait for each other.
 pub struct AuditLog {
     store: Arc<dyn AuditStore>,
     signer: Arc<dyn AuditSigner>,
     clock: Arc<dyn Clock>,
     counters: Arc<Counters>,
-    /// One verification at a time: each reads everything.
+    /// Allows one verification at a time, because each reads all events.
     verifying: tokio::sync::Mutex<()>,
 }
 
 impl AuditLog {
-    /// Over a store, with the keys that verify what is in it.
+    /// Creates a reader of this store, with the keys that verify it.
     #[must_use]
     pub fn new(
         store: Arc<dyn AuditStore>,
@@ -55,7 +55,7 @@ impl AuditLog {
         Self { store, signer, clock, counters, verifying: tokio::sync::Mutex::default() }
     }
 
-    /// A page of the events of all chains.
+    /// Returns a page of the events of all chains.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -67,7 +67,7 @@ impl AuditLog {
         self.list(query, |_| true).await
     }
 
-    /// A page of the events whose resource is an application, or under it.
+    /// Returns a page of the events whose resource is this application or a resource under it.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -84,7 +84,7 @@ impl AuditLog {
         self.list(query, concerns).await
     }
 
-    /// Verifies all chains. Waits for a verification that runs already; ends where the caller goes away.
+    /// Verifies all chains. Waits for a verification that already runs. Stops when the caller disconnects.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -104,21 +104,21 @@ impl AuditLog {
     ) -> Result<AuditPage, BrokerError> {
         let (from, to) = query.filter.time_bounds("time");
         let span = TimeSpan { from, to };
-        let mut looking = Looking::begin(&*self.clock);
+        let mut budget = ScanBudget::start(&*self.clock);
         let mut looked_at = query.after.clone();
         let mut events: Vec<AuditEvent> = Vec::new();
-        // One more than asked for tells whether there is a next page.
+        // One more than the limit shows whether there is a next page.
         let wanted = query.limit.saturating_add(1);
         let mut step = wanted;
         loop {
-            let limit = looking.batch(step);
+            let limit = budget.next_batch_size(step);
             if limit == 0 {
                 return Ok(AuditPage { events, next: looked_at });
             }
             let rows = u32::try_from(limit).unwrap_or(u32::MAX);
             let rows = self.store.newest_events(span, looked_at.as_ref(), rows).await?;
             let end = rows.len() < limit;
-            looking.looked_at(rows.len());
+            budget.record_rows(rows.len());
             for chained in rows {
                 let place = position(&chained);
                 if let Some(event) = self.read(&chained)
@@ -135,17 +135,17 @@ impl AuditLog {
             if end {
                 return Ok(AuditPage { events, next: None });
             }
-            step = BATCH;
+            step = BATCH_SIZE;
         }
     }
 
-    /// What cannot be read is no reason to show nothing: verification names it.
+    /// Parses a row. An unreadable row is skipped so that the list still works; verification reports it.
     fn read(&self, ChainedRow { chain, row }: &ChainedRow) -> Option<AuditEvent> {
         let event = AuditEvent::read(chain, row);
         if event.is_err() {
             self.counters.audit_unreadable.increment();
             let sequence = row.sequence;
-            tracing::error!(%chain, sequence, "an audit event cannot be read: verify the trail");
+            tracing::error!(%chain, sequence, "an audit event cannot be read; verify the audit trail");
         }
         event.ok()
     }

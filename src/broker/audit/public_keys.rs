@@ -1,29 +1,30 @@
-//! Public keys beyond the rotation of keys: what a key has signed can be verified when it is no longer in the keyring,
-//! because a key that was active later has certified its public key.
+//! Public keys that outlive key rotation. A signature stays verifiable after its key has left the keyring, because a
+//! later active key has certified the public key.
 
 use std::collections::BTreeMap;
 
 use crate::{
     domain::{AuditSignature, SignedPoint, Statement},
-    ports::{AuditSigner, AuditStore, KeptPublicKey, SignError, StoreError},
+    ports::{AuditSigner, AuditStore, SignError, StoreError, StoredPublicKey},
 };
 
-/// Nothing else that is signed with these keys begins so.
+/// The prefix of a signed certificate, for domain separation: no other message signed with these keys starts with it.
 const CERTIFICATE_DOMAIN: &[u8] = b"tenant-gateway audit public key v1\0";
 
-/// Public keys that are believed, by key id.
+/// The trusted public keys, by key id.
 #[derive(Debug, Default)]
 pub(super) struct PublicKeys(BTreeMap<String, Vec<u8>>);
 
 impl PublicKeys {
-    /// Those of the keyring, and those that they have certified, and so on.
-    pub(super) fn believe(signer: &dyn AuditSigner, kept: Vec<KeptPublicKey>) -> Self {
+    /// Returns the keys of the keyring, the keys that these have certified, and so on.
+    pub(super) fn load_trusted(signer: &dyn AuditSigner, kept: Vec<StoredPublicKey>) -> Self {
         let mut believed = Self(signer.public_keys().into_iter().collect());
         let mut left = kept;
         loop {
             let before = left.len();
             left.retain(|key| {
-                let good = !believed.0.contains_key(&key.key_id) && believed.certified(signer, key);
+                let good =
+                    !believed.0.contains_key(&key.key_id) && believed.is_certified(signer, key);
                 if good {
                     believed.0.insert(key.key_id.clone(), key.public_key.clone());
                 }
@@ -35,14 +36,14 @@ impl PublicKeys {
         }
     }
 
-    fn certified(&self, signer: &dyn AuditSigner, key: &KeptPublicKey) -> bool {
+    fn is_certified(&self, signer: &dyn AuditSigner, key: &StoredPublicKey) -> bool {
         let by = &key.certificate;
         let message = certificate(&key.key_id, &key.public_key, &by.key_id);
         self.0.get(&*by.key_id).is_some_and(|public| signer.verify(public, &message, &by.bytes))
     }
 
-    /// Whether the signature holds.
-    pub(super) fn holds(
+    /// Returns whether the signature of `point` is valid.
+    pub(super) fn verifies(
         &self,
         signer: &dyn AuditSigner,
         point: &SignedPoint,
@@ -54,8 +55,8 @@ impl PublicKeys {
     }
 }
 
-/// Keeps every public key that is believed, certified by the active key. To be called at every start and after every
-/// change of the active key; writes only what is not kept so already.
+/// Stores every trusted public key, certified by the active key. Must be called at every start and after every change
+/// of the active key. Writes only keys that are not yet stored with that certificate.
 ///
 /// # Errors
 /// If the store cannot be read or written.
@@ -65,23 +66,24 @@ pub async fn certify_public_keys(
 ) -> Result<(), StoreError> {
     let active = signer.active_key_id();
     let kept = store.public_keys().await?;
-    let believed = PublicKeys::believe(signer, kept.clone());
+    let believed = PublicKeys::load_trusted(signer, kept.clone());
     for (key_id, public_key) in &believed.0 {
         let known = kept.iter().find(|key| key.key_id == *key_id && key.public_key == *public_key);
-        let settled = known
-            .is_some_and(|key| key.certificate.key_id == active && believed.certified(signer, key));
+        let settled = known.is_some_and(|key| {
+            key.certificate.key_id == active && believed.is_certified(signer, key)
+        });
         if settled {
             continue;
         }
         let bytes = signer
             .sign(&active, &certificate(key_id, public_key, &active))
             .map_err(|error: SignError| StoreError::Unavailable(format!("audit: {error}")))?;
-        let key = KeptPublicKey {
+        let key = StoredPublicKey {
             key_id: key_id.clone(),
             public_key: public_key.clone(),
             certificate: AuditSignature { key_id: active.clone(), bytes },
         };
-        store.keep_public_key(&key).await?;
+        store.store_public_key(&key).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Removing what is old, so that it can still be told that only that was removed.
+//! Retention: removes old events and keeps a signed checkpoint, so that verification still detects any other removal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,22 +10,22 @@ use crate::{
     ports::{AuditSigner, AuditStore, Clock, StoreError},
 };
 
-/// Events removed in one transaction: events that are written meanwhile wait no longer than that.
+/// The most events removed in one transaction, which limits how long a concurrent append waits.
 const BATCH: u32 = 1000;
 
-/// Between two looks at what has become old.
-const LOOK: Duration = Duration::from_hours(1);
+/// The interval between two runs.
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Removes events older than a retention. Heads stay, and so does a signed checkpoint of what was removed.
+/// Removes events older than the retention time. Keeps the heads and a signed checkpoint of the last removed event.
 pub struct Retention {
     store: Arc<dyn AuditStore>,
     signer: Arc<dyn AuditSigner>,
     clock: Arc<dyn Clock>,
-    keep: Duration,
+    max_age: Duration,
 }
 
 impl Retention {
-    /// Keeps events for `keep`.
+    /// Creates a retention that keeps events for `keep`.
     #[must_use]
     pub fn new(
         store: Arc<dyn AuditStore>,
@@ -33,34 +33,34 @@ impl Retention {
         clock: Arc<dyn Clock>,
         keep: Duration,
     ) -> Self {
-        Self { store, signer, clock, keep }
+        Self { store, signer, clock, max_age: keep }
     }
 
-    /// Prunes now and then, for as long as it is polled.
+    /// Prunes once an hour, for as long as it is polled.
     pub async fn run(&self) {
         loop {
             if let Err(error) = self.prune().await {
-                tracing::warn!(%error, "old audit events could not be removed; tried again later");
+                tracing::warn!(%error, "old audit events could not be removed; retrying later");
             }
-            self.clock.sleep(LOOK).await;
+            self.clock.sleep(PRUNE_INTERVAL).await;
         }
     }
 
-    /// Removes what is old now.
+    /// Removes the events that are too old now.
     ///
     /// # Errors
-    /// If the store fails: the first failure, once every chain was tried. What was removed is removed in order.
+    /// The first failure of the store, after every chain was tried. Each chain loses only its oldest events.
     pub async fn prune(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let chains = self.store.chains().await?;
-        // A clock that leapt forward makes nothing old that the trail itself does not call old.
+        // A clock that jumped forward must not make events old: the newest event in the trail limits `now`.
         let newest = chains.iter().map(|state| state.head.point.time).max().unwrap_or(now);
-        let Ok(before) = now.min(newest).checked_sub(self.keep) else { return Ok(()) };
-        let keys = PublicKeys::believe(&*self.signer, self.store.public_keys().await?);
+        let Ok(before) = now.min(newest).checked_sub(self.max_age) else { return Ok(()) };
+        let keys = PublicKeys::load_trusted(&*self.signer, self.store.public_keys().await?);
         let span = Span { before, now };
         let mut outcome = Ok(());
         for state in chains {
-            // One chain that cannot be pruned keeps no other from it.
+            // A chain that cannot be pruned does not stop the others.
             outcome = outcome.and(self.prune_chain(state, &keys, &span).await);
         }
         outcome
@@ -74,7 +74,7 @@ impl Retention {
     ) -> Result<(), StoreError> {
         let chain = Arc::clone(&state.head.point.chain);
         while state.length() > 0 {
-            let point = self.prunable(&state, keys, span).await?;
+            let point = self.find_prunable(&state, keys, span).await?;
             let checkpoint = match point {
                 Ok(None) => return Ok(()),
                 Ok(Some(point)) => {
@@ -87,7 +87,7 @@ impl Retention {
                 Err(AuditFault { kind, sequence }) => {
                     let now = self.store.chain(&chain).await?;
                     match now {
-                        // Somebody else pruned meanwhile, and what was missed is gone rightly.
+                        // Another process has pruned the chain meanwhile, which explains the missing events.
                         Some(now) if now.checkpoint != state.checkpoint => {
                             state = now;
                             continue;
@@ -96,7 +96,7 @@ impl Retention {
                             let kind = kind.as_str();
                             tracing::error!(
                                 %chain, sequence, kind,
-                                "the audit chain is not as it was written; nothing of it is removed"
+                                "the audit chain was changed after it was written; none of its events are removed"
                             );
                             return Ok(());
                         }
@@ -108,9 +108,9 @@ impl Retention {
         Ok(())
     }
 
-    /// How far a chain can be pruned in one transaction. Everything up to there, and what follows it, was verified:
-    /// nothing is signed for because a column says so.
-    async fn prunable(
+    /// Returns the last event that one transaction can prune. All events up to it, and the one after it, are verified
+    /// first: a checkpoint is never signed on the word of a database column alone.
+    async fn find_prunable(
         &self,
         state: &ChainState,
         keys: &PublicKeys,
@@ -122,9 +122,9 @@ impl Retention {
         let trusted = state
             .checkpoint
             .as_ref()
-            .is_some_and(|signed| keys.holds(signer, signed, Statement::Checkpoint));
+            .is_some_and(|signed| keys.verifies(signer, signed, Statement::Checkpoint));
         let mut verifier = ChainVerifier::new(state.clone(), digest, trusted);
-        // One more than can be removed: that it follows shows that the last of the others is what it was.
+        // One more than is removed: its hash link proves that the last removed event is unchanged.
         let after = state.first_sequence().saturating_sub(1);
         let mut rows = self.store.events(&head.chain, after, BATCH.saturating_add(1)).await?;
         let ends = rows.len() <= BATCH as usize;
@@ -132,14 +132,14 @@ impl Retention {
         let intact = rows.iter().all(|row| verifier.feed(row));
         let fault =
             if intact && (ends || rows.last().is_none_or(|row| row.sequence == head.sequence)) {
-                verifier.finish(keys.holds(signer, &state.head, Statement::Head)).0.fault
+                verifier.finish(keys.verifies(signer, &state.head, Statement::Head)).0.fault
             } else {
                 verifier.fault()
             };
         if let Some(fault) = fault {
             return Ok(Err(fault));
         }
-        // The columns are what was hashed, as the verifier has compared.
+        // The verifier has checked that the columns equal the hashed values.
         let old = rows
             .iter()
             .take(BATCH as usize)
@@ -155,8 +155,8 @@ impl Retention {
     }
 }
 
-/// What is old: everything before one time. What is said to be from after the other was stamped by a clock that was
-/// wrong, and is as old as what follows it.
+/// The limits of pruning. Events before `before` are old. An event after `now` got its time from a wrong clock and
+/// counts as old as the event after it.
 struct Span {
     before: Timestamp,
     now: Timestamp,

@@ -20,7 +20,7 @@ struct World {
     clock: Arc<ManualClock>,
     trail: Arc<Trail>,
     counters: Arc<Counters>,
-    /// Owns the writer.
+    /// Owns the writer's task.
     tasks: JoinSet<()>,
 }
 
@@ -33,7 +33,7 @@ impl World {
             store: store.clone(),
             signer: keys(),
             clock: clock.clone(),
-            pace: clock.clone(),
+            timer: clock.clone(),
             counters: counters.clone(),
         };
         let rules = TrailRules { durability, max_wait: MAX_WAIT };
@@ -52,11 +52,11 @@ impl World {
         self.tasks.spawn(async move { trail.run().await });
     }
 
-    fn record(&self, number: usize) -> Result<Pending, AuditUnavailable> {
-        self.trail.record(event(number), Weight::Credential)
+    fn record(&self, number: usize) -> Result<PendingEvent, AuditUnavailable> {
+        self.trail.record(event(number), EventClass::Credential)
     }
 
-    /// Lets everybody do what can be done now.
+    /// Lets all tasks run until they wait.
     async fn settle(&self) {
         for _ in 0..50 {
             yield_now().await;
@@ -64,7 +64,7 @@ impl World {
     }
 
     async fn advance(&self, by: Duration) {
-        // In small steps: what is woken may go to sleep again.
+        // In small steps, because a task that wakes up may sleep again.
         for _ in 0..20 {
             self.settle().await;
             self.clock.advance(by / 20);
@@ -72,7 +72,7 @@ impl World {
         self.settle().await;
     }
 
-    /// What is in the store: nothing lost, nothing doubled, in order, chained.
+    /// Returns the stored events after checking that their numbers and hash chain have no gap.
     fn kept(&self) -> Vec<usize> {
         let events = self.store.read("serve-1");
         let mut previous_hash = NO_HASH;
@@ -96,11 +96,11 @@ fn numbers(count: usize) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn what_waits_is_committed_together_and_everybody_is_answered() {
+async fn commits_queued_events_as_one_group_and_notifies_all_callers() {
     let mut world = World::new(Durability::BeforeResponse);
     let pending: Vec<_> = (0..100).map(|number| world.record(number).unwrap()).collect();
     world.start();
-    for answer in join_all(pending.into_iter().map(Pending::committed)).await {
+    for answer in join_all(pending.into_iter().map(PendingEvent::committed)).await {
         answer.unwrap();
     }
     assert_eq!(world.kept(), numbers(100));
@@ -110,16 +110,16 @@ async fn what_waits_is_committed_together_and_everybody_is_answered() {
 }
 
 #[tokio::test]
-async fn callers_that_come_back_are_waited_for_and_one_alone_is_not() {
+async fn waits_for_expected_callers_but_not_for_a_single_one() {
     let mut world = World::new(Durability::BeforeResponse);
     let first: Vec<_> = (0..10).map(|number| world.record(number).unwrap()).collect();
     world.start();
-    join_all(first.into_iter().map(Pending::committed)).await;
+    join_all(first.into_iter().map(PendingEvent::committed)).await;
     let mut second: Vec<_> = (10..14).map(|number| world.record(number).unwrap()).collect();
     world.settle().await;
     assert_eq!(*world.store.groups.lock().unwrap(), [10], "six more are expected");
     second.extend((14..20).map(|number| world.record(number).unwrap()));
-    join_all(second.into_iter().map(Pending::committed)).await;
+    join_all(second.into_iter().map(PendingEvent::committed)).await;
     assert_eq!(*world.store.groups.lock().unwrap(), [10, 10]);
 
     let alone = world.record(20).unwrap();
@@ -130,9 +130,9 @@ async fn callers_that_come_back_are_waited_for_and_one_alone_is_not() {
     for number in 21..25 {
         world.record(number).unwrap().committed().await.unwrap();
     }
-    // At the end nobody is waited for.
+    // A flush does not wait for expected callers.
     let last: Vec<_> = (25..35).map(|number| world.record(number).unwrap()).collect();
-    join_all(last.into_iter().map(Pending::committed)).await;
+    join_all(last.into_iter().map(PendingEvent::committed)).await;
     let flushed = world.record(35).unwrap();
     world.settle().await;
     world.trail.flush(MAX_WAIT).await.unwrap();
@@ -141,11 +141,11 @@ async fn callers_that_come_back_are_waited_for_and_one_alone_is_not() {
 }
 
 #[tokio::test]
-async fn groups_are_bounded() {
+async fn limits_the_group_size() {
     let mut world = World::new(Durability::BeforeResponse);
     let pending: Vec<_> = (0..1500).map(|number| world.record(number).unwrap()).collect();
     world.start();
-    for answer in join_all(pending.into_iter().map(Pending::committed)).await {
+    for answer in join_all(pending.into_iter().map(PendingEvent::committed)).await {
         answer.unwrap();
     }
     assert_eq!(*world.store.groups.lock().unwrap(), [512, 512, 476]);
@@ -153,7 +153,7 @@ async fn groups_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_loses_nothing_and_doubles_nothing() {
+async fn a_failing_store_neither_loses_nor_doubles_events() {
     for failures in [
         vec![Failure::Refuse; 5],
         vec![Failure::KeepAndReport],
@@ -166,7 +166,7 @@ async fn a_store_that_fails_loses_nothing_and_doubles_nothing() {
         world.settle().await;
         let second: Vec<_> = (10..20).map(|number| world.record(number).unwrap()).collect();
         world.advance(Duration::from_mins(1)).await;
-        // What had to wait too long was told so, and is kept all the same.
+        // Events whose callers timed out are stored, too.
         drop((first, second));
         assert_eq!(world.kept(), numbers(20), "{failures:?}");
         assert_eq!(world.counters.audit_failures.get(), failures.len() as u64);
@@ -176,7 +176,7 @@ async fn a_store_that_fails_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_hung_store_fails_the_call_within_max_wait_and_stalls_until_it_answers() {
+async fn a_hanging_store_fails_calls_after_max_wait_and_stalls_the_trail() {
     let world = World::running(Durability::BeforeResponse);
     world.store.fail([Failure::Hang]);
     let mut told = world.trail.watch_stalled();
@@ -195,7 +195,7 @@ async fn a_hung_store_fails_the_call_within_max_wait_and_stalls_until_it_answers
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once() {
+async fn a_full_queue_rejects_events_at_once() {
     let mut world = World::new(Durability::AfterResponse);
     for number in 0..QUEUE_CAPACITY {
         world.record(number).unwrap().committed().await.unwrap();
@@ -209,7 +209,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn more_calls_at_once_than_the_queue_holds_are_not_refused_while_the_store_keeps_up() {
+async fn accepts_a_burst_beyond_the_queue_while_the_store_keeps_up() {
     let mut world = World::new(Durability::BeforeResponse);
     let calls: Vec<_> =
         (0..BURST_CAPACITY).map(|number| world.record(number).unwrap().committed()).collect();
@@ -222,7 +222,7 @@ async fn more_calls_at_once_than_the_queue_holds_are_not_refused_while_the_store
 }
 
 #[tokio::test]
-async fn a_pending_that_is_dropped_loses_nothing() {
+async fn dropping_a_pending_event_does_not_lose_it() {
     let world = World::running(Durability::BeforeResponse);
     drop(world.record(0).unwrap());
     world.record(1).unwrap().committed().await.unwrap();
@@ -230,7 +230,7 @@ async fn a_pending_that_is_dropped_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_writer_that_is_dropped_and_made_anew_goes_on_where_it_was() {
+async fn a_restarted_writer_continues_where_it_stopped() {
     for failure in [Failure::Hang, Failure::KeepAndHang] {
         let mut world = World::running(Durability::BeforeResponse);
         world.store.fail([failure]);
@@ -245,22 +245,22 @@ async fn a_writer_that_is_dropped_and_made_anew_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn after_response_credentials_do_not_wait_and_changes_do() {
+async fn with_after_response_only_changes_wait() {
     let world = World::running(Durability::AfterResponse);
     world.settle().await;
     world.record(0).unwrap().committed().await.unwrap();
     world.settle().await;
-    assert!(world.kept().is_empty(), "gathered for a while");
+    assert!(world.kept().is_empty(), "collected for a while first");
     world.clock.advance(Duration::from_millis(10));
     world.settle().await;
     assert_eq!(world.kept(), [0]);
     world.record(1).unwrap().committed().await.unwrap();
-    let change = world.trail.record(event(2), Weight::Change).unwrap();
+    let change = world.trail.record(event(2), EventClass::Change).unwrap();
     change.committed().await.unwrap();
     assert_eq!(world.kept(), [0, 1, 2]);
 
     world.store.fail([Failure::Hang]);
-    let mut change = Box::pin(world.trail.write(event(3), Weight::Change));
+    let mut change = Box::pin(world.trail.write(event(3), EventClass::Change));
     assert!(poll!(&mut change).is_pending());
     world.record(4).unwrap().committed().await.unwrap();
     world.advance(MAX_WAIT).await;
@@ -279,63 +279,63 @@ async fn flush_gives_up_at_its_deadline() {
     assert!(poll!(&mut flush).is_pending());
     world.advance(MAX_WAIT).await;
     assert_eq!(flush.await, Err(AuditUnavailable));
-    // It is with the writer, not in the queue, and not in the store either. Its call was answered before.
-    let waits = Unwritten { answered: 1, unanswered: 0 };
+    // The writer holds the event: it is neither queued nor stored. Its call was already answered.
+    let waits = UncommittedEvents { answered: 1, unanswered: 0 };
     assert_eq!((world.trail.queued(), world.trail.unwritten()), (0, waits));
 }
 
 #[tokio::test]
-async fn what_is_lost_at_the_end_is_told_apart_by_whether_its_call_was_answered() {
+async fn counts_unwritten_events_by_whether_their_call_was_answered() {
     let world = World::running(Durability::AfterResponse);
     world.store.fail([Failure::Refuse; 100]);
-    let (credential, change) = (Weight::Credential, Weight::Change);
-    // Answered before: a credential by these rules, and what no caller waits for.
+    let (credential, change) = (EventClass::Credential, EventClass::Change);
+    // Answered already: a credential under `AfterResponse`, and an event without a waiting caller.
     let handed_out = world.trail.record(event(0), credential).unwrap();
     handed_out.committed().await.unwrap();
-    world.trail.note(event(1), change).unwrap();
-    // Not answered: a change, whether its caller waits or has gone.
+    world.trail.record_in_background(event(1), change).unwrap();
+    // Not answered: a change, whether its caller still waits or has gone.
     let waiting = world.trail.record(event(2), change).unwrap();
     drop(world.trail.record(event(3), change).unwrap());
     let mut waiting = Box::pin(waiting.committed());
     assert!(poll!(&mut waiting).is_pending());
     world.advance(MAX_WAIT).await;
-    assert_eq!(world.trail.unwritten(), Unwritten { answered: 2, unanswered: 2 });
+    assert_eq!(world.trail.unwritten(), UncommittedEvents { answered: 2, unanswered: 2 });
 }
 
 #[tokio::test]
-async fn a_trail_that_refuses_takes_nothing_in_and_says_so_until_it_may_again() {
+async fn a_refusing_trail_rejects_events_until_it_is_reset() {
     for durability in [Durability::BeforeResponse, Durability::AfterResponse] {
         let world = World::running(durability);
         let mut stalled = world.trail.watch_stalled();
-        world.trail.refuse(true);
+        world.trail.set_refusing(true);
         assert!(*stalled.borrow_and_update() && world.trail.stalled());
-        for weight in [Weight::Credential, Weight::Change] {
+        for weight in [EventClass::Credential, EventClass::Change] {
             assert_eq!(world.trail.check(weight), Err(AuditUnavailable));
             assert!(world.trail.record(event(0), weight).is_err());
-            assert!(world.trail.note(event(0), weight).is_err());
+            assert!(world.trail.record_in_background(event(0), weight).is_err());
         }
-        world.trail.refuse(false);
+        world.trail.set_refusing(false);
         assert!(!*stalled.borrow_and_update());
-        world.trail.check(Weight::Credential).unwrap();
+        world.trail.check(EventClass::Credential).unwrap();
         world.record(1).unwrap().committed().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_small_step_back_of_the_clock_is_not_written_and_a_leap_is_not_carried_on() {
+async fn ignores_small_backward_clock_steps_and_follows_large_ones() {
     let world = World::running(Durability::BeforeResponse);
     let mut tip = chain::Tip::find(&*world.store, &"serve-2".into()).await.unwrap();
     let times =
         [5, 9, 7, 69, 9, 8, 99_999, 10, 11].map(|second| Timestamp::from_second(second).unwrap());
     let records = times.into_iter().map(|time| (event(0), time));
     let signer = keys();
-    let Ok(group) = tip.group(records, &*signer).sign(&*signer) else { panic!("it signs") };
+    let Ok(group) = tip.group(records, &*signer).sign(&*signer) else { panic!("not signed") };
     let times: Vec<_> = group.rows.iter().map(|row| row.time.as_second()).collect();
     assert_eq!(times, [5, 9, 9, 69, 69, 8, 99_999, 10, 11]);
 }
 
 #[tokio::test]
-async fn the_first_event_carries_the_heads_of_all_other_chains() {
+async fn the_first_event_links_to_the_heads_of_all_other_chains() {
     let world = World::running(Durability::BeforeResponse);
     let commands = {
         let (store, clock) = (world.store.clone(), world.clock.clone());
@@ -349,16 +349,16 @@ async fn the_first_event_carries_the_heads_of_all_other_chains() {
     let cli = world.store.read(COMMAND_CHAIN);
     assert_eq!(cli.len(), 3);
     assert!(cli.iter().all(|event| event.links.is_empty()));
-    let [first, second] = &world.store.read("serve-1")[..] else { panic!("two") };
-    let [link] = &first.links[..] else { panic!("one link") };
+    let [first, second] = &world.store.read("serve-1")[..] else { panic!("expected two events") };
+    let [link] = &first.links[..] else { panic!("expected one link") };
     assert_eq!((&*link.chain, link.sequence, link.hash), (COMMAND_CHAIN, 3, cli[2].hash));
     assert!(second.links.is_empty());
 }
 
 #[tokio::test]
-async fn attempts_are_one_event_for_each_source_and_minute() {
+async fn records_one_event_per_source_and_minute_for_attempts() {
     let mut world = World::running(Durability::BeforeResponse);
-    let attempts = Arc::new(Attempts::new(world.clock.clone()));
+    let attempts = Arc::new(UnauthenticatedAttempts::new(world.clock.clone()));
     let (counter, trail) = (Arc::clone(&attempts), Arc::clone(&world.trail));
     world.tasks.spawn(async move { counter.run(&trail).await });
     for _ in 0..1000 {
@@ -377,13 +377,13 @@ async fn attempts_are_one_event_for_each_source_and_minute() {
 }
 
 #[tokio::test]
-async fn a_flood_of_sources_is_bounded_and_a_full_queue_forgets_no_count() {
+async fn limits_events_in_a_flood_of_sources_and_keeps_counts_while_the_queue_is_full() {
     let mut world = World::new(Durability::AfterResponse);
-    let attempts = Attempts::new(world.clock.clone());
+    let attempts = UnauthenticatedAttempts::new(world.clock.clone());
     for number in 0..10_000 {
         attempts.count(&format!("source-{number}"));
     }
-    // Told by name, though it came late among those that are told apart.
+    // Recorded by name, because it has more attempts than the others.
     attempts.count("source-4000");
     while world.record(0).is_ok() {}
     attempts.flush(&world.trail);

@@ -1,4 +1,4 @@
-//! Whether everything that is kept is still as it was written.
+//! Verification that the stored events are unchanged since they were written.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,47 +11,46 @@ use crate::{
     ports::{AuditSigner, AuditStore, StoreError},
 };
 
-/// Events read at a time.
+/// The number of events read at a time.
 const BATCH: u32 = 1000;
 
-/// A chain that is pruned or grows while it is looked at is looked at again, so often.
-const ATTEMPTS: u32 = 5;
+/// The most attempts to verify a chain that is pruned or grows meanwhile.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// How far verification is.
+/// The progress of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Events verified.
+    /// The number of verified events.
     pub done: u64,
-    /// Events kept when it began.
+    /// The number of stored events at the start.
     pub total: u64,
 }
 
-/// Verifies all chains of a store, also while they are written. Memory grows with the number of chains, not with that
-/// of events.
+/// Verifies all chains of a store, also while they grow. Memory use depends on the number of chains, not of events.
 pub struct Verification {
     store: Arc<dyn AuditStore>,
     signer: Arc<dyn AuditSigner>,
 }
 
-/// What chains say of others: chain, number, hash. Of one place they may say more than one thing.
+/// The links of chains to other chains: chain, sequence number, hash. Links to one event may have different hashes.
 type Links = BTreeSet<(Arc<str>, i64, AuditHash)>;
 
 impl Verification {
-    /// Of this store, with the keys of this keyring.
+    /// Creates a verification of this store with the keys of this keyring.
     #[must_use]
     pub fn new(store: Arc<dyn AuditStore>, signer: Arc<dyn AuditSigner>) -> Self {
         Self { store, signer }
     }
 
-    /// Reports on every chain, in the order in which they began; chains that are gone come last.
+    /// Returns a report on every chain, in the order in which they began; missing chains come last.
     ///
     /// # Errors
-    /// If the store cannot be read. Whatever can be read is reported on, not refused.
+    /// If the store cannot be read. Invalid contents are reported and are not an error.
     pub async fn run(
         &self,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<Vec<AuditChainReport>, StoreError> {
-        let keys = PublicKeys::believe(&*self.signer, self.store.public_keys().await?);
+        let keys = PublicKeys::load_trusted(&*self.signer, self.store.public_keys().await?);
         let chains = self.store.chains().await?;
         let total = chains.iter().map(ChainState::length).sum();
         let mut done = 0;
@@ -63,35 +62,35 @@ impl Verification {
                 done = before + events;
                 progress(Progress { done, total });
             };
-            let (report, told) = self.chain(state, &keys, &mut count).await?;
+            let (report, told) = self.verify_chain(state, &keys, &mut count).await?;
             links.extend(
                 told.into_iter().map(|ChainLink { chain, sequence, hash }| (chain, sequence, hash)),
             );
             reports.push(report);
         }
-        self.compare(links, &mut reports).await?;
+        self.compare_links(links, &mut reports).await?;
         Ok(reports)
     }
 
-    async fn chain(
+    async fn verify_chain(
         &self,
         mut state: ChainState,
         keys: &PublicKeys,
         count: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(AuditChainReport, Vec<ChainLink>), StoreError> {
         let chain = Arc::clone(&state.head.point.chain);
-        for _ in 1..ATTEMPTS {
-            let found = self.look(&state, keys, count).await?;
+        for _ in 1..MAX_ATTEMPTS {
+            let found = self.verify_once(&state, keys, count).await?;
             let (report, _) = &found;
             match self.store.chain(&chain).await? {
                 Some(now) if !report.intact() && now.checkpoint != state.checkpoint => state = now,
                 _ => return Ok(found),
             }
         }
-        self.look(&state, keys, count).await
+        self.verify_once(&state, keys, count).await
     }
 
-    async fn look(
+    async fn verify_once(
         &self,
         state: &ChainState,
         keys: &PublicKeys,
@@ -99,7 +98,7 @@ impl Verification {
     ) -> Result<(AuditChainReport, Vec<ChainLink>), StoreError> {
         let signer = &*self.signer;
         let digest = |message: &[u8]| signer.digest(message);
-        let holds = |signed, statement| keys.holds(signer, signed, statement);
+        let holds = |signed, statement| keys.verifies(signer, signed, statement);
         let checkpoint = state.checkpoint.as_ref();
         let trusted = checkpoint.is_some_and(|signed| holds(signed, Statement::Checkpoint));
         let mut verifier = ChainVerifier::new(state.clone(), digest, trusted);
@@ -108,7 +107,7 @@ impl Verification {
         let mut events = 0;
         while after < head.sequence {
             let mut rows = self.store.events(&head.chain, after, BATCH).await?;
-            // What stands behind the head was written meanwhile, or by somebody else.
+            // A row after this head was appended meanwhile, or was inserted from outside.
             rows.retain(|row| row.sequence <= head.sequence);
             let Some(last) = rows.last() else { break };
             after = last.sequence;
@@ -119,16 +118,16 @@ impl Verification {
                 break;
             }
         }
-        if let Some(row) = self.unsigned(head).await? {
+        if let Some(row) = self.find_unsigned_event(head).await? {
             verifier.feed(&row);
         }
         Ok(verifier.finish(holds(&state.head, Statement::Head)))
     }
 
-    /// An event behind the head that no later head has taken in either.
-    async fn unsigned(&self, head: &ChainPoint) -> Result<Option<AuditRow>, StoreError> {
+    /// Returns an event after the head that no later head includes either.
+    async fn find_unsigned_event(&self, head: &ChainPoint) -> Result<Option<AuditRow>, StoreError> {
         let mut end = head.sequence;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(row) = self.store.events(&head.chain, end, 1).await?.into_iter().next() else {
                 return Ok(None);
             };
@@ -137,12 +136,12 @@ impl Verification {
                 _ => return Ok(Some(row)),
             }
         }
-        // It grows while we look.
+        // The chain keeps growing.
         Ok(None)
     }
 
-    /// Compares what chains say of each other with what is there. A chain that has a fault already keeps it.
-    async fn compare(
+    /// Compares the links between chains with the stored events. A chain that already has a fault keeps it.
+    async fn compare_links(
         &self,
         links: Links,
         reports: &mut Vec<AuditChainReport>,
@@ -150,7 +149,7 @@ impl Verification {
         let mut before: Option<(Arc<str>, i64)> = None;
         for (chain, sequence, hash) in links {
             let place = (Arc::clone(&chain), sequence);
-            // Two that began later saw different events here: the chain was rewritten between them.
+            // Two later chains link to different hashes of this event: it was rewritten between their starts.
             let contradicted = before.replace(place.clone()).is_some_and(|before| before == place);
             let Some(report) = reports.iter_mut().find(|report| report.chain == chain) else {
                 let fault = Some(AuditFault { kind: AuditFaultKind::Missing, sequence });
@@ -169,7 +168,7 @@ impl Verification {
             } else if sequence >= report.first_sequence {
                 let rows = self.store.events(&chain, sequence.saturating_sub(1), 1).await?;
                 let kept = rows.first().filter(|row| row.sequence == sequence);
-                // Pruned meanwhile, if it is not there: the chain itself was intact.
+                // If the event is not there, it was pruned meanwhile: the chain itself was intact.
                 if kept.is_some_and(|row| row.hash != hash) {
                     report.fault = Some(AuditFault { kind: AuditFaultKind::Changed, sequence });
                 }

@@ -1,4 +1,4 @@
-//! The one who writes: takes what waits, commits it, answers everybody, and begins again.
+//! The writer of the audit trail: takes queued events, commits them as a group, notifies the callers, and repeats.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -8,56 +8,56 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    GROUP_LIMIT, Queued, Trail,
+    GROUP_LIMIT, QueuedEvent, Trail,
     bell::{Answerer, Ringing},
-    chain::{Tip, Unsigned},
+    chain::{Tip, UnsignedGroup},
 };
 use crate::{
     domain::AuditRecord,
     ports::{AuditGroup, SignError, StoreError},
 };
 
-/// How long events that nobody waits for may be gathered: a commit costs what many calls cost.
-const LINGER: Duration = Duration::from_millis(10);
+/// The longest time for which events without a waiting caller are collected, because a commit is expensive.
+const BATCH_DELAY: Duration = Duration::from_millis(10);
 
-/// Callers that were answered together call again one soon after the other, and to commit the first of them alone would
-/// cost as much as to commit all: so many of them are waited for, and so long, which is the least that a timer knows.
-const GATHERED: usize = 64;
-const GATHER: Duration = Duration::from_millis(1);
+/// Callers that were notified together call again at nearly the same time, and one commit for all costs as much as one
+/// for the first. So the writer waits for up to 64 callers, at most 1 ms (tokio's timer resolution).
+const MAX_EXPECTED_CALLERS: usize = 64;
+const GATHER_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// Between attempts at a store that fails.
+/// The pauses between attempts while the store fails: they double from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// After this an attempt counts as failed, though the store may still do it: appending is repeatable.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+/// The time-out of an attempt. The store may still complete it later; appending the same group again is safe.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the writer is at.
+/// The writer's state.
 #[derive(Default)]
-pub(super) struct Writing {
-    /// Where the chain ends; not known before the first group.
+pub(super) struct WriterState {
+    /// The end of the chain; unknown before the first group.
     tip: Option<Tip>,
     stage: Stage,
     waiters: Vec<Answerer>,
-    /// How many events the group has, and since when the first of them waits, by the monotonic clock.
+    /// The number of events in the group, and the time at which the oldest was queued, by the monotonic clock.
     size: u64,
     oldest: Duration,
-    /// How many callers there seem to be that wait for their events, one after the other.
+    /// The estimated number of callers that call again as soon as their events are committed.
     callers: usize,
 }
 
-/// How far the group is. Once numbered it stays as it is until it is in the store.
+/// The progress of the current group. A numbered group does not change until it is in the store.
 #[derive(Default)]
 enum Stage {
     #[default]
     Idle,
-    Taken(Vec<(AuditRecord, Timestamp)>),
-    Numbered(Unsigned),
+    Dequeued(Vec<(AuditRecord, Timestamp)>),
+    Numbered(UnsignedGroup),
     Signed(AuditGroup),
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum CommitError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -67,12 +67,12 @@ enum Trouble {
 }
 
 impl Trail {
-    /// Writes for as long as it is polled. Where it is dropped, another call goes on where it was.
+    /// Writes for as long as it is polled. If it is dropped, the next call continues at the same place.
     pub async fn run(&self) {
         let mut writing = self.writing.lock().await;
         loop {
             if let Stage::Idle = writing.stage {
-                self.gather(&mut writing).await;
+                self.wait_for_expected_callers(&mut writing).await;
                 self.wait_for_work().await;
                 self.take(&mut writing);
             }
@@ -80,38 +80,37 @@ impl Trail {
         }
     }
 
-    /// Returns when as many wait as were there last time, as far as they are worth waiting for. Where they do not come,
-    /// there are fewer now, and the next ones wait for fewer.
-    async fn gather(&self, writing: &mut Writing) {
-        let enough = writing.callers.min(GATHERED);
+    /// Returns when as many events are queued as there were callers last time, or after the time-out. If fewer come,
+    /// the next group waits for fewer.
+    async fn wait_for_expected_callers(&self, writing: &mut WriterState) {
+        let enough = writing.callers.min(MAX_EXPECTED_CALLERS);
         if enough < 2 {
             return;
         }
         let mut gathered = {
             let mut queue = self.queue();
-            queue.enough = enough;
+            queue.wake_threshold = enough;
             queue.waiting.len() >= enough
         };
-        let mut timer = self.ports.pace.sleep(GATHER);
+        let mut timer = self.ports.timer.sleep(GATHER_TIMEOUT);
         while !gathered {
             tokio::select! {
                 () = &mut timer => gathered = true,
                 () = self.work.notified() => {
                     let queue = self.queue();
-                    // Less is enough where somebody wants everything to be written now.
-                    gathered = queue.waiting.len() >= queue.enough;
+                    // A flush lowers the threshold so that everything is written now.
+                    gathered = queue.waiting.len() >= queue.wake_threshold;
                 }
             }
         }
         let mut queue = self.queue();
-        queue.enough = 1;
+        queue.wake_threshold = 1;
         if queue.waiting.len() < enough {
             writing.callers = queue.waiting.len();
         }
     }
 
-    /// Returns when there is something to write: at once if somebody waits for it, else after a short while in which
-    /// more may come.
+    /// Returns when there are events to write: at once if a caller waits, else after a short delay that collects more.
     async fn wait_for_work(&self) {
         while self.queue().waiting.is_empty() {
             self.work.notified().await;
@@ -123,7 +122,7 @@ impl Trail {
         if ready() {
             return;
         }
-        let mut linger = self.ports.pace.sleep(LINGER);
+        let mut linger = self.ports.timer.sleep(BATCH_DELAY);
         while !ready() {
             tokio::select! {
                 () = &mut linger => return,
@@ -132,8 +131,8 @@ impl Trail {
         }
     }
 
-    fn take(&self, writing: &mut Writing) {
-        let taken: Vec<Queued> = {
+    fn take(&self, writing: &mut WriterState) {
+        let taken: Vec<QueuedEvent> = {
             let mut queue = self.queue();
             let count = queue.waiting.len().min(GROUP_LIMIT);
             let taken = queue.waiting.drain(..count).collect();
@@ -144,22 +143,22 @@ impl Trail {
         writing.oldest = first.since;
         writing.size = taken.len() as u64;
         let mut records = Vec::with_capacity(taken.len());
-        for Queued { record, time, waiter, .. } in taken {
+        for QueuedEvent { record, time, waiter, .. } in taken {
             records.push((record, time));
             writing.waiters.extend(waiter);
         }
-        writing.stage = Stage::Taken(records);
+        writing.stage = Stage::Dequeued(records);
     }
 
-    /// Returns when the group is in the store, however long that takes, and has told who waits.
-    async fn commit(&self, writing: &mut Writing) {
+    /// Stores the group, however long that takes, and then notifies the waiting callers.
+    async fn commit(&self, writing: &mut WriterState) {
         let oldest = writing.oldest;
         {
             let mut persist = Box::pin(self.persist(writing));
             tokio::select! {
                 biased;
                 () = &mut persist => {}
-                () = self.ports.pace.sleep(self.patience_left(oldest)) => {
+                () = self.ports.timer.sleep(self.remaining_wait(oldest)) => {
                     self.set_stalled(true);
                     persist.await;
                 }
@@ -175,22 +174,22 @@ impl Trail {
         self.ports.counters.audit_events.add(writing.size);
         self.committed_for_callers.fetch_add(writing.waiters.len() as u64, Ordering::AcqRel);
         let mut ringing = Ringing::default();
-        // Whoever gave up has its event kept all the same.
+        // The event is stored even if its caller has stopped waiting.
         writing.waiters.drain(..).for_each(|waiter| waiter.answer(&mut ringing));
         drop(ringing);
         self.committed.send_modify(|count| *count += writing.size);
         let waiting_since = self.queue().waiting.front().map(|queued| queued.since);
-        self.set_stalled(waiting_since.is_some_and(|since| self.patience_left(since).is_zero()));
+        self.set_stalled(waiting_since.is_some_and(|since| self.remaining_wait(since).is_zero()));
     }
 
-    async fn persist(&self, writing: &mut Writing) {
+    async fn persist(&self, writing: &mut WriterState) {
         let mut pause = FIRST_PAUSE;
         let mut failures: u32 = 0;
         loop {
             let attempt = tokio::select! {
                 biased;
                 done = self.attempt(writing) => done,
-                () = self.ports.pace.sleep(ATTEMPT_LIMIT) => Err(Trouble::NoAnswer),
+                () = self.ports.timer.sleep(ATTEMPT_TIMEOUT) => Err(CommitError::NoAnswer),
             };
             let Err(error) = attempt else { break };
             self.ports.counters.audit_failures.increment();
@@ -199,21 +198,21 @@ impl Trail {
                 let events = writing.size;
                 tracing::warn!(%error, events, failures, "audit events cannot be committed yet");
             }
-            self.ports.pace.sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.ports.timer.sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
         }
         if failures > 0 {
             tracing::info!(events = writing.size, failures, "audit events are committed again");
         }
     }
 
-    async fn attempt(&self, writing: &mut Writing) -> Result<(), Trouble> {
+    async fn attempt(&self, writing: &mut WriterState) -> Result<(), CommitError> {
         let tip = match &mut writing.tip {
             Some(tip) => tip,
             unknown => unknown.insert(Tip::find(&*self.ports.store, &self.chain).await?),
         };
         let signer = &*self.ports.signer;
-        if let Stage::Taken(records) = &mut writing.stage {
+        if let Stage::Dequeued(records) = &mut writing.stage {
             let records = std::mem::take(records);
             writing.stage = Stage::Numbered(tip.group(records.into_iter(), signer));
         }
@@ -234,9 +233,9 @@ impl Trail {
         Ok(())
     }
 
-    /// For how long an event may still wait that waits since then.
-    fn patience_left(&self, since: Duration) -> Duration {
-        let waited = self.ports.pace.monotonic().saturating_sub(since);
+    /// Returns how long an event that was queued at `since` may still wait.
+    fn remaining_wait(&self, since: Duration) -> Duration {
+        let waited = self.ports.timer.monotonic().saturating_sub(since);
         self.rules.max_wait.saturating_sub(waited)
     }
 
@@ -246,7 +245,7 @@ impl Trail {
         if changed {
             let chain = Arc::clone(&self.chain);
             if stalled {
-                tracing::error!(%chain, "the audit trail is stalled: what needs it is refused");
+                tracing::error!(%chain, "the audit trail is stalled: calls that need it are rejected");
             } else {
                 tracing::info!(%chain, "the audit trail is written again");
             }

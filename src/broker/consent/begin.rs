@@ -1,4 +1,4 @@
-//! Beginning a consent, and its link.
+//! Beginning a consent, and opening its link.
 
 use std::time::Duration;
 
@@ -6,96 +6,97 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    Asked, Consents, Shared,
-    failed::{self, WhyInvalid},
+    AuthorizedConsentScope, Consents, Shared,
+    failure::{self, InvalidConsentCause},
 };
 use crate::{
     access::{ManageGrants, ManageTenants},
     broker::{Application, BrokerError},
     domain::{
-        ATTEMPT_LIFE, CONSENT_LIFE, Consent, ConsentAttempt, ConsentId, ConsentOutcome, TenantName,
+        ATTEMPT_LIFETIME, CONSENT_LIFETIME, Consent, ConsentAttempt, ConsentId, ConsentOutcome,
+        TenantName,
     },
-    ports::{AuthorizationRequest, Begun, ConsentLimits},
+    ports::{AuthorizationRequest, BeginConsentResult, ConsentLimits},
 };
 
-/// One vendor asks the administrators of all its customers at once.
+/// The limits of pending consents: high enough for a vendor that asks the administrators of all its customers at once.
 const LIMITS: ConsentLimits = ConsentLimits { open_per_caller: 10_000, total: 100_000 };
 
-/// What a caller asks a person for, beside the application and the tenant.
+/// The parameters of a consent other than the application and the tenant.
 #[derive(Debug, Clone, Default)]
 pub struct ConsentRequest {
-    /// Whom SuperOffice's sign-in page suggests.
+    /// The user name that SuperOffice's sign-in page suggests.
     pub login_hint: Option<String>,
-    /// Where the person is sent at the end.
+    /// The URI to which the person is sent at the end.
     pub return_uri: Option<String>,
-    /// Where the caller itself receives the code.
+    /// The URI at which the caller's front end receives the code.
     pub redirect_uri: Option<String>,
-    /// Nobody else may consent.
+    /// The only user who may consent, if given.
     pub expected_user_principal_name: Option<String>,
-    /// Why.
+    /// The reason, for the audit trail.
     pub reason: String,
 }
 
-/// A consent that was begun: whoever has what is in it can complete it.
+/// A consent that was begun. Its values are secrets: anyone who has them can complete the consent.
 #[derive(Debug)]
 pub struct BegunConsent {
-    /// SuperOffice's sign-in page.
+    /// The URI of SuperOffice's sign-in page.
     pub authorization_uri: SecretString,
-    /// What comes back with the code.
+    /// The state that comes back with the code.
     pub state: SecretString,
-    /// Until when these two work.
+    /// The time until which `authorization_uri` and `state` work.
     pub expire_time: Timestamp,
-    /// The page to mail; none where no consent pages are served.
+    /// The URI of the consent page, for an e-mail; none if no consent pages are served.
     pub consent_uri: Option<SecretString>,
 }
 
-/// What a link leads to.
+/// The state of the consent that a link belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
-    /// The person is asked for this.
+pub enum ConsentLinkState {
+    /// The consent is pending.
     Open(Box<Consent>),
-    /// It ended so.
+    /// The consent ended with this outcome.
     Ended(ConsentOutcome),
-    /// It is too old.
+    /// The consent has expired.
     Expired,
-    /// There is no such consent, or it was forgotten.
+    /// There is no such consent, or it was deleted.
     Unknown,
 }
 
-/// Where the browser goes when the person clicks, and what it must show when it comes back.
+/// The redirect of the browser when the person clicks, and the cookie that it must send when it comes back.
 #[derive(Debug)]
-pub struct Departure {
-    /// SuperOffice's sign-in page.
+pub struct ConsentRedirect {
+    /// The URI of SuperOffice's sign-in page.
     pub authorization_uri: SecretString,
-    /// The cookie's value.
+    /// The value of the cookie.
     pub cookie: SecretString,
-    /// How long it is needed.
+    /// The lifetime of the cookie.
     pub cookie_life: Duration,
 }
 
-/// An attempt that is kept.
-struct Minted {
+/// A new sign-in attempt that is stored.
+struct NewAttempt {
     authorization_uri: SecretString,
     state: SecretString,
     expire_time: Timestamp,
 }
 
 impl Consents {
-    /// Begins a consent. With `enrol`, which must be for the same, an administrator's consent also enrols the tenant
-    /// and its system user.
+    /// Begins a consent. With `enrol`, which must have the same scope as `asked`, an administrator's consent also
+    /// enrols the tenant and its system user.
     ///
     /// # Errors
-    /// `ApplicationNotConfigured`, `TenantNotFound`, `TenantDisabled`, `TooManyConsents`, and `Invalid` for addresses
-    /// that are not the application's.
+    /// `ApplicationNotConfigured`, `TenantNotFound`, `TenantDisabled`, `TooManyConsents`, and `Invalid` for URIs that
+    /// are not registered for the application.
     pub async fn begin(
         &self,
-        asked: &Asked<ManageGrants>,
-        enrol: Option<&Asked<ManageTenants>>,
+        scope: &AuthorizedConsentScope<ManageGrants>,
+        enrol: Option<&AuthorizedConsentScope<ManageTenants>>,
         request: ConsentRequest,
     ) -> Result<BegunConsent, BrokerError> {
         let shared = &*self.shared;
-        let (id, tenant) = asked.scope();
-        same_scope(asked, enrol)?;
+        let (id, tenant) = scope.scope();
+        same_scope(scope, enrol)?;
         let application = shared.applications.get(id)?;
         if let Some(tenant) = tenant {
             let name = TenantName { application: id.clone(), tenant };
@@ -103,18 +104,18 @@ impl Consents {
         }
         let redirect_uri = redirect_uri(application, &request)?.to_owned();
         if let Some(uri) = &request.return_uri {
-            let invalid = |refused: crate::domain::ReturnRefused| BrokerError::Invalid {
+            let invalid = |refused: crate::domain::ReturnUriError| BrokerError::Invalid {
                 field: "return_uri",
                 problem: refused.to_string(),
             };
-            application.redirects.check_return(uri).map_err(invalid)?;
+            application.redirects.check_return_uri(uri).map_err(invalid)?;
         }
         let now = shared.clock.now();
         let consent = Consent {
             id: ConsentId::new(shared.random.bytes()),
             application: id.clone(),
             tenant,
-            caller: asked.caller().on_record(),
+            caller: scope.caller().to_record(),
             return_uri: request.return_uri,
             redirect_uri: request.redirect_uri,
             login_hint: request.login_hint,
@@ -122,85 +123,91 @@ impl Consents {
             expected_user_principal_name: request.expected_user_principal_name,
             reason: request.reason,
             create_time: now,
-            expire_time: later(now, CONSENT_LIFE),
+            expire_time: add_duration(now, CONSENT_LIFETIME),
             outcome: None,
         };
         match shared.stores.consents.begin(&consent, LIMITS).await? {
-            Begun::Yes => {}
-            Begun::TooManyOfCaller | Begun::TooMany => return Err(BrokerError::TooManyConsents),
+            BeginConsentResult::Stored => {}
+            BeginConsentResult::CallerLimitReached | BeginConsentResult::TotalLimitReached => {
+                return Err(BrokerError::TooManyConsents);
+            }
         }
-        let minted = shared.mint(application, &consent, redirect_uri, None).await?;
-        let Minted { authorization_uri, state, expire_time } = minted;
-        // The page's own codes come to the gateway, whoever receives the caller's.
+        let minted = shared.create_attempt(application, &consent, redirect_uri, None).await?;
+        let NewAttempt { authorization_uri, state, expire_time } = minted;
+        // Codes of the consent page always come to the gateway, also if the caller has its own redirect URI.
         let public_uri =
             shared.public_uri.as_deref().filter(|_| application.redirects.own.is_some());
         let consent_uri = public_uri.map(|uri| format!("{uri}/consent/{}", consent.id).into());
         Ok(BegunConsent { authorization_uri, state, expire_time, consent_uri })
     }
 
-    /// What the link of a consent leads to.
+    /// Returns the state of the consent that a link belongs to.
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn open(&self, id: &ConsentId) -> Result<Link, BrokerError> {
+    pub async fn find_by_link(&self, id: &ConsentId) -> Result<ConsentLinkState, BrokerError> {
         let Some(consent) = self.shared.stores.consents.get(id).await? else {
-            return Ok(Link::Unknown);
+            return Ok(ConsentLinkState::Unknown);
         };
         Ok(match &consent.outcome {
-            Some(outcome) => Link::Ended(outcome.clone()),
-            None if consent.is_open(self.shared.clock.now()) => Link::Open(Box::new(consent)),
-            None => Link::Expired,
+            Some(outcome) => ConsentLinkState::Ended(outcome.clone()),
+            None if consent.is_open(self.shared.clock.now()) => {
+                ConsentLinkState::Open(Box::new(consent))
+            }
+            None => ConsentLinkState::Expired,
         })
     }
 
-    /// The person clicks. `cookie` is what the browser has of an earlier click: another tab may still need it.
-    /// `request_id` names the click in the log.
+    /// Handles the person's click on the consent page. `cookie` is the browser's cookie of an earlier click, which is
+    /// kept because another tab may need it. `request_id` identifies the click in the log.
     ///
     /// # Errors
-    /// `ConsentInvalid` if the link leads nowhere (any more).
-    pub async fn proceed(
+    /// `ConsentInvalid` if the consent is not pending.
+    pub async fn redirect_to_sign_in(
         &self,
         id: &ConsentId,
         cookie: Option<SecretString>,
         request_id: &str,
-    ) -> Result<Departure, BrokerError> {
+    ) -> Result<ConsentRedirect, BrokerError> {
         let failed = |consent: Option<&Consent>, error: BrokerError| {
-            failed::log(request_id, consent, None, &error);
+            failure::log(request_id, consent, None, &error);
             error
         };
-        match self.open(id).await {
-            Ok(Link::Open(consent)) => {
-                let departed = self.depart(&consent, cookie).await;
+        match self.find_by_link(id).await {
+            Ok(ConsentLinkState::Open(consent)) => {
+                let departed = self.new_redirect(&consent, cookie).await;
                 departed.map_err(|error| failed(Some(&consent), error))
             }
-            Ok(_) => Err(failed(None, BrokerError::ConsentInvalid(WhyInvalid::LinkEnded))),
+            Ok(_) => {
+                Err(failed(None, BrokerError::ConsentInvalid(InvalidConsentCause::LinkNotPending)))
+            }
             Err(error) => Err(failed(None, error)),
         }
     }
 
-    async fn depart(
+    async fn new_redirect(
         &self,
         consent: &Consent,
         cookie: Option<SecretString>,
-    ) -> Result<Departure, BrokerError> {
+    ) -> Result<ConsentRedirect, BrokerError> {
         let shared = &*self.shared;
         let application = shared.applications.get(&consent.application)?;
         let own = application
             .redirects
             .own
             .clone()
-            .ok_or(BrokerError::ConsentInvalid(WhyInvalid::NoCallback))?;
-        // Only pages of ours can set a cookie of that name, so what looks like one is one.
-        let cookie = cookie.filter(is_secret).unwrap_or_else(|| shared.secret());
+            .ok_or(BrokerError::ConsentInvalid(InvalidConsentCause::NoCallback))?;
+        // Only the gateway's pages can set a cookie of this name, so a value of the right form is trusted.
+        let cookie = cookie.filter(has_secret_form).unwrap_or_else(|| shared.secret());
         let digest = shared.digest(&cookie);
-        let minted = shared.mint(application, consent, own, Some(digest)).await?;
+        let minted = shared.create_attempt(application, consent, own, Some(digest)).await?;
         let authorization_uri = minted.authorization_uri;
-        Ok(Departure { authorization_uri, cookie, cookie_life: ATTEMPT_LIFE })
+        Ok(ConsentRedirect { authorization_uri, cookie, cookie_life: ATTEMPT_LIFETIME })
     }
 }
 
 impl Shared {
-    /// Whether a person can be asked for this tenant: it is there, or will be.
+    /// Checks that a person can consent for this tenant: it exists, or may be added.
     pub(super) async fn check_tenant(
         &self,
         name: &TenantName,
@@ -213,14 +220,14 @@ impl Shared {
         }
     }
 
-    /// Keeps a new way to SuperOffice and back, which works once.
-    async fn mint(
+    /// Creates and stores a sign-in attempt, which works once.
+    async fn create_attempt(
         &self,
         application: &Application,
         consent: &Consent,
         redirect_uri: String,
         cookie_digest: Option<[u8; 32]>,
-    ) -> Result<Minted, BrokerError> {
+    ) -> Result<NewAttempt, BrokerError> {
         let now = self.clock.now();
         let (state, verifier) = (self.secret(), self.secret());
         let attempt = ConsentAttempt {
@@ -229,10 +236,10 @@ impl Shared {
             verifier,
             redirect_uri,
             cookie_digest,
-            expire_time: later(now, ATTEMPT_LIFE).min(consent.expire_time),
+            expire_time: add_duration(now, ATTEMPT_LIFETIME).min(consent.expire_time),
         };
-        if !self.stores.consents.mint(&self.digest(&state), &attempt, now).await? {
-            return Err(BrokerError::ConsentInvalid(WhyInvalid::Ended));
+        if !self.stores.consents.add_attempt(&self.digest(&state), &attempt, now).await? {
+            return Err(BrokerError::ConsentInvalid(InvalidConsentCause::Ended));
         }
         let authorization_uri = application.oauth.authorization_uri(&AuthorizationRequest {
             tenant: consent.tenant,
@@ -245,18 +252,18 @@ impl Shared {
                 .as_deref()
                 .or(consent.expected_user_principal_name.as_deref()),
         });
-        Ok(Minted { authorization_uri, state, expire_time: attempt.expire_time })
+        Ok(NewAttempt { authorization_uri, state, expire_time: attempt.expire_time })
     }
 }
 
-/// Nobody may enrol where it was not permitted.
+/// Checks that the two authorizations have the same scope, so that no other tenant is enrolled.
 pub(super) fn same_scope(
-    asked: &Asked<ManageGrants>,
-    enrol: Option<&Asked<ManageTenants>>,
+    scope: &AuthorizedConsentScope<ManageGrants>,
+    enrol: Option<&AuthorizedConsentScope<ManageTenants>>,
 ) -> Result<(), BrokerError> {
     match enrol {
-        Some(enrol) if enrol.scope() != asked.scope() => {
-            Err(BrokerError::Internal("enrolment was permitted for something else".into()))
+        Some(enrol) if enrol.scope() != scope.scope() => {
+            Err(BrokerError::Internal("the enrolment is authorized for another scope".into()))
         }
         _ => Ok(()),
     }
@@ -267,24 +274,24 @@ fn redirect_uri<'a>(
     request: &'a ConsentRequest,
 ) -> Result<&'a str, BrokerError> {
     let problem = match &request.redirect_uri {
-        Some(uri) if application.redirects.receive_codes_at(uri) => return Ok(uri),
+        Some(uri) if application.redirects.is_registered(uri) => return Ok(uri),
         Some(_) => {
-            "must be a redirect_uri or one of the redirect_uris of the application, to the letter"
+            "must be exactly the redirect_uri or one of the redirect_uris of the application"
         }
         None => match &application.redirects.own {
             Some(own) => return Ok(own),
-            None => "must be given: the application has no redirect_uri of its own",
+            None => "is required because the application has no redirect_uri",
         },
     };
     Err(BrokerError::Invalid { field: "redirect_uri", problem: problem.to_owned() })
 }
 
-fn later(now: Timestamp, by: Duration) -> Timestamp {
+fn add_duration(now: Timestamp, by: Duration) -> Timestamp {
     now.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// Whether it can be one of ours.
-pub(super) fn is_secret(text: &SecretString) -> bool {
+/// Returns whether `text` has the form of a secret that this module creates.
+pub(super) fn has_secret_form(text: &SecretString) -> bool {
     let text = text.expose_secret();
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -1,36 +1,36 @@
-//! What the trail says of a browser that comes back: it is done on behalf of the caller that began.
+//! Audit events of browsers that come back to the callback, in the name of the caller that began the consent.
 
 use std::sync::Arc;
 
-use super::{Arrival, ConsentTaken, Shared, StillPermitted, failed};
+use super::{CallbackRequest, CompletedConsent, Shared, StillPermitted, failure};
 use crate::{
     access::{ActionName, PolicyIds},
-    broker::{BrokerError, Weight},
+    broker::{BrokerError, EventClass},
     domain::{AuditRecord, Consent, Decision, Reason, TenantName},
 };
 
-/// How an event says that nobody proved who calls: a person's browser came.
+/// The authentication method in these events: a person's browser came, and no caller was authenticated.
 const METHOD: &str = "consent";
 
-/// What was decided and done on the way, whatever it comes to.
+/// Decisions and changes so far, for the audit event of any outcome.
 #[derive(Default)]
-pub(super) struct Progress {
-    /// The tenant that was changed beside.
+pub(super) struct AuditProgress {
+    /// The tenant that was enrolled.
     pub(super) enrolled: Option<TenantName>,
     /// The tenant that the person signed in to.
     pub(super) given: Option<TenantName>,
-    /// The policies that permit the grant, and the change of the tenant.
+    /// The policies that permit the grant, and those that permit the enrolment.
     policy_ids: (PolicyIds, PolicyIds),
 }
 
 impl Shared {
-    /// Writes down what was decided, before anything is stored.
-    pub(super) async fn announce(
+    /// Records the decisions before anything is stored.
+    pub(super) async fn audit_decision(
         &self,
         consent: &Consent,
-        arrival: &Arrival,
+        callback: &CallbackRequest,
         permitted: &StillPermitted,
-        progress: &mut Progress,
+        progress: &mut AuditProgress,
     ) -> Result<(), BrokerError> {
         let StillPermitted { grants, tenants } = permitted;
         progress.policy_ids.0 = Arc::clone(grants.policy_ids());
@@ -43,26 +43,26 @@ impl Shared {
         let events = events.map(|(action, resource, policy_ids)| AuditRecord {
             resource: resource.to_string().into(),
             policy_ids: Arc::clone(policy_ids),
-            ..record(action, consent, arrival)
+            ..record(action, consent, callback)
         });
         self.commit(events).await
     }
 
-    /// How it ended: one event for the grant, and one for the tenant if it was enrolled. A result that cannot be
-    /// written down is none.
-    pub(super) async fn write_down(
+    /// Records the outcome: one event for the grant, and one for the tenant if it was enrolled. If the event cannot be
+    /// recorded, the result is an error.
+    pub(super) async fn audit_outcome(
         &self,
         consent: &Consent,
-        arrival: &Arrival,
-        result: Result<ConsentTaken, BrokerError>,
-        progress: Progress,
-    ) -> Result<ConsentTaken, BrokerError> {
-        let Progress { enrolled, given, policy_ids } = progress;
+        callback: &CallbackRequest,
+        result: Result<CompletedConsent, BrokerError>,
+        progress: AuditProgress,
+    ) -> Result<CompletedConsent, BrokerError> {
+        let AuditProgress { enrolled, given, policy_ids } = progress;
         let reason = result.as_ref().err().map(BrokerError::reason);
         let ended = |action: ActionName| AuditRecord {
             code: reason.map_or(0, Reason::code),
             error_reason: reason,
-            ..record(action, consent, arrival)
+            ..record(action, consent, callback)
         };
         let first = match &result {
             Err(BrokerError::NoLongerPermitted(denied)) => AuditRecord {
@@ -74,7 +74,7 @@ impl Shared {
             other => AuditRecord {
                 resource: match other {
                     Ok(taken) => taken.grant.name.to_string().into(),
-                    Err(_) => asked_for(consent).into(),
+                    Err(_) => scope_name(consent).into(),
                 },
                 policy_ids: policy_ids.0,
                 ..ended(ActionName::ManageGrants)
@@ -87,7 +87,7 @@ impl Shared {
         });
         let written = self.commit([Some(first), second].into_iter().flatten()).await;
         if let Some(error) = result.as_ref().err().or(written.as_ref().err()) {
-            failed::log(&arrival.request_id, Some(consent), given.as_ref(), error);
+            failure::log(&callback.request_id, Some(consent), given.as_ref(), error);
         }
         written?;
         result
@@ -95,31 +95,31 @@ impl Shared {
 
     async fn commit(&self, events: impl Iterator<Item = AuditRecord>) -> Result<(), BrokerError> {
         let pending: Vec<_> =
-            events.map(|event| self.trail.record(event, Weight::Change)).collect();
+            events.map(|event| self.trail.record(event, EventClass::Change)).collect();
         for pending in pending {
             let committed = match pending {
                 Ok(pending) => pending.committed().await,
                 Err(error) => Err(error),
             };
-            committed.map_err(|_| no_trail())?;
+            committed.map_err(|_| audit_unavailable())?;
         }
         Ok(())
     }
 }
 
-fn record(action: ActionName, consent: &Consent, arrival: &Arrival) -> AuditRecord {
+fn record(action: ActionName, consent: &Consent, callback: &CallbackRequest) -> AuditRecord {
     AuditRecord {
         caller: consent.caller.id.clone().into(),
         caller_method: METHOD.into(),
         caller_issuer: consent.caller.issuer.clone().unwrap_or_default().into(),
         reason: consent.reason.clone().into(),
-        request_id: Arc::clone(&arrival.request_id).into(),
-        client_address: arrival.client_address.clone(),
+        request_id: Arc::clone(&callback.request_id).into(),
+        client_address: callback.client_address.clone(),
         ..AuditRecord::new(action.as_str(), Decision::Allowed)
     }
 }
 
-fn asked_for(consent: &Consent) -> String {
+fn scope_name(consent: &Consent) -> String {
     let application = &consent.application;
     match consent.tenant {
         Some(tenant) => TenantName { application: application.clone(), tenant }.to_string(),
@@ -127,6 +127,6 @@ fn asked_for(consent: &Consent) -> String {
     }
 }
 
-pub(super) fn no_trail() -> BrokerError {
-    BrokerError::StoreUnavailable("the audit trail cannot take the event".into())
+pub(super) fn audit_unavailable() -> BrokerError {
+    BrokerError::StoreUnavailable("the audit trail cannot accept the event".into())
 }

@@ -1,4 +1,4 @@
-//! A SuperOffice at which people sign in, and stores in memory.
+//! A fake SuperOffice sign-in, and stores in memory.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,21 +15,21 @@ use crate::{
     domain::{
         AccessToken, ApplicationId, AssociateId, AttemptBinding, Consent, ConsentAttempt,
         ConsentId, ConsentOutcome, ContextIdentifier, CredentialId, Grant, GrantId, GrantName,
-        GrantScope, GrantState, Identity, RefreshToken, SystemUserToken, Tenant, TenantName,
-        TenantStatus,
+        GrantScope, GrantState, RefreshToken, SystemUserToken, Tenant, TenantName, TenantStatus,
+        VerifiedIdentity,
     },
     ports::{
-        Access, AuditSigner, AuthorizationRequest, Begun, CodeExchange, ConsentLimits,
-        ConsentStore, Consented, Deletion, ExchangeError, GrantStore, Lease, OAuth, RefreshOutcome,
-        Refreshed, Rotation, SignedIn, StoreError, StoredRefreshToken, StoredToken, TenantStore,
-        UpstreamError,
+        AuditSigner, AuthorizationRequest, BeginConsentResult, CodeExchange, CodeResponse,
+        ConsentLimits, ConsentStore, Deletion, ExchangeError, GrantStore, Lease, OAuth,
+        RefreshOutcome, RefreshResponse, RotationOutcome, StoreError, StoredConsent,
+        StoredRefreshToken, StoredToken, TenantStore, UpstreamError, VerifiedAccess,
     },
 };
 
-/// Somebody at Cust1.
-pub(super) fn person(name: &str) -> Identity {
+/// Returns a user of Cust1.
+pub(super) fn person(name: &str) -> VerifiedIdentity {
     let associate_id = name.bytes().map(i32::from).sum::<i32>();
-    Identity {
+    VerifiedIdentity {
         tenant: "Cust1".parse().unwrap(),
         associate_id: AssociateId::new(associate_id).unwrap(),
         user_principal_name: format!("{name}@example.com"),
@@ -41,52 +41,56 @@ pub(super) fn person(name: &str) -> Identity {
     }
 }
 
-/// Somebody who administers Cust1, of an application that has a system user.
-pub(super) fn administrator(name: &str) -> Identity {
+/// Returns an administrator of Cust1, with the system user token of the application.
+pub(super) fn administrator(name: &str) -> VerifiedIdentity {
     let system_user_token = Some(SystemUserToken::new(&"App-token".into()).unwrap());
-    Identity { is_administrator: true, system_user_token, ..person(name) }
+    VerifiedIdentity { is_administrator: true, system_user_token, ..person(name) }
 }
 
-/// A sign-in that was approved.
+/// An approved sign-in.
 struct Code {
     challenge: String,
     nonce: String,
     redirect_uri: String,
-    person: Identity,
+    person: VerifiedIdentity,
     refresh_token: String,
 }
 
-/// SuperOffice, where people sign in.
-pub(in crate::broker) struct SignIn {
+/// A fake SuperOffice at which people sign in.
+pub(in crate::broker) struct FakeSignIn {
     signer: Arc<dyn AuditSigner>,
     codes: Mutex<HashMap<String, Code>>,
     issued: Mutex<u32>,
-    /// Gives out the same refresh token to the same person.
+    /// Whether every sign-in gets the same refresh token.
     pub(super) same_token: Mutex<bool>,
-    /// Fails, in order; then all is well.
-    /// How long the last exchange might have waited for its turn.
-    pub(super) patience: Mutex<Option<Duration>>,
+    /// The longest wait that the last exchange allowed.
+    pub(super) max_wait: Mutex<Option<Duration>>,
+    /// The errors of the next exchanges; later ones succeed.
     pub(super) failures: Mutex<VecDeque<ExchangeError>>,
     pub(super) revoke_failures: Mutex<VecDeque<ExchangeError>>,
     pub(super) revoked: Mutex<Vec<String>>,
 }
 
-impl SignIn {
+impl FakeSignIn {
     pub(in crate::broker) fn new(signer: Arc<dyn AuditSigner>) -> Self {
         Self {
             signer,
             codes: Mutex::default(),
             issued: Mutex::default(),
             same_token: Mutex::default(),
-            patience: Mutex::default(),
+            max_wait: Mutex::default(),
             failures: Mutex::default(),
             revoke_failures: Mutex::default(),
             revoked: Mutex::default(),
         }
     }
 
-    /// What a person gets who signs in at this address: the code and the state.
-    pub(super) fn approve(&self, uri: &SecretString, person: Identity) -> (String, SecretString) {
+    /// Signs the person in at this URI, and returns the code and the state.
+    pub(super) fn approve(
+        &self,
+        uri: &SecretString,
+        person: VerifiedIdentity,
+    ) -> (String, SecretString) {
         let fields = fields(uri);
         let mut issued = self.issued.lock().unwrap();
         *issued += 1;
@@ -108,14 +112,14 @@ impl SignIn {
     }
 }
 
-/// The fields of an authorization request.
+/// Returns the query parameters of an authorization request.
 pub(super) fn fields(uri: &SecretString) -> HashMap<String, String> {
     let uri = Url::parse(uri.expose_secret()).unwrap();
     uri.query_pairs().into_owned().collect()
 }
 
 #[async_trait]
-impl OAuth for SignIn {
+impl OAuth for FakeSignIn {
     fn authorization_uri(&self, request: &AuthorizationRequest<'_>) -> SecretString {
         let mut uri =
             Url::parse("https://sod.superoffice.com/login/common/oauth/authorize").unwrap();
@@ -128,8 +132,11 @@ impl OAuth for SignIn {
         String::from(uri).into()
     }
 
-    async fn exchange_code(&self, exchange: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError> {
-        *self.patience.lock().unwrap() = Some(exchange.patience);
+    async fn exchange_code(
+        &self,
+        exchange: &CodeExchange<'_>,
+    ) -> Result<CodeResponse, ExchangeError> {
+        *self.max_wait.lock().unwrap() = Some(exchange.max_wait);
         if let Some(failure) = self.failures.lock().unwrap().pop_front() {
             return Err(failure);
         }
@@ -142,16 +149,20 @@ impl OAuth for SignIn {
         }
         let access = if exchange.nonce == code.nonce {
             let access_token = "8A:Cust1.x".into();
-            Ok(Access { access_token, expires_in: Duration::from_hours(1), identity: code.person })
+            Ok(VerifiedAccess {
+                access_token,
+                expires_in: Duration::from_hours(1),
+                identity: code.person,
+            })
         } else {
-            Err(UpstreamError::InvalidResponse("not the nonce".to_owned()))
+            Err(UpstreamError::InvalidResponse("the nonce differs".to_owned()))
         };
         let refresh_token = RefreshToken::new(&code.refresh_token.into()).unwrap();
-        Ok(SignedIn { refresh_token, access })
+        Ok(CodeResponse { refresh_token, access })
     }
 
-    async fn refresh(&self, _: &SecretString) -> Result<Refreshed, ExchangeError> {
-        unreachable!("not asked here")
+    async fn refresh(&self, _: &SecretString) -> Result<RefreshResponse, ExchangeError> {
+        unreachable!("not used by these tests")
     }
 
     async fn revoke(&self, token: &SecretString) -> Result<(), ExchangeError> {
@@ -165,21 +176,21 @@ impl OAuth for SignIn {
 
 /// Tenants, consents and grants in memory.
 #[derive(Default)]
-pub(in crate::broker) struct Memory {
+pub(in crate::broker) struct MemoryStore {
     pub(super) tenants: Mutex<BTreeMap<TenantName, (Tenant, Option<String>)>>,
     pub(super) consents: Mutex<HashMap<ConsentId, Consent>>,
     pub(super) attempts: Mutex<HashMap<[u8; 32], ConsentAttempt>>,
     pub(super) grants: Mutex<Vec<(Grant, String)>>,
-    /// Consents are refused for being too many.
+    /// Whether the store has too many pending consents.
     pub(super) full: Mutex<bool>,
-    /// Grants are not stored.
+    /// Whether grants cannot be stored.
     pub(super) down: Mutex<bool>,
-    /// States cannot be taken out.
+    /// Whether states cannot be redeemed.
     pub(super) redeeming_fails: Mutex<bool>,
     pub(super) forgotten_before: Mutex<Vec<Timestamp>>,
 }
 
-impl Memory {
+impl MemoryStore {
     pub(super) fn add_tenant(&self, name: &TenantName) {
         let now = Timestamp::UNIX_EPOCH;
         let tenant = Tenant {
@@ -198,20 +209,24 @@ impl Memory {
 }
 
 #[async_trait]
-impl ConsentStore for Memory {
-    async fn begin(&self, consent: &Consent, _: ConsentLimits) -> Result<Begun, StoreError> {
+impl ConsentStore for MemoryStore {
+    async fn begin(
+        &self,
+        consent: &Consent,
+        _: ConsentLimits,
+    ) -> Result<BeginConsentResult, StoreError> {
         if *self.full.lock().unwrap() {
-            return Ok(Begun::TooManyOfCaller);
+            return Ok(BeginConsentResult::CallerLimitReached);
         }
         self.consents.lock().unwrap().insert(consent.id.clone(), consent.clone());
-        Ok(Begun::Yes)
+        Ok(BeginConsentResult::Stored)
     }
 
     async fn get(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError> {
         Ok(self.consents.lock().unwrap().get(id).cloned())
     }
 
-    async fn mint(
+    async fn add_attempt(
         &self,
         state_digest: &[u8; 32],
         attempt: &ConsentAttempt,
@@ -241,13 +256,13 @@ impl ConsentStore for Memory {
         }))
     }
 
-    async fn redeem(
+    async fn take_attempt(
         &self,
         state_digest: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<(Consent, ConsentAttempt)>, StoreError> {
         if *self.redeeming_fails.lock().unwrap() {
-            return Err(StoreError::Unavailable("as told".to_owned()));
+            return Err(StoreError::Unavailable("requested failure".to_owned()));
         }
         let attempt = self.attempts.lock().unwrap().remove(state_digest);
         let attempt = attempt.filter(|attempt| now < attempt.expire_time);
@@ -264,24 +279,24 @@ impl ConsentStore for Memory {
         Ok(open.map(|consent| consent.outcome = Some(outcome.clone())).is_some())
     }
 
-    async fn forget_expired(&self, kept: Duration, now: Timestamp) -> Result<u64, StoreError> {
+    async fn delete_expired(&self, kept: Duration, now: Timestamp) -> Result<u64, StoreError> {
         self.forgotten_before.lock().unwrap().push(now - kept);
         Ok(1)
     }
 }
 
 #[async_trait]
-impl GrantStore for Memory {
-    async fn consented(
+impl GrantStore for MemoryStore {
+    async fn store_consent(
         &self,
         application: &ApplicationId,
-        person: &Identity,
+        person: &VerifiedIdentity,
         refresh_token: &SecretString,
         new_id: &GrantId,
         now: Timestamp,
-    ) -> Result<Option<Consented>, StoreError> {
+    ) -> Result<Option<StoredConsent>, StoreError> {
         if *self.down.lock().unwrap() {
-            return Err(StoreError::Unavailable("as told".to_owned()));
+            return Err(StoreError::Unavailable("requested failure".to_owned()));
         }
         let tenant = TenantName { application: application.clone(), tenant: person.tenant };
         if !self.tenants.lock().unwrap().contains_key(&tenant) {
@@ -294,7 +309,7 @@ impl GrantStore for Memory {
         });
         if let Some((grant, kept)) = known {
             let replaced = Some(std::mem::replace(kept, token).into());
-            return Ok(Some(Consented { grant: grant.clone(), created: false, replaced }));
+            return Ok(Some(StoredConsent { grant: grant.clone(), created: false, replaced }));
         }
         let grant = Grant {
             name: GrantName { tenant, grant: new_id.clone() },
@@ -307,19 +322,19 @@ impl GrantStore for Memory {
             last_failure: None,
             failing: None,
             revocation_pending: false,
-            unproven: false,
+            identity_unconfirmed: false,
             token_version: 1,
             version: 1,
         };
         grants.push((grant.clone(), token));
-        Ok(Some(Consented { grant, created: true, replaced: None }))
+        Ok(Some(StoredConsent { grant, created: true, replaced: None }))
     }
 
     async fn get(&self, _: &GrantName) -> Result<Option<Grant>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
-    async fn find(
+    async fn find_by_associate(
         &self,
         tenant: &TenantName,
         associate: AssociateId,
@@ -336,7 +351,7 @@ impl GrantStore for Memory {
         _: &TenantName,
         _: &str,
     ) -> Result<Vec<Grant>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn list(
@@ -345,7 +360,7 @@ impl GrantStore for Memory {
         _: Option<&GrantName>,
         _: u32,
     ) -> Result<Vec<Grant>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn refresh_token(
@@ -361,36 +376,36 @@ impl GrantStore for Memory {
         }))
     }
 
-    async fn intend(
+    async fn record_intent(
         &self,
         _: &GrantName,
         _: &Lease,
         _: i64,
         _: Timestamp,
     ) -> Result<bool, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
-    async fn retry_orphan(
+    async fn retry_orphaned_intent(
         &self,
         _: &GrantName,
         _: &Lease,
         _: Timestamp,
     ) -> Result<bool, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
-    async fn keep_rotated(
+    async fn store_rotated_token(
         &self,
         _: &GrantName,
         _: &Lease,
         _: i64,
         _: &SecretString,
-    ) -> Result<Rotation, StoreError> {
-        unreachable!("not asked here")
+    ) -> Result<RotationOutcome, StoreError> {
+        unreachable!("not used by these tests")
     }
 
-    async fn settle(
+    async fn record_outcome(
         &self,
         _: &GrantName,
         _: &Lease,
@@ -398,19 +413,19 @@ impl GrantStore for Memory {
         _: &RefreshOutcome,
         _: Timestamp,
     ) -> Result<Option<Grant>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn access_token(&self, _: &GrantName) -> Result<Option<AccessToken>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
-    async fn drop_access_token(&self, _: &GrantName, _: &CredentialId) -> Result<(), StoreError> {
-        unreachable!("not asked here")
+    async fn delete_access_token(&self, _: &GrantName, _: &CredentialId) -> Result<(), StoreError> {
+        unreachable!("not used by these tests")
     }
 
     async fn revoke(&self, _: &GrantName) -> Result<Option<Grant>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn pending_revocations(
@@ -418,27 +433,31 @@ impl GrantStore for Memory {
         _: Option<&GrantName>,
         _: u32,
     ) -> Result<Vec<GrantName>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn token_to_revoke(
         &self,
         _: &GrantName,
     ) -> Result<Option<StoredRefreshToken>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
-    async fn revoked_upstream(&self, _: &GrantName, _: i64) -> Result<Option<Grant>, StoreError> {
-        unreachable!("not asked here")
+    async fn mark_revoked_upstream(
+        &self,
+        _: &GrantName,
+        _: i64,
+    ) -> Result<Option<Grant>, StoreError> {
+        unreachable!("not used by these tests")
     }
 
-    async fn doubt_all(&self, _: &TenantName) -> Result<u64, StoreError> {
-        unreachable!("not asked here")
+    async fn mark_all_unproven(&self, _: &TenantName) -> Result<u64, StoreError> {
+        unreachable!("not used by these tests")
     }
 }
 
 #[async_trait]
-impl TenantStore for Memory {
+impl TenantStore for MemoryStore {
     async fn create(
         &self,
         name: &TenantName,
@@ -462,18 +481,18 @@ impl TenantStore for Memory {
         _: Option<&TenantName>,
         _: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
-    async fn stopped_of(&self, _: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
-        unreachable!("not asked here")
+    async fn find_stopped(&self, _: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
+        unreachable!("not used by these tests")
     }
 
     async fn applications_of(
         &self,
         _: ContextIdentifier,
     ) -> Result<Vec<ApplicationId>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn set_disabled(
@@ -482,7 +501,7 @@ impl TenantStore for Memory {
         _: bool,
         _: Timestamp,
     ) -> Result<Option<Tenant>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn set_system_user_token(
@@ -500,11 +519,11 @@ impl TenantStore for Memory {
     }
 
     async fn system_user_token(&self, _: &TenantName) -> Result<Option<StoredToken>, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn put_status(&self, _: &TenantName, _: &TenantStatus) -> Result<(), StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 
     async fn put_company_name(&self, name: &TenantName, company: &str) -> Result<(), StoreError> {
@@ -520,6 +539,6 @@ impl TenantStore for Memory {
         _: Option<i64>,
         _: bool,
     ) -> Result<Deletion, StoreError> {
-        unreachable!("not asked here")
+        unreachable!("not used by these tests")
     }
 }

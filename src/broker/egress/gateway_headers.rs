@@ -1,47 +1,47 @@
-//! The headers by which a caller tells the gateway how to make a call, read alike at every entrance.
+//! The request headers by which a caller tells the gateway how to make a call; the same rules hold at every entrance.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::domain::{EyesError, EyesSelector};
+use crate::domain::{ActorSelector, ActorSelectorError};
 
-/// As whom to call.
+/// The header that names the user to act as.
 pub const ACT_AS: &str = "gateway-act-as";
-/// Why the caller calls, for the audit trail.
+/// The header with the caller's reason, for the audit trail.
 const REASON: &str = "gateway-reason";
-/// Whether links in a JSON answer lead through the gateway.
+/// The header that asks for links in a JSON response to lead through the gateway.
 const REWRITE_LINKS: &str = "gateway-rewrite-links";
 
 /// The longest reason for the audit trail, in characters.
 const MAX_REASON_CHARS: usize = 256;
 
-/// What a caller asks of the gateway.
+/// The parsed headers for the gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GatewayHeaders {
-    /// As whom to call; `None` if the caller did not say.
-    pub eyes: Option<EyesSelector>,
-    /// The caller's words for the audit trail; may be empty.
+    /// The user to act as; `None` if the caller named none.
+    pub actor: Option<ActorSelector>,
+    /// The caller's reason, for the audit trail; may be empty.
     pub reason: String,
-    /// Whether links in a JSON answer are rewritten.
+    /// Whether links in a JSON response are rewritten.
     pub rewrite_links: bool,
 }
 
-/// A header for the gateway that does not have one clear meaning. Never repeats the value.
+/// An invalid header for the gateway. The error never contains the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGatewayHeader {
-    /// Of `Gateway-Act-As`.
+    /// `Gateway-Act-As` is invalid.
     #[error("{0}")]
-    ActAs(EyesError),
-    /// Of `Gateway-Reason`.
-    #[error("at most {MAX_REASON_CHARS} printable characters")]
+    ActAs(ActorSelectorError),
+    /// `Gateway-Reason` is invalid.
+    #[error("must have at most {MAX_REASON_CHARS} printable characters")]
     Reason,
-    /// Of `Gateway-Rewrite-Links`.
-    #[error("wanted true or false")]
+    /// `Gateway-Rewrite-Links` is invalid.
+    #[error("must be true or false")]
     RewriteLinks,
-    /// The header is there more than once.
-    #[error("may be there once only")]
+    /// The header is given more than once.
+    #[error("must be given only once")]
     Repeated(&'static str),
     /// The value is not visible ASCII.
-    #[error("the value cannot be read: wanted visible ASCII")]
+    #[error("the value is not visible ASCII")]
     Unreadable(&'static str),
     /// The name is written with `_`, which some proxies drop and others change to `-`.
     #[error("write the name of this header with hyphens")]
@@ -65,21 +65,21 @@ impl GatewayHeaders {
     /// Reads the headers of a request. An empty header counts as absent; a header that cannot be read never does.
     ///
     /// # Errors
-    /// If a header is there twice, cannot be read or has none of the values that it may have.
+    /// If a header is repeated, unreadable or has an invalid value.
     pub fn read(headers: &HeaderMap) -> Result<Self, InvalidGatewayHeader> {
         check_spelling(headers)?;
         let values = headers.get_all(ACT_AS).iter().map(HeaderValue::as_bytes);
-        let eyes = EyesSelector::requested(values).map_err(InvalidGatewayHeader::ActAs)?;
-        let reason = the_only(headers, REASON)?;
+        let actor = ActorSelector::requested(values).map_err(InvalidGatewayHeader::ActAs)?;
+        let reason = single_value(headers, REASON)?;
         if reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control) {
             return Err(InvalidGatewayHeader::Reason);
         }
-        let rewrite_links = match the_only(headers, REWRITE_LINKS)? {
+        let rewrite_links = match single_value(headers, REWRITE_LINKS)? {
             "" | "false" => false,
             "true" => true,
             _ => return Err(InvalidGatewayHeader::RewriteLinks),
         };
-        Ok(Self { eyes, reason: reason.to_owned(), rewrite_links })
+        Ok(Self { actor, reason: reason.to_owned(), rewrite_links })
     }
 }
 
@@ -101,8 +101,8 @@ fn check_spelling(headers: &HeaderMap) -> Result<(), InvalidGatewayHeader> {
     Ok(())
 }
 
-/// Returns the value of a header that may be there once, without white space around it; empty if it is absent.
-fn the_only<'a>(
+/// Returns the trimmed value of a header that may be given once; empty if it is absent.
+fn single_value<'a>(
     headers: &'a HeaderMap,
     name: &'static str,
 ) -> Result<&'a str, InvalidGatewayHeader> {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_cannot_be_read_is_refused_and_named() {
+    fn rejects_and_names_an_unreadable_header() {
         for name in [ACT_AS, REASON, REWRITE_LINKS] {
             for values in [&[&b"\xff"[..]][..], &[b"system\xff"], &[b"", b""], &[b"true", b"true"]]
             {
@@ -159,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_is_read() {
+    fn reads_all_headers() {
         let asked =
             read(&[(ACT_AS, b"associates/5 "), (REASON, b"nightly"), (REWRITE_LINKS, b"true")]);
         let wanted = GatewayHeaders {
-            eyes: "associates/5".parse().ok(),
+            actor: "associates/5".parse().ok(),
             reason: "nightly".to_owned(),
             rewrite_links: true,
         };

@@ -1,10 +1,10 @@
-//! Which headers go through the gateway: everything but what is of one connection, what is a credential, and what could
-//! make a server read another call than the one that was decided on.
+//! Header rules of the gateway. All headers are forwarded except hop-by-hop headers, credentials, and headers that
+//! could make a server process a different call than the authorized one.
 
 use http::{HeaderMap, HeaderName, Method, header};
 
-/// Of one connection (RFC 9110 section 7.6.1), and those that servers take for such.
-const OF_THE_CONNECTION: [&str; 12] = [
+/// Hop-by-hop headers (RFC 9110 section 7.6.1), and headers that servers treat like them.
+const HOP_BY_HOP: [&str; 12] = [
     "connection",
     "http2-settings",
     "keep-alive",
@@ -19,10 +19,10 @@ const OF_THE_CONNECTION: [&str; 12] = [
     "upgrade",
 ];
 
-/// Not sent on: credentials, what says where the request went, what it wants and who sent it. Proxies and meshes add the
-/// latter for the gateway: the address or identity of a caller is nothing that SuperOffice has to know, and a forged one
-/// could be believed there. `docs/EGRESS.md` lists them.
-const NOT_SENT: [&str; 45] = [
+/// Headers that are not forwarded: credentials, routing headers, method overrides, and headers that identify the
+/// sender. Proxies and meshes add the latter for the gateway: SuperOffice does not need the address or identity of a
+/// caller, and might trust a forged one. `docs/guides/egress.md` lists them.
+const NOT_FORWARDED: [&str; 45] = [
     "authorization",
     "b3",
     "baggage",
@@ -32,7 +32,7 @@ const NOT_SENT: [&str; 45] = [
     "cookie",
     "cookie2",
     "do-connecting-ip",
-    // The gateway has answered it.
+    // The gateway itself answers it.
     "expect",
     "fastly-client-ip",
     "fly-client-ip",
@@ -71,13 +71,13 @@ const NOT_SENT: [&str; 45] = [
     "x-rewrite-url",
 ];
 
-/// Headers that name another method than that of the request. Servers that honour one would do something else than was
-/// decided on, and one that is dropped would leave the caller with a POST instead of its DELETE.
+/// Headers that override the request's method. A server that honours one would do something that was not authorized. If
+/// the gateway dropped it, the caller would send a POST instead of its DELETE.
 const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method", "x-http-method-override", "x-method-override"];
 
-/// Likewise, by how they begin: families of proxies, content networks, clouds and meshes.
-const NOT_SENT_PREFIXES: [&str; 26] = [
+/// Prefixes of headers that are not forwarded: those of proxies, content delivery networks, clouds and meshes.
+const NOT_FORWARDED_PREFIXES: [&str; 26] = [
     "cdn-",
     "cf-",
     "cloudfront-",
@@ -106,12 +106,12 @@ const NOT_SENT_PREFIXES: [&str; 26] = [
     "x-zscaler-",
 ];
 
-/// Not passed back: credentials, and what leads a client past the gateway.
+/// Response headers that are not passed back: credentials, and headers that lead a client past the gateway.
 const NOT_PASSED_BACK: [&str; 6] =
     ["alt-svc", "authorization", "refresh", "set-cookie", "set-cookie2", "so-apptoken"];
 
-/// Headers of an answer that have one value (RFC 9110 section 5.3). Readers differ in which one of two they take, so only
-/// the first is passed back: the gateway itself reads the first. Every other header may be a list and passes unchanged.
+/// Response headers that have one value (RFC 9110 section 5.3). Recipients differ in which of two values they use, so
+/// only the first is passed back, which the gateway also uses. All other headers may be lists and pass unchanged.
 const SINGLE_VALUED: [HeaderName; 19] = [
     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -133,8 +133,8 @@ const SINGLE_VALUED: [HeaderName; 19] = [
     header::X_CONTENT_TYPE_OPTIONS,
     header::X_FRAME_OPTIONS,
 ];
-/// Returns the name of a header by which a POST asks for another method, also written with `_` for `-`.
-/// Servers honour it for POST alone; elsewhere it is taken off like others.
+/// Returns the name of a header by which a POST asks for another method, also if it is written with `_` for `-`.
+/// Servers honour it only for POST; for other methods it is removed.
 #[must_use]
 pub fn method_override(method: &Method, headers: &HeaderMap) -> Option<&'static str> {
     let names = headers.keys().map(HeaderName::as_str).filter(|_| *method == Method::POST);
@@ -144,21 +144,22 @@ pub fn method_override(method: &Method, headers: &HeaderMap) -> Option<&'static 
         .find_map(|name| METHOD_OVERRIDES.into_iter().find(|known| *known == name))
 }
 
-/// Takes out of a request what does not go to SuperOffice, whichever door it came through. The credential is put in
-/// later, and its headers replace all of their name.
+/// Removes the request headers that are not forwarded to SuperOffice. The headers of the credential are added later and
+/// replace all headers of the same name.
 pub fn strip_request(headers: &mut HeaderMap) {
     strip(headers, |name| {
-        NOT_SENT.contains(&name) || NOT_SENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        NOT_FORWARDED.contains(&name)
+            || NOT_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     });
 }
 
-/// What is never sent on, where it cannot be seen what came.
-pub fn not_sent() -> impl Iterator<Item = &'static str> {
-    // Without a host there is no request.
-    NOT_SENT.into_iter().filter(|name| *name != "host")
+/// Returns the names of headers that are never forwarded, for `ext_authz`, where a proxy must remove them.
+pub fn not_forwarded() -> impl Iterator<Item = &'static str> {
+    // A request needs its host.
+    NOT_FORWARDED.into_iter().filter(|name| *name != "host")
 }
 
-/// Takes out of an answer what is not for a caller.
+/// Removes the response headers that must not reach the caller.
 pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers, |name| NOT_PASSED_BACK.contains(&name) || name.starts_with("gateway-"));
     keep_first_values(headers);
@@ -178,7 +179,7 @@ fn keep_first_values(headers: &mut HeaderMap) {
 }
 
 fn strip(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
-    // Names that the connection's own header makes its own. They may be anything, so they are read first.
+    // Headers that `Connection` names. They may include any name, so they are read before `Connection` is removed.
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -191,10 +192,10 @@ fn strip(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
     }
     let is_gone = |name: &HeaderName| {
         let name = name.as_str();
-        // There are servers that take one for the other.
+        // Some servers treat `_` and `-` as equal.
         let with_hyphens = name.contains('_').then(|| name.replace('_', "-"));
         let name = with_hyphens.as_deref().unwrap_or(name);
-        OF_THE_CONNECTION.contains(&name) || is_ours(name)
+        HOP_BY_HOP.contains(&name) || is_ours(name)
     };
     let gone: Vec<HeaderName> = headers.keys().filter(|name| is_gone(name)).cloned().collect();
     for name in gone {
@@ -236,7 +237,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_header_that_names_another_method_is_found_in_every_spelling() {
+    fn finds_a_method_override_in_every_spelling() {
         for name in [
             "x-http-method-override",
             "x-http-method",
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_the_connection_a_credential_or_another_call_is_not_sent_on() {
+    fn does_not_forward_hop_by_hop_credential_and_override_headers() {
         let gone = [
             "Authorization",
             "Connection",
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_connection_names_goes_with_it_in_both_directions() {
+    fn removes_headers_that_connection_names_in_both_directions() {
         for strip in [strip_request, strip_response] {
             let mut given = headers(&["x-one", "x-two", "x-three", "x-four"]);
             given.append("connection", HeaderValue::from_static("X-One , close,, a b"));
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_credentials_and_ways_past_the_gateway_are_not_passed_back() {
+    fn does_not_pass_back_cookies_credentials_and_links_past_the_gateway() {
         let passes = ["allow", "cache-control", "link", "vary", "www-authenticate", "x-own"];
         let gone =
             ["Set-Cookie", "SO-AppToken", "Authorization", "Alt-Svc", "Refresh", "Connection"];
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_header_that_has_one_value_the_first_is_passed_back() {
+    fn passes_back_only_the_first_value_of_a_single_valued_header() {
         for name in SINGLE_VALUED {
             let mut given = headers(&[name.as_str(), "vary"]);
             strip_response(&mut given);

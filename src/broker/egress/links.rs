@@ -1,55 +1,60 @@
-//! Links of SuperOffice that lead back through the gateway: a client that followed one past it would send its own token
-//! to SuperOffice.
+//! Rewriting of SuperOffice's links so that they lead through the gateway. A client that followed an original link
+//! would send its gateway token to SuperOffice.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::domain::{ApiPath, TenantName, WebApiUri};
 
-/// Headers that hold one link.
+/// Headers that contain one link.
 const SINGLE: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
 
-/// Where the Web API of a tenant is, and where callers reach it through the gateway.
+/// The base URIs of a tenant's Web API at SuperOffice and through the gateway.
 #[derive(Debug, Clone)]
-pub struct Links {
-    /// `https://online2.superoffice.com/Cust12345/api`, in each of the ways to write it.
-    theirs: Vec<String>,
-    /// `/Cust12345/api`: the same for whoever is on that host.
-    their_path: String,
-    /// `https://gateway.example.com/crm-sync/Cust12345/api`, or `/api` for those who name the tenant elsewhere.
-    ours: String,
+pub struct LinkRewriter {
+    /// All spellings of `https://online2.superoffice.com/Cust12345/api`.
+    upstream_bases: Vec<String>,
+    /// `/Cust12345/api`: the path of a link relative to that host.
+    upstream_path: String,
+    /// `https://gateway.example.com/crm-sync/Cust12345/api`, or `/api` for calls that name the tenant elsewhere.
+    gateway_base: String,
 }
 
-impl Links {
-    /// Of a tenant that is at `uri`. `public_uri` is that of the egress listener, without a slash at its end.
+impl LinkRewriter {
+    /// Creates the rewriting for a tenant whose Web API is at `uri`. `public_uri` is the public URI of the egress
+    /// listener, without a trailing slash.
     #[must_use]
     pub fn new(public_uri: &str, tenant: &TenantName, uri: &WebApiUri) -> Self {
         let ours = format!("{public_uri}/{}/{}/api", tenant.application, tenant.tenant);
-        Self { ours, ..Self::for_calls(tenant, uri) }
+        Self { gateway_base: ours, ..Self::for_calls(tenant, uri) }
     }
 
-    /// The same for who names the tenant elsewhere: paths from `/api` on, as `WebApiService.Call` takes them.
+    /// Creates the rewriting for `WebApiService.Call`, where the rewritten links are paths that begin with `/api`.
     #[must_use]
     pub fn for_calls(tenant: &TenantName, uri: &WebApiUri) -> Self {
         let their_path = format!("/{}/api", tenant.tenant);
-        Self { theirs: spellings(uri), their_path, ours: "/api".to_owned() }
+        Self {
+            upstream_bases: spellings(uri),
+            upstream_path: their_path,
+            gateway_base: "/api".to_owned(),
+        }
     }
 
-    /// Whether an answer has headers with links.
+    /// Returns whether a response has headers with links.
     #[must_use]
-    pub fn are_in(headers: &HeaderMap) -> bool {
+    pub fn has_links(headers: &HeaderMap) -> bool {
         headers.contains_key(header::LINK) || SINGLE.iter().any(|name| headers.contains_key(name))
     }
 
-    /// Rewrites `Location`, `Content-Location` and `Link`. One that leads somewhere else is taken out.
+    /// Rewrites `Location`, `Content-Location` and `Link`. A link to another place is removed.
     pub fn rewrite_headers(&self, headers: &mut HeaderMap) {
         for name in SINGLE {
-            rewrite(headers, &name, |link| self.rewritten(link));
+            rewrite(headers, &name, |link| self.rewrite_link(link));
         }
-        rewrite(headers, &header::LINK, |links| self.rewritten_list(links));
+        rewrite(headers, &header::LINK, |links| self.rewrite_link_list(links));
     }
 
-    /// The same place through the gateway. `None` if it is not in the tenant's Web API.
-    fn rewritten(&self, link: &str) -> Option<String> {
+    /// Returns the link through the gateway, or `None` if the link is not in the tenant's Web API.
+    fn rewrite_link(&self, link: &str) -> Option<String> {
         let link = link.trim();
         let below = |base: &str| {
             let start = link.get(..base.len())?;
@@ -57,26 +62,26 @@ impl Links {
             let whole = rest.is_empty() || rest.starts_with(['/', '?', '#']);
             (start.eq_ignore_ascii_case(base) && whole).then_some(rest)
         };
-        let mut bases = self.theirs.iter().chain([&self.their_path]);
+        let mut bases = self.upstream_bases.iter().chain([&self.upstream_path]);
         if let Some(rest) = bases.find_map(|base| below(base)) {
             let (target, fragment) = split_fragment(rest);
-            // A link that the gateway would refuse is left out.
+            // A link that the gateway would reject is removed.
             let path = ApiPath::parse(&format!("/api{target}")).ok()?;
-            return Some(format!("{}{}{fragment}", self.ours, path.sent()));
+            return Some(format!("{}{}{fragment}", self.gateway_base, path.request_target()));
         }
-        // As seen from where it was found, which is right on either side.
-        ApiPath::leads_down(link).then(|| link.to_owned())
+        // A relative link that leads down is valid at SuperOffice and through the gateway.
+        ApiPath::stays_below(link).then(|| link.to_owned())
     }
 
-    /// `<uri>; rel=next, <uri>; rel=prev` (RFC 8288).
-    fn rewritten_list(&self, links: &str) -> Option<String> {
+    /// Rewrites a list such as `<uri>; rel=next, <uri>; rel=prev` (RFC 8288).
+    fn rewrite_link_list(&self, links: &str) -> Option<String> {
         let mut rest = links;
         let mut list = String::with_capacity(links.len());
         while let Some((before, after)) = rest.split_once('<') {
             let (link, behind) = after.split_once('>')?;
             list.push_str(before);
             list.push('<');
-            list.push_str(&self.rewritten(link)?);
+            list.push_str(&self.rewrite_link(link)?);
             list.push('>');
             rest = behind;
         }
@@ -84,34 +89,36 @@ impl Links {
         Some(list)
     }
 
-    /// Rewrites the absolute links in a body of JSON that the gateway passes on. `None` if there are none.
+    /// Rewrites the absolute links in a JSON body. Returns `None` if there are none.
     #[must_use]
     pub fn rewrite_json(&self, body: &[u8]) -> Option<Vec<u8>> {
-        // A slash may be written with a backslash before it (RFC 8259 section 7).
+        // JSON may escape a slash with a backslash (RFC 8259 section 7).
         let escaped = |text: &str| text.replace('/', "\\/");
-        let plain = self.theirs.iter().map(|theirs| (theirs.clone(), self.ours.clone()));
-        let behind = self.theirs.iter().map(|theirs| (escaped(theirs), escaped(&self.ours)));
+        let plain =
+            self.upstream_bases.iter().map(|theirs| (theirs.clone(), self.gateway_base.clone()));
+        let behind =
+            self.upstream_bases.iter().map(|theirs| (escaped(theirs), escaped(&self.gateway_base)));
         replace(body, &plain.chain(behind).collect::<Vec<_>>())
     }
 }
 
-/// As tenant status names it, and with the port that goes without saying: SuperOffice writes that into its answers
-/// (SUPEROFFICE.md 6.6).
+/// Returns the URI as tenant status names it, and with the explicit default port 443, which SuperOffice writes into its
+/// responses.
 fn spellings(uri: &WebApiUri) -> Vec<String> {
     let (authority, path) = (uri.authority(), uri.path());
-    // Colons within brackets are those of an address.
+    // Colons within brackets belong to an IPv6 address.
     let has_port = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
     let with_port = (!has_port && uri.as_str().starts_with("https:"))
         .then(|| format!("https://{authority}:443{path}"));
     [uri.as_str().to_owned()].into_iter().chain(with_port).collect()
 }
 
-/// A link without its fragment, and the fragment with its `#`.
+/// Splits a link before the `#` of its fragment.
 fn split_fragment(link: &str) -> (&str, &str) {
     link.split_at(link.find('#').unwrap_or(link.len()))
 }
 
-/// Returns the length of what follows the base of a link in JSON. The link ends where no link goes on.
+/// Returns the length of a link in JSON after its base. The link ends at the first byte that cannot be part of it.
 fn length_of_rest(json: &[u8]) -> usize {
     let mut rest = json.iter().copied().enumerate();
     loop {
@@ -125,13 +132,13 @@ fn length_of_rest(json: &[u8]) -> usize {
     }
 }
 
-/// Whether the gateway would pass on what follows the base of a link.
-fn is_passed(rest: &[u8]) -> bool {
+/// Returns whether the gateway would accept a link with this rest after its base.
+fn is_accepted(rest: &[u8]) -> bool {
     let link = serde_json::from_slice::<String>(&[&b"\""[..], rest, b"\""].concat());
     link.is_ok_and(|link| ApiPath::parse(&format!("/api{}", split_fragment(&link).0)).is_ok())
 }
 
-/// Each value of a header in other words; without those that have none.
+/// Replaces each value of a header by its rewritten value, and removes the values that have none.
 fn rewrite(headers: &mut HeaderMap, name: &HeaderName, rewritten: impl Fn(&str) -> Option<String>) {
     if !headers.contains_key(name) {
         return;
@@ -147,14 +154,14 @@ fn rewrite(headers: &mut HeaderMap, name: &HeaderName, rewritten: impl Fn(&str) 
     }
 }
 
-/// Puts the second of a pair where the first is whole (behind it the link ends, or goes deeper), in any case. `None` if
-/// none is there. All the first ones begin with the same letter.
+/// Replaces each occurrence of the first text of a pair by the second, ignoring case, where the link ends or goes
+/// deeper after it. Returns `None` if nothing is replaced. All first texts must begin with the same letter.
 fn replace(body: &[u8], pairs: &[(String, String)]) -> Option<Vec<u8>> {
     let &letter = pairs.first()?.0.as_bytes().first()?;
     let mut changed: Option<Vec<u8>> = None;
     let mut copied = 0;
     let mut at = 0;
-    while let Some(found) = next(body, at, letter) {
+    while let Some(found) = next_letter(body, at, letter) {
         let is_here = |old: &str| {
             let end = found + old.len();
             let whole = body.get(end).is_none_or(|byte| b"/?#\"\\".contains(byte));
@@ -167,9 +174,9 @@ fn replace(body: &[u8], pairs: &[(String, String)]) -> Option<Vec<u8>> {
         };
         let base_end = found + old.len();
         let length = length_of_rest(body.get(base_end..).unwrap_or_default());
-        // Each link is read once: a text of nothing but links would else take quadratic time.
+        // Each link is read once; otherwise a text full of links would take quadratic time.
         at = base_end + length;
-        if !is_passed(body.get(base_end..at).unwrap_or_default()) {
+        if !is_accepted(body.get(base_end..at).unwrap_or_default()) {
             continue;
         }
         let into = changed.get_or_insert_with(|| Vec::with_capacity(body.len() + new.len()));
@@ -183,8 +190,8 @@ fn replace(body: &[u8], pairs: &[(String, String)]) -> Option<Vec<u8>> {
     changed
 }
 
-/// Where this letter, in either case, comes next.
-fn next(body: &[u8], at: usize, letter: u8) -> Option<usize> {
+/// Returns the next position of a letter, in upper or lower case.
+fn next_letter(body: &[u8], at: usize, letter: u8) -> Option<usize> {
     let here = |byte: &u8| byte.eq_ignore_ascii_case(&letter);
     body.get(at..)?.iter().position(here).map(|found| at + found)
 }
@@ -196,12 +203,12 @@ mod tests {
     use super::*;
     use crate::domain::AllowedApiHosts;
 
-    fn links() -> Links {
+    fn links() -> LinkRewriter {
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let tenant: TenantName = "applications/crm/tenants/Cust1".parse().unwrap();
         let uri = "https://online2.superoffice.com/Cust1/api";
         let uri = WebApiUri::check_api(uri, tenant.tenant, &allowed).unwrap();
-        Links::new("https://gw.example.com", &tenant, &uri)
+        LinkRewriter::new("https://gw.example.com", &tenant, &uri)
     }
 
     fn location(link: &str) -> Option<String> {
@@ -212,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_in_the_web_api_leads_through_the_gateway() {
+    fn rewrites_a_location_in_the_web_api() {
         for (link, wanted) in [
             ("https://online2.superoffice.com/Cust1/api/v1/Contact/5?x#y", "/v1/Contact/5?x#y"),
             ("HTTPS://Online2.SuperOffice.com/cust1/API/v1", "/v1"),
@@ -239,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_elsewhere_is_taken_out() {
+    fn removes_a_location_outside_the_web_api() {
         for link in [
             "https://online2.superoffice.com/Cust1/apix",
             "https://online2.superoffice.com/Cust2/api/v1",
@@ -287,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_the_gateway_would_refuse_is_not_handed_out() {
+    fn does_not_rewrite_a_link_that_the_gateway_would_reject() {
         let theirs = "https://online2.superoffice.com/Cust1/api";
         for rest in [
             "/v1/a;b",
@@ -322,14 +329,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_rewritten_link_is_passed_on_to_the_place_that_it_named(
+        fn every_rewritten_link_leads_to_its_original_path(
             rest in "((/|%2e|%2F|%C3%85|%25|[a-zA-Z.;(' ?=&#\\u{e5}\\u{2026}\\\\-]){0,12})",
         ) {
             let theirs = format!("https://online2.superoffice.com/Cust1/api{rest}");
             let upstream = |link: &str| {
                 let base = "https://gw.example.com/crm/Cust1";
                 let (target, _) = split_fragment(link.strip_prefix(base).unwrap());
-                ApiPath::parse(target).unwrap().sent().to_owned()
+                ApiPath::parse(target).unwrap().request_target().to_owned()
             };
             let wanted = || ApiPath::parse(&format!("/api{}", split_fragment(&rest).0)).unwrap();
             let mut headers = HeaderMap::new();
@@ -338,7 +345,7 @@ mod tests {
                 links().rewrite_headers(&mut headers);
                 if let Some(link) = headers.get(header::LOCATION) {
                     let wanted = ApiPath::parse(&format!("/api{}", split_fragment(rest.trim()).0)).unwrap();
-                    prop_assert_eq!(upstream(link.to_str().unwrap()), wanted.sent());
+                    prop_assert_eq!(upstream(link.to_str().unwrap()), wanted.request_target());
                 }
             }
             let body = serde_json::to_vec(&[&theirs]).unwrap();
@@ -346,13 +353,13 @@ mod tests {
             if let Some(body) = links().rewrite_json(&body).filter(|_| !ends_early) {
                 let [link] = serde_json::from_slice::<[String; 1]>(&body).unwrap();
                 let wanted = wanted();
-                prop_assert_eq!(upstream(&link), wanted.sent());
+                prop_assert_eq!(upstream(&link), wanted.request_target());
             }
         }
     }
 
     #[test]
-    fn links_in_a_list_lead_through_the_gateway_or_are_taken_out() {
+    fn rewrites_or_removes_links_in_a_list() {
         let mut headers = HeaderMap::new();
         let here = "<https://online2.superoffice.com:443/Cust1/api/v1?a>; rel=next, </Cust1/api/v1?b>; rel=\"prev\"";
         headers.append(header::LINK, here.parse().unwrap());
@@ -365,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn absolute_links_in_json_lead_through_the_gateway_and_nothing_else_changes() {
+    fn rewrites_only_absolute_links_in_json() {
         let rewritten = |body: &str| {
             links().rewrite_json(body.as_bytes()).map(|body| String::from_utf8(body).unwrap())
         };
@@ -392,14 +399,14 @@ mod tests {
     }
 
     #[test]
-    fn links_that_superoffice_writes_with_its_port_lead_through_the_gateway_too() {
+    fn rewrites_links_with_the_default_port() {
         let allowed = AllowedApiHosts::new(vec!["superoffice.com".to_owned()]).unwrap();
         let tenant: TenantName = "applications/crm/tenants/Cust12345".parse().unwrap();
         let uri = "https://sod2.superoffice.com:443/Cust12345/api";
         let uri = WebApiUri::check_api(uri, tenant.tenant, &allowed).unwrap();
-        let links = Links::new("https://gw.example.com", &tenant, &uri);
+        let links = LinkRewriter::new("https://gw.example.com", &tenant, &uri);
         let theirs = "https://sod2.superoffice.com:443/Cust12345/api";
-        // The gateway would refuse the empty segment of the first one, so that one stays as it came.
+        // The gateway would reject the empty path segment of the first link, so that link stays unchanged.
         let body = |metadata: &str, next: &str| {
             format!(
                 r#"{{"odata.metadata":"{metadata}/v1/Archive//$metadata","odata.nextLink":"{next}/v1/Contact?$skip=10"}}"#

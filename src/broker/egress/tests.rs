@@ -1,14 +1,14 @@
-//! What goes out for a caller, and as whom.
+//! Tests of the requests that are sent for a caller, and of the user that they act as.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 
 use super::*;
 use crate::{
-    access::{Access, Caller, Calling, NotActing, QuotaRules, Rules},
+    access::{Access, CallError, Caller, QuotaRules, RequestedCall, Rules},
     broker::{
         SendProgress,
-        fakes::{Told, World, tenant},
+        fakes::{Reply, World, tenant},
     },
     domain::{ApiPath, CredentialId, Reason},
 };
@@ -21,42 +21,43 @@ fn egress(world: &World) -> Egress {
     Egress::new(world.web_api.clone(), world.impersonation.clone())
 }
 
-fn call(method: Method, path: &str) -> Calling<TenantName> {
-    Calling { on: tenant(), method, path: ApiPath::parse(path).unwrap() }
+fn call(method: Method, path: &str) -> RequestedCall<TenantName> {
+    RequestedCall { target: tenant(), method, path: ApiPath::parse(path).unwrap() }
 }
 
-fn sending(names: &[&'static str]) -> Sending {
+fn sending(names: &[&'static str]) -> EgressRequest {
     let mut headers = HeaderMap::new();
     for name in names {
         headers.insert(*name, HeaderValue::from_static("theirs"));
     }
-    Sending { headers, body: ApiBody::Whole(Bytes::new()), patience: Duration::from_mins(1) }
+    EgressRequest { headers, body: ApiBody::Whole(Bytes::new()), max_wait: Duration::from_mins(1) }
 }
 
-/// The call, and the last credential that was sent with it.
+/// Sends the call, and returns the response and the last credential that was sent.
 async fn send(
     world: &World,
-    acting: &Acting,
-    sending: Sending,
-) -> (Result<Sent, BrokerError>, Option<CredentialId>) {
+    acting: &AuthorizedCall,
+    sending: EgressRequest,
+) -> (Result<EgressResponse, BrokerError>, Option<CredentialId>) {
     let mut used = None;
     let mut note = |progress: SendProgress<'_>| {
-        if let SendProgress::Sends(id) = progress {
+        if let SendProgress::Sending(id) = progress {
             used = Some(id.clone());
         }
     };
-    let sent = world.in_time(egress(world).send(acting, sending, &mut note)).await;
+    let sent = world.finish(egress(world).send(acting, sending, &mut note)).await;
     (sent, used)
 }
 
-async fn act(world: &World, eyes: &str) -> Acting {
-    let chosen = egress(world).chosen(&tenant(), Some(eyes.parse().unwrap()), true).await.unwrap();
+async fn act(world: &World, actor: &str) -> AuthorizedCall {
+    let chosen =
+        egress(world).resolve_actor(&tenant(), Some(actor.parse().unwrap()), true).await.unwrap();
     let call = call(Method::GET, "/api/v1/%43ontact/5?x=Y");
-    access(world).act(&Caller::anonymous(), call, chosen).unwrap()
+    access(world).authorize_web_api_call(&Caller::anonymous(), call, chosen).unwrap()
 }
 
 #[tokio::test]
-async fn what_was_decided_on_is_what_is_sent_and_headers_of_the_caller_are_not_all_of_it() {
+async fn sends_the_authorized_call_without_credential_headers_of_the_caller() {
     let world = World::new();
     let acting = act(&world, "system").await;
     let sending = sending(&["authorization", "so-apptoken", "gateway-act-as", "if-match"]);
@@ -65,7 +66,7 @@ async fn what_was_decided_on_is_what_is_sent_and_headers_of_the_caller_are_not_a
     assert_eq!(sent.response.status, 200);
     assert_eq!(sent.uri.as_str(), "https://one.superoffice.com/Cust1/api");
     assert!(used.unwrap().is_ticket());
-    let arrived = world.arrived();
+    let arrived = world.received();
     assert_eq!(
         (&arrived[0].method, &*arrived[0].path_and_query),
         (&Method::GET, "/v1/%43ontact/5?x=Y")
@@ -75,7 +76,7 @@ async fn what_was_decided_on_is_what_is_sent_and_headers_of_the_caller_are_not_a
 }
 
 #[tokio::test]
-async fn a_person_is_acted_as_with_that_persons_token() {
+async fn acts_as_a_person_with_the_persons_token() {
     let world = World::new();
     world.grants.add(&tenant(), 5);
     let acting = act(&world, "associates/5").await;
@@ -86,30 +87,34 @@ async fn a_person_is_acted_as_with_that_persons_token() {
 }
 
 #[tokio::test]
-async fn for_a_person_who_has_not_consented_nothing_is_sent() {
+async fn sends_nothing_for_a_person_without_a_grant() {
     let world = World::new();
     let acting = act(&world, "associates/5").await;
     let (sent, used) = send(&world, &acting, sending(&[])).await;
     assert_eq!(sent.err().unwrap().reason(), Reason::ConsentRequired);
     assert_eq!(used, None);
-    assert!(world.arrived().is_empty());
+    assert!(world.received().is_empty());
 }
 
 #[tokio::test]
-async fn where_nobody_was_named_the_only_user_is_meant_and_where_there_are_several_nobody() {
+async fn acts_as_the_only_user_if_none_is_named_and_fails_if_there_are_several() {
     let world = World::new();
-    let chosen = || async { egress(&world).chosen(&tenant(), None, true).await.unwrap() };
+    let chosen = || async { egress(&world).resolve_actor(&tenant(), None, true).await.unwrap() };
     let act = |chosen| {
-        access(&world).act(&Caller::anonymous(), call(Method::GET, "/api/v1/Contact"), chosen)
+        access(&world).authorize_web_api_call(
+            &Caller::anonymous(),
+            call(Method::GET, "/api/v1/Contact"),
+            chosen,
+        )
     };
-    assert!(matches!(act(chosen().await), Ok(Acting::SystemUser(_))));
+    assert!(matches!(act(chosen().await), Ok(AuthorizedCall::SystemUser(_))));
     world.grants.add(&tenant(), 5);
-    assert_eq!(act(chosen().await).err(), Some(NotActing::Several));
+    assert_eq!(act(chosen().await).err(), Some(CallError::AmbiguousActor));
 }
 
 #[tokio::test]
-async fn what_superoffice_answers_is_passed_on_without_its_cookies() {
-    let world = World::told([Told::Status(404)]);
+async fn passes_an_error_response_on() {
+    let world = World::with_script([Reply::Status(404)]);
     let acting = act(&world, "").await;
     let (sent, _) = send(&world, &acting, sending(&[])).await;
     assert_eq!(sent.unwrap().response.status, 404);

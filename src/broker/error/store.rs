@@ -1,4 +1,4 @@
-//! What failures of our store mean.
+//! Conversion of store errors.
 
 use super::BrokerError;
 use crate::ports::{SealError, StoreError};

@@ -1,4 +1,4 @@
-//! Grants that are broken, and when each is tried again: what SuperOffice refuses may have been refused by mistake.
+//! Broken grants, and the times at which each is probed again, because SuperOffice may reject a grant by mistake.
 
 use std::{
     collections::HashMap,
@@ -10,80 +10,90 @@ use jiff::Timestamp;
 
 use crate::{domain::GrantName, ports::Moment};
 
-/// How long after it broke a grant is tried again (DESIGN section 7).
-const PROBES: [Duration; 3] =
+/// The times after the failure at which a broken grant is probed.
+const PROBE_DELAYS: [Duration; 3] =
     [Duration::from_hours(1), Duration::from_hours(6), Duration::from_hours(24)];
 
-/// Those whose next try is still to come. Bounded by the grants in the store.
+/// The broken grants that have a probe left. Bounded by the number of grants in the store.
 #[derive(Default)]
-pub(super) struct Broken(Mutex<HashMap<GrantName, Wait>>);
+pub(super) struct BrokenGrants(Mutex<HashMap<GrantName, ProbeSchedule>>);
 
-/// By the monotonic clock: the wall clock may be set meanwhile.
-struct Wait {
-    /// When it was noted here.
-    noted: Duration,
-    /// How long it had been broken by then.
-    age: Duration,
-    probes: usize,
+/// The schedule of one grant, by the monotonic clock, because the wall clock may be set meanwhile.
+struct ProbeSchedule {
+    /// The time at which this entry was made.
+    recorded_at: Duration,
+    /// The time for which the grant had been broken by then.
+    age_when_recorded: Duration,
+    probes_started: usize,
 }
 
-impl Wait {
-    /// How many tries were due by now.
-    fn passed(&self, now: Duration) -> usize {
-        passed(self.age.saturating_add(now.saturating_sub(self.noted)))
+impl ProbeSchedule {
+    /// Returns the number of probes that were due by `now`.
+    fn probes_due(&self, now: Duration) -> usize {
+        probes_due_at_age(
+            self.age_when_recorded.saturating_add(now.saturating_sub(self.recorded_at)),
+        )
     }
 }
 
-impl Broken {
-    /// Found broken; that it still is changes nothing.
-    pub(super) fn found(&self, name: &GrantName, now: Duration) {
-        let fresh = Wait { noted: now, age: Duration::ZERO, probes: 0 };
+impl BrokenGrants {
+    /// Adds a grant that was found broken. Changes nothing if it is already known.
+    pub(super) fn insert(&self, name: &GrantName, now: Duration) {
+        let fresh = ProbeSchedule {
+            recorded_at: now,
+            age_when_recorded: Duration::ZERO,
+            probes_started: 0,
+        };
         self.lock().entry(name.clone()).or_insert(fresh);
     }
 
-    /// Known to be broken after a start: what was to be tried before now was tried, or is passed over. Else each
-    /// start would try them all. One that seems to have broken in the future has just been found.
-    pub(super) fn remembered(&self, name: &GrantName, since: Timestamp, now: Moment) {
+    /// Adds a grant that the store shows as broken after a start. Probes that were due before now are skipped;
+    /// otherwise each start would probe all broken grants. A failure time in the future counts as now.
+    pub(super) fn restore(&self, name: &GrantName, since: Timestamp, now: Moment) {
         let age = Duration::try_from(now.wall.duration_since(since)).unwrap_or_default();
-        let probes = passed(age);
-        if probes < PROBES.len() {
-            let wait = Wait { noted: now.monotonic, age, probes };
+        let probes = probes_due_at_age(age);
+        if probes < PROBE_DELAYS.len() {
+            let wait = ProbeSchedule {
+                recorded_at: now.monotonic,
+                age_when_recorded: age,
+                probes_started: probes,
+            };
             self.lock().entry(name.clone()).or_insert(wait);
         }
     }
 
-    /// The try that was due found nothing out: it is due again.
-    pub(super) fn not_found_out(&self, name: &GrantName) {
+    /// Makes the last probe due again, because it was inconclusive.
+    pub(super) fn repeat_probe(&self, name: &GrantName) {
         if let Some(wait) = self.lock().get_mut(name) {
-            wait.probes = wait.probes.saturating_sub(1);
+            wait.probes_started = wait.probes_started.saturating_sub(1);
         }
     }
 
-    /// It works, or there is nothing to try any more.
-    pub(super) fn mended(&self, name: &GrantName) {
+    /// Removes a grant that works again or must not be probed any more.
+    pub(super) fn remove(&self, name: &GrantName) {
         self.lock().remove(name);
     }
 
-    /// Those to be tried now, each once for each time.
-    pub(super) fn due(&self, now: Duration) -> Vec<GrantName> {
+    /// Returns the grants to probe now, and counts these probes as started.
+    pub(super) fn take_due(&self, now: Duration) -> Vec<GrantName> {
         let mut due = Vec::new();
         for (name, wait) in &mut *self.lock() {
-            // After a long sleep one try stands for all that were missed.
-            let passed = wait.passed(now);
-            if passed > wait.probes {
-                wait.probes = passed;
+            // After a long suspension one probe replaces all missed ones.
+            let passed = wait.probes_due(now);
+            if passed > wait.probes_started {
+                wait.probes_started = passed;
                 due.push(name.clone());
             }
         }
         due
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<GrantName, Wait>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<GrantName, ProbeSchedule>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How many tries are due at this age.
-fn passed(age: Duration) -> usize {
-    PROBES.iter().filter(|after| **after <= age).count()
+/// Returns the number of probes that are due at this age.
+fn probes_due_at_age(age: Duration) -> usize {
+    PROBE_DELAYS.iter().filter(|after| **after <= age).count()
 }

@@ -1,4 +1,4 @@
-//! A table of grants and a SuperOffice that refreshes them, which do as they are told.
+//! A grant store in memory and a fake OAuth provider, both scriptable.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -12,27 +12,27 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     domain::{
-        AccessToken, ApplicationId, AssociateId, CredentialId, Failing, Grant, GrantFailure,
-        GrantId, GrantName, GrantScope, GrantState, Identity, RefreshToken, TenantName,
+        AccessToken, ApplicationId, AssociateId, CredentialId, FailureStreak, Grant, GrantFailure,
+        GrantId, GrantName, GrantScope, GrantState, RefreshToken, TenantName, VerifiedIdentity,
         is_same_name,
     },
     ports::{
-        Access, AuthorizationRequest, CodeExchange, Consented, ExchangeError, GrantStore,
-        HeldLease, Intent, Lease, LeaseStore, OAuth, RefreshOutcome, Refreshed, Rotation, SignedIn,
-        StoreError, StoredRefreshToken, UpstreamError,
+        AuthorizationRequest, CodeExchange, CodeResponse, ExchangeError, GrantStore, HeldLease,
+        Lease, LeaseStore, OAuth, RefreshIntent, RefreshOutcome, RefreshResponse, RotationOutcome,
+        StoreError, StoredConsent, StoredRefreshToken, UpstreamError, VerifiedAccess,
     },
 };
 
-/// What was done, in order.
-pub(in crate::broker) type Log = Arc<Mutex<Vec<&'static str>>>;
+/// The operations, in order.
+pub(in crate::broker) type CallLog = Arc<Mutex<Vec<&'static str>>>;
 
-/// Keeps the promises of the ports, in memory.
+/// A grant and lease store in memory.
 #[derive(Default)]
 pub(in crate::broker) struct GrantTable {
-    pub(in crate::broker) log: Log,
+    pub(in crate::broker) log: CallLog,
     table: Mutex<Table>,
-    /// What fails, and how often yet.
-    pub(in crate::broker) failing: Mutex<HashMap<&'static str, u32>>,
+    /// The operations that fail, and the number of failures left.
+    pub(in crate::broker) failures: Mutex<HashMap<&'static str, u32>>,
 }
 
 #[derive(Default)]
@@ -46,13 +46,13 @@ struct Table {
 struct Row {
     grant: Grant,
     token: Option<String>,
-    intent: Option<Intent>,
+    intent: Option<RefreshIntent>,
     access: Option<AccessToken>,
     doubted_at: Option<i64>,
 }
 
 impl GrantTable {
-    /// Puts a grant there whose refresh token is `r{associate}`.
+    /// Adds a grant whose refresh token is `r{associate}`.
     pub(in crate::broker) fn add(&self, tenant: &TenantName, associate: i32) -> GrantName {
         let id = format!("g{associate}").parse().unwrap();
         let name = GrantName { tenant: tenant.clone(), grant: id };
@@ -79,13 +79,13 @@ impl GrantTable {
         row.grant.version += 1;
     }
 
-    /// Somebody crashed while the token was under way.
-    pub(in crate::broker) fn leave_orphan(&self, name: &GrantName, retried: bool) {
+    /// Leaves the intent of a process that crashed during an exchange.
+    pub(in crate::broker) fn leave_orphaned_intent(&self, name: &GrantName, retried: bool) {
         let mut table = self.lock();
         table.fence += 1;
         let fence = table.fence;
         let row = table.rows.get_mut(name).unwrap();
-        row.intent = Some(Intent { fence, retried, time: Timestamp::UNIX_EPOCH });
+        row.intent = Some(RefreshIntent { fence, retried, time: Timestamp::UNIX_EPOCH });
     }
 
     pub(in crate::broker) fn has_intent(&self, name: &GrantName) -> bool {
@@ -110,18 +110,18 @@ impl GrantTable {
         self.table.lock().unwrap()
     }
 
-    /// Whether this attempt is to fail.
-    fn fails(&self, what: &'static str) -> bool {
-        let mut failing = self.failing.lock().unwrap();
+    /// Returns whether this attempt must fail.
+    fn take_failure(&self, what: &'static str) -> bool {
+        let mut failing = self.failures.lock().unwrap();
         let Some(more) = failing.get_mut(what).filter(|more| **more > 0) else { return false };
         *more -= 1;
         true
     }
 
-    /// Notes what is done, unless it is to fail.
-    fn doing(&self, what: &'static str) -> Result<MutexGuard<'_, Table>, StoreError> {
-        if self.fails(what) {
-            return Err(StoreError::Unavailable("as told".to_owned()));
+    /// Logs the operation, or fails if the test asked for that.
+    fn begin(&self, what: &'static str) -> Result<MutexGuard<'_, Table>, StoreError> {
+        if self.take_failure(what) {
+            return Err(StoreError::Unavailable("requested failure".to_owned()));
         }
         self.log.lock().unwrap().push(what);
         Ok(self.lock())
@@ -134,8 +134,8 @@ impl Table {
     }
 }
 
-pub(in crate::broker) fn person(tenant: &TenantName, associate: i32) -> Identity {
-    Identity {
+pub(in crate::broker) fn person(tenant: &TenantName, associate: i32) -> VerifiedIdentity {
+    VerifiedIdentity {
         tenant: tenant.tenant,
         associate_id: AssociateId::new(associate).unwrap(),
         user_principal_name: format!("p{associate}@example.com"),
@@ -147,7 +147,7 @@ pub(in crate::broker) fn person(tenant: &TenantName, associate: i32) -> Identity
     }
 }
 
-fn new_grant(name: &GrantName, person: &Identity, now: Timestamp) -> Grant {
+fn new_grant(name: &GrantName, person: &VerifiedIdentity, now: Timestamp) -> Grant {
     Grant {
         name: name.clone(),
         associate_id: person.associate_id,
@@ -159,7 +159,7 @@ fn new_grant(name: &GrantName, person: &Identity, now: Timestamp) -> Grant {
         last_failure: None,
         failing: None,
         revocation_pending: false,
-        unproven: false,
+        identity_unconfirmed: false,
         token_version: 1,
         version: 1,
     }
@@ -167,18 +167,18 @@ fn new_grant(name: &GrantName, person: &Identity, now: Timestamp) -> Grant {
 
 #[async_trait]
 impl GrantStore for GrantTable {
-    async fn consented(
+    async fn store_consent(
         &self,
         application: &ApplicationId,
-        person: &Identity,
+        person: &VerifiedIdentity,
         refresh_token: &SecretString,
         new_id: &GrantId,
         now: Timestamp,
-    ) -> Result<Option<Consented>, StoreError> {
-        if self.fails("consented, outcome unknown") {
-            return Err(StoreError::OutcomeUnknown("as told".to_owned()));
+    ) -> Result<Option<StoredConsent>, StoreError> {
+        if self.take_failure("consented, outcome unknown") {
+            return Err(StoreError::OutcomeUnknown("requested failure".to_owned()));
         }
-        let mut table = self.doing("consented")?;
+        let mut table = self.begin("consented")?;
         let tenant = TenantName { application: application.clone(), tenant: person.tenant };
         let token = Some(refresh_token.expose_secret().to_owned());
         let same = |row: &&mut Row| {
@@ -189,23 +189,23 @@ impl GrantStore for GrantTable {
             (row.intent, row.access, row.doubted_at) = (None, None, None);
             let grant = &mut row.grant;
             grant.state = GrantState::Active;
-            (grant.last_failure, grant.failing, grant.unproven) = (None, None, false);
+            (grant.last_failure, grant.failing, grant.identity_unconfirmed) = (None, None, false);
             grant.token_version += 1;
             grant.version += 1;
-            return Ok(Some(Consented { grant: grant.clone(), created: false, replaced }));
+            return Ok(Some(StoredConsent { grant: grant.clone(), created: false, replaced }));
         }
         let name = GrantName { tenant, grant: new_id.clone() };
         let grant = new_grant(&name, person, now);
         let row = Row { grant: grant.clone(), token, intent: None, access: None, doubted_at: None };
         table.rows.insert(name, row);
-        Ok(Some(Consented { grant, created: true, replaced: None }))
+        Ok(Some(StoredConsent { grant, created: true, replaced: None }))
     }
 
     async fn get(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {
         Ok(self.lock().rows.get(name).map(|row| row.grant.clone()))
     }
 
-    async fn find(
+    async fn find_by_associate(
         &self,
         tenant: &TenantName,
         associate: AssociateId,
@@ -246,19 +246,19 @@ impl GrantStore for GrantTable {
         &self,
         name: &GrantName,
     ) -> Result<Option<StoredRefreshToken>, StoreError> {
-        let table = self.doing("read")?;
+        let table = self.begin("read")?;
         let row = table.rows.get(name).filter(|row| row.grant.state != GrantState::Revoked);
         Ok(row.and_then(stored))
     }
 
-    async fn intend(
+    async fn record_intent(
         &self,
         name: &GrantName,
         lease: &Lease,
         token_version: i64,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut table = self.doing("intend")?;
+        let mut table = self.begin("intend")?;
         let held = table.holds(lease);
         let Some(row) = table.rows.get_mut(name) else { return Ok(false) };
         let present = row.grant.token_version == token_version;
@@ -266,38 +266,38 @@ impl GrantStore for GrantTable {
         if !held || !present || orphan || row.grant.state == GrantState::Revoked {
             return Ok(false);
         }
-        row.intent = Some(Intent { fence: lease.fence, retried: false, time: now });
+        row.intent = Some(RefreshIntent { fence: lease.fence, retried: false, time: now });
         Ok(true)
     }
 
-    async fn retry_orphan(
+    async fn retry_orphaned_intent(
         &self,
         name: &GrantName,
         lease: &Lease,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut table = self.doing("retry")?;
+        let mut table = self.begin("retry")?;
         let held = table.holds(lease);
         let Some(row) = table.rows.get_mut(name) else { return Ok(false) };
         if !held || row.intent.is_none_or(|intent| intent.retried) {
             return Ok(false);
         }
-        row.intent = Some(Intent { fence: lease.fence, retried: true, time: now });
+        row.intent = Some(RefreshIntent { fence: lease.fence, retried: true, time: now });
         Ok(true)
     }
 
-    async fn keep_rotated(
+    async fn store_rotated_token(
         &self,
         name: &GrantName,
         lease: &Lease,
         token_version: i64,
         refresh_token: &SecretString,
-    ) -> Result<Rotation, StoreError> {
-        let mut table = self.doing("keep_rotated")?;
+    ) -> Result<RotationOutcome, StoreError> {
+        let mut table = self.begin("keep_rotated")?;
         let held = table.holds(lease);
-        let Some(row) = table.rows.get_mut(name) else { return Ok(Rotation::TooLate) };
+        let Some(row) = table.rows.get_mut(name) else { return Ok(RotationOutcome::Discarded) };
         if !held || row.grant.token_version != token_version {
-            return Ok(Rotation::TooLate);
+            return Ok(RotationOutcome::Discarded);
         }
         row.token = Some(refresh_token.expose_secret().to_owned());
         row.intent = None;
@@ -305,12 +305,12 @@ impl GrantStore for GrantTable {
         row.grant.version += 1;
         if row.grant.state == GrantState::Revoked {
             row.grant.revocation_pending = true;
-            return Ok(Rotation::ToBeRevoked);
+            return Ok(RotationOutcome::ToBeRevoked);
         }
-        Ok(Rotation::Kept(row.grant.token_version))
+        Ok(RotationOutcome::Stored(row.grant.token_version))
     }
 
-    async fn settle(
+    async fn record_outcome(
         &self,
         name: &GrantName,
         lease: &Lease,
@@ -318,7 +318,7 @@ impl GrantStore for GrantTable {
         outcome: &RefreshOutcome,
         now: Timestamp,
     ) -> Result<Option<Grant>, StoreError> {
-        let mut table = self.doing("settle")?;
+        let mut table = self.begin("settle")?;
         if !table.holds(lease) {
             return Ok(None);
         }
@@ -332,8 +332,8 @@ impl GrantStore for GrantTable {
             return Ok(None);
         }
         if !matches!(outcome, RefreshOutcome::Refreshed { .. }) {
-            let before = grant.failing.unwrap_or(Failing { count: 0, since: now });
-            grant.failing = Some(Failing { count: before.count + 1, ..before });
+            let before = grant.failing.unwrap_or(FailureStreak { count: 0, since: now });
+            grant.failing = Some(FailureStreak { count: before.count + 1, ..before });
         }
         match outcome {
             RefreshOutcome::Refreshed { access_token, user_principal_name, full_name } => {
@@ -341,10 +341,10 @@ impl GrantStore for GrantTable {
                 (grant.state, grant.last_refresh_time) = (GrantState::Active, Some(now));
                 grant.user_principal_name = user_principal_name.clone();
                 grant.full_name = full_name.clone();
-                (grant.unproven, row.doubted_at) = (false, None);
+                (grant.identity_unconfirmed, row.doubted_at) = (false, None);
                 grant.failing = None;
             }
-            RefreshOutcome::Broken { reason } => {
+            RefreshOutcome::ConsentRequired { reason } => {
                 row.access = None;
                 if grant.state == GrantState::Active {
                     grant.last_failure = Some(GrantFailure { reason: *reason, time: now });
@@ -365,7 +365,7 @@ impl GrantStore for GrantTable {
         Ok(self.lock().rows.get(name).and_then(|row| row.access.clone()))
     }
 
-    async fn drop_access_token(
+    async fn delete_access_token(
         &self,
         name: &GrantName,
         credential_id: &CredentialId,
@@ -377,7 +377,7 @@ impl GrantStore for GrantTable {
     }
 
     async fn revoke(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {
-        let mut table = self.doing("revoke")?;
+        let mut table = self.begin("revoke")?;
         let Some(row) = table.rows.get_mut(name) else { return Ok(None) };
         row.access = None;
         if row.grant.state != GrantState::Revoked {
@@ -406,7 +406,7 @@ impl GrantStore for GrantTable {
         Ok(table.rows.get(name).filter(|row| row.grant.revocation_pending).and_then(stored))
     }
 
-    async fn revoked_upstream(
+    async fn mark_revoked_upstream(
         &self,
         name: &GrantName,
         token_version: i64,
@@ -422,14 +422,14 @@ impl GrantStore for GrantTable {
         Ok(Some(row.grant.clone()))
     }
 
-    async fn doubt_all(&self, tenant: &TenantName) -> Result<u64, StoreError> {
-        let mut table = self.doing("doubt_all")?;
+    async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<u64, StoreError> {
+        let mut table = self.begin("doubt_all")?;
         let fence = table.fence;
         let rows = table.rows.values_mut().filter(|row| row.grant.name.tenant == *tenant);
         Ok(rows
             .map(|row| {
                 (row.access, row.doubted_at) = (None, Some(fence));
-                row.grant.unproven = true;
+                row.grant.identity_unconfirmed = true;
                 row.grant.version += 1;
             })
             .count() as u64)
@@ -450,7 +450,7 @@ impl LeaseStore for GrantTable {
         life: Duration,
         now: Timestamp,
     ) -> Result<Option<Lease>, StoreError> {
-        let mut table = self.doing("acquire")?;
+        let mut table = self.begin("acquire")?;
         let former = table.leases.get(key).map(|(_, _, expires)| *expires);
         if former.is_some_and(|expires| now < expires) {
             return Ok(None);
@@ -459,10 +459,10 @@ impl LeaseStore for GrantTable {
         let fence = table.fence;
         table.leases.insert(key.to_owned(), (owner.to_owned(), fence, now + life));
         let (key, owner) = (key.to_owned(), owner.to_owned());
-        Ok(Some(Lease { key, owner, fence, took_over: former }))
+        Ok(Some(Lease { key, owner, fence, previous_expire_time: former }))
     }
 
-    async fn present(&self, key: &str) -> Result<Option<HeldLease>, StoreError> {
+    async fn current(&self, key: &str) -> Result<Option<HeldLease>, StoreError> {
         let table = self.lock();
         Ok(table
             .leases
@@ -478,15 +478,15 @@ impl LeaseStore for GrantTable {
         life: Duration,
         now: Timestamp,
     ) -> Result<Option<Lease>, StoreError> {
-        if self.present(key).await? != Some(seen) {
+        if self.current(key).await? != Some(seen) {
             return Ok(None);
         }
-        let mut table = self.doing("acquire")?;
+        let mut table = self.begin("acquire")?;
         table.fence += 1;
         let fence = table.fence;
         table.leases.insert(key.to_owned(), (owner.to_owned(), fence, now + life));
         let (key, owner) = (key.to_owned(), owner.to_owned());
-        Ok(Some(Lease { key, owner, fence, took_over: Some(seen.expire_time) }))
+        Ok(Some(Lease { key, owner, fence, previous_expire_time: Some(seen.expire_time) }))
     }
 
     async fn renew(
@@ -513,43 +513,46 @@ impl LeaseStore for GrantTable {
     }
 }
 
-/// How a refresh is answered.
+/// The scripted response to a refresh.
 #[derive(Clone)]
-pub(in crate::broker) enum Answer {
+pub(in crate::broker) enum ScriptedAnswer {
     Rotated(&'static str),
-    /// With a new refresh token, and an `id_token` that cannot be believed.
-    RotatedAndForged(&'static str),
-    For(Identity),
+    /// A new refresh token with an invalid `id_token`.
+    RotatedWithInvalidIdToken(&'static str),
+    ForIdentity(VerifiedIdentity),
     ExpiresIn(Duration),
     Error(ExchangeError),
 }
 
-/// Gives access tokens to the owner of `r{associate}…`.
-pub(in crate::broker) struct Provider {
-    pub(in crate::broker) log: Log,
-    /// Answers in order; then all is well.
-    pub(in crate::broker) script: Mutex<VecDeque<Answer>>,
+/// A fake provider that issues access tokens to the owner of `r{associate}…`.
+pub(in crate::broker) struct FakeOAuth {
+    pub(in crate::broker) log: CallLog,
+    /// The next responses, in order; later refreshes succeed.
+    pub(in crate::broker) script: Mutex<VecDeque<ScriptedAnswer>>,
     pub(in crate::broker) sent: Mutex<Vec<String>>,
     pub(in crate::broker) revoked: Mutex<Vec<String>>,
-    /// Whether revocations are heard.
-    pub(in crate::broker) deaf: Mutex<bool>,
-    /// While somebody holds it nothing is answered.
+    /// Whether revocations fail.
+    pub(in crate::broker) revocation_fails: Mutex<bool>,
+    /// The provider does not answer while a test holds the write lock.
     pub(in crate::broker) gate: Arc<tokio::sync::RwLock<()>>,
 }
 
-impl Provider {
-    pub(in crate::broker) fn new(log: Log) -> Self {
+impl FakeOAuth {
+    pub(in crate::broker) fn new(log: CallLog) -> Self {
         Self {
             log,
             script: Mutex::default(),
             sent: Mutex::default(),
             revoked: Mutex::default(),
-            deaf: Mutex::default(),
+            revocation_fails: Mutex::default(),
             gate: Arc::default(),
         }
     }
 
-    pub(in crate::broker) fn told(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub(in crate::broker) fn script_answers(
+        &self,
+        answers: impl IntoIterator<Item = ScriptedAnswer>,
+    ) {
         self.script.lock().unwrap().extend(answers);
     }
 
@@ -559,16 +562,19 @@ impl Provider {
 }
 
 #[async_trait]
-impl OAuth for Provider {
+impl OAuth for FakeOAuth {
     fn authorization_uri(&self, _: &AuthorizationRequest<'_>) -> SecretString {
-        panic!("not asked here")
+        panic!("not used by these tests")
     }
 
-    async fn exchange_code(&self, _: &CodeExchange<'_>) -> Result<SignedIn, ExchangeError> {
-        panic!("not asked here")
+    async fn exchange_code(&self, _: &CodeExchange<'_>) -> Result<CodeResponse, ExchangeError> {
+        panic!("not used by these tests")
     }
 
-    async fn refresh(&self, refresh_token: &SecretString) -> Result<Refreshed, ExchangeError> {
+    async fn refresh(
+        &self,
+        refresh_token: &SecretString,
+    ) -> Result<RefreshResponse, ExchangeError> {
         let token = refresh_token.expose_secret().to_owned();
         self.log.lock().unwrap().push("exchange");
         let number = {
@@ -584,22 +590,24 @@ impl OAuth for Provider {
         let mut expires_in = Duration::from_hours(1);
         match self.script.lock().unwrap().pop_front() {
             None => {}
-            Some(Answer::Rotated(new)) => rotated = Some(new),
-            Some(Answer::RotatedAndForged(new)) => (rotated, forged) = (Some(new), true),
-            Some(Answer::For(other)) => identity = other,
-            Some(Answer::ExpiresIn(life)) => expires_in = life,
-            Some(Answer::Error(error)) => return Err(error),
+            Some(ScriptedAnswer::Rotated(new)) => rotated = Some(new),
+            Some(ScriptedAnswer::RotatedWithInvalidIdToken(new)) => {
+                (rotated, forged) = (Some(new), true);
+            }
+            Some(ScriptedAnswer::ForIdentity(other)) => identity = other,
+            Some(ScriptedAnswer::ExpiresIn(life)) => expires_in = life,
+            Some(ScriptedAnswer::Error(error)) => return Err(error),
         }
         let access_token = format!("8A:Cust1.{token}.{number}").into();
-        let access = Access { access_token, expires_in, identity };
+        let access = VerifiedAccess { access_token, expires_in, identity };
         let forgery = UpstreamError::InvalidResponse("forged".to_owned());
         let rotated = rotated.map(|new| RefreshToken::new(&new.into()).unwrap());
-        Ok(Refreshed::new(rotated, if forged { Err(forgery) } else { Ok(access) }))
+        Ok(RefreshResponse::new(rotated, if forged { Err(forgery) } else { Ok(access) }))
     }
 
     async fn revoke(&self, refresh_token: &SecretString) -> Result<(), ExchangeError> {
-        if *self.deaf.lock().unwrap() {
-            return Err(ExchangeError::Transient("as told".to_owned()));
+        if *self.revocation_fails.lock().unwrap() {
+            return Err(ExchangeError::Transient("requested failure".to_owned()));
         }
         self.revoked.lock().unwrap().push(refresh_token.expose_secret().to_owned());
         Ok(())

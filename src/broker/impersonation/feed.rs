@@ -1,4 +1,4 @@
-//! What happens to grants, for those who watch them.
+//! Events of grants, for watches.
 
 use std::sync::Arc;
 
@@ -10,52 +10,52 @@ use crate::{
     domain::{Grant, GrantEventKind},
 };
 
-/// What happened but was not read by its readers yet. Who falls behind by more is ended.
-const FEED_LENGTH: usize = 1024;
+/// The most events that a reader may fall behind. A slower reader gets an error.
+const FEED_CAPACITY: usize = 1024;
 
-/// Something that happened.
+/// An event of a grant.
 #[derive(Debug, Clone)]
 pub struct GrantEvent {
-    /// To this grant, as it is since; without one where a resynchronization ends or, in a feed, is to begin.
+    /// The grant after the event. `None` marks the end of a resynchronization or, in a feed, a request to begin one.
     pub grant: Option<Arc<Grant>>,
-    /// What it was.
+    /// The kind of event.
     pub kind: GrantEventKind,
-    /// When.
+    /// The time of the event.
     pub time: Timestamp,
 }
 
-/// Everything that happens from now on.
-pub struct GrantFeed(broadcast::Receiver<GrantEvent>);
+/// A receiver of all events from now on.
+pub struct GrantEventReceiver(broadcast::Receiver<GrantEvent>);
 
-impl GrantFeed {
-    /// Waits for the next.
+impl GrantEventReceiver {
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// If some were lost because this reader fell behind.
+    /// If events were lost because this reader was too slow.
     pub async fn next(&mut self) -> Result<GrantEvent, TooSlow> {
         self.0.recv().await.map_err(|_| TooSlow)
     }
 }
 
-/// Where it is told.
-pub(super) struct Feed(broadcast::Sender<GrantEvent>);
+/// The sender of events.
+pub(super) struct GrantEventSender(broadcast::Sender<GrantEvent>);
 
-impl Feed {
+impl GrantEventSender {
     pub(super) fn new() -> Self {
-        Self(broadcast::Sender::new(FEED_LENGTH))
+        Self(broadcast::Sender::new(FEED_CAPACITY))
     }
 
-    pub(super) fn subscribe(&self) -> GrantFeed {
-        GrantFeed(self.0.subscribe())
+    pub(super) fn subscribe(&self) -> GrantEventReceiver {
+        GrantEventReceiver(self.0.subscribe())
     }
 
-    /// Anything may have happened: whoever watches reads everything again.
-    pub(super) fn look_again(&self, time: Timestamp) {
+    /// Asks all watches to read all grants again, because any of them may have changed.
+    pub(super) fn send_resync(&self, time: Timestamp) {
         let _ = self.0.send(GrantEvent { grant: None, kind: GrantEventKind::Resync, time });
     }
 
-    pub(super) fn tell(&self, grant: &Arc<Grant>, kind: GrantEventKind, time: Timestamp) {
-        // Nobody listening is no error.
+    pub(super) fn send(&self, grant: &Arc<Grant>, kind: GrantEventKind, time: Timestamp) {
+        // It is not an error if there is no receiver.
         let _ = self.0.send(GrantEvent { grant: Some(Arc::clone(grant)), kind, time });
     }
 }

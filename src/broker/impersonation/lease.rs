@@ -1,4 +1,4 @@
-//! One at a time for the whole fleet (DESIGN section 7, "Refresh tokens").
+//! Leases, which allow one use of a refresh token at a time in the whole fleet.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,80 +8,80 @@ use crate::{
     ports::{Clock, HeldLease, Lease, LeaseStore, Random},
 };
 
-/// How long a lease lasts unless it is renewed.
-const LIFE: Duration = Duration::from_secs(15);
+/// The duration of a lease that is not renewed.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// By then a refresh token has been answered for, or never will be.
-pub(super) const EXCHANGE_TIME_OUT: Duration = Duration::from_secs(10);
+/// The time-out of a token exchange: after it no response is expected.
+pub(super) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long others are waited for: longer than a holder that crashed keeps everybody waiting.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest wait for a lease: longer than a crashed holder can block others.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether they are done.
-const LOOK: Duration = Duration::from_millis(100);
+/// The interval between attempts to acquire a lease.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Gives out the right to spend a grant's refresh token.
+/// Acquires leases on the refresh tokens of grants.
 pub(super) struct Leases {
     pub(super) store: Arc<dyn LeaseStore>,
     pub(super) clock: Arc<dyn Clock>,
-    /// Leases are measured, and others waited for, by this.
-    pub(super) pace: Arc<dyn Clock>,
+    /// The timer for lease durations and waits.
+    pub(super) timer: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
-    /// Who we are: another one at each start.
+    /// The name of this process as an owner of leases, new at each start.
     pub(super) owner: String,
 }
 
-/// The right, while it lasts.
-pub(super) struct Holding {
+/// A lease that this process holds.
+pub(super) struct OwnedLease {
     pub(super) lease: Lease,
-    /// Until when it surely lasts, by the monotonic clock.
-    until: Duration,
+    /// The time until which the lease is certainly valid, by the monotonic clock.
+    valid_until: Duration,
 }
 
 impl Leases {
-    /// Waits for the right. Who takes over from a holder that never gave it back waits until what that one may have
-    /// sent must have timed out.
-    pub(super) async fn hold(&self, name: &GrantName) -> Result<Holding, BrokerError> {
+    /// Waits for the lease of a grant. If the former holder never released it, also waits until an exchange of that
+    /// holder must have timed out.
+    pub(super) async fn acquire(&self, name: &GrantName) -> Result<OwnedLease, BrokerError> {
         let key = name.to_string();
-        let give_up = self.pace.monotonic().saturating_add(PATIENCE);
+        let deadline = self.timer.monotonic().saturating_add(ACQUIRE_TIMEOUT);
         let mut watched = None;
         loop {
-            // Before it is asked for: it lasts from then at the latest.
-            let asked = self.pace.monotonic();
+            // Taken before the request, so that the lease lasts at least from this time.
+            let asked = self.timer.monotonic();
             let now = self.clock.now();
-            if let Some(lease) = self.store.acquire(&key, &self.owner, LIFE, now).await? {
-                self.wait_for_former(&lease).await;
-                return Ok(Holding { lease, until: asked.saturating_add(LIFE) });
+            if let Some(lease) = self.store.acquire(&key, &self.owner, LEASE_DURATION, now).await? {
+                self.wait_for_former_holder(&lease).await;
+                return Ok(OwnedLease { lease, valid_until: asked.saturating_add(LEASE_DURATION) });
             }
             if let Some(lease) = self.take_over(&key, &mut watched).await? {
-                return Ok(Holding { lease, until: asked.saturating_add(LIFE) });
+                return Ok(OwnedLease { lease, valid_until: asked.saturating_add(LEASE_DURATION) });
             }
-            if asked >= give_up {
+            if asked >= deadline {
                 let cause = format!("another replica has been refreshing {name} for too long");
                 let (retry_after, cause) = (RETRY_SOON, cause.into());
                 return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
             }
-            self.pace.sleep(self.random.jitter(LOOK)).await;
+            self.timer.sleep(self.random.jitter(POLL_INTERVAL)).await;
         }
     }
 
-    /// Waits until whatever a former holder has sent must have timed out. Always for the whole time: when its lease
-    /// expired is known only by the wall clocks of two machines, and either may be wrong.
-    async fn wait_for_former(&self, lease: &Lease) {
-        if lease.took_over.is_some() {
-            self.pace.sleep(EXCHANGE_TIME_OUT).await;
+    /// Waits until an exchange of the former holder must have timed out. Always waits for the whole time-out, because
+    /// the expiry of the lease compares the wall clocks of two machines, and either may be wrong.
+    async fn wait_for_former_holder(&self, lease: &Lease) {
+        if lease.previous_expire_time.is_some() {
+            self.timer.sleep(EXCHANGE_TIMEOUT).await;
         }
     }
 
-    /// Takes over a lease that lasts for longer than any lease does: a clock was wrong when it was taken, or is wrong
-    /// now. So its time says nothing, and it is watched instead. A holder that lives renews it or gives it back before
-    /// its exchange has timed out. A lease that has not changed for so long has no holder any more.
+    /// Takes over a lease that lasts too long because a wall clock was or is wrong. Its expiry time means nothing, so
+    /// the lease is watched instead. A living holder renews or releases it before its exchange has timed out. So a
+    /// lease that stays unchanged for longer has no holder any more.
     async fn take_over(
         &self,
         key: &str,
         watched: &mut Option<(HeldLease, Duration)>,
     ) -> Result<Option<Lease>, BrokerError> {
-        let (now, present) = (self.pace.monotonic(), self.store.present(key).await?);
+        let (now, present) = (self.timer.monotonic(), self.store.current(key).await?);
         let Some(held) = present else {
             *watched = None;
             return Ok(None);
@@ -93,41 +93,42 @@ impl Leases {
                 return Ok(None);
             }
         };
-        if now.saturating_sub(since) < LIFE + EXCHANGE_TIME_OUT {
+        if now.saturating_sub(since) < LEASE_DURATION + EXCHANGE_TIMEOUT {
             return Ok(None);
         }
         tracing::warn!(
             key,
             expire_time = %held.expire_time,
-            "a lease that a wrong clock made last too long is taken over: its holder has not touched it"
+            "taking over a lease that lasts too long because of a wrong clock; its holder has neither renewed nor released it"
         );
         let now = self.clock.now();
-        Ok(self.store.take_over(key, &self.owner, held, LIFE, now).await?)
+        Ok(self.store.take_over(key, &self.owner, held, LEASE_DURATION, now).await?)
     }
 
-    /// Whether the right outlasts an exchange that is sent now, renewed if need be.
+    /// Returns whether the lease outlasts an exchange that starts now. Renews it if necessary.
     pub(super) async fn outlasts_exchange(
         &self,
-        holding: &mut Holding,
+        owned_lease: &mut OwnedLease,
     ) -> Result<bool, BrokerError> {
-        let left = holding.until.saturating_sub(self.pace.monotonic());
-        if left > EXCHANGE_TIME_OUT { Ok(true) } else { self.renew(holding).await }
+        let left = owned_lease.valid_until.saturating_sub(self.timer.monotonic());
+        if left > EXCHANGE_TIMEOUT { Ok(true) } else { self.renew(owned_lease).await }
     }
 
-    /// Makes it last. `false` if somebody else has it.
-    pub(super) async fn renew(&self, holding: &mut Holding) -> Result<bool, BrokerError> {
-        let asked = self.pace.monotonic();
-        let renewed = self.store.renew(&holding.lease, LIFE, self.clock.now()).await?;
+    /// Renews the lease. Returns `false` if another process holds it.
+    pub(super) async fn renew(&self, owned_lease: &mut OwnedLease) -> Result<bool, BrokerError> {
+        let asked = self.timer.monotonic();
+        let renewed =
+            self.store.renew(&owned_lease.lease, LEASE_DURATION, self.clock.now()).await?;
         if renewed {
-            holding.until = asked.saturating_add(LIFE);
+            owned_lease.valid_until = asked.saturating_add(LEASE_DURATION);
         }
         Ok(renewed)
     }
 
-    /// Gives it back. If that fails it expires.
-    pub(super) async fn release(&self, holding: Holding) {
-        if let Err(error) = self.store.release(&holding.lease).await {
-            tracing::warn!(%error, key = holding.lease.key, "a lease is not given back; it expires");
+    /// Releases the lease. If that fails, the lease expires by itself.
+    pub(super) async fn release(&self, owned_lease: OwnedLease) {
+        if let Err(error) = self.store.release(&owned_lease.lease).await {
+            tracing::warn!(%error, key = owned_lease.lease.key, "a lease could not be released; it will expire");
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Spending a refresh token: each step in the order that loses none, whatever fails between two of them (DESIGN
-//! section 7, "Refresh tokens").
+//! Using a refresh token. The order of the steps guarantees that a failure between any two of them loses no token.
 
-mod failing;
+mod failure;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,122 +8,127 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::{
-    broken::Broken,
-    feed::Feed,
-    known::KnownGrants,
-    lease::{EXCHANGE_TIME_OUT, Holding, Leases},
+    broken::BrokenGrants,
+    feed::GrantEventSender,
+    grant_cache::GrantCache,
+    lease::{EXCHANGE_TIMEOUT, Leases, OwnedLease},
 };
 use crate::{
     broker::{
-        Application, Applications, BrokerError, Counters, Directory, Statuses, WhyConsent,
-        credentials::{BackOff, Credentials},
+        Application, Applications, BrokerError, ConsentReason, Counters, Statuses, TenantDirectory,
+        credential_cache::{BackOff, CredentialCache},
     },
     domain::{
         AccessToken, CredentialId, Grant, GrantEventKind, GrantName, GrantState, Reason,
         RefreshToken, TenantName,
     },
     ports::{
-        Access, Clock, ExchangeError, GrantStore, Random, RefreshOutcome, Refreshed, Rotation,
-        StoreError, StoredRefreshToken, is_ahead,
+        Clock, ExchangeError, GrantStore, Random, RefreshOutcome, RefreshResponse, RotationOutcome,
+        StoreError, StoredRefreshToken, VerifiedAccess, is_ahead,
     },
 };
 
-/// What may pass is tried again after about so long, and after twice as long each time.
-const PASSING: BackOff = BackOff { first: Duration::from_secs(1), last: Duration::from_mins(1) };
+/// The back-off after transient errors.
+const TRANSIENT_BACK_OFF: BackOff =
+    BackOff { first: Duration::from_secs(1), max: Duration::from_mins(1) };
 
-/// What somebody has to mend.
-const LASTING: BackOff = BackOff { first: Duration::from_mins(1), last: Duration::from_mins(15) };
+/// The back-off after errors that an administrator must fix.
+const PERMANENT_BACK_OFF: BackOff =
+    BackOff { first: Duration::from_mins(1), max: Duration::from_mins(15) };
 
-/// No access token is used for longer, whatever its `expires_in` says. As documented it lives for an hour.
-const LONGEST_LIFE: Duration = Duration::from_hours(24);
+/// The longest lifetime of an access token, whatever its `expires_in` says. The documented lifetime is one hour.
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 
-/// Why a refresh token is spent.
+/// The purpose of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// For an access token that lives at least so long.
+pub(super) enum RefreshPurpose {
+    /// To get an access token that is valid for at least this time.
     Token(Duration),
-    /// To find out whether a broken grant works again.
+    /// To check whether a broken grant works again.
     Probe,
 }
 
-/// What refreshes work with; shared by all of them.
+/// The shared dependencies and state of all refreshes.
 pub(super) struct Refresher {
     pub(super) applications: Arc<Applications>,
-    pub(super) directory: Arc<Directory>,
+    pub(super) directory: Arc<TenantDirectory>,
     pub(super) statuses: Arc<Statuses>,
     pub(super) grants: Arc<dyn GrantStore>,
     pub(super) leases: Leases,
-    pub(super) known: KnownGrants,
-    pub(super) cache: Credentials<GrantName, AccessToken>,
-    pub(super) broken: Broken,
-    pub(super) feed: Feed,
-    /// Wakes who tells SuperOffice of revocations.
+    pub(super) grant_cache: GrantCache,
+    pub(super) token_cache: CredentialCache<GrantName, AccessToken>,
+    pub(super) broken_grants: BrokenGrants,
+    pub(super) events: GrantEventSender,
+    /// Wakes the task that revokes tokens at SuperOffice.
     pub(super) to_revoke: Notify,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) counters: Arc<Counters>,
 }
 
-/// One refresh, from the intent on.
-struct Spending<'a> {
+/// A refresh whose intent is stored or about to be stored.
+struct PendingRefresh<'a> {
     application: &'a Application,
-    /// As it was when the lease was taken.
+    /// The grant, as read after the lease was acquired.
     grant: Arc<Grant>,
-    /// Of the token that the grant has now.
-    version: i64,
-    /// When it was sent: the new token's life may begin then.
-    sent: Timestamp,
-    holding: &'a mut Holding,
+    /// The version of the grant's current refresh token.
+    token_version: i64,
+    /// The time of the request, which counts as the issue time of the access token.
+    sent_at: Timestamp,
+    owned_lease: &'a mut OwnedLease,
 }
 
-/// Nothing may be made of the answer.
-enum NotKept {
-    /// The grant was revoked, given another token, or taken over by somebody.
-    Overtaken,
+/// The reason why the response must be discarded.
+enum RotationError {
+    /// The grant was revoked or got another token, or another process took over its lease.
+    Superseded,
     Failed(BrokerError),
 }
 
 impl Refresher {
-    /// Brings an access token into memory, the stored one or a new one. `Ok` also where the grant is another one by
-    /// now: whoever waited looks again.
-    pub(super) async fn run(
+    /// Caches an access token: the stored one or a new one. Also returns `Ok` if the grant has changed meanwhile:
+    /// waiting callers then read it again.
+    pub(super) async fn refresh(
         self: Arc<Self>,
         name: GrantName,
-        purpose: Purpose,
+        purpose: RefreshPurpose,
     ) -> Result<(), BrokerError> {
         let application = Arc::clone(self.applications.get(&name.tenant.application)?);
-        let Some(grant) = self.read(&name).await? else { return Ok(()) };
-        if self.is_done(&grant, purpose).await? {
+        let Some(grant) = self.read_grant(&name).await? else { return Ok(()) };
+        if self.needs_no_refresh(&grant, purpose).await? {
             return Ok(());
         }
-        let circumstances = application.circumstances(&*self.clock);
-        let refusal = self.cache.standing_refusal(&name, grant.token_version, &circumstances);
+        let circumstances = application.refusal_conditions(&*self.clock);
+        let refusal = self.token_cache.cached_refusal(&name, grant.token_version, &circumstances);
         if let Some((error, wait)) = refusal {
-            return Err(error.after(wait));
+            return Err(error.with_retry_after(wait));
         }
-        let retry_after = self.cache.wait_before_replacing(&name, self.clock.monotonic());
+        let retry_after = self.token_cache.replacement_delay(&name, self.clock.monotonic());
         if !retry_after.is_zero() {
-            let cause = "a token was replaced less than a minute ago and is dead again".into();
+            let cause = "a token replaced less than a minute ago is rejected again".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
         }
-        let mut holding = self.leases.hold(&name).await?;
-        let ended = self.under_lease(&application, &name, purpose, &mut holding).await;
-        self.leases.release(holding).await;
+        let mut owned_lease = self.leases.acquire(&name).await?;
+        let ended = self.refresh_under_lease(&application, &name, purpose, &mut owned_lease).await;
+        self.leases.release(owned_lease).await;
         if self.directory.is_stopped(&name.tenant).await {
-            // Since the refresh began: nothing of it stays in memory.
-            self.cache.forget(|other| *other == name);
+            // The tenant was disabled during the refresh, so its token is not kept in memory.
+            self.token_cache.forget(|other| *other == name);
         }
         ended
     }
 
-    /// The grant as the store has it.
-    pub(super) async fn read(&self, name: &GrantName) -> Result<Option<Arc<Grant>>, BrokerError> {
-        self.known.read_again(name).await
+    /// Reads the grant from the store.
+    pub(super) async fn read_grant(
+        &self,
+        name: &GrantName,
+    ) -> Result<Option<Arc<Grant>>, BrokerError> {
+        self.grant_cache.reload(name).await
     }
 
-    /// Who goes by this name: those who can be acted for, and others only where there is none of them. A name goes
+    /// Returns the grants with this user principal name: the active ones, or all if none is active. A name may move
     /// from one person to another.
-    pub(super) async fn named(
+    pub(super) async fn find_by_user_principal_name(
         &self,
         tenant: &TenantName,
         name: &str,
@@ -136,20 +140,30 @@ impl Refresher {
         Ok(found)
     }
 
-    /// Whether nothing is to be spent: somebody else has done it, or it can come to nothing.
-    async fn is_done(&self, grant: &Grant, purpose: Purpose) -> Result<bool, BrokerError> {
+    /// Returns whether no exchange is needed: another process has done it, or the grant's state rules it out.
+    async fn needs_no_refresh(
+        &self,
+        grant: &Grant,
+        purpose: RefreshPurpose,
+    ) -> Result<bool, BrokerError> {
         match (grant.state, purpose) {
-            (GrantState::Active, Purpose::Token(min_ttl)) => self.take_stored(grant, min_ttl).await,
-            (GrantState::ConsentRequired, Purpose::Probe) => Ok(false),
+            (GrantState::Active, RefreshPurpose::Token(min_ttl)) => {
+                self.load_stored_token(grant, min_ttl).await
+            }
+            (GrantState::ConsentRequired, RefreshPurpose::Probe) => Ok(false),
             _ => Ok(true),
         }
     }
 
-    /// Takes the stored token into memory if it is of use. One that cannot be read is replaced, not fatal.
-    async fn take_stored(&self, grant: &Grant, min_ttl: Duration) -> Result<bool, BrokerError> {
+    /// Caches the stored access token if it is usable. An unreadable token is replaced and is not an error.
+    async fn load_stored_token(
+        &self,
+        grant: &Grant,
+        min_ttl: Duration,
+    ) -> Result<bool, BrokerError> {
         let stored = match self.grants.access_token(&grant.name).await {
             Err(error @ (StoreError::Corrupt(_) | StoreError::Seal(_))) => {
-                tracing::error!(%error, grant = %grant.name, "stored access token not readable; it will be replaced");
+                tracing::error!(%error, grant = %grant.name, "the stored access token cannot be read; it will be replaced");
                 None
             }
             other => other?,
@@ -157,173 +171,194 @@ impl Refresher {
         let now = self.clock.now();
         let of_use = |token: &AccessToken| {
             let remaining = token.remaining(now);
-            // What seems to be issued in the future, or to live for longer than any token, was stored while a clock was
-            // wrong: when it ends nobody knows.
+            // A token with an issue time in the future or a too long lifetime was stored while a clock was wrong, so
+            // its real expiry is unknown.
             !is_ahead(token.issue_time, Duration::ZERO, now)
-                && !is_ahead(token.expire_time, LONGEST_LIFE, now)
-                && !grant.unproven
-                && !self.cache.is_dead(&grant.name, &token.credential_id)
+                && !is_ahead(token.expire_time, MAX_TOKEN_LIFETIME, now)
+                && !grant.identity_unconfirmed
+                && !self.token_cache.is_dead(&grant.name, &token.credential_id)
                 && token.token_version == grant.token_version
                 && !remaining.is_zero()
                 && remaining >= min_ttl
         };
         let Some(token) = stored.filter(of_use) else { return Ok(false) };
-        self.take_in(&grant.name, token);
+        self.cache_token(&grant.name, token);
         Ok(true)
     }
 
-    async fn under_lease(
+    async fn refresh_under_lease(
         &self,
         application: &Application,
         name: &GrantName,
-        purpose: Purpose,
-        holding: &mut Holding,
+        purpose: RefreshPurpose,
+        owned_lease: &mut OwnedLease,
     ) -> Result<(), BrokerError> {
-        // All of it again: what was read before the lease was waited for is never spent.
-        let Some(grant) = self.read(name).await? else { return Ok(()) };
-        if self.is_done(&grant, purpose).await? {
+        // Reads everything again: a token that was read before the wait for the lease is never used.
+        let Some(grant) = self.read_grant(name).await? else { return Ok(()) };
+        if self.needs_no_refresh(&grant, purpose).await? {
             return Ok(());
         }
         let Some(stored) = self.grants.refresh_token(name).await? else {
-            self.known.forget(name);
+            self.grant_cache.forget(name);
             return Ok(());
         };
         let (version, sent) = (stored.version, self.clock.now());
-        let mut spending = Spending { application, grant, version, sent, holding };
-        if !self.intend(&mut spending, &stored).await? {
-            self.known.forget(name);
+        let mut pending = PendingRefresh {
+            application,
+            grant,
+            token_version: version,
+            sent_at: sent,
+            owned_lease,
+        };
+        if !self.record_intent(&mut pending, &stored).await? {
+            self.grant_cache.forget(name);
             return Ok(());
         }
-        spending.sent = self.clock.now();
+        pending.sent_at = self.clock.now();
         let answer = tokio::select! {
             biased;
             answer = application.oauth.refresh(&stored.token) => answer,
-            () = self.leases.pace.sleep(EXCHANGE_TIME_OUT) => {
-                Err(ExchangeError::Transient(format!("not within {EXCHANGE_TIME_OUT:?}")))
+            () = self.leases.timer.sleep(EXCHANGE_TIMEOUT) => {
+                Err(ExchangeError::Transient(format!("not within {EXCHANGE_TIMEOUT:?}")))
             }
         };
         match answer {
-            Ok(refreshed) => self.keep(spending, refreshed).await,
-            Err(error) => self.refused(spending, error).await,
+            Ok(refreshed) => self.store_response(pending, refreshed).await,
+            Err(error) => self.handle_exchange_error(pending, error).await,
         }
     }
 
-    /// Proves that the store can be written, before anything is spent. `false` if nothing is to be sent.
-    async fn intend(
+    /// Stores the intent, which proves that the store is writable before the token is used. Returns `false` if nothing
+    /// may be sent.
+    async fn record_intent(
         &self,
-        spending: &mut Spending<'_>,
+        pending: &mut PendingRefresh<'_>,
         stored: &StoredRefreshToken,
     ) -> Result<bool, BrokerError> {
-        let (name, lease) = (&spending.grant.name, &spending.holding.lease);
+        let (name, lease) = (&pending.grant.name, &pending.owned_lease.lease);
         let now = self.clock.now();
         let intended = match stored.intent {
             Some(orphan) if orphan.fence != lease.fence && orphan.retried => {
-                tracing::error!(grant = %name, "a refresh token was spent twice without anybody knowing how that ended");
+                tracing::error!(grant = %name, "a refresh token was used twice, both times with an unknown outcome");
                 let why =
-                    BrokerError::ConsentRequired(name.tenant.clone(), WhyConsent::NoLongerWorks);
-                return self.broken(spending, why).await.map(|()| false);
+                    BrokerError::ConsentRequired(name.tenant.clone(), ConsentReason::NoLongerWorks);
+                return self.mark_broken(pending, why).await.map(|()| false);
             }
             Some(orphan) if orphan.fence != lease.fence => {
-                let taken_over = self.grants.retry_orphan(name, lease, now).await?;
+                let taken_over = self.grants.retry_orphaned_intent(name, lease, now).await?;
                 if taken_over {
                     self.counters.retried_after_crash.increment();
-                    tracing::warn!(grant = %name, since = %orphan.time, "a refresh token is spent once more: nobody knows how the first time ended");
+                    tracing::warn!(grant = %name, since = %orphan.time, "using a refresh token again: the outcome of its first use is unknown");
                 }
                 taken_over
             }
-            _ => self.grants.intend(name, lease, stored.version, now).await?,
+            _ => self.grants.record_intent(name, lease, stored.version, now).await?,
         };
         if !intended {
             return Ok(false);
         }
-        match self.leases.outlasts_exchange(spending.holding).await {
+        match self.leases.outlasts_exchange(pending.owned_lease).await {
             Ok(true) => Ok(true),
-            // Nothing is sent, so nobody has to wonder how that ended.
+            // The token is not sent, so the intent is cleared.
             outlasts => {
-                let (name, lease) = (&spending.grant.name, &spending.holding.lease);
+                let (name, lease) = (&pending.grant.name, &pending.owned_lease.lease);
                 let outcome = RefreshOutcome::Failed { reason: Reason::StoreUnavailable };
-                let settled = self.grants.settle(name, lease, stored.version, &outcome, now).await;
+                let settled =
+                    self.grants.record_outcome(name, lease, stored.version, &outcome, now).await;
                 drop(settled);
                 outlasts
             }
         }
     }
 
-    /// An answer came: first a new refresh token is stored, then the rest is looked at.
-    async fn keep(
+    /// Processes a response: stores the new refresh token before it verifies the rest.
+    async fn store_response(
         &self,
-        mut spending: Spending<'_>,
-        refreshed: Refreshed,
+        mut pending: PendingRefresh<'_>,
+        refreshed: RefreshResponse,
     ) -> Result<(), BrokerError> {
-        let spent = &mut spending;
-        let kept = refreshed.once_kept(|rotated| async move {
+        let pending_refresh = &mut pending;
+        let kept = refreshed.after_storing(|rotated| async move {
             match rotated {
-                Some(token) => self.keep_rotated(spent, &token).await,
+                Some(token) => self.store_rotated(pending_refresh, &token).await,
                 None => Ok(()),
             }
         });
         let access = match kept.await {
             Ok(Ok(access)) => access,
             Ok(Err(error)) => {
-                let error = BrokerError::from_upstream(&spending.grant.name.tenant, &error);
-                return self.failed(spending, error, self.passing(), 1).await;
+                let error = BrokerError::from_upstream(&pending.grant.name.tenant, &error);
+                return self.finish_failure(pending, error, self.transient_back_off(), 1).await;
             }
-            Err(NotKept::Overtaken) => {
-                self.known.forget(&spending.grant.name);
+            Err(RotationError::Superseded) => {
+                self.grant_cache.forget(&pending.grant.name);
                 return Ok(());
             }
-            Err(NotKept::Failed(error)) => return Err(error),
+            Err(RotationError::Failed(error)) => return Err(error),
         };
-        let (grant, identity) = (&spending.grant, &access.identity);
+        let (grant, identity) = (&pending.grant, &access.identity);
         if identity.tenant != grant.name.tenant.tenant
             || identity.associate_id != grant.associate_id
         {
-            tracing::error!(grant = %grant.name, "SuperOffice answers for another person or tenant");
+            tracing::error!(grant = %grant.name, "SuperOffice returned a token of another person or tenant");
             let why = BrokerError::SubjectMismatch(grant.name.tenant.clone());
-            return self.broken(&mut spending, why).await;
+            return self.mark_broken(&mut pending, why).await;
         }
-        self.succeeded(spending, access).await
+        self.finish_success(pending, access).await
     }
 
-    /// The old token may be dead, and the new one is in memory only: much is tried before that is given up.
-    async fn keep_rotated(
+    /// Stores a rotated refresh token, with retries: the old token may be invalid, and only memory has the new one.
+    async fn store_rotated(
         &self,
-        spending: &mut Spending<'_>,
+        pending: &mut PendingRefresh<'_>,
         token: &RefreshToken,
-    ) -> Result<(), NotKept> {
-        let (name, version) = (spending.grant.name.clone(), spending.version);
-        let lease = spending.holding.lease.clone();
-        let write = || self.grants.keep_rotated(&name, &lease, version, token.secret());
-        match self.insist(spending.holding, write).await.map_err(NotKept::Failed)? {
-            Rotation::Kept(version) => {
-                spending.version = version;
+    ) -> Result<(), RotationError> {
+        let (name, version) = (pending.grant.name.clone(), pending.token_version);
+        let lease = pending.owned_lease.lease.clone();
+        let write = || self.grants.store_rotated_token(&name, &lease, version, token.secret());
+        match self.retry_write(pending.owned_lease, write).await.map_err(RotationError::Failed)? {
+            RotationOutcome::Stored(version) => {
+                pending.token_version = version;
                 Ok(())
             }
-            Rotation::ToBeRevoked => {
+            RotationOutcome::ToBeRevoked => {
                 self.to_revoke.notify_one();
-                Err(NotKept::Overtaken)
+                Err(RotationError::Superseded)
             }
-            Rotation::TooLate => {
-                tracing::warn!(grant = %name, "a rotated refresh token came too late and is not kept");
-                // Else the grant may live on by a token of the same family, which that would kill.
+            RotationOutcome::Discarded => {
+                tracing::warn!(grant = %name, "a rotated refresh token is not stored: the grant has changed or the lease is lost");
+                // Only if the grant is deleted: else it may use a token of the same family, which would be revoked,
+                // too.
                 if matches!(self.grants.get(&name).await, Ok(None))
-                    && let Err(error) = spending.application.oauth.revoke(token.secret()).await
+                    && let Err(error) = pending.application.oauth.revoke(token.secret()).await
                 {
-                    tracing::warn!(%error, grant = %name, "the refresh token of a deleted grant lives on at SuperOffice");
+                    tracing::warn!(%error, grant = %name, "the refresh token of a deleted grant could not be revoked and stays valid at SuperOffice");
                 }
-                Err(NotKept::Overtaken)
+                Err(RotationError::Superseded)
             }
         }
     }
 
-    async fn succeeded(&self, spending: Spending<'_>, access: Access) -> Result<(), BrokerError> {
-        let Spending { application, grant, version, sent, holding } = spending;
+    async fn finish_success(
+        &self,
+        pending: PendingRefresh<'_>,
+        access: VerifiedAccess,
+    ) -> Result<(), BrokerError> {
+        let PendingRefresh {
+            application,
+            grant,
+            token_version: version,
+            sent_at: sent,
+            owned_lease,
+        } = pending;
         let name = &grant.name;
         let access_token = AccessToken {
             value: access.access_token,
             credential_id: CredentialId::of_access_token(&name.grant, self.random.bytes()),
             issue_time: sent,
-            expire_time: sent.saturating_add(access.expires_in.min(LONGEST_LIFE)).unwrap_or(sent),
+            expire_time: sent
+                .saturating_add(access.expires_in.min(MAX_TOKEN_LIFETIME))
+                .unwrap_or(sent),
             token_version: version,
         };
         let outcome = RefreshOutcome::Refreshed {
@@ -332,42 +367,43 @@ impl Refresher {
             full_name: access.identity.full_name,
         };
         let now = self.clock.now();
-        let lease = holding.lease.clone();
-        let write = || self.grants.settle(name, &lease, version, &outcome, now);
-        let Some(grant) = self.insist(holding, write).await? else {
-            self.known.forget(name);
+        let lease = owned_lease.lease.clone();
+        let write = || self.grants.record_outcome(name, &lease, version, &outcome, now);
+        let Some(grant) = self.retry_write(owned_lease, write).await? else {
+            self.grant_cache.forget(name);
             return Ok(());
         };
         self.counters.refreshes.increment();
-        application.history.succeeded(sent, self.clock.monotonic());
-        self.broken.mended(name);
-        let grant = self.known.learn(grant);
-        self.take_in(name, access_token);
-        self.feed.tell(&grant, GrantEventKind::Refreshed, now);
+        application.history.record_success(sent, self.clock.monotonic());
+        self.broken_grants.remove(name);
+        let grant = self.grant_cache.record(grant);
+        self.cache_token(name, access_token);
+        self.events.send(&grant, GrantEventKind::Refreshed, now);
         Ok(())
     }
 
-    /// Only a new consent helps.
-    async fn broken(
+    /// Marks the grant as broken: only a new consent repairs it.
+    async fn mark_broken(
         &self,
-        spending: &mut Spending<'_>,
+        pending: &mut PendingRefresh<'_>,
         error: BrokerError,
     ) -> Result<(), BrokerError> {
-        let (name, version) = (spending.grant.name.clone(), spending.version);
-        let (outcome, now) = (RefreshOutcome::Broken { reason: error.reason() }, self.clock.now());
-        let lease = spending.holding.lease.clone();
-        let write = || self.grants.settle(&name, &lease, version, &outcome, now);
-        let Some(grant) = self.insist(spending.holding, write).await? else {
-            self.known.forget(&name);
+        let (name, version) = (pending.grant.name.clone(), pending.token_version);
+        let (outcome, now) =
+            (RefreshOutcome::ConsentRequired { reason: error.reason() }, self.clock.now());
+        let lease = pending.owned_lease.lease.clone();
+        let write = || self.grants.record_outcome(&name, &lease, version, &outcome, now);
+        let Some(grant) = self.retry_write(pending.owned_lease, write).await? else {
+            self.grant_cache.forget(&name);
             return Ok(());
         };
-        let grant = self.known.learn(grant);
-        self.cache.forget(|other| *other == name);
-        self.broken.found(&name, self.clock.monotonic());
-        if spending.grant.state == GrantState::Active {
+        let grant = self.grant_cache.record(grant);
+        self.token_cache.forget(|other| *other == name);
+        self.broken_grants.insert(&name, self.clock.monotonic());
+        if pending.grant.state == GrantState::Active {
             self.counters.grants_broken.increment();
-            self.feed.tell(&grant, GrantEventKind::Broken, now);
-            self.directory.changes().tell(&name.tenant);
+            self.events.send(&grant, GrantEventKind::Broken, now);
+            self.directory.changes().notify(&name.tenant);
         }
         Err(error)
     }

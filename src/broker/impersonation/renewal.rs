@@ -1,32 +1,32 @@
-//! What the background does: renews access tokens that are in use, and tries broken grants again.
+//! Background work: renews access tokens in use, and probes broken grants.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Impersonation, refresh::Purpose};
+use super::{Impersonation, refresh::RefreshPurpose};
 use crate::{
     broker::BrokerError,
     domain::{Grant, GrantName, GrantScope, GrantState, TenantName},
 };
 
-/// How often the background looks.
-const LOOK: Duration = Duration::from_secs(15);
+/// The interval between checks for due renewals and probes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A renewal that failed is tried again after about this long; the present token goes on meanwhile.
-const RETRY: Duration = Duration::from_mins(1);
+/// The approximate delay before a failed renewal is retried. The current token stays in use meanwhile.
+const RETRY_DELAY: Duration = Duration::from_mins(1);
 
-/// Grants that are read at a time.
-const BATCH: u32 = 500;
+/// The number of grants that are read at a time.
+const BATCH_SIZE: u32 = 500;
 
 impl Impersonation {
-    /// Renews what is due and was used lately, and tries broken grants again, until it is dropped.
-    pub async fn keep_fresh(&self) {
+    /// Renews recently used tokens when they are due, and probes broken grants, for as long as it is polled.
+    pub async fn run_renewals(&self) {
         let mut remembered = false;
         loop {
             if !remembered {
-                // After a restart: who waited for the next try still waits for it.
-                remembered = match self.remember_broken().await {
+                // After a restart, broken grants get their probe schedules back.
+                remembered = match self.restore_broken_grants().await {
                     Ok(()) => true,
                     Err(error) => {
                         tracing::warn!(cause = error.cause(), "broken grants cannot be read yet");
@@ -34,59 +34,60 @@ impl Impersonation {
                     }
                 };
             }
-            self.refresher.clock.sleep(LOOK).await;
+            self.refresher.clock.sleep(CHECK_INTERVAL).await;
             self.renew_due();
         }
     }
 
-    /// Tries the broken grants of tenants that can be used again, until it is dropped.
-    pub async fn follow_resumed(&self) {
-        let mut came_back = self.refresher.statuses.came_back();
+    /// Probes the broken grants of tenants that become usable again, for as long as it is polled.
+    pub async fn run_probes_after_resume(&self) {
+        let mut came_back = self.refresher.statuses.usable_again();
         loop {
             match came_back.recv().await {
                 Ok(tenant) => {
-                    if let Err(error) = self.resumed(&tenant).await {
-                        tracing::warn!(cause = error.cause(), %tenant, "its broken grants cannot be read");
+                    if let Err(error) = self.probe_broken_grants(&tenant).await {
+                        tracing::warn!(cause = error.cause(), %tenant, "the broken grants of the tenant cannot be read");
                     }
                 }
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "tenants came back faster than their grants are tried");
+                    tracing::warn!(missed, "tenants resumed faster than their grants are probed");
                 }
-                // The statuses live as long as we do.
+                // Only if `statuses` is dropped, which lives as long as this value.
                 Err(RecvError::Closed) => return,
             }
         }
     }
 
-    /// The tenant can be used again: its broken grants are tried at once.
-    pub(super) async fn resumed(&self, tenant: &TenantName) -> Result<(), BrokerError> {
+    /// Probes the broken grants of a tenant at once, because the tenant is usable again.
+    pub(super) async fn probe_broken_grants(&self, tenant: &TenantName) -> Result<(), BrokerError> {
         let scope = GrantScope::Tenant(tenant.clone());
-        self.for_each_broken(&scope, |grant| self.begin(&grant.name, Purpose::Probe)).await
+        self.for_each_broken(&scope, |grant| self.start_refresh(&grant.name, RefreshPurpose::Probe))
+            .await
     }
 
     pub(super) fn renew_due(&self) {
         let refresher = &self.refresher;
         let now = refresher.clock.moment();
-        let retry = || refresher.random.jitter(RETRY);
-        for name in refresher.cache.due(now, self.renew_if_used_within, retry) {
-            // One that lives longer than what is due was renewed by another replica.
-            let life = refresher.cache.held(&name).map(|held| held.remaining(now.wall));
+        let retry = || refresher.random.jitter(RETRY_DELAY);
+        for name in refresher.token_cache.take_due(now, self.renew_if_used_within, retry) {
+            // Asks for a longer lifetime than the cached token has: a stored token with it comes from another replica.
+            let life = refresher.token_cache.current(&name).map(|held| held.remaining(now.wall));
             let min_ttl = life.unwrap_or_default().saturating_add(Duration::from_secs(1));
-            self.begin(&name, Purpose::Token(min_ttl));
+            self.start_refresh(&name, RefreshPurpose::Token(min_ttl));
         }
-        for name in refresher.broken.due(now.monotonic) {
-            self.begin(&name, Purpose::Probe);
+        for name in refresher.broken_grants.take_due(now.monotonic) {
+            self.start_refresh(&name, RefreshPurpose::Probe);
         }
     }
 
-    /// Not waited for: the flight belongs to the task tracker, and logs its own failure.
-    fn begin(&self, name: &GrantName, purpose: Purpose) {
+    /// Starts a refresh in the background, which logs its own failure.
+    fn start_refresh(&self, name: &GrantName, purpose: RefreshPurpose) {
         let (refresher, key) = (Arc::clone(&self.refresher), name.clone());
         let work = || async move {
             let tenant = refresher.directory.enabled(&key.tenant).await?;
-            refresher.statuses.usable(&tenant).await?;
-            let ended = Arc::clone(&refresher).run(key.clone(), purpose).await;
-            // Where the tenant is to blame it is tried again once that is over, see `follow_resumed`.
+            refresher.statuses.require_usable(&tenant).await?;
+            let ended = Arc::clone(&refresher).refresh(key.clone(), purpose).await;
+            // If the tenant is not usable, it is probed when the tenant resumes, see `run_probes_after_resume`.
             let passing = matches!(
                 ended,
                 Err(BrokerError::UpstreamUnavailable { .. }
@@ -94,21 +95,21 @@ impl Impersonation {
                     | BrokerError::StoreUnavailable(_)
                     | BrokerError::StoreOutcomeUnknown(_))
             );
-            if purpose == Purpose::Probe && passing {
-                refresher.broken.not_found_out(&key);
+            if purpose == RefreshPurpose::Probe && passing {
+                refresher.broken_grants.repeat_probe(&key);
             }
             ended
         };
-        drop(self.refreshes.begin(name.clone(), work));
+        drop(self.refreshes.start(name.clone(), work));
     }
 
-    pub(super) async fn remember_broken(&self) -> Result<(), BrokerError> {
+    pub(super) async fn restore_broken_grants(&self) -> Result<(), BrokerError> {
         let now = self.refresher.clock.moment();
         for application in self.refresher.applications.ids() {
             let scope = GrantScope::Application(application.clone());
             let found = |grant: &Grant| {
                 if let Some(failure) = grant.last_failure {
-                    self.refresher.broken.remembered(&grant.name, failure.time, now);
+                    self.refresher.broken_grants.restore(&grant.name, failure.time, now);
                 }
             };
             self.for_each_broken(&scope, found).await?;
@@ -136,10 +137,12 @@ impl Impersonation {
     ) -> Result<(), BrokerError> {
         let mut after = None;
         loop {
-            let grants = self.refresher.grants.list(scope, after.as_ref(), BATCH).await?;
+            let grants = self.refresher.grants.list(scope, after.as_ref(), BATCH_SIZE).await?;
             grants.iter().for_each(&mut each);
             match grants.last() {
-                Some(last) if grants.len() == BATCH as usize => after = Some(last.name.clone()),
+                Some(last) if grants.len() == BATCH_SIZE as usize => {
+                    after = Some(last.name.clone());
+                }
                 _ => return Ok(()),
             }
         }

@@ -1,34 +1,34 @@
-//! Telling SuperOffice that grants are revoked. Here that holds at once; there, once it has been heard.
+//! Revocation at SuperOffice. A grant is revoked in the gateway at once, and at SuperOffice in the background.
 
 use std::time::Duration;
 
-use super::{Impersonation, lease::EXCHANGE_TIME_OUT};
+use super::{Impersonation, lease::EXCHANGE_TIMEOUT};
 use crate::{
     broker::BrokerError,
     domain::{GrantEventKind, GrantName},
     ports::ExchangeError,
 };
 
-/// How often it is looked whether another process has revoked something.
-const LOOK: Duration = Duration::from_mins(1);
+/// The interval between checks for grants that another process has revoked.
+const POLL_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What SuperOffice did not hear is told again after about so long, and after twice as long each time …
+/// The approximate first pause before a failed revocation is retried; the pause doubles with each failure …
 const FIRST_BACK_OFF: Duration = Duration::from_secs(2);
 /// … up to this.
 const LAST_BACK_OFF: Duration = Duration::from_mins(5);
 
-/// Grants that are read at a time.
-const BATCH: u32 = 100;
+/// The number of grants that are read at a time.
+const BATCH_SIZE: u32 = 100;
 
 impl Impersonation {
-    /// Tells SuperOffice of revoked grants, each until it was heard; until it is dropped.
-    pub async fn tell_revocations(&self) {
+    /// Revokes grants at SuperOffice, each until it succeeds, for as long as it is polled.
+    pub async fn run_revocations(&self) {
         let mut back_off = FIRST_BACK_OFF;
         loop {
-            let all_heard = self.tell_pending().await.unwrap_or(false);
-            let wait = if all_heard {
+            let all_revoked = self.revoke_pending().await.unwrap_or(false);
+            let wait = if all_revoked {
                 back_off = FIRST_BACK_OFF;
-                LOOK
+                POLL_INTERVAL
             } else {
                 let wait = self.refresher.random.jitter(back_off);
                 back_off = (back_off * 2).min(LAST_BACK_OFF);
@@ -41,29 +41,30 @@ impl Impersonation {
         }
     }
 
-    /// One round. Whether all was heard.
-    pub(super) async fn tell_pending(&self) -> Result<bool, BrokerError> {
+    /// Revokes all pending grants once. Returns whether all succeeded.
+    pub(super) async fn revoke_pending(&self) -> Result<bool, BrokerError> {
         let (mut after, mut all) = (None, true);
         loop {
-            let pending = self.refresher.grants.pending_revocations(after.as_ref(), BATCH).await?;
+            let pending =
+                self.refresher.grants.pending_revocations(after.as_ref(), BATCH_SIZE).await?;
             for name in &pending {
                 if let Err(error) = self.revoke_upstream(name).await {
                     all = false;
                     let cause = error.cause().unwrap_or_default();
-                    tracing::warn!(grant = %name, cause, "SuperOffice was not told that a grant is revoked");
+                    tracing::warn!(grant = %name, cause, "a grant could not be revoked at SuperOffice; retrying");
                 }
             }
             after = pending.last().cloned();
-            if pending.len() < BATCH as usize {
+            if pending.len() < BATCH_SIZE as usize {
                 return Ok(all);
             }
         }
     }
 
-    /// Tells SuperOffice of one grant that is revoked here; of any other it tells nothing.
+    /// Revokes one grant at SuperOffice if it is revoked in the gateway; otherwise does nothing.
     ///
     /// # Errors
-    /// If it was not heard: the background goes on trying.
+    /// If that fails; the background task retries.
     pub async fn revoke_upstream(&self, name: &GrantName) -> Result<(), BrokerError> {
         let refresher = &self.refresher;
         let application = refresher.applications.get(&name.tenant.application)?;
@@ -71,14 +72,14 @@ impl Impersonation {
         let revoked = tokio::select! {
             biased;
             revoked = application.oauth.revoke(&stored.token) => revoked,
-            () = refresher.leases.pace.sleep(EXCHANGE_TIME_OUT) => {
+            () = refresher.leases.timer.sleep(EXCHANGE_TIMEOUT) => {
                 Err(ExchangeError::Transient("revocation timed out".to_owned()))
             }
         };
         revoked.map_err(|error| BrokerError::UpstreamInvalid(error.to_string().into()))?;
-        if let Some(grant) = refresher.grants.revoked_upstream(name, stored.version).await? {
-            let grant = refresher.known.learn(grant);
-            refresher.feed.tell(&grant, GrantEventKind::Revoked, refresher.clock.now());
+        if let Some(grant) = refresher.grants.mark_revoked_upstream(name, stored.version).await? {
+            let grant = refresher.grant_cache.record(grant);
+            refresher.events.send(&grant, GrantEventKind::Revoked, refresher.clock.now());
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! DESIGN section 6, rule 12: notifications are hints.
+//! Tests of notifications: they are only hints.
 
 use std::{
     collections::HashSet,
@@ -14,20 +14,20 @@ use crate::{
         Counters, GrantStores, TicketRules, TicketStores, fakes::Upstream,
         impersonation::fakes::GrantTable,
     },
-    domain::{CredentialId, Redirects, SystemTicket},
+    domain::{CredentialId, RedirectUris, SystemTicket},
     ports::{ManualClock, TicketStore as _},
 };
 
-/// Remembers notifications, if it is told to.
+/// Records notifications if `remembers` is set.
 #[derive(Default)]
-struct Notebook {
+struct MemoryNotificationStore {
     remembers: AtomicBool,
     used: Mutex<HashSet<[u8; 32]>>,
 }
 
 #[async_trait]
-impl NotificationStore for Notebook {
-    async fn use_once(
+impl NotificationStore for MemoryNotificationStore {
+    async fn mark_used(
         &self,
         digest: &[u8; 32],
         _: Timestamp,
@@ -44,7 +44,7 @@ impl NotificationStore for Notebook {
 }
 
 struct World {
-    used: Arc<Notebook>,
+    used: Arc<MemoryNotificationStore>,
     clock: Arc<ManualClock>,
     upstream: Arc<Upstream>,
     grants: Arc<GrantTable>,
@@ -60,13 +60,13 @@ impl World {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
         let upstream = Upstream::new(clock.clone());
-        let oauth = Arc::new(crate::broker::consent::fakes::SignIn::new(
+        let oauth = Arc::new(crate::broker::consent::fakes::FakeSignIn::new(
             crate::broker::audit::fakes::keys(),
         ));
         let applications =
-            Arc::new(Applications::new([upstream.application(Redirects::default(), oauth)]));
+            Arc::new(Applications::new([upstream.application(RedirectUris::default(), oauth)]));
         let (tasks, counters) = (TaskTracker::new(), Arc::new(Counters::default()));
-        let directory = Arc::new(Directory::new(upstream.clone(), tasks.clone()));
+        let directory = Arc::new(TenantDirectory::new(upstream.clone(), tasks.clone()));
         let statuses = Arc::new(Statuses::new(
             applications.clone(),
             directory.clone(),
@@ -106,7 +106,7 @@ impl World {
             Box::new(|_, _| None),
             tasks.clone(),
         );
-        let used = Arc::new(Notebook::default());
+        let used = Arc::new(MemoryNotificationStore::default());
         let hints = StateHints::new(
             applications,
             directory,
@@ -120,19 +120,19 @@ impl World {
         Self { used, clock, upstream, grants, hints, tasks }
     }
 
-    async fn hear(&self, token: &str, change: StateChange) -> Result<(), Unheard> {
-        let heard = self.hints.hear(&token.into(), tenant().tenant, change).await;
+    async fn receive(&self, token: &str, change: StateChange) -> Result<(), NotificationRejected> {
+        let result = self.hints.receive(&token.into(), tenant().tenant, change).await;
         while !self.tasks.is_empty() {
             tokio::task::yield_now().await;
         }
-        heard
+        result
     }
 
-    fn looks(&self) -> u64 {
+    fn status_reads(&self) -> u64 {
         self.upstream.status_reads.load(Ordering::SeqCst)
     }
 
-    fn doubted(&self) -> usize {
+    fn invalidations(&self) -> usize {
         let log = self.grants.log.lock().unwrap();
         log.iter().filter(|what| **what == "doubt_all").count()
     }
@@ -142,44 +142,44 @@ impl World {
 async fn a_forged_notification_changes_nothing() {
     let world = World::new();
     for (token, wanted) in [
-        ("forged", Unheard::Unsigned),
-        // Signed for somebody else.
-        ("Cust2", Unheard::Unsigned),
-        ("down", Unheard::KeysUnavailable),
+        ("forged", NotificationRejected::Unsigned),
+        // Signed for another tenant.
+        ("Cust2", NotificationRejected::Unsigned),
+        ("down", NotificationRejected::KeysUnavailable),
     ] {
-        assert_eq!(world.hear(token, StateChange::BackupRestored).await, Err(wanted), "{token}");
+        assert_eq!(world.receive(token, StateChange::BackupRestored).await, Err(wanted), "{token}");
     }
-    assert_eq!((world.looks(), world.doubted()), (0, 0));
+    assert_eq!((world.status_reads(), world.invalidations()), (0, 0));
 }
 
 #[tokio::test]
-async fn a_notification_makes_us_look_at_most_once_a_minute_and_misses_nothing() {
+async fn notifications_cause_at_most_one_read_a_minute_and_none_is_lost() {
     let world = World::new();
     for _ in 0..10 {
-        world.hear("Cust1", StateChange::Other).await.unwrap();
+        world.receive("Cust1", StateChange::Other).await.unwrap();
     }
-    world.hear("unnamed", StateChange::BackupRestored).await.unwrap();
-    world.hear("Cust1", StateChange::Other).await.unwrap();
-    // That one does not wait: what it is about is proven again before its next use.
-    assert_eq!((world.looks(), world.doubted()), (1, 1));
-    world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
-    assert_eq!((world.looks(), world.doubted()), (1, 1));
+    world.receive("unnamed", StateChange::BackupRestored).await.unwrap();
+    world.receive("Cust1", StateChange::Other).await.unwrap();
+    // A restored backup takes effect at once: credentials are verified before their next use.
+    assert_eq!((world.status_reads(), world.invalidations()), (1, 1));
+    world.receive("Cust1", StateChange::BackupRestored).await.unwrap();
+    assert_eq!((world.status_reads(), world.invalidations()), (1, 1));
     let mut run = std::pin::pin!(world.hints.run());
     for _ in 0..200 {
-        world.clock.advance(LOOK);
+        world.clock.advance(CHECK_INTERVAL);
         for _ in 0..20 {
             assert!(futures_util::poll!(run.as_mut()).is_pending());
             tokio::task::yield_now().await;
         }
     }
-    assert_eq!((world.looks(), world.doubted()), (2, 2));
-    assert!(world.hints.0.heard().is_empty());
-    world.hear("Cust1", StateChange::Other).await.unwrap();
-    assert_eq!(world.looks(), 3);
+    assert_eq!((world.status_reads(), world.invalidations()), (2, 2));
+    assert!(world.hints.0.lock_windows().is_empty());
+    world.receive("Cust1", StateChange::Other).await.unwrap();
+    assert_eq!(world.status_reads(), 3);
 }
 
 #[tokio::test]
-async fn after_a_restored_backup_grants_are_doubted_and_the_ticket_is_dropped() {
+async fn after_a_restored_backup_grants_are_verified_again_and_the_ticket_is_dropped() {
     let world = World::new();
     let now = world.clock.now();
     let ticket = SystemTicket {
@@ -190,33 +190,39 @@ async fn after_a_restored_backup_grants_are_doubted_and_the_ticket_is_dropped() 
         token_version: 1,
     };
     world.upstream.put(&tenant(), &ticket).await.unwrap();
-    world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
-    assert_eq!((world.looks(), world.doubted()), (1, 1));
-    assert!(world.upstream.kept.lock().unwrap().is_none());
+    world.receive("Cust1", StateChange::BackupRestored).await.unwrap();
+    assert_eq!((world.status_reads(), world.invalidations()), (1, 1));
+    assert!(world.upstream.stored_ticket.lock().unwrap().is_none());
 }
 
 #[tokio::test]
-async fn only_a_notice_that_the_tenant_is_suspended_or_deleted_ends_a_status_that_cannot_be_read_again()
- {
+async fn only_suspension_or_deletion_invalidates_a_status_that_cannot_be_read() {
     for (changes, usable, a_minute_later) in [
         (vec![StateChange::Other], true, true),
         (vec![StateChange::BackupRestored], true, true),
-        (vec![StateChange::Ended], false, false),
-        (vec![StateChange::Other, StateChange::Ended, StateChange::BackupRestored], false, false),
+        (vec![StateChange::SuspendedOrDeleted], false, false),
+        (
+            vec![StateChange::Other, StateChange::SuspendedOrDeleted, StateChange::BackupRestored],
+            false,
+            false,
+        ),
     ] {
         let world = World::new();
         let shared = &world.hints.0;
         let tenant = shared.directory.get(&tenant()).await.unwrap();
         shared.statuses.current(&tenant).await.unwrap();
         *world.upstream.login_down.lock().unwrap() = true;
-        assert_eq!(world.hear("forged", StateChange::Ended).await, Err(Unheard::Unsigned));
+        assert_eq!(
+            world.receive("forged", StateChange::SuspendedOrDeleted).await,
+            Err(NotificationRejected::Unsigned)
+        );
         for change in &changes {
-            world.hear("Cust1", *change).await.unwrap();
+            world.receive("Cust1", *change).await.unwrap();
         }
         assert_eq!(shared.statuses.current(&tenant).await.is_ok(), usable, "{changes:?}");
         let mut run = std::pin::pin!(world.hints.run());
         for _ in 0..70 {
-            world.clock.advance(LOOK);
+            world.clock.advance(CHECK_INTERVAL);
             for _ in 0..20 {
                 assert!(futures_util::poll!(run.as_mut()).is_pending());
                 tokio::task::yield_now().await;
@@ -229,26 +235,27 @@ async fn only_a_notice_that_the_tenant_is_suspended_or_deleted_ends_a_status_tha
 }
 
 #[tokio::test]
-async fn a_notification_is_heard_once_whatever_it_says_the_second_time() {
+async fn a_notification_is_accepted_once_whatever_change_it_names() {
     let world = World::new();
     world.used.remembers.store(true, Ordering::SeqCst);
-    world.hear("Cust1", StateChange::Other).await.unwrap();
-    for change in [StateChange::Other, StateChange::Ended, StateChange::BackupRestored] {
-        assert_eq!(world.hear("Cust1", change).await, Err(Unheard::Used));
+    world.receive("Cust1", StateChange::Other).await.unwrap();
+    for change in [StateChange::Other, StateChange::SuspendedOrDeleted, StateChange::BackupRestored]
+    {
+        assert_eq!(world.receive("Cust1", change).await, Err(NotificationRejected::AlreadyUsed));
     }
-    assert_eq!((world.looks(), world.doubted()), (1, 0));
+    assert_eq!((world.status_reads(), world.invalidations()), (1, 0));
 }
 
 #[tokio::test]
-async fn a_notification_that_comes_to_nothing_can_be_sent_again() {
+async fn a_notification_that_failed_can_be_sent_again() {
     let world = World::new();
     world.used.remembers.store(true, Ordering::SeqCst);
-    world.grants.failing.lock().unwrap().insert("doubt_all", 1);
-    let heard = world.hear("Cust1", StateChange::BackupRestored).await;
-    assert_eq!(heard, Err(Unheard::StoreUnavailable));
-    assert!(world.used.used.lock().unwrap().is_empty(), "it is used up last");
-    world.hear("Cust1", StateChange::BackupRestored).await.unwrap();
-    assert_eq!(world.doubted(), 1, "it was tried again at once");
-    let heard = world.hear("Cust1", StateChange::BackupRestored).await;
-    assert_eq!(heard, Err(Unheard::Used));
+    world.grants.failures.lock().unwrap().insert("doubt_all", 1);
+    let result = world.receive("Cust1", StateChange::BackupRestored).await;
+    assert_eq!(result, Err(NotificationRejected::StoreUnavailable));
+    assert!(world.used.used.lock().unwrap().is_empty(), "a notification is recorded last");
+    world.receive("Cust1", StateChange::BackupRestored).await.unwrap();
+    assert_eq!(world.invalidations(), 1, "the second delivery is handled at once");
+    let result = world.receive("Cust1", StateChange::BackupRestored).await;
+    assert_eq!(result, Err(NotificationRejected::AlreadyUsed));
 }

@@ -1,6 +1,6 @@
-//! Reads of tenant status that failed while no older status may be used.
+//! Failed reads of tenant status, for tenants without a usable cached status.
 //!
-//! The failure is repeated to callers for a moment. Otherwise each call of such a tenant would be a read.
+//! The failure is cached briefly and returned to callers. Otherwise each call to such a tenant would cause a read.
 
 use std::{
     collections::HashMap,
@@ -12,23 +12,23 @@ use jiff::Timestamp;
 
 use crate::{broker::BrokerError, domain::TenantName};
 
-/// The latest failures, by tenant. Only tenants of the store are in it.
+/// The latest failure of each tenant. Contains only tenants that are in the store.
 #[derive(Default)]
 pub(super) struct ReadFailures(Mutex<HashMap<TenantName, Failure>>);
 
 struct Failure {
-    /// When the tenant was added: one that was deleted and added again is another.
+    /// The creation time of the tenant: it differs after a tenant was deleted and added again.
     added: Timestamp,
-    /// The number of events that had questioned the status: a later event is a reason to read.
-    doubts: u64,
-    /// The end of the failure, by the monotonic clock.
+    /// The number of events that had questioned the status. A later event causes a new read.
+    generation: u64,
+    /// The time until which the failure is returned, on the monotonic clock.
     until: Duration,
     error: BrokerError,
 }
 
 impl ReadFailures {
-    /// Notes that a read failed, and that the failure stands until `until`. Forgets failures that have ended.
-    pub(super) fn note(
+    /// Records a failed read, which is returned to callers until `until`. Removes expired failures.
+    pub(super) fn record(
         &self,
         name: TenantName,
         (added, doubts): (Timestamp, u64),
@@ -37,11 +37,11 @@ impl ReadFailures {
     ) {
         let mut failures = self.lock();
         failures.retain(|_, failure| now < failure.until);
-        failures.insert(name, Failure { added, doubts, until, error });
+        failures.insert(name, Failure { added, generation: doubts, until, error });
     }
 
-    /// Returns the failure that stands for a tenant, with the time until its end.
-    pub(super) fn standing(
+    /// Returns the unexpired failure of a tenant, with the remaining time as its retry delay.
+    pub(super) fn current(
         &self,
         name: &TenantName,
         (added, doubts): (Timestamp, u64),
@@ -49,8 +49,8 @@ impl ReadFailures {
     ) -> Option<BrokerError> {
         let failures = self.lock();
         let failure = failures.get(name)?;
-        let stands = failure.added == added && failure.doubts == doubts && now < failure.until;
-        stands.then(|| failure.error.clone().after(failure.until.saturating_sub(now)))
+        let stands = failure.added == added && failure.generation == doubts && now < failure.until;
+        stands.then(|| failure.error.clone().with_retry_after(failure.until.saturating_sub(now)))
     }
 
     pub(super) fn forget(&self, name: &TenantName) {
@@ -67,18 +67,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_stands_until_its_end_or_until_the_status_is_questioned_again() {
+    fn a_failure_is_returned_until_it_expires_or_the_status_is_questioned_again() {
         let (failures, second) = (ReadFailures::default(), Duration::from_secs(1));
         let name: TenantName = "applications/a/tenants/Cust1".parse().unwrap();
         let cause = || BrokerError::UpstreamInvalid("cause".into());
         let added = Timestamp::UNIX_EPOCH;
-        failures.note(name.clone(), (added, 1), (second, 3 * second), cause());
-        let stands = |doubts, now| failures.standing(&name, (added, doubts), now).is_some();
+        failures.record(name.clone(), (added, 1), (second, 3 * second), cause());
+        let stands = |generation, now| failures.current(&name, (added, generation), now).is_some();
         assert!(stands(1, 2 * second));
         assert!(!stands(2, 2 * second));
         assert!(!stands(1, 3 * second));
         let other: TenantName = "applications/a/tenants/Cust2".parse().unwrap();
-        failures.note(other, (added, 0), (3 * second, 4 * second), cause());
+        failures.record(other, (added, 0), (3 * second, 4 * second), cause());
         assert_eq!(failures.lock().len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Tenant statuses that are served though they no longer hold, because the login host cannot be asked.
+//! Expired tenant statuses that stay in use because the login host does not answer.
 
 use std::{fmt, sync::PoisonError};
 
@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::Statuses;
 
-/// The number of such statuses, and the age of the oldest.
+/// The number of stale statuses in use, and the age of the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaleStatuses {
-    /// Tenants in use that are concerned.
+    /// The number of tenants in use with a stale status.
     pub tenants: usize,
-    /// When the oldest of these statuses was read.
+    /// The read time of the oldest of these statuses.
     pub oldest_read_time: Timestamp,
 }
 
@@ -27,11 +27,11 @@ impl fmt::Display for StaleStatuses {
 }
 
 impl Statuses {
-    /// Statuses served stale now; `None` if there are none.
+    /// Returns the stale statuses in use now; `None` if there are none.
     #[must_use]
     pub fn stale(&self) -> Option<StaleStatuses> {
         let now = self.shared.clock.moment();
-        let known = self.shared.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
         let stale =
             known.values().filter(|known| known.is_served_stale(now, self.shared.max_stale));
         let read_times = stale.map(|known| known.status.read_time);
@@ -41,8 +41,8 @@ impl Statuses {
         oldest.map(|oldest_read_time| StaleStatuses { tenants, oldest_read_time })
     }
 
-    /// Logs when stale statuses begin and cease to be served, and in between when `remind` is set. Returns whether
-    /// they are served now.
+    /// Logs when the use of stale statuses starts and ends, and in between if `remind` is set. Returns whether any are
+    /// in use now.
     pub(super) fn log_stale(&self, before: bool, remind: bool) -> bool {
         let stale = self.stale();
         match stale {

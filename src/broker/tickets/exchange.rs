@@ -1,4 +1,4 @@
-//! Getting a ticket where there is none at hand: the stored one, else a new one from SuperOffice.
+//! Obtains a ticket on a cache miss: the stored ticket if it is still valid, otherwise a new one from SuperOffice.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::{TicketRules, TicketStores};
 use crate::{
     broker::{
-        Application, BrokerError, Counters, Directory,
-        credentials::{BackOff, Circumstances, Credentials, EndedBy},
+        Application, BrokerError, Counters, TenantDirectory,
+        credential_cache::{BackOff, CredentialCache, EndedBy, RefusalConditions},
         error::RETRY_SOON,
     },
     domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
@@ -17,23 +17,25 @@ use crate::{
     },
 };
 
-/// Refusals that last until somebody acts.
-const LASTING: BackOff = BackOff { first: Duration::from_mins(1), last: Duration::from_mins(15) };
+/// For refusals that last until an administrator acts.
+const REFUSAL_BACK_OFF: BackOff =
+    BackOff { first: Duration::from_mins(1), max: Duration::from_mins(15) };
 
-/// A refused timestamp: clocks are corrected by themselves.
-const CLOCK: BackOff = BackOff { first: Duration::from_secs(10), last: Duration::from_mins(1) };
+/// For a refused timestamp: clocks are usually corrected automatically.
+const CLOCK_BACK_OFF: BackOff =
+    BackOff { first: Duration::from_secs(10), max: Duration::from_mins(1) };
 
-/// No answer of use: errors, pages instead of JSON, time-outs. Each exchange may have added a row at the customer.
-const PASSING: BackOff = BackOff { first: RETRY_SOON, last: Duration::from_mins(1) };
+/// For errors, HTML instead of JSON, and time-outs. Each exchange may have added a row to the customer's database.
+const FAILURE_BACK_OFF: BackOff = BackOff { first: RETRY_SOON, max: Duration::from_mins(1) };
 
-/// A ticket is renewed when about this much of its life is left: long enough to outlast an outage of
-/// SuperOffice's maintenance windows, short enough that few tickets are made.
+/// A ticket is renewed when about this much of its lifetime is left: long enough to outlast one of SuperOffice's
+/// maintenance windows, short enough to create few tickets.
 const RENEW_BEFORE: Duration = Duration::from_hours(1);
 
-/// What an exchange works with; shared by all of them.
+/// The cache, stores and settings that all exchanges share.
 pub(super) struct Exchange {
-    pub(super) cache: Credentials<TenantName, SystemTicket>,
-    pub(super) directory: Arc<Directory>,
+    pub(super) cache: CredentialCache<TenantName, SystemTicket>,
+    pub(super) directory: Arc<TenantDirectory>,
     pub(super) stores: TicketStores,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
@@ -42,8 +44,8 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Brings a ticket into the cache that lives at least `min_ttl` more, and returns it.
-    pub(super) async fn run(
+    /// Puts a ticket into the cache that is valid for at least `min_ttl`, and returns it.
+    pub(super) async fn get_or_exchange(
         self: Arc<Self>,
         application: Arc<Application>,
         name: TenantName,
@@ -51,31 +53,32 @@ impl Exchange {
     ) -> Result<Arc<SystemTicket>, BrokerError> {
         let token = self.stores.tenants.system_user_token(&name).await?;
         let token = token.ok_or_else(|| BrokerError::NotEnrolled(name.clone()))?;
-        if let Some(ticket) = self.stored(&name, &token, min_ttl).await? {
-            return Ok(self.take_in(&name, ticket));
+        if let Some(ticket) = self.stored_ticket(&name, &token, min_ttl).await? {
+            return Ok(self.cache_ticket(&name, ticket));
         }
-        let circumstances = application.circumstances(&*self.clock);
-        let refusal = self.cache.standing_refusal(&name, token.version, &circumstances);
+        let conditions = application.refusal_conditions(&*self.clock);
+        let refusal = self.cache.cached_refusal(&name, token.version, &conditions);
         if let Some((error, wait)) = refusal {
-            return Err(error.after(wait));
+            return Err(error.with_retry_after(wait));
         }
-        let retry_after = self.cache.wait_before_replacing(&name, self.clock.monotonic());
+        let retry_after = self.cache.replacement_delay(&name, self.clock.monotonic());
         if !retry_after.is_zero() {
-            let cause = "a ticket was replaced less than a minute ago and is dead again".into();
+            let cause =
+                "SuperOffice rejected a ticket that was replaced less than a minute ago".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
         }
         let ticket = self.exchange(&application, &name, &token).await?;
-        self.store(&name, &ticket).await;
-        let ticket = self.take_in(&name, ticket);
+        self.store_ticket(&name, &ticket).await;
+        let ticket = self.cache_ticket(&name, ticket);
         if self.directory.is_stopped(&name).await {
-            // Since the exchange began: nothing of it stays in memory.
+            // The tenant was disabled or removed during the exchange: its ticket must not stay in memory.
             self.cache.forget(|other| *other == name);
         }
         Ok(ticket)
     }
 
-    /// The ticket that was kept, if it is of use. One that cannot be read is replaced, not fatal.
-    async fn stored(
+    /// Returns the stored ticket if it is valid. A ticket that cannot be read is replaced; it is not an error.
+    async fn stored_ticket(
         &self,
         name: &TenantName,
         token: &StoredToken,
@@ -83,13 +86,13 @@ impl Exchange {
     ) -> Result<Option<SystemTicket>, BrokerError> {
         let stored = match self.stores.tickets.get(name).await {
             Err(error @ (StoreError::Corrupt(_) | StoreError::Seal(_))) => {
-                tracing::error!(%error, tenant = %name, "stored ticket not readable; it will be replaced");
+                tracing::error!(%error, tenant = %name, "stored ticket cannot be read; it will be replaced");
                 None
             }
             other => other?,
         };
         let now = self.clock.now();
-        // One that seems to be issued in the future was stored while a clock was wrong: when it ends nobody knows.
+        // A ticket with a future issue time was stored while a clock was wrong, so its expiry time is unknown.
         Ok(stored.filter(|ticket| !is_ahead(ticket.issue_time, Duration::ZERO, now)).filter(
             |ticket| {
                 let remaining = ticket.remaining(now);
@@ -109,13 +112,13 @@ impl Exchange {
         name: &TenantName,
         token: &StoredToken,
     ) -> Result<SystemTicket, BrokerError> {
-        // Before the exchange: its life may begin as soon as it is sent.
+        // Taken before the exchange: the ticket's lifetime may start when the request is sent.
         let issue_time = self.clock.now();
         match application.login.authenticate(name.tenant, &token.token).await {
             Ok(issued) => {
                 self.counters.exchanges.increment();
-                application.history.succeeded(issue_time, self.clock.monotonic());
-                self.keep_company_name(name, &issued).await;
+                application.history.record_success(issue_time, self.clock.monotonic());
+                self.update_company_name(name, &issued).await;
                 Ok(SystemTicket {
                     value: issued.value,
                     credential_id: CredentialId::of_ticket(self.random.bytes()),
@@ -124,90 +127,93 @@ impl Exchange {
                     token_version: token.version,
                 })
             }
-            Err(error) => Err(self.failed(application, name, token, &error)),
+            Err(error) => Err(self.record_failure(application, name, token, &error)),
         }
     }
 
-    fn failed(
+    fn record_failure(
         &self,
         application: &Application,
         name: &TenantName,
         token: &StoredToken,
         error: &UpstreamError,
     ) -> BrokerError {
-        let circumstances = application.circumstances(&*self.clock);
+        let conditions = application.refusal_conditions(&*self.clock);
         self.counters.exchange_failures.increment();
-        let told = BrokerError::from_upstream(name, error);
-        application.history.failed(self.clock.now(), &told);
+        let failure = BrokerError::from_upstream(name, error);
+        application.history.record_failure(self.clock.now(), &failure);
         if matches!(error, UpstreamError::CircuitOpen(_)) {
-            // No request was sent, and every call ends here while the login host is down.
+            // No request was sent. While the login host is down, every call takes this path.
             tracing::debug!(%error, tenant = %name, "no ticket from SuperOffice");
         } else {
-            // Once for each exchange, and these are limited from here on.
+            // One warning for each exchange; the back-off limits the number of exchanges.
             tracing::warn!(%error, tenant = %name, "no ticket from SuperOffice");
         }
         if let UpstreamError::Refused(Refusal::Credential | Refusal::Clock) = error {
-            // Ours to mend, and every tenant of the application has it.
-            application.alarm(error, circumstances.now);
+            // The operator must fix this, and it affects every tenant of the application.
+            application.alarm(error, conditions.now);
         }
-        let Some((back_off, ended_by)) = self.back_off(error, &circumstances) else { return told };
-        let (version, now) = (token.version, circumstances.now);
-        let wait = self.cache.refuse(name, version, told.clone(), back_off, ended_by, now);
-        told.after(wait)
+        let Some((back_off, ended_by)) = self.back_off(error, &conditions) else {
+            return failure;
+        };
+        let (version, now) = (token.version, conditions.now);
+        let wait =
+            self.cache.record_refusal(name, version, failure.clone(), back_off, ended_by, now);
+        failure.with_retry_after(wait)
     }
 
-    /// Returns how long a failure is repeated to callers without asking SuperOffice again, and the event that ends that
-    /// before its time. `None` if the failure is not remembered.
+    /// Returns how long a failure is cached and returned to callers without another exchange, and the event that ends
+    /// this early. `None` if the failure is not cached.
     fn back_off(
         &self,
         error: &UpstreamError,
-        circumstances: &Circumstances,
+        conditions: &RefusalConditions,
     ) -> Option<(BackOff, EndedBy)> {
         match error {
-            // A text that names no reason may mean the client secret as well.
+            // A refusal without a known reason may also mean that the client secret is wrong.
             UpstreamError::Refused(Refusal::Credential | Refusal::Rejected) => {
-                Some((LASTING, EndedBy::OtherCredential(circumstances.credential_changes)))
+                Some((REFUSAL_BACK_OFF, EndedBy::OtherCredential(conditions.credential_changes)))
             }
             UpstreamError::Refused(Refusal::Clock) => {
-                let off = circumstances.clock_is_off;
-                Some((CLOCK, if off { EndedBy::CorrectClock } else { EndedBy::Nothing }))
+                let off = conditions.clock_is_off;
+                Some((CLOCK_BACK_OFF, if off { EndedBy::CorrectClock } else { EndedBy::Nothing }))
             }
             UpstreamError::Refused(
                 Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval,
-            ) => Some((LASTING, EndedBy::Nothing)),
+            ) => Some((REFUSAL_BACK_OFF, EndedBy::Nothing)),
             UpstreamError::Unavailable(_)
             | UpstreamError::HostUnavailable(_)
             | UpstreamError::InvalidResponse(_)
             | UpstreamError::Misdirected => {
-                let first = self.random.jitter(PASSING.first);
-                Some((BackOff { first, ..PASSING }, EndedBy::Nothing))
+                let first = self.random.jitter(FAILURE_BACK_OFF.first);
+                Some((BackOff { first, ..FAILURE_BACK_OFF }, EndedBy::Nothing))
             }
-            // The circuit limits calls by itself.
+            // The circuit breaker already limits calls.
             UpstreamError::CircuitOpen(_) => None,
         }
     }
 
-    /// A ticket that cannot be stored is used all the same: thrown away, the next call would ask for another.
-    async fn store(&self, name: &TenantName, ticket: &SystemTicket) {
+    /// Stores a ticket. A ticket that cannot be stored is still used; otherwise the next call would create another.
+    async fn store_ticket(&self, name: &TenantName, ticket: &SystemTicket) {
         match self.stores.tickets.put(name, ticket).await {
             Ok(true) => {}
             Ok(false) => {
-                tracing::info!(tenant = %name, "ticket not stored: the tenant changed meanwhile");
+                tracing::info!(tenant = %name, "ticket not stored: the tenant changed during the exchange");
             }
             Err(error) => {
-                tracing::warn!(%error, tenant = %name, "ticket not stored; a restart will ask for a new one");
+                tracing::warn!(%error, tenant = %name, "ticket not stored; after a restart the gateway requests a new one");
             }
         }
     }
 
-    async fn keep_company_name(&self, name: &TenantName, issued: &IssuedTicket) {
+    async fn update_company_name(&self, name: &TenantName, issued: &IssuedTicket) {
         let known = self.directory.get(name).await;
         let same = known.is_ok_and(|tenant| tenant.company_name == issued.company_name);
         if issued.company_name.is_empty() || same {
             return;
         }
         match self.stores.tenants.put_company_name(name, &issued.company_name).await {
-            // What is remembered of the tenant has the former name.
+            // The cached tenant has the old company name.
             Ok(()) => self.directory.forget(name),
             Err(error) => {
                 tracing::warn!(%error, tenant = %name, "company name not stored");
@@ -215,32 +221,32 @@ impl Exchange {
         }
     }
 
-    fn take_in(&self, name: &TenantName, ticket: SystemTicket) -> Arc<SystemTicket> {
+    fn cache_ticket(&self, name: &TenantName, ticket: SystemTicket) -> Arc<SystemTicket> {
         let ticket = Arc::new(ticket);
         let now = self.clock.moment();
-        let renew_in = self.renew_in(ticket.remaining(now.wall));
+        let renew_in = self.renewal_delay(ticket.remaining(now.wall));
         self.cache.insert(name, Arc::clone(&ticket), renew_in, now);
-        self.directory.changes().tell(name);
+        self.directory.changes().notify(name);
         ticket
     }
 
-    /// The ticket lives longer.
+    /// Sets a later expiry time for a cached ticket.
     pub(super) fn extend(&self, name: &TenantName, id: &CredentialId, expire_time: Timestamp) {
         let longer = |ticket: &SystemTicket| SystemTicket { expire_time, ..ticket.clone() };
         let now = self.clock.moment();
         let life = expire_time.duration_since(now.wall).try_into().unwrap_or_default();
-        self.cache.amend(name, id, self.renew_in(life), now, longer);
-        self.directory.changes().tell(name);
+        self.cache.update(name, id, self.renewal_delay(life), now, longer);
+        self.directory.changes().notify(name);
     }
 
-    /// Half to one and a half `RENEW_BEFORE` before the end, so that tickets made together are not renewed
-    /// together; never in the first two thirds of a life that configuration has made short.
-    fn renew_in(&self, life: Duration) -> Duration {
+    /// Returns the delay before renewal. Renewal starts 0.5 to 1.5 times `RENEW_BEFORE` before expiry, so that tickets
+    /// created together are not renewed together, but never in the first two thirds of the lifetime.
+    fn renewal_delay(&self, life: Duration) -> Duration {
         let before = self.random.jitter(RENEW_BEFORE).min(life / 3);
         life.saturating_sub(before)
     }
 
-    /// The longest life that a caller may ask for: half of what a new ticket has.
+    /// Returns the maximum `min_ttl` of a request: half of a new ticket's lifetime.
     pub(super) fn longest_min_ttl(&self) -> Duration {
         self.rules.max_age.min(TICKET_LIFETIME) / 2
     }

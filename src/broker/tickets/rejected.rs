@@ -1,79 +1,84 @@
-//! A caller, or a call of ours, says that SuperOffice rejected a ticket: is it so?
+//! Verifies a ticket after a caller, or a call of the gateway itself, reports that SuperOffice rejected it.
 
 use std::sync::Arc;
 
-use super::{Tickets, no_uri};
+use super::{Tickets, missing_web_api_uri};
 use crate::{
     access::{Authorized, IssueSystemTicket},
     broker::{Application, BrokerError, Statuses},
     domain::{CredentialId, SystemTicket, Tenant, TenantName, TenantStatus, ticket_lifetime_end},
-    ports::{Probe, UpstreamError},
+    ports::{ProbeResult, UpstreamError},
 };
 
 impl Tickets {
-    /// Finds out whether a ticket works: if so its life slides, if not it is dropped and the next call gets a
-    /// new one. Many reports of one ticket cost one probe. The id of a ticket that is not the present one
-    /// changes nothing.
+    /// Probes whether a ticket works. If so, its lifetime is extended; if not, it is dropped and the next call gets
+    /// a new one. Concurrent reports of one ticket share one probe. The id of another ticket changes nothing.
     ///
     /// # Errors
-    /// If it cannot be found out: the tenant is not usable, or SuperOffice cannot be asked.
+    /// If the probe is impossible: the tenant is not usable, or SuperOffice does not answer.
     pub async fn report_rejected(
         &self,
         authorized: &Authorized<IssueSystemTicket, TenantName>,
         id: CredentialId,
     ) -> Result<(), BrokerError> {
-        self.prove(authorized.resource(), id).await
+        self.verify(authorized.resource(), id).await
     }
 
-    /// The same for a call of ours.
-    pub(in crate::broker) async fn prove(
+    /// Does the same for a call that the gateway makes itself.
+    pub(in crate::broker) async fn verify(
         &self,
         name: &TenantName,
         id: CredentialId,
     ) -> Result<(), BrokerError> {
         let application = Arc::clone(self.applications.get(&name.application)?);
-        let tenant = self.permitted(name).await?;
-        let Some(ticket) = self.find(&tenant, &id).await? else { return Ok(()) };
-        let status = self.statuses.usable(&tenant).await?;
-        let check =
-            Check { application, tenant, status, ticket, statuses: Arc::clone(&self.statuses) };
+        let tenant = self.enrolled_tenant(name).await?;
+        let Some(ticket) = self.find_current(&tenant, &id).await? else { return Ok(()) };
+        let status = self.statuses.require_usable(&tenant).await?;
+        let check = TicketCheck {
+            application,
+            tenant,
+            status,
+            ticket,
+            statuses: Arc::clone(&self.statuses),
+        };
         let exchange = Arc::clone(&self.exchange);
         let work = || async move {
             let (name, ticket) = (&check.tenant.name, &check.ticket);
-            // Before it is tried: its life slides from then, not from when the answer comes.
+            // Taken before the probe: the expiry time is extended from the request, not from the answer.
             let now = exchange.clock.now();
             match check.run().await? {
-                Probe::Alive => {
+                ProbeResult::Alive => {
                     let max_age = exchange.rules.max_age;
                     let until = ticket_lifetime_end(ticket.issue_time, now, max_age);
                     exchange.extend(name, &ticket.credential_id, until);
                     exchange.stores.tickets.extend(name, &ticket.credential_id, until).await?;
                 }
-                Probe::Dead => {
-                    if exchange.cache.drop_dead(name, &ticket.credential_id) {
-                        exchange.directory.changes().tell(name);
+                ProbeResult::Dead => {
+                    if exchange.cache.remove_dead(name, &ticket.credential_id) {
+                        exchange.directory.changes().notify(name);
                         exchange.counters.tickets_dropped.increment();
-                        tracing::info!(tenant = %name, credential_id = %ticket.credential_id, "dead ticket dropped");
+                        tracing::info!(tenant = %name, credential_id = %ticket.credential_id, "dropped a ticket that SuperOffice rejects");
                     }
                     exchange.stores.tickets.delete(name, &ticket.credential_id).await?;
                 }
             }
             Ok(())
         };
-        let landed = self.probes.join((name.clone(), id), work).await;
-        landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+        let result = self.probes.join((name.clone(), id), work).await;
+        result.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 }
 
 impl Tickets {
-    /// The tenant's database went back to a backup, which may not know the ticket: the next call gets a new one.
-    pub(in crate::broker) async fn forget(&self, name: &TenantName) -> Result<(), BrokerError> {
+    /// Drops the ticket after the tenant's database was restored from a backup, which may not contain it. The next call
+    /// gets a new one.
+    pub(in crate::broker) async fn discard(&self, name: &TenantName) -> Result<(), BrokerError> {
         let exchange = &self.exchange;
         let stored = exchange.stores.tickets.get(name).await?;
-        let held = exchange.cache.held(name).map(|ticket| ticket.credential_id.clone());
-        for id in held.into_iter().chain(stored.map(|ticket| ticket.credential_id)) {
-            if exchange.cache.drop_dead(name, &id) {
-                exchange.directory.changes().tell(name);
+        let cached = exchange.cache.current(name).map(|ticket| ticket.credential_id.clone());
+        for id in cached.into_iter().chain(stored.map(|ticket| ticket.credential_id)) {
+            if exchange.cache.remove_dead(name, &id) {
+                exchange.directory.changes().notify(name);
                 exchange.counters.tickets_dropped.increment();
             }
             exchange.stores.tickets.delete(name, &id).await?;
@@ -81,8 +86,8 @@ impl Tickets {
         Ok(())
     }
 
-    /// The present ticket of this id: in memory, or after a restart in the store.
-    async fn find(
+    /// Returns the current ticket if it has this id: from memory or, after a restart, from the store.
+    async fn find_current(
         &self,
         tenant: &Tenant,
         id: &CredentialId,
@@ -91,21 +96,21 @@ impl Tickets {
         if let Some(ticket) = exchange.cache.find(&tenant.name, id) {
             return Ok(Some(ticket));
         }
-        if exchange.cache.held(&tenant.name).is_some() {
+        if exchange.cache.current(&tenant.name).is_some() {
             return Ok(None);
         }
         let stored = exchange.stores.tickets.get(&tenant.name).await?;
         let now = exchange.clock.now();
-        let present = |ticket: &SystemTicket| {
+        let is_current = |ticket: &SystemTicket| {
             ticket.credential_id == *id
                 && ticket.token_version == tenant.token_version
                 && !ticket.remaining(now).is_zero()
         };
-        Ok(stored.filter(present).map(Arc::new))
+        Ok(stored.filter(is_current).map(Arc::new))
     }
 }
 
-struct Check {
+struct TicketCheck {
     application: Arc<Application>,
     tenant: Arc<Tenant>,
     status: Arc<TenantStatus>,
@@ -113,16 +118,16 @@ struct Check {
     statuses: Arc<Statuses>,
 }
 
-impl Check {
-    /// A tenant that has moved is looked for once, also where its old host is dead and says nothing.
-    async fn run(&self) -> Result<Probe, BrokerError> {
+impl TicketCheck {
+    /// Probes the ticket. If the tenant has moved, or its host is dead, reads the tenant status and probes once more.
+    async fn run(&self) -> Result<ProbeResult, BrokerError> {
         match self.probe(&self.status).await? {
             Ok(probe) => Ok(probe),
             Err(error) if self.has_moved(&error).await => {
-                let status = self.statuses.usable(&self.tenant).await?;
-                self.probe(&status).await?.map_err(|error| self.failed(&error))
+                let status = self.statuses.require_usable(&self.tenant).await?;
+                self.probe(&status).await?.map_err(|error| self.probe_error(&error))
             }
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => Err(self.probe_error(&error)),
         }
     }
 
@@ -134,14 +139,14 @@ impl Check {
     async fn probe(
         &self,
         status: &TenantStatus,
-    ) -> Result<Result<Probe, UpstreamError>, BrokerError> {
+    ) -> Result<Result<ProbeResult, UpstreamError>, BrokerError> {
         let name = &self.tenant.name;
-        let uri = status.web_api_uri.as_ref().ok_or_else(|| no_uri(name))?;
+        let uri = status.web_api_uri.as_ref().ok_or_else(|| missing_web_api_uri(name))?;
         Ok(self.application.probe.probe(name.tenant, uri, &self.ticket.value).await)
     }
 
-    fn failed(&self, error: &UpstreamError) -> BrokerError {
-        tracing::warn!(%error, tenant = %self.tenant.name, "ticket could not be tried");
+    fn probe_error(&self, error: &UpstreamError) -> BrokerError {
+        tracing::warn!(%error, tenant = %self.tenant.name, "the probe of a ticket failed");
         BrokerError::from_upstream(&self.tenant.name, error)
     }
 }

@@ -1,49 +1,49 @@
-//! Renewing tickets in the background, so that nobody who uses one waits for the next.
+//! Renews tickets in the background, so that callers do not wait for the next ticket.
 
 use std::{sync::Arc, time::Duration};
 
 use super::Tickets;
 use crate::domain::TenantName;
 
-/// How often the background looks for tickets that are due. Far shorter than what is left of their lives then.
-const LOOK: Duration = Duration::from_secs(15);
+/// The interval between checks for tickets that are due: much shorter than their remaining lifetime.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A renewal that failed is tried again after about this long; the present ticket goes on meanwhile.
-const RETRY: Duration = Duration::from_mins(2);
+/// A failed renewal is retried after about this time; the current ticket stays in use.
+const RETRY_INTERVAL: Duration = Duration::from_mins(2);
 
-/// Half the longest wish of a caller and more than the latest renewal time: a stored ticket with so much life
-/// left was renewed by somebody else meanwhile.
-const WORTH_RENEWING_FOR: Duration = Duration::from_mins(100);
+/// A stored ticket with this much lifetime left was already renewed by another replica. More than the earliest time
+/// before expiry at which renewal starts (1.5 hours), and less than the maximum `min_ttl`.
+const MIN_STORED_LIFETIME: Duration = Duration::from_mins(100);
 
 impl Tickets {
-    /// Renews tickets that are due and were used lately, until it is dropped.
+    /// Renews tickets that are due and were used recently, until this future is dropped.
     pub async fn keep_fresh(&self) {
         loop {
-            self.exchange.clock.sleep(LOOK).await;
+            self.exchange.clock.sleep(CHECK_INTERVAL).await;
             self.renew_due();
         }
     }
 
     fn renew_due(&self) {
         let exchange = &self.exchange;
-        let retry = || exchange.random.jitter(RETRY);
+        let retry = || exchange.random.jitter(RETRY_INTERVAL);
         let used_within = exchange.rules.renew_if_used_within;
-        for name in exchange.cache.due(exchange.clock.moment(), used_within, retry) {
-            self.begin_renewal(name);
+        for name in exchange.cache.take_due(exchange.clock.moment(), used_within, retry) {
+            self.start_renewal(name);
         }
     }
 
-    /// Not waited for: the flight belongs to the task tracker, and logs its own failure.
-    fn begin_renewal(&self, name: TenantName) {
+    /// Starts a renewal and does not wait for it: it runs on the task tracker and logs its own failure.
+    fn start_renewal(&self, name: TenantName) {
         let (directory, statuses) = (Arc::clone(&self.directory), Arc::clone(&self.statuses));
         let (applications, exchange) = (Arc::clone(&self.applications), Arc::clone(&self.exchange));
         let key = name.clone();
         let work = || async move {
             let application = Arc::clone(applications.get(&name.application)?);
             let tenant = directory.enabled(&name).await?;
-            statuses.usable(&tenant).await?;
-            exchange.run(application, name, WORTH_RENEWING_FOR).await
+            statuses.require_usable(&tenant).await?;
+            exchange.get_or_exchange(application, name, MIN_STORED_LIFETIME).await
         };
-        drop(self.exchanges.begin(key, work));
+        drop(self.exchanges.start(key, work));
     }
 }

@@ -1,7 +1,7 @@
-//! The upstream budget (DESIGN section 7): so many calls a second of each application to each tenant, shared fairly.
+//! The upstream budget: limits the calls per second of each application to each tenant, and shares them fairly.
 //!
-//! Nobody works for the waiters: who is next sleeps until its own turn and then wakes the one behind it. A call that
-//! is given up leaves its place, and if it was next it wakes the one behind it too; it never held anything to give back.
+//! No task serves the queue: the first waiter sleeps until its own time and then wakes the next one. A cancelled waiter
+//! leaves the queue, and if it was first it wakes the next one. It holds no permit, so it has none to return.
 
 use std::{
     collections::HashMap,
@@ -11,175 +11,186 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::lane::{CallRate, Lane, Waiter};
+use super::tenant_limiter::{CallRate, TenantLimiter, Waiter};
 use crate::{domain::TenantName, ports::Clock};
 
-/// No call waits longer than this for its turn, whatever its deadline: this bounds how many wait.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// No call waits longer than this for its permit, even if its deadline is later: this bounds the number of waiters.
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
-/// Lanes that nobody needs are forgotten when there are at least so many.
-const MANY_LANES: usize = 1024;
+/// Unused limiters are removed when there are at least this many limiters.
+const MIN_CLEANUP_SIZE: usize = 1024;
 
-/// The lanes of all tenants that were called lately.
+/// The limiters of all tenants that were called recently.
 pub(super) struct Budget {
-    lanes: Mutex<Lanes>,
-    pace: Arc<dyn Clock>,
+    limiters: Mutex<Limiters>,
+    timer: Arc<dyn Clock>,
 }
 
 #[derive(Default)]
-struct Lanes {
-    of: HashMap<TenantName, Lane>,
-    /// How many make it worth looking for those that nobody needs.
-    tidy_at: usize,
+struct Limiters {
+    by_tenant: HashMap<TenantName, TenantLimiter>,
+    /// The number of limiters at which unused ones are removed next.
+    cleanup_size: usize,
     next_id: u64,
 }
 
-/// A turn was had.
+/// The permit to make one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Without waiting.
-    AtOnce,
-    /// After others.
-    Waited,
+pub(super) enum Permit {
+    /// Granted without waiting.
+    Immediate,
+    /// Granted after waiting for other calls.
+    AfterWaiting,
 }
 
-/// There is no turn before the deadline.
+/// No permit is available before the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no call to the tenant can be made before its deadline; one can in {retry_after:?}")]
-pub(super) struct NoTurn {
+#[error(
+    "no call to the tenant is allowed before its deadline; the next is allowed in {retry_after:?}"
+)]
+pub(super) struct OverLimit {
     pub(super) retry_after: Duration,
 }
 
 impl Budget {
-    pub(super) fn new(pace: Arc<dyn Clock>) -> Self {
-        Self { lanes: Mutex::default(), pace }
+    pub(super) fn new(timer: Arc<dyn Clock>) -> Self {
+        Self { limiters: Mutex::default(), timer }
     }
 
-    /// Waits for the turn of a call on this account, if there will be one before `deadline`.
-    pub(super) async fn turn(
+    /// Waits for a permit for a call of this account, if there is one before `deadline`.
+    pub(super) async fn acquire(
         &self,
         tenant: &TenantName,
         rate: CallRate,
         account: &Arc<str>,
         deadline: Option<Duration>,
-    ) -> Result<Turn, NoTurn> {
-        let now = self.pace.monotonic();
-        let last = deadline.unwrap_or(Duration::MAX).min(now + LONGEST_WAIT);
-        let Some(mut waiting) = self.join(tenant, rate, account, now, last)? else {
-            return Ok(Turn::AtOnce);
+    ) -> Result<Permit, OverLimit> {
+        let now = self.timer.monotonic();
+        let wait_until = deadline.unwrap_or(Duration::MAX).min(now + MAX_WAIT);
+        let Some(mut waiting) = self.enqueue(tenant, rate, account, now, wait_until)? else {
+            return Ok(Permit::Immediate);
         };
         loop {
-            match waiting.look(self.pace.monotonic()) {
-                Look::Go => return Ok(Turn::Waited),
-                Look::InVain(no_turn) => return Err(no_turn),
-                Look::Sleep(nap) => tokio::select! {
+            match waiting.poll(self.timer.monotonic()) {
+                WaitState::Permitted => return Ok(Permit::AfterWaiting),
+                WaitState::Rejected(over_limit) => return Err(over_limit),
+                WaitState::Sleep(delay) => tokio::select! {
                     () = waiting.wake.notified() => {}
-                    () = self.pace.sleep(nap) => {}
+                    () = self.timer.sleep(delay) => {}
                 },
             }
         }
     }
 
-    /// SuperOffice wants no calls to this tenant for a while.
-    pub(super) fn pause(&self, tenant: &TenantName, rate: CallRate, how_long: Duration) {
-        let now = self.pace.monotonic();
-        self.lock().lane(tenant, rate, now).pause(now + how_long);
+    /// Grants no permits for this tenant for a while, because SuperOffice throttles it.
+    pub(super) fn pause(&self, tenant: &TenantName, rate: CallRate, duration: Duration) {
+        let now = self.timer.monotonic();
+        self.lock().limiter(tenant, rate, now).pause(now + duration);
     }
 
-    /// How many calls wait for their turns.
+    /// Returns the number of calls that wait for a permit.
     pub(super) fn waiting(&self) -> usize {
-        self.lock().of.values().map(Lane::waiting).sum()
+        self.lock().by_tenant.values().map(TenantLimiter::waiting).sum()
     }
 
-    /// `None` if the call can go at once.
-    fn join<'b>(
+    /// Adds a call to the queue; `None` if it may be made at once.
+    fn enqueue<'b>(
         &'b self,
         tenant: &'b TenantName,
         rate: CallRate,
         account: &'b Arc<str>,
         now: Duration,
-        last: Duration,
-    ) -> Result<Option<Waiting<'b>>, NoTurn> {
-        let mut lanes = self.lock();
-        let id = lanes.next_id;
-        lanes.next_id += 1;
-        let lane = lanes.lane(tenant, rate, now);
-        let turn = lane.opens(lane.before(account), now);
-        if turn > last {
-            return Err(NoTurn { retry_after: turn.saturating_sub(now) });
+        deadline: Duration,
+    ) -> Result<Option<QueuedCall<'b>>, OverLimit> {
+        let mut limiters = self.lock();
+        let id = limiters.next_id;
+        limiters.next_id += 1;
+        let limiter = limiters.limiter(tenant, rate, now);
+        let time = limiter.earliest_time(limiter.calls_ahead(account), now);
+        if time > deadline {
+            return Err(OverLimit { retry_after: time.saturating_sub(now) });
         }
-        if lane.nobody_waits() && lane.take(now) {
+        if limiter.has_no_waiters() && limiter.try_take(now) {
             return Ok(None);
         }
         let wake = Arc::<Notify>::default();
-        lane.join(account, Waiter { id, last, wake: Arc::clone(&wake) });
-        Ok(Some(Waiting { budget: self, tenant, account, id, last, wake, left: false }))
+        limiter.enqueue(account, Waiter { id, deadline, wake: Arc::clone(&wake) });
+        Ok(Some(QueuedCall { budget: self, tenant, account, id, deadline, wake, dequeued: false }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Limiters> {
+        self.limiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Lanes {
-    fn lane(&mut self, tenant: &TenantName, rate: CallRate, now: Duration) -> &mut Lane {
-        if self.of.len() >= self.tidy_at.max(MANY_LANES) && !self.of.contains_key(tenant) {
-            self.of.retain(|_, lane| !lane.is_fresh(now));
-            self.tidy_at = self.of.len() * 2;
+impl Limiters {
+    fn limiter(
+        &mut self,
+        tenant: &TenantName,
+        rate: CallRate,
+        now: Duration,
+    ) -> &mut TenantLimiter {
+        if self.by_tenant.len() >= self.cleanup_size.max(MIN_CLEANUP_SIZE)
+            && !self.by_tenant.contains_key(tenant)
+        {
+            self.by_tenant.retain(|_, limiter| !limiter.is_unused(now));
+            self.cleanup_size = self.by_tenant.len() * 2;
         }
-        self.of.entry(tenant.clone()).or_insert_with(|| Lane::new(rate))
+        self.by_tenant.entry(tenant.clone()).or_insert_with(|| TenantLimiter::new(rate))
     }
 }
 
-/// What one that waits finds when it looks.
-enum Look {
-    Go,
-    InVain(NoTurn),
+/// The state of a waiting call.
+enum WaitState {
+    Permitted,
+    Rejected(OverLimit),
     Sleep(Duration),
 }
 
-/// A place in a queue, which is left when this is dropped.
-struct Waiting<'b> {
+/// A call in the queue. Dropping it removes it from the queue.
+struct QueuedCall<'b> {
     budget: &'b Budget,
     tenant: &'b TenantName,
     account: &'b Arc<str>,
     id: u64,
-    last: Duration,
+    deadline: Duration,
     wake: Arc<Notify>,
-    left: bool,
+    dequeued: bool,
 }
 
-impl Waiting<'_> {
-    fn look(&mut self, now: Duration) -> Look {
-        let mut lanes = self.budget.lock();
-        let Some(lane) = lanes.of.get_mut(self.tenant) else {
-            return Look::Go; // never: a lane with somebody in it is not forgotten
+impl QueuedCall<'_> {
+    fn poll(&mut self, now: Duration) -> WaitState {
+        let mut limiters = self.budget.lock();
+        let Some(limiter) = limiters.by_tenant.get_mut(self.tenant) else {
+            return WaitState::Permitted; // unreachable: a limiter with waiters is not removed
         };
-        if lane.is_next(self.id) {
-            if lane.take(now) {
-                lane.serve_next();
-                self.left = true;
-                return Look::Go;
+        if limiter.is_next(self.id) {
+            if limiter.try_take(now) {
+                limiter.serve_next();
+                self.dequeued = true;
+                return WaitState::Permitted;
             }
-            let turn = lane.opens(0, now);
-            if turn <= self.last {
-                return Look::Sleep(turn.saturating_sub(now));
+            let time = limiter.earliest_time(0, now);
+            if time <= self.deadline {
+                return WaitState::Sleep(time.saturating_sub(now));
             }
-            return Look::InVain(NoTurn { retry_after: turn.saturating_sub(now) });
+            return WaitState::Rejected(OverLimit { retry_after: time.saturating_sub(now) });
         }
-        if now < self.last && !lane.is_paused_beyond(self.last) {
-            return Look::Sleep(self.last.saturating_sub(now));
+        if now < self.deadline && !limiter.is_paused_beyond(self.deadline) {
+            return WaitState::Sleep(self.deadline.saturating_sub(now));
         }
-        Look::InVain(NoTurn { retry_after: lane.opens(1, now).saturating_sub(now) })
+        WaitState::Rejected(OverLimit {
+            retry_after: limiter.earliest_time(1, now).saturating_sub(now),
+        })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedCall<'_> {
     fn drop(&mut self) {
-        if !self.left
-            && let Some(lane) = self.budget.lock().of.get_mut(self.tenant)
+        if !self.dequeued
+            && let Some(limiter) = self.budget.lock().by_tenant.get_mut(self.tenant)
         {
-            lane.leave(self.account, self.id);
+            limiter.remove(self.account, self.id);
         }
     }
 }

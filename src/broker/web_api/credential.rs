@@ -1,67 +1,67 @@
-//! Which credential goes with whose eyes, and what is done when it is refused.
+//! Selects the credential for a call, and verifies a credential that SuperOffice has rejected.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Asking;
+use super::CallOrigin;
 use crate::{
     broker::{
-        BrokerError, HandedOutAccessToken, Impersonation, Tickets, error::RETRY_SOON,
-        tickets::no_uri,
+        BrokerError, Impersonation, IssuedAccessToken, Tickets, error::RETRY_SOON,
+        tickets::missing_web_api_uri,
     },
-    domain::{CredentialId, Eyes, SystemTicket, TenantName, WebApiUri},
+    domain::{Actor, CredentialId, SystemTicket, TenantName, WebApiUri},
     ports::ApiCredential,
 };
 
-/// Above this age a 403 may say that an access token has expired: SuperOffice documents lives of an hour and of twenty
-/// minutes, and both 401 and 403 for what has expired (SUPEROFFICE.md 4.2).
-const SURELY_ALIVE: SignedDuration = SignedDuration::from_mins(20);
+/// Above this age a 403 may mean that an access token has expired: SuperOffice documents lifetimes of 60 and of 20
+/// minutes, and both 401 and 403 for an expired token.
+const MIN_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_mins(20);
 
-/// A ticket that is about to expire might do so on the way.
-const LONG_ENOUGH: Duration = Duration::from_secs(30);
+/// The minimum remaining lifetime of a credential: one that is about to expire might expire before the call arrives.
+const MIN_TTL: Duration = Duration::from_secs(30);
 
-/// What opens a tenant's Web API for one attempt.
-pub(super) struct Pass {
+/// The credential and the address for one attempt at a tenant's Web API.
+pub(super) struct UpstreamCredential {
     pub(super) uri: WebApiUri,
     pub(super) credential: ApiCredential,
     kind: Kind,
 }
 
-/// What is behind a credential.
+/// The kind of a credential.
 enum Kind {
     Ticket(Arc<SystemTicket>),
-    AccessToken(HandedOutAccessToken),
+    AccessToken(IssuedAccessToken),
 }
 
-/// Hands out passes, and finds out about those that were refused.
-pub(super) struct Passes {
+/// Provides credentials, and verifies those that SuperOffice has rejected.
+pub(super) struct CredentialSource {
     pub(super) tickets: Arc<Tickets>,
     pub(super) impersonation: Arc<Impersonation>,
 }
 
-impl Passes {
-    /// Everything that may stand between a tenant and a call to it is asked here: the emergency stop, the enrolment,
-    /// the tenant's status.
-    pub(super) async fn pass(&self, asking: &Asking) -> Result<Pass, BrokerError> {
-        let Asking { tenant, eyes, person, .. } = asking;
-        match eyes {
-            Eyes::SystemUser => {
-                let (ticket, status) = self.tickets.ticket(tenant, LONG_ENOUGH).await?;
-                let uri = status.web_api_uri.clone().ok_or_else(|| no_uri(tenant))?;
+impl CredentialSource {
+    /// Returns the credential for a call. Checks all preconditions of a call: the tenant is enabled, enrolled and
+    /// running.
+    pub(super) async fn get(&self, origin: &CallOrigin) -> Result<UpstreamCredential, BrokerError> {
+        let CallOrigin { tenant, actor, person, .. } = origin;
+        match actor {
+            Actor::SystemUser => {
+                let (ticket, status) = self.tickets.ticket(tenant, MIN_TTL).await?;
+                let uri = status.web_api_uri.clone().ok_or_else(|| missing_web_api_uri(tenant))?;
                 let credential = ApiCredential::SystemUser { ticket: ticket.value.clone() };
-                Ok(Pass { uri, credential, kind: Kind::Ticket(ticket) })
+                Ok(UpstreamCredential { uri, credential, kind: Kind::Ticket(ticket) })
             }
-            // Of another tenant it never is: the decision was made on this one.
-            Eyes::Grant(name) if name.tenant != *tenant => {
+            // Policy decided about this tenant, so a grant of another tenant is never used.
+            Actor::Grant(name) if name.tenant != *tenant => {
                 Err(BrokerError::GrantNotFound(name.to_string()))
             }
-            Eyes::Grant(name) => {
-                let handed_out = self.impersonation.token(name, LONG_ENOUGH).await?;
-                if person.as_ref().is_some_and(|person| !person.is_of(&handed_out.grant)) {
-                    // The next call is decided on what they are called now.
+            Actor::Grant(name) => {
+                let handed_out = self.impersonation.access_token(name, MIN_TTL).await?;
+                if person.as_ref().is_some_and(|person| !person.matches_grant(&handed_out.grant)) {
+                    // Policy decides about the next call with the person's current name.
                     let cause =
-                        "the person is called otherwise since this call was decided on".into();
+                        "the person's name has changed since policy permitted this call".into();
                     return Err(BrokerError::UpstreamUnavailable {
                         retry_after: RETRY_SOON,
                         cause,
@@ -70,43 +70,56 @@ impl Passes {
                 let access_token = handed_out.token.value.clone();
                 let credential = ApiCredential::Person { access_token };
                 let uri = handed_out.web_api_uri.clone();
-                Ok(Pass { uri, credential, kind: Kind::AccessToken(handed_out) })
+                Ok(UpstreamCredential { uri, credential, kind: Kind::AccessToken(handed_out) })
             }
         }
     }
 
-    /// The pass was refused. Whether to find out why: nobody else has done so yet.
-    pub(super) fn is_doubtful(&self, tenant: &TenantName, pass: &Pass) -> bool {
-        match &pass.kind {
-            Kind::Ticket(ticket) => self.tickets.is_present(tenant, &ticket.credential_id),
-            Kind::AccessToken(HandedOutAccessToken { grant, token, .. }) => {
-                self.impersonation.is_present(&grant.name, &token.credential_id)
+    /// Returns whether a rejected credential still needs verification: no other call has replaced it yet.
+    pub(super) fn needs_verification(
+        &self,
+        tenant: &TenantName,
+        credential: &UpstreamCredential,
+    ) -> bool {
+        match &credential.kind {
+            Kind::Ticket(ticket) => self.tickets.is_current(tenant, &ticket.credential_id),
+            Kind::AccessToken(IssuedAccessToken { grant, token, .. }) => {
+                self.impersonation.is_current(&grant.name, &token.credential_id)
             }
         }
     }
 
-    /// Finds out. The next pass is good, as far as can be known.
-    pub(super) async fn prove(&self, tenant: &TenantName, pass: &Pass) -> Result<(), BrokerError> {
-        match &pass.kind {
-            Kind::Ticket(ticket) => self.tickets.prove(tenant, ticket.credential_id.clone()).await,
-            Kind::AccessToken(HandedOutAccessToken { grant, token, .. }) => {
-                self.impersonation.prove(&grant.name, token.credential_id.clone()).await
+    /// Probes a rejected credential and drops it if it is dead, so that the next credential works as far as known.
+    pub(super) async fn verify(
+        &self,
+        tenant: &TenantName,
+        credential: &UpstreamCredential,
+    ) -> Result<(), BrokerError> {
+        match &credential.kind {
+            Kind::Ticket(ticket) => self.tickets.verify(tenant, ticket.credential_id.clone()).await,
+            Kind::AccessToken(IssuedAccessToken { grant, token, .. }) => {
+                self.impersonation.verify_token(&grant.name, token.credential_id.clone()).await
             }
         }
     }
 
-    /// The pass opened the tenant.
-    pub(super) fn worked(&self, tenant: &TenantName, pass: &Pass, sent: Timestamp) {
-        match &pass.kind {
-            Kind::Ticket(ticket) => self.tickets.used(tenant, ticket, sent),
-            // Uses make no access token live longer.
+    /// Records that a call with this credential succeeded.
+    pub(super) fn record_success(
+        &self,
+        tenant: &TenantName,
+        credential: &UpstreamCredential,
+        sent: Timestamp,
+    ) {
+        match &credential.kind {
+            Kind::Ticket(ticket) => self.tickets.record_use(tenant, ticket, sent),
+            // Use does not extend the lifetime of an access token.
             Kind::AccessToken(_) => {}
         }
     }
 }
 
-impl Pass {
-    /// Names its credential in the audit trail.
+impl UpstreamCredential {
+    /// Returns the id of the credential in the audit log.
     pub(super) fn credential_id(&self) -> &CredentialId {
         match &self.kind {
             Kind::Ticket(ticket) => &ticket.credential_id,
@@ -114,7 +127,7 @@ impl Pass {
         }
     }
 
-    /// Whether both are one credential.
+    /// Returns whether both are the same credential.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (Kind::Ticket(one), Kind::Ticket(other)) => one.credential_id == other.credential_id,
@@ -125,13 +138,13 @@ impl Pass {
         }
     }
 
-    /// Whether a 403 to what was sent then may be about the credential and not about what was asked. A ticket that has
-    /// expired is a 401.
-    pub(super) fn may_be_forbidden_for_its_age(&self, sent: Timestamp) -> bool {
+    /// Returns whether a 403 may mean that the credential had expired when the call was sent. An expired ticket always
+    /// causes a 401.
+    pub(super) fn may_have_expired(&self, sent: Timestamp) -> bool {
         match &self.kind {
             Kind::Ticket(_) => false,
             Kind::AccessToken(handed_out) => {
-                sent.duration_since(handed_out.token.issue_time) > SURELY_ALIVE
+                sent.duration_since(handed_out.token.issue_time) > MIN_TOKEN_LIFETIME
             }
         }
     }

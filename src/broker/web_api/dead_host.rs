@@ -1,54 +1,54 @@
-//! Calls whose host seems to be gone, and what is done about it: tenant status is asked where the tenant is.
+//! Calls whose host seems to be dead: they cause a read of the tenant status, which may name another address.
 //!
-//! Only a call that may be made twice waits for the answer. For any other the status is brought up to date for the
-//! next call.
+//! Only a call that may be sent twice waits for the result. For any other call the read updates the status for the next
+//! call.
 
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 
-use super::{Asking, Outcome, WebApi, credential::Pass, healing::Kind};
+use super::{CallOrigin, CallResult, WebApi, credential::UpstreamCredential, retry::Safety};
 use crate::{
     broker::Statuses,
     domain::{TenantName, WebApiUri},
     ports::{Clock, SendError},
 };
 
-/// A host that is silent for so long may be gone. Some calls take minutes, so this alone fails none.
-const SILENCE: Duration = Duration::from_secs(5);
+/// A host that does not answer for this time may be dead. Some calls take minutes, so this alone fails no call.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A call that its caller gives up counts as unanswered after this time: impatient callers would else hide a dead host.
-const GIVEN_UP: Duration = Duration::from_secs(1);
+/// A call cancelled after this time counts as unanswered, so that callers with short time-outs do not hide a dead host.
+const MIN_WAIT_BEFORE_CANCEL: Duration = Duration::from_secs(1);
 
-/// A call waits for tenant status for this time at most.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The maximum time that a call waits for the tenant status.
+const MAX_STATUS_WAIT: Duration = Duration::from_secs(5);
 
-/// For calls that others send, a status is read again at this age while credentials are lent: their outcome is not
-/// seen here.
-const MAX_AGE_OF_LENT: Duration = Duration::from_mins(1);
+/// The age at which the status is read again for calls that a proxy sends, because this gateway does not see their
+/// outcome.
+const MAX_STATUS_AGE_WHEN_LENDING: Duration = Duration::from_mins(1);
 
-/// The state of a host, as a failed call shows it.
+/// The evidence of one attempt that its host is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Evidence {
-    /// The host may be alive.
+pub(super) enum HostFailure {
+    /// No evidence: the host may be alive.
     None,
-    /// The host seems to be gone, and nothing was sent.
-    NothingSent,
-    /// The host seems to be gone, and the call may have been carried out.
-    Unknown,
+    /// The host seems to be dead, and nothing was sent.
+    NotSent,
+    /// The host seems to be dead, and the call may have run.
+    OutcomeUnknown,
 }
 
-pub(super) fn evidence(outcome: &Outcome) -> Evidence {
+pub(super) fn host_failure(outcome: &CallResult) -> HostFailure {
     match outcome {
-        Err(SendError::NotSent(_)) => Evidence::NothingSent,
-        Err(SendError::Broken(_) | SendError::TimedOut(_)) => Evidence::Unknown,
-        Ok(answer) if is_gateways(answer.response.status) => Evidence::Unknown,
-        Err(SendError::Unsendable(_)) | Ok(_) => Evidence::None,
+        Err(SendError::NotSent(_)) => HostFailure::NotSent,
+        Err(SendError::Interrupted(_) | SendError::TimedOut(_)) => HostFailure::OutcomeUnknown,
+        Ok(answer) if is_gateway_error(answer.response.status) => HostFailure::OutcomeUnknown,
+        Err(SendError::InvalidRequest(_)) | Ok(_) => HostFailure::None,
     }
 }
 
-/// Whether a front end answers in place of the host behind it (RFC 9110 sections 15.6.3 to 15.6.5).
-pub(in crate::broker) fn is_gateways(status: StatusCode) -> bool {
+/// Returns whether a front end answers in place of the host behind it (RFC 9110 sections 15.6.3 to 15.6.5).
+pub(in crate::broker) fn is_gateway_error(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
@@ -56,74 +56,75 @@ pub(in crate::broker) fn is_gateways(status: StatusCode) -> bool {
 }
 
 impl WebApi {
-    /// Waits for an attempt, and asks for the tenant's status if the host is silent for long. An attempt that may be
-    /// made twice ends early if the tenant turns out to be elsewhere.
-    pub(super) async fn watched(
+    /// Waits for an attempt, and reads the tenant's status if the host does not answer for 5 s. An attempt that may be
+    /// repeated ends early if the tenant has another address.
+    pub(super) async fn watch_host(
         &self,
-        asking: &Asking,
-        pass: &Pass,
-        kind: Kind,
-        answering: impl Future<Output = Outcome>,
-    ) -> Outcome {
-        let mut unanswered = Unanswered {
+        origin: &CallOrigin,
+        credential: &UpstreamCredential,
+        safety: Safety,
+        attempt: impl Future<Output = CallResult>,
+    ) -> CallResult {
+        let mut unanswered = UnansweredGuard {
             statuses: &self.statuses,
-            clock: &self.pace,
-            tenant: &asking.tenant,
-            uri: &pass.uri,
-            until: Some(self.moment_in(GIVEN_UP)),
+            clock: &self.timer,
+            tenant: &origin.tenant,
+            uri: &credential.uri,
+            until: Some(self.deadline_in(MIN_WAIT_BEFORE_CANCEL)),
         };
         let moved = async {
-            self.pace.sleep(SILENCE).await;
-            let moved = self.statuses.suspect(&asking.tenant, &pass.uri).await;
-            if !moved || kind == Kind::Order {
+            self.timer.sleep(SILENCE_LIMIT).await;
+            let moved = self.statuses.check_host(&origin.tenant, &credential.uri).await;
+            if !moved || safety == Safety::Unsafe {
                 std::future::pending::<()>().await;
             }
         };
         let outcome = tokio::select! {
             biased;
-            outcome = answering => outcome,
+            outcome = attempt => outcome,
             () = moved => Err(SendError::TimedOut("the tenant has moved".to_owned())),
         };
         unanswered.until = None;
         outcome
     }
 
-    /// Whether a failed call may be made once more because its tenant is at another address by now.
+    /// Returns whether a failed call may be sent again because its tenant now has another address.
     pub(super) async fn has_moved(
         &self,
-        asking: &Asking,
-        pass: &Pass,
-        kind: Kind,
-        evidence: Evidence,
+        origin: &CallOrigin,
+        credential: &UpstreamCredential,
+        safety: Safety,
+        host_failure: HostFailure,
     ) -> bool {
-        let (tenant, uri) = (&asking.tenant, &pass.uri);
-        let may_follow = match evidence {
-            Evidence::None => return false,
-            Evidence::NothingSent => true,
-            Evidence::Unknown => kind == Kind::Question,
+        let (tenant, uri) = (&origin.tenant, &credential.uri);
+        let may_follow = match host_failure {
+            HostFailure::None => return false,
+            HostFailure::NotSent => true,
+            HostFailure::OutcomeUnknown => safety == Safety::Safe,
         };
-        let left =
-            asking.deadline.map(|deadline| deadline.saturating_sub(self.moment_in(Duration::ZERO)));
-        let patience = left.unwrap_or(PATIENCE).min(PATIENCE);
+        let left = origin
+            .deadline
+            .map(|deadline| deadline.saturating_sub(self.deadline_in(Duration::ZERO)));
+        let patience = left.unwrap_or(MAX_STATUS_WAIT).min(MAX_STATUS_WAIT);
         if !may_follow || patience.is_zero() {
-            self.statuses.suspect_in_background(tenant, uri);
+            self.statuses.check_host_in_background(tenant, uri);
             return false;
         }
         tokio::select! {
             biased;
-            moved = self.statuses.suspect(tenant, uri) => moved,
-            () = self.pace.sleep(patience) => false,
+            moved = self.statuses.check_host(tenant, uri) => moved,
+            () = self.timer.sleep(patience) => false,
         }
     }
 
-    /// A credential was lent for a call to this tenant.
-    pub(super) fn lent(&self, tenant: &TenantName) {
-        self.statuses.refresh(tenant, MAX_AGE_OF_LENT);
+    /// Reads the status in the background if it is old, after a proxy got a credential for this tenant.
+    pub(super) fn refresh_status_after_lending(&self, tenant: &TenantName) {
+        self.statuses.refresh(tenant, MAX_STATUS_AGE_WHEN_LENDING);
     }
 }
 
-/// An attempt without an answer so far. Dropped after a while, it is as telling as a time-out.
-struct Unanswered<'a> {
+/// Guards an unanswered attempt. If it is dropped after [`MIN_WAIT_BEFORE_CANCEL`], that counts as a time-out.
+struct UnansweredGuard<'a> {
     statuses: &'a Arc<Statuses>,
     clock: &'a Arc<dyn Clock>,
     tenant: &'a TenantName,
@@ -131,10 +132,10 @@ struct Unanswered<'a> {
     until: Option<Duration>,
 }
 
-impl Drop for Unanswered<'_> {
+impl Drop for UnansweredGuard<'_> {
     fn drop(&mut self) {
         if self.until.is_some_and(|until| self.clock.monotonic() >= until) {
-            self.statuses.suspect_in_background(self.tenant, self.uri);
+            self.statuses.check_host_in_background(self.tenant, self.uri);
         }
     }
 }

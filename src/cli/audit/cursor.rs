@@ -1,4 +1,4 @@
-//! Where an export goes on, and where it says how far it came.
+//! The cursor of an export: the position at which the next export continues.
 
 use std::{
     fs::{self, OpenOptions},
@@ -8,27 +8,27 @@ use std::{
 };
 
 use crate::{
-    broker::{CursorRefused, ExportCursor},
-    cli::{Failed, say},
+    broker::{ExportCursor, InvalidCursor},
+    cli::{CommandError, print_stderr},
     domain::file_text,
     ports::AuditSigner,
 };
 
-/// The longest cursor: some thousands of chains.
+/// The maximum size of a cursor, which is enough for thousands of chains.
 const MAX_CURSOR_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Where the cursor comes from and goes to.
+/// The location from which the cursor is read and to which it is written.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
-    /// Nowhere, or the command line; it goes to standard error at the end.
+pub(super) enum CursorLocation {
+    /// The command line, if a cursor was given. The new cursor is printed to standard error at the end.
     Text(Option<String>),
     /// A file.
     File(PathBuf),
 }
 
-impl Place {
-    /// The cursor to go on from; a file that is not there is the beginning.
-    pub(super) fn read(&self, signer: &dyn AuditSigner) -> Result<ExportCursor, Failed> {
+impl CursorLocation {
+    /// Reads the cursor. A missing file means the beginning.
+    pub(super) fn read(&self, signer: &dyn AuditSigner) -> Result<ExportCursor, CommandError> {
         let text = match self {
             Self::Text(text) => text.clone(),
             Self::File(path) => match text_of(path) {
@@ -37,46 +37,51 @@ impl Place {
                 Err(error) => {
                     let message =
                         format!("--cursor-file {}: cannot be read: {error}", path.display());
-                    return Err(Failed::Usage(message));
+                    return Err(CommandError::Usage(message));
                 }
             },
         };
         let Some(text) = text else { return Ok(ExportCursor::default()) };
-        ExportCursor::decode(signer, &text).map_err(|refused| self.refused(&refused))
+        ExportCursor::decode(signer, &text).map_err(|refused| self.rejection(&refused))
     }
 
-    /// Why this cursor is not taken, and what to do.
-    pub(super) fn refused(&self, refused: &CursorRefused) -> Failed {
+    /// Returns the error for a rejected cursor.
+    pub(super) fn rejection(&self, refused: &InvalidCursor) -> CommandError {
         let which = match self {
             Self::Text(_) => "--cursor".to_owned(),
             Self::File(path) => format!("--cursor-file {}", path.display()),
         };
-        let mend = match refused {
-            CursorRefused::Unreadable => "give the whole text of an earlier export",
+        let remedy = match refused {
+            InvalidCursor::Unreadable => "give the whole text of an earlier export",
             _ => {
-                "is this another store? If it is the same, it was put back to an older copy, or rewritten: compare it \
-                 with what was exported"
+                "is this another store? If it is the same, it was restored from an older copy, or rewritten: compare it \
+                 with the exported events"
             }
         };
-        Failed::Usage(format!("{which}: {refused}; {mend}; without a cursor all is exported again"))
+        CommandError::Usage(format!(
+            "{which}: {refused}; {remedy}; without a cursor all events are exported again"
+        ))
     }
 
-    /// What comes before this cursor is out of our hands.
+    /// Stores the cursor after the events before it were written.
     pub(super) fn advance(
         &self,
         signer: &dyn AuditSigner,
         cursor: &ExportCursor,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), CommandError> {
         let Self::File(path) = self else { return Ok(()) };
         replace(path, &cursor.encode(signer)).map_err(|error| {
-            Failed::Failed(format!("--cursor-file {}: cannot be written: {error}", path.display()))
+            CommandError::Failed(format!(
+                "--cursor-file {}: cannot be written: {error}",
+                path.display()
+            ))
         })
     }
 
-    /// Tells where to go on, where no file does.
-    pub(super) fn tell(&self, signer: &dyn AuditSigner, cursor: &ExportCursor) {
+    /// Prints the cursor if there is no cursor file.
+    pub(super) fn print(&self, signer: &dyn AuditSigner, cursor: &ExportCursor) {
         if let Self::Text(_) = self {
-            say(&format!("to go on from here: --cursor {}", cursor.encode(signer)));
+            print_stderr(&format!("to continue from here: --cursor {}", cursor.encode(signer)));
         }
     }
 }
@@ -91,7 +96,7 @@ fn text_of(path: &Path) -> io::Result<String> {
     Ok(text.to_owned())
 }
 
-/// All or nothing, also when the machine stops: a cursor that is half written would be no cursor.
+/// Replaces the file atomically, so that a crash leaves either the old or the new cursor.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

@@ -1,4 +1,4 @@
-//! `audit export`.
+//! `audit export`: prints audit events as JSON lines.
 
 use std::{
     io::{self, Write as _},
@@ -11,82 +11,82 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::cursor::Place;
+use super::cursor::CursorLocation;
 use crate::{
     access::{Access, Caller, Gateway},
     app::Storage,
     broker::{BrokerError, Export, ExportBatch, ExportError, Gap},
     cli::{
-        ConfigOption, Failed, say,
+        CommandError, ConfigOption, print_stderr,
         tenant::os_user,
         trail::{self, Outcome},
     },
     domain::{AUDIT_FIELDS, AuditEvent, Filter},
     lifecycle::StopSignals,
-    ports::{StoreWatch as _, SystemClock},
+    ports::{StoreHealth as _, SystemClock},
 };
 
-/// Between two looks at what has come since.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval between two reads of new events.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Once asked to stop, whoever reads standard output has this long to take what is being written.
-const LAST_LINES: Duration = Duration::from_secs(2);
+/// The longest wait for standard output to accept the current lines after a signal to stop.
+const STOP_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Options of `audit export`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ExportOptions {
     #[command(flatten)]
     config: ConfigOption,
-    /// Go on from where an export ended: the text that it has printed at its end.
+    /// Continue after an earlier export: the text that it printed at its end.
     #[arg(long, value_name = "TEXT", conflicts_with = "cursor_file")]
     cursor: Option<String>,
-    /// Keep the cursor in this file: read at the start, if it is there, and replaced whenever lines have been written.
+    /// Store the cursor in this file: it is read at the start, if it exists, and replaced after each write.
     #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
-    /// Go on with what happens from now on, until SIGTERM, SIGINT, or nobody reads any more.
+    /// Continue with new events until SIGTERM, SIGINT, or until standard output is closed.
     #[arg(long)]
     follow: bool,
-    /// Only events that match, such as 'decision = DENIED AND time > "2026-01-01T00:00:00Z"'.
+    /// Export only events that match, such as 'decision = DENIED AND time > "2026-01-01T00:00:00Z"'.
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     filter: String,
 }
 
-/// How an export comes to its end.
+/// The reason for the end of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Everything is handed on, or somebody asked to stop.
+    /// All events are written, or a signal asked to stop.
     Done,
-    /// Nobody reads any more.
-    Unread,
+    /// Standard output was closed.
+    OutputClosed,
 }
 
-/// An export under way.
+/// A running export.
 struct Exporting<'a> {
     export: Export,
     storage: &'a Storage,
-    place: Place,
+    place: CursorLocation,
     filter: Filter,
     follow: bool,
     stop: CancellationToken,
-    /// Events that could not be handed on, though nobody removed them in order.
+    /// The number of events that are missing or unreadable, except those deleted by retention.
     lost: i64,
 }
 
-pub(super) async fn run(options: &ExportOptions) -> Result<(), Failed> {
+pub(super) async fn run(options: &ExportOptions) -> Result<(), CommandError> {
     let signals = StopSignals::listen()?;
     let config = options.config.load()?;
     let filter = Filter::parse(&options.filter, AUDIT_FIELDS)
-        .map_err(|error| Failed::Usage(format!("--filter: {error}")))?;
+        .map_err(|error| CommandError::Usage(format!("--filter: {error}")))?;
     let place = match &options.cursor_file {
-        Some(path) => Place::File(path.clone()),
-        None => Place::Text(options.cursor.clone()),
+        Some(path) => CursorLocation::File(path.clone()),
+        None => CursorLocation::Text(options.cursor.clone()),
     };
     let storage = Storage::open(&config).await?;
     let stop = CancellationToken::new();
     let exported = tokio::select! {
         exported = export(options.follow, filter, place, &storage, stop.clone()) => exported,
-        () = signals.until_asked_twice(stop) => {
-            Err(Failed::Failed("stopped before the last lines were out".to_owned()))
+        () = signals.cancel_until_second_signal(stop) => {
+            Err(CommandError::Failed("stopped before the last lines were written".to_owned()))
         }
     };
     storage.store.close().await;
@@ -96,23 +96,23 @@ pub(super) async fn run(options: &ExportOptions) -> Result<(), Failed> {
 async fn export(
     follow: bool,
     filter: Filter,
-    place: Place,
+    place: CursorLocation,
     storage: &Storage,
     stop: CancellationToken,
-) -> Result<(), Failed> {
+) -> Result<(), CommandError> {
     let caller = Caller::command_line(&os_user());
     let access = Access::command_line(caller.clone(), Arc::new(SystemClock));
-    let authorized = access.authorize(&caller, Gateway).map_err(Failed::other)?;
+    let authorized = access.authorize(&caller, Gateway).map_err(CommandError::other)?;
     let cursor = place.read(&*storage.audit_signer)?;
     let resumed = Export::resume(&authorized, storage.store.clone(), cursor).await;
     let export = resumed.map_err(|error| match error {
-        ExportError::Cursor(refused) => place.refused(&refused),
+        ExportError::Cursor(refused) => place.rejection(&refused),
         ExportError::Store(error) => BrokerError::from(error).into(),
     })?;
     trail::record(storage, "audit.export", "gateway", Outcome::DONE).await?;
     let mut exporting = Exporting { export, storage, place, filter, follow, stop, lost: 0 };
-    if exporting.until_the_end().await? == End::Done {
-        exporting.place.tell(&*storage.audit_signer, exporting.export.cursor());
+    if exporting.run_to_end().await? == End::Done {
+        exporting.place.print(&*storage.audit_signer, exporting.export.cursor());
     }
     match exporting.lost {
         0 => Ok(()),
@@ -121,56 +121,61 @@ async fn export(
                 "{lost} events are missing or cannot be read: `tenant-gateway audit verify` names the first of each \
                  chain"
             );
-            Err(Failed::Failed(message))
+            Err(CommandError::Failed(message))
         }
     }
 }
 
 impl Exporting<'_> {
-    async fn until_the_end(&mut self) -> Result<End, Failed> {
+    async fn run_to_end(&mut self) -> Result<End, CommandError> {
         let mut failing = false;
         while !self.stop.is_cancelled() {
             match self.export.next().await {
                 Ok(Some(batch)) => {
-                    if self.hand_on(&batch).await? == End::Unread {
-                        return Ok(End::Unread);
+                    if self.write_batch(&batch).await? == End::OutputClosed {
+                        return Ok(End::OutputClosed);
                     }
                 }
                 Ok(None) if !self.follow => return Ok(End::Done),
                 Ok(None) => failing = false,
                 Err(error) if !self.follow => return Err(error.into()),
-                // A server goes on when its store does, and so does who follows it.
+                // `--follow` survives an outage of the store, like the server.
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        say(&format!("warning: {}; tried again each second", error.message()));
+                        print_stderr(&format!(
+                            "warning: {}; retrying every second",
+                            error.message()
+                        ));
                     }
                 }
             }
             if self.follow && (failing || self.export.is_up_to_date()) {
                 tokio::select! {
-                    () = tokio::time::sleep(LOOK) => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
                     () = self.stop.cancelled() => {}
                 }
-                if nobody_reads() {
-                    return Ok(End::Unread);
+                if stdout_is_closed() {
+                    return Ok(End::OutputClosed);
                 }
             }
         }
         Ok(End::Done)
     }
 
-    async fn hand_on(&mut self, batch: &ExportBatch) -> Result<End, Failed> {
+    async fn write_batch(&mut self, batch: &ExportBatch) -> Result<End, CommandError> {
         for gap in &batch.gaps {
-            self.tell(gap);
+            self.report_gap(gap);
         }
         let mut lines = Vec::new();
         for event in batch.events.iter().filter(|event| self.filter.matches(*event)) {
-            serde_json::to_writer(&mut lines, &Line::from(event)).map_err(Failed::other)?;
+            serde_json::to_writer(&mut lines, &Line::from(event)).map_err(CommandError::other)?;
             lines.push(b'\n');
         }
         if !lines.is_empty() {
             match self.write(lines).await {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::Unread),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(End::OutputClosed);
+                }
                 other => other?,
             }
         }
@@ -178,7 +183,7 @@ impl Exporting<'_> {
         Ok(End::Done)
     }
 
-    /// A reader that takes nothing must not keep us from ending.
+    /// Writes lines. A reader that does not read must not prevent the end.
     async fn write(&self, lines: Vec<u8>) -> io::Result<()> {
         let written = tokio::task::spawn_blocking(move || {
             let mut out = io::stdout().lock();
@@ -187,18 +192,18 @@ impl Exporting<'_> {
         });
         let too_late = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(LAST_LINES).await;
+            tokio::time::sleep(STOP_WRITE_TIMEOUT).await;
         };
         tokio::select! {
             written = written => written?,
             () = too_late => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "standard output does not take the last lines; the cursor stands before them",
+                "standard output does not accept the last lines; the cursor points before them",
             )),
         }
     }
 
-    fn tell(&mut self, gap: &Gap) {
+    fn report_gap(&mut self, gap: &Gap) {
         let Gap { chain, sequences, by_retention } = gap;
         let (first, last) = (sequences.start(), sequences.end());
         let what = if *by_retention {
@@ -207,12 +212,15 @@ impl Exporting<'_> {
             self.lost = self.lost.saturating_add(last.saturating_sub(*first).saturating_add(1));
             "are missing or cannot be read"
         };
-        say(&format!("warning: events {first} to {last} of chain {} {what}", chain.escape_debug()));
+        print_stderr(&format!(
+            "warning: events {first} to {last} of chain {} {what}",
+            chain.escape_debug()
+        ));
     }
 }
 
-/// Whether the other end of standard output is closed. Writing would tell, but there may be nothing to write for days.
-fn nobody_reads() -> bool {
+/// Returns whether the reader has closed standard output. A write would fail then, but there may be none for days.
+fn stdout_is_closed() -> bool {
     let out = io::stdout();
     let mut polled = [PollFd::new(&out, PollFlags::empty())];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -221,7 +229,7 @@ fn nobody_reads() -> bool {
         && polled.iter().any(|polled| polled.revents().intersects(gone))
 }
 
-/// An event as a line: the names of the contract's JSON, hashes in hexadecimal.
+/// An event as a line, with the JSON names of the protobuf message and hexadecimal hashes.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {

@@ -1,4 +1,4 @@
-//! `audit verify`.
+//! `audit verify`: verifies the chains of the audit trail.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -9,21 +9,21 @@ use crate::{
     app::Storage,
     broker::{BrokerError, Progress, Verification},
     cli::{
-        Failed,
+        CommandError,
         output::{Format, OutputOption, print, print_json},
         trail::{self, Outcome},
     },
     config::Config,
     domain::AuditChainReport,
-    ports::StoreWatch as _,
+    ports::StoreHealth as _,
 };
 
-/// From so many events on, a person at a terminal wants to see how far it is.
-const WORTH_A_BAR: u64 = 20_000;
+/// The number of events from which a progress bar is shown on a terminal.
+const PROGRESS_BAR_THRESHOLD: u64 = 20_000;
 
-pub(super) async fn run(config: &Config, output: OutputOption) -> Result<ExitCode, Failed> {
+pub(super) async fn run(config: &Config, output: OutputOption) -> Result<ExitCode, CommandError> {
     let storage = Storage::open(config).await?;
-    // A trail that takes no event is the more in need of a look.
+    // Verify even if the event cannot be stored: then a verification is especially useful.
     let recorded = trail::record(&storage, "audit.verify", "gateway", Outcome::DONE).await;
     let reports = verify(&storage).await;
     storage.store.close().await;
@@ -48,7 +48,7 @@ async fn verify(storage: &Storage) -> Result<Vec<AuditChainReport>, BrokerError>
     }
     let watched = std::io::stderr().is_terminal();
     let progress = |Progress { done, total }| {
-        if watched && total >= WORTH_A_BAR {
+        if watched && total >= PROGRESS_BAR_THRESHOLD {
             if bar.is_hidden() {
                 bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
             }
@@ -79,7 +79,7 @@ fn as_text(reports: &[AuditChainReport]) -> String {
     lines.push(match faulty {
         0 => format!("{} {chains}, intact", reports.len()),
         _ => format!(
-            "{} {chains}, {faulty} not as written: keep a copy of the store, and compare with what was exported",
+            "{} {chains}, {faulty} not as written: keep a copy of the store, and compare it with exported events",
             reports.len()
         ),
     });
@@ -88,7 +88,7 @@ fn as_text(reports: &[AuditChainReport]) -> String {
 
 fn line(report: &AuditChainReport) -> String {
     let AuditChainReport { chain, first_sequence: first, last_sequence: last, fault } = report;
-    // A name may have been changed too, and this is a terminal.
+    // A manipulated name could contain control characters for the terminal.
     let chain = chain.escape_debug();
     match fault {
         None if first > last => format!("{chain}: intact, all {last} events removed by retention"),
@@ -106,7 +106,7 @@ mod tests {
     use crate::domain::{AuditFault, AuditFaultKind};
 
     #[test]
-    fn each_chain_has_a_line_and_the_first_fault_is_named() {
+    fn prints_one_line_per_chain_with_the_first_fault() {
         let report = |first_sequence, last_sequence, fault| AuditChainReport {
             chain: "cli\u{1b}".into(),
             first_sequence,

@@ -1,14 +1,14 @@
-//! Whether the addresses to listen on can be had.
+//! Checks that the addresses to listen on are available.
 
 use super::report::{Check, Report, Topic};
 use crate::{
     app::store_path,
     config::Config,
-    listen::{bound_socket, why_not_bound},
+    listen::{bind_error_advice, bound_socket},
     store::ServeLock,
 };
 
-/// Binds each address for an instant; nobody can connect to it meanwhile.
+/// Binds each address briefly, without accepting connections.
 pub(super) fn check(config: &Config, report: &mut Report) {
     if ServeLock::is_held(store_path(config)) {
         let found = "a gateway of this configuration is running (it holds the lock of the store)";
@@ -24,7 +24,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             Err(error) => Check::failed(
                 Topic::Listener,
                 format!("cannot listen on {address} ({})", error.kind()),
-                why_not_bound(address, &error),
+                bind_error_advice(address, &error),
             ),
         };
         report.add(check.at(key));

@@ -1,27 +1,27 @@
-//! Each application's login host: whether it answers, as what, and at what time.
+//! Checks of each application's login host: reachability, clock, discovery document and keys.
 
 use super::report::{Check, Report, State, Topic};
 use crate::{
     config::Application,
-    outbound::{Fault, Unresolved},
+    outbound::{Fault, ResolveError},
     ports::UpstreamError,
-    superoffice::{CLOCK_ALARM, Diagnosis, Discovery, Reached},
+    superoffice::{CLOCK_ALARM, Discovery, LoginHostCheck, LoginHostReport},
 };
 
-/// Whether the login host can be asked for more.
+/// Checks a login host. Returns whether it answers.
 pub(super) async fn check(
     key: &str,
     application: &Application,
-    diagnosis: &Diagnosis,
+    diagnosis: &LoginHostCheck,
     report: &mut Report,
 ) -> bool {
     let uri = &application.login_uri;
     let place = format!("{key}.login_uri");
-    let Reached { clock_skew, discovery } = match diagnosis.reach().await {
+    let LoginHostReport { clock_skew, discovery } = match diagnosis.fetch_discovery().await {
         Ok(reached) => reached,
         Err(fault) => {
             let found = format!("{uri}: {fault}");
-            report.add(Check::failed(Topic::LoginHost, found, mend(&fault)).at(place));
+            report.add(Check::failed(Topic::LoginHost, found, remedy(&fault)).at(place));
             return false;
         }
     };
@@ -31,7 +31,7 @@ pub(super) async fn check(
         Ok(document) => discovered(key, application, &document, report),
         Err(error) => report.add(invalid(Topic::Discovery, uri, &error).at(&place)),
     }
-    let keys = match diagnosis.usable_keys().await {
+    let keys = match diagnosis.count_usable_keys().await {
         Ok(number) => Check::ok(Topic::Jwks, format!("{uri}: usable RSA keys: {number}")),
         Err(error) => invalid(Topic::Jwks, uri, &error),
     };
@@ -39,87 +39,92 @@ pub(super) async fn check(
     true
 }
 
-fn mend(fault: &Fault) -> &'static str {
+fn remedy(fault: &Fault) -> &'static str {
     match fault {
-        Fault::Name(Unresolved::Unknown) => {
-            "correct login_uri, or let this machine ask a name server that knows SuperOffice"
+        Fault::Name(ResolveError::Unknown) => {
+            "correct login_uri, or configure a DNS server that resolves SuperOffice's hosts on this machine"
         }
-        Fault::Name(Unresolved::NotPublic) => {
-            "correct login_uri or the name server: the gateway connects to public addresses only"
+        Fault::Name(ResolveError::NotPublic) => {
+            "correct login_uri or the DNS server: the gateway connects to public addresses only"
         }
         Fault::Connect(_) => {
-            "let this machine connect to it through firewall and network policy, or set [proxy] https to the proxy that leads there"
+            "allow this connection in the firewall and the network policy, or set [proxy] https to an outbound proxy"
         }
         Fault::Tls(_) => {
-            "correct login_uri, or set outbound.ca_file to the authority of what breaks TLS open on the way; compare the \
-             clock of this machine too"
+            "correct login_uri, or, if a proxy inspects TLS, set outbound.ca_file to its certificate authority; also check \
+             the clock of this machine"
         }
         Fault::Proxy { .. } => "correct [proxy], or the environment variable that names the proxy",
-        Fault::Unreached | Fault::Timeout(_) | Fault::NotProcessed | Fault::Broken(_) => {
-            "see whether a firewall drops the connection, and https://status.superoffice.com"
+        Fault::ConnectTimeout | Fault::Timeout(_) | Fault::NotProcessed | Fault::Broken(_) => {
+            "check whether a firewall drops the connection, and see https://status.superoffice.com"
         }
         Fault::Status(_) | Fault::TooLarge(_) => {
-            "see https://status.superoffice.com, or what answers in SuperOffice's place"
+            "see https://status.superoffice.com, or check whether another host answers instead of SuperOffice"
         }
     }
 }
 
 fn invalid(topic: Topic, uri: &str, error: &UpstreamError) -> Check {
-    let mend = "see whether login_uri is SuperOffice's login host, or what answers in its place";
-    Check::failed(topic, format!("{uri}: {error}"), mend)
+    let remedy = "check whether login_uri is SuperOffice's login host, or whether another host answers instead";
+    Check::failed(topic, format!("{uri}: {error}"), remedy)
 }
 
 fn clock(uri: &str, skew: Option<jiff::SignedDuration>) -> Check {
     let Some(skew) = skew else {
-        return Check::skipped(Topic::Clock, format!("{uri} does not tell the time"));
+        return Check::skipped(Topic::Clock, format!("{uri} sends no Date header"));
     };
     let seconds = skew.abs().as_secs();
     if skew.abs() < CLOCK_ALARM {
-        Check::ok(Topic::Clock, format!("{uri} and this machine are {seconds} s apart"))
+        Check::ok(
+            Topic::Clock,
+            format!("the clocks of {uri} and this machine differ by {seconds} s"),
+        )
     } else {
         let direction = if skew.is_negative() { "behind" } else { "ahead of" };
-        let found = format!("{uri} is {seconds} s {direction} this machine");
-        let mend = "correct the clock of this machine (NTP): tokens are signed with the time";
-        Check::failed(Topic::Clock, found, mend)
+        let found = format!("the clock of {uri} is {seconds} s {direction} this machine");
+        let remedy = "correct the clock of this machine (NTP): signed tokens contain the time";
+        Check::failed(Topic::Clock, found, remedy)
     }
 }
 
 fn discovered(key: &str, application: &Application, document: &Discovery, report: &mut Report) {
     let uri = &application.login_uri;
     let mut all_is_well = true;
-    let mut add = |state, found: String, mend: &str, place: String| {
+    let mut add = |state, found: String, remedy: &str, place: String| {
         all_is_well = false;
         let check = match state {
-            State::Failed => Check::failed(Topic::Discovery, found, mend),
-            _ => Check::warning(Topic::Discovery, found, mend),
+            State::Failed => Check::failed(Topic::Discovery, found, remedy),
+            _ => Check::warning(Topic::Discovery, found, remedy),
         };
         report.add(check.at(place));
     };
     let login = || format!("{key}.login_uri");
-    let documented = "see whether login_uri is SuperOffice's login host";
-    let missing = document.missing();
+    let documented = "check whether login_uri is SuperOffice's login host";
+    let missing = document.missing_required();
     if !missing.is_empty() {
         let found = format!("{uri} lacks {}", missing.join(", "));
         add(State::Failed, found, documented, login());
     }
-    let missing = document.also_missing();
+    let missing = document.missing_optional();
     if !missing.is_empty() {
-        let found = format!("{uri} lacks what is documented: {}", missing.join(", "));
+        let found = format!("{uri} lacks documented fields: {}", missing.join(", "));
         add(State::Warning, found, documented, login());
     }
     let issuer = &application.issuer;
-    if !document.missing().contains(&"issuer") && !document.is_of(issuer) {
-        let found = format!("{uri} is of another issuer than {issuer}");
-        let mend = "correct environment, login_uri or issuer";
-        add(State::Failed, found, mend, format!("{key}.issuer"));
+    if !document.missing_required().contains(&"issuer") && !document.has_issuer(issuer) {
+        let found = format!("{uri} has another issuer than {issuer}");
+        let remedy = "correct environment, login_uri or issuer";
+        add(State::Failed, found, remedy, format!("{key}.issuer"));
     }
-    if !document.missing().contains(&"jwks_uri") && !document.has_documented_keys(uri) {
+    if !document.missing_required().contains(&"jwks_uri") && !document.has_documented_jwks_uri(uri)
+    {
         let found = format!("{uri} names another jwks_uri than the documented one");
-        let mend = "tell the maintainers: the gateway reads the keys at the documented path";
-        add(State::Warning, found, mend, login());
+        let remedy =
+            "report this to the maintainers: the gateway reads the keys at the documented path";
+        add(State::Warning, found, remedy, login());
     }
     if all_is_well {
-        let found = format!("{uri} is of {issuer}, with the documented fields");
+        let found = format!("{uri} has the issuer {issuer} and the documented fields");
         report.add(Check::ok(Topic::Discovery, found).at(login()));
     }
 }

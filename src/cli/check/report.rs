@@ -1,4 +1,4 @@
-//! What was found, check by check, and how it is shown.
+//! The report: the results of all checks, and their output.
 
 use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
@@ -6,22 +6,22 @@ use serde_json::{Value, json};
 
 use crate::config::Problem;
 
-/// So many checks of one kind and outcome are shown as lines; JSON has them all.
-const MANY: usize = 20;
+/// The maximum number of lines for checks with the same topic and state. JSON has all checks.
+const MAX_LINES_PER_KIND: usize = 20;
 
-/// What to do where a message says only what is wrong.
-const CORRECT_IT: &str = "correct it; `tenant-gateway config` prints every option";
+/// The solution for messages without one.
+const DEFAULT_REMEDY: &str = "correct it; `tenant-gateway config` prints every option";
 
 macro_rules! topics {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
-        /// What is checked.
+        /// The topic of a check.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(super) enum Topic { $($(#[$doc])* $variant),+ }
 
         impl Topic {
             const NAMES: &'static [&'static str] = &[$($name),+];
 
-            /// The id of the check.
+            /// Returns the id of the check.
             fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
@@ -30,50 +30,50 @@ macro_rules! topics {
 }
 
 topics! {
-    /// The file itself, and what serving it needs.
+    /// The configuration file.
     Configuration = "configuration",
-    /// A secret can be read.
+    /// The secrets.
     Secret = "secret",
-    /// A private key is one.
+    /// The private keys of applications.
     PrivateKey = "private_key",
-    /// Certificate and key of a listener.
+    /// The certificate and key of a listener.
     Tls = "tls",
-    /// The way out: proxy and certificate authorities.
+    /// Outbound connections: proxy and certificate authorities.
     Network = "network",
-    /// What callers may do.
+    /// The policy.
     Policy = "policy",
-    /// How callers prove who they are.
+    /// The authentication of callers.
     Callers = "callers",
-    /// The keys that seal.
+    /// The keyring.
     Keyring = "keyring",
-    /// An address can be listened on.
+    /// The address of a listener.
     Listener = "listener",
-    /// The store opens.
+    /// The store's file.
     Store = "store",
-    /// Its schema is ours.
+    /// The store's schema version.
     StoreSchema = "store_schema",
-    /// An application id means what it meant.
+    /// The binding of an application id in the store.
     Application = "application",
-    /// A stored system user token opens.
+    /// A stored system user token.
     SystemUserToken = "system_user_token",
-    /// The store can be written.
+    /// Writes to the store.
     StoreWritable = "store_writable",
-    /// A login host answers.
+    /// The reachability of a login host.
     LoginHost = "login_host",
-    /// Its clock and ours agree.
+    /// The clocks of a login host and this machine.
     Clock = "clock",
-    /// What it says of itself.
+    /// The discovery document of a login host.
     Discovery = "discovery",
-    /// Its public keys.
+    /// The public keys of a login host.
     Jwks = "jwks",
-    /// A tenant can be used.
+    /// The status of a tenant.
     TenantStatus = "tenant_status",
-    /// What only an exchange shows.
+    /// The exchange of a system user token, which is never tried.
     Exchange = "exchange",
 }
 
 impl Topic {
-    /// Whether the operator wrote down something wrong, in contrast to something that fails.
+    /// Returns whether a failure means a wrong configuration.
     fn is_configuration(self) -> bool {
         matches!(
             self,
@@ -123,48 +123,56 @@ impl State {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone)]
 pub(super) struct Check {
     topic: Topic,
     state: State,
     found: String,
     place: Option<String>,
-    mend: Option<String>,
+    remedy: Option<String>,
 }
 
 impl Check {
     pub(super) fn ok(topic: Topic, found: impl Into<String>) -> Self {
-        Self { topic, state: State::Ok, found: found.into(), place: None, mend: None }
+        Self { topic, state: State::Ok, found: found.into(), place: None, remedy: None }
     }
 
     pub(super) fn skipped(topic: Topic, found: impl Into<String>) -> Self {
         Self { state: State::Skipped, ..Self::ok(topic, found) }
     }
 
-    pub(super) fn warning(topic: Topic, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { state: State::Warning, mend: Some(mend.into()), ..Self::ok(topic, found) }
+    pub(super) fn warning(
+        topic: Topic,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { state: State::Warning, remedy: Some(remedy.into()), ..Self::ok(topic, found) }
     }
 
-    pub(super) fn failed(topic: Topic, found: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { state: State::Failed, mend: Some(mend.into()), ..Self::ok(topic, found) }
+    pub(super) fn failed(
+        topic: Topic,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { state: State::Failed, remedy: Some(remedy.into()), ..Self::ok(topic, found) }
     }
 
-    /// From a message that says what is wrong and then, after `; ` or as another sentence, how to mend it.
-    pub(super) fn told(topic: Topic, state: State, message: &str) -> Self {
+    /// Creates a check from a message that contains the problem and then, after `; ` or `. `, the solution.
+    pub(super) fn from_message(topic: Topic, state: State, message: &str) -> Self {
         let ends = ["; ", ". "].map(|end| message.find(end));
         let end = ends.into_iter().flatten().min();
         let parts = end.and_then(|end| Some((message.get(..end)?, message.get(end + 2..)?)));
-        let (found, mend) = parts.unwrap_or((message, CORRECT_IT));
-        Self { state, mend: Some(mend.to_owned()), ..Self::ok(topic, found) }
+        let (found, remedy) = parts.unwrap_or((message, DEFAULT_REMEDY));
+        Self { state, remedy: Some(remedy.to_owned()), ..Self::ok(topic, found) }
     }
 
-    /// The same of a key of the configuration.
-    pub(super) fn of_problem(topic: Topic, state: State, problem: &Problem) -> Self {
-        Self::told(topic, state, &problem.message).at(&problem.key)
+    /// Creates a check from a problem of the configuration.
+    pub(super) fn from_problem(topic: Topic, state: State, problem: &Problem) -> Self {
+        Self::from_message(topic, state, &problem.message).at(&problem.key)
     }
 
-    /// Where: a key of the configuration, a file, a tenant.
+    /// Sets the place: a configuration key, a file or a tenant.
     pub(super) fn at(self, place: impl Into<String>) -> Self {
         Self { place: Some(place.into()).filter(|place| !place.is_empty()), ..self }
     }
@@ -175,16 +183,16 @@ impl Check {
             "state": self.state.as_str(),
             "found": self.found,
             "where": self.place,
-            "mend": self.mend,
+            "mend": self.remedy,
         })
     }
 
     fn as_line(&self, terminal: bool) -> String {
         let place = self.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
-        let joint = |mend: &str| if mend.starts_with(char::is_uppercase) { '.' } else { ';' };
-        let mend = self.mend.as_ref().map(|mend| format!("{} {mend}", joint(mend)));
-        let mend = mend.unwrap_or_default();
-        line(self.state, self.topic, &format!("{place}{}{mend}", self.found), terminal)
+        let joint = |remedy: &str| if remedy.starts_with(char::is_uppercase) { '.' } else { ';' };
+        let remedy = self.remedy.as_ref().map(|remedy| format!("{} {remedy}", joint(remedy)));
+        let remedy = remedy.unwrap_or_default();
+        line(self.state, self.topic, &format!("{place}{}{remedy}", self.found), terminal)
     }
 }
 
@@ -192,12 +200,12 @@ fn line(state: State, topic: Topic, text: &str, terminal: bool) -> String {
     let marks = State::ALL.map(|state| state.mark(terminal).chars().count());
     let marks = marks.into_iter().max().unwrap_or_default();
     let topics = Topic::NAMES.iter().map(|name| name.len()).max().unwrap_or_default();
-    // One line a check, whatever is in a path.
+    // One line per check, even if a path contains control characters.
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("{:<marks$}  {:<topics$}  {text}\n", state.mark(terminal), topic.as_str())
 }
 
-/// All that was found, in the order of looking.
+/// All checks, in the order in which they were made.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     checks: Vec<Check>,
@@ -212,7 +220,7 @@ impl Report {
         self.checks.iter().filter(|check| check.state == state).count()
     }
 
-    /// The exit code: wrong configuration comes before everything else.
+    /// Returns the exit code. A wrong configuration takes precedence over other failures.
     pub(super) fn exit_code(&self) -> ExitCode {
         let mut failed = self.checks.iter().filter(|check| check.state == State::Failed).peekable();
         if failed.peek().is_none() {
@@ -235,12 +243,15 @@ impl Report {
         for check in &self.checks {
             let shown = shown.entry((check.topic, check.state)).or_default();
             *shown += 1;
-            if *shown <= MANY {
+            if *shown <= MAX_LINES_PER_KIND {
                 text.push_str(&check.as_line(terminal));
             }
         }
-        for ((topic, state), number) in shown.into_iter().filter(|(_, number)| *number > MANY) {
-            let more = format!("… and {} more; --output json has them all", number - MANY);
+        for ((topic, state), number) in
+            shown.into_iter().filter(|(_, number)| *number > MAX_LINES_PER_KIND)
+        {
+            let more =
+                format!("… and {} more; --output json has them all", number - MAX_LINES_PER_KIND);
             text.push_str(&line(state, topic, &more, terminal));
         }
         let counts = State::ALL.map(|state| (self.count(state), state));
@@ -256,26 +267,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_split_into_what_is_wrong_and_how_to_mend_it() {
-        for (message, found, mend) in [
-            ("is missing; give it or x_env", "is missing", "give it or x_env"),
+    fn splits_a_message_into_problem_and_solution() {
+        for (message, found, remedy) in [
+            ("is missing; set it or x_env", "is missing", "set it or x_env"),
             ("k.toml: no keyring. Make one; or not", "k.toml: no keyring", "Make one; or not"),
-            ("must be at least 1", "must be at least 1", CORRECT_IT),
+            ("must be at least 1", "must be at least 1", DEFAULT_REMEDY),
         ] {
-            let check = Check::told(Topic::Secret, State::Failed, message);
-            assert_eq!((check.found.as_str(), check.mend.as_deref()), (found, Some(mend)));
+            let check = Check::from_message(Topic::Secret, State::Failed, message);
+            assert_eq!((check.found.as_str(), check.remedy.as_deref()), (found, Some(remedy)));
         }
     }
 
     #[test]
-    fn many_of_a_kind_are_counted_instead_of_shown() {
+    fn counts_checks_beyond_the_maximum_number_of_lines() {
         let mut report = Report::default();
         report.add(Check::ok(Topic::Store, "opens"));
-        for number in 0..MANY + 7 {
+        for number in 0..MAX_LINES_PER_KIND + 7 {
             report.add(Check::warning(Topic::TenantStatus, format!("n{number}"), "wait"));
         }
         let text = report.as_text(false);
-        assert_eq!(text.lines().count(), 1 + MANY + 1 + 2, "{text}");
+        assert_eq!(text.lines().count(), 1 + MAX_LINES_PER_KIND + 1 + 2, "{text}");
         assert!(text.contains("warn  tenant_status      … and 7 more; --output json"), "{text}");
         assert!(text.ends_with("\n27 warning, 1 ok\n"), "{text}");
         let checks = report.as_json();
@@ -284,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn each_check_has_a_name_of_its_own() {
+    fn topics_have_unique_names() {
         let names: std::collections::BTreeSet<_> = Topic::NAMES.iter().collect();
         assert_eq!(names.len(), Topic::NAMES.len());
     }

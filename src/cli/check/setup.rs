@@ -1,4 +1,4 @@
-//! What the operator wrote down: configuration, secrets, private keys, keyring.
+//! Checks of the configuration, secrets, private keys, TLS files, outbound network and keyring.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     ports::{Clock, SystemClock},
 };
 
-/// Reads the file. If that is wrong, the secrets that it names are read too, so that one run tells everything.
+/// Reads the configuration file. If it is invalid, also reads its secrets, so that one run reports all problems.
 pub(super) fn configuration(file: &Path, report: &mut Report) -> Option<Config> {
     let Loaded { config, warnings } = match Config::load(file) {
         Ok(loaded) => loaded,
@@ -22,12 +22,12 @@ pub(super) fn configuration(file: &Path, report: &mut Report) -> Option<Config> 
         }
     };
     let place = file.display().to_string();
-    let found = format!("is right, with {}", count(config.applications.len(), "application"));
+    let found = format!("is valid, with {}", count(config.applications.len(), "application"));
     report.add(Check::ok(Topic::Configuration, found).at(&place));
     for warning in warnings {
         let text = warning.strip_prefix(&place).unwrap_or(&warning).trim_start_matches([':', ' ']);
-        let mend = "take it out if it is not meant";
-        report.add(Check::warning(Topic::Configuration, text, mend).at(&place));
+        let remedy = "remove it if it is not intended";
+        report.add(Check::warning(Topic::Configuration, text, remedy).at(&place));
     }
     if let Err(error) = config.check_servable() {
         add_problems(&error, report);
@@ -39,7 +39,7 @@ fn add_problems(error: &ConfigError, report: &mut Report) {
     for problem in &error.problems {
         let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
         let place = format!("{}{line} {}", error.file.display(), problem.key);
-        let check = Check::of_problem(Topic::Configuration, State::Failed, problem);
+        let check = Check::from_problem(Topic::Configuration, State::Failed, problem);
         report.add(check.at(place.trim_end()));
     }
 }
@@ -50,10 +50,10 @@ pub(super) fn secrets(config: &Config, report: &mut Report) {
     let mut readable = 0;
     for ReadSecret { source, is_private_key, secret, warnings } in config.read_each_secret() {
         for warning in &warnings {
-            report.add(Check::of_problem(Topic::Secret, State::Warning, warning));
+            report.add(Check::from_problem(Topic::Secret, State::Warning, warning));
         }
         match secret {
-            Err(problem) => report.add(Check::of_problem(Topic::Secret, State::Failed, &problem)),
+            Err(problem) => report.add(Check::from_problem(Topic::Secret, State::Failed, &problem)),
             Ok(secret) => {
                 readable += 1;
                 keys.extend(is_private_key.then_some((source, secret)));
@@ -71,14 +71,14 @@ pub(super) fn secrets(config: &Config, report: &mut Report) {
             }
             Err(error) => {
                 let message = format!("{}: {error}", source.place());
-                Check::told(Topic::PrivateKey, State::Failed, &message)
+                Check::from_message(Topic::PrivateKey, State::Failed, &message)
             }
         };
         report.add(check.at(source.key()));
     }
 }
 
-/// Reads certificate, key and authorities of each listener that ends TLS.
+/// Reads certificate, key and authorities of each listener with TLS.
 pub(super) fn tls(config: &Config, report: &mut Report) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let now = clock.now();
@@ -87,17 +87,17 @@ pub(super) fn tls(config: &Config, report: &mut Report) {
             Ok(Some((from, until))) if now < from || until < now => Check::failed(
                 Topic::Tls,
                 format!(
-                    "the certificate is valid from {from} until {until}, so callers refuse it now"
+                    "the certificate is valid from {from} until {until}, so callers reject it now"
                 ),
                 "renew the certificate, or correct the clock of this machine",
             ),
             Ok(Some((_, until))) => {
-                Check::ok(Topic::Tls, format!("certificate and key fit together, until {until}"))
+                Check::ok(Topic::Tls, format!("certificate and key match, valid until {until}"))
             }
-            Ok(None) => Check::ok(Topic::Tls, "certificate and key fit together"),
+            Ok(None) => Check::ok(Topic::Tls, "certificate and key match"),
             Err(problems) => {
                 for problem in &problems {
-                    report.add(Check::of_problem(Topic::Tls, State::Failed, problem));
+                    report.add(Check::from_problem(Topic::Tls, State::Failed, problem));
                 }
                 continue;
             }
@@ -106,7 +106,7 @@ pub(super) fn tls(config: &Config, report: &mut Report) {
     }
 }
 
-/// Reads the certificate authorities of outbound connections, and says which proxy is used.
+/// Reads the certificate authorities of outbound connections, and reports the proxy.
 pub(super) fn network(config: &Config, report: &mut Report) -> Option<Network> {
     if let Some(Proxy { address, source, username, .. }) = &config.proxy {
         let credential = if username.is_some() { ", with user name and password" } else { "" };
@@ -116,21 +116,21 @@ pub(super) fn network(config: &Config, report: &mut Report) -> Option<Network> {
     match network_of(config, config.read_proxy_password().as_ref()) {
         Ok(network) => {
             if let Some(file) = &config.outbound.ca_file {
-                let found = format!("the authorities in {} are trusted too", file.display());
+                let found = format!("the authorities in {} are also trusted", file.display());
                 report.add(Check::ok(Topic::Network, found).at("outbound.ca_file"));
             }
             Some(network)
         }
         Err(error) => {
             for problem in &error.problems {
-                report.add(Check::of_problem(Topic::Network, State::Failed, problem));
+                report.add(Check::from_problem(Topic::Network, State::Failed, problem));
             }
             None
         }
     }
 }
 
-/// Reads the keyring, which must have the key that the store names.
+/// Reads the keyring, which must contain the store's active key.
 pub(super) fn keyring(
     config: &Config,
     active: Option<&str>,
@@ -140,7 +140,7 @@ pub(super) fn keyring(
         Ok(keyring) => keyring,
         Err(error) => {
             for problem in &error.problems {
-                report.add(Check::of_problem(Topic::Keyring, State::Failed, problem));
+                report.add(Check::from_problem(Topic::Keyring, State::Failed, problem));
             }
             return None;
         }
@@ -149,8 +149,8 @@ pub(super) fn keyring(
     let check = match active {
         Some(id) if keyring.get(id).is_none() => Check::failed(
             Topic::Keyring,
-            format!("{keys}, but not {id}, with which the store is sealed"),
-            "bring back the keyring that belongs to this store",
+            format!("{keys}, but not {id}, the active key of the store"),
+            "restore the keyring that belongs to this store",
         ),
         Some(id) => Check::ok(Topic::Keyring, format!("{keys}; {id} is in use")),
         None => {
@@ -162,7 +162,7 @@ pub(super) fn keyring(
     Some(keyring)
 }
 
-/// `1 key`, `2 keys`.
+/// Formats a number with its noun: `1 key`, `2 keys`.
 pub(super) fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")

@@ -1,4 +1,4 @@
-//! The store: whether it opens, is ours, can be written, and gives its secrets back.
+//! Checks of the store: file, schema, application bindings, stored tokens and writes.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -9,29 +9,29 @@ use super::{
     setup::{self, count},
 };
 use crate::{
-    app::{known_applications, other_environment, store_path},
+    app::{environment_mismatch, known_applications, store_path},
     config::Config,
     crypto::{EnvelopeSealer, Keyring},
     domain::{Tenant, TenantName},
     ports::{ApplicationStore as _, SealError, SealedField, Sealer, StoreError, TenantStore as _},
-    store::{Look, OpenError, SqliteFile, SqliteStore},
+    store::{OpenError, SqliteFile, SqliteStore, StoreInspection},
 };
 
-/// Tenants read at a time.
+/// The number of tenants that are read at a time.
 const STEP: u32 = 500;
 
 const KEY: &str = "store.url";
 
-/// Checks keyring and store; returns the tenants, if they can be read.
+/// Checks keyring and store. Returns the tenants, if they can be read.
 pub(super) async fn keyring_and_store(
     config: &Config,
     wanted: &BTreeSet<TenantName>,
     report: &mut Report,
     listeners: impl FnOnce(&mut Report),
 ) -> Option<Vec<Tenant>> {
-    let looked = SqliteFile::look(store_path(config)).await;
+    let looked = SqliteFile::inspect(store_path(config)).await;
     let active = match &looked {
-        Ok(Look::Current { file, .. }) => file.active_key_id().await,
+        Ok(StoreInspection::Current { file, .. }) => file.active_key_id().await,
         _ => Ok(None),
     };
     let id = active.as_ref().ok().and_then(Option::as_deref);
@@ -39,16 +39,16 @@ pub(super) async fn keyring_and_store(
     listeners(report);
     let path = store_path(config);
     let (file, schema) = match looked {
-        Ok(Look::Current { file, schema }) => (file, schema),
+        Ok(StoreInspection::Current { file, schema }) => (file, schema),
         Ok(other) => {
-            not_there_yet(&other, path, report);
+            store_not_ready(&other, path, report);
             return None;
         }
         Err(error) => {
-            // As `serve` has it: a folder that is not there is a mistake in the configuration.
+            // Like in `serve`, a missing folder is a configuration error.
             let missing = matches!(error, OpenError::FolderMissing { .. });
             let topic = if missing { Topic::Configuration } else { Topic::Store };
-            report.add(Check::told(topic, State::Failed, &error.to_string()).at(KEY));
+            report.add(Check::from_message(topic, State::Failed, &error.to_string()).at(KEY));
             return None;
         }
     };
@@ -56,7 +56,7 @@ pub(super) async fn keyring_and_store(
     report.add(Check::ok(Topic::StoreSchema, format!("schema {schema}, the newest")).at(KEY));
     let opens = keyring.as_ref().and_then(sealer);
     let can_open = opens.is_some();
-    let sealer = opens.unwrap_or_else(|| Arc::new(NoKeys));
+    let sealer = opens.unwrap_or_else(|| Arc::new(NoSealer));
     let store = SqliteStore::new(*file, sealer, known_applications(config));
     if let Err(error) = active {
         report.add(unreadable(&error));
@@ -71,40 +71,40 @@ pub(super) async fn keyring_and_store(
     };
     match &tenants {
         Some(tenants) if can_open => tokens(&store, tenants, report).await,
-        Some(_) => report.add(Check::skipped(
-            Topic::SystemUserToken,
-            "not opened: the keyring must be right first",
-        )),
+        Some(_) => {
+            report
+                .add(Check::skipped(Topic::SystemUserToken, "not checked: fix the keyring first"));
+        }
         None => {}
     }
     writable(&store, report).await;
-    store.file().leave().await;
+    store.file().close_without_checkpoint().await;
     tenants
 }
 
-fn not_there_yet(look: &Look, path: &Path, report: &mut Report) {
+fn store_not_ready(look: &StoreInspection, path: &Path, report: &mut Report) {
     let path = path.display();
     let check = match look {
-        Look::Older { found, known } if *found > 0 => Check::warning(
+        StoreInspection::Older { found, known } if *found > 0 => Check::warning(
             Topic::StoreSchema,
-            format!("{path} has schema {found}; the next start brings it to {known}"),
-            "back it up before that start; what is in it was not looked at",
+            format!("{path} has schema {found}; the next start migrates it to {known}"),
+            "back it up before that start; its content was not checked",
         ),
-        _ => Check::ok(Topic::Store, format!("{path} will be made at the first start")),
+        _ => Check::ok(Topic::Store, format!("{path} will be created at the first start")),
     };
     report.add(check.at(KEY));
 }
 
 fn sealer(keyring: &Keyring) -> Option<Arc<dyn Sealer>> {
-    // Any key will do to open; nothing is sealed.
+    // Every key of the keyring can open values; the active one matters only for sealing.
     let sealer = EnvelopeSealer::new(keyring, keyring.first_id()).ok()?;
     Some(Arc::new(sealer))
 }
 
-/// Stands in where the keyring cannot be used, so that what is not sealed can be read.
-struct NoKeys;
+/// A sealer for an unusable keyring, so that unencrypted columns can still be read.
+struct NoSealer;
 
-impl Sealer for NoKeys {
+impl Sealer for NoSealer {
     fn seal(&self, _: &SealedField<'_>, _: &SecretString) -> Result<Vec<u8>, SealError> {
         Err(SealError::Failed)
     }
@@ -115,11 +115,11 @@ impl Sealer for NoKeys {
 }
 
 fn unreadable(error: &StoreError) -> Check {
-    let mend = "see whether disk and file are whole; else restore a backup";
-    Check::failed(Topic::Store, error.to_string(), mend).at(KEY)
+    let remedy = "check the disk and the file, or restore a backup";
+    Check::failed(Topic::Store, error.to_string(), remedy).at(KEY)
 }
 
-/// Whether each application id still means what it meant when the store was last used.
+/// Checks that each application id still has the environment and client id of the last use of the store.
 async fn applications(config: &Config, store: &SqliteStore, report: &mut Report) {
     for (index, application) in config.applications.iter().enumerate() {
         let id = &application.id;
@@ -131,16 +131,17 @@ async fn applications(config: &Config, store: &SqliteStore, report: &mut Report)
                 continue;
             }
         };
-        if let Some(problem) = other_environment(index, application, &before) {
-            report.add(Check::of_problem(Topic::Application, State::Failed, &problem));
+        if let Some(problem) = environment_mismatch(index, application, &before) {
+            report.add(Check::from_problem(Topic::Application, State::Failed, &problem));
         } else if before.client_id == application.client_id {
-            let found = format!("{id} is what it was when the store was last used");
+            let found = format!("{id} has not changed since the store was last used");
             report.add(Check::ok(Topic::Application, found).at(format!("applications[{index}]")));
         } else {
             let found = format!("{id} had another client id when the store was last used");
-            let mend = "if it is another application, its stored tokens do not fit: set them anew";
+            let remedy =
+                "if it is another application, its stored tokens are invalid: set them again";
             let place = format!("applications[{index}].client_id");
-            report.add(Check::warning(Topic::Application, found, mend).at(place));
+            report.add(Check::warning(Topic::Application, found, remedy).at(place));
         }
     }
 }
@@ -163,7 +164,7 @@ async fn tenants(
     }
 }
 
-/// Opens each token and forgets it.
+/// Decrypts each token and drops it.
 async fn tokens(store: &SqliteStore, tenants: &[Tenant], report: &mut Report) {
     let mut opened = 0;
     for tenant in tenants {
@@ -179,34 +180,34 @@ async fn tokens(store: &SqliteStore, tenants: &[Tenant], report: &mut Report) {
                 .at(name),
             ),
             Err(error) => {
-                let mend = match &error {
+                let remedy = match &error {
                     StoreError::Seal(SealError::KeyUnavailable(_)) => {
-                        "bring the key back into the keyring, or set the token anew with `tenant-gateway tenant \
+                        "restore the key in the keyring, or set the token again with `tenant-gateway tenant \
                          set-token`"
                     }
                     _ => {
-                        "use the keyring that belongs to this store, or set the token anew with `tenant-gateway \
+                        "use the keyring that belongs to this store, or set the token again with `tenant-gateway \
                          tenant set-token`"
                     }
                 };
-                let found = format!("the stored token does not open: {error}");
-                report.add(Check::failed(Topic::SystemUserToken, found, mend).at(name));
+                let found = format!("the stored token cannot be decrypted: {error}");
+                report.add(Check::failed(Topic::SystemUserToken, found, remedy).at(name));
             }
         }
     }
     if opened > 0 {
-        let found = format!("{} opened", count(opened, "stored token"));
+        let found = format!("{} decrypted", count(opened, "stored token"));
         report.add(Check::ok(Topic::SystemUserToken, found));
     }
 }
 
 async fn writable(store: &SqliteStore, report: &mut Report) {
     let check = match store.file().can_write().await {
-        Ok(()) => Check::ok(Topic::StoreWritable, "takes writes"),
+        Ok(()) => Check::ok(Topic::StoreWritable, "accepts writes"),
         Err(error) => Check::failed(
             Topic::StoreWritable,
             error.to_string(),
-            "let the user of this process write the file and its folder, and end what holds its lock",
+            "give the user of this process write permission for the file and its folder, and end the process that locks it",
         ),
     };
     report.add(check.at(KEY));

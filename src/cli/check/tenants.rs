@@ -1,4 +1,4 @@
-//! The tenants: whether SuperOffice lets them be used.
+//! Checks of the status of each tenant at SuperOffice.
 
 use std::io::IsTerminal as _;
 
@@ -10,19 +10,19 @@ use crate::{
     config::Config,
     domain::{ApplicationId, Tenant, TenantState, TenantStatus, Usability},
     ports::{TenantStatusSource as _, UpstreamError},
-    superoffice::Diagnosis,
+    superoffice::LoginHostCheck,
 };
 
-/// From so many tenants on, a person at a terminal wants to see how far it is.
-const WORTH_A_BAR: usize = 50;
+/// The number of tenants from which a progress bar is shown on a terminal.
+const PROGRESS_BAR_THRESHOLD: usize = 50;
 
-/// An application's way to its login host; none if that does not answer.
-pub(super) type Way<'a> = (&'a ApplicationId, Option<&'a Diagnosis>);
+/// An application and the client for its login host; `None` if the host does not answer.
+pub(super) type LoginHostOf<'a> = (&'a ApplicationId, Option<&'a LoginHostCheck>);
 
-/// Asks for the status of each tenant, as many at a time as the gateway itself would.
+/// Reads the status of each tenant, with the same concurrency as the gateway.
 pub(super) async fn check(
     config: &Config,
-    ways: &[Way<'_>],
+    ways: &[LoginHostOf<'_>],
     tenants: &[Tenant],
     report: &mut Report,
 ) {
@@ -36,7 +36,7 @@ pub(super) async fn check(
             check
         }
     });
-    // In the order of the tenants.
+    // `buffered` keeps the order of the tenants.
     let mut checks = checks.buffered(at_a_time);
     while let Some(check) = checks.next().await {
         report.add(check);
@@ -44,9 +44,9 @@ pub(super) async fn check(
     bar.finish_and_clear();
 }
 
-/// On standard error, and only where somebody sees it.
+/// Returns a progress bar on standard error; hidden if that is not a terminal.
 fn bar(tenants: usize) -> ProgressBar {
-    if tenants < WORTH_A_BAR || !std::io::stderr().is_terminal() {
+    if tenants < PROGRESS_BAR_THRESHOLD || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(tenants as u64).with_message("tenant status");
@@ -56,7 +56,7 @@ fn bar(tenants: usize) -> ProgressBar {
     }
 }
 
-async fn one(ways: &[Way<'_>], tenant: &Tenant) -> Check {
+async fn one(ways: &[LoginHostOf<'_>], tenant: &Tenant) -> Check {
     let name = &tenant.name;
     let way = ways.iter().find(|(id, _)| **id == name.application);
     let check = match way {
@@ -65,11 +65,12 @@ async fn one(ways: &[Way<'_>], tenant: &Tenant) -> Check {
             "its application is not configured",
             "configure the application, or remove the tenant",
         ),
-        Some(_) if tenant.disabled => {
-            Check::skipped(Topic::TenantStatus, "disabled; `tenant-gateway tenant enable` lifts it")
-        }
+        Some(_) if tenant.disabled => Check::skipped(
+            Topic::TenantStatus,
+            "disabled; `tenant-gateway tenant enable` enables it",
+        ),
         Some((_, None)) => {
-            Check::skipped(Topic::TenantStatus, "not asked: the login host does not answer")
+            Check::skipped(Topic::TenantStatus, "not checked: the login host does not answer")
         }
         Some((_, Some(diagnosis))) => match diagnosis.read(name.tenant).await {
             Ok(status) => known(&status),
@@ -88,27 +89,27 @@ fn known(status: &TenantStatus) -> Check {
         _ if state == TenantState::Unknown => Check::failed(
             Topic::TenantStatus,
             "SuperOffice does not know it in this environment",
-            "compare the tenant's id and the application's environment; remove it if it is gone",
+            "check the tenant's id and the application's environment; remove the tenant if it was deleted",
         ),
         (_, usability) => {
-            let mend = match (state, usability) {
+            let remedy = match (state, usability) {
                 (TenantState::Suspended, _) => {
                     "the customer's subscription is suspended; SuperOffice resumes it"
                 }
-                (_, Usability::ComesBack(_)) => "wait; it comes back by itself",
-                (_, _) => "ask SuperOffice or the customer; remove it if it is gone for good",
+                (_, Usability::RetryAfter(_)) => "wait; the tenant becomes available by itself",
+                (_, _) => "ask SuperOffice or the customer; remove the tenant if it was deleted",
             };
-            Check::warning(Topic::TenantStatus, format!("{}: no tickets", state.as_str()), mend)
+            Check::warning(Topic::TenantStatus, format!("{}: no tickets", state.as_str()), remedy)
         }
     }
 }
 
 fn unread(error: &UpstreamError) -> Check {
-    let mend = match error {
+    let remedy = match error {
         UpstreamError::InvalidResponse(_) => {
-            "see whether the tenant's Web API is under allowed_api_hosts, and what answers as the login host"
+            "check whether the tenant's Web API is under allowed_api_hosts, and whether another host answers as the login host"
         }
-        _ => "try again; see https://status.superoffice.com if it lasts",
+        _ => "try again later; if the error persists, see https://status.superoffice.com",
     };
-    Check::failed(Topic::TenantStatus, error.to_string(), mend)
+    Check::failed(Topic::TenantStatus, error.to_string(), remedy)
 }

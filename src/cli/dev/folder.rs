@@ -1,5 +1,5 @@
-//! The folder of one run of `dev`, with its key files. Gone when the run ends; if the run was killed, the next one removes
-//! it.
+//! The folder of one run of `dev`, with its key files. It is deleted when the run ends; if the run was killed, the next
+//! run deletes it.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -9,18 +9,18 @@ use std::{
     time::Duration,
 };
 
-/// Folders of runs begin so.
+/// The prefix of the folders of runs.
 const PREFIX: &str = "tenant-gateway-dev-";
 
-/// Folders begin so until their lock is held. There is no key in them yet.
+/// The prefix of folders whose lock is not yet held. They contain no key yet.
 const NEW_PREFIX: &str = ".new-tenant-gateway-dev-";
 
-/// Locked for as long as the run lives: the system releases it however the run ends.
+/// The lock file. It is locked while the run lives; the system releases it even if the run is killed.
 const LOCK: &str = "lock";
 
-/// A folder without a lock is of a run that died while it began, or of a release that knew no locks. It is left alone for
-/// longer than any run lasts.
-const WITHOUT_LOCK: Duration = Duration::from_hours(24);
+/// The age at which a folder without a lock file is deleted; longer than any run. It belongs to a run that was killed
+/// during its start, or to a release without lock files.
+const UNLOCKED_FOLDER_AGE: Duration = Duration::from_hours(24);
 
 /// The folder of this run.
 pub(super) struct RunFolder {
@@ -29,7 +29,7 @@ pub(super) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a folder that only we may enter, in `parent`.
+    /// Creates a folder in `parent` that only the current user can access.
     pub(super) fn create(parent: &Path) -> io::Result<Self> {
         let new = tempfile::Builder::new().prefix(NEW_PREFIX).tempdir_in(parent)?;
         let lock = new.path().join(LOCK);
@@ -37,20 +37,20 @@ impl RunFolder {
         lock.try_lock().map_err(io::Error::from)?;
         let name = new.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = name.replacen(NEW_PREFIX, PREFIX, 1);
-        // Under its final name it is seen by others, and locked by then.
+        // Other runs see the folder from this rename on, and it is already locked.
         let path = parent.join(name);
         fs::rename(new.path(), &path)?;
-        // Nothing is left under its first name.
+        // The folder no longer exists at its first path, so there is nothing to delete.
         drop(new.keep());
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes it with everything in it.
+    /// Deletes the folder and its content.
     pub(super) fn close(self) -> io::Result<()> {
         fs::remove_dir_all(&self.path)
     }
@@ -58,14 +58,13 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // After `close` there is nothing left; else best effort on the way out of a failure.
+        // After `close`, there is nothing left; after a failure, this is best effort.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Removes the folders in `parent` that runs of ours left behind which were killed. Those of runs that live, and those of
-/// other accounts, stay. Returns the folders that were removed.
-pub(super) fn sweep(parent: &Path) -> Vec<PathBuf> {
+/// Deletes the folders of killed runs in `parent`, except folders of other users. Returns the deleted folders.
+pub(super) fn remove_abandoned(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let mut swept = Vec::new();
     for entry in entries {
@@ -81,7 +80,7 @@ pub(super) fn sweep(parent: &Path) -> Vec<PathBuf> {
 }
 
 fn is_left_behind(folder: &Path) -> bool {
-    // Not where a link leads: anybody may put one into a folder for temporary files.
+    // Symbolic links are not followed, because every user can create one in a folder for temporary files.
     let Ok(metadata) = fs::symlink_metadata(folder) else { return false };
     if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
         return false;
@@ -94,7 +93,7 @@ fn is_left_behind(folder: &Path) -> bool {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let age = metadata.modified().ok().and_then(|modified| modified.elapsed().ok());
-            age.is_some_and(|age| age > WITHOUT_LOCK)
+            age.is_some_and(|age| age > UNLOCKED_FOLDER_AGE)
         }
         Err(_) => false,
     }
@@ -106,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder as a run leaves it that was killed: its lock is not held any more.
+    /// Creates the folder of a killed run, whose lock is no longer held.
     fn killed(parent: &Path, name: &str) -> PathBuf {
         let folder = parent.join(name);
         fs::create_dir(&folder).unwrap();
@@ -117,12 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_removed_and_a_living_run_keeps_its_folder() {
+    fn removes_the_folder_of_a_killed_run_and_keeps_that_of_a_running_one() {
         let parent = tempfile::tempdir().unwrap();
         let living = RunFolder::create(parent.path()).unwrap();
         fs::write(living.path().join("client_secret"), "secret").unwrap();
         let dead = killed(parent.path(), "tenant-gateway-dev-abc");
-        assert_eq!(sweep(parent.path()), std::slice::from_ref(&dead));
+        assert_eq!(remove_abandoned(parent.path()), std::slice::from_ref(&dead));
         assert!(!dead.exists() && living.path().join("client_secret").exists());
         let path = living.path().to_owned();
         living.close().unwrap();
@@ -131,15 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_touched() {
+    fn keeps_other_files_links_and_new_folders() {
         let parent = tempfile::tempdir().unwrap();
         let elsewhere = killed(parent.path(), "precious");
         symlink(&elsewhere, parent.path().join("tenant-gateway-dev-link")).unwrap();
         fs::write(parent.path().join("tenant-gateway-dev-file"), "").unwrap();
-        // A run that has just begun has no lock yet.
+        // A run that has just started has no lock yet.
         fs::create_dir(parent.path().join(".new-tenant-gateway-dev-x")).unwrap();
         fs::create_dir(parent.path().join("tenant-gateway-dev-without-lock")).unwrap();
-        assert!(sweep(parent.path()).is_empty());
+        assert!(remove_abandoned(parent.path()).is_empty());
         assert!(elsewhere.join("client_secret").exists());
     }
 
@@ -148,17 +147,17 @@ mod tests {
         clippy::disallowed_methods,
         reason = "the files of a test have the times of the machine"
     )]
-    fn a_folder_without_a_lock_is_removed_when_it_is_older_than_any_run() {
+    fn removes_an_old_folder_without_a_lock_file() {
         let parent = tempfile::tempdir().unwrap();
         let old = parent.path().join("tenant-gateway-dev-old");
         fs::create_dir(&old).unwrap();
-        let long_ago = SystemTime::now() - 2 * WITHOUT_LOCK;
+        let long_ago = SystemTime::now() - 2 * UNLOCKED_FOLDER_AGE;
         File::open(&old).unwrap().set_modified(long_ago).unwrap();
-        assert_eq!(sweep(parent.path()), [old]);
+        assert_eq!(remove_abandoned(parent.path()), [old]);
     }
 
     #[test]
-    fn a_run_that_fails_leaves_nothing() {
+    fn failed_run_removes_its_folder() {
         let parent = tempfile::tempdir().unwrap();
         drop(RunFolder::create(parent.path()).unwrap());
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);

@@ -1,4 +1,4 @@
-//! `[[applications]]` as it stands in the file.
+//! An unchecked entry of `[[applications]]`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use serde::Deserialize;
 use super::SecretSources;
 use crate::config::{
     error::Problems,
-    secret::{Need, SecretSource},
+    secret::{Requirement, SecretSource},
     value,
 };
 
-/// One `[[applications]]` as it stands in the file.
+/// One entry of `[[applications]]`, unchecked.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct ApplicationEntry {
@@ -61,7 +61,7 @@ impl Default for ApplicationEntry {
             login_uri: None,
             issuer: None,
             allowed_api_hosts: vec!["superoffice.com".to_owned()],
-            calls_per_second: 10, // SuperOffice's own rule for custom applications
+            calls_per_second: 10, // SuperOffice's limit for custom applications
             burst: None,
             allow_reveal_application_token: false,
             webhook_secret_file: None,
@@ -71,14 +71,14 @@ impl Default for ApplicationEntry {
 }
 
 impl ApplicationEntry {
-    /// What the example in `config.default.toml` must show as it is built in.
+    /// Returns the built-in defaults that the example in `config.default.toml` must show.
     #[cfg(test)]
     pub(in crate::config) fn options_with_defaults(&self) -> (&[String], u32, bool) {
         let Self { allowed_api_hosts, calls_per_second, allow_reveal_application_token, .. } = self;
         (allowed_api_hosts, *calls_per_second, *allow_reveal_application_token)
     }
 
-    /// Where its secrets are; `None` if a needed one is not said.
+    /// Returns the locations of the secrets; `None` if a required one is missing.
     pub(super) fn secret_sources(
         &self,
         key: &str,
@@ -87,33 +87,37 @@ impl ApplicationEntry {
     ) -> Option<SecretSources> {
         let mut either = |name: &str, file: &Option<PathBuf>, env: &Option<String>, need| {
             let given = (file.clone(), env.clone());
-            SecretSource::either(&format!("{key}.{name}"), given, need, folder, problems)
+            SecretSource::from_file_or_env(&format!("{key}.{name}"), given, need, folder, problems)
         };
         let client_secret = either(
             "client_secret",
             &self.client_secret_file,
             &self.client_secret_env,
-            Need::Required,
+            Requirement::Required,
         );
         let next_client_secret = either(
             "next_client_secret",
             &self.next_client_secret_file,
             &self.next_client_secret_env,
-            Need::Optional,
+            Requirement::Optional,
         );
-        let private_key =
-            either("private_key", &self.private_key_file, &self.private_key_env, Need::Required);
+        let private_key = either(
+            "private_key",
+            &self.private_key_file,
+            &self.private_key_env,
+            Requirement::Required,
+        );
         let next_private_key = either(
             "next_private_key",
             &self.next_private_key_file,
             &self.next_private_key_env,
-            Need::Optional,
+            Requirement::Optional,
         );
         let webhook_secret = either(
             "webhook_secret",
             &self.webhook_secret_file,
             &self.webhook_secret_env,
-            Need::Optional,
+            Requirement::Optional,
         );
         Some(SecretSources {
             client_secret: client_secret?,

@@ -1,14 +1,14 @@
-//! The rules of one entry.
+//! The validation of one entry.
 
 use std::num::NonZeroU32;
 
 use super::{Application, ApplicationEntry, SecretSources};
 use crate::{
     config::{document::nearest, error::Problems, value},
-    domain::{AllowedApiHosts, ApplicationId, Environment, Redirects, ReturnPrefix},
+    domain::{AllowedApiHosts, ApplicationId, Environment, RedirectUris, ReturnPrefix},
 };
 
-/// What people write, and the name that SuperOffice uses.
+/// Common names of environments, and the names that SuperOffice uses.
 const ENVIRONMENTS: [(&str, &str); 11] = [
     ("sod", "sod"),
     ("dev", "sod"),
@@ -24,7 +24,7 @@ const ENVIRONMENTS: [(&str, &str); 11] = [
 ];
 
 impl ApplicationEntry {
-    /// The entry by itself.
+    /// Checks the entry without comparing it with others.
     pub(super) fn check(
         self,
         key: &str,
@@ -35,8 +35,7 @@ impl ApplicationEntry {
         let environment = self.check_environment(key, problems);
         let client = self.client_id.bytes().all(|b| b.is_ascii_graphic());
         if self.client_id.is_empty() || !client {
-            let message =
-                "must be the client id that SuperOffice gave the application, without white space";
+            let message = "must be the client id that SuperOffice assigned to the application, without white space";
             problems.add(format!("{key}.client_id"), message);
         }
         let redirects = self.check_redirects(key, problems);
@@ -90,7 +89,7 @@ impl ApplicationEntry {
             .ok()
     }
 
-    fn check_redirects(&self, key: &str, problems: &mut Problems) -> Redirects {
+    fn check_redirects(&self, key: &str, problems: &mut Problems) -> RedirectUris {
         let own = self.redirect_uri.iter().map(|uri| ("redirect_uri".to_owned(), uri));
         let others = self.redirect_uris.iter().enumerate();
         let others = others.map(|(index, uri)| (format!("redirect_uris[{index}]"), uri));
@@ -108,7 +107,7 @@ impl ApplicationEntry {
                 }
             }
         }
-        Redirects {
+        RedirectUris {
             own: self.redirect_uri.clone(),
             others: self.redirect_uris.clone(),
             return_prefixes,
@@ -128,7 +127,7 @@ fn check_hosts(
 ) -> Option<AllowedApiHosts> {
     let key = format!("{key}.allowed_api_hosts");
     if entries.is_empty() {
-        problems.add(key, "must name at least one host; leave it out for superoffice.com");
+        problems.add(key, "must name at least one host; remove it to use superoffice.com");
         return None;
     }
     AllowedApiHosts::new(entries)

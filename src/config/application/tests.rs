@@ -22,7 +22,7 @@ fn checked(entries: &[String]) -> (Checked, Vec<Problem>) {
     (checked, problems.errors)
 }
 
-/// The good entry with the lines of some keys replaced or added.
+/// Returns the valid entry with some lines replaced or added.
 fn with(lines: &str) -> String {
     let replaced: Vec<_> = lines.lines().filter_map(|line| line.split(" = ").next()).collect();
     let kept = GOOD
@@ -32,7 +32,7 @@ fn with(lines: &str) -> String {
 }
 
 #[test]
-fn each_rule_of_an_entry_is_held() {
+fn rejects_invalid_values_of_an_entry() {
     for (lines, wanted) in [
         ("id = \"\"", "applications[0].id: is missing: an application id is"),
         ("id = \"CRM\"", "applications[0].id: an application id is"),
@@ -93,7 +93,7 @@ fn each_rule_of_an_entry_is_held() {
         ),
         (
             "client_secret_env = \"X\"",
-            "applications[0].client_secret_file: client_secret_env is given too",
+            "applications[0].client_secret_file: client_secret_env is also set",
         ),
         (
             "next_private_key_env = \"x y\"",
@@ -107,7 +107,7 @@ fn each_rule_of_an_entry_is_held() {
 }
 
 #[test]
-fn an_empty_entry_is_told_all_that_it_lacks() {
+fn reports_all_missing_keys_of_an_empty_entry() {
     let (checked, problems) = checked(&[String::new()]);
     let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(
@@ -124,7 +124,7 @@ fn an_empty_entry_is_told_all_that_it_lacks() {
 }
 
 #[test]
-fn there_must_be_an_application() {
+fn requires_an_application() {
     let mut problems = Problems::default();
     check(Vec::new(), Path::new(""), &mut problems);
     assert_eq!(problems.errors[0].key, "applications");
@@ -132,7 +132,7 @@ fn there_must_be_an_application() {
 }
 
 #[test]
-fn neither_id_nor_client_id_is_used_twice() {
+fn rejects_duplicate_ids_and_client_ids() {
     let (_, problems) = checked(&[with(""), with("client_id = \"other\"")]);
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].key, "applications[1].id");
@@ -141,7 +141,7 @@ fn neither_id_nor_client_id_is_used_twice() {
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].key, "applications[1].client_id");
 
-    // The same client id in another environment is another application.
+    // The same client id in another environment is a different application.
     let (checked, problems) =
         checked(&[with(""), with("id = \"other\"\nenvironment = \"online\"")]);
     assert_eq!(problems, []);
@@ -149,7 +149,7 @@ fn neither_id_nor_client_id_is_used_twice() {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn missing_keys_have_their_defaults() {
     let (mut checked, problems) = checked(&[with("")]);
     assert_eq!(problems, []);
     let application = checked.applications.remove(0);
@@ -161,21 +161,21 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
-fn the_issuer_follows_the_login_host() {
+fn issuer_defaults_to_the_login_host() {
     let (checked, _) = checked(&[with("login_uri = \"http://127.0.0.1:4711/\"")]);
     assert_eq!(checked.applications[0].login_uri, "http://127.0.0.1:4711");
     assert_eq!(checked.applications[0].issuer, "http://127.0.0.1:4711");
 }
 
 #[test]
-fn where_browsers_may_be_sent_is_taken_as_it_stands() {
+fn reads_the_redirect_uris_and_return_prefixes() {
     let lines = "redirect_uri = \"https://gateway.example.com/oauth/callback\"\n\
         redirect_uris = [\"http://127.0.0.1:8000/\"]\nreturn_uri_prefixes = [\"https://portal.example.com/\"]";
     let (mut checked, problems) = checked(&[with(lines)]);
     assert_eq!(problems, []);
     let redirects = checked.applications.remove(0).redirects;
-    assert!(redirects.receive_codes_at("https://gateway.example.com/oauth/callback"));
-    assert!(redirects.receive_codes_at("http://127.0.0.1:8000/"));
-    assert_eq!(redirects.check_return("https://portal.example.com/done"), Ok(()));
-    assert!(redirects.check_return("https://portal.example.com.evil.example/").is_err());
+    assert!(redirects.is_registered("https://gateway.example.com/oauth/callback"));
+    assert!(redirects.is_registered("http://127.0.0.1:8000/"));
+    assert_eq!(redirects.check_return_uri("https://portal.example.com/done"), Ok(()));
+    assert!(redirects.check_return_uri("https://portal.example.com.evil.example/").is_err());
 }

@@ -1,9 +1,9 @@
-//! Serde's messages, made into what a person can act on. The value itself is left out: it may be a secret.
+//! Converts serde's messages into messages for administrators. They never contain the value, which may be a secret.
 
-/// Below this likeness (Jaro-Winkler) a suggestion confuses more than it helps.
-const LIKENESS: f64 = 0.8;
+/// The minimum Jaro-Winkler similarity of a suggestion; less similar ones confuse more than they help.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// What serde says it expected, and what that is called in a configuration file.
+/// Serde's names of expected types, and the messages for them.
 const EXPECTED: [(&str, &str); 6] = [
     ("a boolean", "must be true or false, without quotes"),
     ("a string", "must be text in quotes"),
@@ -13,7 +13,7 @@ const EXPECTED: [(&str, &str); 6] = [
     ("u", "must be a whole number, 0 or more, without quotes"),
 ];
 
-/// The message for people, and the full name of the key that was probably meant, if that can be guessed.
+/// Returns the message, and the full name of the probably intended key, if there is a similar one.
 pub(super) fn explain(message: &str, parent: &str) -> (String, Option<String>) {
     let unknown = message.strip_prefix("unknown field `").map(|rest| ("unknown key", rest));
     let unknown = unknown.or_else(|| {
@@ -24,22 +24,24 @@ pub(super) fn explain(message: &str, parent: &str) -> (String, Option<String>) {
         unknown.and_then(|(what, rest)| Some((what, rest.split_once("`, expected ")?)))
     {
         let known: Vec<_> = expected.split('`').skip(1).step_by(2).collect();
-        // What can be had from a file or the environment is a secret that somebody wrote down here.
+        // A key that exists with `_file` and `_env` is a secret that was written into this file.
         let [file, env] = ["_file", "_env"].map(|end| format!("{given}{end}"));
         let place = known.iter().copied().find(|known| *known == file);
         let inline = place.filter(|_| known.contains(&env.as_str()));
         let meant = place.or_else(|| nearest(given, &known));
         let text = match (inline, meant) {
             (Some(place), _) => format!(
-                "{what}; did you mean `{place}`? A secret never stands in this file: name a file or an environment variable"
+                "{what}; did you mean `{place}`? This file must not contain secrets: name a file or an environment variable"
             ),
             (None, Some(meant)) => format!("{what}; did you mean `{meant}`?"),
-            (None, None) => format!("{what}; known here: {}", known.join(", ")),
+            (None, None) => format!("{what}; valid here: {}", known.join(", ")),
         };
         let meant = meant.filter(|_| what == "unknown key");
         return (text, meant.map(|meant| full(parent, meant)));
     }
-    if let Some((_, expected)) = message.rsplit_once("expected ") {
+    // Serde's own messages begin so. The other ones are this program's.
+    let invalid = message.strip_prefix("invalid ");
+    if let Some((_, expected)) = invalid.and_then(|rest| rest.rsplit_once("expected ")) {
         let known = EXPECTED.iter().find(|(start, _)| expected.starts_with(start));
         return (
             known.map_or_else(|| format!("must be {expected}"), |(_, text)| (*text).to_owned()),
@@ -49,19 +51,19 @@ pub(super) fn explain(message: &str, parent: &str) -> (String, Option<String>) {
     (message.to_owned(), None)
 }
 
-/// The key with the section it stands in.
+/// Returns the key with its section.
 pub(super) fn full(parent: &str, key: &str) -> String {
     if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
 
-/// The candidate that is most like `given`, if any is like it at all.
+/// Returns the candidate that is most similar to `given`, if one is similar enough.
 pub(in crate::config) fn nearest<'c>(given: &str, candidates: &[&'c str]) -> Option<&'c str> {
     let given = given.to_lowercase().replace('-', "_");
     let likeness = |candidate: &str| strsim::jaro_winkler(&given, candidate);
     candidates
         .iter()
         .copied()
-        .filter(|candidate| likeness(candidate) >= LIKENESS)
+        .filter(|candidate| likeness(candidate) >= MIN_SIMILARITY)
         .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_known_key_is_offered() {
+    fn suggests_the_most_similar_key() {
         let message = "unknown field `lisen`, expected one of `listen`, `tls`, `public_uri`";
         let (text, meant) = explain(message, "grpc");
         assert_eq!(text, "unknown key; did you mean `listen`?");
@@ -81,12 +83,18 @@ mod tests {
         assert_eq!(meant.as_deref(), Some("admin.listen"));
 
         let (text, meant) = explain("unknown field `colour`, expected `listen` or `tls`", "http");
-        assert_eq!(text, "unknown key; known here: listen, tls");
+        assert_eq!(text, "unknown key; valid here: listen, tls");
         assert_eq!(meant, None);
     }
 
     #[test]
-    fn the_value_is_not_repeated() {
+    fn keeps_the_messages_of_this_program() {
+        let message = "entry 2 of the list: expected a network";
+        assert_eq!(explain(message, ""), (message.to_owned(), None));
+    }
+
+    #[test]
+    fn messages_do_not_repeat_the_value() {
         for message in [
             "invalid type: string \"hunter2\", expected a boolean",
             "invalid value: string \"hunter2\", expected u32",

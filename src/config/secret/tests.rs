@@ -4,39 +4,49 @@ use tempfile::TempDir;
 
 use super::*;
 
-fn source(file: Option<&str>, env: Option<&str>, need: Need) -> (Option<SecretSource>, Problems) {
+fn source(
+    file: Option<&str>,
+    env: Option<&str>,
+    need: Requirement,
+) -> (Option<SecretSource>, Problems) {
     let mut problems = Problems::default();
     let given = (file.map(PathBuf::from), env.map(str::to_owned));
     let folder = Path::new("/etc/gateway");
-    let source = SecretSource::either("a.client_secret", given, need, folder, &mut problems);
+    let source =
+        SecretSource::from_file_or_env("a.client_secret", given, need, folder, &mut problems);
     (source, problems)
 }
 
-fn read_from(folder: &Path, form: Form) -> (Option<SecretString>, Problems) {
+fn read_from(folder: &Path, form: SecretFormat) -> (Option<SecretString>, Problems) {
     let mut problems = Problems::default();
     let given = (Some(PathBuf::from("secret")), None);
-    let source =
-        SecretSource::either("a.client_secret", given, Need::Required, folder, &mut problems);
+    let source = SecretSource::from_file_or_env(
+        "a.client_secret",
+        given,
+        Requirement::Required,
+        folder,
+        &mut problems,
+    );
     (source.unwrap().read(form, &mut problems), problems)
 }
 
 #[test]
-fn exactly_one_source_is_needed() {
-    let (none, problems) = source(None, None, Need::Required);
+fn requires_exactly_one_source() {
+    let (none, problems) = source(None, None, Requirement::Required);
     assert!(none.is_none());
     assert_eq!(problems.errors[0].key, "a.client_secret_file");
-    assert_eq!(problems.errors[0].message, "is missing; give it or client_secret_env");
+    assert_eq!(problems.errors[0].message, "is missing; set it or client_secret_env");
 
-    let (none, problems) = source(Some("f"), Some("E"), Need::Optional);
+    let (none, problems) = source(Some("f"), Some("E"), Requirement::Optional);
     assert!(none.is_none());
-    assert_eq!(problems.errors[0].message, "client_secret_env is given too; keep one of the two");
+    assert_eq!(problems.errors[0].message, "client_secret_env is also set; remove one of the two");
 
-    let (none, problems) = source(None, None, Need::Optional);
+    let (none, problems) = source(None, None, Requirement::Optional);
     assert!(none.is_none() && problems.errors.is_empty());
 }
 
 #[test]
-fn a_pasted_secret_is_not_taken_for_a_name_and_not_repeated() {
+fn rejects_a_pasted_secret_without_repeating_it() {
     for (file, env) in [
         (Some("-----BEGIN RSA PRIVATE KEY-----"), None),
         (Some("<RSAKeyValue><Modulus>hunter2"), None),
@@ -49,22 +59,22 @@ fn a_pasted_secret_is_not_taken_for_a_name_and_not_repeated() {
         (None, Some("2X")),
         (None, Some("A=B")),
     ] {
-        let (none, problems) = source(file, env, Need::Required);
+        let (none, problems) = source(file, env, Requirement::Required);
         assert!(none.is_none(), "{file:?} {env:?}");
         assert_eq!(problems.errors.len(), 1);
         assert!(!problems.errors[0].message.contains("hunter2"));
     }
     for file in ["client-secret", "./hunter2aaaaaaaaaaaaaaaaaaaaaaaaa", "secrets/crm-sync-2.txt"] {
-        assert!(source(Some(file), None, Need::Required).0.is_some(), "{file}");
+        assert!(source(Some(file), None, Requirement::Required).0.is_some(), "{file}");
     }
 }
 
 #[test]
-fn a_secret_that_cannot_be_read_is_told_with_the_mend() {
+fn reports_an_unreadable_secret() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secret");
-    let told = |wanted: &str| {
-        let (none, problems) = read_from(folder.path(), Form::Line);
+    let assert_reported = |wanted: &str| {
+        let (none, problems) = read_from(folder.path(), SecretFormat::Line);
         assert!(none.is_none());
         let problem = &problems.errors[0];
         assert_eq!(problem.key, "a.client_secret_file");
@@ -75,7 +85,7 @@ fn a_secret_that_cannot_be_read_is_told_with_the_mend() {
             problem.message
         );
     };
-    told("there is no such file");
+    assert_reported("there is no such file");
     let large = vec![b'a'; MAX_SECRET_BYTES + 1];
     for (bytes, wanted) in [
         (&b""[..], "is empty"),
@@ -87,17 +97,18 @@ fn a_secret_that_cannot_be_read_is_told_with_the_mend() {
         (&large[..], "is larger than"),
     ] {
         fs::write(&file, bytes).unwrap();
-        told(wanted);
+        assert_reported(wanted);
     }
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    told("cannot be read (is a directory)");
+    assert_reported("cannot be read (is a directory)");
 }
 
 #[test]
-fn a_variable_that_is_not_set_is_told() {
-    let (source, mut problems) = source(None, Some("TENANT_GATEWAY_TEST_NOT_SET"), Need::Required);
-    assert!(source.unwrap().read(Form::Line, &mut problems).is_none());
+fn reports_an_unset_variable() {
+    let (source, mut problems) =
+        source(None, Some("TENANT_GATEWAY_TEST_NOT_SET"), Requirement::Required);
+    assert!(source.unwrap().read(SecretFormat::Line, &mut problems).is_none());
     assert_eq!(problems.errors[0].key, "a.client_secret_env");
     assert!(
         problems.errors[0]
@@ -107,44 +118,44 @@ fn a_variable_that_is_not_set_is_told() {
 }
 
 #[test]
-fn a_variable_is_read() {
+fn reads_a_variable() {
     // Cargo sets it for every test.
-    let (source, mut problems) = source(None, Some("CARGO_PKG_NAME"), Need::Required);
-    let secret = source.unwrap().read(Form::Line, &mut problems).unwrap();
+    let (source, mut problems) = source(None, Some("CARGO_PKG_NAME"), Requirement::Required);
+    let secret = source.unwrap().read(SecretFormat::Line, &mut problems).unwrap();
     assert_eq!(secret.expose_secret(), "tenant-gateway");
 }
 
 #[test]
-fn a_line_is_trimmed_and_a_key_is_kept() {
+fn trims_a_line_and_keeps_other_text() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("secret"), " hunter2 \r\n").unwrap();
-    let (line, _) = read_from(folder.path(), Form::Line);
+    let (line, _) = read_from(folder.path(), SecretFormat::Line);
     assert_eq!(line.unwrap().expose_secret(), "hunter2");
-    let (text, _) = read_from(folder.path(), Form::Text);
+    let (text, _) = read_from(folder.path(), SecretFormat::Text);
     assert_eq!(text.unwrap().expose_secret(), " hunter2 \r\n");
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_a_secret() {
+fn removes_a_byte_order_mark() {
     let folder = TempDir::new().unwrap();
     for text in ["\u{feff}hunter2", "\u{feff} hunter2\r\n", " \u{feff}hunter2"] {
         fs::write(folder.path().join("secret"), text).unwrap();
-        let (line, _) = read_from(folder.path(), Form::Line);
+        let (line, _) = read_from(folder.path(), SecretFormat::Line);
         assert_eq!(line.unwrap().expose_secret(), "hunter2", "{text:?}");
     }
     fs::write(folder.path().join("secret"), "\u{feff}-----BEGIN").unwrap();
-    let (text, _) = read_from(folder.path(), Form::Text);
+    let (text, _) = read_from(folder.path(), SecretFormat::Text);
     assert_eq!(text.unwrap().expose_secret(), "-----BEGIN");
 }
 
 #[test]
-fn a_file_that_everybody_can_read_is_warned_of() {
+fn warns_about_a_world_readable_file() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secret");
     fs::write(&file, "hunter2").unwrap();
     for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        let (read, problems) = read_from(folder.path(), Form::Line);
+        let (read, problems) = read_from(folder.path(), SecretFormat::Line);
         assert!(read.is_some());
         assert_eq!(problems.warnings.len(), warnings, "{mode:o}");
     }

@@ -1,10 +1,10 @@
-//! `config.default.toml` and the code must say the same.
+//! Checks that `config.default.toml` and the code have the same options and defaults.
 
 use std::collections::BTreeSet;
 
 use super::*;
 
-/// The file with its options taken out of their comments.
+/// Returns the file with its commented-out options enabled.
 pub(super) fn everything() -> String {
     let option = |line: &str| {
         let text = line.strip_prefix("# ")?;
@@ -26,7 +26,7 @@ fn read(text: &str) -> Sections {
     sections.unwrap()
 }
 
-/// The keys that a section knows, from the complaint about one that no section knows.
+/// Returns the valid keys of a section, from serde's message about an unknown key.
 fn known(section: &str) -> Vec<String> {
     let text = format!("{section}\nzzz = 1");
     let message = toml::from_str::<Sections>(&text).unwrap_err().message().to_owned();
@@ -37,7 +37,7 @@ fn known(section: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_values_in_the_file_are_the_built_in_defaults() {
+fn file_has_the_built_in_defaults() {
     assert_eq!(read(DEFAULT_CONFIG), Sections::default());
     let documented = &read(&everything()).applications[0];
     let built_in = ApplicationEntry::default();
@@ -45,7 +45,7 @@ fn the_values_in_the_file_are_the_built_in_defaults() {
 }
 
 #[test]
-fn every_option_is_documented_and_every_documented_option_is_known() {
+fn documents_exactly_the_existing_options() {
     let text = everything();
     read(&text);
     let tree: toml::Table = text.parse().unwrap();
@@ -54,10 +54,10 @@ fn every_option_is_documented_and_every_documented_option_is_known() {
     assert_eq!(missing, BTreeSet::new());
 }
 
-/// Notes what a section knows and the file does not have, and goes on with the sections in it.
+/// Adds the keys that the section has and the file does not document to `missing`, also of nested sections.
 fn compare(path: &str, documented: &toml::Value, header: &str, missing: &mut BTreeSet<String>) {
     let keys = known(header);
-    assert!(!keys.is_empty(), "{header} is no section");
+    assert!(!keys.is_empty(), "{header} is not a section");
     for key in keys {
         let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match documented.get(&key) {
@@ -76,7 +76,7 @@ fn compare(path: &str, documented: &toml::Value, header: &str, missing: &mut BTr
 }
 
 #[test]
-fn each_option_has_a_comment_above_it() {
+fn each_option_has_a_comment() {
     let mut last = "";
     let mut uncommented = Vec::new();
     for line in DEFAULT_CONFIG.lines() {

@@ -3,17 +3,17 @@
 use super::*;
 
 #[test]
-fn a_secret_in_the_uri_of_the_proxy_is_refused_and_not_repeated() {
+fn rejects_a_secret_in_the_proxy_uri_without_repeating_it() {
     for uri in ["http://user:hunter2@proxy:3128", "http://hunter2@proxy:3128", "http://@proxy:3128"]
     {
         let found = problems_of_section(&format!("[proxy]\nhttps = \"{uri}\""));
-        assert_one(&found, "proxy.https: must not have a user name or password in it");
+        assert_one(&found, "proxy.https: must not contain a user name or password");
         assert!(!found[0].contains("hunter2"), "{found:?}");
     }
 }
 
 #[test]
-fn what_is_wrong_with_the_proxy_is_told_with_its_key() {
+fn reports_proxy_problems_with_their_key() {
     for (section, wanted) in [
         ("https = \"proxy:3128\"", "proxy.https: must be the URI of an HTTP proxy"),
         ("https = \"socks5://proxy:1080\"", "proxy.https: is a SOCKS proxy"),
@@ -42,7 +42,7 @@ fn what_is_wrong_with_the_proxy_is_told_with_its_key() {
 }
 
 #[test]
-fn the_password_of_the_proxy_is_a_secret_like_others() {
+fn reads_the_proxy_password_like_other_secrets() {
     let text = "[proxy]\nhttps = \"http://proxy:3128\"\nusername = \"gw\"\npassword_file = \"proxy-password\"";
     let folder = Folder::new(&format!("{text}\n{LEAST}"));
     let error = folder.load_with_secrets().unwrap_err();
@@ -60,12 +60,12 @@ fn the_password_of_the_proxy_is_a_secret_like_others() {
 }
 
 #[test]
-fn an_empty_section_means_no_proxy() {
+fn empty_section_means_no_proxy() {
     assert_eq!(loaded(&format!("[proxy]\n{LEAST}")).config.proxy, None);
 }
 
 #[test]
-fn prefixes_of_nat64_have_the_lengths_of_rfc_6052() {
+fn nat64_prefixes_must_have_a_length_of_rfc_6052() {
     for (prefixes, wanted) in [
         ("[\"fd00:64::/95\"]", "outbound.nat64_prefixes[0]: must be an IPv6 prefix of 32"),
         ("[\"fd00:64::/96\", \"10.0.0.0/8\"]", "outbound.nat64_prefixes[1]: must be an IPv6"),

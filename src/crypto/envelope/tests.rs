@@ -8,7 +8,7 @@ use super::*;
 
 const SECRET: &str = "My App-pzqc70604i with æøå";
 
-/// A keyring file with `count` keys.
+/// Creates a keyring file with `count` keys.
 fn keyring(count: usize) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
@@ -39,7 +39,7 @@ fn sealed(sealer: &EnvelopeSealer) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_sealed_opens_at_its_place() {
+fn a_sealed_secret_opens_at_its_location() {
     let sealer = sealer();
     for secret in ["", "a", SECRET, &"long".repeat(10_000)] {
         let value = sealer.seal(&place(), &SecretString::from(secret)).unwrap();
@@ -49,18 +49,18 @@ fn what_is_sealed_opens_at_its_place() {
 }
 
 #[test]
-fn the_same_secret_sealed_twice_differs_and_shows_nothing() {
+fn sealing_twice_gives_different_ciphertexts() {
     let sealer = sealer();
     let (one, other) = (sealed(&sealer), sealed(&sealer));
     assert_ne!(one, other);
-    // No eight bytes of the secret, anywhere.
+    // No eight consecutive bytes of the secret appear anywhere.
     for piece in SECRET.as_bytes().windows(8) {
         assert!(!one.windows(8).any(|window| window == piece));
     }
 }
 
 #[test]
-fn no_altered_byte_opens() {
+fn rejects_any_altered_byte() {
     let sealer = sealer();
     let original = sealed(&sealer);
     for position in 0..original.len() {
@@ -73,7 +73,7 @@ fn no_altered_byte_opens() {
 }
 
 #[test]
-fn nothing_shorter_or_longer_opens() {
+fn rejects_any_other_length() {
     let sealer = sealer();
     let mut original = sealed(&sealer);
     for length in 0..original.len() {
@@ -85,7 +85,7 @@ fn nothing_shorter_or_longer_opens() {
 }
 
 #[test]
-fn nothing_opens_at_another_place() {
+fn rejects_any_other_location() {
     let sealer = sealer();
     let original = sealed(&sealer);
     let places = [
@@ -93,7 +93,7 @@ fn nothing_opens_at_another_place() {
         SealedField { table: "tickets", ..place() },
         SealedField { resource: "applications/a/tenants/Cust12346", ..place() },
         SealedField { field: "ticket", ..place() },
-        // The same bytes with the border between two fields moved.
+        // The same bytes with another border between two fields.
         SealedField { environment: "sodt", table: "enants", ..place() },
     ];
     for other in places {
@@ -112,7 +112,7 @@ fn the_record_key_of_one_value_does_not_open_another() {
 }
 
 #[test]
-fn a_missing_key_is_named() {
+fn the_error_names_a_missing_key() {
     let (one, other) = (sealer(), sealer());
     assert_eq!(
         other.open(&place(), &sealed(&one)).unwrap_err(),
@@ -121,7 +121,7 @@ fn a_missing_key_is_named() {
 }
 
 #[test]
-fn after_activation_the_other_key_seals_and_the_first_still_opens() {
+fn the_new_key_seals_and_the_old_key_still_opens() {
     let (_folder, path) = keyring(2);
     let keyring = Keyring::load(&path).unwrap();
     let sealer = EnvelopeSealer::new(&keyring, keyring.first_id()).unwrap();
@@ -142,7 +142,7 @@ fn after_activation_the_other_key_seals_and_the_first_still_opens() {
 }
 
 #[test]
-fn a_store_with_another_keyring_is_refused() {
+fn rejects_a_store_with_another_keyring() {
     let (_folder, path) = keyring(1);
     let keyring = Keyring::load(&path).unwrap();
     let error = EnvelopeSealer::new(&keyring, "k-other").unwrap_err();
@@ -159,14 +159,14 @@ fn debug_output_shows_ids_only() {
     );
 }
 
-/// For tests with many cases: making a keyring takes a file.
+/// Shared by tests with many cases, because creating a keyring writes a file.
 static SEALER: std::sync::LazyLock<EnvelopeSealer> = std::sync::LazyLock::new(sealer);
 
 proptest! {
     #[test]
     fn arbitrary_bytes_neither_open_nor_panic(tail in prop::collection::vec(any::<u8>(), 0..300), known in any::<bool>()) {
         let sealer = &*SEALER;
-        // Half of them behind a good header, so that they get further.
+        // Half of them follow a valid header, so that they get further.
         let mut bytes = if known { header(VERSION, sealer.active_id()).unwrap() } else { Vec::new() };
         bytes.extend(tail);
         prop_assert!(sealer.open(&place(), &bytes).is_err());
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn however_it_is_altered_it_does_not_open(
+    fn rejects_any_alteration(
         secret in ".{0,60}",
         flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 0..4),
         cut in 0_usize..3,
@@ -189,7 +189,7 @@ proptest! {
     }
 
     #[test]
-    fn it_opens_at_no_place_but_its_own(
+    fn opens_only_at_its_own_location(
         environment in "sod|online|\\PC{0,6}",
         table in prop::sample::select(&["tenants", "tickets", ""][..]),
         resource in "applications/a/tenants/Cust1234[5-9]|\\PC{0,40}",

@@ -1,14 +1,14 @@
-//! What can be wrong with a keyring, and what to do about it.
+//! Errors of a keyring.
 
 use std::{io, path::PathBuf};
 
-/// Why a keyring cannot be made, read or used. No message has key material in it.
+/// The reason why a keyring cannot be created, read or used. No message contains key material.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// There is no file.
+    /// The file does not exist.
     #[error(
-        "{}: there is no keyring here. For a new store make one with `keys generate`; \
-         for a store with data bring back the keyring it was written with", .file.display()
+        "{}: the keyring does not exist. For a new store create one with `keys generate`; \
+         for a store with data restore the keyring that it was written with", .file.display()
     )]
     Missing {
         /// The file.
@@ -16,17 +16,17 @@ pub enum KeyringError {
     },
     /// A new keyring would overwrite something.
     #[error(
-        "{}: this file exists and is not overwritten, because without its keys what they sealed is lost. \
+        "{}: this file exists and is not overwritten, because data encrypted with its keys would be lost. \
          To add a key to it use `keys generate --add`", .file.display()
     )]
     Exists {
         /// The file.
         file: PathBuf,
     },
-    /// Others than the owner can get at the keys.
+    /// Users other than the owner can access the keys.
     #[error(
-        "{}: others than its owner can read or write it (mode {mode:04o}). Run `chmod 600 {}`; \
-         if others were on this machine meanwhile, add a new key and rotate to it", .file.display(), .file.display()
+        "{}: users other than its owner can read or write it (mode {mode:04o}). Run `chmod 600 {}`; \
+         if other users had access to this machine, add a new key and rotate to it", .file.display(), .file.display()
     )]
     Permissions {
         /// The file.
@@ -39,29 +39,29 @@ pub enum KeyringError {
     Format {
         /// The file.
         file: PathBuf,
-        /// What is wrong, and where.
+        /// The problem and its location.
         source: KeyringFormatError,
     },
-    /// The file next to the keyring that keeps two writers apart is there.
+    /// The lock file of another writer exists.
     #[error(
-        "{}: this file says that another `keys generate --add` is at work. If none is, one was interrupted: \
+        "{}: this file shows that another `keys generate --add` is running. If none is, one was interrupted: \
          remove this file and try again", .file.display()
     )]
     Busy {
         /// The temporary file.
         file: PathBuf,
     },
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("{}: cannot {action}: {source}", .file.display())]
     Io {
         /// The file.
         file: PathBuf,
-        /// What was tried.
+        /// The failed action.
         action: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The store was written with a key that is not here.
+    /// The store's active key is not in the keyring.
     #[error(
         "the store's active key {active} is not in the keyring, which has {present}. \
          Use the keyring that belongs to this store, or restart once the file has the key"
@@ -89,21 +89,21 @@ impl KeyringError {
     }
 }
 
-/// What is wrong with the content of a keyring file, and where.
+/// A problem with the content of a keyring file, and its location.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringFormatError {
-    /// Not TOML. The parser's own words are left out, because they quote the line.
-    #[error("line {line} is not valid TOML; compare it with a file that `keys generate` makes")]
+    /// The text is not TOML. The parser's message is omitted, because it quotes the line.
+    #[error("line {line} is not valid TOML; compare it with a file that `keys generate` creates")]
     Syntax {
         /// The line, from 1.
         line: usize,
     },
-    /// A key of the table that is none of ours.
+    /// The table has an unknown field.
     #[error("{place} has the unknown field {field}; a key has `id`, `create_time` and `key`")]
     UnknownField {
         /// Which table.
         place: String,
-        /// The field, or a stand-in if it does not look like the name of one.
+        /// The field, or a placeholder if it does not look like a field name.
         field: String,
     },
     /// A field is missing or wrong.
@@ -111,11 +111,11 @@ pub enum KeyringFormatError {
     Field {
         /// Which table.
         place: String,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
     },
     /// Two keys with one id.
-    #[error("{place} has the id {id} of a key before it; every key needs its own")]
+    #[error("{place} has the id {id} of an earlier key; every key needs its own id")]
     DuplicateId {
         /// Which table.
         place: String,
@@ -124,7 +124,7 @@ pub enum KeyringFormatError {
     },
     /// No key at all.
     #[error(
-        "the file has no keys; bring back the keyring, or for a new store remove it and run `keys generate`"
+        "the file has no keys; restore the keyring, or for a new store remove it and run `keys generate`"
     )]
     Empty,
 }

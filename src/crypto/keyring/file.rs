@@ -1,4 +1,4 @@
-//! The keyring file on disk: who may read it, and writing so that nothing is lost.
+//! The keyring file on disk: checks its permissions and writes it durably.
 
 use std::{
     ffi::OsString,
@@ -13,18 +13,18 @@ use zeroize::Zeroizing;
 use super::KeyringError;
 use crate::domain::file_text;
 
-/// Read and write for the owner, nothing for anybody else.
+/// The mode of new files: read and write for the owner only.
 const OWNER_ONLY: u32 = 0o600;
-/// What group and others must not have.
+/// The permissions that group and others must not have.
 const OTHERS: u32 = 0o077;
-/// What others must not have of a file that belongs to root and is read through its group, as Kubernetes mounts
-/// a Secret for an account that is not root (`fsGroup`): there it is the only way to read it at all.
-const OTHERS_OF_MOUNTED: u32 = 0o027;
+/// The permissions that are forbidden for a file that belongs to root and is read through its group, as Kubernetes
+/// mounts a Secret for a non-root account (`fsGroup`). There it cannot be read in another way.
+const OTHERS_IF_MOUNTED: u32 = 0o027;
 const ROOT: u32 = 0;
-/// A keyring of 1 MiB would have about 8,000 keys: whatever is larger is another file.
+/// The maximum file size. A keyring of 1 MiB would have about 8,000 keys, so a larger file is something else.
 const MAX_LENGTH: u64 = 1024 * 1024;
 
-/// Reads a file that only its owner can get at.
+/// Reads a file that only its owner can access.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, KeyringError> {
     read_with_owner(path).map(|(text, _)| text)
 }
@@ -36,37 +36,37 @@ pub(super) fn create(path: &Path, text: &str) -> Result<(), KeyringError> {
         _ => io_error(path, "create it", error),
     })?;
     write_durably(file, text).and_then(|()| sync_folder(path)).map_err(|error| {
-        // Half a keyring would be in the way of the next attempt; what is left if this fails too is as harmless.
+        // An incomplete keyring would block the next attempt. A failure to remove it does no harm.
         let _ = fs::remove_file(path);
         io_error(path, "write it", error)
     })
 }
 
-/// Replaces the text of a file in one step by what `change` makes of it.
+/// Atomically replaces the text of a file with the result of `change`.
 pub(super) fn replace<T>(
     path: &Path,
     change: impl FnOnce(&str) -> Result<(Zeroizing<String>, T), KeyringError>,
 ) -> Result<T, KeyringError> {
-    // Where a link points to, so that the link stays one.
+    // Resolves links, so that a link stays a link.
     let target = fs::canonicalize(path).map_err(|error| open_error(path, error))?;
     let temporary = temporary_name(&target);
-    // Its existence is also the lock between two who add a key at once: made before reading.
+    // The temporary file is also the lock between two processes that add a key, so it is created before reading.
     let file = create_owner_only(&temporary).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => KeyringError::Busy { file: temporary.clone() },
         _ => io_error(&temporary, "create it", error),
     })?;
     let renamed = read_with_owner(path).and_then(|(text, owner)| {
         let (text, value) = change(&text)?;
-        // Run by root, the new file must still be readable to the account that serves.
+        // If root runs this, the new file must still be readable by the account of the server.
         owner
-            .give(&file)
+            .apply_to(&file)
             .and_then(|()| write_durably(file, &text))
             .and_then(|()| fs::rename(&temporary, &target))
             .map_err(|error| io_error(path, "replace it", error))?;
         Ok(value)
     });
     if renamed.is_err() {
-        // Only now: once renamed, a file of this name is somebody else's.
+        // Only after a failure: once renamed, a file with this name belongs to another process.
         let _ = fs::remove_file(&temporary);
     }
     let value = renamed?;
@@ -80,7 +80,7 @@ struct Owner {
 }
 
 impl Owner {
-    fn give(&self, file: &File) -> io::Result<()> {
+    fn apply_to(&self, file: &File) -> io::Result<()> {
         let now = file.metadata()?;
         if (now.uid(), now.gid()) == (self.user, self.group) {
             return Ok(());
@@ -91,15 +91,15 @@ impl Owner {
 
 fn read_with_owner(path: &Path) -> Result<(Zeroizing<String>, Owner), KeyringError> {
     let file = File::open(path).map_err(|error| open_error(path, error))?;
-    // Of the open file, not of the name: the name may meanwhile stand for another file.
+    // The metadata of the open file, because the path may point to another file by now.
     let metadata = file.metadata().map_err(|error| io_error(path, "read it", error))?;
     let mode = metadata.mode() & 0o7777;
     let mounted = metadata.uid() == ROOT && !rustix::process::geteuid().is_root();
-    let forbidden = if mounted { OTHERS_OF_MOUNTED } else { OTHERS };
+    let forbidden = if mounted { OTHERS_IF_MOUNTED } else { OTHERS };
     if mode & forbidden != 0 {
         return Err(KeyringError::Permissions { file: path.to_owned(), mode });
     }
-    // Room for all of it at once: growing would leave copies behind that nobody zeroes.
+    // Allocates once: growing would leave copies in memory that are not zeroed.
     let room = usize::try_from(metadata.len().min(MAX_LENGTH)).unwrap_or_default() + 64;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     let read = file.take(MAX_LENGTH + 1).read_to_end(&mut bytes);
@@ -128,7 +128,7 @@ fn write_durably(mut file: File, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A new or renamed file survives a power cut only once its folder is on disk.
+/// A new or renamed file survives a power failure only after its directory is synced.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

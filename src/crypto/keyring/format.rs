@@ -1,7 +1,6 @@
 //! The text of a keyring file.
 //!
-//! It is read from the TOML tree by hand rather than through serde, because the messages of both serde and the
-//! TOML parser quote what they found, and what they find here are keys.
+//! It is read from the TOML tree without serde: messages of serde and the TOML parser quote the text, which has keys.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
@@ -19,17 +18,17 @@ const HEADER: &str = "\
 # makes it the active one.
 ";
 
-/// Longest name of an unknown field that a message repeats. What is longer is no name but perhaps a key.
+/// The maximum length of an unknown field name that a message repeats. A longer one may be a key.
 const MAX_ECHOED_NAME: usize = 24;
 
-/// A new file with one key.
+/// Returns a new file with one key.
 pub(super) fn new_file(key: &KeyEncryptionKey) -> Zeroizing<String> {
-    appended(HEADER, key)
+    append_key(HEADER, key)
 }
 
-/// `text` with one more key.
-pub(super) fn appended(text: &str, key: &KeyEncryptionKey) -> Zeroizing<String> {
-    // Room for all of it at once: growing would leave copies behind that nobody zeroes.
+/// Returns `text` with one more key.
+pub(super) fn append_key(text: &str, key: &KeyEncryptionKey) -> Zeroizing<String> {
+    // Allocates once: growing would leave copies in memory that are not zeroed.
     let mut file = Zeroizing::new(String::with_capacity(text.len() + 256));
     file.push_str(text);
     if !text.ends_with('\n') {
@@ -47,20 +46,23 @@ pub(super) fn appended(text: &str, key: &KeyEncryptionKey) -> Zeroizing<String> 
 
 /// Reads the keys of a file.
 pub(super) fn parse(text: &str) -> Result<Vec<KeyEncryptionKey>, KeyringFormatError> {
-    let mut table: Table = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+    let mut table: Table = toml::from_str(text).map_err(|error| syntax_error(text, &error))?;
     let tables = match table.remove("keys") {
         None => Vec::new(),
         Some(Value::Array(tables)) => tables,
         Some(_) => {
-            return Err(field("the file", "`keys` must be tables, each begun by `[[keys]]`"));
+            return Err(field_error(
+                "the file",
+                "`keys` must be tables, each beginning with `[[keys]]`",
+            ));
         }
     };
-    refuse_unknown("the file", &table)?;
+    reject_unknown_field("the file", &table)?;
     let mut keys = Vec::with_capacity(tables.len());
     for (position, table) in tables.into_iter().enumerate() {
         let place = format!("key {}", position + 1);
         let Value::Table(table) = table else {
-            return Err(field(&place, "it must be a table, begun by `[[keys]]`"));
+            return Err(field_error(&place, "it must be a table, beginning with `[[keys]]`"));
         };
         let key = parse_key(&place, table)?;
         if keys.iter().any(|earlier: &KeyEncryptionKey| earlier.id == key.id) {
@@ -75,14 +77,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<KeyEncryptionKey>, KeyringFormatEr
 }
 
 fn parse_key(place: &str, mut table: Table) -> Result<KeyEncryptionKey, KeyringFormatError> {
-    // First of all, so that it is zeroed whatever else is wrong.
+    // The key comes first, so that it is zeroed even if another field is invalid.
     let encoded = match table.remove("key") {
         Some(Value::String(text)) => Zeroizing::new(text),
-        _ => return Err(field(place, "`key` is missing or not a text")),
+        _ => return Err(field_error(place, "`key` is missing or not a string")),
     };
     let id = match table.remove("id") {
         Some(Value::String(id)) if is_key_id(&id) => id,
-        _ => return Err(field(place, "`id` must be 1 to 64 of a-z, 0-9 and -")),
+        _ => return Err(field_error(place, "`id` must be 1 to 64 of a-z, 0-9 and -")),
     };
     let create_time = match table.remove("create_time") {
         Some(Value::String(text)) => text.parse::<Timestamp>().ok(),
@@ -90,11 +92,11 @@ fn parse_key(place: &str, mut table: Table) -> Result<KeyEncryptionKey, KeyringF
         _ => None,
     };
     let Some(create_time) = create_time else {
-        return Err(field(place, "`create_time` must be a time like 2026-01-31T12:00:00Z"));
+        return Err(field_error(place, "`create_time` must be a time like 2026-01-31T12:00:00Z"));
     };
-    refuse_unknown(place, &table)?;
+    reject_unknown_field(place, &table)?;
     let bytes = decode_key(&encoded)
-        .ok_or_else(|| field(place, "`key` must be standard base64 of exactly 32 bytes"))?;
+        .ok_or_else(|| field_error(place, "`key` must be standard base64 of exactly 32 bytes"))?;
     Ok(KeyEncryptionKey { id, create_time, bytes })
 }
 
@@ -107,7 +109,7 @@ fn decode_key(encoded: &str) -> Option<SecretBox<[u8; KEY_LENGTH]>> {
     }))
 }
 
-fn refuse_unknown(place: &str, table: &Table) -> Result<(), KeyringFormatError> {
+fn reject_unknown_field(place: &str, table: &Table) -> Result<(), KeyringFormatError> {
     let Some(name) = table.keys().next() else {
         return Ok(());
     };
@@ -119,11 +121,11 @@ fn refuse_unknown(place: &str, table: &Table) -> Result<(), KeyringFormatError> 
     })
 }
 
-fn field(place: &str, problem: &'static str) -> KeyringFormatError {
+fn field_error(place: &str, problem: &'static str) -> KeyringFormatError {
     KeyringFormatError::Field { place: place.to_owned(), problem }
 }
 
-fn syntax(text: &str, error: &toml::de::Error) -> KeyringFormatError {
+fn syntax_error(text: &str, error: &toml::de::Error) -> KeyringFormatError {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     KeyringFormatError::Syntax { line: before.matches('\n').count() + 1 }
 }

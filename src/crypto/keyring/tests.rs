@@ -15,7 +15,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What loading a file with this text says.
+/// Returns the error of loading a file with this text.
 fn refusal(text: &str) -> String {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
@@ -31,7 +31,7 @@ fn entry(fields: &str) -> String {
 }
 
 #[test]
-fn a_new_keyring_is_for_its_owner_only_and_loads() {
+fn a_new_keyring_is_private_and_loads() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
     let id = Keyring::generate(&path, NOW).unwrap();
@@ -46,7 +46,7 @@ fn a_new_keyring_is_for_its_owner_only_and_loads() {
 }
 
 #[test]
-fn nothing_is_overwritten() {
+fn does_not_overwrite_an_existing_file() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
     Keyring::generate(&path, NOW).unwrap();
@@ -58,7 +58,7 @@ fn nothing_is_overwritten() {
 }
 
 #[test]
-fn an_added_key_leaves_the_others_and_the_comments_as_they_are() {
+fn adding_a_key_keeps_other_keys_and_comments() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
     let first = Keyring::generate(&path, NOW).unwrap();
@@ -76,7 +76,7 @@ fn an_added_key_leaves_the_others_and_the_comments_as_they_are() {
 }
 
 #[test]
-fn adding_follows_a_link_and_leaves_it_one() {
+fn adding_a_key_follows_and_keeps_a_link() {
     let folder = TempDir::new().unwrap();
     let target = folder.path().join("real.toml");
     let link = folder.path().join("keyring.toml");
@@ -88,7 +88,7 @@ fn adding_follows_a_link_and_leaves_it_one() {
 }
 
 #[test]
-fn two_who_add_at_once_do_not_lose_a_key() {
+fn concurrent_additions_lose_no_key() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
     Keyring::generate(&path, NOW).unwrap();
@@ -109,7 +109,7 @@ fn two_who_add_at_once_do_not_lose_a_key() {
 }
 
 #[test]
-fn what_cannot_be_added_to_stays_as_it_is() {
+fn a_failed_addition_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
     let error = Keyring::generate_additional(&path, NOW).unwrap_err();
@@ -124,7 +124,7 @@ fn what_cannot_be_added_to_stays_as_it_is() {
 }
 
 #[test]
-fn a_file_open_to_others_is_refused() {
+fn rejects_a_file_that_others_can_access() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
     Keyring::generate(&path, NOW).unwrap();
@@ -142,13 +142,13 @@ fn a_file_open_to_others_is_refused() {
 }
 
 #[test]
-fn a_missing_file_says_what_to_do() {
+fn the_error_for_a_missing_file_says_what_to_do() {
     let error = Keyring::load(Path::new("/nowhere/keyring.toml")).unwrap_err();
     assert!(error.to_string().contains("keys generate"), "{error}");
 }
 
 #[test]
-fn a_time_may_be_text_or_a_toml_time() {
+fn accepts_times_as_string_or_toml_datetime() {
     for time in ["\"2026-01-31T12:00:00Z\"", "2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00"] {
         let keys =
             format::parse(&entry(&format!("id = \"a\"\ncreate_time = {time}\nkey = \"{KEY}\"")));
@@ -157,18 +157,18 @@ fn a_time_may_be_text_or_a_toml_time() {
 }
 
 #[test]
-fn messages_say_what_is_wrong_and_where_and_never_the_key() {
+fn errors_name_problem_and_position_but_never_the_key() {
     let time = "create_time = \"2026-01-31T12:00:00Z\"";
     let good = entry(&format!("id = \"a\"\n{time}\nkey = \"{KEY}\""));
     let cases = [
         (String::new(), "the file has no keys"),
-        (format!("{good}{good}"), "key 2 has the id a of a key before it"),
+        (format!("{good}{good}"), "key 2 has the id a of an earlier key"),
         (
             entry(&format!("id = \"a\"\n{time}\nkey = \"AAEC\"")),
             "key 1: `key` must be standard base64 of exactly 32 bytes",
         ),
         (entry(&format!("id = \"a\"\n{time}\nkey = \"{KEY}{KEY}\"")), "key 1: `key` must be"),
-        (entry(&format!("id = \"a\"\n{time}\nkey = 5")), "key 1: `key` is missing or not a text"),
+        (entry(&format!("id = \"a\"\n{time}\nkey = 5")), "key 1: `key` is missing or not a string"),
         (entry(&format!("id = \"a\"\n{time}")), "key 1: `key` is missing"),
         (entry(&format!("id = \"{KEY}\"\n{time}\nkey = \"{KEY}\"")), "key 1: `id` must be 1 to 64"),
         (entry(&format!("{time}\nkey = \"{KEY}\"")), "key 1: `id` must be"),

@@ -1,7 +1,6 @@
-//! PEM: PKCS#1 and PKCS#8, and the many other things that come between BEGIN and END lines.
+//! PEM keys in PKCS#1 and PKCS#8, and errors for other kinds of PEM blocks.
 //!
-//! Read by hand rather than by a crate, because crates skip the blocks they do not know, and those are the ones
-//! people need to be told about.
+//! Parsed without a crate, because crates skip unknown blocks instead of reporting them.
 
 use aws_lc_rs::rsa::KeyPair;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -9,22 +8,22 @@ use zeroize::Zeroizing;
 
 use super::SigningKeyError;
 
-/// How every block begins.
+/// The beginning of every block.
 pub(super) const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// Reads the one private key among the blocks of a text.
+/// Parses the only private key among the blocks of a text.
 pub(super) fn parse(text: &str) -> Result<KeyPair, SigningKeyError> {
     let mut key = None;
     let mut refused = None;
     let mut rest = text;
     while let Some((block, after)) = next_block(rest)? {
         rest = after;
-        match kind_of(&block) {
+        match key_format(&block) {
             Ok(_) if key.is_some() => return Err(SigningKeyError::SeveralKeys),
             Ok(form) => key = Some((form, block)),
-            // The first one tells most: what follows it is its certificate, or the key after its parameters.
+            // The first error is the most useful: a certificate may follow a key, and a key its parameters.
             Err(error) => {
                 refused.get_or_insert(error);
             }
@@ -42,12 +41,12 @@ struct Block<'a> {
 }
 
 #[derive(Clone, Copy)]
-enum Form {
+enum KeyFormat {
     Pkcs1,
     Pkcs8,
 }
 
-/// Splits off the next block. White space is not asked for, because shells turn line breaks into blanks.
+/// Splits off the next block. White space is not required, because shells turn line breaks into spaces.
 fn next_block(text: &str) -> Result<Option<(Block<'_>, &str)>, SigningKeyError> {
     let Some((_, after_begin)) = text.split_once(BEGIN) else {
         return Ok(None);
@@ -61,13 +60,13 @@ fn next_block(text: &str) -> Result<Option<(Block<'_>, &str)>, SigningKeyError> 
     Ok(Some((Block { label, body }, after)))
 }
 
-fn kind_of(block: &Block<'_>) -> Result<Form, SigningKeyError> {
+fn key_format(block: &Block<'_>) -> Result<KeyFormat, SigningKeyError> {
     match block.label {
-        // OpenSSL's own encryption of PKCS#1, from before PKCS#8 had one.
+        // OpenSSL's own encryption of PKCS#1, which is older than encrypted PKCS#8.
         _ if block.body.contains("4,ENCRYPTED") => Err(SigningKeyError::Encrypted),
         "ENCRYPTED PRIVATE KEY" => Err(SigningKeyError::Encrypted),
-        "RSA PRIVATE KEY" => Ok(Form::Pkcs1),
-        "PRIVATE KEY" => Ok(Form::Pkcs8),
+        "RSA PRIVATE KEY" => Ok(KeyFormat::Pkcs1),
+        "PRIVATE KEY" => Ok(KeyFormat::Pkcs8),
         "PUBLIC KEY" | "RSA PUBLIC KEY" => Err(SigningKeyError::PublicOnly),
         "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => {
             Err(SigningKeyError::Certificate)
@@ -78,23 +77,23 @@ fn kind_of(block: &Block<'_>) -> Result<Form, SigningKeyError> {
         "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
             Err(SigningKeyError::NotRsa("a certificate request"))
         }
-        // Not repeated in the message: a damaged text may have anything here.
+        // The label is not repeated in the message, because a damaged text may have anything here.
         _ => Err(SigningKeyError::NotRsa("PEM of an unknown kind")),
     }
 }
 
-fn decode(form: Form, block: &Block<'_>) -> Result<KeyPair, SigningKeyError> {
+fn decode(form: KeyFormat, block: &Block<'_>) -> Result<KeyPair, SigningKeyError> {
     let der = decode_base64(block.body).ok_or(SigningKeyError::Base64("PEM"))?;
     match form {
-        Form::Pkcs1 => KeyPair::from_der(&der),
-        Form::Pkcs8 => KeyPair::from_pkcs8(&der),
+        KeyFormat::Pkcs1 => KeyPair::from_der(&der),
+        KeyFormat::Pkcs8 => KeyPair::from_pkcs8(&der),
     }
     .map_err(|rejected| SigningKeyError::rejected(rejected, SigningKeyError::Encoding))
 }
 
 /// Decodes standard base64 with white space anywhere in it.
 pub(super) fn decode_base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    // Both have their full room from the start: growing would leave copies behind that nobody zeroes.
+    // Both are allocated once: growing would leave copies in memory that are not zeroed.
     let mut dense = Zeroizing::new(String::with_capacity(text.len()));
     dense.extend(text.split_ascii_whitespace());
     let mut decoded = Zeroizing::new(Vec::with_capacity(dense.len()));

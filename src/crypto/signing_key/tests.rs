@@ -25,7 +25,7 @@ fn parse(text: &str) -> Result<SigningKey, SigningKeyError> {
 
 fn refusal(text: &str) -> SigningKeyError {
     let error = parse(text).unwrap_err();
-    // Whatever is wrong, no piece of the text that could be key material is in the message.
+    // No message contains a part of the text that could be key material.
     let message = format!("{error} {error:?}");
     for word in text.split(|character: char| !character.is_ascii_alphanumeric()) {
         assert!(word.len() < 20 || !message.contains(word), "{message}");
@@ -33,14 +33,14 @@ fn refusal(text: &str) -> SigningKeyError {
     error
 }
 
-/// The content of an element of the XML fixture.
+/// Returns the content of an element of the XML fixture.
 fn element(name: &str) -> &'static str {
     let (_, after) = XML.split_once(&format!("<{name}>")).unwrap();
     after.split_once(&format!("</{name}>")).unwrap().0
 }
 
 #[test]
-fn all_forms_of_one_key_are_one_key() {
+fn all_formats_of_a_key_give_the_same_key() {
     let expected = parse(PKCS1).unwrap();
     let message = "My App-pzqc70604i.202612241830".as_bytes();
     let signature = expected.sign(message).unwrap();
@@ -60,14 +60,14 @@ fn all_forms_of_one_key_are_one_key() {
 }
 
 #[test]
-fn the_fixture_is_as_untidy_as_the_test_needs() {
+fn the_fixture_contains_the_irregularities() {
     assert!(EDITED_XML.starts_with("\u{feff}<?xml"));
     assert!(EDITED_XML.contains("<!-- wrapped -->") && EDITED_XML.contains("\r\n"));
     assert!(EDITED_XML.find("<D>").unwrap() < EDITED_XML.find("<Modulus>").unwrap());
 }
 
 #[test]
-fn what_shells_and_environment_variables_do_is_borne() {
+fn accepts_changes_by_shells_and_environment_variables() {
     let key_id = parse(PKCS1).unwrap().key_id;
     for text in [PKCS1, PKCS8, XML, EDITED_XML] {
         let variants = [
@@ -87,7 +87,7 @@ fn what_shells_and_environment_variables_do_is_borne() {
 }
 
 #[test]
-fn freshly_made_keys_of_each_length_work() {
+fn generated_keys_of_each_length_work() {
     for (size, bits) in [(KeySize::Rsa2048, 2048), (KeySize::Rsa3072, 3072)] {
         let pair = KeyPair::generate(size).unwrap();
         let der = STANDARD.encode(pair.as_der().unwrap().as_ref());
@@ -102,7 +102,7 @@ fn freshly_made_keys_of_each_length_work() {
 }
 
 #[test]
-fn a_private_key_is_found_beside_its_certificate() {
+fn finds_a_private_key_next_to_its_certificate() {
     let certificate = fixture!("certificate.pem");
     for text in [format!("{certificate}{PKCS8}"), format!("Bag Attributes\n{PKCS1}{certificate}")] {
         assert!(parse(&text).is_ok());
@@ -111,7 +111,7 @@ fn a_private_key_is_found_beside_its_certificate() {
 }
 
 #[test]
-fn what_is_no_usable_key_is_named() {
+fn errors_name_what_was_found_instead_of_a_key() {
     use SigningKeyError as E;
     let cases = [
         (fixture!("public.pem"), E::PublicOnly),
@@ -162,7 +162,7 @@ fn what_is_no_usable_key_is_named() {
 }
 
 #[test]
-fn every_number_of_the_xml_is_needed_once_and_as_base64() {
+fn requires_every_xml_number_once_in_base64() {
     for name in ["Modulus", "Exponent", "P", "Q", "DP", "DQ", "InverseQ"] {
         let whole = format!("<{name}>{}</{name}>", element(name));
         let rest = XML.replace(&whole, "");
@@ -181,11 +181,11 @@ fn every_number_of_the_xml_is_needed_once_and_as_base64() {
 }
 
 #[test]
-fn numbers_of_different_keys_do_not_make_one() {
+fn rejects_numbers_of_different_keys() {
     let number = |name| STANDARD.decode(element(name)).unwrap();
     for name in ["Modulus", "Exponent", "P", "Q", "DP", "DQ", "InverseQ", "D"] {
         let mut other = number(name);
-        // A byte in the middle, so that odd numbers stay odd and lengths what they were.
+        // Changes a byte in the middle, so that odd numbers stay odd and lengths stay the same.
         other[1] ^= 0b100;
         let text = XML.replace(
             &format!("<{name}>{}</{name}>", element(name)),
@@ -194,14 +194,14 @@ fn numbers_of_different_keys_do_not_make_one() {
         assert_ne!(text, XML);
         assert_eq!(refusal(&text), SigningKeyError::Inconsistent, "{name}");
     }
-    // As if P and Q had changed places, and their other numbers had not.
+    // P and Q are swapped, but not the numbers derived from them.
     let (p, q) = (element("P"), element("Q"));
     let swapped = XML.replace(p, "-").replace(q, p).replace('-', q);
     assert_eq!(refusal(&swapped), SigningKeyError::Inconsistent);
 }
 
 #[test]
-fn leading_zeros_in_the_xml_do_not_make_another_key() {
+fn ignores_leading_zeros_in_xml_numbers() {
     let mut modulus = STANDARD.decode(element("Modulus")).unwrap();
     modulus.insert(0, 0);
     let padded = XML.replace(element("Modulus"), &STANDARD.encode(modulus));
@@ -209,13 +209,13 @@ fn leading_zeros_in_the_xml_do_not_make_another_key() {
 }
 
 #[test]
-fn a_modulus_above_the_limit_is_refused_before_it_costs_anything() {
+fn rejects_a_huge_modulus_before_any_computation() {
     let huge = STANDARD.encode([0xff; 1025]);
     assert_eq!(refusal(&XML.replace(element("Modulus"), &huge)), SigningKeyError::TooLarge);
 }
 
 #[test]
-fn debug_output_shows_key_id_and_length_only() {
+fn debug_output_contains_only_key_id_and_length() {
     let key = parse(PKCS1).unwrap();
     assert_eq!(
         format!("{key:?}"),
@@ -228,7 +228,7 @@ const NUMBERS: [&str; 8] = ["Modulus", "Exponent", "P", "Q", "DP", "DQ", "Invers
 static KEY_ID: std::sync::LazyLock<String> =
     std::sync::LazyLock::new(|| parse(PKCS1).unwrap().key_id);
 
-/// What people, editors and shells leave between the pieces of a key.
+/// The characters that people, editors and shells leave between the parts of a key.
 fn white_space() -> impl Strategy<Value = String> {
     "([ \t\r\n]|\\\\n|\\\\r\\\\n|\\\\r){0,3}"
 }
@@ -251,7 +251,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn xml_in_any_order_and_however_untidy_is_the_same_key(
+    fn xml_in_any_order_and_layout_gives_the_same_key(
         order in Just(NUMBERS).prop_shuffle(),
         spaces in prop::collection::vec(between_elements(), 9),
         inside in prop::collection::vec((any::<prop::sample::Index>(), white_space()), 8),
@@ -268,7 +268,7 @@ proptest! {
     }
 
     #[test]
-    fn pem_however_wrapped_is_the_same_key(
+    fn pem_with_any_line_breaks_gives_the_same_key(
         form in prop::sample::select(&[PKCS1, PKCS8][..]),
         cuts in prop::collection::vec((any::<prop::sample::Index>(), white_space()), 0..9),
         note in "[A-Za-z0-9: ]{0,20}",
@@ -279,7 +279,7 @@ proptest! {
         let mut body = body.replace('\n', "");
         for (position, cut) in cuts {
             let at = position.index(body.len());
-            // Not into an escape that was put in before.
+            // Not inside an escape that was inserted before.
             if body.is_char_boundary(at) && !body[..at].ends_with('\\') {
                 body.insert_str(at, &cut);
             }

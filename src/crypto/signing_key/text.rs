@@ -1,14 +1,14 @@
-//! What happens to a key's text on its way through editors, shells and environment variables.
+//! Normalizes the text of a key after editors, shells and environment variables.
 
 use zeroize::Zeroizing;
 
 use super::SigningKeyError;
 use crate::domain::trimmed as trim;
 
-/// An 8192-bit key is about 6 KiB.
+/// The maximum length of the text. An 8192-bit key is about 6 KiB.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// The text without what surrounds the key, with real line breaks and without carriage returns.
+/// Returns the text without surrounding characters and carriage returns, and with real line breaks.
 pub(super) fn normalize(text: &str) -> Result<Zeroizing<String>, SigningKeyError> {
     if text.len() > MAX_LENGTH {
         return Err(SigningKeyError::TooLong);
@@ -17,7 +17,7 @@ pub(super) fn normalize(text: &str) -> Result<Zeroizing<String>, SigningKeyError
     if text.is_empty() {
         return Err(SigningKeyError::Empty);
     }
-    // Never longer than what it was, so it never grows and leaves no copies behind. No form of a key has a backslash.
+    // The result is never longer than the input, so no copies are left in memory. No key contains a backslash.
     let mut normal = Zeroizing::new(String::with_capacity(text.len()));
     let mut rest = text;
     while let Some(position) = rest.find(['\\', '\r']) {
@@ -27,7 +27,7 @@ pub(super) fn normalize(text: &str) -> Result<Zeroizing<String>, SigningKeyError
             normal.push('\n');
             after
         } else if let Some(after) = from.strip_prefix("\\r").or_else(|| from.strip_prefix('\r')) {
-            // Also spares the XML reader the copy that it makes of text with carriage returns.
+            // Also avoids the copy that the XML parser makes of text with carriage returns.
             after
         } else {
             normal.push('\\');
@@ -35,7 +35,7 @@ pub(super) fn normalize(text: &str) -> Result<Zeroizing<String>, SigningKeyError
         };
     }
     normal.push_str(rest);
-    // What was written as `\n` may now be white space at the ends. Before an XML declaration there must be none.
+    // An escaped `\n` may now be white space at the ends, which is not allowed before an XML declaration.
     match trim(&normal) {
         "" => Err(SigningKeyError::Empty),
         trimmed if trimmed.len() < normal.len() => Ok(Zeroizing::new(trimmed.to_owned())),

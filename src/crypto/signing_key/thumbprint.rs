@@ -1,9 +1,9 @@
-//! RFC 7638: the name of a public key.
+//! JWK thumbprints of public keys (RFC 7638).
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// The SHA-256 thumbprint of an RSA public key, base64url. Both numbers are big-endian without leading zero bytes.
+/// Returns the SHA-256 thumbprint of an RSA key, in base64url. Numbers are big-endian without leading zero bytes.
 pub(super) fn jwk_thumbprint(modulus: &[u8], exponent: &[u8]) -> String {
     let modulus = URL_SAFE_NO_PAD.encode(modulus);
     let exponent = URL_SAFE_NO_PAD.encode(exponent);
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_rfc() {
+    fn computes_the_thumbprint_of_the_rfc_example() {
         // RFC 7638, 3.1.
         let modulus = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWK\
                        RXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicA\

@@ -1,4 +1,4 @@
-//! .NET's XML form of an RSA key: `RSAKeyValue`, one element a number, base64 of its big-endian bytes.
+//! .NET's XML format of an RSA key: `RSAKeyValue`, with one element for each number, in base64 of its big-endian bytes.
 
 use aws_lc_rs::rsa::{KeyPair, KeyPairComponents, PublicKeyComponents};
 use roxmltree::{Document, Error, Node, ParsingOptions};
@@ -6,19 +6,19 @@ use zeroize::Zeroizing;
 
 use super::{SigningKeyError, bits, pem::decode_base64};
 
-/// A key has 9 elements; the rest is room for text, comments and line breaks.
+/// The maximum number of XML nodes. A key has 9 elements; the rest is for text, comments and line breaks.
 const MAX_NODES: u32 = 500;
-/// What a key may have at most and at least.
+/// The allowed length of the modulus.
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 type Number = Zeroizing<Vec<u8>>;
 
-/// Reads a key. Its elements may come in any order.
+/// Parses a key. Its elements may be in any order.
 pub(super) fn parse(text: &str) -> Result<KeyPair, SigningKeyError> {
     let options =
         ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document =
-        Document::parse_with_options(text, options).map_err(|error| malformed(&error))?;
+        Document::parse_with_options(text, options).map_err(|error| xml_error(&error))?;
     let root = document.root_element();
     if root.tag_name().name() != "RSAKeyValue" {
         return Err(SigningKeyError::XmlRoot);
@@ -39,8 +39,7 @@ pub(super) fn parse(text: &str) -> Result<KeyPair, SigningKeyError> {
         dQ: number(root, "DQ")?,
         qInv: number(root, "InverseQ")?,
     };
-    // Asked here, because the library checks first whether the numbers belong together, and that is slow for huge
-    // ones.
+    // Checked first, because the library's consistency check is slow for huge numbers.
     match bits(&components.public_key.n) {
         found if found < *MODULUS_BITS.start() => return Err(SigningKeyError::TooSmall),
         found if found > *MODULUS_BITS.end() => return Err(SigningKeyError::TooLarge),
@@ -62,7 +61,7 @@ fn child<'a, 'input>(
     }
 }
 
-/// The bytes of one number, without leading zeros: .NET never writes them, other tools do.
+/// Returns the bytes of one number without leading zeros, which .NET never writes but other tools do.
 fn number(root: Node<'_, '_>, name: &'static str) -> Result<Number, SigningKeyError> {
     let element = child(root, name)?.ok_or(SigningKeyError::Missing(name))?;
     // A comment splits the text around it in two.
@@ -79,8 +78,8 @@ fn number(root: Node<'_, '_>, name: &'static str) -> Result<Number, SigningKeyEr
     }
 }
 
-/// Says where, not what: the reader's own messages quote the text.
-fn malformed(error: &Error) -> SigningKeyError {
+/// Converts an XML error to its position, because the parser's messages quote the text.
+fn xml_error(error: &Error) -> SigningKeyError {
     match error {
         Error::DtdDetected
         | Error::UnknownEntityReference(..)

@@ -5,18 +5,18 @@ use super::*;
 
 const CONTEXT: &str = "ListTenants applications/a";
 
-/// The keys of a new keyring of two, first with its first key active and then with its second.
+/// Returns two replicas with the same keyring of two keys, and different active keys.
 fn keys() -> [PageTokenKey; 2] {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keyring.toml");
     let first = Keyring::generate(&path, Timestamp::UNIX_EPOCH).unwrap();
     let second = Keyring::generate_additional(&path, Timestamp::UNIX_EPOCH).unwrap();
-    // Loaded twice, as by two replicas.
+    // Loaded twice, as two replicas do.
     [first, second].map(|id| PageTokenKey::new(&Keyring::load(&path).unwrap(), &id).unwrap())
 }
 
 #[test]
-fn every_replica_opens_what_another_made_whichever_key_is_active() {
+fn replicas_open_each_others_page_tokens() {
     let [one, other] = keys();
     for payload in [&b""[..], b"Cust12345", &[0; 600]] {
         let token = one.seal(CONTEXT, payload).unwrap();
@@ -28,7 +28,7 @@ fn every_replica_opens_what_another_made_whichever_key_is_active() {
 }
 
 #[test]
-fn tokens_of_another_context_keyring_or_make_do_not_open() {
+fn rejects_tokens_of_another_context_keyring_or_layout() {
     let [one, _] = keys();
     let [foreign, _] = keys();
     let token = one.seal(CONTEXT, b"Cust12345").unwrap();
@@ -46,7 +46,7 @@ fn tokens_of_another_context_keyring_or_make_do_not_open() {
 }
 
 #[test]
-fn tokens_are_bounded() {
+fn page_tokens_have_a_maximum_length() {
     let [one, _] = keys();
     assert!(one.seal(CONTEXT, &[0; 700]).unwrap().len() <= MAX_PAGE_TOKEN_LENGTH);
     assert_eq!(one.seal(CONTEXT, &[0; 800]), Err(SealError::Failed));
@@ -54,7 +54,7 @@ fn tokens_are_bounded() {
 }
 
 #[test]
-fn tokens_show_nothing_and_need_no_escaping() {
+fn page_tokens_reveal_nothing_and_need_no_escaping() {
     let [one, _] = keys();
     let token = one.seal(CONTEXT, b"Cust12345").unwrap();
     assert_ne!(token, one.seal(CONTEXT, b"Cust12345").unwrap());
@@ -64,7 +64,7 @@ fn tokens_show_nothing_and_need_no_escaping() {
 }
 
 #[test]
-fn the_derived_key_is_not_the_key_it_comes_from() {
+fn the_derived_key_differs_from_its_source() {
     let key = [7; KEY_LENGTH];
     let mut token = Vec::new();
     derive(&key).unwrap().seal_into(b"", b"payload", &mut token).unwrap();
@@ -72,7 +72,7 @@ fn the_derived_key_is_not_the_key_it_comes_from() {
     assert!(derive(&key).unwrap().open(b"", &token).is_some());
 }
 
-/// For tests with many cases: making a keyring takes a file.
+/// Shared by tests with many cases, because creating a keyring writes a file.
 static KEY: std::sync::LazyLock<PageTokenKey> = std::sync::LazyLock::new(|| {
     let [one, _] = keys();
     one
@@ -85,7 +85,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn a_token_opens_in_its_own_context_only(
+    fn a_page_token_opens_only_in_its_context(
         context in ".{0,40}",
         other in "ListTenants applications/[ab]|.{0,40}",
         payload in ".{0,60}",

@@ -1,4 +1,4 @@
-//! Associates as filters and orders see them.
+//! The fields of associates for filters and orders.
 
 use std::cell::OnceCell;
 
@@ -8,10 +8,10 @@ use crate::domain::{
     filter::{Field, FieldKind, Fields, Value},
 };
 
-/// Kinds by the names of the contract.
+/// The types by their names in the API.
 const TYPES: &[&str] = &["INTERNAL", "RESOURCE", "EXTERNAL", "ANONYMOUS", "SYSTEM", "UNRECOGNIZED"];
 
-/// What associates can be filtered on. `group` holds the names and the ids of the groups, primary and other.
+/// The fields that associates can be filtered on. `group` holds the names and ids of all groups.
 pub const ASSOCIATE_FIELDS: &[Field] = &[
     Field { name: "type", kind: FieldKind::Enum(TYPES) },
     Field { name: "active", kind: FieldKind::Bool },
@@ -24,7 +24,7 @@ pub const ASSOCIATE_FIELDS: &[Field] = &[
     Field { name: "person_id", kind: FieldKind::Int },
 ];
 
-/// What associates can be ordered by.
+/// The fields that associates can be ordered by.
 pub const ASSOCIATE_ORDERS: &[&str] = &[
     "associate_id",
     "type",
@@ -37,17 +37,17 @@ pub const ASSOCIATE_ORDERS: &[&str] = &[
     "person_id",
 ];
 
-/// An associate as a caller with its languages reads it.
+/// An associate with its texts in the caller's languages.
 #[derive(Debug)]
 pub struct ListedAssociate<'a> {
     associate: &'a Associate,
     languages: &'a Languages,
-    /// Written only if a filter asks for groups: most ask for none, of many thousand associates.
+    /// The group ids as text, created only if a filter uses groups: most filters do not, and lists are long.
     group_ids: OnceCell<Vec<String>>,
 }
 
 impl<'a> ListedAssociate<'a> {
-    /// This one, in these languages.
+    /// Creates the view of an associate in these languages.
     #[must_use]
     pub fn new(associate: &'a Associate, languages: &'a Languages) -> Self {
         Self { associate, languages, group_ids: OnceCell::new() }
@@ -70,11 +70,11 @@ impl Fields for ListedAssociate<'_> {
                 let ids = self
                     .group_ids
                     .get_or_init(|| self.groups().map(|group| group.id.to_string()).collect());
-                let names = self.groups().map(|group| self.languages.of(&group.display_name));
+                let names = self.groups().map(|group| self.languages.select(&group.display_name));
                 Value::List(names.chain(ids.iter().map(String::as_str)).collect())
             }
             "role" => associate.role.as_ref().map_or(Value::Absent, |role| {
-                Value::Text(self.languages.of(&role.display_name).into())
+                Value::Text(self.languages.select(&role.display_name).into())
             }),
             "user_name" => Value::Text(associate.user_name.as_str().into()),
             "login" => Value::Text(associate.login.as_str().into()),

@@ -1,4 +1,4 @@
-//! User groups, and finding what associates are in (SUPEROFFICE.md 6.3, 6.4).
+//! User groups, and the look-up of the groups and roles of associates.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,36 +11,36 @@ use crate::domain::localized::translations;
 /// A user group of a tenant. Its name may hold translations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserGroup {
-    /// Its id; 0 where SuperOffice told a name only.
+    /// The id; 0 if SuperOffice returned only a name.
     pub id: i32,
-    /// Its name.
+    /// The name.
     pub display_name: String,
-    /// Its place in the list.
+    /// The position in the list.
     pub rank: i32,
     /// Whether it is deleted.
     pub deleted: bool,
-    /// Oddities found when it was read.
+    /// Problems with the data, found while reading it.
     pub warnings: Vec<DataWarning>,
 }
 
-/// A group or role as an associate's row tells it: by id, by name, or both.
+/// A reference to a group or role in an associate's row: by id, by name, or both.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reference {
-    /// 0 where it is not told.
+    /// The id; 0 if unknown.
     pub id: i32,
-    /// Empty where it is not told.
+    /// The name; empty if unknown.
     pub name: String,
 }
 
 impl Reference {
-    /// Whether it tells nothing: group 0 is no group.
+    /// Returns whether the reference is empty. Group 0 does not exist.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.id == 0 && self.name.is_empty()
     }
 }
 
-/// The groups and roles of a tenant, to look up what rows refer to.
+/// The groups and roles of a tenant, to resolve references.
 #[derive(Debug, Default)]
 pub struct Directory {
     groups: Entries<UserGroup>,
@@ -48,23 +48,23 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Of these. Of several with one id the first counts.
+    /// Creates a directory. If several entries have the same id, the first is used.
     #[must_use]
     pub fn new(groups: Vec<UserGroup>, roles: Vec<Role>) -> Self {
         Self { groups: Entries::new(groups), roles: Entries::new(roles) }
     }
 
-    /// All groups, by id.
+    /// Returns all groups, ordered by id.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<UserGroup>> {
         self.groups.by_id.values()
     }
 
-    /// All roles, by id.
+    /// Returns all roles, ordered by id.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<Role>> {
         self.roles.by_id.values()
     }
 
-    /// The group referred to: one that is not in the list is what the reference tells of it.
+    /// Resolves a reference to a group. If the group is not in the list, returns a group with the reference's data.
     pub(super) fn group(
         &self,
         reference: &Reference,
@@ -75,28 +75,28 @@ impl Directory {
                 warnings.push(DataWarning::DeletedGroup(group.id));
             }
             if !group.warnings.is_empty() {
-                warnings.push(DataWarning::GroupInPart(group.id));
+                warnings.push(DataWarning::PartialGroup(group.id));
             }
             return Arc::clone(group);
         }
         warnings.push(match reference.id {
-            0 => DataWarning::UnclearGroup,
+            0 => DataWarning::UnresolvedGroup,
             id => DataWarning::UnknownGroup(id),
         });
         let (id, display_name) = (reference.id, reference.name.clone());
         Arc::new(UserGroup { id, display_name, rank: 0, deleted: false, warnings: Vec::new() })
     }
 
-    /// The role referred to, likewise.
+    /// Resolves a reference to a role, in the same way.
     pub(super) fn role(&self, reference: &Reference, warnings: &mut Vec<DataWarning>) -> Arc<Role> {
         if let Some(role) = self.roles.find(reference) {
             if !role.warnings.is_empty() {
-                warnings.push(DataWarning::RoleInPart(role.id));
+                warnings.push(DataWarning::PartialRole(role.id));
             }
             return Arc::clone(role);
         }
         warnings.push(match reference.id {
-            0 => DataWarning::UnclearRole,
+            0 => DataWarning::UnresolvedRole,
             id => DataWarning::UnknownRole(id),
         });
         Arc::new(Role {
@@ -110,7 +110,7 @@ impl Directory {
     }
 }
 
-/// What has an id and a name.
+/// An entry with an id and a name.
 trait Entry {
     fn id(&self) -> i32;
     fn name(&self) -> &str;
@@ -139,7 +139,7 @@ impl Entry for Role {
 #[derive(Debug)]
 struct Entries<T> {
     by_id: BTreeMap<i32, Arc<T>>,
-    /// Under the whole name and each translation; 0 where it is that of several.
+    /// Ids by the whole name and by each translation; 0 if several entries share the name.
     by_name: HashMap<String, i32>,
 }
 
@@ -167,7 +167,7 @@ impl<T: Entry> Entries<T> {
         all
     }
 
-    /// By id if one is told, else by a name that only one has.
+    /// Finds an entry by its id, or, without id, by a name that only one entry has.
     fn find(&self, reference: &Reference) -> Option<&Arc<T>> {
         let id = match reference.id {
             0 => *self.by_name.get(&reference.name)?,

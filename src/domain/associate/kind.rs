@@ -1,9 +1,9 @@
-//! Kinds of associates in their numberings, and what each can do at all (SUPEROFFICE.md 6.3).
+//! Types of associates, their codes and names in SuperOffice, and their capabilities.
 
-/// What SuperOffice's list of user types calls "Not a user".
+/// The code for "Not a user" in SuperOffice's list of user types.
 const NOT_A_USER: i32 = -1;
 
-/// The kind of an associate.
+/// The type of an associate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AssociateType {
     /// An employee.
@@ -16,22 +16,22 @@ pub enum AssociateType {
     Anonymous,
     /// A system user.
     System,
-    /// A kind that we do not know, by the database's number. Never taken for one that we know.
+    /// An unknown type, by its database number. It is never treated as a known type.
     Unrecognized(i32),
 }
 
-/// One row of the table of kinds.
+/// A row of the table of types.
 struct Row {
     kind: AssociateType,
-    /// In the database, and in the list `usertype` with which archives speak.
+    /// The number in the database and in the list `usertype`, which archives use.
     code: i32,
-    /// In enums of the API, as a word …
+    /// The name in enums of the API.
     api_name: &'static str,
-    /// … and as a number, where it is sent as one.
+    /// The number in enums of the API, if it is sent as a number.
     api_number: i32,
-    /// What the list `usertype` calls it in English.
+    /// The English name in the list `usertype`.
     list_name: &'static str,
-    /// In the contract.
+    /// The name in the gateway's API.
     contract_name: &'static str,
 }
 
@@ -78,7 +78,7 @@ const KINDS: [Row; 5] = [
     },
 ];
 
-/// What associates of a kind can do at all, whatever their rights.
+/// The capabilities of a type of associate, independent of rights.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the platform's table of seven separate questions"
@@ -102,40 +102,40 @@ pub struct Capabilities {
 }
 
 impl AssociateType {
-    /// Where SuperOffice tells no kind.
-    pub const UNTOLD: Self = Self::Unrecognized(NOT_A_USER);
+    /// The type of an associate for which SuperOffice returns no type.
+    pub const UNSPECIFIED: Self = Self::Unrecognized(NOT_A_USER);
 
-    /// Every kind that we know, and one that we do not.
+    /// All known types, and one unknown type.
     pub const ALL: [Self; 6] = [
         Self::Internal,
         Self::Resource,
         Self::External,
         Self::Anonymous,
         Self::System,
-        Self::UNTOLD,
+        Self::UNSPECIFIED,
     ];
 
-    /// By the database's number, which archives use too.
+    /// Returns the type by its number in the database and in archives.
     #[must_use]
     pub fn from_code(code: i32) -> Self {
         let row = KINDS.iter().find(|row| row.code == code);
         row.map_or(Self::Unrecognized(code), |row| row.kind)
     }
 
-    /// By the word of an enum of the API, if it is one that we know.
+    /// Returns the type by its name in enums of the API, if it is known.
     #[must_use]
     pub fn from_api_name(name: &str) -> Option<Self> {
         KINDS.iter().find(|row| row.api_name == name).map(|row| row.kind)
     }
 
-    /// By the number that stands for that word, which is not the database's: there 1 is a resource.
+    /// Returns the type by its number in enums of the API. This is not the database's number, in which 1 is a resource.
     #[must_use]
     pub fn from_api_number(number: i32) -> Option<Self> {
         KINDS.iter().find(|row| row.api_number == number).map(|row| row.kind)
     }
 
-    /// By what an archive shows for it: the database's number, or where it shows texts the English name of the list
-    /// `usertype` or the word of the API. In any other language it is not known.
+    /// Returns the type by its text in an archive: the database's number, the English name in the list `usertype`, or
+    /// the API's name. Names in other languages are not recognized.
     #[must_use]
     pub fn from_archive_text(text: &str) -> Option<Self> {
         if let Ok(code) = text.parse() {
@@ -145,7 +145,7 @@ impl AssociateType {
         row.map(|row| row.kind)
     }
 
-    /// The database's number: 0, 1, 4, 7, 13, or the one that was read.
+    /// Returns the database's number: 0, 1, 4, 7, 13, or the unknown number that was read.
     #[must_use]
     pub fn code(self) -> i32 {
         match self {
@@ -154,7 +154,7 @@ impl AssociateType {
         }
     }
 
-    /// The name in the contract, without the enum's prefix.
+    /// Returns the name in the gateway's API, without the enum's prefix.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.row().map_or("UNRECOGNIZED", |row| row.contract_name)
@@ -164,7 +164,7 @@ impl AssociateType {
         KINDS.iter().find(|row| row.kind == self)
     }
 
-    /// The platform's table; of a kind that we do not know nothing is promised.
+    /// Returns the capabilities by the platform's table. An unknown type has none.
     #[must_use]
     pub fn capabilities(self) -> Capabilities {
         let none = Capabilities::default();
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_numberings_name_the_same_kinds() {
+    fn all_codes_and_names_give_the_same_type() {
         for (code, name, number, shown, kind) in [
             (0, "InternalAssociate", 1, "Associate", AssociateType::Internal),
             (1, "ResourceAssociate", 2, "Resource", AssociateType::Resource),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kind_keeps_its_number_and_is_never_internal() {
+    fn an_unknown_type_keeps_its_number_and_is_never_internal() {
         for code in [-1, 2, 3, 5, 8, 12, 14, i32::MIN, i32::MAX] {
             let kind = AssociateType::from_code(code);
             assert_eq!((kind, kind.code()), (AssociateType::Unrecognized(code), code));
@@ -240,9 +240,9 @@ mod tests {
         assert_eq!(AssociateType::from_api_number(13), None);
     }
 
-    /// The table of SUPEROFFICE.md 6.3, column by column.
+    /// SuperOffice's documented table, column by column.
     #[test]
-    fn capabilities_are_the_platforms_table() {
+    fn capabilities_match_the_documented_table() {
         let table = |kind: AssociateType| {
             let can = kind.capabilities();
             [

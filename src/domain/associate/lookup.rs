@@ -1,21 +1,21 @@
-//! Finding an associate by something else than its id.
+//! Look-up of an associate by a key other than its id.
 
 use super::Associate;
 use crate::domain::folded_name;
 
-/// What is known of the one looked for.
+/// The key of a look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookupKey {
-    /// Its `SuperID` user principal name, in upper or lower case.
+    /// The `SuperID` user principal name, ignoring case.
     UserName(String),
-    /// The e-mail address of its person, in upper or lower case.
+    /// The person's e-mail address, ignoring case.
     Email(String),
-    /// Its person.
+    /// The person's id.
     PersonId(i32),
 }
 
 impl LookupKey {
-    /// Whether an associate is one of those looked for. What it does not have is nothing that could be looked for.
+    /// Returns whether the associate matches the key. An absent value matches no key.
     #[must_use]
     pub fn matches(&self, associate: &Associate) -> bool {
         match self {
@@ -26,7 +26,7 @@ impl LookupKey {
     }
 }
 
-/// Whether two user names, or two addresses, are one: equal in Unicode NFC and case folding, as policies compare them.
+/// Returns whether two user names or addresses are equal in Unicode NFC and case folding, as policies compare them.
 #[must_use]
 pub fn is_same_name(wanted: &str, found: &str) -> bool {
     if wanted.is_empty() {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_fold_alike_are_one() {
+    fn compares_names_after_folding() {
         for (wanted, found, same) in [
             ("Tony@Example.com", "tony@example.COM", true),
             ("STRASSE@x.example", "stra\u{df}e@x.example", true),

@@ -1,4 +1,4 @@
-//! Names of associates: one spelling each, refused unless they render back to themselves.
+//! Resource names of associates. A name is accepted only if it formats back to itself.
 
 use std::{fmt, str::FromStr};
 
@@ -7,21 +7,21 @@ use crate::domain::{
     name::{NameError, bounded},
 };
 
-/// What stands between the name of a tenant and the id of its associate.
+/// The part of the name between tenant and associate id.
 const COLLECTION: &str = "/associates/";
 
-/// The id of an associate in its tenant: a positive int32 (SUPEROFFICE.md 6.3).
+/// The id of an associate in its tenant: a positive int32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AssociateId(i32);
 
 impl AssociateId {
-    /// The id with this number, if it is positive.
+    /// Creates an id from a positive number.
     #[must_use]
     pub fn new(number: i32) -> Option<Self> {
         (number > 0).then_some(Self(number))
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> i32 {
         self.0
@@ -32,7 +32,7 @@ impl FromStr for AssociateId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        // Rust would also read `+5` and `05`, which are other spellings of `5`.
+        // Rust would also parse `+5` and `05`, which are other spellings of `5`.
         let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
         let number = if digits { text.parse().ok() } else { None };
         number.and_then(Self::new).ok_or(NameError::Associate)
@@ -48,9 +48,9 @@ impl fmt::Display for AssociateId {
 /// `applications/{application}/tenants/{tenant}/associates/{associate}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AssociateName {
-    /// The tenant whose user it is.
+    /// The tenant.
     pub tenant: TenantName,
-    /// Which of its users.
+    /// The associate's id.
     pub associate: AssociateId,
 }
 
@@ -76,12 +76,12 @@ impl fmt::Debug for AssociateName {
     }
 }
 
-/// An associate's name in which the application may be left open (`applications/-/tenants/Cust12345/associates/5`).
+/// The name of an associate whose application may be a wildcard (`applications/-/tenants/Cust12345/associates/5`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssociateSelector {
-    /// The tenant, through whichever application.
+    /// The tenant, with or without application.
     pub tenant: TenantSelector,
-    /// Which of its users.
+    /// The associate's id.
     pub associate: AssociateId,
 }
 

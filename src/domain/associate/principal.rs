@@ -1,27 +1,27 @@
-//! Who a credential is (SUPEROFFICE.md 6.2).
+//! The user that a credential belongs to.
 
 use jiff::civil::Date;
 
 use super::{AssociateId, AssociateType, DataWarning, RoleType};
 use crate::domain::ContextIdentifier;
 
-/// A licence that a user or the whole site holds.
+/// A licence of a user or of the whole site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct License {
-    /// The unique name of its module.
+    /// The unique name of the licensed module.
     pub name: String,
-    /// The day on which it ends; `None` where it does not.
+    /// The last day of the licence; `None` if it does not end.
     pub expires: Option<Date>,
 }
 
-/// The user behind a credential, as SuperOffice answers it.
+/// The user that a credential belongs to, as SuperOffice returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// The tenant, proven by SuperOffice's answer.
+    /// The tenant, confirmed by SuperOffice's response.
     pub tenant: ContextIdentifier,
     /// The kind of user.
     pub kind: AssociateType,
-    /// Which one.
+    /// The associate's id.
     pub id: AssociateId,
     /// The short name in the CRM.
     pub login: String,
@@ -31,30 +31,30 @@ pub struct Principal {
     pub full_name: String,
     /// The person's e-mail address.
     pub email: String,
-    /// The person; 0 for none.
+    /// The person's id; 0 for none.
     pub person_id: i32,
-    /// The company; 0 for none.
+    /// The company's id; 0 for none.
     pub contact_id: i32,
-    /// The primary group; 0 for those in no group.
+    /// The id of the primary group; 0 for none.
     pub primary_group_id: i32,
-    /// The other groups, in order, each once.
+    /// The ids of the other groups, sorted, without duplicates.
     pub secondary_group_ids: Vec<i32>,
-    /// The role; 0 where it is not told.
+    /// The role's id; 0 if unknown.
     pub role_id: i32,
-    /// Its name.
+    /// The role's name.
     pub role_name: String,
-    /// For whom it is made, where it is told.
+    /// The type of users that the role is for, if known.
     pub role_type: Option<RoleType>,
-    /// The functional rights held, in order, each once.
+    /// The functional rights, sorted, without duplicates.
     pub function_rights: Vec<String>,
-    /// The licences held, as SuperOffice orders them.
+    /// The licences, in SuperOffice's order.
     pub licenses: Vec<License>,
-    /// Oddities found when it was read.
+    /// Problems with the data, found while reading it.
     pub warnings: Vec<DataWarning>,
 }
 
 impl Principal {
-    /// Whether it holds a functional right. A system user is not limited by them, whatever it holds.
+    /// Returns whether the user has a functional right. Functional rights do not limit system users.
     #[must_use]
     pub fn has_right(&self, right: &str) -> bool {
         self.kind == AssociateType::System

@@ -1,9 +1,9 @@
-//! Roles: for whom they are made, and the default levels (SUPEROFFICE.md 6.4).
+//! Roles of users, their types and the default levels.
 
 use super::DataWarning;
 use crate::domain::localized::translations;
 
-/// For whom a role is made.
+/// The type of users that a role is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RoleType {
     /// Employees.
@@ -12,12 +12,12 @@ pub enum RoleType {
     External,
     /// The anonymous user.
     Anonymous,
-    /// System users: overrides all security controls.
+    /// System users. The role overrides all security controls.
     System,
 }
 
 impl RoleType {
-    /// By the word of the API.
+    /// Returns the type by its name in the API.
     #[must_use]
     pub fn from_api_name(name: &str) -> Option<Self> {
         match name {
@@ -29,7 +29,7 @@ impl RoleType {
         }
     }
 
-    /// By the number with which the list `roles` is asked for them; archives of roles show the same.
+    /// Returns the type by its number, which is the parameter of the list `roles` and the value in archives of roles.
     #[must_use]
     pub fn from_code(code: i32) -> Option<Self> {
         match code {
@@ -45,26 +45,26 @@ impl RoleType {
 /// A role of a tenant. Texts may hold translations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
-    /// Its id; 0 where SuperOffice told a name only.
+    /// The id; 0 if SuperOffice returned only a name.
     pub id: i32,
-    /// Its name.
+    /// The name.
     pub display_name: String,
-    /// What it is for.
+    /// The description.
     pub description: String,
-    /// For whom it is made, where SuperOffice told that.
+    /// The type of users that the role is for, if known.
     pub role_type: Option<RoleType>,
     /// Whether it is deleted.
     pub deleted: bool,
-    /// Oddities found when it was read.
+    /// Problems with the data, found while reading it.
     pub warnings: Vec<DataWarning>,
 }
 
 impl Role {
-    /// 0 (everything) to 5 (read only) for the default roles "User level 0" to "User level 5". Roles can be renamed
-    /// and added, so only these names, in English, tell a level.
+    /// Returns the level of a default role, "User level 0" (everything) to "User level 5" (read only). Roles can be
+    /// renamed and added, so only these English names have a level.
     #[must_use]
     pub fn user_level(&self) -> Option<u8> {
-        // Roles of system users and others may be named like these and are none of them.
+        // Roles for other types of users may have such a name, but have no level.
         if self.role_type.is_some_and(|role_type| role_type != RoleType::Employee) {
             return None;
         }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_told_by_the_default_names_only() {
+    fn only_default_role_names_have_a_level() {
         for (name, role_type, wanted) in [
             ("User level 0", Some(RoleType::Employee), Some(0)),
             ("User level 5", None, Some(5)),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_read_from_both_forms() {
+    fn reads_role_types_from_names_and_numbers() {
         let forms = ["Employee", "ExternalUser", "Anonymous", "System"];
         for (code, name) in (0..).zip(forms) {
             let found = RoleType::from_api_name(name);

@@ -10,7 +10,7 @@ const KINDS: [AssociateType; 7] = [
     AssociateType::Anonymous,
     AssociateType::System,
     AssociateType::Unrecognized(99),
-    AssociateType::UNTOLD,
+    AssociateType::UNSPECIFIED,
 ];
 
 fn by_id(id: i32) -> Reference {
@@ -107,7 +107,7 @@ fn only_an_active_licensed_employee_can_sign_in() {
 }
 
 #[test]
-fn acting_as_somebody_needs_a_grant_that_works() {
+fn impersonation_needs_an_active_grant() {
     use GrantState::{Active, ConsentRequired, Revoked};
     let (cannot, consent) = (Reason::AssociateCannotSignIn, Reason::ConsentRequired);
     for (kind, active, grant, wanted) in [
@@ -141,7 +141,7 @@ fn an_owner_is_an_associate_and_its_primary_group() {
         (groupless(AssociateType::System), Some(0)),
         (record(AssociateType::System), Some(0)),
         (record(AssociateType::Unrecognized(99)), None),
-        (groupless(AssociateType::UNTOLD), None),
+        (groupless(AssociateType::UNSPECIFIED), None),
         (
             AssociateRecord {
                 primary_group: by_name("Nobody's"),
@@ -163,7 +163,7 @@ fn an_owner_is_an_associate_and_its_primary_group() {
 }
 
 #[test]
-fn groups_follow_the_model_and_what_contradicts_it_is_told() {
+fn contradicting_groups_are_kept_with_a_warning() {
     use DataWarning as W;
     let internal = AssociateType::Internal;
     for (name, record, primary, others, warnings) in [
@@ -175,14 +175,14 @@ fn groups_follow_the_model_and_what_contradicts_it_is_told() {
             record(AssociateType::System),
             Some(3),
             vec![4],
-            vec![W::GroupOfGroupless(3), W::GroupOfGroupless(4)],
+            vec![W::UnexpectedGroup(3), W::UnexpectedGroup(4)],
         ),
         (
             "an external person in one",
             AssociateRecord { other_groups: vec![], ..record(AssociateType::External) },
             Some(3),
             vec![],
-            vec![W::GroupOfGroupless(3)],
+            vec![W::UnexpectedGroup(3)],
         ),
         (
             "an unknown kind",
@@ -220,7 +220,7 @@ fn groups_follow_the_model_and_what_contradicts_it_is_told() {
             },
             Some(3),
             vec![0, 0],
-            vec![W::UnclearGroup],
+            vec![W::UnresolvedGroup],
         ),
         (
             "ids of none and of a deleted one",
@@ -237,10 +237,13 @@ fn groups_follow_the_model_and_what_contradicts_it_is_told() {
 }
 
 #[test]
-fn very_odd_data_does_not_make_a_long_answer() {
+fn limits_the_number_of_warnings() {
     let other_groups = (1000..1100).map(by_id).collect();
     let one = associate(AssociateRecord { other_groups, ..record(AssociateType::Internal) });
-    assert_eq!((one.warnings.len(), one.warnings.last()), (17, Some(&DataWarning::More(84))));
+    assert_eq!(
+        (one.warnings.len(), one.warnings.last()),
+        (17, Some(&DataWarning::MoreWarnings(84)))
+    );
 }
 
 #[test]
@@ -253,11 +256,11 @@ fn roles_are_found_by_id_or_by_name() {
     assert_eq!(id(by_name("Reader")), (Some(2), vec![]));
     assert_eq!(id(by_name("")), (None, vec![]));
     assert_eq!(id(by_id(9)), (Some(9), vec![DataWarning::UnknownRole(9)]));
-    assert_eq!(id(by_name("Writer")), (Some(0), vec![DataWarning::UnclearRole]));
+    assert_eq!(id(by_name("Writer")), (Some(0), vec![DataWarning::UnresolvedRole]));
 }
 
 #[test]
-fn who_may_be_active_is_not() {
+fn an_associate_of_unknown_state_is_not_active() {
     let unknown = AssociateRecord { active: None, ..record(AssociateType::Internal) };
     let unreadable =
         AssociateRecord { warnings: vec![DataWarning::Unreadable("isActive")], ..unknown.clone() };
@@ -272,7 +275,7 @@ fn who_may_be_active_is_not() {
 }
 
 #[test]
-fn every_kind_has_a_name_that_filters_know() {
+fn every_type_has_a_name_that_filters_accept() {
     for kind in AssociateType::ALL {
         let filter = format!("type = {}", kind.as_str());
         let filter = Filter::parse(&filter, ASSOCIATE_FIELDS).unwrap();
@@ -282,7 +285,7 @@ fn every_kind_has_a_name_that_filters_know() {
 }
 
 #[test]
-fn associates_are_filtered_as_their_reader_sees_them() {
+fn filters_match_the_texts_in_the_callers_languages() {
     let one = associate(AssociateRecord { role: by_id(2), ..record(AssociateType::Internal) });
     let languages = Languages::parse("nb");
     let listed = ListedAssociate::new(&one, &languages);
@@ -345,7 +348,7 @@ fn associates_are_ordered_by_their_fields() {
 }
 
 #[test]
-fn rights_are_held_by_name_and_by_every_system_user() {
+fn checks_rights_by_name_and_system_users_have_all() {
     let principal = |kind| Principal {
         tenant: "Cust12345".parse().unwrap(),
         kind,

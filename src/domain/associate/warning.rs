@@ -1,88 +1,87 @@
-//! What is odd in what SuperOffice says of an associate. Told to people, never hidden and never repeated word by word.
+//! Problems in SuperOffice's data about an associate. They are reported to people, without quoting the data.
 
 use std::fmt;
 
-/// Something in the data that is not as the platform documents it.
+/// Data that differs from the platform's documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataWarning {
-    /// A field that should be there is not.
+    /// A required field is missing.
     Missing(&'static str),
-    /// A field is of another type or form than documented, and was passed over.
+    /// A field has an undocumented type or form and is ignored.
     Unreadable(&'static str),
-    /// A field is longer than we keep.
-    Cut(&'static str),
-    /// A field holds characters that cannot be read; U+FFFD stands for them.
+    /// A field is too long and was truncated.
+    Truncated(&'static str),
+    /// A field holds undecodable characters, which are replaced by U+FFFD.
     Replaced(&'static str),
-    /// Several rows have its id and differ; one of them counts.
-    Contradicted,
-    /// The kind's number is not one that we know.
+    /// Several rows have the same id and differ; one of them is used.
+    ConflictingRows,
+    /// The number of the type is unknown.
     UnknownKind(i32),
-    /// In a group, though its kind is in none.
-    GroupOfGroupless(i32),
-    /// In no primary group, though its kind has one.
+    /// It is in a group, although its type has no groups.
+    UnexpectedGroup(i32),
+    /// It has no primary group, although its type has one.
     NoPrimaryGroup,
-    /// A group that is not in the list of groups.
+    /// It is in a group that is not in the list of groups.
     UnknownGroup(i32),
-    /// A group told by a name that none in the list has, or several have.
-    UnclearGroup,
-    /// A group of which only a part can be read.
-    GroupInPart(i32),
-    /// A role of which only a part can be read.
-    RoleInPart(i32),
-    /// A group that is deleted.
+    /// A group name in its row matches no group or several groups.
+    UnresolvedGroup,
+    /// The data of its group is only partly readable.
+    PartialGroup(i32),
+    /// The data of its role is only partly readable.
+    PartialRole(i32),
+    /// It is in a deleted group.
     DeletedGroup(i32),
-    /// A role that is not in the list of roles.
+    /// It has a role that is not in the list of roles.
     UnknownRole(i32),
-    /// A role told by a name that none in the list has, or several have.
-    UnclearRole,
-    /// So many more than are told.
-    More(usize),
+    /// The role name in its row matches no role or several roles.
+    UnresolvedRole,
+    /// The number of further warnings.
+    MoreWarnings(usize),
 }
 
 impl DataWarning {
-    /// Whether something that SuperOffice returned could not be read, or contradicts itself.
+    /// Returns whether data of SuperOffice was unreadable or contradictory.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Unreadable(_) | Self::Replaced(_) | Self::Contradicted)
+        matches!(self, Self::Unreadable(_) | Self::Replaced(_) | Self::ConflictingRows)
     }
 }
 
 impl fmt::Display for DataWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(field) => write!(f, "SuperOffice does not tell {field}"),
+            Self::Missing(field) => write!(f, "SuperOffice does not return {field}"),
             Self::Unreadable(field) => {
-                write!(f, "{field} is not of the documented form and was passed over")
+                write!(f, "{field} does not have the documented form and was ignored")
             }
-            Self::Cut(field) => write!(f, "{field} is longer than is kept and was cut"),
+            Self::Truncated(field) => write!(f, "{field} is too long and was truncated"),
             Self::Replaced(field) => {
-                write!(
-                    f,
-                    "{field} holds characters that cannot be read, with U+FFFD in their place"
-                )
+                write!(f, "{field} holds undecodable characters, which are replaced by U+FFFD")
             }
-            Self::Contradicted => {
+            Self::ConflictingRows => {
                 f.write_str("SuperOffice returns several rows for it that differ")
             }
-            Self::UnknownKind(code) => write!(f, "its type {code} is not a known one"),
-            Self::GroupOfGroupless(id) => {
-                write!(f, "it is in group {id}, though associates of its type are in none")
+            Self::UnknownKind(code) => write!(f, "its type {code} is unknown"),
+            Self::UnexpectedGroup(id) => {
+                write!(f, "it is in group {id}, although associates of its type have no groups")
             }
             Self::NoPrimaryGroup => {
-                f.write_str("it has no primary group, though associates of its type have one")
+                f.write_str("it has no primary group, although associates of its type have one")
             }
             Self::UnknownGroup(id) => write!(f, "its group {id} is not in the list of user groups"),
-            Self::UnclearGroup => f.write_str(
-                "one of its groups is told by a name that is not that of exactly one user group",
-            ),
-            Self::GroupInPart(id) => write!(f, "only a part of its group {id} can be read"),
-            Self::RoleInPart(id) => write!(f, "only a part of its role {id} can be read"),
+            Self::UnresolvedGroup => {
+                f.write_str("the name of one of its groups does not match exactly one user group")
+            }
+            Self::PartialGroup(id) => {
+                write!(f, "the data of its group {id} is only partly readable")
+            }
+            Self::PartialRole(id) => write!(f, "the data of its role {id} is only partly readable"),
             Self::DeletedGroup(id) => write!(f, "its group {id} is deleted"),
             Self::UnknownRole(id) => write!(f, "its role {id} is not in the list of roles"),
-            Self::UnclearRole => {
-                f.write_str("its role is told by a name that is not that of exactly one role")
+            Self::UnresolvedRole => {
+                f.write_str("the name of its role does not match exactly one role")
             }
-            Self::More(count) => write!(f, "and {count} more oddities"),
+            Self::MoreWarnings(count) => write!(f, "and {count} more warnings"),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Events as bytes: what is hashed, and what is kept.
+//! Binary encoding of events, for hashing and storing.
 //!
-//! Version ‖ sequence ‖ time ‖ previous hash ‖ links ‖ record. Every text and every list is preceded by its length,
-//! lengths and counts have one encoding each, and nothing may follow: two events never encode alike, and what is read
-//! is what was written. The chain's name is hashed too, but not kept again with every event. A new layout gets a new
-//! version, and the old ones stay readable.
+//! Layout: version ‖ sequence ‖ time ‖ previous hash ‖ links ‖ record. Every text and list is preceded by its length,
+//! lengths and counts have exactly one encoding, and nothing follows. So two different events never have the same
+//! encoding, and decoding returns exactly what was encoded. The chain's name is hashed too, but not stored with each
+//! event. A new layout gets a new version; old versions stay readable.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use crate::domain::Reason;
 
 const VERSION: u8 = 1;
 
-/// Nothing else that is hashed or signed with these keys begins so.
+/// Prefixes that separate the hashed and signed messages from each other and from other uses of the keys.
 const EVENT_DOMAIN: &[u8] = b"tenant-gateway audit event v1\0";
 const HEAD_DOMAIN: &[u8] = b"tenant-gateway audit head v1\0";
 const CHECKPOINT_DOMAIN: &[u8] = b"tenant-gateway audit checkpoint v1\0";
 
-/// The bytes are no event of a version that is known.
+/// The bytes are not an event of a known version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an audit event cannot be read")]
-pub struct Unreadable;
+pub struct UnreadableEvent;
 
 impl AuditEvent {
-    /// The body: what is kept of it beside chain and hash.
+    /// Returns the encoded body, which is stored with chain and hash.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(384);
@@ -50,25 +50,25 @@ impl AuditEvent {
         put_record(out, &self.record);
     }
 
-    /// Fills in the hash and gives the row to keep.
+    /// Sets the hash and returns the row to store.
     pub fn seal(&mut self, digest: impl Fn(&[u8]) -> AuditHash) -> AuditRow {
         let body = self.body();
         self.hash = digest(&hashed(&self.chain, &body));
         AuditRow { sequence: self.sequence, time: self.time, hash: self.hash, body }
     }
 
-    /// Reads a row of `chain`. The sequence and the time are those that were hashed, the hash is the one kept beside.
+    /// Decodes a row of `chain`. Sequence and time come from the body; the hash comes from the row.
     ///
     /// # Errors
-    /// If the body is not an encoded event.
-    pub fn read(chain: &Arc<str>, row: &AuditRow) -> Result<Self, Unreadable> {
+    /// Returns an error if the body is not an encoded event.
+    pub fn read(chain: &Arc<str>, row: &AuditRow) -> Result<Self, UnreadableEvent> {
         let mut input = Reader(&row.body);
-        let event = input.event(chain, row.hash).ok_or(Unreadable)?;
-        if input.0.is_empty() { Ok(event) } else { Err(Unreadable) }
+        let event = input.event(chain, row.hash).ok_or(UnreadableEvent)?;
+        if input.0.is_empty() { Ok(event) } else { Err(UnreadableEvent) }
     }
 }
 
-/// What the hash of an event is taken of.
+/// Returns the message that is hashed for an event.
 pub(super) fn hashed(chain: &str, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(EVENT_DOMAIN.len() + chain.len() + 10 + body.len());
     message.extend_from_slice(EVENT_DOMAIN);
@@ -78,7 +78,7 @@ pub(super) fn hashed(chain: &str, body: &[u8]) -> Vec<u8> {
 }
 
 impl ChainPoint {
-    /// What is signed to say `statement` of this place with the key `key_id`.
+    /// Returns the message that the key `key_id` signs for `statement` on this position.
     #[must_use]
     pub fn message(&self, statement: Statement, key_id: &str) -> Vec<u8> {
         let mut message = match statement {
@@ -131,7 +131,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Seven bits a byte, the lowest first; the top bit says that another follows.
+/// Encodes a number with seven bits per byte, lowest first; the top bit says that another byte follows.
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(low_byte(number) | 0x80);
@@ -145,7 +145,7 @@ fn low_byte(number: u64) -> u8 {
     low
 }
 
-/// What is left to read.
+/// The remaining bytes.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -232,7 +232,7 @@ impl Reader<'_> {
         Some(*bytes)
     }
 
-    /// Refuses every encoding of a number but the shortest.
+    /// Decodes a number. Accepts only the shortest encoding.
     fn number(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {

@@ -1,9 +1,9 @@
-//! Audit events as filters see them.
+//! The fields of audit events for filters.
 
 use super::AuditEvent;
 use crate::domain::filter::{Field, FieldKind, Fields, Value};
 
-/// What audit events can be filtered on (CONTRACT section 3).
+/// The fields that audit events can be filtered on.
 pub const AUDIT_FIELDS: &[Field] = &[
     Field { name: "caller", kind: FieldKind::Text },
     Field { name: "action", kind: FieldKind::Text },
@@ -43,7 +43,7 @@ mod tests {
     use crate::domain::{AuditRecord, Decision, Filter, NO_HASH};
 
     #[test]
-    fn every_field_of_the_contract_can_be_filtered_on() {
+    fn filters_on_every_field() {
         let event = AuditEvent {
             chain: "cli".into(),
             sequence: 1,

@@ -1,13 +1,13 @@
-//! Text of an event that costs nothing to pass on.
+//! Texts of audit events that are cheap to clone.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-/// A text that is fixed, or shared by many events. Cloning it copies nothing.
+/// A static or shared text. Cloning it copies no bytes.
 #[derive(Clone)]
 pub enum AuditText {
-    /// Known when the program is built.
+    /// A static text.
     Fixed(&'static str),
-    /// Known at run time.
+    /// A shared text.
     Shared(Arc<str>),
 }
 

@@ -5,11 +5,11 @@ use super::{
     ChainState, NO_HASH, encoding::hashed,
 };
 
-/// Follows a chain from where it is kept to its head and remembers the first fault.
+/// Verifies the stored events of a chain in order and records the first fault.
 pub struct ChainVerifier<D> {
     state: ChainState,
     digest: D,
-    /// The number and the previous hash that the next event must have.
+    /// The expected number of the next event; `previous` is the expected previous hash.
     next: i64,
     previous: AuditHash,
     fault: Option<AuditFault>,
@@ -17,7 +17,7 @@ pub struct ChainVerifier<D> {
 }
 
 impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
-    /// At the beginning of what is kept. `trusted` says of a checkpoint whether its signature holds.
+    /// Starts at the first stored event. `trusted` says whether the checkpoint's signature is valid, if there is one.
     #[must_use]
     pub fn new(state: ChainState, digest: D, trusted: bool) -> Self {
         let previous = state.checkpoint.as_ref().map_or(NO_HASH, |kept| kept.point.hash);
@@ -30,8 +30,7 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
         Self { state, digest, next, previous, fault, links: Vec::new() }
     }
 
-    /// Takes the next event, in the order of the numbers they are kept under. `false` once a fault is found: what
-    /// follows need not be fed.
+    /// Verifies the next event, in the order of the stored numbers. Returns `false` after the first fault.
     pub fn feed(&mut self, row: &AuditRow) -> bool {
         if self.fault.is_none() {
             self.fault = self.check(row);
@@ -41,7 +40,7 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
         self.fault.is_none()
     }
 
-    /// The first fault so far.
+    /// Returns the first fault so far.
     #[must_use]
     pub fn fault(&self) -> Option<AuditFault> {
         self.fault
@@ -52,7 +51,7 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
         if row.sequence > self.next {
             return fault(AuditFaultKind::Missing, self.next);
         }
-        // The bytes first: an event that a newer release wrote is what it was, whether or not we know all it says.
+        // Verifies the bytes before decoding, so that an event of a newer release with unknown fields is intact.
         if (self.digest)(&hashed(&self.state.head.point.chain, &row.body)) != row.hash {
             return fault(AuditFaultKind::Changed, row.sequence);
         }
@@ -66,7 +65,7 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
             return fault(AuditFaultKind::Changed, row.sequence);
         }
         if event.previous_hash != self.previous {
-            // This one is what its hash says, so the one before is not the one that it followed.
+            // This event matches its hash, so the previous event is not the one that it was written after.
             let before = self.next.saturating_sub(1).max(self.state.first_sequence());
             return fault(AuditFaultKind::Changed, before);
         }
@@ -76,8 +75,8 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
         None
     }
 
-    /// Compares the end with the head. `trusted` says whether the head's signature holds. Gives what the chain's
-    /// first event says of other chains, too: nothing if this chain cannot be believed.
+    /// Compares the last event with the head. `trusted` says whether the head's signature is valid. Also returns the
+    /// links to other chains in the chain's first event, or none if the chain has a fault.
     #[must_use]
     pub fn finish(mut self, trusted: bool) -> (AuditChainReport, Vec<ChainLink>) {
         let first_sequence = self.state.first_sequence();
@@ -90,7 +89,7 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
             } else if !trusted {
                 fault(AuditFaultKind::BadSignature, head.sequence)
             } else if self.next > beyond {
-                // Nobody has signed for what stands behind the head.
+                // No signature covers the events after the head.
                 fault(AuditFaultKind::BadSignature, beyond)
             } else if self.previous != head.hash {
                 fault(AuditFaultKind::Changed, head.sequence)

@@ -1,11 +1,11 @@
-//! Reading filters.
+//! Parser of filters.
 
 use super::{
     Comparison, Field, FieldKind, FilterError, MAX_DEPTH, MAX_LENGTH, MAX_TERMS, Node, Operand,
     Operator, Pattern,
 };
 
-/// Reads a whole filter.
+/// Parses a whole filter.
 pub(super) fn parse(text: &str, schema: &'static [Field]) -> Result<Node, FilterError> {
     if text.len() > MAX_LENGTH {
         let problem = format!("the filter is longer than {MAX_LENGTH} bytes");
@@ -32,14 +32,14 @@ struct Parser<'t> {
     terms: usize,
 }
 
-/// A text as it stands in the filter.
-struct Written {
+/// A bare or quoted text of the filter.
+struct Literal {
     position: usize,
     quoted: bool,
     pattern: Pattern,
-    /// Without looking at stars.
+    /// The text including stars.
     plain: String,
-    /// A star somewhere inside.
+    /// Whether a star is neither at the start nor at the end.
     inner_star: bool,
 }
 
@@ -93,14 +93,14 @@ impl<'t> Parser<'t> {
         FilterError { position: position.min(self.text.len()), problem: problem.into() }
     }
 
-    /// `AND`, or side by side, which means the same.
+    /// Parses terms joined by `AND`, or adjacent terms, which means the same.
     fn expression(&mut self) -> Result<Node, FilterError> {
         let mut nodes = vec![self.factor()?];
         while !self.rest().is_empty() && self.next() != Some(')') {
             self.take_keyword("AND");
             nodes.push(self.factor()?);
         }
-        Ok(one_or(nodes, Node::All))
+        Ok(single_or(nodes, Node::All))
     }
 
     fn factor(&mut self) -> Result<Node, FilterError> {
@@ -108,7 +108,7 @@ impl<'t> Parser<'t> {
         while self.take_keyword("OR") {
             nodes.push(self.term()?);
         }
-        Ok(one_or(nodes, Node::Any))
+        Ok(single_or(nodes, Node::Any))
     }
 
     fn term(&mut self) -> Result<Node, FilterError> {
@@ -126,7 +126,7 @@ impl<'t> Parser<'t> {
             return self.restriction();
         }
         if self.depth >= MAX_DEPTH {
-            let problem = format!("parentheses are deeper than {MAX_DEPTH}");
+            let problem = format!("parentheses are nested more than {MAX_DEPTH} levels deep");
             return Err(self.error(self.position, problem));
         }
         self.depth += 1;
@@ -154,15 +154,15 @@ impl<'t> Parser<'t> {
         }
         let end = self.position;
         if self.next() == Some('(') {
-            return Err(self.error(begin, "there are no functions"));
+            return Err(self.error(begin, "functions are not supported"));
         }
         self.skip_space();
         let at_operator = self.position;
         let Some(operator) = self.operator() else {
-            // Not a path then, but a text, perhaps with dots in it.
+            // Without an operator it is a bare text, which may contain dots.
             let raw = self.text.get(begin..end).unwrap_or_default();
-            let text = if parts.is_empty() { first } else { Written::new(begin, false, raw) };
-            return Ok(Node::Bare(text.closed_inside(self)?.pattern));
+            let text = if parts.is_empty() { first } else { Literal::new(begin, false, raw) };
+            return Ok(Node::Bare(text.reject_inner_star(self)?.pattern));
         };
         let mut parts = parts.into_iter();
         let key = parts.next();
@@ -178,7 +178,7 @@ impl<'t> Parser<'t> {
     }
 
     fn operator(&mut self) -> Option<Operator> {
-        // The longer ones first.
+        // Longer operators come first.
         [
             Operator::LessOrEqual,
             Operator::GreaterOrEqual,
@@ -192,7 +192,7 @@ impl<'t> Parser<'t> {
         .find(|operator| self.take(operator.as_str()))
     }
 
-    fn field(&self, name: &Written) -> Result<Field, FilterError> {
+    fn field(&self, name: &Literal) -> Result<Field, FilterError> {
         let known = self.schema.iter().find(|field| !name.quoted && field.name == name.plain);
         known.copied().ok_or_else(|| {
             let names = self.schema.iter().map(|field| field.name);
@@ -212,7 +212,7 @@ impl<'t> Parser<'t> {
     fn comparison(
         &mut self,
         field: Field,
-        key: Option<Written>,
+        key: Option<Literal>,
         operator: Operator,
         at_operator: usize,
     ) -> Result<Comparison, FilterError> {
@@ -234,7 +234,7 @@ impl<'t> Parser<'t> {
         if !allowed.is_empty() && !allowed.contains(&operator) {
             let allowed: Vec<_> = allowed.iter().map(|operator| operator.as_str()).collect();
             let (name, allowed) = (field.name, allowed.join(" or "));
-            let problem = format!("`{name}` cannot be compared so; expected {allowed}");
+            let problem = format!("`{name}` does not support this operator; expected {allowed}");
             return Err(self.error(at_operator, problem));
         }
         if ["AND", "OR", "NOT"].iter().any(|keyword| self.at_keyword(keyword)) {
@@ -249,7 +249,7 @@ impl<'t> Parser<'t> {
         &self,
         field: Field,
         operator: Operator,
-        value: Written,
+        value: Literal,
     ) -> Result<Operand, FilterError> {
         if operator == Operator::Has && !value.quoted && value.plain == "*" {
             return Ok(Operand::Present);
@@ -279,8 +279,8 @@ impl<'t> Parser<'t> {
                 })
             }
             FieldKind::Text | FieldKind::TextList | FieldKind::Map => {
-                let value = value.closed_inside(self)?;
-                if value.pattern.is_open() && operator.orders() {
+                let value = value.reject_inner_star(self)?;
+                if value.pattern.is_open() && operator.is_ordering() {
                     let problem = "`*` can only be compared with =, != and :; write \"\\*\" for the character";
                     return Err(self.error(value.position, problem));
                 }
@@ -289,12 +289,12 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// A quoted text, or one of these characters.
+    /// Parses a quoted text, or a word of characters that `belongs` accepts.
     fn written(
         &mut self,
         expected: &str,
         belongs: fn(char) -> bool,
-    ) -> Result<Written, FilterError> {
+    ) -> Result<Literal, FilterError> {
         let position = self.position;
         if let Some(quote @ ('"' | '\'')) = self.next() {
             return self.quoted(quote);
@@ -306,17 +306,17 @@ impl<'t> Parser<'t> {
             return Err(self.expected(expected));
         }
         self.position += length;
-        Ok(Written::new(position, false, word))
+        Ok(Literal::new(position, false, word))
     }
 
-    fn quoted(&mut self, quote: char) -> Result<Written, FilterError> {
+    fn quoted(&mut self, quote: char) -> Result<Literal, FilterError> {
         let begin = self.position;
         let mut characters = self.rest().char_indices().skip(1);
         while let Some((offset, character)) = characters.next() {
             if character == quote {
                 let inside = self.text.get(begin + 1..begin + offset).unwrap_or_default();
                 self.position = begin + offset + 1;
-                return Ok(Written::new(begin, true, inside));
+                return Ok(Literal::new(begin, true, inside));
             }
             if character.is_control() {
                 let problem = "expected a text without control characters";
@@ -335,11 +335,11 @@ impl<'t> Parser<'t> {
     }
 }
 
-impl Written {
-    /// Looks for stars and, in a quoted text, takes the escapes away.
+impl Literal {
+    /// Finds stars and, in a quoted text, removes the escapes.
     fn new(position: usize, quoted: bool, raw: &str) -> Self {
         let mut plain = String::with_capacity(raw.len());
-        // Where stars that mean something stand in `plain`.
+        // The positions of unescaped stars in `plain`.
         let mut stars = Vec::new();
         let mut escaped = false;
         for character in raw.chars() {
@@ -364,18 +364,18 @@ impl Written {
     }
 }
 
-impl Written {
-    /// Refuses a star that is at neither end.
-    fn closed_inside(self, parser: &Parser<'_>) -> Result<Self, FilterError> {
+impl Literal {
+    /// Rejects a star that is neither at the start nor at the end.
+    fn reject_inner_star(self, parser: &Parser<'_>) -> Result<Self, FilterError> {
         if self.inner_star {
-            let problem = "`*` stands at the start or the end of a text only; write \"\\*\" for the character";
+            let problem = "`*` may only be at the start or the end of a text; write \"\\*\" for the character";
             return Err(parser.error(self.position, problem));
         }
         Ok(self)
     }
 }
 
-fn one_or(mut nodes: Vec<Node>, several: fn(Vec<Node>) -> Node) -> Node {
+fn single_or(mut nodes: Vec<Node>, several: fn(Vec<Node>) -> Node) -> Node {
     match (nodes.pop(), nodes.is_empty()) {
         (Some(only), true) => only,
         (last, _) => {
@@ -385,12 +385,12 @@ fn one_or(mut nodes: Vec<Node>, several: fn(Vec<Node>) -> Node) -> Node {
     }
 }
 
-/// What names and bare texts are made of.
+/// Returns whether a character may be part of a name or bare text.
 fn is_name_character(character: char) -> bool {
     is_value_character(character) && !matches!(character, ':' | '.')
 }
 
-/// What values are made of: a time has `:` in it, and a number may have `.`.
+/// Returns whether a character may be part of a value: a time contains `:`, and a number may contain `.`.
 fn is_value_character(character: char) -> bool {
     !character.is_whitespace()
         && !character.is_control()

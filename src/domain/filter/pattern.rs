@@ -1,18 +1,18 @@
-//! Texts to compare with, which may be open at either end.
+//! Text patterns with wildcards at either end.
 
-/// A text with `*` at its start or end, or without.
+/// A text with an optional `*` at its start or end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// Anything may stand before it.
+    /// Whether any text may precede.
     pub open_start: bool,
-    /// What must stand there.
+    /// The fixed text.
     pub text: String,
-    /// Anything may stand behind it.
+    /// Whether any text may follow.
     pub open_end: bool,
 }
 
 impl Pattern {
-    /// Whether this is exactly the text, or begins, ends or goes on with it where it is open.
+    /// Returns whether the text equals the pattern, or begins or ends with it or contains it where the pattern is open.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         match (self.open_start, self.open_end) {
@@ -23,12 +23,12 @@ impl Pattern {
         }
     }
 
-    /// Whether the text contains it, in upper or lower case.
-    pub(super) fn is_in(&self, text: &str) -> bool {
+    /// Returns whether the text contains the fixed text, ignoring case.
+    pub(super) fn is_contained_in(&self, text: &str) -> bool {
         text.contains(&self.text) || text.to_lowercase().contains(&self.text.to_lowercase())
     }
 
-    /// Whether it is open anywhere.
+    /// Returns whether the pattern is open at either end.
     pub(super) fn is_open(&self) -> bool {
         self.open_start || self.open_end
     }

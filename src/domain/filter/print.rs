@@ -1,4 +1,4 @@
-//! A filter as text: one that reads as the same filter.
+//! Formatting of filters: the text parses back to the same filter.
 
 use std::fmt::{self, Display as _, Write as _};
 

@@ -40,7 +40,7 @@ fn read(text: &str) -> Filter {
 }
 
 #[test]
-fn filters_match_as_they_say() {
+fn filters_match_the_expected_items() {
     for text in [
         "",
         "  ",
@@ -110,7 +110,7 @@ fn filters_match_as_they_say() {
 }
 
 #[test]
-fn what_is_no_filter_is_refused_with_its_place() {
+fn rejects_malformed_filters_with_position() {
     for (text, position, words) in [
         ("nam = x", 0, "did you mean `name`?"),
         ("zzzzzz = x", 0, "there are name, state"),
@@ -143,7 +143,7 @@ fn what_is_no_filter_is_refused_with_its_place() {
         ("disabled = maybe", 11, "true or false"),
         ("time > yesterday", 7, "a time such as"),
         ("\"name\" = x", 0, "found a quoted text"),
-        ("startsWith(name)", 0, "there are no functions"),
+        ("startsWith(name)", 0, "functions are not supported"),
         ("name = a, size = 1", 8, "expected"),
         ("ä = x", 0, "there is no field `ä`"),
     ] {
@@ -154,7 +154,7 @@ fn what_is_no_filter_is_refused_with_its_place() {
 }
 
 #[test]
-fn filters_are_bounded() {
+fn filters_have_limits() {
     let long = format!("name = \"{}\"", "x".repeat(MAX_LENGTH));
     assert_eq!(Filter::parse(&long, SCHEMA).unwrap_err().position, MAX_LENGTH);
     let deep = |depth| format!("{}x{}", "(".repeat(depth), ")".repeat(depth));
@@ -163,12 +163,12 @@ fn filters_are_bounded() {
     assert!(Filter::parse(&"x ".repeat(MAX_TERMS), SCHEMA).is_ok());
     let error = Filter::parse(&"x ".repeat(MAX_TERMS + 1), SCHEMA).unwrap_err();
     assert_eq!(error.position, 2 * MAX_TERMS);
-    // One after the other they are not deep.
+    // Parentheses side by side are not nested.
     assert!(Filter::parse(&"(x) ".repeat(MAX_TERMS), SCHEMA).is_ok());
 }
 
 #[test]
-fn bounds_of_time_hold_what_matches() {
+fn time_bounds_include_all_matches() {
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
     let (from, to) = (at("2026-01-01T00:00:00Z"), at("2026-02-01T00:00:00Z"));
     let all = (Timestamp::MIN, Timestamp::MAX);
@@ -245,7 +245,7 @@ fn filter() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_refusal_names_a_place_in_the_text(text in prop_oneof![likely(), "\\PC{0,60}"]) {
+    fn errors_have_a_position_in_the_text(text in prop_oneof![likely(), "\\PC{0,60}"]) {
         match Filter::parse(&text, SCHEMA) {
             Ok(filter) => {
                 let _ = filter.matches(&item());
@@ -260,7 +260,7 @@ proptest! {
     }
 
     #[test]
-    fn a_printed_filter_reads_as_the_same(text in filter()) {
+    fn a_formatted_filter_parses_back_to_itself(text in filter()) {
         if let Ok(filter) = Filter::parse(&text, SCHEMA) {
             let printed = filter.to_string();
             prop_assert_eq!(read(&printed), filter, "{}", printed);

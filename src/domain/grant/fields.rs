@@ -1,12 +1,12 @@
-//! Grants as filters see them.
+//! The fields of grants for filters.
 
 use super::Grant;
 use crate::domain::filter::{Field, FieldKind, Fields, Value};
 
-/// States by the names of the contract.
+/// The states by their names in the API.
 const STATES: &[&str] = &["ACTIVE", "CONSENT_REQUIRED", "REVOKED"];
 
-/// What grants can be filtered on.
+/// The fields that grants can be filtered on.
 pub const GRANT_FIELDS: &[Field] = &[
     Field { name: "name", kind: FieldKind::Text },
     Field { name: "associate_id", kind: FieldKind::Int },
@@ -18,7 +18,7 @@ pub const GRANT_FIELDS: &[Field] = &[
     Field { name: "last_refresh_time", kind: FieldKind::Time },
 ];
 
-/// A grant in a list.
+/// A grant in a filtered list.
 #[derive(Debug)]
 pub struct ListedGrant<'a> {
     grant: &'a Grant,
@@ -26,7 +26,7 @@ pub struct ListedGrant<'a> {
 }
 
 impl<'a> ListedGrant<'a> {
-    /// This one.
+    /// Creates the view of a grant.
     #[must_use]
     pub fn new(grant: &'a Grant) -> Self {
         Self { grant, name: grant.name.to_string() }
@@ -77,7 +77,7 @@ mod tests {
             last_failure: None,
             failing: None,
             revocation_pending: false,
-            unproven: false,
+            identity_unconfirmed: false,
             token_version: 1,
             version: 1,
         };

@@ -1,9 +1,9 @@
-//! Tenants as filters see them.
+//! The fields of tenants for filters.
 
 use super::{Tenant, TenantState, TenantStatus};
 use crate::domain::filter::{Field, FieldKind, Fields, Value};
 
-/// States by the names of the contract.
+/// The states by their names in the API.
 const STATES: &[&str] = &[
     "UNKNOWN",
     "PROVISIONING",
@@ -18,7 +18,7 @@ const STATES: &[&str] = &[
     "MIGRATION_PENDING",
 ];
 
-/// What tenants can be filtered on.
+/// The fields that tenants can be filtered on.
 pub const TENANT_FIELDS: &[Field] = &[
     Field { name: "name", kind: FieldKind::Text },
     Field { name: "company_name", kind: FieldKind::Text },
@@ -30,7 +30,7 @@ pub const TENANT_FIELDS: &[Field] = &[
     Field { name: "update_time", kind: FieldKind::Time },
 ];
 
-/// A tenant with what is last known of its status.
+/// A tenant with its last known status.
 #[derive(Debug)]
 pub struct ListedTenant<'a> {
     tenant: &'a Tenant,
@@ -39,7 +39,7 @@ pub struct ListedTenant<'a> {
 }
 
 impl<'a> ListedTenant<'a> {
-    /// Of these two.
+    /// Creates the view of a tenant and its status.
     #[must_use]
     pub fn new(tenant: &'a Tenant, status: Option<&TenantStatus>) -> Self {
         let status = status.map(|status| status.state);

@@ -1,4 +1,4 @@
-//! Associates in the contract's words.
+//! Converts associates to protobuf types.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::domain::{
     Languages, Obstacle, Principal, Reason, Role, RoleType, TenantName, UserGroup,
 };
 
-/// An associate of a tenant, as a caller with these languages reads it.
+/// Converts an associate, with texts in the caller's languages.
 pub(in crate::grpc) fn associate(
     tenant: &TenantName,
     associate: &Associate,
@@ -23,7 +23,7 @@ pub(in crate::grpc) fn associate(
     let state = grant.map(|grant| grant.state);
     let impersonation_obstacles = match grants {
         Some(_) => associate.impersonation_obstacles(state),
-        None => vec![hidden()],
+        None => vec![hidden_grant_obstacle()],
     };
     pb::Associate {
         name: name.to_string(),
@@ -56,8 +56,8 @@ pub(in crate::grpc) fn associate(
     }
 }
 
-/// Whether there is a consent the caller may not know.
-fn hidden() -> Obstacle {
+/// Returns the obstacle for callers that may not see grants.
+fn hidden_grant_obstacle() -> Obstacle {
     Obstacle {
         reason: Reason::PolicyDenied,
         message: "policy does not let you see who has consented".to_owned(),
@@ -68,7 +68,7 @@ fn hidden() -> Obstacle {
 pub(in crate::grpc) fn user_group(group: &UserGroup, languages: &Languages) -> pb::UserGroup {
     pb::UserGroup {
         group_id: group.id,
-        display_name: languages.of(&group.display_name).to_owned(),
+        display_name: languages.select(&group.display_name).to_owned(),
         rank: group.rank,
         deleted: group.deleted,
         data_warnings: data_warnings(&group.warnings),
@@ -78,8 +78,8 @@ pub(in crate::grpc) fn user_group(group: &UserGroup, languages: &Languages) -> p
 pub(in crate::grpc) fn role(role: &Role, languages: &Languages) -> pb::Role {
     pb::Role {
         role_id: role.id,
-        display_name: languages.of(&role.display_name).to_owned(),
-        description: languages.of(&role.description).to_owned(),
+        display_name: languages.select(&role.display_name).to_owned(),
+        description: languages.select(&role.description).to_owned(),
         role_type: role_type(role.role_type).into(),
         user_level: role.user_level().map(i32::from),
         deleted: role.deleted,
@@ -104,7 +104,7 @@ pub(in crate::grpc) fn principal(
         primary_group_id: principal.primary_group_id,
         secondary_group_ids: principal.secondary_group_ids.clone(),
         role_id: principal.role_id,
-        role_name: languages.of(&principal.role_name).to_owned(),
+        role_name: languages.select(&principal.role_name).to_owned(),
         role_type: role_type(principal.role_type).into(),
         function_rights: principal.function_rights.clone(),
         licenses: principal.licenses.iter().map(|license| license.name.clone()).collect(),

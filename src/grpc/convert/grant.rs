@@ -1,16 +1,16 @@
-//! Grants in the contract's words.
+//! Converts grants and access tokens to protobuf types.
 
 use secrecy::ExposeSecret as _;
 
 use super::{obstacle, pb, timestamp};
 use crate::{
-    broker::{GrantEvent, HandedOutAccessToken},
+    broker::{GrantEvent, IssuedAccessToken},
     domain::{Grant, GrantEventKind, GrantState},
 };
 
-/// The one place where an access token leaves the gateway.
-pub(in crate::grpc) fn access_token(handed_out: &HandedOutAccessToken) -> pb::AccessToken {
-    let HandedOutAccessToken { grant, token, web_api_uri } = handed_out;
+/// Converts an access token. This is the only function that exposes one to a caller.
+pub(in crate::grpc) fn access_token(handed_out: &IssuedAccessToken) -> pb::AccessToken {
+    let IssuedAccessToken { grant, token, web_api_uri } = handed_out;
     pb::AccessToken {
         value: token.value.expose_secret().to_owned(),
         credential_id: token.credential_id.to_string(),

@@ -1,4 +1,4 @@
-//! What a proxy is told: to send the request on, changed, or to answer it with a problem.
+//! The answer to a proxy: forward the changed request, or reject it with a problem document.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use super::super::{
     },
     failure::Failure,
 };
-use crate::broker::{BrokerError, not_sent, strip_request};
+use crate::broker::{BrokerError, not_forwarded, strip_request};
 
-/// The request goes on as it was decided: with this path, these headers of ours and without what is not sent to
-/// SuperOffice through any door. What is there of our headers is replaced, also where it is there twice.
+/// Permits the request in its authorized form: with this path and our headers, and without headers that the gateway
+/// never sends to SuperOffice. Our headers replace all existing ones of the same name.
 pub(super) fn allowed(
     credential: &HeaderMap,
     path_and_query: &str,
     given: &HeaderMap,
 ) -> Result<CheckResponse, Failure> {
-    let mut headers = vec![set(":path", path_and_query)];
+    let mut headers = vec![set_header(":path", path_and_query)];
     for (name, value) in credential {
-        // Never happens for what was validated when it came in.
-        let no_text = |_| BrokerError::Internal("a credential is no text".into());
+        // Does not happen: credentials are validated when the gateway receives them.
+        let no_text = |_| BrokerError::Internal("a credential is not a valid text".into());
         let text = value.to_str().map_err(no_text)?;
-        headers.push(set(name.as_str(), text));
+        headers.push(set_header(name.as_str(), text));
     }
     let mut left = given.clone();
     strip_request(&mut left);
     let gone = given.keys().filter(|name| !left.contains_key(*name));
-    // Also what the proxy does not tell.
-    let gone = gone.map(ToString::to_string).chain(not_sent().map(str::to_owned));
-    // Without a host there is no request; where it goes is the proxy's configuration. Envoy refuses whoever takes its own
-    // headers off; the documented route does that.
+    // Includes headers that the proxy may not have reported.
+    let gone = gone.map(ToString::to_string).chain(not_forwarded().map(str::to_owned));
+    // A request needs a host, which the proxy's configuration sets. Envoy rejects an answer that removes its own
+    // headers; the documented route removes them.
     let is_of_proxy = |name: &str| name == "host" || name.starts_with("x-envoy-");
     let mut headers_to_remove: Vec<String> =
         gone.filter(|name| !is_of_proxy(name) && !credential.contains_key(name.as_str())).collect();
@@ -51,7 +51,7 @@ pub(super) fn allowed(
     })
 }
 
-/// The caller is told what it would be told by the egress listener.
+/// Rejects the request with the answer that the egress listener would give.
 pub(super) fn denied(failure: &Failure, request_id: &str) -> CheckResponse {
     let (reason, status) = (failure.reason(), failure.status(request_id));
     let code = reason.http_status();
@@ -60,19 +60,19 @@ pub(super) fn denied(failure: &Failure, request_id: &str) -> CheckResponse {
         "type": "about:blank",
         "title": title.unwrap_or_default(),
         "status": code,
-        // The caller speaks HTTP, where a header takes the place of that message.
+        // In HTTP, the header Retry-After takes the place of `RetryInfo`.
         "detail": status.message().replace("RetryInfo", "Retry-After"),
         "reason": reason.as_str(),
         "request_id": request_id,
     });
-    let mut headers = vec![set("content-type", "application/problem+json")];
+    let mut headers = vec![set_header("content-type", "application/problem+json")];
     if let Some(delay) = retry_after(failure, &status) {
-        // A whole number, and never too soon.
+        // Rounded up to whole seconds.
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-        headers.push(set("retry-after", &seconds.to_string()));
+        headers.push(set_header("retry-after", &seconds.to_string()));
     }
     if status.code() == Code::Unauthenticated {
-        headers.push(set("www-authenticate", "Bearer"));
+        headers.push(set_header("www-authenticate", "Bearer"));
     }
     let denied = DeniedHttpResponse {
         status: Some(envoy_http::HttpStatus { code: code.into() }),
@@ -97,7 +97,7 @@ fn retry_after(failure: &Failure, status: &Status) -> Option<Duration> {
     }
 }
 
-fn set(name: &str, value: &str) -> HeaderValueOption {
+fn set_header(name: &str, value: &str) -> HeaderValueOption {
     let header =
         HeaderValue { key: name.to_owned(), value: value.to_owned(), raw_value: Vec::new() };
     HeaderValueOption {

@@ -4,56 +4,56 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::super::{envoy_pb::attribute_context::HttpRequest, failure::Failure};
 
-/// A header that is none, so that the request is refused: left out, it would count as absent, and what it says can
-/// decide as whom a call is made.
+/// An invalid header, for which the request is refused. If it were ignored, it would count as absent, and a header
+/// may select the user that the call is made as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unreadable {
-    /// The value has a control character in it, such as the beginning of another header.
+pub(super) enum HeaderProblem {
+    /// The value contains a control character, such as a line break that starts another header.
     Value(HeaderName),
-    /// A name that is none (RFC 9110 section 5.1).
+    /// The name is invalid (RFC 9110 section 5.1).
     Name,
-    /// More headers than anything sends.
+    /// There are more headers than `HeaderMap` can hold.
     TooMany,
 }
 
-impl From<Unreadable> for Failure {
-    fn from(unreadable: Unreadable) -> Self {
+impl From<HeaderProblem> for Failure {
+    fn from(unreadable: HeaderProblem) -> Self {
         match unreadable {
-            Unreadable::Value(name) => Self::invalid(
+            HeaderProblem::Value(name) => Self::invalid(
                 name.as_str(),
-                "the value cannot be read: a header holds no control characters",
+                "the value is invalid: headers must not contain control characters",
             ),
-            Unreadable::Name => {
-                Self::invalid("headers", "one has a name that no header has (RFC 9110 section 5.1)")
+            HeaderProblem::Name => {
+                Self::invalid("headers", "one header has an invalid name (RFC 9110 section 5.1)")
             }
-            Unreadable::TooMany => Self::invalid("headers", "there are too many of them"),
+            HeaderProblem::TooMany => Self::invalid("headers", "there are too many headers"),
         }
     }
 }
 
-/// Returns the headers of a request: as they came if the proxy tells them so, else joined by name. Also returns the
-/// first one that cannot be read.
+/// Returns the headers of a request from both lists: the one joined by name, and the raw one. Also returns the first
+/// invalid header.
 ///
-/// In place of a value that cannot be read stands an empty one, so that a damaged credential is not taken for none.
-pub(super) fn reported_headers(http: &HttpRequest) -> (HeaderMap, Option<Unreadable>) {
+/// An empty value replaces an invalid one, so that an invalid credential does not count as absent.
+pub(super) fn reported_headers(http: &HttpRequest) -> (HeaderMap, Option<HeaderProblem>) {
     let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
     let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
         let value = &header.raw_value;
         (&header.key, if value.is_empty() { header.value.as_bytes() } else { value })
     });
     let (mut headers, mut unreadable) = (HeaderMap::new(), None);
-    // `:path` and its like are told besides.
+    // The proxy reports `:path` and the other pseudo-headers in fields of their own.
     for (name, value) in joined.chain(raw).filter(|(name, _)| !name.starts_with(':')) {
         let Ok(name) = name.parse::<HeaderName>() else {
-            unreadable.get_or_insert(Unreadable::Name);
+            unreadable.get_or_insert(HeaderProblem::Name);
             continue;
         };
         let value = HeaderValue::from_bytes(value).unwrap_or_else(|_| {
-            unreadable.get_or_insert(Unreadable::Value(name.clone()));
+            unreadable.get_or_insert(HeaderProblem::Value(name.clone()));
             HeaderValue::from_static("")
         });
         if headers.try_append(name, value).is_err() {
-            unreadable.get_or_insert(Unreadable::TooMany);
+            unreadable.get_or_insert(HeaderProblem::TooMany);
             break;
         }
     }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_with_control_characters_is_found_out_and_not_taken_for_an_absent_one() {
+    fn reports_a_value_with_control_characters_and_keeps_its_header() {
         for value in ["system\r\nx: y", "\0", "a\nb", "\r", "\u{1b}", "\u{7f}"] {
             for http in [
                 by_map(&[("gateway-act-as", value)]),
@@ -89,19 +89,19 @@ mod tests {
             ] {
                 let (headers, unreadable) = reported_headers(&http);
                 let name = HeaderName::from_static("gateway-act-as");
-                assert_eq!(unreadable, Some(Unreadable::Value(name)), "{value:?}");
+                assert_eq!(unreadable, Some(HeaderProblem::Value(name)), "{value:?}");
                 assert_eq!(headers.len(), 1, "{value:?}");
             }
         }
     }
 
     #[test]
-    fn a_name_that_no_header_has_is_found_out() {
+    fn reports_an_invalid_header_name() {
         for name in
             ["gateway-act-as ", " gateway-act-as", "gateway-act-as:", "a\r\nb", "", "\u{e5}"]
         {
             let (_, unreadable) = reported_headers(&by_map(&[(name, "system")]));
-            assert_eq!(unreadable, Some(Unreadable::Name), "{name:?}");
+            assert_eq!(unreadable, Some(HeaderProblem::Name), "{name:?}");
         }
         let (headers, unreadable) =
             reported_headers(&by_map(&[(":path", "/x"), (":method", "GET")]));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_no_case_and_both_ways_to_tell_headers_count() {
+    fn reads_both_header_lists_and_ignores_the_case_of_names() {
         let mut http = by_list(&[("Gateway-Act-As", b"system"), ("x-own", b"\xff")]);
         http.headers.insert("GATEWAY-ACT-AS".to_owned(), "associates/5".to_owned());
         let (headers, unreadable) = reported_headers(&http);
@@ -118,10 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn too_many_headers_are_refused_without_a_panic() {
+    fn reports_too_many_headers_without_a_panic() {
         let names: Vec<String> = (0..40_000).map(|number| format!("x-{number}")).collect();
         let headers: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &b"x"[..])).collect();
         let (_, unreadable) = reported_headers(&by_list(&headers));
-        assert_eq!(unreadable, Some(Unreadable::TooMany));
+        assert_eq!(unreadable, Some(HeaderProblem::TooMany));
     }
 }

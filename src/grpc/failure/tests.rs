@@ -1,9 +1,9 @@
-//! Every failure that a caller can meet, against the table of CONTRACT section 4.
+//! Compares every failure with the table of codes, reasons and details.
 
 use super::*;
 use crate::{
     access::{ActionName, QuotaKind},
-    broker::{Mismatch, NoLonger, WhyConsent, WhyInvalid},
+    broker::{ConsentReason, InvalidConsentCause, PermissionLost, SignInMismatch},
     domain::TenantState,
     ports::Refusal,
 };
@@ -34,12 +34,12 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::Refused(tenant(), Refusal::Rejected),
         BrokerError::Refused(tenant(), Refusal::Credential),
         BrokerError::Refused(tenant(), Refusal::Clock),
-        BrokerError::OwnSecretRefused(tenant().application),
-        BrokerError::ConsentInvalid(WhyInvalid::UnknownState),
+        BrokerError::ClientSecretRefused(tenant().application),
+        BrokerError::ConsentInvalid(InvalidConsentCause::UnknownState),
         BrokerError::ConsentRefused,
-        BrokerError::AnotherSubject(Mismatch::Person),
-        BrokerError::AnotherSubject(Mismatch::Tenant),
-        BrokerError::NoLongerPermitted(NoLonger {
+        BrokerError::WrongSignIn(SignInMismatch::Person),
+        BrokerError::WrongSignIn(SignInMismatch::Tenant),
+        BrokerError::NoLongerPermitted(PermissionLost {
             action: ActionName::ManageGrants,
             resource: "secret cause".into(),
             policy_ids: ["secret cause".into()].into(),
@@ -51,11 +51,11 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::AssociateNotMatched(tenant()),
         BrokerError::AssociateAmbiguous(tenant(), 2),
         BrokerError::GrantNotFound(format!("{}/grants/g1", tenant())),
-        BrokerError::ConsentRequired(tenant(), WhyConsent::NotGiven),
+        BrokerError::ConsentRequired(tenant(), ConsentReason::NotGiven),
         BrokerError::SubjectMismatch(tenant()),
         BrokerError::CannotSignIn(tenant(), crate::domain::AssociateType::System),
         BrokerError::GrantAmbiguous(tenant(), 2),
-        BrokerError::NoOwner(associate(), Vec::new()),
+        BrokerError::OwnerUnknown(associate(), Vec::new()),
         BrokerError::UpstreamUnavailable { retry_after: Duration::from_secs(7), cause: cause() },
         BrokerError::OutcomeUnknown { timed_out: true, cause: cause() },
         BrokerError::OutcomeUnknown { timed_out: false, cause: cause() },
@@ -96,8 +96,8 @@ fn all() -> Vec<Failure> {
     all
 }
 
-/// Fails to compile when a kind is added, so that it is added above as well.
-fn is_listed(failure: &Failure) {
+/// Does not compile when a variant is added, so that it is added to the list above, too.
+fn assert_listed(failure: &Failure) {
     match failure {
         Failure::Invalid(_)
         | Failure::Unauthenticated(_)
@@ -125,10 +125,10 @@ fn is_listed(failure: &Failure) {
             | BrokerError::TenantDisabled(_)
             | BrokerError::NotEnrolled(_)
             | BrokerError::Refused(..)
-            | BrokerError::OwnSecretRefused(_)
+            | BrokerError::ClientSecretRefused(_)
             | BrokerError::ConsentInvalid(_)
             | BrokerError::ConsentRefused
-            | BrokerError::AnotherSubject(_)
+            | BrokerError::WrongSignIn(_)
             | BrokerError::NoLongerPermitted(_)
             | BrokerError::TooManyConsents
             | BrokerError::TenantNotRunning(..)
@@ -140,7 +140,7 @@ fn is_listed(failure: &Failure) {
             | BrokerError::SubjectMismatch(_)
             | BrokerError::CannotSignIn(..)
             | BrokerError::GrantAmbiguous(..)
-            | BrokerError::NoOwner(..)
+            | BrokerError::OwnerUnknown(..)
             | BrokerError::UpstreamUnavailable { .. }
             | BrokerError::OutcomeUnknown { .. }
             | BrokerError::BudgetExhausted { .. }
@@ -154,11 +154,11 @@ fn is_listed(failure: &Failure) {
 }
 
 #[test]
-fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
+fn every_error_has_its_documented_code_reason_and_details() {
     let table: Vec<String> = all()
         .iter()
         .map(|failure| {
-            is_listed(failure);
+            assert_listed(failure);
             let status = failure.status("id-1");
             let details = status.get_error_details();
             let info = details.error_info().unwrap();
@@ -241,7 +241,7 @@ fn every_error_has_its_code_and_reason_and_the_details_that_go_with_it() {
     assert_eq!(table, wanted);
 }
 
-/// A failure whose request may have been done does not advise to send it again.
+/// Asserts that the status of an unknown outcome does not advise a retry.
 fn assert_outcome_unknown(failure: &Failure, status: &Status, advice: &str) {
     let what = format!("{failure:?}: {status:?}");
     let before = failure.status("id-1").code();
@@ -257,13 +257,17 @@ fn assert_outcome_unknown(failure: &Failure, status: &Status, advice: &str) {
 }
 
 #[test]
-fn no_failure_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
+fn no_failure_after_an_unsafe_request_advises_a_retry() {
     for failure in all() {
         let status = failure.status_of_unknown_outcome("id-1");
-        assert_outcome_unknown(&failure, &status, "look there before you send it again");
+        assert_outcome_unknown(
+            &failure,
+            &status,
+            "check in SuperOffice before you send the request again",
+        );
         assert!(!format!("{status:?}").contains("secret cause"), "{failure:?}");
     }
-    // The use case's own error needs no note of the layer.
+    // The error of the use case has the same status without a note in the context.
     let broken = BrokerError::OutcomeUnknown { timed_out: false, cause: "broken".into() };
     let status = Failure::Broker(broken).status("id-1");
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
@@ -271,7 +275,7 @@ fn no_failure_after_an_unsafe_request_was_sent_advises_to_send_it_again() {
 }
 
 #[test]
-fn no_failure_of_a_change_that_may_have_been_kept_advises_to_send_it_again() {
+fn no_failure_of_an_unconfirmed_change_advises_a_retry() {
     for failure in all() {
         let status = failure.status_of_unknown_change("id-1");
         let advice = "read the resource before you send the request again";
@@ -280,7 +284,7 @@ fn no_failure_of_a_change_that_may_have_been_kept_advises_to_send_it_again() {
 }
 
 #[test]
-fn the_cause_goes_to_the_log_and_never_to_the_caller() {
+fn the_cause_is_never_sent_to_the_caller() {
     for failure in all() {
         let status = failure.status("id-1");
         assert!(!format!("{status:?}").contains("secret cause"), "{failure:?}");
@@ -288,7 +292,7 @@ fn the_cause_goes_to_the_log_and_never_to_the_caller() {
 }
 
 #[test]
-fn a_state_that_comes_back_by_itself_is_unavailable_and_any_other_a_failed_precondition() {
+fn a_temporary_tenant_state_is_unavailable_and_any_other_is_a_failed_precondition() {
     for state in TenantState::ALL {
         let code = Failure::Broker(BrokerError::TenantNotRunning(tenant(), *state)).code();
         let comes_back = ["OfflineMaintenance", "Provisioning", "MigrationPending", "Unknown"];

@@ -1,16 +1,16 @@
-//! The status of a call whose outcome is unknown, at SuperOffice or in our own store: no client library and no person
-//! may take it for advice to send the call again.
+//! The status of a call whose outcome is unknown, at SuperOffice or in our own store. It must not make a client library
+//! or a person retry the call.
 
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{DOMAIN, Failure};
 use crate::{
-    broker::{BrokerError, LOOK_FIRST, READ_FIRST},
+    broker::{BrokerError, CHECK_SUPEROFFICE_FIRST, READ_BEFORE_RETRY},
     domain::Reason,
 };
 
-/// With a negative value it forbids a client to retry, whatever its service config says (gRPC proposal A6).
+/// A negative value forbids a retry, regardless of the client's service config (gRPC proposal A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 impl Failure {
@@ -18,12 +18,16 @@ impl Failure {
         matches!(self, Self::Broker(BrokerError::OutcomeUnknown { .. }))
     }
 
-    /// The status of a failure after an unsafe request was sent to SuperOffice.
+    /// Returns the status of a failure after an unsafe request was sent to SuperOffice.
     pub(in crate::grpc) fn status_of_unknown_outcome(&self, request_id: &str) -> Status {
-        self.unknown(request_id, &self.what_happened(), LOOK_FIRST)
+        self.unknown_outcome_status(
+            request_id,
+            &self.message_without_advice(),
+            CHECK_SUPEROFFICE_FIRST,
+        )
     }
 
-    /// The status of a failure after a change of our own store was begun, and before it was known how that ended.
+    /// Returns the status of a failure after a change of our own store was begun and before it was confirmed.
     pub(in crate::grpc) fn status_of_unknown_change(&self, request_id: &str) -> Status {
         let happened = match self {
             Self::DeadlineExceeded => "the deadline passed before the change was confirmed",
@@ -31,13 +35,19 @@ impl Failure {
             Self::Broker(BrokerError::StoreUnavailable(_)) => {
                 "the gateway's store did not confirm the change"
             }
-            _ => return self.unknown(request_id, &self.what_happened(), READ_FIRST),
+            _ => {
+                return self.unknown_outcome_status(
+                    request_id,
+                    &self.message_without_advice(),
+                    READ_BEFORE_RETRY,
+                );
+            }
         };
-        self.unknown(request_id, happened, READ_FIRST)
+        self.unknown_outcome_status(request_id, happened, READ_BEFORE_RETRY)
     }
 
-    /// Service configs retry UNAVAILABLE, so ABORTED takes its place; all other codes stay.
-    fn unknown(&self, request_id: &str, happened: &str, advice: &str) -> Status {
+    /// Replaces UNAVAILABLE, which service configs retry, by ABORTED; all other codes stay.
+    fn unknown_outcome_status(&self, request_id: &str, happened: &str, advice: &str) -> Status {
         let code = match self.code() {
             Code::Unavailable => Code::Aborted,
             code => code,
@@ -56,14 +66,14 @@ impl Failure {
         status
     }
 
-    /// The message without its advice.
-    fn what_happened(&self) -> String {
+    /// Returns the message without its advice.
+    fn message_without_advice(&self) -> String {
         match self {
             Self::DeadlineExceeded => "the deadline passed before SuperOffice answered".to_owned(),
             Self::ShuttingDown => "this replica stopped before SuperOffice answered".to_owned(),
-            Self::TooLarge(_) => "the answer is too large to be passed on".to_owned(),
+            Self::TooLarge(_) => "the answer is too large".to_owned(),
             Self::Broker(BrokerError::UpstreamUnavailable { .. }) => {
-                "SuperOffice's answer broke off".to_owned()
+                "the connection to SuperOffice failed before the whole answer arrived".to_owned()
             }
             Self::Broker(error) => error.message(),
             other => other.message(),

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! The peer of a connection.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -6,30 +6,33 @@ use tonic::transport::server::Connected;
 
 use crate::{
     access::{Access, CertificateProblem, PeerCertificate},
-    listen::{ClientSlot, Connection, Seat},
+    listen::{ClientSlot, Connection, ConnectionCounter},
 };
 
-/// Who is at the other end; in the extensions of each request.
+/// The peer of a connection, in the extensions of each request.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// The address that the connection comes from.
+    /// The peer's address.
     pub address: SocketAddr,
-    /// Its host as text, for every event of the connection.
+    /// The peer's IP address as text, for the audit events.
     pub ip: Arc<str>,
-    /// Of a client that has shown a certificate, which was verified against `client_ca_file`: whom it names.
+    /// The identity in the client certificate, if there is one. It was verified against `client_ca_file`.
     pub certificate: Option<Arc<Result<PeerCertificate, CertificateProblem>>>,
-    /// The slot of the connection.
+    /// The connection's slot, which limits connections of unauthenticated clients.
     pub slot: ClientSlot,
 }
 
-/// What a worker knows of a connection.
-pub(super) struct Called {
+/// The data that a worker adds to a connection.
+pub(super) struct PeerConnection {
     peer: Peer,
-    _seat: Seat,
+    _seat: ConnectionCounter,
 }
 
-/// A connection in the hands of its worker.
-pub(super) fn called(connection: Connection<Seat>, access: &Access) -> Connection<Called> {
+/// Adds the peer to a connection.
+pub(super) fn with_peer(
+    connection: Connection<ConnectionCounter>,
+    access: &Access,
+) -> Connection<PeerConnection> {
     let address = connection.address();
     let certificate = connection.client_certificate();
     let peer = Peer {
@@ -38,14 +41,14 @@ pub(super) fn called(connection: Connection<Seat>, access: &Access) -> Connectio
         certificate: certificate.map(|shown| Arc::new(access.read_certificate(shown))),
         slot: connection.slot(),
     };
-    let seat = connection.about().clone();
-    connection.with(Called { peer, _seat: seat })
+    let seat = connection.attachment().clone();
+    connection.with_attachment(PeerConnection { peer, _seat: seat })
 }
 
-impl Connected for Connection<Called> {
+impl Connected for Connection<PeerConnection> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.about().peer.clone()
+        self.attachment().peer.clone()
     }
 }

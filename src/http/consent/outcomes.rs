@@ -1,63 +1,63 @@
-//! A page for every outcome, in plain words, that says what to do next and tells nobody else's secrets.
+//! A page for every outcome of a consent, with the next step and without secrets.
 
 use axum::http::StatusCode;
 
 use crate::{
-    broker::{BrokerError, ConsentTaken, Link, Mismatch, Way},
+    broker::{BrokerError, CompletedConsent, ConsentEntry, ConsentLinkState, SignInMismatch},
     domain::{Consent, ConsentOutcome, Reason},
     http::{pages::Page, problem::status_of},
 };
 
-/// How an outcome is called on the way back.
-pub(super) fn name(error: &BrokerError) -> String {
+/// Returns the value of `result` in the return URI for a failure.
+pub(super) fn result_name(error: &BrokerError) -> String {
     match error {
         BrokerError::ConsentRefused => "refused".to_owned(),
         other => other.reason().as_str().to_ascii_lowercase(),
     }
 }
 
-/// What a link leads to.
-pub(super) fn of_link(link: &Link) -> Page {
+/// Returns the page of a link.
+pub(super) fn link_page(link: &ConsentLinkState) -> Page {
     match link {
-        Link::Open(consent) => asking(consent),
-        Link::Ended(ConsentOutcome::Granted { .. }) => {
+        ConsentLinkState::Open(consent) => consent_page(consent),
+        ConsentLinkState::Ended(ConsentOutcome::Granted { .. }) => {
             Page::new(StatusCode::GONE, "This link was used already").text(
-                "Access was given by it, and nothing more is needed. You can close this page.",
+                "Access was given with it, and nothing more is needed. You can close this page.",
             )
         }
-        Link::Ended(ConsentOutcome::Refused) => {
+        ConsentLinkState::Ended(ConsentOutcome::Refused) => {
             Page::new(StatusCode::GONE, "This link was used already")
                 .text("The answer was no, and no access was given.")
                 .text("If that was a mistake, ask whoever sent you the link for a new one.")
         }
-        Link::Ended(ConsentOutcome::Failed(_)) => {
+        ConsentLinkState::Ended(ConsentOutcome::Failed(_)) => {
             Page::new(StatusCode::GONE, "This link was used already")
-                .text("No access was given by it.")
+                .text("No access was given with it.")
                 .text("Ask whoever sent you the link for a new one.")
         }
-        Link::Expired => Page::new(StatusCode::GONE, "This link is too old")
-            .text("It worked for seven days, and nothing was changed.")
+        ConsentLinkState::Expired => Page::new(StatusCode::GONE, "This link is too old")
+            .text("It was valid for seven days, and nothing was changed.")
             .text("Ask whoever sent you the link for a new one."),
-        Link::Unknown => Page::new(StatusCode::NOT_FOUND, "There is nothing here")
-            .text("This address belongs to no request for access, or to one from long ago.")
-            .text("Look whether the link is whole: mail programs sometimes break long lines."),
+        ConsentLinkState::Unknown => Page::new(StatusCode::NOT_FOUND, "There is nothing here")
+            .text("This address belongs to no request for access, or to a very old one.")
+            .text("Check that the link is complete: mail programs sometimes break long lines."),
     }
 }
 
-fn asking(consent: &Consent) -> Page {
+fn consent_page(consent: &Consent) -> Page {
     let tenant = consent.tenant.map(|tenant| tenant.to_string());
     let person = consent.expected_user_principal_name.as_deref();
     let facts = [
         Some(("Application", consent.application.as_str())),
         Some(("SuperOffice customer", tenant.as_deref().unwrap_or("the one you sign in to"))),
         Some(("Who is asked", person.unwrap_or("whoever signs in"))),
-        Some(("Why", consent.reason.as_str())).filter(|(_, why)| !why.is_empty()),
+        Some(("Reason", consent.reason.as_str())).filter(|(_, why)| !why.is_empty()),
     ];
     let page = Page::new(StatusCode::OK, "An application asks for access to SuperOffice")
         .facts(facts.into_iter().flatten())
         .text(
-            "If you agree, the application can read and change in SuperOffice what you can, also when you are not \
-             there. Your password stays with SuperOffice.",
+            "If you agree, the application can read and change the same data in SuperOffice as you, also while you are \
+             not signed in. Your password stays with SuperOffice.",
         );
     let page = if consent.enroll_system_user {
         page.text(
@@ -71,15 +71,15 @@ fn asking(consent: &Consent) -> Page {
         .button("Continue to SuperOffice")
 }
 
-/// How a sign-in ended.
-pub(super) fn of_result(
-    result: &Result<ConsentTaken, BrokerError>,
-    way: Way,
+/// Returns the page of the result of a sign-in.
+pub(super) fn result_page(
+    result: &Result<CompletedConsent, BrokerError>,
+    way: ConsentEntry,
     request_id: &str,
 ) -> Page {
     let taken = match result {
         Ok(taken) => taken,
-        Err(error) => return of_error(error, way, request_id),
+        Err(error) => return error_page(error, way, request_id),
     };
     let grant = &taken.grant;
     let tenant = grant.name.tenant.tenant.to_string();
@@ -96,45 +96,45 @@ pub(super) fn of_result(
     page.text("You can close this page.")
 }
 
-/// Why no access was given.
-pub(super) fn of_error(error: &BrokerError, way: Way, request_id: &str) -> Page {
-    let (title, text, next) = words(error);
-    let page = Page::new(status_of(error.reason()), title).text(text).text(next.by(way));
-    of_request(page, request_id)
+/// Returns the page of a failed sign-in.
+pub(super) fn error_page(error: &BrokerError, way: ConsentEntry, request_id: &str) -> Page {
+    let (title, text, next) = explain(error);
+    let page = Page::new(status_of(error.reason()), title).text(text).text(next.for_way(way));
+    with_request_id(page, request_id)
 }
 
-/// The next step of a person. Loading the page again is none: its state is spent, unless the code surely was not sent.
+/// The next step of a person. Reloading the page does not help, because its state is usually used up.
 #[derive(Debug, Clone, Copy)]
-struct Next {
-    /// With the link in hand, which still works.
+struct NextStep {
+    /// For a person with a link, which still works.
     with_link: &'static str,
-    /// Without a link: what the person came by is spent.
+    /// For a person without a link, whose authorization URI is used up.
     without: &'static str,
-    /// Where it is not known whether there is a link.
+    /// For a person who may or may not have a link.
     either: &'static str,
 }
 
-impl Next {
-    /// Does not depend on how the person came.
+impl NextStep {
+    /// Returns a step that does not depend on a link.
     const fn always(text: &'static str) -> Self {
         Self { with_link: text, without: text, either: text }
     }
 
-    fn by(self, way: Way) -> &'static str {
+    fn for_way(self, way: ConsentEntry) -> &'static str {
         match way {
-            Way::Link => self.with_link,
-            Way::Address => self.without,
-            Way::Unknown => self.either,
+            ConsentEntry::Link => self.with_link,
+            ConsentEntry::Address => self.without,
+            ConsentEntry::Unknown => self.either,
         }
     }
 }
 
-fn words(error: &BrokerError) -> (&'static str, &'static str, Next) {
+fn explain(error: &BrokerError) -> (&'static str, &'static str, NextStep) {
     match error {
         BrokerError::ConsentInvalid(_) => (
             "This sign-in was used already, or took too long",
-            "Nothing was stored now. If you gave access just before, that stands, and there is nothing to do.",
-            Next {
+            "Nothing was stored now. If you gave access just before, it is still valid, and there is nothing to do.",
+            NextStep {
                 with_link: "If not, open the link that you were sent again, in this browser.",
                 without: "If not, begin again where you came from, or ask whoever sent you here for a new link.",
                 either: "If not, open the link that you were sent again, in this browser, or begin again where you \
@@ -144,22 +144,22 @@ fn words(error: &BrokerError) -> (&'static str, &'static str, Next) {
         BrokerError::ConsentRefused => (
             "You gave no access",
             "Nothing was stored.",
-            Next::always("If that was a mistake, ask whoever sent you here for a new link."),
+            NextStep::always("If that was a mistake, ask whoever sent you here for a new link."),
         ),
-        BrokerError::AnotherSubject(Mismatch::Person) => (
+        BrokerError::WrongSignIn(SignInMismatch::Person) => (
             "You signed in as somebody else",
             "Another person was asked, so nothing was stored.",
-            Next {
+            NextStep {
                 with_link: "Sign out of SuperOffice. Then open the link again, and sign in as the person that it names.",
                 without: "Sign out of SuperOffice. Then begin again where you came from, and sign in as the person who \
                           was asked.",
                 either: "Sign out of SuperOffice. Then open the link again, or begin again where you came from.",
             },
         ),
-        BrokerError::AnotherSubject(Mismatch::Tenant) => (
+        BrokerError::WrongSignIn(SignInMismatch::Tenant) => (
             "You signed in to another customer",
             "Access to another SuperOffice customer was asked for, so nothing was stored.",
-            Next {
+            NextStep {
                 with_link: "Open the link again, and choose the customer that it names.",
                 without: "Begin again where you came from, and choose the customer that was asked for.",
                 either: "Open the link again, or begin again where you came from, and choose the customer that was \
@@ -169,18 +169,18 @@ fn words(error: &BrokerError) -> (&'static str, &'static str, Next) {
         BrokerError::TenantNotFound(_) => (
             "This customer is not set up here",
             "You signed in to a SuperOffice customer that this service does not know, so nothing was stored.",
-            Next::always("Ask whoever sent you here to set it up, or choose another customer."),
+            NextStep::always("Ask whoever sent you here to set it up, or choose another customer."),
         ),
         BrokerError::TenantDisabled(_) => (
             "This customer is stopped here",
             "Access to this customer was stopped on our side, so nothing was stored.",
-            Next::always("Ask whoever sent you here."),
+            NextStep::always("Ask whoever sent you here."),
         ),
         BrokerError::NoLongerPermitted(_) => (
             "Access to this customer is not permitted",
             "Whoever sent you here may not be given access to the SuperOffice customer that you signed in to, so \
              nothing was stored.",
-            Next {
+            NextStep {
                 with_link: "If you have another customer, open the link again and choose that one. If not, ask \
                             whoever sent you here.",
                 without: "If you have another customer, begin again where you came from and choose that one. If not, \
@@ -190,17 +190,17 @@ fn words(error: &BrokerError) -> (&'static str, &'static str, Next) {
             },
         ),
         BrokerError::UpstreamUnavailable { .. } => {
-            ("SuperOffice cannot be reached now", "Nothing was stored.", LATER)
+            ("SuperOffice cannot be reached now", "Nothing was stored.", RETRY_LATER)
         }
-        BrokerError::OwnSecretRefused(_) | BrokerError::UpstreamInvalid(_) => {
-            ("SuperOffice could not complete the sign-in", "Nothing was stored.", LATER)
+        BrokerError::ClientSecretRefused(_) | BrokerError::UpstreamInvalid(_) => {
+            ("SuperOffice could not complete the sign-in", "Nothing was stored.", RETRY_LATER)
         }
         BrokerError::StoreUnavailable(_)
         | BrokerError::StoreOutcomeUnknown(_)
         | BrokerError::KeyUnavailable(_) => (
             "Your answer could not be confirmed",
-            "Something on our side does not work, and we cannot say whether your answer was stored.",
-            Next {
+            "There is a failure on our side, and we do not know whether your answer was stored.",
+            NextStep {
                 with_link: "Open the link again in a few minutes: it says whether access was given.",
                 without: "Begin again where you came from in a few minutes, or ask whoever sent you here whether \
                           access was given.",
@@ -209,14 +209,14 @@ fn words(error: &BrokerError) -> (&'static str, &'static str, Next) {
         ),
         _ => (
             "Something went wrong on our side",
-            "No access can be promised.",
-            Next::always("Ask whoever sent you here."),
+            "We do not know whether access was given.",
+            NextStep::always("Ask whoever sent you here."),
         ),
     }
 }
 
-/// After what passes by itself.
-const LATER: Next = Next {
+/// The next step after a temporary failure.
+const RETRY_LATER: NextStep = NextStep {
     with_link: "Open the link that you were sent again in a few minutes. If this page comes again, ask whoever sent you \
                 the link.",
     without: "Begin again where you came from in a few minutes, or ask whoever sent you here for a new link.",
@@ -224,33 +224,33 @@ const LATER: Next = Next {
              comes again, ask whoever sent you here.",
 };
 
-/// What came back is nothing that SuperOffice sends.
-pub(super) fn of_nonsense(request_id: &str) -> Page {
+/// Returns the page for a callback with invalid parameters.
+pub(super) fn invalid_callback_page(request_id: &str) -> Page {
     let page = Page::new(StatusCode::BAD_REQUEST, "This address is not for visiting")
         .text(
-            "SuperOffice leads here after a sign-in. What came with this visit is not from there.",
+            "SuperOffice sends browsers here after a sign-in. This visit did not come from SuperOffice.",
         )
         .text("If you were sent a link, open it again.");
-    of_request(page, request_id)
+    with_request_id(page, request_id)
 }
 
-/// The click was not on our page, or the browser does not say.
-pub(super) fn of_foreign_page(request_id: &str) -> Page {
+/// Returns the page for a click that was not on our page, or whose origin the browser does not send.
+pub(super) fn foreign_click_page(request_id: &str) -> Page {
     let page = Page::new(StatusCode::FORBIDDEN, "Please open the link itself")
         .text("The request came from another page, or your browser is too old to say from which.")
         .text("Open the link that you were sent in an up-to-date browser, and press the button there.");
-    of_request(page, request_id)
+    with_request_id(page, request_id)
 }
 
-/// It goes on, but nobody can say yet how it ends.
-pub(super) fn of_late(request_id: &str) -> Page {
+/// Returns the page for a sign-in that is still running after the time limit.
+pub(super) fn timeout_page(request_id: &str) -> Page {
     let page = Page::new(status_of(Reason::DeadlineExceeded), "This takes longer than usual")
         .text("SuperOffice has not answered yet, and your answer may still be stored.")
         .text("Open the link again in a few minutes: if it says that it was used, all is well.");
-    of_request(page, request_id)
+    with_request_id(page, request_id)
 }
 
-/// So that somebody who is asked can find it in the log.
-fn of_request(page: Page, request_id: &str) -> Page {
+/// Adds the request id, with which support can find the request in the log.
+fn with_request_id(page: Page, request_id: &str) -> Page {
     page.facts([("Number of this request", request_id)])
 }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     access::ActionName,
-    broker::{ConsentTaken, Mismatch, NoLonger, Way, WhyInvalid},
-    domain::{AssociateId, CallerOnRecord, Consent, ConsentOutcome, Grant, GrantState},
+    broker::{CompletedConsent, ConsentEntry, InvalidConsentCause, PermissionLost, SignInMismatch},
+    domain::{AssociateId, CallerRecord, Consent, ConsentOutcome, Grant, GrantState},
 };
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -33,7 +33,7 @@ fn grant() -> Grant {
         last_failure: None,
         failing: None,
         revocation_pending: false,
-        unproven: false,
+        identity_unconfirmed: false,
         token_version: 1,
         version: 1,
     }
@@ -44,7 +44,7 @@ fn consent() -> Consent {
         id: ConsentId::new([7; 16]),
         application: "crm-sync".parse().unwrap(),
         tenant: None,
-        caller: CallerOnRecord {
+        caller: CallerRecord {
             id: "spiffe://internal.example/portal".to_owned(),
             method: "mtls".to_owned(),
             issuer: None,
@@ -69,32 +69,41 @@ async fn read(page: Page) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn every_outcome_has_a_page_of_its_own_and_only_a_stored_grant_is_a_success() {
+async fn every_outcome_has_its_own_page_and_only_a_stored_grant_is_a_success() {
     let mut titles = std::collections::BTreeSet::new();
     let cause = || "secret cause".into();
     let retry_after = Duration::from_secs(1);
     let errors = [
         BrokerError::ConsentRefused,
-        BrokerError::ConsentInvalid(WhyInvalid::CodeRefused),
-        BrokerError::AnotherSubject(Mismatch::Tenant),
-        BrokerError::AnotherSubject(Mismatch::Person),
-        BrokerError::NoLongerPermitted(NoLonger {
+        BrokerError::ConsentInvalid(InvalidConsentCause::CodeRefused),
+        BrokerError::WrongSignIn(SignInMismatch::Tenant),
+        BrokerError::WrongSignIn(SignInMismatch::Person),
+        BrokerError::NoLongerPermitted(PermissionLost {
             action: ActionName::ManageGrants,
             resource: "secret cause".into(),
             policy_ids: Arc::new([]),
         }),
-        BrokerError::OwnSecretRefused("crm-sync".parse().unwrap()),
+        BrokerError::ClientSecretRefused("crm-sync".parse().unwrap()),
         BrokerError::UpstreamUnavailable { retry_after, cause: cause() },
         BrokerError::StoreUnavailable(cause()),
         BrokerError::TenantNotFound("applications/a/tenants/Cust1".to_owned()),
         BrokerError::TenantDisabled("applications/a/tenants/Cust1".parse().unwrap()),
         BrokerError::Internal(cause()),
     ];
-    let pages = errors.into_iter().map(|error| outcomes::of_result(&Err(error), Way::Link, "r1"));
-    let links = [Link::Expired, Link::Unknown, Link::Ended(ConsentOutcome::Refused)];
-    let links = links.iter().map(outcomes::of_link);
-    let others =
-        [outcomes::of_nonsense("r1"), outcomes::of_foreign_page("r1"), outcomes::of_late("r1")];
+    let pages = errors
+        .into_iter()
+        .map(|error| outcomes::result_page(&Err(error), ConsentEntry::Link, "r1"));
+    let links = [
+        ConsentLinkState::Expired,
+        ConsentLinkState::Unknown,
+        ConsentLinkState::Ended(ConsentOutcome::Refused),
+    ];
+    let links = links.iter().map(outcomes::link_page);
+    let others = [
+        outcomes::invalid_callback_page("r1"),
+        outcomes::foreign_click_page("r1"),
+        outcomes::timeout_page("r1"),
+    ];
     for page in pages.chain(links).chain(others) {
         let (status, html) = read(page).await;
         assert!((400..600).contains(&status), "{status} {html}");
@@ -102,37 +111,37 @@ async fn every_outcome_has_a_page_of_its_own_and_only_a_stored_grant_is_a_succes
         let title = html.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0;
         assert!(titles.insert(title.to_owned()), "{title}");
     }
-    let taken = ConsentTaken { grant: grant(), system_user_enrolled: false };
-    let (status, html) = read(outcomes::of_result(&Ok(taken), Way::Link, "r1")).await;
+    let taken = CompletedConsent { grant: grant(), system_user_enrolled: false };
+    let (status, html) = read(outcomes::result_page(&Ok(taken), ConsentEntry::Link, "r1")).await;
     assert_eq!(status, 200);
     assert!(html.contains("Access was given") && html.contains("tony@example.com"));
 }
 
 #[tokio::test]
-async fn a_page_after_a_failure_says_what_helps_by_the_way_that_the_person_came() {
+async fn a_failure_page_names_the_next_step_for_each_way_to_the_consent() {
     let (retry_after, cause) = (Duration::from_secs(1), || "secret cause".into());
     let mut errors = vec![
         BrokerError::UpstreamUnavailable { retry_after, cause: cause() },
         BrokerError::UpstreamInvalid(cause()),
-        BrokerError::OwnSecretRefused("crm-sync".parse().unwrap()),
-        BrokerError::ConsentInvalid(WhyInvalid::CodeRefused),
-        BrokerError::AnotherSubject(Mismatch::Person),
-        BrokerError::AnotherSubject(Mismatch::Tenant),
+        BrokerError::ClientSecretRefused("crm-sync".parse().unwrap()),
+        BrokerError::ConsentInvalid(InvalidConsentCause::CodeRefused),
+        BrokerError::WrongSignIn(SignInMismatch::Person),
+        BrokerError::WrongSignIn(SignInMismatch::Tenant),
         BrokerError::StoreUnavailable(cause()),
         BrokerError::KeyUnavailable(cause()),
     ];
-    errors.push(BrokerError::NoLongerPermitted(NoLonger {
+    errors.push(BrokerError::NoLongerPermitted(PermissionLost {
         action: ActionName::ManageGrants,
         resource: "secret cause".into(),
         policy_ids: Arc::new([]),
     }));
     for error in errors {
         for (way, helps, harms) in [
-            (Way::Link, "the link", "egin again"),
-            (Way::Address, "egin again where you came from", "pen the link"),
-            (Way::Unknown, "egin again", "secret cause"),
+            (ConsentEntry::Link, "the link", "egin again"),
+            (ConsentEntry::Address, "egin again where you came from", "pen the link"),
+            (ConsentEntry::Unknown, "egin again", "secret cause"),
         ] {
-            if way == Way::Unknown
+            if way == ConsentEntry::Unknown
                 && matches!(
                     error,
                     BrokerError::StoreUnavailable(_) | BrokerError::KeyUnavailable(_)
@@ -140,18 +149,22 @@ async fn a_page_after_a_failure_says_what_helps_by_the_way_that_the_person_came(
             {
                 continue;
             }
-            let (_, html) = read(outcomes::of_error(&error, way, "r1")).await;
+            let (_, html) = read(outcomes::error_page(&error, way, "r1")).await;
             assert!(html.contains(helps), "{error:?} {way:?}: {html}");
             assert!(!html.contains(harms), "{error:?} {way:?}: {html}");
-            assert!(!html.contains("eload"), "a spent state is brought again: {html}");
+            assert!(
+                !html.contains("eload"),
+                "the page must not advise a reload, because the state is used up: {html}"
+            );
             assert!(html.contains("r1"), "{html}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_page_says_who_asks_for_what_and_nothing_of_the_workload() {
-    let (status, html) = read(outcomes::of_link(&Link::Open(Box::new(consent())))).await;
+async fn the_consent_page_names_application_and_person_but_not_the_caller() {
+    let (status, html) =
+        read(outcomes::link_page(&ConsentLinkState::Open(Box::new(consent())))).await;
     assert_eq!(status, 200);
     for part in
         ["crm-sync", "tony@example.com", "&lt;b&gt;moving in&lt;/b&gt;", "whole company", "<button"]
@@ -162,7 +175,7 @@ async fn the_page_says_who_asks_for_what_and_nothing_of_the_workload() {
 }
 
 #[test]
-fn a_click_counts_only_on_our_own_page() {
+fn only_a_click_on_our_own_page_is_accepted() {
     let own = Some("https://gateway.example.com");
     for (pairs, good) in [
         (vec![("sec-fetch-site", "same-origin")], true),
@@ -175,13 +188,13 @@ fn a_click_counts_only_on_our_own_page() {
         (vec![("origin", "null")], false),
         (vec![], false),
     ] {
-        assert_eq!(is_from_our_page(&headers(&pairs), own), good, "{pairs:?}");
+        assert_eq!(is_click_on_our_page(&headers(&pairs), own), good, "{pairs:?}");
     }
-    assert!(!is_from_our_page(&headers(&[("origin", "")]), None));
+    assert!(!is_click_on_our_page(&headers(&[("origin", "")]), None));
 }
 
 #[test]
-fn a_cookie_is_taken_if_it_is_the_only_one_of_its_name() {
+fn the_cookie_is_read_only_if_its_name_is_unique() {
     for (lines, wanted) in [
         (vec!["__Host-consent=a"], Some("a")),
         (vec!["x=1; __Host-consent=a;y=2"], Some("a")),
@@ -191,22 +204,22 @@ fn a_cookie_is_taken_if_it_is_the_only_one_of_its_name() {
         (vec![], None),
     ] {
         let pairs: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
-        let found = cookie(&headers(&pairs));
+        let found = consent_cookie(&headers(&pairs));
         assert_eq!(found.as_ref().map(secrecy::ExposeSecret::expose_secret), wanted, "{lines:?}");
     }
 }
 
-async fn bring(request: Request) -> Option<(String, String)> {
-    let (state, answer) = returned(request).await?;
+async fn callback_of(request: Request) -> Option<(String, String)> {
+    let (state, answer) = read_callback(request).await?;
     let answer = match answer {
-        Answer::Code(code) => format!("code {}", code.expose_secret()),
-        Answer::Error(error) => format!("error {error}"),
+        AuthorizationResponse::Code(code) => format!("code {}", code.expose_secret()),
+        AuthorizationResponse::Error(error) => format!("error {error}"),
     };
     Some((state.expose_secret().to_owned(), answer))
 }
 
 #[tokio::test]
-async fn what_comes_back_is_one_state_with_one_code_or_one_error() {
+async fn the_callback_needs_one_state_and_one_code_or_one_error() {
     for (query, wanted) in [
         ("state=s&code=c", Some("code c")),
         ("state=s&code=c%2B&session_state=x", Some("code c+")),
@@ -224,14 +237,14 @@ async fn what_comes_back_is_one_state_with_one_code_or_one_error() {
             .body(Body::from(query))
             .unwrap();
         let wanted = wanted.map(|answer| ("s".to_owned(), answer.to_owned()));
-        assert_eq!(bring(get).await, wanted, "{query}");
-        assert_eq!(bring(post).await, wanted, "{query}");
+        assert_eq!(callback_of(get).await, wanted, "{query}");
+        assert_eq!(callback_of(post).await, wanted, "{query}");
     }
 }
 
 proptest! {
     #[test]
-    fn the_way_back_says_state_and_result_and_nothing_else(
+    fn the_return_uri_has_only_state_and_result_added(
         query in "(\\?x=[a-z0-9]{0,4})?",
         state in "\\PC{0,20}",
     ) {

@@ -1,4 +1,4 @@
-//! Passing back what SuperOffice answers.
+//! Returns SuperOffice's answer to the caller.
 
 use std::{
     io,
@@ -26,76 +26,77 @@ use tokio::{
 
 use super::{
     failure::Failure,
-    standstill::{Parts, Standstill},
-    trail::Record,
+    stalled_clients::{ResponseBody, StalledClientTimeout},
+    trail::CallRecord,
 };
 use crate::{
-    broker::{BrokerError, Links, Sent},
+    broker::{BrokerError, EgressResponse, LinkRewriter},
     domain::Reason,
     http::problem::Problem,
     ports::SendError,
 };
 
-/// Bodies of JSON in which links are rewritten are held up to this, …
+/// The maximum size of a JSON body whose links are rewritten.
 const MAX_REWRITTEN_BYTES: usize = 16 * 1024 * 1024;
 
-/// … and all of them together up to this, each from its first part until its caller has taken the last. While links
-/// are looked for, which one does without a pause, the new body is there besides the old one.
-const ROOM_BYTES: usize = 128 * 1024 * 1024;
-static ROOM: Semaphore = Semaphore::const_new(ROOM_BYTES);
+/// The memory budget of all such bodies, from the first part that arrives to the last part that is sent. During the
+/// rewriting itself, which runs without a pause, the new body exists besides the old one.
+const REWRITE_BUDGET_BYTES: usize = 128 * 1024 * 1024;
+static REWRITE_BUDGET: Semaphore = Semaphore::const_new(REWRITE_BUDGET_BYTES);
 
-/// For all of such a body to come.
-const WHOLE_TIME: Duration = Duration::from_mins(2);
+/// The time for such a body to arrive.
+const REWRITE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Such a body is passed on in parts of this, so that it goes out as fast as it is taken.
+/// The size of the parts in which such a body is sent, so that it is sent as fast as the client reads.
 const PART_BYTES: usize = 64 * 1024;
 
-/// When another may be done with what it holds.
-const ROOM_SOON: Duration = Duration::from_secs(5);
+/// The `Retry-After` of an exhausted budget.
+const BUDGET_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// After an answer that could not be rewritten.
-const AFTER_DISBELIEF: Duration = Duration::from_secs(5);
+/// The `Retry-After` of an answer that cannot be rewritten.
+const ENCODED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 type Stream = BoxStream<'static, Result<Bytes, SendError>>;
 
-/// What connections hold anyway: nobody is held back by it.
-const SMALL: u64 = 64 * 1024;
+/// The size up to which answers need no stall detection, because they fit into the buffers of a connection.
+const UNWATCHED_BYTES: u64 = 64 * 1024;
 
-/// The answer, whose body comes as it is read. `rewrite` are the links to look for in a body of JSON,
-/// `watched` looks whether the client takes it.
+/// Returns the answer, whose body is streamed. `rewrite` contains the links to rewrite in a JSON body. `watched`
+/// detects a client that does not read it.
 pub(super) async fn pass_back(
-    sent: Sent,
+    sent: EgressResponse,
     method: &Method,
-    rewrite: Option<&Links>,
-    watched: Option<&Standstill>,
-    mut record: Record,
-) -> Result<Response<Body>, (Failure, Record)> {
-    let Sent { response, .. } = sent;
+    rewrite: Option<&LinkRewriter>,
+    watched: Option<&StalledClientTimeout>,
+    mut record: CallRecord,
+) -> Result<Response<Body>, (Failure, CallRecord)> {
+    let EgressResponse { response, .. } = sent;
     let (status, mut headers, mut parts) = (response.status, response.headers, response.body);
     let mut length = length(&headers);
     let bodiless = *method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if let Some(links) = rewrite.filter(|_| !bodiless && status.is_success() && is_json(&headers)) {
         if status == StatusCode::PARTIAL_CONTENT || is_encoded(&headers) {
-            return Err((not_plain(), record));
+            return Err((not_rewritable(), record));
         }
-        let body = match rewritten(parts, length, links, &mut headers).await {
+        let body = match rewrite_body(parts, length, links, &mut headers).await {
             Ok(body) => body,
             Err(failure) => return Err((failure, record)),
         };
         headers.insert(header::CONTENT_LENGTH, body.len().into());
         length = Some(body.len() as u64);
-        parts = in_parts(body);
+        parts = split_into_parts(body);
     }
-    record.answered(status);
+    record.set_status(status);
     if bodiless || length == Some(0) {
-        record.whole();
+        record.set_complete();
     }
-    let parts = Parts::new(parts);
-    if let Some(watched) = watched.filter(|_| length.is_none_or(|length| length > SMALL)) {
+    let parts = ResponseBody::new(parts);
+    if let Some(watched) = watched.filter(|_| length.is_none_or(|length| length > UNWATCHED_BYTES))
+    {
         watched.watch(&parts);
     }
-    let mut answer = Response::new(Body::new(PassedBack { parts, left: length, record }));
+    let mut answer = Response::new(Body::new(AnswerBody { parts, left: length, record }));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     Ok(answer)
@@ -118,75 +119,80 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// Passed on as it is, its links would lead past the gateway after all.
-fn not_plain() -> Failure {
-    let detail = "links could not be rewritten: SuperOffice answered with JSON that is compressed, or with a part of \
-        it; ask without Range, or without Gateway-Rewrite-Links";
-    Problem::new(Reason::UpstreamInvalidResponse, detail).after(Some(AFTER_DISBELIEF)).into()
+/// Returns the failure for an answer that cannot be rewritten. Unchanged, its links would bypass the gateway.
+fn not_rewritable() -> Failure {
+    let detail = "links cannot be rewritten: SuperOffice answered with compressed or partial JSON; send the request \
+        without Range, or without Gateway-Rewrite-Links";
+    Problem::new(Reason::UpstreamInvalidResponse, detail)
+        .with_retry_after(Some(ENCODED_RETRY_AFTER))
+        .into()
 }
 
-fn no_room() -> Failure {
-    let detail = "links are being rewritten in too many large answers at once; ask again later, for fewer items at a \
-        time, or without Gateway-Rewrite-Links";
-    Problem::new(Reason::UpstreamUnavailable, detail).after(Some(ROOM_SOON)).into()
+fn budget_exhausted() -> Failure {
+    let detail = "links are being rewritten in too many large answers; try again later, request fewer items at a time, \
+        or send the request without Gateway-Rewrite-Links";
+    Problem::new(Reason::UpstreamUnavailable, detail)
+        .with_retry_after(Some(BUDGET_RETRY_AFTER))
+        .into()
 }
 
 fn too_large() -> Failure {
-    let detail = "links are rewritten in answers of up to 16 MiB; ask for fewer items at a time, or without \
-        Gateway-Rewrite-Links";
+    let detail = "links are rewritten only in answers of up to 16 MiB; request fewer items at a time, or send the \
+        request without Gateway-Rewrite-Links";
     Problem::new(Reason::ResponseTooLarge, detail).into()
 }
 
-/// The whole body, with its links rewritten.
-async fn rewritten(
+/// Reads the whole body and rewrites its links.
+async fn rewrite_body(
     parts: Stream,
     length: Option<u64>,
-    links: &Links,
+    links: &LinkRewriter,
     headers: &mut HeaderMap,
 ) -> Result<Bytes, Failure> {
-    let whole = timeout(WHOLE_TIME, whole(parts, length, &ROOM)).await;
-    let late = |_| BrokerError::broken_off(&SendError::TimedOut("a body to rewrite".to_owned()));
+    let whole = timeout(REWRITE_TIMEOUT, read_whole(parts, length, &REWRITE_BUDGET)).await;
+    let late =
+        |_| BrokerError::truncated_answer(&SendError::TimedOut("a body to rewrite".to_owned()));
     let mut held = whole.map_err(late)??;
     if let Some(bytes) = links.rewrite_json(&held.bytes) {
         held.bytes = bytes;
         held.bytes.shrink_to_fit();
-        held.take(held.bytes.capacity())?;
-        // They were about the body as it was.
+        held.resize_share(held.bytes.capacity())?;
+        // These digests belong to the original body.
         for name in ["content-md5", "digest", "content-digest"] {
             headers.remove(name);
         }
     }
-    // The last part of it that is gone gives its room back.
+    // The budget is released when the last part is dropped.
     Ok(Bytes::from_owner(held))
 }
 
-/// A body in memory, and its share of the room that there is for such.
-struct Held {
+/// A body in memory, with its share of the memory budget.
+struct BufferedBody {
     bytes: Vec<u8>,
-    room: &'static Semaphore,
+    budget: &'static Semaphore,
     share: SemaphorePermit<'static>,
 }
 
-impl Held {
-    /// Nothing yet.
-    fn nothing(room: &'static Semaphore) -> Result<Self, Failure> {
-        let share = room.try_acquire_many(0).map_err(|_| no_room())?;
-        Ok(Self { bytes: Vec::new(), room, share })
+impl BufferedBody {
+    /// Returns an empty body.
+    fn new(room: &'static Semaphore) -> Result<Self, Failure> {
+        let share = room.try_acquire_many(0).map_err(|_| budget_exhausted())?;
+        Ok(Self { bytes: Vec::new(), budget: room, share })
     }
 
-    /// Makes its share so large.
-    fn take(&mut self, bytes: usize) -> Result<(), Failure> {
+    /// Changes the share of the budget to this size.
+    fn resize_share(&mut self, bytes: usize) -> Result<(), Failure> {
         let has = self.share.num_permits();
         if let Some(more) = bytes.checked_sub(has) {
-            let more = u32::try_from(more).map_err(|_| no_room())?;
-            self.share.merge(self.room.try_acquire_many(more).map_err(|_| no_room())?);
+            let more = u32::try_from(more).map_err(|_| budget_exhausted())?;
+            self.share.merge(self.budget.try_acquire_many(more).map_err(|_| budget_exhausted())?);
         } else {
             drop(self.share.split(has - bytes));
         }
         Ok(())
     }
 
-    /// Makes place for bytes that are to come.
+    /// Reserves memory for more bytes.
     fn reserve(&mut self, more: usize) -> Result<(), Failure> {
         let wanted = self.bytes.len().saturating_add(more);
         if wanted > MAX_REWRITTEN_BYTES {
@@ -194,26 +200,26 @@ impl Held {
         }
         if wanted > self.bytes.capacity() {
             let capacity = wanted.max(2 * self.bytes.capacity()).min(MAX_REWRITTEN_BYTES);
-            self.take(capacity)?;
+            self.resize_share(capacity)?;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         Ok(())
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for BufferedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Reads a body in which links are to be rewritten.
-async fn whole(
+/// Reads a body whose links are to be rewritten.
+async fn read_whole(
     mut parts: Stream,
     length: Option<u64>,
     room: &'static Semaphore,
-) -> Result<Held, Failure> {
-    let mut held = Held::nothing(room)?;
+) -> Result<BufferedBody, Failure> {
+    let mut held = BufferedBody::new(room)?;
     held.reserve(length.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX)))?;
     loop {
         match parts.try_next().await {
@@ -222,26 +228,26 @@ async fn whole(
                 held.reserve(part.len())?;
                 held.bytes.extend_from_slice(&part);
             }
-            Err(error) => return Err(BrokerError::broken_off(&error).into()),
+            Err(error) => return Err(BrokerError::truncated_answer(&error).into()),
         }
     }
 }
 
-fn in_parts(body: Bytes) -> Stream {
+fn split_into_parts(body: Bytes) -> Stream {
     let starts = (0..body.len()).step_by(PART_BYTES);
     let parts = starts.map(move |at| Ok(body.slice(at..body.len().min(at + PART_BYTES))));
     stream::iter(parts).boxed()
 }
 
-/// A body on its way back. What is written down of its call is written when it ends.
-struct PassedBack {
-    parts: Arc<Parts>,
-    /// Bytes that are still to come, if that was said.
+/// The body of an answer to the caller. When it is dropped, the record of its call is written.
+struct AnswerBody {
+    parts: Arc<ResponseBody>,
+    /// The number of remaining bytes, if the length is known.
     left: Option<u64>,
-    record: Record,
+    record: CallRecord,
 }
 
-impl hyper::body::Body for PassedBack {
+impl hyper::body::Body for AnswerBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -253,22 +259,22 @@ impl hyper::body::Body for PassedBack {
         match ready!(this.parts.poll_next(context)) {
             Some(Ok(part)) => {
                 let length = part.len() as u64;
-                this.record.passed_back += length;
+                this.record.sent_bytes += length;
                 if let Some(left) = &mut this.left {
                     *left = left.saturating_sub(length);
-                    // Nobody asks for more when everything was sent.
+                    // hyper does not poll again after all bytes were sent.
                     if *left == 0 {
-                        this.record.whole();
+                        this.record.set_complete();
                     }
                 }
                 Poll::Ready(Some(Ok(Frame::data(part))))
             }
             Some(Err(error)) => {
-                this.record.broke_off(error.to_string());
+                this.record.set_broken_off(error.to_string());
                 Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))
             }
             None => {
-                this.record.whole();
+                this.record.set_complete();
                 Poll::Ready(None)
             }
         }
@@ -291,12 +297,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_whose_links_are_rewritten_share_one_room_until_they_are_gone() {
+    async fn rewritten_bodies_hold_their_share_of_the_budget_until_they_are_dropped() {
         let room = room(10);
-        let first = whole(coming(&[b"123", b"45", b"6"]), None, room).await.ok().unwrap();
+        let first = read_whole(coming(&[b"123", b"45", b"6"]), None, room).await.ok().unwrap();
         assert_eq!((&*first.bytes, room.available_permits()), (&b"123456"[..], 4));
         for length in [None, Some(5)] {
-            let failure = whole(coming(&[b"12345"]), length, room).await.err().unwrap();
+            let failure = read_whole(coming(&[b"12345"]), length, room).await.err().unwrap();
             assert_eq!(failure.problem.reason(), Reason::UpstreamUnavailable);
             let mut answer = failure.problem.clone().into_response();
             failure.problem.write("", &mut answer);
@@ -304,7 +310,7 @@ mod tests {
             assert_eq!(answer.headers()[header::RETRY_AFTER], "5");
         }
         assert_eq!(room.available_permits(), 4);
-        let mut parts = in_parts(Bytes::from_owner(first));
+        let mut parts = split_into_parts(Bytes::from_owner(first));
         let part = parts.try_next().await.unwrap().unwrap();
         drop(parts);
         assert_eq!(room.available_permits(), 4);
@@ -313,18 +319,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_takes_as_much_of_the_room_as_it_holds() {
+    async fn a_body_takes_a_share_as_large_as_its_buffer() {
         let room = room(10);
-        let mut held = Held::nothing(room).ok().unwrap();
+        let mut held = BufferedBody::new(room).ok().unwrap();
         for bytes in [0, 4, 10, 3, 0] {
-            assert!(held.take(bytes).is_ok());
+            assert!(held.resize_share(bytes).is_ok());
             assert_eq!(room.available_permits(), 10 - bytes);
         }
-        assert!(held.take(11).is_err());
+        assert!(held.resize_share(11).is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_trickles_is_not_waited_for() {
+    async fn rewriting_a_slow_body_times_out() {
         let slow = stream::unfold((), async |()| {
             tokio::time::sleep(Duration::from_secs(20)).await;
             Some((Ok(Bytes::from_static(b" ")), ()))
@@ -334,14 +340,14 @@ mod tests {
         let tenant: crate::domain::TenantName = "applications/crm/tenants/Cust1".parse().unwrap();
         let uri = "https://online2.superoffice.com/Cust1/api";
         let uri = crate::domain::WebApiUri::check_api(uri, tenant.tenant, &allowed.unwrap());
-        let links = Links::new("https://gw.example.com", &tenant, &uri.unwrap());
-        let failed = rewritten(slow.boxed(), None, &links, &mut HeaderMap::new()).await;
+        let links = LinkRewriter::new("https://gw.example.com", &tenant, &uri.unwrap());
+        let failed = rewrite_body(slow.boxed(), None, &links, &mut HeaderMap::new()).await;
         assert_eq!(failed.err().unwrap().problem.reason(), Reason::UpstreamUnavailable);
-        assert_eq!(begin.elapsed(), WHOLE_TIME);
+        assert_eq!(begin.elapsed(), REWRITE_TIMEOUT);
     }
 
     #[test]
-    fn what_says_in_any_way_that_it_is_json_is_json() {
+    fn recognizes_json_media_types() {
         let is = |kind: &'static str| {
             let kind = (header::CONTENT_TYPE, kind.parse().unwrap());
             is_json(&HeaderMap::from_iter([kind]))

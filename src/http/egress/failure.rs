@@ -1,22 +1,22 @@
-//! Why a call is not made, as an answer in HTTP.
+//! Converts the reasons why a call is refused or fails to problem documents.
 
 use crate::{
-    access::{NotActing, NotAdmitted, OverQuota, Refused},
+    access::{AccessError, AdmissionError, CallError, OverQuota},
     broker::{AuditUnavailable, BrokerError},
     domain::Reason,
     http::problem::Problem,
 };
 
-/// Whatever the cause: what is wrong with a credential helps nobody who has none.
+/// One text for all causes, so that it does not help to guess credentials.
 const UNAUTHENTICATED: &str = "the request needs a credential that names its caller: a header Authorization or \
     Proxy-Authorization with `Bearer` and a token of a configured issuer, or a client certificate";
 
 /// For a client whose certificate was accepted when its connection began.
 const CERTIFICATE_NOT_TRUSTED: &str = "the client certificate of this connection is no longer trusted: its authority \
     was removed from client_ca_file, or a certificate of its chain has expired; connect again with a certificate of a \
-    present authority";
+    trusted authority";
 
-/// A problem, and what the log says of its cause.
+/// A problem, and its cause for the log.
 pub(super) struct Failure {
     pub(super) problem: Problem,
     pub(super) cause: Option<String>,
@@ -32,7 +32,7 @@ impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         let error = error.without_change();
         let detail = format!("{}; {}", error.message(), error.mend());
-        let problem = Problem::new(error.reason(), detail).after(error.retry_after());
+        let problem = Problem::new(error.reason(), detail).with_retry_after(error.retry_after());
         Self { problem, cause: error.cause().map(str::to_owned) }
     }
 }
@@ -43,41 +43,43 @@ impl From<AuditUnavailable> for Failure {
     }
 }
 
-impl From<NotAdmitted> for Failure {
-    fn from(not_admitted: NotAdmitted) -> Self {
+impl From<AdmissionError> for Failure {
+    fn from(not_admitted: AdmissionError) -> Self {
         match not_admitted {
-            NotAdmitted::Unauthenticated(cause) => unauthenticated(cause),
-            NotAdmitted::Distrusted => not_trusted(),
-            NotAdmitted::KeysUnavailable { cause, retry_after } => {
-                let detail = "the keys of the token's issuer cannot be had now; send the request again later";
+            AdmissionError::Unauthenticated(cause) => unauthenticated(cause),
+            AdmissionError::CertificateNotTrusted => not_trusted(),
+            AdmissionError::KeysUnavailable { cause, retry_after } => {
+                let detail = "the keys of the token's issuer are not available now; send the request again later";
                 let problem = Problem::new(Reason::KeyUnavailable, detail);
-                Self { problem: problem.after(Some(retry_after)), cause: Some(cause) }
+                Self { problem: problem.with_retry_after(Some(retry_after)), cause: Some(cause) }
             }
-            NotAdmitted::Slowed(over) | NotAdmitted::OverQuota { over, .. } => over_quota(&over),
+            AdmissionError::TooManyRefusals(over) | AdmissionError::OverQuota { over, .. } => {
+                over_quota(&over)
+            }
         }
     }
 }
 
-impl From<NotActing> for Failure {
-    fn from(not_acting: NotActing) -> Self {
-        let NotActing::Refused { refused, .. } = not_acting else {
-            let detail = "policy lets you act as several users of the tenant: say as whom with the header \
+impl From<CallError> for Failure {
+    fn from(not_acting: CallError) -> Self {
+        let CallError::Refused { refused, .. } = not_acting else {
+            let detail = "policy permits several users of the tenant: name one in the header \
                 Gateway-Act-As: `system`, `associates/{associate}` or `grants/{grant}`";
             return Problem::new(Reason::InvalidArgument, detail).into();
         };
         match refused {
-            Refused::Denied(_) => {
+            AccessError::Denied(_) => {
                 let detail = "policy does not permit this call; ask who administers the gateway";
                 Problem::new(Reason::PolicyDenied, detail).into()
             }
-            Refused::PathNotAllowed(_) => {
-                let detail = "policy permits other calls of the Web API here, and not this method and path; ask who \
+            AccessError::PathNotAllowed(_) => {
+                let detail = "policy permits other Web API calls here, but not this method and path; ask who \
                     administers the gateway";
                 Problem::new(Reason::PathNotAllowed, detail).into()
             }
-            Refused::OverQuota(over) => over_quota(&over),
-            Refused::Expired => unauthenticated(refused.to_string()),
-            Refused::Distrusted => not_trusted(),
+            AccessError::OverQuota(over) => over_quota(&over),
+            AccessError::CredentialExpired => unauthenticated(refused.to_string()),
+            AccessError::CertificateNotTrusted => not_trusted(),
         }
     }
 }
@@ -93,6 +95,9 @@ fn not_trusted() -> Failure {
 }
 
 fn over_quota(over: &OverQuota) -> Failure {
-    let detail = format!("too many calls ({}); send it again later", over.quota.config_key());
-    Problem::new(Reason::CallerQuotaExceeded, detail).after(Some(over.retry_after)).into()
+    let detail =
+        format!("too many calls ({}); send the request again later", over.quota.config_key());
+    Problem::new(Reason::CallerQuotaExceeded, detail)
+        .with_retry_after(Some(over.retry_after))
+        .into()
 }

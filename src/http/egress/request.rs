@@ -1,4 +1,4 @@
-//! Reading what is asked: everything that could mean two things is refused before anybody is asked.
+//! Validates requests. Refuses ambiguous requests before authentication and forwarding.
 
 use std::{
     future::poll_fn,
@@ -15,88 +15,90 @@ use hyper::{Request, body::Body as HttpBody};
 use tokio::time::timeout;
 
 use crate::{
-    access::is_calling_method,
+    access::is_web_api_method,
     broker::{GatewayHeaders, method_override},
-    domain::{ApiPath, AuditText, EyesSelector, Reason, TenantName},
-    http::{conversation::RequestBody, problem::Problem},
-    ports::{ApiBody, BodyCopy, COPIED_BYTES, CopyBudget},
+    domain::{ActorSelector, ApiPath, AuditText, Reason, TenantName},
+    http::{connections::RequestBody, problem::Problem},
+    ports::{ApiBody, BodyCopy, CopyBudget, MAX_COPY_BYTES},
 };
 
-/// A body of known length up to this is held, so that a call that met a dead ticket can be made once more. The same size
-/// limits the copy of a body without a length.
-const HELD_BYTES: u64 = COPIED_BYTES as u64;
+/// The length up to which a body is buffered, so that the call can be repeated after a rejected ticket. It is also the
+/// limit of the copy of a body of unknown length.
+const BUFFERED_BYTES: u64 = MAX_COPY_BYTES as u64;
 
-/// For all of such a body.
-const HELD_TIME: Duration = Duration::from_mins(1);
+/// The time for such a body to arrive.
+const BUFFER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Between two parts of a body. Who is slower has gone away, or means no good.
-const PART_TIME: Duration = Duration::from_secs(30);
+/// The maximum time between two parts of a body.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a caller asks for.
-pub(super) struct Asked {
+/// The validated content of a request.
+pub(super) struct ProxyRequest {
     pub(super) tenant: TenantName,
     pub(super) path: ApiPath,
-    /// Whose eyes, if it says so.
-    pub(super) eyes: Option<EyesSelector>,
-    /// Its words for the audit trail.
-    pub(super) words: AuditText,
+    /// The user to act as, if the caller names one.
+    pub(super) actor: Option<ActorSelector>,
+    /// The caller's reason for the audit trail.
+    pub(super) reason: AuditText,
     pub(super) rewrite_links: bool,
 }
 
-/// Why a body does not come to its end. It is known only once it is being sent.
-pub(super) type Cut = Arc<OnceLock<Problem>>;
+/// The reason why a body ended early. It is set only while the body is being forwarded.
+pub(super) type BodyError = Arc<OnceLock<Problem>>;
 
-/// Refuses what is no plain request for something on this server.
+/// Refuses requests that are not plain requests to this server.
 pub(super) fn check_shape(request: &Request<RequestBody>) -> Result<(), Problem> {
     let bad = |detail: &'static str| Err(Problem::new(Reason::InvalidArgument, detail));
     let (method, headers) = (request.method(), request.headers());
     if matches!(*method, Method::CONNECT | Method::TRACE) {
-        let detail = "CONNECT and TRACE are not passed on: this is no open proxy";
+        let detail = "CONNECT and TRACE are not supported: this is not an open proxy";
         return Err(Problem::new(Reason::Unimplemented, detail));
     }
-    if !is_calling_method(method) {
-        return bad("wanted one of GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS, in upper case");
+    if !is_web_api_method(method) {
+        return bad(
+            "the method must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, in upper case",
+        );
     }
     if request.version() < Version::HTTP_2 {
         if request.uri().scheme().is_some() || request.uri().authority().is_some() {
             return bad(
-                "the request line must hold a path, not a whole address: set the base address of your client \
+                "the request line must contain a path, not an absolute URI: set the base address of your client \
                  to the gateway's instead of using it as a proxy",
             );
         }
         let hosts = headers.get_all(header::HOST).iter().count();
         if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
-            return bad("the request needs exactly one header Host");
+            return bad("the request must have exactly one Host header");
         }
     }
-    // Clients of HTTP/2 ask for it in passing; who is not heard goes on in HTTP/1.1 (RFC 9110 section 7.8).
+    // `Upgrade: h2c` is ignored, as RFC 9110 section 7.8 permits: HTTP/2 clients send it and continue in HTTP/1.1.
     let upgrades = headers.get_all(header::UPGRADE).iter();
     if upgrades.into_iter().any(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
-        let detail = "connections are not upgraded here: calls of the Web API are plain requests";
+        let detail = "connection upgrades are not supported: Web API calls are plain requests";
         return Err(Problem::new(Reason::Unimplemented, detail));
     }
     Ok(())
 }
 
-impl Asked {
-    /// Reads the target and the headers that are meant for the gateway.
+impl ProxyRequest {
+    /// Reads the target and the gateway's own headers.
     pub(super) fn read(request: &Request<RequestBody>) -> Result<Self, Problem> {
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let (tenant, rest) = split(target).ok_or_else(|| nowhere(target))?;
+        let (tenant, rest) = split_target(target).ok_or_else(|| invalid_path(target))?;
         let path = ApiPath::parse(rest).map_err(|error| invalid("path", &error))?;
         let headers = request.headers();
         if let Some(name) = method_override(request.method(), headers) {
-            let problem = "the request is not sent on as another method: send it with that method instead of POST";
+            let problem = "method overrides are not supported: send the request with that method instead of POST";
             return Err(invalid(name, &problem));
         }
-        let GatewayHeaders { eyes, reason, rewrite_links } =
+        let GatewayHeaders { actor, reason, rewrite_links } =
             GatewayHeaders::read(headers).map_err(|problem| invalid(problem.name(), &problem))?;
-        Ok(Self { tenant, path, eyes, words: reason.into(), rewrite_links })
+        Ok(Self { tenant, path, actor, reason: reason.into(), rewrite_links })
     }
 }
 
-/// `/{application}/{tenant}` and what follows. The names are taken as they stand: they need no encoding.
-fn split(target: &str) -> Option<(TenantName, &str)> {
+/// Splits `/{application}/{tenant}` from the rest. The names are not decoded, because they need no encoding.
+fn split_target(target: &str) -> Option<(TenantName, &str)> {
     let (application, rest) = target.strip_prefix('/')?.split_once('/')?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (tenant, rest) = rest.split_at_checked(end)?;
@@ -104,11 +106,11 @@ fn split(target: &str) -> Option<(TenantName, &str)> {
     Some((TenantName { application, tenant }, rest))
 }
 
-fn nowhere(target: &str) -> Problem {
+fn invalid_path(target: &str) -> Problem {
     let detail = if target.starts_with("//") {
         "the path begins with two slashes: remove the slash at the end of your client's base address"
     } else {
-        "wanted /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/5"
+        "the path must be /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/5"
     };
     Problem::new(Reason::ResourceNotFound, detail)
 }
@@ -117,12 +119,12 @@ fn invalid(field: &str, problem: &dyn std::fmt::Display) -> Problem {
     Problem::new(Reason::InvalidArgument, format!("{field}: {problem}"))
 }
 
-/// Returns the body: a small one is held; any other is passed on as it comes, with a copy if it may be small. `cut` says
-/// later why it ended early.
-pub(super) async fn body(
+/// Returns the body for forwarding. A small body is buffered. Others are streamed, with a copy if the length is
+/// unknown. `cut` later contains the reason if the body ended early.
+pub(super) async fn prepare_body(
     body: RequestBody,
     most: Option<u64>,
-    cut: &Cut,
+    cut: &BodyError,
     copies: &CopyBudget,
 ) -> Result<ApiBody, Problem> {
     let length = body.size_hint().exact();
@@ -134,26 +136,26 @@ pub(super) async fn body(
     if body.is_end_stream() {
         return Ok(ApiBody::Whole(Bytes::new()));
     }
-    let parts = parts(body, most.unwrap_or(u64::MAX), Arc::clone(cut));
+    let parts = body_stream(body, most.unwrap_or(u64::MAX), Arc::clone(cut));
     match length {
-        Some(length) if length <= HELD_BYTES => {
+        Some(length) if length <= BUFFERED_BYTES => {
             let whole = parts.try_fold(BytesMut::new(), async |mut whole, part| {
                 whole.extend_from_slice(&part);
                 Ok(whole)
             });
-            let whole = timeout(HELD_TIME, whole).await.map_err(|_| too_slow())?;
+            let whole = timeout(BUFFER_TIMEOUT, whole).await.map_err(|_| too_slow())?;
             let whole = whole.map_err(|_| cut.get().cloned().unwrap_or_else(ended_early))?;
             Ok(ApiBody::Whole(whole.freeze()))
         }
         Some(_) => Ok(ApiBody::Stream { parts, length, copy: None }),
         None => {
-            let (parts, copy) = BodyCopy::of(parts, copies);
+            let (parts, copy) = BodyCopy::new(parts, copies);
             Ok(ApiBody::Stream { parts, length, copy: Some(copy) })
         }
     }
 }
 
-fn parts<B>(body: B, most: u64, cut: Cut) -> BoxStream<'static, io::Result<Bytes>>
+fn body_stream<B>(body: B, most: u64, cut: BodyError) -> BoxStream<'static, io::Result<Bytes>>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
 {
@@ -164,13 +166,13 @@ where
         };
         loop {
             let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
-            let part = match timeout(PART_TIME, frame).await {
+            let part = match timeout(PART_TIMEOUT, frame).await {
                 Err(_) => return end(too_slow()),
                 Ok(Some(Err(_))) => return end(ended_early()),
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame.into_data(),
             };
-            // Trailers say nothing that a call of the Web API needs.
+            // Web API calls have no trailers.
             let Ok(part) = part else { continue };
             let Some(left) = left.checked_sub(part.len() as u64) else { return end(too_large()) };
             return Ok(Some((part, (body, left, cut))));
@@ -185,12 +187,12 @@ fn too_large() -> Problem {
 }
 
 fn too_slow() -> Problem {
-    let detail = "the body comes too slowly; send it again, and faster";
+    let detail = "the body arrives too slowly; send it again, faster";
     Problem::new(Reason::DeadlineExceeded, detail)
 }
 
 fn ended_early() -> Problem {
-    Problem::new(Reason::InvalidArgument, "the body ended before it was whole")
+    Problem::new(Reason::InvalidArgument, "the body is incomplete")
 }
 
 #[cfg(test)]
@@ -204,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// Says this, and then nothing more.
+    /// A body that sends these bytes and then stalls.
     struct Silent(Option<Bytes>);
 
     impl HttpBody for Silent {
@@ -224,31 +226,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_too_slow_is_given_up() {
-        let cut = Cut::default();
-        let mut parts = parts(silent(), 5, Arc::clone(&cut));
+    async fn an_upload_without_progress_times_out() {
+        let cut = BodyError::default();
+        let mut parts = body_stream(silent(), 5, Arc::clone(&cut));
         let begin = tokio::time::Instant::now();
         assert_eq!(parts.try_next().await.unwrap().unwrap(), "12345");
         parts.try_next().await.unwrap_err();
-        assert!((PART_TIME..2 * PART_TIME).contains(&begin.elapsed()));
+        assert!((PART_TIMEOUT..2 * PART_TIMEOUT).contains(&begin.elapsed()));
         assert_eq!(cut.get().unwrap().reason(), Reason::DeadlineExceeded);
     }
 
     #[tokio::test]
-    async fn a_body_that_says_no_length_is_cut_off_at_the_limit() {
-        let cut = Cut::default();
-        let mut parts = parts(silent(), 4, Arc::clone(&cut));
+    async fn a_body_without_a_length_is_cut_off_at_the_limit() {
+        let cut = BodyError::default();
+        let mut parts = body_stream(silent(), 4, Arc::clone(&cut));
         parts.try_next().await.unwrap_err();
         assert_eq!(cut.get().unwrap().reason(), Reason::ResponseTooLarge);
     }
 
     #[test]
-    fn a_target_names_application_tenant_and_path_as_they_stand() {
-        let (tenant, rest) = split("/crm-sync/Cust12345/api/v1/x?y=/z").unwrap();
+    fn splits_a_target_into_tenant_and_path_without_decoding() {
+        let (tenant, rest) = split_target("/crm-sync/Cust12345/api/v1/x?y=/z").unwrap();
         assert_eq!(tenant.to_string(), "applications/crm-sync/tenants/Cust12345");
         assert_eq!(rest, "/api/v1/x?y=/z");
         for (target, rest) in [("/a/Cust1", ""), ("/a/Cust1?x", "?x"), ("/a/Cust1/", "/")] {
-            assert_eq!(split(target).map(|(_, rest)| rest), Some(rest), "{target}");
+            assert_eq!(split_target(target).map(|(_, rest)| rest), Some(rest), "{target}");
         }
         for target in [
             "",
@@ -267,7 +269,7 @@ mod tests {
             "/a/../Cust1/api",
             "/applications/a/tenants/Cust1/api",
         ] {
-            assert!(split(target).is_none(), "{target}");
+            assert!(split_target(target).is_none(), "{target}");
         }
     }
 }

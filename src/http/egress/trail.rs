@@ -1,4 +1,4 @@
-//! What a call leaves behind: in the audit trail what was decided and how it ended, in the log one line, one count.
+//! The record of a call: its audit events with decision and result, a log line and a metric.
 
 use std::{
     sync::Arc,
@@ -8,51 +8,51 @@ use std::{
 use axum::http::StatusCode;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Peer, door::Door, failure::Failure};
+use super::{Peer, failure::Failure, proxy_handler::ProxyHandler};
 use crate::{
-    access::{Acting, ActionName, Caller, NotActing, Refused},
-    broker::{AuditUnavailable, Pending, Weight},
+    access::{AccessError, ActionName, AuthorizedCall, CallError, Caller},
+    broker::{AuditUnavailable, EventClass, PendingEvent},
     domain::{AuditRecord, AuditText, CredentialId, Decision, Reason, TenantName},
 };
 
-/// The name of the proxy on the metrics page and in the log.
+/// The route of all calls in metrics and in the log.
 const ROUTE: &str = "/{application}/{tenant}/api/{path}";
 
-/// The status in log and metrics of a request whose client went away before the answer; none is sent then.
+/// The status in log and metrics of a request whose client disconnected before the answer. It is never sent.
 const CLIENT_GONE: u16 = 499;
 
-/// `google.rpc.Code`s of how a call ended.
+/// `google.rpc.Code`s of results.
 const CANCELLED: i32 = 1;
 const UNAVAILABLE: i32 = 14;
 
-/// Written when the call ends, however it does.
-pub(super) struct Record {
-    door: Arc<Door>,
+/// The record of a call. It is written when it is dropped.
+pub(super) struct CallRecord {
+    handler: Arc<ProxyHandler>,
     pub(super) request_id: Arc<str>,
     trace_id: AuditText,
     client: Peer,
     method: &'static str,
     caller: Caller,
-    /// Whose data, once that was permitted.
+    /// The tenant, after the call was permitted.
     tenant: Option<TenantName>,
-    /// The caller's own words.
-    pub(super) words: AuditText,
-    /// Of a call that was permitted: what its last event will be.
-    decided: Option<AuditRecord>,
+    /// The reason that the caller gave.
+    pub(super) caller_reason: AuditText,
+    /// The last audit event of a permitted call.
+    final_event: Option<AuditRecord>,
     begin: Instant,
     status: u16,
     reason: Option<Reason>,
     cause: Option<String>,
-    /// An unsafe request has left for SuperOffice, and nobody knows whether it ran.
+    /// Whether an unsafe request was sent to SuperOffice and its outcome is unknown.
     pub(super) outcome_is_unknown: bool,
-    /// Bytes of the answer's body.
-    pub(super) passed_back: u64,
+    /// The number of sent bytes of the answer's body.
+    pub(super) sent_bytes: u64,
     _unanswered: TaskTrackerToken,
 }
 
-impl Record {
+impl CallRecord {
     pub(super) fn begin(
-        door: Arc<Door>,
+        door: Arc<ProxyHandler>,
         client: Peer,
         request_id: Arc<str>,
         trace_id: Option<Arc<str>>,
@@ -60,51 +60,59 @@ impl Record {
     ) -> Self {
         let unanswered = door.requests.token();
         Self {
-            door,
+            handler: door,
             request_id,
             trace_id: trace_id.map(AuditText::from).unwrap_or_default(),
             client,
             method,
-            caller: Caller::nobody(),
+            caller: Caller::unauthenticated(),
             tenant: None,
-            words: AuditText::default(),
-            decided: None,
+            caller_reason: AuditText::default(),
+            final_event: None,
             begin: Instant::now(),
             status: CLIENT_GONE,
             reason: None,
             cause: None,
             outcome_is_unknown: false,
-            passed_back: 0,
+            sent_bytes: 0,
             _unanswered: unanswered,
         }
     }
 
-    pub(super) fn is_called_by(&mut self, caller: Caller) {
+    pub(super) fn set_caller(&mut self, caller: Caller) {
         self.caller = caller;
     }
 
-    /// Writes that a call was permitted, before anything of its answer is passed back.
-    pub(super) fn permitted(&mut self, acting: &Acting) -> Result<Pending, AuditUnavailable> {
+    /// Writes the event of a permitted call, before any part of its answer is sent.
+    pub(super) fn write_permitted(
+        &mut self,
+        acting: &AuthorizedCall,
+    ) -> Result<PendingEvent, AuditUnavailable> {
         self.tenant = Some(acting.tenant().clone());
-        self.door.trail.check(Weight::Credential)?;
+        self.handler.trail.check(EventClass::Credential)?;
         let record = AuditRecord {
             resource: acting.resource().to_string().into(),
             acting_as: acting_as(acting),
             policy_ids: Arc::clone(acting.policy_ids()),
             ..self.event(acting.action().as_str(), Decision::Allowed)
         };
-        let pending = self.door.trail.record(record.clone(), Weight::Credential)?;
-        // Until somebody knows better its caller has gone away.
-        self.decided = Some(AuditRecord { code: CANCELLED, ..record });
+        let pending = self.handler.trail.record(record.clone(), EventClass::Credential)?;
+        // The result is CANCELLED unless it is set later: then the caller has disconnected.
+        self.final_event = Some(AuditRecord { code: CANCELLED, ..record });
         Ok(pending)
     }
 
-    /// Writes that it was not, and waits for it.
-    pub(super) async fn refused(&self, not_acting: &NotActing) -> Result<(), AuditUnavailable> {
-        let NotActing::Refused { action, resource, refused } = not_acting else { return Ok(()) };
-        let (Refused::Denied(ids) | Refused::PathNotAllowed(ids)) = refused else { return Ok(()) };
+    /// Writes the event of a denied call and waits for its commit.
+    pub(super) async fn write_refused(
+        &self,
+        not_acting: &CallError,
+    ) -> Result<(), AuditUnavailable> {
+        let CallError::Refused { action, resource, refused } = not_acting else { return Ok(()) };
+        let (AccessError::Denied(ids) | AccessError::PathNotAllowed(ids)) = refused else {
+            return Ok(());
+        };
         let reason = match refused {
-            Refused::PathNotAllowed(_) => Reason::PathNotAllowed,
+            AccessError::PathNotAllowed(_) => Reason::PathNotAllowed,
             _ => Reason::PolicyDenied,
         };
         let acting_as = match action {
@@ -119,7 +127,7 @@ impl Record {
             error_reason: Some(reason),
             ..self.event(action.as_str(), Decision::Denied)
         };
-        self.door.trail.write(record, Weight::Change).await
+        self.handler.trail.write(record, EventClass::Change).await
     }
 
     fn event(&self, action: &'static str, decision: Decision) -> AuditRecord {
@@ -128,7 +136,7 @@ impl Record {
             caller: caller.shared_id().into(),
             caller_method: caller.method().as_str().into(),
             caller_issuer: caller.shared_issuer().map(AuditText::from).unwrap_or_default(),
-            reason: self.words.clone(),
+            reason: self.caller_reason.clone(),
             request_id: Arc::clone(&self.request_id).into(),
             trace_id: self.trace_id.clone(),
             client_address: Arc::clone(&self.client.text).into(),
@@ -136,80 +144,80 @@ impl Record {
         }
     }
 
-    /// Which credential is to open the tenant.
-    pub(super) fn opens_with(&mut self, id: &CredentialId) {
-        if let Some(decided) = &mut self.decided {
+    /// Sets the credential that the call uses.
+    pub(super) fn set_credential(&mut self, id: &CredentialId) {
+        if let Some(decided) = &mut self.final_event {
             decided.credential_id = id.shared().into();
         }
     }
 
-    /// SuperOffice's answer has begun.
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    /// Sets the status of SuperOffice's answer.
+    pub(super) fn set_status(&mut self, status: StatusCode) {
         self.status = status.as_u16();
     }
 
-    /// The answer was passed back as a whole.
-    pub(super) fn whole(&mut self) {
-        if let Some(decided) = &mut self.decided {
+    /// Marks the answer as sent completely.
+    pub(super) fn set_complete(&mut self) {
+        if let Some(decided) = &mut self.final_event {
             decided.code = code_of(self.status);
         }
     }
 
-    /// SuperOffice's answer broke off.
-    pub(super) fn broke_off(&mut self, cause: String) {
-        self.ended_by(Reason::UpstreamUnavailable, Some(cause));
-        if let Some(decided) = &mut self.decided {
+    /// Marks SuperOffice's answer as incomplete.
+    pub(super) fn set_broken_off(&mut self, cause: String) {
+        self.set_reason(Reason::UpstreamUnavailable, Some(cause));
+        if let Some(decided) = &mut self.final_event {
             decided.code = UNAVAILABLE;
         }
     }
 
-    /// The gateway answers in its own words.
-    pub(super) fn failed(&mut self, failure: &Failure, status: StatusCode) {
+    /// Sets the failure with which the gateway answers.
+    pub(super) fn set_failure(&mut self, failure: &Failure, status: StatusCode) {
         self.status = status.as_u16();
         let reason = failure.problem.reason();
-        self.ended_by(reason, failure.cause.clone());
-        if let Some(decided) = &mut self.decided {
+        self.set_reason(reason, failure.cause.clone());
+        if let Some(decided) = &mut self.final_event {
             decided.code = failure.problem.code();
         }
     }
 
-    fn ended_by(&mut self, reason: Reason, cause: Option<String>) {
+    fn set_reason(&mut self, reason: Reason, cause: Option<String>) {
         self.reason = Some(reason);
         self.cause = cause;
-        if let Some(decided) = &mut self.decided {
+        if let Some(decided) = &mut self.final_event {
             decided.error_reason = Some(reason);
         }
     }
 }
 
-impl Drop for Record {
+impl Drop for CallRecord {
     fn drop(&mut self) {
         let duration: Duration = self.begin.elapsed();
-        if let Some(decided) = self.decided.take() {
-            let trail = &self.door.trail;
-            // Where the decision could not be written, nothing was passed back.
+        if let Some(decided) = self.final_event.take() {
+            let trail = &self.handler.trail;
+            // If the first event could not be written, nothing was sent, and this one must be written like the first.
             let noted = if decided.error_reason == Some(Reason::StoreUnavailable) {
-                trail.record(decided, Weight::Credential).map(drop)
+                trail.record(decided, EventClass::Credential).map(drop)
             } else {
-                trail.note(decided, Weight::Credential)
+                trail.record_in_background(decided, EventClass::Credential)
             };
             if noted.is_err() {
                 let request_id = &*self.request_id;
                 tracing::error!(request_id, "the end of a call is not in the audit trail");
             }
         }
-        self.door.meter.http_request(ROUTE, self.status, duration);
-        let nobody = self.caller.is_nobody();
+        self.handler.meter.record_http_request(ROUTE, self.status, duration);
+        let unauthenticated = self.caller.is_unauthenticated();
         tracing::info!(
             http.method = self.method,
             http.route = ROUTE,
             http.status = self.status,
             reason = self.reason.map(Reason::as_str),
             cause = self.cause.as_deref(),
-            caller = (!nobody).then(|| self.caller.id()),
-            client_address = nobody.then(|| &*self.client.text),
+            caller = (!unauthenticated).then(|| self.caller.id()),
+            client_address = unauthenticated.then(|| &*self.client.text),
             tenant = self.tenant.as_ref().map(tracing::field::display),
-            bytes = self.passed_back,
+            bytes = self.sent_bytes,
             request_id = &*self.request_id,
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             "request ended"
@@ -217,15 +225,17 @@ impl Drop for Record {
     }
 }
 
-/// As CONTRACT section 1 writes whose eyes look.
-fn acting_as(acting: &Acting) -> AuditText {
+/// Returns the user that the call acts as, in the format of `Gateway-Act-As`.
+fn acting_as(acting: &AuthorizedCall) -> AuditText {
     match acting {
-        Acting::SystemUser(_) => "system".into(),
-        Acting::Person(authorized) => format!("grants/{}", authorized.resource().on.grant).into(),
+        AuthorizedCall::SystemUser(_) => "system".into(),
+        AuthorizedCall::Person(authorized) => {
+            format!("grants/{}", authorized.resource().target.grant).into()
+        }
     }
 }
 
-/// The code that says about the same as a status (`google/rpc/code.proto`).
+/// Returns the code that is closest to an HTTP status (`google/rpc/code.proto`).
 fn code_of(status: u16) -> i32 {
     match status {
         0..400 => 0,

@@ -1,71 +1,71 @@
-//! The end of a chunked body (RFC 9112, section 7.1), found with the grammar that hyper reads by.
+//! Finds the end of a chunked body (RFC 9112, section 7.1) with the same grammar as hyper.
 
-/// Where in the body the next byte is.
+/// The position of the next byte in the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum State {
     /// The first digit of a size.
     Size,
-    /// Another digit, or what may follow the size.
+    /// Another digit of the size, or the end of the size.
     MoreSize,
-    /// Blanks behind the size.
+    /// White space after the size.
     Blank,
     Extension,
     SizeLf,
     Data,
     DataCr,
     DataLf,
-    /// The beginning of a trailer, or of the last line.
+    /// The start of a trailer or of the last line.
     LineStart,
     Trailer,
     TrailerLf,
     LastLf,
 }
 
-/// The effect of a byte.
+/// The result of a byte.
 enum Step {
-    To(Place),
+    To(State),
     End,
 }
 
-/// Follows a chunked body.
+/// The parser state of a chunked body.
 #[derive(Debug)]
 pub(super) struct Chunked {
-    place: Place,
+    state: State,
     left: u64,
 }
 
 /// The progress of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// All bytes belong to the body, and it goes on.
+    /// All bytes belong to the body, which continues.
     Inside,
-    /// The body ends behind this many bytes.
+    /// The body ends after this number of bytes.
     End(usize),
-    /// This is no chunked body. hyper refuses it, and ends the connection.
+    /// The body is not valid. hyper refuses it and closes the connection.
     Broken,
 }
 
 impl Chunked {
     pub(super) fn new() -> Self {
-        Self { place: Place::Size, left: 0 }
+        Self { state: State::Size, left: 0 }
     }
 
-    /// Takes the next bytes of the body.
+    /// Parses the next bytes of the body.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Progress {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
-            if self.place == Place::Data {
+            if self.state == State::Data {
                 let here = (bytes.len() - at).min(usize::try_from(self.left).unwrap_or(usize::MAX));
                 self.left -= here as u64;
                 at += here;
                 if self.left == 0 {
-                    self.place = Place::DataCr;
+                    self.state = State::DataCr;
                 }
                 continue;
             }
             at += 1;
             match self.step(*byte) {
-                Some(Step::To(place)) => self.place = place,
+                Some(Step::To(place)) => self.state = place,
                 Some(Step::End) => return Progress::End(at),
                 None => return Progress::Broken,
             }
@@ -73,27 +73,27 @@ impl Chunked {
         Progress::Inside
     }
 
-    /// The step that a byte makes, if it may stand here.
+    /// Returns the result of a byte, or `None` if it is not valid here.
     fn step(&mut self, byte: u8) -> Option<Step> {
-        let next = match (self.place, byte) {
-            (Place::Size | Place::MoreSize, digit) if digit.is_ascii_hexdigit() => {
+        let next = match (self.state, byte) {
+            (State::Size | State::MoreSize, digit) if digit.is_ascii_hexdigit() => {
                 let digit = u64::from(char::from(digit).to_digit(16)?);
                 self.left = self.left.checked_mul(16)?.checked_add(digit)?;
-                Place::MoreSize
+                State::MoreSize
             }
-            (Place::MoreSize | Place::Blank, b'\t' | b' ') => Place::Blank,
-            (Place::MoreSize | Place::Blank, b';') => Place::Extension,
-            (Place::MoreSize | Place::Blank | Place::Extension, b'\r') => Place::SizeLf,
-            (Place::Extension, byte) if byte != b'\n' => Place::Extension,
-            (Place::SizeLf, b'\n') if self.left == 0 => Place::LineStart,
-            (Place::SizeLf, b'\n') => Place::Data,
-            (Place::DataCr, b'\r') => Place::DataLf,
-            (Place::DataLf, b'\n') => Place::Size,
-            (Place::LineStart, b'\r') => Place::LastLf,
-            (Place::Trailer, b'\r') => Place::TrailerLf,
-            (Place::LineStart | Place::Trailer, _) => Place::Trailer,
-            (Place::TrailerLf, b'\n') => Place::LineStart,
-            (Place::LastLf, b'\n') => return Some(Step::End),
+            (State::MoreSize | State::Blank, b'\t' | b' ') => State::Blank,
+            (State::MoreSize | State::Blank, b';') => State::Extension,
+            (State::MoreSize | State::Blank | State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, byte) if byte != b'\n' => State::Extension,
+            (State::SizeLf, b'\n') if self.left == 0 => State::LineStart,
+            (State::SizeLf, b'\n') => State::Data,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size,
+            (State::LineStart, b'\r') => State::LastLf,
+            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::LineStart | State::Trailer, _) => State::Trailer,
+            (State::TrailerLf, b'\n') => State::LineStart,
+            (State::LastLf, b'\n') => return Some(Step::End),
             _ => return None,
         };
         Some(Step::To(next))
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_hyper_refuses_are_not_followed() {
+    fn a_body_that_hyper_refuses_is_broken() {
         for body in [
             "\r\n",
             "x\r\n",

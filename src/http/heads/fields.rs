@@ -1,4 +1,4 @@
-//! The fields of a header block of HTTP/2: which h2 would refuse (RFC 9113, sections 8.2 and 8.3).
+//! Checks the fields of an HTTP/2 header block that h2 would refuse (RFC 9113, sections 8.2 and 8.3).
 
 use axum::http::{
     Method,
@@ -8,44 +8,44 @@ use axum::http::{
 use super::{
     hpack::{Fields, write_literal},
     problem::HeadProblem,
-    target::{self, Ruling},
+    target::{self, TargetDecision},
 };
 
-/// Fields of one connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
-const OF_CONNECTION: [&[u8]; 5] =
+/// Connection-specific fields, which HTTP/2 forbids (RFC 9113, section 8.2.2).
+const CONNECTION_FIELDS: [&[u8]; 5] =
     [b"connection", b"transfer-encoding", b"upgrade", b"keep-alive", b"proxy-connection"];
 
-/// Rules on the head of a request: as it is, with another path, or refused.
-pub(super) fn ruling(fields: &Fields, ends_stream: bool) -> Ruling {
+/// Checks the head of a request: it passes unchanged, with another path, or is refused.
+pub(super) fn check_head(fields: &Fields, ends_stream: bool) -> TargetDecision {
     match read(fields, ends_stream) {
-        Ok(path) => path.map_or(Ruling::Keep, target::of_path),
-        Err(problem) => Ruling::Refuse(problem),
+        Ok(path) => path.map_or(TargetDecision::Keep, target::check_path),
+        Err(problem) => TargetDecision::Refuse(problem),
     }
 }
 
 /// The pseudo-header fields of a request.
 #[derive(Default)]
-struct Pseudo<'a> {
+struct PseudoHeaders<'a> {
     method: Option<&'a [u8]>,
     scheme: Option<&'a [u8]>,
     authority: Option<&'a [u8]>,
     path: Option<&'a [u8]>,
 }
 
-/// The path of a request that h2 accepts but for its path.
+/// Checks all fields except the path as h2 does. Returns the path.
 fn read(fields: &Fields, ends_stream: bool) -> Result<Option<&[u8]>, HeadProblem> {
     if fields.are_too_large() {
         return Err(HeadProblem::TooLarge);
     }
-    let (mut pseudo, mut regular, mut length) = (Pseudo::default(), false, None);
+    let (mut pseudo, mut regular, mut length) = (PseudoHeaders::default(), false, None);
     for (name, value) in fields.iter() {
-        let place = match name {
+        let slot = match name {
             b":method" => &mut pseudo.method,
             b":scheme" => &mut pseudo.scheme,
             b":authority" => &mut pseudo.authority,
             b":path" => &mut pseudo.path,
             b"content-length" => {
-                let this = digits(value).ok_or(HeadProblem::Framing)?;
+                let this = parse_length(value).ok_or(HeadProblem::Framing)?;
                 if length.is_some_and(|length| length != this) {
                     return Err(HeadProblem::Framing);
                 }
@@ -59,7 +59,7 @@ fn read(fields: &Fields, ends_stream: bool) -> Result<Option<&[u8]>, HeadProblem
             }
             _ => return Err(HeadProblem::Malformed),
         };
-        if regular || place.replace(value).is_some() {
+        if regular || slot.replace(value).is_some() {
             return Err(HeadProblem::Malformed);
         }
     }
@@ -68,14 +68,14 @@ fn read(fields: &Fields, ends_stream: bool) -> Result<Option<&[u8]>, HeadProblem
         return Err(HeadProblem::Framing);
     }
     pseudo.check().ok_or(HeadProblem::Malformed)?;
-    // CONNECT alone has no path. It has no body, and h2 refuses one with a length.
+    // Only CONNECT has no path. It has no body, and h2 refuses it with a length.
     if pseudo.path.is_none() && has_length {
         return Err(HeadProblem::Framing);
     }
     Ok(pseudo.path)
 }
 
-impl Pseudo<'_> {
+impl PseudoHeaders<'_> {
     fn check(&self) -> Option<()> {
         let method = Method::from_bytes(self.method?).ok()?;
         if let Some(authority) = self.authority {
@@ -93,12 +93,12 @@ impl Pseudo<'_> {
     }
 }
 
-/// Whether a block at the end of a request is one that h2 accepts.
+/// Returns whether h2 accepts the fields as trailers.
 pub(super) fn are_trailers(fields: &Fields) -> bool {
     !fields.are_too_large() && fields.iter().all(|(name, value)| is_regular(name, value))
 }
 
-/// Whether this is a header field, and not one of a connection.
+/// Returns whether this is a valid regular header field that is not connection-specific.
 fn is_regular(name: &[u8], value: &[u8]) -> bool {
     let is_name =
         |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9') || b"!#$%&'*+-.^_`|~".contains(byte);
@@ -106,18 +106,18 @@ fn is_regular(name: &[u8], value: &[u8]) -> bool {
     !name.is_empty()
         && name.iter().all(is_name)
         && value.iter().all(is_value)
-        && !OF_CONNECTION.contains(&name)
+        && !CONNECTION_FIELDS.contains(&name)
         && (name != b"te" || value == b"trailers")
 }
 
-/// A length that h2 accepts.
-fn digits(value: &[u8]) -> Option<u64> {
+/// Parses a content length as h2 does.
+fn parse_length(value: &[u8]) -> Option<u64> {
     const MAX_DIGITS: usize = 19;
     let is_number = (1..=MAX_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
 }
 
-/// Writes the fields as they are, with another path if there is one.
+/// Encodes the fields, with another path if there is one.
 pub(super) fn write(fields: &Fields, path: Option<&[u8]>) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields.iter() {
@@ -127,8 +127,8 @@ pub(super) fn write(fields: &Fields, path: Option<&[u8]>) -> Vec<u8> {
     block
 }
 
-/// Writes a request that takes the place of one that is refused, with its own header fields where they are valid.
-pub(super) fn write_refused(fields: &Fields, problem: HeadProblem) -> Vec<u8> {
+/// Encodes a request that replaces a refused one, with the original header fields if they are valid.
+pub(super) fn write_replacement(fields: &Fields, problem: HeadProblem) -> Vec<u8> {
     let mut block = Vec::new();
     let method = fields.iter().find(|(name, _)| *name == b":method").map(|(_, value)| value);
     let known = |method: &[u8]| {
@@ -143,7 +143,7 @@ pub(super) fn write_refused(fields: &Fields, problem: HeadProblem) -> Vec<u8> {
     write_literal(b":method", method, &mut block);
     write_literal(b":scheme", b"http", &mut block);
     write_literal(b":path", problem.target().as_bytes(), &mut block);
-    // A list that is too large is known in part only; the rest may have held the credential.
+    // A list that is too large is incomplete; the missing part may contain the credential.
     for (name, value) in fields.iter().filter(|_| problem != HeadProblem::TooLarge) {
         if is_regular(name, value) && name != b"content-length" {
             write_literal(name, value, &mut block);
@@ -152,7 +152,7 @@ pub(super) fn write_refused(fields: &Fields, problem: HeadProblem) -> Vec<u8> {
     block
 }
 
-/// A block that h2 answers by ending its stream and no other.
+/// Encodes a block for which h2 resets only this stream.
 pub(super) fn write_malformed() -> Vec<u8> {
     let mut block = Vec::new();
     write_literal(b"connection", b"close", &mut block);

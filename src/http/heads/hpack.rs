@@ -1,4 +1,4 @@
-//! HPACK (RFC 7541): a decoder that keeps the dynamic table of a connection, and literals that need no table.
+//! HPACK (RFC 7541): a decoder with a dynamic table, and an encoder that writes only literals.
 
 mod huffman;
 mod static_table;
@@ -7,28 +7,28 @@ use std::collections::VecDeque;
 
 use super::MAX_HEAD_BYTES;
 
-/// The size of the dynamic table that every server grants until it says something else (RFC 9113, section 6.5.2).
+/// The default size of the dynamic table (RFC 9113, section 6.5.2).
 const TABLE_BYTES: usize = 4096;
 
 /// The overhead of an entry of the table, and of a field in a header list (RFC 7541, section 4.1).
 const ENTRY_BYTES: usize = 32;
 
-/// A field of more coded bytes than this is skipped: its head is too large, and it does not fit in the table (the longest
-/// code has 30 bits for 8).
+/// The number of coded bytes above which a field is skipped: the head is too large, and the field does not fit into the
+/// table (the longest code has 30 bits for 8).
 const LONG_FIELD_BYTES: usize = MAX_HEAD_BYTES;
 
 /// The fields of a header block, in their order.
 #[derive(Default)]
 pub(super) struct Fields {
     text: Vec<u8>,
-    /// For each field where its name and its value end in `text`.
+    /// The ends of each field's name and value in `text`.
     ends: Vec<(usize, usize)>,
     size: usize,
     too_large: bool,
 }
 
 impl Fields {
-    /// Names and values.
+    /// Returns names and values.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
         begins.zip(&self.ends).map(|(begin, (name_end, end))| {
@@ -37,17 +37,17 @@ impl Fields {
         })
     }
 
-    /// The memory of the list, in bytes.
+    /// Returns the memory of the list in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * size_of::<(usize, usize)>()
     }
 
-    /// Whether the list is larger than the limit. Then it is not complete.
+    /// Returns whether the list exceeds the limit. Then it is incomplete.
     pub(super) fn are_too_large(&self) -> bool {
         self.too_large
     }
 
-    /// Forgets all fields, and gives back the memory of a large list.
+    /// Removes all fields and releases the memory of a large list.
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.text.shrink_to(TABLE_BYTES);
@@ -56,7 +56,7 @@ impl Fields {
         (self.size, self.too_large) = (0, false);
     }
 
-    /// Adds a field. The size is counted as in h2, which refuses a list that reaches the limit.
+    /// Adds a field. Counts the size as h2 does, which refuses a list that reaches the limit.
     fn push(&mut self, name: &[u8], value: &[u8]) {
         self.size = self.size.saturating_add(name.len() + value.len() + ENTRY_BYTES);
         self.too_large |= self.size >= MAX_HEAD_BYTES;
@@ -70,11 +70,11 @@ impl Fields {
     }
 }
 
-/// The block cannot be decoded, which ends the connection (RFC 9113, section 4.3).
+/// The block cannot be decoded, which is a connection error (RFC 9113, section 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;
 
-/// Decodes the header blocks of a connection, in parts as they arrive.
+/// The decoder of a connection's header blocks, which accepts parts of blocks.
 #[derive(Default)]
 pub(super) struct Decoder {
     table: Table,
@@ -83,7 +83,7 @@ pub(super) struct Decoder {
     value: Vec<u8>,
 }
 
-/// A field with a string that is too long to be kept.
+/// A field with a string that is too long, which is skipped.
 struct Skipping {
     left: usize,
     value_follows: bool,
@@ -91,8 +91,8 @@ struct Skipping {
 }
 
 impl Decoder {
-    /// Reads as many fields as there are whole ones in `bytes`, and returns how many bytes they had. The rest must
-    /// come again, with what follows it.
+    /// Reads all complete fields in `bytes` and returns the number of bytes that were read. The caller must pass the
+    /// rest again, together with the following bytes.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
@@ -117,7 +117,7 @@ impl Decoder {
         }
     }
 
-    /// Whether a field is left that has not ended.
+    /// Returns whether a skipped field has not ended.
     pub(super) fn is_inside_field(&self) -> bool {
         self.skipping.is_some()
     }
@@ -140,7 +140,7 @@ impl Decoder {
             0x40..0x80 => (6, true),
             0x20..0x40 => {
                 let Some((size, length)) = integer(bytes, 5)? else { return Ok(None) };
-                // Sizes change at the beginning of a block (RFC 7541, section 4.2).
+                // The table size may change only at the start of a block (RFC 7541, section 4.2).
                 if !*at_start || size > TABLE_BYTES {
                     return Err(Broken);
                 }
@@ -195,7 +195,7 @@ impl Decoder {
         Ok(Some(at))
     }
 
-    /// Skips what is left of a long field. Returns how many bytes of `bytes` belong to it.
+    /// Skips the rest of a long field. Returns the number of bytes that belong to it.
     fn skip(&mut self, bytes: &[u8], fields: &mut Fields) -> Result<usize, Broken> {
         let Some(Skipping { left, value_follows, indexed }) = &mut self.skipping else {
             return Ok(0);
@@ -242,7 +242,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// An entry of the static or the dynamic table (RFC 7541, section 2.3.3).
+    /// Returns an entry of the static or the dynamic table (RFC 7541, section 2.3.3).
     fn entry(&self, index: usize) -> Option<(&[u8], &[u8])> {
         let Some(index) = index.checked_sub(static_table::ENTRIES.len() + 1) else {
             return static_table::entry(index);
@@ -271,7 +271,7 @@ impl Table {
         self.size = 0;
     }
 
-    /// Drops the oldest entries until no more than `size` is left.
+    /// Removes the oldest entries until the size is at most `size`.
     fn shrink(&mut self, size: usize) {
         while self.size > size
             && let Some(entry) = self.entries.pop_back()
@@ -281,10 +281,10 @@ impl Table {
     }
 }
 
-/// An integer whose first byte has a prefix of this many bits, and its length (RFC 7541, section 5.1). `None` if more
+/// Reads an integer with a prefix of this many bits, and its length in bytes (RFC 7541, section 5.1). `None` if more
 /// bytes are needed.
 fn integer(bytes: &[u8], prefix: u32) -> Result<Option<(usize, usize)>, Broken> {
-    // Five bytes reach 2^28, which is more than any integer in a request means.
+    // Five bytes reach 2^28, which is larger than all valid integers in a request.
     const MAX_BYTES: usize = 5;
     let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
     let mask = (1_usize << prefix) - 1;
@@ -301,13 +301,13 @@ fn integer(bytes: &[u8], prefix: u32) -> Result<Option<(usize, usize)>, Broken> 
     if bytes.len() < MAX_BYTES { Ok(None) } else { Err(Broken) }
 }
 
-/// A string literal.
+/// The result of reading a string literal.
 enum Text {
-    /// All of it was read; it ends here.
+    /// The whole string was read and ends here.
     Whole(usize),
     /// More bytes are needed.
     Partial,
-    /// The string that begins here is too long, and so are the strings of the field together.
+    /// The string that begins here is too long, alone or together with the name.
     TooLong { begin: usize, left: usize },
 }
 
@@ -328,7 +328,7 @@ fn string(field: &[u8], at: usize, text: &mut Vec<u8>) -> Result<Text, Broken> {
     Ok(Text::Whole(begin + length))
 }
 
-/// Appends a field as a literal that no table keeps (RFC 7541, section 6.2.2).
+/// Appends a field as a literal without indexing (RFC 7541, section 6.2.2).
 pub(super) fn write_literal(name: &[u8], value: &[u8], block: &mut Vec<u8>) {
     block.push(0);
     for text in [name, value] {

@@ -1,7 +1,7 @@
-//! HTTP/1.1: finds each head of a connection, and changes nothing but request targets (RFC 9112).
+//! HTTP/1.1: finds each head on a connection and changes only request targets (RFC 9112).
 //!
-//! hyper stays the only judge of where bodies end. Where a body could be read in two ways, the rest of the connection
-//! passes as it is. A head that hyper would refuse is replaced by a request that says so, which ends the connection.
+//! If the end of a body is ambiguous, the rest of the connection passes unchanged, and hyper decides. A head that hyper
+//! would refuse is replaced by a request with the problem in its target, after which the connection ends.
 
 use std::mem::MaybeUninit;
 
@@ -11,39 +11,39 @@ use super::{
     MAX_HEAD_BYTES, MAX_HEADER_LINES, Output,
     chunked::{Chunked, Progress},
     problem::HeadProblem,
-    target::{self, Ruling},
+    target::{self, TargetDecision},
 };
 
-/// The heads of a connection.
+/// The parser of a connection's heads.
 pub(super) struct Http1 {
-    place: Place,
-    /// The beginning of a head that has not arrived as a whole.
+    state: State,
+    /// The first bytes of an incomplete head.
     held: Vec<u8>,
-    /// The length at which the beginning is parsed again although no end was seen.
+    /// The length at which an incomplete head is parsed again.
     parse_at: usize,
 }
 
 /// The meaning of the next bytes.
-enum Place {
+enum State {
     Head,
-    /// A body of known length, of which this is left.
+    /// A body with this number of remaining bytes.
     Body(u64),
     Chunked(Chunked),
-    /// A body that could be read in two ways, and whatever follows: hyper judges, and ends the connection.
-    Untouched,
-    /// No more bytes are read: a request was refused, and its answer ends the connection.
+    /// An ambiguous body and everything after it, which passes unchanged. hyper closes the connection.
+    PassThrough,
+    /// A request was refused. No more bytes are read, and its answer ends the connection.
     Refused,
 }
 
-/// The beginning of a buffer, parsed.
+/// The result of parsing the start of a buffer.
 enum Parsed {
     /// More bytes are needed.
     Partial,
-    /// A head of this length, in place of which `replacement` is passed, if there is one.
+    /// A head of this length, which `replacement` replaces, if there is one.
     Head {
         length: usize,
         replacement: Option<Vec<u8>>,
-        body: Place,
+        body: State,
     },
     Refused {
         problem: HeadProblem,
@@ -53,53 +53,53 @@ enum Parsed {
 
 impl Http1 {
     pub(super) fn new() -> Self {
-        Self { place: Place::Head, held: Vec::new(), parse_at: 0 }
+        Self { state: State::Head, held: Vec::new(), parse_at: 0 }
     }
 
-    /// Whether a request was refused, so that nothing more is read.
+    /// Returns whether a request was refused, so that nothing more is read.
     pub(super) fn has_refused(&self) -> bool {
-        matches!(self.place, Place::Refused)
+        matches!(self.state, State::Refused)
     }
 
-    /// The memory of the beginning that is held, in bytes.
+    /// Returns the memory of an incomplete head in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         self.held.capacity()
     }
 
-    /// Takes the next bytes of the client.
+    /// Processes the next bytes of the client.
     pub(super) fn pass(&mut self, mut input: &[u8], output: &mut Output<'_>) {
         while !input.is_empty() {
-            let used = match &mut self.place {
-                Place::Head => self.head(input, output),
-                Place::Body(left) => {
+            let used = match &mut self.state {
+                State::Head => self.head(input, output),
+                State::Body(left) => {
                     let here = input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= here as u64;
                     if *left == 0 {
-                        self.place = Place::Head;
+                        self.state = State::Head;
                     }
                     output.keep(input.get(..here).unwrap_or_default());
                     here
                 }
-                Place::Chunked(body) => {
+                State::Chunked(body) => {
                     let here = match body.advance(input) {
                         Progress::Inside => input.len(),
                         Progress::End(here) => {
-                            self.place = Place::Head;
+                            self.state = State::Head;
                             here
                         }
                         Progress::Broken => {
-                            self.place = Place::Untouched;
+                            self.state = State::PassThrough;
                             input.len()
                         }
                     };
                     output.keep(input.get(..here).unwrap_or_default());
                     here
                 }
-                Place::Untouched => {
+                State::PassThrough => {
                     output.keep(input);
                     return;
                 }
-                Place::Refused => {
+                State::Refused => {
                     output.drop_input();
                     return;
                 }
@@ -108,12 +108,12 @@ impl Http1 {
         }
     }
 
-    /// The client sends nothing more: what is held passes as it is.
+    /// Passes the held bytes unchanged, because the client sends no more.
     pub(super) fn end(&mut self, output: &mut Output<'_>) {
         output.put(&std::mem::take(&mut self.held));
     }
 
-    /// Takes bytes of a head. Returns how many belong to it.
+    /// Processes bytes of a head. Returns the number of bytes that belong to it.
     fn head(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {
         let before = self.held.len();
         if before > 0 {
@@ -131,7 +131,7 @@ impl Http1 {
                     output.drop_input();
                     self.held.extend_from_slice(input);
                 }
-                // Errors show long before the limit, and a head that trickles in is not parsed at every byte.
+                // The length doubles, so a head that arrives byte by byte is not parsed at every byte.
                 self.parse_at = (2 * self.held.len()).min(MAX_HEAD_BYTES + 1);
                 input.len()
             }
@@ -142,7 +142,7 @@ impl Http1 {
                     (None, _) => output.put(self.held.get(..length).unwrap_or_default()),
                 }
                 self.held = Vec::new();
-                self.place = body;
+                self.state = body;
                 length.saturating_sub(before)
             }
             Parsed::Refused { problem, method } => {
@@ -152,14 +152,14 @@ impl Http1 {
                 );
                 output.put(head.as_bytes());
                 self.held = Vec::new();
-                self.place = Place::Refused;
+                self.state = State::Refused;
                 input.len()
             }
         }
     }
 }
 
-/// Whether an empty line ends here, as httparse reads lines.
+/// Returns whether the bytes contain an empty line, as httparse reads lines.
 fn has_empty_line(bytes: &[u8]) -> bool {
     let feeds = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     feeds
@@ -186,7 +186,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         }
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Err(httparse::Error::TooManyHeaders) => refused(HeadProblem::TooLarge),
-        // httparse takes targets in UTF-8 only.
+        // httparse accepts only targets in UTF-8.
         Err(httparse::Error::Token) if request.method.is_some() && request.path.is_none() => {
             match with_encoded_target(bytes) {
                 Some((encoded, growth)) => match parse(&encoded) {
@@ -204,7 +204,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Reads a head that httparse has accepted.
+/// Checks a head that httparse has accepted.
 fn read(
     bytes: &[u8],
     length: usize,
@@ -214,10 +214,10 @@ fn read(
     Method::from_bytes(method.as_bytes()).map_err(|_| HeadProblem::Malformed)?;
     let body = body(request)?;
     let target = request.path.unwrap_or_default();
-    let new = match target::of_request_line(target.as_bytes()) {
-        Ruling::Keep => return Ok(Parsed::Head { length, replacement: None, body }),
-        Ruling::Replace(new) => new,
-        Ruling::Refuse(problem) => problem.target().into(),
+    let new = match target::check_request_line(target.as_bytes()) {
+        TargetDecision::Keep => return Ok(Parsed::Head { length, replacement: None, body }),
+        TargetDecision::Replace(new) => new,
+        TargetDecision::Refuse(problem) => problem.target().into(),
     };
     let begin = target.as_ptr().addr().saturating_sub(bytes.as_ptr().addr());
     let (before, after) = (bytes.get(..begin), bytes.get(begin + target.len()..length));
@@ -228,8 +228,8 @@ fn read(
     Ok(Parsed::Head { length, replacement: Some(head), body })
 }
 
-/// Returns the kind of body behind a head, as hyper reads it (RFC 9112, section 6.3).
-fn body(request: &httparse::Request<'_, '_>) -> Result<Place, HeadProblem> {
+/// Returns the kind of body after a head, as hyper reads it (RFC 9112, section 6.3).
+fn body(request: &httparse::Request<'_, '_>) -> Result<State, HeadProblem> {
     let (mut length, mut has_length, mut codings) = (None, false, 0);
     for header in &*request.headers {
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
@@ -245,7 +245,7 @@ fn body(request: &httparse::Request<'_, '_>) -> Result<Place, HeadProblem> {
             if codings > 0 {
                 continue;
             }
-            let this = digits(header.value).ok_or(HeadProblem::Framing)?;
+            let this = parse_length(header.value).ok_or(HeadProblem::Framing)?;
             if length.is_some_and(|length| length != this) {
                 return Err(HeadProblem::Framing);
             }
@@ -253,16 +253,16 @@ fn body(request: &httparse::Request<'_, '_>) -> Result<Place, HeadProblem> {
         }
     }
     match codings {
-        0 => Ok(length.filter(|length| *length > 0).map_or(Place::Head, Place::Body)),
-        // hyper ends the connection with the answer.
-        1 if has_length => Ok(Place::Untouched),
-        1 => Ok(Place::Chunked(Chunked::new())),
+        0 => Ok(length.filter(|length| *length > 0).map_or(State::Head, State::Body)),
+        // hyper closes the connection after the answer.
+        1 if has_length => Ok(State::PassThrough),
+        1 => Ok(State::Chunked(Chunked::new())),
         _ => Err(HeadProblem::Framing),
     }
 }
 
-/// A length that hyper accepts.
-fn digits(value: &[u8]) -> Option<u64> {
+/// Parses a content length as hyper does.
+fn parse_length(value: &[u8]) -> Option<u64> {
     const MAX: u64 = u64::MAX - 2;
     let digits = str::from_utf8(value).ok()?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -271,8 +271,8 @@ fn digits(value: &[u8]) -> Option<u64> {
     digits.parse().ok().filter(|length| *length <= MAX)
 }
 
-/// The same bytes with every byte beyond ASCII in the target percent-encoded, and how many bytes that adds. `None` if
-/// the target is in UTF-8, or no target.
+/// Percent-encodes all non-ASCII bytes in the target. Returns the bytes and the added length, or `None` if the target
+/// is in UTF-8 or missing.
 fn with_encoded_target(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let blank = bytes.iter().position(|byte| *byte == b' ')?;
     let (before, rest) = bytes.split_at_checked(blank + 1)?;
@@ -280,12 +280,12 @@ fn with_encoded_target(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     if str::from_utf8(target).is_ok() {
         return None;
     }
-    let encoded = target::encoded(target, true);
+    let encoded = target::percent_encoded(target, true);
     let growth = encoded.len().saturating_sub(target.len());
     Some(([before, &encoded, after].concat(), growth))
 }
 
-/// The method of a request that takes the place of one that is refused: an answer to HEAD has no body.
+/// Returns the method for the replacement of a refused request. HEAD must be kept, because its answer has no body.
 fn known_method(method: &str) -> &'static str {
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         .into_iter()

@@ -1,24 +1,24 @@
-//! HTTP/2: decodes each header block of a connection, and changes none that h2 accepts (RFC 9113).
+//! HTTP/2: decodes each header block of a connection and changes only blocks that h2 would refuse (RFC 9113).
 //!
-//! Until a block has to be changed, all bytes pass as they came, and h2 keeps the same dynamic table as the client. From
-//! then on each block of the connection is written anew, with literals that need no table.
+//! Until the first change, all bytes pass unchanged, and h2 has the same dynamic table as the client. After it, each
+//! block of the connection is rewritten with literals, which need no table.
 
 use super::{
     MAX_READY_BYTES, Output,
-    fields::{are_trailers, ruling, write, write_malformed, write_refused},
+    fields::{are_trailers, check_head, write, write_malformed, write_replacement},
     hpack::{Decoder, Fields},
-    target::Ruling,
+    target::TargetDecision,
 };
 
-/// With this many bytes every connection begins (RFC 9113, section 3.4).
+/// The length of the connection preface (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
 
 const FRAME_HEAD_BYTES: usize = 9;
 
-/// The largest payload of a frame, which h2 does not raise (RFC 9113, section 6.5.2).
+/// The maximum payload of a frame, which h2 does not raise (RFC 9113, section 6.5.2).
 const MAX_FRAME_BYTES: usize = 16 * 1024;
 
-/// A block of more frames, about 1 MiB, ends the connection: a client could go on for ever.
+/// The maximum number of frames in a block (about 1 MiB). More end the connection, because a block could be endless.
 const MAX_BLOCK_FRAMES: u32 = 64;
 
 const HEADERS: u8 = 1;
@@ -30,46 +30,46 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// The header blocks of a connection.
+/// The parser of a connection's header blocks.
 pub(super) struct Http2 {
-    place: Place,
+    state: State,
     decoder: Decoder,
-    /// The fields of the block that is being read.
+    /// The fields of the current block.
     fields: Fields,
-    /// The block that has not ended.
+    /// The incomplete block.
     block: Option<Block>,
-    /// Blocks are written anew.
-    anew: bool,
+    /// Whether all blocks are rewritten.
+    rewrites: bool,
     /// The last stream that was opened.
     last_stream: u32,
-    /// The beginning of a frame that has not arrived as a whole.
+    /// The first bytes of an incomplete frame.
     held: Vec<u8>,
 }
 
 /// The meaning of the next bytes.
-enum Place {
+enum State {
     Preface(usize),
     Frame,
-    /// The payload of a frame that holds no header block.
+    /// The payload of a frame without a header block.
     Payload(usize),
-    /// A frame for which h2 ends the connection.
-    Untouched,
-    /// No more bytes are passed: the connection ends.
+    /// A frame for which h2 closes the connection, and everything after it.
+    PassThrough,
+    /// No more bytes pass, because the connection ends.
     Broken,
 }
 
-/// A header block of which frames are missing.
+/// A header block.
 struct Block {
     stream: u32,
     ends_stream: bool,
     at_start: bool,
     depends_on_itself: bool,
     frames: u32,
-    /// The beginning of a field.
+    /// The first bytes of an incomplete field.
     undecoded: Vec<u8>,
 }
 
-/// The head of a frame.
+/// The header of a frame.
 #[derive(Clone, Copy)]
 struct FrameHead {
     length: usize,
@@ -101,51 +101,51 @@ impl FrameHead {
     }
 }
 
-/// The connection does not keep to the protocol.
+/// The connection violates the protocol.
 struct Broken;
 
 impl Http2 {
     pub(super) fn new() -> Self {
         Self {
-            place: Place::Preface(PREFACE_BYTES),
+            state: State::Preface(PREFACE_BYTES),
             decoder: Decoder::default(),
             fields: Fields::default(),
             block: None,
-            anew: false,
+            rewrites: false,
             last_stream: 0,
             held: Vec::new(),
         }
     }
 
-    /// The memory of the block and the frame that have not arrived as a whole, in bytes.
+    /// Returns the memory of the incomplete block and frame in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         let block = self.block.as_ref().map_or(0, |block| block.undecoded.capacity());
         self.held.capacity() + self.fields.capacity() + block
     }
 
-    /// Takes the next bytes of the client, until more than [`MAX_READY_BYTES`] wait in the output. Returns how many bytes
-    /// were taken.
+    /// Processes the next bytes of the client, until more than [`MAX_READY_BYTES`] wait in the output. Returns the
+    /// number of processed bytes.
     pub(super) fn pass(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {
         let mut used = 0;
         while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty())
             && output.ready.len() <= MAX_READY_BYTES
         {
-            used += match &mut self.place {
-                Place::Preface(left) | Place::Payload(left) => {
+            used += match &mut self.state {
+                State::Preface(left) | State::Payload(left) => {
                     let here = rest.len().min(*left);
                     *left -= here;
                     if *left == 0 {
-                        self.place = Place::Frame;
+                        self.state = State::Frame;
                     }
                     output.keep(rest.get(..here).unwrap_or_default());
                     here
                 }
-                Place::Frame => self.frame(rest, output),
-                Place::Untouched => {
+                State::Frame => self.frame(rest, output),
+                State::PassThrough => {
                     output.keep(rest);
                     rest.len()
                 }
-                Place::Broken => {
+                State::Broken => {
                     output.drop_input();
                     rest.len()
                 }
@@ -154,15 +154,15 @@ impl Http2 {
         used
     }
 
-    /// The client sends nothing more: what is held is no whole frame, and passes as it is.
+    /// Passes the held bytes of an incomplete frame unchanged, because the client sends no more.
     pub(super) fn end(&mut self, output: &mut Output<'_>) {
         output.put(&std::mem::take(&mut self.held));
     }
 
-    /// Takes bytes of a frame. Returns how many.
+    /// Processes bytes of a frame. Returns their number.
     fn frame(&mut self, input: &[u8], output: &mut Output<'_>) -> usize {
         if self.held.is_empty() {
-            if let Some(length) = wanted(input)
+            if let Some(length) = needed_bytes(input)
                 && let Some(frame) = input.get(..length)
             {
                 self.whole_frame(frame, true, output);
@@ -173,45 +173,45 @@ impl Http2 {
             return input.len();
         }
         output.drop_input();
-        let wanted_now = wanted(&self.held).unwrap_or(FRAME_HEAD_BYTES);
+        let wanted_now = needed_bytes(&self.held).unwrap_or(FRAME_HEAD_BYTES);
         let missing = wanted_now.saturating_sub(self.held.len()).min(input.len());
         self.hold(input.get(..missing).unwrap_or_default());
-        if wanted(&self.held).is_some_and(|length| length <= self.held.len()) {
+        if needed_bytes(&self.held).is_some_and(|length| length <= self.held.len()) {
             let frame = std::mem::take(&mut self.held);
             self.whole_frame(&frame, false, output);
         }
         missing
     }
 
-    /// Holds bytes of a frame without spare capacity: clients that are not known yet may hold many frames open.
+    /// Holds bytes of a frame without spare capacity, because unauthenticated clients may keep many frames incomplete.
     fn hold(&mut self, bytes: &[u8]) {
         self.held.reserve_exact(bytes.len());
         self.held.extend_from_slice(bytes);
     }
 
-    /// Takes a frame, of which only the head is there if it holds no header block.
+    /// Processes a frame. Without a header block, only the header of the frame is present.
     fn whole_frame(&mut self, frame: &[u8], in_input: bool, output: &mut Output<'_>) {
         let Some(head) = FrameHead::read(frame) else { return };
         let pass = |output: &mut Output<'_>| {
             if in_input { output.keep(frame) } else { output.put(frame) }
         };
         if head.length > MAX_FRAME_BYTES || head.kind == PUSH_PROMISE {
-            // h2 refuses both, and ends the connection.
-            self.place = Place::Untouched;
+            // h2 refuses both and closes the connection.
+            self.state = State::PassThrough;
             return pass(output);
         }
         if !head.holds_block() {
             if self.block.is_some() {
                 return self.end_connection(head.stream, output);
             }
-            self.place = if head.length > 0 { Place::Payload(head.length) } else { Place::Frame };
+            self.state = if head.length > 0 { State::Payload(head.length) } else { State::Frame };
             return pass(output);
         }
         let payload = frame.get(FRAME_HEAD_BYTES..).unwrap_or_default();
-        match self.part_of_block(head, payload) {
+        match self.decode_part(head, payload) {
             Err(Broken) => self.end_connection(head.stream, output),
             Ok(None) => output.drop_input(),
-            Ok(Some(block)) => match self.rewritten(&block) {
+            Ok(Some(block)) => match self.replacement(&block) {
                 Some(new) => write_block(&block, &new, output),
                 None => pass(output),
             },
@@ -222,7 +222,7 @@ impl Http2 {
     }
 
     /// Decodes a part of a header block. Returns the block if it ends with this part.
-    fn part_of_block(&mut self, head: FrameHead, payload: &[u8]) -> Result<Option<Block>, Broken> {
+    fn decode_part(&mut self, head: FrameHead, payload: &[u8]) -> Result<Option<Block>, Broken> {
         let (mut block, part) = match (head.kind, self.block.take()) {
             (HEADERS, None) => {
                 let (part, dependency) = fragment(head, payload).ok_or(Broken)?;
@@ -260,8 +260,8 @@ impl Http2 {
             let is_whole = block.undecoded.is_empty() && !self.decoder.is_inside_field();
             return is_whole.then_some(Some(block)).ok_or(Broken);
         }
-        // The frames before the last are not kept.
-        self.anew = true;
+        // The original frames before the last are not kept, so the block must be rewritten.
+        self.rewrites = true;
         self.block = Some(block);
         Ok(None)
     }
@@ -271,48 +271,48 @@ impl Http2 {
         self.decoder.read(bytes, &mut self.fields, first).map_err(|_| Broken)
     }
 
-    /// The block that passes in place of this one, if it does not pass as it is.
-    fn rewritten(&mut self, block: &Block) -> Option<Vec<u8>> {
+    /// Returns the block that replaces this one, or `None` if it passes unchanged.
+    fn replacement(&mut self, block: &Block) -> Option<Vec<u8>> {
         let opens = block.stream % 2 == 1 && block.stream > self.last_stream;
         let new = if opens {
             self.last_stream = block.stream;
-            match ruling(&self.fields, block.ends_stream) {
-                Ruling::Refuse(problem) => Some(write_refused(&self.fields, problem)),
+            match check_head(&self.fields, block.ends_stream) {
+                TargetDecision::Refuse(problem) => Some(write_replacement(&self.fields, problem)),
                 _ if block.depends_on_itself => {
-                    Some(write_refused(&self.fields, super::HeadProblem::Malformed))
+                    Some(write_replacement(&self.fields, super::HeadProblem::Malformed))
                 }
-                Ruling::Keep => None,
-                Ruling::Replace(path) => Some(write(&self.fields, Some(&path))),
+                TargetDecision::Keep => None,
+                TargetDecision::Replace(path) => Some(write(&self.fields, Some(&path))),
             }
         } else {
-            // The end of a request, of which the service learns by its body.
+            // Trailers. The service notices a reset stream when it reads the body.
             (!are_trailers(&self.fields)).then(write_malformed)
         };
-        self.anew |= new.is_some();
-        new.or_else(|| self.anew.then(|| write(&self.fields, None)))
+        self.rewrites |= new.is_some();
+        new.or_else(|| self.rewrites.then(|| write(&self.fields, None)))
     }
 
-    /// Lets h2 end the connection with GOAWAY: a block that refers to entry 0 of the table cannot be decoded.
+    /// Makes h2 close the connection with GOAWAY, with a block that refers to the invalid table entry 0.
     fn end_connection(&mut self, stream: u32, output: &mut Output<'_>) {
         let (kind, flags) = (HEADERS, END_HEADERS | END_STREAM);
         let head = FrameHead { length: 1, kind, flags, stream: stream.max(1) };
         output.put(&head.write());
         output.put(&[0x80]);
-        (self.place, self.block) = (Place::Broken, None);
+        (self.state, self.block) = (State::Broken, None);
         self.held = Vec::new();
     }
 }
 
-/// Returns the number of bytes of a frame that are needed at once: the whole frame if it holds a header block, else its
-/// head.
-fn wanted(bytes: &[u8]) -> Option<usize> {
+/// Returns the number of bytes of a frame that must be complete: the whole frame if it has a header block, else only
+/// its header.
+fn needed_bytes(bytes: &[u8]) -> Option<usize> {
     let head = FrameHead::read(bytes)?;
     let payload =
         if head.holds_block() && head.length <= MAX_FRAME_BYTES { head.length } else { 0 };
     Some(FRAME_HEAD_BYTES + payload)
 }
 
-/// The part of a header block in a HEADERS frame, and the stream that it depends on (RFC 9113, section 6.2).
+/// Returns the header block fragment of a HEADERS frame and the stream that it depends on (RFC 9113, section 6.2).
 fn fragment(head: FrameHead, mut payload: &[u8]) -> Option<(&[u8], Option<u32>)> {
     let mut padding = 0;
     if head.has(PADDED) {
@@ -329,7 +329,7 @@ fn fragment(head: FrameHead, mut payload: &[u8]) -> Option<(&[u8], Option<u32>)>
     Some((payload.get(..length)?, dependency))
 }
 
-/// Writes a header block as a HEADERS frame and as many CONTINUATION frames as it needs.
+/// Writes a header block as a HEADERS frame and CONTINUATION frames.
 fn write_block(block: &Block, new: &[u8], output: &mut Output<'_>) {
     let mut parts = new.chunks(MAX_FRAME_BYTES).peekable();
     let mut kind = HEADERS;

@@ -1,4 +1,4 @@
-//! Requests that hyper would refuse by itself: they reach the service with a problem in place of their target.
+//! The problem of a request that hyper would refuse by itself. It replaces the target of the request.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use axum::http::{StatusCode, Uri};
 
 use crate::{domain::Reason, http::problem::Problem};
 
-/// The time after which undecided requests have given back most of what they hold.
-const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+/// The time after which undecided requests have released most of their memory.
+const OVERLOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Why a request is refused because of its head, or before it is read.
+/// The reason why a request is refused because of its head, or before its head is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum HeadProblem {
-    /// The target holds `#`.
+    /// The target contains `#`.
     Fragment,
-    /// The target is no path, no address and not `*`.
+    /// The target is not a path, an absolute URI or `*`.
     Target,
     /// The head has too many lines or bytes.
     TooLarge,
-    /// The body has more than one length, or a length that is not valid.
+    /// The body has several lengths or an invalid length.
     Framing,
-    /// The body comes in a transfer coding that is not implemented.
+    /// The body has a transfer coding that is not implemented.
     TransferCoding,
-    /// The head is not one of HTTP.
+    /// The head is not valid HTTP.
     Malformed,
-    /// There is no memory left for a request that is not decided yet. Its head may have no fault.
+    /// The memory budget of undecided requests is exhausted. The head may be valid.
     Overloaded,
 }
 
@@ -39,8 +39,8 @@ impl HeadProblem {
         Self::Overloaded,
     ];
 
-    /// The target of the request that takes the place of the refused one. No other request has it: a quotation mark
-    /// that a client sends is passed on encoded. One who could send it would only have the own request refused.
+    /// Returns the target of the request that replaces the refused one. No client can send it, because a quotation mark
+    /// from a client is percent-encoded; it would only make the client's own request fail.
     pub(super) fn target(self) -> &'static str {
         match self {
             Self::Fragment => "/\"fragment",
@@ -53,8 +53,8 @@ impl HeadProblem {
         }
     }
 
-    /// The problem that a target stands for.
-    pub(super) fn of(target: &Uri) -> Option<Self> {
+    /// Returns the problem that a target encodes.
+    pub(super) fn from_uri(target: &Uri) -> Option<Self> {
         let path = target.path();
         if !path.starts_with("/\"") {
             return None;
@@ -62,8 +62,8 @@ impl HeadProblem {
         Self::ALL.into_iter().find(|problem| problem.target() == path)
     }
 
-    /// Whether the credential of the caller may be missing from what is left of the head.
-    pub(in crate::http) fn may_hide_caller(self) -> bool {
+    /// Returns whether the rest of the head may lack the caller's credential.
+    pub(in crate::http) fn may_hide_credential(self) -> bool {
         !matches!(self, Self::Fragment | Self::Target)
     }
 }
@@ -74,29 +74,29 @@ impl From<HeadProblem> for Problem {
         match problem {
             HeadProblem::Overloaded => Self::new(
                 Reason::CallerQuotaExceeded,
-                "too many requests from this address, or from everywhere, are not decided yet; send it again after \
-                 the time in Retry-After",
+                "too many requests of this address, or of all addresses, are not authorized yet; send the request \
+                 again after the time in Retry-After",
             )
-            .after(Some(OVERLOAD_PAUSE)),
+            .with_retry_after(Some(OVERLOAD_RETRY_DELAY)),
             HeadProblem::Fragment => bad(
-                "the request target holds a #: a fragment is never sent, and a # in a value is written %23",
+                "the request target contains #: do not send fragments, and write # in a value as %23",
             ),
             HeadProblem::Target => bad(
-                "the request target is not valid: wanted a path such as /crm-sync/Cust12345/api/v1/Contact/5, with \
-                 blanks and control characters percent-encoded",
+                "the request target is not valid: use a path such as /crm-sync/Cust12345/api/v1/Contact/5, with \
+                 spaces and control characters percent-encoded",
             ),
             HeadProblem::TooLarge => bad(
-                "the head of the request is too large: at most 32 KiB, and over HTTP/1.1 100 header lines",
+                "the head of the request is too large: the limits are 32 KiB, and 100 header lines over HTTP/1.1",
             )
             .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             HeadProblem::Framing => bad(
-                "the length of the body is not clear: send one valid Content-Length, or over HTTP/1.1 \
+                "the length of the body is ambiguous: send one valid Content-Length, or over HTTP/1.1 \
                  Transfer-Encoding: chunked",
             ),
             // RFC 9112, section 6.1.
             HeadProblem::TransferCoding => Self::new(
                 Reason::Unimplemented,
-                "the only transfer coding is chunked: send Transfer-Encoding: chunked",
+                "the only supported transfer coding is chunked: send Transfer-Encoding: chunked",
             ),
             HeadProblem::Malformed => bad(
                 "the head of the request is not valid HTTP: check the request line and the header lines, or over \

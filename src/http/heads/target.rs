@@ -1,4 +1,4 @@
-//! The target of a request: which characters are passed encoded, and which targets are refused.
+//! Checks the target of a request: encodes some characters and refuses invalid targets.
 
 use axum::http::{Uri, uri::PathAndQuery};
 
@@ -6,30 +6,30 @@ use super::problem::HeadProblem;
 
 /// The decision on a target.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ruling {
-    /// hyper takes it as it is.
+pub(super) enum TargetDecision {
+    /// hyper accepts the target unchanged.
     Keep,
-    /// hyper takes it in this form, in which some characters are percent-encoded.
+    /// hyper accepts the target in this form, with percent-encoded characters.
     Replace(Vec<u8>),
     /// The request is refused.
     Refuse(HeadProblem),
 }
 
-/// The meaning of a byte of a target.
+/// The class of a byte in a target.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Plain,
-    /// `http::Uri` refuses it, or takes it in a path only, although clients send it.
+    /// Must be encoded: clients send it, but `http::Uri` refuses it, or accepts it only in a path.
     Encode,
-    /// The same in a path only.
+    /// Must be encoded in a path only.
     EncodeInPath,
-    /// Begins the query.
+    /// Starts the query.
     Query,
-    /// A part of a character in UTF-8, or of a text in another encoding.
+    /// A non-ASCII byte, in UTF-8 or another encoding.
     High,
-    /// Begins a fragment, which no request has (RFC 9110, section 4.2.5).
+    /// Starts a fragment, which requests must not have (RFC 9110, section 4.2.5).
     Fragment,
-    /// Never in a target: controls and blanks.
+    /// Control characters and spaces, which are refused.
     Refuse,
 }
 
@@ -45,17 +45,17 @@ fn class(byte: u8) -> Class {
     }
 }
 
-/// Rules on the target of a request line of HTTP/1.1 (RFC 9112, section 3.2).
-pub(super) fn of_request_line(target: &[u8]) -> Ruling {
-    ruling(target, |target| Uri::try_from(target).is_ok())
+/// Checks the target of an HTTP/1.1 request line (RFC 9112, section 3.2).
+pub(super) fn check_request_line(target: &[u8]) -> TargetDecision {
+    check_target(target, |target| Uri::try_from(target).is_ok())
 }
 
-/// Rules on `:path` (RFC 9113, section 8.3.1).
-pub(super) fn of_path(path: &[u8]) -> Ruling {
-    ruling(path, |path| PathAndQuery::try_from(path).is_ok())
+/// Checks the `:path` of an HTTP/2 request (RFC 9113, section 8.3.1).
+pub(super) fn check_path(path: &[u8]) -> TargetDecision {
+    check_target(path, |path| PathAndQuery::try_from(path).is_ok())
 }
 
-fn ruling(target: &[u8], is_accepted: impl Fn(&[u8]) -> bool) -> Ruling {
+fn check_target(target: &[u8], is_accepted: impl Fn(&[u8]) -> bool) -> TargetDecision {
     let (mut encode, mut high, mut in_query) = (false, false, false);
     for byte in target {
         match class(*byte) {
@@ -64,26 +64,26 @@ fn ruling(target: &[u8], is_accepted: impl Fn(&[u8]) -> bool) -> Ruling {
             Class::Encode => encode = true,
             Class::EncodeInPath => encode |= !in_query,
             Class::High => high = true,
-            Class::Fragment => return Ruling::Refuse(HeadProblem::Fragment),
-            Class::Refuse => return Ruling::Refuse(HeadProblem::Target),
+            Class::Fragment => return TargetDecision::Refuse(HeadProblem::Fragment),
+            Class::Refuse => return TargetDecision::Refuse(HeadProblem::Target),
         }
     }
-    // Characters in UTF-8 are accepted; the reader of the path encodes them.
+    // `http::Uri` accepts UTF-8; `ApiPath` encodes it later.
     let encode_high = high && str::from_utf8(target).is_err();
-    let replaced = (encode || encode_high).then(|| encoded(target, encode_high));
+    let replaced = (encode || encode_high).then(|| percent_encoded(target, encode_high));
     let new = replaced.as_deref().unwrap_or(target);
-    // Everything that begins with a slash and holds such characters only is a path; the rest is seldom.
+    // Fast path: a target that starts with a slash and has no other special characters is valid.
     let is_path =
         new.starts_with(b"/") && (encode_high || !high) && new.len() <= super::MAX_HEAD_BYTES;
     match (is_path || is_accepted(new), replaced) {
-        (false, _) => Ruling::Refuse(HeadProblem::Target),
-        (true, None) => Ruling::Keep,
-        (true, Some(replaced)) => Ruling::Replace(replaced),
+        (false, _) => TargetDecision::Refuse(HeadProblem::Target),
+        (true, None) => TargetDecision::Keep,
+        (true, Some(replaced)) => TargetDecision::Replace(replaced),
     }
 }
 
-/// The target with the characters percent-encoded that hyper would refuse, and with `high` those beyond ASCII.
-pub(super) fn encoded(target: &[u8], high: bool) -> Vec<u8> {
+/// Percent-encodes the characters that hyper would refuse and, if `high`, all non-ASCII bytes.
+pub(super) fn percent_encoded(target: &[u8], high: bool) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |value: u8| DIGITS.get(usize::from(value)).copied();
     let mut encoded = Vec::with_capacity(target.len() + 64);
@@ -114,10 +114,10 @@ mod tests {
     use super::*;
 
     fn replaced(target: &str) -> String {
-        match of_request_line(target.as_bytes()) {
-            Ruling::Keep => target.to_owned(),
-            Ruling::Replace(target) => String::from_utf8(target).unwrap(),
-            Ruling::Refuse(problem) => panic!("{target}: {problem:?}"),
+        match check_request_line(target.as_bytes()) {
+            TargetDecision::Keep => target.to_owned(),
+            TargetDecision::Replace(target) => String::from_utf8(target).unwrap(),
+            TargetDecision::Refuse(problem) => panic!("{target}: {problem:?}"),
         }
     }
 
@@ -145,21 +145,22 @@ mod tests {
             "http://gateway/a?b",
             "gateway:443",
         ] {
-            assert_eq!(of_request_line(target.as_bytes()), Ruling::Keep, "{target}");
+            assert_eq!(check_request_line(target.as_bytes()), TargetDecision::Keep, "{target}");
         }
-        assert_eq!(of_path("*".as_bytes()), Ruling::Keep);
+        assert_eq!(check_path("*".as_bytes()), TargetDecision::Keep);
     }
 
     #[test]
     fn text_that_is_not_utf8_is_encoded_byte_by_byte() {
-        let Ruling::Replace(target) = of_request_line(b"/Stra\xdfe?q=\xc3\xa5\xe5") else {
+        let TargetDecision::Replace(target) = check_request_line(b"/Stra\xdfe?q=\xc3\xa5\xe5")
+        else {
             panic!()
         };
         assert_eq!(target, b"/Stra%DFe?q=%C3%A5%E5");
     }
 
     #[test]
-    fn fragments_and_targets_that_are_none_are_refused() {
+    fn refuses_fragments_and_invalid_targets() {
         for (target, wanted) in [
             ("/a?b#c", HeadProblem::Fragment),
             ("/a#", HeadProblem::Fragment),
@@ -173,11 +174,19 @@ mod tests {
             ("http://[::1", HeadProblem::Target),
             ("http://", HeadProblem::Target),
         ] {
-            assert_eq!(of_request_line(target.as_bytes()), Ruling::Refuse(wanted), "{target}");
+            assert_eq!(
+                check_request_line(target.as_bytes()),
+                TargetDecision::Refuse(wanted),
+                "{target}"
+            );
         }
         for path in ["a", "http://gateway/", "", "?"] {
-            let ruling = of_path(path.as_bytes());
-            assert_eq!(ruling == Ruling::Keep, PathAndQuery::try_from(path).is_ok(), "{path}");
+            let ruling = check_path(path.as_bytes());
+            assert_eq!(
+                ruling == TargetDecision::Keep,
+                PathAndQuery::try_from(path).is_ok(),
+                "{path}"
+            );
         }
     }
 
@@ -190,11 +199,11 @@ mod tests {
             ],
         ) {
             let accepted = Uri::try_from(target.as_slice()).is_ok();
-            match of_request_line(&target) {
-                Ruling::Keep => prop_assert!(accepted),
-                Ruling::Replace(target) => prop_assert!(Uri::try_from(target.as_slice()).is_ok()),
-                Ruling::Refuse(HeadProblem::Fragment) => prop_assert!(target.contains(&b'#')),
-                Ruling::Refuse(_) => prop_assert!(!accepted),
+            match check_request_line(&target) {
+                TargetDecision::Keep => prop_assert!(accepted),
+                TargetDecision::Replace(target) => prop_assert!(Uri::try_from(target.as_slice()).is_ok()),
+                TargetDecision::Refuse(HeadProblem::Fragment) => prop_assert!(target.contains(&b'#')),
+                TargetDecision::Refuse(_) => prop_assert!(!accepted),
             }
         }
     }

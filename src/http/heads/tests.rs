@@ -2,13 +2,13 @@ use proptest::prelude::*;
 
 use super::{
     MAX_HEAD_BYTES,
-    trial::{compare, serve},
+    test_server::{compare, serve},
 };
-use crate::listen::Protocol;
+use crate::listen::HttpVersion;
 
 #[test]
-fn the_answer_to_a_head_that_is_refused_comes_although_the_client_ends() {
-    let seen = serve(b"GET / HTTP/9\r\n\r\n", 100, Protocol::Http1, true);
+fn a_refused_head_is_answered_although_the_client_has_closed() {
+    let seen = serve(b"GET / HTTP/9\r\n\r\n", 100, HttpVersion::Http1, true);
     assert_eq!(seen.requests.len(), 1);
     assert_eq!(seen.requests[0].problem, Some("/\"malformed"));
     let answer = String::from_utf8(seen.answers).unwrap();
@@ -16,12 +16,12 @@ fn the_answer_to_a_head_that_is_refused_comes_although_the_client_ends() {
 }
 
 #[test]
-fn the_largest_head_that_passes_is_one_that_hyper_takes() {
+fn hyper_accepts_the_largest_head_that_passes() {
     let (start, end) = ("GET / HTTP/1.1\r\nX: ", "\r\n\r\n");
     let value = "x".repeat(MAX_HEAD_BYTES - start.len() - end.len());
     let head = format!("{start}{value}{end}");
     for at_once in [100, 9_000, 100_000] {
-        let seen = serve(head.repeat(2).as_bytes(), at_once, Protocol::Http1, true);
+        let seen = serve(head.repeat(2).as_bytes(), at_once, HttpVersion::Http1, true);
         assert_eq!(seen.requests.iter().filter(|request| request.problem.is_none()).count(), 2);
     }
 }
@@ -29,14 +29,14 @@ fn the_largest_head_that_passes_is_one_that_hyper_takes() {
 #[test]
 fn a_fragment_is_not_cut_off() {
     let seen =
-        |acceptable| serve(b"GET /a?b=#c HTTP/1.1\r\n\r\n", 100, Protocol::Http1, acceptable);
+        |acceptable| serve(b"GET /a?b=#c HTTP/1.1\r\n\r\n", 100, HttpVersion::Http1, acceptable);
     let (with, without) = (seen(true), seen(false));
     assert_eq!(with.requests[0].problem, Some("/\"fragment"));
-    // hyper alone cuts the target.
+    // Without the filter, hyper cuts the target.
     assert_eq!(without.requests[0].target, "/a?b=");
 }
 
-/// Pieces of requests, most of which fit together.
+/// Concatenated pieces of requests.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
@@ -60,10 +60,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn hyper_answers_nothing_by_itself_and_sees_the_same_requests(
+    fn hyper_sees_the_same_requests_and_refuses_none_itself(
         bytes in pieces(),
         at_once in 1..100_usize,
     ) {
-        prop_assert_eq!(compare(&bytes, at_once, Protocol::Http1), Ok(()));
+        prop_assert_eq!(compare(&bytes, at_once, HttpVersion::Http1), Ok(()));
     }
 }

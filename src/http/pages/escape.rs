@@ -1,8 +1,8 @@
-//! What HTML would read as markup.
+//! HTML escaping.
 
 use std::borrow::Cow;
 
-/// Text as it can stand between tags and in a quoted attribute (HTML, section 13.1.2).
+/// Escapes text for use between tags and in quoted attributes (HTML, section 13.1.2).
 pub(super) fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return Cow::Borrowed(text);
@@ -29,7 +29,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_escaped_reads_as_it_was_and_holds_no_markup(text in "\\PC{0,40}|[<>&\"';a-z#]{0,40}") {
+        fn escaped_text_has_no_markup_and_unescapes_to_the_original(text in "\\PC{0,40}|[<>&\"';a-z#]{0,40}") {
             let escaped = escape(&text);
             prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
             let read = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]

@@ -11,28 +11,28 @@ use tokio::{
 
 use super::*;
 use crate::{
-    broker::{AssociateHints, Attempts, Counters},
+    broker::{AssociateHints, Counters, UnauthenticatedAttempts},
     listen::FrontProxies,
     ports::{ManualClock, WebhookVerifier},
 };
 
-/// Takes every signature for good.
-struct Anybody;
+/// Accepts every signature.
+struct AcceptAll;
 
-impl WebhookVerifier for Anybody {
-    fn has_signed(&self, _: &[u8], _: &[u8]) -> bool {
+impl WebhookVerifier for AcceptAll {
+    fn is_signature_valid(&self, _: &[u8], _: &[u8]) -> bool {
         true
     }
 }
 
-/// Route and status of each request.
+/// Records route and status of each request.
 #[derive(Default)]
-struct Counted(Mutex<Vec<(&'static str, u16)>>);
+struct RecordingMeter(Mutex<Vec<(&'static str, u16)>>);
 
-impl Meter for Counted {
-    fn request(&self, _: &'static str, _: &'static str, _: Duration) {}
+impl Meter for RecordingMeter {
+    fn record_request(&self, _: &'static str, _: &'static str, _: Duration) {}
 
-    fn http_request(&self, route: &'static str, status: u16, _: Duration) {
+    fn record_http_request(&self, route: &'static str, status: u16, _: Duration) {
         self.0.lock().unwrap().push((route, status));
     }
 }
@@ -47,7 +47,7 @@ impl Random for Fixed {
 
 struct Listener {
     address: SocketAddr,
-    counted: Arc<Counted>,
+    counted: Arc<RecordingMeter>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -56,31 +56,36 @@ struct Listener {
 async fn listener() -> Listener {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-    let counted = Arc::new(Counted::default());
+    let counted = Arc::new(RecordingMeter::default());
     let webhooks = Webhooks {
-        verifiers: [("app".parse().unwrap(), Arc::new(Anybody) as _)].into(),
+        verifiers: [("app".parse().unwrap(), Arc::new(AcceptAll) as _)].into(),
         hints: Arc::new(AssociateHints::new(Box::new(drop), Arc::new(Counters::default()))),
-        attempts: Arc::new(Attempts::new(clock.clone())),
+        attempts: Arc::new(UnauthenticatedAttempts::new(clock.clone())),
     };
-    let doors = HttpDoors { webhooks, state_changes: None, consents: None };
-    let ports = HttpPorts {
+    let doors = PublicEndpoints { webhooks, state_changes: None, consents: None };
+    let ports = PublicPorts {
         clock,
         random: Arc::new(Fixed),
         meter: counted.clone(),
         intake: Arc::default(),
     };
-    let mut server = HttpServer::new(socket, None, FrontProxies::default(), doors, ports);
-    let layer = Around {
-        ids: RequestIds::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), &Fixed),
+    let mut server = PublicServer::new(socket, None, FrontProxies::default(), doors, ports);
+    let layer = RequestLayer {
+        ids: RequestIdGenerator::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), &Fixed),
         meter: counted.clone(),
         requests: server.requests.clone(),
     };
-    let route = Route { around: Arc::new(layer), pattern: "/test" };
+    let route = Route { layer: Arc::new(layer), pattern: "/test" };
     let router = Router::new()
         .route("/never", get(async || pending::<()>().await))
         .route("/panic", get(async || -> () { panic!("on purpose") }))
-        .route("/who", get(async |Extension(Client(ip)): Extension<Client>| IpAddr::to_string(&ip)))
-        .layer(from_fn_with_state(route, around));
+        .route(
+            "/who",
+            get(async |Extension(ClientAddress(ip)): Extension<ClientAddress>| {
+                IpAddr::to_string(&ip)
+            }),
+        )
+        .layer(from_fn_with_state(route, wrap_request));
     server.router = server.router.merge(router);
     let address = server.address().unwrap();
     let stop = CancellationToken::new();
@@ -89,21 +94,21 @@ async fn listener() -> Listener {
 }
 
 impl Listener {
-    async fn connect(&self, words: &[u8]) -> TcpStream {
-        self.connect_from([127, 0, 0, 1], words).await
+    async fn connect(&self, bytes: &[u8]) -> TcpStream {
+        self.connect_from([127, 0, 0, 1], bytes).await
     }
 
-    async fn connect_from(&self, address: [u8; 4], words: &[u8]) -> TcpStream {
+    async fn connect_from(&self, address: [u8; 4], bytes: &[u8]) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((address, 0).into()).unwrap();
         let mut stream = socket.connect(self.address).await.unwrap();
-        stream.write_all(words).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
         stream
     }
 
-    /// All that comes until the connection ends.
-    async fn answer(&self, words: &[u8]) -> String {
-        rest(self.connect(words).await).await
+    /// Returns all bytes until the connection ends.
+    async fn answer(&self, bytes: &[u8]) -> String {
+        rest(self.connect(bytes).await).await
     }
 }
 
@@ -116,7 +121,7 @@ async fn rest(mut stream: TcpStream) -> String {
 const HOOK: &str = "POST /webhooks/superoffice/associates/app HTTP/1.1\r\nHost: g\r\nX-Superoffice-Signature: x\r\n";
 
 #[tokio::test]
-async fn a_handler_knows_where_a_request_comes_from_and_one_that_panics_hurts_nobody() {
+async fn a_handler_gets_the_client_address_and_a_panic_is_a_500() {
     let listener = listener().await;
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n");
     assert!(listener.answer(get("/who").as_bytes()).await.ends_with("\r\n\r\n127.0.0.1"));
@@ -127,23 +132,23 @@ async fn a_handler_knows_where_a_request_comes_from_and_one_that_panics_hurts_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_does_not_come_is_not_waited_for() {
+async fn an_incomplete_head_times_out() {
     let listener = listener().await;
     for words in ["", "G", "GET / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n"] {
         let begin = Instant::now();
         listener.answer(words.as_bytes()).await;
         let took = begin.elapsed();
-        assert!(took >= ALLOWANCE.head_time && took < 3 * ALLOWANCE.head_time, "{words}: {took:?}");
+        assert!(took >= LIMITS.head_timeout && took < 3 * LIMITS.head_timeout, "{words}: {took:?}");
     }
-    // Nor is the next one of a connection that was answered.
+    // The time limit also applies to the next head of a connection.
     let begin = Instant::now();
     let answer = listener.answer(b"GET / HTTP/1.1\r\nHost: g\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-    assert!(begin.elapsed() < 3 * ALLOWANCE.head_time, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < 3 * LIMITS.head_timeout, "{:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn an_incomplete_body_times_out() {
     let listener = listener().await;
     let words = format!("{HOOK}Content-Length: 10\r\n\r\nhalf");
     let begin = Instant::now();
@@ -155,7 +160,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_is_counted_as_gone() {
+async fn a_client_that_disconnects_is_counted_as_499() {
     let listener = listener().await;
     drop(listener.connect(b"GET /never HTTP/1.1\r\nHost: g\r\n\r\n").await);
     while listener.counted.0.lock().unwrap().is_empty() {
@@ -165,10 +170,10 @@ async fn a_client_that_goes_away_is_counted_as_gone() {
 }
 
 #[tokio::test]
-async fn when_all_slots_are_taken_a_newcomer_gets_that_of_an_address_with_many() {
+async fn a_new_connection_replaces_one_of_the_address_with_most_slots() {
     let listener = listener().await;
     let mut taken = Vec::new();
-    for slot in 0..ALLOWANCE.strangers {
+    for slot in 0..LIMITS.unauthenticated {
         let from = [127, 0, 0, if slot % 4 == 0 { 1 } else { 2 }];
         let never = b"GET /never HTTP/1.1\r\nHost: g\r\n\r\n";
         taken.push(listener.connect_from(from, never).await);
@@ -176,12 +181,12 @@ async fn when_all_slots_are_taken_a_newcomer_gets_that_of_an_address_with_many()
     let who = b"GET /who HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n";
     let answer = rest(listener.connect_from([127, 0, 0, 3], who).await).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    // The oldest of the other address.
+    // The oldest connection of the other address was closed.
     assert_eq!(taken[1].read(&mut [0]).await.unwrap_or_default(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_ended_at_its_age_when_it_is_answered() {
+async fn a_connection_is_closed_at_its_maximum_age_after_its_answer() {
     let listener = listener().await;
     let mut stream = listener.connect(b"").await;
     let begin = Instant::now();
@@ -191,14 +196,14 @@ async fn a_connection_is_ended_at_its_age_when_it_is_answered() {
         if !asked || stream.read(&mut byte).await.unwrap_or_default() == 0 {
             break;
         }
-        sleep(ALLOWANCE.head_time / 2).await;
-        assert!(begin.elapsed() < 2 * ALLOWANCE.age);
+        sleep(LIMITS.head_timeout / 2).await;
+        assert!(begin.elapsed() < 2 * LIMITS.max_age);
     }
-    assert!(begin.elapsed() >= ALLOWANCE.age, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() >= LIMITS.max_age, "{:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_stop_what_runs_is_answered_and_what_waits_is_not_waited_for() {
+async fn shutdown_answers_running_requests_and_closes_idle_connections() {
     let listener = listener().await;
     let idle = listener.connect(b"GET /who HTTP/1.1\r\nHost: g\r\n\r\n").await;
     let half_a_head = listener.connect(b"GET / HTT").await;
@@ -207,7 +212,7 @@ async fn at_the_stop_what_runs_is_answered_and_what_waits_is_not_waited_for() {
     listener.stop.cancel();
     let answered = async {
         let mut running = running;
-        // Longer than a peer of HTTP/2 may be silent then.
+        // Longer than an HTTP/2 peer may be silent during shutdown.
         sleep(Duration::from_millis(3500)).await;
         running.write_all(b"lf").await.unwrap();
         rest(running).await
@@ -215,7 +220,7 @@ async fn at_the_stop_what_runs_is_answered_and_what_waits_is_not_waited_for() {
     let begin = Instant::now();
     let (served, answer) = tokio::join!(listener.serving, answered);
     served.unwrap();
-    // The body came whole, and is that of no webhook.
+    // The whole body arrived, but is not that of a webhook.
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("EventId"), "{answer}");
     assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     assert!(rest(idle).await.starts_with("HTTP/1.1 200 "));
@@ -236,10 +241,10 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
 #[tokio::test(start_paused = true)]
-async fn at_the_stop_a_request_of_http2_is_answered_after_goaway() {
+async fn shutdown_answers_a_running_http2_request_after_goaway() {
     let listener = listener().await;
     let path = b"/webhooks/superoffice/associates/app";
-    // RFC 7541: POST and http out of the static table, the rest as literals.
+    // RFC 7541: POST and http from the static table, the rest as literals.
     let mut head = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     head.extend(path);
     head.extend(b"\x01\x01g\x00\x17x-superoffice-signature\x01x");
@@ -266,7 +271,7 @@ async fn at_the_stop_a_request_of_http2_is_answered_after_goaway() {
             stream.write_all(&frame(DATA, 1, 1, b"lf")).await.unwrap();
         }
         if kind == HEADERS {
-            // 400 is in the static table, too.
+            // The status 400 is in the static table, too.
             assert_eq!(payload[0], 0x8c);
         }
         if kind == DATA {
@@ -276,7 +281,7 @@ async fn at_the_stop_a_request_of_http2_is_answered_after_goaway() {
     }
     let goaway = seen.iter().position(|kind| *kind == GOAWAY).unwrap();
     assert!(seen[goaway..].contains(&HEADERS), "{seen:?}");
-    // The body came whole, and is that of no webhook.
+    // The whole body arrived, but is not that of a webhook.
     assert!(String::from_utf8(answer).unwrap().contains("EventId"));
     listener.serving.await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A host of the test's own, and what it is told.
+//! Tests with a local issuer host that records its requests.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn network() -> Network {
     Network::new(NetworkOptions::default()).unwrap()
 }
 
-/// Answers each request by its path, and keeps what it was sent.
+/// A host that responds by path and records requests.
 struct Host {
     origin: String,
     listener: TcpListener,
@@ -43,7 +43,7 @@ impl Host {
         Self { origin, listener, tls: None, seen: Mutex::default() }
     }
 
-    /// With a certificate of this authority.
+    /// Starts a host with a certificate of this CA.
     async fn secure(authority: &CertifiedIssuer<'static, KeyPair>) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
@@ -69,7 +69,7 @@ impl Host {
             let (tcp, _) = self.listener.accept().await.unwrap();
             match &self.tls {
                 None => self.answer(tcp, answers).await,
-                // Who does not believe the certificate leaves.
+                // A client that does not trust the certificate disconnects.
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(tcp).await {
                         self.answer(stream, answers).await;
@@ -79,7 +79,7 @@ impl Host {
         }
     }
 
-    /// As [`Self::serve`], also with clients that speak something else than HTTP.
+    /// Like [`Self::serve`], also with clients that do not use HTTP.
     async fn serve_anything(&self, answers: &[(&str, String)]) {
         loop {
             let (mut tcp, _) = self.listener.accept().await.unwrap();
@@ -106,7 +106,7 @@ impl Host {
         self.seen.lock().unwrap().push(request);
         let answer = answers.iter().find(|(known, _)| *known == path);
         let answer = answer.map_or_else(|| status("404 Not Found", ""), |(_, text)| text.clone());
-        // Who has heard enough leaves.
+        // The client may disconnect early.
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.shutdown().await;
     }
@@ -149,7 +149,7 @@ fn status(status: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_does_not_answer_with_keys_is_told_with_the_mend() {
+async fn reports_a_response_without_keys_and_what_to_do() {
     let host = Host::new().await;
     let keys = format!("{}/jwks", host.origin);
     let known = IssuerEndpoint { jwks_uri: Some(keys.clone()), ..host.endpoint() };
@@ -164,7 +164,7 @@ async fn what_does_not_answer_with_keys_is_told_with_the_mend() {
         (known.clone(), vec![("/jwks", status("200 OK", &"x".repeat(256 * 1024 + 1)))], "256 KiB"),
         (known.clone(), vec![("/jwks", "nonsense\r\n\r\n".to_owned())], "connection broke"),
         (host.endpoint(), vec![], "HTTP 404"),
-        (host.endpoint(), vec![host.document("http://10.0.0.1/jwks")], "jwks_uri is no https"),
+        (host.endpoint(), vec![host.document("http://10.0.0.1/jwks")], "jwks_uri is not an https"),
         (
             IssuerEndpoint { jwks_uri: Some("http://10.0.0.1/".to_owned()), ..known.clone() },
             vec![],
@@ -187,7 +187,7 @@ async fn what_does_not_answer_with_keys_is_told_with_the_mend() {
 }
 
 #[tokio::test]
-async fn keys_are_found_by_discovery_and_the_token_goes_to_the_issuer_alone() {
+async fn discovers_keys_and_sends_the_token_only_to_the_issuer() {
     let (host, other) = (Host::new().await, Host::new().await);
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
@@ -229,7 +229,7 @@ fn pem_of(certificate: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn keys_come_from_a_host_that_the_authority_in_the_file_has_signed_and_from_no_other() {
+async fn trusts_only_hosts_signed_by_the_ca_in_the_file() {
     let (own, foreign) = (authority(), authority());
     let (of_own, of_foreign) = (pem(&own), pem(&foreign));
     let folder = tempfile::tempdir().unwrap();
@@ -240,7 +240,7 @@ async fn keys_come_from_a_host_that_the_authority_in_the_file_has_signed_and_fro
     let endpoint = IssuerEndpoint { ca_file, bearer_token_file, ..host.endpoint() };
     let answers =
         [host.document(&format!("{}/jwks", host.origin)), ("/jwks", status("200 OK", "keys"))];
-    // The file is read again for each fetch.
+    // The file is read at each fetch.
     for (authorities, believed) in [
         (&of_foreign, false),
         (&of_own, true),
@@ -255,7 +255,7 @@ async fn keys_come_from_a_host_that_the_authority_in_the_file_has_signed_and_fro
         }
         assert_eq!(host.sent_token(), if believed { vec![true, true] } else { vec![] });
     }
-    // Nor do the authorities of the machine know it.
+    // The system's authorities do not include it either.
     let endpoint = IssuerEndpoint { ca_file: None, ..endpoint };
     let error = host.fetch(endpoint, &answers).await.unwrap_err().0;
     assert!(error.contains("not trusted here") && error.contains("set ca_file"), "{error}");
@@ -263,7 +263,7 @@ async fn keys_come_from_a_host_that_the_authority_in_the_file_has_signed_and_fro
 }
 
 #[tokio::test]
-async fn a_failure_of_tls_is_told_with_its_cause_and_the_mend() {
+async fn reports_tls_failures_with_cause_and_what_to_do() {
     let own = authority();
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.crt");
@@ -288,13 +288,18 @@ async fn a_failure_of_tls_is_told_with_its_cause_and_the_mend() {
         (params.signed_by(&key, &named_authority(name)).unwrap().der().clone(), key)
     };
     for ((certificate, key), ca_file, why, mend) in [
-        (of_foreign("other"), &ca_file, "authority that is not trusted here", "ca_file must have"),
-        // Every cluster of Kubernetes calls its authority by the same name.
+        (
+            of_foreign("other"),
+            &ca_file,
+            "authority that is not trusted here",
+            "ca_file must contain",
+        ),
+        // Every Kubernetes cluster gives its CA the same name.
         (
             of_foreign("authority of the tests"),
             &ca_file,
-            "not that of the trusted authority of this name",
-            "ca_file must have",
+            "not from the trusted authority of this name",
+            "ca_file must contain",
         ),
         (
             signed(&|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
@@ -325,7 +330,7 @@ async fn a_failure_of_tls_is_told_with_its_cause_and_the_mend() {
             "not for servers",
             "correct the certificate",
         ),
-        (as_server, &trusted, "that of an authority (CA:TRUE)", "a certificate of its own"),
+        (as_server, &trusted, "that of an authority (CA:TRUE)", "its own certificate"),
     ] {
         let host = Host::with_certificate(certificate, &key).await;
         let endpoint = IssuerEndpoint { ca_file: Some(ca_file.clone()), ..host.endpoint() };
@@ -336,7 +341,7 @@ async fn a_failure_of_tls_is_told_with_its_cause_and_the_mend() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_reached_is_told_with_how_far_it_came() {
+async fn reports_how_far_a_request_to_an_unreachable_host_got() {
     let host = Host::new().await;
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("http://{}/jwks", free.local_addr().unwrap());
@@ -344,10 +349,10 @@ async fn a_host_that_is_not_reached_is_told_with_how_far_it_came() {
     let plain = host.origin.replace("http:", "https:");
     let html = status("200 OK", "\n<!doctype html><title>Sign in</title>");
     for (uri, why, mend) in [
-        (closed, "cannot connect (connection refused)", "see whether the host runs"),
+        (closed, "cannot connect (connection refused)", "check whether the host runs"),
         ("https://issuer.invalid/jwks".to_owned(), "cannot be resolved", "name server"),
-        (format!("{plain}/jwks"), "does not speak TLS", "the port"),
-        (format!("{}/jwks", host.origin), "HTML came instead of JSON", "check the URI"),
+        (format!("{plain}/jwks"), "does not use TLS", "the port"),
+        (format!("{}/jwks", host.origin), "HTML instead of JSON", "check the URI"),
     ] {
         let endpoint = IssuerEndpoint { jwks_uri: Some(uri), ..host.endpoint() };
         let answers = [("/jwks", html.clone())];
@@ -358,15 +363,15 @@ async fn a_host_that_is_not_reached_is_told_with_how_far_it_came() {
         };
         assert!(error.contains(why) && error.contains(mend), "{error} is not {why}: {mend}");
     }
-    // Takes the connection, and says nothing.
+    // Accepts the connection, and sends nothing.
     let endpoint =
         IssuerEndpoint { jwks_uri: Some(format!("{}/jwks", host.origin)), ..host.endpoint() };
     let error = KeyEndpoint::new(endpoint, network()).fetch().await.unwrap_err().0;
-    assert!(error.contains("no answer within 5s"), "{error}");
+    assert!(error.contains("no response within 5s"), "{error}");
 }
 
 #[tokio::test]
-async fn each_document_is_asked_for_by_its_registered_media_type() {
+async fn requests_each_document_with_its_registered_media_type() {
     let host = Host::new().await;
     let answers =
         [host.document(&format!("{}/jwks", host.origin)), ("/jwks", status("200 OK", "keys"))];
@@ -378,7 +383,7 @@ async fn each_document_is_asked_for_by_its_registered_media_type() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_before_any_file_of_an_issuer_changes_nothing() {
+async fn accepts_a_byte_order_mark_in_every_file_of_an_issuer() {
     let own = authority();
     let host = Host::secure(&own).await;
     let folder = tempfile::tempdir().unwrap();
@@ -403,7 +408,7 @@ async fn a_byte_order_mark_before_any_file_of_an_issuer_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_replaced_in_its_file_is_sent_with_the_next_fetch() {
+async fn sends_the_current_token_of_the_file_with_each_fetch() {
     let host = Host::new().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
@@ -427,7 +432,7 @@ async fn a_token_that_is_replaced_in_its_file_is_sent_with_the_next_fetch() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_holds_no_token_is_told_and_not_repeated() {
+async fn reports_an_invalid_token_file_without_its_content() {
     let host = Host::new().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
@@ -441,7 +446,7 @@ async fn a_token_file_that_holds_no_token_is_told_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_file_of_keys_is_read_whole_or_refused() {
+async fn reads_a_key_file_completely_or_rejects_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("jwks.json");
     let source = KeyFile::new(file.clone());

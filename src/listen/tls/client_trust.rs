@@ -1,8 +1,7 @@
-//! Whether the client certificates of open connections are still trusted.
+//! Checks whether the client certificates of open connections are still trusted.
 //!
-//! A chain is verified when its connection begins. Afterwards an authority may be taken out of `client_ca_file`, and
-//! certificates of the chain expire. So the chain is verified again whenever one of these has happened, once for each
-//! connection.
+//! A chain is verified during the handshake. Later, a CA may be removed from `client_ca_file`, or a certificate of the
+//! chain may expire. Then the chain is verified again, once for each connection.
 
 use std::{
     fmt,
@@ -18,13 +17,13 @@ use rustls::{
 };
 
 use super::validity::Validity;
-use crate::ports::ShownCertificate;
+use crate::ports::PresentedCertificate;
 
-/// The authorities that are in force, for connections that are open.
+/// The current client CAs, for open connections.
 pub(in crate::listen) struct ClientTrust(ArcSwap<Authorities>);
 
 struct Authorities {
-    /// Grows with each change.
+    /// Incremented with each change.
     generation: u64,
     verifier: Arc<dyn ClientCertVerifier>,
 }
@@ -34,63 +33,67 @@ impl ClientTrust {
         Self(ArcSwap::from_pointee(Authorities { generation: 1, verifier }))
     }
 
-    /// From now on these authorities count.
+    /// Replaces the CAs.
     pub(super) fn replace(&self, verifier: Arc<dyn ClientCertVerifier>) {
         let generation = self.0.load().generation + 1;
         self.0.store(Arc::new(Authorities { generation, verifier }));
     }
 }
 
-/// The chain that a client has shown.
-pub(in crate::listen) struct ShownChain {
+/// The certificate chain of a client.
+pub(in crate::listen) struct ClientChain {
     own: CertificateDer<'static>,
     others: Vec<CertificateDer<'static>>,
     trust: Arc<ClientTrust>,
-    outcome: Mutex<Outcome>,
+    verification: Mutex<Verification>,
 }
 
-/// What verifying the chain gave.
+/// The cached result of verifying the chain.
 #[derive(Clone, Copy)]
-struct Outcome {
-    /// The authorities that it was verified with; none before the first time.
+struct Verification {
+    /// The generation of the CAs used; 0 before the first verification.
     generation: u64,
     trusted: bool,
-    /// The outcome holds from this moment …
+    /// The first moment at which the result is valid.
     from: Timestamp,
-    /// … and until this one, at which another certificate of the chain expires.
+    /// The end of the result's validity: the next moment at which a certificate of the chain expires or becomes valid.
     until: Timestamp,
 }
 
-impl ShownChain {
-    /// `chain`: the client's own certificate first.
+impl ClientChain {
+    /// Returns `None` for an empty chain. `chain` has the client's own certificate first.
     pub(in crate::listen) fn new(
         chain: &[CertificateDer<'_>],
         trust: Arc<ClientTrust>,
     ) -> Option<Self> {
         let (own, others) = chain.split_first()?;
-        let outcome =
-            Outcome { generation: 0, trusted: false, from: Timestamp::MAX, until: Timestamp::MIN };
+        let outcome = Verification {
+            generation: 0,
+            trusted: false,
+            from: Timestamp::MAX,
+            until: Timestamp::MIN,
+        };
         Some(Self {
             own: own.clone().into_owned(),
             others: others.iter().map(|der| der.clone().into_owned()).collect(),
             trust,
-            outcome: Mutex::new(outcome),
+            verification: Mutex::new(outcome),
         })
     }
 
-    fn verify(&self, authorities: &Authorities, now: Timestamp) -> Outcome {
+    fn verify(&self, authorities: &Authorities, now: Timestamp) -> Verification {
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         let verified = authorities.verifier.verify_client_cert(&self.own, &self.others, time);
         if let Err(error) = &verified {
-            tracing::debug!(%error, "the chain of an open connection is no longer trusted");
+            tracing::debug!(%error, "the client certificate chain of an open connection is not trusted");
         }
-        // Certificates that become valid count too: another path may begin.
+        // The start of a certificate's validity counts too: it may open another path.
         let all = std::iter::once(&self.own).chain(&self.others);
         let moments = all
-            .filter_map(|der| Validity::of(der))
-            .flat_map(|validity| [validity.not_before, after(validity.not_after)]);
-        Outcome {
+            .filter_map(|der| Validity::from_der(der))
+            .flat_map(|validity| [validity.not_before, end_of_validity(validity.not_after)]);
+        Verification {
             generation: authorities.generation,
             trusted: verified.is_ok(),
             from: now,
@@ -99,19 +102,19 @@ impl ShownChain {
     }
 }
 
-/// The last second belongs to the validity.
-fn after(last: Timestamp) -> Timestamp {
+/// Returns the first moment after the validity, which includes its last second.
+fn end_of_validity(last: Timestamp) -> Timestamp {
     last.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX)
 }
 
-impl ShownCertificate for ShownChain {
+impl PresentedCertificate for ClientChain {
     fn der(&self) -> &[u8] {
         &self.own
     }
 
     fn is_trusted(&self, now: Timestamp) -> bool {
         let authorities = self.trust.0.load();
-        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = self.verification.lock().unwrap_or_else(PoisonError::into_inner);
         let holds = outcome.generation == authorities.generation
             && outcome.from <= now
             && now < outcome.until;
@@ -122,9 +125,9 @@ impl ShownCertificate for ShownChain {
     }
 }
 
-impl fmt::Debug for ShownChain {
+impl fmt::Debug for ClientChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShownChain")
+        f.debug_struct("ClientChain")
             .field("certificates", &(1 + self.others.len()))
             .finish_non_exhaustive()
     }

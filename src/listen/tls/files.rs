@@ -1,4 +1,4 @@
-//! From the PEM files of the listener to a configuration of rustls: the whole of it, or what is wrong.
+//! Builds a rustls configuration from the PEM files of a listener, or lists all problems.
 
 use std::{
     fmt,
@@ -25,42 +25,42 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use super::{bounds::BoundedVerifier, validity::Validity};
+use super::{chain_limits::ChainLimitVerifier, validity::Validity};
 use crate::{
     domain::{NotUtf8, remove_byte_order_marks, without_byte_order_mark},
-    listen::Speaks,
-    ports::why_unreadable,
+    listen::Protocol,
+    ports::explain_read_error,
 };
 
-/// A bundle of every public authority has a quarter of this.
+/// The maximum file size. A bundle of all public CAs has a quarter of this.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// The files of a listener, as `[grpc.tls]` and `[http.tls]` name them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The section of the listener.
+    /// The configuration section of the listener.
     pub listener: &'static str,
-    /// What is spoken on it.
-    pub speaks: Speaks,
-    /// Certificate chain, the listener's own first.
+    /// The accepted HTTP versions.
+    pub protocol: Protocol,
+    /// The certificate chain, the listener's own certificate first.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub private_key: PathBuf,
-    /// The authorities of clients. A certificate of another one is refused.
+    /// The CAs of clients. Certificates of other CAs are rejected.
     pub client_ca: Option<PathBuf>,
-    /// Whether, with these authorities, a client without a certificate is refused. It is not where a token can
-    /// name it.
+    /// Whether clients without a certificate are rejected, if there is a client CA. Not where a token can identify
+    /// them.
     pub client_certificate_required: bool,
 }
 
-/// What is wrong with one of the files.
+/// A problem with one of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsProblem {
-    /// The key of the listener's `tls` that names the file.
+    /// The key in the section `tls` that names the file.
     pub key: &'static str,
     /// The file.
     pub file: PathBuf,
-    /// What is wrong, and the mend.
+    /// The problem, and what to do.
     pub what: String,
 }
 
@@ -70,14 +70,14 @@ impl fmt::Display for TlsProblem {
     }
 }
 
-/// What fits together.
-pub(super) struct Set {
+/// A consistent TLS configuration.
+pub(super) struct TlsConfiguration {
     pub(super) config: Arc<ServerConfig>,
     pub(super) client_verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) validity: Option<Validity>,
 }
 
-/// The files as they were at one moment. Its hash tells whether anything changed, unreadable files included.
+/// The contents of the files at one moment. The hash shows whether anything changed, including read errors.
 #[derive(Hash)]
 pub(super) struct Contents {
     certificate: Content,
@@ -94,13 +94,13 @@ impl Hash for Content {
 }
 
 impl TlsFiles {
-    /// A warning only: Kubernetes mounts secrets with mode 0644.
-    pub(super) fn warning_of_readers(&self) -> Option<String> {
+    /// Returns a warning if every user can read the key. Kubernetes mounts secrets with mode 0644, so it is no error.
+    pub(super) fn world_readable_key_warning(&self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
         let data = std::fs::metadata(&self.private_key).ok()?;
         (data.mode() & 0o004 != 0).then(|| {
             let (listener, file) = (self.listener, self.private_key.display());
-            format!("{listener}.tls.private_key_file: every user of this machine can read {file}; `chmod o-r` mends it")
+            format!("{listener}.tls.private_key_file: every user of this machine can read {file}; run `chmod o-r` on it")
         })
     }
 }
@@ -117,35 +117,38 @@ impl Contents {
 }
 
 fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    let mut file = File::open(path).map_err(|error| why_unreadable(&error))?;
-    // Room for all of it at once: a buffer that grows would leave copies of a key behind.
+    let mut file = File::open(path).map_err(|error| explain_read_error(&error))?;
+    // Allocates once: a buffer that grows would leave copies of the key in memory.
     let length = file.metadata().map_or(0, |data| data.len());
     let room = usize::try_from(length).unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
     let limit = u64::try_from(MAX_FILE_BYTES + 1).unwrap_or(u64::MAX);
-    file.by_ref().take(limit).read_to_end(&mut bytes).map_err(|error| why_unreadable(&error))?;
+    file.by_ref()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| explain_read_error(&error))?;
     if bytes.len() > MAX_FILE_BYTES {
         return Err("is larger than 1 MiB");
     }
-    // PEM readers look for BEGIN at the beginning of a line.
+    // PEM parsers look for BEGIN at the beginning of a line.
     without_byte_order_mark(&bytes).map_err(NotUtf8::text)?;
-    // Joined files have one in the middle, too.
+    // Concatenated files have byte order marks in the middle, too.
     remove_byte_order_marks(&mut bytes);
     Ok(bytes)
 }
 
-/// Puts the files together, if they are whole and fit each other.
-pub(super) fn assemble(
+/// Builds the configuration, if all files are complete and match each other.
+pub(super) fn build_tls_configuration(
     files: &TlsFiles,
     contents: &Contents,
     time: Arc<dyn TimeProvider>,
-) -> Result<Set, Vec<TlsProblem>> {
+) -> Result<TlsConfiguration, Vec<TlsProblem>> {
     let provider = Arc::new(default_provider());
     let problem = |key, file: &Path, what| TlsProblem { key, file: file.to_owned(), what };
-    let of_key = |what| problem("private_key_file", &files.private_key, what);
+    let key_problem = |what| problem("private_key_file", &files.private_key, what);
     let chain = certificates(&contents.certificate)
         .map_err(|what| problem("certificate_file", &files.certificate, what));
-    let key = private_key(&contents.private_key, &provider).map_err(of_key);
+    let key = private_key(&contents.private_key, &provider).map_err(key_problem);
     let authorities = match (&files.client_ca, &contents.client_ca) {
         (Some(file), Some(content)) => {
             authorities(content).map(Some).map_err(|what| problem("client_ca_file", file, what))
@@ -159,27 +162,27 @@ pub(super) fn assemble(
             return Err(problems.into_iter().flatten().collect());
         }
     };
-    let validity = chain.first().and_then(|own| Validity::of(own));
+    let validity = chain.first().and_then(|own| Validity::from_der(own));
     let pair = CertifiedKey::new(chain, key);
     match pair.keys_match() {
-        // Unknown: a kind of key that does not tell its public half. The handshake will.
+        // Unknown: this kind of key does not expose its public key. The handshake will check it.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
         Err(_) => {
             let certificate = files.certificate.display();
             let what = format!(
                 "is not the key of the first certificate in {certificate}: replace both together"
             );
-            return Err(vec![of_key(what)]);
+            return Err(vec![key_problem(what)]);
         }
     }
-    let unusable = |error| vec![of_key(format!("cannot be used for TLS ({error})"))];
+    let unusable = |error| vec![key_problem(format!("cannot be used for TLS ({error})"))];
     let client_verifier = authorities
         .map(|authorities| client_verifier(files, authorities, Arc::clone(&provider)))
         .transpose()
         .map_err(|error| unusable(error.into()))?;
     let config =
         server_config(files, pair, client_verifier.clone(), provider, time).map_err(unusable)?;
-    Ok(Set { config: Arc::new(config), client_verifier, validity })
+    Ok(TlsConfiguration { config: Arc::new(config), client_verifier, validity })
 }
 
 fn client_verifier(
@@ -190,7 +193,7 @@ fn client_verifier(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
     let required = files.client_certificate_required;
     let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
-    Ok(Arc::new(BoundedVerifier(verifier.build()?)))
+    Ok(Arc::new(ChainLimitVerifier(verifier.build()?)))
 }
 
 fn server_config(
@@ -202,15 +205,15 @@ fn server_config(
 ) -> Result<ServerConfig, Box<dyn std::error::Error>> {
     let builder = ServerConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
-    let clients_may_be_known = client_verifier.is_some();
+    let asks_for_certificates = client_verifier.is_some();
     let builder = match client_verifier {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    config.alpn_protocols = files.speaks.alpn();
-    if clients_may_be_known {
-        // A resumed session shows no certificate: it would outlive the certificate that it began with.
+    config.alpn_protocols = files.protocol.alpn();
+    if asks_for_certificates {
+        // A resumed session sends no certificate, so it would outlive the client's certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
@@ -224,12 +227,12 @@ fn certificates(content: &Content) -> Result<Vec<CertificateDer<'static>>, Strin
         .map_err(|error| not_pem(&error))?;
     if chain.is_empty() {
         return Err(
-            "has no certificate in it; it must be PEM (-----BEGIN CERTIFICATE-----)".to_owned()
+            "contains no certificate; it must be PEM (-----BEGIN CERTIFICATE-----)".to_owned()
         );
     }
     for (number, certificate) in (1..).zip(&chain) {
         if let Err(error) = ParsedCertificate::try_from(certificate) {
-            return Err(format!("certificate {number} in it cannot be read ({error})"));
+            return Err(format!("certificate {number} in the file cannot be parsed ({error})"));
         }
     }
     Ok(chain)
@@ -239,7 +242,7 @@ fn authorities(content: &Content) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     for (number, certificate) in (1..).zip(certificates(content)?) {
         store.add(certificate).map_err(|error| {
-            format!("certificate {number} in it cannot be an authority ({error})")
+            format!("certificate {number} in the file cannot be used as a CA ({error})")
         })?;
     }
     Ok(store)
@@ -252,23 +255,23 @@ fn private_key(
     let bytes = content.0.as_ref().map_err(|what| (*what).to_owned())?;
     let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
         pem::Error::NoItemsFound => {
-            "has no private key in it; it must be PEM, not encrypted (-----BEGIN PRIVATE KEY-----)"
+            "contains no private key; it must be unencrypted PEM (-----BEGIN PRIVATE KEY-----)"
                 .to_owned()
         }
         error => not_pem(&error),
     })?;
     provider.key_provider.load_private_key(key).map_err(|_| {
-        "holds no key that TLS can use; make it RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519"
+        "contains a key that TLS does not support; use RSA with at least 2048 bits, ECDSA P-256 or P-384, or Ed25519"
             .to_owned()
     })
 }
 
-/// The error itself quotes the file.
+/// Describes a PEM error without quoting the file, as the error itself would.
 fn not_pem(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { .. } => {
-            "breaks off in the middle; it may not have been written to its end".to_owned()
+            "is incomplete: a PEM section has no end; write the file again".to_owned()
         }
-        _ => "is not PEM that can be read".to_owned(),
+        _ => "is not valid PEM".to_owned(),
     }
 }

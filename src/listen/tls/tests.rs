@@ -1,4 +1,4 @@
-//! Certificates of tests, and what is whole and what is not.
+//! Test certificates, and tests of loading and reloading TLS files.
 
 use std::{fs, path::Path};
 
@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
 
 use super::{validity::Validity, *};
-use crate::{listen::Speaks, ports::ManualClock};
+use crate::{listen::Protocol, ports::ManualClock};
 
-/// An authority of tests.
+/// A test CA.
 pub(in crate::listen) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -22,12 +22,12 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
-    /// Writes a certificate and its key, and this authority.
+    /// Writes a certificate, its key and the CA certificate to files.
     pub(in crate::listen) fn write(&self, folder: &Path) -> TlsFiles {
         let (certificate, key) = self.issue();
         let files = TlsFiles {
             listener: "grpc",
-            speaks: Speaks::Http2,
+            protocol: Protocol::Http2,
             certificate: folder.join("tls.crt"),
             private_key: folder.join("tls.key"),
             client_ca: Some(folder.join("ca.crt")),
@@ -69,39 +69,39 @@ fn problems(files: &TlsFiles) -> Vec<String> {
 }
 
 #[test]
-fn validity_is_read_in_both_forms_of_time() {
+fn reads_the_validity_in_both_time_formats() {
     let time = |text: &str| text.parse::<Timestamp>().unwrap();
     let (certificate, _) = Authority::new().issue();
-    let validity = Validity::of(certificate.der()).unwrap();
+    let validity = Validity::from_der(certificate.der()).unwrap();
     assert_eq!(validity.not_before, time("2020-02-29T00:00:00Z"));
     assert_eq!(validity.not_after, time("2049-12-31T00:00:00Z"));
-    // From 2050 on the year has four digits.
+    // From 2050 on, the year has four digits.
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.not_before = rcgen::date_time_ymd(1975, 1, 1);
     params.not_after = rcgen::date_time_ymd(4096, 1, 1);
-    let validity = Validity::of(params.self_signed(&key).unwrap().der()).unwrap();
+    let validity = Validity::from_der(params.self_signed(&key).unwrap().der()).unwrap();
     assert_eq!(validity.not_before, time("1975-01-01T00:00:00Z"));
     assert_eq!(validity.not_after, time("4096-01-01T00:00:00Z"));
 }
 
 #[test]
-fn what_is_no_certificate_has_no_validity_and_breaks_nothing() {
+fn invalid_certificates_have_no_validity_and_do_not_panic() {
     let (certificate, _) = Authority::new().issue();
     let der = certificate.der();
     let end_of_validity = der.windows(5).position(|w| w == b"49123").unwrap() + 12;
     for end in 0..end_of_validity {
-        assert_eq!(Validity::of(&der[..end]), None, "{end}");
+        assert_eq!(Validity::from_der(&der[..end]), None, "{end}");
     }
     for at in 0..end_of_validity {
         let mut damaged = der.to_vec();
         damaged[at] ^= 0xff;
-        let _ = Validity::of(&damaged);
+        let _ = Validity::from_der(&damaged);
     }
 }
 
 #[test]
-fn a_byte_order_mark_before_a_certificate_or_key_changes_nothing() {
+fn accepts_certificates_and_keys_with_a_byte_order_mark() {
     let folder = tempfile::tempdir().unwrap();
     let files = Authority::new().write(folder.path());
     let paths = [&files.certificate, &files.private_key, files.client_ca.as_ref().unwrap()];
@@ -122,7 +122,7 @@ fn a_byte_order_mark_before_a_certificate_or_key_changes_nothing() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_with_its_key() {
+fn reports_all_problems_with_their_configuration_keys() {
     let folder = tempfile::tempdir().unwrap();
     let files = Authority::new().write(folder.path());
     ServerTls::load(files.clone(), clock()).unwrap();
@@ -134,17 +134,25 @@ fn everything_that_is_wrong_is_told_with_its_key() {
     fs::remove_file(files.client_ca.as_ref().unwrap()).unwrap();
     let told = problems(&files);
     assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].starts_with("certificate_file: breaks off"), "{told:?}");
-    assert!(told[1].starts_with("private_key_file: has no private key"), "{told:?}");
+    assert!(told[0].starts_with("certificate_file: is incomplete"), "{told:?}");
+    assert!(told[1].starts_with("private_key_file: contains no private key"), "{told:?}");
     assert!(told[2].starts_with("client_ca_file: there is no such file"), "{told:?}");
 
     let alone = TlsFiles { client_ca: None, ..files.clone() };
     for (certificate, key, wanted) in [
-        ("", key.as_str(), "certificate_file: has no certificate in it"),
-        (&key, &key, "certificate_file: has no certificate in it"),
-        (&pem("CERTIFICATE", b"x"), &key, "certificate_file: certificate 1 in it cannot be read"),
-        (&whole, &pem("PRIVATE KEY", b"x"), "private_key_file: holds no key that TLS can use"),
-        (&whole, &pem("ENCRYPTED PRIVATE KEY", b"x"), "private_key_file: has no private key"),
+        ("", key.as_str(), "certificate_file: contains no certificate"),
+        (&key, &key, "certificate_file: contains no certificate"),
+        (
+            &pem("CERTIFICATE", b"x"),
+            &key,
+            "certificate_file: certificate 1 in the file cannot be parsed",
+        ),
+        (
+            &whole,
+            &pem("PRIVATE KEY", b"x"),
+            "private_key_file: contains a key that TLS does not support",
+        ),
+        (&whole, &pem("ENCRYPTED PRIVATE KEY", b"x"), "private_key_file: contains no private key"),
         (&whole, "-----BEGIN PRIVATE KEY-----\nå\n", "private_key_file: "),
     ] {
         fs::write(&files.certificate, certificate).unwrap();
@@ -162,35 +170,35 @@ fn everything_that_is_wrong_is_told_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_change_is_taken_when_it_has_settled_and_only_if_it_is_whole() {
+async fn reloads_changed_files_only_if_they_are_stable_and_complete() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let tls = ServerTls::load(authority.write(folder.path()), clock()).unwrap();
-    let generation = async || tls.looks.lock().await.generation;
-    let first = tls.in_force();
-    tls.look(false).await;
-    assert!(Arc::ptr_eq(&first, &tls.in_force()));
+    let generation = async || tls.reload_state.lock().await.generation;
+    let first = tls.current_config();
+    tls.check_files(false).await;
+    assert!(Arc::ptr_eq(&first, &tls.current_config()));
 
-    // Still being written, as far as one look can tell.
+    // After a single check, the file may still be incomplete.
     let files = authority.write(folder.path());
-    tls.look(false).await;
-    assert!(Arc::ptr_eq(&first, &tls.in_force()));
-    tls.look(false).await;
-    let second = tls.in_force();
+    tls.check_files(false).await;
+    assert!(Arc::ptr_eq(&first, &tls.current_config()));
+    tls.check_files(false).await;
+    let second = tls.current_config();
     assert!(!Arc::ptr_eq(&first, &second));
     assert_eq!(generation().await, 2);
 
-    // Half of a pair, however often it is looked at.
+    // A certificate without its key is never loaded.
     fs::write(&files.certificate, pem("CERTIFICATE", authority.issue().0.der())).unwrap();
     for _ in 0..3 {
-        tls.look(false).await;
+        tls.check_files(false).await;
     }
     tls.reload().await;
-    assert!(Arc::ptr_eq(&second, &tls.in_force()));
+    assert!(Arc::ptr_eq(&second, &tls.current_config()));
 
-    // Who asks need not wait.
+    // An explicit reload does not wait.
     authority.write(folder.path());
     tls.reload().await;
-    assert!(!Arc::ptr_eq(&second, &tls.in_force()));
+    assert!(!Arc::ptr_eq(&second, &tls.current_config()));
     assert_eq!(generation().await, 3);
 }

@@ -1,9 +1,9 @@
-//! From when until when a certificate is valid. Libraries for TLS judge it and do not tell it.
+//! The validity period of a certificate. TLS libraries check it but do not return it.
 
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Both ends belong to it.
+/// The validity period, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Validity {
     pub(super) not_before: Timestamp,
@@ -11,8 +11,8 @@ pub(super) struct Validity {
 }
 
 impl Validity {
-    /// Reads it out of a certificate in DER (RFC 5280, 4.1).
-    pub(super) fn of(certificate: &[u8]) -> Option<Self> {
+    /// Reads the period from a DER certificate (RFC 5280, 4.1).
+    pub(super) fn from_der(certificate: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let validity = certificate.validity();
         let instant = |seconds| Timestamp::from_second(seconds).ok();

@@ -1,4 +1,4 @@
-//! Hosts that answer with the target of the request.
+//! Test hosts that respond with the target of the request.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -16,11 +16,11 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Issues certificates of servers.
+/// A CA of server certificates.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     pub(super) pem: String,
-    /// Holds its certificate.
+    /// The file with the CA certificate.
     pub(super) file: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -29,7 +29,7 @@ impl Authority {
     pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         let key = KeyPair::generate().unwrap();
-        // Never the same name twice.
+        // Each CA has a different name.
         let name = BASE64_STANDARD.encode(&key.serialize_der()[40..60]);
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -42,7 +42,7 @@ impl Authority {
         Self { issuer, pem, file, _folder: folder }
     }
 
-    /// A server that is called so.
+    /// Returns a server configuration with a certificate for this name.
     pub(super) fn issue(&self, name: &str) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -58,7 +58,7 @@ impl Authority {
     }
 }
 
-/// A host, until it is dropped.
+/// A host that runs until it is dropped.
 pub(super) struct Host {
     pub(super) address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -96,18 +96,18 @@ impl Host {
         Self { address, heads, _tasks: tasks }
     }
 
-    /// The heads of all requests.
+    /// Returns the heads of all requests.
     pub(super) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
 
-    /// The number of requests.
+    /// Returns the number of requests.
     pub(super) fn requests(&self) -> usize {
         self.heads.lock().unwrap().len()
     }
 }
 
-/// Answers requests without bodies, until the client leaves.
+/// Responds to requests without bodies, until the client disconnects.
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Mutex<Vec<String>>) {
     while let Some(head) = read_head(&mut stream).await {
         let target = head.split(' ').nth(1).unwrap().to_owned();
@@ -120,7 +120,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Mutex<V
     }
 }
 
-/// The head of a request, or `None` where the client has left.
+/// Returns the head of a request, or `None` if the client has disconnected.
 pub(super) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! Proxies, good and bad.
+//! Test proxies that work or fail.
 
 use std::{
     future::pending,
@@ -26,15 +26,15 @@ const ASKS: &str =
 /// The behaviour of a proxy on each connection.
 #[derive(Debug, Clone)]
 pub(super) enum Behaviour {
-    /// Connects to this address, whatever the request names.
+    /// Connects to this address for every request.
     ConnectsTo(SocketAddr),
-    /// Likewise, where the request has this credential.
+    /// Connects to this address if the request has this credential.
     Asks(&'static str, SocketAddr),
-    /// Answers this, and closes.
+    /// Sends this response, and closes the connection.
     Says(String),
-    /// Answers the first, waits until the client has spoken, answers the second and closes.
+    /// Sends the first response, waits for data of the client, sends the second and closes.
     SaysLater(String, String),
-    /// Takes the connection, and says nothing.
+    /// Accepts the connection, and sends nothing.
     Silent,
 }
 
@@ -57,7 +57,7 @@ impl Behaviour {
         let to = match self {
             Self::Silent => return pending().await,
             Self::Says(text) => {
-                // A client that has read enough leaves.
+                // The client may disconnect early.
                 let _ = stream.write_all(text.as_bytes()).await;
                 let _ = stream.shutdown().await;
                 return;
@@ -67,7 +67,7 @@ impl Behaviour {
                 stream.read_u8().await.unwrap();
                 let _ = stream.write_all(then.as_bytes()).await;
                 let _ = stream.shutdown().await;
-                // Closing with bytes unread would reset the connection before they are read.
+                // Closing with unread bytes would reset the connection before the client has read the response.
                 let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
                 return;
             }
@@ -85,7 +85,7 @@ impl Behaviour {
     }
 }
 
-/// A proxy, until it is dropped.
+/// A proxy that runs until it is dropped.
 pub(super) struct Proxy {
     pub(super) address: SocketAddr,
     tls: bool,
@@ -128,7 +128,7 @@ impl Proxy {
         Self { address, tls: is_tls, asked, _tasks: tasks }
     }
 
-    /// The first lines of all requests.
+    /// Returns the request lines of all requests.
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

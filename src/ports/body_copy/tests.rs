@@ -5,10 +5,10 @@ use super::*;
 
 const MIB: usize = 1 << 20;
 
-/// The parts that are not read yet, whether they are the last, and the reader that waits.
+/// The unread parts, whether they are the last ones, and the waker of the waiting reader.
 type Written = (VecDeque<io::Result<Bytes>>, bool, Option<Waker>);
 
-/// A body that a test writes part by part; its drop ends it.
+/// A body that a test writes part by part.
 struct Writer(Arc<Mutex<Written>>);
 
 impl Writer {
@@ -49,34 +49,34 @@ fn body_of(bytes: usize) -> BodyParts {
 }
 
 #[tokio::test]
-async fn a_body_is_copied_while_it_is_sent_up_to_64_kib_and_not_a_byte_more() {
+async fn copies_a_body_of_at_most_64_kib_while_it_is_sent() {
     let budget = CopyBudget::new(MIB);
     for (bytes, copied) in [
         (0, true),
         (15, true),
-        (COPIED_BYTES - 1, true),
-        (COPIED_BYTES, true),
-        (COPIED_BYTES + 1, false),
+        (MAX_COPY_BYTES - 1, true),
+        (MAX_COPY_BYTES, true),
+        (MAX_COPY_BYTES + 1, false),
     ] {
-        let (sent, copy) = BodyCopy::of(body_of(bytes), &budget);
+        let (sent, copy) = BodyCopy::new(body_of(bytes), &budget);
         let sent: Vec<_> = sent.try_collect().await.unwrap();
         assert_eq!(sent.concat().len(), bytes);
-        let whole = copy.whole().await;
+        let whole = copy.into_bytes().await;
         assert_eq!(whole.map(|whole| whole.len()), copied.then_some(bytes));
-        assert_eq!(budget.free(), MIB);
+        assert_eq!(budget.available(), MIB);
     }
 }
 
 #[tokio::test]
-async fn the_rest_of_a_body_that_still_arrives_is_read_into_the_copy_and_the_first_request_ends() {
+async fn into_bytes_reads_the_rest_of_the_body_and_ends_the_first_request() {
     let budget = CopyBudget::new(MIB);
     let (writer, parts) = Writer::new();
-    let (mut sent, copy) = BodyCopy::of(parts, &budget);
+    let (mut sent, copy) = BodyCopy::new(parts, &budget);
     writer.write(Ok(vec![b'a'; 10]));
     assert_eq!(sent.next().await.unwrap().unwrap().len(), 10);
     let mut next = sent.next();
     assert!(poll!(&mut next).is_pending());
-    let mut whole = Box::pin(copy.whole());
+    let mut whole = Box::pin(copy.into_bytes());
     assert!(poll!(&mut whole).is_pending());
     writer.write(Ok(vec![b'b'; 5]));
     writer.end();
@@ -85,15 +85,15 @@ async fn the_rest_of_a_body_that_still_arrives_is_read_into_the_copy_and_the_fir
 }
 
 #[tokio::test]
-async fn a_sender_that_waits_for_a_part_hears_that_its_body_is_sent_by_another_request() {
+async fn waiting_sender_is_woken_when_another_request_sends_the_body() {
     let budget = CopyBudget::new(MIB);
     let (writer, parts) = Writer::new();
-    let (mut sent, copy) = BodyCopy::of(parts, &budget);
-    // Tasks of their own: each goes on only when it is woken.
+    let (mut sent, copy) = BodyCopy::new(parts, &budget);
+    // Separate tasks: each continues only when it is woken.
     let (mut sender, mut reader) = (JoinSet::new(), JoinSet::new());
     sender.spawn(async move { sent.next().await.unwrap().unwrap_err().kind() });
     tokio::task::yield_now().await;
-    reader.spawn(copy.whole());
+    reader.spawn(copy.into_bytes());
     tokio::task::yield_now().await;
     writer.end();
     assert_eq!(reader.join_next().await.unwrap().unwrap().unwrap(), "");
@@ -101,26 +101,26 @@ async fn a_sender_that_waits_for_a_part_hears_that_its_body_is_sent_by_another_r
 }
 
 #[tokio::test]
-async fn a_body_that_turns_out_too_long_goes_on_without_a_lost_part() {
+async fn too_long_body_is_sent_completely() {
     let budget = CopyBudget::new(MIB);
-    let (mut sent, copy) = BodyCopy::of(body_of(3 * COPIED_BYTES), &budget);
+    let (mut sent, copy) = BodyCopy::new(body_of(3 * MAX_COPY_BYTES), &budget);
     assert_eq!(sent.next().await.unwrap().unwrap().len(), 1000);
-    assert_eq!(copy.whole().await, None);
-    assert_eq!(budget.free(), MIB);
+    assert_eq!(copy.into_bytes().await, None);
+    assert_eq!(budget.available(), MIB);
     let rest: Vec<_> = sent.try_collect().await.unwrap();
-    assert_eq!(rest.concat().len(), 3 * COPIED_BYTES - 1000);
+    assert_eq!(rest.concat().len(), 3 * MAX_COPY_BYTES - 1000);
 }
 
 #[tokio::test]
-async fn a_body_is_sent_to_its_end_after_reading_ahead_was_given_up() {
+async fn body_is_sent_completely_after_reading_ahead_was_cancelled() {
     let budget = CopyBudget::new(MIB);
     let (writer, parts) = Writer::new();
-    let (sent, copy) = BodyCopy::of(parts, &budget);
+    let (sent, copy) = BodyCopy::new(parts, &budget);
     writer.write(Ok(b"one".to_vec()));
-    let mut whole = Box::pin(copy.whole());
+    let mut whole = Box::pin(copy.into_bytes());
     assert!(poll!(&mut whole).is_pending());
     drop(whole);
-    assert_eq!(budget.free(), MIB);
+    assert_eq!(budget.available(), MIB);
     writer.write(Ok(b"two".to_vec()));
     writer.end();
     let sent: Vec<_> = sent.try_collect().await.unwrap();
@@ -128,56 +128,56 @@ async fn a_body_is_sent_to_its_end_after_reading_ahead_was_given_up() {
 }
 
 #[tokio::test]
-async fn a_body_that_fails_is_never_taken_for_a_whole_one() {
+async fn failed_body_is_never_returned_as_complete() {
     let budget = CopyBudget::new(MIB);
     for fails_ahead in [false, true] {
         let (writer, parts) = Writer::new();
-        let (mut sent, copy) = BodyCopy::of(parts, &budget);
+        let (mut sent, copy) = BodyCopy::new(parts, &budget);
         writer.write(Ok(b"part".to_vec()));
         writer.write(Err(io::ErrorKind::UnexpectedEof.into()));
         if fails_ahead {
-            assert_eq!(copy.whole().now_or_never(), Some(None));
+            assert_eq!(copy.into_bytes().now_or_never(), Some(None));
             assert_eq!(sent.next().await.unwrap().unwrap(), "part");
             sent.next().await.unwrap().unwrap_err();
         } else {
             assert_eq!(sent.next().await.unwrap().unwrap(), "part");
             sent.next().await.unwrap().unwrap_err();
-            assert_eq!(copy.whole().await, None);
+            assert_eq!(copy.into_bytes().await, None);
         }
-        assert_eq!(budget.free(), MIB);
+        assert_eq!(budget.available(), MIB);
     }
 }
 
 #[tokio::test]
-async fn beyond_the_budget_a_body_is_sent_without_a_copy() {
-    let budget = CopyBudget::new(COPIED_BYTES + FIRST_BYTES);
-    let (first, first_copy) = BodyCopy::of(body_of(COPIED_BYTES), &budget);
+async fn body_is_sent_without_a_copy_if_the_budget_is_used_up() {
+    let budget = CopyBudget::new(MAX_COPY_BYTES + INITIAL_COPY_BYTES);
+    let (first, first_copy) = BodyCopy::new(body_of(MAX_COPY_BYTES), &budget);
     assert_eq!(first.count().await, 66);
-    assert_eq!(budget.free(), FIRST_BYTES);
-    let (second, second_copy) = BodyCopy::of(body_of(FIRST_BYTES + 1), &budget);
+    assert_eq!(budget.available(), INITIAL_COPY_BYTES);
+    let (second, second_copy) = BodyCopy::new(body_of(INITIAL_COPY_BYTES + 1), &budget);
     let sent: Vec<_> = second.try_collect().await.unwrap();
-    assert_eq!(sent.concat().len(), FIRST_BYTES + 1);
-    assert_eq!(second_copy.whole().await, None);
-    // Bytes that are sent once more count until they are gone.
-    let whole = first_copy.whole().await.unwrap();
-    assert_eq!(budget.free(), FIRST_BYTES);
+    assert_eq!(sent.concat().len(), INITIAL_COPY_BYTES + 1);
+    assert_eq!(second_copy.into_bytes().await, None);
+    // Bytes that are sent once more count until they are dropped.
+    let whole = first_copy.into_bytes().await.unwrap();
+    assert_eq!(budget.available(), INITIAL_COPY_BYTES);
     drop(whole);
-    assert_eq!(budget.free(), COPIED_BYTES + FIRST_BYTES);
+    assert_eq!(budget.available(), MAX_COPY_BYTES + INITIAL_COPY_BYTES);
 }
 
 #[tokio::test]
-async fn the_memory_of_a_copy_is_free_as_soon_as_nobody_wants_it_and_the_body_goes_on() {
+async fn dropping_the_copy_frees_its_memory_and_the_body_is_still_sent() {
     let budget = CopyBudget::new(MIB);
-    let (mut sent, copy) = BodyCopy::of(body_of(5000), &budget);
+    let (mut sent, copy) = BodyCopy::new(body_of(5000), &budget);
     sent.next().await.unwrap().unwrap();
-    assert!(budget.free() < MIB);
+    assert!(budget.available() < MIB);
     drop(copy);
-    assert_eq!(budget.free(), MIB);
+    assert_eq!(budget.available(), MIB);
     assert_eq!(sent.count().await, 4);
-    // The sender is dropped first where its connection breaks.
-    let (mut sent, copy) = BodyCopy::of(body_of(5000), &budget);
+    // A broken connection drops the sender first.
+    let (mut sent, copy) = BodyCopy::new(body_of(5000), &budget);
     sent.next().await.unwrap().unwrap();
     drop(sent);
-    assert_eq!(copy.whole().await.unwrap().len(), 5000);
-    assert_eq!(budget.free(), MIB);
+    assert_eq!(copy.into_bytes().await.unwrap().len(), 5000);
+    assert_eq!(budget.available(), MIB);
 }

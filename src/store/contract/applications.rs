@@ -1,12 +1,12 @@
 //! Promises of `ApplicationStore`.
 
-use super::Place;
+use super::StoreLocation;
 use crate::{
     domain::{ApplicationId, Environment},
     ports::ApplicationBinding,
 };
 
-pub(in crate::store) async fn bind_remembers_what_an_id_meant(place: &dyn Place) {
+pub(in crate::store) async fn bind_stores_environment_and_client_id(place: &dyn StoreLocation) {
     let store = place.open().await;
     let id: ApplicationId = "crm-sync".parse().unwrap();
     assert_eq!(store.binding(&id).await.unwrap(), None);

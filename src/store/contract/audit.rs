@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Place, Store, at};
+use super::{Store, StoreLocation, at};
 use crate::{
     domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, SignedPoint},
-    ports::{AuditGroup, AuditPosition, KeptPublicKey, StoreError, TimeSpan},
+    ports::{AuditGroup, AuditPosition, StoreError, StoredPublicKey, TimeSpan},
 };
 
 fn hash(chain: &str, sequence: i64) -> AuditHash {
@@ -44,7 +44,7 @@ async fn sequences(store: &dyn Store, chain: &str) -> Vec<i64> {
     rows.iter().map(|row| row.sequence).collect()
 }
 
-pub(in crate::store) async fn a_group_is_kept_with_its_head(place: &dyn Place) {
+pub(in crate::store) async fn a_group_is_kept_with_its_head(place: &dyn StoreLocation) {
     let store = place.open().await;
     // All sizes that are written in another way.
     let mut first = 1;
@@ -66,7 +66,7 @@ pub(in crate::store) async fn a_group_is_kept_with_its_head(place: &dyn Place) {
     assert_eq!(store.events("c", 0, 10).await.unwrap(), []);
 }
 
-pub(in crate::store) async fn an_append_can_be_repeated(place: &dyn Place) {
+pub(in crate::store) async fn an_append_can_be_repeated(place: &dyn StoreLocation) {
     let store = place.open().await;
     for _ in 0..3 {
         append(&*store, "a", 1, 5).await;
@@ -80,7 +80,7 @@ pub(in crate::store) async fn an_append_can_be_repeated(place: &dyn Place) {
 }
 
 pub(in crate::store) async fn an_append_that_does_not_follow_the_head_is_a_conflict(
-    place: &dyn Place,
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     append(&*store, "a", 1, 5).await;
@@ -94,7 +94,7 @@ pub(in crate::store) async fn an_append_that_does_not_follow_the_head_is_a_confl
     assert_eq!(store.chains().await.unwrap().len(), 1);
 }
 
-pub(in crate::store) async fn of_two_who_append_one_wins(place: &dyn Place) {
+pub(in crate::store) async fn of_two_who_append_one_wins(place: &dyn StoreLocation) {
     let (ours, theirs) = (place.open().await, place.open().await);
     append(&*ours, "cli", 1, 1).await;
     let mut other = group("cli", 2, 2);
@@ -106,7 +106,7 @@ pub(in crate::store) async fn of_two_who_append_one_wins(place: &dyn Place) {
     assert_eq!(sequences(&*ours, "cli").await, [1, 2]);
 }
 
-pub(in crate::store) async fn our_own_appends_are_no_changes_by_others(place: &dyn Place) {
+pub(in crate::store) async fn our_own_appends_are_no_changes_by_others(place: &dyn StoreLocation) {
     let store = place.open().await;
     let before = store.external_version().await.unwrap();
     append(&*store, "a", 1, 200).await;
@@ -116,7 +116,7 @@ pub(in crate::store) async fn our_own_appends_are_no_changes_by_others(place: &d
 }
 
 pub(in crate::store) async fn newest_events_come_first_and_pages_go_on_where_they_ended(
-    place: &dyn Place,
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     // Events of several chains at one time.
@@ -149,7 +149,9 @@ pub(in crate::store) async fn newest_events_come_first_and_pages_go_on_where_the
     assert_eq!(distinct.len(), seen.len());
 }
 
-pub(in crate::store) async fn prune_removes_what_is_old_and_keeps_the_head(place: &dyn Place) {
+pub(in crate::store) async fn prune_removes_what_is_old_and_keeps_the_head(
+    place: &dyn StoreLocation,
+) {
     let store = place.open().await;
     append(&*store, "a", 1, 10).await;
     append(&*store, "b", 1, 10).await;
@@ -172,17 +174,19 @@ pub(in crate::store) async fn prune_removes_what_is_old_and_keeps_the_head(place
     assert_eq!(sequences(&*store, "a").await, [11, 12]);
 }
 
-pub(in crate::store) async fn a_public_key_is_kept_in_place_of_the_former(place: &dyn Place) {
+pub(in crate::store) async fn a_public_key_is_kept_in_place_of_the_former(
+    place: &dyn StoreLocation,
+) {
     let store = place.open().await;
     assert_eq!(store.public_keys().await.unwrap(), []);
-    let mut key = KeptPublicKey {
+    let mut key = StoredPublicKey {
         key_id: "k-1".to_owned(),
         public_key: vec![1; 32],
         certificate: AuditSignature { key_id: "k-2".into(), bytes: vec![2; 64] },
     };
     for certified_by in ["k-2", "k-3"] {
         key.certificate.key_id = certified_by.into();
-        store.keep_public_key(&key).await.unwrap();
+        store.store_public_key(&key).await.unwrap();
         assert_eq!(store.public_keys().await.unwrap(), [key.clone()]);
     }
 }

@@ -1,19 +1,20 @@
-//! What holds while many write at once, or go away in the middle.
+//! Promises for concurrent and dropped writes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
 use super::{
-    Place, Store, a_ticket, add, at, cust1, enroll, kept_ticket, name, secret, tenant, token,
+    Store, StoreLocation, a_ticket, add, at, cust1, enroll, name, secret, stored_ticket, tenant,
+    token,
 };
 use crate::ports::{StoreError, TenantStore, TicketStore};
 
 const WRITERS: usize = 10;
 
-pub(in crate::store) async fn concurrent_writers_lose_nothing(place: &dyn Place) {
+pub(in crate::store) async fn concurrent_writers_lose_nothing(place: &dyn StoreLocation) {
     let ours = place.open().await;
-    // Half of them in another process.
+    // Half of them run in another process.
     let theirs = place.open().await;
     add(&*ours, &cust1()).await;
     let mut writers = JoinSet::new();
@@ -32,7 +33,7 @@ pub(in crate::store) async fn concurrent_writers_lose_nothing(place: &dyn Place)
     writers.join_all().await;
     let end = tenant(&*ours, &cust1()).await.unwrap();
     assert_eq!(end.token_version, 50);
-    // Created, 50 tokens, and stopped once.
+    // Created, 50 tokens set, and disabled once.
     assert_eq!(end.version, 52);
     assert!(end.disabled);
     let (text, version) = token(&*theirs, &cust1()).await.unwrap();
@@ -40,7 +41,9 @@ pub(in crate::store) async fn concurrent_writers_lose_nothing(place: &dyn Place)
     assert_eq!(version, 50);
 }
 
-pub(in crate::store) async fn of_two_who_create_one_tenant_one_wins(place: &dyn Place) {
+pub(in crate::store) async fn concurrent_creations_of_a_tenant_have_one_winner(
+    place: &dyn StoreLocation,
+) {
     let store = place.open().await;
     let mut creators = JoinSet::new();
     for _ in 0..WRITERS {
@@ -53,8 +56,8 @@ pub(in crate::store) async fn of_two_who_create_one_tenant_one_wins(place: &dyn 
     assert_eq!(results.iter().filter(lost).count(), WRITERS - 1);
 }
 
-pub(in crate::store) async fn pages_cover_every_tenant_once_while_others_are_added(
-    place: &dyn Place,
+pub(in crate::store) async fn pages_list_every_tenant_once_during_additions(
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     let even = |number: usize| name("crm-sync", &format!("Cust{}", 1000 + 2 * number));
@@ -87,14 +90,14 @@ pub(in crate::store) async fn pages_cover_every_tenant_once_while_others_are_add
     }
 }
 
-pub(in crate::store) async fn a_write_whose_caller_went_away_is_done_or_undone_and_the_next_one_works(
-    place: &dyn Place,
+pub(in crate::store) async fn a_dropped_write_is_complete_or_rolled_back(
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
     let external = store.external_version().await.unwrap();
     let mut version = 1;
-    // From "before it begins" to "after it is done".
+    // The drop moves from before the write begins until after it is done.
     for step in 0..60 {
         let ticket = a_ticket(1, version);
         assert!(TicketStore::put(&*store, &cust1(), &ticket).await.unwrap());
@@ -102,14 +105,14 @@ pub(in crate::store) async fn a_write_whose_caller_went_away_is_done_or_undone_a
         let (name, token) = (cust1(), secret("next"));
         let write = store.set_system_user_token(&name, &token, at(5));
         let _ = tokio::time::timeout(patience, write).await;
-        // Waits for what was left behind.
-        store.writable().await.unwrap();
+        // Waits for the rollback of the dropped write.
+        store.check_writable().await.unwrap();
 
         let now = tenant(&*store, &cust1()).await.unwrap();
         let done = now.token_version == version + 1;
         assert!(done || now.token_version == version);
         assert_eq!(now.version, now.token_version + 1);
-        assert_eq!(kept_ticket(&*store, &cust1()).await.is_none(), done);
+        assert_eq!(stored_ticket(&*store, &cust1()).await.is_none(), done);
         version = now.token_version;
     }
     assert_eq!(store.external_version().await.unwrap(), external);

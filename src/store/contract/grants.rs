@@ -1,4 +1,4 @@
-//! Promises of `GrantStore` about consents and finding what they made; and what other tests of grants begin with.
+//! Promises of `GrantStore` about consents and finding grants, and helpers for other tests of grants.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,21 +6,21 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use tokio::task::JoinSet;
 
-use super::{Place, Store, add, at, cust1, name, secret};
+use super::{Store, StoreLocation, add, at, cust1, name, secret};
 use crate::{
     domain::{
         AccessToken, AssociateId, CredentialId, Grant, GrantFailure, GrantId, GrantName,
-        GrantScope, GrantState, Identity, Reason, TenantName,
+        GrantScope, GrantState, Reason, TenantName, VerifiedIdentity,
     },
-    ports::{Consented, GrantStore, Intent, Lease, RefreshOutcome},
+    ports::{GrantStore, Lease, RefreshIntent, RefreshOutcome, StoredConsent},
 };
 
 pub(in crate::store) fn person(
     tenant: &TenantName,
     id: i32,
     user_principal_name: &str,
-) -> Identity {
-    Identity {
+) -> VerifiedIdentity {
+    VerifiedIdentity {
         tenant: tenant.tenant,
         associate_id: AssociateId::new(id).unwrap(),
         user_principal_name: user_principal_name.to_owned(),
@@ -32,21 +32,21 @@ pub(in crate::store) fn person(
     }
 }
 
-/// Makes a grant of each associate, numbered as the associate.
+/// Creates a grant for each associate, with the associate's number.
 pub(in crate::store) async fn consent(
     store: &dyn Store,
     tenant: &TenantName,
     associate: u8,
     token: &str,
-) -> Consented {
+) -> StoredConsent {
     let person = person(tenant, associate.into(), "Tony@Example.com");
     let id = GrantId::new([associate; 16]);
-    let kept = store.consented(&tenant.application, &person, &secret(token), &id, at(5)).await;
+    let kept = store.store_consent(&tenant.application, &person, &secret(token), &id, at(5)).await;
     kept.unwrap().unwrap()
 }
 
-/// A store with a tenant and a grant whose refresh token is `refresh-1`.
-pub(super) async fn granted(place: &dyn Place) -> (Arc<dyn Store>, Grant) {
+/// Returns a store with a tenant and a grant whose refresh token is `refresh-1`.
+pub(super) async fn granted(place: &dyn StoreLocation) -> (Arc<dyn Store>, Grant) {
     let store = place.open().await;
     add(&*store, &cust1()).await;
     let grant = consent(&*store, &cust1(), 5, "refresh-1").await.grant;
@@ -57,17 +57,17 @@ pub(in crate::store) async fn read(store: &dyn Store, name: &GrantName) -> Optio
     GrantStore::get(store, name).await.unwrap()
 }
 
-/// Takes the lease of a grant; whoever had it has lost it.
+/// Takes over the lease of a grant from any previous holder.
 pub(in crate::store) async fn lease(store: &dyn Store, name: &GrantName, second: i64) -> Lease {
     let life = Duration::from_secs(15);
     store.acquire(&name.to_string(), "replica", life, at(second)).await.unwrap().unwrap()
 }
 
-/// Text, version and intent of a refresh token: what is compared.
+/// The compared fields of a refresh token: text, version and intent.
 pub(in crate::store) async fn to_spend(
     store: &dyn Store,
     name: &GrantName,
-) -> Option<(String, i64, Option<Intent>)> {
+) -> Option<(String, i64, Option<RefreshIntent>)> {
     let stored = store.refresh_token(name).await.unwrap()?;
     Some((stored.token.expose_secret().to_owned(), stored.version, stored.intent))
 }
@@ -90,7 +90,7 @@ pub(super) fn refreshed(grant: &Grant, number: u8) -> RefreshOutcome {
     }
 }
 
-/// Value, id, issue, end and version of an access token: what is compared.
+/// The compared fields of an access token: value, id, issue time, expiry and version.
 pub(super) type PlainToken = (String, CredentialId, Timestamp, Timestamp, i64);
 
 pub(super) fn plain_token(token: &AccessToken) -> PlainToken {
@@ -99,24 +99,26 @@ pub(super) fn plain_token(token: &AccessToken) -> PlainToken {
     (value, id, token.issue_time, token.expire_time, token.token_version)
 }
 
-pub(super) async fn kept_token(store: &dyn Store, name: &GrantName) -> Option<PlainToken> {
+pub(super) async fn stored_access_token(store: &dyn Store, name: &GrantName) -> Option<PlainToken> {
     store.access_token(name).await.unwrap().as_ref().map(plain_token)
 }
 
-/// Refreshes once, from the lease to giving it back.
+/// Refreshes once, from acquiring to releasing the lease.
 pub(in crate::store) async fn refresh(store: &dyn Store, grant: &Grant, number: u8) -> Grant {
     let lease = lease(store, &grant.name, 20).await;
-    assert!(store.intend(&grant.name, &lease, grant.token_version, at(21)).await.unwrap());
+    assert!(store.record_intent(&grant.name, &lease, grant.token_version, at(21)).await.unwrap());
     let outcome = refreshed(grant, number);
-    let settled = store.settle(&grant.name, &lease, grant.token_version, &outcome, at(31)).await;
+    let settled =
+        store.record_outcome(&grant.name, &lease, grant.token_version, &outcome, at(31)).await;
     store.release(&lease).await.unwrap();
     settled.unwrap().unwrap()
 }
 
-pub(in crate::store) async fn a_consent_makes_a_grant(place: &dyn Place) {
+pub(in crate::store) async fn a_consent_creates_a_grant(place: &dyn StoreLocation) {
     let store = place.open().await;
     add(&*store, &cust1()).await;
-    let Consented { grant, created, replaced } = consent(&*store, &cust1(), 5, "refresh-1").await;
+    let StoredConsent { grant, created, replaced } =
+        consent(&*store, &cust1(), 5, "refresh-1").await;
     assert!(created && replaced.is_none());
     let wanted = Grant {
         name: GrantName { tenant: cust1(), grant: GrantId::new([5; 16]) },
@@ -129,7 +131,7 @@ pub(in crate::store) async fn a_consent_makes_a_grant(place: &dyn Place) {
         last_failure: None,
         failing: None,
         revocation_pending: false,
-        unproven: false,
+        identity_unconfirmed: false,
         token_version: 1,
         version: 1,
     };
@@ -138,34 +140,34 @@ pub(in crate::store) async fn a_consent_makes_a_grant(place: &dyn Place) {
     assert_eq!(read(&*again, &grant.name).await, Some(wanted));
     let token = to_spend(&*again, &grant.name).await;
     assert_eq!(token, Some(("refresh-1".to_owned(), 1, None)));
-    assert_eq!(kept_token(&*again, &grant.name).await, None);
+    assert_eq!(stored_access_token(&*again, &grant.name).await, None);
 }
 
-pub(in crate::store) async fn a_consent_for_an_unknown_tenant_is_not_kept(place: &dyn Place) {
+pub(in crate::store) async fn rejects_a_consent_for_an_unknown_tenant(place: &dyn StoreLocation) {
     let store = place.open().await;
     add(&*store, &name("portal", "Cust1")).await;
     let (id, tony) = (GrantId::new([5; 16]), person(&cust1(), 5, "tony"));
     let application = cust1().application;
-    let kept = store.consented(&application, &tony, &secret("x"), &id, at(5)).await.unwrap();
+    let kept = store.store_consent(&application, &tony, &secret("x"), &id, at(5)).await.unwrap();
     assert!(kept.is_none());
     assert_eq!(read(&*store, &GrantName { tenant: cust1(), grant: id }).await, None);
 }
 
 pub(in crate::store) async fn a_new_consent_replaces_the_token_and_keeps_the_name(
-    place: &dyn Place,
+    place: &dyn StoreLocation,
 ) {
     let (store, first) = granted(place).await;
     let name = first.name.clone();
     let fresh = refresh(&*store, &first, 1).await;
     let lease = lease(&*store, &name, 40).await;
-    assert!(store.intend(&name, &lease, 1, at(41)).await.unwrap());
+    assert!(store.record_intent(&name, &lease, 1, at(41)).await.unwrap());
     let failure = RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
-    store.settle(&name, &lease, 1, &failure, at(42)).await.unwrap().unwrap();
-    assert!(store.intend(&name, &lease, 1, at(43)).await.unwrap());
+    store.record_outcome(&name, &lease, 1, &failure, at(42)).await.unwrap().unwrap();
+    assert!(store.record_intent(&name, &lease, 1, at(43)).await.unwrap());
 
     let person = person(&cust1(), 5, "tony.yates@example.com");
     let (id, application) = (GrantId::new([6; 16]), cust1().application);
-    let again = store.consented(&application, &person, &secret("refresh-2"), &id, at(50)).await;
+    let again = store.store_consent(&application, &person, &secret("refresh-2"), &id, at(50)).await;
     let wanted = Grant {
         user_principal_name: "tony.yates@example.com".to_owned(),
         full_name: "Tony Yates".to_owned(),
@@ -173,16 +175,16 @@ pub(in crate::store) async fn a_new_consent_replaces_the_token_and_keeps_the_nam
         version: 4,
         ..fresh
     };
-    let Consented { grant, created, replaced } = again.unwrap().unwrap();
+    let StoredConsent { grant, created, replaced } = again.unwrap().unwrap();
     assert_eq!((grant, created), (wanted, false));
-    // So that it can be revoked at SuperOffice.
+    // The replaced token is returned, so that it can be revoked at SuperOffice.
     assert_eq!(replaced.unwrap().expose_secret(), "refresh-1");
     assert_eq!(to_spend(&*store, &name).await, Some(("refresh-2".to_owned(), 2, None)));
-    assert_eq!(kept_token(&*store, &name).await, None);
+    assert_eq!(stored_access_token(&*store, &name).await, None);
 }
 
-pub(in crate::store) async fn two_consents_at_once_for_one_person_make_one_grant(
-    place: &dyn Place,
+pub(in crate::store) async fn concurrent_consents_of_one_person_create_one_grant(
+    place: &dyn StoreLocation,
 ) {
     let (ours, theirs) = (place.open().await, place.open().await);
     add(&*ours, &cust1()).await;
@@ -192,7 +194,7 @@ pub(in crate::store) async fn two_consents_at_once_for_one_person_make_one_grant
         consenting.spawn(async move {
             let person = person(&cust1(), 5, "tony");
             let (id, token) = (GrantId::new([number; 16]), secret(&format!("refresh-{number}")));
-            let kept = store.consented(&cust1().application, &person, &token, &id, at(5)).await;
+            let kept = store.store_consent(&cust1().application, &person, &token, &id, at(5)).await;
             kept.unwrap().unwrap()
         });
     }
@@ -205,31 +207,29 @@ pub(in crate::store) async fn two_consents_at_once_for_one_person_make_one_grant
     assert_eq!(to_spend(&*ours, &listed[0].name).await.unwrap().1, 10);
 }
 
-pub(in crate::store) async fn a_grant_is_found_by_its_associate(place: &dyn Place) {
+pub(in crate::store) async fn finds_a_grant_by_associate(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let other = name("portal", "Cust1");
     add(&*store, &other).await;
     let find = async |tenant: TenantName, id| {
-        store.find(&tenant, AssociateId::new(id).unwrap()).await.unwrap()
+        store.find_by_associate(&tenant, AssociateId::new(id).unwrap()).await.unwrap()
     };
     assert_eq!(find(cust1(), 5).await, Some(grant));
     assert_eq!(find(cust1(), 6).await, None);
     assert_eq!(find(other, 5).await, None);
 }
 
-pub(in crate::store) async fn grants_are_found_by_user_name_in_upper_or_lower_case(
-    place: &dyn Place,
-) {
+pub(in crate::store) async fn finds_grants_by_user_name_ignoring_case(place: &dyn StoreLocation) {
     let (store, tony) = granted(place).await;
     let add = async |id: u8, user: &str| {
         let person = person(&cust1(), id.into(), user);
         let id = GrantId::new([id; 16]);
-        store.consented(&cust1().application, &person, &secret("x"), &id, at(5)).await.unwrap();
+        store.store_consent(&cust1().application, &person, &secret("x"), &id, at(5)).await.unwrap();
     };
     add(6, "søren@example.com").await;
-    // Went from one person to another.
+    // The user name has moved from one person to another.
     add(7, "tony@example.com").await;
-    // The sign of the Kelvin, whose normal form is `K`.
+    // The Kelvin sign, whose normal form is `K`.
     add(8, "\u{212a}arl@example.com").await;
     add(9, "Stra\u{df}e@example.com").await;
     add(10, "A\u{30a}se@example.com").await;
@@ -251,7 +251,7 @@ pub(in crate::store) async fn grants_are_found_by_user_name_in_upper_or_lower_ca
     assert_eq!(found("Tony@New.example.com").await, [5]);
 }
 
-pub(in crate::store) async fn grants_are_listed_in_order_and_in_pages(place: &dyn Place) {
+pub(in crate::store) async fn lists_grants_in_order_and_in_pages(place: &dyn StoreLocation) {
     let store = place.open().await;
     let tenants = [cust1(), name("crm-sync", "Cust10"), name("portal", "Cust1")];
     let mut all = Vec::new();
@@ -280,12 +280,12 @@ pub(in crate::store) async fn grants_are_listed_in_order_and_in_pages(place: &dy
     assert_eq!(pages(GrantScope::Tenant(first)).await, all[..3]);
 }
 
-pub(in crate::store) async fn every_reason_of_a_failure_is_read_back(place: &dyn Place) {
+pub(in crate::store) async fn stores_every_failure_reason(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let lease = lease(&*store, &grant.name, 20).await;
     for reason in Reason::ALL {
         let outcome = RefreshOutcome::Failed { reason: *reason };
-        let settled = store.settle(&grant.name, &lease, 1, &outcome, at(21)).await.unwrap();
+        let settled = store.record_outcome(&grant.name, &lease, 1, &outcome, at(21)).await.unwrap();
         let wanted = Some(GrantFailure { reason: *reason, time: at(21) });
         assert_eq!(settled.unwrap().last_failure, wanted);
     }

@@ -1,4 +1,4 @@
-//! Promises of `GrantStore` about spending refresh tokens: the rules of DESIGN section 7, "Refresh tokens".
+//! Promises of `GrantStore` about the use of refresh tokens.
 
 use std::{
     sync::{Arc, Mutex},
@@ -8,53 +8,56 @@ use std::{
 use tokio::task::JoinSet;
 
 use super::{
-    Place, Store, at, consent, cust1, granted, kept_token, lease, plain_token, read, refresh,
-    refreshed, secret, to_spend,
+    Store, StoreLocation, at, consent, cust1, granted, lease, plain_token, read, refresh,
+    refreshed, secret, stored_access_token, to_spend,
 };
 use crate::{
-    domain::{Failing, Grant, GrantFailure, GrantState, Reason},
-    ports::{Intent, Lease, RefreshOutcome, Rotation, TenantStore},
+    domain::{FailureStreak, Grant, GrantFailure, GrantState, Reason},
+    ports::{Lease, RefreshIntent, RefreshOutcome, RotationOutcome, TenantStore},
 };
 
 async fn intend(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) -> bool {
-    store.intend(&grant.name, lease, version, at(21)).await.unwrap()
+    store.record_intent(&grant.name, lease, version, at(21)).await.unwrap()
 }
 
-async fn rotate(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) -> Rotation {
+async fn rotate(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) -> RotationOutcome {
     let token = secret("refresh-rotated");
-    store.keep_rotated(&grant.name, lease, version, &token).await.unwrap()
+    store.store_rotated_token(&grant.name, lease, version, &token).await.unwrap()
 }
 
 async fn settle(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) -> Option<Grant> {
     let outcome = refreshed(grant, 9);
-    store.settle(&grant.name, lease, version, &outcome, at(31)).await.unwrap()
+    store.record_outcome(&grant.name, lease, version, &outcome, at(31)).await.unwrap()
 }
 
-/// Nothing that is done under this lease, or with this version, is written.
-async fn nothing_is_written(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) {
-    let before = (read(store, &grant.name).await, kept_token(store, &grant.name).await);
+/// Asserts that nothing can be written with this lease and version.
+async fn assert_nothing_is_written(store: &dyn Store, grant: &Grant, lease: &Lease, version: i64) {
+    let before = (read(store, &grant.name).await, stored_access_token(store, &grant.name).await);
     let token = to_spend(store, &grant.name).await;
     assert!(!intend(store, grant, lease, version).await);
-    assert_eq!(rotate(store, grant, lease, version).await, Rotation::TooLate);
+    assert_eq!(rotate(store, grant, lease, version).await, RotationOutcome::Discarded);
     for outcome in [
         refreshed(grant, 9),
-        RefreshOutcome::Broken { reason: Reason::ConsentRequired },
+        RefreshOutcome::ConsentRequired { reason: Reason::ConsentRequired },
         RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable },
     ] {
-        let settled = store.settle(&grant.name, lease, version, &outcome, at(31)).await;
+        let settled = store.record_outcome(&grant.name, lease, version, &outcome, at(31)).await;
         assert_eq!(settled.unwrap(), None);
     }
-    assert_eq!((read(store, &grant.name).await, kept_token(store, &grant.name).await), before);
+    assert_eq!(
+        (read(store, &grant.name).await, stored_access_token(store, &grant.name).await),
+        before
+    );
     assert_eq!(to_spend(store, &grant.name).await, token);
 }
 
-pub(in crate::store) async fn a_refresh_is_intended_then_settled(place: &dyn Place) {
+pub(in crate::store) async fn a_refresh_records_intent_and_outcome(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let lease = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &lease, 1).await);
-    let intent = Some(Intent { fence: lease.fence, retried: false, time: at(21) });
+    let intent = Some(RefreshIntent { fence: lease.fence, retried: false, time: at(21) });
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, intent)));
-    // Our own, so no orphan; as when the other client secret is tried.
+    // The intent is of the same lease, so it is no orphan: the other client secret is tried.
     assert!(intend(&*store, &grant, &lease, 1).await);
 
     let settled = settle(&*store, &grant, &lease, 1).await;
@@ -68,86 +71,91 @@ pub(in crate::store) async fn a_refresh_is_intended_then_settled(place: &dyn Pla
     assert_eq!(settled.as_ref(), Some(&wanted));
     assert_eq!(read(&*store, &grant.name).await, Some(wanted));
     let RefreshOutcome::Refreshed { access_token, .. } = refreshed(&grant, 9) else { return };
-    assert_eq!(kept_token(&*store, &grant.name).await, Some(plain_token(&access_token)));
-    // An answer without a refresh token: the one that there is stays.
+    assert_eq!(stored_access_token(&*store, &grant.name).await, Some(plain_token(&access_token)));
+    // A response without a refresh token keeps the current one.
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
 }
 
-pub(in crate::store) async fn only_the_present_token_of_a_known_grant_is_spent(place: &dyn Place) {
+pub(in crate::store) async fn uses_only_the_current_token_of_a_known_grant(
+    place: &dyn StoreLocation,
+) {
     let (store, grant) = granted(place).await;
     let lease = lease(&*store, &grant.name, 20).await;
     for version in [0, 2] {
-        nothing_is_written(&*store, &grant, &lease, version).await;
+        assert_nothing_is_written(&*store, &grant, &lease, version).await;
     }
     let unknown = Grant { name: format!("{}0", grant.name).parse().unwrap(), ..grant };
     let lease = super::lease(&*store, &unknown.name, 20).await;
-    nothing_is_written(&*store, &unknown, &lease, 1).await;
-    assert!(!store.retry_orphan(&unknown.name, &lease, at(21)).await.unwrap());
+    assert_nothing_is_written(&*store, &unknown, &lease, 1).await;
+    assert!(!store.retry_orphaned_intent(&unknown.name, &lease, at(21)).await.unwrap());
 }
 
-pub(in crate::store) async fn an_outdated_fence_writes_nothing(place: &dyn Place) {
+pub(in crate::store) async fn an_old_fence_cannot_write(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let slow = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &slow, 1).await);
     let next = lease(&*store, &grant.name, 40).await;
-    assert_eq!(next.took_over, Some(at(35)));
-    nothing_is_written(&*store, &grant, &slow, 1).await;
-    assert!(!store.retry_orphan(&grant.name, &slow, at(41)).await.unwrap());
-    // Nor one that was given back, or that is for something else.
+    assert_eq!(next.previous_expire_time, Some(at(35)));
+    assert_nothing_is_written(&*store, &grant, &slow, 1).await;
+    assert!(!store.retry_orphaned_intent(&grant.name, &slow, at(41)).await.unwrap());
+    // A released lease, or one with another key, cannot write either.
     store.release(&next).await.unwrap();
-    nothing_is_written(&*store, &grant, &next, 1).await;
+    assert_nothing_is_written(&*store, &grant, &next, 1).await;
     let other = consent(&*store, &cust1(), 6, "x").await.grant;
     let of_other = lease(&*store, &other.name, 41).await;
-    nothing_is_written(&*store, &grant, &of_other, 1).await;
+    assert_nothing_is_written(&*store, &grant, &of_other, 1).await;
 }
 
-pub(in crate::store) async fn a_lease_that_expired_and_that_nobody_took_still_writes(
-    place: &dyn Place,
+pub(in crate::store) async fn an_expired_lease_can_write_until_it_is_taken_over(
+    place: &dyn StoreLocation,
 ) {
     let (store, grant) = granted(place).await;
     let lease = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &lease, 1).await);
-    // The writes come when its time is over: a rotated token is not lost for that.
-    assert_eq!(rotate(&*store, &grant, &lease, 1).await, Rotation::Kept(2));
+    // The writes come after the lease has expired: a rotated token must not be lost.
+    assert_eq!(rotate(&*store, &grant, &lease, 1).await, RotationOutcome::Stored(2));
     assert!(settle(&*store, &grant, &lease, 2).await.is_some());
 }
 
-pub(in crate::store) async fn a_rotated_token_is_kept_before_the_rest_of_the_answer_is_looked_at(
-    place: &dyn Place,
+pub(in crate::store) async fn stores_a_rotated_token_before_the_rest_is_validated(
+    place: &dyn StoreLocation,
 ) {
     let (store, grant) = granted(place).await;
     let first = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &first, 1).await);
-    assert_eq!(rotate(&*store, &grant, &first, 1).await, Rotation::Kept(2));
-    // Repeated, as after a commit of unknown outcome; and another one, which is none of ours.
-    assert_eq!(rotate(&*store, &grant, &first, 1).await, Rotation::Kept(2));
-    let other = store.keep_rotated(&grant.name, &first, 1, &secret("other")).await;
-    assert_eq!(other.unwrap(), Rotation::TooLate);
+    assert_eq!(rotate(&*store, &grant, &first, 1).await, RotationOutcome::Stored(2));
+    // Repeated, as after a commit with an unknown outcome; and with a foreign token.
+    assert_eq!(rotate(&*store, &grant, &first, 1).await, RotationOutcome::Stored(2));
+    let other = store.store_rotated_token(&grant.name, &first, 1, &secret("other")).await;
+    assert_eq!(other.unwrap(), RotationOutcome::Discarded);
 
-    // We die here. Whoever comes next has the new token, and no orphan.
+    // The process stops here. The next one has the new token, and no orphan.
     let store = place.open().await;
     let kept = Some(("refresh-rotated".to_owned(), 2, None));
     assert_eq!(to_spend(&*store, &grant.name).await, kept);
     let next = lease(&*store, &grant.name, 40).await;
-    assert!(!store.retry_orphan(&grant.name, &next, at(41)).await.unwrap());
+    assert!(!store.retry_orphaned_intent(&grant.name, &next, at(41)).await.unwrap());
     assert!(intend(&*store, &grant, &next, 2).await);
-    // The rest of the answer could not be believed: the token stays.
-    let outcome = RefreshOutcome::Broken { reason: Reason::SubjectMismatch };
-    store.settle(&grant.name, &next, 2, &outcome, at(42)).await.unwrap().unwrap();
+    // The rest of the response was invalid: the token stays.
+    let outcome = RefreshOutcome::ConsentRequired { reason: Reason::SubjectMismatch };
+    store.record_outcome(&grant.name, &next, 2, &outcome, at(42)).await.unwrap().unwrap();
     assert_eq!(to_spend(&*store, &grant.name).await, kept);
 }
 
-pub(in crate::store) async fn an_orphaned_intent_is_retried_once(place: &dyn Place) {
+pub(in crate::store) async fn an_orphaned_intent_can_be_retried_once(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let dead = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &dead, 1).await);
-    assert!(!store.retry_orphan(&grant.name, &dead, at(22)).await.unwrap(), "no orphan yet");
+    assert!(
+        !store.retry_orphaned_intent(&grant.name, &dead, at(22)).await.unwrap(),
+        "no orphan yet"
+    );
 
     let second = lease(&*store, &grant.name, 40).await;
     assert!(!intend(&*store, &grant, &second, 1).await, "the orphan is not passed over");
     for _ in 0..2 {
-        // Repeated, as after a commit of unknown outcome.
-        assert!(store.retry_orphan(&grant.name, &second, at(41)).await.unwrap());
+        // Repeated, as after a commit with an unknown outcome.
+        assert!(store.retry_orphaned_intent(&grant.name, &second, at(41)).await.unwrap());
     }
     assert!(intend(&*store, &grant, &second, 1).await, "it is our own now");
     let (_, _, intent) = to_spend(&*store, &grant.name).await.unwrap();
@@ -155,66 +163,68 @@ pub(in crate::store) async fn an_orphaned_intent_is_retried_once(place: &dyn Pla
 
     let third = lease(&*store, &grant.name, 60).await;
     assert!(!intend(&*store, &grant, &third, 1).await);
-    assert!(!store.retry_orphan(&grant.name, &third, at(61)).await.unwrap());
-    // Who gives it up says so.
-    let outcome = RefreshOutcome::Broken { reason: Reason::ConsentRequired };
-    let broken = store.settle(&grant.name, &third, 1, &outcome, at(62)).await.unwrap();
+    assert!(!store.retry_orphaned_intent(&grant.name, &third, at(61)).await.unwrap());
+    // A holder that gives up clears the intent.
+    let outcome = RefreshOutcome::ConsentRequired { reason: Reason::ConsentRequired };
+    let broken = store.record_outcome(&grant.name, &third, 1, &outcome, at(62)).await.unwrap();
     assert_eq!(broken.unwrap().state, GrantState::ConsentRequired);
     assert_eq!(to_spend(&*store, &grant.name).await.unwrap().2, None);
 }
 
 pub(in crate::store) async fn a_broken_grant_loses_its_access_token_and_keeps_its_refresh_token(
-    place: &dyn Place,
+    place: &dyn StoreLocation,
 ) {
     let (store, grant) = granted(place).await;
     let fresh = refresh(&*store, &grant, 1).await;
     let lease = lease(&*store, &grant.name, 40).await;
     assert!(intend(&*store, &grant, &lease, 1).await);
-    let outcome = RefreshOutcome::Broken { reason: Reason::ConsentRequired };
-    let settled = store.settle(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
+    let outcome = RefreshOutcome::ConsentRequired { reason: Reason::ConsentRequired };
+    let settled = store.record_outcome(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
     let last_failure = Some(GrantFailure { reason: Reason::ConsentRequired, time: at(41) });
-    let failing = Some(Failing { count: 1, since: at(41) });
+    let failing = Some(FailureStreak { count: 1, since: at(41) });
     let wanted =
         Grant { state: GrantState::ConsentRequired, last_failure, failing, version: 3, ..fresh };
     assert_eq!(settled, Some(wanted));
-    assert_eq!(kept_token(&*store, &grant.name).await, None);
+    assert_eq!(stored_access_token(&*store, &grant.name).await, None);
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
-    // What fails later says neither why nor since when.
+    // A later failure changes neither the reason nor the time.
     for outcome in [
         RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable },
-        RefreshOutcome::Broken { reason: Reason::SubjectMismatch },
+        RefreshOutcome::ConsentRequired { reason: Reason::SubjectMismatch },
     ] {
         assert!(intend(&*store, &grant, &lease, 1).await);
-        let settled = store.settle(&grant.name, &lease, 1, &outcome, at(42)).await.unwrap();
+        let settled = store.record_outcome(&grant.name, &lease, 1, &outcome, at(42)).await.unwrap();
         let settled = settled.unwrap();
         let wanted = (GrantState::ConsentRequired, last_failure);
         assert_eq!((settled.state, settled.last_failure), wanted);
     }
-    // A later look finds it working again.
+    // A later refresh succeeds again.
     assert!(intend(&*store, &grant, &lease, 1).await);
     let mended = settle(&*store, &grant, &lease, 1).await.unwrap();
     assert_eq!(mended.state, GrantState::Active);
 }
 
-pub(in crate::store) async fn a_failure_that_may_pass_leaves_state_and_tokens(place: &dyn Place) {
+pub(in crate::store) async fn a_temporary_failure_keeps_state_and_tokens(
+    place: &dyn StoreLocation,
+) {
     let (store, grant) = granted(place).await;
     let fresh = refresh(&*store, &grant, 1).await;
-    let token = kept_token(&*store, &grant.name).await;
+    let token = stored_access_token(&*store, &grant.name).await;
     assert!(token.is_some());
     let lease = lease(&*store, &grant.name, 40).await;
     assert!(intend(&*store, &grant, &lease, 1).await);
     let outcome = RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
-    let settled = store.settle(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
+    let settled = store.record_outcome(&grant.name, &lease, 1, &outcome, at(41)).await.unwrap();
     let failure = GrantFailure { reason: Reason::UpstreamUnavailable, time: at(41) };
-    let failing = Some(Failing { count: 1, since: at(41) });
+    let failing = Some(FailureStreak { count: 1, since: at(41) });
     let wanted = Grant { last_failure: Some(failure), failing, version: 3, ..fresh };
     assert_eq!(settled, Some(wanted));
-    assert_eq!(kept_token(&*store, &grant.name).await, token);
+    assert_eq!(stored_access_token(&*store, &grant.name).await, token);
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
 }
 
-pub(in crate::store) async fn failures_in_a_row_are_counted_until_a_success_or_a_consent(
-    place: &dyn Place,
+pub(in crate::store) async fn counts_consecutive_failures_until_a_success_or_a_consent(
+    place: &dyn StoreLocation,
 ) {
     let (store, grant) = granted(place).await;
     assert_eq!(grant.failing, None);
@@ -224,59 +234,59 @@ pub(in crate::store) async fn failures_in_a_row_are_counted_until_a_success_or_a
         failed += 1;
         assert!(intend(&*store, &grant, &lease, 1).await);
         let now = at(20 + failed);
-        let settled = store.settle(&grant.name, &lease, 1, &outcome, now).await.unwrap();
+        let settled = store.record_outcome(&grant.name, &lease, 1, &outcome, now).await.unwrap();
         settled.unwrap().failing
     };
     let passing = || RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
-    let broken = || RefreshOutcome::Broken { reason: Reason::ConsentRequired };
+    let broken = || RefreshOutcome::ConsentRequired { reason: Reason::ConsentRequired };
     let since = at(21);
-    assert_eq!(fail(passing()).await, Some(Failing { count: 1, since }));
-    assert_eq!(fail(passing()).await, Some(Failing { count: 2, since }));
-    assert_eq!(fail(broken()).await, Some(Failing { count: 3, since }));
-    assert_eq!(fail(passing()).await, Some(Failing { count: 4, since }));
+    assert_eq!(fail(passing()).await, Some(FailureStreak { count: 1, since }));
+    assert_eq!(fail(passing()).await, Some(FailureStreak { count: 2, since }));
+    assert_eq!(fail(broken()).await, Some(FailureStreak { count: 3, since }));
+    assert_eq!(fail(passing()).await, Some(FailureStreak { count: 4, since }));
     // Another process reads the same.
     let read_again = read(&*place.open().await, &grant.name).await.unwrap();
-    assert_eq!(read_again.failing, Some(Failing { count: 4, since }));
+    assert_eq!(read_again.failing, Some(FailureStreak { count: 4, since }));
     assert_eq!(settle(&*store, &grant, &lease, 1).await.unwrap().failing, None);
     let since = at(25);
-    assert_eq!(fail(passing()).await, Some(Failing { count: 1, since }));
+    assert_eq!(fail(passing()).await, Some(FailureStreak { count: 1, since }));
     assert_eq!(consent(&*store, &cust1(), 5, "refresh-2").await.grant.failing, None);
 }
 
-pub(in crate::store) async fn a_consent_during_a_refresh_wins(place: &dyn Place) {
+pub(in crate::store) async fn a_consent_during_a_refresh_wins(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let slow = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &slow, 1).await);
     consent(&*store, &cust1(), 5, "refresh-2").await;
-    nothing_is_written(&*store, &grant, &slow, 1).await;
+    assert_nothing_is_written(&*store, &grant, &slow, 1).await;
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-2".to_owned(), 2, None)));
 }
 
-pub(in crate::store) async fn a_revocation_during_a_refresh_wins(place: &dyn Place) {
+pub(in crate::store) async fn a_revocation_during_a_refresh_wins(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let slow = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &slow, 1).await);
     let revoked = store.revoke(&grant.name).await.unwrap();
     assert_eq!(settle(&*store, &grant, &slow, 1).await, None);
     assert!(!intend(&*store, &grant, &slow, 1).await);
-    assert!(!store.retry_orphan(&grant.name, &slow, at(22)).await.unwrap());
+    assert!(!store.retry_orphaned_intent(&grant.name, &slow, at(22)).await.unwrap());
     assert_eq!(read(&*store, &grant.name).await, revoked);
     assert_eq!(to_spend(&*store, &grant.name).await, None);
-    assert_eq!(kept_token(&*store, &grant.name).await, None);
+    assert_eq!(stored_access_token(&*store, &grant.name).await, None);
 }
 
-pub(in crate::store) async fn a_deletion_during_a_refresh_wins(place: &dyn Place) {
+pub(in crate::store) async fn a_deletion_during_a_refresh_wins(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     let slow = lease(&*store, &grant.name, 20).await;
     assert!(intend(&*store, &grant, &slow, 1).await);
     TenantStore::delete(&*store, &cust1(), None, true).await.unwrap();
-    store.revoked_upstream(&grant.name, 1).await.unwrap().unwrap();
-    nothing_is_written(&*store, &grant, &slow, 1).await;
+    store.mark_revoked_upstream(&grant.name, 1).await.unwrap().unwrap();
+    assert_nothing_is_written(&*store, &grant, &slow, 1).await;
     assert_eq!(read(&*store, &grant.name).await, None);
 }
 
-/// One refresh, as a replica does it; `upstream` accepts its present token once, and rotates it. `false` if another
-/// one is at it.
+/// Refreshes once, as a replica does. `upstream` accepts its current token once and rotates it. Returns `false` if
+/// another replica refreshes.
 async fn refresh_as_a_replica(store: &dyn Store, grant: &Grant, upstream: &Mutex<u32>) -> bool {
     let life = Duration::from_secs(15);
     let lease = store.acquire(&grant.name.to_string(), "replica", life, at(20)).await.unwrap();
@@ -290,15 +300,15 @@ async fn refresh_as_a_replica(store: &dyn Store, grant: &Grant, upstream: &Mutex
         *present += 1;
         secret(&format!("refresh-{present}"))
     };
-    let kept = store.keep_rotated(&grant.name, &lease, version, &rotated).await.unwrap();
-    let Rotation::Kept(version) = kept else { panic!("{kept:?}") };
+    let kept = store.store_rotated_token(&grant.name, &lease, version, &rotated).await.unwrap();
+    let RotationOutcome::Stored(version) = kept else { panic!("{kept:?}") };
     assert!(settle(store, grant, &lease, version).await.is_some());
     store.release(&lease).await.unwrap();
     true
 }
 
-pub(in crate::store) async fn no_token_is_spent_twice_and_none_is_lost_however_many_refresh(
-    place: &dyn Place,
+pub(in crate::store) async fn concurrent_refreshes_never_reuse_or_lose_a_token(
+    place: &dyn StoreLocation,
 ) {
     let (ours, grant) = granted(place).await;
     let theirs = place.open().await;
@@ -321,7 +331,7 @@ pub(in crate::store) async fn no_token_is_spent_twice_and_none_is_lost_however_m
     assert_eq!(kept, Some(("refresh-31".to_owned(), 31, None)));
 }
 
-pub(in crate::store) async fn no_token_is_in_what_is_printed_for_debugging(place: &dyn Place) {
+pub(in crate::store) async fn debug_output_contains_no_token(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     refresh(&*store, &grant, 1).await;
     let token = store.refresh_token(&grant.name).await.unwrap().unwrap();
@@ -330,46 +340,46 @@ pub(in crate::store) async fn no_token_is_in_what_is_printed_for_debugging(place
     assert!(!printed.contains("refresh-1") && !printed.contains("access-1"), "{printed}");
 }
 
-pub(in crate::store) async fn an_access_token_is_dropped_by_its_own_id_only(place: &dyn Place) {
+pub(in crate::store) async fn deletes_an_access_token_only_by_its_id(place: &dyn StoreLocation) {
     let (store, grant) = granted(place).await;
     refresh(&*store, &grant, 1).await;
-    let first = kept_token(&*store, &grant.name).await.unwrap();
+    let first = stored_access_token(&*store, &grant.name).await.unwrap();
     refresh(&*store, &grant, 2).await;
-    let second = kept_token(&*store, &grant.name).await.unwrap();
+    let second = stored_access_token(&*store, &grant.name).await.unwrap();
     assert_ne!(first.0, second.0);
-    store.drop_access_token(&grant.name, &first.1).await.unwrap();
-    assert_eq!(kept_token(&*store, &grant.name).await.as_ref(), Some(&second));
-    store.drop_access_token(&grant.name, &second.1).await.unwrap();
-    assert_eq!(kept_token(&*store, &grant.name).await, None);
+    store.delete_access_token(&grant.name, &first.1).await.unwrap();
+    assert_eq!(stored_access_token(&*store, &grant.name).await.as_ref(), Some(&second));
+    store.delete_access_token(&grant.name, &second.1).await.unwrap();
+    assert_eq!(stored_access_token(&*store, &grant.name).await, None);
     assert!(to_spend(&*store, &grant.name).await.is_some());
 }
 
-pub(in crate::store) async fn a_doubted_grant_is_proven_by_a_lease_that_was_taken_later(
-    place: &dyn Place,
+pub(in crate::store) async fn only_a_later_lease_proves_an_unproven_grant(
+    place: &dyn StoreLocation,
 ) {
     let (store, grant) = granted(place).await;
     let fresh = refresh(&*store, &grant, 1).await;
     let other = consent(&*store, &cust1(), 6, "x").await.grant;
     let early = lease(&*store, &grant.name, 40).await;
     assert!(intend(&*store, &grant, &early, 1).await);
-    assert_eq!(store.doubt_all(&cust1()).await.unwrap(), 2);
-    assert_eq!(kept_token(&*store, &grant.name).await, None);
-    let doubted = Grant { unproven: true, version: fresh.version + 1, ..fresh };
+    assert_eq!(store.mark_all_unproven(&cust1()).await.unwrap(), 2);
+    assert_eq!(stored_access_token(&*store, &grant.name).await, None);
+    let doubted = Grant { identity_unconfirmed: true, version: fresh.version + 1, ..fresh };
     assert_eq!(read(&*store, &grant.name).await.as_ref(), Some(&doubted));
-    // What it learnt may be of before. The exchange is over all the same: it leaves no orphan.
+    // The result may be older than the revocation. The exchange still ends and leaves no orphan.
     assert_eq!(settle(&*store, &grant, &early, 1).await, None);
     assert_eq!(read(&*store, &grant.name).await, Some(doubted));
     assert_eq!(to_spend(&*store, &grant.name).await, Some(("refresh-1".to_owned(), 1, None)));
-    // A token that was rotated meanwhile is the only one that works: it stays.
-    assert_eq!(rotate(&*store, &grant, &early, 1).await, Rotation::Kept(2));
+    // A token that was rotated in the meantime is the only valid one, so it stays.
+    assert_eq!(rotate(&*store, &grant, &early, 1).await, RotationOutcome::Stored(2));
 
     let later = lease(&*store, &grant.name, 60).await;
     assert!(intend(&*store, &grant, &later, 2).await);
     let failure = RefreshOutcome::Failed { reason: Reason::UpstreamUnavailable };
-    let failed = store.settle(&grant.name, &later, 2, &failure, at(61)).await.unwrap();
-    assert!(failed.unwrap().unproven);
-    assert!(!settle(&*store, &grant, &later, 2).await.unwrap().unproven);
-    assert!(kept_token(&*store, &grant.name).await.is_some());
+    let failed = store.record_outcome(&grant.name, &later, 2, &failure, at(61)).await.unwrap();
+    assert!(failed.unwrap().identity_unconfirmed);
+    assert!(!settle(&*store, &grant, &later, 2).await.unwrap().identity_unconfirmed);
+    assert!(stored_access_token(&*store, &grant.name).await.is_some());
     let consented = consent(&*store, &cust1(), 6, "y").await.grant;
-    assert_eq!((consented.name, consented.unproven), (other.name, false));
+    assert_eq!((consented.name, consented.identity_unconfirmed), (other.name, false));
 }

@@ -1,18 +1,20 @@
-//! Promises of `StoreWatch`, and that what was acknowledged stays.
+//! Promises of `StoreHealth`, and of durability.
 
-use super::{Place, a_ticket, add, at, cust1, enroll, kept_ticket, name, plain, tenant, token};
+use super::{
+    StoreLocation, a_ticket, add, at, cust1, enroll, name, plain, stored_ticket, tenant, token,
+};
 use crate::{
     domain::{Environment, SystemTicket, TenantState, TenantStatus},
     ports::{StoreError, TenantStore, TicketStore},
 };
 
-pub(in crate::store) async fn a_new_store_is_writable(place: &dyn Place) {
+pub(in crate::store) async fn a_new_store_is_writable(place: &dyn StoreLocation) {
     let store = place.open().await;
-    store.writable().await.unwrap();
-    store.writable().await.unwrap();
+    store.check_writable().await.unwrap();
+    store.check_writable().await.unwrap();
 }
 
-pub(in crate::store) async fn what_was_acknowledged_is_there_after_reopening(place: &dyn Place) {
+pub(in crate::store) async fn acknowledged_writes_survive_reopening(place: &dyn StoreLocation) {
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
     let ticket = a_ticket(1, 1);
@@ -29,20 +31,20 @@ pub(in crate::store) async fn what_was_acknowledged_is_there_after_reopening(pla
         let again = place.open().await;
         assert_eq!(tenant(&*again, &cust1()).await, written);
         assert_eq!(token(&*again, &cust1()).await, secret);
-        assert_eq!(kept_ticket(&*again, &cust1()).await, Some(plain(&ticket)));
+        assert_eq!(stored_ticket(&*again, &cust1()).await, Some(plain(&ticket)));
         let binding = again.binding(&id).await.unwrap();
         assert_eq!(binding.unwrap().client_id, "client");
     }
 }
 
-pub(in crate::store) async fn external_version_changes_with_writes_of_others_and_not_with_our_own(
-    place: &dyn Place,
+pub(in crate::store) async fn external_version_changes_only_with_writes_of_other_processes(
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     let version = async || store.external_version().await.unwrap();
     let before = version().await;
     enroll(&*store, &cust1()).await;
-    store.writable().await.unwrap();
+    store.check_writable().await.unwrap();
     TenantStore::delete(&*store, &cust1(), None, false).await.unwrap();
     add(&*store, &cust1()).await;
     assert_eq!(version().await, before);
@@ -57,7 +59,7 @@ pub(in crate::store) async fn external_version_changes_with_writes_of_others_and
     assert_ne!(version().await, changed);
 }
 
-pub(in crate::store) async fn a_closed_store_is_unavailable(place: &dyn Place) {
+pub(in crate::store) async fn a_closed_store_is_unavailable(place: &dyn StoreLocation) {
     let store = place.open().await;
     add(&*store, &cust1()).await;
     store.close().await;
@@ -65,13 +67,13 @@ pub(in crate::store) async fn a_closed_store_is_unavailable(place: &dyn Place) {
     assert!(matches!(read, Err(StoreError::Unavailable(_))));
     let write = store.set_disabled(&cust1(), true, at(5)).await;
     assert!(matches!(write, Err(StoreError::Unavailable(_))));
-    let ready = store.writable().await;
+    let ready = store.check_writable().await;
     assert!(matches!(ready, Err(StoreError::Unavailable(_))));
     store.close().await;
 }
 
-pub(in crate::store) async fn what_seems_to_be_issued_in_the_future_is_forgotten_and_the_rest_is_not(
-    place: &dyn Place,
+pub(in crate::store) async fn deletes_only_credentials_issued_in_the_future(
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     let other = name("crm-sync", "Cust2");
@@ -88,8 +90,8 @@ pub(in crate::store) async fn what_seems_to_be_issued_in_the_future_is_forgotten
         };
         store.put_status(tenant, &status).await.unwrap();
     }
-    assert_eq!(store.forget_issued_after(at(86_400)).await.unwrap(), 0);
-    assert_eq!(store.forget_issued_after(at(60)).await.unwrap(), 2);
+    assert_eq!(store.delete_issued_after(at(86_400)).await.unwrap(), 0);
+    assert_eq!(store.delete_issued_after(at(60)).await.unwrap(), 2);
     assert!(TicketStore::get(&*store, &cust1()).await.unwrap().is_some());
     assert!(tenant(&*store, &cust1()).await.unwrap().last_status.is_some());
     assert!(TicketStore::get(&*store, &other).await.unwrap().is_none());

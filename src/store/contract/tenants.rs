@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Place, Store, add, at, cust1, enroll, name, tenant, token, usual_applications};
+use super::{
+    Store, StoreLocation, add, at, cust1, enroll, name, tenant, token, usual_applications,
+};
 use crate::{
     domain::{AllowedApiHosts, Tenant, TenantState, TenantStatus, WebApiUri},
     ports::{Deletion, StoreError, TenantStore},
 };
 
-pub(in crate::store) async fn create_adds_a_tenant(place: &dyn Place) {
+pub(in crate::store) async fn create_adds_a_tenant(place: &dyn StoreLocation) {
     let store = place.open().await;
     let labels: BTreeMap<_, _> = [("tier", "gold \"1\""), ("région", "é")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -32,7 +34,9 @@ pub(in crate::store) async fn create_adds_a_tenant(place: &dyn Place) {
     assert_eq!(tenant(&*store, &cust1()).await, Some(wanted));
 }
 
-pub(in crate::store) async fn create_refuses_a_second_tenant_of_that_name(place: &dyn Place) {
+pub(in crate::store) async fn create_rejects_a_second_tenant_with_the_same_name(
+    place: &dyn StoreLocation,
+) {
     let store = place.open().await;
     let first = add(&*store, &cust1()).await;
     let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
@@ -45,7 +49,7 @@ pub(in crate::store) async fn create_refuses_a_second_tenant_of_that_name(place:
     add(&*store, &name("crm-sync", "Cust01")).await;
 }
 
-pub(in crate::store) async fn get_of_an_unknown_tenant_is_none(place: &dyn Place) {
+pub(in crate::store) async fn get_of_an_unknown_tenant_is_none(place: &dyn StoreLocation) {
     let store = place.open().await;
     assert_eq!(tenant(&*store, &cust1()).await, None);
 }
@@ -76,9 +80,7 @@ async fn six_tenants(store: &dyn Store) {
     }
 }
 
-pub(in crate::store) async fn list_is_in_the_order_of_application_and_tenant_as_text(
-    place: &dyn Place,
-) {
+pub(in crate::store) async fn list_is_ordered_by_application_and_tenant(place: &dyn StoreLocation) {
     let store = place.open().await;
     six_tenants(&*store).await;
     assert_eq!(
@@ -99,7 +101,9 @@ pub(in crate::store) async fn list_is_in_the_order_of_application_and_tenant_as_
     assert!(listed(&*store, Some("other"), None, 100).await.is_empty());
 }
 
-pub(in crate::store) async fn list_begins_after_a_name_and_keeps_to_the_limit(place: &dyn Place) {
+pub(in crate::store) async fn list_starts_after_a_name_and_respects_the_limit(
+    place: &dyn StoreLocation,
+) {
     let store = place.open().await;
     six_tenants(&*store).await;
     for (application, after, wanted) in [
@@ -118,7 +122,7 @@ pub(in crate::store) async fn list_begins_after_a_name_and_keeps_to_the_limit(pl
     assert!(listed(&*store, None, None, 0).await.is_empty());
 }
 
-pub(in crate::store) async fn applications_of_a_tenant_are_in_order(place: &dyn Place) {
+pub(in crate::store) async fn applications_of_a_tenant_are_ordered(place: &dyn StoreLocation) {
     let store = place.open().await;
     six_tenants(&*store).await;
     let ids = store.applications_of("Cust10".parse().unwrap()).await;
@@ -128,7 +132,7 @@ pub(in crate::store) async fn applications_of_a_tenant_are_in_order(place: &dyn 
     assert!(none.unwrap().is_empty());
 }
 
-pub(in crate::store) async fn set_disabled_counts_only_changes(place: &dyn Place) {
+pub(in crate::store) async fn set_disabled_counts_only_changes(place: &dyn StoreLocation) {
     let store = place.open().await;
     let created = add(&*store, &cust1()).await;
     let lifted = store.set_disabled(&cust1(), false, at(5)).await.unwrap();
@@ -157,8 +161,8 @@ fn usual_hosts() -> AllowedApiHosts {
     usual_applications()[&cust1().application].allowed_api_hosts.clone()
 }
 
-pub(in crate::store) async fn put_status_and_company_name_are_no_changes_by_an_administrator(
-    place: &dyn Place,
+pub(in crate::store) async fn put_status_and_company_name_do_not_change_the_version(
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     let created = add(&*store, &cust1()).await;
@@ -179,7 +183,7 @@ pub(in crate::store) async fn put_status_and_company_name_are_no_changes_by_an_a
     assert_eq!(tenant(&*store, &cust1()).await, Some(wanted));
 }
 
-pub(in crate::store) async fn put_of_an_unknown_tenant_does_nothing(place: &dyn Place) {
+pub(in crate::store) async fn put_of_an_unknown_tenant_does_nothing(place: &dyn StoreLocation) {
     let store = place.open().await;
     let status = running("https://online2.superoffice.com/Cust1/api", &usual_hosts());
     store.put_status(&cust1(), &status).await.unwrap();
@@ -187,8 +191,8 @@ pub(in crate::store) async fn put_of_an_unknown_tenant_does_nothing(place: &dyn 
     assert_eq!(tenant(&*store, &cust1()).await, None);
 }
 
-pub(in crate::store) async fn a_status_is_forgotten_when_its_address_is_no_longer_allowed(
-    place: &dyn Place,
+pub(in crate::store) async fn a_status_is_ignored_if_its_address_is_no_longer_allowed(
+    place: &dyn StoreLocation,
 ) {
     let local = AllowedApiHosts::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let mut lenient = usual_applications();
@@ -208,7 +212,7 @@ pub(in crate::store) async fn a_status_is_forgotten_when_its_address_is_no_longe
     }
 }
 
-pub(in crate::store) async fn delete_cannot_be_undone(place: &dyn Place) {
+pub(in crate::store) async fn delete_cannot_be_undone(place: &dyn StoreLocation) {
     let store = place.open().await;
     let unknown = TenantStore::delete(&*store, &cust1(), None, false).await.unwrap();
     assert_eq!(unknown, Deletion::NotFound);
@@ -222,7 +226,7 @@ pub(in crate::store) async fn delete_cannot_be_undone(place: &dyn Place) {
     assert_eq!(token(&*store, &cust1()).await, None);
 }
 
-pub(in crate::store) async fn delete_with_another_version_is_a_conflict(place: &dyn Place) {
+pub(in crate::store) async fn delete_with_another_version_is_a_conflict(place: &dyn StoreLocation) {
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
     for version in [1, 3] {

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Place, a_ticket, add, at, cust1, enroll, kept_ticket, name, plain, secret, tenant, token,
+    StoreLocation, a_ticket, add, at, cust1, enroll, name, plain, secret, stored_ticket, tenant,
+    token,
 };
 use crate::{
     domain::{Environment, Tenant},
     ports::{TenantStore, TicketStore},
 };
 
-pub(in crate::store) async fn set_system_user_token_counts_and_ends_the_ticket(place: &dyn Place) {
+pub(in crate::store) async fn set_system_user_token_increments_the_version_and_deletes_the_ticket(
+    place: &dyn StoreLocation,
+) {
     let store = place.open().await;
     let created = add(&*store, &cust1()).await;
     let set = store.set_system_user_token(&cust1(), &secret("first"), at(3)).await;
@@ -19,17 +22,17 @@ pub(in crate::store) async fn set_system_user_token_counts_and_ends_the_ticket(p
     assert_eq!(token(&*store, &cust1()).await, Some(("first".to_owned(), 1)));
     let ticket = a_ticket(1, 1);
     assert!(TicketStore::put(&*store, &cust1(), &ticket).await.unwrap());
-    assert_eq!(kept_ticket(&*store, &cust1()).await, Some(plain(&ticket)));
+    assert_eq!(stored_ticket(&*store, &cust1()).await, Some(plain(&ticket)));
 
     let set = store.set_system_user_token(&cust1(), &secret("second"), at(4)).await;
     let second = Tenant { token_version: 2, version: 3, update_time: at(4), ..first };
     assert_eq!(set.unwrap(), Some(second.clone()));
     assert_eq!(token(&*store, &cust1()).await, Some(("second".to_owned(), 2)));
-    assert_eq!(kept_ticket(&*store, &cust1()).await, None);
+    assert_eq!(stored_ticket(&*store, &cust1()).await, None);
     assert_eq!(tenant(&*store, &cust1()).await, Some(second));
 }
 
-pub(in crate::store) async fn system_user_token_is_none_until_it_is_set(place: &dyn Place) {
+pub(in crate::store) async fn system_user_token_is_none_until_it_is_set(place: &dyn StoreLocation) {
     let store = place.open().await;
     let set = store.set_system_user_token(&cust1(), &secret("token"), at(3)).await;
     assert_eq!(set.unwrap(), None);
@@ -38,7 +41,7 @@ pub(in crate::store) async fn system_user_token_is_none_until_it_is_set(place: &
     assert_eq!(token(&*store, &cust1()).await, None);
 }
 
-pub(in crate::store) async fn a_token_belongs_to_its_tenant(place: &dyn Place) {
+pub(in crate::store) async fn a_token_is_stored_for_its_tenant_only(place: &dyn StoreLocation) {
     let store = place.open().await;
     let others = [name("portal", "Cust1"), name("crm-sync", "Cust01")];
     let mut versions = Vec::new();
@@ -56,8 +59,8 @@ pub(in crate::store) async fn a_token_belongs_to_its_tenant(place: &dyn Place) {
     }
 }
 
-pub(in crate::store) async fn secrets_of_an_application_that_is_no_longer_configured_still_open(
-    place: &dyn Place,
+pub(in crate::store) async fn secrets_of_an_unconfigured_application_still_open(
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     enroll(&*store, &cust1()).await;
@@ -68,8 +71,8 @@ pub(in crate::store) async fn secrets_of_an_application_that_is_no_longer_config
     assert_eq!(token(&*store, &cust1()).await, before);
 }
 
-pub(in crate::store) async fn a_tenant_added_again_never_takes_a_ticket_of_its_former_life(
-    place: &dyn Place,
+pub(in crate::store) async fn a_recreated_tenant_rejects_tickets_of_the_deleted_one(
+    place: &dyn StoreLocation,
 ) {
     let store = place.open().await;
     enroll(&*store, &cust1()).await;

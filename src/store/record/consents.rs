@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{application_id, corrupt, microseconds};
+use super::{application_id, corrupt_column, microseconds};
 use crate::{
     domain::{
-        ATTEMPT_LIFE, AttemptBinding, CallerOnRecord, Consent, ConsentAttempt, ConsentId,
+        ATTEMPT_LIFETIME, AttemptBinding, CallerRecord, Consent, ConsentAttempt, ConsentId,
         ConsentOutcome, Reason, is_current,
     },
     ports::StoreError,
@@ -16,7 +16,7 @@ const GRANTED: &str = "GRANTED";
 const REFUSED: &str = "REFUSED";
 const FAILED: &str = "FAILED";
 
-/// How a consent ended, as columns.
+/// The columns of a consent's outcome.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct OutcomeColumns {
     pub(in crate::store) outcome: Option<String>,
@@ -57,7 +57,7 @@ pub(in crate::store) struct AttemptRecord {
     expire_time: i64,
 }
 
-/// What a row of `consent_attempts` is bound to.
+/// The columns of `consent_attempts` that bind an attempt.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct BindingRecord {
     pub(in crate::store) consent: String,
@@ -67,7 +67,7 @@ pub(in crate::store) struct BindingRecord {
 }
 
 impl BindingRecord {
-    /// `None` if the attempt expired.
+    /// Returns `None` if the attempt has expired.
     pub(in crate::store) fn into_binding(
         self,
         consent: &ConsentId,
@@ -75,9 +75,9 @@ impl BindingRecord {
     ) -> Result<Option<AttemptBinding>, StoreError> {
         let expire_time = microseconds(self.expire_time, "expire_time", consent)?;
         let digest = self.cookie_digest.map(TryInto::try_into).transpose();
-        let cookie_digest = digest.map_err(|_| corrupt("cookie_digest", consent))?;
+        let cookie_digest = digest.map_err(|_| corrupt_column("cookie_digest", consent))?;
         let redirect_uri = self.redirect_uri;
-        Ok(is_current(expire_time, ATTEMPT_LIFE, now)
+        Ok(is_current(expire_time, ATTEMPT_LIFETIME, now)
             .then_some(AttemptBinding { redirect_uri, cookie_digest }))
     }
 }
@@ -106,7 +106,7 @@ impl OutcomeColumns {
         }
     }
 
-    /// `None` if the columns make no outcome.
+    /// Returns `None` if the columns are not a valid outcome.
     fn outcome(&self) -> Option<ConsentOutcome> {
         match self.outcome.as_deref()? {
             GRANTED => Some(ConsentOutcome::Granted {
@@ -122,7 +122,7 @@ impl OutcomeColumns {
 
 impl ConsentRecord {
     pub(in crate::store) fn into_consent(self) -> Result<Consent, StoreError> {
-        let wrong = |column| corrupt(column, &format_args!("consent {}", self.id));
+        let wrong = |column| corrupt_column(column, &format_args!("consent {}", self.id));
         let time = |value, column| microseconds(value, column, &self.id);
         let outcome = match &self.outcome.outcome {
             None => None,
@@ -136,7 +136,7 @@ impl ConsentRecord {
             create_time: time(self.create_time, "create_time")?,
             expire_time: time(self.expire_time, "expire_time")?,
             outcome,
-            caller: CallerOnRecord {
+            caller: CallerRecord {
                 id: self.caller,
                 method: self.caller_method,
                 issuer: self.caller_issuer,
@@ -163,7 +163,7 @@ impl AttemptRecord {
             nonce: self.nonce,
             verifier,
             redirect_uri: self.redirect_uri,
-            cookie_digest: digest.map_err(|_| corrupt("cookie_digest", consent))?,
+            cookie_digest: digest.map_err(|_| corrupt_column("cookie_digest", consent))?,
             expire_time: microseconds(self.expire_time, "expire_time", consent)?,
         })
     }

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{application_id, corrupt, microseconds};
+use super::{application_id, corrupt_column, microseconds};
 use crate::{
     domain::{
-        AccessToken, AssociateId, CredentialId, Failing, Grant, GrantFailure, GrantName,
+        AccessToken, AssociateId, CredentialId, FailureStreak, Grant, GrantFailure, GrantName,
         GrantState, Reason, TenantName,
     },
-    ports::{Intent, StoreError, StoredRefreshToken},
+    ports::{RefreshIntent, StoreError, StoredRefreshToken},
 };
 
 /// The name of a row of `grants`.
@@ -41,7 +41,7 @@ pub(in crate::store) struct GrantRecord {
     version: i64,
 }
 
-/// A row of `refresh_tokens`, with the version that is in `grants`.
+/// A row of `refresh_tokens`, with the token version in `grants`.
 #[derive(sqlx::FromRow)]
 pub(in crate::store) struct RefreshTokenRecord {
     pub(in crate::store) value: Vec<u8>,
@@ -80,24 +80,25 @@ impl GrantRecord {
         let last_failure = match (self.last_failure_reason, self.last_failure_time) {
             (Some(reason), Some(failed)) => Some(GrantFailure {
                 reason: Reason::from_name(&reason)
-                    .ok_or_else(|| corrupt("last_failure_reason", &name))?,
+                    .ok_or_else(|| corrupt_column("last_failure_reason", &name))?,
                 time: time(failed, "last_failure_time")?,
             }),
             _ => None,
         };
         let failing = match self.failing_since {
-            Some(since) => Some(Failing {
+            Some(since) => Some(FailureStreak {
                 count: u32::try_from(self.failure_count)
-                    .map_err(|_| corrupt("failure_count", &name))?,
+                    .map_err(|_| corrupt_column("failure_count", &name))?,
                 since: time(since, "failing_since")?,
             }),
             None => None,
         };
         Ok(Grant {
-            associate_id: associate_id.ok_or_else(|| corrupt("associate_id", &name))?,
+            associate_id: associate_id.ok_or_else(|| corrupt_column("associate_id", &name))?,
             user_principal_name: self.user_principal_name,
             full_name: self.full_name,
-            state: GrantState::from_name(&self.state).ok_or_else(|| corrupt("state", &name))?,
+            state: GrantState::from_name(&self.state)
+                .ok_or_else(|| corrupt_column("state", &name))?,
             create_time: time(self.create_time, "create_time")?,
             last_refresh_time: self
                 .last_refresh_time
@@ -106,7 +107,7 @@ impl GrantRecord {
             last_failure,
             failing,
             revocation_pending: self.revocation_pending,
-            unproven: self.doubted_at_fence.is_some(),
+            identity_unconfirmed: self.doubted_at_fence.is_some(),
             token_version: self.token_version,
             version: self.version,
             name,
@@ -124,9 +125,9 @@ impl RefreshTokenRecord {
             (None, None, None) => None,
             (Some(fence), Some(retried), Some(time)) => {
                 let time = microseconds(time, "intent_time", name)?;
-                Some(Intent { fence, retried, time })
+                Some(RefreshIntent { fence, retried, time })
             }
-            _ => return Err(corrupt("intent_fence", name)),
+            _ => return Err(corrupt_column("intent_fence", name)),
         };
         Ok(StoredRefreshToken { token, version: self.token_version, intent })
     }

@@ -1,4 +1,4 @@
-//! Which application an id meant.
+//! The environment and client id of each application id.
 
 use async_trait::async_trait;
 

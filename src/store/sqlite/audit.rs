@@ -21,7 +21,7 @@ use super::SqliteStore;
 use crate::{
     domain::{AuditRow, ChainState, SignedPoint},
     ports::{
-        AuditGroup, AuditPosition, AuditStore, ChainedRow, KeptPublicKey, StoreError, TimeSpan,
+        AuditGroup, AuditPosition, AuditStore, ChainedRow, StoreError, StoredPublicKey, TimeSpan,
     },
 };
 
@@ -41,7 +41,7 @@ impl AuditStore for SqliteStore {
             .bind(index)
             .bind(bytes);
         let mut writer = self.file.writer().await?;
-        let followed = writer.whole(append, PREPARE_APPEND).await?;
+        let followed = writer.execute_single(append, PREPARE_APPEND).await?;
         drop(writer);
         if followed { Ok(()) } else { self.kept_already(group).await }
     }
@@ -119,12 +119,12 @@ impl AuditStore for SqliteStore {
         Ok(transaction.commit().await?)
     }
 
-    async fn public_keys(&self) -> Result<Vec<KeptPublicKey>, StoreError> {
+    async fn public_keys(&self) -> Result<Vec<StoredPublicKey>, StoreError> {
         let records: Vec<KeyRecord> = sqlx::query_as(KEYS).fetch_all(self.file.readers()?).await?;
         Ok(records.into_iter().map(KeyRecord::into_key).collect())
     }
 
-    async fn keep_public_key(&self, key: &KeptPublicKey) -> Result<(), StoreError> {
+    async fn store_public_key(&self, key: &StoredPublicKey) -> Result<(), StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         sqlx::query(KEEP_KEY)

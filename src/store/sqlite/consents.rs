@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::SqliteStore;
 use crate::{
     domain::{ApplicationId, AttemptBinding, Consent, ConsentAttempt, ConsentId, ConsentOutcome},
-    ports::{Begun, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS, StoreError},
+    ports::{BeginConsentResult, ConsentLimits, ConsentStore, MAX_CONSENT_ATTEMPTS, StoreError},
     store::{
         record::{AttemptRecord, BindingRecord, ConsentRecord, OutcomeColumns},
         sealing::VERIFIER,
@@ -37,7 +37,7 @@ const GET_OPEN: &str = concat!(
     columns!(),
     " FROM consents WHERE id = ?1 AND outcome IS NULL AND expire_time > ?2"
 );
-const MINT: &str = "INSERT INTO consent_attempts \
+const ADD_ATTEMPT: &str = "INSERT INTO consent_attempts \
      (state_digest, consent, nonce, verifier, redirect_uri, cookie_digest, expire_time) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const DELETE_OLDEST: &str = "DELETE FROM consent_attempts WHERE consent = ?1 AND rowid NOT IN \
@@ -45,21 +45,25 @@ const DELETE_OLDEST: &str = "DELETE FROM consent_attempts WHERE consent = ?1 AND
 const FIND: &str = "SELECT consent, redirect_uri, cookie_digest, expire_time FROM consent_attempts \
      WHERE state_digest = ?1";
 const IS_KEPT: &str = "SELECT EXISTS (SELECT 1 FROM consent_attempts WHERE state_digest = ?1)";
-/// Also where it expired: it is of no use any more.
-const REDEEM: &str = "DELETE FROM consent_attempts WHERE state_digest = ?1 \
+/// Deletes the attempt even if it has expired, because it is useless then.
+const TAKE_ATTEMPT: &str = "DELETE FROM consent_attempts WHERE state_digest = ?1 \
      RETURNING consent, nonce, verifier, redirect_uri, cookie_digest, expire_time";
 const FINISH: &str = "UPDATE consents SET outcome = ?2, outcome_grant = ?3, outcome_enrolled = ?4, \
      outcome_reason = ?5 WHERE id = ?1 AND outcome IS NULL";
 const DELETE_ATTEMPTS: &str = "DELETE FROM consent_attempts WHERE consent = ?1";
-const FORGET_ATTEMPTS: &str = "DELETE FROM consent_attempts WHERE expire_time <= ?1";
-/// Of a tenant that is deleted: an old link must not bring it back.
-pub(super) const DELETE_OF_TENANT: &str =
+const DELETE_EXPIRED_ATTEMPTS: &str = "DELETE FROM consent_attempts WHERE expire_time <= ?1";
+/// Deletes the open consents of a deleted tenant: an old link must not recreate it.
+pub(super) const DELETE_OPEN_OF_TENANT: &str =
     "DELETE FROM consents WHERE application = ?1 AND tenant = ?2 AND outcome IS NULL";
-const FORGET: &str = "DELETE FROM consents WHERE expire_time <= ?1";
+const DELETE_EXPIRED: &str = "DELETE FROM consents WHERE expire_time <= ?1";
 
 #[async_trait]
 impl ConsentStore for SqliteStore {
-    async fn begin(&self, consent: &Consent, limits: ConsentLimits) -> Result<Begun, StoreError> {
+    async fn begin(
+        &self,
+        consent: &Consent,
+        limits: ConsentLimits,
+    ) -> Result<BeginConsentResult, StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         let open: i64 = sqlx::query_scalar(COUNT_OPEN)
@@ -68,11 +72,11 @@ impl ConsentStore for SqliteStore {
             .fetch_one(&mut *transaction)
             .await?;
         if open >= limits.open_per_caller.into() {
-            return Ok(Begun::TooManyOfCaller);
+            return Ok(BeginConsentResult::CallerLimitReached);
         }
         let all: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *transaction).await?;
         if all >= limits.total.into() {
-            return Ok(Begun::TooMany);
+            return Ok(BeginConsentResult::TotalLimitReached);
         }
         sqlx::query(BEGIN)
             .bind(consent.id.as_str())
@@ -92,7 +96,7 @@ impl ConsentStore for SqliteStore {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(Begun::Yes)
+        Ok(BeginConsentResult::Stored)
     }
 
     async fn get(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError> {
@@ -101,7 +105,7 @@ impl ConsentStore for SqliteStore {
         record.map(ConsentRecord::into_consent).transpose()
     }
 
-    async fn mint(
+    async fn add_attempt(
         &self,
         state_digest: &[u8; 32],
         attempt: &ConsentAttempt,
@@ -123,9 +127,9 @@ impl ConsentStore for SqliteStore {
         }
         let application = consent.application;
         let environment = self.environment(&application).await?;
-        let place = place(&application, &attempt.consent, state_digest);
+        let place = attempt_resource(&application, &attempt.consent, state_digest);
         let sealed = self.sealing.seal(VERIFIER, &environment, &place, &attempt.verifier)?;
-        sqlx::query(MINT)
+        sqlx::query(ADD_ATTEMPT)
             .bind(state_digest.as_slice())
             .bind(attempt.consent.as_str())
             .bind(&attempt.nonce)
@@ -149,7 +153,7 @@ impl ConsentStore for SqliteStore {
         state_digest: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<(Consent, AttemptBinding)>, StoreError> {
-        // Anybody can make up states: they must not keep those waiting who write.
+        // Anyone can send made-up states, so the check does not block writers.
         let readers = self.file.readers()?;
         let binding: Option<BindingRecord> =
             sqlx::query_as(FIND).bind(state_digest.as_slice()).fetch_optional(readers).await?;
@@ -164,12 +168,12 @@ impl ConsentStore for SqliteStore {
         Ok(binding.map(|binding| (consent, binding)))
     }
 
-    async fn redeem(
+    async fn take_attempt(
         &self,
         state_digest: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<(Consent, ConsentAttempt)>, StoreError> {
-        // Anybody can make up states: they must not keep those waiting who write.
+        // Anyone can send made-up states, so the check does not block writers.
         let is_kept: bool = sqlx::query_scalar(IS_KEPT)
             .bind(state_digest.as_slice())
             .fetch_one(self.file.readers()?)
@@ -179,7 +183,7 @@ impl ConsentStore for SqliteStore {
         }
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        let attempt: Option<AttemptRecord> = sqlx::query_as(REDEEM)
+        let attempt: Option<AttemptRecord> = sqlx::query_as(TAKE_ATTEMPT)
             .bind(state_digest.as_slice())
             .fetch_optional(&mut *transaction)
             .await?;
@@ -191,7 +195,7 @@ impl ConsentStore for SqliteStore {
             .bind(now.as_microsecond())
             .fetch_optional(&mut *transaction)
             .await?;
-        // From here on it is spent, whatever comes of it.
+        // From here on the attempt is used up, whatever the result is.
         transaction.commit().await?;
         let Some(consent) = consent else {
             return Ok(None);
@@ -201,7 +205,7 @@ impl ConsentStore for SqliteStore {
             return Ok(None);
         }
         let environment = self.environment(&consent.application).await?;
-        let place = place(&consent.application, &consent.id, state_digest);
+        let place = attempt_resource(&consent.application, &consent.id, state_digest);
         let verifier = self.sealing.open(VERIFIER, &environment, &place, &attempt.verifier)?;
         let attempt = attempt.into_attempt(&consent.id, verifier)?;
         Ok(attempt.is_current(now).then_some((consent, attempt)))
@@ -224,20 +228,29 @@ impl ConsentStore for SqliteStore {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn forget_expired(&self, kept: Duration, now: Timestamp) -> Result<u64, StoreError> {
+    async fn delete_expired(&self, kept: Duration, now: Timestamp) -> Result<u64, StoreError> {
         let before = now.saturating_sub(kept).unwrap_or(Timestamp::MIN);
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        sqlx::query(FORGET_ATTEMPTS).bind(now.as_microsecond()).execute(&mut *transaction).await?;
-        let done =
-            sqlx::query(FORGET).bind(before.as_microsecond()).execute(&mut *transaction).await?;
+        sqlx::query(DELETE_EXPIRED_ATTEMPTS)
+            .bind(now.as_microsecond())
+            .execute(&mut *transaction)
+            .await?;
+        let done = sqlx::query(DELETE_EXPIRED)
+            .bind(before.as_microsecond())
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(done.rows_affected())
     }
 }
 
-/// What the verifier of an attempt is bound to.
-fn place(application: &ApplicationId, consent: &ConsentId, state_digest: &[u8; 32]) -> String {
+/// Returns the resource name to which the verifier of an attempt is bound.
+fn attempt_resource(
+    application: &ApplicationId,
+    consent: &ConsentId,
+    state_digest: &[u8; 32],
+) -> String {
     let state = URL_SAFE_NO_PAD.encode(state_digest);
     format!("applications/{application}/consents/{consent}/attempts/{state}")
 }

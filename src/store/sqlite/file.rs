@@ -1,4 +1,4 @@
-//! The open file: its connections, and the little state that is needed before secrets can be opened.
+//! The open database file: its connections, and the state that is needed before secrets can be opened.
 
 use std::{
     io,
@@ -13,26 +13,26 @@ use sqlx::{
 };
 
 use super::{
-    files::{Identity, OpenFiles},
+    files::{FileIdentity, OpenFiles},
     open::{self, OpenError},
     schema,
     writer::{BUSY_TIMEOUT, Writer, WriterSlot},
 };
 use crate::ports::StoreError;
 
-/// How long a read waits for a connection; above `BUSY_TIMEOUT`, so that the nearer cause is reported.
+/// The time limit for a read to get a connection; above `BUSY_TIMEOUT`, so that the more specific cause is reported.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads take microseconds and hot data is cached above: a few connections are enough, and each is a thread.
+/// The number of reading connections, each with a thread. Reads take microseconds and hot data is cached.
 const READERS: u32 = 3;
 
-/// The write-ahead log is written back to the file from this many pages (4 MiB) on; SQLite's own default.
+/// The number of pages (4 MiB) at which the write-ahead log is written back to the file; SQLite's default.
 const CHECKPOINT_PAGES: &str = "1000";
 
-/// A log that a burst made larger than this many bytes is cut when it is next written back.
+/// The size in bytes to which the log is truncated at a checkpoint after a burst.
 const LOG_SIZE_LIMIT: &str = "67108864";
 
-/// A SQLite file of ours, open, with the newest schema.
+/// An open SQLite file with the newest schema.
 pub struct SqliteFile {
     path: PathBuf,
     files: Arc<OpenFiles>,
@@ -41,24 +41,24 @@ pub struct SqliteFile {
 }
 
 impl SqliteFile {
-    /// Opens the file, makes it (readable by us only) if there is none, and brings its schema up to date.
+    /// Opens the file. Creates it if there is none, readable by the owner only, and migrates its schema.
     ///
     /// # Errors
-    /// With what is wrong with the file and how to mend it. Nothing is changed in a file that is not ours or newer.
+    /// With the problem of the file and what to do. A file of another program or a newer release is not changed.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         let path = open::create_private(path)?;
         let options = options(&path);
-        let identity = Identity::at(&path)?;
+        let identity = FileIdentity::at(&path)?;
         let mut connection =
             options.connect().await.map_err(|error| OpenError::new(&path, error))?;
         schema::prepare(&path, &mut connection).await?;
         Self::new(path, identity, options, connection)
     }
 
-    /// Takes an open connection to a file that had this identity before it was opened.
+    /// Takes an open connection, and the identity that the file had before it was opened.
     pub(super) fn new(
         path: PathBuf,
-        identity: Identity,
+        identity: FileIdentity,
         options: SqliteConnectOptions,
         connection: SqliteConnection,
     ) -> Result<Self, OpenError> {
@@ -73,8 +73,8 @@ impl SqliteFile {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            // SQLite opens the path anew for each connection, so the file may have been replaced since the last check.
-            // The pool tries again until ACQUIRE_TIMEOUT; the next read fails at once in `readers`.
+            // SQLite opens the path again for each connection, so the file may have been replaced since the last check.
+            // The pool retries until ACQUIRE_TIMEOUT; the next read fails at once in `readers`.
             .after_connect(move |_, _| {
                 let checked = opened.check();
                 Box::pin(async move {
@@ -86,13 +86,13 @@ impl SqliteFile {
         Ok(Self { path, files, writer, readers })
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The id of the key that seals, if one was ever activated.
+    /// Returns the id of the active key, if one was ever activated.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -103,8 +103,7 @@ impl SqliteFile {
         Ok(id)
     }
 
-    /// Makes `id` the key that seals if there is none yet, and tells which one it is now: another process may have
-    /// been first.
+    /// Makes `id` the active key if there is none. Returns the active key; another process may have been first.
     ///
     /// # Errors
     /// If the store cannot be written.
@@ -127,26 +126,26 @@ impl SqliteFile {
     pub async fn close(&self) {
         let intact = self.files.check().is_ok();
         self.files.close();
-        // Readers first: the last connection to close writes the log back and removes it.
+        // Closes readers first, because the last connection to close writes the log back and removes it.
         self.readers.close().await;
-        // The log of a file that was replaced is not written back, so that nothing is lost if somebody puts that file
-        // back. But it must not stay where the next start would write it into the file that is at the path now.
+        // The log of a replaced file is not written back, so that nothing is lost if the file is put back. But the log
+        // must not stay, because the next start would write it into the new file at the path.
         if intact {
             self.writer.close().await;
         } else {
-            self.writer.leave().await;
+            self.writer.close_without_checkpoint().await;
         }
-        self.files.set_log_aside();
+        self.files.rename_former_log();
     }
 
-    /// Closes without writing the log back: for whoever only looked. Later calls fail.
-    pub async fn leave(&self) {
+    /// Closes without writing the log back, after a read-only inspection. Later calls fail.
+    pub async fn close_without_checkpoint(&self) {
         self.files.close();
         self.readers.close().await;
-        self.writer.leave().await;
+        self.writer.close_without_checkpoint().await;
     }
 
-    /// Whether the file at the path is still the one that was opened.
+    /// Checks that the file at the path is still the one that was opened.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.files.check()
     }
@@ -155,7 +154,7 @@ impl SqliteFile {
         self.writer.acquire().await
     }
 
-    /// The connections that read, as long as the file is the one that was opened: a new one would open another.
+    /// Returns the reading connections, unless the file was replaced: a new connection would open another file.
     pub(super) fn readers(&self) -> Result<&SqlitePool, StoreError> {
         self.files.check()?;
         Ok(&self.readers)
@@ -168,7 +167,8 @@ impl std::fmt::Debug for SqliteFile {
     }
 }
 
-/// Not the journal mode: it is a property of the file, and a file that is not ours stays as it is.
+/// Returns the connection options. They do not set the journal mode, because it is a property of the file, and a file
+/// of another program must not change.
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -178,7 +178,7 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("secure_delete", "ON")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", LOG_SIZE_LIMIT)
-        // What is a connection's own needs no file.
+        // Temporary tables need no file.
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging()
 }

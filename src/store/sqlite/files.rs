@@ -1,7 +1,7 @@
-//! The files of the store on disk: whether SQLite still has open what stands at their paths, and who may reach them.
+//! The files of the store: detects when they are replaced while SQLite has them open, and checks permissions.
 //!
-//! SQLite never looks at a path again once it has a file open. When the file is replaced or removed (a restore by
-//! rename), it goes on writing to a file that no restart will find. So the files are compared before the store is
+//! SQLite does not check a path again after it has opened the file. When the file is replaced or removed (a restore by
+//! rename), SQLite keeps writing to a file that no restart will find. So the files are compared before the store is
 //! used, and again before a commit is acknowledged. Three calls of `stat` take a few microseconds.
 
 use std::{
@@ -18,11 +18,11 @@ use std::{
 use super::open::OpenError;
 use crate::ports::StoreError;
 
-/// Suffixes of the files that SQLite keeps beside a database in WAL mode: the write-ahead log and its index.
+/// The suffixes of SQLite's other files in WAL mode: the write-ahead log and its index.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
-/// Suffix of the files that a replaced database left behind.
-const FORMER: &str = ".former";
+/// The suffix of files that belong to a replaced database.
+const FORMER_SUFFIX: &str = ".former";
 
 const OTHERS: u32 = 0o007;
 const GROUP_AND_OTHERS: u32 = 0o077;
@@ -32,19 +32,19 @@ const SET_GROUP_ID: u32 = 0o2000;
 
 /// The identity of a file: two names with the same identity are the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct FileIdentity {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 
     /// Returns the identity of the file at `path`.
     pub(super) fn at(path: &Path) -> Result<Self, OpenError> {
-        let metadata = fs::metadata(path).map_err(|error| OpenError::of_io(path, &error))?;
+        let metadata = fs::metadata(path).map_err(|error| OpenError::from_io(path, &error))?;
         Ok(Self::of(&metadata))
     }
 }
@@ -55,47 +55,46 @@ pub(super) struct OpenFiles {
     database: PathBuf,
     /// The path of the database without links: the companions are beside it.
     real: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     companions: [Companion; 2],
-    /// The connections are closed, and the last one to close removes the companions.
+    /// Whether the connections are closed. The last one to close removes the companions.
     closed: AtomicBool,
 }
 
-/// A file beside the database. SQLite makes it when the database is first read, and keeps it until the last connection
-/// closes.
+/// A file beside the database, which SQLite keeps from the first read until the last connection closes.
 #[derive(Debug)]
 struct Companion {
     path: PathBuf,
-    identity: OnceLock<Identity>,
+    identity: OnceLock<FileIdentity>,
 }
 
 impl OpenFiles {
-    /// Notes the files of an open database. `identity` is that of the file that was opened.
-    pub(super) fn new(database: &Path, identity: Identity) -> Self {
-        // SQLite resolves links, and puts its other files beside the file that they lead to.
+    /// Records the files of an open database. `identity` is that of the opened file.
+    pub(super) fn new(database: &Path, identity: FileIdentity) -> Self {
+        // SQLite resolves links, and creates its other files beside the target.
         let real = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
         let companion =
-            |suffix| Companion { path: beside(&real, suffix), identity: OnceLock::new() };
+            |suffix| Companion { path: with_suffix(&real, suffix), identity: OnceLock::new() };
         let companions = COMPANIONS.map(companion);
         let (database, closed) = (database.to_owned(), AtomicBool::new(false));
         Self { database, real, identity, companions, closed }
     }
 
-    /// The connections are about to close: from now on there is nothing to compare.
+    /// Stops the checks, because the connections are about to close.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Compares the files at their paths with those that SQLite has open.
+    /// Compares the files at the paths with those that SQLite has open.
     ///
     /// # Errors
-    /// `Lost` if they are others, or gone, or empty.
+    /// `Lost` if they are different, missing or empty.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let metadata = look(&self.database)?;
-        if Identity::of(&metadata) != self.identity {
+        let metadata = metadata_of(&self.database)?;
+        if FileIdentity::of(&metadata) != self.identity {
             return Err(lost(&self.database, "was replaced by another file"));
         }
         // A database in WAL mode always has its first page.
@@ -105,29 +104,29 @@ impl OpenFiles {
         self.companions.iter().try_for_each(Companion::check)
     }
 
-    /// Renames the log and its index if their database is no longer beside them. At the next start SQLite would write
-    /// this log into the database that was put there instead, and damage it. Nothing is deleted: together with the
-    /// former database, the renamed log still holds everything that was committed.
+    /// Renames the log and its index if their database was replaced. Otherwise the next start would write this log into
+    /// the new database and damage it. No file is deleted: the former database and the renamed log still contain
+    /// everything that was committed.
     ///
-    /// Only after the connections are closed: until then the files may still be put back.
-    pub(super) fn set_log_aside(&self) {
-        let is_ours = |path: &Path, identity: &Identity| {
-            fs::metadata(path).is_ok_and(|metadata| Identity::of(&metadata) == *identity)
+    /// This runs after the connections are closed, because until then the files may be put back.
+    pub(super) fn rename_former_log(&self) {
+        let is_ours = |path: &Path, identity: &FileIdentity| {
+            fs::metadata(path).is_ok_and(|metadata| FileIdentity::of(&metadata) == *identity)
         };
         if is_ours(&self.real, &self.identity) {
             return;
         }
         for Companion { path, identity } in &self.companions {
-            // Whoever replaced the database may have brought a log of its own, which stays.
+            // A replacement may have its own log, which stays.
             let ours = identity.get().is_some_and(|identity| is_ours(path, identity));
             if !ours {
                 continue;
             }
             let file = path.display();
-            match fs::rename(path, beside(path, FORMER)) {
+            match fs::rename(path, with_suffix(path, FORMER_SUFFIX)) {
                 Ok(()) => tracing::warn!(
                     %file,
-                    "this file belongs to the former store; it was renamed to end in {FORMER}"
+                    "this file belongs to the former store; it was renamed to end in {FORMER_SUFFIX}"
                 ),
                 Err(error) => tracing::error!(
                     %file,
@@ -143,12 +142,12 @@ impl Companion {
     fn check(&self) -> Result<(), StoreError> {
         let Some(known) = self.identity.get() else {
             if let Ok(metadata) = fs::metadata(&self.path) {
-                // Its first look is the first use after the file was opened.
-                let _ = self.identity.set(Identity::of(&metadata));
+                // The first check is the first use after the file was opened.
+                let _ = self.identity.set(FileIdentity::of(&metadata));
             }
             return Ok(());
         };
-        if Identity::of(&look(&self.path)?) == *known {
+        if FileIdentity::of(&metadata_of(&self.path)?) == *known {
             Ok(())
         } else {
             Err(lost(&self.path, "was replaced by another file"))
@@ -156,7 +155,7 @@ impl Companion {
     }
 }
 
-fn look(path: &Path) -> Result<Metadata, StoreError> {
+fn metadata_of(path: &Path) -> Result<Metadata, StoreError> {
     fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             lost(path, "was removed or renamed")
@@ -169,23 +168,23 @@ fn lost(path: &Path, happened: &str) -> StoreError {
     StoreError::Lost(format!("{} {happened} while the store was open", path.display()))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Refuses a database that others may read or write, or whose folder lets others replace it.
+/// Rejects a database that other users may read, write or replace.
 pub(super) fn check_access(database: &Path) -> Result<(), OpenError> {
     let database = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let folder = database.parent().unwrap_or(&database);
-    let folder_data = fs::metadata(folder).map_err(|error| OpenError::of_io(folder, &error))?;
-    let files = COMPANIONS.map(|suffix| beside(&database, suffix));
+    let folder_data = fs::metadata(folder).map_err(|error| OpenError::from_io(folder, &error))?;
+    let files = COMPANIONS.map(|suffix| with_suffix(&database, suffix));
     for file in std::iter::once(&database).chain(&files) {
         let metadata = match fs::metadata(file) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(OpenError::of_io(file, &error)),
+            Err(error) => return Err(OpenError::from_io(file, &error)),
         };
         let forbidden =
             if is_for_our_group(&folder_data, &metadata) { OTHERS } else { GROUP_AND_OTHERS };
@@ -195,7 +194,7 @@ pub(super) fn check_access(database: &Path) -> Result<(), OpenError> {
         }
     }
     let mode = folder_data.mode() & 0o7777;
-    // The kubelet gives such a folder to the group of the pod. The bit alone proves nothing: any owner can set it.
+    // The kubelet gives such a directory to the pod's group. The bit alone proves nothing: any owner can set it.
     let is_volume_of_our_group = mode & SET_GROUP_ID != 0 && is_our_group(folder_data.gid());
     let open_to_all = mode & WRITE_BY_OTHERS != 0 && mode & STICKY == 0 && !is_volume_of_our_group;
     if open_to_all {
@@ -204,8 +203,8 @@ pub(super) fn check_access(database: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether the file belongs to a volume that Kubernetes has given to our group (`fsGroup`): at each mount the kubelet
-/// lets the group read and write every file, and sets the group id bit of every folder.
+/// Returns whether the file belongs to a volume that Kubernetes gave to the group of this process (`fsGroup`). At each
+/// mount the kubelet lets the group read and write every file, and sets the set-group-ID bit of every directory.
 fn is_for_our_group(folder: &Metadata, file: &Metadata) -> bool {
     folder.mode() & SET_GROUP_ID != 0 && folder.gid() == file.gid() && is_our_group(file.gid())
 }
@@ -230,7 +229,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("gateway.db");
         for suffix in ["", "-wal", "-shm"] {
-            let file = beside(&database, suffix);
+            let file = with_suffix(&database, suffix);
             fs::write(&file, "x").unwrap();
             set_mode(&file, 0o600);
         }
@@ -238,16 +237,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_reach_is_refused_with_its_mode_and_the_command_that_mends_it() {
+    fn rejects_a_file_that_others_may_access_and_names_the_command() {
         for suffix in ["", "-wal", "-shm"] {
             for mode in [0o666, 0o644, 0o640, 0o620, 0o606, 0o601] {
                 let (_folder, database) = folder_with_files();
-                let file = beside(&database, suffix);
+                let file = with_suffix(&database, suffix);
                 set_mode(&file, mode);
                 let told = check_access(&database).unwrap_err().to_string();
                 assert!(told.contains(&format!("{mode:04o}")), "{told}");
                 assert!(told.contains(&format!("chmod 600 {}", file.display())), "{told}");
-                // By a link as well.
+                // Also through a link.
                 let link = database.with_file_name("link.db");
                 symlink(&database, &link).unwrap();
                 assert!(check_access(&link).is_err(), "{suffix} {mode:o}");
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_in_which_everybody_may_replace_the_file_is_refused_unless_only_owners_may_rename() {
+    fn rejects_a_world_writable_directory_without_sticky_bit() {
         let (folder, database) = folder_with_files();
         set_mode(folder.path(), 0o777);
         let told = check_access(&database).unwrap_err().to_string();
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_kubernetes_gave_to_our_group_is_taken_and_others_still_have_no_part_in_it() {
+    fn accepts_a_kubernetes_volume_of_our_group_unless_others_have_access() {
         let (folder, database) = folder_with_files();
         let file = fs::metadata(&database).unwrap();
         assert!(is_our_group(file.gid()));
@@ -281,13 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_open_to_all_is_taken_only_if_its_group_is_ours() {
+    fn accepts_a_world_writable_volume_only_of_our_group() {
         const FOREIGN_GROUP: u32 = 54_321;
         let (folder, database) = folder_with_files();
         set_mode(folder.path(), 0o2777);
         check_access(&database).unwrap();
         assert!(!is_our_group(FOREIGN_GROUP));
-        // Only the superuser may give a folder to a foreign group.
+        // Only the superuser may give a directory to a foreign group.
         if std::os::unix::fs::chown(folder.path(), None, Some(FOREIGN_GROUP)).is_ok() {
             set_mode(folder.path(), 0o2777);
             let told = check_access(&database).unwrap_err().to_string();
@@ -296,39 +295,39 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_a_replaced_database_is_renamed_and_nothing_else_is() {
+    fn renames_only_the_log_of_a_replaced_database() {
         let exist = |database: &Path, suffixes: [&str; 2]| {
-            suffixes.map(|suffix| beside(database, suffix).exists())
+            suffixes.map(|suffix| with_suffix(database, suffix).exists())
         };
         let former = ["-wal.former", "-shm.former"];
         let open = |database: &Path| {
-            let files = OpenFiles::new(database, Identity::at(database).unwrap());
+            let files = OpenFiles::new(database, FileIdentity::at(database).unwrap());
             files.check().unwrap();
             files
         };
         let replace = |path: &Path| {
-            fs::rename(path, beside(path, ".old")).unwrap();
+            fs::rename(path, with_suffix(path, ".old")).unwrap();
             fs::write(path, "another").unwrap();
         };
         let (_folder, database) = folder_with_files();
         let files = open(&database);
-        files.set_log_aside();
+        files.rename_former_log();
         assert_eq!(exist(&database, COMPANIONS), [true; 2], "the database is still there");
         assert_eq!(exist(&database, former), [false; 2]);
         replace(&database);
-        files.set_log_aside();
+        files.rename_former_log();
         assert_eq!(exist(&database, COMPANIONS), [false; 2]);
         assert_eq!(exist(&database, former), [true; 2]);
 
         let (_folder, database) = folder_with_files();
         let files = open(&database);
         replace(&database);
-        replace(&beside(&database, "-wal"));
-        files.set_log_aside();
+        replace(&with_suffix(&database, "-wal"));
+        files.rename_former_log();
         assert_eq!(exist(&database, COMPANIONS), [true, false], "another log is not ours");
         assert_eq!(exist(&database, former), [false, true]);
 
-        // A link that leads elsewhere now takes nothing away from the database that it led to.
+        // A link that now has another target does not affect its former target.
         let (folder, database) = folder_with_files();
         let (link, other) = (folder.path().join("link.db"), folder.path().join("other.db"));
         symlink(&database, &link).unwrap();
@@ -337,40 +336,40 @@ mod tests {
         fs::remove_file(&link).unwrap();
         symlink(&other, &link).unwrap();
         assert!(files.check().is_err());
-        files.set_log_aside();
+        files.rename_former_log();
         assert_eq!(exist(&database, COMPANIONS), [true; 2]);
     }
 
     #[test]
-    fn whatever_takes_the_place_of_an_open_file_is_noticed_and_the_file_itself_is_not() {
+    fn detects_every_replacement_of_an_open_file() {
         type Change = fn(&Path);
         let copy_over = |path: &Path| {
-            let copy = beside(path, ".copy");
+            let copy = with_suffix(path, ".copy");
             fs::copy(path, &copy).unwrap();
             fs::rename(copy, path).unwrap();
         };
         let changes: [(&str, Change, bool); 9] = [
             ("nothing", |_| (), true),
-            ("renamed", |path| fs::rename(path, beside(path, ".old")).unwrap(), false),
+            ("renamed", |path| fs::rename(path, with_suffix(path, ".old")).unwrap(), false),
             ("removed", |path| fs::remove_file(path).unwrap(), false),
             ("replaced by a copy", copy_over, false),
-            ("log removed", |path| fs::remove_file(beside(path, "-wal")).unwrap(), false),
-            ("index removed", |path| fs::remove_file(beside(path, "-shm")).unwrap(), false),
+            ("log removed", |path| fs::remove_file(with_suffix(path, "-wal")).unwrap(), false),
+            ("index removed", |path| fs::remove_file(with_suffix(path, "-shm")).unwrap(), false),
             (
                 "replaced by a link to another",
                 |path| {
-                    let other = beside(path, ".other");
+                    let other = with_suffix(path, ".other");
                     fs::rename(path, &other).unwrap();
-                    fs::copy(&other, beside(path, ".copy")).unwrap();
-                    symlink(beside(path, ".copy"), path).unwrap();
+                    fs::copy(&other, with_suffix(path, ".copy")).unwrap();
+                    symlink(with_suffix(path, ".copy"), path).unwrap();
                 },
                 false,
             ),
             (
                 "replaced by another name of the same file",
                 |path| {
-                    fs::hard_link(path, beside(path, ".link")).unwrap();
-                    fs::rename(beside(path, ".link"), path).unwrap();
+                    fs::hard_link(path, with_suffix(path, ".link")).unwrap();
+                    fs::rename(with_suffix(path, ".link"), path).unwrap();
                 },
                 true,
             ),
@@ -378,7 +377,7 @@ mod tests {
                 "folder renamed",
                 |path| {
                     let folder = path.parent().unwrap();
-                    fs::rename(folder, beside(folder, ".old")).unwrap();
+                    fs::rename(folder, with_suffix(folder, ".old")).unwrap();
                 },
                 false,
             ),
@@ -389,9 +388,9 @@ mod tests {
             fs::create_dir(&inner).unwrap();
             let database = inner.join("gateway.db");
             for suffix in ["", "-wal", "-shm"] {
-                fs::write(beside(&database, suffix), "x").unwrap();
+                fs::write(with_suffix(&database, suffix), "x").unwrap();
             }
-            let files = OpenFiles::new(&database, Identity::at(&database).unwrap());
+            let files = OpenFiles::new(&database, FileIdentity::at(&database).unwrap());
             files.check().unwrap();
             change(&database);
             let checked = files.check();
@@ -401,10 +400,10 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_was_emptied_is_noticed_and_one_that_a_vacuum_made_smaller_is_not() {
+    fn detects_an_emptied_database_but_accepts_a_smaller_one() {
         let (_folder, database) = folder_with_files();
         fs::write(&database, "12345678").unwrap();
-        let files = OpenFiles::new(&database, Identity::at(&database).unwrap());
+        let files = OpenFiles::new(&database, FileIdentity::at(&database).unwrap());
         for (text, good) in [("123456789", true), ("1234", true), ("", false)] {
             fs::write(&database, text).unwrap();
             assert_eq!(files.check().is_ok(), good, "{text}");
@@ -412,11 +411,11 @@ mod tests {
     }
 
     #[test]
-    fn the_original_file_put_back_is_good_again() {
+    fn accepts_the_original_file_after_it_is_put_back() {
         let (_folder, database) = folder_with_files();
-        let files = OpenFiles::new(&database, Identity::at(&database).unwrap());
+        let files = OpenFiles::new(&database, FileIdentity::at(&database).unwrap());
         files.check().unwrap();
-        let away = beside(&database, ".away");
+        let away = with_suffix(&database, ".away");
         fs::rename(&database, &away).unwrap();
         assert!(files.check().is_err());
         fs::rename(&away, &database).unwrap();

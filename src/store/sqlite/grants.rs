@@ -1,4 +1,4 @@
-//! Grants, and the tokens behind them.
+//! Grants and their tokens.
 
 mod queries;
 pub(super) mod statements;
@@ -8,19 +8,20 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
-pub(super) use self::queries::of_tenant;
+pub(super) use self::queries::tenant_statement;
 use self::{
-    queries::{key, one, one_as, put_access_token, settlement},
+    queries::{grant_query, grant_statement, key, outcome_query, put_access_token},
     statements as sql,
 };
 use super::{SqliteStore, leases::is_held};
 use crate::{
     domain::{
         AccessToken, ApplicationId, AssociateId, CredentialId, Grant, GrantId, GrantName,
-        GrantScope, GrantState, Identity, TenantName, folded_name, is_same_name,
+        GrantScope, GrantState, TenantName, VerifiedIdentity, folded_name, is_same_name,
     },
     ports::{
-        Consented, GrantStore, Lease, RefreshOutcome, Rotation, StoreError, StoredRefreshToken,
+        GrantStore, Lease, RefreshOutcome, RotationOutcome, StoreError, StoredConsent,
+        StoredRefreshToken,
     },
     store::{
         record::{AccessTokenRecord, GrantNameRecord, GrantRecord, RefreshTokenRecord},
@@ -30,14 +31,14 @@ use crate::{
 
 #[async_trait]
 impl GrantStore for SqliteStore {
-    async fn consented(
+    async fn store_consent(
         &self,
         application: &ApplicationId,
-        person: &Identity,
+        person: &VerifiedIdentity,
         refresh_token: &SecretString,
         new_id: &GrantId,
         now: Timestamp,
-    ) -> Result<Option<Consented>, StoreError> {
+    ) -> Result<Option<StoredConsent>, StoreError> {
         let environment = self.environment(application).await?;
         let tenant = person.tenant.to_string();
         let mut writer = self.file.writer().await?;
@@ -62,30 +63,34 @@ impl GrantStore for SqliteStore {
             .fetch_one(&mut *transaction)
             .await?;
         let grant = record.into_grant()?;
-        let former: Option<(Vec<u8>,)> =
-            one_as(sql::FORMER, &grant.name).fetch_optional(&mut *transaction).await?;
+        let former: Option<(Vec<u8>,)> = grant_query(sql::PREVIOUS_REFRESH_TOKEN, &grant.name)
+            .fetch_optional(&mut *transaction)
+            .await?;
         let replaced = former.and_then(|(sealed,)| {
             let opened = self.sealing.open(REFRESH_TOKEN, &environment, &grant.name, &sealed);
-            // A consent must not fail for what was left of a former one.
+            // A consent must not fail because of the previous token.
             opened
                 .inspect_err(|error| {
-                    tracing::error!(%error, grant = %grant.name, "a refresh token that is replaced cannot be opened, and lives on at SuperOffice");
+                    tracing::error!(%error, grant = %grant.name, "cannot open the previous refresh token, so it stays valid at SuperOffice");
                 })
                 .ok()
         });
-        // Only now is it known which name the token is bound to.
+        // The grant name, to which the token is bound, is known only now.
         let sealed = self.sealing.seal(REFRESH_TOKEN, &environment, &grant.name, refresh_token)?;
-        one(sql::PUT_REFRESH_TOKEN, &grant.name).bind(sealed).execute(&mut *transaction).await?;
-        one(sql::DELETE_ACCESS_TOKEN, &grant.name).execute(&mut *transaction).await?;
+        grant_statement(sql::PUT_REFRESH_TOKEN, &grant.name)
+            .bind(sealed)
+            .execute(&mut *transaction)
+            .await?;
+        grant_statement(sql::DELETE_ACCESS_TOKEN, &grant.name).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Some(Consented { created: grant.token_version == 1, grant, replaced }))
+        Ok(Some(StoredConsent { created: grant.token_version == 1, grant, replaced }))
     }
 
     async fn get(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {
-        to_grant(one_as(sql::GET, name).fetch_optional(self.file.readers()?).await?)
+        to_grant(grant_query(sql::GET, name).fetch_optional(self.file.readers()?).await?)
     }
 
-    async fn find(
+    async fn find_by_associate(
         &self,
         tenant: &TenantName,
         associate: AssociateId,
@@ -111,7 +116,7 @@ impl GrantStore for SqliteStore {
             .fetch_all(self.file.readers()?)
             .await?;
         let mut grants = to_grants(records)?;
-        // The key of a row that somebody changed by hand may be another one.
+        // A row that was edited by hand may have a wrong key.
         grants.retain(|grant| is_same_name(user_principal_name, &grant.user_principal_name));
         Ok(grants)
     }
@@ -140,58 +145,68 @@ impl GrantStore for SqliteStore {
         &self,
         name: &GrantName,
     ) -> Result<Option<StoredRefreshToken>, StoreError> {
-        self.open_refresh_token(sql::TO_SPEND, name).await
+        self.open_refresh_token(sql::USABLE_REFRESH_TOKEN, name).await
     }
 
-    async fn intend(
+    async fn record_intent(
         &self,
         name: &GrantName,
         lease: &Lease,
         token_version: i64,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let statement =
-            one(sql::INTEND, name).bind(token_version).bind(lease.fence).bind(now.as_microsecond());
-        self.write_under(lease, name, statement).await
+        let statement = grant_statement(sql::INTEND, name)
+            .bind(token_version)
+            .bind(lease.fence)
+            .bind(now.as_microsecond());
+        self.execute_with_lease(lease, name, statement).await
     }
 
-    async fn retry_orphan(
+    async fn retry_orphaned_intent(
         &self,
         name: &GrantName,
         lease: &Lease,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let statement = one(sql::RETRY_ORPHAN, name).bind(lease.fence).bind(now.as_microsecond());
-        self.write_under(lease, name, statement).await
+        let statement =
+            grant_statement(sql::RETRY_ORPHAN, name).bind(lease.fence).bind(now.as_microsecond());
+        self.execute_with_lease(lease, name, statement).await
     }
 
-    async fn keep_rotated(
+    async fn store_rotated_token(
         &self,
         name: &GrantName,
         lease: &Lease,
         token_version: i64,
         refresh_token: &SecretString,
-    ) -> Result<Rotation, StoreError> {
+    ) -> Result<RotationOutcome, StoreError> {
         let sealed = self.seal(REFRESH_TOKEN, name, refresh_token).await?;
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         if !is_held(&mut transaction, &name.to_string(), lease).await? {
-            return Ok(Rotation::TooLate);
+            return Ok(RotationOutcome::Discarded);
         }
-        let rotated: Option<(i64, bool)> = one_as(sql::ROTATED, name)
+        let rotated: Option<(i64, bool)> = grant_query(sql::ROTATED, name)
             .bind(token_version)
             .fetch_optional(&mut *transaction)
             .await?;
         let Some((version, to_be_revoked)) = rotated else {
             let next = token_version + 1;
-            return self.rotated_before(&mut transaction, name, next, refresh_token).await;
+            return self.earlier_rotation(&mut transaction, name, next, refresh_token).await;
         };
-        one(sql::PUT_REFRESH_TOKEN, name).bind(sealed).execute(&mut *transaction).await?;
+        grant_statement(sql::PUT_REFRESH_TOKEN, name)
+            .bind(sealed)
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
-        Ok(if to_be_revoked { Rotation::ToBeRevoked } else { Rotation::Kept(version) })
+        Ok(if to_be_revoked {
+            RotationOutcome::ToBeRevoked
+        } else {
+            RotationOutcome::Stored(version)
+        })
     }
 
-    async fn settle(
+    async fn record_outcome(
         &self,
         name: &GrantName,
         lease: &Lease,
@@ -204,23 +219,23 @@ impl GrantStore for SqliteStore {
                 let sealed = self.seal(ACCESS_TOKEN, name, &access_token.value).await?;
                 Some((access_token, sealed))
             }
-            RefreshOutcome::Broken { .. } | RefreshOutcome::Failed { .. } => None,
+            RefreshOutcome::ConsentRequired { .. } | RefreshOutcome::Failed { .. } => None,
         };
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         if !is_held(&mut transaction, &name.to_string(), lease).await? {
             return Ok(None);
         }
-        // Also if what came of it is not kept: it is over.
-        one(sql::FORGET_INTENT, name).execute(&mut *transaction).await?;
-        let statement = settlement(name, lease, token_version, outcome, now);
+        // Clears the intent even if the outcome is not stored, because the use has ended.
+        grant_statement(sql::CLEAR_INTENT, name).execute(&mut *transaction).await?;
+        let statement = outcome_query(name, lease, token_version, outcome, now);
         let grant = to_grant(statement.fetch_optional(&mut *transaction).await?)?;
         match (&grant, access_token) {
             (Some(grant), Some((token, sealed))) => {
                 put_access_token(grant, token, sealed).execute(&mut *transaction).await?;
             }
-            (Some(_), None) if matches!(outcome, RefreshOutcome::Broken { .. }) => {
-                one(sql::DELETE_ACCESS_TOKEN, name).execute(&mut *transaction).await?;
+            (Some(_), None) if matches!(outcome, RefreshOutcome::ConsentRequired { .. }) => {
+                grant_statement(sql::DELETE_ACCESS_TOKEN, name).execute(&mut *transaction).await?;
             }
             _ => {}
         }
@@ -230,7 +245,7 @@ impl GrantStore for SqliteStore {
 
     async fn access_token(&self, name: &GrantName) -> Result<Option<AccessToken>, StoreError> {
         let record: Option<AccessTokenRecord> =
-            one_as(sql::GET_ACCESS_TOKEN, name).fetch_optional(self.file.readers()?).await?;
+            grant_query(sql::GET_ACCESS_TOKEN, name).fetch_optional(self.file.readers()?).await?;
         let Some(record) = record else {
             return Ok(None);
         };
@@ -238,14 +253,14 @@ impl GrantStore for SqliteStore {
         record.into_token(value, name).map(Some)
     }
 
-    async fn drop_access_token(
+    async fn delete_access_token(
         &self,
         name: &GrantName,
         credential_id: &CredentialId,
     ) -> Result<(), StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        one(sql::DELETE_DEAD_ACCESS_TOKEN, name)
+        grant_statement(sql::DELETE_DEAD_ACCESS_TOKEN, name)
             .bind(credential_id.as_str())
             .execute(&mut *transaction)
             .await?;
@@ -255,11 +270,11 @@ impl GrantStore for SqliteStore {
     async fn revoke(&self, name: &GrantName) -> Result<Option<Grant>, StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        let mut record = one_as(sql::REVOKE, name).fetch_optional(&mut *transaction).await?;
+        let mut record = grant_query(sql::REVOKE, name).fetch_optional(&mut *transaction).await?;
         if record.is_none() {
-            record = one_as(sql::GET, name).fetch_optional(&mut *transaction).await?;
+            record = grant_query(sql::GET, name).fetch_optional(&mut *transaction).await?;
         }
-        one(sql::DELETE_ACCESS_TOKEN, name).execute(&mut *transaction).await?;
+        grant_statement(sql::DELETE_ACCESS_TOKEN, name).execute(&mut *transaction).await?;
         transaction.commit().await?;
         to_grant(record)
     }
@@ -287,33 +302,34 @@ impl GrantStore for SqliteStore {
         self.open_refresh_token(sql::TO_REVOKE, name).await
     }
 
-    async fn revoked_upstream(
+    async fn mark_revoked_upstream(
         &self,
         name: &GrantName,
         token_version: i64,
     ) -> Result<Option<Grant>, StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        let record = one_as(sql::REVOKED_UPSTREAM, name)
+        let record = grant_query(sql::REVOKED_UPSTREAM, name)
             .bind(token_version)
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(grant) = to_grant(record)? else {
             return Ok(None);
         };
-        one(sql::DELETE_REFRESH_TOKEN, name).execute(&mut *transaction).await?;
-        one(sql::DELETE_OF_NO_TENANT, name).execute(&mut *transaction).await?;
+        grant_statement(sql::DELETE_REFRESH_TOKEN, name).execute(&mut *transaction).await?;
+        grant_statement(sql::DELETE_WITHOUT_TENANT, name).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        // It is deleted whether or not the log can be emptied right now.
-        let _ = writer.forget_deleted().await;
+        // The token is deleted even if the log cannot be emptied now.
+        let _ = writer.truncate_wal().await;
         Ok(Some(grant))
     }
 
-    async fn doubt_all(&self, tenant: &TenantName) -> Result<u64, StoreError> {
+    async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<u64, StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        let doubted = of_tenant(sql::DOUBT_ALL, tenant).execute(&mut *transaction).await?;
-        of_tenant(sql::DELETE_ACCESS_TOKENS, tenant).execute(&mut *transaction).await?;
+        let doubted =
+            tenant_statement(sql::MARK_ALL_UNPROVEN, tenant).execute(&mut *transaction).await?;
+        tenant_statement(sql::DELETE_ACCESS_TOKENS, tenant).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(doubted.rows_affected())
     }
@@ -326,7 +342,7 @@ impl SqliteStore {
         name: &GrantName,
     ) -> Result<Option<StoredRefreshToken>, StoreError> {
         let record: Option<RefreshTokenRecord> =
-            one_as(statement, name).fetch_optional(self.file.readers()?).await?;
+            grant_query(statement, name).fetch_optional(self.file.readers()?).await?;
         let Some(record) = record else {
             return Ok(None);
         };
@@ -334,34 +350,37 @@ impl SqliteStore {
         record.into_token(token, name).map(Some)
     }
 
-    /// What became of a token that may have been kept under this version by an attempt of which nobody knows how it
-    /// ended.
-    async fn rotated_before(
+    /// Returns the result of an earlier attempt with unknown outcome, which may have stored the token.
+    async fn earlier_rotation(
         &self,
         connection: &mut SqliteConnection,
         name: &GrantName,
         version: i64,
         refresh_token: &SecretString,
-    ) -> Result<Rotation, StoreError> {
-        let record: Option<RefreshTokenRecord> =
-            one_as(sql::PRESENT, name).bind(version).fetch_optional(&mut *connection).await?;
+    ) -> Result<RotationOutcome, StoreError> {
+        let record: Option<RefreshTokenRecord> = grant_query(sql::REFRESH_TOKEN_OF_VERSION, name)
+            .bind(version)
+            .fetch_optional(&mut *connection)
+            .await?;
         let Some(record) = record else {
-            return Ok(Rotation::TooLate);
+            return Ok(RotationOutcome::Discarded);
         };
         let kept = self.open(REFRESH_TOKEN, name, &record.value).await?;
         if kept.expose_secret() != refresh_token.expose_secret() {
-            return Ok(Rotation::TooLate);
+            return Ok(RotationOutcome::Discarded);
         }
-        let grant = to_grant(one_as(sql::GET, name).fetch_optional(connection).await?)?;
+        let grant = to_grant(grant_query(sql::GET, name).fetch_optional(connection).await?)?;
         Ok(match grant.map(|grant| grant.state) {
-            Some(GrantState::Revoked) => Rotation::ToBeRevoked,
-            Some(GrantState::Active | GrantState::ConsentRequired) => Rotation::Kept(version),
-            None => Rotation::TooLate,
+            Some(GrantState::Revoked) => RotationOutcome::ToBeRevoked,
+            Some(GrantState::Active | GrantState::ConsentRequired) => {
+                RotationOutcome::Stored(version)
+            }
+            None => RotationOutcome::Discarded,
         })
     }
 
-    /// Runs a statement that changes one row or none, if the lease is held. Tells whether it did.
-    async fn write_under(
+    /// Runs a statement that changes at most one row, if the lease is held. Returns whether it changed one.
+    async fn execute_with_lease(
         &self,
         lease: &Lease,
         name: &GrantName,

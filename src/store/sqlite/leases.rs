@@ -42,11 +42,16 @@ impl LeaseStore for SqliteStore {
         }
         let fence = put(&mut transaction, key, owner, life, now).await?;
         transaction.commit().await?;
-        let took_over = former.map(|(_, end)| time(end, key)).transpose()?;
-        Ok(Some(Lease { key: key.to_owned(), owner: owner.to_owned(), fence, took_over }))
+        let previous_expire_time = former.map(|(_, end)| time(end, key)).transpose()?;
+        Ok(Some(Lease {
+            key: key.to_owned(),
+            owner: owner.to_owned(),
+            fence,
+            previous_expire_time,
+        }))
     }
 
-    async fn present(&self, key: &str) -> Result<Option<HeldLease>, StoreError> {
+    async fn current(&self, key: &str) -> Result<Option<HeldLease>, StoreError> {
         let present: Option<(i64, i64)> =
             sqlx::query_as(PRESENT).bind(key).fetch_optional(self.file.readers()?).await?;
         let held = |(fence, end)| Ok(HeldLease { fence, expire_time: time(end, key)? });
@@ -70,8 +75,13 @@ impl LeaseStore for SqliteStore {
         }
         let fence = put(&mut transaction, key, owner, life, now).await?;
         transaction.commit().await?;
-        let took_over = Some(seen.expire_time);
-        Ok(Some(Lease { key: key.to_owned(), owner: owner.to_owned(), fence, took_over }))
+        let previous_expire_time = Some(seen.expire_time);
+        Ok(Some(Lease {
+            key: key.to_owned(),
+            owner: owner.to_owned(),
+            fence,
+            previous_expire_time,
+        }))
     }
 
     async fn renew(
@@ -86,7 +96,7 @@ impl LeaseStore for SqliteStore {
             .bind(&lease.key)
             .bind(&lease.owner)
             .bind(lease.fence)
-            .bind(end_of(life, now))
+            .bind(expire_micros(life, now))
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -119,7 +129,7 @@ async fn put(
         .bind(key)
         .bind(owner)
         .bind(fence)
-        .bind(end_of(life, now))
+        .bind(expire_micros(life, now))
         .execute(&mut **transaction)
         .await?;
     Ok(fence)
@@ -129,8 +139,8 @@ fn time(end: i64, key: &str) -> Result<Timestamp, StoreError> {
     microseconds(end, "expire_time", &format_args!("the lease of {key}"))
 }
 
-/// Whether `lease` is the present one of `key`. One that expired and that nobody took is: its holder's writes still
-/// come before anybody else's.
+/// Returns whether `lease` is the current one of `key`. An expired lease that was not taken over still counts, because
+/// no other holder can have written yet.
 pub(super) async fn is_held(
     connection: &mut SqliteConnection,
     key: &str,
@@ -145,6 +155,6 @@ pub(super) async fn is_held(
     Ok(held)
 }
 
-fn end_of(life: Duration, now: Timestamp) -> i64 {
+fn expire_micros(life: Duration, now: Timestamp) -> i64 {
     now.saturating_add(life).unwrap_or(Timestamp::MAX).as_microsecond()
 }

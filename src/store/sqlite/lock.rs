@@ -1,4 +1,4 @@
-//! One `serve` a file.
+//! The lock that allows one `serve` for each file.
 
 use std::{
     fs::{File, TryLockError},
@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-use super::open::{OpenError, private};
+use super::open::{OpenError, private_options};
 
-/// Somebody may be looking whether the lock is held; a `serve` that holds it does not let go in this time.
+/// The attempts to take the lock. [`ServeLock::is_held`] may hold it for an instant; a running `serve` holds it longer
+/// than all attempts take.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Held by `serve` for as long as it runs; the system releases it however the process ends.
+/// The lock that `serve` holds while it runs. The system releases it when the process ends.
 ///
-/// Commands beside a running server do not take it: their transactions are short and SQLite orders them.
+/// Commands do not take it: their transactions are short, and SQLite serializes them.
 #[derive(Debug)]
 pub struct ServeLock {
     _file: File,
@@ -25,17 +26,17 @@ impl ServeLock {
     /// Takes the lock `{path}.lock`.
     ///
     /// # Errors
-    /// `AlreadyServed` if another process has it; else why the lock file cannot be made.
+    /// `AlreadyServed` if another process holds it; otherwise the reason why the lock file cannot be created.
     pub fn acquire(path: &Path) -> Result<Self, OpenError> {
-        let path = std::path::absolute(path).map_err(|error| OpenError::of_io(path, &error))?;
-        // Where a link leads: two names of one file are one store.
+        let path = std::path::absolute(path).map_err(|error| OpenError::from_io(path, &error))?;
+        // Links are resolved, because two names of one file are one store.
         let lock = lock_path(&std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone()));
-        let file = private()
+        let file = private_options()
             .write(true)
             .create(true)
             .truncate(false)
             .open(&lock)
-            .map_err(|error| OpenError::of_io(&lock, &error))?;
+            .map_err(|error| OpenError::from_io(&lock, &error))?;
         for attempt in 1.. {
             match file.try_lock() {
                 Ok(()) => break,
@@ -43,15 +44,15 @@ impl ServeLock {
                 Err(TryLockError::WouldBlock) => {
                     return Err(OpenError::AlreadyServed { path, lock });
                 }
-                Err(TryLockError::Error(error)) => return Err(OpenError::of_io(&lock, &error)),
+                Err(TryLockError::Error(error)) => return Err(OpenError::from_io(&lock, &error)),
             }
         }
         Ok(Self { _file: file })
     }
 
-    /// Whether some `serve` holds the lock of `path`. Makes no file.
+    /// Returns whether a `serve` holds the lock of `path`. Creates no file.
     ///
-    /// There is no asking without trying: this shares the lock for an instant, which [`Self::acquire`] bears.
+    /// This takes a shared lock for an instant, which [`Self::acquire`] tolerates.
     #[must_use]
     pub fn is_held(path: &Path) -> bool {
         let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));

@@ -1,4 +1,4 @@
-//! Notifications that were taken.
+//! Used notifications.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use super::SqliteStore;
 use crate::ports::{NotificationStore, StoreError};
 
-/// How many are remembered. SuperOffice signs every one, and each is forgotten when its token has expired.
+/// The maximum number of stored notifications. SuperOffice signs each; it is deleted when its token expires.
 const LIMIT: i64 = 100_000;
 
-const FORGET: &str = "DELETE FROM used_notifications WHERE expire_time <= ?1";
+const DELETE_EXPIRED: &str = "DELETE FROM used_notifications WHERE expire_time <= ?1";
 const COUNT: &str = "SELECT count(*) FROM used_notifications";
 const USE: &str = "INSERT INTO used_notifications (digest, expire_time) VALUES (?1, ?2) \
      ON CONFLICT DO NOTHING";
@@ -18,7 +18,7 @@ const IS_USED: &str =
 
 #[async_trait]
 impl NotificationStore for SqliteStore {
-    async fn use_once(
+    async fn mark_used(
         &self,
         digest: &[u8; 32],
         expire_time: Timestamp,
@@ -26,12 +26,10 @@ impl NotificationStore for SqliteStore {
     ) -> Result<bool, StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        sqlx::query(FORGET).bind(now.as_microsecond()).execute(&mut *transaction).await?;
+        sqlx::query(DELETE_EXPIRED).bind(now.as_microsecond()).execute(&mut *transaction).await?;
         let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&mut *transaction).await?;
         if count >= LIMIT {
-            return Err(StoreError::Unavailable(
-                "too many notifications are remembered".to_owned(),
-            ));
+            return Err(StoreError::Unavailable("too many notifications are stored".to_owned()));
         }
         let done = sqlx::query(USE)
             .bind(digest.as_slice())
@@ -63,7 +61,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_notification_is_taken_once_also_after_a_restart_until_its_token_has_expired() {
+    async fn accepts_a_notification_once_even_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let open = async || {
             let file = SqliteFile::open(&folder.path().join("gateway.db")).await.unwrap();
@@ -71,16 +69,16 @@ mod tests {
         };
         let (now, minute) = (Timestamp::UNIX_EPOCH, Duration::from_mins(1));
         let store = open().await;
-        assert!(store.use_once(&[1; 32], now + 5 * minute, now).await.unwrap());
-        assert!(!store.use_once(&[1; 32], now + 5 * minute, now).await.unwrap());
+        assert!(store.mark_used(&[1; 32], now + 5 * minute, now).await.unwrap());
+        assert!(!store.mark_used(&[1; 32], now + 5 * minute, now).await.unwrap());
         assert!(store.is_used(&[1; 32], now).await.unwrap());
         assert!(!store.is_used(&[2; 32], now).await.unwrap());
         store.file().close().await;
         let store = open().await;
         assert!(store.is_used(&[1; 32], now + minute).await.unwrap());
         assert!(!store.is_used(&[1; 32], now + 5 * minute).await.unwrap());
-        assert!(!store.use_once(&[1; 32], now + 5 * minute, now + minute).await.unwrap());
-        assert!(store.use_once(&[2; 32], now + 5 * minute, now + minute).await.unwrap());
-        assert!(store.use_once(&[1; 32], now + 9 * minute, now + 5 * minute).await.unwrap());
+        assert!(!store.mark_used(&[1; 32], now + 5 * minute, now + minute).await.unwrap());
+        assert!(store.mark_used(&[2; 32], now + 5 * minute, now + minute).await.unwrap());
+        assert!(store.mark_used(&[1; 32], now + 9 * minute, now + 5 * minute).await.unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! Opening, and what to say when it fails.
+//! Errors of opening a database file, and its creation.
 
 use std::{
     fs::OpenOptions,
@@ -11,27 +11,25 @@ use crate::{
     store::error::{primary_code, sqlite_code},
 };
 
-/// Why a database file cannot be used, and how to mend it.
+/// The reason why a database file cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its folder is not there.
-    #[error(
-        "cannot open {path}: its folder does not exist; create the folder, or change store.url"
-    )]
+    /// The directory does not exist.
+    #[error("cannot open {path}: its directory does not exist; create it, or change store.url")]
     FolderMissing {
         /// The file.
         path: PathBuf,
     },
-    /// No permission, or a folder in its place.
+    /// There is no permission, or it is a directory.
     #[error(
-        "cannot open {path}: permission denied, or it is not a file; the user of this process must be able to \
-         read and write the file and to make files beside it"
+        "cannot open {path}: permission denied, or it is not a file; the user of this process needs permission to \
+         read and write the file, and to create files in its directory"
     )]
     Refused {
         /// The file.
         path: PathBuf,
     },
-    /// Another kind of file, or a damaged one.
+    /// It is another kind of file, or damaged.
     #[error(
         "{path} is not a SQLite database, or is damaged; restore a backup, or change store.url"
     )]
@@ -41,28 +39,26 @@ pub enum OpenError {
     },
     /// A newer release has changed the schema.
     #[error(
-        "{path} was written by a newer release (schema {found}, this release knows {known}); run that release, or \
-         restore a backup that this one wrote"
+        "{path} was written by a newer release (schema {found}, this release supports {known}); run that release, or \
+         restore a backup that this release wrote"
     )]
     NewerSchema {
         /// The file.
         path: PathBuf,
         /// Its schema.
         found: i64,
-        /// Our newest one.
+        /// The newest schema of this release.
         known: i64,
     },
-    /// Something else's database.
-    #[error(
-        "{path} is a SQLite database that no release of Tenant Gateway wrote; change store.url"
-    )]
+    /// It is the database of another program.
+    #[error("{path} is a SQLite database of another program; change store.url")]
     UnknownSchema {
         /// The file.
         path: PathBuf,
     },
-    /// Another `serve` has it.
+    /// Another `serve` uses it.
     #[error(
-        "another `serve` runs on {path} (it holds {lock}); a SQLite file is served by one process: stop the other \
+        "another `serve` uses {path} (it holds {lock}); only one process can serve a SQLite file: stop the other \
          one, or change store.url"
     )]
     AlreadyServed {
@@ -71,10 +67,10 @@ pub enum OpenError {
         /// The lock file.
         lock: PathBuf,
     },
-    /// Somebody else may read or write it.
+    /// Other users may read or write it.
     #[error(
-        "{path} has mode {mode:04o}, so others than its owner may read or write the store; run `chmod 600 {path}`, and \
-         do the same for files beside it"
+        "{path} has mode {mode:04o}, so other users may read or write the store; run `chmod 600 {path}`, and \
+         do the same for the -wal and -shm files beside it"
     )]
     Permissions {
         /// The file.
@@ -82,9 +78,9 @@ pub enum OpenError {
         /// The permission bits found.
         mode: u32,
     },
-    /// Somebody else may put another file in its place.
+    /// Other users may replace it.
     #[error(
-        "the folder {folder} of the store has mode {mode:04o}, so everybody may replace the files in it; run \
+        "the directory {folder} of the store has mode {mode:04o}, so every user may replace the files in it; run \
          `chmod o-w {folder}` (in Kubernetes set securityContext.fsGroup of the pod), or change store.url"
     )]
     FolderPermissions {
@@ -93,12 +89,12 @@ pub enum OpenError {
         /// The permission bits found.
         mode: u32,
     },
-    /// Something that may pass.
+    /// A temporary problem.
     #[error("cannot open {path}: {cause}")]
     Unavailable {
         /// The file.
         path: PathBuf,
-        /// What failed.
+        /// The cause.
         cause: StoreError,
     },
 }
@@ -115,7 +111,7 @@ impl OpenError {
         }
     }
 
-    pub(super) fn of_io(path: &Path, error: &io::Error) -> Self {
+    pub(super) fn from_io(path: &Path, error: &io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::FolderMissing { path },
@@ -127,21 +123,21 @@ impl OpenError {
     }
 }
 
-/// Makes an empty file that only we may read, if there is none; SQLite gives its other files the same mode.
+/// Creates an empty file that only the owner may read, if there is none. SQLite gives its other files the same mode.
 ///
-/// An existing file is not even opened: closing it again would drop the locks that another connection of this process
-/// holds on it (POSIX locks belong to process and file, not to the handle).
+/// An existing file is not opened: closing it would drop the locks that another connection of this process holds on it
+/// (POSIX locks belong to process and file, not to the handle).
 pub(super) fn create_private(path: &Path) -> Result<PathBuf, OpenError> {
-    let path = std::path::absolute(path).map_err(|error| OpenError::of_io(path, &error))?;
-    match private().write(true).create_new(true).open(&path) {
+    let path = std::path::absolute(path).map_err(|error| OpenError::from_io(path, &error))?;
+    match private_options().write(true).create_new(true).open(&path) {
         Ok(_) => Ok(path),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path),
-        Err(error) => Err(OpenError::of_io(&path, &error)),
+        Err(error) => Err(OpenError::from_io(&path, &error)),
     }
 }
 
-/// Options for files that only we may read.
-pub(super) fn private() -> OpenOptions {
+/// Returns options for files that only the owner may read.
+pub(super) fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -1,4 +1,4 @@
-//! The schema: whether a file is ours, and bringing it up to date.
+//! The schema of a file: checks that this program wrote it, and migrates it.
 
 use std::{path::Path, time::Duration};
 
@@ -13,16 +13,16 @@ use crate::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// Changing the journal mode does not wait for locks by itself: tried so often, so far apart.
+/// The attempts to change the journal mode, which does not wait for locks by itself.
 const JOURNAL_MODE_ATTEMPTS: u32 = 50;
 const JOURNAL_MODE_PAUSE: Duration = Duration::from_millis(100);
 
-/// The schema of a file, by the number of its last migration.
+/// The schema of a file, by the version of its last migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Schema {
-    /// The newest that we know.
+    /// The newest version.
     Current(i64),
-    /// One that opening the file brings up to date.
+    /// An older version, which opening the file migrates.
     Older {
         /// 0 for an empty file.
         found: i64,
@@ -30,7 +30,7 @@ pub(super) enum Schema {
     },
 }
 
-/// Refuses a file that is not ours or newer, then migrates.
+/// Rejects a file of another program or a newer release, then migrates.
 pub(super) async fn prepare(
     path: &Path,
     connection: &mut SqliteConnection,
@@ -42,10 +42,10 @@ pub(super) async fn prepare(
     if let Schema::Current(_) = schema {
         return Ok(());
     }
-    // One transaction for all, and the migrator looks again inside it: two processes that start at once do not
-    // migrate twice, and nothing is half done.
+    // One transaction for all migrations, and the migrator checks again inside it. So two processes that start at once
+    // do not migrate twice, and nothing is half done.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sqlx_error)?;
-    // Not `run`, whose future cannot be sent to another thread (the compiler sees its borrow as too general).
+    // Not `run`, whose future is not `Send` (the compiler sees its borrow as too general).
     MIGRATIONS
         .run_direct(None, &mut *transaction, false)
         .await
@@ -54,7 +54,7 @@ pub(super) async fn prepare(
     transaction.commit().await.map_err(sqlx_error)
 }
 
-/// Fills in the keys that a migration left empty, because SQL cannot fold them.
+/// Fills keys that a migration left empty, because SQL cannot do Unicode case folding.
 async fn fill_user_principal_keys(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT DISTINCT user_principal_name FROM grants WHERE user_principal_key = ''",
@@ -71,7 +71,7 @@ async fn fill_user_principal_keys(connection: &mut SqliteConnection) -> Result<(
     Ok(())
 }
 
-/// Refuses a file that is not ours or newer, and changes nothing.
+/// Rejects a file of another program or a newer release, and changes nothing.
 pub(super) async fn inspect(
     path: &Path,
     connection: &mut SqliteConnection,
@@ -121,7 +121,7 @@ async fn enter_wal_mode(path: &Path, connection: &mut SqliteConnection) -> Resul
                 return Err(OpenError::Unavailable {
                     path: path.to_owned(),
                     cause: StoreError::Unavailable(
-                        "this file system cannot hold a write-ahead log".to_owned(),
+                        "this file system does not support a write-ahead log".to_owned(),
                     ),
                 });
             }

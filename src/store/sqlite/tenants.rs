@@ -15,7 +15,7 @@ use self::statements::{
 };
 use super::{
     SqliteStore, consents,
-    grants::{of_tenant, statements as grants},
+    grants::{statements as grants, tenant_statement},
 };
 use crate::{
     domain::{ApplicationId, ContextIdentifier, Tenant, TenantName, TenantStatus},
@@ -64,7 +64,7 @@ impl TenantStore for SqliteStore {
         after: Option<&TenantName>,
         limit: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
-        // The empty text is before every id.
+        // The empty string sorts before every id.
         let after_tenant = after.map(|name| name.tenant.to_string()).unwrap_or_default();
         let after_application = after.map_or("", |name| name.application.as_str());
         let statement = match application.map(ApplicationId::as_str) {
@@ -80,7 +80,7 @@ impl TenantStore for SqliteStore {
         records.into_iter().map(|record| record.into_tenant(&self.applications)).collect()
     }
 
-    async fn stopped_of(&self, names: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
+    async fn find_stopped(&self, names: &[TenantName]) -> Result<Vec<TenantName>, StoreError> {
         let pairs: Vec<(&str, String)> =
             names.iter().map(|name| (name.application.as_str(), name.tenant.to_string())).collect();
         let pairs = serde_json::to_string(&pairs)
@@ -237,9 +237,9 @@ impl TenantStore for SqliteStore {
             grants::REVOKE_ALL,
             grants::DELETE_ACCESS_TOKENS,
             grants::DELETE_REVOKED,
-            consents::DELETE_OF_TENANT,
+            consents::DELETE_OPEN_OF_TENANT,
         ] {
-            of_tenant(statement, name).execute(&mut *transaction).await?;
+            tenant_statement(statement, name).execute(&mut *transaction).await?;
         }
         sqlx::query(DELETE)
             .bind(name.application.as_str())
@@ -247,8 +247,8 @@ impl TenantStore for SqliteStore {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        // It is deleted whether or not the log can be emptied right now.
-        let _ = writer.forget_deleted().await;
+        // The tenant is deleted even if the log cannot be emptied now.
+        let _ = writer.truncate_wal().await;
         Ok(Deletion::Deleted)
     }
 }

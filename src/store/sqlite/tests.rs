@@ -1,4 +1,4 @@
-//! What is special to the SQLite file; what every store must do is in `store::contract`.
+//! Tests that are specific to SQLite. `store::contract` has the tests for every store.
 
 mod grants;
 
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use super::{OpenError, ServeLock, SqliteFile, SqliteStore, tenants::statements};
 use crate::{
     domain::TenantName,
-    ports::{SealError, StoreError, StoreWatch as _, TenantStore, TicketStore},
+    ports::{SealError, StoreError, StoreHealth as _, TenantStore, TicketStore},
     store::{
         KnownApplications,
         contract::{
-            Place, Store, TestSealer, a_ticket, add, at, cust1, enroll, name, secret,
+            Store, StoreLocation, TestSealer, a_ticket, add, at, cust1, enroll, name, secret,
             store_contract, tenant, token, usual_applications,
         },
         sealing,
@@ -27,7 +27,7 @@ use crate::{
 
 store_contract!(Folder::new);
 
-/// A folder for one database, gone with the test.
+/// A temporary directory for one database.
 struct Folder(TempDir);
 
 impl Folder {
@@ -44,7 +44,7 @@ impl Folder {
         SqliteStore::new(file, Arc::new(TestSealer), usual_applications())
     }
 
-    /// Does to the file what we never do.
+    /// Changes the file in a way that the store never does.
     async fn meddle(&self, sql: &str) {
         let mut connection =
             SqliteConnection::connect(self.path().to_str().unwrap()).await.unwrap();
@@ -52,7 +52,7 @@ impl Folder {
         connection.close().await.unwrap();
     }
 
-    /// Whether these bytes are in the database file or one beside it.
+    /// Returns whether the database file or a file beside it contains these bytes.
     fn contains(&self, bytes: &[u8]) -> bool {
         fs::read_dir(self.0.path()).unwrap().any(|entry| {
             let content = fs::read(entry.unwrap().path()).unwrap();
@@ -62,7 +62,7 @@ impl Folder {
 }
 
 #[async_trait]
-impl Place for Folder {
+impl StoreLocation for Folder {
     async fn open_with(&self, applications: KnownApplications) -> Arc<dyn Store> {
         let file = SqliteFile::open(&self.path()).await.unwrap();
         Arc::new(SqliteStore::new(file, Arc::new(TestSealer), applications))
@@ -112,7 +112,7 @@ async fn only_the_owner_may_read_the_files() {
 }
 
 #[tokio::test]
-async fn a_commit_is_on_the_disk_and_deleted_bytes_are_overwritten() {
+async fn a_commit_is_synced_and_deleted_bytes_are_overwritten() {
     let folder = Folder::new();
     let store = folder.store().await;
     enroll(&store, &cust1()).await;
@@ -129,7 +129,7 @@ async fn a_commit_is_on_the_disk_and_deleted_bytes_are_overwritten() {
 }
 
 #[tokio::test]
-async fn the_first_key_that_is_activated_stays() {
+async fn the_first_activated_key_stays_active() {
     let folder = Folder::new();
     let (ours, theirs) = (folder.store().await, folder.store().await);
     assert_eq!(ours.file().active_key_id().await.unwrap(), None);
@@ -157,7 +157,7 @@ async fn refused(path: &Path) -> (OpenError, String) {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_release_is_refused_and_left_alone() {
+async fn rejects_a_file_of_a_newer_release_without_changing_it() {
     let folder = Folder::new();
     folder.store().await.close().await;
     folder
@@ -171,7 +171,7 @@ async fn a_file_of_a_newer_release_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_database_of_something_else_is_refused_and_left_alone() {
+async fn rejects_a_database_of_another_program_without_changing_it() {
     let other = Folder::new();
     fs::write(other.path(), "").unwrap();
     other.meddle("CREATE TABLE tenants (id INTEGER)").await;
@@ -187,7 +187,7 @@ async fn a_database_of_something_else_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_named_with_its_mend() {
+async fn open_errors_name_the_file_and_say_what_to_do() {
     let folder = Folder::new();
     let inside = folder.0.path().join("missing/gateway.db");
     let (error, _) = refused(&inside).await;
@@ -200,7 +200,7 @@ async fn what_cannot_be_opened_is_named_with_its_mend() {
 }
 
 #[tokio::test]
-async fn a_second_serve_on_one_file_is_refused() {
+async fn rejects_a_second_serve_on_one_file() {
     let folder = Folder::new();
     let first = ServeLock::acquire(&folder.path()).unwrap();
     let error = ServeLock::acquire(&folder.path()).unwrap_err();
@@ -211,20 +211,20 @@ async fn a_second_serve_on_one_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_read_only_file_is_unavailable_for_writes_and_can_be_read() {
+async fn a_read_only_file_is_readable_and_unavailable_for_writes() {
     let folder = Folder::new();
     let store = folder.store().await;
     let created = add(&store, &cust1()).await;
-    // Permissions do not bind the superuser, under whom tests may run; the answer of SQLite is the same.
+    // Permissions do not apply to the superuser, who may run the tests; the error of SQLite is the same.
     set(&store, "query_only = ON").await;
     let detail = unavailable(store.set_disabled(&cust1(), true, at(1)).await);
     assert!(detail.contains("read-only"), "{detail}");
-    unavailable(store.writable().await);
+    unavailable(store.check_writable().await);
     assert_eq!(tenant(&store, &cust1()).await, Some(created));
 }
 
 #[tokio::test]
-async fn a_full_disk_is_unavailable_and_passes() {
+async fn a_full_disk_is_a_temporary_unavailability() {
     let folder = Folder::new();
     let store = folder.store().await;
     add(&store, &cust1()).await;
@@ -243,26 +243,26 @@ async fn a_full_disk_is_unavailable_and_passes() {
 }
 
 #[tokio::test]
-async fn a_writer_that_lost_its_transaction_is_replaced() {
+async fn replaces_a_writer_that_lost_its_transaction() {
     let folder = Folder::new();
     let store = folder.store().await;
     let before = store.external_version().await.unwrap();
     {
         let mut writer = store.file().writer().await.unwrap();
         let mut transaction = writer.begin().await.unwrap();
-        // As SQLite does by itself after some errors.
+        // SQLite does this by itself after some errors.
         sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
         transaction.commit().await.unwrap_err();
     }
-    store.writable().await.unwrap();
-    // Nobody can tell any more what others did meanwhile.
+    store.check_writable().await.unwrap();
+    // A replaced connection cannot detect earlier changes of other processes.
     let after = store.external_version().await.unwrap();
     assert_ne!(after, before);
     assert_eq!(store.external_version().await.unwrap(), after);
 }
 
 #[tokio::test]
-async fn opening_waits_for_others_who_are_writing() {
+async fn opening_waits_for_other_writers() {
     let folder = Folder::new();
     fs::write(folder.path(), "").unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -278,21 +278,21 @@ async fn opening_waits_for_others_who_are_writing() {
 }
 
 #[tokio::test]
-async fn a_writer_that_waits_in_vain_for_another_process_is_unavailable() {
+async fn a_write_is_unavailable_after_waiting_for_another_process() {
     let folder = Folder::new();
     let (ours, theirs) = (folder.store().await, folder.store().await);
     set(&ours, "busy_timeout = 20").await;
     let mut writer = theirs.file().writer().await.unwrap();
     let transaction = writer.begin().await.unwrap();
-    unavailable(ours.writable().await);
+    unavailable(ours.check_writable().await);
     drop(transaction);
     drop(writer);
-    theirs.writable().await.unwrap();
-    ours.writable().await.unwrap();
+    theirs.check_writable().await.unwrap();
+    ours.check_writable().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_row_that_makes_no_sense_is_corrupt() {
+async fn an_invalid_row_is_corrupt() {
     for damage in [
         "labels = '{'",
         "labels = '{\"a\": 1}'",
@@ -318,7 +318,7 @@ async fn a_damaged_page_is_corrupt() {
     add(&store, &cust1()).await;
     store.close().await;
     let mut bytes = fs::read(folder.path()).unwrap();
-    // Everything after the page with the schema.
+    // Damages everything after the page with the schema.
     bytes[4096..].fill(0x7f);
     fs::write(folder.path(), bytes).unwrap();
     match SqliteFile::open(&folder.path()).await {
@@ -332,13 +332,13 @@ async fn a_damaged_page_is_corrupt() {
 }
 
 #[tokio::test]
-async fn the_log_of_a_file_that_was_replaced_is_not_written_into_the_file_in_its_place() {
+async fn does_not_write_the_log_of_a_replaced_file_into_the_new_one() {
     let folder = Folder::new();
     let beside = |name: &str| folder.0.path().join(name);
     let store = folder.store().await;
     add(&store, &cust1()).await;
     store.close().await;
-    // The copy is a backup of before the second tenant was added.
+    // The copy is a backup from before the second tenant was added.
     fs::copy(folder.path(), beside("copy.db")).unwrap();
     let store = folder.store().await;
     let second = name("crm-sync", "Cust2");
@@ -352,7 +352,7 @@ async fn the_log_of_a_file_that_was_replaced_is_not_written_into_the_file_in_its
     assert!(tenant(&restored, &cust1()).await.is_some());
     assert_eq!(tenant(&restored, &second).await, None);
     restored.close().await;
-    // With its log, the former file still has everything.
+    // With its log, the former file still contains everything.
     fs::rename(beside("away.db"), folder.path()).unwrap();
     fs::rename(beside("gateway.db-wal.former"), beside("gateway.db-wal")).unwrap();
     let former = folder.store().await;
@@ -392,7 +392,7 @@ fn sealed_for(column: sealing::SecretColumn, name: &String, text: &str) -> Vec<u
 }
 
 #[tokio::test]
-async fn secrets_are_nowhere_in_the_files_and_deleted_ones_not_even_sealed() {
+async fn files_contain_no_plain_secrets_and_no_deleted_ones() {
     let folder = Folder::new();
     let store = folder.store().await;
     let text = "a-token-that-nobody-may-see";
@@ -413,7 +413,7 @@ async fn secrets_are_nowhere_in_the_files_and_deleted_ones_not_even_sealed() {
 }
 
 #[tokio::test]
-async fn reads_by_key_and_lists_use_an_index_and_sort_nothing() {
+async fn reads_and_lists_use_an_index_without_sorting() {
     let folder = Folder::new();
     let store = folder.store().await;
     for statement in

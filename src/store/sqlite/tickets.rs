@@ -19,7 +19,7 @@ const PUT: &str = "INSERT INTO tickets \
      ON CONFLICT (application, tenant) DO UPDATE SET value = excluded.value, \
      credential_id = excluded.credential_id, issue_time = excluded.issue_time, \
      expire_time = excluded.expire_time, token_version = excluded.token_version";
-/// Two uses may be noted in the wrong order: the later end counts.
+/// Keeps the later time, because two uses may be recorded in the wrong order.
 const EXTEND: &str = "UPDATE tickets SET expire_time = max(expire_time, ?4) \
      WHERE application = ?1 AND tenant = ?2 AND credential_id = ?3";
 const DELETE: &str =

@@ -1,11 +1,11 @@
-//! The file's own state.
+//! The state of the file.
 
 use async_trait::async_trait;
 
 use jiff::Timestamp;
 
 use super::SqliteStore;
-use crate::ports::{StoreError, StoreWatch};
+use crate::ports::{StoreError, StoreHealth};
 
 const ANY_AFTER: &str = "SELECT EXISTS (SELECT 1 FROM tickets WHERE issue_time > ?1) \
      OR EXISTS (SELECT 1 FROM access_tokens WHERE issue_time > ?1) \
@@ -17,15 +17,15 @@ const FORGET_STATUSES_AFTER: &str = "UPDATE tenants SET status_state = NULL, \
      status_read_time = NULL WHERE status_read_time > ?1";
 
 #[async_trait]
-impl StoreWatch for SqliteStore {
+impl StoreHealth for SqliteStore {
     fn check_file(&self) -> Result<(), StoreError> {
         self.file.check()
     }
 
-    async fn writable(&self) -> Result<(), StoreError> {
+    async fn check_writable(&self) -> Result<(), StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
-        // Counts, because SQLite does not write a page that stays the same.
+        // Increments a counter, because SQLite does not write an unchanged page.
         sqlx::query("UPDATE write_probe SET count = count + 1 WHERE only_row = 1")
             .execute(&mut *transaction)
             .await?;
@@ -36,9 +36,9 @@ impl StoreWatch for SqliteStore {
         self.file.writer().await?.data_version().await
     }
 
-    async fn forget_issued_after(&self, latest: Timestamp) -> Result<u64, StoreError> {
+    async fn delete_issued_after(&self, latest: Timestamp) -> Result<u64, StoreError> {
         let latest = latest.as_microsecond();
-        // Nearly always there is nothing, and looking keeps nobody waiting who writes.
+        // Usually there is nothing to delete, and this check does not block writers.
         let any: bool =
             sqlx::query_scalar(ANY_AFTER).bind(latest).fetch_one(self.file.readers()?).await?;
         if !any {

@@ -1,4 +1,4 @@
-//! The one connection that writes.
+//! The single writing connection.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -16,20 +16,20 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::files::OpenFiles;
 use crate::{
     ports::StoreError,
-    store::error::{extended_code, of_commit, sqlite_code},
+    store::error::{commit_error, extended_code, sqlite_code},
 };
 
-/// How long SQLite waits for another process's lock. Commands beside a server hold it for milliseconds.
+/// The time limit for waiting for another process's lock. Commands hold it for milliseconds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sets `BUSY_TIMEOUT` again.
-const PATIENT: &str = "PRAGMA busy_timeout = 5000";
+/// Restores `BUSY_TIMEOUT`.
+const RESTORE_BUSY_TIMEOUT: &str = "PRAGMA busy_timeout = 5000";
 
-/// How long a write waits for those before it; above `BUSY_TIMEOUT`, so that the nearer cause is reported.
+/// The time limit for waiting for earlier writes; above `BUSY_TIMEOUT`, so that the specific cause is reported.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Holds the writing connection, one user at a time. It is not in a pool, because a pool may replace it unseen and
-/// `data_version` can be compared only on one connection.
+/// The writing connection, which is used by one caller at a time. It is not in a pool, because a pool may replace it
+/// unnoticed, and `data_version` is comparable only on one connection.
 pub(super) struct WriterSlot {
     options: SqliteConnectOptions,
     files: Arc<OpenFiles>,
@@ -38,13 +38,13 @@ pub(super) struct WriterSlot {
 
 struct State {
     connection: Slot,
-    /// How often the connection was replaced.
+    /// The number of times that the connection was replaced.
     replaced: i64,
-    /// Whether it does not wait for locks at the moment.
-    hasty: bool,
-    /// Whether the last use has ended, and left nothing behind.
-    at_rest: bool,
-    /// Whether it has been prepared for whole transactions.
+    /// Whether the connection currently does not wait for locks.
+    no_wait: bool,
+    /// Whether the last use has ended without leaving a transaction.
+    idle: bool,
+    /// Whether the connection has been prepared for [`Writer::whole`].
     prepared: bool,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Writer<'a> {
     files: &'a OpenFiles,
 }
 
-/// A transaction that is acknowledged only if it went to the file that a restart will find.
+/// A transaction. Its commit is acknowledged only if the file is still the one that a restart will find.
 pub(super) struct Transaction<'a> {
     inner: sqlx::Transaction<'a, Sqlite>,
     files: &'a OpenFiles,
@@ -70,13 +70,13 @@ impl Transaction<'_> {
     /// Commits with a full sync.
     ///
     /// # Errors
-    /// `OutcomeUnknown` if it may have been committed all the same.
+    /// `OutcomeUnknown` if it may have been committed nevertheless.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
-        self.inner.commit().await.map_err(of_commit)?;
+        self.inner.commit().await.map_err(commit_error)?;
         self.files.check().map_err(StoreError::after_commit)
     }
 
-    /// Takes everything back.
+    /// Rolls back.
     pub(super) async fn rollback(self) -> Result<(), StoreError> {
         Ok(self.inner.rollback().await?)
     }
@@ -108,14 +108,14 @@ impl WriterSlot {
             state: Mutex::new(State {
                 connection: Slot::Open(connection),
                 replaced: 0,
-                hasty: false,
-                at_rest: false,
+                no_wait: false,
+                idle: false,
                 prepared: false,
             }),
         }
     }
 
-    /// Waits for the connection. It is in no transaction, and its file is the one that was opened.
+    /// Waits for the connection. It has no open transaction, and its file is the one that was opened.
     pub(super) async fn acquire(&self) -> Result<Writer<'_>, StoreError> {
         let mut state = tokio::time::timeout(QUEUE_TIMEOUT, self.state.lock())
             .await
@@ -123,7 +123,7 @@ impl WriterSlot {
         self.files.check()?;
         let replaced = state.replaced;
         state.repair(&self.options).await?;
-        // A new connection opens the path anew, so the file may have been replaced since the first check.
+        // A new connection opens the path again, so the file may have been replaced since the first check.
         if state.replaced != replaced
             && let Err(lost) = self.files.check()
         {
@@ -135,14 +135,14 @@ impl WriterSlot {
 
     pub(super) async fn close(&self) {
         if let Slot::Open(mut connection) = self.take().await {
-            // A command may have the file open too; then closing alone would leave the log as it is. Best effort.
+            // If a command has the file open too, closing alone would not empty the log. Errors are ignored.
             let _ = truncate_log(&mut connection).await;
             let _ = connection.close().await;
         }
     }
 
-    /// Closes and does nothing else.
-    pub(super) async fn leave(&self) {
+    /// Closes without emptying the log.
+    pub(super) async fn close_without_checkpoint(&self) {
         if let Slot::Open(connection) = self.take().await {
             let _ = connection.close().await;
         }
@@ -155,24 +155,24 @@ impl WriterSlot {
 }
 
 impl State {
-    /// Replaces a connection that is not as it should be. After some errors (a full disk) SQLite has rolled back by
-    /// itself while the driver still counts a transaction and refuses to begin another.
+    /// Replaces a connection in a bad state. After some errors (a full disk) SQLite has rolled back by itself, while
+    /// the driver still counts a transaction and refuses to begin another.
     async fn repair(&mut self, options: &SqliteConnectOptions) -> Result<(), StoreError> {
-        let at_rest = std::mem::take(&mut self.at_rest);
+        let at_rest = std::mem::take(&mut self.idle);
         match &mut self.connection {
             Slot::Open(_) if at_rest => return Ok(()),
             Slot::Open(connection) => {
-                // Waits until a rollback that a dropped future left behind is done.
+                // Waits for the rollback of a dropped future.
                 let alive = connection.ping().await.is_ok();
-                if alive && !connection.is_in_transaction() && !self.hasty {
+                if alive && !connection.is_in_transaction() && !self.no_wait {
                     return Ok(());
                 }
             }
             Slot::Broken => {}
-            Slot::Closed => return Err(StoreError::Unavailable("it is closed".to_owned())),
+            Slot::Closed => return Err(StoreError::Unavailable("the store is closed".to_owned())),
         }
-        // The new connection reads before the old one closes: the last one to close would remove the log, and a log of
-        // the same name would then be another file.
+        // The new connection reads before the old one closes: the last one to close would remove the log, and a new log
+        // would be another file.
         let fresh = async {
             let mut fresh = options.connect().await?;
             run(&mut fresh, "PRAGMA schema_version").await?;
@@ -186,24 +186,24 @@ impl State {
             }
         }
         self.replaced += 1;
-        self.hasty = false;
+        self.no_wait = false;
         self.prepared = false;
         Ok(())
     }
 }
 
 impl Writer<'_> {
-    /// Takes the write lock at once: a transaction that began as a read could not wait for it.
+    /// Begins a transaction with the write lock: a transaction that began as a read could not wait for it.
     pub(super) async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
         let files = self.files;
         let inner = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
         Ok(Transaction { inner, files })
     }
 
-    /// Runs a statement that is a transaction by itself: one hand-over to the driver's thread, because waking it takes
-    /// longer than what it does. `prepare` is run before, once for each connection. Whether it was done: a trigger may
-    /// refuse it.
-    pub(super) async fn whole(
+    /// Runs a statement that is a transaction by itself. It is handed to the driver's thread once, because waking it
+    /// takes longer than the statement. `prepare` runs before it, once for each connection. Returns `false` if a
+    /// trigger rejects it.
+    pub(super) async fn execute_single(
         &mut self,
         statement: Query<'_, Sqlite, SqliteArguments>,
         prepare: &'static str,
@@ -215,9 +215,9 @@ impl Writer<'_> {
         let done = match statement.execute(self.connection()?).await {
             Ok(_) => true,
             Err(error) if extended_code(&error) == Some(sqlite_code::CONSTRAINT_TRIGGER) => false,
-            Err(error) => return Err(of_commit(error)),
+            Err(error) => return Err(commit_error(error)),
         };
-        self.state.at_rest = true;
+        self.state.idle = true;
         self.files.check().map_err(StoreError::after_commit)?;
         Ok(done)
     }
@@ -225,27 +225,29 @@ impl Writer<'_> {
     pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
         match &mut self.state.connection {
             Slot::Open(connection) => Ok(connection),
-            Slot::Broken | Slot::Closed => Err(StoreError::Unavailable("it is closed".to_owned())),
+            Slot::Broken | Slot::Closed => {
+                Err(StoreError::Unavailable("the store is closed".to_owned()))
+            }
         }
     }
 
-    /// Differs from before if another process changed the file. A replaced connection counts as a change, because
-    /// SQLite's numbers of two connections cannot be compared.
+    /// Returns a number that changes when another process changes the file. A replaced connection counts as a change,
+    /// because SQLite's numbers of two connections are not comparable.
     pub(super) async fn data_version(&mut self) -> Result<i64, StoreError> {
         let version: i64 =
             sqlx::query_scalar("PRAGMA data_version").fetch_one(self.connection()?).await?;
         Ok((self.state.replaced << 32) | version)
     }
 
-    /// Writes the log back and empties it, so that what was deleted is in neither file. Beside a long reader (a
-    /// backup) that has to wait until the log is next emptied: writes must not wait for it.
-    pub(super) async fn forget_deleted(&mut self) -> Result<(), StoreError> {
-        self.state.hasty = true;
+    /// Writes the log back and empties it, so that deleted data is in neither file. While a long reader (a backup) is
+    /// active, the log stays until it is next emptied, because writes must not wait.
+    pub(super) async fn truncate_wal(&mut self) -> Result<(), StoreError> {
+        self.state.no_wait = true;
         let connection = self.connection()?;
         run(connection, "PRAGMA busy_timeout = 0").await?;
         truncate_log(connection).await?;
-        run(connection, PATIENT).await?;
-        self.state.hasty = false;
+        run(connection, RESTORE_BUSY_TIMEOUT).await?;
+        self.state.no_wait = false;
         Ok(())
     }
 }

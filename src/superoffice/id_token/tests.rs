@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::superoffice::{jwks::Keys, jwt::MAX_JWT_BYTES};
+use crate::superoffice::{jwks::JwkSet, jwt::MAX_JWT_BYTES};
 
 pub(in crate::superoffice) const NOW: i64 = 1_771_837_200;
 const IDENTITY: &str = "http://schemes.superoffice.net/identity/";
@@ -20,8 +20,8 @@ fn now() -> Timestamp {
     Timestamp::from_second(NOW).unwrap()
 }
 
-/// What SuperOffice was seen to say to an administrator (SUPEROFFICE.md 4.3), with the claims of `other` in place of
-/// its own: null takes one out. `ctx` and the like go without their prefix.
+/// Observed claims of an administrator. The claims in `other` replace them; null removes one. Names like `ctx` have no
+/// prefix.
 pub(in crate::superoffice) fn claims(other: &[(&str, Value)]) -> Value {
     let mut claims = json!({
         "sub": "anna.admin@example.com",
@@ -55,21 +55,24 @@ pub(in crate::superoffice) fn signed(claims: &Value) -> SecretString {
     encode(&Header::new(Algorithm::RS256), claims, &KEY).unwrap().into()
 }
 
-fn open_signed(jwt: &SecretString, expected: Expected<'_>) -> Result<Identity, UpstreamError> {
+fn open_signed(
+    jwt: &SecretString,
+    expected: Expected<'_>,
+) -> Result<VerifiedIdentity, UpstreamError> {
     static KEY: LazyLock<DecodingKey> = LazyLock::new(|| {
         let pem = include_bytes!("../../../tests/fixtures/keys/public.pem");
         DecodingKey::from_rsa_pem(pem).unwrap()
     });
     read_header(jwt)?;
-    open_with(&KEY, jwt, expected, now())
+    validate_with_key(&KEY, jwt, expected, now())
 }
 
-fn read(other: &[(&str, Value)]) -> Result<Identity, UpstreamError> {
+fn read(other: &[(&str, Value)]) -> Result<VerifiedIdentity, UpstreamError> {
     open_signed(&signed(&claims(other)), EXPECTED)
 }
 
-/// Why it is refused, which repeats nothing of what came.
-fn why(result: Result<Identity, UpstreamError>) -> String {
+/// Returns the reason of the rejection, which repeats no received data.
+fn why(result: Result<VerifiedIdentity, UpstreamError>) -> String {
     match result {
         Err(UpstreamError::InvalidResponse(why)) => why.replace("id_token: ", ""),
         other => panic!("{other:?}"),
@@ -77,7 +80,7 @@ fn why(result: Result<Identity, UpstreamError>) -> String {
 }
 
 #[test]
-fn the_claims_that_were_seen_name_a_person() {
+fn reads_the_identity_from_observed_claims() {
     let identity = read(&[]).unwrap();
     assert_eq!(identity.tenant.to_string(), "Cust26759");
     assert_eq!(identity.associate_id.get(), 5);
@@ -91,7 +94,7 @@ fn the_claims_that_were_seen_name_a_person() {
 }
 
 #[test]
-fn what_differs_between_versions_and_people_is_read_all_the_same() {
+fn accepts_the_variations_between_versions_and_people() {
     let as_text = [("iat", json!(NOW.to_string())), ("associateid", json!(5))];
     assert_eq!(read(&as_text).unwrap().associate_id.get(), 5);
     assert!(read(&[("nbf", Value::Null)]).is_ok());
@@ -134,7 +137,7 @@ fn what_differs_between_versions_and_people_is_read_all_the_same() {
 }
 
 #[test]
-fn claims_that_cannot_be_believed_are_refused_and_not_repeated() {
+fn rejects_invalid_claims_without_repeating_them() {
     let unread = "claims missing or of other types than documented";
     for (name, value, wanted) in [
         ("iss", json!("https://sod.superoffice.com/"), "another issuer"),
@@ -153,50 +156,50 @@ fn claims_that_cannot_be_believed_are_refused_and_not_repeated() {
         ("exp", json!("1771837500"), unread),
         ("exp", Value::Null, unread),
         ("nbf", json!(NOW + 61), "not yet valid; compare clocks"),
-        ("iat", json!(NOW + 61), "issued at a time to come; compare clocks"),
-        ("iat", json!("canary"), "iat is no time"),
+        ("iat", json!(NOW + 61), "issued in the future; compare clocks"),
+        ("iat", json!("canary"), "iat is not a time"),
         ("iat", Value::Null, unread),
         ("nonce", json!("canary"), "not the nonce of this sign-in"),
         ("nonce", json!("n-0S6_WzA2Mj0"), "not the nonce of this sign-in"),
         ("nonce", json!(""), "not the nonce of this sign-in"),
         ("nonce", Value::Null, "not the nonce of this sign-in"),
         ("nonce", json!(5), unread),
-        ("ctx", json!("canary"), "ctx is no context identifier"),
-        ("ctx", json!("cust26759"), "ctx is no context identifier"),
-        ("ctx", json!("Cust26759 "), "ctx is no context identifier"),
+        ("ctx", json!("canary"), "ctx is not a context identifier"),
+        ("ctx", json!("cust26759"), "ctx is not a context identifier"),
+        ("ctx", json!("Cust26759 "), "ctx is not a context identifier"),
         ("ctx", Value::Null, unread),
-        ("associateid", json!("0"), "associateid is no id of an associate"),
-        ("associateid", json!(0), "associateid is no id of an associate"),
-        ("associateid", json!(-5), "associateid is no id of an associate"),
-        ("associateid", json!("05"), "associateid is no id of an associate"),
-        ("associateid", json!("+5"), "associateid is no id of an associate"),
-        ("associateid", json!(1_i64 << 32 | 5), "associateid is no id of an associate"),
+        ("associateid", json!("0"), "associateid is not an associate id"),
+        ("associateid", json!(0), "associateid is not an associate id"),
+        ("associateid", json!(-5), "associateid is not an associate id"),
+        ("associateid", json!("05"), "associateid is not an associate id"),
+        ("associateid", json!("+5"), "associateid is not an associate id"),
+        ("associateid", json!(1_i64 << 32 | 5), "associateid is not an associate id"),
         ("associateid", json!(5.5), unread),
         ("associateid", Value::Null, unread),
         ("upn", json!("canary@example.com"), "upn and sub are not the same"),
         ("upn", json!("\u{430}nna.admin@example.com"), "upn and sub are not the same"),
         ("sub", json!("canary@example.com"), "upn and sub are not the same"),
         ("sub", Value::Null, unread),
-        ("system_token", json!("canary\n-8k8Q7DmBgo"), "system_token is no token"),
+        ("system_token", json!("canary\n-8k8Q7DmBgo"), "system_token is not a token"),
         ("company_name", json!(5), unread),
     ] {
         assert_eq!(why(read(&[(name, value.clone())])), wanted, "{name}: {value}");
     }
     for name in ["", " anna", "an\u{0}na", &"x".repeat(321)] {
         let both = [("sub", json!(name)), ("upn", json!(name))];
-        assert_eq!(why(read(&both)), "upn is no user name");
+        assert_eq!(why(read(&both)), "upn is not a user name");
     }
 }
 
 #[test]
-fn clocks_may_be_a_minute_apart_and_no_more() {
+fn allows_a_clock_difference_of_one_minute() {
     assert!(read(&[("exp", json!(NOW - 59))]).is_ok());
     assert!(read(&[("nbf", json!(NOW + 60))]).is_ok());
     assert!(read(&[("iat", json!(NOW + 60))]).is_ok());
 }
 
 #[test]
-fn a_refresh_asks_for_no_nonce() {
+fn a_refresh_requires_no_nonce() {
     let expected = Expected { nonce: None, ..EXPECTED };
     for nonce in [Value::Null, json!("of a sign-in long ago")] {
         assert!(open_signed(&signed(&claims(&[("nonce", nonce)])), expected).is_ok());
@@ -204,14 +207,14 @@ fn a_refresh_asks_for_no_nonce() {
 }
 
 #[test]
-fn names_disturb_no_terminal_and_have_an_end() {
+fn removes_control_characters_and_limits_names() {
     let name = |name: &str| read(&[("company_name", json!(name))]).unwrap().company_name;
     assert_eq!(name("A\u{1b}[2J\u{9b}31m\r\nB"), "A[2J31mB");
     assert_eq!(name(&"å".repeat(10_000)), "å".repeat(256));
 }
 
 #[test]
-fn nothing_but_an_rs256_signature_of_the_key_is_believed() {
+fn accepts_only_an_rs256_signature_of_the_key() {
     let good = signed(&claims(&[]));
     let [header, body, signature] =
         <[&str; 3]>::try_from(good.expose_secret().split('.').collect::<Vec<_>>()).unwrap();
@@ -238,7 +241,7 @@ fn nothing_but_an_rs256_signature_of_the_key_is_believed() {
         (format!("{header}.{body}."), "wrong signature"),
         (
             format!("{}.{body}.{signature}", encode(r#"{"alg":"RS256","crit":["x"],"x":1}"#)),
-            "wants to be understood in ways that we do not know",
+            "has critical header parameters that are not supported",
         ),
         (format!("{header}.{body}"), "no JWT header"),
         (format!("{header}.{body}.{signature}.{signature}"), "no JWT header"),
@@ -251,9 +254,9 @@ fn nothing_but_an_rs256_signature_of_the_key_is_believed() {
 }
 
 #[test]
-fn the_real_key_set_of_2022_names_its_key_in_both_ways() {
+fn finds_the_key_of_the_2022_key_set_by_kid_and_x5t() {
     let body = include_bytes!("../../../tests/fixtures/jwks.sod.2022.json");
-    let keys = Keys::read(body, std::time::Duration::ZERO).unwrap();
+    let keys = JwkSet::read(body, std::time::Duration::ZERO).unwrap();
     let kid = Some("16B7FB8C3F9AB06885A800C64E64C97C4AB5E98C");
     let x5t = Some("Frf7jD-asGiFqADGTmTJfEq16Yw");
     for (kid, x5t, known) in [
@@ -266,9 +269,9 @@ fn the_real_key_set_of_2022_names_its_key_in_both_ways() {
     ] {
         assert_eq!(keys.find(kid, x5t).is_some(), known, "{kid:?} {x5t:?}");
     }
-    // Signed by somebody else than SuperOffice.
+    // Signed with another key.
     let key = keys.find(kid, x5t).unwrap();
-    let refused = open_with(&key, &signed(&claims(&[])), EXPECTED, now());
+    let refused = validate_with_key(&key, &signed(&claims(&[])), EXPECTED, now());
     assert_eq!(why(refused), "wrong signature");
 }
 
@@ -279,7 +282,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_believed_is_current_and_for_us(
+    fn accepted_tokens_are_current_and_for_this_client(
         iss in "https://sod\\.superoffice\\.com|\\PC{0,20}",
         aud in "6cf25376616343b38d14ddcd804f2891|\\PC{0,9}",
         nonce in "n-0S6_WzA2Mj|\\PC{0,9}",

@@ -1,4 +1,4 @@
-//! Against a login host of the tests' own, which answers as it is told.
+//! Tests with a local login host whose responses the test sets.
 
 use std::{
     collections::VecDeque,
@@ -45,18 +45,18 @@ impl Random for Nothing {
     }
 }
 
-/// What a login host does with a form.
+/// The response of the login host to a form.
 #[derive(Clone)]
 enum Does {
     Answer(u16, String),
-    /// Answers with a redirect to a place that would tell.
+    /// Responds with a redirect to a host that the test would notice.
     Redirect,
-    /// Breaks off in the middle of the answer.
+    /// Closes the connection in the middle of the response.
     Cut,
     Hang,
 }
 
-/// A request for something else than keys.
+/// A request other than for keys.
 #[derive(Debug, Clone)]
 struct Sent {
     line: String,
@@ -65,18 +65,18 @@ struct Sent {
 }
 
 impl Sent {
-    /// A field of the form.
+    /// Returns a field of the form.
     fn field(&self, name: &str) -> Option<String> {
         let mut fields = form_urlencoded::parse(self.body.as_bytes());
         fields.find(|(field, _)| field == name).map(|(_, value)| value.into_owned())
     }
 }
 
-/// One application and its login host.
+/// An application and its login host.
 struct Login {
     listener: TcpListener,
     superoffice: SuperOffice,
-    /// In their order; the last goes on.
+    /// The responses in order; the last one repeats.
     script: Mutex<VecDeque<Does>>,
     sent: Mutex<Vec<Sent>>,
 }
@@ -130,27 +130,27 @@ impl Login {
                     continue;
                 }
             };
-            // Who has heard enough leaves.
+            // The client may disconnect early.
             let _ = tcp.write_all(text.as_bytes()).await;
         }
     }
 
-    async fn refresh(&self) -> Result<Refreshed, ExchangeError> {
+    async fn refresh(&self) -> Result<RefreshResponse, ExchangeError> {
         self.during(self.superoffice.refresh(&"old".into())).await
     }
 
-    async fn exchange(&self) -> Result<SignedIn, ExchangeError> {
+    async fn exchange(&self) -> Result<CodeResponse, ExchangeError> {
         self.during(self.exchange_within(Duration::from_secs(5))).await
     }
 
-    async fn exchange_within(&self, patience: Duration) -> Result<SignedIn, ExchangeError> {
+    async fn exchange_within(&self, patience: Duration) -> Result<CodeResponse, ExchangeError> {
         let (code, verifier) = ("the code".into(), "the-verifier".into());
         let exchange = CodeExchange {
             code: &code,
             redirect_uri: "https://gateway.example/oauth/callback?a=b&c",
             verifier: &verifier,
             nonce: EXPECTED.nonce.unwrap(),
-            patience,
+            max_wait: patience,
         };
         self.superoffice.exchange_code(&exchange).await
     }
@@ -213,7 +213,7 @@ fn jwks() -> String {
     json!({ "keys": [key] }).to_string()
 }
 
-/// The documented answer to a code, with the fields of `other` in place of its own: null takes one out.
+/// The documented response to a code, with the fields of `other` replaced; null removes one.
 fn success(other: &[(&str, Value)]) -> Value {
     let mut answer = json!({
         "token_type": "Bearer",
@@ -237,19 +237,21 @@ fn error(status: u16, error: &str) -> Does {
     Does::Answer(status, json!({ "error": error, "error_description": "canary" }).to_string())
 }
 
-/// The refresh token to keep, and the rest.
-async fn parts(refreshed: Refreshed) -> (Option<String>, Result<Access, UpstreamError>) {
+/// Returns the refresh token to store, and the rest.
+async fn parts(
+    refreshed: RefreshResponse,
+) -> (Option<String>, Result<VerifiedAccess, UpstreamError>) {
     let mut kept = None;
     let keep = |token: Option<crate::domain::RefreshToken>| {
         kept = token.map(|token| token.secret().expose_secret().to_owned());
         async { Ok::<_, Infallible>(()) }
     };
-    let Ok(rest) = refreshed.once_kept(keep).await;
+    let Ok(rest) = refreshed.after_storing(keep).await;
     (kept, rest)
 }
 
 #[tokio::test]
-async fn a_code_is_exchanged_by_a_form_and_gives_a_person() {
+async fn exchanges_a_code_for_an_identity_and_tokens() {
     let login = Login::new([ok(&[])]).await;
     let signed_in = login.exchange().await.unwrap();
     let refresh_token = signed_in.refresh_token.secret().expose_secret();
@@ -277,7 +279,7 @@ async fn a_code_is_exchanged_by_a_form_and_gives_a_person() {
 }
 
 #[tokio::test]
-async fn a_refresh_shows_the_token_and_keeps_it_unless_there_is_a_new_one() {
+async fn a_refresh_keeps_the_token_unless_the_response_has_a_new_one() {
     for (field, kept) in [
         (Value::Null, None),
         (json!(""), None),
@@ -293,15 +295,15 @@ async fn a_refresh_shows_the_token_and_keeps_it_unless_there_is_a_new_one() {
         assert_eq!(sent.field("grant_type").unwrap(), "refresh_token");
         assert_eq!(sent.field("refresh_token").unwrap(), "old");
     }
-    // Not taken out, but there and null.
+    // Present and null, instead of absent.
     let null = success(&[("refresh_token", json!("x"))]).to_string().replace("\"x\"", "null");
     let login = Login::new([Does::Answer(200, null)]).await;
     assert_eq!(parts(login.refresh().await.unwrap()).await.0, None);
 }
 
-/// DESIGN 7, "Refresh tokens": first the new token is stored, then the rest is looked at.
+/// The new refresh token is returned before the rest is validated.
 #[tokio::test]
-async fn a_new_refresh_token_is_there_whatever_the_rest_of_the_answer_is() {
+async fn returns_a_new_refresh_token_even_if_the_rest_is_invalid() {
     for (name, value) in [
         ("id_token", Value::Null),
         ("id_token", json!("canary")),
@@ -330,22 +332,22 @@ async fn a_new_refresh_token_is_there_whatever_the_rest_of_the_answer_is() {
     }
 }
 
-/// Public keys may have to be fetched, and that can take long.
+/// Fetching public keys can take long.
 #[tokio::test]
-async fn a_new_refresh_token_does_not_wait_for_public_keys() {
+async fn returns_a_new_refresh_token_before_fetching_public_keys() {
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","kid":"a new one"}"#);
     let rolled = json!(format!("{header}.e30.AA"));
     let answer = ok(&[("refresh_token", json!("new")), ("id_token", rolled)]);
     let login = Login::new([answer]).await;
     let refreshed = login.refresh().await.unwrap();
-    // Nobody serves any more, so that another look at the keys has no answer.
+    // The login host is stopped, so that fetching keys again fails.
     let (kept, rest) = parts(refreshed).await;
     assert_eq!(kept.as_deref(), Some("new"));
     assert!(matches!(rest, Err(UpstreamError::Unavailable(_))), "{rest:?}");
 }
 
 #[tokio::test]
-async fn a_sign_in_with_a_forged_id_token_still_tells_what_to_revoke() {
+async fn a_forged_id_token_still_returns_the_refresh_token_to_revoke() {
     let forged = signed(&claims(&[("nonce", json!("canary"))]));
     let login = Login::new([ok(&[("id_token", json!(forged.expose_secret()))])]).await;
     let signed_in = login.exchange().await.unwrap();
@@ -354,7 +356,7 @@ async fn a_sign_in_with_a_forged_id_token_still_tells_what_to_revoke() {
 }
 
 #[tokio::test]
-async fn how_long_a_token_lives_is_read_in_each_form_and_has_a_bound() {
+async fn reads_and_limits_the_token_lifetime_in_each_form() {
     for (told, seconds) in [
         (json!(3600), 3600),
         (json!("300"), 300),
@@ -372,9 +374,9 @@ async fn how_long_a_token_lives_is_read_in_each_form_and_has_a_bound() {
     assert!(login.exchange().await.unwrap().access.is_ok());
 }
 
-/// DESIGN 7, "Refresh tokens": only `invalid_grant` blames the grant.
+/// Only `invalid_grant` means that the grant is invalid.
 #[tokio::test]
-async fn each_bad_answer_says_what_may_have_become_of_the_token() {
+async fn each_invalid_response_says_whether_the_token_was_used() {
     let cut = success(&[]).to_string();
     let cut = cut.split_at(cut.len() / 2).0.to_owned();
     for (does, wanted) in [
@@ -421,7 +423,7 @@ async fn each_bad_answer_says_what_may_have_become_of_the_token() {
 }
 
 #[tokio::test]
-async fn what_did_not_leave_was_not_spent() {
+async fn a_request_that_was_not_sent_did_not_use_the_token() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -430,7 +432,7 @@ async fn what_did_not_leave_was_not_spent() {
     assert!(matches!(refused, ExchangeError::NotSent(UpstreamError::Unavailable(_))), "{refused}");
     let revoked = superoffice.revoke(&"old".into()).await.unwrap_err();
     assert!(matches!(revoked, ExchangeError::NotSent(_)), "{revoked}");
-    // Until the circuit opens, and then as well.
+    // This holds until the circuit opens, and after that.
     let mut last = refused;
     for _ in 0..8 {
         last = superoffice.refresh(&"old".into()).await.err().unwrap();
@@ -439,7 +441,7 @@ async fn what_did_not_leave_was_not_spent() {
 }
 
 #[tokio::test]
-async fn a_code_waits_for_its_turn_as_long_as_it_may_and_that_takes_nothing_of_its_own_time() {
+async fn waiting_for_a_permit_does_not_reduce_the_request_timeout() {
     let login = Login::of(1, [Does::Hang, ok(&[])]).await;
     let old = "old".into();
     let hanging = login.superoffice.refresh(&old);
@@ -449,7 +451,7 @@ async fn a_code_waits_for_its_turn_as_long_as_it_may_and_that_takes_nothing_of_i
         }
         let early = login.exchange_within(Duration::from_millis(1)).await;
         let sent = login.sent().len();
-        // What hangs has half a second, and so has what comes after it.
+        // Each request has half a second.
         (early, sent, login.exchange_within(Duration::from_secs(5)).await)
     };
     let (hung, (early, sent, late)) = login.during(async { tokio::join!(hanging, codes) }).await;
@@ -460,9 +462,9 @@ async fn a_code_waits_for_its_turn_as_long_as_it_may_and_that_takes_nothing_of_i
     assert_eq!(login.sent().len(), 2);
 }
 
-/// DESIGN 7, "Refresh tokens": `invalid_client` is about us and touches no grant.
+/// `invalid_client` concerns the client secret and no grant.
 #[tokio::test]
-async fn a_refused_secret_has_the_other_one_tried_and_the_one_that_works_stays() {
+async fn tries_the_next_secret_and_keeps_the_working_one() {
     let refused = || error(401, "invalid_client");
     let login = Login::new([refused(), ok(&[]), ok(&[])]).await;
     assert!(login.refresh().await.is_ok());
@@ -475,7 +477,7 @@ async fn a_refused_secret_has_the_other_one_tried_and_the_one_that_works_stays()
     for (does, wanted) in [
         (refused(), ExchangeError::InvalidClient),
         (error(400, "invalid_client"), ExchangeError::InvalidClient),
-        // It does not say what it is about.
+        // The response does not name an error.
         (unnamed("<p>"), ExchangeError::Unauthorized),
         (unnamed("{}"), ExchangeError::Unauthorized),
         (unnamed(""), ExchangeError::Unauthorized),
@@ -486,7 +488,7 @@ async fn a_refused_secret_has_the_other_one_tried_and_the_one_that_works_stays()
     }
     let login = Login::new([refused(), unnamed("{}")]).await;
     assert_eq!(login.refresh().await.err(), Some(ExchangeError::InvalidClient));
-    // What the second says counts.
+    // The response to the second secret counts.
     let login = Login::new([refused(), error(400, "invalid_grant")]).await;
     assert_eq!(login.refresh().await.err(), Some(ExchangeError::InvalidGrant));
     let login = Login::new([refused(), Does::Answer(503, String::new())]).await;
@@ -494,7 +496,7 @@ async fn a_refused_secret_has_the_other_one_tried_and_the_one_that_works_stays()
 }
 
 #[tokio::test]
-async fn a_token_that_is_none_any_more_is_revoked() {
+async fn treats_an_unknown_token_as_revoked() {
     for does in [
         Does::Answer(200, String::new()),
         Does::Answer(204, String::new()),
@@ -517,7 +519,7 @@ async fn a_token_that_is_none_any_more_is_revoked() {
         let error = login.during(login.superoffice.revoke(&"old".into())).await.unwrap_err();
         assert!(format!("{error:?}").starts_with(wanted), "{error}");
     }
-    // It may have been done, and doing it twice does no harm.
+    // The token may already be revoked, and revoking it again is safe.
     let login = Login::new([Does::Cut, Does::Answer(200, String::new())]).await;
     login.during(login.superoffice.revoke(&"old".into())).await.unwrap();
 }
@@ -528,7 +530,7 @@ fn authorization(request: &AuthorizationRequest<'_>) -> Url {
 }
 
 #[test]
-fn a_browser_is_sent_to_the_tenant_if_one_is_named() {
+fn the_authorization_uri_names_the_tenant_if_given() {
     let state = "s1".into();
     let request = AuthorizationRequest {
         tenant: None,
@@ -554,7 +556,7 @@ fn a_browser_is_sent_to_the_tenant_if_one_is_named() {
 
 proptest! {
     #[test]
-    fn nothing_that_is_sent_along_becomes_another_parameter(
+    fn escapes_values_in_the_authorization_uri(
         state in "\\PC{1,20}", nonce in "\\PC{1,20}", hint in "[&=#+% ?a-zæ]{0,12}|\\PC{0,20}",
         redirect_uri in "https://a\\.example/[a-z?&=#%+ ]{0,12}",
     ) {
@@ -582,6 +584,6 @@ proptest! {
         body in "\\PC{0,60}|\\{(\"(refresh_token|access_token|id_token|expires_in|token_type|error)\":(\"x\"|null|1|1e99|-1|\\[\\]),?){0,5}\\}",
     ) {
         let _ = new_refresh_token(body.as_bytes());
-        let _ = Granted::read(body.as_bytes());
+        let _ = TokenResponse::read(body.as_bytes());
     }
 }

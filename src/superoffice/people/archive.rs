@@ -1,5 +1,5 @@
-//! Rows of archives (SUPEROFFICE.md 6.6), in Slim mode, where columns stand side by side, and in Full mode, where they
-//! stand in `Column` with raw and displayed values.
+//! Rows of Web API archives. In Slim mode the columns are fields of the row; in Full mode they are in `Column`, with
+//! raw and displayed values.
 
 use std::{fmt, marker::PhantomData};
 
@@ -10,81 +10,81 @@ use serde::{
 
 use super::{
     Profile,
-    cell::{Bounded, Cell, Value},
-    json, refused,
+    cell::{BoundedList, Cell, Value},
+    invalid, json,
 };
 use crate::ports::UpstreamError;
 
-/// Which columns are read of an archive.
+/// The columns of an archive that are read.
 pub(super) trait Columns {
     const NAMES: &'static [&'static str];
 }
 
-/// A row: of its columns those that are read.
+/// A row with the columns that are read.
 #[derive(Debug)]
 pub(super) struct Row<'a, C> {
-    /// A text in most answers, a number in some.
+    /// A string in most responses, a number in some.
     primary_key: Cell<'a>,
-    /// By the place of the column's name; `None` where it does not stand.
+    /// The cells in the order of the column names; `None` for an absent column.
     cells: Vec<Option<Cell<'a>>>,
     columns: PhantomData<C>,
 }
 
 impl<'a, C: Columns> Row<'a, C> {
-    /// A column by its name, null if it does not stand.
+    /// Returns the cell of a column, or null if it is absent.
     pub(super) fn cell(&self, name: &str) -> &Cell<'a> {
         const NULL: &Cell<'_> = &Cell::NULL;
         let place = C::NAMES.iter().position(|known| *known == name);
         place.and_then(|place| self.cells.get(place)?.as_ref()).unwrap_or(NULL)
     }
 
-    /// The id in its own column, else the primary key; `None` if neither is a number greater than 0.
+    /// Returns the id in its own column, otherwise the primary key. `None` if neither is a number above 0.
     pub(super) fn id(&self, name: &str) -> Option<i32> {
         let id = |cell: &Cell<'a>| cell.int().ok().flatten().filter(|id| *id > 0);
         id(self.cell(name)).or_else(|| id(&self.primary_key))
     }
 
-    /// Whether the primary key is this id.
-    pub(super) fn is_key(&self, id: i32) -> bool {
+    /// Returns whether the primary key is this id.
+    pub(super) fn primary_key_is(&self, id: i32) -> bool {
         self.primary_key.int() == Ok(Some(id))
     }
 }
 
-/// Rows, and whether SuperOffice says that more follow.
+/// Rows, and whether SuperOffice announces more.
 pub(super) struct Rows<'a, C> {
     pub(super) rows: Vec<Row<'a, C>>,
-    /// Only whether: where to is not believed, calls go where the gateway sends them.
-    pub(super) more: bool,
+    /// Whether there is a next link. The link itself is not used.
+    pub(super) has_more: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(bound = "C: Columns")]
 struct Answer<'a, C, const MAX: usize> {
     #[serde(borrow)]
-    value: Option<Bounded<Row<'a, C>, MAX>>,
+    value: Option<BoundedList<Row<'a, C>, MAX>>,
     #[serde(rename = "odata.nextLink", default, borrow)]
     next_link: Cell<'a>,
-    /// In place of rows, with HTTP 200 (SUPEROFFICE.md 7.3).
+    /// An error message in place of rows, which SuperOffice sends with HTTP 200.
     #[serde(rename = "Message", alias = "ErrorMessage")]
     message: Option<IgnoredAny>,
 }
 
-/// Reads the rows of an answer; `None` where it is null, which means that nothing was found.
+/// Reads the rows of a response. `None` if it is null, which means that nothing was found.
 pub(super) fn read_rows<C: Columns, const MAX: usize>(
     profile: Profile,
     body: &[u8],
 ) -> Result<Option<Rows<'_, C>>, UpstreamError> {
     let Some(answer) = json::<Option<Answer<'_, C, MAX>>>(profile, body)? else { return Ok(None) };
     if answer.message.is_some() {
-        return Err(refused(profile, "an error in place of rows"));
+        return Err(invalid(profile, "an error in place of rows"));
     }
-    let rows = answer.value.ok_or_else(|| refused(profile, "no rows"))?.0;
+    let rows = answer.value.ok_or_else(|| invalid(profile, "no rows"))?.0;
     let more = match answer.next_link.raw() {
         Value::Null => false,
         Value::Text(link) => !link.is_empty(),
-        _ => return Err(refused(profile, "a next link that is no text")),
+        _ => return Err(invalid(profile, "a next link that is not a string")),
     };
-    Ok(Some(Rows { rows, more }))
+    Ok(Some(Rows { rows, has_more: more }))
 }
 
 impl<'de: 'a, 'a, C: Columns> Deserialize<'de> for Row<'a, C> {
@@ -94,18 +94,18 @@ impl<'de: 'a, 'a, C: Columns> Deserialize<'de> for Row<'a, C> {
             cells: vec![None; C::NAMES.len()],
             columns: PhantomData,
         };
-        deserializer.deserialize_any(Into { row: &mut row, nested: false })?;
+        deserializer.deserialize_any(RowVisitor { row: &mut row, nested: false })?;
         Ok(row)
     }
 }
 
 /// Reads the columns of an object into a row.
-struct Into<'r, 'a, C> {
+struct RowVisitor<'r, 'a, C> {
     row: &'r mut Row<'a, C>,
     nested: bool,
 }
 
-impl<'de: 'a, 'a, C: Columns> DeserializeSeed<'de> for Into<'_, 'a, C> {
+impl<'de: 'a, 'a, C: Columns> DeserializeSeed<'de> for RowVisitor<'_, 'a, C> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -113,8 +113,8 @@ impl<'de: 'a, 'a, C: Columns> DeserializeSeed<'de> for Into<'_, 'a, C> {
     }
 }
 
-/// In place of an object anything else is a row without columns.
-impl<'de: 'a, 'a, C: Columns> Visitor<'de> for Into<'_, 'a, C> {
+/// Any value other than an object is read as a row without columns.
+impl<'de: 'a, 'a, C: Columns> Visitor<'de> for RowVisitor<'_, 'a, C> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,20 +151,20 @@ impl<'de: 'a, 'a, C: Columns> Visitor<'de> for Into<'_, 'a, C> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Key(C::NAMES))? {
+        while let Some(key) = map.next_key_seed(KeyLookup(C::NAMES))? {
             match key {
-                Place::PrimaryKey if !self.nested => {
-                    let stands = self.row.primary_key != Cell::NULL;
-                    self.row.primary_key.put(stands, map.next_value()?);
+                FieldKey::PrimaryKey if !self.nested => {
+                    let was_set = self.row.primary_key != Cell::NULL;
+                    self.row.primary_key.set(was_set, map.next_value()?);
                 }
-                Place::Columns if !self.nested => {
-                    map.next_value_seed(Into { row: self.row, nested: true })?;
+                FieldKey::Columns if !self.nested => {
+                    map.next_value_seed(RowVisitor { row: self.row, nested: true })?;
                 }
-                Place::At(place) => {
+                FieldKey::Column(place) => {
                     let cell: Cell<'a> = map.next_value()?;
                     if let Some(column) = self.row.cells.get_mut(place) {
-                        let stands = column.is_some();
-                        column.get_or_insert_default().put(stands, cell);
+                        let was_set = column.is_some();
+                        column.get_or_insert_default().set(was_set, cell);
                     }
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -174,37 +174,41 @@ impl<'de: 'a, 'a, C: Columns> Visitor<'de> for Into<'_, 'a, C> {
     }
 }
 
-/// What a key of a row stands for.
-pub(super) enum Place {
+/// The meaning of a key in a row.
+pub(super) enum FieldKey {
     PrimaryKey,
     Columns,
-    At(usize),
+    Column(usize),
     Other,
 }
 
-/// Looks a key up without keeping it.
-pub(super) struct Key(pub(super) &'static [&'static str]);
+/// Looks up a key without allocating it.
+pub(super) struct KeyLookup(pub(super) &'static [&'static str]);
 
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Place;
+impl<'de> DeserializeSeed<'de> for KeyLookup {
+    type Value = FieldKey;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Place, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<FieldKey, D::Error> {
         deserializer.deserialize_identifier(self)
     }
 }
 
-impl Visitor<'_> for Key {
-    type Value = Place;
+impl Visitor<'_> for KeyLookup {
+    type Value = FieldKey;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the name of a column")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Place, E> {
+    fn visit_str<E>(self, key: &str) -> Result<FieldKey, E> {
         Ok(match key {
-            "PrimaryKey" => Place::PrimaryKey,
-            "Column" => Place::Columns,
-            _ => self.0.iter().position(|name| *name == key).map_or(Place::Other, Place::At),
+            "PrimaryKey" => FieldKey::PrimaryKey,
+            "Column" => FieldKey::Columns,
+            _ => self
+                .0
+                .iter()
+                .position(|name| *name == key)
+                .map_or(FieldKey::Other, FieldKey::Column),
         })
     }
 }

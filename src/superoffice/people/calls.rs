@@ -1,5 +1,5 @@
-//! Which calls tell of the people of a tenant (SUPEROFFICE.md 6). Everything that goes into them is spelled as in the
-//! official API descriptions: `calls/tests.rs` holds it against extracts of them.
+//! The Web API requests that read the people of a tenant. All names are spelled as in the official API descriptions;
+//! `calls/tests.rs` compares them with extracts.
 
 use bytes::Bytes;
 use http::{
@@ -14,37 +14,37 @@ use super::{
 use crate::{
     domain::{AssociateId, AssociateRecord, ContextIdentifier, Principal, Role, UserGroup},
     ports::{
-        ASSOCIATES_A_PAGE, ApiCall, AssociatePage, MAX_ASSOCIATES_BY_ID, PeopleCalls, ReadRows,
-        UpstreamError,
+        ASSOCIATES_PER_PAGE, ApiQuery, AssociatePage, AssociateQueries, MAX_ASSOCIATES_BY_ID,
+        ParsedRows, UpstreamError,
     },
     superoffice::principal::PRINCIPAL,
 };
 
-/// Implements [`PeopleCalls`] in the words of the Web API.
+/// Implements [`AssociateQueries`] with Web API requests.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct PeopleQuestions;
+pub struct PeopleRequests;
 
-impl PeopleCalls for PeopleQuestions {
-    fn associates(&self, after: Option<AssociateId>) -> ApiCall<AssociatePage> {
-        // Also for the first page: an archive without any restriction may answer with nothing.
+impl AssociateQueries for PeopleRequests {
+    fn associates(&self, after: Option<AssociateId>) -> ApiQuery<AssociatePage> {
+        // The first page has a filter too: an archive without any restriction may return nothing.
         let filter = format!("associateDbId > {}", after.map_or(0, AssociateId::get));
-        let query = archive(ASSOCIATE_COLUMNS, "associateDbId", &filter);
+        let query = archive_query(ASSOCIATE_COLUMNS, "associateDbId", &filter);
         get(USERS, &format!("/v1/User?{query}"), move |body| {
-            read_associates(body, after, ASSOCIATES_A_PAGE)
+            read_associates(body, after, ASSOCIATES_PER_PAGE)
         })
     }
 
-    fn associate(&self, id: AssociateId) -> ApiCall<Option<AssociateRecord>> {
-        let query = archive(ASSOCIATE_COLUMNS, "associateDbId", &one_of(&[id]));
+    fn associate(&self, id: AssociateId) -> ApiQuery<Option<AssociateRecord>> {
+        let query = archive_query(ASSOCIATE_COLUMNS, "associateDbId", &one_of_filter(&[id]));
         get(USERS, &format!("/v1/User?{query}"), move |body| {
             read_associates_by_id(body, &[id]).map(|found| found.into_iter().next())
         })
     }
 
-    fn associates_by_id(&self, ids: &[AssociateId]) -> ApiCall<Vec<AssociateRecord>> {
-        debug_assert!(ids.len() <= MAX_ASSOCIATES_BY_ID, "more than one call can ask for");
-        // Many ids are longer than an address may be; this form of the same archive is made for that.
-        let form = archive(ASSOCIATE_COLUMNS, "associateDbId", &one_of(ids));
+    fn associates_by_id(&self, ids: &[AssociateId]) -> ApiQuery<Vec<AssociateRecord>> {
+        debug_assert!(ids.len() <= MAX_ASSOCIATES_BY_ID, "too many ids for one call");
+        // Many ids do not fit in a URI. This endpoint takes the same query as a form.
+        let form = archive_query(ASSOCIATE_COLUMNS, "associateDbId", &one_of_filter(ids));
         let asked = ids.to_vec();
         let mut call =
             get(USERS, "/v1/Archive/AllUsers", move |body| read_associates_by_id(body, &asked));
@@ -55,16 +55,16 @@ impl PeopleCalls for PeopleQuestions {
         call
     }
 
-    fn user_groups(&self) -> ApiCall<ReadRows<UserGroup>> {
+    fn user_groups(&self) -> ApiQuery<ParsedRows<UserGroup>> {
         get(GROUPS, "/v1/MDOList/usergroupwithhistoryall?flat=true", read_user_groups)
     }
 
-    fn roles(&self) -> ApiCall<ReadRows<Role>> {
-        let query = archive(ROLE_COLUMNS, "roleId", "roleId > 0");
+    fn roles(&self) -> ApiQuery<ParsedRows<Role>> {
+        let query = archive_query(ROLE_COLUMNS, "roleId", "roleId > 0");
         get(ROLES, &format!("/v1/Role?{query}"), read_roles)
     }
 
-    fn current_principal(&self, tenant: ContextIdentifier) -> ApiCall<Principal> {
+    fn current_principal(&self, tenant: ContextIdentifier) -> ApiQuery<Principal> {
         get(PRINCIPAL, "/v1/User/currentPrincipal", move |body| read_principal(body, tenant))
     }
 }
@@ -73,32 +73,34 @@ fn get<T>(
     profile: Profile,
     path_and_query: &str,
     reader: impl Fn(&[u8]) -> Result<T, UpstreamError> + Send + Sync + 'static,
-) -> ApiCall<T> {
+) -> ApiQuery<T> {
     let mut headers = HeaderMap::new();
-    // Without it HTML or XML may come.
+    // Without this header the response may be HTML or XML.
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    // Texts come as they are stored, with all their translations.
+    // Returns texts as they are stored, with all their translations.
     headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("*"));
-    ApiCall {
-        what: profile.what,
+    ApiQuery {
+        what: profile.name,
         method: Method::GET,
         path_and_query: path_and_query.to_owned(),
         headers,
         body: Bytes::new(),
         max_body_bytes: profile.max_body_bytes,
-        reader: Box::new(reader),
+        parser: Box::new(reader),
     }
 }
 
-/// The options of an archive: rows in full, because in Slim ones a list column holds a name in some language.
-fn archive(columns: &[&str], key: &str, filter: &str) -> String {
+/// Returns the query of an archive request. In Slim mode a list column holds a name in some language, so it is Full.
+fn archive_query(columns: &[&str], key: &str, filter: &str) -> String {
     let select = columns.join(",");
-    // Nothing else in a filter of ours needs encoding: it holds numbers, and names of columns and operators.
+    // Filters contain only numbers, column names and operators, so nothing else needs encoding.
     let filter = filter.replace(' ', "%20").replace('>', "%3E");
-    format!("$mode=Full&$select={select}&$orderBy={key}&$top={ASSOCIATES_A_PAGE}&$filter={filter}")
+    format!(
+        "$mode=Full&$select={select}&$orderBy={key}&$top={ASSOCIATES_PER_PAGE}&$filter={filter}"
+    )
 }
 
-fn one_of(ids: &[AssociateId]) -> String {
+fn one_of_filter(ids: &[AssociateId]) -> String {
     let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     format!("associateDbId oneOf ({})", ids.join(","))
 }

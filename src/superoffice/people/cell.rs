@@ -1,5 +1,4 @@
-//! Single values, in the many forms in which archives show them (SUPEROFFICE.md 6.6): as they are, as texts, encoded
-//! as `[I:10]`, or with a raw and a displayed form.
+//! Single values in the forms of archives: plain JSON, strings, encoded as `[I:10]`, or raw and displayed.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -10,22 +9,22 @@ use serde::de::{
 
 use crate::domain::Reference;
 
-/// How many values a list may hold.
+/// The maximum number of values in a list.
 const MAX_LIST: usize = 1000;
 
-/// The longest text that is kept, in bytes: the database's longest has 254 characters, in several languages more.
+/// The maximum length of a text, in bytes. The longest database field has 254 characters; translations need more.
 const MAX_TEXT_BYTES: usize = 2048;
 
-/// The deepest nesting that is read: a list of values with a raw and a displayed form. Deeper values are passed over.
+/// The maximum nesting depth: a list of values with a raw and a displayed form. Deeper values are skipped.
 const MAX_DEPTH: u8 = 4;
 
-/// A value of any JSON type, or two as rows in Full mode have them. Absent and null are the same.
+/// A value of any JSON type, or a raw and a displayed value as in Full mode. Absent and null are the same.
 ///
-/// Texts stay where they are in the answer: a list of many thousand people has millions of them.
+/// Texts borrow from the response: a list of many thousand people has millions of them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Cell<'a> {
     raw: Value<'a>,
-    shown: Value<'a>,
+    displayed: Value<'a>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,58 +35,58 @@ pub(super) enum Value<'a> {
     Int(i64),
     Text(Cow<'a, str>),
     List(Vec<Cell<'a>>),
-    /// Something that no column holds: a number that is not whole, an object of another form, two values for one name.
+    /// An unusable value: a number that is not whole, an object of another form, or two values for one name.
     Other,
 }
 
-/// Of another type or form than documented.
+/// The value has another type or form than documented.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// A text within bounds, and whether it had to be cut.
+/// A text of limited length, and whether it was truncated.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct BoundedText {
     pub(super) text: String,
-    pub(super) cut: bool,
-    /// Whether it holds U+FFFD, which stands for what could not be read.
+    pub(super) truncated: bool,
+    /// Whether it contains U+FFFD, which replaces unreadable characters.
     pub(super) replaced: bool,
 }
 
 impl<'a> Cell<'a> {
-    /// What an absent value is.
-    pub(super) const NULL: Cell<'static> = Cell { raw: Value::Null, shown: Value::Null };
+    /// The value of an absent cell.
+    pub(super) const NULL: Cell<'static> = Cell { raw: Value::Null, displayed: Value::Null };
 
-    /// Something that cannot be read.
-    const OTHER: Cell<'static> = Cell { raw: Value::Other, shown: Value::Null };
+    /// An unreadable value.
+    const OTHER: Cell<'static> = Cell { raw: Value::Other, displayed: Value::Null };
 
-    /// Puts a value where none or the same one is. Two that differ are one that cannot be read.
-    pub(super) fn put(&mut self, stands: bool, value: Self) {
-        *self = if stands && *self != value { Cell::OTHER } else { value };
+    /// Sets the value. `was_set`: a value was already set. Two different values make the cell unreadable.
+    pub(super) fn set(&mut self, was_set: bool, value: Self) {
+        *self = if was_set && *self != value { Cell::OTHER } else { value };
     }
 
-    fn one(value: Value<'a>) -> Self {
-        Self { raw: value, shown: Value::Null }
+    fn from_value(value: Value<'a>) -> Self {
+        Self { raw: value, displayed: Value::Null }
     }
 
-    /// The raw value where there are two.
+    /// Returns the raw value, or the only one.
     pub(super) fn raw(&self) -> &Value<'a> {
-        if self.raw == Value::Null { &self.shown } else { &self.raw }
+        if self.raw == Value::Null { &self.displayed } else { &self.raw }
     }
 
-    /// The displayed value where there are two.
-    fn shown(&self) -> &Value<'a> {
-        if self.shown == Value::Null { &self.raw } else { &self.shown }
+    /// Returns the displayed value, or the only one.
+    fn displayed(&self) -> &Value<'a> {
+        if self.displayed == Value::Null { &self.raw } else { &self.displayed }
     }
 
     fn into_raw(self) -> Value<'a> {
-        if self.raw == Value::Null { self.shown } else { self.raw }
+        if self.raw == Value::Null { self.displayed } else { self.raw }
     }
 
     pub(super) fn is_null(&self) -> bool {
         *self.raw() == Value::Null
     }
 
-    /// A whole number; an empty text is none.
+    /// Reads an integer. An empty string is `None`.
     pub(super) fn int(&self) -> Result<Option<i32>, Unreadable> {
         match self.raw() {
             Value::Null => Ok(None),
@@ -98,14 +97,14 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// Yes or no.
+    /// Reads a boolean.
     pub(super) fn flag(&self) -> Result<Option<bool>, Unreadable> {
         match self.raw() {
             Value::Null => Ok(None),
             Value::Bool(flag) => Ok(Some(*flag)),
             Value::Int(0) => Ok(Some(false)),
             Value::Int(1) => Ok(Some(true)),
-            Value::Text(text) => match decoded(text).to_ascii_lowercase().as_str() {
+            Value::Text(text) => match decode_archive_value(text).to_ascii_lowercase().as_str() {
                 "" => Ok(None),
                 "true" | "1" => Ok(Some(true)),
                 "false" | "0" => Ok(Some(false)),
@@ -115,56 +114,57 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// A text, without control characters and of bounded length; null is the empty one.
-    pub(super) fn text(&self) -> Result<Kept, Unreadable> {
-        match self.shown() {
-            Value::Null => Ok(Kept::default()),
-            Value::Text(text) => Ok(kept(text)),
+    /// Reads a text, without control characters and of limited length. Null is the empty text.
+    pub(super) fn text(&self) -> Result<BoundedText, Unreadable> {
+        match self.displayed() {
+            Value::Null => Ok(BoundedText::default()),
+            Value::Text(text) => Ok(bounded_text(text)),
             _ => Err(Unreadable),
         }
     }
 
-    /// A text, and of a number its digits: names are sometimes written as numbers.
+    /// Reads a text, or a number as its digits, because names are sometimes written as numbers.
     pub(super) fn name(&self) -> Option<String> {
-        match self.shown() {
+        match self.displayed() {
             Value::Int(number) => Some(number.to_string()),
             _ => self.text().ok().map(|kept| kept.text),
         }
     }
 
-    /// What is in a list, told by id or by name.
+    /// Reads a reference to a list item, by id or by name.
     pub(super) fn reference(&self) -> Result<Reference, Unreadable> {
-        let name = match self.shown() {
-            Value::Text(text) if number(text).is_none() => kept(text).text,
+        let name = match self.displayed() {
+            Value::Text(text) if number(text).is_none() => bounded_text(text).text,
             _ => String::new(),
         };
         match self.raw() {
             Value::Null => Ok(Reference::default()),
-            Value::Text(text) if number(text).is_none() => {
-                Ok(Reference { id: 0, name: if name.is_empty() { kept(text).text } else { name } })
-            }
+            Value::Text(text) if number(text).is_none() => Ok(Reference {
+                id: 0,
+                name: if name.is_empty() { bounded_text(text).text } else { name },
+            }),
             _ => Ok(Reference { id: self.int()?.unwrap_or(0), name }),
         }
     }
 
-    /// Several of them: a list, or a text in which they stand side by side.
+    /// Reads several references: a list, or a text with separators.
     pub(super) fn references(&self) -> Result<Vec<Reference>, Unreadable> {
         let parts = match self.raw() {
             Value::Null => return Ok(Vec::new()),
             Value::List(cells) => return cells.iter().map(Cell::reference).collect(),
-            Value::Text(text) => parts(text),
+            Value::Text(text) => split_list(text),
             _ => return Ok(vec![self.reference()?]),
         };
         let reference = |part: &&str| match number(part) {
             Some(id) => Reference { id, name: String::new() },
-            None => Reference { id: 0, name: kept(part).text },
+            None => Reference { id: 0, name: bounded_text(part).text },
         };
         Ok(parts.iter().map(reference).collect())
     }
 }
 
-/// `[I:10]` is 10.
-fn decoded(text: &str) -> &str {
+/// Removes the encoding of archives: `[I:10]` is 10.
+fn decode_archive_value(text: &str) -> &str {
     let text = text.trim();
     let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inside.and_then(|inside| inside.split_once(':')) {
@@ -174,12 +174,12 @@ fn decoded(text: &str) -> &str {
 }
 
 fn number(text: &str) -> Option<i32> {
-    decoded(text).parse().ok()
+    decode_archive_value(text).parse().ok()
 }
 
-/// The parts of a text between commas or semicolons. How they are separated is not documented; what stands in
-/// quotes is a translation and is not taken apart, nor is a text of them at its semicolons.
-fn parts(text: &str) -> Vec<&str> {
+/// Splits a text at commas and semicolons. The separator is not documented. Quoted text is a translation and is not
+/// split, and a text with translations is not split at its semicolons.
+fn split_list(text: &str) -> Vec<&str> {
     let mut quoted = false;
     let translated = text.contains('"');
     let separates = |character: char| {
@@ -187,20 +187,22 @@ fn parts(text: &str) -> Vec<&str> {
         !quoted && (character == ',' || character == ';' && !translated)
     };
     let parts = text.split(separates).map(str::trim).filter(|part| !part.is_empty());
-    // One more than is kept, so that it shows that there are more.
+    // One more than the limit, so that the caller notices the excess.
     parts.take(MAX_LIST + 1).collect()
 }
 
-fn kept(text: &str) -> Kept {
+fn bounded_text(text: &str) -> BoundedText {
     let replaced = text.contains(char::REPLACEMENT_CHARACTER);
     if text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control) {
-        return Kept { text: text.to_owned(), cut: false, replaced };
+        return BoundedText { text: text.to_owned(), truncated: false, replaced };
     }
     let clean: String = text.chars().filter(|character| !character.is_control()).collect();
     let end = clean.floor_char_boundary(MAX_TEXT_BYTES);
     match clean.get(..end) {
-        Some(head) if end < clean.len() => Kept { text: head.to_owned(), cut: true, replaced },
-        _ => Kept { text: clean, cut: false, replaced },
+        Some(head) if end < clean.len() => {
+            BoundedText { text: head.to_owned(), truncated: true, replaced }
+        }
+        _ => BoundedText { text: clean, truncated: false, replaced },
     }
 }
 
@@ -210,7 +212,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Cell<'a> {
     }
 }
 
-/// Reads a value at a depth of nesting.
+/// Reads a value at a nesting depth.
 #[derive(Clone, Copy)]
 struct CellVisitor {
     depth: u8,
@@ -240,54 +242,54 @@ impl<'de> Visitor<'de> for CellVisitor {
     }
 
     fn visit_bool<E>(self, flag: bool) -> Result<Cell<'de>, E> {
-        Ok(Cell::one(Value::Bool(flag)))
+        Ok(Cell::from_value(Value::Bool(flag)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Cell<'de>, E> {
-        Ok(Cell::one(Value::Int(number)))
+        Ok(Cell::from_value(Value::Int(number)))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Cell<'de>, E> {
-        Ok(Cell::one(i64::try_from(number).map_or(Value::Other, Value::Int)))
+        Ok(Cell::from_value(i64::try_from(number).map_or(Value::Other, Value::Int)))
     }
 
-    /// One that is whole counts as such: 5.0 is 5.
+    /// A whole number counts as an integer: 5.0 is 5.
     fn visit_f64<E>(self, number: f64) -> Result<Cell<'de>, E> {
         let whole = number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX);
         let digits = whole.then(|| format!("{number:.0}").parse().ok()).flatten();
-        Ok(Cell::one(digits.map_or(Value::Other, Value::Int)))
+        Ok(Cell::from_value(digits.map_or(Value::Other, Value::Int)))
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Cell<'de>, E> {
-        Ok(Cell::one(Value::Text(Cow::Borrowed(text))))
+        Ok(Cell::from_value(Value::Text(Cow::Borrowed(text))))
     }
 
-    /// One with escapes in it.
+    /// A string with escapes, which cannot be borrowed.
     fn visit_str<E>(self, text: &str) -> Result<Cell<'de>, E> {
-        Ok(Cell::one(Value::Text(Cow::Owned(text.to_owned()))))
+        Ok(Cell::from_value(Value::Text(Cow::Owned(text.to_owned()))))
     }
 
-    /// Passes over more than a list may hold, and over lists in lists.
+    /// Skips values beyond the maximum, and lists in lists.
     fn visit_seq<A: SeqAccess<'de>>(self, mut cells: A) -> Result<Cell<'de>, A::Error> {
         let mut all = Vec::new();
         let inner = Self { depth: self.depth + 1, in_list: true };
         while !self.in_list && all.len() < MAX_LIST {
             match cells.next_element_seed(inner)? {
                 Some(cell) => all.push(cell),
-                None => return Ok(Cell::one(Value::List(all))),
+                None => return Ok(Cell::from_value(Value::List(all))),
             }
         }
         while cells.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(if self.in_list { Cell::OTHER } else { Cell::one(Value::List(all)) })
+        Ok(if self.in_list { Cell::OTHER } else { Cell::from_value(Value::List(all)) })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cell<'de>, A::Error> {
         let (mut raw, mut shown, mut others) = (None, None, false);
-        while let Some(key) = map.next_key::<Form>()? {
+        while let Some(key) = map.next_key::<ValueField>()? {
             let form = match key {
-                Form::RawValue => &mut raw,
-                Form::DisplayValue => &mut shown,
-                Form::Other => {
+                ValueField::RawValue => &mut raw,
+                ValueField::DisplayValue => &mut shown,
+                ValueField::Other => {
                     map.next_value::<IgnoredAny>()?;
                     others = true;
                     continue;
@@ -301,46 +303,46 @@ impl<'de> Visitor<'de> for CellVisitor {
         if raw.is_none() && shown.is_none() && others {
             return Ok(Cell::OTHER);
         }
-        Ok(Cell { raw: raw.unwrap_or_default(), shown: shown.unwrap_or_default() })
+        Ok(Cell { raw: raw.unwrap_or_default(), displayed: shown.unwrap_or_default() })
     }
 }
 
 #[derive(serde::Deserialize)]
-enum Form {
+enum ValueField {
     RawValue,
     DisplayValue,
     #[serde(other)]
     Other,
 }
 
-/// A list of at most so many; null is the empty one. More are refused while they are read, so that a small body
-/// cannot take much memory.
+/// A list with at most `MAX` items; null is the empty list. Longer lists are rejected while they are read, so that a
+/// small body cannot use much memory.
 #[derive(Debug)]
-pub(super) struct Bounded<T, const MAX: usize>(pub(super) Vec<T>);
+pub(super) struct BoundedList<T, const MAX: usize>(pub(super) Vec<T>);
 
-impl<T, const MAX: usize> Default for Bounded<T, MAX> {
+impl<T, const MAX: usize> Default for BoundedList<T, MAX> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T, MAX> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedList<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(BoundedVisitor(PhantomData))
+        deserializer.deserialize_any(BoundedListVisitor(PhantomData))
     }
 }
 
-struct BoundedVisitor<T, const MAX: usize>(PhantomData<T>);
+struct BoundedListVisitor<T, const MAX: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedVisitor<T, MAX> {
-    type Value = Bounded<T, MAX>;
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedListVisitor<T, MAX> {
+    type Value = BoundedList<T, MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a list of at most {MAX}")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Bounded::default())
+        Ok(BoundedList::default())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -351,72 +353,72 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedVisitor
             }
             all.push(item);
         }
-        Ok(Bounded(all))
+        Ok(BoundedList(all))
     }
 }
 
-/// The elements of a list that could be read, and whether there was something else.
+/// The readable items of a list, and whether anything was skipped.
 #[derive(Debug)]
-pub(super) struct Many<T, const MAX: usize> {
+pub(super) struct LenientList<T, const MAX: usize> {
     pub(super) items: Vec<T>,
-    /// Whether it is no list, or holds more.
-    pub(super) odd: bool,
+    /// Whether it is not a list, or has more items.
+    pub(super) incomplete: bool,
 }
 
-impl<T, const MAX: usize> Default for Many<T, MAX> {
+impl<T, const MAX: usize> Default for LenientList<T, MAX> {
     fn default() -> Self {
-        Self { items: Vec::new(), odd: false }
+        Self { items: Vec::new(), incomplete: false }
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Many<T, MAX> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for LenientList<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ManyVisitor(PhantomData))
+        deserializer.deserialize_any(LenientListVisitor(PhantomData))
     }
 }
 
-struct ManyVisitor<T, const MAX: usize>(PhantomData<T>);
+struct LenientListVisitor<T, const MAX: usize>(PhantomData<T>);
 
-impl<T, const MAX: usize> Many<T, MAX> {
-    fn no_list() -> Self {
-        Self { items: Vec::new(), odd: true }
+impl<T, const MAX: usize> LenientList<T, MAX> {
+    fn not_a_list() -> Self {
+        Self { items: Vec::new(), incomplete: true }
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ManyVisitor<T, MAX> {
-    type Value = Many<T, MAX>;
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for LenientListVisitor<T, MAX> {
+    type Value = LenientList<T, MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Many::default())
+        Ok(LenientList::default())
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Many::no_list())
+        Ok(LenientList::not_a_list())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Many::no_list())
+        Ok(LenientList::not_a_list())
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Many::no_list())
+        Ok(LenientList::not_a_list())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Many::no_list())
+        Ok(LenientList::not_a_list())
     }
 
     fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Many::no_list())
+        Ok(LenientList::not_a_list())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Many::no_list())
+        Ok(LenientList::not_a_list())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -424,12 +426,12 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ManyVisitor<T,
         while items.len() < MAX {
             match list.next_element()? {
                 Some(item) => items.push(item),
-                None => return Ok(Many { items, odd: false }),
+                None => return Ok(LenientList { items, incomplete: false }),
             }
         }
         let odd = list.next_element::<IgnoredAny>()?.is_some();
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Many { items, odd })
+        Ok(LenientList { items, incomplete: odd })
     }
 }
 
@@ -442,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_flags_come_in_many_forms() {
+    fn reads_numbers_and_flags_in_all_forms() {
         for (json, wanted) in [
             ("null", Ok(None)),
             ("5", Ok(Some(5))),
@@ -484,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_kept_within_bounds() {
+    fn limits_the_length_of_texts() {
         let text = |json: &str| cell(json).text().map(|kept| kept.text);
         assert_eq!(text("null"), Ok(String::new()));
         assert_eq!(text(r#""Åse\u0000\n""#), Ok("Åse".to_owned()));
@@ -495,11 +497,11 @@ mod tests {
         assert_eq!(cell("[42]").name(), None);
         let long = serde_json::to_string(&"å".repeat(2000)).unwrap();
         let kept = cell(&long).text().unwrap();
-        assert!(kept.cut && kept.text.len() <= MAX_TEXT_BYTES);
+        assert!(kept.truncated && kept.text.len() <= MAX_TEXT_BYTES);
     }
 
     #[test]
-    fn what_is_referred_to_is_told_by_id_or_name() {
+    fn reads_references_by_id_or_name() {
         let one = |id, name: &str| Reference { id, name: name.to_owned() };
         for (json, wanted) in [
             ("null", vec![]),
@@ -523,14 +525,14 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_bounded_while_they_are_read() {
+    fn limits_lists_while_reading() {
         let long = format!("[{}0]", "0,".repeat(MAX_LIST));
         assert!(matches!(cell(&long).raw(), Value::List(all) if all.len() == MAX_LIST));
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         assert_eq!(cell(&deep).references(), Err(Unreadable));
         let deep = format!("{}5{}", r#"{"RawValue":"#.repeat(10_000), "}".repeat(10_000));
         assert_eq!(cell(&deep).int(), Err(Unreadable));
-        assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2]").is_ok());
-        assert!(serde_json::from_str::<Bounded<i32, 2>>("[1,2,3]").is_err());
+        assert!(serde_json::from_str::<BoundedList<i32, 2>>("[1,2]").is_ok());
+        assert!(serde_json::from_str::<BoundedList<i32, 2>>("[1,2,3]").is_err());
     }
 }

@@ -1,24 +1,27 @@
-//! The list of user groups, `GET /api/v1/MDOList/usergroup` (SUPEROFFICE.md 6.5).
+//! The list of user groups, `GET /api/v1/MDOList/usergroup`.
 
 use super::{
     Profile,
     archive::{Columns, Row},
-    cell::{Bounded, Cell},
-    each_once, json, read_repaired, refused,
+    cell::{BoundedList, Cell},
+    deduplicate, invalid, json, read_repaired,
 };
 use crate::{
     domain::{DataWarning, UserGroup},
-    ports::{ReadRows, UpstreamError},
-    superoffice::client::Repeat,
+    ports::{ParsedRows, UpstreamError},
+    superoffice::client::RetryPolicy,
 };
 
-pub(super) const GROUPS: Profile =
-    Profile { what: "MDOList/usergroup", max_body_bytes: 8 * 1024 * 1024, repeat: Repeat::Reads };
+pub(super) const GROUPS: Profile = Profile {
+    name: "MDOList/usergroup",
+    max_body_bytes: 8 * 1024 * 1024,
+    retry: RetryPolicy::Idempotent,
+};
 
-/// More than this are not the groups of a company.
+/// The maximum number of groups.
 const MAX_GROUPS: usize = 20_000;
 
-/// The fields of an item that are read. The others are for lists of other things.
+/// The fields of an item that are read. The others belong to other kinds of lists.
 pub(super) const GROUP_FIELDS: &[&str] = &["Id", "Name", "Rank", "Deleted"];
 
 #[derive(Debug)]
@@ -28,22 +31,22 @@ impl Columns for GroupFields {
     const NAMES: &'static [&'static str] = GROUP_FIELDS;
 }
 
-/// Reads the groups, by ascending id. Names may hold translations.
+/// Reads the groups, by ascending id. Names may contain translations.
 ///
 /// # Errors
-/// If the answer is not such a list.
-pub fn read_user_groups(body: &[u8]) -> Result<ReadRows<UserGroup>, UpstreamError> {
+/// If the response is not such a list.
+pub fn read_user_groups(body: &[u8]) -> Result<ParsedRows<UserGroup>, UpstreamError> {
     read_repaired(body, |body| {
-        let items: Option<Bounded<Row<'_, GroupFields>, MAX_GROUPS>> = json(GROUPS, body)?;
-        let items = items.ok_or_else(|| refused(GROUPS, "null in place of a list"))?.0;
-        // Lists may hold "no selection" and "all" too, with an id of 0 or less.
+        let items: Option<BoundedList<Row<'_, GroupFields>, MAX_GROUPS>> = json(GROUPS, body)?;
+        let items = items.ok_or_else(|| invalid(GROUPS, "null in place of a list"))?.0;
+        // Lists may contain "no selection" and "all", with an id of 0 or less.
         let count = items.iter().filter(|item| !matches!(item.cell("Id").int(), Ok(Some(..=0))));
         let count = count.count();
         let groups: Vec<_> = items.iter().filter_map(group).collect();
         let left_out = count - groups.len();
         let groups = groups.into_iter().map(|group| (group.id, group));
-        let items = each_once(groups, |group| group.warnings.push(DataWarning::Contradicted));
-        Ok(ReadRows { items, left_out })
+        let items = deduplicate(groups, |group| group.warnings.push(DataWarning::ConflictingRows));
+        Ok(ParsedRows { items, left_out })
     })
 }
 
@@ -56,21 +59,21 @@ fn group(item: &Row<'_, GroupFields>) -> Option<UserGroup> {
     }
     Some(UserGroup {
         id,
-        display_name: named(item.cell("Name"), "Name", &mut warnings),
+        display_name: read_name(item.cell("Name"), "Name", &mut warnings),
         rank: rank.ok().flatten().unwrap_or(0),
         deleted: deleted.ok().flatten().unwrap_or(false),
         warnings,
     })
 }
 
-/// Reads the name of a group or role. A number is read as its digits, with a warning.
-pub(super) fn named(
+/// Reads the name of a group or role. A number is read as text, with a warning.
+pub(super) fn read_name(
     cell: &Cell<'_>,
     field: &'static str,
     warnings: &mut Vec<DataWarning>,
 ) -> String {
     if let Ok(kept) = cell.text() {
-        warnings.extend(kept.cut.then_some(DataWarning::Cut(field)));
+        warnings.extend(kept.truncated.then_some(DataWarning::Truncated(field)));
         warnings.extend(kept.replaced.then_some(DataWarning::Replaced(field)));
         kept.text
     } else {
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_read_with_their_odd_casings() {
+    fn reads_groups_in_all_their_forms() {
         let body = br#"[
             {"Id":4,"Name":"NO:\"Salg\";US:\"Sales\"","ToolTip":"","Deleted":false,"Rank":2,"Type":"",
              "ChildItems":[],"IconHint":"","ColorBlock":0,"ExtraInfo":"","StyleHint":"","FullName":null,
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_list_is_refused() {
+    fn rejects_anything_but_a_list() {
         for body in [
             "",
             "null",
@@ -118,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_an_id_is_left_out_and_what_else_is_odd_is_told() {
-        use DataWarning::{Contradicted, Replaced, Unreadable};
+    fn leaves_out_groups_without_an_id_and_warns_about_other_problems() {
+        use DataWarning::{ConflictingRows, Replaced, Unreadable};
         for (odd, left_out) in [
             ("null", 1),
             ("7", 1),
@@ -140,7 +143,7 @@ mod tests {
             (r#""Name":"a\ud83d""#, "a\u{fffd}", vec![Replaced("Name")]),
             (r#""Name":"a","Deleted":"perhaps""#, "a", vec![Unreadable("Deleted")]),
             (r#""Name":"a","Rank":[]"#, "a", vec![Unreadable("Rank")]),
-            (r#""Name":"a"},{"Id":5,"Name":"b""#, "a", vec![Contradicted]),
+            (r#""Name":"a"},{"Id":5,"Name":"b""#, "a", vec![ConflictingRows]),
         ] {
             let read = read_user_groups(format!(r#"[{{"Id":5,{fields}}}]"#).as_bytes()).unwrap();
             let [group] = &read.items[..] else { panic!("{fields}: {read:?}") };

@@ -1,4 +1,4 @@
-//! `GET /api/v1/User/currentPrincipal`, in full (SUPEROFFICE.md 6.2).
+//! The full response of `GET /api/v1/User/currentPrincipal`.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use serde::{
 };
 
 use super::{
-    archive::{Columns, Key, Place, Row},
-    cell::{Cell, Kept, Many, Unreadable, Value},
-    json, read_repaired, refused,
+    archive::{Columns, FieldKey, KeyLookup, Row},
+    cell::{BoundedText, Cell, LenientList, Unreadable, Value},
+    invalid, json, read_repaired,
 };
 use crate::{
     domain::{
@@ -21,14 +21,14 @@ use crate::{
     superoffice::principal::PRINCIPAL,
 };
 
-/// How many rights, licences and groups a user may have.
+/// The maximum number of rights, licences and groups of a user.
 const MAX_ITEMS: usize = 10_000;
 
 const RIGHTS: &str = "FunctionRights";
 const GROUPS: &str = "SecondaryGroups";
 const LICENSES: &str = "Licenses";
 
-/// The fields of the carrier that are read.
+/// The fields of the response that are read.
 pub(super) const PRINCIPAL_FIELDS: &[&str] = &[
     "DatabaseContextIdentifier",
     "UserType",
@@ -58,28 +58,29 @@ impl Columns for LicenseFields {
     const NAMES: &'static [&'static str] = LICENSE_FIELDS;
 }
 
-/// The carrier, as far as it is read.
+/// The response, with the fields that are read.
 struct Wire<'a> {
-    /// By the place of the field's name.
+    /// The cells in the order of the field names.
     cells: Vec<Option<Cell<'a>>>,
-    rights: Many<Cell<'a>, MAX_ITEMS>,
-    groups: Many<Cell<'a>, MAX_ITEMS>,
-    licenses: Many<Row<'a, LicenseFields>, MAX_ITEMS>,
+    rights: LenientList<Cell<'a>, MAX_ITEMS>,
+    groups: LenientList<Cell<'a>, MAX_ITEMS>,
+    licenses: LenientList<Row<'a, LicenseFields>, MAX_ITEMS>,
 }
 
-/// Reads who a credential for this tenant is. Tenant and id must be readable; any other field may be empty, with a warning.
+/// Reads the principal of a credential for this tenant. Tenant and id must be readable; any other field may be
+/// unreadable, with a warning.
 ///
 /// # Errors
-/// If it is of another tenant, or not such a carrier.
+/// If the principal belongs to another tenant, or the response has another form.
 pub fn read_principal(body: &[u8], tenant: ContextIdentifier) -> Result<Principal, UpstreamError> {
     read_repaired(body, |body| {
         let wire: Option<Wire<'_>> = json(PRINCIPAL, body)?;
-        let wire = wire.ok_or_else(|| refused(PRINCIPAL, "null in place of a principal"))?;
+        let wire = wire.ok_or_else(|| invalid(PRINCIPAL, "null in place of a principal"))?;
         let proven = wire.cell("DatabaseContextIdentifier").text();
         if proven.is_ok_and(|proven| proven.text == tenant.to_string()) {
             wire.principal(tenant)
         } else {
-            Err(refused(PRINCIPAL, "of another tenant"))
+            Err(invalid(PRINCIPAL, "the principal of another tenant"))
         }
     })
 }
@@ -93,13 +94,13 @@ impl<'a> Wire<'a> {
 
     fn principal(&self, tenant: ContextIdentifier) -> Result<Principal, UpstreamError> {
         let id = self.cell("AssociateId").int().ok().flatten().and_then(AssociateId::new);
-        let id = id.ok_or_else(|| refused(PRINCIPAL, "no associate id"))?;
-        let mut reading = Reading { wire: self, warnings: Vec::new() };
+        let id = id.ok_or_else(|| invalid(PRINCIPAL, "no associate id"))?;
+        let mut reading = PrincipalReader { wire: self, warnings: Vec::new() };
         Ok(Principal {
             tenant,
             kind: reading
-                .or_default("UserType", |cell| kind(cell).map(Some))
-                .unwrap_or(AssociateType::UNTOLD),
+                .or_warn("UserType", |cell| associate_type(cell).map(Some))
+                .unwrap_or(AssociateType::UNSPECIFIED),
             id,
             login: reading.text("Associate"),
             user_name: reading.text("UserName"),
@@ -119,14 +120,14 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// Reading the carrier, and the oddities in it.
-struct Reading<'r, 'a> {
+/// Reads the fields of the response and collects warnings.
+struct PrincipalReader<'r, 'a> {
     wire: &'r Wire<'a>,
     warnings: Vec<DataWarning>,
 }
 
-impl<'a> Reading<'_, 'a> {
-    fn or_default<T: Default>(
+impl<'a> PrincipalReader<'_, 'a> {
+    fn or_warn<T: Default>(
         &mut self,
         field: &'static str,
         read: fn(&Cell<'a>) -> Result<T, Unreadable>,
@@ -138,30 +139,30 @@ impl<'a> Reading<'_, 'a> {
     }
 
     fn text(&mut self, field: &'static str) -> String {
-        let Kept { text, cut, replaced } = self.or_default(field, Cell::text);
-        self.warnings.extend(cut.then_some(DataWarning::Cut(field)));
+        let BoundedText { text, truncated: cut, replaced } = self.or_warn(field, Cell::text);
+        self.warnings.extend(cut.then_some(DataWarning::Truncated(field)));
         self.warnings.extend(replaced.then_some(DataWarning::Replaced(field)));
         text
     }
 
     fn number(&mut self, field: &'static str) -> i32 {
-        self.or_default(field, Cell::int).unwrap_or(0)
+        self.or_warn(field, Cell::int).unwrap_or(0)
     }
 
     fn groups(&mut self) -> Vec<i32> {
         let groups = &self.wire.groups;
         let read = groups.items.iter().map(|cell| cell.int().map(Option::unwrap_or_default));
-        let mut ids = self.items(GROUPS, groups.odd, read);
+        let mut ids = self.items(GROUPS, groups.incomplete, read);
         ids.retain(|id| *id != 0);
         ids
     }
 
-    /// A right that cannot be read is none that is held.
+    /// Returns the readable function rights. An unreadable one does not count.
     fn rights(&mut self) -> Vec<String> {
         let rights = &self.wire.rights;
         self.items(
             RIGHTS,
-            rights.odd,
+            rights.incomplete,
             rights.items.iter().map(|cell| cell.text().map(|kept| kept.text)),
         )
     }
@@ -169,13 +170,13 @@ impl<'a> Reading<'_, 'a> {
     fn licenses(&mut self) -> Vec<License> {
         let licenses = &self.wire.licenses;
         let read: Vec<_> = licenses.items.iter().filter_map(license).collect();
-        if licenses.odd || read.len() < licenses.items.len() {
+        if licenses.incomplete || read.len() < licenses.items.len() {
             self.warnings.push(DataWarning::Unreadable(LICENSES));
         }
         read
     }
 
-    /// In order, each once.
+    /// Returns the readable items, sorted and without duplicates.
     fn items<T: Ord>(
         &mut self,
         field: &'static str,
@@ -198,24 +199,24 @@ impl<'a> Reading<'_, 'a> {
     }
 }
 
-/// A word of the API's enum, or the number that stands for it.
-fn kind(cell: &Cell<'_>) -> Result<AssociateType, Unreadable> {
+/// Reads a name of the API's enum, or its number.
+fn associate_type(cell: &Cell<'_>) -> Result<AssociateType, Unreadable> {
     let kind = match cell.raw() {
         Value::Int(_) => cell.int()?.and_then(AssociateType::from_api_number),
         _ => AssociateType::from_api_name(&cell.text()?.text),
     };
-    Ok(kind.unwrap_or(AssociateType::UNTOLD))
+    Ok(kind.unwrap_or(AssociateType::UNSPECIFIED))
 }
 
-/// Reads a licence; `None` if its name or its end cannot be read.
+/// Reads a licence. `None` if its name or its expiry date is unreadable.
 fn license(wire: &Row<'_, LicenseFields>) -> Option<License> {
     let date = wire.cell("ExpiryDate").text().ok()?.text;
-    // The day is enough, and the zone of the hour is not told.
+    // Only the day is used, because the time zone is not documented.
     let expires: Option<Date> = match date.get(..10) {
         None if date.is_empty() => None,
         day => Some(day?.parse().ok()?),
     };
-    // SuperOffice writes 0001-01-01 where there is none.
+    // SuperOffice writes 0001-01-01 for no expiry date.
     let expires = expires.filter(|date| date.year() > 1);
     let name = wire.cell("Name").text().ok()?.text;
     (!name.is_empty()).then_some(License { name, expires })
@@ -237,11 +238,12 @@ impl<'de> Visitor<'de> for WireVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire<'de>, A::Error> {
-        let (rights, groups, licenses) = (Many::default(), Many::default(), Many::default());
+        let (rights, groups, licenses) =
+            (LenientList::default(), LenientList::default(), LenientList::default());
         let cells = vec![None; PRINCIPAL_FIELDS.len()];
         let mut wire = Wire { cells, rights, groups, licenses };
-        while let Some(key) = map.next_key_seed(Key(PRINCIPAL_FIELDS))? {
-            let Place::At(place) = key else {
+        while let Some(key) = map.next_key_seed(KeyLookup(PRINCIPAL_FIELDS))? {
+            let FieldKey::Column(place) = key else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
@@ -252,8 +254,8 @@ impl<'de> Visitor<'de> for WireVisitor {
                 _ => {
                     let cell: Cell<'de> = map.next_value()?;
                     if let Some(field) = wire.cells.get_mut(place) {
-                        let stands = field.is_some();
-                        field.get_or_insert_default().put(stands, cell);
+                        let was_set = field.is_some();
+                        field.get_or_insert_default().set(was_set, cell);
                     }
                 }
             }
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_carrier_is_read() {
+    fn reads_all_fields_of_a_principal() {
         let body = br#"{"UserType":"InternalAssociate","Associate":"AA","AssociateId":5,"IsPerson":true,"PersonId":9,
             "CountryId":578,"HomeCountryId":578,"ContactId":2,"GroupId":3,"BusinessId":0,"CategoryId":0,
             "ContactOwner":5,"RoleId":1,"RoleName":"User level 0","RoleDescription":"","RoleType":"Employee",
@@ -312,15 +314,15 @@ mod tests {
     }
 
     #[test]
-    fn little_is_enough_and_what_is_unknown_stays_so() {
+    fn accepts_a_minimal_principal_with_unknown_types() {
         for (user_type, kind) in [
             ("\"SystemAssociate\"", AssociateType::System),
             ("5", AssociateType::System),
             ("1", AssociateType::Internal),
-            ("13", AssociateType::UNTOLD),
-            ("\"Unknown\"", AssociateType::UNTOLD),
-            ("\"RobotAssociate\"", AssociateType::UNTOLD),
-            ("null", AssociateType::UNTOLD),
+            ("13", AssociateType::UNSPECIFIED),
+            ("\"Unknown\"", AssociateType::UNSPECIFIED),
+            ("\"RobotAssociate\"", AssociateType::UNSPECIFIED),
+            ("null", AssociateType::UNSPECIFIED),
         ] {
             let body = format!(
                 r#"{{"AssociateId":5,"DatabaseContextIdentifier":"Cust12345","UserType":{user_type},"Licenses":null,
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn another_tenant_or_another_form_is_refused() {
+    fn rejects_another_tenant_or_another_form() {
         for fields in [
             r#""AssociateId":5"#,
             r#""AssociateId":5,"DatabaseContextIdentifier":"Cust1""#,
@@ -351,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_in_a_principal_is_told_and_the_rest_is_read() {
-        use DataWarning::{Cut, Replaced, Unreadable};
+    fn warns_about_invalid_fields_of_a_principal_and_reads_the_rest() {
+        use DataWarning::{Replaced, Truncated, Unreadable};
         let long = format!(r#""FullName":"{}""#, "a".repeat(5000));
         for (fields, warning) in [
             (r#""FullName":7"#, Unreadable("FullName")),
             (r#""FullName":"a","FullName":"b""#, Unreadable("FullName")),
             (r#""FullName":"a\ud83d""#, Replaced("FullName")),
-            (&long, Cut("FullName")),
+            (&long, Truncated("FullName")),
             (r#""UserType":[]"#, Unreadable("UserType")),
             (r#""PersonId":"x""#, Unreadable("PersonId")),
             (r#""GroupId":2147483648"#, Unreadable("GroupId")),
@@ -382,7 +384,11 @@ mod tests {
                 ("AA", vec![warning]),
                 "{fields}"
             );
-            assert_eq!(principal.licenses, [], "a licence without an end may have ended");
+            assert_eq!(
+                principal.licenses,
+                [],
+                "a licence with an unreadable expiry date may have expired"
+            );
         }
         let body = r#"{"AssociateId":5,"DatabaseContextIdentifier":"Cust12345","FunctionRights":["b",7,"a"],
             "Licenses":[{"Name":"a"},7]}"#;

@@ -1,25 +1,25 @@
-//! Rows of `GET /api/v1/Role`, the archive of roles (SUPEROFFICE.md 6.6).
+//! Rows of `GET /api/v1/Role`, the archive of roles.
 
 use super::{
     Profile,
     archive::{Columns, Row, Rows, read_rows},
-    each_once,
-    groups::named,
-    read_repaired, refused,
+    deduplicate,
+    groups::read_name,
+    invalid, read_repaired,
 };
 use crate::{
     domain::{DataWarning, Role, RoleType},
-    ports::{ReadRows, UpstreamError},
-    superoffice::client::Repeat,
+    ports::{ParsedRows, UpstreamError},
+    superoffice::client::RetryPolicy,
 };
 
 pub(super) const ROLES: Profile =
-    Profile { what: "Role", max_body_bytes: 8 * 1024 * 1024, repeat: Repeat::Reads };
+    Profile { name: "Role", max_body_bytes: 8 * 1024 * 1024, retry: RetryPolicy::Idempotent };
 
-/// More than this are not the roles of a company.
+/// The maximum number of roles.
 const MAX_ROLES: usize = 10_000;
 
-/// The columns that are read, to be selected.
+/// The columns that a request selects.
 pub const ROLE_COLUMNS: &[&str] =
     &["roleId", "name", "description", "roleTypeId", "roleTypeName", "isDeleted"];
 
@@ -30,23 +30,24 @@ impl Columns for RoleColumns {
     const NAMES: &'static [&'static str] = ROLE_COLUMNS;
 }
 
-/// Reads the roles, by ascending id. Names may hold translations.
+/// Reads the roles, by ascending id. Names may contain translations.
 ///
 /// # Errors
-/// If the answer is not all of them.
-pub fn read_roles(body: &[u8]) -> Result<ReadRows<Role>, UpstreamError> {
+/// If the response does not have all roles.
+pub fn read_roles(body: &[u8]) -> Result<ParsedRows<Role>, UpstreamError> {
     read_repaired(body, |body| {
-        let Some(Rows { rows, more }) = read_rows::<RoleColumns, MAX_ROLES>(ROLES, body)? else {
-            return Err(refused(ROLES, "null in place of rows"));
+        let Some(Rows { rows, has_more: more }) = read_rows::<RoleColumns, MAX_ROLES>(ROLES, body)?
+        else {
+            return Err(invalid(ROLES, "null in place of rows"));
         };
         if more {
-            return Err(refused(ROLES, "only some of the roles"));
+            return Err(invalid(ROLES, "only some of the roles"));
         }
         let roles: Vec<_> = rows.iter().filter_map(role).collect();
         let left_out = rows.len() - roles.len();
         let roles = roles.into_iter().map(|role| (role.id, role));
-        let items = each_once(roles, |role| role.warnings.push(DataWarning::Contradicted));
-        Ok(ReadRows { items, left_out })
+        let items = deduplicate(roles, |role| role.warnings.push(DataWarning::ConflictingRows));
+        Ok(ParsedRows { items, left_out })
     })
 }
 
@@ -61,12 +62,12 @@ fn role(row: &Row<'_, RoleColumns>) -> Option<Role> {
     if !told.is_null() && told.int() != Ok(Some(id)) {
         warnings.push(DataWarning::Unreadable("roleId"));
     }
-    // The name may come in any language, and only helps where there is no number.
+    // The name may be in any language, so it is used only if there is no number.
     let name = || row.cell("roleTypeName").text().ok();
     Some(Role {
         id,
-        display_name: named(row.cell("name"), "name", &mut warnings),
-        description: named(row.cell("description"), "description", &mut warnings),
+        display_name: read_name(row.cell("name"), "name", &mut warnings),
+        description: read_name(row.cell("description"), "description", &mut warnings),
         role_type: match code.ok().flatten() {
             Some(code) => RoleType::from_code(code),
             None => name().and_then(|name| RoleType::from_api_name(&name.text)),
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_are_read_from_slim_and_full_rows() {
+    fn reads_roles_from_slim_and_full_rows() {
         let body = br#"{"odata.metadata":"https://sod2.superoffice.com:443/Cust12345/api/v1/Archive//$metadata",
             "odata.nextLink":null,"value":[
             {"PrimaryKey":"2","EntityName":"role","roleId":2,"name":"User level 1","description":"NO:\"a\";US:\"b\"",
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_all_roles_is_refused() {
+    fn rejects_anything_but_all_roles() {
         for body in [
             "null",
             "[]",
@@ -117,8 +118,8 @@ mod tests {
     }
 
     #[test]
-    fn a_role_without_an_id_is_left_out_and_what_else_is_odd_is_told() {
-        use DataWarning::{Contradicted, Cut, Replaced, Unreadable};
+    fn leaves_out_roles_without_an_id_and_warns_about_other_problems() {
+        use DataWarning::{ConflictingRows, Replaced, Truncated, Unreadable};
         for odd in [
             "null",
             "[]",
@@ -136,7 +137,7 @@ mod tests {
         for (columns, role_type, warnings) in [
             (r#""name":5,"roleTypeId":0"#, Some(RoleType::Employee), vec![Unreadable("name")]),
             (r#""name":"\udead""#, None, vec![Replaced("name")]),
-            (&long, None, vec![Cut("description")]),
+            (&long, None, vec![Truncated("description")]),
             (
                 r#""roleTypeId":[],"roleTypeName":"System""#,
                 Some(RoleType::System),
@@ -145,7 +146,7 @@ mod tests {
             (r#""roleTypeId":0,"roleTypeId":1"#, None, vec![Unreadable("roleTypeId")]),
             (r#""isDeleted":5"#, None, vec![Unreadable("isDeleted")]),
             (r#""PrimaryKey":"5","roleId":"x""#, None, vec![Unreadable("roleId")]),
-            (r#""name":"a"},{"roleId":5,"name":"b""#, None, vec![Contradicted]),
+            (r#""name":"a"},{"roleId":5,"name":"b""#, None, vec![ConflictingRows]),
         ] {
             let id = if columns.contains("PrimaryKey") { "" } else { r#""roleId":5,"# };
             let read =

@@ -1,4 +1,4 @@
-//! Odd data: whatever one cell, one row or one wrapper of an answer becomes, the answer lacks only that.
+//! Invalid data: an invalid cell, row or wrapper affects nothing else in the response.
 
 use proptest::prelude::*;
 
@@ -10,10 +10,10 @@ use crate::{
 
 const MORE: &str = r#""https://sod2.superoffice.com/Cust12345/api/v1/User?x""#;
 
-/// A name and the JSON text of its value, which need not be JSON.
+/// A name and the text of its value, which need not be valid JSON.
 type Cells = Vec<(&'static str, Vec<u8>)>;
 
-/// JSON values that some writer or some bug could produce, in place of any other.
+/// Values that replace a valid one.
 fn odd_values() -> Vec<Vec<u8>> {
     let texts = [
         "null",
@@ -68,7 +68,7 @@ fn odd_values() -> Vec<Vec<u8>> {
     values
 }
 
-/// Values in place of a row.
+/// Values that replace a row.
 fn odd_rows() -> Vec<Vec<u8>> {
     let texts = [
         "null",
@@ -91,9 +91,9 @@ fn odd_rows() -> Vec<Vec<u8>> {
 enum Change {
     Becomes(Vec<u8>),
     Vanishes,
-    /// It stands twice, first like this.
+    /// The field is repeated, first with this value.
     StandsTwice(Vec<u8>),
-    /// Before it stands something that nobody knows.
+    /// An unknown field precedes it.
     GetsNeighbour(Vec<u8>),
 }
 
@@ -200,7 +200,7 @@ fn page(body: &[u8]) -> Result<AssociatePage, UpstreamError> {
     read_associates(body, None, 1000)
 }
 
-/// The fields of an associate by the column that they are read from.
+/// Returns the fields of an associate by the column that they are read from.
 fn fields(record: &AssociateRecord) -> Vec<(&'static str, String)> {
     let AssociateRecord { id: _, kind, login, user_name, full_name, email, .. } = record;
     let AssociateRecord { person_id, contact_id, primary_group, other_groups, role, .. } = record;
@@ -223,7 +223,7 @@ fn fields(record: &AssociateRecord) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Asserts that all but the changed row are as they were, and of the changed one all but the changed column.
+/// Asserts that all other rows are unchanged, and in the changed row all other columns.
 fn only_this_is_odd(row: usize, column: &str, body: &[u8], shown: &dyn std::fmt::Debug) {
     let whole = page(&archive(&users().iter().map(object).collect::<Vec<_>>(), "null")).unwrap();
     assert!(whole.associates.iter().all(|record| record.warnings.is_empty()));
@@ -235,8 +235,8 @@ fn only_this_is_odd(row: usize, column: &str, body: &[u8], shown: &dyn std::fmt:
             let mut after = after
                 .unwrap_or_else(|| panic!("{column} {shown:?}: another row is missing"))
                 .clone();
-            // The changed row may say that it is this one.
-            after.warnings.retain(|warning| !is_id || *warning != DataWarning::Contradicted);
+            // The changed row may have the id of this one.
+            after.warnings.retain(|warning| !is_id || *warning != DataWarning::ConflictingRows);
             assert_eq!(after, *before, "{column} {shown:?}");
         } else if let Some(after) = after {
             for (before, after) in fields(before).iter().zip(fields(after)) {
@@ -257,14 +257,14 @@ fn only_this_is_odd(row: usize, column: &str, body: &[u8], shown: &dyn std::fmt:
 }
 
 #[test]
-fn one_odd_cell_of_an_associate_changes_nothing_else() {
+fn one_invalid_cell_of_an_associate_changes_no_other() {
     for row in [0, 2] {
         for (column, (name, _)) in users()[row].iter().enumerate() {
             for change in &changes() {
                 let mut rows: Vec<_> = users().iter().map(object).collect();
                 rows[row] = changed(&users()[row], column, change);
                 only_this_is_odd(row, name, &archive(&rows, "null"), change);
-                // Other ids would be out of order: see below.
+                // Other ids would be unordered: see below.
                 if !["PrimaryKey", "associateDbId"].contains(name) {
                     let more = page(&archive(&rows, MORE)).unwrap();
                     assert_eq!(more.associates, page(&archive(&rows, "null")).unwrap().associates);
@@ -275,14 +275,14 @@ fn one_odd_cell_of_an_associate_changes_nothing_else() {
 }
 
 #[test]
-fn one_odd_row_is_left_out_and_refused_only_where_more_follow() {
+fn leaves_out_an_invalid_row_unless_more_pages_follow() {
     for row in 0..4 {
         for odd in odd_rows() {
             let mut rows: Vec<_> = users().iter().map(object).collect();
             rows[row].clone_from(&odd);
             let read = page(&archive(&rows, "null")).unwrap();
             assert_eq!((read.associates.len(), read.left_out), (3, 1));
-            assert!(page(&archive(&rows, MORE)).is_err(), "the next page would miss somebody");
+            assert!(page(&archive(&rows, MORE)).is_err(), "the next page would miss an associate");
             let known = [5, 6, 9, 12].map(|id| AssociateId::new(id).unwrap());
             let by_id = read_associates_by_id(&archive(&rows, "null"), &known);
             assert!(by_id.is_err(), "it may be the one that is missing");
@@ -294,7 +294,7 @@ fn one_odd_row_is_left_out_and_refused_only_where_more_follow() {
 }
 
 #[test]
-fn an_associate_with_two_rows_that_differ_is_told_so() {
+fn warns_if_two_rows_of_an_associate_differ() {
     for (column, value) in [("fullName", r#""Other""#), ("PrimaryKey", "7")] {
         let place = user(6).iter().position(|(name, _)| *name == column).unwrap();
         let other = changed(&user(6), place, &Change::Becomes(value.as_bytes().to_vec()));
@@ -302,15 +302,15 @@ fn an_associate_with_two_rows_that_differ_is_told_so() {
             let rows = [vec![object(&user(5))], order].concat();
             let read = page(&archive(&rows, "null")).unwrap().associates;
             assert_eq!(read.len(), 2);
-            let told = read[1].warnings.contains(&DataWarning::Contradicted);
-            assert_eq!(told, column == "fullName", "the primary key is no part of an associate");
+            let told = read[1].warnings.contains(&DataWarning::ConflictingRows);
+            assert_eq!(told, column == "fullName", "the primary key is not part of an associate");
             assert_eq!(read[0].warnings, []);
         }
     }
 }
 
 #[test]
-fn one_odd_wrapper_is_refused_and_a_byte_order_mark_is_not() {
+fn rejects_an_invalid_wrapper_and_accepts_a_byte_order_mark() {
     let rows: Vec<_> = users().iter().map(object).collect();
     let whole = archive(&rows, "null");
     let text = String::from_utf8(whole.clone()).unwrap();
@@ -387,7 +387,7 @@ fn of_role(role: &Role) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn one_odd_cell_of_a_group_or_role_changes_nothing_else() {
+fn one_invalid_cell_of_a_group_or_role_changes_no_other() {
     let ids = [3, 4, 8];
     for row in 0..ids.len() {
         for change in &changes() {
@@ -439,7 +439,7 @@ fn only_one_is_odd(
             let mut after = after
                 .unwrap_or_else(|| panic!("{column} {change:?}: another row is missing"))
                 .clone();
-            after.2.retain(|warning| !is_id || *warning != DataWarning::Contradicted);
+            after.2.retain(|warning| !is_id || *warning != DataWarning::ConflictingRows);
             assert_eq!(after, before, "{column} {change:?}");
         } else if let Some(after) = after {
             for (before, after) in before.1.iter().zip(&after.1) {
@@ -476,7 +476,7 @@ fn carrier() -> Cells {
     ])
 }
 
-/// The fields of a principal by the field that they are read from.
+/// Returns the fields of a principal by the response field that they are read from.
 fn of_principal(principal: &Principal) -> Vec<(&'static str, String)> {
     let Principal { tenant: _, kind, id: _, login, user_name, full_name, email, .. } = principal;
     let Principal { person_id, contact_id, primary_group_id, secondary_group_ids, role_id, .. } =
@@ -501,7 +501,7 @@ fn of_principal(principal: &Principal) -> Vec<(&'static str, String)> {
 }
 
 #[test]
-fn one_odd_field_of_a_principal_changes_nothing_else() {
+fn one_invalid_field_of_a_principal_changes_no_other() {
     let tenant = "Cust12345".parse().unwrap();
     let whole = read_principal(&object(&carrier()), tenant).unwrap();
     for (column, (name, _)) in carrier().iter().enumerate() {
@@ -511,7 +511,7 @@ fn one_odd_field_of_a_principal_changes_nothing_else() {
                 let same = read.is_err()
                     || read.is_ok_and(|read| {
                         read.tenant == tenant && read.id == whole.id
-                    // Any id is a readable one.
+                    // Any valid id is readable.
                     || matches!(change, Change::Becomes(_))
                     });
                 assert!(same, "{name} {change:?}");
@@ -531,7 +531,7 @@ fn one_odd_field_of_a_principal_changes_nothing_else() {
 
 proptest! {
     #[test]
-    fn whatever_one_cell_becomes_the_rest_of_the_page_is_read_as_before(
+    fn any_value_of_one_cell_leaves_the_rest_of_the_page_unchanged(
         row in 0..4_usize,
         column in 0..17_usize,
         change in change(),
@@ -542,7 +542,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_one_cell_of_a_full_row_becomes_the_rest_is_read_as_before(
+    fn any_value_of_one_cell_of_a_full_row_leaves_the_rest_unchanged(
         row in 0..4_usize,
         column in 2..17_usize,
         change in change(),

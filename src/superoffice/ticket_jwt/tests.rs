@@ -26,7 +26,7 @@ fn ticket(tenant: &str) -> String {
     format!("7T:{}", STANDARD.encode(bytes))
 }
 
-/// The documented claims, with one of them changed.
+/// Returns the documented claims, with one of them changed.
 fn claims(name: &str, value: Value) -> Value {
     let mut claims = json!({
         "iss": ISSUER, "aud": "spn:123", "exp": NOW + 300, "nbf": NOW,
@@ -51,11 +51,11 @@ fn open_claims(claims: &Value) -> Result<IssuedTicket, UpstreamError> {
         let pem = include_bytes!("../../../tests/fixtures/keys/public.pem");
         DecodingKey::from_rsa_pem(pem).unwrap()
     });
-    open_with(&KEY, &signed(claims), tenant(), now())
+    validate_with_key(&KEY, &signed(claims), tenant(), now())
 }
 
 #[test]
-fn the_documented_claims_give_their_ticket() {
+fn reads_the_ticket_from_the_documented_claims() {
     let issued = open_claims(&claims("iss", ISSUER.into())).unwrap();
     assert_eq!(issued.value.expose_secret(), ticket("Cust12345"));
     let many = claims("aud", json!(["spn:1", "spn:123"]));
@@ -63,7 +63,7 @@ fn the_documented_claims_give_their_ticket() {
 }
 
 #[test]
-fn claims_that_cannot_be_believed_are_refused() {
+fn rejects_invalid_claims() {
     let identity = |name: &str| format!("{IDENTITY}{name}");
     for (name, value) in [
         ("iss", json!("SuperOffice")),
@@ -84,7 +84,7 @@ fn claims_that_cannot_be_believed_are_refused() {
 }
 
 #[test]
-fn a_company_name_disturbs_no_terminal_and_has_an_end() {
+fn removes_control_characters_and_limits_the_company_name() {
     let name = |name: &str| {
         let claims = claims(&format!("{IDENTITY}company_name"), name.into());
         open_claims(&claims).unwrap().company_name
@@ -95,7 +95,7 @@ fn a_company_name_disturbs_no_terminal_and_has_an_end() {
 }
 
 #[test]
-fn no_algorithm_but_rs256_is_looked_at() {
+fn rejects_algorithms_other_than_rs256() {
     for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS256"}"#, r#"{"alg":"PS256"}"#, "{}", ""] {
         let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header);
         assert!(read_header(&format!("{header}.e30.AA").into()).is_err());
@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_believed_is_current_and_for_the_tenant(
+    fn accepted_tokens_are_current_and_for_the_tenant(
         iss in "SuperOffice AS|\\PC{0,20}",
         aud in "spn:123|\\PC{0,9}",
         exp in prop_oneof![NOW - 120..NOW + 600, any::<i64>()],
@@ -124,7 +124,7 @@ proptest! {
             format!("{IDENTITY}serial"): "123",
             format!("{IDENTITY}ticket"): ticket(&inside),
         });
-        // No tenant inside that can be read is no contradiction.
+        // A ticket without a readable tenant is accepted.
         let named: Option<ContextIdentifier> = inside.rsplit(';').next().unwrap().parse().ok();
         let right = iss == ISSUER
             && aud == "spn:123"

@@ -1,4 +1,4 @@
-// Calls the gateway with HTTP clients of Go and with the code that Go's official generators make of proto/.
+// Calls the gateway with HTTP clients of Go and with code that Go's official generators create from proto/.
 //
 // Prints a line for each case, and exits with 1 if one of them failed.
 package main
@@ -56,7 +56,7 @@ func equal(got, wanted any) error {
 	return nil
 }
 
-// What the API host says of an upload.
+// The report of the API host about an upload.
 type echo struct {
 	Bytes       int
 	ContentType string
@@ -115,7 +115,7 @@ func read[R any](request R, do func(R) (*http.Response, error)) (answer, error) 
 	return answer{response.StatusCode, response.Header, body}, err
 }
 
-// In pieces, so that no client learns the length.
+// In parts, so that the client does not know the length.
 func pieces(content []byte) io.Reader { return io.MultiReader(bytes.NewReader(content)) }
 
 func httpCases(client string, send send) {

@@ -1,4 +1,4 @@
-// Calls the gateway with HTTP clients of Node.js and with what gRPC's own loader makes of proto/.
+// Calls the gateway with HTTP clients of Node.js and with gRPC's dynamic loader for proto/.
 //
 // Prints a line for each case, and exits with 1 if one of them failed.
 import { createRequire } from "node:module";
@@ -39,7 +39,7 @@ function equal(got, wanted) {
   if (left !== right) throw new Error(`${left} is not ${right}`);
 }
 
-// A body in pieces, of which no client knows the length.
+// A body in parts, whose length the client does not know.
 function pieces(content) {
   const parts = [];
   for (let begin = 0; begin < content.length; begin += 10_000) {
@@ -48,7 +48,7 @@ function pieces(content) {
   return Readable.from(parts);
 }
 
-// `send(method, uri, headers, body)` gives { status, headers, body }.
+// `send(method, uri, headers, body)` returns { status, headers, body }.
 async function httpCases(client, send, skipped = []) {
   const good = { authorization: `Bearer ${given.token}` };
   const expired = { authorization: `Bearer ${given.expired}` };
@@ -140,7 +140,7 @@ async function undiciCases() {
     const content = Buffer.from(await got.arrayBuffer());
     return { status: got.status, headers: Object.fromEntries(got.headers), body: content };
   };
-  // It refuses to send `Expect`.
+  // undici refuses to send `Expect`.
   await httpCases("undici", send, ["expect", "expect-expired"]);
 }
 

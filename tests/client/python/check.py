@@ -53,7 +53,7 @@ async def in_pieces_async(content):
 
 
 def http_cases(client, send):
-    """`send(method, uri, headers, content=…, pieces=…, files=…, expect=…)` gives (status, headers, body)."""
+    """`send(method, uri, headers, content=…, pieces=…, files=…, expect=…)` returns (status, headers, body)."""
     base, denied = GIVEN["base"], GIVEN["denied"]
     good = {"Authorization": f"Bearer {GIVEN['token']}"}
     expired = {"Authorization": f"Bearer {GIVEN['expired']}"}
@@ -160,7 +160,7 @@ def aiohttp_cases():
 
 
 def superoffice_sdk():
-    """SuperOffice's library for Python, whose host is fixed and which signs in by itself: both are replaced."""
+    """SuperOffice's library for Python. Replaces its fixed host and its own sign-in."""
     sys.modules["suds"], sys.modules["suds.client"] = types.ModuleType("suds"), types.ModuleType("c")
     sys.modules["suds.client"].Client = None
     sys.modules["OpenSSL"] = types.ModuleType("OpenSSL")
@@ -179,7 +179,7 @@ def superoffice_sdk():
             return super().send(request, **how)
 
     library.session.mount("https://online.superoffice.com/", ToTheGateway())
-    # Its own ticket stands in `Authorization`.
+    # The library sends its own ticket in `Authorization`.
     library.session.headers["Proxy-Authorization"] = f"Bearer {GIVEN['token']}"
 
     def create():

@@ -1,4 +1,4 @@
-//! The clients of an attacker: HTTP/2 by hand, from many addresses of the loopback network.
+//! The clients of an attacker: raw HTTP/2, from many loopback addresses.
 
 use std::{
     collections::HashMap,
@@ -19,18 +19,18 @@ use crate::support::frames::{
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 
-/// The window of a stream and of a connection, until the other side says more (RFC 9113 section 6.9.2).
+/// The initial window of a stream and of a connection (RFC 9113 section 6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
 
 /// The largest payload of a frame.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// A request message of which the end never comes.
+/// An incomplete request message.
 #[derive(Clone)]
-pub(crate) struct Half {
+pub(crate) struct IncompleteMessage {
     pub(crate) path: &'static str,
     pub(crate) token: Option<String>,
-    /// The length that it claims, and of which one byte is not sent.
+    /// The declared length, of which one byte is never sent.
     pub(crate) bytes: usize,
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn connect_from(host: u8, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-/// Opens connections on which nothing is sent.
+/// Opens connections and sends nothing.
 pub(crate) async fn silent(to: SocketAddr, from: &[u8], count: usize) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for host in from {
@@ -52,12 +52,12 @@ pub(crate) async fn silent(to: SocketAddr, from: &[u8], count: usize) -> Vec<Tcp
     held
 }
 
-/// The first bytes of a client.
+/// Returns the first bytes of a client.
 pub(crate) fn preface() -> Vec<u8> {
     [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, b"")].concat()
 }
 
-/// The head of a call. A token is a literal of up to 16 KiB.
+/// Returns the head of a call. A token is a literal of up to 16 KiB.
 pub(crate) fn grpc_head(stream: u32, path: &str, token: Option<&str>, wait: &str) -> Vec<u8> {
     let mut bytes = head(
         stream,
@@ -91,7 +91,7 @@ pub(crate) fn grpc_head(stream: u32, path: &str, token: Option<&str>, wait: &str
     bytes
 }
 
-/// A header block of `length` bytes of literals that does not end.
+/// Returns an incomplete header block with `length` bytes of literals.
 pub(crate) fn half_block(stream: u32, length: usize) -> Vec<u8> {
     let mut field = vec![0, 1, b'x', 100];
     field.extend([b'y'; 100]);
@@ -99,8 +99,8 @@ pub(crate) fn half_block(stream: u32, length: usize) -> Vec<u8> {
     in_frames(stream, &block)
 }
 
-/// A header block of so many references to one entry of the static table (`accept-encoding: gzip, deflate`) that does
-/// not end.
+/// Returns an incomplete header block with references to one entry of the static table (`accept-encoding: gzip,
+/// deflate`).
 pub(crate) fn half_block_of_references(stream: u32, count: usize) -> Vec<u8> {
     in_frames(stream, &vec![0x90; count])
 }
@@ -115,7 +115,7 @@ fn in_frames(stream: u32, block: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A connection of HTTP/2 that keeps to the windows of the other side.
+/// An HTTP/2 connection that respects flow control.
 struct Connection {
     stream: TcpStream,
     window: i64,
@@ -123,8 +123,8 @@ struct Connection {
     first_window: i64,
 }
 
-/// What came.
-enum Came {
+/// The kind of a received frame.
+enum Received {
     Frame { kind: u8, stream: u32 },
     End,
 }
@@ -137,17 +137,17 @@ impl Connection {
         Self { stream, window: FIRST_WINDOW, windows, first_window: FIRST_WINDOW }
     }
 
-    /// Reads a frame, and notes what may be sent.
-    async fn read(&mut self) -> Came {
+    /// Reads a frame, and updates the windows.
+    async fn read(&mut self) -> Received {
         let mut begin = [0; 9];
         if self.stream.read_exact(&mut begin).await.is_err() {
-            return Came::End;
+            return Received::End;
         }
         let [_, high, low, kind, flags, stream @ ..] = begin;
         let stream = u32::from_be_bytes(stream);
         let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
         if self.stream.read_exact(&mut payload).await.is_err() {
-            return Came::End;
+            return Received::End;
         }
         match kind {
             SETTINGS if flags & ACK == 0 => {
@@ -172,16 +172,16 @@ impl Connection {
                     *window += more;
                 }
             }
-            GOAWAY => return Came::End,
+            GOAWAY => return Received::End,
             _ => {}
         }
-        Came::Frame { kind, stream }
+        Received::Frame { kind, stream }
     }
 }
 
-/// Opens so many streams on one connection and sends on each as much of the message as the other side takes. Returns
-/// when the connection ends.
-pub(crate) async fn fill(to: SocketAddr, from: u8, streams: u32, half: Half) {
+/// Opens streams on one connection and sends on each as much of the message as the windows allow. Returns when the
+/// connection ends.
+pub(crate) async fn fill(to: SocketAddr, from: u8, streams: u32, half: IncompleteMessage) {
     let mut connection = Connection::open(to, from).await;
     let mut left = HashMap::new();
     for number in 0..streams {
@@ -215,11 +215,11 @@ pub(crate) async fn fill(to: SocketAddr, from: u8, streams: u32, half: Half) {
             }
         }
         match connection.read().await {
-            Came::End => return,
-            Came::Frame { kind: RST_STREAM, stream, .. } => {
+            Received::End => return,
+            Received::Frame { kind: RST_STREAM, stream, .. } => {
                 left.remove(&stream);
             }
-            Came::Frame { .. } => {}
+            Received::Frame { .. } => {}
         }
     }
 }
@@ -233,10 +233,10 @@ async fn send(connection: &mut Connection, id: u32, part: &[u8]) -> bool {
     connection.stream.write_all(&frame(DATA, 0, id, part)).await.is_ok()
 }
 
-/// Streams of one connection whose answers have no end.
+/// Streams of one connection with endless responses.
 pub(crate) struct Streams(Connection);
 
-/// Opens so many calls without a message's content.
+/// Opens calls without message content.
 pub(crate) async fn open_streams(to: SocketAddr, from: u8, path: &str, count: u32) -> Streams {
     let mut connection = Connection::open(to, from).await;
     let mut bytes = Vec::new();
@@ -250,30 +250,30 @@ pub(crate) async fn open_streams(to: SocketAddr, from: u8, path: &str, count: u3
 }
 
 impl Streams {
-    /// Counts the messages that come within this time.
+    /// Counts the messages received within this time.
     pub(crate) async fn answered_within(&mut self, time: Duration) -> usize {
         let end = Instant::now() + time;
         let mut messages = 0;
-        while let Ok(Came::Frame { kind, .. }) = timeout_at(end, self.0.read()).await {
+        while let Ok(Received::Frame { kind, .. }) = timeout_at(end, self.0.read()).await {
             messages += usize::from(kind == DATA);
         }
         messages
     }
 
-    /// Whether the connection ends within this time.
+    /// Returns whether the connection ends within this time.
     pub(crate) async fn ends_within(&mut self, time: Duration) -> bool {
         let end = Instant::now() + time;
         loop {
             match timeout_at(end, self.0.read()).await {
-                Ok(Came::End) => return true,
-                Ok(Came::Frame { .. }) => {}
+                Ok(Received::End) => return true,
+                Ok(Received::Frame { .. }) => {}
                 Err(_) => return false,
             }
         }
     }
 }
 
-/// Asks on so many streams, and lets no byte of an answer come.
+/// Sends requests on streams with a zero window, so that no response byte is sent.
 pub(crate) async fn unread_answers(to: SocketAddr, from: u8, path: &'static str, count: u32) {
     let mut stream = connect_from(from, to).await;
     // SETTINGS_INITIAL_WINDOW_SIZE = 0.
@@ -295,7 +295,7 @@ pub(crate) async fn unread_answers(to: SocketAddr, from: u8, path: &'static str,
     while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
 }
 
-/// Sends so many bodies on streams of one connection, all but their ends.
+/// Sends bodies on streams of one connection, without their ends.
 pub(crate) async fn half_bodies(
     to: SocketAddr,
     from: u8,
@@ -324,7 +324,7 @@ pub(crate) async fn half_bodies(
             }
             *left -= part;
         }
-        if matches!(connection.read().await, Came::End) {
+        if matches!(connection.read().await, Received::End) {
             return;
         }
     }

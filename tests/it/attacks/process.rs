@@ -1,10 +1,10 @@
-//! What a process uses.
+//! Resource usage of a process.
 
 use std::{fs, time::Duration};
 
 use crate::support::binary::Process;
 
-/// Ticks of a second in `/proc/…/stat`, on every Linux that Rust runs on.
+/// Clock ticks a second in `/proc/…/stat`, on every Linux that Rust supports.
 const TICKS: u64 = 100;
 
 /// Memory and processor time.
@@ -21,7 +21,7 @@ impl Usage {
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
         let stat = fs::read_to_string(format!("{folder}/stat")).unwrap();
-        // The name in brackets may hold blanks.
+        // The process name in parentheses may contain spaces.
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
         let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
         Self { resident_mib: kib / 1024, processor: Duration::from_millis(ticks * 1000 / TICKS) }

@@ -1,4 +1,4 @@
-//! An API host made by hand: it answers what a test says, byte by byte, and keeps every byte that arrived.
+//! A scripted API host: it sends the responses of a test byte by byte, and keeps every request.
 
 use std::{
     collections::VecDeque,
@@ -18,32 +18,32 @@ use tokio::{
 
 use super::{Options, World};
 
-/// Larger bodies are counted, not kept.
+/// The bytes of a body that are kept; further bytes are only counted.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// A request as it arrived.
+/// A request that the host received.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedRequest {
     /// Request line and headers.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     pub(crate) body_bytes: u64,
-    /// It came to its end.
+    /// Whether the whole body arrived.
     pub(crate) whole: bool,
 }
 
-impl Arrived {
+impl ReceivedRequest {
     pub(crate) fn line(&self) -> &str {
         self.head.lines().next().unwrap()
     }
 
-    /// All values of a header.
+    /// Returns all values of a header.
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
-    /// The names of all headers, sorted.
+    /// Returns the names of all headers, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         let mut names: Vec<_> = lines.map(|(name, _)| name.to_lowercase()).collect();
@@ -52,35 +52,35 @@ impl Arrived {
     }
 }
 
-/// What a request is answered with.
+/// The response to a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Told {
-    /// These bytes, with a length.
+pub(crate) enum HostResponse {
+    /// This head and body, with `Content-Length`.
     Body(&'static str, Vec<u8>),
-    /// These bytes as they are; then the connection ends.
+    /// These raw bytes; then the connection closes.
     Raw(Vec<u8>),
-    /// A body of so many bytes.
+    /// A body of this many bytes.
     Bytes(u64),
-    /// These headers with an empty body, before anything of the request's body is read; the body is read after that.
+    /// This head with an empty body, sent before the request body is read. The request body is read afterwards.
     Early(&'static str),
-    /// Nothing, ever; the body is not read either.
+    /// No response; the request body is not read.
     Hang,
-    /// The connection ends when so much of the body has come.
-    LeaveAfter(u64),
+    /// The connection closes after this many bytes of the request body.
+    CloseAfter(u64),
 }
 
 /// The host.
-pub(crate) struct ApiHostByHand {
+pub(crate) struct ScriptedApiHost {
     pub(crate) address: SocketAddr,
-    arrived: Arc<Mutex<Vec<Arrived>>>,
-    script: Arc<Mutex<VecDeque<Told>>>,
+    arrived: Arc<Mutex<Vec<ReceivedRequest>>>,
+    script: Arc<Mutex<VecDeque<HostResponse>>>,
     _serving: JoinSet<()>,
 }
 
-/// What answers where nothing else was said.
-pub(crate) const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+/// The head of the default response.
+pub(crate) const OK_JSON: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
 
-impl ApiHostByHand {
+impl ScriptedApiHost {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -90,97 +90,97 @@ impl ApiHostByHand {
         serving.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(converse(stream, Arc::clone(&kept), Arc::clone(&told)));
+                connections.spawn(serve_connection(stream, Arc::clone(&kept), Arc::clone(&told)));
             }
         });
         Self { address, arrived, script, _serving: serving }
     }
 
-    /// The next answer.
-    pub(crate) fn tell(&self, told: Told) {
+    /// Adds the response to the next request.
+    pub(crate) fn respond_next(&self, told: HostResponse) {
         self.script.lock().unwrap().push_back(told);
     }
 
-    pub(crate) fn arrived(&self) -> Vec<Arrived> {
+    pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
         self.arrived.lock().unwrap().clone()
     }
 
-    /// What tenant status calls the Web API of a tenant there.
+    /// Returns the address of a tenant's Web API on this host.
     pub(crate) fn uri(&self, tenant: &str) -> String {
         format!("http://{}/{tenant}/api", self.address)
     }
 
-    /// Moves a tenant here.
-    pub(crate) fn take_in(&self, sandbox: &Sandbox, tenant: &str) {
-        move_to(sandbox, tenant, &self.uri(tenant));
+    /// Moves a tenant to this host.
+    pub(crate) fn move_tenant_here(&self, sandbox: &Sandbox, tenant: &str) {
+        set_tenant_api(sandbox, tenant, &self.uri(tenant));
     }
 }
 
-/// Lets tenant status say that the Web API of a tenant is there.
-pub(crate) fn move_to(sandbox: &Sandbox, tenant: &str, api: &str) {
+/// Sets the address of a tenant's Web API in tenant status.
+pub(crate) fn set_tenant_api(sandbox: &Sandbox, tenant: &str, api: &str) {
     let endpoint = api.strip_suffix("/api").map(str::to_owned);
     let fault = Fault::Addresses { api: Some(api.to_owned()), endpoint };
     let scope = FaultScope { tenant: Some(tenant.to_owned()), times: None };
     sandbox.inject(Endpoint::TenantStatus, fault, scope).unwrap();
 }
 
-/// A gateway with `[egress]`, where anybody may do everything, and a tenant on a host made by hand.
-pub(crate) async fn with_host(egress: &str) -> (World, ApiHostByHand) {
-    let host = ApiHostByHand::start().await;
+/// Starts a gateway with `[egress]` where every call is permitted, and a tenant on a scripted host.
+pub(crate) async fn gateway_with_host(egress: &str) -> (World, ScriptedApiHost) {
+    let host = ScriptedApiHost::start().await;
     let extra_config = format!("[egress]\nlisten = \"127.0.0.1:0\"\n{egress}");
     let world = World::with(Options { extra_config, ..Options::default() }).await;
-    host.take_in(&world.sandbox, "Cust1");
+    host.move_tenant_here(&world.sandbox, "Cust1");
     world.enroll("Cust1").await;
     (world, host)
 }
 
-/// Where the proxy listens.
+/// Returns the address of the egress listener.
 pub(crate) fn address(gateway: &Running) -> SocketAddr {
     gateway.egress_address.unwrap()
 }
 
-async fn converse(
+async fn serve_connection(
     mut stream: TcpStream,
-    arrived: Arc<Mutex<Vec<Arrived>>>,
-    script: Arc<Mutex<VecDeque<Told>>>,
+    arrived: Arc<Mutex<Vec<ReceivedRequest>>>,
+    script: Arc<Mutex<VecDeque<HostResponse>>>,
 ) {
     let mut rest = Vec::new();
     while let Some(head) = head(&mut stream, &mut rest).await {
         let told = script.lock().unwrap().pop_front();
-        let told = told.unwrap_or_else(|| Told::Body(FINE, b"{}".to_vec()));
+        let told = told.unwrap_or_else(|| HostResponse::Body(OK_JSON, b"{}".to_vec()));
         let index = {
             let mut arrived = arrived.lock().unwrap();
-            arrived.push(Arrived { head, ..Arrived::default() });
+            arrived.push(ReceivedRequest { head, ..ReceivedRequest::default() });
             arrived.len() - 1
         };
-        if matches!(told, Told::Hang) {
-            // Until the other side has enough.
+        if matches!(told, HostResponse::Hang) {
+            // Until the client disconnects.
             let _ = stream.read(&mut [0]).await;
             sleep(Duration::from_mins(5)).await;
             return;
         }
-        if let Told::Early(head) = &told {
+        if let HostResponse::Early(head) = &told {
             let head = format!("{head}Content-Length: 0\r\n\r\n");
             if stream.write_all(head.as_bytes()).await.is_err() {
                 return;
             }
         }
-        let most = if let Told::LeaveAfter(bytes) = &told { *bytes } else { u64::MAX };
+        let most = if let HostResponse::CloseAfter(bytes) = &told { *bytes } else { u64::MAX };
         if !body(&mut stream, &mut rest, &arrived, index, most).await {
             return;
         }
         let sent = match told {
-            Told::Body(head, body) => {
+            HostResponse::Body(head, body) => {
                 let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
                 stream.write_all(&[head.into_bytes(), body].concat()).await.is_ok()
             }
-            Told::Raw(bytes) => {
+            HostResponse::Raw(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 false
             }
-            Told::Bytes(bytes) => send(&mut stream, bytes).await,
-            Told::Early(_) => true,
-            Told::Hang | Told::LeaveAfter(_) => false,
+            HostResponse::Bytes(bytes) => send(&mut stream, bytes).await,
+            HostResponse::Early(_) => true,
+            HostResponse::Hang | HostResponse::CloseAfter(_) => false,
         };
         if !sent {
             return;
@@ -207,7 +207,7 @@ async fn send(stream: &mut TcpStream, bytes: u64) -> bool {
     true
 }
 
-/// Reads up to the empty line; what follows stays in `rest`.
+/// Reads up to the empty line; later bytes stay in `rest`.
 async fn head(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<String> {
     loop {
         if let Some(end) = rest.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -219,11 +219,11 @@ async fn head(stream: &mut TcpStream, rest: &mut Vec<u8>) -> Option<String> {
     }
 }
 
-/// Reads a body with a length or in chunks. Whether it came to its end.
+/// Reads a body with a length or in chunks. Returns whether it was complete.
 async fn body(
     stream: &mut TcpStream,
     rest: &mut Vec<u8>,
-    arrived: &Mutex<Vec<Arrived>>,
+    arrived: &Mutex<Vec<ReceivedRequest>>,
     index: usize,
     most: u64,
 ) -> bool {

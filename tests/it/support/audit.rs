@@ -1,4 +1,4 @@
-//! Writing audit events beside a gateway, and reading what is kept.
+//! Writes audit events beside a gateway, and opens the store directly.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -7,22 +7,22 @@ use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tenant_gateway::{
     app::Storage,
     broker::{
-        CommandTrail, Counters, Durability, Retention, Trail, TrailPorts, TrailRules, Weight,
+        CommandTrail, Counters, Durability, EventClass, Retention, Trail, TrailPorts, TrailRules,
     },
     config::Config,
     crypto::SystemRandom,
     domain::{AuditRecord, Decision},
-    ports::{ManualClock, StoreWatch as _},
+    ports::{ManualClock, StoreHealth as _},
 };
 
 /// Writes events into the store of a configuration.
-pub(crate) struct Scribe {
+pub(crate) struct AuditWriter {
     storage: Storage,
     pub(crate) clock: Arc<ManualClock>,
 }
 
-impl Scribe {
-    /// Its clock stands still at second 1,800,000,000 (2027-01-15T08:00:00Z).
+impl AuditWriter {
+    /// Opens the store with a clock that stands at second 1,800,000,000 (2027-01-15T08:00:00Z).
     pub(crate) async fn open(config: &Path) -> Self {
         let config = Config::load(config).unwrap().config;
         let storage = Storage::open(&config).await.unwrap();
@@ -30,13 +30,13 @@ impl Scribe {
         Self { storage, clock: Arc::new(ManualClock::new(start)) }
     }
 
-    /// Writes as a server would, one group.
+    /// Writes one group of events as a server does.
     pub(crate) async fn serve(&self, chain: &str, records: impl IntoIterator<Item = AuditRecord>) {
         let ports = TrailPorts {
             store: self.storage.store.clone(),
             signer: self.storage.audit_signer.clone(),
             clock: self.clock.clone(),
-            pace: self.clock.clone(),
+            timer: self.clock.clone(),
             counters: Arc::<Counters>::default(),
         };
         let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));
@@ -45,7 +45,7 @@ impl Scribe {
             let pending: Vec<_> = records
                 .into_iter()
                 .map(|record| {
-                    let pending = trail.record(record, Weight::Change).unwrap();
+                    let pending = trail.record(record, EventClass::Change).unwrap();
                     self.clock.advance(Duration::from_secs(1));
                     pending
                 })
@@ -60,7 +60,7 @@ impl Scribe {
         }
     }
 
-    /// Writes as a command would.
+    /// Writes an event as a command does.
     pub(crate) async fn command(&self, record: AuditRecord) {
         let Storage { store, audit_signer, .. } = &self.storage;
         let random = Arc::new(SystemRandom);
@@ -69,8 +69,7 @@ impl Scribe {
         self.clock.advance(Duration::from_secs(1));
     }
 
-    /// Removes everything, as retention does with what is old; but one newer event of a command, because without it
-    /// nothing would be old.
+    /// Removes all old events, as retention does. First writes a newer event, because the newest event is always kept.
     pub(crate) async fn prune(&self) {
         self.clock.advance(Duration::from_hours(1));
         self.command(event("newest", "applications/crm-sync")).await;
@@ -84,7 +83,7 @@ impl Scribe {
     }
 }
 
-/// An event on a resource, by its request id.
+/// Returns an event on a resource with a request id.
 pub(crate) fn event(request_id: &str, resource: &str) -> AuditRecord {
     AuditRecord {
         caller: "test-caller".into(),
@@ -94,7 +93,7 @@ pub(crate) fn event(request_id: &str, resource: &str) -> AuditRecord {
     }
 }
 
-/// A connection of somebody who can write to the store, and has no key.
-pub(crate) async fn meddler(store: &Path) -> SqliteConnection {
+/// Opens the store as an attacker with write access but without the key.
+pub(crate) async fn open_without_key(store: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(store).connect().await.unwrap()
 }

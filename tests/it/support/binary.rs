@@ -1,4 +1,4 @@
-//! The real program: commands that end, and a `serve` that runs until it is told to stop.
+//! The real program: commands that end, and `serve` until it is stopped.
 
 use std::{
     fs,
@@ -25,8 +25,8 @@ use super::{
     world::{sandbox, write_files},
 };
 
-/// A process that takes longer than this to end hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit for a process to end.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// A sandbox, and the files of a gateway that uses it.
@@ -40,7 +40,7 @@ impl Site {
         Self::with(Options::default()).await
     }
 
-    /// Logs are JSON: tests read them.
+    /// Sets the log format to JSON, because tests parse logs.
     pub(crate) async fn with(mut options: Options) -> Self {
         let (sandbox, folder) = (sandbox().await, tempfile::tempdir().unwrap());
         options.extra_config.insert_str(0, "[log]\nformat = \"json\"\n");
@@ -56,14 +56,15 @@ impl Site {
         fs::read_to_string(self.file(name)).unwrap()
     }
 
-    /// Makes a tenant at SuperOffice, authorizes the application there and returns the token.
+    /// Creates a tenant at SuperOffice, authorizes the application there, and returns the token.
     pub(crate) fn make_tenant(&self, id: &str) -> String {
         let tenant = NewTenant { id: id.to_owned(), ..Default::default() };
         self.sandbox.add_tenant(tenant).unwrap();
         self.sandbox.authorize(CLIENT_ID, id).unwrap()
     }
 
-    /// The program, with the configuration of this site; environment variables can still be set.
+    /// Returns the command of the program with this site's configuration; environment variables can
+    /// be added.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program(arguments);
         command.arg("--config").arg(self.file("gateway.toml"));
@@ -75,7 +76,7 @@ impl Site {
         Process::start(self.command(arguments)).finished().await
     }
 
-    /// Runs a command that reads `input`.
+    /// Runs a command with this standard input.
     pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Finished {
         let mut process = Process::start_with(self.command(arguments), Stdio::piped());
         let mut pipe = process.child.stdin.take().unwrap();
@@ -84,7 +85,7 @@ impl Site {
         process.finished().await
     }
 
-    /// Adds a tenant and stores its token, by commands.
+    /// Adds a tenant and stores its token, with commands.
     pub(crate) async fn enroll(&self, id: &str) -> String {
         let token = self.make_tenant(id);
         self.run(&["tenant", "add", id]).await.succeeded();
@@ -98,7 +99,7 @@ impl Site {
     }
 }
 
-/// The program by itself: another build of it if `TENANT_GATEWAY` names one.
+/// Returns the command of the program; `TENANT_GATEWAY` names another build.
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let built = env!("CARGO_BIN_EXE_tenant-gateway");
     let named = std::env::var_os("TENANT_GATEWAY");
@@ -107,10 +108,10 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// How a process ended, and all it said.
+/// The exit code and the output of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// `None` if a signal ended it.
+    /// The exit code; `None` if a signal ended the process.
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
@@ -118,22 +119,22 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Ended with 0; returns standard output.
+    /// Asserts exit code 0, and returns standard output.
     #[track_caller]
     pub(crate) fn succeeded(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
-        assert_calm(&self.stderr);
+        assert_no_panic(&self.stderr);
         self.stdout
     }
 
-    /// Ended with this code and one message; returns the message.
+    /// Asserts this exit code and a single message, and returns the message.
     #[track_caller]
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
-        assert_calm(&self.stderr);
+        assert_no_panic(&self.stderr);
         assert_eq!(self.stdout, "", "{self:?}");
         let messages = self.stderr.matches("error: ").count();
-        assert!(messages == 1, "not one message: {self:?}");
+        assert!(messages == 1, "expected a single message: {self:?}");
         self.stderr
     }
 
@@ -143,11 +144,11 @@ impl Finished {
 }
 
 #[track_caller]
-fn assert_calm(stderr: &str) {
+fn assert_no_panic(stderr: &str) {
     assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
 }
 
-/// A child that dies with its guard.
+/// A child process that is killed when dropped.
 pub(crate) struct Process {
     child: Child,
     readers: Vec<JoinHandle<()>>,
@@ -187,27 +188,27 @@ impl Process {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Waits until what it says gives an answer. It must not end before.
+    /// Waits until `look` returns a value for the output. The process must not end before.
     pub(crate) async fn until<T>(&mut self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(found) = look(self) {
                 return found;
             }
             let ended = self.child.try_wait().unwrap();
             let said = || format!("{}{}", self.stdout(), self.stderr());
-            assert!(ended.is_none(), "ended ({ended:?}) before it {what}: {}", said());
-            assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}: {}", said());
+            assert!(ended.is_none(), "ended ({ended:?}) before: {what}: {}", said());
+            assert!(Instant::now() < deadline, "not in {TIMEOUT:?}: {what}: {}", said());
             sleep(PAUSE).await;
         }
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) async fn finished(self) -> Finished {
-        self.finished_within(PATIENCE).await
+        self.finished_within(TIMEOUT).await
     }
 
-    /// The same for a program that may take longer.
+    /// Waits for the end of a process that may take longer.
     pub(crate) async fn finished_within(mut self, patience: Duration) -> Finished {
         let deadline = Instant::now() + patience;
         let status = loop {
@@ -228,7 +229,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails if it has ended and was waited for.
+        // Fails if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -250,9 +251,9 @@ pub(crate) struct Served {
     pub(crate) process: Process,
     pub(crate) grpc: SocketAddr,
     pub(crate) admin: SocketAddr,
-    /// Where it receives webhooks, if it does.
+    /// The address of the HTTP listener, if configured.
     pub(crate) http: Option<SocketAddr>,
-    /// Where it takes calls of the Web API, if it does.
+    /// The address of the egress listener, if configured.
     pub(crate) egress: Option<SocketAddr>,
 }
 
@@ -278,7 +279,7 @@ impl Served {
         TenantServiceClient::new(self.channel().await)
     }
 
-    /// Stops it in order; everything it logged is in the answer.
+    /// Stops the process gracefully. Returns its exit code and its whole log.
     pub(crate) async fn stop(self) -> Finished {
         self.process.signal(Signal::TERM);
         let finished = self.process.finished().await;
@@ -286,7 +287,7 @@ impl Served {
         finished
     }
 
-    /// `kill -9`.
+    /// Kills the process (`kill -9`).
     pub(crate) async fn kill(self) {
         self.process.signal(Signal::KILL);
         let finished = self.process.finished().await;
@@ -294,7 +295,7 @@ impl Served {
     }
 }
 
-/// The line `serving`, which has the addresses, once it is whole.
+/// Returns the log line `serving`, which has the addresses, once it is complete.
 fn serving(log: &str) -> Option<serde_json::Value> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     lines.into_iter().find(|line| line["message"] == "serving")

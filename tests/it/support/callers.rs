@@ -1,4 +1,4 @@
-//! Callers with tokens: an issuer made by the test, and calls by name.
+//! Callers with tokens: an issuer of the test, and calls by method name.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ use tonic::{
 
 use super::{APPLICATION, CLIENT_ID, Options, World, name};
 
-/// What the issuer of the tests calls itself, and whom its tokens are for.
+/// Issuer and audience of the test tokens.
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "tenant-gateway";
 
@@ -36,7 +36,7 @@ impl TestIssuer {
         Self { key, kid: kid.to_owned(), issuer: issuer.to_owned() }
     }
 
-    /// Its public key, as it stands in a key set.
+    /// Returns its public key as a JWK.
     pub(crate) fn jwk(&self) -> Value {
         // An uncompressed point (SEC 1, 2.3.3): 4, x, y.
         let point = self.key.der_bytes();
@@ -51,7 +51,7 @@ impl TestIssuer {
         json!({ "keys": [self.jwk()] }).to_string()
     }
 
-    /// The claims of a good token, from a minute ago for an hour.
+    /// Returns the claims of a valid token, from a minute ago for an hour.
     pub(crate) fn claims(&self, subject: &str, now: i64) -> Value {
         json!({
             "iss": self.issuer, "sub": subject, "aud": AUDIENCE,
@@ -65,13 +65,13 @@ impl TestIssuer {
         encode(&header, claims, &key).unwrap()
     }
 
-    /// A good token.
+    /// Returns a valid token.
     pub(crate) fn token(&self, subject: &str, now: i64) -> String {
         self.sign(&self.claims(subject, now))
     }
 }
 
-/// Its settings, with the keys in a file.
+/// The settings of the issuer, with its keys in a file.
 pub(crate) const CALLERS: &str = r#"
 [[callers.jwt]]
 issuer = "https://issuer.test"
@@ -79,14 +79,14 @@ audience = "tenant-gateway"
 jwks_file = "jwks.json"
 "#;
 
-/// A gateway that tells callers apart.
-pub(crate) struct Guarded {
+/// A gateway that authenticates its callers.
+pub(crate) struct AuthenticatedGateway {
     pub(crate) world: World,
     pub(crate) issuer: TestIssuer,
     pub(crate) channel: Channel,
 }
 
-impl Guarded {
+impl AuthenticatedGateway {
     pub(crate) async fn new(policy: &str) -> Self {
         Self::with(policy, Options::default()).await
     }
@@ -113,12 +113,12 @@ impl Guarded {
         message: Vec<u8>,
     ) -> Result<Vec<u8>, Status> {
         let token = self.token(caller);
-        call(&self.channel, method, bearing(&token, message)).await
+        call(&self.channel, method, with_bearer_token(&token, message)).await
     }
 }
 
-impl Guarded {
-    /// Makes a tenant at SuperOffice and enrolls it here, as a caller that may.
+impl AuthenticatedGateway {
+    /// Creates a tenant at SuperOffice and enrolls it at the gateway, as a permitted caller.
     pub(crate) async fn enroll(&self, caller: &str, tenant: &str) {
         let system_user_token = self.world.make_tenant(tenant);
         let create = pb::CreateTenantRequest {
@@ -132,12 +132,12 @@ impl Guarded {
         self.call(caller, "TenantService/SetSystemUserToken", set).await.unwrap();
     }
 
-    /// Imports the grant of a person of an enrolled tenant: which associate it is, and the grant's name.
+    /// Imports the grant of a person of an enrolled tenant. Returns the associate id and the grant's name.
     pub(crate) async fn person(&self, caller: &str, tenant: &str) -> (i32, String) {
         let sandbox = &self.world.sandbox;
         sandbox.generate_people(tenant, 20, 7).unwrap();
         let signed_in = |id| Some((id, sandbox.begin_grant(CLIENT_ID, tenant, id).ok()?));
-        let (id, refresh_token) = (1..100).find_map(signed_in).expect("somebody can sign in");
+        let (id, refresh_token) = (1..100).find_map(signed_in).expect("no user can sign in");
         let import =
             pb::ImportGrantRequest { tenant: name(tenant), refresh_token, ..Default::default() };
         let method = "ImpersonationService/ImportGrant";
@@ -147,15 +147,15 @@ impl Guarded {
     }
 }
 
-/// Puts a token on a request.
-pub(crate) fn bearing<T>(token: &str, message: T) -> Request<T> {
+/// Adds a bearer token to a request.
+pub(crate) fn with_bearer_token<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value = MetadataValue::try_from(format!("Bearer {token}")).unwrap();
     request.metadata_mut().insert("authorization", value);
     request
 }
 
-/// Calls a method by name with an encoded message; of a stream, waits for the first answer only.
+/// Calls a method by name with an encoded message. For a stream, waits for the first message only.
 pub(crate) async fn call(
     channel: &Channel,
     method: &str,
@@ -168,7 +168,7 @@ pub(crate) async fn call(
     Ok(stream.message().await?.unwrap_or_default())
 }
 
-/// Messages as they are.
+/// A codec that passes encoded messages through.
 struct Bytes;
 
 impl Codec for Bytes {

@@ -1,4 +1,4 @@
-//! Authorities, certificates and TLS clients, made by the test that needs them.
+//! Certificate authorities, certificates and TLS clients for tests.
 
 use std::{
     fs, io,
@@ -29,25 +29,25 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 pub(crate) struct Identity {
     pub(crate) certificate: Vec<u8>,
     key: Vec<u8>,
-    /// Certificates that are shown beside it.
+    /// Intermediate certificates that are sent with it.
     pub(crate) others: Vec<Vec<u8>>,
 }
 
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
-        // Not that of what it signs: who issues for itself has signed for itself, some say.
+        // Differs from the names it signs: some clients take equal names for a self-signed certificate.
         params.distinguished_name.push(DnType::CommonName, "authority of the tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// For `localhost` and 127.0.0.1, good for a server and for a client, and never the same twice.
+    /// Issues a new certificate for `localhost` and 127.0.0.1, valid for servers and clients.
     pub(crate) fn issue(&self) -> Identity {
         self.issue_until(4000)
     }
 
-    /// As [`Self::issue`], until the first day of a year.
+    /// Like [`Self::issue`], valid until the first day of a year.
     pub(crate) fn issue_until(&self, year: i32) -> Identity {
         let mut params =
             CertificateParams::new(["localhost", "127.0.0.1"].map(str::to_owned)).unwrap();
@@ -67,7 +67,7 @@ impl Authority {
         }
     }
 
-    /// For a client with these alternative names (RFC 5280, 4.2.1.6), as they are.
+    /// Issues a client certificate with these alternative names (RFC 5280, 4.2.1.6), unchanged.
     pub(crate) fn issue_for(&self, uris: &[&str], names: &[&str]) -> Identity {
         let mut params = CertificateParams::default();
         let uris = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
@@ -76,7 +76,7 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// As [`Self::issue_for`] with one URI, until a moment in Unix seconds.
+    /// Like [`Self::issue_for`] with one URI, valid until a time in Unix seconds.
     pub(crate) fn issue_for_until(&self, uri: &str, seconds: i64) -> Identity {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
@@ -85,7 +85,7 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// Its own certificate.
+    /// Returns its own certificate.
     pub(crate) fn der(&self) -> Vec<u8> {
         self.0.der().to_vec()
     }
@@ -94,7 +94,7 @@ impl Authority {
         pem("CERTIFICATE", self.0.der())
     }
 
-    /// A client that trusts this authority.
+    /// Returns a client that trusts this authority.
     pub(crate) fn client(&self) -> Client {
         Client {
             authority: self.0.der().clone(),
@@ -114,7 +114,7 @@ impl Identity {
         pem("PRIVATE KEY", &self.key)
     }
 
-    /// A server that is this, and speaks one protocol.
+    /// Returns the TLS configuration of a server with this certificate and one protocol.
     pub(crate) fn server(self, alpn: &str) -> ServerConfig {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -126,14 +126,14 @@ impl Identity {
         config
     }
 
-    /// Replaces `tls.crt` and `tls.key` as careful tools do: written beside, then renamed.
+    /// Replaces `tls.crt` and `tls.key` atomically: writes new files, then renames them.
     pub(crate) fn write(&self, folder: &Path) {
         replace(folder, "tls.crt", &self.certificate_pem());
         replace(folder, "tls.key", &self.key_pem());
     }
 }
 
-/// Writes a file of a folder beside, and renames it.
+/// Writes a new file into a folder, and renames it over the old one.
 pub(crate) fn replace(folder: &Path, file: &str, text: &str) {
     let beside = folder.join(".beside");
     fs::write(&beside, text).unwrap();
@@ -146,7 +146,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// How to call a listener with TLS.
+/// A TLS client.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) authority: CertificateDer<'static>,
@@ -155,7 +155,7 @@ pub(crate) struct Client {
     pub(crate) alpn: Option<&'static str>,
 }
 
-/// An open connection, and what was seen when it was opened.
+/// An open connection, and the certificate and protocol that were negotiated.
 pub(crate) struct Connected {
     pub(crate) channel: Channel,
     pub(crate) certificate: Vec<u8>,
@@ -163,7 +163,7 @@ pub(crate) struct Connected {
 }
 
 impl Client {
-    /// With a client certificate.
+    /// Adds a client certificate.
     pub(crate) fn showing(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
@@ -187,14 +187,14 @@ impl Client {
         config
     }
 
-    /// The handshake alone.
+    /// Does the TLS handshake only.
     pub(crate) async fn handshake(&self, to: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(to).await?;
         let connector = TlsConnector::from(Arc::new(self.config()));
         connector.connect("localhost".try_into().unwrap(), tcp).await
     }
 
-    /// A gRPC channel on one connection: it does not connect again.
+    /// Opens a gRPC channel on one connection without reconnects.
     pub(crate) async fn connect(
         &self,
         to: SocketAddr,

@@ -1,4 +1,4 @@
-//! Clients at addresses of their own, which ask something of each listener, and what the trail says of where they are.
+//! Clients at their own addresses that call each listener, and their addresses in the audit trail.
 
 use std::{collections::BTreeSet, io, net::SocketAddr, sync::Mutex};
 
@@ -18,10 +18,10 @@ use super::{
     Options, World,
     http::{Answer, request},
     issue,
-    trail::Written,
+    trail::StoredTrail,
 };
 
-/// A client, with what it or a proxy puts before its first byte and into its requests.
+/// A client, with bytes and headers that it or a proxy adds.
 #[derive(Clone, Default)]
 pub(crate) struct Client<'a> {
     /// The address that its connections come from.
@@ -76,26 +76,27 @@ impl Client<'_> {
         TokenServiceClient::new(channel).issue_system_ticket(ask).await.map(drop)
     }
 
-    /// Whether the listener ends a connection without a word.
+    /// Returns whether the listener closes a connection without a response.
     pub(crate) async fn is_cut_off(&self, to: SocketAddr) -> bool {
         let mut stream = self.connect(to).await.unwrap();
-        // It may be closed already.
+        // The connection may be closed already.
         let _ = stream.write_all(&request("GET", "/consent/unknown", self.headers, b"")).await;
         let mut answer = Vec::new();
-        let end = tokio::time::timeout(super::PATIENCE, stream.read_to_end(&mut answer));
+        let end = tokio::time::timeout(super::TIMEOUT, stream.read_to_end(&mut answer));
         let _ = end.await.expect("the connection does not end");
         answer.is_empty()
     }
 }
 
-/// A gateway that trusts proxies in this network on each listener, with the PROXY protocol or without, and a tenant.
+/// Starts a gateway that trusts proxies of this network on each listener, with or without the PROXY protocol, and
+/// enrolls a tenant.
 pub(crate) async fn behind_proxies(trusted: &str, protocol: bool) -> World {
     let keys = format!("trusted_proxies = [\"{trusted}\"]\nproxy_protocol = false\n");
     let listen = "listen = \"127.0.0.1:0\"\n";
     let extra_config = format!("[http]\n{listen}{keys}[egress]\n{listen}{keys}");
     let options = Options { extra_config, grpc: Some(keys), ..Options::default() };
     let mut world = World::with(options).await;
-    // By a client that sends no header of the PROXY protocol.
+    // Before the PROXY protocol is on, because this client does not send it.
     world.enroll("Cust1").await;
     if protocol {
         world.reconfigure("proxy_protocol = false", "proxy_protocol = true").await;
@@ -103,25 +104,25 @@ pub(crate) async fn behind_proxies(trusted: &str, protocol: bool) -> World {
     world
 }
 
-/// Where clients were, by the trail.
+/// Client addresses in the audit trail, for each listener.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ClientAddresses {
     pub(crate) http: BTreeSet<String>,
     pub(crate) egress: BTreeSet<String>,
     pub(crate) grpc: BTreeSet<String>,
 }
 
-impl Seen {
-    /// The same on each listener.
-    pub(crate) fn everywhere(addresses: &[&str]) -> Self {
+impl ClientAddresses {
+    /// Returns the same addresses for each listener.
+    pub(crate) fn on_all_listeners(addresses: &[&str]) -> Self {
         let all: BTreeSet<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
         Self { http: all.clone(), egress: all.clone(), grpc: all }
     }
 
-    /// Stops the gateway and reads its trail.
-    pub(crate) async fn by(world: &mut World) -> Self {
+    /// Stops the gateway and reads its audit trail.
+    pub(crate) async fn from_trail(world: &mut World) -> Self {
         world.stop().await;
-        let written = Written::read(&world.config_file()).await;
+        let written = StoredTrail::read(&world.config_file()).await;
         written.assert_intact();
         let mut seen = Self::default();
         for event in &written.events {

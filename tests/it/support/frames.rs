@@ -1,4 +1,5 @@
-//! HTTP/2 by hand: every frame is the test's (RFC 9113), and every frame of the gateway is seen.
+//! A raw HTTP/2 client (RFC 9113): the test writes every frame, and sees every frame of the
+//! gateway.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -25,7 +26,7 @@ const ACK: u8 = 1;
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A frame that has come.
+/// A received frame.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -35,14 +36,14 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The error code of `RST_STREAM` or `GOAWAY`.
+    /// Returns the error code of `RST_STREAM` or `GOAWAY`.
     pub(crate) fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 }
 
-/// The bytes of a frame.
+/// Returns the bytes of a frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
@@ -52,7 +53,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     bytes
 }
 
-/// The head of a request, each field as a literal (RFC 7541 section 6.2.2).
+/// Returns the head of a request, each field as a literal (RFC 7541 section 6.2.2).
 pub(crate) fn head(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -65,15 +66,15 @@ pub(crate) fn head(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, flags | END_HEADERS, stream, &block)
 }
 
-/// The end of a stream by the client.
+/// Returns a frame that cancels a stream.
 pub(crate) fn cancel(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())
 }
 
-/// A client.
-pub(crate) struct Frames(pub(crate) TcpStream);
+/// The client.
+pub(crate) struct RawHttp2Client(pub(crate) TcpStream);
 
-impl Frames {
+impl RawHttp2Client {
     pub(crate) async fn connect(to: SocketAddr) -> Self {
         let mut frames = Self(TcpStream::connect(to).await.unwrap());
         let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(SETTINGS, 0, 0, b"")];
@@ -85,9 +86,9 @@ impl Frames {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// The next frame that is not about the connection itself; `None` at the end.
+    /// Returns the next frame that is not about the connection itself; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
-        timeout(PATIENCE, self.read()).await.expect("no frame comes")
+        timeout(TIMEOUT, self.read()).await.expect("no frame comes")
     }
 
     async fn read(&mut self) -> Option<Frame> {
@@ -115,8 +116,8 @@ impl Frames {
         }
     }
 
-    /// The next frame of a stream. The connection must not end before.
-    pub(crate) async fn next_of(&mut self, stream: u32) -> Frame {
+    /// Returns the next frame of a stream. The connection must not end before.
+    pub(crate) async fn next_on_stream(&mut self, stream: u32) -> Frame {
         loop {
             let frame = self.next().await.expect("the connection ended");
             assert_ne!(frame.kind, GOAWAY, "{}", frame.code());
@@ -127,7 +128,8 @@ impl Frames {
     }
 }
 
-/// Reads until the gateway ends the connection, with the code of its `GOAWAY`, or answers a `PING`.
+/// Reads until the gateway ends the connection or answers a `PING`. Returns the code of `GOAWAY`,
+/// if any.
 pub(crate) async fn until_goaway(reader: &mut (impl AsyncRead + Unpin)) -> Option<u32> {
     let mut begin = [0; 9];
     let reading = async {
@@ -145,5 +147,7 @@ pub(crate) async fn until_goaway(reader: &mut (impl AsyncRead + Unpin)) -> Optio
         }
         None
     };
-    timeout(4 * PATIENCE, reading).await.expect("neither an answer nor an end")
+    timeout(4 * TIMEOUT, reading)
+        .await
+        .expect("neither a PING answer nor the end of the connection")
 }

@@ -1,4 +1,4 @@
-//! HTTP by hand: every byte is the test's, and every byte of the answer is seen.
+//! A raw HTTP client: the test writes every byte, and sees every byte of the response.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How long an answer may take, and the end of a connection.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// The time limit for a response and the end of its connection.
+const TIMEOUT: Duration = Duration::from_secs(45);
 
-/// An answer over HTTP/1.1.
+/// An HTTP/1.1 response.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -24,7 +24,7 @@ impl Answer {
     pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
         let mut text = String::new();
         let read = stream.read_to_string(&mut text);
-        tokio::time::timeout(PATIENCE, read).await.expect("the connection does not end").unwrap();
+        tokio::time::timeout(TIMEOUT, read).await.expect("the connection does not end").unwrap();
         let (head, body) =
             text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
         assert_single_values(head);
@@ -32,19 +32,19 @@ impl Answer {
         Self { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    /// A header, by its name in lower case.
+    /// Returns a header, by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.split("\r\n").filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
-    /// All values of a header, by its name in lower case.
+    /// Returns all values of a header, by its name in lower case.
     pub(crate) fn values(&self, name: &str) -> Vec<&str> {
         let lines = self.head.split("\r\n").filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
-    /// The problem that it tells of, which has this status and reason.
+    /// Asserts status and reason of a problem response, and returns the problem.
     #[track_caller]
     pub(crate) fn assert_problem(&self, status: u16, reason: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
@@ -57,23 +57,23 @@ impl Answer {
     }
 }
 
-/// Headers of which an answer may have several lines (RFC 9110 section 5.3, RFC 6265 section 3).
+/// Headers that may occur several times in a response (RFC 9110 section 5.3, RFC 6265 section 3).
 const LISTS: [&str; 7] =
     ["allow", "cache-control", "link", "set-cookie", "vary", "via", "www-authenticate"];
 
-/// Fails if an answer has two lines of a header that has one value.
+/// Asserts that no single-valued header occurs twice.
 #[track_caller]
 pub(crate) fn assert_single_values(head: &str) {
     let mut names = BTreeSet::new();
     for (name, _) in head.lines().skip(1).filter_map(|line| line.split_once(':')) {
         let name = name.to_lowercase();
-        // Headers that the tests make up begin with x-own.
+        // Headers with the prefix x-own are made up by tests.
         let is_list = LISTS.contains(&&*name) || name.starts_with("x-own");
-        assert!(names.insert(name.clone()) || is_list, "{name} comes twice: {head}");
+        assert!(names.insert(name.clone()) || is_list, "{name} occurs twice: {head}");
     }
 }
 
-/// The bytes of a request after which the connection ends.
+/// Returns the bytes of a request with `Connection: close`.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let lines: Vec<_> =
         headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -84,7 +84,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
     bytes
 }
 
-/// Sends a request on a connection of its own.
+/// Sends a request on a new connection.
 pub(crate) async fn send(
     to: SocketAddr,
     method: &str,

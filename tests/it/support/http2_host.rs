@@ -1,5 +1,5 @@
-//! API hosts that speak HTTP/2 alone, over TLS, as their client has to agree on (ALPN): one that answers, and one made by
-//! hand that breaks off as only HTTP/2 does.
+//! API hosts that accept HTTP/2 over TLS only (ALPN): one on hyper, and one with hand-written frames that breaks off
+//! streams and connections.
 
 use std::{
     collections::VecDeque,
@@ -31,65 +31,67 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::Authority;
 
-/// A request as it arrived.
+/// A request that the host received.
 #[derive(Debug, Clone)]
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedRequest {
     pub(crate) head: Parts,
-    /// Its head said that there is no body.
+    /// Whether its head said that there is no body.
     pub(crate) bodiless: bool,
     pub(crate) body_bytes: u64,
     pub(crate) whole: bool,
 }
 
-/// A host.
+/// The host.
 pub(crate) struct Http2Host {
     pub(crate) address: SocketAddr,
     pub(crate) authority: Authority,
-    seen: Arc<Seen>,
+    seen: Arc<HostState>,
     _serving: JoinSet<()>,
 }
 
 #[derive(Default)]
-struct Seen {
-    arrived: Mutex<Vec<Arrived>>,
-    /// What the next requests are answered with.
+struct HostState {
+    arrived: Mutex<Vec<ReceivedRequest>>,
+    /// The next responses.
     answers: Mutex<VecDeque<Response<Body>>>,
-    /// How the next requests end at a host that breaks off.
+    /// The ends of the next requests at a host that breaks off.
     breaks: Mutex<VecDeque<Break>>,
-    /// Requests that it saw.
+    /// The number of requests that it received.
     heads: Mutex<usize>,
     holds: watch::Sender<bool>,
 }
 
-/// How a request ends.
+/// The way in which a request is broken off.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Break {
-    /// It alone is given up, with an error code (RFC 9113, section 7).
+    /// The stream is reset with an error code (RFC 9113, section 7).
     Reset(u32),
-    /// The connection ends, and nobody has heard it.
-    NotHeard,
-    /// The connection ends, and it may have been heard.
-    Heard,
-    /// Nothing is heard or said on the connection any more, and it stays.
+    /// The connection ends; `GOAWAY` says that the request was not processed.
+    NotProcessed,
+    /// The connection ends; the request may have been processed.
+    MaybeProcessed,
+    /// The connection stays open, but the host reads and sends nothing more.
     Silence,
 }
 
 impl Http2Host {
-    /// One that answers.
+    /// Starts a host that answers every request.
     pub(crate) async fn start() -> Self {
-        Self::serve(|tls, seen| Box::pin(converse(tls, seen))).await
+        Self::serve(|tls, seen| Box::pin(serve_connection(tls, seen))).await
     }
 
-    /// One that breaks off where it is told to, and answers 200 to everything else.
-    pub(crate) async fn that_breaks_off() -> Self {
-        Self::serve(|tls, seen| Box::pin(async move { drop(by_hand(tls, &seen).await) })).await
+    /// Starts a host that breaks off on demand, and otherwise answers 200.
+    pub(crate) async fn start_breaking() -> Self {
+        Self::serve(|tls, seen| Box::pin(async move { drop(serve_frames(tls, &seen).await) })).await
     }
 
-    async fn serve(serve: fn(TlsStream<TcpStream>, Arc<Seen>) -> BoxFuture<'static, ()>) -> Self {
+    async fn serve(
+        serve: fn(TlsStream<TcpStream>, Arc<HostState>) -> BoxFuture<'static, ()>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, authority) = (listener.local_addr().unwrap(), Authority::new());
         let tls = TlsAcceptor::from(Arc::new(authority.issue().server("h2")));
-        let seen = Arc::<Seen>::default();
+        let seen = Arc::<HostState>::default();
         let (mut serving, noted) = (JoinSet::new(), Arc::clone(&seen));
         serving.spawn(async move {
             let mut connections = JoinSet::new();
@@ -105,54 +107,62 @@ impl Http2Host {
         Self { address, authority, seen, _serving: serving }
     }
 
-    /// What tenant status calls the Web API of a tenant there.
+    /// Returns the address of a tenant's Web API on this host.
     pub(crate) fn uri(&self, tenant: &str) -> String {
         format!("https://{}/{tenant}/api", self.address)
     }
 
-    pub(crate) fn arrived(&self) -> Vec<Arrived> {
+    pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
         self.seen.arrived.lock().unwrap().clone()
     }
 
-    /// The next answer, in place of `{}`.
-    pub(crate) fn tell(&self, answer: Response<Body>) {
+    /// Adds the response to the next request, instead of `{}`.
+    pub(crate) fn respond_next(&self, answer: Response<Body>) {
         self.seen.answers.lock().unwrap().push_back(answer);
     }
 
-    /// Whether bodies of requests are left unread from now on, and broken answers go on after they began.
+    /// Sets whether request bodies stay unread from now on, and broken responses begin before they break off.
     pub(crate) fn hold(&self, holds: bool) {
         self.seen.holds.send_replace(holds);
     }
 
-    /// The end of the next request. On hold, its answer begins before.
+    /// Breaks off the next request. On hold, its response begins before.
     pub(crate) fn break_next(&self, end: Break) {
         self.seen.breaks.lock().unwrap().push_back(end);
     }
 
-    /// Requests that a host by hand saw since the last look.
-    pub(crate) fn heads(&self) -> usize {
+    /// Returns the number of requests received since the last call.
+    pub(crate) fn take_request_count(&self) -> usize {
         std::mem::take(&mut self.seen.heads.lock().unwrap())
     }
 }
 
-impl Seen {
+impl HostState {
     async fn released(&self) {
         let _ = self.holds.subscribe().wait_for(|holds| !holds).await;
     }
 }
 
-async fn converse(tls: TlsStream<TcpStream>, seen: Arc<Seen>) {
+async fn serve_connection(tls: TlsStream<TcpStream>, seen: Arc<HostState>) {
     let service = service_fn(|request| answer(Arc::clone(&seen), request));
     let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
-    // It ends when its client goes.
+    // Ends when the client disconnects.
     let _ = builder.serve_connection(TokioIo::new(tls), service).await;
 }
 
-async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    seen: Arc<HostState>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let index = {
         let mut arrived = seen.arrived.lock().unwrap();
-        arrived.push(Arrived { head, bodiless: body.is_end_stream(), body_bytes: 0, whole: false });
+        arrived.push(ReceivedRequest {
+            head,
+            bodiless: body.is_end_stream(),
+            body_bytes: 0,
+            whole: false,
+        });
         arrived.len() - 1
     };
     let told = seen.answers.lock().unwrap().pop_front();
@@ -168,7 +178,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     Ok(told.unwrap_or_else(|| Response::new("{}".into())))
 }
 
-// By hand, in frames (RFC 9113, section 6).
+// Hand-written frames (RFC 9113, section 6).
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -179,7 +189,7 @@ const WINDOW_UPDATE: u8 = 8;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// `:status: 200`, which is in everybody's table (RFC 7541, appendix A).
+/// `:status: 200`, an entry of the static table (RFC 7541, appendix A).
 const STATUS_200: [u8; 1] = [0x88];
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -187,7 +197,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-async fn by_hand(mut tls: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()> {
+async fn serve_frames(mut tls: TlsStream<TcpStream>, seen: &HostState) -> io::Result<()> {
     let room = (1_u32 << 30).to_be_bytes();
     let hello = [frame(SETTINGS, 0, 0, b""), frame(WINDOW_UPDATE, 0, 0, &room)].concat();
     tls.write_all(&hello).await?;
@@ -219,19 +229,19 @@ async fn by_hand(mut tls: TlsStream<TcpStream>, seen: &Seen) -> io::Result<()> {
                 tls.write_all(&frame(RST_STREAM, 0, stream, &code.to_be_bytes())).await?;
                 continue;
             }
-            Break::NotHeard => goaway(stream - 1),
-            Break::Heard => goaway(stream),
+            Break::NotProcessed => goaway(stream - 1),
+            Break::MaybeProcessed => goaway(stream),
             Break::Silence => std::future::pending().await,
         };
         tls.write_all(&last_words).await?;
         tls.shutdown().await?;
-        // What is unread when a connection ends takes back what was said on it.
+        // Closing a connection with unread data resets it, and the last frames would be lost.
         tokio::io::copy(&mut tls, &mut tokio::io::sink()).await?;
         return Ok(());
     }
 }
 
-/// A body, and trailers behind it.
+/// A body with trailers.
 pub(crate) struct WithTrailers(VecDeque<Frame<Bytes>>);
 
 impl WithTrailers {

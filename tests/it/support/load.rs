@@ -1,4 +1,4 @@
-//! Many callers at once, who remember what they were answered.
+//! Many concurrent callers that keep the result of each call.
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,24 +12,24 @@ use tonic::Status;
 
 use super::{APPLICATION, binary::Served, issue};
 
-/// One call, and how it ended: the request id of the answer, or the refusal.
-pub(crate) struct Answered {
+/// One call, and its result: the request id, or the error.
+pub(crate) struct FinishedCall {
     pub(crate) begun: Instant,
     pub(crate) took: Duration,
     pub(crate) end: Result<String, Status>,
 }
 
-/// Callers that ask for tickets, and every now and then add a tenant.
+/// Callers that request tickets, and now and then add a tenant.
 pub(crate) struct Load {
     callers: JoinSet<()>,
-    answered: Arc<Mutex<Vec<Answered>>>,
+    answered: Arc<Mutex<Vec<FinishedCall>>>,
     enough: CancellationToken,
 }
 
 impl Load {
-    /// `tenant` has a ticket. `changes` is a number of two digits that no load of this store had before; no tenants
-    /// are added without.
-    pub(crate) async fn on(
+    /// Starts the callers. `tenant` must have a ticket. `changes` is a two-digit number that is new for this store;
+    /// without it no tenants are added.
+    pub(crate) async fn start(
         served: &Served,
         tenant: &str,
         callers: usize,
@@ -74,9 +74,9 @@ impl Load {
                     let end = metadata.map(id);
                     let refused = end.is_err();
                     let took = begun.elapsed();
-                    answered.lock().unwrap().push(Answered { begun, took, end });
+                    answered.lock().unwrap().push(FinishedCall { begun, took, end });
                     if refused {
-                        // Also so that the end of the program does not make a busy loop.
+                        // Avoids a busy loop once the program has ended.
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 }
@@ -89,8 +89,8 @@ impl Load {
         self.answered.lock().unwrap().len()
     }
 
-    /// Ends it; what was asked is answered first.
-    pub(crate) async fn end(mut self) -> Vec<Answered> {
+    /// Stops the callers after their current calls, and returns all results.
+    pub(crate) async fn end(mut self) -> Vec<FinishedCall> {
         self.enough.cancel();
         while let Some(caller) = self.callers.join_next().await {
             caller.unwrap();
@@ -99,7 +99,7 @@ impl Load {
     }
 }
 
-/// The request ids of what was answered well.
-pub(crate) fn succeeded(answered: &[Answered]) -> Vec<String> {
+/// Returns the request ids of the successful calls.
+pub(crate) fn succeeded(answered: &[FinishedCall]) -> Vec<String> {
     answered.iter().filter_map(|answered| answered.end.as_ref().ok().cloned()).collect()
 }

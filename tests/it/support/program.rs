@@ -1,4 +1,4 @@
-//! The program itself, as a process.
+//! The program as a process.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
 
-/// A running `serve`, and what it has logged. Killed when dropped.
+/// A running `serve` and its log. Killed when dropped.
 pub(crate) struct Program {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -20,7 +20,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts `serve` and lets it fail: its exit code, and what it said.
+    /// Starts `serve`, which must fail. Returns its exit code and output.
     pub(crate) async fn fails(config: &Path) -> (Option<i32>, String) {
         let mut program = Self::start(config, "");
         let status = program.ended().await;
@@ -29,7 +29,7 @@ impl Program {
         (status.code(), said)
     }
 
-    /// Starts `serve` through a shell that has done `first`, such as `ulimit -n 64`, and waits until it serves.
+    /// Starts `serve` in a shell after the command `first`, such as `ulimit -n 64`, and waits until it serves.
     pub(crate) async fn serve(config: &Path, first: &str) -> Self {
         let mut program = Self::start(config, first);
         eventually("the program serves", || {
@@ -63,12 +63,12 @@ impl Program {
         Self { child, lines, grpc_address: ([0, 0, 0, 0], 0).into() }
     }
 
-    /// The first line that has `text` in it.
+    /// Returns the first log line that contains `text`.
     pub(crate) fn logged(&self, text: &str) -> Option<String> {
         self.lines.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
     }
 
-    /// All lines that have `text` in them.
+    /// Returns all log lines that contain `text`.
     pub(crate) fn all(&self, text: &str) -> Vec<String> {
         self.lines.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
     }
@@ -77,7 +77,7 @@ impl Program {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the program ends", || {

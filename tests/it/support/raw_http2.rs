@@ -1,12 +1,12 @@
-//! HTTP/2 by hand, for requests that no client library sends.
+//! A raw HTTP/2 client for requests that no client library sends.
 
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// The time that an answer may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The time limit of a response.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -21,22 +21,22 @@ const END_HEADERS: u8 = 4;
 /// The largest payload of a frame.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// The answer on a stream.
+/// The response on a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Http2Answer {
-    /// The first byte of the header block: the status, if the static table has it.
+    /// The first byte of the header block: the status, if it is in the static table.
     status: Option<u8>,
     pub(crate) body: String,
     pub(crate) reset: bool,
 }
 
 impl Http2Answer {
-    /// Whether the status is 200 (RFC 7541, appendix A).
+    /// Returns whether the status is 200 (RFC 7541, appendix A).
     pub(crate) fn is_ok(&self) -> bool {
         self.status == Some(0x88)
     }
 
-    /// The problem that it tells of, which has this status and reason.
+    /// Asserts status and reason of a problem response, and returns the problem.
     #[track_caller]
     pub(crate) fn assert_problem(&self, status: u16, reason: &str) -> Value {
         assert!(!self.reset, "{self:?}");
@@ -47,14 +47,14 @@ impl Http2Answer {
     }
 }
 
-/// The fields of a plain request.
+/// Returns the fields of a plain request.
 pub(crate) fn get<'a>(path: &'a [u8], more: &[(&'a str, &'a [u8])]) -> Vec<(&'a str, &'a [u8])> {
     let pseudo: [(&str, &[u8]); 4] =
         [(":method", b"GET"), (":scheme", b"http"), (":authority", b"gateway"), (":path", path)];
     [&pseudo[..], more].concat()
 }
 
-/// Sends each of these requests on a stream of one connection, and returns the answers in the same order.
+/// Sends each request on its own stream of one connection, and returns the responses in the same order.
 pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     requests: &[Vec<(&str, &[u8])>],
@@ -80,7 +80,7 @@ pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     }
     stream.write_all(&bytes).await.unwrap();
     let reading = answers(&mut stream, requests.len());
-    tokio::time::timeout(PATIENCE, reading).await.expect("no answer")
+    tokio::time::timeout(TIMEOUT, reading).await.expect("no response in time")
 }
 
 async fn answers(stream: &mut (impl AsyncRead + Unpin), count: usize) -> Vec<Http2Answer> {
@@ -114,7 +114,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&head, payload].concat()
 }
 
-/// The length of a string that is not compressed (RFC 7541, section 5.2).
+/// Encodes the length of a string that is not compressed (RFC 7541, section 5.2).
 fn length(length: usize, block: &mut Vec<u8>) {
     let Some(mut rest) = length.checked_sub(0x7f) else {
         block.push(u8::try_from(length).unwrap());

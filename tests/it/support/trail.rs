@@ -1,4 +1,4 @@
-//! The audit trail as a test sees it: what is in the store, read beside whoever serves from it.
+//! The audit trail in the store, read beside a running gateway.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -7,17 +7,17 @@ use tenant_gateway::{
     broker::Verification,
     config::Config,
     domain::{AuditChainReport, AuditEvent, AuditRecord},
-    ports::{AuditStore as _, StoreWatch as _},
+    ports::{AuditStore as _, StoreHealth as _},
 };
 
-/// What the trail holds, and what verification says of it.
-pub(crate) struct Written {
-    /// All events, chain by chain, each in order.
+/// The stored events, and the verification report.
+pub(crate) struct StoredTrail {
+    /// All events, chain by chain in order.
     pub(crate) events: Vec<AuditEvent>,
     pub(crate) reports: Vec<AuditChainReport>,
 }
 
-impl Written {
+impl StoredTrail {
     /// Reads the store of a configuration.
     pub(crate) async fn read(config: &Path) -> Self {
         let config = Config::load(config).unwrap().config;
@@ -53,18 +53,18 @@ impl Written {
         self.reports.iter().map(|report| Arc::clone(&report.chain)).collect()
     }
 
-    /// What was written of calls: not what the gateway itself did.
+    /// Returns the events of calls, without those of the gateway itself.
     pub(crate) fn of_calls(&self) -> impl Iterator<Item = &AuditEvent> {
         self.events.iter().filter(|event| &*event.record.caller_method != "gateway")
     }
 
-    /// What was written of one request.
+    /// Returns the events of one request.
     pub(crate) fn of(&self, request_id: &str) -> Vec<&AuditRecord> {
         let records = self.events.iter().map(|event| &event.record);
         records.filter(|record| &*record.request_id == request_id).collect()
     }
 
-    /// Every one of these requests is in the trail once, with success, and none in the trail is there twice.
+    /// Asserts that each of these requests has exactly one event, with success, and that no event occurs twice.
     #[track_caller]
     pub(crate) fn assert_each_once(&self, answered: &[String]) {
         let mut found = BTreeMap::<&str, Vec<&AuditRecord>>::new();

@@ -1,4 +1,4 @@
-//! Callers that a well-behaved client cannot play: gRPC by hand, and HTTP by hand.
+//! Raw gRPC and HTTP requests that a well-behaved client does not send.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{
 };
 use tonic::Status;
 
-/// Sends bytes as the message of a call that is going to fail, and gives the status and the headers that come back.
+/// Sends bytes as the message of a call that fails. Returns the status and the headers.
 pub(crate) async fn send(
     address: SocketAddr,
     method: &str,
@@ -21,7 +21,7 @@ pub(crate) async fn send(
     (status.expect("the call does not fail from its first byte"), headers)
 }
 
-/// The status of a call that fails from its first byte, else nothing.
+/// Returns the status of a call that fails with its first bytes, otherwise `None`.
 pub(crate) async fn try_send(
     address: SocketAddr,
     method: &str,
@@ -54,7 +54,7 @@ async fn sent(
     answer.headers().clone()
 }
 
-/// Status and body of a page.
+/// Requests a page. Returns status and body.
 pub(crate) async fn page(address: SocketAddr, path: &str) -> (u16, String) {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

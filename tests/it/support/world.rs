@@ -1,4 +1,4 @@
-//! Sandbox, gateway and clients, put together.
+//! A sandbox, a gateway and its clients.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use superoffice_sandbox as sandbox;
 use superoffice_sandbox::Sandbox;
 use tenant_gateway::{
-    app::{Ended, Gateway, Running, StartError, Surroundings},
+    app::{Gateway, Running, Runtime, ShutdownOutcome, StartError},
     config::Config,
     crypto::Keyring,
     grpc::pb::{
@@ -30,26 +30,26 @@ pub(crate) const CLIENT_SECRET: &str = "client-secret-of-the-tests-7f3a";
 pub(crate) const PRIVATE_KEY: &str = include_str!("../../fixtures/keys/rsa-2048.pkcs8.pem");
 pub(crate) const PUBLIC_KEY: &str = include_str!("../../fixtures/keys/public.pem");
 
-/// What a test changes of the usual world.
+/// The settings that a test changes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
-    /// Goes into the configuration as it is.
+    /// Text to add to the configuration.
     pub(crate) extra_config: String,
-    /// Goes into `[[applications]]` as it is.
+    /// Text to add to `[[applications]]`.
     pub(crate) extra_application: String,
-    /// Secret files besides the usual ones, with their contents.
+    /// Additional secret files, with their contents.
     pub(crate) files: Vec<(&'static str, &'static str)>,
-    /// Goes where else everybody is anonymous: `[[callers.jwt]]`, `[callers.mtls]`.
+    /// Caller sections instead of anonymous access: `[[callers.jwt]]`, `[callers.mtls]`.
     pub(crate) callers: Option<String>,
-    /// The policy; else everything is permitted.
+    /// The policy; without it, everything is permitted.
     pub(crate) policy: Option<String>,
-    /// Goes into `[grpc]` as it is.
+    /// Text to add to `[grpc]`.
     pub(crate) grpc: Option<String>,
-    /// Goes into `[lifecycle]`; else there is no drain delay.
+    /// Text for `[lifecycle]`; without it, there is no drain delay.
     pub(crate) lifecycle: Option<String>,
 }
 
-/// Everything that a test needs.
+/// The environment of a test.
 pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) clock: Arc<ManualClock>,
@@ -59,7 +59,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The usual world, with no tenants.
+    /// Starts the usual environment without tenants.
     pub(crate) async fn new() -> Self {
         Self::with(Options::default()).await
     }
@@ -70,7 +70,7 @@ impl World {
         world
     }
 
-    /// A world whose gateway does not run.
+    /// Prepares an environment without starting its gateway.
     pub(crate) async fn with_files(options: Options) -> Self {
         let sandbox = sandbox().await;
         let folder = tempfile::tempdir().unwrap();
@@ -79,30 +79,30 @@ impl World {
         Self { sandbox, clock, folder, gateway: None, moved: Duration::ZERO }
     }
 
-    /// Starts the gateway on the files as they are.
+    /// Starts the gateway with the current files.
     pub(crate) async fn start(&mut self) -> Result<(), StartError> {
         let loaded = Config::load_with_secrets(&self.config_file())?;
         let clock = self.clock.clone();
-        let surroundings = Surroundings { clock, ..Surroundings::of_the_machine() };
+        let surroundings = Runtime { clock, ..Runtime::system() };
         self.gateway = Some(Gateway::start(loaded.config, &loaded.secrets, surroundings).await?);
         Ok(())
     }
 
-    /// Stops the gateway in order.
-    pub(crate) async fn stop(&mut self) -> Ended {
+    /// Stops the gateway gracefully.
+    pub(crate) async fn stop(&mut self) -> ShutdownOutcome {
         let gateway = self.gateway.take().unwrap();
-        gateway.stopper().cancel();
-        gateway.ended().await
+        gateway.stop_token().cancel();
+        gateway.wait().await
     }
 
     pub(crate) async fn restart(&mut self) {
-        assert_eq!(self.stop().await, Ended::Cleanly);
+        assert_eq!(self.stop().await, ShutdownOutcome::Clean);
         self.start().await.unwrap();
     }
 
-    /// Restarts the gateway with one passage of its configuration replaced.
+    /// Restarts the gateway with one part of its configuration replaced.
     pub(crate) async fn reconfigure(&mut self, from: &str, to: &str) {
-        assert_eq!(self.stop().await, Ended::Cleanly);
+        assert_eq!(self.stop().await, ShutdownOutcome::Clean);
         let text = fs::read_to_string(self.config_file()).unwrap();
         assert!(text.contains(from), "not in the configuration: {from}");
         fs::write(self.config_file(), text.replace(from, to)).unwrap();
@@ -117,14 +117,14 @@ impl World {
         self.folder.path().join("gateway.toml")
     }
 
-    /// Moves the gateway's clock and SuperOffice's together.
+    /// Advances the clocks of the gateway and of SuperOffice.
     pub(crate) fn advance(&mut self, by: Duration) {
         self.moved += by;
         self.sandbox.shift_clock(i64::try_from(self.moved.as_secs()).unwrap());
         self.clock.advance(by);
     }
 
-    /// What the clock of the gateway says, in Unix seconds.
+    /// Returns the time of the gateway's clock in Unix seconds.
     pub(crate) fn clock_seconds(&self) -> i64 {
         self.clock.now().as_second()
     }
@@ -154,7 +154,7 @@ impl World {
         AuditServiceClient::new(self.channel().await)
     }
 
-    /// Makes a tenant at SuperOffice, and authorizes the application there.
+    /// Creates a tenant at SuperOffice, and authorizes the application there.
     pub(crate) fn make_tenant(&self, tenant: &str) -> String {
         let new = sandbox::NewTenant {
             id: tenant.to_owned(),
@@ -165,14 +165,14 @@ impl World {
         self.sandbox.authorize(CLIENT_ID, tenant).unwrap()
     }
 
-    /// Makes a tenant at SuperOffice and enrolls it here.
+    /// Creates a tenant at SuperOffice and enrolls it at the gateway.
     pub(crate) async fn enroll(&self, tenant: &str) {
         let token = self.make_tenant(tenant);
         self.create(tenant).await;
         self.set_token(tenant, &token).await;
     }
 
-    /// Adds a tenant here, without a token.
+    /// Adds a tenant to the gateway, without a token.
     pub(crate) async fn create(&self, tenant: &str) -> pb::Tenant {
         let create = pb::CreateTenantRequest {
             parent: format!("applications/{APPLICATION}"),
@@ -193,12 +193,12 @@ impl World {
         self.tenants().await.set_system_user_token(set).await.unwrap();
     }
 
-    /// A ticket of a tenant.
+    /// Requests a ticket of a tenant.
     pub(crate) async fn ticket(&self, tenant: &str) -> Result<Ticket, tonic::Status> {
         issue_with(&mut self.tokens().await, super::issue(tenant)).await
     }
 
-    /// A number of the metrics page, by its name without the prefix.
+    /// Returns a value of the metrics page, by its name without the prefix.
     pub(crate) async fn metric(&self, name: &str) -> i64 {
         let page = super::get(self.gateway().admin_address, "/metrics").await;
         let wanted = format!("tenantgateway_{name} ");
@@ -206,13 +206,13 @@ impl World {
         value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }
 
-    /// How many tickets SuperOffice has issued.
+    /// Returns the number of tickets that SuperOffice has issued.
     pub(crate) fn exchanges(&self) -> u64 {
         self.sandbox.exchanges().issued
     }
 }
 
-/// A ticket that a test can print.
+/// A ticket whose `Debug` output omits the secret.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Ticket(pb::SystemTicket);
 
@@ -230,7 +230,7 @@ impl std::ops::Deref for Ticket {
     }
 }
 
-/// Asks for a ticket.
+/// Requests a ticket.
 pub(crate) async fn issue_with(
     client: &mut TokenServiceClient<Channel>,
     request: pb::IssueSystemTicketRequest,
@@ -239,7 +239,7 @@ pub(crate) async fn issue_with(
     Ok(Ticket(issued.into_inner().ticket.unwrap()))
 }
 
-/// A simulated SuperOffice that knows the application of the tests.
+/// Starts a simulated SuperOffice that knows the application of the tests.
 pub(crate) async fn sandbox() -> Sandbox {
     let sandbox = Sandbox::start(sandbox::Options::default()).await.unwrap();
     let application = sandbox::NewApplication {
@@ -252,7 +252,7 @@ pub(crate) async fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// Configuration, secrets and keyring of a gateway that uses this sandbox.
+/// Writes configuration, secrets and keyring of a gateway that uses this sandbox.
 pub(crate) fn write_files(folder: &Path, sandbox: &Sandbox, options: &Options) {
     let write_secret = |file: &str, text: &str| {
         fs::write(folder.join(file), text).unwrap();

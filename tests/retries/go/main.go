@@ -1,5 +1,5 @@
-// Sends one order with HashiCorp's retryablehttp, and prints how it ended.
-// Arguments: the address of the call. The settings are those of docs/EGRESS.md.
+// Sends one unsafe call with HashiCorp's retryablehttp, and prints the result.
+// Arguments: the address of the call. The settings are those of docs/guides/egress.md.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// Retries only what the gateway says may be sent again: no 504, no answer that breaks off.
+// Retries only if the gateway allows it: not after 504 or a truncated response.
 func ordersOnce(ctx context.Context, response *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()

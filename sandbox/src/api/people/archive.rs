@@ -7,14 +7,14 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::columns::{self, Cell, Column, Row};
-use super::filter::{self, Filter, Keys};
+use super::filter::{self, Filter, KeyComparison};
 use super::language::Language;
-use super::query::Query;
+use super::query::ArchiveQuery;
 use crate::answer::Answer;
 use crate::people::{AssociateType, Oddities, People, PrimaryKeyForm};
 use crate::world::Tenant;
 
-/// The archives that are served.
+/// The archives that the sandbox serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Provider {
     AllUsers,
@@ -38,8 +38,8 @@ impl Provider {
 
     fn columns(self, people: &People) -> Vec<Column> {
         match self {
-            Self::Role => columns::of_roles(),
-            _ => columns::of_users(people, self != Self::OtherUsers),
+            Self::Role => columns::role_columns(),
+            _ => columns::user_columns(people, self != Self::OtherUsers),
         }
     }
 
@@ -64,58 +64,60 @@ impl Provider {
     }
 }
 
-/// A page of an archive. The address is that of the tenant, `path` what was asked for there.
+/// Returns a page of an archive. `address` is that of the tenant, `path` that of the call below
+/// `api/v1`.
 pub(super) fn page(
     tenant: &Tenant,
     provider: Provider,
-    query: &Query,
+    query: &ArchiveQuery,
     language: &Language,
     (address, path): (&str, &str),
 ) -> Result<Answer, Answer> {
-    let (people, odd) = (&*tenant.people, &*tenant.oddities);
+    let (people, oddities) = (&*tenant.people, &*tenant.oddities);
     let columns = provider.columns(people);
-    let shown = shown(&columns, &query.select)?;
+    let shown = selected_columns(&columns, &query.select)?;
     let order = order(&columns, query)?;
     let filter = match query.filter.as_str() {
         "" => Filter::Always(true),
         text => filter::parse(text, &columns).map_err(|error| error.answer())?,
     };
-    let keys = match (odd.repeat_first_page, odd.duplicate_rows) {
-        (true, _) => Keys::Ignored,
-        (_, true) => Keys::Inclusive,
-        _ => Keys::Exact,
+    let keys = match (oddities.repeat_first_page, oddities.duplicate_rows) {
+        (true, _) => KeyComparison::Ignored,
+        (_, true) => KeyComparison::Inclusive,
+        _ => KeyComparison::Exact,
     };
 
-    let limit = query.top.unwrap_or(odd.page_limit).min(odd.page_limit);
-    let skip = if odd.repeat_first_page { 0 } else { query.skip };
-    let again = usize::from(odd.duplicate_rows && skip > 0);
+    let limit = query.top.unwrap_or(oddities.page_limit).min(oddities.page_limit);
+    let skip = if oddities.repeat_first_page { 0 } else { query.skip };
+    let repeated_rows = usize::from(oddities.duplicate_rows && skip > 0);
     let retired = query.entities.iter().any(|entity| entity == "retired");
-    let matching = provider.rows(people, retired).filter(|row| filter.holds(&columns, *row, keys));
+    let matching =
+        provider.rows(people, retired).filter(|row| filter.matches(&columns, *row, keys));
     let mut page: Vec<Row<'_>> = if order.is_empty() {
-        matching.skip(skip - again).take(limit + again + 1).collect()
+        matching.skip(skip - repeated_rows).take(limit + repeated_rows + 1).collect()
     } else {
         let mut all: Vec<_> = matching.collect();
         all.sort_by(|left, right| compare(&order, *left, *right));
-        all.into_iter().skip(skip - again).take(limit + again + 1).collect()
+        all.into_iter().skip(skip - repeated_rows).take(limit + repeated_rows + 1).collect()
     };
-    let more = page.len() > limit + again;
-    page.truncate(limit + again);
+    let more = page.len() > limit + repeated_rows;
+    page.truncate(limit + repeated_rows);
 
     let rows = (0..).zip(page).map(|(at, row)| {
-        let cells = shown.iter().map(|column| (&*column.name, column.of(row)));
+        let cells = shown.iter().map(|column| (&*column.name, column.read_cell(row)));
         if query.full {
-            full(provider, row, cells, language)
+            full_row(provider, row, cells, language)
         } else {
-            slim(provider, row, at, cells, language, odd)
+            slim_row(provider, row, at, cells, language, oddities)
         }
     });
     let rows: Vec<Value> = rows.collect();
-    let next = (more && limit > 0 && !odd.no_next_link)
-        .then(|| format!("{address}/api/v1/{path}?{}", query.skipping(query.skip + limit)));
+    let next = (more && limit > 0 && !oddities.no_next_link)
+        .then(|| format!("{address}/api/v1/{path}?{}", query.with_skip(query.skip + limit)));
     Ok(Answer::json(
         StatusCode::OK,
         &json!({
-            // Two slashes, as seen.
+            // Two slashes, as observed.
             "odata.metadata": format!("{address}/api/v1/Archive//$metadata"),
             "odata.nextLink": next,
             "value": rows,
@@ -128,16 +130,22 @@ fn find<'a>(columns: &'a [Column], name: &str) -> Result<&'a Column, Answer> {
     found.ok_or_else(|| Answer::bad_request(&format!("There is no column {name}.")))
 }
 
-/// Without `$select` all columns.
-fn shown<'a>(columns: &'a [Column], select: &[String]) -> Result<Vec<&'a Column>, Answer> {
+/// Returns the columns of `$select`; without it, all columns.
+fn selected_columns<'a>(
+    columns: &'a [Column],
+    select: &[String],
+) -> Result<Vec<&'a Column>, Answer> {
     if select.is_empty() {
         return Ok(columns.iter().collect());
     }
     select.iter().map(|name| find(columns, name)).collect()
 }
 
-/// Rows are in the order of their keys anyhow.
-fn order<'a>(columns: &'a [Column], query: &Query) -> Result<Vec<(&'a Column, bool)>, Answer> {
+/// Returns the sort order; empty if it is by ascending key, because rows already have that order.
+fn order<'a>(
+    columns: &'a [Column],
+    query: &ArchiveQuery,
+) -> Result<Vec<(&'a Column, bool)>, Answer> {
     let order = query.order_by.iter().map(|(name, descends)| Ok((find(columns, name)?, *descends)));
     let order: Vec<_> = order.collect::<Result<_, Answer>>()?;
     let by_key = matches!(
@@ -149,22 +157,22 @@ fn order<'a>(columns: &'a [Column], query: &Query) -> Result<Vec<(&'a Column, bo
 
 fn compare(order: &[(&Column, bool)], left: Row<'_>, right: Row<'_>) -> Ordering {
     let by_column = order.iter().map(|(column, descends)| {
-        let ordering = column.of(left).cmp(&column.of(right));
+        let ordering = column.read_cell(left).cmp(&column.read_cell(right));
         if *descends { ordering.reverse() } else { ordering }
     });
     by_column.fold(Ordering::Equal, Ordering::then).then(left.key().cmp(&right.key()))
 }
 
-fn slim<'a>(
+fn slim_row<'a>(
     provider: Provider,
     row: Row<'_>,
     at: usize,
     cells: impl Iterator<Item = (&'a str, Cell<'a>)>,
     language: &Language,
-    odd: &Oddities,
+    oddities: &Oddities,
 ) -> Value {
     let mut fields = Map::new();
-    let number = match odd.primary_key {
+    let number = match oddities.primary_key {
         PrimaryKeyForm::Text => false,
         PrimaryKeyForm::Number => true,
         PrimaryKeyForm::Mixed => at % 2 == 1,
@@ -173,12 +181,12 @@ fn slim<'a>(
     fields.insert("PrimaryKey".to_owned(), key);
     fields.insert("EntityName".to_owned(), json!(provider.entity()));
     for (name, cell) in cells {
-        if odd.missing_columns.iter().any(|missing| missing == name) {
+        if oddities.missing_columns.iter().any(|missing| missing == name) {
             continue;
         }
         let value = match cell {
-            _ if odd.wrong_types.iter().any(|wrong| wrong == name) => json!({ "Value": [] }),
-            Cell::List(id, _) if odd.list_columns_are_ids => json!(id),
+            _ if oddities.wrong_types.iter().any(|wrong| wrong == name) => json!({ "Value": [] }),
+            Cell::List(id, _) if oddities.list_columns_are_ids => json!(id),
             Cell::Number(number) => json!(number),
             Cell::Flag(flag) => json!(flag),
             Cell::Date(date) => json!(date),
@@ -186,13 +194,13 @@ fn slim<'a>(
         };
         fields.insert(name.to_owned(), value);
     }
-    if odd.extra_column {
+    if oddities.extra_column {
         fields.insert("notAskedFor".to_owned(), json!([{ "deep": null }]));
     }
     Value::Object(fields)
 }
 
-fn full<'a>(
+fn full_row<'a>(
     provider: Provider,
     row: Row<'_>,
     cells: impl Iterator<Item = (&'a str, Cell<'a>)>,

@@ -1,11 +1,11 @@
-//! The Associate agent, and the associate that is calling.
+//! The Associate agent, and the current associate.
 
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::query::Query;
+use super::query::ArchiveQuery;
 use crate::answer::Answer;
 use crate::api::not_found;
 use crate::people::{Associate, People};
@@ -21,38 +21,38 @@ struct ByPerson {
 #[serde(rename_all = "PascalCase")]
 struct ByGroup {
     group_id: u32,
-    /// Which group it is, of three kinds; what the numbers mean is disputed.
+    /// The kind of group. The meaning of the three values is disputed.
     #[serde(rename = "Type")]
     _kind: i32,
 }
 
-/// The associate that is calling.
+/// Returns the associate that is calling.
 pub(super) fn current(people: &People, caller: u32) -> Answer {
     let caller = people.associates.get(&caller);
-    let carrier = caller.map_or(Value::Null, |one| carrier(people, one));
+    let carrier = caller.map_or(Value::Null, |one| associate_json(people, one));
     Answer::json(StatusCode::OK, &carrier)
 }
 
-/// An operation of the agent.
-pub(super) fn agent(tenant: &Tenant, operation: &str, query: &Query, body: &[u8]) -> Answer {
+/// Answers an operation of the agent.
+pub(super) fn agent(tenant: &Tenant, operation: &str, query: &ArchiveQuery, body: &[u8]) -> Answer {
     let people = &*tenant.people;
     let found = match operation {
         "GetAssociate" => by_id(people, query),
         "GetAssociateByPersonId" => read(body, "request").map(|ByPerson { person_id }| {
             let mut all = people.associates.values();
             let found = all.find(|one| person_id != 0 && one.person_id == person_id);
-            found.map_or(Value::Null, |one| carrier(people, one))
+            found.map_or(Value::Null, |one| associate_json(people, one))
         }),
         "GetAssociateList" => read(body, "associateIds").map(|ids: Vec<u32>| {
             let found = ids.iter().filter_map(|id| people.associates.get(id));
-            found.map(|one| carrier(people, one)).collect()
+            found.map(|one| associate_json(people, one)).collect()
         }),
         "GetAssociatesByGroup" => read(body, "request").map(|ByGroup { group_id, .. }| {
             let all = people.associates.values().filter(|one| !one.deleted);
             let members = all.filter(|one| {
                 group_id != 0 && (one.group_id == group_id || one.other_groups.contains(&group_id))
             });
-            members.map(|one| carrier(people, one)).collect()
+            members.map(|one| associate_json(people, one)).collect()
         }),
         _ => return not_found(&format!("api/v1/Agents/Associate/{operation}")),
     };
@@ -66,7 +66,7 @@ pub(super) fn agent(tenant: &Tenant, operation: &str, query: &Query, body: &[u8]
     }
 }
 
-/// What ASP.NET says of a parameter it cannot fill.
+/// Returns the ASP.NET error for an unusable parameter.
 pub(super) fn malformed(tenant: &Tenant, parameter: &str) -> Answer {
     let status =
         if tenant.oddities.malformed_is_200 { StatusCode::OK } else { StatusCode::BAD_REQUEST };
@@ -76,11 +76,11 @@ pub(super) fn malformed(tenant: &Tenant, parameter: &str) -> Answer {
     Answer::json(status, &body)
 }
 
-fn by_id(people: &People, query: &Query) -> Result<Value, &'static str> {
+fn by_id(people: &People, query: &ArchiveQuery) -> Result<Value, &'static str> {
     let id = query.value("associateId").and_then(|id| id.parse::<i32>().ok());
     let id = id.ok_or("associateId")?;
     let found = u32::try_from(id).ok().and_then(|id| people.associates.get(&id));
-    Ok(found.map_or(Value::Null, |one| carrier(people, one)))
+    Ok(found.map_or(Value::Null, |one| associate_json(people, one)))
 }
 
 pub(super) fn read<T: DeserializeOwned>(
@@ -90,7 +90,7 @@ pub(super) fn read<T: DeserializeOwned>(
     serde_json::from_slice(body).map_err(|_| parameter)
 }
 
-/// What was not selected becomes null.
+/// Sets fields that were not selected to null.
 fn select(found: &mut Value, select: &[String]) {
     if select.is_empty() {
         return;
@@ -108,7 +108,7 @@ fn select(found: &mut Value, select: &[String]) {
     }
 }
 
-fn carrier(people: &People, one: &Associate) -> Value {
+fn associate_json(people: &People, one: &Associate) -> Value {
     let formal = people.person_of(one).map_or_else(
         || one.name.clone(),
         |person| {

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::api::NO_DATE;
+use crate::clock::NO_DATE;
 use crate::people::{Associate, Company, People, Person, Role, UserGroup};
 
-/// What kind of values a column has, and so what it can be filtered by.
+/// The type of a column's values, which decides how it can be filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The id of an associate.
@@ -14,9 +14,9 @@ pub(super) enum Kind {
     Text,
     Flag,
     Date,
-    /// An item of a list: filtered by its id.
+    /// A list item; filtered by its id.
     List,
-    /// Cannot be filtered.
+    /// A column that cannot be filtered.
     Unfiltered,
 }
 
@@ -46,13 +46,13 @@ impl Row<'_> {
     }
 }
 
-type OfUser = for<'a> fn(&'a People, &'a Associate) -> Cell<'a>;
-type OfRole = for<'a> fn(&'a Role) -> Cell<'a>;
+type ReadUser = for<'a> fn(&'a People, &'a Associate) -> Cell<'a>;
+type ReadRole = for<'a> fn(&'a Role) -> Cell<'a>;
 
 #[derive(Clone, Debug)]
-enum Read {
-    User(OfUser),
-    Role(OfRole),
+enum ColumnSource {
+    User(ReadUser),
+    Role(ReadRole),
     License(String),
 }
 
@@ -60,15 +60,15 @@ enum Read {
 pub(super) struct Column {
     pub(super) name: Cow<'static, str>,
     pub(super) kind: Kind,
-    read: Read,
+    read: ColumnSource,
 }
 
 impl Column {
-    pub(super) fn of<'a>(&self, row: Row<'a>) -> Cell<'a> {
+    pub(super) fn read_cell<'a>(&self, row: Row<'a>) -> Cell<'a> {
         match (&self.read, row) {
-            (Read::User(read), Row::User(people, associate)) => read(people, associate),
-            (Read::Role(read), Row::Role(role)) => read(role),
-            (Read::License(name), Row::User(_, associate)) => {
+            (ColumnSource::User(read), Row::User(people, associate)) => read(people, associate),
+            (ColumnSource::Role(read), Row::Role(role)) => read(role),
+            (ColumnSource::License(name), Row::User(_, associate)) => {
                 Cell::Flag(associate.licenses.contains(name))
             }
             _ => Cell::Text(Cow::Borrowed("")),
@@ -76,12 +76,12 @@ impl Column {
     }
 }
 
-fn user(name: &'static str, kind: Kind, read: OfUser) -> Column {
-    Column { name: Cow::Borrowed(name), kind, read: Read::User(read) }
+fn user_column(name: &'static str, kind: Kind, read: ReadUser) -> Column {
+    Column { name: Cow::Borrowed(name), kind, read: ColumnSource::User(read) }
 }
 
-fn role(name: &'static str, kind: Kind, read: OfRole) -> Column {
-    Column { name: Cow::Borrowed(name), kind, read: Read::Role(read) }
+fn role_column(name: &'static str, kind: Kind, read: ReadRole) -> Column {
+    Column { name: Cow::Borrowed(name), kind, read: ColumnSource::Role(read) }
 }
 
 fn text(text: &str) -> Cell<'_> {
@@ -96,7 +96,7 @@ fn date(date: &str) -> Cell<'_> {
     Cell::Date(if date.is_empty() { NO_DATE } else { date })
 }
 
-fn of_person<'a>(
+fn person_text<'a>(
     people: &'a People,
     associate: &'a Associate,
     read: impl Fn(&'a Person) -> &'a str,
@@ -104,7 +104,7 @@ fn of_person<'a>(
     text(people.person_of(associate).map(read).unwrap_or_default())
 }
 
-fn of_company<'a>(
+fn company_text<'a>(
     people: &'a People,
     associate: &'a Associate,
     read: impl Fn(&'a Company) -> &'a str,
@@ -116,83 +116,89 @@ fn group_name(people: &People, id: u32) -> &str {
     people.groups.get(&id).map(|group: &UserGroup| group.name.as_str()).unwrap_or_default()
 }
 
-/// The columns of the archives of users. `OtherUsers` has none about persons.
-pub(super) fn of_users(people: &People, persons: bool) -> Vec<Column> {
+/// Returns the columns of the archives of users. `OtherUsers` has no columns about persons.
+pub(super) fn user_columns(people: &People, persons: bool) -> Vec<Column> {
     let mut columns = vec![
-        user("associateDbId", Kind::Associate, |_, one| number(one.id)),
-        user("assocName", Kind::Text, |_, one| text(&one.name)),
-        user("assocTooltip", Kind::Text, |_, one| text(&one.tooltip)),
-        user("assocType", Kind::List, |_, one| {
-            Cell::List(one.kind.database().into(), Cow::Borrowed(one.kind.list_name()))
+        user_column("associateDbId", Kind::Associate, |_, one| number(one.id)),
+        user_column("assocName", Kind::Text, |_, one| text(&one.name)),
+        user_column("assocTooltip", Kind::Text, |_, one| text(&one.tooltip)),
+        user_column("assocType", Kind::List, |_, one| {
+            Cell::List(one.kind.database_number().into(), Cow::Borrowed(one.kind.list_name()))
         }),
-        user("userName", Kind::Text, |_, one| text(&one.user_name)),
-        user("usergroup", Kind::Text, |people, one| text(group_name(people, one.group_id))),
-        user("usergroupId", Kind::Number, |_, one| number(one.group_id)),
-        user("otherGroups", Kind::Text, |people, one| {
+        user_column("userName", Kind::Text, |_, one| text(&one.user_name)),
+        user_column("usergroup", Kind::Text, |people, one| text(group_name(people, one.group_id))),
+        user_column("usergroupId", Kind::Number, |_, one| number(one.group_id)),
+        user_column("otherGroups", Kind::Text, |people, one| {
             let names: Vec<&str> =
                 one.other_groups.iter().map(|id| group_name(people, *id)).collect();
             Cell::Text(Cow::Owned(names.join(", ")))
         }),
-        user("role", Kind::List, |people, one| {
+        user_column("role", Kind::List, |people, one| {
             let name = people.roles.get(&one.role_id).map_or("", |role| &role.name);
             Cell::List(one.role_id.into(), Cow::Borrowed(name))
         }),
-        user("isActive", Kind::Flag, |_, one| Cell::Flag(!one.deleted)),
-        user("isActiveText", Kind::Text, |_, one| {
+        user_column("isActive", Kind::Flag, |_, one| Cell::Flag(!one.deleted)),
+        user_column("isActiveText", Kind::Text, |_, one| {
             text(if one.deleted { "Inactive" } else { "Active" })
         }),
-        user("canLogin", Kind::Flag, |_, one| Cell::Flag(one.can_login)),
-        user("userplan", Kind::Unfiltered, |people, one| {
+        user_column("canLogin", Kind::Flag, |_, one| Cell::Flag(one.can_login)),
+        user_column("userplan", Kind::Unfiltered, |people, one| {
             let mut plans = people.licenses.iter().filter(|license| license.user_plan);
             let plan = plans.find(|plan| one.licenses.contains(&plan.name));
             text(plan.map(|plan| plan.description.as_str()).unwrap_or_default())
         }),
-        user("ejUserId", Kind::Number, |_, one| number(one.ej_user_id)),
-        user("ejDisplayName", Kind::Text, |people, one| {
+        user_column("ejUserId", Kind::Number, |_, one| number(one.ej_user_id)),
+        user_column("ejDisplayName", Kind::Text, |people, one| {
             let name = if one.ej_user_id == 0 { String::new() } else { people.full_name(one) };
             Cell::Text(Cow::Owned(name))
         }),
-        user("ejStatus", Kind::Number, |_, one| number(i32::from(one.ej_user_id != 0))),
-        user("simultaneousEjUser", Kind::Flag, |_, _| Cell::Flag(false)),
-        user("credentialType", Kind::Unfiltered, |_, one| {
+        user_column("ejStatus", Kind::Number, |_, one| number(i32::from(one.ej_user_id != 0))),
+        user_column("simultaneousEjUser", Kind::Flag, |_, _| Cell::Flag(false)),
+        user_column("credentialType", Kind::Unfiltered, |_, one| {
             text(if one.user_name.is_empty() { "" } else { "SuperId" })
         }),
-        user("credentialDisplayValue", Kind::Unfiltered, |_, one| text(&one.user_name)),
-        user("isLocation", Kind::Flag, |_, _| Cell::Flag(false)),
-        user("locationAddress", Kind::Text, |_, _| text("")),
+        user_column("credentialDisplayValue", Kind::Unfiltered, |_, one| text(&one.user_name)),
+        user_column("isLocation", Kind::Flag, |_, _| Cell::Flag(false)),
+        user_column("locationAddress", Kind::Text, |_, _| text("")),
     ];
     if persons {
-        columns.extend(of_persons());
+        columns.extend(person_columns());
     }
     columns.extend(people.licenses.iter().map(|license| Column {
         name: Cow::Owned(license.column()),
         kind: Kind::Unfiltered,
-        read: Read::License(license.name.clone()),
+        read: ColumnSource::License(license.name.clone()),
     }));
     columns
 }
 
-fn of_persons() -> Vec<Column> {
+fn person_columns() -> Vec<Column> {
     vec![
-        user("fullName", Kind::Text, |people, one| {
+        user_column("fullName", Kind::Text, |people, one| {
             let person = people.person_of(one);
             Cell::Text(Cow::Owned(person.map(Person::full_name).unwrap_or_default()))
         }),
-        user("firstName", Kind::Text, |all, one| of_person(all, one, |who| &who.first_name)),
-        user("middleName", Kind::Text, |all, one| of_person(all, one, |who| &who.middle_name)),
-        user("lastName", Kind::Text, |all, one| of_person(all, one, |who| &who.last_name)),
-        user("title", Kind::Text, |all, one| of_person(all, one, |who| &who.title)),
-        user("mrMrs", Kind::Text, |all, one| of_person(all, one, |who| &who.mr_mrs)),
-        user("personId", Kind::Number, |_, one| number(one.person_id)),
-        user("personEmail", Kind::Text, |all, one| of_person(all, one, |who| &who.email)),
-        user("contactId", Kind::Number, |people, one| {
+        user_column("firstName", Kind::Text, |all, one| {
+            person_text(all, one, |who| &who.first_name)
+        }),
+        user_column("middleName", Kind::Text, |all, one| {
+            person_text(all, one, |who| &who.middle_name)
+        }),
+        user_column("lastName", Kind::Text, |all, one| person_text(all, one, |who| &who.last_name)),
+        user_column("title", Kind::Text, |all, one| person_text(all, one, |who| &who.title)),
+        user_column("mrMrs", Kind::Text, |all, one| person_text(all, one, |who| &who.mr_mrs)),
+        user_column("personId", Kind::Number, |_, one| number(one.person_id)),
+        user_column("personEmail", Kind::Text, |all, one| person_text(all, one, |who| &who.email)),
+        user_column("contactId", Kind::Number, |people, one| {
             number(people.person_of(one).map_or(0, |person| person.company_id))
         }),
-        user("contactName", Kind::Text, |all, one| of_company(all, one, |firm| &firm.name)),
-        user("contactDepartment", Kind::Text, |all, one| {
-            of_company(all, one, |firm| &firm.department)
+        user_column("contactName", Kind::Text, |all, one| {
+            company_text(all, one, |firm| &firm.name)
         }),
-        user("contactFullName", Kind::Text, |people, one| {
+        user_column("contactDepartment", Kind::Text, |all, one| {
+            company_text(all, one, |firm| &firm.department)
+        }),
+        user_column("contactFullName", Kind::Text, |people, one| {
             let full = people.company_of(one).map(|firm| {
                 if firm.department.is_empty() {
                     firm.name.clone()
@@ -202,25 +208,27 @@ fn of_persons() -> Vec<Column> {
             });
             Cell::Text(Cow::Owned(full.unwrap_or_default()))
         }),
-        user("contactCategory", Kind::Text, |all, one| of_company(all, one, |firm| &firm.category)),
-        user("portraitThumbnail", Kind::Unfiltered, |_, _| text("")),
+        user_column("contactCategory", Kind::Text, |all, one| {
+            company_text(all, one, |firm| &firm.category)
+        }),
+        user_column("portraitThumbnail", Kind::Unfiltered, |_, _| text("")),
     ]
 }
 
-/// The columns of the archive of roles.
-pub(super) fn of_roles() -> Vec<Column> {
+/// Returns the columns of the archive of roles.
+pub(super) fn role_columns() -> Vec<Column> {
     vec![
-        role("roleId", Kind::Number, |role| number(role.id)),
-        role("name", Kind::Text, |role| text(&role.name)),
-        role("description", Kind::Text, |role| text(&role.description)),
-        role("roleTypeId", Kind::Number, |role| number(role.kind as u8)),
-        role("roleTypeName", Kind::Text, |role| text(role.kind.name())),
-        role("useCategories", Kind::Flag, |role| Cell::Flag(role.use_categories)),
-        role("rank", Kind::Number, |role| number(role.rank)),
-        role("isDeleted", Kind::Flag, |role| Cell::Flag(role.deleted)),
-        role("updatedBy", Kind::Text, |_| text("")),
-        role("updatedDate", Kind::Date, |role| date(&role.updated)),
-        role("registeredBy", Kind::Text, |_| text("")),
-        role("registeredDate", Kind::Date, |role| date(&role.registered)),
+        role_column("roleId", Kind::Number, |role| number(role.id)),
+        role_column("name", Kind::Text, |role| text(&role.name)),
+        role_column("description", Kind::Text, |role| text(&role.description)),
+        role_column("roleTypeId", Kind::Number, |role| number(role.kind as u8)),
+        role_column("roleTypeName", Kind::Text, |role| text(role.kind.name())),
+        role_column("useCategories", Kind::Flag, |role| Cell::Flag(role.use_categories)),
+        role_column("rank", Kind::Number, |role| number(role.rank)),
+        role_column("isDeleted", Kind::Flag, |role| Cell::Flag(role.deleted)),
+        role_column("updatedBy", Kind::Text, |_| text("")),
+        role_column("updatedDate", Kind::Date, |role| date(&role.updated)),
+        role_column("registeredBy", Kind::Text, |_| text("")),
+        role_column("registeredDate", Kind::Date, |role| date(&role.registered)),
     ]
 }

@@ -1,4 +1,4 @@
-//! The filter language of archives, which is not that of `OData`.
+//! The filter language of archives, which differs from `OData`.
 
 mod parse;
 mod tokens;
@@ -9,20 +9,20 @@ use crate::answer::Answer;
 use hyper::StatusCode;
 use serde_json::json;
 
-/// Why a filter is refused.
+/// The reason why a filter is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FilterError {
-    /// It cannot be read.
+    /// It cannot be parsed.
     Malformed(String),
-    /// It is documented, and known to fail in the service.
-    Fails(String),
+    /// It is documented, but fails in the real service.
+    Unsupported(String),
 }
 
 impl FilterError {
     pub(super) fn answer(&self) -> Answer {
         match self {
             Self::Malformed(detail) => Answer::bad_request(detail),
-            Self::Fails(operator) => Answer::json(
+            Self::Unsupported(operator) => Answer::json(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 &json!({
                     "Error": true,
@@ -35,33 +35,33 @@ impl FilterError {
     }
 }
 
-/// How the key of a row is compared; the wrong ways are for pages that go wrong.
+/// The comparison of row keys. The wrong comparisons simulate faulty paging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Keys {
+pub(super) enum KeyComparison {
     #[default]
     Exact,
-    /// "Greater" holds for the key itself as well.
+    /// "Greater" includes the key itself.
     Inclusive,
-    /// "Greater" holds always.
+    /// "Greater" is always true.
     Ignored,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
     Always(bool),
-    All(Vec<Filter>),
-    Any(Vec<Filter>),
-    /// The column by its position, and what it is held against.
-    Column(usize, Test),
+    And(Vec<Filter>),
+    Or(Vec<Filter>),
+    /// The index of the column, and the condition on it.
+    Column(usize, Condition),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Test {
+pub(super) enum Condition {
     Number(Compare, i64),
     Numbers(Vec<i64>, bool),
-    /// What is compared is in lower case.
-    Text(Match, String, bool),
-    /// Between two texts in lower case, both included.
+    /// Text in lower case, and whether it must match.
+    Text(TextMatch, String, bool),
+    /// A range of text in lower case, both ends included.
     Texts(String, String),
     Range(i64, i64),
     Flag(bool),
@@ -77,7 +77,7 @@ pub(super) enum Compare {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Match {
+pub(super) enum TextMatch {
     Whole,
     Begin,
     End,
@@ -85,7 +85,7 @@ pub(super) enum Match {
 }
 
 impl Compare {
-    fn holds<T: Ord>(self, left: &T, right: &T) -> bool {
+    fn matches<T: Ord>(self, left: &T, right: &T) -> bool {
         match self {
             Self::Equal => left == right,
             Self::Unequal => left != right,
@@ -96,52 +96,52 @@ impl Compare {
 }
 
 impl Filter {
-    pub(super) fn holds(&self, columns: &[Column], row: Row<'_>, keys: Keys) -> bool {
+    pub(super) fn matches(&self, columns: &[Column], row: Row<'_>, keys: KeyComparison) -> bool {
         match self {
             Self::Always(always) => *always,
-            Self::All(filters) => filters.iter().all(|filter| filter.holds(columns, row, keys)),
-            Self::Any(filters) => filters.iter().any(|filter| filter.holds(columns, row, keys)),
+            Self::And(filters) => filters.iter().all(|filter| filter.matches(columns, row, keys)),
+            Self::Or(filters) => filters.iter().any(|filter| filter.matches(columns, row, keys)),
             // The first column is the key.
-            Self::Column(0, Test::Number(Compare::Greater, than)) => match keys {
-                Keys::Exact => i64::from(row.key()) > *than,
-                Keys::Inclusive => i64::from(row.key()) >= *than,
-                Keys::Ignored => true,
+            Self::Column(0, Condition::Number(Compare::Greater, than)) => match keys {
+                KeyComparison::Exact => i64::from(row.key()) > *than,
+                KeyComparison::Inclusive => i64::from(row.key()) >= *than,
+                KeyComparison::Ignored => true,
             },
             Self::Column(at, test) => {
-                columns.get(*at).is_some_and(|column| test.holds(&column.of(row)))
+                columns.get(*at).is_some_and(|column| test.matches(&column.read_cell(row)))
             }
         }
     }
 }
 
-impl Test {
-    fn holds(&self, cell: &Cell<'_>) -> bool {
+impl Condition {
+    fn matches(&self, cell: &Cell<'_>) -> bool {
         match (self, cell) {
             (Self::Number(compare, than), Cell::Number(value) | Cell::List(value, _)) => {
-                compare.holds(value, than)
+                compare.matches(value, than)
             }
             (Self::Numbers(values, among), Cell::Number(value) | Cell::List(value, _)) => {
                 values.contains(value) == *among
             }
             (Self::Range(from, to), Cell::Number(value)) => (from..=to).contains(&value),
             (Self::Text(how, what, expected), Cell::Text(text)) => {
-                how.holds(&text.to_lowercase(), what) == *expected
+                how.matches(&text.to_lowercase(), what) == *expected
             }
             (Self::Texts(from, to), Cell::Text(text)) => {
                 (from..=to).contains(&&text.to_lowercase())
             }
             (Self::Flag(expected), Cell::Flag(flag)) => expected == flag,
-            // A day is compared with a day.
+            // Compares the date without the time.
             (Self::Date(compare, than), Cell::Date(date)) => {
-                compare.holds(&date.get(..than.len()), &Some(than.as_str()))
+                compare.matches(&date.get(..than.len()), &Some(than.as_str()))
             }
             _ => false,
         }
     }
 }
 
-impl Match {
-    fn holds(self, text: &str, what: &str) -> bool {
+impl TextMatch {
+    fn matches(self, text: &str, what: &str) -> bool {
         match self {
             Self::Whole => text == what,
             Self::Begin => text.starts_with(what),

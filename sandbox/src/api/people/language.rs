@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT_LANGUAGE, HeaderValue};
 
-/// The language a caller asks for; none keeps strings raw.
+/// The language of a request; without one, strings stay raw.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Language(Option<String>);
 
 impl Language {
-    /// `SO-Language` overrides `Accept-Language`; `*` keeps strings raw.
+    /// Reads the language of a request. `SO-Language` overrides `Accept-Language`; `*` keeps
+    /// strings raw.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let header = headers.get("SO-Language").or_else(|| headers.get(ACCEPT_LANGUAGE));
         let text = header.and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
@@ -21,7 +22,8 @@ impl Language {
         Self(Some(code(&first.to_lowercase())))
     }
 
-    /// The part of a multi-language string; other strings are what they are.
+    /// Returns the part of a multi-language string in this language. Returns other strings
+    /// unchanged.
     pub(super) fn resolve<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let (Some(wanted), Some(parts)) = (&self.0, parts(text)) else {
             return Cow::Borrowed(text);
@@ -32,7 +34,7 @@ impl Language {
     }
 }
 
-/// The service's codes are of countries, not of languages.
+/// Returns SuperOffice's code, which is that of a country, not of a language.
 fn code(language: &str) -> String {
     match language {
         "en" => "US",
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_language_takes_its_part_or_the_american_one() {
+    fn resolves_to_the_language_or_to_us_english() {
         let text = "NO:\"Salg\";US:\"Sales\"";
         for (language, expected) in
             [(None, text), (Some("NO"), "Salg"), (Some("US"), "Sales"), (Some("FR"), "Sales")]
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_one_stays_as_it_is() {
+    fn keeps_other_strings_unchanged() {
         let language = Language(Some("US".to_owned()));
         for text in ["", "Sales", "R&D; \"Labs\"", "US:\"open", "us:\"x\"", "[SR_X]", "A:\"b\""] {
             assert_eq!(language.resolve(text), text);

@@ -1,16 +1,16 @@
-//! Lists: associates, groups, roles, types of users.
+//! MDO lists: associates, groups, roles, types of users.
 
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::language::Language;
-use super::query::Query;
+use super::query::ArchiveQuery;
 use crate::answer::Answer;
 use crate::api::not_found;
 use crate::people::{AssociateType, People};
 
-/// What a list is asked for, in the form of the agent.
+/// The request for a list, in the form of the agent.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ListRequest {
@@ -19,7 +19,7 @@ pub(super) struct ListRequest {
     additional_info: Option<String>,
 }
 
-struct Item<'a> {
+struct ListItem<'a> {
     id: i64,
     name: String,
     tooltip: &'a str,
@@ -28,7 +28,12 @@ struct Item<'a> {
     extra: String,
 }
 
-pub(super) fn list(people: &People, name: &str, query: &Query, language: &Language) -> Answer {
+pub(super) fn list(
+    people: &People,
+    name: &str,
+    query: &ArchiveQuery,
+    language: &Language,
+) -> Answer {
     let additional = query.value("additional").unwrap_or_default();
     let search = query.value("query").unwrap_or_default();
     answer(people, name, additional, search, language)
@@ -60,12 +65,12 @@ fn answer(
     let items: Vec<Value> = items
         .into_iter()
         .filter(|item| item.name.to_lowercase().contains(&search))
-        .map(|item| carrier(&item, language))
+        .map(|item| item_json(&item, language))
         .collect();
     Answer::json(StatusCode::OK, &Value::Array(items))
 }
 
-fn carrier(item: &Item<'_>, language: &Language) -> Value {
+fn item_json(item: &ListItem<'_>, language: &Language) -> Value {
     let name = language.resolve(&item.name);
     json!({
         "Id": item.id,
@@ -85,19 +90,19 @@ fn carrier(item: &Item<'_>, language: &Language) -> Value {
     })
 }
 
-/// The value of `name=…` in `additional`.
+/// Returns the value of `name=…` in `additional`.
 fn number(additional: &str, name: &str) -> Option<u32> {
     let parts = additional.split('&').filter_map(|part| part.split_once('='));
     parts.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok())
 }
 
-/// Employees: the active ones, or the former ones too.
+/// Returns the active employees, and on request former ones.
 fn associates<'a>(
     people: &'a People,
     former: bool,
     additional: &str,
     with_mail: bool,
-) -> Vec<Item<'a>> {
+) -> Vec<ListItem<'a>> {
     let group = number(additional, "group_idx");
     let all = people.associates.values();
     all.filter(|one| one.kind == AssociateType::Internal && (former || !one.deleted))
@@ -106,7 +111,7 @@ fn associates<'a>(
             let person = people.person_of(one);
             let full_name = people.full_name(one);
             let mail = person.map(|person| &person.email).filter(|_| with_mail);
-            Item {
+            ListItem {
                 id: one.id.into(),
                 name: match mail {
                     Some(mail) => format!("{full_name} <{mail}>"),
@@ -125,12 +130,12 @@ fn associates<'a>(
         .collect()
 }
 
-fn groups<'a>(people: &'a People, deleted: bool, additional: &str) -> Vec<Item<'a>> {
+fn groups<'a>(people: &'a People, deleted: bool, additional: &str) -> Vec<ListItem<'a>> {
     let excluded = number(additional, "exclude_id");
     let all = people.groups.values().filter(|group| deleted || !group.deleted);
     let mut groups: Vec<_> = all.filter(|group| excluded != Some(group.id)).collect();
     groups.sort_by_key(|group| group.rank);
-    let item = |group: &'a crate::people::UserGroup| Item {
+    let item = |group: &'a crate::people::UserGroup| ListItem {
         id: group.id.into(),
         name: group.name.clone(),
         tooltip: &group.tooltip,
@@ -141,11 +146,11 @@ fn groups<'a>(people: &'a People, deleted: bool, additional: &str) -> Vec<Item<'
     groups.into_iter().map(item).collect()
 }
 
-fn roles<'a>(people: &'a People, additional: &str) -> Vec<Item<'a>> {
+fn roles<'a>(people: &'a People, additional: &str) -> Vec<ListItem<'a>> {
     let kind = additional.parse::<u8>().ok();
     let all = people.roles.values().filter(|role| !role.deleted);
     all.filter(|role| kind.is_none_or(|kind| role.kind as u8 == kind))
-        .map(|role| Item {
+        .map(|role| ListItem {
             id: role.id.into(),
             name: role.name.clone(),
             tooltip: &role.description,
@@ -156,8 +161,8 @@ fn roles<'a>(people: &'a People, additional: &str) -> Vec<Item<'a>> {
         .collect()
 }
 
-/// In the documented order.
-fn types() -> Vec<Item<'static>> {
+/// Returns the types of users in the documented order.
+fn types() -> Vec<ListItem<'static>> {
     let kinds = [
         AssociateType::Internal,
         AssociateType::External,
@@ -165,11 +170,11 @@ fn types() -> Vec<Item<'static>> {
         AssociateType::Anonymous,
         AssociateType::System,
     ];
-    let named = kinds.map(|kind| (kind.database(), kind.list_name()));
+    let named = kinds.map(|kind| (kind.database_number(), kind.list_name()));
     let all = named.into_iter().chain([(-1, "Not a user")]);
     (1..)
         .zip(all)
-        .map(|(rank, (id, name))| Item {
+        .map(|(rank, (id, name))| ListItem {
             id: id.into(),
             name: name.to_owned(),
             tooltip: "",

@@ -1,18 +1,18 @@
-//! What a query of an archive asks for.
+//! Queries of archives.
 
 use std::fmt::Write as _;
 
 use crate::answer::Answer;
 use crate::form::{encode, pairs};
 
-/// The options of an archive.
+/// The options of an archive query.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query {
-    /// All of it, in order, as sent.
+pub(super) struct ArchiveQuery {
+    /// All parameters in order, as sent.
     pairs: Vec<(String, String)>,
     pub(super) select: Vec<String>,
     pub(super) filter: String,
-    /// Columns, and whether they descend.
+    /// Columns, and whether their order is descending.
     pub(super) order_by: Vec<(String, bool)>,
     pub(super) entities: Vec<String>,
     pub(super) top: Option<usize>,
@@ -20,7 +20,7 @@ pub(super) struct Query {
     pub(super) full: bool,
 }
 
-impl Query {
+impl ArchiveQuery {
     pub(super) fn read(text: &str) -> Result<Self, Answer> {
         let pairs = pairs(text).ok_or_else(|| Answer::bad_request("The query is malformed."))?;
         let mut query = Self::default();
@@ -34,7 +34,7 @@ impl Query {
                 "$skip" => query.skip = number("$skip", value)?,
                 "$mode" => query.full = is_full(value)?,
                 "$format" if !value.eq_ignore_ascii_case("json") => {
-                    return Err(Answer::bad_request("Only JSON can be had here."));
+                    return Err(Answer::bad_request("Only JSON is supported."));
                 }
                 _ => {}
             }
@@ -43,14 +43,14 @@ impl Query {
         Ok(query)
     }
 
-    /// A parameter that is no option of archives.
+    /// Returns a parameter that is not an option of archives.
     pub(super) fn value(&self, wanted: &str) -> Option<&str> {
         let found = self.pairs.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The same query with another `$skip`.
-    pub(super) fn skipping(&self, rows: usize) -> String {
+    /// Returns the same query with another `$skip`.
+    pub(super) fn with_skip(&self, rows: usize) -> String {
         let mut text = String::new();
         for (name, value) in &self.pairs {
             if !name.eq_ignore_ascii_case("$skip") {
@@ -72,7 +72,7 @@ fn order(value: &str) -> Result<Vec<(String, bool)>, Answer> {
         let descends = match direction.trim().to_lowercase().as_str() {
             "asc" => false,
             "desc" => true,
-            _ => return Err(Answer::bad_request("A direction is asc or desc.")),
+            _ => return Err(Answer::bad_request("A sort direction must be asc or desc.")),
         };
         Ok((name.to_owned(), descends))
     };
@@ -80,16 +80,16 @@ fn order(value: &str) -> Result<Vec<(String, bool)>, Answer> {
 }
 
 fn number(name: &str, value: &str) -> Result<usize, Answer> {
-    // The service's numbers have 32 bits and a sign.
+    // SuperOffice's numbers are signed with 32 bits.
     let number = value.parse::<i32>().ok().and_then(|number| usize::try_from(number).ok());
-    number.ok_or_else(|| Answer::bad_request(&format!("{name} is no number of rows.")))
+    number.ok_or_else(|| Answer::bad_request(&format!("{name} must be a number of rows.")))
 }
 
 fn is_full(value: &str) -> Result<bool, Answer> {
     match value.to_lowercase().as_str() {
         "slim" => Ok(false),
         "full" => Ok(true),
-        _ => Err(Answer::bad_request("The $mode is slim or full here.")),
+        _ => Err(Answer::bad_request("The $mode must be slim or full.")),
     }
 }
 
@@ -98,17 +98,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_the_same_query_with_another_skip() {
+    fn the_next_page_has_the_same_query_with_another_skip() {
         let text = "$select=a,b&%24filter=name+begins+%27%C3%98%27&$skip=3&x=1%2B1";
-        let query = Query::read(text).unwrap();
+        let query = ArchiveQuery::read(text).unwrap();
         assert_eq!((query.skip, query.filter.as_str()), (3, "name begins 'Ø'"));
         let next = "$select=a,b&$filter=name%20begins%20%27%C3%98%27&x=1%2B1&$skip=9";
-        assert_eq!(query.skipping(9), next);
-        assert_eq!(Query::read(next).unwrap().filter, query.filter);
+        assert_eq!(query.with_skip(9), next);
+        assert_eq!(ArchiveQuery::read(next).unwrap().filter, query.filter);
     }
 
     #[test]
-    fn what_is_no_query_is_refused() {
+    fn rejects_invalid_queries() {
         for text in [
             "$top=-1",
             "$top=x",
@@ -121,7 +121,7 @@ mod tests {
             "$format=xml",
             "$filter=%2",
         ] {
-            assert!(Query::read(text).is_err(), "{text}");
+            assert!(ArchiveQuery::read(text).is_err(), "{text}");
         }
     }
 }

@@ -1,40 +1,40 @@
-//! The authorize page: who are you, in which tenant, do you approve.
+//! The authorize page: choice of user, choice of tenant, approval.
 
 use std::sync::Arc;
 
 use aws_lc_rs::error::Unspecified;
 use hyper::StatusCode;
 
-use super::flow::{self, Flow, Told};
-use super::page::{self, Choice, Question};
-use super::{Asked, back};
+use super::flow::{self, AuthorizeError, Flow};
+use super::page::{self, SelectOption, SignInPage};
+use super::{OAuthRequest, authorize_response};
 use crate::answer::Answer;
 use crate::faults::Fault;
 use crate::form::Form;
-use crate::grants::{ApprovalPage, Code, SignedIn};
+use crate::grants::{ApprovalPage, Code, GrantOwner};
 use crate::lock::{read, write};
 use crate::people::Associate;
 use crate::platform::Platform;
 use crate::random;
 use crate::world::{Application, Approval, Authorization, Tenant};
 
-/// A page does not list more users; one who is not listed can still be sent.
+/// The maximum number of users on a page. A client can still send another user.
 const MAX_LISTED: usize = 200;
 
-/// Length of the random part of a system user token (SUPEROFFICE.md 2.2, documented).
+/// Length of the random part of a system user token (documented).
 const TOKEN_LETTERS: usize = 10;
 
-/// SUPEROFFICE.md 2.4 and 4.1, documented.
+/// Error texts of the authorization (documented).
 const WRONG_REDIRECT: &str = "Authorization error: InvalidRedirectUrl (2)";
 const DENIED: &str = "Authorization error: Denied (4)";
-/// SUPEROFFICE.md 4.1, documented.
+/// Error texts of the sign-in (documented).
 const NO_ACCESS: &str = "Account does not have access";
 const TECHNICAL: &str = "Technical error";
 
-/// A request of an application.
-pub(super) fn begin(
+/// Answers the authorize request of an application.
+pub(super) fn begin_sign_in(
     platform: &Platform,
-    asked: &Asked,
+    request: &OAuthRequest,
     form: Option<&Form>,
     tenant: Option<&str>,
     fault: Option<&Fault>,
@@ -48,11 +48,11 @@ pub(super) fn begin(
         return page::error(platform, StatusCode::BAD_REQUEST, WRONG_REDIRECT);
     };
     let mut flow = Flow::new(client_id, redirect_uri, form);
-    if let Some(told) = told(fault) {
-        return back::error(platform, &flow, told);
+    if let Some(error) = injected_error(fault) {
+        return authorize_response::error(platform, &flow, error);
     }
-    if let Err(told) = flow.fill(form, application.registration.native) {
-        return back::error(platform, &flow, told);
+    if let Err(error) = flow.read_parameters(form, application.registration.native) {
+        return authorize_response::error(platform, &flow, error);
     }
     if !platform.grants.rules().ignore_tenant_hint {
         flow.tenant = tenant.or_else(|| flow::tenant_hint(form)).map(ToOwned::to_owned);
@@ -61,35 +61,35 @@ pub(super) fn begin(
         return page::error(platform, StatusCode::FORBIDDEN, DENIED);
     }
     let users = users(platform, flow.tenant.as_deref(), flow.login_hint.as_deref());
-    ask(platform, asked, &application, &flow).user(platform, &users)
+    sign_in_page(platform, request, &application, &flow).user_page(platform, &users)
 }
 
-/// What a person sent from one of the pages.
-pub(super) fn go_on(
+/// Answers the form of a page.
+pub(super) fn continue_sign_in(
     platform: &Platform,
-    asked: &Asked,
+    request: &OAuthRequest,
     form: Option<&Form>,
     fault: Option<&Fault>,
 ) -> Answer {
-    let sent = form.and_then(|form| Some((form, flow::open(platform, form.get("request")?)?)));
+    let sent = form.and_then(|form| Some((form, flow::unseal(platform, form.get("request")?)?)));
     let Some((form, mut flow)) = sent else {
         return page::error(platform, StatusCode::BAD_REQUEST, TECHNICAL);
     };
     let Some(application) = application(platform, &flow.client_id, &flow.redirect_uri) else {
         return page::error(platform, StatusCode::BAD_REQUEST, WRONG_REDIRECT);
     };
-    if let Some(told) = told(fault) {
-        return back::error(platform, &flow, told);
+    if let Some(error) = injected_error(fault) {
+        return authorize_response::error(platform, &flow, error);
     }
     if form.get("decision") == Some("refuse") {
-        platform.counts.sign_in(|counts| counts.refusals += 1);
-        let told = Told("access_denied", "The person refused.");
-        return back::error(platform, &flow, told);
+        platform.counts.update_sign_ins(|counts| counts.refusals += 1);
+        let error = AuthorizeError("access_denied", "The user denied the request.");
+        return authorize_response::error(platform, &flow, error);
     }
-    let asked_for_approval = flow.user.is_some() && flow.tenant.is_some();
+    let approval_was_asked = flow.user.is_some() && flow.tenant.is_some();
     let Some(user) = flow.user.clone().or_else(|| form.get("user").map(ToOwned::to_owned)) else {
         let users = users(platform, flow.tenant.as_deref(), flow.login_hint.as_deref());
-        return ask(platform, asked, &application, &flow).user(platform, &users);
+        return sign_in_page(platform, request, &application, &flow).user_page(platform, &users);
     };
     flow.user = Some(user.clone());
     let chosen = flow.tenant.clone().or_else(|| form.get("tenant").map(ToOwned::to_owned));
@@ -99,15 +99,16 @@ pub(super) fn go_on(
             [] => return page::error(platform, StatusCode::FORBIDDEN, NO_ACCESS),
             [(only, _)] => only.clone(),
             tenants => {
-                let choices: Vec<Choice> = tenants
+                let choices: Vec<SelectOption> = tenants
                     .iter()
-                    .map(|(id, company)| Choice {
+                    .map(|(id, company)| SelectOption {
                         value: id.clone(),
                         label: format!("{company} ({id})"),
                         selected: false,
                     })
                     .collect();
-                return ask(platform, asked, &application, &flow).tenant(platform, &choices);
+                return sign_in_page(platform, request, &application, &flow)
+                    .tenant_page(platform, &choices);
             }
         },
     };
@@ -123,54 +124,56 @@ pub(super) fn go_on(
     if !tenant.state.is_running() {
         return page::error(platform, StatusCode::SERVICE_UNAVAILABLE, TECHNICAL);
     }
-    let approved = asked_for_approval && form.get("decision") == Some("approve");
-    let question = ask(platform, asked, &application, &flow);
-    match decide(platform, &tenant, &associate, &application.client_id) {
+    let approved = approval_was_asked && form.get("decision") == Some("approve");
+    let sign_in_page = sign_in_page(platform, request, &application, &flow);
+    match required_approval(platform, &tenant, &associate, &application.client_id) {
         Err(text) => page::error(platform, StatusCode::FORBIDDEN, text),
-        Ok(Missing::Approval) if !approved => {
-            question.approval(platform, (&user, &tenant.id), true)
+        Ok(RequiredApproval::ByAdministrator) if !approved => {
+            sign_in_page.approval_page(platform, (&user, &tenant.id), true)
         }
-        Ok(Missing::Consent) if !approved => {
-            question.approval(platform, (&user, &tenant.id), false)
+        Ok(RequiredApproval::ByUser) if !approved => {
+            sign_in_page.approval_page(platform, (&user, &tenant.id), false)
         }
         Ok(missing) => {
-            let given = missing == Missing::Approval;
-            finish(platform, &flow, &tenant, &associate, given)
+            let given = missing == RequiredApproval::ByAdministrator;
+            issue_code(platform, &flow, &tenant, &associate, given)
                 .unwrap_or_else(|_| Answer::empty(StatusCode::INTERNAL_SERVER_ERROR))
         }
     }
 }
 
-fn told(fault: Option<&Fault>) -> Option<Told<'_>> {
+fn injected_error(fault: Option<&Fault>) -> Option<AuthorizeError<'_>> {
     match fault? {
-        Fault::AuthorizeError { error } => Some(Told(error, "A fault was injected.")),
+        Fault::AuthorizeError { error } => {
+            Some(AuthorizeError(error, "The sandbox injected this error."))
+        }
         _ => None,
     }
 }
 
-/// What a sign-in still lacks.
+/// The approval that a sign-in still needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Missing {
-    Nothing,
-    /// The person's own yes.
-    Consent,
-    /// An administrator's yes for the whole tenant, and the person is one.
-    Approval,
+enum RequiredApproval {
+    NotRequired,
+    /// Approval by the person.
+    ByUser,
+    /// Approval by an administrator for the whole tenant; the person is an administrator.
+    ByAdministrator,
 }
 
-/// Without an approval only an administrator gets further: the others are locked out until it is
-/// given (SUPEROFFICE.md 8, documented).
-fn decide(
+/// Returns the approval that is needed. Without an administrator's approval, only an administrator
+/// may continue (documented).
+fn required_approval(
     platform: &Platform,
     tenant: &Tenant,
     associate: &Associate,
     client_id: &str,
-) -> Result<Missing, &'static str> {
+) -> Result<RequiredApproval, &'static str> {
     let text = match tenant.record(client_id).map(|record| record.state) {
         Some(Authorization::Active) => {
             return Ok(match platform.grants.rules().approval_page {
-                ApprovalPage::Always => Missing::Consent,
-                ApprovalPage::WhenNeeded => Missing::Nothing,
+                ApprovalPage::Always => RequiredApproval::ByUser,
+                ApprovalPage::WhenNeeded => RequiredApproval::NotRequired,
             });
         }
         Some(Authorization::Denied) => return Err(DENIED),
@@ -178,11 +181,15 @@ fn decide(
         Some(Authorization::Expired) => "Authorization error: Expired (3)",
         Some(Authorization::NeedsReapproval) | None => "Authorization error: NeedsReapproval (5)",
     };
-    if tenant.people.is_administrator(associate) { Ok(Missing::Approval) } else { Err(text) }
+    if tenant.people.is_administrator(associate) {
+        Ok(RequiredApproval::ByAdministrator)
+    } else {
+        Err(text)
+    }
 }
 
-/// Notes the approval, if one was given, and sends the code.
-fn finish(
+/// Records the administrator's approval, if given, and returns the code.
+fn issue_code(
     platform: &Platform,
     flow: &Flow,
     tenant: &Tenant,
@@ -192,14 +199,14 @@ fn finish(
     let now = platform.clock.now();
     if approval_given {
         let approval = Approval { user_name: associate.user_name.clone(), at: now };
-        let letters = random::letters(TOKEN_LETTERS)?;
+        let letters = random::alphanumeric(TOKEN_LETTERS)?;
         let mut world = write(&platform.world);
         world.approve(&flow.client_id, &tenant.id, approval, &letters).map_err(|_| Unspecified)?;
         drop(world);
-        platform.counts.sign_in(|counts| counts.approvals += 1);
+        platform.counts.update_sign_ins(|counts| counts.approvals += 1);
     }
     let code = Code {
-        who: SignedIn {
+        owner: GrantOwner {
             client_id: flow.client_id.clone(),
             tenant: tenant.id.clone(),
             associate_id: associate.id,
@@ -209,22 +216,23 @@ fn finish(
         nonce: flow.nonce.clone(),
     };
     let code = platform.codes.issue(code, now)?;
-    platform.counts.sign_in(|counts| counts.codes_issued += 1);
-    Ok(back::code(platform, flow, &code))
+    platform.counts.update_sign_ins(|counts| counts.codes_issued += 1);
+    Ok(authorize_response::code(platform, flow, &code))
 }
 
-/// The application, if it may have people sent back there.
+/// Returns the application, if this redirect address is registered for it.
 fn application(
     platform: &Platform,
     client_id: &str,
     redirect_uri: &str,
 ) -> Option<Arc<Application>> {
     let application = read(&platform.world).application(client_id).cloned();
-    application.filter(|application| application.registration.sends_back_to(redirect_uri))
+    application.filter(|application| application.registration.allows_redirect_to(redirect_uri))
 }
 
-/// Those who can sign in to a tenant, or to any: the one who is expected first.
-fn users(platform: &Platform, tenant: Option<&str>, hint: Option<&str>) -> Vec<Choice> {
+/// Returns the users who can sign in to a tenant, or to any tenant. The user of the hint comes
+/// first.
+fn users(platform: &Platform, tenant: Option<&str>, hint: Option<&str>) -> Vec<SelectOption> {
     let world = read(&platform.world);
     let tenants = world.tenants().filter(|one| tenant.is_none_or(|tenant| one.id == tenant));
     let mut users: Vec<(String, String)> = Vec::new();
@@ -239,7 +247,7 @@ fn users(platform: &Platform, tenant: Option<&str>, hint: Option<&str>) -> Vec<C
     users.truncate(MAX_LISTED);
     users
         .into_iter()
-        .map(|(value, name)| Choice {
+        .map(|(value, name)| SelectOption {
             label: format!("{name} ({value})"),
             selected: Some(&value) == expected.as_ref(),
             value,
@@ -247,7 +255,7 @@ fn users(platform: &Platform, tenant: Option<&str>, hint: Option<&str>) -> Vec<C
         .collect()
 }
 
-/// The tenants a user can sign in to, and the companies they belong to.
+/// Returns the tenants that a user can sign in to, with their companies.
 fn tenants(platform: &Platform, user: &str) -> Vec<(String, String)> {
     let world = read(&platform.world);
     let tenants = world.tenants().filter(|tenant| tenant.people.user(user).is_some());
@@ -257,9 +265,14 @@ fn tenants(platform: &Platform, user: &str) -> Vec<(String, String)> {
     found
 }
 
-fn ask(platform: &Platform, asked: &Asked, application: &Application, flow: &Flow) -> Question {
-    Question {
-        action: asked.path.clone(),
+fn sign_in_page(
+    platform: &Platform,
+    request: &OAuthRequest,
+    application: &Application,
+    flow: &Flow,
+) -> SignInPage {
+    SignInPage {
+        action: request.path.clone(),
         request: flow.seal(platform),
         application: application.name.clone(),
     }

@@ -1,4 +1,4 @@
-//! Which application is calling.
+//! Client authentication.
 
 use std::sync::Arc;
 
@@ -13,17 +13,16 @@ use crate::lock::read;
 use crate::platform::Platform;
 use crate::world::Application;
 
-/// An application that is who it says it is: by its secret, or, where that is not needed, because
-/// it says so.
+/// An identified application. A native application may omit its secret.
 pub(super) struct Client {
     pub(super) application: Arc<Application>,
-    /// Whether it showed its secret.
-    pub(super) proved: bool,
-    pub(super) basic: bool,
+    /// Whether a correct secret was sent.
+    pub(super) secret_verified: bool,
+    pub(super) used_basic: bool,
 }
 
-/// `client_secret_basic` or `client_secret_post` (SUPEROFFICE.md 1.2, seen), or for a native
-/// application no secret at all (4.1, documented).
+/// Accepts `client_secret_basic` and `client_secret_post` (observed), and for a native application
+/// no secret (documented).
 pub(super) fn authenticate(
     platform: &Platform,
     headers: &HeaderMap,
@@ -33,11 +32,11 @@ pub(super) fn authenticate(
     let wrong = OAuthError::InvalidClient { basic };
     let (id, secret) = if basic {
         if form.get("client_secret").is_some() {
-            return Err(OAuthError::InvalidRequest("The client authenticates twice."));
+            return Err(OAuthError::InvalidRequest("The client uses two authentication methods."));
         }
         let (id, secret) = read_basic(headers).ok_or(wrong)?;
         if form.get("client_id").is_some_and(|other| other != id) {
-            return Err(OAuthError::InvalidRequest("There are two clients."));
+            return Err(OAuthError::InvalidRequest("The request names two clients."));
         }
         (id, Some(secret))
     } else {
@@ -52,10 +51,11 @@ pub(super) fn authenticate(
     if !proved && !application.registration.native {
         return Err(wrong);
     }
-    Ok(Client { application, proved, basic })
+    Ok(Client { application, secret_verified: proved, used_basic: basic })
 }
 
-/// Id and secret are encoded each by itself before they are joined (RFC 6749 section 2.3.1).
+/// Parses the Basic header. Id and secret are each form-encoded before they are joined (RFC 6749
+/// section 2.3.1).
 fn read_basic(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;

@@ -1,5 +1,4 @@
-//! What the token endpoint refuses, in the words of RFC 6749 section 5.2. Nothing is documented
-//! (SUPEROFFICE.md 4.2, inferred).
+//! Errors of the token endpoint as in RFC 6749 section 5.2. SuperOffice documents none (inferred).
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
@@ -10,16 +9,17 @@ use crate::answer::Answer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OAuthError {
     InvalidRequest(&'static str),
-    /// Whether the client authenticated by header, and so has to be answered likewise.
+    /// `basic` is true if the client authenticated by header; the response then has
+    /// `WWW-Authenticate`.
     InvalidClient {
         basic: bool,
     },
     InvalidGrant(&'static str),
     UnsupportedGrantType,
-    /// The tenant is in maintenance or suspended: nothing is said about the grant.
+    /// The tenant is in maintenance or suspended. Says nothing about the grant.
     TenantUnavailable,
     /// The cryptographic library failed.
-    Broken,
+    CryptoFailure,
 }
 
 impl OAuthError {
@@ -37,7 +37,7 @@ impl OAuthError {
             Self::TenantUnavailable => {
                 return Answer::html(StatusCode::SERVICE_UNAVAILABLE, "Technical error");
             }
-            Self::Broken => return Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::CryptoFailure => return Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
         };
         let body = json!({ "error": code, "error_description": description });
         let answer =
@@ -52,6 +52,6 @@ impl OAuthError {
 
 impl From<aws_lc_rs::error::Unspecified> for OAuthError {
     fn from(_: aws_lc_rs::error::Unspecified) -> Self {
-        Self::Broken
+        Self::CryptoFailure
     }
 }

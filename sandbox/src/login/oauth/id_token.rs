@@ -1,19 +1,19 @@
-//! The id token: who signed in (SUPEROFFICE.md 4.3, as seen in a log of 2022).
+//! The id token (claims as observed in a log of 2022).
 
 use aws_lc_rs::error::Unspecified;
 use serde_json::{Map, Value, json};
 
 use crate::faults::Fault;
 use crate::grants::SignInRules;
-use crate::jwt::{self, PREFIX};
+use crate::jwt::{self, CLAIM_PREFIX};
 use crate::people::Associate;
 use crate::platform::Platform;
 use crate::world::Tenant;
 
-/// The issuer of the other kind of token.
+/// The issuer of system user exchange tokens.
 const OTHER_ISSUER: &str = "SuperOffice AS";
 
-/// Whom it is about, and for which application.
+/// The tenant, associate and application of the token.
 pub(super) struct Subject {
     pub(super) tenant: Tenant,
     pub(super) associate: Associate,
@@ -32,7 +32,7 @@ pub(super) fn write(
     {
         subject.associate = other.clone();
     }
-    let mut claims = jwt::times(platform, fault);
+    let mut claims = jwt::time_claims(platform, fault);
     if rules.iat_is_text {
         let text = claims.get("iat").map(Value::to_string);
         claims.insert("iat".to_owned(), json!(text));
@@ -57,16 +57,16 @@ pub(super) fn write(
     }
     for (name, value) in identity(platform, &subject, fault) {
         if !rules.omitted_claims.iter().any(|omitted| omitted == name) {
-            claims.insert(format!("{PREFIX}{name}"), json!(value));
+            claims.insert(format!("{CLAIM_PREFIX}{name}"), json!(value));
         }
     }
     if let Some(Fault::MissingClaims { claims: missing }) = fault {
         remove(&mut claims, missing);
     }
-    jwt::write(platform, claims, fault)
+    jwt::encode_token(platform, claims, fault)
 }
 
-/// SuperOffice's own claims. Every one is a text.
+/// Returns SuperOffice's own claims. All values are strings.
 fn identity(
     platform: &Platform,
     subject: &Subject,
@@ -106,7 +106,7 @@ fn identity(
 
 fn remove(claims: &mut Map<String, Value>, missing: &[String]) {
     claims.retain(|name, _| {
-        let short = name.strip_prefix(PREFIX).unwrap_or(name);
+        let short = name.strip_prefix(CLAIM_PREFIX).unwrap_or(name);
         !missing.iter().any(|missing| missing == name || missing == short)
     });
 }

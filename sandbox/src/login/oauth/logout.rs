@@ -1,14 +1,14 @@
-//! The end of a session. The sandbox keeps none: nothing but the page is simulated.
+//! Logout. The sandbox keeps no sessions, so it only redirects or shows a page.
 
 use hyper::StatusCode;
 
-use super::{back, page};
+use super::{authorize_response, page};
 use crate::answer::Answer;
 use crate::form::Form;
 use crate::lock::read;
 use crate::platform::Platform;
 
-/// Sends people to a registered address (SUPEROFFICE.md 4.2, documented), or shows a page.
+/// Redirects to a registered address (documented), or shows a page.
 pub(super) fn answer(platform: &Platform, form: Option<&Form>) -> Answer {
     let names = ["redirect_uri", "post_logout_redirect_uri"];
     let target = form.and_then(|form| names.into_iter().find_map(|name| form.get(name)));
@@ -16,8 +16,11 @@ pub(super) fn answer(platform: &Platform, form: Option<&Form>) -> Answer {
         return page::page(platform, StatusCode::OK, "Signed out", "<p>You are signed out.</p>");
     };
     let world = read(&platform.world);
-    if world.applications().any(|application| application.registration.logs_out_to(target)) {
-        return back::redirect(target);
+    if world
+        .applications()
+        .any(|application| application.registration.allows_logout_redirect_to(target))
+    {
+        return authorize_response::redirect(target);
     }
     let text = "Authorization error: InvalidRedirectUrl (2)";
     page::error(platform, StatusCode::BAD_REQUEST, text)

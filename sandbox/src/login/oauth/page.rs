@@ -1,9 +1,8 @@
-//! The pages people see. They are forms and work without scripts.
+//! The pages of the sign-in: HTML forms that work without scripts.
 //!
-//! Their fields and ids are in the documentation of the crate.
+//! The documentation of the crate lists their fields and ids.
 //!
-//! What they look like is inferred; that a person chooses a tenant and approves is documented
-//! (SUPEROFFICE.md 4.1 and 8).
+//! The layout is inferred. The choice of a tenant and the approval are documented.
 
 use std::fmt::Write as _;
 
@@ -16,51 +15,52 @@ use crate::answer::Answer;
 use crate::platform::Platform;
 use crate::random;
 
-/// What a person is asked, and how it is sent back.
-pub(super) struct Question {
-    /// Where the form goes.
+/// The parts that all pages of a sign-in share.
+pub(super) struct SignInPage {
+    /// The address that the form is sent to.
     pub(super) action: String,
-    /// The flow, sealed.
+    /// The signed state of the sign-in.
     pub(super) request: String,
     /// The name of the application.
     pub(super) application: String,
 }
 
-/// Something to choose: its value, and what people see.
-pub(super) struct Choice {
+/// An option of a list: its value and its displayed text.
+pub(super) struct SelectOption {
     pub(super) value: String,
     pub(super) label: String,
     pub(super) selected: bool,
 }
 
-impl Question {
-    pub(super) fn user(&self, platform: &Platform, users: &[Choice]) -> Answer {
+impl SignInPage {
+    pub(super) fn user_page(&self, platform: &Platform, users: &[SelectOption]) -> Answer {
         let lead = format!("<p>to use <strong>{}</strong></p>", escape(&self.application));
         let fields = select("user", "Who are you?", users);
         let form = self.form("sign-in", &fields, &buttons(None));
         page(platform, StatusCode::OK, "Sign in", &format!("{lead}{form}"))
     }
 
-    pub(super) fn tenant(&self, platform: &Platform, tenants: &[Choice]) -> Answer {
+    pub(super) fn tenant_page(&self, platform: &Platform, tenants: &[SelectOption]) -> Answer {
         let lead = format!("<p>to use <strong>{}</strong> in</p>", escape(&self.application));
         let fields = select("tenant", "Which tenant?", tenants);
         let form = self.form("choose-tenant", &fields, &buttons(None));
         page(platform, StatusCode::OK, "Choose a tenant", &format!("{lead}{form}"))
     }
 
-    /// Asks to approve: the administrator for the tenant, others for themselves.
-    pub(super) fn approval(
+    /// Returns the approval page: for the tenant if the person is an administrator, else for the
+    /// person.
+    pub(super) fn approval_page(
         &self,
         platform: &Platform,
         (user, tenant): (&str, &str),
         for_tenant: bool,
     ) -> Answer {
         let (application, user) = (escape(&self.application), escape(user));
-        let whose = if for_tenant { "the data of everybody in it" } else { "it as you" };
+        let scope = if for_tenant { "the data of everybody in it" } else { "it as you" };
         let lead = format!(
             "<p>You are <strong id=\"signed-in\">{user}</strong> in \
              <strong id=\"in-tenant\">{tenant}</strong>.</p>\
-             <p><strong>{application}</strong> wants to use {whose}.</p>",
+             <p><strong>{application}</strong> wants to use {scope}.</p>",
             tenant = escape(tenant),
         );
         let form = self.form("approval", "", &buttons(Some("I approve")));
@@ -77,7 +77,7 @@ impl Question {
     }
 }
 
-/// Sends the answer to the application as a form that the person sends off.
+/// Returns a page whose form posts the response to the application.
 pub(super) fn form_post(platform: &Platform, target: &str, values: &[(&str, &str)]) -> Answer {
     let fields: String = values.iter().map(|(name, value)| hidden(name, value)).collect();
     let body = format!(
@@ -88,11 +88,10 @@ pub(super) fn form_post(platform: &Platform, target: &str, values: &[(&str, &str
     page(platform, StatusCode::OK, "Back to the application", &body)
 }
 
-/// A page that ends the sign-in, as `SuperID` shows it (SUPEROFFICE.md 4.1, documented; its status
-/// is inferred).
+/// Returns an error page as `SuperID` shows it (documented; its status is inferred).
 pub(super) fn error(platform: &Platform, status: StatusCode, text: &str) -> Answer {
-    // Without randomness the page has no number, which is as well.
-    let id = random::letters(16).unwrap_or_default();
+    // If there is no randomness, the page has no request id.
+    let id = random::alphanumeric(16).unwrap_or_default();
     let body = format!(
         "<p id=\"error\" role=\"alert\">{}</p>\
          <p>Request ID: <code id=\"request-id\">{id}</code></p>",
@@ -102,7 +101,7 @@ pub(super) fn error(platform: &Platform, status: StatusCode, text: &str) -> Answ
 }
 
 pub(super) fn page(platform: &Platform, status: StatusCode, title: &str, body: &str) -> Answer {
-    platform.counts.sign_in(|counts| counts.pages += 1);
+    platform.counts.update_sign_ins(|counts| counts.pages += 1);
     let page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
@@ -118,9 +117,9 @@ pub(super) fn page(platform: &Platform, status: StatusCode, title: &str, body: &
         .with(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"))
 }
 
-/// The buttons of a question: to go on, or to approve; and to refuse.
+/// Returns the buttons of a page: continue or approve, and refuse.
 fn buttons(approve: Option<&str>) -> String {
-    let on = match approve {
+    let primary = match approve {
         Some(text) => format!(
             "<button type=\"submit\" id=\"approve\" name=\"decision\" value=\"approve\">{text}\
              </button>"
@@ -129,12 +128,12 @@ fn buttons(approve: Option<&str>) -> String {
     };
     let refuse = if approve.is_some() { "I refuse" } else { "Cancel" };
     format!(
-        "{on}<button type=\"submit\" id=\"refuse\" name=\"decision\" value=\"refuse\">{refuse}\
+        "{primary}<button type=\"submit\" id=\"refuse\" name=\"decision\" value=\"refuse\">{refuse}\
          </button>"
     )
 }
 
-fn select(name: &str, label: &str, choices: &[Choice]) -> String {
+fn select(name: &str, label: &str, choices: &[SelectOption]) -> String {
     let mut options = String::new();
     for choice in choices {
         let selected = if choice.selected { " selected" } else { "" };

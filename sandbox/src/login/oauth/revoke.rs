@@ -1,4 +1,4 @@
-//! Revocation by the application. It needs no authentication (SUPEROFFICE.md 4.2, seen).
+//! Token revocation by the application. Needs no authentication (observed).
 
 use hyper::StatusCode;
 
@@ -7,14 +7,14 @@ use crate::answer::Answer;
 use crate::form::Form;
 use crate::platform::Platform;
 
-/// What is not known counts as revoked (RFC 7009 section 2.2).
+/// Answers 200 for an unknown token, too (RFC 7009 section 2.2).
 pub(super) fn answer(platform: &Platform, form: Option<&Form>) -> Answer {
     let Some(token) = form.and_then(|form| form.get("token")) else {
-        return OAuthError::InvalidRequest("There is no token.").answer();
+        return OAuthError::InvalidRequest("The token is missing.").answer();
     };
-    let known = platform.grants.end_by_token(token).is_some();
+    let known = platform.grants.revoke_by_token(token).is_some();
     if known || platform.access_tokens.revoke(token) {
-        platform.counts.sign_in(|counts| counts.revocations += 1);
+        platform.counts.update_sign_ins(|counts| counts.revocations += 1);
     }
     Answer::empty(StatusCode::OK)
 }

@@ -1,4 +1,4 @@
-//! The token endpoint (SUPEROFFICE.md 4.2).
+//! The token endpoint.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use super::id_token::{self, Subject};
 use crate::answer::Answer;
 use crate::faults::Fault;
 use crate::form::Form;
-use crate::grants::{Refused, SignedIn, Taken};
+use crate::grants::{GrantOwner, RedeemResult, RefreshRefusal};
 use crate::lock::read;
 use crate::people::Associate;
 use crate::platform::Platform;
 use crate::world::{Authorization, Tenant, TenantState};
 
-/// The tenant that a request is about: that of its code, refresh token or token.
-pub(super) fn tenant(platform: &Platform, form: &Form) -> Option<String> {
-    let code = form.get("code").and_then(|code| platform.codes.holder(code));
+/// Returns the tenant of the code or token in a request.
+pub(super) fn request_tenant(platform: &Platform, form: &Form) -> Option<String> {
+    let code = form.get("code").and_then(|code| platform.codes.owner(code));
     let token = ["refresh_token", "token"].into_iter().find_map(|name| form.get(name));
-    let holder = code.or_else(|| platform.grants.holder(token?));
+    let holder = code.or_else(|| platform.grants.owner(token?));
     holder.map(|holder| holder.tenant)
 }
 
@@ -33,7 +33,7 @@ pub(super) fn answer(
     fault: Option<&Fault>,
 ) -> Answer {
     respond(platform, headers, form, fault).unwrap_or_else(|error| {
-        platform.counts.sign_in(|counts| counts.refused += 1);
+        platform.counts.update_sign_ins(|counts| counts.refused += 1);
         error.answer()
     })
 }
@@ -44,104 +44,112 @@ fn respond(
     form: Option<&Form>,
     fault: Option<&Fault>,
 ) -> Result<Answer, OAuthError> {
-    let form = form.ok_or(OAuthError::InvalidRequest("The request cannot be read."))?;
+    let form = form.ok_or(OAuthError::InvalidRequest("The request cannot be parsed."))?;
     let client = client::authenticate(platform, headers, form)?;
     match form.get("grant_type") {
-        None => Err(OAuthError::InvalidRequest("There is no grant_type.")),
-        Some("authorization_code") => exchange(platform, &client, form, fault),
-        Some("refresh_token") => refresh(platform, &client, form, fault),
+        None => Err(OAuthError::InvalidRequest("The grant_type is missing.")),
+        Some("authorization_code") => exchange_code(platform, &client, form, fault),
+        Some("refresh_token") => refresh_grant(platform, &client, form, fault),
         Some(_) => Err(OAuthError::UnsupportedGrantType),
     }
 }
 
-/// A code for tokens. Whatever comes of it, the code is used.
-fn exchange(
+/// Exchanges a code for tokens. The code is used up even if the exchange fails.
+fn exchange_code(
     platform: &Platform,
     client: &Client,
     form: &Form,
     fault: Option<&Fault>,
 ) -> Result<Answer, OAuthError> {
-    let text = form.get("code").ok_or(OAuthError::InvalidRequest("There is no code."))?;
+    let text = form.get("code").ok_or(OAuthError::InvalidRequest("The code is missing."))?;
     let redirect_uri = form.get("redirect_uri");
     let redirect_uri =
-        redirect_uri.ok_or(OAuthError::InvalidRequest("There is no redirect_uri."))?;
+        redirect_uri.ok_or(OAuthError::InvalidRequest("The redirect_uri is missing."))?;
     let (now, rules) = (platform.clock.now(), platform.grants.rules());
-    let code = match platform.codes.take(text, Duration::from_secs(rules.code_seconds), now) {
-        Taken::Good(code) => code,
-        Taken::Unknown => return Err(OAuthError::InvalidGrant("The code is not known.")),
-        Taken::Expired => return Err(OAuthError::InvalidGrant("The code expired.")),
-        Taken::Again(grant) => {
-            platform.counts.sign_in(|counts| counts.codes_repeated += 1);
+    let code = match platform.codes.redeem(text, Duration::from_secs(rules.code_seconds), now) {
+        RedeemResult::Valid(code) => code,
+        RedeemResult::Unknown => return Err(OAuthError::InvalidGrant("The code is unknown.")),
+        RedeemResult::Expired => return Err(OAuthError::InvalidGrant("The code expired.")),
+        RedeemResult::AlreadyUsed(grant) => {
+            platform.counts.update_sign_ins(|counts| counts.codes_repeated += 1);
             if let Some(grant) = grant.filter(|_| rules.reuse_revokes_grant) {
-                platform.grants.end_by_number(grant);
+                platform.grants.revoke_by_number(grant);
             }
-            return Err(OAuthError::InvalidGrant("The code was used."));
+            return Err(OAuthError::InvalidGrant("The code was already used."));
         }
     };
-    if code.who.client_id != client.application.client_id {
-        return Err(OAuthError::InvalidGrant("The code is not known."));
+    if code.owner.client_id != client.application.client_id {
+        return Err(OAuthError::InvalidGrant("The code is unknown."));
     }
     if code.redirect_uri != redirect_uri {
-        return Err(OAuthError::InvalidGrant("The redirect_uri is another."));
+        return Err(OAuthError::InvalidGrant(
+            "The redirect_uri differs from that of the authorize request.",
+        ));
     }
     match (&code.challenge, form.get("code_verifier")) {
         (None, None) => {}
-        (Some(challenge), Some(verifier)) if challenge.is_met_by(verifier) => {}
-        _ => return Err(OAuthError::InvalidGrant("The code_verifier does not fit.")),
+        (Some(challenge), Some(verifier)) if challenge.matches(verifier) => {}
+        _ => {
+            return Err(OAuthError::InvalidGrant(
+                "The code_verifier does not match the code_challenge.",
+            ));
+        }
     }
-    let (tenant, associate) = standing(platform, &code.who)?;
-    let (grant, refresh_token) = platform.grants.begin(code.who.clone(), now)?;
-    platform.codes.became(text, grant);
-    platform.counts.sign_in(|counts| counts.codes_exchanged += 1);
-    let subject = Subject { tenant, associate, client_id: code.who.client_id.clone() };
+    let (tenant, associate) = tenant_and_associate(platform, &code.owner)?;
+    let (grant, refresh_token) = platform.grants.create(code.owner.clone(), now)?;
+    platform.codes.set_grant(text, grant);
+    platform.counts.update_sign_ins(|counts| counts.codes_exchanged += 1);
+    let subject = Subject { tenant, associate, client_id: code.owner.client_id.clone() };
     let nonce = code.nonce.as_deref();
-    write(platform, subject, (&code.who, grant), (nonce, Some(refresh_token)), fault)
+    token_response(platform, subject, (&code.owner, grant), (nonce, Some(refresh_token)), fault)
 }
 
-/// A refresh token for another access token. `redirect_uri` and `scope` are ignored
-/// (SUPEROFFICE.md 4.2, seen).
-fn refresh(
+/// Exchanges a refresh token for an access token. Ignores `redirect_uri` and `scope` (observed).
+fn refresh_grant(
     platform: &Platform,
     client: &Client,
     form: &Form,
     fault: Option<&Fault>,
 ) -> Result<Answer, OAuthError> {
-    if !client.proved {
-        // A native application needs its secret here (SUPEROFFICE.md 4.2, seen).
-        return Err(OAuthError::InvalidClient { basic: client.basic });
+    if !client.secret_verified {
+        // Here a native application needs its secret, too (observed).
+        return Err(OAuthError::InvalidClient { basic: client.used_basic });
     }
     let token = form.get("refresh_token");
-    let token = token.ok_or(OAuthError::InvalidRequest("There is no refresh_token."))?;
-    let unknown = OAuthError::InvalidGrant("The refresh token is not known.");
-    let who = platform.grants.holder(token).ok_or(unknown)?;
-    let (tenant, associate) = standing(platform, &who).inspect_err(|_| {
-        platform.grants.refused(token);
+    let token = token.ok_or(OAuthError::InvalidRequest("The refresh_token is missing."))?;
+    let unknown = OAuthError::InvalidGrant("The refresh token is unknown.");
+    let who = platform.grants.owner(token).ok_or(unknown)?;
+    let (tenant, associate) = tenant_and_associate(platform, &who).inspect_err(|_| {
+        platform.grants.count_refusal(token);
     })?;
     let client_id = &client.application.client_id;
     let refreshed = platform.grants.refresh(token, client_id, platform.clock.now())?;
     let refreshed = refreshed.map_err(|refused| match refused {
-        Refused::Unknown => unknown,
-        Refused::Ended => OAuthError::InvalidGrant("The refresh token was revoked."),
-        Refused::Replaced => {
-            platform.counts.sign_in(|counts| counts.reuses += 1);
+        RefreshRefusal::Unknown => unknown,
+        RefreshRefusal::Revoked => OAuthError::InvalidGrant("The refresh token was revoked."),
+        RefreshRefusal::Replaced => {
+            platform.counts.update_sign_ins(|counts| counts.reuses += 1);
             OAuthError::InvalidGrant("The refresh token was replaced.")
         }
     })?;
-    platform.counts.sign_in(|counts| counts.refreshes += 1);
+    platform.counts.update_sign_ins(|counts| counts.refreshes += 1);
     let subject = Subject { tenant, associate, client_id: client_id.clone() };
-    write(platform, subject, (&who, refreshed.grant), (None, refreshed.next), fault)
+    token_response(platform, subject, (&who, refreshed.grant), (None, refreshed.new_token), fault)
 }
 
-/// The tenant and the associate, if the application is still authorized and the person can still
-/// sign in.
-fn standing(platform: &Platform, who: &SignedIn) -> Result<(Tenant, Associate), OAuthError> {
-    let gone = OAuthError::InvalidGrant("The tenant is not there.");
-    let tenant = read(&platform.world).tenant(&who.tenant).cloned().ok_or(gone)?;
+/// Returns the tenant and the associate, if the application is still authorized and the person can
+/// still sign in.
+fn tenant_and_associate(
+    platform: &Platform,
+    who: &GrantOwner,
+) -> Result<(Tenant, Associate), OAuthError> {
+    let not_found = OAuthError::InvalidGrant("The tenant does not exist.");
+    let tenant = read(&platform.world).tenant(&who.tenant).cloned().ok_or(not_found)?;
     match tenant.state {
         TenantState::Deleted
         | TenantState::Deleting
         | TenantState::DeleteFailed
-        | TenantState::Unknown => return Err(gone),
+        | TenantState::Unknown => return Err(not_found),
         state if !state.is_running() => return Err(OAuthError::TenantUnavailable),
         _ => {}
     }
@@ -154,11 +162,11 @@ fn standing(platform: &Platform, who: &SignedIn) -> Result<(Tenant, Associate), 
     Ok((tenant, associate))
 }
 
-/// The documented answer, with a refresh token only where there is a new one.
-fn write(
+/// Returns the documented response. It has a refresh token only if a new one was issued.
+fn token_response(
     platform: &Platform,
     subject: Subject,
-    (who, grant): (&SignedIn, u64),
+    (who, grant): (&GrantOwner, u64),
     (nonce, refresh_token): (Option<&str>, Option<String>),
     fault: Option<&Fault>,
 ) -> Result<Answer, OAuthError> {

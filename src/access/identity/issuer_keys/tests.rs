@@ -1,4 +1,4 @@
-//! When keys are fetched, and who waits for what.
+//! Tests of fetching keys and of calls that wait for them.
 
 use std::{net::Ipv4Addr, pin::pin};
 
@@ -7,8 +7,8 @@ use futures_util::{future::join_all, poll};
 use super::*;
 use crate::{
     access::identity::{
-        tests::forge::{Forge, NoJitter, Published, set},
-        waiting::MAX_WAITING,
+        tests::forge::{NoJitter, TestKey, TestKeySource, set},
+        waiting_calls::MAX_WAITING,
     },
     domain::TokenAlgorithm,
     ports::ManualClock,
@@ -18,13 +18,13 @@ const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct World {
     clock: Arc<ManualClock>,
-    source: Arc<Published>,
+    source: Arc<TestKeySource>,
     keys: IssuerKeys,
 }
 
 fn world(local: bool) -> World {
     let clock = Arc::new(ManualClock::new("2026-02-23T09:00:00Z".parse().unwrap()));
-    let source = Arc::new(Published::new(&set(&[&Forge::ed("1")]), local));
+    let source = Arc::new(TestKeySource::new(&set(&[&TestKey::ed("1")]), local));
     let age = Duration::from_hours(24);
     let all = TokenAlgorithm::ALL.to_vec();
     let random = Arc::new(NoJitter);
@@ -34,11 +34,11 @@ fn world(local: bool) -> World {
 
 impl World {
     fn known(&self) -> bool {
-        self.keys.are_known(self.clock.now())
+        self.keys.has_usable_keys(self.clock.now())
     }
 }
 
-/// Lets the loop come as far as it comes.
+/// Runs the refresh loop until it waits.
 macro_rules! settle {
     ($fresh:expr) => {
         for _ in 0..4 {
@@ -49,9 +49,9 @@ macro_rules! settle {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_at_once_and_then_every_five_minutes() {
+async fn fetches_keys_at_once_and_then_every_five_minutes() {
     let world = world(false);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     assert!(!world.known());
     settle!(fresh);
     assert!(world.known());
@@ -66,9 +66,9 @@ async fn keys_are_fetched_at_once_and_then_every_five_minutes() {
 }
 
 #[tokio::test]
-async fn a_file_is_read_every_ten_seconds_and_at_once_when_asked() {
+async fn reads_a_file_every_ten_seconds_and_at_once_on_reload() {
     let world = world(true);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     world.clock.advance(Duration::from_secs(10));
     settle!(fresh);
@@ -79,9 +79,9 @@ async fn a_file_is_read_every_ten_seconds_and_at_once_when_asked() {
 }
 
 #[tokio::test]
-async fn a_reload_asks_the_issuer_again_after_the_cool_down() {
+async fn a_reload_fetches_from_the_issuer_after_the_cool_down() {
     let world = world(false);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     world.keys.reload().await;
     settle!(fresh);
@@ -92,10 +92,10 @@ async fn a_reload_asks_the_issuer_again_after_the_cool_down() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_fails_is_asked_ever_less_often() {
+async fn retries_a_failing_issuer_with_growing_delays() {
     let world = world(false);
     world.source.fail();
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     for (fetches, pause) in (2..).zip([1, 2, 4, 8, 16, 32, 60, 60, 60]) {
         world.clock.advance(Duration::from_millis(999 * pause));
@@ -105,20 +105,20 @@ async fn an_issuer_that_fails_is_asked_ever_less_often() {
         settle!(fresh);
         assert_eq!(world.source.begun(), fetches);
     }
-    // And as before once it answers.
-    world.source.publish(&set(&[&Forge::ed("1")]));
-    world.clock.advance(LONGEST_PAUSE);
+    // After the issuer answers again, the keys are known.
+    world.source.publish(&set(&[&TestKey::ed("1")]));
+    world.clock.advance(MAX_RETRY_DELAY);
     settle!(fresh);
     assert!(world.known());
 }
 
 #[tokio::test]
-async fn made_up_names_of_keys_cost_the_issuer_one_fetch_a_cool_down() {
+async fn made_up_key_ids_cause_one_fetch_per_cool_down() {
     let world = world(false);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     for round in 1..4 {
-        let mut calls = pin!(join_all((0..100).map(|_| world.keys.look_again(SOMEWHERE))));
+        let mut calls = pin!(join_all((0..100).map(|_| world.keys.wait_for_next_fetch(SOMEWHERE))));
         assert!(poll!(&mut calls).is_pending());
         world.clock.advance(Duration::from_millis(4999));
         settle!(fresh);
@@ -131,16 +131,16 @@ async fn made_up_names_of_keys_cost_the_issuer_one_fetch_a_cool_down() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_a_fetch_that_began_after_it_asked() {
+async fn a_call_waits_for_a_fetch_that_starts_after_its_request() {
     let world = world(false);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     world.source.open(false);
-    world.clock.advance(FRESH);
+    world.clock.advance(REFRESH_INTERVAL);
     settle!(fresh);
     assert_eq!(world.source.begun(), 2);
-    // This fetch may have been answered before the key was published.
-    let mut call = pin!(world.keys.look_again(SOMEWHERE));
+    // The running fetch may return an answer from before the key was published.
+    let mut call = pin!(world.keys.wait_for_next_fetch(SOMEWHERE));
     assert!(poll!(&mut call).is_pending());
     world.source.open(true);
     settle!(fresh);
@@ -149,58 +149,69 @@ async fn a_call_waits_for_a_fetch_that_began_after_it_asked() {
     settle!(fresh);
     assert_eq!(world.source.begun(), 3);
     assert_eq!(call.await, Ok(()));
-    // Nobody waits any more: the next comes in its time.
+    // No call waits any more, so the next fetch is the scheduled one.
     world.clock.advance(COOL_DOWN);
     settle!(fresh);
     assert_eq!(world.source.begun(), 3);
 }
 
 #[tokio::test]
-async fn before_the_first_fetch_has_ended_calls_wait_and_after_it_failed_they_do_not() {
+async fn calls_wait_only_until_the_first_fetch_has_ended() {
     let world = world(false);
     world.source.open(false);
     world.source.fail();
-    let mut fresh = pin!(world.keys.keep_fresh());
-    let mut call = pin!(world.keys.first(SOMEWHERE, world.clock.now()));
+    let mut fresh = pin!(world.keys.run_refresh());
+    let mut call = pin!(world.keys.wait_for_first_fetch(SOMEWHERE, world.clock.now()));
     assert!(poll!(&mut call).is_pending());
     settle!(fresh);
     assert!(poll!(&mut call).is_pending());
     world.source.open(true);
     settle!(fresh);
     assert!(call.await.unwrap_err().cause.contains("out of order"));
-    let unavailable = world.keys.first(SOMEWHERE, world.clock.now()).await.unwrap_err();
-    assert_eq!((unavailable.retry_after, unavailable.others_known), (COOL_DOWN, false));
-    // That call has asked for the next fetch.
-    world.source.publish(&set(&[&Forge::ed("1")]));
+    let unavailable =
+        world.keys.wait_for_first_fetch(SOMEWHERE, world.clock.now()).await.unwrap_err();
+    assert_eq!((unavailable.retry_after, unavailable.has_other_keys), (COOL_DOWN, false));
+    // That call has requested the next fetch.
+    world.source.publish(&set(&[&TestKey::ed("1")]));
     world.clock.advance(COOL_DOWN);
     settle!(fresh);
-    assert_eq!(world.keys.first(SOMEWHERE, world.clock.now()).await, Ok(()));
+    assert_eq!(world.keys.wait_for_first_fetch(SOMEWHERE, world.clock.now()).await, Ok(()));
 }
 
 #[tokio::test]
-async fn more_calls_than_can_wait_are_turned_away_at_once() {
+async fn rejects_calls_beyond_the_limit_of_waiting_calls() {
     let world = world(false);
     let site = |number| IpAddr::V4(Ipv4Addr::from_bits(number));
     let mut waiting: Vec<_> = (1..)
-        .map(|number| Box::pin(world.keys.look_again(site(number))))
+        .map(|number| Box::pin(world.keys.wait_for_next_fetch(site(number))))
         .take(MAX_WAITING)
         .collect();
     for call in &mut waiting {
         assert!(poll!(call).is_pending());
     }
-    assert!(world.keys.look_again(SOMEWHERE).await.unwrap_err().cause.contains("too many"));
+    assert!(
+        world.keys.wait_for_next_fetch(SOMEWHERE).await.unwrap_err().cause.contains("too many")
+    );
     let now = world.clock.now();
-    assert!(world.keys.first(SOMEWHERE, now).await.unwrap_err().cause.contains("too many"));
-    // Who gives up makes place.
+    assert!(
+        world
+            .keys
+            .wait_for_first_fetch(SOMEWHERE, now)
+            .await
+            .unwrap_err()
+            .cause
+            .contains("too many")
+    );
+    // A cancelled call frees its slot.
     waiting.pop();
-    let mut call = pin!(world.keys.look_again(SOMEWHERE));
+    let mut call = pin!(world.keys.wait_for_next_fetch(SOMEWHERE));
     assert!(poll!(&mut call).is_pending());
 }
 
 #[tokio::test]
-async fn however_many_calls_come_from_one_address_others_find_a_place() {
+async fn one_address_cannot_take_all_waiting_slots() {
     let world = world(false);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     let [one, same_site, two]: [IpAddr; 3] =
         ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|address| address.parse().unwrap());
@@ -208,12 +219,12 @@ async fn however_many_calls_come_from_one_address_others_find_a_place() {
     let mut crowd = async |from| {
         let mut places = 0;
         loop {
-            let mut call = Box::pin(world.keys.look_again(from));
+            let mut call = Box::pin(world.keys.wait_for_next_fetch(from));
             match poll!(&mut call) {
                 std::task::Poll::Pending => waiting.push(call),
                 std::task::Poll::Ready(turned_away) => {
-                    // It is this one's key that is not known: guessing, perhaps.
-                    assert!(turned_away.unwrap_err().others_known);
+                    // Other keys of the issuer are known, so this key id may be a guess.
+                    assert!(turned_away.unwrap_err().has_other_keys);
                     return places;
                 }
             }
@@ -229,17 +240,17 @@ async fn however_many_calls_come_from_one_address_others_find_a_place() {
     for call in waiting {
         assert_eq!(call.await, Ok(()));
     }
-    assert!(world.keys.waiting.take(one).is_some());
+    assert!(world.keys.waiting.acquire(one).is_some());
 }
 
 #[tokio::test]
-async fn keys_outlive_the_outage_of_their_issuer_until_they_are_too_old() {
+async fn keeps_keys_during_an_outage_until_they_are_too_old() {
     let world = world(false);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     for nonsense in ["", "{\"keys\":", "[]", "{\"keys\":{}}", "<html>"] {
         world.source.publish(nonsense);
-        world.clock.advance(FRESH);
+        world.clock.advance(REFRESH_INTERVAL);
         settle!(fresh);
         assert!(world.known(), "{nonsense}");
     }
@@ -252,12 +263,12 @@ async fn keys_outlive_the_outage_of_their_issuer_until_they_are_too_old() {
 }
 
 #[tokio::test]
-async fn keys_that_the_issuer_withdrew_are_gone_even_if_it_has_no_others() {
+async fn drops_withdrawn_keys_even_if_none_is_left() {
     let world = world(false);
-    let mut fresh = pin!(world.keys.keep_fresh());
+    let mut fresh = pin!(world.keys.run_refresh());
     settle!(fresh);
     world.source.publish("{\"keys\":[]}");
-    world.clock.advance(FRESH);
+    world.clock.advance(REFRESH_INTERVAL);
     settle!(fresh);
     assert!(!world.known());
 }

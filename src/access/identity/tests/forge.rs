@@ -1,4 +1,4 @@
-//! Issuers of tests: keys that are made here, and tokens that say whatever a test wants.
+//! Test issuers: generated keys, and tokens with arbitrary content.
 
 use std::sync::{
     Mutex,
@@ -32,8 +32,8 @@ pub(in crate::access) const RSA_PEM: &str =
 const RSA_XML: &str = include_str!("../../../../tests/fixtures/keys/rsa-2048.xml");
 
 /// One key of an issuer.
-pub(in crate::access) struct Forge {
-    /// The name of the algorithm in the header of its tokens.
+pub(in crate::access) struct TestKey {
+    /// The algorithm name in the header of its tokens.
     algorithm: &'static str,
     key: Key,
     /// The public half.
@@ -46,7 +46,7 @@ enum Key {
     Ed(Ed25519KeyPair),
 }
 
-impl Forge {
+impl TestKey {
     pub(in crate::access) fn of(algorithm: TokenAlgorithm, kid: &str) -> Self {
         let encoding = match algorithm {
             TokenAlgorithm::Rs256 => &RSA_PKCS1_SHA256,
@@ -118,7 +118,7 @@ impl Forge {
         self.sign_text(&self.header().to_string(), &claims.to_string())
     }
 
-    /// Signs with this key whatever the header says.
+    /// Signs with this key, regardless of the header.
     pub(in crate::access) fn sign_text(&self, header: &str, claims: &str) -> String {
         let signed =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
@@ -136,20 +136,20 @@ impl Forge {
     }
 }
 
-pub(in crate::access) fn set(keys: &[&Forge]) -> String {
+pub(in crate::access) fn set(keys: &[&TestKey]) -> String {
     let keys: Vec<_> = keys.iter().map(|key| &key.jwk).collect();
     json!({ "keys": keys }).to_string()
 }
 
-/// A source that says what it is told, and counts.
-pub(in crate::access) struct Published {
+/// A key source that returns the configured answer and counts fetches.
+pub(in crate::access) struct TestKeySource {
     body: Mutex<Result<Vec<u8>, JwksError>>,
     begun: AtomicUsize,
     open: watch::Sender<bool>,
     local: bool,
 }
 
-impl Published {
+impl TestKeySource {
     pub(in crate::access) fn new(body: &str, local: bool) -> Self {
         let body = Mutex::new(Ok(body.as_bytes().to_vec()));
         Self { body, begun: AtomicUsize::new(0), open: watch::Sender::new(true), local }
@@ -163,7 +163,7 @@ impl Published {
         *self.body.lock().unwrap() = Err(JwksError("out of order".to_owned()));
     }
 
-    /// Whether fetches end, or hang.
+    /// Lets fetches complete, or blocks them.
     pub(in crate::access) fn open(&self, open: bool) {
         self.open.send_replace(open);
     }
@@ -174,10 +174,10 @@ impl Published {
 }
 
 #[async_trait]
-impl JwksSource for Published {
+impl JwksSource for TestKeySource {
     async fn fetch(&self) -> Result<Vec<u8>, JwksError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        // What was there when it was asked.
+        // Returns the answer that was configured when the fetch started.
         let body = self.body.lock().unwrap().clone();
         let _ = self.open.subscribe().wait_for(|open| *open).await;
         body
@@ -188,7 +188,7 @@ impl JwksSource for Published {
     }
 }
 
-/// Jitter of hardly anything, and never more than asked for.
+/// Almost no jitter, and never a longer wait than requested.
 pub(in crate::access) struct NoJitter;
 
 impl Random for NoJitter {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn text() -> impl Strategy<Value = AuditText> {
-    // Short and of few letters, so that texts that run into each other would be found.
+    // Short texts of few letters, to find texts that run into each other.
     prop_oneof!["[ab]{0,3}".prop_map(AuditText::from), "\\PC{0,200}".prop_map(AuditText::from),]
 }
 
@@ -64,18 +64,18 @@ fn row(event: &AuditEvent) -> AuditRow {
 
 proptest! {
     #[test]
-    fn what_is_read_is_what_was_written(event in event()) {
+    fn decoding_returns_what_was_encoded(event in event()) {
         prop_assert_eq!(AuditEvent::read(&event.chain, &row(&event)), Ok(event));
     }
 
     #[test]
-    fn two_different_events_never_encode_alike(one in event(), other in event()) {
+    fn different_events_have_different_encodings(one in event(), other in event()) {
         let hashed = |event: &AuditEvent| hashed(&event.chain, &event.body());
         prop_assert_eq!(one == other, hashed(&one) == hashed(&other));
     }
 
     #[test]
-    fn bytes_that_are_read_are_the_only_ones_for_their_event(
+    fn each_event_has_exactly_one_encoding(
         event in event(), position in any::<proptest::sample::Index>(), byte in any::<u8>(),
     ) {
         let mut altered = row(&event);
@@ -87,7 +87,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn decoding_random_bytes_never_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let row = AuditRow { sequence: 1, time: Timestamp::UNIX_EPOCH, hash: [0; 32], body };
         let _ = AuditEvent::read(&"chain".into(), &row);
     }
@@ -106,7 +106,7 @@ fn numbers_have_one_encoding() {
 }
 
 #[test]
-fn a_head_is_never_taken_for_a_checkpoint() {
+fn messages_for_head_and_checkpoint_differ() {
     let point =
         ChainPoint { chain: "cli".into(), sequence: 7, hash: [1; 32], time: Timestamp::UNIX_EPOCH };
     let head = point.message(Statement::Head, "k-1");

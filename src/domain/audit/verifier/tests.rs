@@ -35,7 +35,7 @@ fn signed(row: &AuditRow) -> SignedPoint {
     SignedPoint { point, signature: AuditSignature { key_id: "k".into(), bytes: Vec::new() } }
 }
 
-/// The fault of a chain of five whose rows were `altered`, and whose head was not.
+/// Returns the fault of a chain of five events whose rows were `altered` and whose head was not.
 fn fault(altered: impl FnOnce(&mut Vec<AuditRow>)) -> Option<(AuditFaultKind, i64)> {
     let mut rows = rows(5);
     let state = ChainState { head: signed(&rows[4]), checkpoint: None };
@@ -53,7 +53,7 @@ fn an_intact_chain_has_no_fault() {
 }
 
 #[test]
-fn the_first_fault_is_named_with_its_place() {
+fn reports_the_first_fault_with_its_position() {
     use AuditFaultKind::{BadSignature, Changed, Missing, Reordered, Truncated};
     assert_eq!(fault(|rows| rows[2].body[40] ^= 1), Some((Changed, 3)));
     assert_eq!(fault(|rows| rows[2].hash[0] ^= 1), Some((Changed, 3)));
@@ -70,7 +70,7 @@ fn the_first_fault_is_named_with_its_place() {
     assert_eq!(fault(swap), Some((Reordered, 2)));
     let more = |all: &mut Vec<AuditRow>| *all = rows(6);
     assert_eq!(fault(more), Some((BadSignature, 6)));
-    // The earlier of two.
+    // The first of two faults is reported.
     let two = |rows: &mut Vec<AuditRow>| {
         rows[3].body.clear();
         rows[1].body.clear();
@@ -92,7 +92,7 @@ fn an_event_with_a_reason_of_a_newer_release_is_intact_and_keeps_it() {
     assert_eq!(read.record.error_reason_name(), "REASON_OF_TOMORROW");
 }
 
-/// Writes one event anew, with its right hash.
+/// Rewrites one event with a matching hash.
 fn rewrite(row: &mut AuditRow) {
     let mut event = AuditEvent::read(&Arc::from("cli"), row).unwrap();
     event.record.caller = "somebody else".into();
@@ -100,13 +100,13 @@ fn rewrite(row: &mut AuditRow) {
 }
 
 #[test]
-fn an_event_with_a_right_hash_of_its_own_is_found_by_the_next_one() {
+fn the_next_event_reveals_a_rewritten_event() {
     assert_eq!(fault(|rows| rewrite(&mut rows[2])), Some((AuditFaultKind::Changed, 3)));
     assert_eq!(fault(|rows| rewrite(&mut rows[4])), Some((AuditFaultKind::Changed, 5)));
 }
 
 #[test]
-fn a_pruned_chain_begins_behind_its_checkpoint_if_that_is_signed() {
+fn a_pruned_chain_starts_after_a_signed_checkpoint() {
     let rows = rows(5);
     let state = ChainState { head: signed(&rows[4]), checkpoint: Some(signed(&rows[1])) };
     for (from, trusted, wanted) in [
@@ -127,7 +127,7 @@ fn a_pruned_chain_begins_behind_its_checkpoint_if_that_is_signed() {
 }
 
 #[test]
-fn a_chain_whose_head_nobody_signed_is_not_believed() {
+fn rejects_a_chain_with_an_unsigned_head() {
     let rows = rows(2);
     let state = ChainState { head: signed(&rows[1]), checkpoint: None };
     let mut verifier = ChainVerifier::new(state, digest, false);

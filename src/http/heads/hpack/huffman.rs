@@ -1,7 +1,7 @@
-//! The Huffman code of HPACK (RFC 7541, appendix B), read only: nothing here writes compressed strings.
+//! A decoder for the Huffman code of HPACK (RFC 7541, appendix B).
 
-/// The length of each symbol's code in bits; the last is the end-of-string symbol. The code is canonical (RFC 7541,
-/// section 5.2): symbols of one length have consecutive codes in the order of the symbols.
+/// The length of each symbol's code in bits. The last symbol is the end of string. The code is canonical (RFC 7541,
+/// section 5.2): symbols with codes of the same length have consecutive codes.
 const LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
     28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5,
@@ -20,10 +20,10 @@ const END_OF_STRING: u16 = 256;
 const MAX_BITS: u32 = 30;
 const ALL_ONES: u32 = (1 << MAX_BITS) - 1;
 
-/// Codes of up to this many bits are found with one look-up.
+/// The maximum length of codes that are found with one table lookup.
 const SHORT_BITS: u32 = 8;
 
-/// The codes of one length: the first of them, how many there are, and where their symbols begin in `ORDER`.
+/// The codes of one length: the first code, the number of codes, and the index of their first symbol in `ORDER`.
 #[derive(Clone, Copy)]
 struct Group {
     first: u32,
@@ -37,7 +37,7 @@ const ORDER: [u16; SYMBOLS] = order();
 /// The codes by length.
 const GROUPS: [Group; MAX_BITS as usize + 1] = groups();
 
-/// Symbol and length for every value of the first eight bits; the length is 0 where the code is longer.
+/// The symbol and code length for each value of the first eight bits. The length is 0 if the code is longer.
 static SHORT: [(u16, u8); 1 << SHORT_BITS] = short();
 
 #[expect(
@@ -108,7 +108,7 @@ const fn short() -> [(u16, u8); 1 << SHORT_BITS] {
     short
 }
 
-/// Appends the decoded bytes to `text`. `None` if the end-of-string symbol is in them or the padding is wrong.
+/// Appends the decoded bytes to `text`. `None` if they contain the end-of-string symbol, or the padding is invalid.
 pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Option<()> {
     let mut coded = coded.iter();
     // The lowest `held` bits of `bits` are not decoded yet.
@@ -131,7 +131,7 @@ pub(super) fn decode(coded: &[u8], text: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// The next bits, filled up with ones.
+/// Returns the next bits, padded with ones.
 fn window(bits: u64, held: u32) -> u32 {
     let window = if let Some(more) = held.checked_sub(MAX_BITS) {
         bits >> more
@@ -142,7 +142,7 @@ fn window(bits: u64, held: u32) -> u32 {
     u32::try_from(window & u64::from(ALL_ONES)).unwrap_or(ALL_ONES)
 }
 
-/// The symbol whose code these bits begin with, and the length of the code.
+/// Returns the symbol whose code these bits start with, and the length of the code.
 fn first_symbol(window: u32) -> Option<(u16, u32)> {
     let (symbol, length) = *SHORT.get((window >> (MAX_BITS - SHORT_BITS)) as usize)?;
     if length > 0 {
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    /// The code of a symbol, as appendix B lists it.
+    /// Returns the code of a symbol as in appendix B.
     fn code(symbol: u8) -> (u32, u32) {
         let length = u32::from(LENGTHS[usize::from(symbol)]);
         let group = GROUPS[length as usize];

@@ -1,6 +1,6 @@
 //! The static table of HPACK (RFC 7541, appendix A).
 
-/// The entry at an index, which begins at 1.
+/// Returns the entry at an index, starting at 1.
 pub(super) fn entry(index: usize) -> Option<(&'static [u8], &'static [u8])> {
     let (name, value) = ENTRIES.get(index.checked_sub(1)?)?;
     Some((name.as_bytes(), value.as_bytes()))

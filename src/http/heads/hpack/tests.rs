@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Feeds whole blocks, in parts of this size, to one decoder. Returns the fields of each.
+/// Decodes whole blocks in parts of this size with one decoder. Returns the fields of each block.
 fn decode(blocks: &[Vec<u8>], at_once: usize) -> Result<Vec<Vec<(String, String)>>, Broken> {
     let mut decoder = Decoder::default();
     blocks
@@ -70,11 +70,11 @@ fn the_requests_of_the_standard_decode_plain_and_compressed() {
     }
 }
 
-/// RFC 7541, appendix C.6, in which entries leave the table.
+/// RFC 7541, appendix C.6, in which entries are evicted from the table.
 #[test]
 fn old_entries_leave_a_small_table() {
     let blocks = [
-        // The size of the table, 256 bytes, and the first answer.
+        // A change of the table size to 256 bytes, and the first answer.
         hex(
             "3fe101 4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 2d1b ff6e 919d \
              29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3",
@@ -111,8 +111,8 @@ fn old_entries_leave_a_small_table() {
 fn blocks_that_cannot_be_decoded_are_refused() {
     for block in [
         "80",                // entry 0
-        "be",                // an entry that the table has not
-        "7e 01 61",          // a name that the table has not
+        "be",                // an entry that is not in the table
+        "7e 01 61",          // a name that is not in the table
         "82 20",             // a size that changes within a block
         "3f e2 1f",          // a table of 4097 bytes
         "ff ff ff ff ff 01", // an integer without an end

@@ -22,7 +22,7 @@ fn text(bytes: &str, at_once: usize) -> String {
     String::from_utf8(passed(bytes.as_bytes(), at_once)).unwrap()
 }
 
-/// Whether a request with this problem is passed in place of what is refused, and nothing behind it.
+/// Asserts that a request with this problem replaces the refused one, and that nothing after it passes.
 #[track_caller]
 fn assert_refused(bytes: &[u8], method: &str, problem: HeadProblem) {
     let start = format!("{method} {} HTTP/1.1\r\n", problem.target());
@@ -35,7 +35,7 @@ fn assert_refused(bytes: &[u8], method: &str, problem: HeadProblem) {
 }
 
 #[test]
-fn only_targets_change_and_requests_that_follow_are_found_behind_each_kind_of_body() {
+fn changes_only_targets_and_finds_the_request_after_each_kind_of_body() {
     let bytes = "\r\nGET /a?f=<b> HTTP/1.1\r\nHost: x\r\nX: <\">#\r\n\r\n\
         POST /b?\" HTTP/1.1\r\nContent-Length: 36\r\ncontent-length: 36\r\n\r\nGET /not-a-head?<> HTTP/1.1\r\nx: y\r\n\r\n\
         PUT /c?> HTTP/1.1\nTransfer-Encoding: CHUNKED\n\n1c;x\r\nGET /no-head?<> HTTP/1.1\r\n\r\n\r\n0\r\nT: <\r\n\r\n\
@@ -53,7 +53,7 @@ fn only_targets_change_and_requests_that_follow_are_found_behind_each_kind_of_bo
 }
 
 #[test]
-fn a_target_that_is_refused_leaves_the_other_bytes_and_the_connection_as_they_are() {
+fn a_refused_target_changes_no_other_bytes() {
     let (head, rest) = (
         " HTTP/1.1\r\nAuthorization: Bearer t\r\nContent-Length: 3\r\n\r\nabc",
         "GET / HTTP/1.1\r\n\r\n",
@@ -128,7 +128,7 @@ fn heads_that_hyper_would_refuse_are_replaced_and_nothing_behind_them_passes() {
 }
 
 #[test]
-fn a_hundred_lines_and_32_kib_pass_and_more_are_refused() {
+fn accepts_at_most_100_lines_and_32_kib() {
     let lines = |count: usize| format!("PATCH / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(count));
     assert_eq!(text(&lines(100), 100), lines(100));
     assert_refused(lines(101).as_bytes(), "PATCH", HeadProblem::TooLarge);
@@ -140,15 +140,15 @@ fn a_hundred_lines_and_32_kib_pass_and_more_are_refused() {
     for length in [MAX_HEAD_BYTES + 1, 3 * MAX_HEAD_BYTES] {
         assert_refused(bytes(length).as_bytes(), "GET", HeadProblem::TooLarge);
     }
-    // Encoded it would be larger than hyper takes.
+    // After encoding, it would be larger than hyper accepts.
     let target = format!("GET /?{} HTTP/1.1\r\n\r\n", "<".repeat(MAX_HEAD_BYTES / 2));
     assert_refused(target.as_bytes(), "GET", HeadProblem::TooLarge);
-    // No empty line is ever seen.
+    // There is never a complete head.
     assert_refused(&b"\r\n".repeat(MAX_HEAD_BYTES), "GET", HeadProblem::TooLarge);
 }
 
 #[test]
-fn errors_show_although_the_head_has_not_ended() {
+fn an_incomplete_malformed_head_is_refused() {
     let mut heads = Http1::new();
     for part in [&b"GET"[..], b" /a HTTP/9", b".9\r\nHost"] {
         let mut ready = Vec::new();
@@ -158,7 +158,7 @@ fn errors_show_although_the_head_has_not_ended() {
 }
 
 #[test]
-fn behind_a_body_of_two_lengths_everything_passes_as_it_came() {
+fn everything_after_an_ambiguous_body_passes_unchanged() {
     let bytes = "POST /?< HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
         0\r\n\r\nGET /?< HTTP/1.1\r\n\r\n";
     for at_once in [1, 1000] {
@@ -170,7 +170,7 @@ fn behind_a_body_of_two_lengths_everything_passes_as_it_came() {
 }
 
 #[test]
-fn half_a_head_passes_when_the_client_ends() {
+fn an_incomplete_head_passes_when_the_client_closes() {
     let mut heads = Http1::new();
     let mut ready = Vec::new();
     let mut output = Output { kept: 0, in_place: true, ready: &mut ready };
@@ -180,7 +180,7 @@ fn half_a_head_passes_when_the_client_ends() {
     assert_eq!(ready, b"GET /?< HT");
 }
 
-/// A request, and what hyper is to be given of it.
+/// A request, and the bytes that hyper must receive for it.
 fn request() -> impl Strategy<Value = (String, String)> {
     let target = "/[a-z%?&\"<>{}|^~\u{e5}-]{0,30}";
     let lines = prop::collection::vec("X-[a-z]{1,8}: [ -~]{0,40}\r\n", 0..6);

@@ -6,9 +6,9 @@ use crate::{
         MAX_HEAD_BYTES,
         hpack::write_literal,
         problem::HeadProblem,
-        trial::{Seen, SeenRequest, serve},
+        test_server::{Seen, SeenRequest, serve},
     },
-    listen::Protocol,
+    listen::HttpVersion,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -33,7 +33,7 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// A request without a body.
+/// Returns the frame of a request without a body.
 fn get(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
 }
@@ -52,12 +52,12 @@ fn connection(frames: &[Vec<u8>]) -> Vec<u8> {
 
 fn serve_all(frames: &[Vec<u8>]) -> Seen {
     let bytes = connection(frames);
-    let seen = serve(&bytes, 100_000, Protocol::Http2, true);
-    assert_eq!(serve(&bytes, 11, Protocol::Http2, true).requests, seen.requests);
+    let seen = serve(&bytes, 100_000, HttpVersion::Http2, true);
+    assert_eq!(serve(&bytes, 11, HttpVersion::Http2, true).requests, seen.requests);
     seen
 }
 
-/// The streams of the frames of this kind that the client was sent.
+/// Returns the streams of the frames of this kind that the client received.
 fn sent(seen: &Seen, kind: u8) -> Vec<u32> {
     let (mut rest, mut streams) = (&seen.answers[..], Vec::new());
     while let Some(head) = FrameHead::read(rest) {
@@ -93,7 +93,7 @@ fn passed(bytes: &[u8], at_once: usize) -> Vec<u8> {
 #[test]
 fn characters_that_clients_send_raw_arrive_encoded_also_from_the_table() {
     let mut indexed = block(&GET[..2]);
-    // `:path` and a header field enter the table, as entries 63 (0xbf refers to it) and 62.
+    // `:path` and a header field are added to the table, as entries 63 (0xbf refers to it) and 62.
     for (name, value) in [(":path", "/a?f=<\">"), ("x-own", "1")] {
         let mut literal = block(&[(name, value)]);
         literal[0] = 0x40;
@@ -121,7 +121,7 @@ fn a_path_that_is_not_utf8_arrives_encoded() {
 }
 
 #[test]
-fn a_request_that_h2_would_refuse_reaches_the_service_with_its_credential_and_ends_no_other() {
+fn a_request_that_h2_would_refuse_reaches_the_service_with_its_credential() {
     let authorization = ("authorization", "Bearer t");
     let cases = [
         (HeadProblem::Fragment, with(&[(":path", "/a?b=#c")])),
@@ -191,7 +191,7 @@ fn a_head_that_is_too_large_is_refused_alone() {
         assert_eq!(problems, [Some(HeadProblem::TooLarge.target()), None]);
         assert_eq!((sent(&seen, HEADERS), sent(&seen, GO_AWAY)), (vec![1, 3], vec![]));
     }
-    // The largest that passes has one byte less than the limit, as in h2.
+    // The largest head that passes is one byte below the limit, as in h2.
     let overhead: usize = GET.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
     for (more, problem) in [(0, None), (1, Some(HeadProblem::TooLarge.target()))] {
         let value = value(MAX_HEAD_BYTES - overhead - 32 - 1 - "x".len() + more);
@@ -208,7 +208,7 @@ fn a_head_that_is_too_large_is_refused_alone() {
 }
 
 #[test]
-fn bodies_and_trailers_belong_to_their_requests_also_when_blocks_are_written_anew() {
+fn rewritten_blocks_keep_bodies_and_trailers_with_their_requests() {
     let post = block(&[&with(&[(":method", "POST")])[..], &[("content-length", "2")]].concat());
     let upload = |stream, trailers: &[(&str, &str)]| {
         let head = frame(HEADERS, END_HEADERS, stream, &post);
@@ -270,14 +270,14 @@ fn a_connect_with_a_length_is_refused_with_an_answer() {
 }
 
 #[test]
-fn blocks_that_grow_when_they_are_written_anew_are_written_when_there_is_room() {
+fn rewritten_blocks_wait_until_the_output_has_room() {
     const REQUESTS: u32 = 40;
     let large = "x".repeat(3000);
     let mut first = block(&with(&[(":path", "/<")]));
     let mut literal = block(&[("x-large", large.as_str())]);
     literal[0] = 0x40;
     first.extend(literal);
-    // Each refers to the entry of the table nine times, with a byte each.
+    // Each block refers to the table entry nine times, with one byte each.
     let again = [block(&GET), vec![0xbe; 9]].concat();
     let ends = END_HEADERS | END_STREAM;
     let mut frames = vec![frame(HEADERS, ends, 1, &first)];
@@ -308,7 +308,7 @@ fn a_request_that_depends_on_itself_is_refused_alone() {
     assert_eq!(problems, [Some(HeadProblem::Malformed.target()), None]);
 }
 
-/// A field as clients may send it, or may not.
+/// A valid or invalid field.
 fn field() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let names = prop::sample::select(vec![
         ":method",
@@ -356,7 +356,7 @@ fn field() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     )
 }
 
-/// Frames that h2 accepts, in an order that makes sense of their streams.
+/// Frames of valid requests on increasing streams.
 fn acceptable() -> impl Strategy<Value = Vec<u8>> {
     let fields = prop::collection::vec(("x-[a-z]{1,9}", "[ -~]{0,30}", any::<bool>()), 0..6);
     let request =
@@ -392,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn blocks_that_are_written_anew_read_as_the_original_ones(bytes in acceptable()) {
+    fn rewritten_blocks_decode_to_the_original_fields(bytes in acceptable()) {
         let odd = get(1, &with(&[(":path", "/first?<")]));
         // Streams of the rest begin at 3.
         let start = PREFACE.len() + FRAME_HEAD_BYTES;
@@ -405,8 +405,8 @@ proptest! {
             }
             at += FRAME_HEAD_BYTES + head.length;
         }
-        let anew = serve(&[&bytes[..start], &odd, &rest].concat(), 50, Protocol::Http2, true);
-        let plain = serve(&bytes, 50, Protocol::Http2, false);
+        let anew = serve(&[&bytes[..start], &odd, &rest].concat(), 50, HttpVersion::Http2, true);
+        let plain = serve(&bytes, 50, HttpVersion::Http2, false);
         prop_assert_eq!(&anew.requests[0].target, "/first?%3C");
         let heads = |seen: &[SeenRequest]| {
             let parts = |seen: &SeenRequest| {
@@ -434,13 +434,13 @@ proptest! {
             }
             frames.push(frame(HEADERS, END_HEADERS | END_STREAM, stream, &all));
         }
-        let seen = serve(&connection(&frames), 1000, Protocol::Http2, true);
+        let seen = serve(&connection(&frames), 1000, HttpVersion::Http2, true);
         prop_assert_eq!(seen.requests.len(), requests.len());
         prop_assert_eq!((sent(&seen, RST_STREAM), sent(&seen, GO_AWAY)), (vec![], vec![]));
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at_once in 1..50_usize) {
+    fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), at_once in 1..50_usize) {
         passed(&[PREFACE, &bytes].concat(), at_once);
     }
 }

@@ -8,7 +8,7 @@ use rustls::{
 use super::*;
 use crate::listen::tls::tests::Authority;
 
-/// Counts how often it verifies.
+/// A verifier that counts its calls.
 #[derive(Debug)]
 struct Counting {
     accepts: bool,
@@ -72,12 +72,12 @@ fn at(text: &str) -> Timestamp {
 }
 
 #[test]
-fn a_chain_is_verified_again_only_when_the_authorities_or_a_validity_have_changed() {
+fn verifies_a_chain_again_only_after_a_change() {
     let (good, other) = (Counting::new(true), Counting::new(false));
     let trust = Arc::new(ClientTrust::new(good.clone()));
     // Valid from 2020-02-29 to 2049-12-31.
     let (certificate, _) = Authority::new().issue();
-    let shown = ShownChain::new(&[certificate.der().clone()], Arc::clone(&trust)).unwrap();
+    let shown = ClientChain::new(&[certificate.der().clone()], Arc::clone(&trust)).unwrap();
     for _ in 0..100 {
         assert!(shown.is_trusted(at("2026-01-01T00:00:00Z")));
     }
@@ -100,7 +100,7 @@ fn a_chain_is_verified_again_only_when_the_authorities_or_a_validity_have_change
 }
 
 #[test]
-fn a_connection_without_certificates_shows_no_chain() {
+fn a_connection_without_certificates_has_no_chain() {
     let trust = Arc::new(ClientTrust::new(Counting::new(true)));
-    assert!(ShownChain::new(&[], trust).is_none());
+    assert!(ClientChain::new(&[], trust).is_none());
 }

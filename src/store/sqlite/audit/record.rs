@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, ChainState, NO_HASH, SignedPoint},
-    ports::{ChainedRow, KeptPublicKey},
+    ports::{ChainedRow, StoredPublicKey},
 };
 
 /// A row of `audit_chains`.
@@ -96,8 +96,8 @@ impl ListedRecord {
 }
 
 impl KeyRecord {
-    pub(super) fn into_key(self) -> KeptPublicKey {
-        KeptPublicKey {
+    pub(super) fn into_key(self) -> StoredPublicKey {
+        StoredPublicKey {
             key_id: self.key_id,
             public_key: self.public_key,
             certificate: AuditSignature {

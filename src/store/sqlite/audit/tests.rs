@@ -14,15 +14,15 @@ use super::{
 };
 use crate::{
     broker::{
-        CommandTrail, Counters, Durability, Retention, Trail, TrailPorts, TrailRules, Verification,
-        Weight, certify_public_keys,
+        CommandTrail, Counters, Durability, EventClass, Retention, Trail, TrailPorts, TrailRules,
+        Verification, certify_public_keys,
     },
     crypto::{AuditKeys, Keyring, SystemRandom},
     domain::{
         AuditChainReport, AuditEvent, AuditFaultKind, AuditRecord, AuditRow, AuditSignature,
         ChainPoint, Decision, SignedPoint, Statement,
     },
-    ports::{AuditSigner as _, AuditStore as _, Clock as _, ManualClock, StoreWatch as _},
+    ports::{AuditSigner as _, AuditStore as _, Clock as _, ManualClock, StoreHealth as _},
     store::contract::{TestSealer, usual_applications},
 };
 
@@ -64,7 +64,7 @@ impl World {
             store: self.store.clone(),
             signer: self.keys.clone(),
             clock: self.clock.clone(),
-            pace: self.clock.clone(),
+            timer: self.clock.clone(),
             counters: Arc::clone(counters),
         };
         let durability = Durability::BeforeResponse;
@@ -81,7 +81,7 @@ impl World {
         for _ in 0..events {
             // Far apart enough for nothing to be taken for slow.
             self.clock.advance(Duration::from_secs(1));
-            trail.record(record(), Weight::Change).unwrap().committed().await.unwrap();
+            trail.record(record(), EventClass::Change).unwrap().committed().await.unwrap();
         }
         trail.flush(Duration::from_mins(1)).await.unwrap();
         tasks.shutdown().await;
@@ -545,8 +545,9 @@ async fn the_trail_survives_a_full_disk_and_a_read_only_file() {
         let mut tasks = JoinSet::new();
         let writer = Arc::clone(&trail);
         tasks.spawn(async move { writer.run().await });
-        let pending: Vec<_> =
-            (0..200).map(|_| trail.record(record(), Weight::Change).unwrap().committed()).collect();
+        let pending: Vec<_> = (0..200)
+            .map(|_| trail.record(record(), EventClass::Change).unwrap().committed())
+            .collect();
         while counters.audit_failures.get() == 0 {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! Statements with what they have in common bound.
+//! Statements with their common parameters bound.
 
 use jiff::Timestamp;
 use sqlx::{
@@ -15,9 +15,9 @@ use crate::{
 };
 
 type Statement = Query<'static, Sqlite, SqliteArguments>;
-type Asking<T> = QueryAs<'static, Sqlite, T, SqliteArguments>;
+type RowQuery<T> = QueryAs<'static, Sqlite, T, SqliteArguments>;
 
-/// A row's key as its columns hold it.
+/// Returns the primary key of a grant's row.
 pub(super) fn key(name: &GrantName) -> (String, String, String) {
     (
         name.tenant.application.as_str().to_owned(),
@@ -26,14 +26,14 @@ pub(super) fn key(name: &GrantName) -> (String, String, String) {
     )
 }
 
-/// A statement about one grant.
-pub(super) fn one(statement: &'static str, name: &GrantName) -> Statement {
+/// Returns a statement for one grant.
+pub(super) fn grant_statement(statement: &'static str, name: &GrantName) -> Statement {
     let (application, tenant, id) = key(name);
     sqlx::query(statement).bind(application).bind(tenant).bind(id)
 }
 
-/// The same, with an answer.
-pub(super) fn one_as<T>(statement: &'static str, name: &GrantName) -> Asking<T>
+/// Returns a statement for one grant that returns rows.
+pub(super) fn grant_query<T>(statement: &'static str, name: &GrantName) -> RowQuery<T>
 where
     T: for<'r> FromRow<'r, SqliteRow>,
 {
@@ -41,8 +41,8 @@ where
     sqlx::query_as(statement).bind(application).bind(tenant).bind(id)
 }
 
-/// A statement about the grants of a tenant.
-pub(in crate::store::sqlite) fn of_tenant(
+/// Returns a statement for the grants of a tenant.
+pub(in crate::store::sqlite) fn tenant_statement(
     statement: &'static str,
     tenant: &TenantName,
 ) -> Statement {
@@ -51,35 +51,37 @@ pub(in crate::store::sqlite) fn of_tenant(
         .bind(tenant.tenant.to_string())
 }
 
-/// Keeps the outcome of a refresh, unless it was overtaken.
-pub(super) fn settlement(
+/// Returns the statement that stores the outcome of a refresh, unless a newer change came first.
+pub(super) fn outcome_query(
     name: &GrantName,
     lease: &Lease,
     token_version: i64,
     outcome: &RefreshOutcome,
     now: Timestamp,
-) -> Asking<GrantRecord> {
+) -> RowQuery<GrantRecord> {
     let statement = match outcome {
         RefreshOutcome::Refreshed { .. } => sql::REFRESHED,
-        RefreshOutcome::Broken { .. } => sql::BROKEN,
+        RefreshOutcome::ConsentRequired { .. } => sql::BROKEN,
         RefreshOutcome::Failed { .. } => sql::FAILED,
     };
-    let statement =
-        one_as(statement, name).bind(token_version).bind(lease.fence).bind(now.as_microsecond());
+    let statement = grant_query(statement, name)
+        .bind(token_version)
+        .bind(lease.fence)
+        .bind(now.as_microsecond());
     match outcome {
         RefreshOutcome::Refreshed { user_principal_name, full_name, .. } => statement
             .bind(user_principal_name.clone())
             .bind(folded_name(user_principal_name).into_owned())
             .bind(full_name.clone()),
-        RefreshOutcome::Broken { reason } | RefreshOutcome::Failed { reason } => {
+        RefreshOutcome::ConsentRequired { reason } | RefreshOutcome::Failed { reason } => {
             statement.bind(reason.as_str())
         }
     }
 }
 
-/// Keeps an access token of a grant in place of the former one.
+/// Returns the statement that stores an access token and replaces the previous one.
 pub(super) fn put_access_token(grant: &Grant, token: &AccessToken, sealed: Vec<u8>) -> Statement {
-    one(sql::PUT_ACCESS_TOKEN, &grant.name)
+    grant_statement(sql::PUT_ACCESS_TOKEN, &grant.name)
         .bind(sealed)
         .bind(token.credential_id.as_str().to_owned())
         .bind(token.issue_time.as_microsecond())

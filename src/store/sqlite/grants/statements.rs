@@ -1,4 +1,4 @@
-//! The SQL of grants. A row is found, and lists are ordered, by the primary key: `?1` to `?3` are the name.
+//! The SQL of grants. Rows are found by the primary key, and lists are ordered by it: `?1` to `?3` are the name.
 
 /// The columns of `GrantRecord`.
 macro_rules! columns {
@@ -16,8 +16,8 @@ macro_rules! this_one {
     };
 }
 
-/// What a refresh may still write to: the token that it spent is the present one (`?4`), and since its lease (`?5`)
-/// was taken nobody has revoked or doubted the grant.
+/// The condition for storing a refresh: the used token is still the current one (`?4`), and the grant was neither
+/// revoked nor marked as unproven since the lease (`?5`) was taken.
 macro_rules! not_overtaken {
     () => {
         concat!(
@@ -28,7 +28,7 @@ macro_rules! not_overtaken {
     };
 }
 
-/// Counts a failure at time `?6`, up to the largest number that an `int32` of the API holds.
+/// Counts a failure at time `?6`, up to the maximum of an `int32`.
 macro_rules! one_more_failure {
     () => {
         "failure_count = min(failure_count + 1, 2147483647), failing_since = coalesce(failing_since, ?6),"
@@ -38,7 +38,7 @@ macro_rules! one_more_failure {
 pub(in crate::store::sqlite) const HAS_TENANT: &str =
     "SELECT EXISTS (SELECT 1 FROM tenants WHERE application = ?1 AND tenant = ?2)";
 
-/// A new grant, or a new consent to a former one.
+/// Inserts a grant, or renews the existing one of the associate.
 pub(in crate::store::sqlite) const CONSENTED: &str = concat!(
     "INSERT INTO grants (application, tenant, id, associate_id, user_principal_name, user_principal_key, full_name, \
      state, create_time) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'ACTIVE', ?8) \
@@ -49,9 +49,9 @@ pub(in crate::store::sqlite) const CONSENTED: &str = concat!(
      RETURNING ",
     columns!()
 );
-pub(in crate::store::sqlite) const FORMER: &str =
+pub(in crate::store::sqlite) const PREVIOUS_REFRESH_TOKEN: &str =
     concat!("SELECT value FROM refresh_tokens WHERE ", this_one!());
-/// Whatever was known of the use of the former token goes with it.
+/// Replacing the row also clears the intent of the previous token.
 pub(in crate::store::sqlite) const PUT_REFRESH_TOKEN: &str = "INSERT OR REPLACE INTO refresh_tokens (application, tenant, id, value) VALUES (?1, ?2, ?3, ?4)";
 
 pub(in crate::store::sqlite) const GET: &str =
@@ -77,7 +77,7 @@ pub(in crate::store::sqlite) const LIST_OF_TENANT: &str = concat!(
     " FROM grants WHERE application = ?1 AND tenant = ?2 AND id > ?3 ORDER BY id LIMIT ?4"
 );
 
-/// The columns of `RefreshTokenRecord`, of both tables.
+/// Selects the columns of `RefreshTokenRecord` from both tables.
 macro_rules! refresh_token {
     ($condition:literal) => {
         concat!(
@@ -90,11 +90,13 @@ macro_rules! refresh_token {
     };
 }
 
-pub(in crate::store::sqlite) const PRESENT: &str = refresh_token!("token_version = ?4");
-pub(in crate::store::sqlite) const TO_SPEND: &str = refresh_token!("state <> 'REVOKED'");
+pub(in crate::store::sqlite) const REFRESH_TOKEN_OF_VERSION: &str =
+    refresh_token!("token_version = ?4");
+pub(in crate::store::sqlite) const USABLE_REFRESH_TOKEN: &str =
+    refresh_token!("state <> 'REVOKED'");
 pub(in crate::store::sqlite) const TO_REVOKE: &str = refresh_token!("revocation_pending = 1");
 
-/// The time is always another one, because SQLite does not write a page that stays the same.
+/// Changes the time, because SQLite does not write an unchanged page.
 pub(in crate::store::sqlite) const INTEND: &str = concat!(
     "UPDATE refresh_tokens SET intent_fence = ?5, intent_retried = coalesce(intent_retried, 0), intent_time = ?6 WHERE ",
     this_one!(),
@@ -102,7 +104,7 @@ pub(in crate::store::sqlite) const INTEND: &str = concat!(
     this_one!(),
     " AND token_version = ?4 AND state <> 'REVOKED')"
 );
-/// The retry is ours also if it was noted before.
+/// Also succeeds if this lease has already recorded the retry.
 pub(in crate::store::sqlite) const RETRY_ORPHAN: &str = concat!(
     "UPDATE refresh_tokens SET intent_fence = ?4, intent_retried = 1, intent_time = ?5 WHERE ",
     this_one!(),
@@ -111,7 +113,7 @@ pub(in crate::store::sqlite) const RETRY_ORPHAN: &str = concat!(
     this_one!(),
     " AND state <> 'REVOKED')"
 );
-pub(in crate::store::sqlite) const FORGET_INTENT: &str = concat!(
+pub(in crate::store::sqlite) const CLEAR_INTENT: &str = concat!(
     "UPDATE refresh_tokens SET intent_fence = NULL, intent_retried = NULL, intent_time = NULL WHERE ",
     this_one!()
 );
@@ -178,13 +180,13 @@ pub(in crate::store::sqlite) const REVOKED_UPSTREAM: &str = concat!(
 );
 pub(in crate::store::sqlite) const DELETE_REFRESH_TOKEN: &str =
     concat!("DELETE FROM refresh_tokens WHERE ", this_one!());
-pub(in crate::store::sqlite) const DELETE_OF_NO_TENANT: &str = concat!(
+pub(in crate::store::sqlite) const DELETE_WITHOUT_TENANT: &str = concat!(
     "DELETE FROM grants WHERE ",
     this_one!(),
     " AND NOT EXISTS (SELECT 1 FROM tenants WHERE application = ?1 AND tenant = ?2)"
 );
 
-pub(in crate::store::sqlite) const DOUBT_ALL: &str = "UPDATE grants \
+pub(in crate::store::sqlite) const MARK_ALL_UNPROVEN: &str = "UPDATE grants \
      SET doubted_at_fence = (SELECT last FROM lease_fences), version = version + 1 \
      WHERE application = ?1 AND tenant = ?2 AND state <> 'REVOKED'";
 pub(in crate::store::sqlite) const DELETE_ACCESS_TOKENS: &str =

@@ -1,6 +1,6 @@
-//! The SQL of tenants. A row is found, and lists are ordered, by the primary key.
+//! The SQL of tenants. Rows are found by the primary key, and lists are ordered by it.
 
-/// The columns of `TenantRecord`. A macro, because statements are literals: nothing is ever pasted into SQL.
+/// The columns of `TenantRecord`. A macro, because statements are literals: SQL is never built from values.
 macro_rules! columns {
     () => {
         "application, tenant, labels, company_name, disabled, token_version, version, create_time, update_time, \
@@ -49,11 +49,11 @@ pub(in crate::store::sqlite) const GET_VERSION: &str =
 pub(in crate::store::sqlite) const DELETE: &str =
     "DELETE FROM tenants WHERE application = ?1 AND tenant = ?2";
 
-/// Before a token is set: no two settings, of whatever tenant, share a number.
+/// Allocates a token version, which is unique over all tenants.
 pub(in crate::store::sqlite) const NEXT_TOKEN_VERSION: &str =
     "UPDATE token_versions SET last = last + 1 WHERE only_row = 1";
 
-/// Of the names in a JSON array of pairs, the places of those that are stopped or not there.
+/// Returns the positions of disabled or missing tenants in a JSON array of name pairs.
 pub(in crate::store::sqlite) const STOPPED_OF: &str = "SELECT asked.key FROM json_each(?1) AS asked \
      LEFT JOIN tenants ON tenants.application = asked.value ->> 0 AND tenants.tenant = asked.value ->> 1 \
      WHERE tenants.disabled IS NOT 0";

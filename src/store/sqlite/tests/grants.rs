@@ -1,4 +1,4 @@
-//! What is special to grants and consents in the SQLite file.
+//! Tests of grants and consents that are specific to SQLite.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{Folder, sealed_for, set, unavailable};
 use crate::{
     domain::{
-        CallerOnRecord, Consent, ConsentAttempt, ConsentId, Environment, Failing, GrantId,
+        CallerRecord, Consent, ConsentAttempt, ConsentId, Environment, FailureStreak, GrantId,
         GrantScope, TenantName,
     },
     ports::{
-        ConsentLimits, ConsentStore as _, GrantStore, SealError, StoreError, StoreWatch as _,
+        ConsentLimits, ConsentStore as _, GrantStore, SealError, StoreError, StoreHealth as _,
         TenantStore,
     },
     store::{
@@ -52,10 +52,10 @@ async fn tokens_of_grants_are_bound_to_their_row_and_column() {
     does_not_open(store.access_token(&two.name).await);
     store.revoke(&two.name).await.unwrap();
     does_not_open(store.token_to_revoke(&two.name).await);
-    // Nor is a token that may be handed out made of one that may not.
+    // A refresh token cannot be opened as an access token either.
     folder.meddle("UPDATE access_tokens SET value = (SELECT value FROM refresh_tokens WHERE id LIKE '01%')").await;
     does_not_open(store.access_token(&one.name).await);
-    // Nor does a row of one environment open in another.
+    // A row of one environment cannot be opened in another either.
     let mut elsewhere = usual_applications();
     elsewhere.get_mut(&cust1().application).unwrap().environment = Environment::Online;
     let file = SqliteFile::open(&folder.path()).await.unwrap();
@@ -72,7 +72,7 @@ async fn verifiers_are_bound_to_their_attempt() {
         id: id.clone(),
         application: cust1().application,
         tenant: None,
-        caller: CallerOnRecord {
+        caller: CallerRecord {
             id: "login:portal".to_owned(),
             method: "jwt".to_owned(),
             issuer: None,
@@ -98,16 +98,17 @@ async fn verifiers_are_bound_to_their_attempt() {
             cookie_digest: None,
             expire_time: at(100),
         };
-        assert!(store.mint(&state, &attempt, at(1)).await.unwrap());
+        assert!(store.add_attempt(&state, &attempt, at(1)).await.unwrap());
     }
     assert!(!folder.contains(b"a-verifier-that-nobody-may-see"));
     folder.meddle("UPDATE consent_attempts SET verifier = (SELECT verifier FROM consent_attempts LIMIT 1)").await;
-    let redeemed = [store.redeem(&[1; 32], at(2)).await, store.redeem(&[2; 32], at(2)).await];
+    let redeemed =
+        [store.take_attempt(&[1; 32], at(2)).await, store.take_attempt(&[2; 32], at(2)).await];
     assert_eq!(redeemed.iter().filter(|attempt| attempt.is_ok()).count(), 1);
 }
 
 #[tokio::test]
-async fn refresh_tokens_are_nowhere_in_the_files_and_deleted_ones_not_even_sealed() {
+async fn files_contain_no_plain_refresh_tokens_and_no_deleted_ones() {
     let folder = Folder::new();
     let store = folder.store().await;
     add(&store, &cust1()).await;
@@ -121,29 +122,29 @@ async fn refresh_tokens_are_nowhere_in_the_files_and_deleted_ones_not_even_seale
     }
     TenantStore::delete(&store, &cust1(), None, true).await.unwrap();
     assert!(folder.contains(&sealed), "needed to revoke it");
-    store.revoked_upstream(&grant.name, 1).await.unwrap().unwrap();
+    store.mark_revoked_upstream(&grant.name, 1).await.unwrap().unwrap();
     assert!(!folder.contains(&sealed));
-    // Neither whose it was: nothing is left of the grant.
+    // The person's name is deleted too: nothing remains of the grant.
     assert!(!folder.contains(b"ony@new.example.com"));
     assert!(!folder.contains(grant.name.grant.as_str().as_bytes()));
 }
 
 #[tokio::test]
-async fn a_token_is_not_spent_while_the_store_cannot_be_written() {
+async fn does_not_use_a_token_while_the_store_is_not_writable() {
     let folder = Folder::new();
     let store = folder.store().await;
     add(&store, &cust1()).await;
     let grant = granted(&store, &cust1(), 5).await;
     let lease = lease(&store, &grant.name, 20).await;
-    assert!(store.intend(&grant.name, &lease, 1, at(21)).await.unwrap());
+    assert!(store.record_intent(&grant.name, &lease, 1, at(21)).await.unwrap());
     set(&store, "query_only = ON").await;
-    // Also where the intent is there already.
-    unavailable(store.intend(&grant.name, &lease, 1, at(22)).await);
+    // Also if the intent is already stored.
+    unavailable(store.record_intent(&grant.name, &lease, 1, at(22)).await);
     assert!(to_spend(&store, &grant.name).await.is_some());
 }
 
 #[tokio::test]
-async fn a_file_without_grants_gets_them_and_keeps_what_it_had() {
+async fn migrates_a_file_without_grants_and_keeps_its_data() {
     let folder = Folder::new();
     let store = folder.store().await;
     let before = add(&store, &cust1()).await;
@@ -163,7 +164,7 @@ async fn a_file_without_grants_gets_them_and_keeps_what_it_had() {
 }
 
 #[tokio::test]
-async fn a_grant_of_before_that_fails_counts_as_having_failed_once() {
+async fn a_migrated_failing_grant_counts_one_failure() {
     let folder = Folder::new();
     let store = folder.store().await;
     add(&store, &cust1()).await;
@@ -172,7 +173,7 @@ async fn a_grant_of_before_that_fails_counts_as_having_failed_once() {
         names.push(granted(&store, &cust1(), associate).await.name);
     }
     store.close().await;
-    // The last failure of the first came after it worked, that of the second before, and the third has none.
+    // The first failed after its last success, the second before it, and the third never failed.
     folder
         .meddle(
             "ALTER TABLE grants DROP COLUMN failing_since; ALTER TABLE grants DROP COLUMN failure_count;
@@ -190,11 +191,11 @@ async fn a_grant_of_before_that_fails_counts_as_having_failed_once() {
         failing.push(read(&store, name).await.unwrap().failing);
     }
     let since = jiff::Timestamp::from_second(2).unwrap();
-    assert_eq!(failing, [Some(Failing { count: 1, since }), None, None]);
+    assert_eq!(failing, [Some(FailureStreak { count: 1, since }), None, None]);
 }
 
 #[tokio::test]
-async fn a_file_with_keys_in_lower_case_gets_folded_ones() {
+async fn migrates_lower_case_keys_to_folded_ones() {
     let folder = Folder::new();
     let store = folder.store().await;
     add(&store, &cust1()).await;
@@ -203,7 +204,7 @@ async fn a_file_with_keys_in_lower_case_gets_folded_ones() {
         let person = person(&cust1(), id.into(), user);
         let grant = GrantId::new([id; 16]);
         let application = cust1().application;
-        store.consented(&application, &person, &secret("x"), &grant, at(5)).await.unwrap();
+        store.store_consent(&application, &person, &secret("x"), &grant, at(5)).await.unwrap();
     }
     store.close().await;
     folder
@@ -225,7 +226,7 @@ async fn a_file_with_keys_in_lower_case_gets_folded_ones() {
 }
 
 #[tokio::test]
-async fn a_row_of_a_grant_that_makes_no_sense_is_corrupt() {
+async fn an_invalid_grant_row_is_corrupt() {
     for damage in [
         "grants SET associate_id = 2147483648",
         "grants SET id = 'no id'",
@@ -249,7 +250,7 @@ async fn a_row_of_a_grant_that_makes_no_sense_is_corrupt() {
 }
 
 #[tokio::test]
-async fn looking_for_grants_uses_an_index_and_sorts_nothing() {
+async fn finding_grants_uses_an_index_without_sorting() {
     let folder = Folder::new();
     let store = folder.store().await;
     add(&store, &name("portal", "Cust1")).await;

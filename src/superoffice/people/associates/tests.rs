@@ -17,7 +17,7 @@ fn answer(rows: &str, next_link: &str) -> String {
     format!(r#"{{"odata.metadata":"{metadata}","odata.nextLink":{next_link},"value":[{rows}]}}"#)
 }
 
-/// Reads one row that is a whole answer.
+/// Reads a response with one row.
 fn one(row: &str) -> Result<AssociateRecord, UpstreamError> {
     let page = read_associates(answer(row, "null").as_bytes(), None, 1000)?;
     assert_eq!((page.associates.len(), page.next), (1, None), "{row}");
@@ -32,7 +32,7 @@ fn rows(ids: impl IntoIterator<Item = i32>) -> String {
 }
 
 #[test]
-fn a_slim_row_is_read() {
+fn reads_a_slim_row() {
     let record = one(
         r#"{"PrimaryKey":"5","EntityName":"associate","associateDbId":5,"assocName":"AA","assocTooltip":"x",
             "assocType":"0","userName":"anna.admin@example.com","fullName":"Anna Admin","personId":9,
@@ -63,7 +63,7 @@ fn a_slim_row_is_read() {
 }
 
 #[test]
-fn a_full_row_is_read() {
+fn reads_a_full_row() {
     let record = one(
         r#"{"PrimaryKey":13,"EntityName":"associate","StyleHint":"","LinkHint":"","TableRight":null,"Column":{
             "assocName":{"RawValue":"SYS","DisplayValue":"SYS","LinkHint":"","TooltipHint":""},
@@ -80,8 +80,8 @@ fn a_full_row_is_read() {
 }
 
 #[test]
-fn what_is_odd_in_a_row_is_told_and_the_rest_is_read() {
-    use DataWarning::{Cut, Missing, Unreadable};
+fn warns_about_invalid_columns_and_reads_the_rest() {
+    use DataWarning::{Missing, Truncated, Unreadable};
     let row =
         |fields: &str| one(&format!(r#"{{"associateDbId":5,"assocName":"A",{fields}}}"#)).unwrap();
     for (fields, kind, warnings) in [
@@ -90,10 +90,10 @@ fn what_is_odd_in_a_row_is_told_and_the_rest_is_read() {
         (r#""assocType":"System""#, AssociateType::System, vec![]),
         (r#""assocType":"AnonymousAssociate""#, AssociateType::Anonymous, vec![]),
         (r#""assocType":99"#, AssociateType::Unrecognized(99), vec![]),
-        (r#""assocType":"""#, AssociateType::UNTOLD, vec![Unreadable("assocType")]),
-        (r#""assocType":"Ansatt""#, AssociateType::UNTOLD, vec![Unreadable("assocType")]),
-        (r#""assocType":false"#, AssociateType::UNTOLD, vec![Unreadable("assocType")]),
-        (r#""assocType":null"#, AssociateType::UNTOLD, vec![Missing("assocType")]),
+        (r#""assocType":"""#, AssociateType::UNSPECIFIED, vec![Unreadable("assocType")]),
+        (r#""assocType":"Ansatt""#, AssociateType::UNSPECIFIED, vec![Unreadable("assocType")]),
+        (r#""assocType":false"#, AssociateType::UNSPECIFIED, vec![Unreadable("assocType")]),
+        (r#""assocType":null"#, AssociateType::UNSPECIFIED, vec![Missing("assocType")]),
     ] {
         let record = row(fields);
         assert_eq!((record.kind, record.warnings), (kind, warnings), "{fields}");
@@ -104,16 +104,16 @@ fn what_is_odd_in_a_row_is_told_and_the_rest_is_read() {
         assert_eq!(record.login, "A");
     }
     let long = format!(r#""assocType":0,"fullName":"{}""#, "å".repeat(5000));
-    assert_eq!(row(&long).warnings, [Cut("fullName")]);
+    assert_eq!(row(&long).warnings, [Truncated("fullName")]);
     let many = format!(r#""assocType":0,"otherGroups":"{}""#, "7,".repeat(5000));
     let record = row(&many);
-    assert_eq!((record.other_groups.len(), record.warnings), (250, vec![Cut("otherGroups")]));
+    assert_eq!((record.other_groups.len(), record.warnings), (250, vec![Truncated("otherGroups")]));
     let nameless = one(r#"{"PrimaryKey":"5","assocType":0}"#).unwrap();
     assert_eq!(nameless.warnings, [Missing("assocName")]);
 }
 
 #[test]
-fn pages_go_on_by_key() {
+fn pages_continue_by_key() {
     for (ids, after, asked, next_link, wanted) in [
         (vec![], None, 3, "null", None),
         (vec![1, 5], None, 3, "null", None),
@@ -130,11 +130,11 @@ fn pages_go_on_by_key() {
     let body = answer(&rows([7, 5, 7]), "null");
     let page = read_associates(body.as_bytes(), None, 1000).unwrap();
     let ids: Vec<_> = page.associates.iter().map(|one| one.id.get()).collect();
-    assert_eq!(ids, [5, 7], "the only page is put in order, each once");
+    assert_eq!(ids, [5, 7], "a single page is sorted and has no duplicates");
 }
 
 #[test]
-fn a_page_that_would_mislead_a_listing_is_refused() {
+fn rejects_a_page_that_would_break_a_listing() {
     let link = r#""https://sod2.superoffice.com/next""#;
     for (name, body, after) in [
         ("the same page again", answer(&rows([4, 5]), link), Some(5)),
@@ -172,11 +172,14 @@ fn a_page_that_would_mislead_a_listing_is_refused() {
     let large = " ".repeat(USERS.max_body_bytes) + "null";
     assert!(read_associates(large.as_bytes(), None, 1000).is_err());
     let many = answer(&rows(1..=1001), "null");
-    assert!(read_associates(many.as_bytes(), None, usize::MAX).is_err(), "bounded while read");
+    assert!(
+        read_associates(many.as_bytes(), None, usize::MAX).is_err(),
+        "the number of rows is limited while reading"
+    );
 }
 
 #[test]
-fn by_id_only_those_asked_for_are_believed() {
+fn reading_by_id_accepts_only_requested_associates() {
     let asked = [id(5), id(7), id(9)];
     let read = |body: &str| read_associates_by_id(body.as_bytes(), &asked);
     assert_eq!(read("null"), Ok(Vec::new()), "nothing found");
@@ -209,7 +212,7 @@ fn value() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_values_in_a_row_are_an_associate(values in prop::collection::vec(value(), 14), number in 1..=i32::MAX) {
+    fn any_values_in_a_row_give_an_associate(values in prop::collection::vec(value(), 14), number in 1..=i32::MAX) {
         let mut row = format!(r#""associateDbId":{number}"#);
         for (name, value) in ASSOCIATE_COLUMNS.iter().skip(1).zip(&values) {
             write!(row, r#","{name}":{value}"#).unwrap();
@@ -222,13 +225,13 @@ proptest! {
             for warning in &associate.warnings {
                 prop_assert!(!warning.to_string().is_empty());
             }
-            let unknown = associate.kind == AssociateType::UNTOLD;
+            let unknown = associate.kind == AssociateType::UNSPECIFIED;
             prop_assert!(!unknown || !associate.can_sign_in());
         }
     }
 
     #[test]
-    fn no_bytes_make_a_reader_panic(body in prop::collection::vec(any::<u8>(), 0..200), json in value()) {
+    fn reading_any_bytes_does_not_panic(body in prop::collection::vec(any::<u8>(), 0..200), json in value()) {
         let whole = answer(&json, "null");
         for body in [body.as_slice(), json.as_bytes(), whole.as_bytes()] {
             let _ = read_associates(body, None, 10);

@@ -1,4 +1,4 @@
-//! Everything that goes into a call, against the official API descriptions: `tests/fixtures/openapi`.
+//! Compares requests with the official API descriptions in `tests/fixtures/openapi`.
 
 use serde_json::Value;
 
@@ -8,13 +8,13 @@ use crate::superoffice::people::{
     principal::{LICENSE_FIELDS, PRINCIPAL_FIELDS},
 };
 
-/// What the API descriptions say.
+/// The API descriptions.
 fn described(pointer: &[&str]) -> Value {
     let file = include_str!("../../../../tests/fixtures/openapi/web-api.json");
     look(file, pointer)
 }
 
-/// What they leave open, and the documentation says.
+/// Facts from the documentation that the descriptions omit.
 fn named(pointer: &[&str]) -> Vec<String> {
     let file = include_str!("../../../../tests/fixtures/openapi/names.json");
     serde_json::from_value(look(file, pointer)).unwrap()
@@ -30,7 +30,7 @@ fn id(number: i32) -> AssociateId {
     AssociateId::new(number).unwrap()
 }
 
-/// A call without the reader of its answer.
+/// A request without its response reader.
 struct Sent {
     method: String,
     path: String,
@@ -38,11 +38,11 @@ struct Sent {
     headers: HeaderMap,
 }
 
-fn sent<T>(call: &ApiCall<T>) -> Sent {
+fn sent<T>(call: &ApiQuery<T>) -> Sent {
     let (path, query) =
         call.path_and_query.split_once('?').unwrap_or((call.path_and_query.as_str(), ""));
     let query = if call.body.is_empty() { query.as_bytes() } else { &call.body };
-    // Nothing in it may need more encoding than it has.
+    // The query must be fully encoded.
     assert!(query.iter().all(|b| b.is_ascii_alphanumeric() || b"$=&,()%".contains(b)), "{call:?}");
     Sent {
         method: call.method.as_str().to_lowercase(),
@@ -53,7 +53,7 @@ fn sent<T>(call: &ApiCall<T>) -> Sent {
 }
 
 fn every_call() -> Vec<(Sent, &'static str)> {
-    let calls = PeopleQuestions;
+    let calls = PeopleRequests;
     vec![
         (sent(&calls.associates(None)), "/api/v1/User"),
         (sent(&calls.associates(Some(id(1000)))), "/api/v1/User"),
@@ -65,7 +65,7 @@ fn every_call() -> Vec<(Sent, &'static str)> {
     ]
 }
 
-/// The names of parameters of a kind, with their descriptions.
+/// Returns the names of parameters of a kind, with their descriptions.
 fn parameters(path: &str, method: &str, kind: &str) -> Vec<(String, Value)> {
     let all = described(&["paths", path, method, "parameters"]);
     let all = all.as_array().unwrap().iter().filter(|parameter| parameter["in"] == kind);
@@ -73,7 +73,7 @@ fn parameters(path: &str, method: &str, kind: &str) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn every_path_and_method_is_described() {
+fn every_path_and_method_is_in_the_api_description() {
     for (call, path) in every_call() {
         described(&["paths", path, &call.method]);
         match path.split_once('{') {
@@ -94,9 +94,9 @@ fn every_path_and_method_is_described() {
 }
 
 #[test]
-fn every_parameter_is_described_in_this_spelling_and_has_a_value_of_its_type() {
+fn every_parameter_matches_the_api_description() {
     for (call, path) in every_call() {
-        // The form has the parameters of the query.
+        // The form has the same parameters as the query.
         let known = parameters(path, "get", "query");
         for (name, value) in &call.query {
             let (_, described) = known.iter().find(|(known, _)| known == name).expect(name);
@@ -139,12 +139,12 @@ fn every_column_is_documented() {
 }
 
 #[test]
-fn only_whole_numbers_go_into_filters() {
+fn filters_contain_only_integers() {
     let filter = |call: &Sent| {
         let filter = call.query.iter().find(|(name, _)| name == "$filter");
         filter.map(|(_, value)| value.clone()).unwrap()
     };
-    let calls = PeopleQuestions;
+    let calls = PeopleRequests;
     assert_eq!(filter(&sent(&calls.associates(None))), "associateDbId > 0");
     assert_eq!(filter(&sent(&calls.associates(Some(id(1000))))), "associateDbId > 1000");
     assert_eq!(filter(&sent(&calls.associate(id(5)))), "associateDbId oneOf (5)");
@@ -154,7 +154,7 @@ fn only_whole_numbers_go_into_filters() {
 }
 
 #[test]
-fn every_field_that_is_read_is_described() {
+fn every_field_is_in_the_api_description() {
     let of = |name: &str| format!("SuperOffice.CRM.Services.{name}");
     for (carrier, fields) in [
         (of("SoPrincipalCarrier"), PRINCIPAL_FIELDS),

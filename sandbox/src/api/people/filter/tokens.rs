@@ -1,4 +1,4 @@
-//! The words of a filter.
+//! The tokens of a filter.
 
 use super::FilterError;
 
@@ -31,11 +31,11 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, FilterError> {
                     match rest.next() {
                         Some('\'') => break,
                         Some(other) if !other.is_control() => text.push(other),
-                        Some(_) => return Err(malformed("A text holds a control character.")),
-                        None => return Err(malformed("A text has no end.")),
+                        Some(_) => return Err(malformed("A text contains a control character.")),
+                        None => return Err(malformed("A text has no closing quote.")),
                     }
                 }
-                // To double a quote is not documented.
+                // Doubled quotes are not documented.
                 if rest.peek() == Some(&'\'') {
                     return Err(malformed("A quote follows a text."));
                 }
@@ -52,7 +52,7 @@ pub(super) fn tokenize(text: &str) -> Result<Vec<Token>, FilterError> {
                 }
                 tokens.push(word_or_number(word)?);
             }
-            other => return Err(FilterError::Malformed(format!("{other:?} has no meaning."))),
+            other => return Err(FilterError::Malformed(format!("{other:?} is not allowed."))),
         }
     }
     Ok(tokens)
@@ -63,7 +63,7 @@ fn word_or_number(word: String) -> Result<Token, FilterError> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(Token::Word(word));
     }
-    // The service's numbers have 32 bits.
+    // SuperOffice's numbers have 32 bits.
     let number = word.parse::<i32>().map(|number| Token::Number(number.into()));
     number.map_err(|_| FilterError::Malformed(format!("{word} is too large.")))
 }

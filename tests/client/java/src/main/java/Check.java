@@ -44,7 +44,7 @@ import tenantgateway.v1.TokenServiceGrpc;
 import tenantgateway.v1.WatchSystemTicketRequest;
 
 /**
- * Calls the gateway with HTTP clients of Java and with the code that Java's official generators make of proto/.
+ * Calls the gateway with HTTP clients of Java and with code that Java's official generators create from proto/.
  *
  * <p>Prints a line for each case, and exits with 1 if one of them failed.
  */
@@ -70,7 +70,7 @@ public final class Check {
 
   private record Answer(int status, Map<String, String> headers, byte[] body) {}
 
-  /** How a body is sent. */
+  /** The way in which a body is sent. */
   private enum How { SIZED, CHUNKED, EXPECTING, FORM }
 
   private interface Client {
@@ -183,7 +183,7 @@ public final class Check {
     report(name, "early-denied", () -> early(client, given.denied, given.token, 403));
     report(name, "chunked", () -> uploaded(client.send("PUT", echo, bearing(given.token), large, How.CHUNKED), LARGE, LARGE));
     report(name, "expect", () -> uploaded(client.send("PUT", echo, bearing(given.token), large, How.EXPECTING), LARGE, LARGE));
-    // Older clients of the JDK wait for ever where the answer is another one than 100 (JDK-8286171).
+    // Older JDK clients wait forever if the response to `Expect` is not 100 (JDK-8286171).
     if (!name.equals("jdk")) {
       report(
           name,

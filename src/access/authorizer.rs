@@ -1,0 +1,385 @@
+//! The single place that authenticates and authorizes callers.
+
+mod admission;
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    AccessError, Action, ActionName, Authenticator, Authorized, Caller, On, OverQuota, Policies,
+    PolicyDecision, PolicyIds, QuotaRules, RequestedCall, Resource, Rights,
+    quota::{Attempt, Quotas, Source},
+};
+use crate::{
+    domain::{CallerRecord, TenantName, credential_operation},
+    ports::Clock,
+};
+
+pub use self::admission::AdmissionError;
+
+/// Interval at which the credential of an idle stream is checked: its key or certificate authority may be removed.
+const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Minimum wait, so that a stopped clock does not cause a busy loop.
+const MIN_WAIT: Duration = Duration::from_millis(1);
+
+/// Authenticates callers and authorizes their calls.
+pub struct Access {
+    callers: Callers,
+    rules: Rules,
+    quotas: Quotas,
+    clock: Arc<dyn Clock>,
+}
+
+enum Callers {
+    /// Every call has this caller and no credential is checked: loopback without caller identity, and the command line.
+    Fixed(Caller),
+    Authenticated(Box<Authenticator>),
+}
+
+/// The rules that decide on calls.
+#[derive(Clone)]
+pub enum Rules {
+    /// Permits everything: for the command line, whose user can read the store and the keyring anyway, and for loopback
+    /// without caller identity if no policy is configured.
+    PermitAll,
+    /// Evaluates policies. Everything that no policy permits is denied.
+    Policies(Arc<Policies>),
+}
+
+impl Access {
+    /// Creates the access control for `callers.insecure_anonymous`. The configuration ensures loopback listeners.
+    #[must_use]
+    pub fn insecure_anonymous(rules: Rules, quotas: QuotaRules, clock: Arc<dyn Clock>) -> Self {
+        let callers = Callers::Fixed(Caller::anonymous());
+        Self { callers, rules, quotas: Quotas::new(quotas, &clock), clock }
+    }
+
+    /// Creates the access control for a person at the command line, who can read the store and the keyring anyway.
+    #[must_use]
+    pub fn command_line(caller: Caller, clock: Arc<dyn Clock>) -> Self {
+        let callers = Callers::Fixed(caller);
+        let quotas = Quotas::new(QuotaRules::default(), &clock);
+        Self { callers, rules: Rules::PermitAll, quotas, clock }
+    }
+
+    /// Creates the access control for authenticated callers and a policy.
+    #[must_use]
+    pub fn new(
+        identification: Authenticator,
+        policies: Arc<Policies>,
+        quotas: QuotaRules,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let callers = Callers::Authenticated(Box::new(identification));
+        let quotas = Quotas::new(quotas, &clock);
+        Self { callers, rules: Rules::Policies(policies), quotas, clock }
+    }
+
+    /// Decides whether `caller` may do `A` to `resource`. The decision uses only the name, before any look-up.
+    ///
+    /// # Errors
+    /// Returns an error if no policy permits the action, if a policy forbids it, or if the caller's credential has
+    /// expired (possible on a stream).
+    pub fn authorize<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+    ) -> Result<Authorized<A, R>, AccessError> {
+        self.check_credential(caller)?;
+        let mut attempt = None;
+        let decision = self.decide(caller, A::NAME, &resource.clone().into(), &mut attempt)?;
+        if decision.allowed {
+            if let Some(attempt) = attempt {
+                attempt.refund();
+            }
+            Ok(Authorized::new(caller.clone(), resource, decision.policy_ids))
+        } else {
+            Err(AccessError::Denied(decision.policy_ids))
+        }
+    }
+
+    /// Decides for a caller that started an operation which another request finishes. Only policies are evaluated; the
+    /// caller's credential may have expired. A denial counts against no quota, because another client finishes the
+    /// operation.
+    ///
+    /// # Errors
+    /// Returns the policies that forbid the action, or an empty list if no policy permits it.
+    pub fn authorize_recorded_caller<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        record: &CallerRecord,
+        resource: R,
+    ) -> Result<Authorized<A, R>, PolicyIds> {
+        let caller = Caller::from_record(record).ok_or_else(no_policy)?;
+        let decision = match &self.rules {
+            Rules::PermitAll => permitted(),
+            Rules::Policies(policies) => {
+                policies.decide(&caller, A::NAME, &resource.clone().into())
+            }
+        };
+        if decision.allowed {
+            Ok(Authorized::new(caller, resource, decision.policy_ids))
+        } else {
+            Err(decision.policy_ids)
+        }
+    }
+
+    /// Decides whether `caller` may send this Web API call under the action `A`. `path` is in normal form.
+    ///
+    /// # Errors
+    /// See [`Self::authorize`].
+    pub fn authorize_call<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+        method: &str,
+        path: &str,
+    ) -> Result<Authorized<A, R>, AccessError> {
+        self.check_credential(caller)?;
+        let attempt = self.quotas.attempt(Source::Caller(caller))?;
+        let decision = match &self.rules {
+            // An operation that returns credentials needs a policy that names it.
+            Rules::PermitAll if credential_operation(method, path).is_some() => {
+                PolicyDecision { allowed: false, policy_ids: no_policy() }
+            }
+            Rules::PermitAll => permitted(),
+            Rules::Policies(policies) => {
+                let resource = resource.clone().into();
+                policies.decide_with_context(caller, A::NAME, &resource, method, path)
+            }
+        };
+        if decision.allowed {
+            attempt.refund();
+            Ok(Authorized::new(caller.clone(), resource, decision.policy_ids))
+        } else {
+            Err(AccessError::Denied(decision.policy_ids))
+        }
+    }
+
+    /// Decides on a Web API call as it will be sent. The error says whether the caller may send other calls there.
+    ///
+    /// # Errors
+    /// See [`Self::authorize`].
+    pub(super) fn authorize_requested_call<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        call: RequestedCall<R>,
+    ) -> Result<Authorized<A, RequestedCall<R>>, AccessError> {
+        let (method, path) = (call.method.as_str(), call.path.normal_form());
+        let decided: Result<Authorized<A, R>, _> =
+            self.authorize_call(caller, call.target.clone(), method, path);
+        match decided {
+            Ok(decided) => {
+                let policy_ids = Arc::clone(decided.policy_ids());
+                Ok(Authorized::new(caller.clone(), call, policy_ids))
+            }
+            Err(AccessError::Denied(policy_ids))
+                if self.may_for_some_path::<A>(caller, &call.target.into()) =>
+            {
+                Err(AccessError::PathNotAllowed(policy_ids))
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    fn may_for_some_path<A: Action>(&self, caller: &Caller, resource: &Resource) -> bool {
+        match &self.rules {
+            Rules::PermitAll => true,
+            Rules::Policies(policies) => {
+                policies.may_for_some_context(caller, A::NAME, resource).allowed
+            }
+        }
+    }
+
+    /// Returns whether a policy could permit `action` on some grant of the tenant.
+    #[must_use]
+    pub fn may_on_some_grant(
+        &self,
+        caller: &Caller,
+        action: ActionName,
+        tenant: &TenantName,
+    ) -> bool {
+        match &self.rules {
+            Rules::PermitAll => true,
+            Rules::Policies(policies) => policies.may_on_some_grant(caller, action, tenant),
+        }
+    }
+
+    /// Decides for each resource and returns the permitted ones.
+    ///
+    /// # Errors
+    /// Returns an error if none is permitted.
+    pub fn authorize_any<A: On<R>, R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resources: impl IntoIterator<Item = R>,
+    ) -> Result<Vec<Authorized<A, R>>, AccessError> {
+        self.check_credential(caller)?;
+        let (mut permitted, mut denying, mut slowed) = (Vec::new(), Vec::new(), None);
+        let mut attempt = None;
+        for resource in resources {
+            match self.decide(caller, A::NAME, &resource.clone().into(), &mut attempt) {
+                Ok(PolicyDecision { allowed: true, policy_ids }) => {
+                    permitted.push(Authorized::new(caller.clone(), resource, policy_ids));
+                }
+                Ok(PolicyDecision { policy_ids, .. }) => denying.extend(policy_ids.iter().cloned()),
+                // Cached permissions of other resources are still returned.
+                Err(over) => slowed = Some(over),
+            }
+        }
+        match (permitted.is_empty(), slowed) {
+            (false, _) => {
+                if let Some(attempt) = attempt {
+                    attempt.refund();
+                }
+                Ok(permitted)
+            }
+            (true, Some(over)) => Err(over.into()),
+            (true, None) => {
+                denying.sort_unstable();
+                denying.dedup();
+                Err(AccessError::Denied(denying.into()))
+            }
+        }
+    }
+
+    /// Returns those of `actions` that `caller` may do to `resource`. A call action is included if policy permits any
+    /// call.
+    ///
+    /// # Errors
+    /// Returns `Denied` if no action is permitted; otherwise see [`Self::authorize`].
+    pub fn rights<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+        actions: &[ActionName],
+    ) -> Result<Rights<R>, AccessError> {
+        let mut held = self.rights_any(caller, [resource], actions)?;
+        held.pop().ok_or_else(|| AccessError::Denied(no_policy()))
+    }
+
+    /// Returns the same for several resources, without the resources on which no action is permitted.
+    ///
+    /// # Errors
+    /// Returns `Denied` if no action is permitted; otherwise see [`Self::authorize`].
+    pub fn rights_any<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resources: impl IntoIterator<Item = R>,
+        actions: &[ActionName],
+    ) -> Result<Vec<Rights<R>>, AccessError> {
+        let permitted_on = self.rights_any_or_empty(caller, resources, actions)?;
+        self.deny_if_empty(caller, permitted_on)
+    }
+
+    /// Returns the same, but an empty list instead of `Denied`. For results that are combined with others.
+    ///
+    /// # Errors
+    /// See [`Self::authorize`], but never returns `Denied`.
+    pub fn rights_any_or_empty<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resources: impl IntoIterator<Item = R>,
+        actions: &[ActionName],
+    ) -> Result<Vec<Rights<R>>, AccessError> {
+        self.check_credential(caller)?;
+        // The caller of this function counts the refusal, if there is one.
+        self.quotas.attempt(Source::Caller(caller))?.refund();
+        let mut permitted_on = Vec::new();
+        for resource in resources {
+            let name = resource.clone().into();
+            let held = |action: &ActionName| {
+                let decision = match &self.rules {
+                    Rules::PermitAll => permitted(),
+                    Rules::Policies(policies) => {
+                        policies.may_for_some_context(caller, *action, &name)
+                    }
+                };
+                decision.allowed.then_some((*action, decision.policy_ids))
+            };
+            let held: Vec<_> = actions.iter().filter_map(held).collect();
+            if !held.is_empty() {
+                permitted_on.push(Rights::new(resource, held));
+            }
+        }
+        Ok(permitted_on)
+    }
+
+    /// Returns the same for one resource, with empty rights instead of `Denied`.
+    ///
+    /// # Errors
+    /// See [`Self::authorize`], but never returns `Denied`.
+    pub fn rights_or_empty<R: Clone + Into<Resource>>(
+        &self,
+        caller: &Caller,
+        resource: R,
+        actions: &[ActionName],
+    ) -> Result<Rights<R>, AccessError> {
+        let held = self.rights_any_or_empty(caller, [resource.clone()], actions)?.pop();
+        Ok(held.unwrap_or_else(|| Rights::new(resource, Vec::new())))
+    }
+
+    /// Denies the call if `found` is empty, and counts the refusal.
+    ///
+    /// # Errors
+    /// Returns `Denied` if `found` is empty.
+    pub fn deny_if_empty<T>(&self, caller: &Caller, found: Vec<T>) -> Result<Vec<T>, AccessError> {
+        if found.is_empty() {
+            drop(self.quotas.attempt(Source::Caller(caller)));
+            return Err(AccessError::Denied(no_policy()));
+        }
+        Ok(found)
+    }
+
+    /// Waits until the caller's credential is no longer valid. Streams end then, even if they are idle.
+    pub async fn wait_until_credential_expires(&self, caller: &Caller) -> AccessError {
+        loop {
+            if let Err(refused) = self.check_credential(caller) {
+                return refused;
+            }
+            let until = caller.identity().valid_until.unwrap_or(Timestamp::MAX);
+            let left = until.duration_since(self.clock.now()).unsigned_abs();
+            self.clock.sleep(left.clamp(MIN_WAIT, CREDENTIAL_CHECK_INTERVAL)).await;
+        }
+    }
+
+    fn check_credential(&self, caller: &Caller) -> Result<(), AccessError> {
+        match &self.callers {
+            Callers::Fixed(_) => Ok(()),
+            Callers::Authenticated(proven) => proven.check_still_valid(caller, self.clock.now()),
+        }
+    }
+
+    fn decide<'a>(
+        &'a self,
+        caller: &Caller,
+        action: ActionName,
+        resource: &Resource,
+        attempt: &mut Option<Attempt<'a>>,
+    ) -> Result<PolicyDecision, OverQuota> {
+        let Rules::Policies(policies) = &self.rules else { return Ok(permitted()) };
+        match policies.cached(caller, action, resource) {
+            // A cached permission is not a guess, so it does not count as an attempt.
+            Some(decision) if decision.allowed => Ok(decision),
+            _ => {
+                if attempt.is_none() {
+                    *attempt = Some(self.quotas.attempt(Source::Caller(caller))?);
+                }
+                Ok(policies.decide(caller, action, resource))
+            }
+        }
+    }
+}
+
+fn permitted() -> PolicyDecision {
+    PolicyDecision { allowed: true, policy_ids: no_policy() }
+}
+
+fn no_policy() -> PolicyIds {
+    static NONE: LazyLock<PolicyIds> = LazyLock::new(|| Arc::new([]));
+    Arc::clone(&NONE)
+}

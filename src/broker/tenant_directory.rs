@@ -1,0 +1,117 @@
+//! The cache of tenants, in front of the store.
+//!
+//! Each change by this process removes the changed tenant, and a change by another process removes all tenants. So a
+//! disabled tenant is rejected at the next call. The number of tenants in the store bounds the cache.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use tokio_util::task::TaskTracker;
+
+use super::{BrokerError, changes::ChangeNotifier, single_flight::SingleFlight};
+use crate::{
+    domain::{Tenant, TenantName},
+    ports::TenantStore,
+};
+
+type TenantResult = Result<Arc<Tenant>, BrokerError>;
+
+/// The tenants as last read from the store.
+pub struct TenantDirectory {
+    cache: Arc<RwLock<Cache>>,
+    store: Arc<dyn TenantStore>,
+    reads: SingleFlight<(TenantName, u64), TenantResult>,
+    changes: ChangeNotifier,
+}
+
+#[derive(Default)]
+struct Cache {
+    tenants: HashMap<TenantName, Arc<Tenant>>,
+    /// Counts removals. A read that started before the latest removal is not cached: its result may be
+    /// outdated.
+    generation: u64,
+}
+
+impl TenantDirectory {
+    /// Creates an empty cache.
+    #[must_use]
+    pub fn new(store: Arc<dyn TenantStore>, tasks: TaskTracker) -> Self {
+        Self {
+            cache: Arc::default(),
+            store,
+            reads: SingleFlight::new(tasks),
+            changes: ChangeNotifier::default(),
+        }
+    }
+
+    /// Returns the tenant: from the cache, otherwise from the store.
+    pub(super) async fn get(&self, name: &TenantName) -> TenantResult {
+        let generation = {
+            let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(tenant) = cache.tenants.get(name) {
+                return Ok(Arc::clone(tenant));
+            }
+            cache.generation
+        };
+        // The generation is part of the key: a call after a change does not join a read that started before it.
+        let key = (name.clone(), generation);
+        let joined = self.reads.join(key, || {
+            let (store, cache, name) =
+                (Arc::clone(&self.store), Arc::clone(&self.cache), name.clone());
+            async move {
+                let tenant = store.get(&name).await?;
+                let tenant = tenant.ok_or_else(|| BrokerError::TenantNotFound(name.to_string()))?;
+                Ok(insert(&cache, generation, tenant))
+            }
+        });
+        joined.await.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+    }
+
+    /// Returns the tenant if it is enabled. No caller gets a credential for a disabled tenant.
+    pub(super) async fn enabled(&self, name: &TenantName) -> TenantResult {
+        let tenant = self.get(name).await?;
+        if tenant.disabled { Err(BrokerError::TenantDisabled(name.clone())) } else { Ok(tenant) }
+    }
+
+    /// Returns whether the tenant is disabled or does not exist.
+    pub(super) async fn is_stopped(&self, name: &TenantName) -> bool {
+        matches!(
+            self.enabled(name).await,
+            Err(BrokerError::TenantDisabled(_) | BrokerError::TenantNotFound(_))
+        )
+    }
+
+    /// Removes this tenant from the cache, so that its next use reads it again.
+    pub(super) fn forget(&self, name: &TenantName) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.generation += 1;
+        cache.tenants.remove(name);
+        drop(cache);
+        self.changes.notify(name);
+    }
+
+    /// Removes all tenants from the cache after another process changed the store.
+    pub fn forget_all(&self) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.generation += 1;
+        cache.tenants.clear();
+        drop(cache);
+        self.changes.notify_all();
+    }
+
+    /// Returns the notifier for changes of tenants.
+    pub(super) fn changes(&self) -> &ChangeNotifier {
+        &self.changes
+    }
+}
+
+fn insert(cache: &RwLock<Cache>, generation: u64, tenant: Tenant) -> Arc<Tenant> {
+    let tenant = Arc::new(tenant);
+    let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
+    if cache.generation == generation {
+        cache.tenants.insert(tenant.name.clone(), Arc::clone(&tenant));
+    }
+    tenant
+}
