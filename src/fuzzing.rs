@@ -49,7 +49,7 @@ impl PublicKeys {
         now: Timestamp,
     ) -> Result<IssuedTicket, UpstreamError> {
         let header = superoffice::read_header(jwt)?;
-        let key = self.0.signer(&header, jwt);
+        let key = self.0.signing_key(&header, jwt);
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
         superoffice::validate_with_key(&key.ok_or_else(unknown)?, jwt, tenant, now)
     }
@@ -68,7 +68,7 @@ impl PublicKeys {
     ) -> Result<VerifiedAccess, UpstreamError> {
         let response = TokenResponse::read(body)?;
         let header = superoffice::read_id_token_header(&response.id_token)?;
-        let key = self.0.signer(&header, &response.id_token);
+        let key = self.0.signing_key(&header, &response.id_token);
         let unknown = || UpstreamError::InvalidResponse("signed by an unknown key".to_owned());
         let expected = Expected { issuer, client_id, nonce: Some(nonce) };
         let key = key.ok_or_else(unknown)?;

@@ -292,7 +292,7 @@ pub(crate) fn caller_id(
     now: Timestamp,
 ) -> Result<String, std::borrow::Cow<'static, str>> {
     let token = UnverifiedToken::read(token)?;
-    let id = issuer_rules.caller_id(&token.claims.check(issuer_rules, now)?.subject, &[])?;
+    let id = rules.caller_id(&token.claims.check(rules, now)?.subject, &[])?;
     keys.signed_by(&token, signatures).map(|_| id).map_err(key_set::SignatureError::why)
 }
 
