@@ -1,7 +1,7 @@
 //! Receives the request message of a call before its handler runs.
 //!
 //! A call is undecided until policy permits it: anyone may have sent it. So its message has a size limit, must arrive
-//! within [`READ_TIMEOUT`], and is charged to a budget that all undecided calls share.
+//! within [`RECEIVE_TIMEOUT`], and is charged to a budget that all undecided calls share.
 
 use std::{
     future::poll_fn,

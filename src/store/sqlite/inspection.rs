@@ -36,7 +36,8 @@ pub enum StoreInspection {
 }
 
 impl SqliteFile {
-    /// Opens the file as it is, also while a server runs. The caller must close it with [`Self::leave`].
+    /// Opens the file as it is, also while a server runs. The caller must close it with
+    /// [`Self::close_without_checkpoint`].
     ///
     /// # Errors
     /// With the problem of the file, or of its directory if there is no file, and what to do.

@@ -44,7 +44,7 @@ struct State {
     no_wait: bool,
     /// Whether the last use has ended without leaving a transaction.
     idle: bool,
-    /// Whether the connection has been prepared for [`Writer::whole`].
+    /// Whether the connection has been prepared for [`Writer::execute_single`].
     prepared: bool,
 }
 
