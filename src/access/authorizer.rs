@@ -83,8 +83,8 @@ impl Access {
     /// Decides whether `caller` may do `A` to `resource`. The decision uses only the name, before any look-up.
     ///
     /// # Errors
-    /// Returns an error if no policy permits the action, if a policy forbids it, or if the caller's credential has
-    /// expired (possible on a stream).
+    /// Returns an error if no policy permits the action, if a policy forbids it, if too many calls of the caller were
+    /// refused before, or if its credential has expired (possible on a stream).
     pub fn authorize<A: On<R>, R: Clone + Into<Resource>>(
         &self,
         caller: &Caller,
@@ -103,9 +103,9 @@ impl Access {
         }
     }
 
-    /// Decides for a caller that started an operation which another request finishes. Only policies are evaluated; the
-    /// caller's credential may have expired. A denial counts against no quota, because another client finishes the
-    /// operation.
+    /// Decides for the recorded caller of an operation that one request starts and another finishes. Only policies are
+    /// evaluated; the caller's credential may have expired. A denial counts against no quota, because another client
+    /// finishes the operation.
     ///
     /// # Errors
     /// Returns the policies that forbid the action, or an empty list if no policy permits it.
@@ -160,7 +160,8 @@ impl Access {
         }
     }
 
-    /// Decides on a Web API call as it will be sent. The error says whether the caller may send other calls there.
+    /// Does the same as [`Self::authorize_call`], but the witness contains the call, and the error is `PathNotAllowed`
+    /// instead of `Denied` if another path could be permitted.
     ///
     /// # Errors
     /// See [`Self::authorize`].
@@ -287,7 +288,7 @@ impl Access {
         actions: &[ActionName],
     ) -> Result<Vec<Rights<R>>, AccessError> {
         self.check_credential(caller)?;
-        // The caller of this function counts the refusal, if there is one.
+        // Only checks that the quota is not used up. The calling function counts a refusal.
         self.quotas.attempt(Source::Caller(caller))?.refund();
         let mut permitted_on = Vec::new();
         for resource in resources {

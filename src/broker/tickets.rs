@@ -47,7 +47,8 @@ pub struct IssuedSystemTicket {
     pub ticket: Arc<SystemTicket>,
     /// The current address of the tenant's Web API.
     pub web_api_uri: WebApiUri,
-    /// The client secret, if the caller requested it and is permitted to have it.
+    /// The client secret, which SuperOffice calls application token, if the caller requested it and is permitted to
+    /// have it.
     pub application_token: Option<SecretString>,
 }
 
@@ -146,7 +147,7 @@ impl Tickets {
             return Err(BrokerError::RevealNotAllowed(name.application.clone()));
         }
         let (ticket, status) = self.ticket(name, min_ttl).await?;
-        // Read only after the exchange, which may have switched to the other configured secret.
+        // Read only after the exchange, which may have switched to the next client secret.
         let application_token = reveal.map(|_| application.login.application_token());
         let web_api_uri = status.web_api_uri.clone();
         let web_api_uri = web_api_uri.ok_or_else(|| missing_web_api_uri(name))?;
@@ -160,7 +161,7 @@ impl Tickets {
         self.exchange.longest_min_ttl()
     }
 
-    /// Returns the cached refusal of SuperOffice, while no new exchange is tried because of it.
+    /// Returns the last refusal of SuperOffice, if it still prevents a new exchange.
     pub(super) fn cached_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
         let application = self.applications.get(&tenant.name.application).ok()?;
         let conditions = application.refusal_conditions(&*self.exchange.clock);

@@ -1,8 +1,9 @@
 //! Envelope encryption: each record has its own key, which is encrypted with a key of the keyring.
 //!
 //! The layout is: version ‖ length of key id ‖ key id ‖ sealed record key ‖ sealed secret. Sealed means nonce ‖
-//! ciphertext ‖ tag of AES-256-GCM. Both layers are bound to version, key id and storage location. So a new
-//! key-encryption key requires opening and sealing again.
+//! ciphertext ‖ tag of AES-256-GCM. Both layers are bound to version, key id and storage location. The secret itself is
+//! bound to the key id. So after a change of the key it is not enough to encrypt the record key again: each secret must
+//! be opened and sealed again.
 
 use std::{
     fmt,
@@ -53,7 +54,8 @@ impl EnvelopeSealer {
         })
     }
 
-    /// Changes the sealing key. A running replica calls this when the store's active key has changed.
+    /// Changes the active key, which seals new values. A running replica calls this when the store's active key has
+    /// changed.
     ///
     /// # Errors
     /// If this key is not in the keyring. The active key then stays the same.

@@ -41,8 +41,8 @@ use crate::{
     ports::Meter,
 };
 
-/// The extra time of waits for SuperOffice beyond the deadline, so that always this layer ends the call and reports
-/// the reason.
+/// Waits for SuperOffice may last this much longer than the call, so that it is always this layer that ends the call
+/// and reports the reason.
 const UPSTREAM_GRACE: Duration = Duration::from_millis(50);
 
 /// The path prefix of health and reflection, which need no credential: cluster probes have none, the API definition is
@@ -58,7 +58,7 @@ pub(super) struct Context {
     pub(super) request_id: Arc<str>,
     /// The trace id of the call, if it has one.
     pub(super) trace_id: AuditText,
-    /// The caller. Anonymous for public services, which need no credential.
+    /// The caller. [`Caller::unauthenticated`] until it is admitted, and always for public services.
     pub(super) caller: Caller,
     /// The address of the client.
     pub(super) client: IpAddr,
@@ -76,7 +76,8 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Returns the context of a request that a proxy checks within its own call, with its own caller and notes.
+    /// Returns the context of a request about which Envoy asks (`ext_authz`). This call is Envoy's; the returned
+    /// context has the caller and the notes of the held request.
     pub(super) fn on_behalf_of(&self, caller: Caller, client: IpAddr, headers: &HeaderMap) -> Self {
         Self {
             request_id: Arc::clone(&self.request_id),
@@ -137,7 +138,7 @@ pub(super) struct LayerContext {
     pub(super) default_deadline: Duration,
     /// The default deadline of Web API calls, which may take minutes.
     pub(super) web_api_timeout: Duration,
-    /// Cancelled to end Web API calls without an answer, before their connections are closed.
+    /// Cancelled to end Web API calls that have no answer yet, before their connections are closed.
     pub(super) cut_off: CancellationToken,
     /// Tracks the calls that are not answered yet.
     pub(super) calls: TaskTracker,
@@ -357,7 +358,7 @@ impl LayerState {
         fail(&record.context, &not_admitted.into())
     }
 
-    /// Completes when a call without an answer must end.
+    /// Completes when a call that has no answer yet must end.
     async fn cut_off(&self, calls_web_api: bool) {
         if calls_web_api {
             self.context.cut_off.cancelled().await;
@@ -418,7 +419,7 @@ impl LayerState {
     }
 }
 
-/// Charges a call to the memory budget of undecided calls.
+/// Charges a call to the memory budget of calls that no policy has permitted yet.
 fn charge_call(
     peer: Option<&Peer>,
     client: IpAddr,

@@ -81,7 +81,8 @@ struct EvictableSlot {
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// The slot of a client's connection. Its requests charge memory to it, and the first permitted one frees it.
+/// A handle to the slot of a connection. Requests charge their memory to the slot. The first permitted request frees
+/// the slot for another client.
 #[derive(Clone)]
 pub struct ClientSlot(Arc<ConnectionSlot>);
 

@@ -51,7 +51,8 @@ enum Circuit {
     },
 }
 
-/// The permission for one call. The caller reports the result; dropping the permit without a report changes nothing.
+/// The permission for one call. The caller reports the result; a permit that is dropped without a report counts as
+/// neither answer nor failure, but if it was the trial, the next call becomes the trial.
 pub(super) struct CallPermit<'a> {
     limiter: &'a CallLimiter,
     _permit: SemaphorePermit<'a>,
@@ -68,7 +69,7 @@ impl CallLimiter {
         Self { cap, circuit, alarm: AlarmLimit::default(), clock, random }
     }
 
-    /// Returns whether calls are rejected because the host does not answer.
+    /// Returns whether the circuit is open or half-open: the host did not answer, and no trial has succeeded yet.
     #[must_use]
     pub(super) fn is_open(&self) -> bool {
         !matches!(*self.lock(), Circuit::Closed { .. })

@@ -79,8 +79,12 @@ async fn old(death: HostFailure) -> (String, OldHost) {
     let api = |address: SocketAddr| format!("http://{address}/Cust1/api");
     let uri = match death {
         HostFailure::Refused => {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            api(listener.local_addr().unwrap())
+            // Bound but not listening, so that the server of another test cannot take the port.
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            let to = socket.local_addr().unwrap();
+            old.kept.push(Box::new(socket));
+            api(to)
         }
         HostFailure::Swallowed => {
             // The kernel drops packets to a full accept queue.

@@ -66,7 +66,7 @@ pub(super) struct Refresher {
     pub(super) counters: Arc<Counters>,
 }
 
-/// A refresh whose intent is stored or about to be stored.
+/// A refresh and its intent: the stored note that its refresh token is about to be sent. The outcome deletes it.
 struct PendingRefresh<'a> {
     application: &'a Application,
     /// The grant, as read after the lease was acquired.
@@ -105,7 +105,7 @@ impl Refresher {
         }
         let retry_after = self.token_cache.replacement_delay(&name, self.clock.monotonic());
         if !retry_after.is_zero() {
-            let cause = "a token replaced less than a minute ago is rejected again".into();
+            let cause = "the access token was replaced less than a minute ago, and the new one is rejected too".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
         }
         let mut owned_lease = self.leases.acquire(&name).await?;
@@ -259,7 +259,7 @@ impl Refresher {
         }
         match self.leases.outlasts_exchange(pending.owned_lease).await {
             Ok(true) => Ok(true),
-            // The token is not sent, so the intent is cleared.
+            // The token is not sent, so the intent is cleared. If that fails, the intent becomes an orphan.
             outlasts => {
                 let (name, lease) = (&pending.grant.name, &pending.owned_lease.lease);
                 let outcome = RefreshOutcome::Failed { reason: Reason::StoreUnavailable };
@@ -327,8 +327,8 @@ impl Refresher {
             }
             RotationOutcome::Discarded => {
                 tracing::warn!(grant = %name, "a rotated refresh token is not stored: the grant has changed or the lease is lost");
-                // Only if the grant is deleted: else it may use a token of the same family, which would be revoked,
-                // too.
+                // Revoked only if the grant is deleted. Otherwise the grant may hold another token of the same family,
+                // and SuperOffice would revoke that one too.
                 if matches!(self.grants.get(&name).await, Ok(None))
                     && let Err(error) = pending.application.oauth.revoke(token.secret()).await
                 {
@@ -382,7 +382,8 @@ impl Refresher {
         Ok(())
     }
 
-    /// Marks the grant as broken: only a new consent repairs it.
+    /// Marks the grant as broken: only a new consent or a successful probe repairs it. Returns `error`, or `Ok` if the
+    /// grant has changed meanwhile.
     async fn mark_broken(
         &self,
         pending: &mut PendingRefresh<'_>,

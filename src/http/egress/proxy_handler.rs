@@ -52,7 +52,7 @@ pub(super) struct ProxyHandler {
     pub(super) stalled_clients: StalledClientTimeout,
     /// The memory budget for copies of request bodies.
     pub(super) copies: CopyBudget,
-    /// Cancelled to end the calls without an answer.
+    /// Cancelled to end the calls that have no answer yet.
     pub(super) cut_off: CancellationToken,
 }
 
@@ -138,7 +138,7 @@ impl ProxyHandler {
         let head_problem = request.extensions().get::<HeadProblem>().copied();
         match head_problem {
             None => check_shape(&request)?,
-            // Refused before its token is verified, which costs more than the answer.
+            // Refused first, because verifying the token costs more than this answer.
             Some(problem @ HeadProblem::Overloaded) => return Err(Problem::from(problem).into()),
             Some(_) => {}
         }
@@ -216,7 +216,8 @@ impl ProxyHandler {
         Ok(UpstreamAnswer { sent, method, links: links.filter(|_| rewrite_links) })
     }
 
-    /// Authenticates the caller. `Proxy-Authorization` comes first, because some client libraries set `Authorization`.
+    /// Authenticates the caller. `Proxy-Authorization` comes first, because some client libraries always set
+    /// `Authorization`.
     async fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, AdmissionError> {
         let name = if headers.contains_key(header::PROXY_AUTHORIZATION) {
             header::PROXY_AUTHORIZATION
